@@ -1,17 +1,23 @@
 """What stores of collections with aliases share: aliases name the tables of versions, and what is served.
 
-<scene>_item_<token>                  a collection: a draft, until an alias names it
-<scene>_item__<version>__<revision>   alias of the table of a version, with _ in place of -; that of items makes the version
-<scene>_item                          the alias that other programs read
+<scene>_item_<token>                  a collection: a draft, until an alias of a version names it
+<scene>_item__<version>               alias of a table of a version, which its readers ask
+<scene>_item__<version>__<revision>   alias that says up to which revision the version is refreshed; of users where it has no items
+<scene>_item                          alias that other programs read
+
+In names of aliases - is _.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import time
+import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, unquote
 
@@ -21,22 +27,8 @@ import pyarrow as pa
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import Fault, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
-from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, Condition
-from dssm_assets.extras.vector_stores.store import (
-    INTEREST,
-    KEYS,
-    MODEL_DIGEST,
-    VECTOR,
-    Changes,
-    Found,
-    Rows,
-    StoredVectors,
-    VectorStore,
-    begun_at,
-    missing_version,
-    new_token,
-    store_errors,
-)
+from dssm_assets.extras.vector_stores import store as vs
+from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, ColumnCondition, Condition, UnsupportedConditionError
 
 T = TypeVar("T")
 Hits = list[tuple[Sequence[Any], Sequence[float]]]
@@ -47,12 +39,11 @@ INDEX_SECONDS: Final = 3600
 LINKS, LINK_CANDIDATES, SEARCH_CANDIDATES = 32, 256, 2048
 """Of the index, HNSW: links of a vector, and vectors that are compared to find them, and in a search at least."""
 _WAIT_SECONDS: Final = 0.5
-_TOKEN_LENGTH: Final = 14
-_SENT_NUMBERS: Final = 2**18
+_SENT_NUMBERS, _SENT_ROWS = 2**18, 1000
 """In a request with rows, which is some megabytes long."""
-_SENT_IDS: Final = 1000
 _FOUND_IDS: Final = 4_000
 """In an answer to searches."""
+_EXACT_FLOAT: Final = 2**53
 
 
 @dataclass(frozen=True)
@@ -61,18 +52,13 @@ class _Version:
     tables: Mapping[VectorTable, str]
 
 
-class CollectionStore(VectorStore):
+class CollectionStore(vs.VectorStore):
     """The versions of a scene, by the calls of a client that a store adds."""
 
     def __init__(self, uri: SplitResult, scene: str, name: str, lock: AbstractContextManager[Any]) -> None:
-        """Reads the URI.
-
-        Args:
-            name: of the store in errors.
-            lock: held by calls.
-        """
-        self._heads = {f"{scene}_{table}": table for table in (VectorTable.USER, VectorTable.ITEM)}
-        """Served alias -> table; a version is whole once its items are there, which are therefore last."""
+        """Reads the URI; `name` is that of the store in errors, `lock` is held by calls."""
+        self._heads = {table: f"{scene}_{table}" for table in (VectorTable.USER, VectorTable.ITEM)}
+        """Table -> served alias; a version is whole once its items are there, which are therefore last."""
         self.user, self.password, self._lock = unquote(uri.username or ""), unquote(uri.password or ""), lock
         self.address = uri.netloc.rpartition("@")[2] + uri.path.rstrip("/")
         self.url = f"http{'s' * uri.scheme.endswith('https')}://{self.address}"
@@ -80,7 +66,7 @@ class CollectionStore(VectorStore):
 
     def call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
         """Returns what a call of the client returns; turns its errors into a StorageError."""
-        with self._lock, store_errors(self.where, [self.password]):
+        with self._lock, vs.store_errors(self.where, [self.password]):
             return function(*args, **options)
 
     @abstractmethod
@@ -92,8 +78,8 @@ class CollectionStore(VectorStore):
         """Returns alias -> collection."""
 
     @abstractmethod
-    def change_aliases(self, created: Mapping[str, str], altered: Mapping[str, str], dropped: Sequence[str]) -> None:
-        """Changes aliases -> collections in this order, in one step where the store has one."""
+    def change_aliases(self, after: Mapping[str, str], dropped: Sequence[str]) -> None:
+        """Makes or moves aliases -> collections and drops others, in one step or else in this order."""
 
     @abstractmethod
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
@@ -116,11 +102,11 @@ class CollectionStore(VectorStore):
         """Removes a collection that no alias names."""
 
     @abstractmethod
-    def open_collection(self, table: VectorTable, collection: str) -> StoredVectors:
-        """Returns the rows of a collection."""
+    def open_collection(self, table: VectorTable, collection: str) -> vs.StoredVectors:
+        """Returns the rows of a collection or of an alias."""
 
-    def write(self, table: VectorTable, rows: Rows) -> str:
-        name = f"{next(head for head, known in self._heads.items() if known is table)}_{new_token()}"
+    def write(self, table: VectorTable, rows: vs.Rows) -> str:
+        name = f"{self._heads[table]}_{vs.new_token()}"
         self.create(table, name, rows.schema)
         for batch in rows.batches:
             self._send(table, name, pa.Table.from_batches([batch]), is_new=True)
@@ -133,85 +119,79 @@ class CollectionStore(VectorStore):
     def find_served(self) -> str | None:
         return self._find_served(self.find_aliases())
 
-    def open(self, table: VectorTable, name: str) -> StoredVectors:
+    def open(self, table: VectorTable, name: str) -> vs.StoredVectors:
         versions = self._parse(self.find_aliases())
-        if name in versions:
-            collection = versions[name].tables.get(table)
-        else:
-            collection = name if name in self.find_collections(table) else None
-        if collection is None:
-            raise missing_version(self.where, table, name, versions)
-        return self.open_collection(table, collection)
+        if name in versions and table in versions[name].tables:
+            return self.open_collection(table, self._name_alias(table, name))
+        if name in self._find_collections(table):
+            return self.open_collection(table, name)
+        raise vs.missing_version(self.where, table, name, versions)
 
     def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
         aliases = self.find_aliases()
-        owned = {head: f"{head}__{version}__".replace("-", "_") for head in self._heads}
-        named = {owned[head] + revision.replace("-", "_"): table for head, table in self._heads.items()}
-        before = [alias for alias in sorted(aliases) if alias.startswith(tuple(owned.values()))]
+        names = {table: self._name_alias(table, version) for table in self._heads}
+        starts, main = tuple(f"{name}__" for name in names.values()), _choose_main(drafts)
+        before = [alias for alias in sorted(aliases) if f"{alias}__".startswith(starts)]
+        after = {self._name_alias(main, f"{version}__{revision}"): drafts[main]}
+        after |= {names[table]: drafts[table] for table in names if table in drafts}
         if self._find_served(aliases) == version:
-            named |= self._heads
-            before += self._heads
-        self._switch(aliases, before, {alias: drafts[table] for alias, table in named.items() if table in drafts})
+            before += [head for head in self._heads.values() if head in aliases]
+            after |= {head: drafts[table] for table, head in self._heads.items() if table in drafts}
+        self.change_aliases(after, [alias for alias in before if alias not in after])
 
     def serve(self, version: str) -> None:
         aliases = self.find_aliases()
-        versions = self._parse(aliases)
-        if version not in versions:
-            raise missing_version(self.where, VectorTable.ITEM, version, versions)
-        tables = versions[version].tables
-        self._switch(aliases, [*self._heads], {head: tables[table] for head, table in self._heads.items() if table in tables})
+        tables = self._find_tables(aliases, version)
+        after = {head: tables[table] for table, head in self._heads.items() if table in tables}
+        self.change_aliases(after, [head for head in self._heads.values() if head in aliases and head not in after])
 
-    def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
-        versions = self._parse(self.find_aliases())
-        tables = versions[version].tables if version in versions else {}
+    def update(self, version: str, revision: str, changes: Mapping[VectorTable, vs.Changes]) -> None:
+        tables = self._find_tables(self.find_aliases(), version, *changes)
         for table, change in changes.items():
-            if table not in tables:
-                raise missing_version(self.where, table, version, versions)
             self._delete(table, tables[table], change.gone)
             self._send(table, tables[table], change.rows, is_new=False)
         self.add(version, revision, tables)
 
     def remove_users(self, user_ids: pa.Array) -> None:
-        for collection in self.find_collections(VectorTable.USER):
+        for collection in self._find_collections(VectorTable.USER):
             self._delete(VectorTable.USER, collection, user_ids)
 
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
-        drafts = [name for table in VectorTable for name in self.find_collections(table) if begun_at(name) < before]
+        drafts = [name for table in VectorTable for name in self._find_collections(table) if vs.begun_at(name) < before]
         aliases = self.find_aliases()
-        versions, needed = self._parse(aliases), {*kept, self._find_served(aliases)}
-        named = {collection for version in versions.values() for collection in version.tables.values()}
-        named |= {collection for alias, collection in aliases.items() if alias in self._heads}
-        return [name for name in versions if name not in needed] + [name for name in drafts if name not in named]
+        needed, read = {*kept, self._find_served(aliases)}, self._find_read(aliases)
+        return [name for name in self._parse(aliases) if name not in needed] + [name for name in drafts if name not in read]
 
     def remove(self, name: str) -> None:
         aliases = self.find_aliases()
         version = self._parse(aliases).get(name)
-        collections = list(version.tables.values()) if version else [name]
-        named = [alias for alias, collection in sorted(aliases.items()) if collection in collections]
-        if self._heads.keys() & set(named):
-            return  # it is served by now
-        self.change_aliases({}, {}, named)
-        for collection in collections:
-            self.drop(collection)
-
-    def find_collections(self, table: VectorTable) -> list[str]:
-        """Returns the collections of a table of this scene."""
-        parts = [name.rpartition("_") for name in self.list_names()]
-        return ["_".join((head, end)) for head, _, end in parts if self._heads.get(head) is table and len(end) == _TOKEN_LENGTH]
+        # A draft may have become a version by now, and a version be served.
+        read = {aliases.get(head) for head in self._heads.values()} if version else self._find_read(aliases)
+        removed = set(version.tables.values()) if version else {name} & set(self.list_names())
+        if removed and not removed & read:
+            self.change_aliases({}, [alias for alias, collection in sorted(aliases.items()) if collection in removed])
+            for collection in removed - set(self.find_aliases().values()):
+                self.drop(collection)
 
     def wait(self, collection: str, is_ready: Callable[[], bool]) -> None:
         """Waits until an index is built."""
         end = time.monotonic() + INDEX_SECONDS
         while not is_ready():
-            if time.monotonic() > end:
-                remedy = "see the log of the store, then run again"
-                raise StorageError(
-                    str(Fault(f"{self.where}, {collection}", f"an index within {INDEX_SECONDS} s", "none", remedy))
-                )
             time.sleep(_WAIT_SECONDS)
+            if time.monotonic() > end:
+                where, remedy = f"{self.where}, {collection}", "see the log of the store, then run again"
+                raise StorageError(str(Fault(where, f"an index within {INDEX_SECONDS} s", "none", remedy)))
+
+    def _find_collections(self, table: VectorTable) -> list[str]:
+        """Returns the collections of a table of this scene."""
+        return [name for name in self.list_names() if re.fullmatch(rf"{self._heads[table]}_[0-9a-f]{{14}}", name)]
+
+    def _name_alias(self, table: VectorTable, version: str) -> str:
+        return f"{self._heads[table]}__{version}".replace("-", "_")
 
     def _send(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
-        step = max(1, _SENT_NUMBERS // (rows.schema.field(VECTOR).type.list_size + rows.num_columns))
+        width = rows.schema.field(vs.VECTOR).type.list_size + rows.num_columns
+        step = min(max(1, _SENT_NUMBERS // width), _SENT_ROWS)
         for start in range(0, rows.num_rows, step):
             self.send_rows(table, collection, rows.slice(start, step), is_new=is_new)
 
@@ -220,35 +200,48 @@ class CollectionStore(VectorStore):
             self.delete_rows(table, collection, part)
 
     def _parse(self, aliases: Mapping[str, str]) -> dict[str, _Version]:
-        """Returns the versions; of two revisions of one, which two publishers have added, the last by name."""
-        found: dict[tuple[str, str], dict[VectorTable, str]] = {}
-        for alias, collection in sorted(aliases.items()):
-            head, *names = alias.rsplit("__", 2)
-            if head in self._heads and len(names) == 2:
-                version, revision = (name.replace("_", "-") for name in names)
-                found.setdefault((version, revision), {})[self._heads[head]] = collection
-        return {
-            version: _Version(revision, tables) for (version, revision), tables in found.items() if VectorTable.ITEM in tables
+        """Returns the versions; the revision is "" where a publisher was killed before it switched to the one it had named."""
+        found: dict[str, dict[VectorTable, str]] = {}
+        revisions: dict[tuple[str, str], str] = {}
+        for table, head in self._heads.items():
+            for alias, collection in sorted(aliases.items()):
+                if alias.startswith(f"{head}__"):
+                    version, _, revision = alias.removeprefix(f"{head}__").replace("_", "-").partition("--")
+                    if revision:
+                        revisions[version, collection] = revision
+                    else:
+                        found.setdefault(version, {})[table] = collection
+        versions = {
+            name: _Version(revisions.get((name, tables[_choose_main(tables)]), ""), tables) for name, tables in found.items()
         }
+        return {name: one for name, one in versions.items() if one.revision or VectorTable.ITEM in one.tables}
+
+    def _find_tables(self, aliases: Mapping[str, str], version: str, *needed: VectorTable) -> Mapping[VectorTable, str]:
+        """Returns the collections of a version that has some tables."""
+        versions = self._parse(aliases)
+        if version not in versions or not versions[version].tables.keys() >= set(needed):
+            raise vs.missing_version(self.where, [*needed, VectorTable.ITEM][0], version, versions)
+        return versions[version].tables
+
+    def _find_read(self, aliases: Mapping[str, str]) -> set[str]:
+        """Returns the collections of versions and those that are served."""
+        of_versions = {collection for version in self._parse(aliases).values() for collection in version.tables.values()}
+        return of_versions | {aliases[head] for head in self._heads.values() if head in aliases}
 
     def _find_served(self, aliases: Mapping[str, str]) -> str | None:
-        served = next(aliases.get(head) for head, table in self._heads.items() if table is VectorTable.ITEM)
-        versions = self._parse(aliases).items()
-        return next((name for name, version in versions if version.tables[VectorTable.ITEM] == served), None)
-
-    def _switch(self, aliases: Mapping[str, str], before: Collection[str], after: Mapping[str, str]) -> None:
-        created = {alias: collection for alias, collection in after.items() if alias not in aliases}
-        altered = {alias: collection for alias, collection in after.items() if aliases.get(alias, collection) != collection}
-        self.change_aliases(created, altered, [alias for alias in before if alias in aliases and alias not in after])
+        served = {table: aliases[head] for table, head in self._heads.items() if head in aliases}
+        versions = self._parse(aliases).items() if served else ()
+        main = _choose_main(served)
+        return next((name for name, version in versions if version.tables.get(main) == served[main]), None)
 
 
-class CollectionVectors(StoredVectors):
+class CollectionVectors(vs.StoredVectors):
     """The rows of a collection, by the calls of a client that a store adds."""
 
     def __init__(self, table: VectorTable, width: int, id_type: pa.DataType) -> None:
-        self.key, self._width = KEYS[table][0], width
-        self._types = {self.key: id_type, INTEREST: pa.int32(), MODEL_DIGEST: pa.string()}
-        self._names = [*KEYS[table], MODEL_DIGEST]
+        self.key, self._width = vs.KEYS[table][0], width
+        self._types = {self.key: id_type, vs.INTEREST: pa.int32(), vs.MODEL_DIGEST: pa.string()}
+        self._names = [*vs.KEYS[table], vs.MODEL_DIGEST]
 
     @abstractmethod
     def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
@@ -256,11 +249,7 @@ class CollectionVectors(StoredVectors):
 
     @abstractmethod
     def write_condition(self, condition: Condition) -> Any:
-        """Returns a condition in the words of the store.
-
-        Raises:
-            UnsupportedConditionError: it has none.
-        """
+        """Returns a condition in the words of the store, or raises UnsupportedConditionError."""
 
     @abstractmethod
     def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> Hits:
@@ -269,21 +258,50 @@ class CollectionVectors(StoredVectors):
     def read(self, ids: pa.Array) -> pa.Table:
         rows = [row for part in _split(ids) for row in self.find_rows(part, self._names)]
         columns = {name: pa.array([row[name] for row in rows], self._types[name]) for name in self._names}
-        vectors = pa.array(np.array([row[VECTOR] for row in rows], np.float32).reshape(-1))
-        return pa.table({**columns, VECTOR: pa.FixedSizeListArray.from_arrays(vectors, self._width)})
+        vectors = pa.array(np.array([row[vs.VECTOR] for row in rows], np.float32).reshape(-1))
+        return pa.table({**columns, vs.VECTOR: pa.FixedSizeListArray.from_arrays(vectors, self._width)})
 
-    def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
-        wanted, step = self.write_condition(condition), max(1, _FOUND_IDS // k)
-        parts = [vectors[start : start + step] for start in range(0, len(vectors), step)]
-        return [found for part in parts for found in self._search(part, k, wanted, is_exact=is_exact)]
+    def search(
+        self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False
+    ) -> list[vs.Found]:
+        wanted = self.write_condition(tuple(tuple(map(_round_bounds, group)) for group in condition))
+        lists: Hits = []
+        step = max(1, _FOUND_IDS // k)
+        for start in range(0, len(vectors), step):
+            part = vectors[start : start + step]
+            found = self.find_nearest(part, k, wanted, is_exact=is_exact)
+            if not is_exact and any(len(ids) < k for ids, _ in found):  # the index may have missed rows
+                found = self.find_nearest(part, k, wanted, is_exact=True)
+            lists += found
+        return [(pa.array(ids, self._types[self.key]), np.array(scores, np.float32)) for ids, scores in lists]
 
-    def _search(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> list[Found]:
-        """Returns a list for each vector; where the index finds too few rows, all are compared."""
-        found = self.find_nearest(vectors, k, wanted, is_exact=is_exact)
-        if not is_exact and any(len(ids) < k for ids, _ in found):
-            found = self.find_nearest(vectors, k, wanted, is_exact=True)
-        return [(pa.array(ids, self._types[self.key]), np.array(scores, np.float32)) for ids, scores in found]
+
+def _choose_main(tables: Collection[VectorTable]) -> VectorTable:
+    """Returns the table that tells versions apart."""
+    return VectorTable.ITEM if VectorTable.ITEM in tables else VectorTable.USER
+
+
+def make_point_id(*key: Any) -> str:
+    """Returns a digest of a key that every store takes as the id of a row."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, repr(key)))
 
 
 def _split(ids: pa.Array) -> list[pa.Array]:
-    return [ids[start : start + _SENT_IDS] for start in range(0, len(ids), _SENT_IDS)]
+    return [ids[start : start + _SENT_ROWS] for start in range(0, len(ids), _SENT_ROWS)]
+
+
+def _round_bounds(one: ColumnCondition) -> ColumnCondition:
+    """Returns a condition whose bounds of integers are integers: the index of a server may cut fractions off.
+
+    Raises:
+        UnsupportedConditionError: it has a number that requests cannot hold exactly.
+    """
+    low, high = one.low, one.high
+    is_finite = all(
+        math.isfinite(value) for value in (*(one.any_of or ()), *one.none_of, low, high) if isinstance(value, float)
+    )
+    if is_finite and pa.types.is_integer(one.type):
+        low, high = low if low is None else math.ceil(low), high if high is None else math.floor(high)
+    if not is_finite or any(isinstance(bound, int) and abs(bound) > _EXACT_FLOAT for bound in (low, high)):
+        raise UnsupportedConditionError(f"a number of {one.column}")
+    return replace(one, low=low, high=high)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Final
@@ -11,39 +10,28 @@ from urllib.parse import SplitResult
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pymilvus import CollectionSchema, DataType, MilvusClient
 
 from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
-from dssm_assets.extras.vector_stores.collection_store import (
-    INDEX_SECONDS,
-    LINK_CANDIDATES,
-    LINKS,
-    SEARCH_CANDIDATES,
-    TIMEOUT_SECONDS,
-    CollectionStore,
-    CollectionVectors,
-    Hits,
-    T,
-)
+from dssm_assets.extras.vector_stores import collection_store as cs
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.store import KEYS, VECTOR, StoredVectors
 
 _STRONG: Final = "Strong"
 """Readers see every row that was written before."""
 _METRIC: Final = "IP"
-_POINT: Final = "user_and_interest"
+_POINT: Final = "dssm_point"
 _MAX_TEXT: Final = 65_535
 _MAX_ENTRIES: Final = 4096
 _MAX_LIST: Final = 16_384
 _COMPARED_ROWS: Final = 4096
-_INT64_END: Final = 2**63
+_LOAD_SECONDS: Final = 60
 
 
-class MilvusStore(CollectionStore):
+class MilvusStore(cs.CollectionStore):
     """Collections of a server, `milvus://user:password@host:19530/database`, `milvus+https://:TOKEN@host`, or of `milvus:///file.db`."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
@@ -51,7 +39,7 @@ class MilvusStore(CollectionStore):
         token = f"{self.user}:{self.password}" if self.user else self.password
         self.client = self.call(MilvusClient, self.url if uri.hostname else self.address, token=token)
 
-    def call(self, function: Callable[..., T], *args: Any, timeout: float = TIMEOUT_SECONDS, **options: Any) -> T:
+    def call(self, function: Callable[..., cs.T], *args: Any, timeout: float = cs.TIMEOUT_SECONDS, **options: Any) -> cs.T:
         return super().call(function, *args, timeout=timeout, **options)
 
     def list_names(self) -> list[str]:
@@ -59,19 +47,22 @@ class MilvusStore(CollectionStore):
 
     def find_aliases(self) -> dict[str, str]:
         found: dict[str, str] = {}
-        for collection in [name for table in VectorTable for name in self.find_collections(table)]:
+        for alias in self._list_aliases():
             try:
-                found |= dict.fromkeys(self.call(self.client.list_aliases, collection)["aliases"], collection)
+                found[alias] = self.call(self.client.describe_alias, alias)["collection_name"]
             except StorageError:
-                if collection in self.list_names():
-                    raise  # else it was removed meanwhile
+                if alias in self._list_aliases():
+                    raise  # else it was dropped meanwhile
         return found
 
-    def change_aliases(self, created: Mapping[str, str], altered: Mapping[str, str], dropped: Sequence[str]) -> None:
-        for alias, collection in created.items():
-            self.call(self.client.create_alias, collection, alias)
-        for alias, collection in altered.items():
-            self.call(self.client.alter_alias, collection, alias)
+    def _list_aliases(self) -> list[str]:
+        aliases = self.call(self.client.list_aliases)["aliases"]
+        return [alias for alias in aliases if alias.startswith(tuple(self._heads.values()))]
+
+    def change_aliases(self, after: Mapping[str, str], dropped: Sequence[str]) -> None:
+        known = self._list_aliases()
+        for alias, collection in after.items():
+            self.call(self.client.alter_alias if alias in known else self.client.create_alias, collection, alias)
         for alias in dropped:
             self.call(self.client.drop_alias, alias)
 
@@ -83,7 +74,7 @@ class MilvusStore(CollectionStore):
 
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
         self.call(self.client.create_collection, collection, schema=_make_schema(table, schema), consistency_level=_STRONG)
-        params = {"M": LINKS, "efConstruction": LINK_CANDIDATES}
+        params = {"M": cs.LINKS, "efConstruction": cs.LINK_CANDIDATES}
         kind: dict[str, Any] = {"index_type": "HNSW", "params": params} if table is VectorTable.ITEM else {"index_type": "FLAT"}
         self.call(self.client.create_index, collection, self.client.prepare_index_params(VECTOR, metric_type=_METRIC, **kind))
 
@@ -91,20 +82,20 @@ class MilvusStore(CollectionStore):
         self.call(self.client.insert if is_new else self.client.upsert, collection, _make_entities(table, rows))
 
     def finish(self, collection: str) -> None:
-        self.call(self.client.flush, collection, timeout=INDEX_SECONDS)
+        self.call(self.client.flush, collection, timeout=cs.INDEX_SECONDS)
         self.wait(collection, lambda: not self.call(self.client.describe_index, collection, VECTOR)["pending_index_rows"])
-        self.load(collection)
+        self.load(collection, cs.INDEX_SECONDS)
 
-    def load(self, collection: str) -> None:
+    def load(self, collection: str, seconds: float = _LOAD_SECONDS) -> None:
         """Makes a collection ready to be read."""
-        self.call(self.client.load_collection, collection, timeout=INDEX_SECONDS)
+        self.call(self.client.load_collection, collection, timeout=seconds)
 
     def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
         self.load(collection)
         self.call(self.client.delete, collection, filter=_match_ids(KEYS[table][0], ids))
 
 
-class MilvusVectors(CollectionVectors):
+class MilvusVectors(cs.CollectionVectors):
     """The entities of a collection."""
 
     def __init__(self, store: MilvusStore, table: VectorTable, collection: str) -> None:
@@ -127,36 +118,40 @@ class MilvusVectors(CollectionVectors):
     def write_condition(self, condition: Condition) -> str:
         return " or ".join(f"({' and '.join(map(_write, group))})" for group in condition)
 
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> Hits:
+    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> cs.Hits:
         if k > _MAX_LIST:
             raise UnsupportedConditionError(f"a list of more than {_MAX_LIST}")
         options: dict[str, Any] = {"filter": wanted, "output_fields": [self.key], "consistency_level": _STRONG}
         if is_exact:
             return self._compare(vectors, k, options)
-        params = {"metric_type": _METRIC, "params": {"ef": max(SEARCH_CANDIDATES, 2 * k)}}
+        params = {"metric_type": _METRIC, "params": {"ef": max(cs.SEARCH_CANDIDATES, 2 * k)}}
         search = self._store.client.search
         answers = self._store.call(search, self._collection, list(vectors), limit=k, search_params=params, **options)
         return [([hit["entity"][self.key] for hit in hits], [hit["distance"] for hit in hits]) for hits in answers]
 
-    def _compare(self, vectors: Vectors, k: int, options: dict[str, Any]) -> Hits:
+    def _compare(self, vectors: Vectors, k: int, options: dict[str, Any]) -> cs.Hits:
         """Returns the exact lists: a server searches by its index alone, so that all rows that pass are read."""
-        ids: list[Any] = []
-        scores, rows = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), np.int64)
+        scores, ids = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), object)
         options = {**options, "output_fields": [self.key, VECTOR], "batch_size": _COMPARED_ROWS}
         iterator = self._store.call(self._store.client.query_iterator, self._collection, **options)
         while part := self._store.call(lambda timeout: iterator.next()):
             products = vectors @ np.array([row[VECTOR] for row in part], np.float32).T
-            numbers = np.broadcast_to(np.arange(len(ids), len(ids) + len(part)), products.shape)
-            scores, rows = np.hstack([scores, products]), np.hstack([rows, numbers])
+            found = np.broadcast_to(np.array([row[self.key] for row in part], object), products.shape)
+            scores, ids = np.hstack([scores, products]), np.hstack([ids, found])
             best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
-            ids += [row[self.key] for row in part]
-        return [([ids[row] for row in chosen], best) for chosen, best in zip(rows.tolist(), scores.tolist(), strict=True)]
+            scores, ids = np.take_along_axis(scores, best, 1), np.take_along_axis(ids, best, 1)
+        return list(zip(ids.tolist(), scores.tolist(), strict=True))
+
+
+def _has_own_key(table: VectorTable, schema: pa.Schema) -> bool:
+    """Says whether ids are the primary key. A digest is it for others: the client does not quote text when it pages by the key."""
+    return table is VectorTable.ITEM and pa.types.is_integer(schema.field(KEYS[table][0]).type)
 
 
 def _make_schema(table: VectorTable, schema: pa.Schema) -> CollectionSchema:
     made = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-    if table is VectorTable.USER:
+    is_key = _has_own_key(table, schema)
+    if not is_key:
         made.add_field(_POINT, DataType.VARCHAR, is_primary=True, max_length=_MAX_TEXT)
     for name, kind in zip(schema.names, schema.types, strict=True):
         value = _choose_type(kind.value_type if is_list(kind) else kind)
@@ -165,10 +160,10 @@ def _make_schema(table: VectorTable, schema: pa.Schema) -> CollectionSchema:
             made.add_field(name, DataType.FLOAT_VECTOR, dim=kind.list_size)
         elif is_list(kind):
             made.add_field(name, DataType.ARRAY, element_type=value, max_capacity=_MAX_ENTRIES, nullable=True, **limits)
-        elif (name,) == KEYS[table]:
-            made.add_field(name, value, is_primary=True, **limits)
+        elif name in KEYS[table]:
+            made.add_field(name, value, is_primary=is_key, **limits)
         else:
-            made.add_field(name, value, nullable=name not in KEYS[table], **limits)
+            made.add_field(name, value, nullable=True, **limits)
     return made
 
 
@@ -183,18 +178,15 @@ def _choose_type(kind: pa.DataType) -> DataType:
 
 def _make_entities(table: VectorTable, rows: pa.Table) -> list[dict[str, Any]]:
     for number, field in enumerate(rows.schema):
-        if pa.types.is_temporal(field.type.value_type if is_list(field.type) else field.type):
-            rows = rows.set_column(number, field.name, _to_integers(rows.column(number)))
-    if table is VectorTable.USER:
-        parts = [rows.column(name).cast(pa.string()) for name in reversed(KEYS[table])]
-        rows = rows.append_column(_POINT, pc.binary_join_element_wise(*parts, ":"))
+        kind = field.type.value_type if is_list(field.type) else field.type
+        if pa.types.is_temporal(kind):
+            for step in (pa.int32() if pa.types.is_date32(kind) else pa.int64(), pa.int64()):
+                kind = pa.list_(step) if is_list(field.type) else step
+                rows = rows.set_column(number, field.name, rows.column(number).cast(kind))
+    if not _has_own_key(table, rows.schema):
+        keys = zip(*rows.select(KEYS[table]).to_pydict().values(), strict=True)
+        rows = rows.append_column(_POINT, pa.array([cs.make_point_id(*key) for key in keys]))
     return list(rows.to_pylist())
-
-
-def _to_integers(times: pa.ChunkedArray) -> pa.ChunkedArray:
-    kind = times.type.value_type if is_list(times.type) else times.type
-    first, second = (pa.int32() if pa.types.is_date32(kind) else pa.int64()), pa.int64()
-    return times.cast(pa.list_(first)).cast(pa.list_(second)) if is_list(times.type) else times.cast(first).cast(second)
 
 
 def _match_ids(key: str, ids: pa.Array) -> str:
@@ -220,16 +212,8 @@ def _write(one: ColumnCondition) -> str:
     bounds = [(sign, bound) for sign, bound in ((">=", one.low), ("<=", one.high)) if bound is not None]
     if bounds and one.is_list:
         raise UnsupportedConditionError(f"bounds of the entries of {name}")
-    parts += [f"{name} {sign} {_write_bound(one.type, bound, is_low=sign == '>=')}" for sign, bound in bounds]
+    parts += [f"{name} {sign} {_write_value(one.type, bound)}" for sign, bound in bounds]
     return " and ".join(parts) or f"({name} is null or {name} is not null)"
-
-
-def _write_bound(kind: pa.DataType, bound: Any, *, is_low: bool) -> str:
-    if pa.types.is_integer(kind):
-        bound = math.ceil(bound) if is_low else math.floor(bound)
-        if abs(bound) >= _INT64_END:
-            raise UnsupportedConditionError("a bound beyond int64")
-    return _write_value(kind, bound)
 
 
 def _write_value(kind: pa.DataType, value: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Final
@@ -19,37 +18,27 @@ from qdrant_client import QdrantClient, models
 from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
-from dssm_assets.extras.vector_stores.collection_store import (
-    LINK_CANDIDATES,
-    LINKS,
-    SEARCH_CANDIDATES,
-    TIMEOUT_SECONDS,
-    CollectionStore,
-    CollectionVectors,
-    Hits,
-)
-from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
+from dssm_assets.extras.vector_stores import collection_store as cs
+from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition
 from dssm_assets.extras.vector_stores.store import KEYS, RESERVED, VECTOR, StoredVectors
 
-_EXACT_FLOAT: Final = 2**53
 _FOLDERS: Final[WeakValueDictionary[str, QdrantClient]] = WeakValueDictionary()
 _FOLDER_LOCK: Final = threading.RLock()
 """The client of a folder is for one thread at a time."""
 
 
-class QdrantStore(CollectionStore):
+class QdrantStore(cs.CollectionStore):
     """Collections of a server, `qdrant://:KEY@host:6333` or `qdrant+https://...`, or of a folder, `qdrant:///folder`."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
         super().__init__(uri, scene, "Qdrant", nullcontext() if uri.hostname else _FOLDER_LOCK)
-        self.client = self.call(self._connect if uri.hostname else self._open_folder)
+        self.client = self.call(self._connect, is_folder=not uri.hostname)
 
-    def _connect(self) -> QdrantClient:
-        return QdrantClient(self.url, api_key=self.password or None, timeout=TIMEOUT_SECONDS, check_compatibility=False)
-
-    def _open_folder(self) -> QdrantClient:
-        client = _FOLDERS.get(self.address) or QdrantClient(path=self.address, force_disable_check_same_thread=True)
-        return _FOLDERS.setdefault(self.address, client)
+    def _connect(self, *, is_folder: bool) -> QdrantClient:
+        if is_folder:
+            client = _FOLDERS.get(self.address) or QdrantClient(path=self.address, force_disable_check_same_thread=True)
+            return _FOLDERS.setdefault(self.address, client)
+        return QdrantClient(self.url, api_key=self.password or None, timeout=cs.TIMEOUT_SECONDS, check_compatibility=False)
 
     def list_names(self) -> list[str]:
         return [one.name for one in self.call(self.client.get_collections).collections]
@@ -57,9 +46,8 @@ class QdrantStore(CollectionStore):
     def find_aliases(self) -> dict[str, str]:
         return {one.alias_name: one.collection_name for one in self.call(self.client.get_aliases).aliases}
 
-    def change_aliases(self, created: Mapping[str, str], altered: Mapping[str, str], dropped: Sequence[str]) -> None:
-        pairs = {**created, **altered}.items()
-        new = [models.CreateAlias(alias_name=alias, collection_name=collection) for alias, collection in pairs]
+    def change_aliases(self, after: Mapping[str, str], dropped: Sequence[str]) -> None:
+        new = [models.CreateAlias(alias_name=alias, collection_name=collection) for alias, collection in after.items()]
         operations: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=one) for one in new]
         operations += [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)) for alias in dropped]
         self.call(self.client.update_collection_aliases, operations)
@@ -72,7 +60,7 @@ class QdrantStore(CollectionStore):
 
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
         vectors = models.VectorParams(size=schema.field(VECTOR).type.list_size, distance=models.Distance.DOT)
-        index = models.HnswConfigDiff(m=LINKS if table is VectorTable.ITEM else 0, ef_construct=LINK_CANDIDATES)
+        index = models.HnswConfigDiff(m=cs.LINKS if table is VectorTable.ITEM else 0, ef_construct=cs.LINK_CANDIDATES)
         self.call(self.client.create_collection, collection, vectors, hnsw_config=index)
         for field in schema:  # before the rows come, so that the index has links for them
             if field.name not in RESERVED - {KEYS[table][0]}:
@@ -99,7 +87,7 @@ class QdrantStore(CollectionStore):
         self.call(self.client.delete, collection, models.FilterSelector(filter=_match_ids(KEYS[table][0], ids)), wait=True)
 
 
-class QdrantVectors(CollectionVectors):
+class QdrantVectors(cs.CollectionVectors):
     """The points of a collection."""
 
     def __init__(self, store: QdrantStore, table: VectorTable, collection: str) -> None:
@@ -122,11 +110,11 @@ class QdrantVectors(CollectionVectors):
     def write_condition(self, condition: Condition) -> models.Filter | None:
         return models.Filter(should=[models.Filter(must=[*map(_write, group)]) for group in condition]) if condition else None
 
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> Hits:
+    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> cs.Hits:
         options = {
             "filter": wanted,
             "limit": k,
-            "params": models.SearchParams(exact=is_exact, hnsw_ef=max(SEARCH_CANDIDATES, 2 * k)),
+            "params": models.SearchParams(exact=is_exact, hnsw_ef=max(cs.SEARCH_CANDIDATES, 2 * k)),
             "with_payload": [self.key],
         }
         requests = [models.QueryRequest(query=vector, **options) for vector in vectors.tolist()]
@@ -138,32 +126,32 @@ def _make_point_ids(keys: pa.Table) -> list[Any]:
     """Returns the id of each point: a number is its own, below zero as unsigned; of others a digest."""
     if keys.num_columns == 1 and pa.types.is_integer(keys.column(0).type):
         return list(keys.column(0).cast(pa.int64()).to_numpy().view(np.uint64).tolist())
-    return [str(uuid.uuid5(uuid.NAMESPACE_OID, repr(tuple(key)))) for key in zip(*keys.to_pydict().values(), strict=True)]
+    return [cs.make_point_id(*key) for key in zip(*keys.to_pydict().values(), strict=True)]
 
 
 def _make_payloads(rows: pa.Table) -> list[dict[str, Any]]:
     """Returns the columns of each row; times as ISO text, in UTC where they have a zone; JSON has no NaN, which becomes null."""
     for number, field in enumerate(rows.schema):
-        kind = field.type.value_type if is_list(field.type) else field.type
+        column, kind = rows.column(number), field.type.value_type if is_list(field.type) else field.type
         if pa.types.is_floating(field.type):
-            column = rows.column(number)
-            rows = rows.set_column(number, field.name, pc.if_else(pc.is_finite(column), column, None))
+            column = pc.if_else(pc.is_finite(column), column, None)
         if pa.types.is_temporal(kind):
             plain = pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
-            wrap = pa.list_ if is_list(field.type) else lambda one: one
-            rows = rows.set_column(number, field.name, rows.column(number).cast(wrap(plain)).cast(wrap(pa.string())))
+            steps = [pa.list_(one) if is_list(field.type) else one for one in (plain, pa.string())]
+            column = column.cast(steps[0]).cast(steps[1])
+        rows = rows.set_column(number, field.name, column)
     return list(rows.to_pylist())
 
 
 def _choose_index(kind: pa.DataType) -> models.PayloadSchemaType:
     value = kind.value_type if is_list(kind) else kind
-    kinds = {
-        pa.types.is_boolean: models.PayloadSchemaType.BOOL,
-        pa.types.is_integer: models.PayloadSchemaType.INTEGER,
-        pa.types.is_floating: models.PayloadSchemaType.FLOAT,
-        pa.types.is_temporal: models.PayloadSchemaType.DATETIME,
-    }
-    return next((schema for is_kind, schema in kinds.items() if is_kind(value)), models.PayloadSchemaType.KEYWORD)
+    if pa.types.is_boolean(value):
+        return models.PayloadSchemaType.BOOL
+    if pa.types.is_integer(value):
+        return models.PayloadSchemaType.INTEGER
+    if pa.types.is_floating(value):
+        return models.PayloadSchemaType.FLOAT
+    return models.PayloadSchemaType.DATETIME if pa.types.is_temporal(value) else models.PayloadSchemaType.KEYWORD
 
 
 def _quote(column: str) -> str:
@@ -178,35 +166,35 @@ def _match_ids(key: str, ids: pa.Array) -> models.Filter:
 def _write(one: ColumnCondition) -> models.Filter:
     key = _quote(one.column)
     missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
-
-    def match(values: Sequence[Any]) -> list[models.Condition]:
-        if pa.types.is_boolean(one.type):
-            return [models.FieldCondition(key=key, match=models.MatchValue(value=value)) for value in values]
-        if pa.types.is_floating(one.type) or pa.types.is_temporal(one.type):
-            return [models.FieldCondition(key=key, range=_write_range(value, value)) for value in values]
-        return [models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))] if values else []
-
     must: list[models.Condition] = []
     if one.any_of is not None:
-        options = match(one.any_of) + [missing] * one.or_missing
+        options = _match(one, one.any_of) + [missing] * one.or_missing
         must.append(models.Filter(should=options) if options else models.HasIdCondition(has_id=[]))
     if one.low is not None or one.high is not None:
         must.append(models.FieldCondition(key=key, range=_write_range(one.low, one.high)))
-    return models.Filter(must=must, must_not=match(one.none_of) + [missing] * one.not_missing)
+    return models.Filter(must=must, must_not=_match(one, one.none_of) + [missing] * one.not_missing)
+
+
+def _match(one: ColumnCondition, values: Sequence[Any]) -> list[models.Condition]:
+    """Returns conditions of which one must hold for a row to have one of some values."""
+    key = _quote(one.column)
+    if pa.types.is_boolean(one.type):
+        return [models.FieldCondition(key=key, match=models.MatchValue(value=value)) for value in values]
+    if pa.types.is_floating(one.type) or pa.types.is_temporal(one.type):
+        return [models.FieldCondition(key=key, range=_write_range(value, value)) for value in values]
+    return [models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))] if values else []
 
 
 def _write_range(low: Any, high: Any) -> models.Range | models.DatetimeRange:
     """Returns bounds, of which one may be None."""
-    known = low if high is None else high
-    if isinstance(known, dt.date):
-        low, high = (None if one is None else _to_utc(one) for one in (low, high))
-        return models.DatetimeRange(gte=low, lte=high)
-    if any(isinstance(one, int) and abs(one) > _EXACT_FLOAT for one in (low, high)):
-        raise UnsupportedConditionError(f"a bound beyond {_EXACT_FLOAT}")
+    if isinstance(high if low is None else low, dt.date):
+        return models.DatetimeRange(gte=_to_utc(low), lte=_to_utc(high))
     return models.Range(gte=low, lte=high)
 
 
-def _to_utc(moment: dt.date) -> dt.datetime:
+def _to_utc(moment: dt.date | None) -> dt.datetime | None:
+    if moment is None:
+        return None
     if not isinstance(moment, dt.datetime):
         moment = dt.datetime.combine(moment, dt.time())
     return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)

@@ -19,7 +19,15 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import StorageError
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
 from dssm_assets.extras.vector_stores.stores import open_store
-from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, model_digests, publish, to_rows, user_rows, vectors_of
+from dssm_assets_tests.extras.vector_stores.made_rows import (
+    item_rows,
+    model_digests,
+    nearest,
+    publish,
+    to_rows,
+    user_rows,
+    vectors_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 A, B = "2024-01-12-aaaaaaaaaaaa", "2024-01-13-bbbbbbbbbbbb"
@@ -98,16 +106,135 @@ def test_negative_and_large_ids_are_ids(place: str) -> None:
 
 
 def test_what_a_store_cannot_compare_is_said(tmp_path: Path) -> None:
-    columns = {"code": pa.int64()}
+    columns = {"code": pa.int64(), "price": pa.float64()}
     for kind, filters, k in (
         ("qdrant", {"code": {"min": 2**53 + 1}}, 5),
+        ("qdrant", {"price": {"max": float("inf")}}, 5),
         ("milvus", {"code": {"max": -1e30}}, 5),
+        ("milvus", {"price": float("nan")}, 5),
         ("milvus", None, 16_385),
     ):
         store = open_store(f"{kind}://{tmp_path}/{kind}.db", "shop", {})
         draft = store.write(ITEM, to_rows(item_rows(8).append_column("code", pa.array(range(8)))))
         with pytest.raises(UnsupportedConditionError):
             store.open(ITEM, draft).search(np.ones((1, 8), np.float32), k, parse_filters(filters, columns))
+
+
+def test_readers_survive_republishing_and_cleanup(place: str) -> None:
+    store = open_store(place, "shop", {})
+    publish(store, A, item_rows(10), user_rows(["u"]))
+    readers = [open_store(place, "shop", {}).open(table, A) for table in (ITEM, USER)]
+    publish(store, A, item_rows(12, "model-b"), user_rows(["u"], model="model-b"))
+    leftovers = store.find_removable([A], before=time.time() + 60)
+    assert len(leftovers) == 2
+    for name in leftovers:
+        store.remove(name)
+    assert readers[0].count() == 12
+    assert model_digests(readers[0], pa.array([3])) == model_digests(readers[1], pa.array(["u"])) == {"model-b"}
+    ((ids, _),) = readers[0].search(np.ones((1, 8), np.float32), 20, is_exact=True)
+    assert len(ids) == 12
+
+
+def test_a_draft_that_became_a_version_is_kept(place: str) -> None:
+    """A cleanup has listed the draft before its publisher added it."""
+    store = open_store(place, "shop", {})
+    draft = store.write(ITEM, to_rows(item_rows(10)))
+    (listed,) = store.find_removable([], before=time.time() + 60)
+    store.add(A, A, {ITEM: draft})
+    store.remove(listed)
+    store.serve(A)
+    assert store.open(ITEM, A).count() == 10
+
+
+def test_a_version_that_is_served_during_its_removal_is_kept(place: str) -> None:
+    cleaner, publisher = (open_store(place, "shop", {}) for _ in range(2))
+    publish(publisher, A, item_rows(10))
+    publish(publisher, B, item_rows(10))
+    change = cleaner.change_aliases
+
+    def serve_first(*changes: object) -> None:
+        publisher.serve(A)  # a rollback, after the cleaner has read what is served
+        change(*changes)
+
+    cleaner.change_aliases = serve_first
+    cleaner.remove(A)
+    assert publisher.find_aliases()["shop_item"] in publisher.list_names()
+
+
+def test_the_revision_is_that_of_the_rows_that_readers_get(place: str) -> None:
+    """Of two publishers of one bundle the later one was killed once it had named its revision."""
+    store = open_store(place, "shop", {})
+    publish(store, A, item_rows(10))
+    draft = store.write(ITEM, to_rows(item_rows(12)))
+    store.change_aliases({f"shop_item__{A}__{B}".replace("-", "_"): draft}, [])
+    assert (store.find_versions(), store.find_served(), store.open(ITEM, A).count()) == ({A: A}, A, 10)
+    assert store.find_removable([A], before=time.time() + 60) == [draft]
+    store.remove(draft)
+    assert store.find_removable([A], before=time.time() + 60) == []
+    store.remove(draft)
+    assert (store.find_versions(), store.open(ITEM, A).count()) == ({A: A}, 10)
+
+
+def test_a_version_that_is_published_again_has_the_new_tables_alone(place: str) -> None:
+    store = open_store(place, "shop", {})
+    publish(store, A, item_rows(10), user_rows(["u"]))
+    publish(store, A, item_rows(10))
+    of_items = "shop_item__" + A.replace("-", "_")
+    assert sorted(store.find_aliases()) == ["shop_item", of_items, f"{of_items}__{A.replace('-', '_')}"]
+
+
+def test_users_alone_are_a_version(place: str) -> None:
+    store = open_store(place, "shop", {})
+    for version, rows in ((A, item_rows(10)), (B, None)):
+        drafts = {} if rows is None else {ITEM: store.write(ITEM, to_rows(rows))}
+        store.add(version, version, {**drafts, USER: store.write(USER, to_rows(user_rows(["u"])))})
+        store.serve(version)
+        assert store.find_served() == version
+    assert (store.find_versions(), store.open(USER, B).count()) == ({A: A, B: B}, 2)
+    assert store.find_removable([], before=0) == [A]
+
+
+def test_a_reader_does_not_wait_for_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that lacks memory never ends to load a collection."""
+    store = open_store(f"milvus://{tmp_path}/store.db", "shop", {})
+    publish(store, A, item_rows(10))
+    seconds: list[float] = []
+    monkeypatch.setattr(store.client, "load_collection", lambda name, timeout: seconds.append(timeout))
+    store.open(ITEM, A)
+    assert seconds == [60]
+
+
+def test_collections_of_others_are_left_alone(place: str) -> None:
+    store = open_store(place, "shop", {})
+    schema = item_rows(1).schema
+    for name in ("shop_item_recommendation", "shop_b_item_00000000000000"):
+        store.create(ITEM, name, schema)
+    assert store.find_removable([], before=time.time() + 60) == []
+
+
+def test_text_ids_need_no_quotes_in_requests(place: str) -> None:
+    """More rows than an exact search reads at once."""
+    items = item_rows(5000)
+    ids = [f'say "{number}" \\x' for number in range(5000)]
+    items = items.set_column(0, "item_id", pa.array(ids))
+    store = open_store(place, "shop", {})
+    stored = store.open(ITEM, store.write(ITEM, to_rows(items)))
+    ((found, _),) = stored.search(np.ones((1, 8), np.float32), 30, is_exact=True)
+    assert found.to_pylist() == nearest(items, np.ones(8), 30)
+
+
+def test_bounds_of_integers_are_sent_as_integers(place: str) -> None:
+    """A server with an index of integers cuts fractions off: stock of at least 1.5 would find 1."""
+    store = open_store(place, "shop", {})
+    stored = store.open(ITEM, store.write(ITEM, to_rows(item_rows(20))))
+    sent: list[object] = []
+    write = stored.write_condition
+    stored.write_condition = lambda condition: sent.append(condition) or write(condition)
+    columns = {"stock": pa.int64()}
+    ((ids, _),) = stored.search(np.ones((1, 8), np.float32), 20, parse_filters({"stock": {"min": 1.5, "max": 3.5}}, columns))
+    assert sorted(ids.to_pylist()) == [2, 3, 12, 13]
+    (((condition,),),) = sent
+    assert (condition.low, condition.high) == (2, 3) and isinstance(condition.low, int)
 
 
 @pytest.mark.slow
