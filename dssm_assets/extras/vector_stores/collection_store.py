@@ -146,7 +146,10 @@ class CollectionStore(vs.VectorStore):
         self.change_aliases(after, [head for head in self._heads.values() if head in aliases and head not in after])
 
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, vs.Changes]) -> None:
-        tables = self._find_tables(self.find_aliases(), version, *changes)
+        aliases = self.find_aliases()
+        tables = self._find_tables(aliases, version, *changes)
+        starts = tuple(f"{self._name_alias(table, version)}__" for table in self._heads)
+        self.change_aliases({}, [alias for alias in sorted(aliases) if alias.startswith(starts)])
         for table, change in changes.items():
             self._delete(table, tables[table], change.gone)
             self._send(table, tables[table], change.rows, is_new=False)

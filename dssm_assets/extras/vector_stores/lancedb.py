@@ -41,6 +41,7 @@ _PARTITION_ROWS: Final = 4096
 """Smaller tables are searched without an index."""
 _PROBED: Final = 0.85
 """Of the index's partitions: of vectors without any structure fewer than .8 have less than .95 of the nearest 200."""
+_VECTORS_AT_ONCE: Final = 64
 _IS_KEY: Final = {"lance-schema:unenforced-primary-key": "true"}
 """Of two commits that insert the same key, Lance then repeats the second, which updates."""
 _VERSIONS: Final = pa.schema(
@@ -109,6 +110,7 @@ class LanceDBStore(vs.VectorStore):
             raise
 
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
+        self._set_revision(version, "")
         for table, change in changes.items():
             opened = self.open_table(table, version)
             with self.errors():
@@ -116,8 +118,7 @@ class LanceDBStore(vs.VectorStore):
                 if len(change.gone):
                     merge = merge.when_not_matched_by_source_delete(_is_one_of(KEYS[table][0], change.gone))
                 merge.execute(change.rows.cast(_declare_keys(change.rows.schema, table)))
-        with self.errors():
-            self._open(self._registry).update(where=f"bundle_id = {_write(version)}", values={"revision": revision})
+        self._set_revision(version, revision)
 
     def remove_users(self, user_ids: pa.Array) -> None:
         with self.errors():
@@ -170,6 +171,11 @@ class LanceDBStore(vs.VectorStore):
             rows = [] if opened is None else opened.to_arrow().sort_by("bundle_id").to_pylist()
         return {row["bundle_id"]: row for row in rows}
 
+    def _set_revision(self, version: str, revision: str) -> None:
+        self._need(version)
+        with self.errors():
+            self._open(self._registry).update(where=f"bundle_id = {_write(version)}", values={"revision": revision})
+
     def _point_to(self, version: str) -> None:
         self._need(version)
         with self.errors():
@@ -214,21 +220,24 @@ class _LanceVectors(vs.StoredVectors):
 
     def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
         where = write_sql(condition, _DIALECT)
-        return [self._ask(partial(self._search, vector, k, where, is_exact)) for vector in vectors]
+        parts = [vectors[start : start + _VECTORS_AT_ONCE] for start in range(0, len(vectors), _VECTORS_AT_ONCE)]
+        return [found for part in parts for found in self._ask(partial(self._search, part, k, where, is_exact))]
 
-    def _search(self, vector: Vectors, k: int, where: str, is_exact: bool) -> Found:
-        # Lance returns 1 - product: of a longer vector the products lose no digits.
-        scale = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vector))[1])
-        query = self._table.search(vector * scale, vector_column_name=VECTOR).distance_type("dot").limit(k)
+    def _search(self, vectors: Vectors, k: int, where: str, is_exact: bool) -> list[Found]:
+        # Lance returns 1 - product: of longer vectors the products lose no digits.
+        scales = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vectors, axis=1))[1])
+        query = self._table.search(vectors * scales[:, None], vector_column_name=VECTOR).distance_type("dot").limit(k)
         query = query.maximum_nprobes(0).minimum_nprobes(self._probes).select([self._key, "_distance"])
         query = query.bypass_vector_index() if is_exact else query
-        rows = (query.where(where) if where else query).to_arrow().sort_by("_distance")
-        distances = rows.column("_distance").to_numpy()
-        if (
-            not is_exact and not np.isfinite(distances).all()
-        ):  # where fewer than k rows pass, Lance adds the last ones unmeasured
-            return self._search(vector, k, where, True)
-        return rows.column(self._key).combine_chunks(), (1 - distances) / scale
+        rows = (query.where(where) if where else query).to_arrow()
+        if not is_exact and not np.isfinite(rows.column("_distance")).all():
+            return self._search(vectors, k, where, True)  # where fewer than k rows pass, Lance adds the last ones unmeasured
+        numbers = rows.column("query_index") if "query_index" in rows.column_names else pa.repeat(0, len(rows))
+        rows = rows.append_column("number", numbers).sort_by([("number", "ascending"), ("_distance", "ascending")])
+        ids, scores = rows.column(self._key).combine_chunks(), 1 - rows.column("_distance").to_numpy()
+        bounds = np.searchsorted(rows.column("number").to_numpy(), np.arange(len(vectors) + 1))
+        spans = zip(bounds[:-1], bounds[1:], scales, strict=True)
+        return [(ids[start:end], scores[start:end] / scale) for start, end, scale in spans]
 
     def _open(self) -> None:
         self._table = self._store.open_table(*self._name)

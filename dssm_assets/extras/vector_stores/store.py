@@ -102,7 +102,7 @@ class VectorStore(ABC):
 
     @abstractmethod
     def find_versions(self) -> dict[str, str]:
-        """Returns bundle id -> revision of the versions that are stored."""
+        """Returns bundle id -> revision of the versions that are stored; "" where the update to another one was not finished."""
 
     @abstractmethod
     def find_served(self) -> str | None:

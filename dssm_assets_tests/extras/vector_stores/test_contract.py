@@ -186,6 +186,18 @@ def test_a_revision_replaces_adds_and_removes_rows(opened: Opener) -> None:
     assert opened().open(USER, A).count() == 6
 
 
+def test_a_revision_that_fails_half_way_is_not_recorded_as_the_former(opened: Opener) -> None:
+    items, store = item_rows(30), opened()
+    publish(store, A, items, user_rows(["u1"]))
+    changed = Changes(item_rows(30, seed=9).slice(3, 1), pa.array([], pa.int64()))
+    unfit = Changes(user_rows(["u1"], width=3), pa.array([], pa.string()))
+    with pytest.raises(Exception):  # noqa: B017
+        store.update(A, DELTA, {ITEM: changed, USER: unfit})
+    (row,) = vectors_of(opened().open(ITEM, A).read(pa.array([3])))
+    is_unchanged = np.array_equal(row, vectors_of(items)[3])
+    assert opened().find_versions() == {A: A if is_unchanged else ""}
+
+
 def test_users_are_removed_from_every_version(opened: Opener) -> None:
     users = ["u1", "u2", "ü'3"]
     store = opened()
