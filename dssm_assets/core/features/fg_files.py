@@ -10,8 +10,6 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from dssm_assets.core.errors import Fault, FeatureSpecError
-
 ReadFile = Callable[[str], bytes]
 """Returns the content of a file that fg.json names; raises OSError if it does not exist."""
 
@@ -31,7 +29,7 @@ def read_named_file(context: Any, name: str) -> bytes:
     """
     reader: ReadFile | None = (context or {}).get(CONTEXT_KEY)
     if reader is None:
-        raise ValueError(f"file {name!r} cannot be read: give from_fg_json the path of the fg.json, or read_file")
+        raise ValueError(f"file {name!r} cannot be read: give read_file")
     try:
         return reader(name)
     except OSError as error:
@@ -72,30 +70,6 @@ def parse_vocabulary(content: bytes) -> dict[str, int]:
     if len(words) != len(lines):
         raise ValueError(f"a vocabulary file repeats {len(lines) - len(words)} words")
     return words
-
-
-def read_fg_file(path: object) -> tuple[Mapping[str, Any], str, ReadFile]:
-    """Returns a parsed fg.json, its name for errors, and a `ReadFile` for paths relative to it.
-
-    Raises:
-        OSError: the file cannot be read.
-        FeatureSpecError: the file is not a JSON mapping.
-    """
-    text = str(path)
-    folder, _, name = text.rpartition("/")
-
-    def read(relative: str) -> bytes:
-        with open(relative if relative.startswith("/") or not folder else f"{folder}/{relative}", "rb") as file:  # noqa: PTH123
-            return file.read()
-
-    content = read(text if not folder or text.startswith("/") else name)
-    try:
-        raw = json.loads(content)
-    except ValueError as error:
-        raise FeatureSpecError(Fault(f"file {name}", "JSON", str(error), "correct the syntax")) from error
-    if not isinstance(raw, Mapping):
-        raise FeatureSpecError(Fault(f"file {name}", "a mapping", type(raw).__name__, 'start with {"features": [...]}'))
-    return raw, name or text, read
 
 
 def fg_json(fg: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import column_values, requests
 from dssm_assets.core.features.buckets import BucketRule, bucket_rule
 from dssm_assets.core.features.expressions import SEQUENCE, Expression, Source, parse_expression
-from dssm_assets.core.features.fg_files import ReadFile, read_fg_file
+from dssm_assets.core.features.fg_files import ReadFile
 from dssm_assets.core.features.operators.base import Operator
 from dssm_assets.core.features.operators.sequence_feature import SequenceFeature
 from dssm_assets.core.features.spec import Feature, FgSpec, parse_fg
@@ -52,26 +52,21 @@ class FeatureGenerator:
     @classmethod
     def from_fg_json(
         cls,
-        source: Mapping[str, Any] | str,
+        fg: Mapping[str, Any],
         *,
         hash_function: HashFunction = HashFunction.MURMUR,
         read_file: ReadFile | None = None,
     ) -> FeatureGenerator:
-        """Returns the generator of a fg.json, given as a mapping or as a path.
+        """Returns the generator of a parsed fg.json.
 
         Args:
-            source: the parsed file or its path. Paths in it are relative to it.
             hash_function: murmur_hash64a as in the reference, or farm_fingerprint64 as in TensorFlow.
-            read_file: returns the content of a file that the definitions name; required for those of a mapping.
+            read_file: returns the content of a file that the definitions name.
 
         Raises:
             FeatureSpecError: with every fault of the definitions.
-            OSError: the file cannot be read.
         """
-        if isinstance(source, Mapping):
-            return cls(parse_fg(source, read_file=read_file), hash_function)
-        raw, where, read_relative = read_fg_file(source)
-        return cls(parse_fg(raw, where, read_file or read_relative), hash_function)
+        return cls(parse_fg(fg, read_file=read_file), hash_function)
 
     def generate(self, batch: pa.Table | pa.RecordBatch, side: str | None = None) -> pa.Table:
         """Returns the values of features, one row per row of the batch.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import pyarrow as pa
 
@@ -13,11 +12,11 @@ from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.samples.sample_tables import require_columns
 
 
-class Bucketize(Protocol):
-    """Turns the encoded values of a feature into embedding indices, 0 for a missing value."""
+Bucketize = Callable[[str, pa.Array], pa.Array]
+"""Turns the encoded values of a feature into embedding indices, 0 for a missing value.
 
-    def __call__(self, feature: str, column: pa.Array, /) -> pa.Array:
-        """Returns int32 for a column of single values and list<int32> for a column of lists, without nulls."""
+Returns int32 for a column of single values and list<int32> for a column of lists, without nulls.
+"""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from dssm_assets.core.arrays.ragged import combine_chunks, null_mask
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE_HASH
@@ -116,13 +116,6 @@ class FeatureInfo(BaseModel):
     default_bucketize_value: int | None = None
     default_value: str | None = None
     hash_function: HashFunction | None = None
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> FeatureInfo:
-        names = ("boundary", "vocab_size", "vocab_list", "vocab_dict", "num_buckets", "hash_bucket_size")
-        if sum(getattr(self, name) is not None for name in names) != 1:
-            raise ValueError(f"exactly one of {', '.join(names)} must be given")
-        return self
 
     def to_json(self) -> str:
         """Returns the JSON text without keys that are null."""
