@@ -13,7 +13,6 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
-from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.features_raw import plan
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS
 from dssm_assets.core.sources.convert import NO_IDS
@@ -264,28 +263,12 @@ def config_yaml(inputs: StarterInputs) -> str:
         "unused": "\n".join(unused) or None,
         "settings": "\n".join(fill_template(settings.recipe, {**settings.values, "k": choose_cut_offs(inputs.items)})),
     }
-    text = "\n".join(_fill("start", values))
+    text = "\n".join(fill_template("start", values))
     return "".join(f"{line.rstrip()}\n" for line in text.split("\n"))
 
 
-def fill_template(recipe: Recipe, values: Mapping[str, object]) -> Iterator[str]:
-    """Yields the lines of a recipe's template with their values, without lines whose value is None.
-
-    A key without a comment gets the description that its section of the configuration gives it.
-    """
-    section = ""
-    for line in _fill(recipe, values):
-        key, colon, value = line.partition(":")
-        if colon and not value:
-            section = key
-        if colon and value and "#" not in line:
-            fields = PipelineConfig.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
-            yield f"{line}    # {(fields[key.strip()].description or '').split('. ')[0].rstrip('.')}"
-        else:
-            yield line
-
-
-def _fill(name: str, values: Mapping[str, object]) -> Iterator[str]:
+def fill_template(name: str, values: Mapping[str, object]) -> Iterator[str]:
+    """Yields the lines of a template with their values, without lines whose value is None."""
     template = importlib.resources.files("dssm_assets.extras.starter").joinpath("templates", f"{name}.yaml")
     for line in map(Template, template.read_text(encoding="utf-8").splitlines()):
         if all(values.get(name) is not None for name in line.get_identifiers()):
@@ -328,7 +311,7 @@ def _table(side: str, survey: TableSurvey, columns: Mapping[str, str | None], **
         "encoding": table.encoding,
     }
     texts = {name: _inline(getattr(table, name)) for name in ("uri", "table", "column_names", "time_format", "decimal_mark")}
-    return "\n".join(_fill("table", {**plain, **texts, "columns": ", ".join(mapped) or None, **more}))
+    return "\n".join(fill_template("table", {**plain, **texts, "columns": ", ".join(mapped) or None, **more}))
 
 
 def _how_to_use(inputs: StarterInputs, column: ColumnProfile) -> str:
