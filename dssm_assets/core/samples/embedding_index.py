@@ -11,7 +11,6 @@ from dssm_assets.core.arrays.ragged import build_lists, combine_chunks, flatten
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.samples.sample_tables import require_columns
 
-
 Bucketize = Callable[[str, pa.Array], pa.Array]
 """Turns the encoded values of a feature into embedding indices, 0 for a missing value.
 

@@ -59,7 +59,8 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any]) -> VectorStore:
     if scheme not in _STORES:
         where = f"vector store{f', environment variable {name}' if name else ''}"
         got = "another one, not shown as it may be secret" if given else "no value"
-        raise ConfigError(Fault(where, f"a URI of {'://, '.join(_STORES)}://", got, "write such as lancedb:///data/vectors"))
+        remedy = f"export {name}=lancedb:///data/vectors, or another" if name else "write such as lancedb:///data/vectors"
+        raise ConfigError(Fault(where, f"a URI of {'://, '.join(_STORES)}://", got, remedy))
     parts, (module, store) = urlsplit(given), _STORES[scheme]
     if module == "lancedb" and ("@" in parts.netloc or bool(parts.netloc) is (scheme == "lancedb")):
         remedy = "the login of a bucket is that of storage.options or of AWS_* variables"
