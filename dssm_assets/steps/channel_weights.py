@@ -120,19 +120,19 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
     names = [source.name for source in settings.sources]
     held_out: list[_HeldOut] = []
     merges: list[Merge] = []
-    facts: dict[str, Any] = {}
     with workspace.tables.partitions.staging() as scratch:
         if settings.is_enabled and settings.weights is MergeWeights.FITTED:
             held_out = _read_held_out(workspace, ds, ScratchArrays(scratch))
         if settings.is_enabled:
             merges = default_merges(names)
         for one in held_out:
-            fitted = fit_merges(names, one.days, merges)
-            merges, facts = fitted.merges, {"held_out_pairs": fitted.truth_pairs, "proposed_pairs": fitted.proposed_pairs}
+            merges = fit_merges(one.days, merges)
     inputs = digests([one.built_from for one in held_out])
     manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs)
-    facts["held_out_days"] = ", ".join(held_out[-1].names) if held_out else "none"
-    facts["has_held_out_vectors"] = bool(held_out) and held_out[-1].has_vectors
+    facts: dict[str, Any] = {"held_out_days": "none", "has_held_out_vectors": False}
+    if held_out:
+        last = held_out[-1]
+        facts = {"held_out_days": ", ".join(last.names), "has_held_out_vectors": last.has_vectors, "held_out_pairs": last.pairs}
     return StepResult(manifest, facts, report_markdown=_report(merges, held_out))
 
 

@@ -6,7 +6,7 @@ A table of vectors is cut into files of PART_ROWS rows, however many processes t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.retrieval.drift import DriftReport, compute_drift, find_common_ids
-from dssm_assets.core.retrieval.structure import StructureReport, VectorStructure
+from dssm_assets.core.retrieval.structure import VectorStructure
 from dssm_assets.core.retrieval.vectors import to_matrix
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.parallel import run_parallel
@@ -98,7 +98,7 @@ def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> St
     Vectors with a broken structure do not replace an existing partition.
     """
     source = kind(workspace, ds)
-    start, partition = workspace.now(), source.partition
+    partition = source.partition
     structure = VectorStructure(width=partition.dims, expected_row_count=partition.row_count)
     facts: dict[str, int] = {}
     with workspace.tables.partitions.staging() as folder:
@@ -118,31 +118,12 @@ def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> St
             manifest = workspace.tables.publish_parts(partition.spec, ds, staged, schema=partition.schema, inputs=source.inputs)
         else:
             manifest = existing
-    return _report(workspace, partition, manifest, report, seconds=workspace.now() - start, facts=facts)
-
-
-def _report(
-    workspace: Workspace,
-    partition: VectorPartition,
-    manifest: Manifest,
-    structure: StructureReport,
-    *,
-    seconds: float,
-    facts: Mapping[str, Any],
-) -> StepResult:
     drift_facts: dict[str, Any] = {}
     drift_check = Check("vector_drift", False, "not compared: the structure of the vectors is broken")
-    if structure.passed:
+    if report.passed:
         drift_check, drift_facts = measure_drift(workspace, partition.spec, manifest)
-    figures = {
-        "dims": partition.dims,
-        "inference_seconds": round(seconds, 3),
-        "inference_rows_per_s": round(structure.row_count / max(seconds, 1e-9), 1),
-        **facts,
-        **drift_facts,
-    }
-    structure_check = Check("structure", structure.passed, structure.sentence, structure.facts())
-    return StepResult(manifest, figures, (structure_check, drift_check))
+    structure_check = Check("structure", report.passed, report.sentence)
+    return StepResult(manifest, {"dims": partition.dims, **facts, **drift_facts}, (structure_check, drift_check))
 
 
 def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> tuple[Check, dict[str, Any]]:

@@ -25,7 +25,6 @@ from dssm_assets.core.channels.merge import (
     Candidates,
     Merge,
     Term,
-    default_merges,
     find_candidates,
     signals_of,
 )
@@ -54,17 +53,6 @@ class HeldOutDay:
     truth: ItemSets
 
 
-class FittedMerges(NamedTuple):
-    """Fitted weights, and how much they were fitted on."""
-
-    merges: list[Merge]
-    """Of all channels, and without each of them."""
-    truth_pairs: int
-    """Pairs of user and item on the held-out days."""
-    proposed_pairs: int
-    """How many of them a channel proposed."""
-
-
 class _Rows(NamedTuple):
     """Candidates that a merge is fitted on."""
 
@@ -73,7 +61,7 @@ class _Rows(NamedTuple):
     weight: Float64Array  # [N], how many candidates each represents
 
 
-def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay], start: Sequence[Merge] | None = None) -> FittedMerges:
+def fit_merges(days: Sequence[HeldOutDay], start: Sequence[Merge]) -> list[Merge]:
     """Returns the fitted merge of all channels, and those without each of them.
 
     A merge is fitted on the candidates of its own channels, which are all that it ranks. Vectors that the days do not have stand in
@@ -81,18 +69,15 @@ def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay], start: 
 
     Args:
         days: one or more, with the same channels each; `vectors` may be missing.
-        start: the merges whose weights are drawn to, e.g. fitted on other days; None: the defaults.
+        start: the merges whose weights are drawn to, the defaults or fitted on other days.
     """
-    known, merges = [channel.name for channel in days[0].channels], list(start or default_merges(names))
-    rows: list[list[_Rows]] = [[] for _ in merges]
-    proposed_pairs = 0
+    known = [channel.name for channel in days[0].channels]
+    rows: list[list[_Rows]] = [[] for _ in start]
     for day in days:
         for candidates, is_positive in _read_blocks(day):
-            proposed_pairs += int(is_positive.sum())
-            for merge, found in zip(merges, rows, strict=True):
+            for merge, found in zip(start, rows, strict=True):
                 found.append(_choose_rows(merge, candidates, is_positive))
-    fitted = [_fit_merge(merge, known, found) for merge, found in zip(merges, rows, strict=True)]
-    return FittedMerges(fitted, sum(len(day.truth.items) for day in days), proposed_pairs)
+    return [_fit_merge(merge, known, found) for merge, found in zip(start, rows, strict=True)]
 
 
 def _read_blocks(day: HeldOutDay) -> Iterator[tuple[Candidates, Mask]]:

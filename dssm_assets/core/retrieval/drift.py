@@ -50,16 +50,7 @@ class CommonIds:
 
     ids: pa.Array
     common_count: int
-    now_count: int
     before_count: int
-
-    @property
-    def new_frac(self) -> float:
-        return 1 - self.common_count / self.now_count if self.now_count else 0.0
-
-    @property
-    def gone_frac(self) -> float:
-        return 1 - self.common_count / self.before_count if self.before_count else 0.0
 
 
 def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> CommonIds:
@@ -81,15 +72,7 @@ def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int
     ids = ids.take(pc.sort_indices(ids))
     if common > limit:
         ids = ids.take(pa.array(np.sort(np.random.default_rng(seed).choice(common, limit, replace=False))))
-    return CommonIds(ids, common, len(current), len(previous))
-
-
-@dataclass(frozen=True)
-class Cosines:
-    """Cosines between the two vectors of each id: their mean and their 5th percentile."""
-
-    mean: float
-    p5: float
+    return CommonIds(ids, common, len(previous))
 
 
 @dataclass(frozen=True)
@@ -98,13 +81,13 @@ class Drift:
 
     Attributes:
         compared_count: ids whose two vectors have a direction (finite, not all zeros).
-        raw: cosines before alignment; None without any such id.
-        aligned: cosines after alignment; None if there are too few ids to align, or the widths differ.
+        raw: mean cosine between the two vectors of each id before alignment; None without any such id.
+        aligned: the same after alignment; None if there are too few ids to align, or the widths differ.
     """
 
     compared_count: int
-    raw: Cosines | None
-    aligned: Cosines | None
+    raw: float | None
+    aligned: float | None
 
 
 def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[Any]], *, seed: int) -> Drift:
@@ -123,7 +106,7 @@ def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[An
     count, dims = first.shape
     if not count:
         return Drift(0, None, None)
-    raw = _cosines((first * second).sum(axis=1))
+    raw = _mean_cosine((first * second).sum(axis=1))
     if count < ids_to_align(dims):
         return Drift(count, raw, None)
     order = np.random.default_rng(seed).permutation(count)
@@ -132,7 +115,7 @@ def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[An
     for fitted, measured in (halves, halves[::-1]):
         turned = first[measured] @ fit_rotation(first[fitted], second[fitted])
         aligned[measured] = (turned * second[measured]).sum(axis=1)
-    return Drift(count, raw, _cosines(aligned))
+    return Drift(count, raw, _mean_cosine(aligned))
 
 
 def fit_rotation(rows: Floats, targets: Floats) -> Floats:
@@ -149,9 +132,8 @@ def _unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / vector_lengths(vectors)[:, None], np.float32)
 
 
-def _cosines(values: Floats) -> Cosines:
-    clipped = np.clip(values.astype(np.float64), -1, 1)
-    return Cosines(float(clipped.mean()), float(np.percentile(clipped, 5)))
+def _mean_cosine(values: Floats) -> float:
+    return float(np.clip(values.astype(np.float64), -1, 1).mean())
 
 
 @dataclass(frozen=True)
@@ -174,7 +156,7 @@ class DriftReport:
         and vectors of another width are drift that users of stored vectors must know of.
         """
         if self.drift.aligned is not None:
-            return self.drift.aligned.mean >= self.min_cosine
+            return self.drift.aligned >= self.min_cosine
         return self.ids.before_count < ids_to_align(self.width)
 
     @property
@@ -186,11 +168,11 @@ class DriftReport:
             needed = ids_to_align(self.width)
             return (
                 f"{count} ids compared with {self.before}, at least {needed} are needed to align {self.width} dimensions; "
-                f"raw mean cosine {raw.mean:.4f}"
+                f"raw mean cosine {raw:.4f}"
             )
         return (
-            f"against {self.before}: mean cosine {aligned.mean:.4f} after alignment (floor {self.min_cosine:g}), "
-            f"raw {raw.mean:.4f}, over {count} of {self.ids.common_count} common ids"
+            f"against {self.before}: mean cosine {aligned:.4f} after alignment (floor {self.min_cosine:g}), "
+            f"raw {raw:.4f}, over {count} of {self.ids.common_count} common ids"
         )
 
     def facts(self) -> dict[str, Any]:
@@ -198,10 +180,6 @@ class DriftReport:
             "drift_against": self.before,
             "drift_common_ids": self.ids.common_count,
             "drift_compared_ids": self.drift.compared_count,
-            "drift_new_ids_frac": self.ids.new_frac,
-            "drift_gone_ids_frac": self.ids.gone_frac,
         }
-        for name, cosines in (("raw", self.drift.raw), ("aligned", self.drift.aligned)):
-            if cosines is not None:
-                facts |= {f"drift_cosine_{name}_mean": cosines.mean, f"drift_cosine_{name}_p5": cosines.p5}
-        return facts
+        cosines = {"drift_cosine_raw_mean": self.drift.raw, "drift_cosine_aligned_mean": self.drift.aligned}
+        return facts | {name: cosine for name, cosine in cosines.items() if cosine is not None}

@@ -6,7 +6,6 @@ Only the ids are kept, because uniqueness can be checked only over all of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -63,11 +62,6 @@ class StructureReport:
         if self.wrong_type:
             faults.append(f"vectors are {self.wrong_type}, not {self.width} float32 each")
         return "; ".join([*faults, *map(str, self.offences)])
-
-    def facts(self) -> dict[str, Any]:
-        """Returns the figures: rows, expected rows, and the number of rows by kind of fault."""
-        counts = {offence.what: offence.count for offence in self.offences}
-        return {"rows": self.row_count, "expected_rows": self.expected_row_count, "offending_rows": counts}
 
 
 class VectorStructure:
