@@ -62,7 +62,7 @@ class CollectionStore(vs.VectorStore):
         self.user, self.password, self._lock = unquote(uri.username or ""), unquote(uri.password or ""), lock
         self.address = uri.netloc.rpartition("@")[2] + uri.path.rstrip("/")
         self.url = f"http{'s' * uri.scheme.endswith('https')}://{self.address}"
-        self.where = f"{name} store {self.address}"
+        self.where = f"vector store {name} {self.address}"
 
     def call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
         """Returns what a call of the client returns; turns its errors into a StorageError."""

@@ -61,7 +61,7 @@ class PgvectorStore(vs.VectorStore):
         self._uri = f"{place}?{_LIMITS}{uri.query and f'&{uri.query}'}"
         given = [password, *(value for name, value in parse_qsl(uri.query) if "pass" in name)]
         self._passwords = [*given, *map(unquote, given)]
-        self.where = hide_secrets(place, self._passwords).replace("***@", "")
+        self.where = f"vector store {hide_secrets(place, self._passwords).replace('***@', '')}"
         self._idle: list[Connection] = []
         weakref.finalize(self, _close, self._idle)
 
