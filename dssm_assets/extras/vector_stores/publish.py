@@ -162,27 +162,24 @@ class _Follower:
     def _update(self, served: _Served) -> Check | None:
         """Writes what differs from the revision that the store has; None where only a whole version will do."""
         before = self.store.find_versions().get(served.version)
-        if before == served.revision:
-            return Check(CHECK, True, f"the store has {served.revision}")
+        if before is None:
+            return None
         try:
-            old = None if before is None else self._bundles.manifest(before)
+            old = self._bundles.manifest(before)
             stored = {table: self.store.open(table, served.version) for table in self._tables}
         except PartitionMissingError:
             return None
-        if old is None or before is None:
-            return None
-        changed = [table for table in self._tables if describe_files(old, table) != describe_files(served.manifest, table)]
-        now, then = (
-            self._bundles.fetch(bundle_id, is_verified=False) if changed else None for bundle_id in (served.revision, before)
-        )
+        if before == served.revision:
+            return Check(CHECK, True, f"the store has {before}")
         changes, counts = {}, {}
-        for table in changed:
-            assert now is not None
-            assert then is not None
-            rows, former = BundleRows(now, table), BundleRows(then, table)
-            if rows.content.schema != former.content.schema:
-                return None
-            changes[table], counts[table] = rows.find_changes(former), rows.content.num_rows
+        changed = [table for table in self._tables if describe_files(old, table) != describe_files(served.manifest, table)]
+        if changed:
+            now, then = (self._bundles.fetch(bundle_id, is_verified=False) for bundle_id in (served.revision, before))
+            for table in changed:
+                rows, former = BundleRows(now, table), BundleRows(then, table)
+                if rows.content.schema != former.content.schema:
+                    return None
+                changes[table], counts[table] = rows.find_changes(former), rows.content.num_rows
         self.store.update(served.version, served.revision, changes)
         for table, one in changes.items():
             self._log(f"{self.store.where}: {one.rows.num_rows} {table} rows written, {len(one.gone)} removed")

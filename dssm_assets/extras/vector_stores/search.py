@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.pipeline import VectorTable
-from dssm_assets.core.errors import ConfigError, Fault, StorageError
+from dssm_assets.core.errors import ConfigError, Fault, PartitionMissingError, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
 from dssm_assets.extras.vector_stores.store import VectorStore, missing_version
@@ -57,7 +57,11 @@ class StoreSearch:
         self._vectors = store.open(VectorTable.ITEM, self._version)
 
     def find_rows(self, vectors: Vectors, k: int, filters: Any) -> list[IntArray] | None:
-        """Returns the rows of items in the bundle, see `ItemSearch`; items that the bundle lacks are left out."""
+        """Returns the rows of items in the bundle, see `ItemSearch`; items that the bundle lacks are left out.
+
+        Raises:
+            StorageError: the store does not answer, or has lost the version.
+        """
         condition = parse_filters(filters, self._columns)
         try:
             try:
@@ -67,6 +71,8 @@ class StoreSearch:
                 found = self._vectors.search(vectors, k, condition, is_exact=self._is_exact)
         except UnsupportedConditionError:
             return None
+        except PartitionMissingError as error:  # not the fault of who asks
+            raise StorageError(str(error)) from error
         rows = (self._items.rows_of(pa.chunked_array([ids])) for ids, _ in found)
         return [one[one >= 0] for one in rows]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets_tests.extras.vector_stores.conftest import Opener
 from dssm_assets_tests.serving.bundles import ITEMS, write_bundle
+from dssm_assets_tests.serving.servers import Client, serving
 
 ITEM_COUNT = 3000
 FILTERS: tuple[Any, ...] = (
@@ -153,6 +155,15 @@ def test_a_version_that_was_written_again_is_opened_again(root: str, lance: str)
     for name in store.find_removable([], before=time.time() + 60):
         store.remove(name)
     assert by_store.recall_for_user("u", ListOptions(20)).item_ids == engine.recall_for_user("u", ListOptions(20)).item_ids
+
+
+def test_a_service_without_its_store_says_try_again_later(root: str, lance: str) -> None:
+    fill(choose_store(lance), root)
+    live = LiveEngine(root, open_search=choose_search(lance, None))
+    shutil.rmtree(lance.removeprefix("lancedb://"))
+    with serving(live) as port:
+        status, content = Client(port).get("/recall?user_id=u&k=3")
+    assert (status, content["error"]) == (503, "StorageError")
 
 
 def test_a_revision_that_the_store_does_not_have_yet_is_refused(root: str, lance: str) -> None:
