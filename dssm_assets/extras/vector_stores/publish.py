@@ -69,7 +69,7 @@ def vector_store(workspace: Workspace, ds: str) -> StepResult:
             "bundle_id": served.revision,
             "store": follower.store.where,
             "similarity": served.manifest["similarity"],
-            "compared_by": "inner product; cosine vectors have unit length",
+            "compared_by": f"inner product{', the prior is the last entry' if served.manifest.get('has_prior') else ''}",
             **check.facts,
         }
     stored = {key: facts.get(key) for key in ("bundle_id", "is_served")}
