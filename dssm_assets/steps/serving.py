@@ -38,7 +38,7 @@ from dssm_assets.steps.served_vectors import (
 )
 from dssm_assets.steps.training import read_history
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day
-from dssm_assets.storage.bundles import open_bundles
+from dssm_assets.storage.bundles import Published, open_bundles
 from dssm_assets.storage.layout import BUNDLE_MANIFEST
 from dssm_assets.storage.local_files import ScratchArrays, write_arrow_table
 from dssm_assets.storage.onnx_session import open_session
@@ -73,7 +73,7 @@ def serving_bundle(workspace: Workspace, ds: str) -> StepResult:
     stored = {key: facts[key] for key in ("bundle_id", "is_served")}
     files = {BUNDLE_MANIFEST: _json(published.manifest)}
     manifest = workspace.artifacts.publish(ASSET, ds, files, inputs=inputs.digests, facts=stored)
-    return StepResult(manifest, facts, checks)
+    return StepResult(manifest, facts, checks, report_markdown=_report(published))
 
 
 def _keep_previous(workspace: Workspace, ds: str, body: Mapping[str, Any], checks: tuple[Check, ...]) -> StepResult:
@@ -202,6 +202,14 @@ def _manifest_body(workspace: Workspace, inputs: BundleInputs, contents: _Conten
 def _facts(body: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("features_as_of", "users", "items", "items_not_trained_on", "dims", "index")
     return {key: body[key] for key in kept}
+
+
+def _report(published: Published) -> str:
+    files = published.manifest["files"]
+    lines = [f"| {name} | {entry['bytes']:,} | `{entry['sha256'][:12]}` |" for name, entry in files.items()]
+    served = "served now" if published.is_current else "stored, not served"
+    head = f"Bundle `{published.bundle_id}`, {served}; previous bundle: `{published.pointer.previous or 'none'}`."
+    return "\n".join([head, "", "| file | bytes | sha256 |", "|---|---:|---|", *lines])
 
 
 def _json(value: Any) -> bytes:

@@ -148,6 +148,7 @@ def test_partition_records_the_published_bundle(served: tuple[Workspace, StepRes
     assert {key: workspace.need(*key.split("/")).digest for key in manifest.inputs} == dict(manifest.inputs)
     assert [(check.name, check.is_passed) for check in result.checks] == [("exported_towers", True), ("index_recall", True)]
     assert result.facts["bundle_id"] == opened.bundle_id
+    assert opened.bundle_id in str(result.report_markdown)
 
 
 def test_same_inputs_give_the_same_bundle(

@@ -133,6 +133,19 @@ def test_the_index_finds_the_nearest_rows(opened: Opener) -> None:
     assert hits / (200 * 20) >= 0.95
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("uri", ["lancedb", "pgvector"], indirect=True)
+def test_the_index_of_a_hundred_thousand_items_finds_the_nearest(opened: Opener) -> None:
+    items = item_rows(100_000, width=64)
+    store = opened()
+    publish(store, A, items)
+    stored, users = store.open(ITEM, A), np.random.default_rng(6).standard_normal((50, 64)).astype(np.float32)
+    assert stored.count() == 100_000
+    pairs = zip(*(stored.search(users, 200, is_exact=is_exact) for is_exact in (False, True)), strict=True)
+    hits = sum(len(set(found.to_pylist()) & set(exact.to_pylist())) for (found, _), (exact, _) in pairs)
+    assert hits / (200 * 50) >= 0.95
+
+
 def test_conditions_are_those_of_filters(opened: Opener) -> None:
     items = item_rows(400)
     store = opened()
