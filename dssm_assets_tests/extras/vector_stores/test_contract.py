@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.config.pipeline import VectorTable
-from dssm_assets.core.errors import PartitionMissingError
+from dssm_assets.core.errors import PartitionMissingError, StorageError
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
 from dssm_assets.extras.vector_stores.store import Changes
 from dssm_assets_tests.extras.vector_stores.conftest import Opener
@@ -204,7 +204,7 @@ def test_a_revision_that_fails_half_way_is_not_recorded_as_the_former(opened: Op
     publish(store, A, items, user_rows(["u1"]))
     changed = Changes(item_rows(30, seed=9).slice(3, 1), pa.array([], pa.int64()))
     unfit = Changes(user_rows(["u1"], width=3), pa.array([], pa.string()))
-    with pytest.raises(Exception):  # noqa: B017
+    with pytest.raises(StorageError):
         store.update(A, DELTA, {ITEM: changed, USER: unfit})
     (row,) = vectors_of(opened().open(ITEM, A).read(pa.array([3])))
     is_unchanged = np.array_equal(row, vectors_of(items)[3])
