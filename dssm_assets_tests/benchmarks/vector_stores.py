@@ -27,6 +27,7 @@ from dssm_assets.core.retrieval.index import kth_best, search_index, ship_index
 from dssm_assets.extras.vector_stores.conditions import parse_filters
 from dssm_assets.extras.vector_stores.store import Rows
 from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets.serving.allowed_items import AllowedItems
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets_tests.benchmarks.serving import vectors
@@ -97,19 +98,14 @@ def measure_faiss(items: np.ndarray, users: np.ndarray, seconds: float, folder: 
     shipped = ship_index(items, users, [K], Serving(index=IndexKind.AUTO, min_index_recall=0.95), 17)
     faiss.write_index(shipped.index, str(folder / "index"))
     published = time.perf_counter() - begun
-    shelf = np.packbits(np.arange(len(items)) % 4 == 1, bitorder="little")
-
-    class Shelf:
-        count, bits = len(items) // 4, shelf
-
+    shelf = AllowedItems(np.arange(len(items)) % 4 == 1)
     faiss.omp_set_num_threads(1)
-    figures = measure(
-        lambda user, is_filtered: search_index(shipped.index, user[None], K, Shelf() if is_filtered else None)[1][0],  # type: ignore[arg-type]
-        items,
-        users,
-        seconds,
-    )
-    return [f"FAISS, {shipped.kind}", f"{published:.1f}", f"{size_mb(folder):.0f}", *figures]
+
+    def search(user: np.ndarray, is_filtered: bool) -> np.ndarray:
+        return search_index(shipped.index, user[None], K, shelf if is_filtered else None)[1][0]
+
+    size = f"{size_mb(folder):.0f}"
+    return [f"FAISS, {shipped.kind}", f"{published:.1f}", size, *measure(search, items, users, seconds)]
 
 
 def measure_store(name: str, items: np.ndarray, users: np.ndarray, seconds: float, folder: Path) -> list[str]:

@@ -27,7 +27,7 @@ def choose_search(uri: str, loaded: LoadedConfig | None) -> OpenSearch:
     """
     if not uri and loaded is None:
         raise ConfigError(Fault("--store", "the URI of a vector store", "none, and no configuration", "write --store URI"))
-    chosen = uri or find_uri(loaded) if loaded is not None else uri
+    chosen = uri if uri or loaded is None else find_uri(loaded)
     options = {} if loaded is None else loaded.config.storage.options
 
     def open_search(bundle: Bundle) -> StoreSearch:
@@ -48,13 +48,12 @@ class StoreSearch:
         Raises:
             PartitionMissingError: the store does not have the vectors of this bundle, or not yet.
         """
-        self._store, self._items, self._is_exact = store, bundle.items, is_exact
-        self._version = base_of(bundle.manifest) or bundle.bundle_id
+        self._items, self._is_exact, version = bundle.items, is_exact, base_of(bundle.manifest) or bundle.bundle_id
         self._columns = {field.name: _plain_type(field.type) for field in bundle.item_columns.schema}
         revisions = store.find_versions()
-        if revisions.get(self._version) != bundle.bundle_id:
+        if revisions.get(version) != bundle.bundle_id:
             raise missing_version(store.where, VectorTable.ITEM, bundle.bundle_id, set(revisions.values()))
-        self._vectors = store.open(VectorTable.ITEM, self._version)
+        self._vectors = store.open(VectorTable.ITEM, version)
 
     def find_rows(self, vectors: Vectors, k: int, filters: Any) -> list[IntArray] | None:
         """Returns the rows of items in the bundle, see `ItemSearch`; items that the bundle lacks are left out.
@@ -62,13 +61,8 @@ class StoreSearch:
         Raises:
             StorageError: the store does not answer, or has lost the version.
         """
-        condition = parse_filters(filters, self._columns)
         try:
-            try:
-                found = self._vectors.search(vectors, k, condition, is_exact=self._is_exact)
-            except StorageError:  # the version was written again, and its former table is removed
-                self._vectors = self._store.open(VectorTable.ITEM, self._version)
-                found = self._vectors.search(vectors, k, condition, is_exact=self._is_exact)
+            found = self._vectors.search(vectors, k, parse_filters(filters, self._columns), is_exact=self._is_exact)
         except UnsupportedConditionError:
             return None
         except PartitionMissingError as error:  # not the fault of who asks

@@ -69,7 +69,7 @@ Found = tuple[pa.Array, npt.NDArray[np.float32]]
 
 
 class StoredVectors(ABC):
-    """The rows of a version or a draft. Safe for any number of threads."""
+    """The rows of a version, also after it was written again, or of a draft. Safe for any number of threads."""
 
     @abstractmethod
     def count(self) -> int:

@@ -147,10 +147,10 @@ def test_a_service_takes_a_new_bundle_once_the_store_has_it(
     assert live.engine.recall_for_user("u", ListOptions(2)).item_ids == ["n0", "n2"]
 
 
-def test_a_version_that_was_written_again_is_opened_again(root: str, lance: str) -> None:
-    engine, store = RecallEngine.open(root), choose_store(lance)
+def test_a_version_that_was_written_again_is_opened_again(opened: Opener, root: str) -> None:
+    engine, store = RecallEngine.open(root), opened()
     fill(store, root)
-    by_store = engine.searching(choose_search(lance, None)(engine.bundle))
+    by_store = engine.searching(StoreSearch(opened(), engine.bundle, is_exact=True))
     fill(store, root)
     for name in store.find_removable([], before=time.time() + 60):
         store.remove(name)
