@@ -78,8 +78,12 @@ def _roll_day(workspace: Workspace, state: RollingState, ds: str, logs: dict[str
 def _is_current(previous: Manifest, state: RollingState, recent: Mapping[str, Manifest]) -> bool:
     """Returns whether a state has the same settings, and was built from the log as it is now."""
     used = previous.facts.get(DAYS)
-    has_same_days = isinstance(used, dict) and all(used.get(day) == manifest.digest for day, manifest in recent.items())
-    return has_same_days and previous.facts.get(SETTINGS) == dict(state.settings)
+    if not isinstance(used, dict):
+        return False
+    # Rows of forgotten users leave the states of users, too; those of items still count them, and are rebuilt.
+    is_of_users = state.spec.key[0] == col.USER_ID
+    is_same = (one.has_had(used.get(day)) if is_of_users else one.digest == used.get(day) for day, one in recent.items())
+    return all(is_same) and previous.facts.get(SETTINGS) == dict(state.settings)
 
 
 def _refuse_other_ids(workspace: Workspace, spec: TableSpec, previous: Manifest, today: Manifest) -> None:

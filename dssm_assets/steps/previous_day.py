@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.ids import Column
+from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.samples.sample_fg import FeatureRows
 from dssm_assets.steps.workspace import Workspace, check_built_from, day_before
 from dssm_assets.storage.manifest import Manifest
@@ -71,7 +76,22 @@ def _instance_of_process(url: str, options: Mapping[str, Any]) -> PreviousDayRow
     return _INSTANCES[url]
 
 
-def find_features_of_positives(workspace: Workspace, side: str, positive: Manifest) -> Manifest | None:
+@dataclass(frozen=True)
+class PointedTable:
+    """A feature table that samples point into, and the digest that it had then."""
+
+    manifest: Manifest
+    digest: str
+
+    def locate(self, rows: Column) -> Column:
+        """Returns the rows of samples as they are numbered now; null for those of users who were forgotten since."""
+        if self.digest == self.manifest.digest:
+            return rows
+        found = self.manifest.renumber(pc.fill_null(combine_chunks(rows), -1).to_numpy().astype(np.int64), self.digest)
+        return pa.array(found, pa.int32(), mask=found < 0)
+
+
+def find_features_of_positives(workspace: Workspace, side: str, positive: Manifest) -> PointedTable | None:
     """Returns the feature table that a day's positives point into; None on the first day.
 
     Raises:
@@ -84,4 +104,4 @@ def find_features_of_positives(workspace: Workspace, side: str, positive: Manife
         return None
     manifest = workspace.need(f"{side}_features_fg", day_before(ds))
     check_built_from(samples, manifest)
-    return manifest
+    return PointedTable(manifest, samples.inputs[manifest.key])

@@ -17,7 +17,7 @@ from dssm_assets.core.samples.sample_fg import count_uses
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics.binning import bin_features
 from dssm_assets.core.statistics.value_counts import Counts, count_missing, count_values, merge_value_counts, sort_by_frequency
-from dssm_assets.steps.previous_day import ROW_COLUMNS, find_features_of_positives
+from dssm_assets.steps.previous_day import ROW_COLUMNS, PointedTable, find_features_of_positives
 from dssm_assets.steps.workspace import StepResult, Workspace, each_day, window_days
 from dssm_assets.storage.manifest import Manifest
 
@@ -26,10 +26,13 @@ UsedRows: TypeAlias = tuple[Counts, Counts, int]
 
 
 def _count_positives(
-    kind: Kind, context: Sequence[Feature], row_counts: Mapping[str, int], table: pa.Table, start: int
+    kind: Kind, context: Sequence[Feature], tables: Mapping[str, PointedTable | None], table: pa.Table, start: int
 ) -> tuple[pa.Table, dict[str, UsedRows]]:
     """Returns the counts of the context features of a block of positives, and the rows of each side that they use."""
-    uses = {side: count_uses(table.column(ROW_COLUMNS[side]), rows) for side, rows in row_counts.items()}
+    uses = {}
+    for side, pointed in tables.items():
+        rows = table.column(ROW_COLUMNS[side])
+        uses[side] = count_uses(rows, 0) if pointed is None else count_uses(pointed.locate(rows), pointed.manifest.rows)
     return count_values(kind, table, context), uses
 
 
@@ -56,13 +59,12 @@ def _count_day(workspace: Workspace, ds: str, spec: TableSpec, kind: Kind) -> St
     }
     positive = workspace.need("positive_sample", ds)
     tables = {side: find_features_of_positives(workspace, side, positive) for side in ROW_COLUMNS}
-    row_counts = {side: 0 if table is None else table.rows for side, table in tables.items()}
     columns = [*ROW_COLUMNS.values(), *(feature.name for feature in features["context"])]
-    kernel = partial(_count_positives, kind, features["context"], row_counts)
+    kernel = partial(_count_positives, kind, features["context"], tables)
     found = workspace.engine.reports(positive, kernel, columns)
     parts = [count_missing(kind, [], 0), *(counts for counts, _ in found)]
     for side, table in tables.items():
-        uses = np.zeros(row_counts[side], np.int64)
+        uses = np.zeros(0 if table is None else table.manifest.rows, np.int64)
         for _, used_by_side in found:
             rows, counts, without = used_by_side[side]
             uses[rows] += counts
@@ -70,8 +72,8 @@ def _count_day(workspace: Workspace, ds: str, spec: TableSpec, kind: Kind) -> St
         if table is not None and features[side]:
             used = np.flatnonzero(uses)
             count = partial(_count_side, kind, features[side], used, uses[used])
-            parts += workspace.engine.reports(table, count, [feature.name for feature in features[side]])
-    built_from = [positive, *(table for table in tables.values() if table is not None)]
+            parts += workspace.engine.reports(table.manifest, count, [feature.name for feature in features[side]])
+    built_from = [positive, *(table.manifest for table in tables.values() if table is not None)]
     return StepResult(workspace.write_table(spec, ds, merge_value_counts(parts), built_from))
 
 

@@ -19,7 +19,7 @@ from dssm_assets.core.samples.sample_tables import file_schema, require_columns,
 from dssm_assets.core.samples.train_samples import KeptRows, discretise_day, discretise_items, discretise_rows
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer
-from dssm_assets.steps.previous_day import ID_COLUMNS, ROW_COLUMNS, find_features_of_positives
+from dssm_assets.steps.previous_day import ID_COLUMNS, ROW_COLUMNS, PointedTable, find_features_of_positives
 from dssm_assets.steps.workspace import (
     StepResult,
     Workspace,
@@ -201,7 +201,7 @@ class WindowRows:
     @property
     def built_from(self) -> list[Manifest]:
         """The positives and every feature table that they point into."""
-        pointed = [manifest for day in self._tables for manifest in day.values() if manifest is not None]
+        pointed = [table.manifest for day in self._tables for table in day.values() if table is not None]
         return [*self._window, *pointed]
 
     def feature_rows(self, side: str) -> Stream:
@@ -213,7 +213,8 @@ class WindowRows:
         features, file = self._features[side], _ROW_FILES[side]
         if not features.names:
             return Stream(file_schema(file), ())
-        by_digest = {table.digest: table for day in reversed(self._tables) if (table := day[side]) is not None}
+        pointed = (table.manifest for day in reversed(self._tables) if (table := day[side]) is not None)
+        by_digest = {manifest.digest: manifest for manifest in pointed}
         used = [by_digest[digest] for digest in self._kept[side].tables]
         first = used[0] if used else self._workspace.need(f"{side}_features_fg", self._window[0].ds)
         encoded = self._workspace.tables.open(first).schema
@@ -240,11 +241,12 @@ class WindowRows:
         days = range(len(self._window))
         return Stream(schema, (self._samples_of_day(number, schema, item_index, history) for number in days))
 
-    def _mark(self, positive: Manifest, tables: Mapping[str, Manifest | None]) -> None:
+    def _mark(self, positive: Manifest, tables: Mapping[str, PointedTable | None]) -> None:
         rows = self._workspace.tables.read(positive, list(ROW_COLUMNS.values()))
         for side, table in tables.items():
             if table is not None and self._features[side].names:
-                self._kept[side].mark(table.digest, table.rows, rows.column(ROW_COLUMNS[side]))
+                places, manifest = table.locate(rows.column(ROW_COLUMNS[side])), table.manifest
+                self._kept[side].mark(manifest.digest, manifest.rows, places)
 
     def _rows_of(self, side: str, table: Manifest, schema: pa.Schema, *, is_first: bool) -> pa.RecordBatch:
         features, where = self._features[side], _name(table)
@@ -257,12 +259,16 @@ class WindowRows:
     def _samples_of_day(self, number: int, schema: pa.Schema, item_index: IdIndex, history: HistoryCsr) -> pa.RecordBatch:
         positive, config = self._window[number], self._workspace.config
         table = self._workspace.tables.read(positive, self._columns, as_dictionaries=[col.USER_ID, col.ITEM_ID])
-        digests = {side: None if features is None else features.digest for side, features in self._tables[number].items()}
+        feature_rows = {}
+        for side, row in ROW_COLUMNS.items():
+            pointed, rows = self._tables[number][side], table.column(row)
+            places, digest = (rows, None) if pointed is None else (pointed.locate(rows), pointed.manifest.digest)
+            feature_rows[row] = self._kept[side].find(digest, places)
         batch = discretise_day(
             table,
             day=number,
             day_start_ms=start_of_day_ms(positive.ds, config.calendar.timezone),
-            feature_rows={row: self._kept[side].find(digests[side], table.column(row)) for side, row in ROW_COLUMNS.items()},
+            feature_rows=feature_rows,
             features=self._context,
             item_index=item_index,
             history=history,
@@ -273,12 +279,12 @@ class WindowRows:
         return batch
 
 
-def _find_feature_tables(workspace: Workspace, window: Sequence[Manifest]) -> list[Mapping[str, Manifest | None]]:
+def _find_feature_tables(workspace: Workspace, window: Sequence[Manifest]) -> list[Mapping[str, PointedTable | None]]:
     """Returns, for each day, the feature table of each side that its positives point into; None on the first day of all."""
-    found: list[Mapping[str, Manifest | None]] = []
+    found: list[Mapping[str, PointedTable | None]] = []
     faults: dict[str, Fault] = {}
     for positive in window:
-        day: dict[str, Manifest | None] = {}
+        day: dict[str, PointedTable | None] = {}
         for side in ID_COLUMNS:
             try:
                 day[side] = find_features_of_positives(workspace, side, positive)

@@ -199,7 +199,7 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
                 f"the digest that it was built from, {digest[:12]}",
                 f"the input's digest now, {manifest.digest[:12]}",
             )
-        if digest != manifest.digest:
+        if not manifest.has_had(digest):
             remedy = remedy_of_missing(built.asset, built.ds)
             faults.append(Fault(f"{built.key}, input {manifest.key}", expected, got, remedy))
     ProvenanceError.raise_if(faults)
@@ -209,7 +209,7 @@ def is_current(workspace: Workspace, manifest: Manifest) -> bool:
     """Returns whether the partitions that a partition was built from are stored as they were; those of experiments do not count."""
     inputs = ((key.split("/"), digest) for key, digest in manifest.inputs.items())
     stored = ((workspace.find(*names), digest) for names, digest in inputs if len(names) == 2)
-    return all(found is not None and found.digest == digest for found, digest in stored)
+    return all(found is not None and found.has_had(digest) for found, digest in stored)
 
 
 def has_other_settings(workspace: Workspace, manifest: Manifest) -> bool:

@@ -34,6 +34,7 @@ from typing import Any, Final, NamedTuple
 from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionReplacedError, StorageError, remedy_of_missing
 from dssm_assets.storage import layout
 from dssm_assets.storage.config_file import LoadedConfig
+from dssm_assets.storage.forgotten_list import ForgottenList
 from dssm_assets.storage.local_files import ScratchFolder, folder_lock, is_local, local_staging, sync_folder
 from dssm_assets.storage.locations import location_errors, open_location, put_if, unchanged_condition
 from dssm_assets.storage.partitions import file_sha256
@@ -84,6 +85,11 @@ class Pointer:
         """Returns the pointer to a stored bundle; bundles served after it leave the trail."""
         end = self.trail.index(bundle_id) if bundle_id in self.trail else len(self.trail)
         return Pointer((*self.trail[:end], bundle_id), self.stored, ds)
+
+    def renamed(self, names: Mapping[str, str]) -> Pointer:
+        """Returns the pointer with other bundles in the places of some."""
+        trail, stored = (tuple(names.get(bundle_id, bundle_id) for bundle_id in ids) for ids in (self.trail, self.stored))
+        return Pointer(trail, stored, self.ds)
 
     def without(self, removed: Collection[str]) -> Pointer:
         """Returns the pointer without some bundles; the served one is never among them."""
@@ -153,10 +159,12 @@ class BundleStore:
         self.fs, path = open_location(root, _WHERE, {"use_listings_cache": False, **(options or {})})
         self.root = path.rstrip("/")
         self.is_local = is_local(self.fs)
+        self.forgotten = ForgottenList(self.fs, self.root)
         self._pointer_path = layout.pointer_path(self.root)
 
     def staging(self) -> ScratchFolder:
-        """Returns an empty local folder for a bundle's files."""
+        """Returns an empty local folder for a bundle's files. What it reads before users are forgotten is not published after it."""
+        self.forgotten.note()
         return local_staging(self.root, is_root_local=self.is_local)
 
     def publish(
@@ -184,10 +192,12 @@ class BundleStore:
 
         def serve(before: Pointer | None) -> Pointer:
             self._check_served(before, served)
+            self.forgotten.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
             return after_publish(before, bundle_id, str(manifest["ds"]))
 
         with self.locked():
             self._check_served(self.pointer(), served)
+            self.forgotten.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
             self._store(folder, bundle_id, manifest, base or "", [name for name in files if name not in own])
             pointer = self.replace_pointer(serve)
             pruned = pointer.surplus(keep, self._bases(pointer.stored))
@@ -196,6 +206,19 @@ class BundleStore:
             if pruned:
                 pointer = self.replace_pointer(lambda now: (now or pointer).without(pruned))
         return Published(bundle_id, manifest, pointer, pruned)
+
+    def store_again(self, fetched: FetchedBundle, folder: Path, changes: Mapping[str, Any]) -> str:
+        """Stores a bundle with other content of some files, those of a folder, and of its manifest; returns its id.
+
+        No pointer names it yet.
+        """
+        own = _describe_files(folder)
+        files = fetched.manifest["files"] | own
+        manifest = {**fetched.manifest, **changes, "files": files}
+        bundle_id = bundle_id_of(manifest)
+        with self.locked():
+            self._store(folder, bundle_id, manifest, fetched.bundle_id, [name for name in files if name not in own])
+        return bundle_id
 
     def _check_served(self, pointer: Pointer | None, expected: str | None) -> None:
         found = "none" if pointer is None else pointer.bundle_id

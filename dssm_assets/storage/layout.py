@@ -9,6 +9,7 @@
     <root>/_cleaned                                     empty; its time is that of the last search for leftovers
     <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, manifest.json among them
     <root>/serving/current.json                         names the bundle that is served
+    <root>/serving/forgotten.json                       hashes of the users who are to be forgotten
     <root>/lancedb/...                                  vectors, unless another vector store is configured
 
 Belongs here: names of folders and files. Does not belong here: reading or writing them; names of the files inside an
@@ -30,6 +31,7 @@ LANCEDB = "lancedb"
 BUNDLES = "bundles"
 BUNDLE_MANIFEST = "manifest.json"
 CURRENT = "current.json"
+FORGOTTEN = "forgotten.json"
 NO_ASSETS = frozenset({STAGING, SERVING, EXPERIMENTS, ICEBERG, LANCEDB})
 """Folders of a store that hold no partitions of a regular asset."""
 _EXPERIMENT = re.compile(r"^[a-z][a-z0-9_]*$")
@@ -121,3 +123,7 @@ def bundles_folder(serving: str) -> str:
 
 def pointer_path(serving: str) -> str:
     return f"{serving}/{CURRENT}"
+
+
+def forgotten_path(serving: str) -> str:
+    return f"{serving}/{FORGOTTEN}"

@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
+from dssm_assets.core.columns import USER_ID
+
 _ENCODER: Final = json.JSONEncoder(sort_keys=True)
 
 
@@ -48,6 +53,25 @@ class ReplacedFile:
 
 
 @dataclass(frozen=True)
+class Erasure:
+    """A former content of a partition, without rows of users who were forgotten since.
+
+    Attributes:
+        request: what removed them.
+        digest: of the content before.
+        bytes: of its files.
+        count: of the rows that were removed.
+        rows: their numbers, ascending, of a table that others point into; else none.
+    """
+
+    request: str
+    digest: str
+    bytes: int
+    count: int
+    rows: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A partition.
 
@@ -58,6 +82,7 @@ class Manifest:
         facts: small values that describe it (seed, counts).
         settings: digest of the settings that its step reads, "" where none was recorded.
         replaced: files of earlier contents; those that are still stored may be in use.
+        erasures: oldest first. What was built from a content before them is built from this partition.
     """
 
     asset: str
@@ -68,11 +93,17 @@ class Manifest:
     facts: Mapping[str, object] = field(default_factory=dict)
     settings: str = field(default="", compare=False)
     replaced: tuple[ReplacedFile, ...] = field(default=(), compare=False)
+    erasures: tuple[Erasure, ...] = field(default=(), compare=False)
 
     @property
     def key(self) -> str:
         """Returns "asset/ds", which identifies the partition in other manifests."""
         return f"{self.asset}/{self.ds}"
+
+    @property
+    def user_column(self) -> str | None:
+        """Returns the column that tells whose the rows are, as `file: column` of an artifact; None: they are nobody's."""
+        return next((column.name for column in self.columns if column.name.rpartition(" ")[2] == USER_ID), None)
 
     @property
     def rows(self) -> int:
@@ -90,6 +121,19 @@ class Manifest:
             content.update(f"{file.name}\0{file.sha256}\n".encode())
         return content.hexdigest()
 
+    def has_had(self, digest: str | None) -> bool:
+        """Returns whether a digest is that of this content, or of it before users were forgotten."""
+        return digest in (self.digest, *(erasure.digest for erasure in self.erasures))
+
+    def renumber(self, rows: npt.NDArray[np.int64], digest: str) -> npt.NDArray[np.int64]:
+        """Returns row numbers of the content with a digest as those of this content; -1 stays, and is a removed row's."""
+        digests = [erasure.digest for erasure in self.erasures]
+        for erasure in self.erasures[digests.index(digest) :] if digest in digests else ():
+            gone = np.array(erasure.rows, np.int64)
+            places = np.searchsorted(gone, rows)
+            rows = np.where(np.isin(rows, gone), -1, rows - places)
+        return rows
+
     def to_json(self) -> str:
         body: dict[str, object] = {
             "asset": self.asset,
@@ -105,6 +149,8 @@ class Manifest:
             body["settings"] = self.settings
         if self.replaced:
             body["replaced"] = [vars(file) for file in self.replaced]
+        if self.erasures:
+            body["erasures"] = [vars(erasure) for erasure in self.erasures]
         # A line per entry: an indented text of all levels takes a millisecond for each hundred values.
         lines = (f'"{name}": {_ENCODER.encode(body[name])}' for name in sorted(body))
         return "{" + ",\n ".join(lines) + "}\n"
@@ -121,4 +167,5 @@ class Manifest:
             facts=body["facts"],
             settings=body.get("settings", ""),
             replaced=tuple(ReplacedFile(**file) for file in body.get("replaced", ())),
+            erasures=tuple(Erasure(**{**found, "rows": tuple(found["rows"])}) for found in body.get("erasures", ())),
         )

@@ -44,9 +44,10 @@ from dssm_assets.core.errors import (
     remedy_of_missing,
 )
 from dssm_assets.storage import layout
+from dssm_assets.storage.forgotten_list import ForgottenList
 from dssm_assets.storage.local_files import ScratchFolder, folder_lock, is_local, local_staging, read_bytes
 from dssm_assets.storage.locations import absent_condition, location_errors, open_location, put_if, unchanged_condition
-from dssm_assets.storage.manifest import Column, Manifest, ReplacedFile, StoredFile
+from dssm_assets.storage.manifest import Column, Erasure, Manifest, ReplacedFile, StoredFile
 from dssm_assets.storage.sized_files import SizedFileSystem
 
 GRACE_SECONDS: Final = 24 * 3600.0
@@ -87,6 +88,7 @@ class PartitionStore:
         self.options = {"use_listings_cache": False, **(options or {})}
         self.fs, self.root = open_location(root, "key storage.root", self.options)
         self.is_local = is_local(self.fs)
+        self.forgotten = ForgottenList(self.fs, layout.serving_root(self.root))
 
     def staging(self) -> ScratchFolder:
         """Returns an empty local folder to stage files in."""
@@ -139,7 +141,38 @@ class PartitionStore:
         """
         built_from = manifest.inputs if inputs is None else dict(inputs)
         with self.locked(manifest.asset, ds):
-            return self._publish(replace(manifest, ds=ds, inputs=built_from, replaced=()))
+            return self._publish(replace(manifest, ds=ds, inputs=built_from, replaced=(), erasures=()))
+
+    def rewrite(self, before: Manifest, files: Sequence[tuple[Path, int] | StoredFile], erasure: Erasure) -> Manifest:
+        """Replaces the files of a partition, because users were forgotten, and removes the former ones at once, whoever reads them.
+
+        Shared files stay, because other days list them.
+
+        Args:
+            files: staged files (path, rows), and those of the partition that stay.
+
+        Raises:
+            PartitionReplacedError: another run has replaced the partition meanwhile.
+        """
+        asset, ds = before.asset, before.ds
+        with self.locked(asset, ds):
+            found, condition = self._find_unchanged(asset, ds)
+            if found is None or found != before:
+                raise PartitionReplacedError(_replaced(before, "all"))
+            mark, is_shared = self._new_mark(), any(layout.is_shared(file.path) for file in before.files)
+            stored = [
+                file if isinstance(file, StoredFile) else self._put(asset, ds, *file, mark, is_shared=is_shared)
+                for file in files
+            ]
+            after = replace(found, files=tuple(stored), replaced=(), erasures=(*found.erasures, erasure))
+            if not put_if(self.fs, layout.manifest_path(self.root, asset, ds), after.to_json().encode(), condition):
+                raise PartitionReplacedError(_replaced(before, "all"))
+            former = [*(file.path for file in found.files), *(file.path for file in found.replaced)]
+            gone = set(former) - {file.path for file in stored}
+            for path in (path for path in gone if not layout.is_shared(path)):
+                with contextlib.suppress(FileNotFoundError):
+                    self.fs.rm_file(layout.file_path(self.root, asset, ds, path))
+        return after
 
     def _new_mark(self) -> str:
         """Returns what makes the file names of a write its own; a local store needs nothing, it is locked."""
@@ -147,6 +180,8 @@ class PartitionStore:
 
     def _publish(self, manifest: Manifest) -> Manifest:
         """Replaces the manifest of a partition, which is locked; returns the new one."""
+        if manifest.user_column is not None:
+            self.forgotten.check_unchanged(f"partition {manifest.key}")
         path = layout.manifest_path(self.root, manifest.asset, manifest.ds)
         manifest = replace(manifest, settings=self.settings.get(manifest.asset, ""))
         for attempt in range(_TRIES):
@@ -220,6 +255,7 @@ class PartitionStore:
     def find(self, asset: str, ds: str) -> Manifest | None:
         """Returns the manifest of a partition, None if there is none."""
         path = layout.manifest_path(self.root, asset, ds)
+        self.forgotten.note_once()
         try:
             with location_errors(self.root, "key storage.root", may_be_missing=True):
                 # start=0 because for a whole file s3fs first requests its size, and for a missing one a listing.

@@ -18,8 +18,7 @@ from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
 
 ROW_GROUP_ROWS = 131_072
-PART_ROWS = 32 * ROW_GROUP_ROWS
-"""Rows per file; a longer table has several."""
+"""Rows per file, which has one row group; a longer table has several. To forget a user, the files with rows of theirs are written again."""
 
 
 class TableStore:
@@ -41,8 +40,7 @@ class TableStore:
     ) -> Manifest:
         """Writes one partition and publishes it in one step; returns its manifest.
 
-        Rows keep their order. Row groups have ROW_GROUP_ROWS rows and files PART_ROWS rows, whatever the batches, so equal rows
-        give equal bytes. Dictionary-encoded columns are stored decoded. An iterable of batches needs `schema`.
+        Rows keep their order. Files have ROW_GROUP_ROWS rows, whatever the batches, so equal rows give equal bytes. Dictionary-encoded columns are stored decoded. An iterable of batches needs `schema`.
 
         Raises:
             SchemaError: if the data does not fit the contract; nothing is published then.
@@ -52,10 +50,9 @@ class TableStore:
         groups = _regroup(data.to_batches() if isinstance(data, pa.Table) else data, actual)
         with self.partitions.staging() as folder:
             staged = []
-            for number, first in enumerate(groups):
-                part = itertools.chain([first], itertools.islice(groups, PART_ROWS // ROW_GROUP_ROWS - 1))
+            for number, group in enumerate(groups):
                 path = folder / part_name(number)
-                staged.append((path, _write_file(path, spec, part, actual)))
+                staged.append((path, _write_file(path, spec, iter([group]), actual)))
             return self.publish_parts(spec, ds, staged, schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
 
     def write_part(self, path: Path, spec: TableSpec, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
@@ -91,7 +88,7 @@ class TableStore:
         *,
         is_shared: bool = False,
     ) -> StoredFile:
-        """Stores one part of a partition, of at most PART_ROWS rows, as `write` would; no manifest lists it yet."""
+        """Stores one part of a partition, of at most ROW_GROUP_ROWS rows, as `write` would; no manifest lists it yet."""
         with self.partitions.staging() as folder:
             path = folder / part_name(number)
             rows = _write_file(path, spec, _regroup(batches, schema), schema)

@@ -1,11 +1,21 @@
-"""`dssm-assets cleanup`: removes expired partitions, what killed runs left behind, and files of partitions that were written again."""
+"""`dssm-assets cleanup`: removes expired partitions, what killed runs left behind, and files of partitions that were written again.
+
+`dssm-assets forget`: removes every row of some users, or of old days.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
+from dssm_assets.core.errors import Fault, InputError
+
+if TYPE_CHECKING:
+    from dssm_assets.defs.scene import Scene
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,10 +34,23 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     add_config_arguments(parser)
     parser.set_defaults(command=_cleanup)
+    parser = commands.add_parser(
+        "forget",
+        help="remove every row of some users, or of old days, and drop what is delivered of them later",
+        epilog="Without arguments it ends a request that was killed. The receipt, a file in the home, names what was written again and "
+        "which models have learned from them; it has hashes, and no ids.",
+    )
+    parser.add_argument("--user-ids", type=Path, metavar="FILE", help="text with one user id per line")
+    parser.add_argument(
+        "--older-than", type=int, metavar="DAYS", help="keep the latest days alone, also of logs, which storage.keep_days keeps"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only print what would be written again")
+    parser.add_argument("--retrain", action="store_true", help="then fit the models of the receipt again, and publish")
+    add_config_arguments(parser)
+    parser.set_defaults(command=_forget)
 
 
 def _cleanup(parsed: argparse.Namespace) -> int:
-    from dssm_assets.core.errors import Fault, InputError
     from dssm_assets.extras.retention.leftovers import Kind, clean
     from dssm_assets.steps.workspace import open_workspace
 
@@ -50,3 +73,35 @@ def _cleanup(parsed: argparse.Namespace) -> int:
         print(f"  {asset}: {days[asset]}, {size / 1e6:.1f} MB")
     print("nothing was removed" if parsed.dry_run else f"{len(found)} removed")
     return 0
+
+
+def _forget(parsed: argparse.Namespace) -> int:
+    choice = announce_config(parsed)
+    from dssm_assets.definitions import load_scene
+    from dssm_assets.extras.retention.forget import forget, read_user_ids, write_receipt
+    from dssm_assets.steps.workspace import open_workspace
+
+    if parsed.older_than is not None and parsed.older_than < 1:
+        raise InputError(Fault("--older-than", "a number of days, at least 1", str(parsed.older_than), "correct it"))
+    scene = load_scene(parsed.scene, choice)
+    workspace = open_workspace(scene.loaded, print)
+    receipt = forget(workspace, read_user_ids(parsed.user_ids), parsed.older_than, dry_run=parsed.dry_run)
+    print("\n".join(receipt.describe()))
+    if parsed.dry_run:
+        print("nothing was written")
+        return 0
+    print(f"receipt: {write_receipt(workspace, receipt)}")
+    if parsed.retrain:
+        _retrain(scene, choice.instance_home, receipt.model_days)
+    return 0
+
+
+def _retrain(scene: Scene, instance_home: Path, days: Sequence[str]) -> None:
+    """Makes the models of some days again, and publishes the last one."""
+    from dssm_assets import materialize, terminal
+
+    for name, of_job in (("train_and_evaluate", days), ("publish", days[-1:])):
+        for ds in of_job:
+            plan = materialize.plan_runs(scene, name, ds, ds)
+            with terminal.ProgressTable(plan.days_by_asset) as table:
+                materialize.run_plan(plan, table, instance_home)

@@ -158,7 +158,7 @@ def find_in_store(store: PartitionStore, before: float, kept: Collection[str] = 
         yield from _find_staged(store, layout.staging_folder(root), before)
     for one in stores:
         for asset in (*one.assets(), layout.EXPERIMENTS):
-            yield from _find_in_asset(one, asset, before, kept)
+            yield from find_in_asset(one, asset, before, kept)
 
 
 def open_experiment_store(store: PartitionStore, name: str) -> PartitionStore:
@@ -201,7 +201,7 @@ def _list_abandoned(parent: Path, prefix: str, before: float) -> Iterator[Leftov
         yield Leftover(Kind.TEMPORARY, str(path), size, partial(shutil.rmtree, path, ignore_errors=True))
 
 
-def _find_in_asset(store: PartitionStore, asset: str, before: float, kept: Collection[str]) -> Iterator[Leftover]:
+def find_in_asset(store: PartitionStore, asset: str, before: float, kept: Collection[str]) -> Iterator[Leftover]:
     """Yields the files in the partition folders of an asset that no manifest needs."""
     folder = layout.asset_folder(store.root, asset)
     by_day: dict[str, dict[str, Any]] = defaultdict(dict)

@@ -62,7 +62,7 @@ def vector_store(workspace: Workspace, ds: str) -> StepResult:
     follower = _Follower(workspace.loaded, workspace.log)
     check = Check(CHECK, True, f"the bundle of {ds} is not served, so nothing was published")
     facts: dict[str, Any] = {"is_served": False}
-    if (served := follower.find_served()).version == source.facts["bundle_id"]:
+    if source.facts["bundle_id"] in follower.list_names((served := follower.find_served()).version):
         check = follower.follow(is_whole=True)
         facts = {
             "is_served": check.is_passed,
@@ -129,6 +129,10 @@ class _Follower:
             remedy = remedy_of_missing("publish", "DAY")
             raise PartitionMissingError(Fault(f"serving root {self._bundles.root}", "a bundle that is served", "none", remedy))
         return _Served(pointer.bundle_id, self._find_base(pointer.bundle_id), self._bundles.manifest(pointer.bundle_id))
+
+    def list_names(self, bundle_id: str) -> list[str]:
+        """Returns the id of a bundle, and those that it had before users were forgotten."""
+        return [bundle_id, *self._bundles.manifest(bundle_id).get("was", ())]
 
     def follow(self, *, is_whole: bool = False) -> Check:
         """Writes what the store lacks of the served bundle, with `is_whole` all, and serves it; again, if another is served by then."""

@@ -1,0 +1,198 @@
+"""Partitions and bundles without the rows of users who are forgotten.
+
+Files without such rows stay as they are; others are written again with the remaining rows in their order, in the same types and
+encodings. Row numbers that other partitions store (`user_row` of samples) stay as well: the manifest says which rows have gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.ragged import Mask, combine_chunks
+from dssm_assets.core.file_names import BundleFile, TrainSamplesFile
+from dssm_assets.core.forgotten import Forgotten
+from dssm_assets.core.samples.sample_tables import HISTORY_END, HISTORY_START, USER_INDEX
+from dssm_assets.storage import layout
+from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.local_files import map_arrow, write_arrow
+from dssm_assets.storage.manifest import Erasure, Manifest, StoredFile
+from dssm_assets.storage.partitions import PartitionStore
+
+_POINTED_AT: Final = "user_features_fg"
+"""The table whose rows other partitions point into."""
+_BUNDLE_FILES: Final = (BundleFile.USER_VECTORS, BundleFile.OWN_ITEMS, BundleFile.USER_INPUTS)
+"""Files of a bundle with a row per user; the first has the ids."""
+Shared = dict[str, StoredFile]
+"""Path of a shared file -> the file in its place, which all days list."""
+
+
+class Eraser:
+    """Removes the rows of forgotten users from the partitions of a store; without `writes` it only counts them."""
+
+    def __init__(self, store: PartitionStore, forgotten: Forgotten, *, writes: bool) -> None:
+        self._store, self._forgotten, self._writes = store, forgotten, writes
+        self._shared: Shared = {}
+
+    def erase(self, manifest: Manifest) -> Manifest | None:
+        """Returns the partition without their rows; None if there are none.
+
+        Raises:
+            PartitionReplacedError: another run writes it meanwhile; look again.
+        """
+        with self._store.reading([manifest]), self._store.staging() as folder:
+            erase_files = self._erase_samples if manifest.asset == "train_samples" else self._erase_table
+            files, rows = erase_files(manifest, folder)
+            if not len(rows):
+                return None
+            numbers = tuple(rows.tolist()) if manifest.asset == _POINTED_AT else ()
+            erasure = Erasure(self._forgotten.request, manifest.digest, manifest.size_bytes, len(rows), numbers)
+            if not self._writes:
+                return Manifest(manifest.asset, manifest.ds, manifest.files, erasures=(erasure,))
+            after = self._store.rewrite(manifest, files, erasure)
+        pairs = zip(manifest.files, after.files, strict=True)
+        self._shared |= {old.path: new for old, new in pairs if layout.is_shared(old.path)}
+        return after
+
+    def _erase_table(self, manifest: Manifest, folder: Path) -> tuple[list[tuple[Path, int] | StoredFile], Any]:
+        """Returns the files of a table without their rows, and the numbers of these rows."""
+        files: list[tuple[Path, int] | StoredFile] = []
+        gone, start = [], 0
+        for file in manifest.files:
+            path = self._store.file_path(manifest, file)
+            with self._store.filesystem_for([manifest]).open(path, "rb") as handle:
+                parquet = pq.ParquetFile(handle)
+                groups = range(parquet.num_row_groups)
+                masks = [self._forgotten.find(parquet.read_row_group(group, [col.USER_ID]).column(0)) for group in groups]
+                is_theirs = np.concatenate([*masks, np.zeros(0, np.bool_)])
+                gone.append(start + np.flatnonzero(is_theirs))
+                start += len(is_theirs)
+                if not is_theirs.any():
+                    files.append(file)
+                elif (known := self._shared.get(file.path)) is not None:
+                    files.append(known)
+                elif self._writes:
+                    kept = (
+                        parquet.read_row_group(group).filter(pa.array(~mask)) for group, mask in zip(groups, masks, strict=True)
+                    )
+                    write_like(folder / file.name, parquet, kept)
+                    files.append((folder / file.name, file.rows - int(is_theirs.sum())))
+        return files, np.concatenate(gone)
+
+    def _erase_samples(self, manifest: Manifest, folder: Path) -> tuple[list[tuple[Path, int] | StoredFile], Any]:
+        """Returns the files of training samples without their samples, histories and features, and the numbers of these samples.
+
+        Files point into each other by row numbers, which all change. Samples of users without a history do not tell whose they are.
+        """
+        stored = {file.name: file for file in manifest.files}
+        tables = {name: _open_arrow(self._store, manifest, file, folder) for name, file in stored.items()}
+        users = tables[TrainSamplesFile.USERS]
+        is_user = self._forgotten.find(users.column(col.USER_ID))
+        if not is_user.any():
+            return [], np.zeros(0, np.int64)
+        bounds = [combine_chunks(users.column(name)).to_numpy() for name in (HISTORY_START, HISTORY_END)]
+        is_event = _cover(tables[TrainSamplesFile.HISTORY].num_rows, *(bound[is_user] for bound in bounds))
+        samples = tables[TrainSamplesFile.SAMPLES]
+        is_sample = _point_at(samples.column(USER_INDEX), is_user)
+        pointed = combine_chunks(samples.column(col.USER_ROW)).to_numpy()
+        rows = np.arange(tables[TrainSamplesFile.USER_ROWS].num_rows)
+        is_row = np.isin(rows, pointed[is_sample]) & ~np.isin(rows, pointed[~is_sample])
+        removed = {
+            TrainSamplesFile.USERS: is_user,
+            TrainSamplesFile.HISTORY: is_event,
+            TrainSamplesFile.SAMPLES: is_sample,
+            TrainSamplesFile.USER_ROWS: is_row,
+        }
+        if (hard := tables.get(TrainSamplesFile.HARD_NEGATIVES)) is not None:
+            removed[TrainSamplesFile.HARD_NEGATIVES] = _point_at(hard.column(USER_INDEX), is_user)
+        moves = {USER_INDEX: is_user, HISTORY_START: is_event, HISTORY_END: is_event, col.USER_ROW: is_row}
+        files: list[tuple[Path, int] | StoredFile] = []
+        for name, file in stored.items():
+            if name not in removed:
+                files.append(file)
+            elif self._writes:
+                table = tables[name]
+                write_arrow(folder / f"new-{name}", table.schema, _remaining(table, removed[TrainSamplesFile(name)], moves))
+                (folder / f"new-{name}").rename(folder / name)
+                files.append((folder / name, file.rows and file.rows - int(is_sample.sum())))
+        return files, np.flatnonzero(is_sample) if is_sample.any() else np.flatnonzero(is_user)
+
+
+def erase_bundle(
+    bundles: BundleStore, bundle_id: str, forgotten: Forgotten, base: str | None, *, writes: bool
+) -> tuple[str, int]:
+    """Stores a bundle without the rows of forgotten users beside it; returns its id, and how many users it lacks: of 0 it is the same.
+
+    Args:
+        base: what the whole bundle of a delta is called now.
+    """
+    fetched = bundles.fetch(bundle_id)
+    is_user = forgotten.find(map_arrow(fetched.folder / BundleFile.USER_VECTORS).column(col.USER_ID))
+    delta = fetched.manifest.get("delta")
+    if not is_user.any() and (delta is None or delta["base"] == base):
+        return bundle_id, 0
+    if not writes:
+        return bundle_id, int(is_user.sum())
+    with bundles.staging() as folder:
+        for name in _BUNDLE_FILES if is_user.any() else ():
+            if name in fetched.manifest["files"]:
+                table = map_arrow(fetched.folder / name)
+                write_arrow(folder / name, table.schema, _remaining(table, is_user, {}))
+        changes: dict[str, Any] = {"users": fetched.manifest["users"] - int(is_user.sum())}
+        changes["was"] = [*fetched.manifest.get("was", ()), bundle_id]
+        if delta is not None:
+            changes["delta"] = {**delta, "base": base}
+        return bundles.store_again(fetched, folder, changes), int(is_user.sum())
+
+
+def _open_arrow(store: PartitionStore, manifest: Manifest, file: StoredFile, folder: Path) -> pa.Table:
+    path = store.file_path(manifest, file)
+    if store.is_local:
+        return map_arrow(path)
+    store.fs.get_file(path, str(folder / file.name))
+    return map_arrow(folder / file.name)
+
+
+def write_like(path: Path, parquet: pq.ParquetFile, groups: Iterator[pa.Table]) -> None:
+    """Writes row groups with the compression and the encodings of another file."""
+    columns = [parquet.metadata.row_group(0).column(place) for place in range(parquet.metadata.num_columns)]
+    compression = {column.path_in_schema: column.compression.lower().replace("uncompressed", "none") for column in columns}
+    encoded = [column.path_in_schema for column in columns if column.has_dictionary_page]
+    with pq.ParquetWriter(path, parquet.schema_arrow, compression=compression, use_dictionary=encoded or False) as writer:
+        for group in groups:
+            writer.write_table(group)
+
+
+def _cover(count: int, starts: Any, ends: Any) -> Mask:
+    """Returns which of some rows lie in one of the ranges [start, end), which do not overlap."""
+    steps = np.zeros(count + 1, np.int64)
+    np.add.at(steps, starts, 1)
+    np.add.at(steps, ends, -1)
+    covered: Mask = np.cumsum(steps[:-1]) > 0
+    return covered
+
+
+def _point_at(numbers: pa.ChunkedArray, is_gone: Mask) -> Mask:
+    """Returns which numbers are those of a row that goes; -1 is no row's."""
+    pointed: Mask = np.append(is_gone, False)[combine_chunks(numbers).to_numpy()]
+    return pointed
+
+
+def _remaining(table: pa.Table, is_gone: Mask, moves: dict[str, Mask]) -> Iterator[pa.RecordBatch]:
+    """Yields the rows that stay, batch by batch, with the numbers of moved rows."""
+    start = 0
+    for batch in table.to_batches():
+        kept = batch.filter(pa.array(~is_gone[start : start + batch.num_rows]))
+        start += batch.num_rows
+        for name in moves.keys() & set(kept.schema.names):
+            field, numbers = kept.schema.field(name), kept.column(name).to_numpy()
+            before = np.concatenate([[0], np.cumsum(moves[name])])
+            moved = np.where(numbers < 0, numbers, numbers - before[numbers])
+            kept = kept.set_column(kept.schema.get_field_index(name), field, pa.array(moved, field.type))
+        yield kept

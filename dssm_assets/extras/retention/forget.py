@@ -1,0 +1,337 @@
+"""Forgetting users: first a list that all readers obey at once, then everything that holds rows of theirs, written again without them.
+
+    1. the list names them: sources that deliver them are filtered, services treat them as unknown
+    2. partitions, those of experiments too, and bundles are written again; the vector store follows the served bundle
+    3. the request ends: whatever began to read before this moment is not published
+    4. what was written meanwhile is looked at again; replaced files, caches, leftovers of killed runs go
+
+A killed request changes nothing twice: the next one ends it as well. The receipt is read from the manifests, which note each erasure.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.config.pipeline import FileFormat
+from dssm_assets.core.errors import Fault, InputError, PartitionMissingError, PartitionReplacedError
+from dssm_assets.core.forgotten import Forgotten
+from dssm_assets.core.sources.convert import to_ids
+from dssm_assets.defs.asset_table import expiring_groups
+from dssm_assets.extras.retention import leftovers
+from dssm_assets.extras.retention.erasure import Eraser, erase_bundle, write_like
+from dssm_assets.installed_extras import load_all, tell_served
+from dssm_assets.steps.workspace import Workspace, day_before
+from dssm_assets.storage import layout
+from dssm_assets.storage.bundles import BundleStore, base_of, open_bundles
+from dssm_assets.storage.local_files import folder_lock, write_atomic
+from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.overlay import experiment_names
+from dssm_assets.storage.partitions import PartitionStore
+
+_LEARNED: Final = ("dssm_model", "channel_weights")
+"""Assets that have learned from rows and hold none."""
+_MARGIN_SECONDS: Final = 60.0
+"""Files are removed however new they are, also where the store's clock is ahead."""
+
+
+@dataclass
+class Receipt:
+    """What a request has removed. It has hashes of users, and no ids.
+
+    Attributes:
+        users: hashes of the users of the list.
+        first_day: earlier days are forgotten; "" for none.
+        partitions: "asset/ds" -> rows removed, bytes before and after, names of the files that are stored now.
+        expired: partitions that were removed as a whole, because of their age.
+        bundles: id before -> id now.
+        sources: files below the home that were written again.
+        untouched_sources: sources that may still have rows of theirs; these are left out whenever they are read.
+        removed_files, removed_bytes: replaced files, caches, and leftovers of killed runs.
+        learned: models and weights that were fitted on rows of theirs -> the day by which a later one takes its place; null: none does.
+    """
+
+    users: list[str]
+    first_day: str
+    partitions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    expired: list[str] = field(default_factory=list)
+    bundles: dict[str, str] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
+    untouched_sources: list[str] = field(default_factory=list)
+    removed_files: int = 0
+    removed_bytes: int = 0
+    learned: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def model_days(self) -> list[str]:
+        """The days whose regular models have learned from rows of theirs, ascending."""
+        return sorted(ds for asset, _, ds in (key.rpartition("/") for key in self.learned) if asset == _LEARNED[0])
+
+    def describe(self) -> list[str]:
+        """Returns the receipt in short lines."""
+        rows = sum(one["rows"] for one in self.partitions.values())
+        lines = [f"{len(self.users)} users are on the list; {rows:,} rows of theirs in {len(self.partitions)} partitions"]
+        lines += [f"days before {self.first_day}: {len(self.expired)} partitions"] if self.first_day else []
+        lines += [f"bundle {before} is {now} without them" for before, now in self.bundles.items()]
+        lines += [f"source {name} in the home was written again" for name in self.sources]
+        lines += [f"source {uri} may have rows of theirs; they are left out when it is read" for uri in self.untouched_sources]
+        lines += (
+            [f"{self.removed_files} replaced and temporary files, {self.removed_bytes / 1e6:.1f} MB"]
+            if self.removed_files
+            else []
+        )
+        until = {key: f"until {ds}" if ds else "until it is made again" for key, ds in self.learned.items()}
+        return lines + [f"{key} has learned from them {text}" for key, text in until.items()]
+
+
+def forget(workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_run: bool = False) -> Receipt:
+    """Forgets users, and with `days` all days but so many latest ones; ends a request that was killed, too.
+
+    Args:
+        ids: of the users, as text.
+        dry_run: only find what would be written again.
+
+    Raises:
+        StorageError: a store cannot be reached; the list holds all the same, and the next request ends this one.
+    """
+    store, serving = workspace.tables.partitions, open_bundles(workspace.loaded)
+    first_day = _find_first_day(store, days) if days else ""
+    if dry_run:
+        known = store.forgotten.read()
+        salted = replace(known, salt=known.salt or "0" * 16)
+        return _Request(workspace, serving, _begin(salted, ids, first_day), writes=False).run()
+    with folder_lock(layout.bundles_folder(serving.root)) if store.is_local else nullcontext():
+        was_pending = bool(store.forgotten.read().request)
+        forgotten = store.forgotten.change(partial(_begin, ids=ids, first_day=first_day))
+        if not was_pending:
+            forgotten = replace(forgotten, ids=ids)
+        return _Request(workspace, serving, forgotten, writes=True).run()
+
+
+def _begin(known: Forgotten, ids: pa.Array, first_day: str) -> Forgotten:
+    request = known.request or secrets.token_hex(8)
+    return replace(known, hashes=known.adding(ids), first_day=max(known.first_day, first_day), request=request)
+
+
+def _find_first_day(store: PartitionStore, days: int) -> str:
+    return day_before(store.last_day("behavior"), days - 1)
+
+
+class _Request:
+    """One request, from the list to the receipt."""
+
+    def __init__(self, workspace: Workspace, bundles: BundleStore, forgotten: Forgotten, *, writes: bool) -> None:
+        self._workspace, self._bundles, self._forgotten, self._writes = workspace, bundles, forgotten, writes
+        store = workspace.tables.partitions
+        experiments = (leftovers.open_experiment_store(store, name) for name in experiment_names(store))
+        self._stores = {"": store} | {f"{one.root.rpartition('/')[2]}/": one for one in experiments}
+        self._erasers = {name: Eraser(one, forgotten, writes=writes) for name, one in self._stores.items()}
+        self._seen: set[str] = set()
+        self._receipt = Receipt(list(forgotten.hashes), forgotten.first_day)
+
+    def run(self) -> Receipt:
+        """Carries the request out; returns its receipt."""
+        self._erase()
+        self._erase_sources()
+        if self._writes:
+            self._end()
+            self._erase()
+            self._remove_files()
+        self._name_learned()
+        return self._receipt
+
+    def _erase(self) -> None:
+        while self._erase_partitions() and self._writes:
+            pass
+        self._erase_bundles()
+
+    def _erase_partitions(self) -> bool:
+        """Looks at every partition that it has not seen in its current content; returns whether any was written again or must be looked at again."""
+        has_more = False
+        for prefix, store in self._stores.items():
+            for asset in store.assets():
+                for ds in _list_days(store, asset):
+                    with store.locked(asset, ds):  # whoever publishes it has done so
+                        manifest = store.find(asset, ds)
+                    if manifest is None:
+                        continue
+                    if ds < self._forgotten.first_day:
+                        self._receipt.expired.append(f"{prefix}{manifest.key}")
+                        if self._writes:
+                            store.remove(asset, ds)
+                        continue
+                    has_more |= manifest.user_column is not None and self._erase_partition(prefix, manifest)
+        return has_more
+
+    def _erase_partition(self, prefix: str, manifest: Manifest) -> bool:
+        content = f"{prefix}{manifest.key} {manifest.digest}"
+        if content in self._seen:
+            return False
+        try:
+            erased = self._erasers[prefix].erase(manifest)
+        except PartitionReplacedError:
+            return True
+        self._seen.add(content if erased is None else f"{prefix}{erased.key} {erased.digest}")
+        self._note(prefix, erased or manifest)
+        return erased is not None
+
+    def _note(self, prefix: str, manifest: Manifest) -> None:
+        of_request = [one for one in manifest.erasures if one.request == self._forgotten.request]
+        if of_request:
+            self._receipt.partitions[f"{prefix}{manifest.key}"] = {
+                "rows": sum(one.count for one in of_request),
+                "bytes_before": of_request[0].bytes,
+                "bytes": manifest.size_bytes,
+                "files": [file.path for file in manifest.files],
+            }
+
+    def _erase_bundles(self) -> None:
+        """Stores the bundles again, whole ones before their deltas, and replaces the pointer once."""
+        pointer = self._bundles.pointer()
+        names: dict[str, str] = {}
+        for bundle_id in sorted(() if pointer is None else pointer.stored, key=self._is_delta):
+            try:
+                base = base_of(self._bundles.manifest(bundle_id))
+                now, count = erase_bundle(
+                    self._bundles, bundle_id, self._forgotten, base and names.get(base, base), writes=self._writes
+                )
+            except PartitionMissingError:  # removed by hand, or just now
+                continue
+            if now != bundle_id or count:
+                names[bundle_id] = now
+        self._receipt.bundles |= names
+        if names and self._writes and pointer is not None:
+            self._bundles.replace_pointer(lambda found: (found or pointer).renamed(names))
+            for bundle_id in names:
+                self._bundles.remove(bundle_id)
+        if self._writes and pointer is not None:
+            tell_served(self._workspace.loaded, self._workspace.log)
+
+    def _is_delta(self, bundle_id: str) -> bool:
+        try:
+            return base_of(self._bundles.manifest(bundle_id)) is not None
+        except PartitionMissingError:
+            return False
+
+    def _erase_sources(self) -> None:
+        """Writes parquet files of source tables below the home again; others are the user's own, and are filtered when they are read."""
+        tables = self._workspace.config.tables
+        for table in (tables.user, tables.behavior):
+            if table is None:
+                continue
+            place = urlsplit(table.uri)
+            path = Path(unquote(place.path) if place.scheme in ("", "file") else "")
+            is_ours = (
+                table.format is FileFormat.PARQUET and path.is_absolute() and path.is_relative_to(self._workspace.loaded.home)
+            )
+            if not is_ours:
+                self._receipt.untouched_sources.append(table.uri)
+            for file in sorted(path.rglob("*.parquet") if path.is_dir() else [path]) if is_ours else ():
+                if _erase_source(file, table.columns.get(col.USER_ID, col.USER_ID), self._forgotten, writes=self._writes):
+                    self._receipt.sources.append(str(file.relative_to(self._workspace.loaded.home)))
+
+    def _end(self) -> None:
+        """Notes that the request has ended, unless another one was added to it."""
+        done = self._forgotten
+        is_all: Callable[[Forgotten], bool] = lambda now: (now.hashes, now.first_day) == (done.hashes, done.first_day)  # noqa: E731
+        self._workspace.tables.partitions.forgotten.change(lambda now: replace(now, request="") if is_all(now) else now)
+
+    def _remove_files(self) -> None:
+        """Removes replaced files, leftovers, caches and bundles that no pointer lists: what may hold rows and that nobody may read."""
+        workspace, now = self._workspace, time.time() + _MARGIN_SECONDS
+        kept = frozenset[str]().union(*(extra.on_cleaned(workspace, now, removes=True) for extra in load_all("cleaned")))
+        found = [
+            leftovers.find_bundles(self._bundles, now),
+            leftovers.find_temporary([workspace.loaded.scratch], workspace.artifacts.cache, now),
+        ]
+        for store in self._stores.values():
+            assets = {asset for asset in store.assets() if _holds_users(store, asset)}
+            found += [leftovers.find_in_asset(store, asset, now, kept) for asset in sorted(assets)]
+            found += [leftovers.find_unlisted_shared(store, asset, store.days(asset), now) for asset in sorted(assets)]
+            for asset in assets:
+                shutil.rmtree(workspace.artifacts.cache / asset, ignore_errors=True)
+        for leftover in (one for some in found for one in some):
+            leftover.remove()
+            self._receipt.removed_files += 1
+            self._receipt.removed_bytes += leftover.bytes
+
+    def _name_learned(self) -> None:
+        keep_days, groups = self._workspace.config.storage.keep_days, expiring_groups()
+        for prefix, store in self._stores.items():
+            for asset in _LEARNED:
+                days = store.days(asset)
+                for ds in days:
+                    kept = 1 if ds == days[-1] and not prefix else keep_days.get(groups.get(asset, ""))
+                    self._receipt.learned[f"{prefix}{asset}/{ds}"] = None if kept is None else day_before(ds, -kept)
+
+
+def _list_days(store: PartitionStore, asset: str) -> list[str]:
+    """Returns the days of an asset that have a folder, also those that are not published yet."""
+    try:
+        names = [str(path) for path in store.fs.ls(layout.asset_folder(store.root, asset), detail=False)]
+    except FileNotFoundError:
+        return []
+    return sorted(ds for name in names if (ds := layout.ds_of_folder(name)) is not None)
+
+
+def _holds_users(store: PartitionStore, asset: str) -> bool:
+    days = store.days(asset)
+    return bool(days) and (found := store.find(asset, days[-1])) is not None and found.user_column is not None
+
+
+def _erase_source(path: Path, column: str, forgotten: Forgotten, *, writes: bool) -> bool:
+    """Writes a parquet file again without rows of forgotten users; returns whether it has, or had, any."""
+    new = path.with_name(f"._{path.name}")
+    with pq.ParquetFile(path) as parquet:
+        is_theirs: Callable[[pa.Table], Any] = lambda rows: forgotten.find(to_ids(rows.column(column), path.name))  # noqa: E731
+        groups = range(parquet.num_row_groups)
+        if not any(is_theirs(parquet.read_row_group(group, [column])).any() for group in groups):
+            return False
+        if writes:
+            rows = (parquet.read_row_group(group) for group in groups)
+            write_like(new, parquet, (table.filter(pa.array(~is_theirs(table))) for table in rows))
+    if writes:
+        new.replace(path)
+    return True
+
+
+def read_user_ids(path: Path | None) -> pa.Array:
+    """Returns the ids of a file with one per line, as text; empty lines are left out.
+
+    Raises:
+        InputError: it cannot be read, or has no id.
+    """
+    if path is None:
+        return pa.array([], pa.string())
+    where, remedy = f"user ids {path}", "write one id per line, in UTF-8"
+    try:
+        ids = sorted({line.rstrip("\r\n") for line in path.read_text(encoding="utf-8-sig").split("\n")} - {""})
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(Fault(where, "a readable text", type(error).__name__, remedy)) from error
+    if not ids:
+        raise InputError(Fault(where, "at least one id", "none", remedy))
+    return pa.array(ids, pa.string())
+
+
+def write_receipt(workspace: Workspace, receipt: Receipt) -> Path:
+    """Writes a receipt into the home; returns its path."""
+    path = (
+        workspace.loaded.home
+        / "receipts"
+        / f"forget-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}.json"
+    )
+    write_atomic(path, [(json.dumps(asdict(receipt), indent=1) + "\n").encode()])
+    return path
