@@ -62,7 +62,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "iceberg_catalog": Extra(command="command", run_start="hooks", materialized="hooks", cleaned="hooks"),
     "lakehouses": Extra(),
     "mlflow_runs": Extra(run_start="hooks", materialized="hooks"),
-    "retention": Extra(command="command", definitions="definitions", run_start="leftovers"),
+    "retention": Extra(command="command", definitions="definitions", run_start="forget"),
     "sampler_tables": Extra(command="command"),
     "spark": Extra(),
     "starter": Extra(command="command"),

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from dssm_assets.core.arrays.ids import check_unique, comparable_ids
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.forgotten import Forgotten
 
 Id = int | str
 INT64 = range(-(2**63), 2**63)
@@ -34,6 +35,7 @@ class IdRows:
         check_unique(self._ids, where)
         self._order = pc.sort_indices(self._ids).to_numpy()
         self.is_integer: bool = pa.types.is_integer(self._ids.type)
+        self._hidden: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -48,7 +50,11 @@ class IdRows:
         if position == len(self._order):
             return -1
         row = int(self._order[position])
-        return row if self._id_at(row) == wanted else -1
+        return row if self._id_at(row) == wanted and row not in self._hidden else -1
+
+    def hide(self, forgotten: Forgotten) -> None:
+        """Makes users who are forgotten unknown, at once and for all threads."""
+        self._hidden = frozenset(np.flatnonzero(forgotten.find(self._ids)).tolist())
 
     def _id_at(self, row: np.uint64 | int) -> Any:
         return self._ids[int(row)].as_py()

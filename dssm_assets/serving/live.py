@@ -24,6 +24,9 @@ from dssm_assets.storage.bundles import BundleStore
 RETRY_SECONDS: Final = 60.0
 """A refused bundle is tried again after this time: its store may have been at fault, not its files."""
 
+FORGET_SECONDS: Final = 0.5
+"""Interval at which the list of forgotten users is read."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -115,8 +118,9 @@ class LiveEngine:
         )
 
     def start(self) -> None:
-        """Starts to watch the pointer and the lists."""
-        threading.Thread(target=self._watch, name="bundle-watch", daemon=True).start()
+        """Starts to watch the pointer, the lists, and which users are forgotten."""
+        for watch in (self._watch, self._watch_forgotten):
+            threading.Thread(target=watch, name="bundle-watch", daemon=True).start()
 
     def stop(self) -> None:
         """Ends the watch after the current look; the engine stays usable."""
@@ -166,6 +170,19 @@ class LiveEngine:
         self._counts["swaps"] += 1
         _log.info("bundle %s replaces %s", fresh.bundle.bundle_id, before)
         return True
+
+    def _watch_forgotten(self) -> None:
+        """Makes users unknown within a second of their request to be forgotten."""
+        done: tuple[Any, str] = (None, "")
+        while not self._stopped.wait(FORGET_SECONDS):
+            try:
+                users, forgotten = self.engine.bundle.users, self._store.forgotten.read()
+                if done != (users, forgotten.state):
+                    users.hide(forgotten)
+                    done = users, forgotten.state
+            except Exception as error:  # A store that is away for a moment must not end the watch.
+                self._counts["check_errors"] += 1
+                _log.error("cannot read which users are forgotten in %s: %s", self._store.root, error)
 
     def _open_engine(self) -> RecallEngine:
         engine = RecallEngine.open(self._store, is_verified=self._is_verified)

@@ -202,7 +202,9 @@ class RecallEngine:
         wanted = bundle_id or store.current_id()
         while True:
             try:
-                return cls(Bundle(store.fetch(wanted, is_verified=is_verified)))
+                engine = cls(Bundle(store.fetch(wanted, is_verified=is_verified)))
+                engine.bundle.users.hide(store.forgotten.read())
+                return engine
             except (PartitionMissingError, StorageError, FileNotFoundError) as error:
                 if wanted != (now := bundle_id or store.current_id()):
                     wanted = now

@@ -1,7 +1,8 @@
-"""The asset `cleanup`: removes expired partitions and leftovers, and tells the bytes of each asset."""
+"""The asset `cleanup`: removes expired partitions and leftovers, and tells the bytes of each asset. The job `forget`, as the command."""
 
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import dagster as dg
 
@@ -44,4 +45,35 @@ def build(scene: Scene) -> dg.Definitions:
             }
         )
 
-    return dg.Definitions(assets=[cleanup])
+    return dg.Definitions(assets=[cleanup], jobs=[_build_forget(scene)])
+
+
+def _build_forget(scene: Scene) -> dg.JobDefinition:
+    """Returns the job `forget`. Ids are in a file, because Dagster stores what is written in the Launchpad."""
+
+    @dg.op(
+        name=scene.name("forget_users"),
+        config_schema={
+            "user_ids": dg.Field(str, description="Path of a text with one user id per line, on the machine of the run."),
+            "dry_run": dg.Field(bool, default_value=False, description="Only find what would be written again."),
+        },
+    )
+    def forget_users(context: dg.OpExecutionContext) -> None:
+        from dssm_assets.extras.retention.forget import forget, read_user_ids, write_receipt
+
+        workspace, dry_run = scene.open_workspace(context.log.info), context.op_config["dry_run"]
+        receipt = forget(workspace, read_user_ids(Path(context.op_config["user_ids"])), dry_run=dry_run)
+        for line in receipt.describe():
+            context.log.info(line)
+        where = "none: nothing was written" if dry_run else str(write_receipt(workspace, receipt))
+        context.add_output_metadata({"receipt": where, "partitions": len(receipt.partitions), "bundles": len(receipt.bundles)})
+
+    @dg.job(
+        name=scene.name("forget"),
+        description="Removes every row of some users, and drops what is delivered of them later. The receipt is a file in the home.",
+        tags=scene.tags,
+    )
+    def forget_job() -> None:
+        forget_users()
+
+    return forget_job

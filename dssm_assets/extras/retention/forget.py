@@ -114,11 +114,21 @@ def forget(workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_
         salted = replace(known, salt=known.salt or "0" * 16)
         return _Request(workspace, serving, _begin(salted, ids, first_day), writes=False).run()
     with folder_lock(layout.bundles_folder(serving.root)) if store.is_local else nullcontext():
-        was_pending = bool(store.forgotten.read().request)
+        was_pending = bool((known := store.forgotten.read()).request)
+        if not (was_pending or len(ids) or first_day):
+            return Receipt(list(known.hashes), known.first_day)
         forgotten = store.forgotten.change(partial(_begin, ids=ids, first_day=first_day))
         if not was_pending:
             forgotten = replace(forgotten, ids=ids)
         return _Request(workspace, serving, forgotten, writes=True).run()
+
+
+def on_run_start(workspace: Workspace) -> None:
+    """Ends a request that was killed, or waits for one that is carried out; then cleans the store when that is due."""
+    if workspace.tables.partitions.forgotten.read().request:
+        workspace.log("a request to forget users has not ended; this run begins after it")
+        forget(workspace, pa.array([], pa.string()))
+    leftovers.clean_when_due(workspace)
 
 
 def _begin(known: Forgotten, ids: pa.Array, first_day: str) -> Forgotten:

@@ -85,7 +85,7 @@ def _find(workspace: Workspace, before: float, *, removes: bool) -> Iterator[Lef
     yield from find_bundles(open_bundles(loaded), before)
 
 
-def on_run_start(workspace: Workspace) -> None:
+def clean_when_due(workspace: Workspace) -> None:
     """Removes expired partitions and leftovers unless that was done in the last 24 hours; logs them. Never raises: a run goes on without."""
     store = workspace.tables.partitions
     path = layout.cleaned_path(store.root)
