@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dssm_assets import cli
-from dssm_assets.extras.retention.leftovers import on_run_start
+from dssm_assets.extras.retention.leftovers import clean_when_due
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.partitions import PartitionStore
@@ -75,14 +75,14 @@ def test_grace_hours_that_are_no_time_are_refused(loaded: LoadedConfig, capsys: 
 def test_first_run_of_a_day_removes_leftovers(loaded: LoadedConfig) -> None:
     told: list[str] = []
     workspace = open_workspace(loaded, told.append)
-    on_run_start(workspace)
+    clean_when_due(workspace)
     assert told == ["removed leftovers: 1, 0.0 MiB"]
     (Path(loaded.root) / "_staging" / "killed").mkdir()
     os.utime(Path(loaded.root) / "_staging" / "killed", (1, 1))
-    on_run_start(workspace)
+    clean_when_due(workspace)
     assert len(told) == 1, "done already on this day"
     os.utime(Path(loaded.root) / "_cleaned", (time.time() - 2 * DAYS,) * 2)
-    on_run_start(workspace)
+    clean_when_due(workspace)
     assert told[1:] == ["removed leftovers: 1, 0.0 MiB"]
 
 
@@ -93,5 +93,5 @@ def test_failing_search_does_not_stop_a_run(loaded: LoadedConfig, monkeypatch: p
     told: list[str] = []
     workspace = open_workspace(loaded, told.append)
     monkeypatch.setattr(workspace.tables.partitions.fs, "pipe_file", refuse)
-    on_run_start(workspace)
+    clean_when_due(workspace)
     assert told == ["leftovers were not removed: OSError: read-only"]
