@@ -24,8 +24,12 @@ def write_world(folder: Path, changes: dict[str, Any] | None = None) -> LoadedCo
     own = {"features": {"fg": {"features": [*worlds.FG["features"], by_id]}}}
     worlds.write_rows(folder / "source" / "users.parquet", renamed(worlds.user_rows()))
     worlds.write_rows(folder / "source" / "items.parquet", worlds.item_rows())
-    worlds.write_rows(folder / "source" / "behavior.parquet", renamed(worlds.log_rows(range(len(worlds.DAYS)))))
+    write_log(folder, len(worlds.DAYS))
     return worlds.write_config(folder, worlds.merged(own, changes or {}))
+
+
+def write_log(folder: Path, days: int) -> None:
+    worlds.write_rows(folder / "source" / "behavior.parquet", renamed(worlds.log_rows(range(days))))
 
 
 def renamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -125,7 +125,7 @@ def test_late_rows_are_dropped_and_states_of_items_are_rebuilt(world):
     for step in (source.behavior_table, source.user_table, source.item_table, features_raw.behavior):
         list(step(workspace, days))
     methods = [
-        list(step(workspace, days))[0].facts["state"] for step in (features_raw.user_activity, features_raw.item_activity)
+        next(iter(step(workspace, days))).facts["state"] for step in (features_raw.user_activity, features_raw.item_activity)
     ]
     assert methods == ["rolled", f"rebuilt from {len(DAYS) - 1} days"]
     assert list(find_marks(world.home)) == []

@@ -1,0 +1,170 @@
+"""Forgetting users while it is killed, while another request runs, while tables are made again, with deltas and a vector store, on S3."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dssm_assets.definitions import build_definitions
+from dssm_assets.defs.asset_factory import run_step
+from dssm_assets.extras.bundle_delta.delta import publish_delta
+from dssm_assets.extras.retention.forget import forget
+from dssm_assets.extras.vector_stores.publish import on_served, vector_store
+from dssm_assets.extras.vector_stores.stores import open_configured
+from dssm_assets.steps import features_raw, source
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.bundles import open_bundles
+from dssm_assets.storage.config_file import load_config
+from dssm_assets_tests import worlds
+from dssm_assets_tests.extras.retention.forgetting import GONE, find_marks, write_log, write_world
+from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
+
+IDS = pa.array(sorted(GONE.values()))
+TODAY = "2024-01-13"
+KILLED = """
+import os, sys, signal
+from pathlib import Path
+import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
+from dssm_assets.extras.retention.forget import forget
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage import locations
+from dssm_assets.storage.config_file import load_config
+
+left = int(sys.argv[2])
+
+def counted(change):
+    def call(*arguments, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return change(*arguments, **options)
+    return call
+
+locations.write_atomic = counted(locations.write_atomic)
+LocalFileSystem.rm_file = counted(LocalFileSystem.rm_file)
+Path.replace = counted(Path.replace)
+folder = Path(sys.argv[1])
+forget(open_workspace(load_config(folder / "config.yaml", folder / "home")), pa.array(sys.argv[3:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A world with a delta of its bundle, which a vector store has."""
+    folder = tmp_path_factory.mktemp("marked")
+    workspace = worlds.build_all(write_world(folder, {"vector_store": {"tables": ["item", "user"]}}))
+    publish_bundle(workspace)
+    assert list(vector_store(workspace, [EVALUATION_DAY]))[0].checks[0].is_passed  # noqa: RUF015
+    write_log(folder, len(DAYS) + 1)
+    assert publish_delta(workspace, TODAY).counts.refreshed_users == 12
+    on_served(workspace.loaded, workspace.log)
+    return folder
+
+
+@pytest.fixture
+def world(built, tmp_path):
+    shutil.copytree(built, tmp_path / "world")
+    return load_config(tmp_path / "world" / "config.yaml", tmp_path / "world" / "home")
+
+
+def check_whole(world):
+    """Checks that nothing of the users is left, and that everything else can be read."""
+    assert list(find_marks(world.home)) == []
+    workspace, bundles = open_workspace(world), open_bundles(world)
+    store = workspace.tables.partitions
+    for asset in store.assets():
+        for ds in store.days(asset):
+            manifest = store.manifest(asset, ds)
+            assert all(Path(store.file_path(manifest, file)).stat().st_size == file.bytes for file in manifest.files)
+    pointer = bundles.pointer()
+    assert {folder.name for folder in Path(bundles.root, "bundles").iterdir()} == set(pointer.stored)
+    whole, delta = (bundles.fetch(bundle_id).manifest for bundle_id in pointer.stored)
+    assert (delta["delta"]["base"], whole["users"]) == (pointer.stored[0], 10)
+    assert open_configured(world).find_versions() == {pointer.stored[0]: pointer.stored[1]}
+
+
+def test_bundle_delta_and_vector_store_lose_them_together(world):
+    workspace = open_workspace(world)
+    before = open_bundles(world).pointer()
+    receipt = forget(workspace, IDS)
+    check_whole(world)
+    after = open_bundles(world).pointer()
+    assert [receipt.bundles[bundle_id] for bundle_id in before.trail] == list(after.trail)
+    assert list(vector_store(workspace, [EVALUATION_DAY]))[0].facts["is_served"]  # noqa: RUF015
+    again = publish_delta(workspace, TODAY)
+    assert (again.base, again.counts.refreshed_users) == (after.stored[0], 10)
+
+
+@pytest.mark.slow
+def test_request_that_is_killed_is_whole_after_the_next(world, tmp_path):
+    whole = tmp_path / "world"
+    for point in [0, 1, 2, 5, 20, 60, 110, 160, 210, 250, 270, 280, *range(284, 300, 2)]:
+        folder = tmp_path / str(point)
+        shutil.copytree(whole, folder)
+        ended = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(point), *IDS.to_pylist()], check=False)
+        assert ended.returncode in (-signal.SIGKILL, 0)
+        again = load_config(folder / "config.yaml", folder / "home")
+        forget(open_workspace(again), IDS)
+        check_whole(again)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_two_requests_and_a_materialization_at_once_bring_nothing_back(world):
+    problems = []
+
+    def run(work):
+        try:
+            work()
+        except Exception as error:
+            problems.append(error)
+
+    def make_again():
+        workspace = open_workspace(world)
+        for step in (source.behavior_table, source.user_table, features_raw.behavior, features_raw.user_history):
+            list(run_step(step, workspace, DAYS))
+
+    works = [lambda user=user: forget(open_workspace(world), pa.array([user])) for user in IDS.to_pylist()] + [make_again] * 2
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    check_whole(world)
+
+
+def test_job_writes_the_receipt_and_no_id_into_dagster(world, tmp_path):
+    (tmp_path / "ids.txt").write_text("\n".join(IDS.to_pylist()), encoding="utf-8")
+    job = build_definitions(world).get_job_def("forget")
+    history = tmp_path / "instance"
+    history.mkdir()
+    with dg.DagsterInstance.local_temp(str(history)) as instance:
+        run_config = {"ops": {"forget_users": {"config": {"user_ids": str(tmp_path / "ids.txt")}}}}
+        assert job.execute_in_process(run_config=run_config, instance=instance).success
+    check_whole(world)
+    assert list(find_marks(history)) == []
+    assert len(list((world.home / "receipts").glob("*.json"))) == 1
+
+
+def test_sources_in_the_home_are_written_again_and_others_named(tmp_path):
+    loaded = write_world(tmp_path)
+    shutil.copytree(tmp_path / "source", loaded.home / "source")
+    tables = {"user": {"uri": str(loaded.home / "source" / "users.parquet")}}
+    loaded = write_world(tmp_path, {"tables": tables})
+    receipt = forget(open_workspace(loaded), IDS)
+    assert receipt.sources == ["source/users.parquet"]
+    assert receipt.untouched_sources == [str(tmp_path / "source" / "behavior.parquet")]
+    assert pq.read_table(loaded.home / "source" / "users.parquet").num_rows == 12 - 2
