@@ -125,6 +125,7 @@ class PartitionStore:
         never removed.
         """
         with self.locked(asset, ds):
+            self._refuse_forgotten(asset, ds, columns, [file for file in staged if isinstance(file, StoredFile)])
             # Under the lock nobody removes a file of this name before the manifest lists it.
             mark = self._new_mark()
             files = [
@@ -141,7 +142,20 @@ class PartitionStore:
         """
         built_from = manifest.inputs if inputs is None else dict(inputs)
         with self.locked(manifest.asset, ds):
+            self._refuse_forgotten(manifest.asset, ds, manifest.columns)
             return self._publish(replace(manifest, ds=ds, inputs=built_from, replaced=(), erasures=()))
+
+    def _refuse_forgotten(self, asset: str, ds: str, columns: Sequence[Column], stored: Sequence[StoredFile] = ()) -> None:
+        """Raises a PartitionReplacedError, and removes stored files, if rows of users may be of some who were forgotten since they were read."""
+        manifest = Manifest(asset, ds, tuple(stored), tuple(columns))
+        if manifest.user_column is None:
+            return
+        try:
+            self.forgotten.check_unchanged(f"partition {manifest.key}")
+        except PartitionReplacedError:
+            for file in stored:
+                self.fs.rm_file(self.file_path(manifest, file))
+            raise
 
     def rewrite(self, before: Manifest, files: Sequence[tuple[Path, int] | StoredFile], erasure: Erasure) -> Manifest:
         """Replaces the files of a partition, because users were forgotten, and removes the former ones at once, whoever reads them.
@@ -180,8 +194,6 @@ class PartitionStore:
 
     def _publish(self, manifest: Manifest) -> Manifest:
         """Replaces the manifest of a partition, which is locked; returns the new one."""
-        if manifest.user_column is not None:
-            self.forgotten.check_unchanged(f"partition {manifest.key}")
         path = layout.manifest_path(self.root, manifest.asset, manifest.ds)
         manifest = replace(manifest, settings=self.settings.get(manifest.asset, ""))
         for attempt in range(_TRIES):

@@ -65,9 +65,8 @@ class Eraser:
         files: list[tuple[Path, int] | StoredFile] = []
         gone, start = [], 0
         for file in manifest.files:
-            path = self._store.file_path(manifest, file)
-            with self._store.filesystem_for([manifest]).open(path, "rb") as handle:
-                parquet = pq.ParquetFile(handle)
+            path, fs = self._store.file_path(manifest, file), None if self._store.is_local else self._store.fs
+            with pq.ParquetFile(path, filesystem=fs) as parquet:
                 groups = range(parquet.num_row_groups)
                 masks = [self._forgotten.find(parquet.read_row_group(group, [col.USER_ID]).column(0)) for group in groups]
                 is_theirs = np.concatenate([*masks, np.zeros(0, np.bool_)])
@@ -126,8 +125,8 @@ class Eraser:
 
 def erase_bundle(
     bundles: BundleStore, bundle_id: str, forgotten: Forgotten, base: str | None, *, writes: bool
-) -> tuple[str, int]:
-    """Stores a bundle without the rows of forgotten users beside it; returns its id, and how many users it lacks: of 0 it is the same.
+) -> str:
+    """Stores a bundle without the rows of forgotten users beside it; returns its id, the same one if there are none.
 
     Args:
         base: what the whole bundle of a delta is called now.
@@ -136,9 +135,9 @@ def erase_bundle(
     is_user = forgotten.find(map_arrow(fetched.folder / BundleFile.USER_VECTORS).column(col.USER_ID))
     delta = fetched.manifest.get("delta")
     if not is_user.any() and (delta is None or delta["base"] == base):
-        return bundle_id, 0
+        return bundle_id
     if not writes:
-        return bundle_id, int(is_user.sum())
+        return "another"
     with bundles.staging() as folder:
         for name in _BUNDLE_FILES if is_user.any() else ():
             if name in fetched.manifest["files"]:
@@ -148,7 +147,7 @@ def erase_bundle(
         changes["was"] = [*fetched.manifest.get("was", ()), bundle_id]
         if delta is not None:
             changes["delta"] = {**delta, "base": base}
-        return bundles.store_again(fetched, folder, changes), int(is_user.sum())
+        return bundles.store_again(fetched, folder, changes)
 
 
 def _open_arrow(store: PartitionStore, manifest: Manifest, file: StoredFile, folder: Path) -> pa.Table:

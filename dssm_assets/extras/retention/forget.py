@@ -85,7 +85,7 @@ class Receipt:
         rows = sum(one["rows"] for one in self.partitions.values())
         lines = [f"{len(self.users)} users are on the list; {rows:,} rows of theirs in {len(self.partitions)} partitions"]
         lines += [f"days before {self.first_day}: {len(self.expired)} partitions"] if self.first_day else []
-        lines += [f"bundle {before} is {now} without them" for before, now in self.bundles.items()]
+        lines += [f"bundle {before}: {now} without them" for before, now in self.bundles.items()]
         lines += [f"source {name} in the home was written again" for name in self.sources]
         lines += [f"source {uri} may have rows of theirs; they are left out when it is read" for uri in self.untouched_sources]
         lines += (
@@ -209,26 +209,34 @@ class _Request:
             }
 
     def _erase_bundles(self) -> None:
-        """Stores the bundles again, whole ones before their deltas, and replaces the pointer once."""
+        """Stores the bundles again, whole ones before their deltas, and replaces the pointer once; those of forgotten days go."""
         pointer = self._bundles.pointer()
+        if pointer is None:
+            return
         names: dict[str, str] = {}
-        for bundle_id in sorted(() if pointer is None else pointer.stored, key=self._is_delta):
+        old = []
+        for bundle_id in sorted(pointer.stored, key=self._is_delta):
             try:
-                base = base_of(self._bundles.manifest(bundle_id))
-                now, count = erase_bundle(
-                    self._bundles, bundle_id, self._forgotten, base and names.get(base, base), writes=self._writes
-                )
+                manifest = self._bundles.manifest(bundle_id)
+                if manifest["ds"] < self._forgotten.first_day and bundle_id not in pointer.trail[-1:]:
+                    old.append(bundle_id)
+                elif bundle_id not in self._seen:
+                    base = base_of(manifest)
+                    now = base and names.get(base, base)
+                    names[bundle_id] = erase_bundle(self._bundles, bundle_id, self._forgotten, now, writes=self._writes)
+                    self._seen.add(names[bundle_id])
             except PartitionMissingError:  # removed by hand, or just now
                 continue
-            if now != bundle_id or count:
-                names[bundle_id] = now
+        names = {before: now for before, now in names.items() if before != now}
         self._receipt.bundles |= names
-        if names and self._writes and pointer is not None:
-            self._bundles.replace_pointer(lambda found: (found or pointer).renamed(names))
-            for bundle_id in names:
-                self._bundles.remove(bundle_id)
-        if self._writes and pointer is not None:
-            tell_served(self._workspace.loaded, self._workspace.log)
+        self._receipt.expired += [f"bundle {bundle_id}" for bundle_id in old]
+        if not self._writes:
+            return
+        if names or old:
+            self._bundles.replace_pointer(lambda found: (found or pointer).renamed(names).without(old))
+        for bundle_id in (*names, *old):
+            self._bundles.remove(bundle_id)
+        tell_served(self._workspace.loaded, self._workspace.log)
 
     def _is_delta(self, bundle_id: str) -> bool:
         try:
