@@ -15,7 +15,7 @@ from dssm_assets.core.errors import Fault, PartitionReplacedError, StorageError
 from dssm_assets.core.forgotten import NOBODY, Forgotten
 from dssm_assets.storage import layout
 from dssm_assets.storage.local_files import folder_lock, is_local
-from dssm_assets.storage.locations import put_if, unchanged_condition
+from dssm_assets.storage.locations import location_errors, put_if, unchanged_condition
 
 _TRIES: Final = 20
 
@@ -31,10 +31,12 @@ class ForgottenList:
         """Returns the list as it is stored, without anybody where there is none.
 
         Raises:
-            StorageError: it cannot be read.
+            InputError: the store cannot be reached.
+            StorageError: it is no such list.
         """
         try:
-            text = self._fs.cat_file(self.path, start=0)
+            with location_errors(self.path, "key storage.root", may_be_missing=True):
+                text = self._fs.cat_file(self.path, start=0)
         except FileNotFoundError:
             return NOBODY
         try:

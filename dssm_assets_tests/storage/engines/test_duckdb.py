@@ -25,7 +25,6 @@ def tables(tmp_path, monkeypatch):
     """A store whose row groups are of five rows, and ranges of two row groups."""
     for module in (table_store, ranges_module):
         monkeypatch.setattr(module, "ROW_GROUP_ROWS", 5)
-    monkeypatch.setattr(table_store, "PART_ROWS", 20)
     monkeypatch.setattr(ranges_module, "RANGE_GROUPS", 2)
     return TableStore(stores(tmp_path)["local"])
 
