@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     import uvicorn
 
     from dssm_assets.core.config.evaluation import Serving
-    from dssm_assets.serving.access import read_keys
+    from dssm_assets.serving.api_keys import LiveKeys
     from dssm_assets.serving.http import build_app
     from dssm_assets.serving.live import LiveEngine
     from dssm_assets.serving.shop_lists import ShopLists
@@ -57,7 +58,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     location = bundle_location(parsed)
     configured = location.serving or Serving()
     limits = _read_limits(configured.limits, parsed.limit)
-    keys = read_keys(parsed.api_key_file) if parsed.api_key_file else ()
+    keys = LiveKeys(parsed.api_key_file) if parsed.api_key_file else None
     certificate, key = _read_tls(parsed.tls_certificate, parsed.tls_key)
     log = partial(print, flush=True) if parsed.access_log else None
     blocked, stocked = (getattr(parsed, name) or getattr(configured, name) for name in ("blocked_items", "stocked_items"))
@@ -70,6 +71,8 @@ def _serve(parsed: argparse.Namespace) -> int:
         open_search=location.open_search,
     )
     tracer = open_tracer() if configured.traces else None
+    if keys is not None:
+        threading.Thread(target=keys.watch, args=(parsed.check_seconds,), name="key-watch", daemon=True).start()
     sys.setswitchinterval(0.001)  # Else /health waits 5 ms for each thread that computes.
     uvicorn.run(
         build_app(live, limits, tracer, threads=parsed.threads, keys=keys, log=log),

@@ -1,21 +1,23 @@
 """Checks the API key of each request, and records the request: its id, metrics, spans, one line of JSON per answer.
 
 The id is the client's `X-Request-Id`, or a new one; the answer carries it. /health, /ready and /metrics need no key and are not logged. /docs
-and its scripts need no key: a browser sends a key only after the user gives it to the page.
+and its scripts need no key: a browser sends a key only after the user gives it to the page. A line names the key and has a hash of the
+user, of a batch the number of users; never an id. The secret of the hashes is DSSM_LOG_SECRET, or a new one at each start.
+Does not belong here: the file of the keys (`api_keys.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import json
 import logging
+import os
 import re
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -23,37 +25,38 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.serving.answers import RETRY_AFTER, BusyError, UnauthorizedError, error_content
+from dssm_assets.serving.answers import RETRY_AFTER, BusyError, ForbiddenError, UnauthorizedError, error_content
+from dssm_assets.serving.api_keys import ApiKey, KeyScope, LiveKeys
+from dssm_assets.serving.recall_engine import UserRequest
 from dssm_assets.serving.telemetry import RequestTracer, ServiceMetrics
 
 OPEN_ROUTES: Final = ("/health", "/ready", "/metrics")
-ROUTES: Final = ("/recall", "/recall/batch", "/similar", *OPEN_ROUTES)
+BATCH: Final = "/recall/batch"
+SCOPES: Final = {"/recall": KeyScope.RECALL, BATCH: KeyScope.RECALL, "/similar": KeyScope.SIMILAR}
+"""What a key needs to ask a route."""
+ROUTES: Final = (*SCOPES, *OPEN_ROUTES)
 DOCS: Final = "/docs"
-MIN_KEY_LENGTH: Final = 16
+_PAGES: Final = ("/", "/openapi.json", DOCS)
 REQUEST_ID: Final = b"x-request-id"
 CLIENT_LEFT: Final = 499
 """Logged status of a request of a client that left before its answer began."""
 _SAFE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _REMEDY: Final = "send the header Authorization: Bearer KEY, or X-API-Key: KEY"
 
+_KEY, _USERS = "dssm_assets.key", "dssm_assets.users"
+"""Keys of a request's scope: its API key, and the users whom it asks for, as text."""
+
 _log = logging.getLogger(__name__)
 
 
-def read_keys(path: str) -> tuple[str, ...]:
-    """Returns the API keys of a file, one per line; several let clients change from one to the next.
-
-    Raises:
-        InputError: the file cannot be read, has no key, or one that is too short to be secret. The error shows no key.
-    """
-    where, remedy = f"--api-key-file {path}", f"write one key per line, of {MIN_KEY_LENGTH} or more printable ASCII characters"
-    try:
-        keys = tuple(line for text in Path(path).read_text(encoding="ascii").splitlines() if (line := text.strip()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(Fault(where, "a readable file of keys", type(error).__name__, remedy)) from error
-    if not keys or any(len(key) < MIN_KEY_LENGTH or not key.isprintable() for key in keys):
-        got = f"{len(keys)} keys, a short one among them" if keys else "none"
-        raise InputError(Fault(where, "keys that cannot be guessed", got, remedy))
-    return keys
+def check_requests(scope: Scope, parse: Callable[[], Sequence[UserRequest | InputError]]) -> Sequence[UserRequest | InputError]:
+    """Returns what `parse` returns, with an error in place of each request that the key may not send; notes the users for the log."""
+    requests, key = parse(), scope.get(_KEY)
+    asked = [one for one in requests if isinstance(one, UserRequest)]
+    scope[_USERS] = {str(one.user_id) for one in asked if one.user_id is not None}
+    if key is None or key.allows(KeyScope.EVENTS):
+        return requests
+    return [_forbid(key, KeyScope.EVENTS) if isinstance(one, UserRequest) and one.inputs.events else one for one in requests]
 
 
 class RequestGate:
@@ -67,11 +70,13 @@ class RequestGate:
         app: ASGIApp,
         metrics: ServiceMetrics,
         tracer: RequestTracer | None = None,
-        keys: Sequence[str] = (),
+        keys: LiveKeys | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
         self._app, self._metrics, self._tracer, self._log = app, metrics, tracer, log
-        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+        self._keys, self._secret = keys, os.environ.get("DSSM_LOG_SECRET", "").encode() or secrets.token_bytes()
+        if keys is not None:
+            metrics.keys_stale.set_function(lambda: keys.fault is not None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -93,12 +98,9 @@ class RequestGate:
             await send(message)
 
         try:
-            is_description = path in ("/", "/openapi.json", DOCS) or path.startswith(f"{DOCS}/")
-            if is_open or not self._digests or is_description or self._has_key(headers):
-                await self._app(scope, receive, send_with_id)
-            else:
-                no_key = UnauthorizedError(Fault("request", "an API key of this service", "none or another", _REMEDY))
-                await _refuse(no_key, {"www-authenticate": "Bearer"})(scope, receive, send_with_id)
+            needs_key = not (is_open or path in _PAGES or path.startswith(f"{DOCS}/"))
+            refusal = self._check_key(scope, headers) if needs_key else None
+            await (self._app if refusal is None else refusal)(scope, receive, send_with_id)
         except ClientDisconnect:
             status = CLIENT_LEFT
         except asyncio.CancelledError:
@@ -107,7 +109,7 @@ class RequestGate:
             busy = BusyError(Fault("service", "time for the list", "a shutdown", "try again later"))
             await _refuse(busy, RETRY_AFTER)(scope, receive, send_with_id)
         except Exception as error:
-            _log.exception("%s failed", path)
+            _log.exception("%s failed", route)
             self._metrics.errors.labels(route, type(error).__name__).inc()
             if not status:
                 await JSONResponse(error_content(type(error).__name__, []), 500)(scope, receive, send_with_id)
@@ -118,30 +120,46 @@ class RequestGate:
             if self._tracer is not None:
                 self._tracer.record(scope, route, status, start_ns, time.time_ns())
             if self._log is not None and not is_open:
-                self._log(_line(scope, request_id, status, size, seconds))
+                self._log(self._line(scope, request_id, status, size, seconds))
 
-    def _has_key(self, headers: dict[bytes, bytes]) -> bool:
+    def _check_key(self, scope: Scope, headers: Mapping[bytes, bytes]) -> JSONResponse | None:
+        """Notes the key of a request; returns the refusal if it has none, or one that has ended or lacks the route's scope."""
+        if self._keys is None:
+            return None
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
         given = [headers.get(b"x-api-key", b""), bearer.strip() if scheme.lower() == b"bearer" else b""]
-        digests = [hashlib.sha256(one).digest() for one in given]
-        # All are compared, so that the time tells nothing.
-        return any([hmac.compare_digest(digest, one) for one in self._digests for digest in digests])  # noqa: C419
+        key, needed = self._keys.find(given), SCOPES.get(scope["path"])
+        scope[_KEY] = key
+        if key is None or key.has_ended:
+            got = "none or another" if key is None else f"{key.name}, whose last day was {key.last_day}"
+            fault = Fault("request", "an API key of this service", got, _REMEDY)
+            return _refuse(UnauthorizedError(fault), {"www-authenticate": "Bearer"})
+        return None if needed is None or key.allows(needed) else _refuse(_forbid(key, needed))
+
+    def _line(self, scope: Scope, request_id: bytes, status: int, size: int, seconds: float) -> str:
+        path, client, key, users = scope["path"], scope.get("client"), scope.get(_KEY), scope.get(_USERS, ())
+        alone = users if path != BATCH else ()
+        hashes = [hmac.digest(self._secret, user.encode(), "sha256").hex()[:32] for user in alone]
+        content = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "request_id": request_id.decode(),
+            "client": client[0] if client else None,
+            "key": key.name if key else None,
+            "user": hashes[0] if hashes else None,
+            "users": len(users),
+            "method": scope["method"],
+            "path": path if path in (*ROUTES, *_PAGES) else "other",
+            "status": status,
+            "bytes": size,
+            "ms": round(1000 * seconds, 2),
+        }
+        return json.dumps(content)
 
 
-def _refuse(error: UnauthorizedError | BusyError, headers: Mapping[str, str]) -> JSONResponse:
+def _forbid(key: ApiKey, scope: KeyScope) -> ForbiddenError:
+    remedy = "use another key, or add the scope to its line"
+    return ForbiddenError(Fault(f"API key {key.name}", f"the scope {scope}", ", ".join(sorted(key.scopes)), remedy))
+
+
+def _refuse(error: UnauthorizedError | ForbiddenError | BusyError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse(error_content(type(error).__name__, error.faults), error.status, headers)
-
-
-def _line(scope: Scope, request_id: bytes, status: int, size: int, seconds: float) -> str:
-    client = scope.get("client")
-    content = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "request_id": request_id.decode(),
-        "client": client[0] if client else None,
-        "method": scope["method"],
-        "path": scope["path"][:120],
-        "status": status,
-        "bytes": size,
-        "ms": round(1000 * seconds, 2),
-    }
-    return json.dumps(content)

@@ -34,9 +34,15 @@ class BodyTooLargeError(InputError):
 
 
 class UnauthorizedError(InputError):
-    """The request has no API key of this service."""
+    """The request has no API key of this service, or one whose last day is over."""
 
     status: ClassVar[int] = 401
+
+
+class ForbiddenError(InputError):
+    """The API key lacks the scope that the request needs."""
+
+    status: ClassVar[int] = 403
 
 
 class BusyError(InputError):
@@ -178,7 +184,8 @@ SECURITY_SCHEMES: Final = {
 """Either will do; `access.py` checks them."""
 _REASONS: Final[dict[int | str, str]] = {
     400: "The request is wrong: every fault is named.",
-    401: "It has no API key of this service.",
+    401: "It has no API key of this service, or one whose last day is over.",
+    403: "Its API key lacks a scope: recall, similar, or events for a body with events.",
     404: "The bundle has no such user or item.",
     413: "The body is larger than serving.limits.max_body_bytes.",
     503: "The service has too much to do; the header retry-after says when to try again.",
@@ -195,6 +202,6 @@ def describe_refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def describe_lists(*statuses: int, answer: type[BaseModel] = ItemList) -> dict[str, Any]:
     """Returns the description of a route of lists, as FastAPI takes it: keys, answers in JSON or Arrow, refusals."""
     arrow = {"content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}
-    responses = {200: arrow, **describe_refusals(400, 401, *statuses, 503)}
+    responses = {200: arrow, **describe_refusals(400, 401, 403, *statuses, 503)}
     keys: dict[str, Any] = {"security": [*({name: []} for name in SECURITY_SCHEMES), {}]}
     return {"response_model": answer, "responses": responses, "openapi_extra": keys}

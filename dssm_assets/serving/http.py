@@ -32,7 +32,7 @@ from starlette.staticfiles import StaticFiles
 
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError, Fault, InputError, StorageError
-from dssm_assets.serving.access import DOCS, ROUTES, RequestGate
+from dssm_assets.serving.access import DOCS, ROUTES, RequestGate, check_requests
 from dssm_assets.serving.answers import (
     ARROW,
     JSON,
@@ -50,6 +50,7 @@ from dssm_assets.serving.answers import (
     error_content,
     render,
 )
+from dssm_assets.serving.api_keys import LiveKeys
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import RecallEngine, UserRequest
 from dssm_assets.serving.request_body import (
@@ -109,7 +110,7 @@ class Service:
         if not self.has_room:
             expected = f"fewer than {self.limits.max_requests} requests at once"
             raise BusyError(Fault("service", expected, str(len(self._computing)), "try again later"))
-        call = _Call(parse, is_batch, ARROW in request.headers.get("accept", ""))
+        call = _Call(partial(check_requests, request.scope, parse), is_batch, ARROW in request.headers.get("accept", ""))
         self._computing.add(call.reply)
         call.reply.add_done_callback(self._computing.discard)
         if is_batch:
@@ -168,7 +169,7 @@ def build_app(
     tracer: RequestTracer | None = None,
     *,
     threads: int = 2,
-    keys: Sequence[str] = (),
+    keys: LiveKeys | None = None,
     log: Callable[[str], None] | None = None,
 ) -> FastAPI:
     """Returns the application over an engine.
@@ -177,7 +178,7 @@ def build_app(
         limits: default: those of an empty configuration. keep_alive_seconds and shutdown_seconds are options of uvicorn.
         tracer: makes spans of requests; None: there are none.
         threads: that compute lists.
-        keys: API keys; none: everybody may ask.
+        keys: None: everybody may ask.
         log: takes a line of JSON for each answer; None: there is no log.
     """
     service = Service(live, limits or ServiceLimits(), threads)

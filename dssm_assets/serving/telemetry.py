@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -34,6 +34,8 @@ class ServiceMetrics:
         self.requests = counter("dssm_requests_total", "Requests by route and status.", ("route", "status"))
         self.errors = counter("dssm_request_errors_total", "Refused or failed requests by route and error.", ("route", "error"))
         self.answers = counter("dssm_answers_total", "Lists by their source.", ("source",))
+        stale = "1 while the file of API keys cannot be used: the former keys stay."
+        self.keys_stale = Gauge("dssm_api_keys_stale", stale, registry=self.registry)
         self.seconds = Histogram(
             "dssm_request_seconds",
             "Time to the response by route.",

@@ -27,7 +27,8 @@ from pydantic import BaseModel
 
 from dssm_assets.core.config.pipeline import PipelineConfig, SourceTable
 from dssm_assets.core.config.service_limits import ServiceLimits
-from dssm_assets.core.errors import DssmError
+from dssm_assets.core.errors import DssmError, InputError
+from dssm_assets.serving.api_keys import read_keys
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.files import read_parquet
@@ -114,10 +115,27 @@ def http_requests(folder: Path, count: int, report: Report) -> None:
         client.close()
 
 
+def key_files(folder: Path, count: int, report: Report) -> None:
+    """Reads files of API keys made of columns that are right, wrong, or in the wrong place; no error shows a key."""
+    key, good = "plain-key-of-the-shop", f"shop recall,similar 2999-01-01 sha256:{'0' * 64}"
+    columns = st.sampled_from([*good.split(), key, "admin,x", "2024-02-30", "#", *_WORDS])
+    lines = st.just(good) | st.lists(columns, max_size=5).map(" ".join)
+
+    def attempt(drawn: list[str]) -> None:
+        (folder / "keys.txt").write_text("\n".join(drawn), encoding="utf-8")
+        try:
+            read_keys(str(folder / "keys.txt"))
+        except InputError as error:
+            assert key not in str(error)
+
+    _try_each(st.lists(lines, max_size=3), count, attempt, report)
+
+
 INPUTS: Final[Mapping[str, Callable[[Path, int, Report], None]]] = {
     "configurations with hostile values": hostile_configurations,
     "broken parquet and csv files": broken_files,
     "requests with any body": http_requests,
+    "files of API keys": key_files,
 }
 
 

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets_tests.serving.bundles import write_bundle
-from dssm_assets_tests.serving.servers import serving
+from dssm_assets_tests.serving.servers import key_line, serving, write_keys
 
 KEY = "key-of-the-shop-1"
 
@@ -17,7 +17,7 @@ def test_a_list_is_asked_for_on_the_page_with_a_key(browser: Browser, tmp_path: 
     write_bundle(tmp_path)
     errors: list[str] = []
     asked: list[str] = []
-    with serving(LiveEngine(str(tmp_path)), keys=(KEY,)) as port:
+    with serving(LiveEngine(str(tmp_path)), keys=write_keys(tmp_path, key_line(KEY))) as port:
         url = f"http://127.0.0.1:{port}"
         page = browser.new_page(viewport={"width": 1200, "height": 1000})
         page.on("request", lambda request: asked.append(request.url))

@@ -6,6 +6,7 @@ Belongs here: starting and stopping servers. Does not belong here: expectations.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import json
 import re
@@ -15,11 +16,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from dssm_assets.core.config.service_limits import ServiceLimits
+from dssm_assets.serving.api_keys import LiveKeys
 from dssm_assets.serving.http import build_app
 from dssm_assets.serving.live import LiveEngine
 
@@ -54,6 +57,17 @@ def serving(
         finally:
             server.should_exit = True
             thread.join(20)
+
+
+def key_line(key: str, name: str = "shop", scopes: str = "recall,similar,events", last_day: str = "9999-12-31") -> str:
+    """Returns the line of an API key."""
+    return f"{name} {scopes} {last_day} sha256:{hashlib.sha256(key.encode()).hexdigest()}\n"
+
+
+def write_keys(folder: Path, *lines: str) -> LiveKeys:
+    """Writes the file of some keys, and reads it."""
+    (folder / "keys.txt").write_text("".join(lines))
+    return LiveKeys(str(folder / "keys.txt"))
 
 
 SLOW_USER = "slow"

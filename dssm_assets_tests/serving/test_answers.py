@@ -16,7 +16,7 @@ import pytest
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets_tests.serving.bundles import write_bundle
-from dssm_assets_tests.serving.servers import Client, serving
+from dssm_assets_tests.serving.servers import Client, key_line, serving, write_keys
 
 KEY = "key-of-the-shop-1"
 LISTS = [("/recall", "get"), ("/recall", "post"), ("/recall/batch", "post"), ("/similar", "get")]
@@ -28,7 +28,7 @@ def port(tmp_path_factory):
     columns = pa.table({"title": ["a", "b", "c", None]})
     write_bundle(root, has_channels=True, stores_inputs=True, item_columns=columns)
     limits = ServiceLimits(max_body_bytes=1024)
-    with serving(LiveEngine(str(root)), limits=limits, keys=(KEY,)) as found:
+    with serving(LiveEngine(str(root)), limits=limits, keys=write_keys(root, key_line(KEY))) as found:
         yield found
 
 
@@ -77,7 +77,7 @@ def test_everything_is_described(schema):
         assert all(
             one["description"] and one["schema"].get("type", one["schema"].get("anyOf")) for one in route.get("parameters", [])
         )
-        expected = {"200", "400", "401", "503", "default"} | ({"413"} if method == "post" else set())
+        expected = {"200", "400", "401", "403", "503", "default"} | ({"413"} if method == "post" else set())
         assert set(route["responses"]) == expected | ({"404"} if path != "/recall/batch" else set())
         assert {*route["responses"]["200"]["content"]} == {"application/json", "application/vnd.apache.arrow.stream"}
     assert all("$defs" not in json.dumps(one) for one in schema["components"]["schemas"].values())

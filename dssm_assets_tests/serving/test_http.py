@@ -109,6 +109,7 @@ def test_metrics_count_requests_errors_and_answers(tmp_path):
         **{f"dssm_{name}": "counter" for name in ("requests", "request_errors", "answers", "shop_list_errors")},
         **{f"dssm_bundle_{name}": "counter" for name in ("swaps", "refused", "check_errors")},
         **{f"dssm_bundle_{name}": "gauge" for name in ("info", "loaded_timestamp_seconds", "users", "items")},
+        "dssm_api_keys_stale": "gauge",
         "dssm_request_seconds": "histogram",
     }
     bounds = {sample.labels["le"] for family in families for sample in family.samples if "le" in sample.labels}

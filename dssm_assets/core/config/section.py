@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 from importlib import import_module
@@ -31,8 +32,7 @@ def check_distinct(names: list[str]) -> list[str]:
 
 def repeated_names(names: Iterable[str]) -> str:
     """Returns the names that occur twice, as text."""
-    given = list(names)
-    return ", ".join(sorted({name for name in given if given.count(name) > 1}))
+    return ", ".join(sorted(name for name, count in Counter(names).items() if count > 1))
 
 
 def check_ascending(values: list[float]) -> list[float]:

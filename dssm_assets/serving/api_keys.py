@@ -1,0 +1,119 @@
+"""API keys of the service: who may ask for what, until which day; their file is read again when it changes.
+
+    # name    scopes          last day    key
+    shop-web  recall,similar  2027-03-31  sha256:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8
+
+A line has four columns; text after # is a comment. The file holds the sha256 of each key, so it is no secret. The last day is in UTC.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+
+from dssm_assets.core.config.section import Section, repeated_names
+from dssm_assets.core.errors import Fault, InputError
+
+MIN_KEY_LENGTH: Final = 16
+"""Characters of a key; a shorter one can be guessed and is never valid."""
+MAX_FILE_BYTES: Final = 2**16
+
+_log = logging.getLogger(__name__)
+
+
+class KeyScope(StrEnum):
+    """What a key may ask for: lists of users, items near an item, lists of users after `events` of the request; admin: everything."""
+
+    RECALL = "recall"
+    SIMILAR = "similar"
+    EVENTS = "events"
+    ADMIN = "admin"
+
+
+class ApiKey(Section):
+    """A line of the file: its columns in their order."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    scopes: Annotated[frozenset[KeyScope], BeforeValidator(lambda text: text.split(","))]
+    last_day: dt.date
+    sha256: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+
+    @property
+    def has_ended(self) -> bool:
+        return dt.datetime.now(dt.UTC).date() > self.last_day
+
+    def allows(self, scope: KeyScope) -> bool:
+        """Returns whether the key has a scope."""
+        return not self.scopes.isdisjoint((scope, KeyScope.ADMIN))
+
+
+_LINES: Final = TypeAdapter(Annotated[dict[str, ApiKey], Field(min_length=1)])
+
+
+def read_keys(path: str) -> list[ApiKey]:
+    """Returns the keys of a file.
+
+    Raises:
+        InputError: the file cannot be read, has no key, wrong lines, or a name or key twice. The error shows nothing of a wrong line.
+    """
+    where, remedy = (
+        f"--api-key-file {path}",
+        "write lines of four columns: NAME SCOPE,SCOPE YYYY-MM-DD sha256:HEX (docs/serving.md)",
+    )
+    try:
+        if not Path(path).is_file() or Path(path).stat().st_size > MAX_FILE_BYTES:
+            raise OSError(f"no file of at most {MAX_FILE_BYTES} bytes")
+        lines = enumerate(Path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1)
+        rows = {f"line {number}": line.partition("#")[0].strip().split(maxsplit=3) for number, line in lines}
+        given = {name: dict(zip(ApiKey.model_fields, columns, strict=False)) for name, columns in rows.items() if columns}
+        keys = list(_LINES.validate_python(given).values())
+    except OSError as error:
+        raise InputError(Fault(where, "a readable file of keys", str(error), remedy)) from error
+    except ValidationError as error:
+        wrong = [(", ".join([where, *map(str, one["loc"][:2])]), one["msg"]) for one in error.errors()]
+        raise InputError([Fault(place, expected, "another text", remedy) for place, expected in wrong]) from None
+    if twice := repeated_names(text for key in keys for text in (key.name, key.sha256)):
+        raise InputError(Fault(where, "each name and key once", twice, "remove or rename one of the lines"))
+    return keys
+
+
+class LiveKeys:
+    """The keys of a file as it is now. A file that cannot be used leaves the former keys in place."""
+
+    def __init__(self, path: str) -> None:
+        """Reads the file; see `read_keys` for errors."""
+        self._path, self._keys = path, read_keys(path)
+        self.fault: str | None = None
+        """Why the file cannot be used; None if it can."""
+
+    def find(self, given: Sequence[bytes]) -> ApiKey | None:
+        """Returns the key that is one of the given ones, also if it has ended; None if there is none."""
+        digests = [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in given if len(one) >= MIN_KEY_LENGTH]
+        # All are compared, so that the time tells nothing.
+        found = [key for digest in digests for key in self._keys if hmac.compare_digest(key.sha256, digest)]
+        return found[0] if found else None
+
+    def watch(self, check_seconds: float) -> None:
+        """Reads the file again and again. It takes a thread of its own: a disk that hangs keeps nothing else waiting."""
+        while True:
+            time.sleep(check_seconds)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Reads the file again; one that cannot be used is logged once."""
+        try:
+            self._keys, fault = read_keys(self._path), None
+        except InputError as error:
+            fault = str(error)
+            if fault != self.fault:
+                _log.error("keys stay as they were: %s (%d faults)", error.faults[0], len(error.faults))
+        self.fault = fault
