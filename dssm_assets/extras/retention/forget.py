@@ -76,14 +76,18 @@ class Receipt:
     learned: dict[str, str | None] = field(default_factory=dict)
 
     @property
+    def rows(self) -> int:
+        """The number of rows that were removed."""
+        return sum(one["rows"] for one in self.partitions.values())
+
+    @property
     def model_days(self) -> list[str]:
         """The days whose regular models have learned from rows of theirs, ascending."""
         return sorted(ds for asset, _, ds in (key.rpartition("/") for key in self.learned) if asset == _LEARNED[0])
 
     def describe(self) -> list[str]:
         """Returns the receipt in short lines."""
-        rows = sum(one["rows"] for one in self.partitions.values())
-        lines = [f"{len(self.users)} users are on the list; {rows:,} rows of theirs in {len(self.partitions)} partitions"]
+        lines = [f"{len(self.users)} users are on the list; {self.rows:,} rows of theirs in {len(self.partitions)} partitions"]
         lines += [f"days before {self.first_day}: {len(self.expired)} partitions"] if self.first_day else []
         lines += [f"bundle {before}: {now} without them" for before, now in self.bundles.items()]
         lines += [f"source {name} in the home was written again" for name in self.sources]
@@ -171,19 +175,25 @@ class _Request:
     def _erase_partitions(self) -> bool:
         """Looks at every partition that it has not seen in its current content; returns whether any was written again or must be looked at again."""
         has_more = False
-        for prefix, store in self._stores.items():
-            for asset in store.assets():
-                for ds in _list_days(store, asset):
-                    with store.locked(asset, ds):  # whoever publishes it has done so
-                        manifest = store.find(asset, ds)
-                    if manifest is None:
-                        continue
-                    if ds < self._forgotten.first_day:
-                        self._receipt.expired.append(f"{prefix}{manifest.key}")
-                        if self._writes:
-                            store.remove(asset, ds)
-                        continue
-                    has_more |= manifest.user_column is not None and self._erase_partition(prefix, manifest)
+        tables = [(prefix, store, asset) for prefix, store in self._stores.items() for asset in store.assets()]
+        start = time.perf_counter()
+        for number, (prefix, store, asset) in enumerate(tables):
+            rows = self._receipt.rows
+            for ds in _list_days(store, asset):
+                with store.locked(asset, ds):  # whoever publishes it has done so
+                    manifest = store.find(asset, ds)
+                if manifest is None:
+                    continue
+                if ds < self._forgotten.first_day:
+                    self._receipt.expired.append(f"{prefix}{manifest.key}")
+                    if self._writes:
+                        store.remove(asset, ds)
+                    continue
+                has_more |= manifest.user_column is not None and self._erase_partition(prefix, manifest)
+            if self._receipt.rows > rows:
+                left = (time.perf_counter() - start) / (number + 1) * (len(tables) - number - 1)
+                done = f"{number + 1} of {len(tables)} tables, {self._receipt.rows:,} rows so far, ETA {left:.0f} s"
+                self._workspace.log(f"{prefix}{asset}: {done}")
         return has_more
 
     def _erase_partition(self, prefix: str, manifest: Manifest) -> bool:
@@ -294,6 +304,11 @@ class _Request:
                 for ds in days:
                     kept = 1 if ds == days[-1] and not prefix else keep_days.get(groups.get(asset, ""))
                     self._receipt.learned[f"{prefix}{asset}/{ds}"] = None if kept is None else day_before(ds, -kept)
+        pointer = self._bundles.pointer()
+        for bundle_id in () if pointer is None else pointer.stored:  # with towers, neighbors and popularity
+            self._receipt.learned[f"bundle {bundle_id}"] = (
+                day_before(pointer.ds, -1) if bundle_id == pointer.bundle_id else None
+            )
 
 
 def _list_days(store: PartitionStore, asset: str) -> list[str]:
