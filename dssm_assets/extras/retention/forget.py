@@ -304,11 +304,9 @@ class _Request:
                 for ds in days:
                     kept = 1 if ds == days[-1] and not prefix else keep_days.get(groups.get(asset, ""))
                     self._receipt.learned[f"{prefix}{asset}/{ds}"] = None if kept is None else day_before(ds, -kept)
-        pointer = self._bundles.pointer()
-        for bundle_id in () if pointer is None else pointer.stored:  # with towers, neighbors and popularity
-            self._receipt.learned[f"bundle {bundle_id}"] = (
-                day_before(pointer.ds, -1) if bundle_id == pointer.bundle_id else None
-            )
+        if (pointer := self._bundles.pointer()) is not None:  # with towers, neighbors and popularity
+            until = {pointer.bundle_id: day_before(pointer.ds, -1)}
+            self._receipt.learned |= {f"bundle {bundle_id}": until.get(bundle_id) for bundle_id in pointer.stored}
 
 
 def _list_days(store: PartitionStore, asset: str) -> list[str]:

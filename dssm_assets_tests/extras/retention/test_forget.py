@@ -124,9 +124,8 @@ def test_late_rows_are_dropped_and_states_of_items_are_rebuilt(world):
     days = DAYS[-2:]
     for step in (source.behavior_table, source.user_table, source.item_table, features_raw.behavior):
         list(step(workspace, days))
-    methods = [
-        next(iter(step(workspace, days))).facts["state"] for step in (features_raw.user_activity, features_raw.item_activity)
-    ]
+    (of_users, _), (of_items, _) = (step(workspace, days) for step in (features_raw.user_activity, features_raw.item_activity))
+    methods = [of_users.facts["state"], of_items.facts["state"]]
     assert methods == ["rolled", f"rebuilt from {len(DAYS) - 1} days"]
     assert list(find_marks(world.home)) == []
     buys = [
