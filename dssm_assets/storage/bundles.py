@@ -199,10 +199,10 @@ class BundleStore:
 
         Raises:
             PartitionReplacedError: another bundle is served than `served`, or the whole one is not stored any more; nothing changes.
-            SignatureError: the whole one is not signed by the key that signs the delta.
+            StorageError: the whole bundle differs from its manifest; nothing changes.
         """
         own = _describe_files(folder)
-        files = own if base is None else self.manifest(base, is_verified=True)["files"] | own
+        files = own if base is None else self.fetch(base).manifest["files"] | own
         delta = {} if base is None else {"delta": {**body.get("delta", {}), "base": base}}
         manifest = {"format": FORMAT, **body, **delta, "files": dict(sorted(files.items()))}
         bundle_id = bundle_id_of(manifest)
@@ -302,7 +302,7 @@ class BundleStore:
         if pointer is not None:
             return pointer.bundle_id
         if self._is_one_bundle():
-            return bundle_id_of(json.loads(self.fs.cat_file(f"{self.root}/{layout.BUNDLE_MANIFEST}")))
+            return bundle_id_of(self.manifest(self.root.rpartition("/")[2], self.root))
         remedy = "run dssm-assets publish, which publishes the last evaluated day, or correct the path"
         raise PartitionMissingError(_fault(self.root, f"a file {layout.CURRENT}", "none", remedy))
 
@@ -387,7 +387,7 @@ class BundleStore:
         except FileNotFoundError as error:
             got, remedy = "no such bundle", "choose one that current.json lists"
             raise PartitionMissingError(_fault(f"{self.root}, bundle {bundle_id}", "its manifest", got, remedy)) from error
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise broken(bundle_id, f"{layout.BUNDLE_MANIFEST} cannot be read ({error})") from error
         if written_format not in READABLE_FORMATS:
             readable = ", ".join(map(str, READABLE_FORMATS))
