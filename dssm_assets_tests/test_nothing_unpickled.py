@@ -75,7 +75,6 @@ def test_the_whole_chain_is_read(tmp_path: Path) -> None:
         ("materialize", "daily_tables", "--from", first, "--to", last),
         ("materialize", "train_and_evaluate", "--from", last),
         ("materialize", "publish", "--from", last),
-        ("publish", "--delta"),
         ("recall", "--user-id", "a1", "--features", '{"city": "x"}'),
         ("hit-rates",),
     ):
