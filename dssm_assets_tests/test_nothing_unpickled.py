@@ -28,18 +28,19 @@ UNPICKLE = """
 import io, pickle, sys
 import numpy, pandas, torch
 
-stored = io.BytesIO()
-numpy.save(stored, numpy.array([None]), allow_pickle=True)
-stored.seek(0)
-readers = {
-    "load": lambda: pickle.load(stored),
-    "loads": lambda: pickle.loads(pickle.dumps(1)),
-    "Unpickler": lambda: pickle.Unpickler(stored),
-    "numpy": lambda: numpy.load(stored, allow_pickle=True),
-    "pandas": lambda: pandas.read_pickle(stored),
-    "torch": lambda: torch.load(stored, weights_only=True),
-}
-readers[sys.argv[1]]()
+for read in (
+    lambda: pickle.load(io.BytesIO()),
+    lambda: pickle.loads(pickle.dumps(1)),
+    lambda: pickle.Unpickler(io.BytesIO()),
+    lambda: numpy.load(io.BytesIO(pickle.dumps(1)), allow_pickle=True),
+    lambda: pandas.read_pickle(io.BytesIO()),
+    lambda: torch.load(io.BytesIO(), weights_only=True),
+):
+    try:
+        read()
+        sys.exit("it was read")
+    except Exception as error:
+        assert "something is unpickled" in f"{error} {error.__cause__} {error.__context__}", repr(error)
 """
 
 
@@ -53,11 +54,9 @@ def run_forbidden(folder: Path, code: str, *arguments: str) -> tuple[int, str]:
     return ended.returncode, log.read_text() if log.exists() else ""
 
 
-@pytest.mark.parametrize("reader", ["load", "loads", "Unpickler", "numpy", "pandas", "torch"])
-def test_unpickling_is_forbidden(tmp_path: Path, reader: str) -> None:
-    status, tried = run_forbidden(tmp_path, UNPICKLE, reader)
-    assert status == 1
-    assert tried
+def test_unpickling_is_forbidden(tmp_path: Path) -> None:
+    status, tried = run_forbidden(tmp_path, UNPICKLE)
+    assert (status, tried.count("in refuse")) == (0, 6)
 
 
 def test_a_bundle_is_read(tmp_path: Path) -> None:
