@@ -34,8 +34,8 @@ _log = logging.getLogger(__name__)
 class EngineState:
     """The report of a service on its engine: the bundle that serves, and how often something happened since the start.
 
-    `refused_bundle_id` is the published bundle that could not be opened, `bundle_fault` says why; `list_fault` says why a list of the shop cannot be used, or that no
-    item is shown.
+    `refused_bundle_id` is the published bundle that could not be opened, `bundle_fault` says why; `list_fault` says why a list of the shop
+    cannot be used, or that no item is shown.
     """
 
     bundle_id: str
