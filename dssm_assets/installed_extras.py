@@ -64,6 +64,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "mlflow_runs": Extra(run_start="hooks", materialized="hooks"),
     "retention": Extra(command="command", definitions="definitions", run_start="forget"),
     "sampler_tables": Extra(command="command"),
+    "signatures": Extra(),
     "spark": Extra(),
     "starter": Extra(command="command"),
     "stored_tables": Extra(attributes="io_manager"),

@@ -13,6 +13,7 @@ from dssm_assets.commands.config_arguments import add_config_arguments, load_ann
 if TYPE_CHECKING:
     from dssm_assets.core.config.evaluation import Serving
     from dssm_assets.serving.recall_engine import OpenSearch, RecallAnswer
+    from dssm_assets.storage.bundles import BundleKeys
     from dssm_assets.storage.config_file import LoadedConfig
 
 
@@ -53,16 +54,25 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
         "environment variable NAME)",
     )
     add_config_arguments(parser)
-    parser.add_argument("--no-verify", action="store_true", help="compare only sizes of the bundle's files, not their sha256")
+    checks = parser.add_mutually_exclusive_group()
+    checks.add_argument("--no-verify", action="store_true", help="compare only sizes of the bundle's files, not their sha256")
+    checks.add_argument(
+        "--require-signature",
+        metavar="PUBLIC_KEY_FILE",
+        help="take only bundles that one of these keys of Ed25519 (PEM) has signed; each is copied to TMPDIR",
+    )
 
 
 class BundleLocation(NamedTuple):
-    """Where the bundles are, the configuration's section `serving` (None without a configuration), and the vector store that is searched."""
+    """Where the bundles are, the configuration's section `serving` (None without a configuration), the vector store that is searched, and
+    the keys that bundles must be signed by.
+    """
 
     root: str
     options: Mapping[str, Any]
     serving: Serving | None
     open_search: OpenSearch | None
+    keys: BundleKeys | None
 
 
 def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> BundleLocation:
@@ -70,19 +80,23 @@ def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> Bun
 
     Raises:
         ConfigError: the configuration cannot be loaded, or a plug-in cannot be imported.
+        InputError: the file of --require-signature has no keys.
     """
     from dssm_assets.core.errors import ConfigError
+    from dssm_assets.installed_extras import load_extra
     from dssm_assets.storage.plugins import import_plugins
 
+    file = parsed.require_signature
+    keys: BundleKeys | None = None if file is None else load_extra("signatures", "ed25519").read_public_keys(file)
     if parsed.bundle:
         print(f"bundle {parsed.bundle} (--bundle), no configuration", file=sys.stderr if is_data else sys.stdout, flush=True)
         ConfigError.raise_if(import_plugins(()))
-        return BundleLocation(parsed.bundle, {}, None, _choose_search(parsed.store, None))
+        return BundleLocation(parsed.bundle, {}, None, _choose_search(parsed.store, None), keys)
     from dssm_assets.storage.layout import serving_root
 
     loaded = load_announced_scene(parsed, is_data=is_data).loaded
     search = _choose_search(parsed.store, loaded)
-    return BundleLocation(serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving, search)
+    return BundleLocation(serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving, search, keys)
 
 
 def _choose_search(uri: str | None, loaded: LoadedConfig | None) -> OpenSearch | None:
@@ -111,6 +125,7 @@ def _recall(parsed: argparse.Namespace) -> int:
         options=ListOptions(parsed.k, parsed.exclude, parsed.filters, parsed.exclude_history, lists, parsed.fields),
         is_verified=not parsed.no_verify,
         open_search=location.open_search,
+        keys=location.keys,
     )
     if parsed.json:
         print(json.dumps(answer.to_dict(), ensure_ascii=False))

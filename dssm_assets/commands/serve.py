@@ -69,6 +69,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         is_verified=not parsed.no_verify,
         shop_lists=ShopLists(blocked, stocked, location.root, location.options),
         open_search=location.open_search,
+        keys=location.keys,
     )
     tracer = open_tracer() if configured.traces else None
     if keys is not None:

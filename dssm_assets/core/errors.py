@@ -121,6 +121,10 @@ class StorageError(DssmError):
     """A stored file differs from its manifest."""
 
 
+class SignatureError(StorageError):
+    """A bundle is not signed by a key that is trusted."""
+
+
 class DiskFullError(InputError):
     """A disk or an object store has no room left. What was published before is unchanged."""
 

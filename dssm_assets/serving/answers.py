@@ -168,6 +168,9 @@ class Health(_Answer):
     items: int
     dims: int
     refused_bundle_id: str | None = Field(description="The published bundle that cannot be used; null if there is none.")
+    bundle_fault: str | None = Field(
+        description="Why it cannot be used: a damaged file, or a signature that is missing or wrong."
+    )
     list_fault: str | None = Field(description="Why the lists of the shop cannot be used; null if they can.")
 
 

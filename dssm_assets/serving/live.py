@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from dssm_assets.serving.recall_engine import OpenSearch, RecallEngine
 from dssm_assets.serving.shop_lists import ShopLists
-from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.bundles import BundleKeys, BundleStore
 
 RETRY_SECONDS: Final = 60.0
 """A refused bundle is tried again after this time: its store may have been at fault, not its files."""
@@ -34,8 +34,8 @@ _log = logging.getLogger(__name__)
 class EngineState:
     """The report of a service on its engine: the bundle that serves, and how often something happened since the start.
 
-    `refused_bundle_id` is the published bundle that could not be opened; `list_fault` says why a list of the shop cannot be used, or that no
-    item is shown.
+    `refused_bundle_id` is the published bundle that could not be opened, `bundle_fault` says why; `list_fault` says why a list of the shop
+    cannot be used, or that no item is shown.
     """
 
     bundle_id: str
@@ -47,6 +47,7 @@ class EngineState:
     index: str
     loaded_at: float
     refused_bundle_id: str | None = None
+    bundle_fault: str | None = None
     swaps: int = 0
     refusals: int = 0
     check_errors: int = 0
@@ -66,6 +67,7 @@ class LiveEngine:
         is_verified: bool = True,
         shop_lists: ShopLists | None = None,
         open_search: OpenSearch | None = None,
+        keys: BundleKeys | None = None,
     ) -> None:
         """Opens the current bundle.
 
@@ -74,16 +76,18 @@ class LiveEngine:
             is_verified: compare the sha256 of every file of each bundle.
             shop_lists: which items may be shown.
             open_search: as of `recall_once`; a new bundle serves once it can be opened.
+            keys: must have signed each bundle.
 
         Raises:
             InputError: a line of a list is no id of the bundle's type.
             PartitionMissingError, StorageError: there is no usable bundle to start with; see `RecallEngine.open`.
         """
-        self._store, self._check_seconds, self._is_verified = BundleStore(root, options), check_seconds, is_verified
+        self._store, self._check_seconds, self._is_verified = BundleStore(root, options, keys), check_seconds, is_verified
         self._lists, self._open_search = shop_lists or ShopLists(), open_search
         self.list_fault: str | None = None
         self._counts = Counter[str]()
         self._refused: tuple[str, float] | None = None
+        self._bundle_fault: str | None = None
         self._stopped = threading.Event()
         self.engine = self._open_engine()
         """The engine of the current bundle. Read it once per request."""
@@ -113,6 +117,7 @@ class LiveEngine:
             index=str((bundle.manifest.get("index") or {}).get("kind", "unknown")),
             loaded_at=self._loaded_at,
             refused_bundle_id=self.refused_bundle_id,
+            bundle_fault=self._bundle_fault if self._refused else None,
             list_fault=fault,
             **self._counts,
         )
@@ -161,7 +166,7 @@ class LiveEngine:
         try:
             fresh = self._open_engine()
         except Exception as error:  # Whatever is wrong with a new bundle, the old one keeps serving.
-            self._refused = (wanted, time.monotonic() + RETRY_SECONDS)
+            self._refused, self._bundle_fault = (wanted, time.monotonic() + RETRY_SECONDS), str(error)
             self._counts["refusals"] += 1
             _log.error("refused bundle %s, %s keeps serving: %s", wanted, self.bundle_id, error)
             return False

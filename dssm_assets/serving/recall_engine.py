@@ -39,7 +39,7 @@ from dssm_assets.serving.id_rows import Id, UnknownIdError
 from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs, UserTower
 from dssm_assets.serving.seen_users import SeenUser, SeenUsers
 from dssm_assets.serving.shop_lists import ShopLists
-from dssm_assets.storage.bundles import BundleStore, broken
+from dssm_assets.storage.bundles import BundleKeys, BundleStore, broken
 
 if TYPE_CHECKING:
     from dssm_assets.core.config.evaluation import Serving
@@ -183,6 +183,7 @@ class RecallEngine:
         *,
         bundle_id: str | None = None,
         is_verified: bool = True,
+        keys: BundleKeys | None = None,
     ) -> RecallEngine:
         """Returns the engine of the current bundle, or of a given one.
 
@@ -193,12 +194,13 @@ class RecallEngine:
             options: of the fsspec filesystem.
             bundle_id: a bundle other than the current one.
             is_verified: compare the sha256 of the manifest and of every file, not only sizes.
+            keys: must have signed a bundle that is verified.
 
         Raises:
             PartitionMissingError: there is no bundle.
-            StorageError: a file is missing, differs from the manifest or cannot be read.
+            StorageError: a file is missing, differs from the manifest or cannot be read; a SignatureError if it is not signed.
         """
-        store = root if isinstance(root, BundleStore) else BundleStore(root, options)
+        store = root if isinstance(root, BundleStore) else BundleStore(root, options, keys)
         wanted = bundle_id or store.current_id()
         while True:
             try:
@@ -504,11 +506,12 @@ def recall_once(
     options: ListOptions = ANY_LIST,
     is_verified: bool = True,
     open_search: OpenSearch | None = None,
+    keys: BundleKeys | None = None,
 ) -> RecallAnswer:
     """Returns a list of the current bundle for a user, or the items most similar to an item.
 
     Args:
-        root, root_options: as of `RecallEngine.open`.
+        root, root_options, is_verified, keys: as of `RecallEngine.open`.
         serving: names the lists of the shop; None: all items are shown.
         open_search: finds the items nearest to a vector; None: the index of the bundle does.
 
@@ -519,7 +522,7 @@ def recall_once(
     if is_user == (item_id is not None):
         remedy = "give user_id, features, history or events, or else item_id"
         raise InputError(Fault("arguments", "a user or an item", "both" if is_user else "neither", remedy))
-    engine = RecallEngine.open(root, root_options, is_verified=is_verified)
+    engine = RecallEngine.open(root, root_options, is_verified=is_verified, keys=keys)
     if open_search is not None:
         engine = engine.searching(open_search(engine.bundle))
     if serving is not None:

@@ -16,6 +16,8 @@ A delta is a bundle like any other to those who read it. Its manifest names the 
 unchanged files it has too: as hard links on a local disk, as copies within an object store. It is published only while the bundle that
 was served when it began is served still.
 
+Where a key signs, each manifest that is written gets a signature beside it, and what is built on or rolled back to must be signed by that key.
+
 Belongs here: bytes, the manifest's file list, the pointer. Does not belong here: what the files mean (`core/serving`).
 """
 
@@ -29,9 +31,10 @@ import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionReplacedError, StorageError, remedy_of_missing
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage import layout
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.forgotten_list import ForgottenList
@@ -125,6 +128,18 @@ _WHERE: Final = "serving root"
 FORMAT: Final = 2
 """Of the bundles that are written: 2 may have channels."""
 READABLE_FORMATS: Final = (1, 2)
+SIGNING_KEY: Final = "DSSM_SIGNING_KEY"
+"""The environment variable that names the file of the private key of who publishes."""
+
+
+class BundleKeys(Protocol):
+    """The keys that bundles are signed by, and checked with (`extras/signatures`)."""
+
+    def sign(self, manifest: bytes) -> bytes | None:
+        """Returns the signature of a manifest, None without a key that signs."""
+
+    def check(self, bundle_id: str, manifest: bytes, signature: bytes | None) -> None:
+        """Raises a SignatureError unless the signature of a manifest, None if it has none, is by a trusted key."""
 
 
 @dataclass(frozen=True)
@@ -154,10 +169,11 @@ class FetchedBundle(NamedTuple):
 class BundleStore:
     """The bundles below one root, a folder or an fsspec URL; or the folder of a single bundle, to read it."""
 
-    def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, root: str, options: Mapping[str, Any] | None = None, keys: BundleKeys | None = None) -> None:
+        """Opens the bundles; with `keys`, those that are verified must be signed, and those that are written are."""
         # A cached listing would hide bundles of other processes.
         self.fs, path = open_location(root, _WHERE, {"use_listings_cache": False, **(options or {})})
-        self.root = path.rstrip("/")
+        self.root, self._keys = path.rstrip("/"), keys
         self.is_local = is_local(self.fs)
         self.forgotten = ForgottenList(self.fs, self.root)
         self._pointer_path = layout.pointer_path(self.root)
@@ -183,9 +199,10 @@ class BundleStore:
 
         Raises:
             PartitionReplacedError: another bundle is served than `served`, or the whole one is not stored any more; nothing changes.
+            StorageError: the whole bundle differs from its manifest; nothing changes.
         """
         own = _describe_files(folder)
-        files = own if base is None else self.manifest(base)["files"] | own
+        files = own if base is None else self.fetch(base).manifest["files"] | own
         delta = {} if base is None else {"delta": {**body.get("delta", {}), "base": base}}
         manifest = {"format": FORMAT, **body, **delta, "files": dict(sorted(files.items()))}
         bundle_id = bundle_id_of(manifest)
@@ -285,7 +302,7 @@ class BundleStore:
         if pointer is not None:
             return pointer.bundle_id
         if self._is_one_bundle():
-            return bundle_id_of(json.loads(self.fs.cat_file(f"{self.root}/{layout.BUNDLE_MANIFEST}")))
+            return bundle_id_of(self.manifest(self.root.rpartition("/")[2], self.root))
         remedy = "run dssm-assets publish, which publishes the last evaluated day, or correct the path"
         raise PartitionMissingError(_fault(self.root, f"a file {layout.CURRENT}", "none", remedy))
 
@@ -319,19 +336,19 @@ class BundleStore:
     def fetch(self, bundle_id: str, *, is_verified: bool = True) -> FetchedBundle:
         """Returns a bundle with its files in a local folder, checked against the manifest, and this against the id.
 
+        Where bundles must be signed, the folder is a copy that nobody else can write: what was verified is what is read.
+
         Args:
-            is_verified: compare the sha256 of the manifest and of every file, not only sizes.
+            is_verified: check the signature, if bundles must have one, and the sha256 of the manifest and of every file, not only sizes.
 
         Raises:
             PartitionMissingError: if there is no such bundle.
-            StorageError: naming the files that are missing or differ.
+            StorageError: naming the files that are missing or differ; a SignatureError if it is not signed as it must be.
         """
         remote = self.root if self._is_one_bundle() else self.folder(bundle_id)
-        manifest, copy = self.manifest(bundle_id, remote), None
-        if is_verified and bundle_id_of(manifest) != bundle_id:
-            raise broken(bundle_id, f"{layout.BUNDLE_MANIFEST} belongs to bundle {bundle_id_of(manifest)}")
+        manifest, copy = self.manifest(bundle_id, remote, is_verified=is_verified), None
         wrong, local = [], Path(remote)
-        if not self.is_local:
+        if not self.is_local or (is_verified and self._keys is not None):
             copy = ScratchFolder("bundle")
             local = copy.path
         for name, entry in sorted(manifest["files"].items()):
@@ -350,47 +367,73 @@ class BundleStore:
             raise broken(bundle_id, f"files differ from the manifest: {'; '.join(wrong)}")
         return FetchedBundle(bundle_id, manifest, local, copy)
 
-    def manifest(self, bundle_id: str, folder: str | None = None) -> dict[str, Any]:
+    def manifest(self, bundle_id: str, folder: str | None = None, *, is_verified: bool = False) -> dict[str, Any]:
         """Returns the manifest of a bundle, by default of a stored one.
+
+        Args:
+            is_verified: compare it with the id, and check the signature if bundles must have one.
 
         Raises:
             PartitionMissingError: if there is no such bundle.
-            StorageError: it cannot be read, or another version wrote it.
+            StorageError: it cannot be read, another version wrote it, or it is of another bundle; a SignatureError as in `fetch`.
         """
-        path = f"{folder or self.folder(bundle_id)}/{layout.BUNDLE_MANIFEST}"
+        folder = folder or self.folder(bundle_id)
         try:
-            manifest: dict[str, Any] = json.loads(self.fs.cat_file(path))
+            content = self.fs.cat_file(f"{folder}/{layout.BUNDLE_MANIFEST}")
+            if is_verified and self._keys is not None:
+                self._keys.check(bundle_id, content, self._read_signature(folder))
+            manifest: dict[str, Any] = json.loads(content)
             written_format, names = manifest.get("format"), list(manifest["files"])
         except FileNotFoundError as error:
             got, remedy = "no such bundle", "choose one that current.json lists"
             raise PartitionMissingError(_fault(f"{self.root}, bundle {bundle_id}", "its manifest", got, remedy)) from error
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise broken(bundle_id, f"{layout.BUNDLE_MANIFEST} cannot be read ({error})") from error
         if written_format not in READABLE_FORMATS:
             readable = ", ".join(map(str, READABLE_FORMATS))
             raise broken(bundle_id, f"it has format {written_format!r}, this version reads {readable}")
         if any(name.startswith("/") or ".." in name.split("/") for name in names):
             raise broken(bundle_id, f"{layout.BUNDLE_MANIFEST} names files outside the bundle")
+        if is_verified and bundle_id_of(manifest) != bundle_id:
+            raise broken(bundle_id, f"{layout.BUNDLE_MANIFEST} belongs to bundle {bundle_id_of(manifest)}")
         return manifest
+
+    def _read_signature(self, folder: str) -> bytes | None:
+        try:
+            return bytes(self.fs.cat_file(f"{folder}/{layout.BUNDLE_SIGNATURE}"))
+        except FileNotFoundError:
+            return None
+
+    def write_manifest(self, folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+        """Writes a bundle's manifest into its local folder, and the signature where a key signs.
+
+        Returns their names in the order in which they are stored: the manifest last, because it makes the bundle whole.
+        """
+        content = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
+        (folder / layout.BUNDLE_MANIFEST).write_bytes(content)
+        signature = None if self._keys is None else self._keys.sign(content)
+        if signature is None:
+            return (layout.BUNDLE_MANIFEST,)
+        (folder / layout.BUNDLE_SIGNATURE).write_bytes(signature)
+        return layout.BUNDLE_SIGNATURE, layout.BUNDLE_MANIFEST
 
     def _store(self, folder: Path, bundle_id: str, manifest: Mapping[str, Any], base: str, shared: Collection[str]) -> None:
         """Stores a bundle that shares files with another stored bundle."""
         with contextlib.suppress(PartitionMissingError, StorageError):
             self.fetch(bundle_id)
-            return  # The same bundle is stored already.
+            return  # The same bundle is stored already, and signed if a key signs.
         target = self.folder(bundle_id)
-        own = [name for name in manifest["files"] if name not in shared]
-        (folder / layout.BUNDLE_MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        own = [name for name in manifest["files"] if name not in shared] + [*self.write_manifest(folder, manifest)]
         if not self.is_local:
             for name in shared:
                 self._copy_shared(base, name, self.fs.cp_file, f"{target}/{name}")
-            for name in (*own, layout.BUNDLE_MANIFEST):  # The manifest last: it makes the bundle whole.
+            for name in own:
                 self.fs.put_file(str(folder / name), f"{target}/{name}")
             return
         for name in shared:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             self._copy_shared(base, name, _link, str(folder / name))
-        for name in (*own, layout.BUNDLE_MANIFEST):
+        for name in own:
             (folder / name).chmod(0o644)
             with (folder / name).open("rb") as handle:
                 os.fsync(handle.fileno())
@@ -423,8 +466,10 @@ class BundleStore:
 
 
 def open_bundles(loaded: LoadedConfig) -> BundleStore:
-    """Returns the store of a configuration's bundles, `<storage.root>/serving`."""
-    return BundleStore(layout.serving_root(loaded.root), loaded.config.storage.options)
+    """Returns the store of a configuration's bundles, `<storage.root>/serving`; a key that DSSM_SIGNING_KEY names signs them."""
+    file = os.environ.get(SIGNING_KEY, "").strip()
+    keys: BundleKeys | None = load_extra("signatures", "ed25519").read_private_key(file) if file else None
+    return BundleStore(layout.serving_root(loaded.root), loaded.config.storage.options, keys)
 
 
 def bundle_id_of(manifest: Mapping[str, Any]) -> str:

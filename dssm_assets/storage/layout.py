@@ -7,7 +7,7 @@
     <root>/_iceberg/...                                 metadata of the tables in the home's Iceberg catalog
     <root>/_staging/<any>/...                           files not yet published; removed when their writer is done
     <root>/_cleaned                                     empty; its time is that of the last search for leftovers
-    <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, manifest.json among them
+    <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, manifest.json and its signature among them
     <root>/serving/current.json                         names the bundle that is served
     <root>/serving/forgotten.json                       hashes of the users who are to be forgotten
     <root>/lancedb/...                                  vectors, unless another vector store is configured
@@ -30,6 +30,7 @@ SERVING = "serving"
 LANCEDB = "lancedb"
 BUNDLES = "bundles"
 BUNDLE_MANIFEST = "manifest.json"
+BUNDLE_SIGNATURE = "manifest.json.sig"
 CURRENT = "current.json"
 FORGOTTEN = "forgotten.json"
 NO_ASSETS = frozenset({STAGING, SERVING, EXPERIMENTS, ICEBERG, LANCEDB})

@@ -22,14 +22,17 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from dssm_assets.core.config.pipeline import PipelineConfig, SourceTable
 from dssm_assets.core.config.service_limits import ServiceLimits
-from dssm_assets.core.errors import DssmError, InputError
+from dssm_assets.core.errors import DssmError, InputError, PartitionMissingError, StorageError
+from dssm_assets.extras.signatures.ed25519 import Ed25519Keys
 from dssm_assets.serving.api_keys import read_keys
 from dssm_assets.serving.live import LiveEngine
+from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.files import read_parquet
 from dssm_assets.storage.sources.reader import read_days
@@ -131,11 +134,39 @@ def key_files(folder: Path, count: int, report: Report) -> None:
     _try_each(st.lists(lines, max_size=3), count, attempt, report)
 
 
+def forged_bundles(folder: Path, count: int, report: Report) -> None:
+    """Changes, cuts off or removes a file of a signed bundle, or signs another manifest by another key; none may be opened."""
+    keys, other = (Ed25519Keys((key.public_key(),), "", key) for key in (Ed25519PrivateKey.generate() for _ in range(2)))
+    place = bundles.write_bundle(folder, has_channels=True, stores_inputs=True)
+    good = {path.name: path.read_bytes() for path in place.iterdir()}
+    good["manifest.json.sig"] = keys.sign(good["manifest.json"]) or b""
+    forged = json.dumps({**json.loads(good["manifest.json"]), "name": "forged"}).encode()
+    drawn = st.tuples(st.sampled_from(["changed", "cut", "removed", "signed"]), st.sampled_from(sorted(good)), st.randoms())
+
+    def attempt(drawn: tuple[str, str, random.Random]) -> None:
+        kind, name, moves = drawn
+        content, position = bytearray(good[name]), moves.randrange(len(good[name]))
+        content[position] ^= moves.randrange(1, 256)
+        bad = {name: bytes(content if kind == "changed" else content[:position])}
+        if kind == "signed":
+            bad = {"manifest.json": forged, "manifest.json.sig": other.sign(forged) or b""}
+        for path, whole in (good | bad).items():
+            (place / path).write_bytes(whole)
+        if kind == "removed":
+            (place / name).unlink()
+        with contextlib.suppress(StorageError, PartitionMissingError):
+            RecallEngine.open(str(place), keys=keys)
+            raise AssertionError("it was opened")
+
+    _try_each(drawn, count, attempt, report)
+
+
 INPUTS: Final[Mapping[str, Callable[[Path, int, Report], None]]] = {
     "configurations with hostile values": hostile_configurations,
     "broken parquet and csv files": broken_files,
     "requests with any body": http_requests,
     "files of API keys": key_files,
+    "forged bundles": forged_bundles,
 }
 
 

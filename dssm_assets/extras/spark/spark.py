@@ -46,7 +46,7 @@ from dssm_assets.storage.tables import TableStore, columns_of, stored_schema
 PIECE_GROUPS: Final = 4
 """Row groups that a task reads."""
 RETURNED: Final = pa.schema([("result", pa.binary())])
-"""A task's result: its position among the tasks, the file that it wrote or None, and its reports, pickled."""
+"""A task's result: its position among the tasks, the file that it wrote or None, and its reports; pickled, because it is sent and never stored."""
 _UNSIGNED: Final = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.decimal128(20)}
 
 Batches = Iterator[pa.RecordBatch]
