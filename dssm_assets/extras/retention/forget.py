@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.config.pipeline import FileFormat
-from dssm_assets.core.errors import Fault, InputError, PartitionMissingError, PartitionReplacedError
+from dssm_assets.core.errors import Fault, InputError, PartitionMissingError, PartitionReplacedError, StorageError
 from dssm_assets.core.forgotten import Forgotten
 from dssm_assets.core.sources.convert import to_ids
 from dssm_assets.defs.asset_table import expiring_groups
@@ -226,9 +226,10 @@ class _Request:
         names: dict[str, str] = {}
         old = []
         for bundle_id in sorted(pointer.stored, key=self._is_delta):
+            is_served = bundle_id == pointer.bundle_id
             try:
                 manifest = self._bundles.manifest(bundle_id)
-                if manifest["ds"] < self._forgotten.first_day and bundle_id not in pointer.trail[-1:]:
+                if manifest["ds"] < self._forgotten.first_day and not is_served:
                     old.append(bundle_id)
                 elif bundle_id not in self._seen:
                     base = base_of(manifest)
@@ -237,6 +238,10 @@ class _Request:
                     self._seen.add(names[bundle_id])
             except PartitionMissingError:  # removed by hand, or just now
                 continue
+            except StorageError:  # damaged, or not signed: nobody can go back to it
+                if is_served:
+                    raise
+                old.append(bundle_id)
         names = {before: now for before, now in names.items() if before != now}
         self._receipt.bundles |= names
         self._receipt.expired += [f"bundle {bundle_id}" for bundle_id in old]
