@@ -135,11 +135,11 @@ def test_training_draws_hard_negatives_from_the_file(workspace: Workspace) -> No
         keys = data.read_keys(order[step * 64 : step * 64 + 64])
         wanted = [users[user][0] for user in keys["user_index"][batch.terms.hard_rows]]
         # The corpus' first item feature is the item itself, by its row in items.arrow.
-        of_hard = batch.items.singles[len(batch.items) - batch.num_hard :]
+        of_hard = batch.items.singles[len(batch.items) - len(batch.terms.hard_rows) :]
         corpus = data.read_items(np.arange(len(items))).singles
         shown = [items[int(np.flatnonzero((corpus == row).all(1))[0])][0] for row in of_hard]
         assert all(a != b for a, b in zip(wanted, shown, strict=True))
-        seen += batch.num_hard
+        seen += len(batch.terms.hard_rows)
     assert seen == 8 * -(-len(rows) // 64)
 
 

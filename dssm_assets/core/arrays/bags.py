@@ -50,12 +50,8 @@ def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
 def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
     """Returns the bags whose weighted sum is sum(w * e) / sqrt(sum(w)) over each row's present values.
 
-    Four values of importance 1 weigh 1/2 each and sum to 2, while one value alone sums to 1. A mean gives 1 for both.
-
-    Args:
-        values: embedding indices [n]; missing ones (0) are left out.
-        offsets: start of each row and the end of the last [B + 1].
-        importance: positive w of each value [n]; 1 if None.
+    Four values of importance 1 weigh 1/2 each and sum to 2, while one value alone sums to 1. A mean gives 1 for both. Arguments are
+    those of `mean_bags`; w is the importance.
     """
     return _divide_by_total(values, offsets, importance, np.sqrt)
 
@@ -65,11 +61,6 @@ def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDAr
 
     With all weights 1 they equal those of `mean_bags`, bit for bit. A value of weight 0 counts as missing. A negative weight
     reverses its value's vector. Example: weights 3, -1 give 0.75 * first - 0.25 * second.
-
-    Args:
-        values: embedding indices [n].
-        offsets: start of each row and the end of the last [B + 1].
-        weights: finite weight of each value [n].
     """
     sizes = np.abs(weights.astype(np.float64))
     present = np.where(sizes > 0, values, 0)

@@ -18,7 +18,7 @@ Shapes: N common ids that are compared, D vector dimension.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -32,23 +32,16 @@ from dssm_assets.core.retrieval.vectors import vector_lengths
 Floats = NDArray[np.floating[Any]]
 
 
-def ids_to_align(dims: int) -> int:
-    """Returns how many ids an alignment of vectors of this width needs.
-
-    Each half needs at least as many ids as dimensions, or the rotation fitted to it is partly arbitrary.
-    """
-    return 2 * dims
+IDS_PER_DIMENSION: Final = 2
+"""Of an alignment: each half needs at least as many ids as dimensions, or the rotation fitted to it is partly arbitrary."""
 
 
 @dataclass(frozen=True)
 class CommonIds:
-    """Ids of two partitions.
-
-    Attributes:
-        ids: the common ids that are compared, int64 or string, ascending.
-    """
+    """Ids of two partitions."""
 
     ids: pa.Array
+    """Common ids that are compared, int64 or string, ascending."""
     common_count: int
     before_count: int
 
@@ -56,11 +49,7 @@ class CommonIds:
 def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> CommonIds:
     """Returns the ids that are in both, at most `limit` of them, drawn without replacement by the seed.
 
-    Integer and text ids have no id in common.
-
-    Args:
-        now: unique ids.
-        before: unique ids.
+    The ids of each are unique. Integer and text ids have no id in common.
 
     Raises:
         SchemaError: ids that are neither integers nor text, or null.
@@ -107,7 +96,7 @@ def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[An
     if not count:
         return Drift(0, None, None)
     raw = _mean_cosine((first * second).sum(axis=1))
-    if count < ids_to_align(dims):
+    if count < IDS_PER_DIMENSION * dims:
         return Drift(count, raw, None)
     order = np.random.default_rng(seed).permutation(count)
     halves = order[: count // 2], order[count // 2 :]
@@ -157,7 +146,7 @@ class DriftReport:
         """
         if self.drift.aligned is not None:
             return self.drift.aligned >= self.min_cosine
-        return self.ids.before_count < ids_to_align(self.width)
+        return self.ids.before_count < IDS_PER_DIMENSION * self.width
 
     @property
     def sentence(self) -> str:
@@ -165,9 +154,8 @@ class DriftReport:
         if raw is None:
             return f"nothing to compare with {self.before}: {self.ids.common_count} ids in common, or vectors of another width"
         if aligned is None:
-            needed = ids_to_align(self.width)
             return (
-                f"{count} ids compared with {self.before}, at least {needed} are needed to align {self.width} dimensions; "
+                f"{count} ids compared with {self.before}, at least {IDS_PER_DIMENSION * self.width} are needed to align {self.width} dimensions; "
                 f"raw mean cosine {raw:.4f}"
             )
         return (

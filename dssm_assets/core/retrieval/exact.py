@@ -247,8 +247,8 @@ def search_interests(
 ) -> tuple[IntArray, Scores]:
     """Returns each user's k best items, an item scored by the best of the user's vectors; k counts distinct items.
 
-    Ties go to the lower item_index, whichever vector found the item. A user without vectors gets an empty
-    list.
+    Ties go to the lower item_index, whichever vector found the item. A user without vectors gets an empty list. The form of the
+    lists, and the other arguments, are those of `search`.
 
     Example: items a = (1, 0), b = (0, 1), c = (.6, .8) and a user with the interests (1, 0) and (0, 1), inner product. a
     and b score 1, c scores max(.6, .8) = .8, so the two best are a and b.
@@ -256,11 +256,7 @@ def search_interests(
     Args:
         vectors: [V, D], grouped by user.
         bounds: int64 [U + 1]: the vectors of user u are rows bounds[u] .. bounds[u + 1] - 1.
-        excluded: per user.
         block_size: vectors searched at once.
-
-    Returns:
-        item_index int64 [U, K] and scores float32 [U, K]; -1 and -inf where there is no item.
     """
     owners = row_of_value(bounds)
     index, scores = search(
@@ -281,8 +277,8 @@ def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: I
 
     Args:
         users: [U, M, D].
-        items: float32 [I, D], of unit length for cosine.
-        columns: rows of items, int64 [U, C]; -1 is the last one.
+        items: [I, D], of unit length for cosine.
+        columns: rows of items [U, C]; -1 is the last one.
     """
     vectors = prepare_vectors(users.reshape(-1, users.shape[2]), metric).astype(np.float64).reshape(users.shape)
     best = np.full(columns.shape, -np.inf)

@@ -18,6 +18,7 @@ Shapes: I items, U users, D vector dimension, K list length.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.retrieval.vectors import Vectors
+from dssm_assets.core.retrieval.vectors import Vectors, vector_lengths
 
 FLAT_MAX_ITEMS: Final = 50_000
 """Items up to which every item is compared, for the kind `auto`."""
@@ -95,8 +96,8 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
     """Returns an index over the items, tuned and measured with the users' vectors.
 
     Args:
-        item_vectors: [I, D], float32, by row of the index.
-        user_vectors: a sample of users [U, D], float32.
+        item_vectors: [I, D], by row of the index.
+        user_vectors: of a sample of users [U, D].
         ks: list lengths at which the recall is measured; capped at the number of items.
         seed: of the choice of training vectors and of k-means.
 
@@ -177,13 +178,11 @@ def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Ma
     Empty places (-1) and repeated items count as not found.
 
     Args:
-        index: answers `search`, as `search_index` calls it.
-        item_vectors: [I, D].
-        user_vectors: [U, D].
-        bars: k -> the score of each user's k-th best item [U], from `kth_best`.
+        bars: from `kth_best`.
     """
     found = dict.fromkeys(bars, 0)
-    slack = _ROUNDING * max(1.0, _longest(item_vectors) * _longest(user_vectors))
+    longest = (float(vector_lengths(vectors).max(initial=0.0)) for vectors in (item_vectors, user_vectors))
+    slack = _ROUNDING * max(1.0, math.prod(longest))
     for start in range(0, len(user_vectors), _BLOCK_USERS):
         users = user_vectors[start : start + _BLOCK_USERS]
         for k, bar in bars.items():
@@ -289,10 +288,6 @@ def _is_repeated(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     result = np.empty_like(again)
     np.put_along_axis(result, order, again, axis=1)
     return result
-
-
-def _longest(vectors: Vectors) -> float:
-    return float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors).max(initial=0.0)))
 
 
 def _check(items: Vectors, users: Vectors) -> None:

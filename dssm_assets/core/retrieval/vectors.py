@@ -131,11 +131,7 @@ def vector_lengths(vectors: NDArray[Any]) -> NDArray[np.float64]:
 def pair_scores(users: Vectors, items: Vectors, rows: NDArray[Any], columns: NDArray[Any], metric: Metric) -> Vectors:
     """Returns float32 [P], the score of user rows[p] and item columns[p].
 
-    Args:
-        users: float32 [U, D], of unit length for cosine.
-        items: float32 [I, D], of unit length for cosine.
-        rows: [P], row of the pair's user.
-        columns: [P], row of the pair's item.
+    Users [U, D] and items [I, D] are of unit length for cosine.
     """
     total = np.empty(len(rows), dtype=np.float64)
     pairs_at_once = max(1, _CELLS_AT_ONCE // items.shape[1])

@@ -63,7 +63,7 @@ def discretise_day(
         SchemaError: a column is missing, an id is null or of the wrong type, or a feature has the name of a fixed column.
     """
     fixed = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS]
-    require_columns(_TABLE, positive_sample.column_names, [*fixed, *features.columns])
+    require_columns(_TABLE, positive_sample.column_names, fixed)
     items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
     is_kept = items >= 0
     kept = positive_sample.filter(pa.array(is_kept))
@@ -94,12 +94,10 @@ def discretise_rows(
     Args:
         is_first: prepend the row of an unknown id: index 0 or an empty list in every column.
     """
-    require_columns(where, encoded.column_names, features.columns)
-    chosen = encoded.select(features.columns)
     if is_first:
-        unknown = pa.Table.from_arrays([pa.nulls(1, field.type) for field in chosen.schema], schema=chosen.schema)
-        chosen = pa.concat_tables([unknown, chosen])
-    indices = features.to_indices(chosen, where)
+        unknown = pa.Table.from_arrays([pa.nulls(1, field.type) for field in encoded.schema], schema=encoded.schema)
+        encoded = pa.concat_tables([unknown, encoded])
+    indices = features.to_indices(encoded, where)
     schema = file_schema(file, {name: column.type for name, column in indices.items()})
     return pa.RecordBatch.from_arrays(list(indices.values()), schema=schema)
 
@@ -107,10 +105,9 @@ def discretise_rows(
 def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distribution: NegativeItems) -> pa.Table:
     """Returns items.arrow: the weight and the features of every corpus item, in the order of the corpus.
 
-    Args:
-        distribution: of its weights, stored in the schema of items.arrow.
+    The distribution of the weights is stored in its schema.
     """
-    require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features.columns])
+    require_columns("table negative_items", negative_items.column_names, [col.WEIGHT])
     indices = features.to_indices(negative_items, "table negative_items")
     weight = combine_chunks(negative_items.column(col.WEIGHT))
     schema = with_distribution(
@@ -138,11 +135,7 @@ class KeptRows:
         return [table for table, is_kept in self._is_kept.items() if is_kept.any()]
 
     def mark(self, table: str, row_count: int, rows: Column) -> None:
-        """Keeps the rows of a table that samples point to.
-
-        Args:
-            rows: the row of each sample; null for an unknown id.
-        """
+        """Keeps the rows of a table that samples point to; the row of a sample with an unknown id is null."""
         used, _, _ = count_uses(rows, row_count)
         self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[used] = True
 

@@ -57,7 +57,6 @@ class Batch:
         own: which of the M rows is each sample's own item [B].
         columns: which of the M rows are columns of the logits; the own items of earlier batches of this epoch follow them, oldest first.
         terms: what the loss needs in addition to the vectors, of its own samples.
-        num_hard: H.
     """
 
     count: int
@@ -70,7 +69,6 @@ class Batch:
     own: IntArray
     columns: slice
     terms: LossTerms
-    num_hard: int
 
 
 class Epoch:
@@ -110,10 +108,10 @@ class Epoch:
         earlier = self._order[max(0, step - model.queue_batches) * size : step * size]
         queued = self._data.read_key(ITEM_INDEX, earlier)
         weight, own_items = keys[WEIGHT].astype(np.float32), keys[ITEM_INDEX].astype(np.int64)
-        negatives = self._negatives.negatives_for(
+        hard, terms = self._negatives.negatives_for(
             own_items, keys[USER_INDEX], sampled, weight=weight, queued=queued, rng=rng, rows=rows
         )
-        count, items, terms = len(samples), np.concatenate([own_items, negatives.sampled]), negatives.terms
+        count, items = len(samples), np.concatenate([own_items, sampled[0]])
         # An item's features are those of its sample's row, or of the corpus (row -1).
         source = np.full(len(items), -1)
         if model.item_snapshot is not ItemSnapshot.CORPUS:
@@ -132,12 +130,11 @@ class Epoch:
             weight_frac=float(weight[rows].sum() / weight.sum()),
             user=user,
             user_of=user_of,
-            items=self._read_items(items[part], source[part], negatives.hard),
+            items=self._read_items(items[part], source[part], hard),
             num_shared=len(kept),
             own=own,
             columns=slice(begin, begin + num_columns),
             terms=terms,
-            num_hard=len(negatives.hard),
         )
 
     def _read_users(

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.arrays.event_sequences import SharedWindows
-from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, row_blocks, row_of_value
+from dssm_assets.core.arrays.ragged import IntArray, Mask, bisect_ranges, offsets_of, ranges, row_blocks, row_of_value
 from dssm_assets.core.arrays.table_view import TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model, Targets
@@ -190,13 +190,11 @@ class TrainData:
         """Returns where each user's events before a timestamp (strictly) end [U]; None: where all of them end."""
         if before_ms is None:
             return self._user_ends
-        low, high = self.user_starts.copy(), self._user_ends.copy()
-        while len(open_users := np.flatnonzero(low < high)):  # binary search of all users at once
-            middle = low[open_users] + (high[open_users] - low[open_users]) // 2
-            is_before = self._interactions.read_column(EVENT_TIME_MS, self._interactions.select(middle)) < before_ms
-            low[open_users[is_before]] = middle[is_before] + 1
-            high[open_users[~is_before]] = middle[~is_before]
-        return low
+
+        def is_before(events: IntArray, _: IntArray) -> Mask:
+            return self._interactions.read_column(EVENT_TIME_MS, self._interactions.select(events)) < before_ms
+
+        return bisect_ranges(self.user_starts, self._user_ends, is_before)
 
     def read_keys(self, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
         """Returns the key columns of these samples: item_index, user_index, user_row, item_row, ..."""

@@ -46,7 +46,7 @@ class FeatureWorth:
         hit_rate: of all items.
         hit_rate_new: of items that are new to the user, in lists without items of the user's history.
         hit_rate_cold: of items without any earlier event, in lists of such items alone; None: there are none to find.
-        pairs: pairs of user and item that the three rates are of.
+        pairs, pairs_new, pairs_cold: pairs of user and item that the three rates are of.
     """
 
     group: str | None
@@ -54,7 +54,9 @@ class FeatureWorth:
     hit_rate: float
     hit_rate_new: float | None
     hit_rate_cold: float | None
-    pairs: tuple[int, int, int]
+    pairs: int
+    pairs_new: int
+    pairs_cold: int
 
 
 def leave_out_groups(
@@ -106,7 +108,9 @@ def _score(
         hit_rate=hit_rate(users_of(every), items, every.truth, k),
         hit_rate_new=None if new is None else hit_rate(users_of(new), items, new.truth, k, new.excluded),
         hit_rate_cold=hit_rate(users_of(every), items[is_cold], cold, k) if len(cold.items) else None,
-        pairs=(len(every.truth.items), 0 if new is None else len(new.truth.items), len(cold.items)),
+        pairs=len(every.truth.items),
+        pairs_new=0 if new is None else len(new.truth.items),
+        pairs_cold=len(cold.items),
     )
 
 
