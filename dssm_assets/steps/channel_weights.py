@@ -74,11 +74,9 @@ class ValidationVectors:
         self.days = sorted(self._day_of, reverse=True)[: training.validation_days]
 
     def scorer(self, day: str, user_ids: pa.Array, item_ids: pa.Array) -> ModelScorer | None:
-        """Returns the vectors as a scorer, as of the beginning of a validation day; None if no user has one.
+        """Returns the vectors as a scorer, as of the beginning of one of `days`; None if no user has one.
 
-        Args:
-            day: one of `days`.
-            user_ids: the users, distinct; those without an event before the day have no vector.
+        Users without an event before the day have no vector.
         """
         try:
             found = validation_set(self._data, self._day_of[day])
@@ -117,14 +115,13 @@ class _HeldOut:
 @each_day
 def channel_weights(workspace: Workspace, ds: str) -> StepResult:
     settings = workspace.config.channels
-    names = [source.name for source in settings.sources]
     held_out: list[_HeldOut] = []
     merges: list[Merge] = []
     with workspace.tables.partitions.staging() as scratch:
+        if settings.is_enabled:
+            merges = default_merges([source.name for source in settings.sources])
         if settings.is_enabled and settings.weights is MergeWeights.FITTED:
             held_out = _read_held_out(workspace, ds, ScratchArrays(scratch))
-        if settings.is_enabled:
-            merges = default_merges(names)
         for one in held_out:
             merges = fit_merges(one.days, merges)
     inputs = digests([one.built_from for one in held_out])
@@ -153,12 +150,9 @@ def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> lis
 
 
 def held_out_spans(days: Sequence[str], length: int) -> list[list[str]]:
-    """Returns whole spans of days, the latest first; the one that there is if that is shorter.
+    """Returns whole spans of consecutive days, the latest first; the one that there is if that is shorter.
 
     By hand: days 5, 4, 3, 2, 1 are the spans 4 to 5 and 2 to 3 of two days each, and 1 to 5 of seven.
-
-    Args:
-        days: consecutive, the latest first.
     """
     starts = range(0, max(len(days) - length + 1, min(len(days), 1)), length)
     return [sorted(days[start : start + length]) for start in starts]
@@ -186,11 +180,7 @@ def _add_span(
     scratch: ScratchArrays,
     vectors: ValidationVectors | None,
 ) -> None:
-    """Adds held-out days, unless they have no positive events of a known user, or nobody's vector is known.
-
-    Args:
-        vectors: has the day; None: without vectors.
-    """
+    """Adds held-out days, unless they have no positive events of a known user, or nobody's vector is known."""
     config, day = workspace.config, span[0]
     positives, days = workspace.need_all("positive_sample", span), find_event_days(workspace, day)
     of_day = ground_truth(pa.concat_tables([workspace.tables.read(one, [col.USER_ID, col.ITEM_ID]) for one in positives]), [])

@@ -90,9 +90,10 @@ def training_config(workspace: Workspace, ds: str) -> StepResult:
     config = workspace.config
     features = tower_features(bucketizer)
     spec = tower_spec(features, config.model)
+    window = window_days(ds, config.window.days)
     document = {
         "evaluation_day": ds,
-        "window": {"first_day": window_days(ds, config.window.days)[0], "last_day": window_days(ds, config.window.days)[-1]},
+        "window": {"first_day": window[0], "last_day": window[-1]},
         "seed": config.seed,
         "steps": {row["feature"]: row["feature_info"] for row in workspace.tables.read(steps).to_pylist()},
         "model": config.model.model_dump(mode="json"),
@@ -120,10 +121,9 @@ class RunSettings:
 
 
 def check_plan(settings: RunSettings) -> None:
-    """Checks that the steps of a training_config were planned with its own training section.
+    """Raises a ProvenanceError if the steps of a training_config were planned with another training section than its own.
 
-    Raises:
-        ProvenanceError: they were planned with another section, or by a version with another meaning of decay_steps.
+    That is also if a version with another meaning of decay_steps has planned them.
     """
     plan, where = settings.plan, f"{settings.manifest.key}, steps"
     warm_up = planned_warmup(plan.num_steps, settings.training)

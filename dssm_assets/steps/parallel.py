@@ -47,7 +47,6 @@ def run_parallel(
     """Yields the results of the tasks in their order, from `evaluation.num_processes` processes; one task takes this process.
 
     Args:
-        workspace: opened again in each process.
         build: makes a worker; it can be pickled, and so can tasks and results.
         inputs: what the worker must find in the store, as of `Worker.inputs`.
 

@@ -187,11 +187,7 @@ class BundleUsers:
 
 
 def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> BundleItems:
-    """Writes item_ids.arrow and item_vectors.arrow, with rows in the order of item_features_fg.
-
-    Raises:
-        InputError: there are no items, or their ids or vectors cannot be searched.
-    """
+    """Writes item_ids.arrow and item_vectors.arrow, with rows in the order of item_features_fg; raises as `check_vectors`."""
     spec, indexed = inputs.settings.spec, indexed_features(inputs.bucketizer, "item")
     inference, codes = ItemInference(inputs.towers, BATCH_ROWS), read_group_codes(workspace, inputs.model)
     vectors = np.empty((inputs.items.rows, spec.output_dim), np.float32)
@@ -216,11 +212,7 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
 
 
 def check_vectors(side: str, ids: pa.Array, vectors: pa.FixedSizeListArray) -> None:
-    """Checks that vectors of users or items can be searched.
-
-    Raises:
-        InputError: if not, or there are none.
-    """
+    """Raises an InputError if vectors of users or items cannot be searched, or there are none."""
     structure = VectorStructure(width=vectors.type.list_size, expected_row_count=len(ids))
     structure.check_rows(ids, vectors)
     _check_structure(side, structure.report())
@@ -236,11 +228,7 @@ def write_item_vectors(folder: Path, item_ids: pa.Array, vectors: Vectors) -> No
 
 
 def write_filter_columns(workspace: Workspace, inputs: BundleInputs, items: BundleItems, folder: Path) -> None:
-    """Writes item_columns.arrow if the configuration has columns for filters, a row per item of the bundle, in its order.
-
-    Raises:
-        ConfigError: item_table lacks a column.
-    """
+    """Writes item_columns.arrow if the configuration has columns for filters, a row per item of the bundle, in its order."""
     names = workspace.config.serving.filters
     if not names:
         return
@@ -256,11 +244,7 @@ def write_filter_columns(workspace: Workspace, inputs: BundleInputs, items: Bund
 def read_filter_columns(
     workspace: Workspace, item_table: Manifest, names: Sequence[str], items: IdIndex
 ) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """Returns columns of item_table as filters compare them, and for each item of a bundle its row, -1 without.
-
-    Raises:
-        InputError: filters cannot have a column of such a type.
-    """
+    """Returns columns of item_table as filters compare them, and for each item of a bundle its row, -1 without."""
     table = workspace.tables.read(item_table, list(dict.fromkeys([col.ITEM_ID, *names]))).combine_chunks()
     columns = {name: comparable_column(table.column(name), f"serving.filters, column {name}") for name in names}
     rows = items.lookup(table_ids(table, "item", items.ids.type))
@@ -296,10 +280,9 @@ class UserRowMaker:
         as_of_ms: int,
         channel_items: int | None,
     ) -> None:
-        """Takes the model and the history of all these users.
+        """Takes the model and the history of all these users, and the moment of the vectors.
 
         Args:
-            as_of_ms: the moment of the vectors.
             channel_items: number of items in the bundle, None without channels.
         """
         self._history, self._spec, self._channel_items = history, spec, channel_items
@@ -319,7 +302,7 @@ class UserRowMaker:
         """
         ids = combine_chunks(encoded.column(col.USER_ID))
         starts, ends = self._history.bounds(ids, where="table user_features_fg, column user_id")
-        features = encoded.select([])
+        features = encoded.select([])  # with the number of rows, where there is no feature
         for name, column in self._indexed.to_indices(encoded, "table user_features_fg").items():
             features = features.append_column(name, column)
         vectors = pack_user_vectors(self._inference.vectors(features, starts, ends), self._spec)
@@ -337,9 +320,7 @@ class UserRowMaker:
 def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, num_items: int, folder: Path) -> BundleUsers:
     """Writes user_vectors.arrow, user_inputs.arrow and, with channels, own_items.arrow, in the order of user_features_fg.
 
-    Raises:
-        InputError: there are no users, or their ids or vectors cannot be searched.
-        LeakError: a history has events after the day.
+    Raises as `check_vectors`, and a LeakError if a history has events after the day.
     """
     spec = inputs.settings.spec
     maker = UserRowMaker(
@@ -419,10 +400,7 @@ def write_channels(
 ) -> None:
     """Writes channels.json and item_channels.arrow: the weights that were evaluated, neighbours and counts as of the bundle's day.
 
-    Args:
-        history: of all users, up to the end of the bundle's day.
-        items: of the bundle, by row.
-        scratch: makes large arrays.
+    History is that of all users, up to the end of the bundle's day.
     """
     merges, _ = read_merges(workspace, inputs.ds)
     content = {
@@ -435,13 +413,9 @@ def write_channels(
     data = read_fit_data(workspace, find_event_days(workspace, inputs.next_day), items.ids, history.users.ids, scratch)
     shared = SharedData.fit(replace(data, common_users=(2,))).to_arrays()
     starts = pa.array(shared["starts"], pa.int64())
-    counts = (
-        ItemChannelColumn.WINDOW_EVENTS,
-        ItemChannelColumn.RECENT_EVENTS,
-        ItemChannelColumn.HISTORY_EVENTS,
-        ItemChannelColumn.WINDOW_USERS,
-    )
-    columns = {name: pa.array(shared[name], pa.int64()) for name in counts}
-    columns[ItemChannelColumn.NEIGHBORS] = pa.LargeListArray.from_arrays(starts, pa.array(shared["items"], pa.int32()))
-    columns[ItemChannelColumn.SIMILARITIES] = pa.LargeListArray.from_arrays(starts, pa.array(shared["similarities"]))
+    name = ItemChannelColumn
+    counts = (name.WINDOW_EVENTS, name.RECENT_EVENTS, name.HISTORY_EVENTS, name.WINDOW_USERS)
+    columns = {count: pa.array(shared[count], pa.int64()) for count in counts}
+    columns[name.NEIGHBORS] = pa.LargeListArray.from_arrays(starts, pa.array(shared["items"], pa.int32()))
+    columns[name.SIMILARITIES] = pa.LargeListArray.from_arrays(starts, pa.array(shared["similarities"]))
     write_arrow_table(folder / BundleFile.ITEM_CHANNELS, pa.table(columns))

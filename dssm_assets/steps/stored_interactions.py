@@ -34,7 +34,6 @@ class EventDays:
 
     Attributes:
         older: the days before the window.
-        window: those of the window.
         recent: the last `evaluation.recent_days`.
         now_ms: the moment at which the day begins.
     """
@@ -71,7 +70,7 @@ def read_interactions_of_users(
     """Returns the interactions of some users in some days of user history.
 
     Args:
-        user_ids: the users, ascending; rows of others are not read.
+        user_ids: ascending; rows of other users are not read.
         earlier: interactions of other days, of the same users and items, that are added.
     """
     days = ([read_rows_of_users(workspace, manifest, _COLUMNS, user_ids)] for manifest in history)

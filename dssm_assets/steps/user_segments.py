@@ -29,11 +29,7 @@ from dssm_assets.storage.manifest import Manifest
 
 
 def read_cuts(workspace: Workspace, ds: str, user_ids: pa.Array, item_ids: pa.Array) -> tuple[Cuts, list[Manifest]]:
-    """Returns the segments of these users and items, and what was read for them.
-
-    Raises:
-        ConfigError: naming every segment whose column user_table lacks.
-    """
+    """Returns the segments of these users and items, and what was read for them."""
     settings, tables = workspace.config.evaluation, workspace.tables
     by_kind = {kind: [one for one in settings.segments if one.kind is kind] for kind in SegmentKind}
     labels: dict[str, pa.Array] = {}
@@ -88,14 +84,7 @@ class Categories(NamedTuple):
 
 
 def read_categories(workspace: Workspace, item_table: Manifest, column: str | None, corpus: IdIndex) -> Categories:
-    """Returns the categories of the items of a corpus.
-
-    Args:
-        column: of item_table; None: the one that is most like a category.
-
-    Raises:
-        ConfigError: there is no such column.
-    """
+    """Returns the categories of the items of a corpus by a column of item_table; None: the one that is most like a category."""
     names = [one.name for one in item_table.columns]
     if column is not None and column not in names:
         where, remedy = "evaluation.category_column", "name one of them, or unset it"

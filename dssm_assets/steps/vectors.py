@@ -138,12 +138,9 @@ def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest,
 def read_recent_priors(
     workspace: Workspace, model: Manifest, recent: Sequence[Manifest], after: str, items: IdIndex
 ) -> VectorArray:
-    """Returns the priors [I] of items from the positive samples of days. One day is in memory at a time.
+    """Returns the priors [I] of items from positive_sample of days before `after`, the day that is scored; one is in memory at a time.
 
-    Args:
-        recent: positive_sample of days before `after`.
-        after: the day that is scored, as YYYY-MM-DD.
-        items: any items; samples of others are left out.
+    Samples of other items are left out.
     """
     rows, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for day in recent:

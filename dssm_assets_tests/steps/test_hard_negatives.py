@@ -20,10 +20,11 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.steps.feature_config import towers_of
-from dssm_assets.steps.training import TRAIN_FILES, train_samples
+from dssm_assets.steps.training import train_samples
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
+from dssm_assets_tests.steps import TRAIN_FILES
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, GROUP_SIZE, WINDOW_DAYS
 
 FIRST = len(DAYS) - 1 - WINDOW_DAYS

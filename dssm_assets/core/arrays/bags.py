@@ -24,7 +24,6 @@ class Bags:
 
     Attributes:
         values: embedding indices; none is 0 (missing), except in bags whose values correspond position by position.
-        offsets: start of each row, and the end of the last.
         weights: for a mean, their absolute values sum to 1 in every row that has values; for `root_bags`, to the square
             root of the sum of importances; for values that are not summed, all are 1.
     """

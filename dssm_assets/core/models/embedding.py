@@ -94,12 +94,7 @@ class EmbeddingTables(nn.Module):
     def groups(
         self, features: Sequence[TowerFeature], bag_features: Sequence[TowerFeature], without: str | None = None
     ) -> tuple[WidthGroup, ...]:
-        """Returns how a tower with these single-valued features and these bags reads the tables, by width.
-
-        Args:
-            features: the single-valued features, in the order of the columns of a `TowerInput`.
-            bag_features: the features of its bags, in their order.
-        """
+        """Returns how a tower reads the tables, by width: its single-valued features and bags, in the order of its `TowerInput`."""
         read = [[(k, f) for k, f in enumerate(of) if f.embedding_name != without] for of in (features, bag_features)]
         groups = []
         for dim in self.dims:
@@ -133,7 +128,6 @@ class EmbeddingTables(nn.Module):
 
         Args:
             values: of each feature, one per event; 0 is missing and has the zero vector.
-            tape: as for `lookup`.
         """
         parts: list[Tensor] = []
         for feature, indices in zip(features, values, strict=True):

@@ -119,7 +119,6 @@ class HardDraw:
 
     Attributes:
         rows: the row that each counts for, ascending [H].
-        items: item indices [H].
         probability: that the edge is drawn for its row [H].
         days: first day of the window on which the item was shown [H].
     """
@@ -145,7 +144,6 @@ class HardEdges:
 
     Attributes:
         offsets: the edges of user u are offsets[u] .. offsets[u + 1] - 1 [U + 1].
-        items: item index of each edge [E].
         days: first day of the window on which the item was shown [E].
     """
 

@@ -91,9 +91,7 @@ class Tower(nn.Module):
     def forward(self, inputs: Tensor, dropout: torch.Generator | None) -> Tensor:
         """Returns the vectors [B, D] of inputs [B, W].
 
-        Args:
-            dropout: source of the dropout's randomness; None outside of training, where there is no dropout and batch norms
-                use their running averages.
+        Outside of training, where `dropout` is None, nothing is dropped and batch norms use their running averages.
         """
         self.train(dropout is not None)
         shared = drop(inputs.index_select(1, self.shared_columns), self._shared_dropout, dropout)
@@ -120,7 +118,7 @@ def align_skips(
     item's skip is [[1, 0], [0, 1], [0, 0]], the user's [[.5, 0, .5, 0], [0, .5, 0, .5], [0, 0, 0, 0]].
 
     Args:
-        user: the user tower's skip; None: it has none, and nothing is done.
+        user: the user tower's skip; without one nothing is done.
         user_columns: what each of its input columns is; equal values mean the same coordinate.
     """
     if user is None or item is None:

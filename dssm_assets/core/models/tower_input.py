@@ -188,20 +188,15 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
         differing = sum(int(np.count_nonzero(values != weights)) for values, weights in pairs)
         num_not_finite = sum(int(np.count_nonzero(~np.isfinite(block))) for block in view.blocks(column))
         if differing:
-            faults.append(
-                Fault(where, f"as many weights as {feature.name} has values", f"another number in {differing} rows", remedy)
-            )
+            expected, got = f"as many weights as {feature.name} has values", f"another number in {differing} rows"
+            faults.append(Fault(where, expected, got, remedy))
         elif num_not_finite:
             faults.append(Fault(where, "finite weights", f"{num_not_finite} that are NaN or infinite", remedy))
     SchemaError.raise_if(faults)
 
 
 def merge_sides(features: Sequence[TowerFeature], sides: Mapping[TowerSide, TowerInput]) -> TowerInput:
-    """Returns the input of one tower from sides that were read separately, with the features in the given order.
-
-    Args:
-        features: of all sides, in the order of the specification; those of one side are in the same order as in its input.
-    """
+    """Returns the input of one tower from sides that were read separately; features are in the given order, also in each side."""
     columns = {side: iter(inputs.singles.T) for side, inputs in sides.items()}
     bags = {side: iter(inputs.bags) for side, inputs in sides.items()}
     merged = np.empty((len(next(iter(sides.values()))), sum(not feature.is_multi for feature in features)), np.int64)  # [B, F]

@@ -154,10 +154,8 @@ class DriftReport:
         if raw is None:
             return f"nothing to compare with {self.before}: {self.ids.common_count} ids in common, or vectors of another width"
         if aligned is None:
-            return (
-                f"{count} ids compared with {self.before}, at least {IDS_PER_DIMENSION * self.width} are needed to align {self.width} dimensions; "
-                f"raw mean cosine {raw:.4f}"
-            )
+            needed = f"at least {IDS_PER_DIMENSION * self.width} are needed to align {self.width} dimensions"
+            return f"{count} ids compared with {self.before}, {needed}; raw mean cosine {raw:.4f}"
         return (
             f"against {self.before}: mean cosine {aligned:.4f} after alignment (floor {self.min_cosine:g}), "
             f"raw {raw:.4f}, over {count} of {self.ids.common_count} common ids"

@@ -69,7 +69,6 @@ class ShippedIndex:
     """An index and its measured recall.
 
     Attributes:
-        index: ready to be searched and to be written.
         parameters: what it was built and is searched with.
         recall_at: k -> fraction of the exact lists that it finds.
     """
@@ -175,10 +174,7 @@ def kth_best(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int]) ->
 def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Mapping[int, Vectors]) -> dict[int, float]:
     """Returns k -> mean fraction of the k places that hold an item whose exact score reaches the user's k-th best.
 
-    Empty places (-1) and repeated items count as not found.
-
-    Args:
-        bars: from `kth_best`.
+    These `bars` are from `kth_best`. Empty places (-1) and repeated items count as not found.
     """
     found = dict.fromkeys(bars, 0)
     longest = (float(vector_lengths(vectors).max(initial=0.0)) for vectors in (item_vectors, user_vectors))

@@ -49,20 +49,15 @@ class Metric(StrEnum):
 
 
 def to_matrix(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
-    """Returns float32 [N, D] of a fixed_size_list<float32>[D] column.
-
-    Raises:
-        InputError: if the column has another type or a missing vector.
-    """
+    """Returns float32 [N, D] of a fixed_size_list<float32>[D] column; an InputError if it has another type or a missing vector."""
     array = combine_chunks(column)
     remedy = "write vectors as fixed_size_list<float32>"
     if not pat.is_fixed_size_list(array.type) or not pat.is_floating(array.type.value_type):
         raise InputError(Fault(where, "fixed_size_list<float32>", str(array.type), remedy))
     values = array.flatten()
     if array.null_count or values.null_count:
-        raise InputError(
-            Fault(where, "no missing vectors", f"{array.null_count + values.null_count} nulls", "leave such rows out")
-        )
+        got = f"{array.null_count + values.null_count} nulls"
+        raise InputError(Fault(where, "no missing vectors", got, "leave such rows out"))
     flat = np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float32)
     return flat.reshape(len(array), array.type.list_size)
 
@@ -75,8 +70,7 @@ def check_vectors(side: str, vectors: NDArray[np.floating[Any]], ids: Any, width
 
     Args:
         side: "user" or "item".
-        vectors: [N, D].
-        ids: of the vectors; None: row numbers are named.
+        ids: of the vectors [N, D]; None: row numbers are named.
         width: of the items' vectors.
 
     Raises:

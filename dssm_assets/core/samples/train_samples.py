@@ -55,7 +55,6 @@ def discretise_day(
         day_start_ms: the first instant of that day in calendar.timezone, the cutoff of `History.DAY`.
         feature_rows: user_row and item_row: for each row of positive_sample, the row of its user's features in
             user_rows.arrow and of its item's in item_rows.arrow.
-        item_index: the corpus: item ids in the order of negative_items.
         cutoff: which history a sample sees. For `History.LEAVE_ONE_OUT` the end is that of `History.EVENT`; training reads
             the later events itself (`core/training/data.py`).
 
@@ -140,11 +139,7 @@ class KeptRows:
         self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[used] = True
 
     def find(self, table: str | None, rows: Column) -> npt.NDArray[np.int32]:
-        """Returns the number of each sample's row; 0 for null, and if no row of the table was marked.
-
-        Args:
-            table: names the content that the rows point into; None on the first day of all, before any feature table.
-        """
+        """Returns the number of each sample's row; 0 for null, and if no row of the table was marked, or before any table."""
         if table is None or table not in self._is_kept:
             return np.zeros(len(rows), np.int32)
         names = list(self._is_kept)

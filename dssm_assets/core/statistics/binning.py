@@ -27,7 +27,7 @@ def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | 
 
     Args:
         merged: numeric value counts of the window (`merge_value_counts`).
-        own_bins: feature -> bins, for features that override num_bins.
+        own_bins: feature -> bins in place of num_bins.
     """
     names = combine_chunks(merged.column(FEATURE)).dictionary_encode()
     codes = names.indices.to_numpy()

@@ -47,7 +47,6 @@ class Batch:
     """One step's input of one process: its samples, and its part of the item tower's rows.
 
     Attributes:
-        count: B.
         rows: its samples, ascending [b].
         weight_frac: the share of its samples in the weight of the batch.
         user: rows of the user tower: one per own sample [b], or one per own session.
@@ -240,11 +239,7 @@ def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntAr
 
 
 def shuffle_sessions(session: IntArray, rng: np.random.Generator) -> IntArray:
-    """Returns the samples in a random order of their sessions; each session's samples stay together, in their own order.
-
-    Args:
-        session: of each sample; every number from 0 on occurs [n].
-    """
+    """Returns the samples in a random order of their sessions, 0 and on; each session's samples stay together, in their own order."""
     rank = np.argsort(rng.permutation(int(session.max()) + 1))
     return np.argsort(rank[session], kind="stable")
 

@@ -106,11 +106,7 @@ class ComputeContext:
 
 
 def device_of(choice: Device) -> torch.device:
-    """Returns the device that the configuration means.
-
-    Raises:
-        ConfigError: it asks for CUDA and the machine has none.
-    """
+    """Returns the device that the configuration means; a ConfigError if that is CUDA and the machine has none."""
     has_cuda = torch.cuda.is_available()
     if choice is Device.CUDA and not has_cuda:
         got = "a machine without a CUDA device"

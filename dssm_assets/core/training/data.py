@@ -216,8 +216,7 @@ class TrainData:
         """Returns the user tower's input of these samples: user and context features and the history of each.
 
         Args:
-            rows: the samples.
-            keys: what `read_keys` returns of them.
+            keys: what `read_keys` returns of the samples.
             rule: which part of its user's history a sample sees; None: everything up to its history_end.
             kept_frac: from `draw_cuts`; None: no history is cut.
             is_hidden: whether a sample's context features are missing [B]; None: none are.
@@ -314,9 +313,6 @@ def find_new_items(
     known, known and new; with the history 0 .. 0 they are known, new and new.
 
     Args:
-        starts: first event of each sample's user [B].
-        ends: where each sample's history ends [B].
-        items: of each sample [B].
         items_at: returns the items of events by position.
     """
     is_new = np.ones(len(items), dtype=bool)
@@ -354,10 +350,7 @@ def draw_cuts(count: int, cut: HistoryCut, rng: np.random.Generator) -> npt.NDAr
 def without_own_item(
     starts: IntArray, ends: IntArray, own_items: IntArray, items_at: Callable[[IntArray], npt.NDArray[np.int32]]
 ) -> tuple[IntArray, IntArray]:
-    """Returns the positions [n] of the events start .. end - 1 of every row except those of its own item [B], and offsets.
-
-    `items_at` returns the items of events by position.
-    """
+    """Returns the positions [n] of the events start .. end - 1 of every row except those of its own item [B], and offsets."""
     positions = ranges(starts, ends - starts)
     row = row_of_value(offsets_of(ends - starts))
     is_other = items_at(positions) != own_items[row]
@@ -373,10 +366,7 @@ def whole_column(view: TableView, column: str) -> npt.NDArray[Any]:
 
 
 def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardEdges:
-    """Returns the edges of hard_negatives.arrow; a table in one chunk is not copied.
-
-    Args:
-        table: user_index, item_index and day int32, sorted by user and item, each pair once.
+    """Returns the edges of hard_negatives.arrow, sorted by user and item; a table in one chunk is not copied.
 
     Raises:
         SchemaError: a column is missing, of another type, has nulls or points outside.

@@ -85,8 +85,7 @@ class Progress:
     Attributes:
         step: steps done in this phase, 1 .. steps.
         steps: of this phase, if early stopping saves none.
-        epoch: of the step, from 0.
-        loss: of the step.
+        epoch, loss: of the step; epochs from 0.
         samples_per_s: since the fit began.
         eta_s: seconds left at the pace since the first step, before which the fit is prepared; None at that step. Early stopping may
             save some.

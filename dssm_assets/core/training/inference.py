@@ -31,11 +31,7 @@ class ItemInference:
         self._towers, self._batch_size = two_tower, batch_size
 
     def vectors(self, items: pa.Table) -> FloatArray:
-        """Returns the item tower's vectors [I, D], float32.
-
-        Args:
-            items: one row per item, embedding indices of every item feature (int32, or list of int32).
-        """
+        """Returns the item tower's vectors [I, D], float32, of embedding indices of every item feature (int32, or list of int32)."""
         reader = SideReader(items, "items", self._towers.spec.features_of(TowerSide.ITEM))
         inputs = reader.read(np.arange(items.num_rows, dtype=np.int64))
         first, group = find_equal_rows(inputs)
@@ -63,9 +59,8 @@ class UserInference:
         """Returns the user tower's vectors [U, D], float32; [U, K, D] of users with K interests.
 
         Args:
-            users: one row per user, embedding indices of every user feature (int32, or list of int32).
-            history_start: first event of each user in the history [U].
-            history_end: end of each user's events in the history [U].
+            users: embedding indices of every user feature (int32, or list of int32).
+            history_start, history_end: first event of each user in the history, and the end of them [U].
 
         Raises:
             SchemaError: a column is missing, of another type, or points outside; bounds outside the history.

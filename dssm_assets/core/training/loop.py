@@ -170,10 +170,13 @@ class _FitRun:
         prior = None
         if best is not None and best.prior is not None:
             prior = Prior(**dict(zip(Prior.model_fields, best.prior, strict=True)))
-        report = fit_report(history, towers, self._clock, self._model, self._training)
-        report |= {"samples": self._data.num_samples, "device": self._compute.device.type}
-        report |= {"is_bfloat16": self._compute.bfloat16, "peak_bytes": self._context.peak_bytes()}
-        report |= {"warm_start": self._warm_start_report}
+        report = fit_report(history, towers, self._clock, self._model, self._training) | {
+            "samples": self._data.num_samples,
+            "device": self._compute.device.type,
+            "is_bfloat16": self._compute.bfloat16,
+            "peak_bytes": self._context.peak_bytes(),
+            "warm_start": self._warm_start_report,
+        }
         return FitResult(
             towers,
             np.array(history.losses or history.search_losses, np.float32),

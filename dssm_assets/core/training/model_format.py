@@ -52,9 +52,7 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
     """Returns the towers of `model_chunks`, joined; their tables are views of the bytes.
 
     If the bytes are a memory map, only the rows that are looked up are read, and processes that map one file share its pages.
-
-    Args:
-        data: the bytes. torch needs them to be writable: use a copy-on-write memory map.
+    torch needs it to be writable: use a copy-on-write map.
 
     Raises:
         StorageError: the bytes are not a whole model.
@@ -62,7 +60,7 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
     """
     header, start = read_header(data, _MAGIC, _WHAT, _REMEDY)
     remedy = "fit the model again with the current configuration"
-    faults = spec_faults(spec, TowerSpec.from_json(header["spec"]), _WHAT, remedy)
+    faults = spec_faults(spec, TowerSpec.model_validate_json(header["spec"]), _WHAT, remedy)
     ConfigError.raise_if(faults)
     sizes = {name: math.prod(shape) for name, shape in sorted(header["shapes"].items())}
     check_size(4 * sum(sizes.values()), len(data) - start, _WHAT, _REMEDY)
@@ -90,19 +88,13 @@ def header_bytes(magic: bytes, header: Mapping[str, Any]) -> bytes:
 
 
 def read_header(data: bytes | npt.NDArray[np.uint8], magic: bytes, what: str, remedy: str) -> tuple[dict[str, Any], int]:
-    """Returns the header and the position at which the tensors begin.
-
-    Raises:
-        StorageError: the bytes have no such beginning.
-    """
+    """Returns the header and the position at which the tensors begin; a StorageError if the bytes have no such beginning."""
     start = len(magic) + 8
     begin = bytes(data[:start])
     end = start + int.from_bytes(begin[len(magic) :], "little")
     if begin[: len(magic)] != magic or len(data) < end:
-        got = begin[: len(magic)]
-        raise StorageError(
-            f"{what}: expected bytes that begin with {magic!r} and a whole header, got {got!r}. To fix: {remedy}"
-        )
+        expected, got = f"bytes that begin with {magic!r} and a whole header", begin[: len(magic)]
+        raise StorageError(f"{what}: expected {expected}, got {got!r}. To fix: {remedy}")
     return json.loads(bytes(data[start:end])), end
 
 

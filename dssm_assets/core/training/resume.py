@@ -16,13 +16,14 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
-from dssm_assets.core.training.fit_report import EpochScore, FitHistory
+from dssm_assets.core.training.fit_report import FitHistory
 from dssm_assets.core.training.model_format import check_size, header_bytes, read_header
 
 _MAGIC: Final = b"DSSMFS01"
@@ -49,7 +50,6 @@ class Checkpoints:
             key: names configuration and inputs; a state of another key is ignored.
             saved: what `save` received from a run that was killed.
             save: stores a state, which is given piece by piece; None: another process stores it, or none.
-            now: seconds of a clock that never goes back.
             all_ranks: the processes that each store their part of the same step. The first one decides when.
         """
         self._key, self._saved, self._save = key, saved, save
@@ -71,12 +71,7 @@ class Checkpoints:
 
 
 def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -> Iterator[bytes]:
-    """Yields the state piece by piece, so that there is never a second copy of all weights.
-
-    Args:
-        tensors: everything that the next step depends on.
-        key: names configuration and inputs; only a fit of the same key may resume from the state.
-    """
+    """Yields the state of a fit with this key piece by piece, so that there is never a second copy of all weights."""
     lists = {"losses": history.losses, "search_losses": history.search_losses}
     numbers = {f"record.{name}": torch.tensor(values, dtype=torch.float64) for name, values in lists.items()}
     fields = {name: value for name, value in asdict(history).items() if name not in lists}
@@ -89,11 +84,7 @@ def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -
 
 
 def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | None:
-    """Returns what `state_chunks` wrote; None if it has another configuration or other inputs.
-
-    Raises:
-        StorageError: the bytes are not a whole state.
-    """
+    """Returns what `state_chunks` wrote, None if it has another key; a StorageError if the bytes are not a whole state."""
     header, start = read_header(data, _MAGIC, _WHAT, _REMEDY)
     if header["key"] != key:
         return None
@@ -104,16 +95,8 @@ def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | 
         values = np.frombuffer(data, _TYPES[kind], math.prod(shape), start).astype(kind)
         tensors[name] = torch.from_numpy(values.reshape(shape))
         start += values.nbytes
-    return _read_history(header["record"], tensors), tensors
-
-
-def _read_history(fields: dict[str, Any], tensors: dict[str, Tensor]) -> FitHistory:
-    lists: dict[str, Any] = {name: tensors.pop(f"record.{name}").tolist() for name in ("losses", "search_losses")}
-    scores = [
-        EpochScore(**{**score, "prior": None if score["prior"] is None else tuple(score["prior"])})
-        for score in fields.pop("scores")
-    ]
-    return FitHistory(**fields, **lists, scores=scores)
+    lists = {name: tensors.pop(f"record.{name}").tolist() for name in ("losses", "search_losses")}
+    return TypeAdapter(FitHistory).validate_python({**header["record"], **lists}), tensors
 
 
 @dataclass(frozen=True)
@@ -131,11 +114,7 @@ class WarmStart:
     rows: Mapping[str, CarriedRows]
 
     def copy_into(self, two_tower: TwoTower) -> dict[str, Any]:
-        """Overwrites the weights that have an earlier value; returns what the report says about it.
-
-        Returns:
-            from, embedding_rows_carried, embedding_rows_new, dense_tensors_carried, dense_tensors_new.
-        """
+        """Overwrites the weights that have an earlier value; returns what the report says about it."""
         carried = sum(self._copy_rows(two_tower, name) for name in two_tower.tables.bases)
         total = sum({f.embedding_name: f.num_embeddings - 1 for f in two_tower.spec.features}.values())
         dense = self._copy_layers(two_tower)
@@ -150,16 +129,16 @@ class WarmStart:
 
     def _copy_rows(self, two_tower: TwoTower, embedding: str) -> int:
         """Copies the rows of an embedding that has the same width today; returns how many."""
-        dims = [
+        dim, earlier_dim = (
             {f.embedding_name: f.embedding_dim for f in towers.spec.features}.get(embedding)
             for towers in (two_tower, self.two_tower)
-        ]
+        )
         rows = self.rows.get(embedding)
-        if rows is None or dims[0] is None or dims[0] != dims[1]:
+        if rows is None or dim is None or dim != earlier_dim:
             return 0
         target, source = two_tower.tables, self.two_tower.tables
         today, earlier = rows.today + target.bases[embedding], rows.earlier + source.bases[embedding]
-        target.write_rows(dims[0], today, source.table(dims[0]), earlier)
+        target.write_rows(dim, today, source.table(dim), earlier)
         return len(rows.today)
 
     def _copy_layers(self, two_tower: TwoTower) -> int:

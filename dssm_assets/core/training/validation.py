@@ -83,9 +83,7 @@ class ValidationSet:
 def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.ALL) -> ValidationSet:
     """Returns what towers are scored on that were fitted to the days before `first_day`.
 
-    Args:
-        targets: all interactions, or those with items that are new to the user; then lists are without items of the user's
-            history, too.
+    With `Targets.NEW` these are interactions with items that are new to the user, in lists without items of the user's history.
 
     Raises:
         SchemaError: no user of these days has a history and a target.
@@ -142,8 +140,7 @@ def hit_rate(
 
     Args:
         users: vectors of all users in their order, in blocks.
-        truth: the items to find of each user.
-        excluded: what is left out of each user's list; None: nothing.
+        excluded: what is left out of each user's list.
     """
     # Vectors of cosine similarity have length 1, so the product is the cosine, plus the prior in a dimension of its own.
     corpus = Corpus(items, Metric.IP, is_checked=True)

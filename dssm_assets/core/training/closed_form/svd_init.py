@@ -137,9 +137,6 @@ def strength_of_groups(count: IntArray) -> npt.NDArray[np.float64]:
 
     By hand: one group has 1 such item, another 4. The mean over these items is 17 / 5, so the strengths are the roots of 3.4 and .85.
     At most MAX_STRENGTH: a code that is too strong would outrank items with events. Without any such item all are 1.
-
-    Args:
-        count: items without events of each group [G].
     """
     mean = (count @ count) / count.sum() if count.any() else 1.0
     return np.minimum(np.sqrt(mean / np.maximum(count, 1)), MAX_STRENGTH)
@@ -178,12 +175,9 @@ def read_groups(data: TrainData, item: TowerFeature, section: SvdInit) -> ItemGr
 
 
 def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, section: SvdInit) -> FloatArray:
-    """Returns the codes of these histories under the section's ridge and popularity exponent, float32 [N, d].
+    """Returns the codes of these histories [U, N], whose sums are `totals` [N], float32 [N, d].
 
-    Args:
-        histories: weights, float32 [U, N].
-        totals: their sums [N].
-        section: with ridge 0 and exponent 0 the codes are the leading singular vectors.
+    With ridge 0 and popularity exponent 0 they are the leading singular vectors.
     """
     factors = popularity_factors(totals, section.popularity_exponent)
     weighed = histories.multiply(factors).tocsr() if section.popularity_exponent else histories
@@ -254,9 +248,6 @@ def leading_codes(histories: sp.csr_matrix, width: int) -> FloatArray:
 
     By hand: two users, one with items 1 and 2 and one with item 3, weights (1, 1, 0) and (0, 0, .5). Codes of width 1 are
     (.71, .71, 0), up to their sign: a user of item 1 meets 1 and 2 alike, and there is no room for item 3.
-
-    Args:
-        histories: weights, float32 [U, N].
     """
     codes, (least, _) = np.zeros((histories.shape[1], width), np.float32), sorted(histories.shape)
     if not histories.nnz:

@@ -51,11 +51,7 @@ class ShardedTables(EmbeddingTables):
         return vectors, places.reshape(-1)
 
     def send_to_owners(self, read: RowGradients) -> tuple[Tensor, Tensor]:
-        """Returns what all processes read of this process's shard, by process: the places of rows and their gradients.
-
-        Args:
-            read: by this process, of any shard.
-        """
+        """Sends what this process read to the owners; returns the places and gradients of what all read of its shard, by process."""
         route = _Route(read.rows.cpu().numpy(), self._ranks, read.rows.device)
         return route.send(route.places), route.send(read.gradient[route.order])
 
