@@ -47,7 +47,6 @@ class FitJob:
     Attributes:
         tables: argument of `TrainData` -> path of its Arrow file.
         towers: their specification.
-        model, training: sections of the configuration.
         ks: cut-offs of the evaluation.
         key: digest of configuration and inputs.
         state: path at which the state of the fit is stored while it runs.

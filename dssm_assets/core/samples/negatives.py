@@ -44,7 +44,7 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
     index = IdIndex(item_fg.column(col.ITEM_ID), where=f"table item_features_fg, column {col.ITEM_ID}")
     rows = index.lookup(positive_counts.column(col.ITEM_ID), where=f"positive counts, column {col.ITEM_ID}")
     counts = np.zeros(len(index), dtype=np.int64)
-    np.add.at(counts, rows[rows >= 0], positive_counts.column(col.COUNT).to_numpy()[rows >= 0])
+    counts[rows[rows >= 0]] = positive_counts.column(col.COUNT).to_numpy()[rows >= 0]
     weights = weights_of(counts, config)
     if not weights.any():
         where, remedy = "configuration, key negative_items.smoothing", "set smoothing above 0"

@@ -52,8 +52,7 @@ class FeatureCounts:
         """Returns the distinct hashes of all the features and their counts: most frequent first, then smaller hash."""
         hashes, counts, is_missing = self._rows_of(features)
         distinct, position = np.unique(hashes[~is_missing], return_inverse=True)
-        summed = np.zeros(len(distinct), dtype=np.int64)
-        np.add.at(summed, position, counts[~is_missing])
+        summed = np.bincount(position, counts[~is_missing], len(distinct)).astype(np.int64)  # exact below 2^53
         order = np.lexsort((distinct, -summed))
         return distinct[order], summed[order]
 

@@ -1,8 +1,5 @@
 """Batches: which samples form a batch, in which order, and the input of the towers and the loss.
 
-Belongs here: `Batch`, `Epoch`. Does not belong here: reading rows (`data`), the choice of negatives (`batch_negatives`),
-learning from a batch (`trainer`).
-
 The batches of an epoch are numbered and each draws from its own generator, so an epoch can be resumed at any batch.
 
 Several processes draw the same batch, and each reads its part of the features and histories:

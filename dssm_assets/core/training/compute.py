@@ -91,9 +91,7 @@ class ComputeContext:
     """Where a fit is computed.
 
     Attributes:
-        device: of all weights.
         bfloat16: dense layers multiply bfloat16 factors; sums and weights stay float32.
-        ranks: the processes that share every batch.
     """
 
     device: torch.device

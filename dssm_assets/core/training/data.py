@@ -1,8 +1,5 @@
 """Training data as views of Arrow tables: samples, the feature rows they point to, history, users, items, hard negatives.
 
-Belongs here: `TrainData`, which checks the tables once, and which part of its user's history a sample sees. Does not belong
-here: which rows form a batch (`batches`) and what is drawn for it (`batch_negatives`).
-
 A memory-mapped table stays on disk: memory is bounded by one batch, one number per sample (the epoch's order) and one number
 per user and item.
 
@@ -69,20 +66,8 @@ class HistoryRule:
 class TrainData:
     """The samples, histories and items of one window, read by row number.
 
-    Args:
-        spec: names the feature columns.
-        samples: one row per positive sample, day by day: item_index int32, user_index int32 (-1: no history at all),
-            history_end int64, weight float32, event_time_ms int64, day int32 (0 the oldest), user_row and item_row int32,
-            and the embedding indices of context features.
-        user_rows: the embedding indices of user features, row number = user_row.
-        item_rows: the embedding indices of item features as of the samples, row number = item_row.
-        history: all users' positive events by (user, time): item_index int32 (-1: not in the corpus), event_time_ms
-            int64 and the embedding indices of the sub-features.
-        users: history_start and history_end int64, row number = user_index.
-        items: weight float64 and the embedding indices of item features, row number = item_index; its schema may name
-            the distribution of the weights.
-        hard_negatives: user_index, item_index and day int32, what users were shown and did not interact with; None:
-            the model needs none.
+    The tables are the Arrow files of train_samples (`core/samples/sample_tables.py`), samples day by day and history by user and time.
+    `spec` names their columns of features. Hard negatives are None where the model needs none.
 
     Raises:
         SchemaError: a column is missing or of another type, has nulls, or points outside of what it refers to.

@@ -24,13 +24,7 @@ from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult, Progress
 from dssm_assets.core.training.loop import FitContext, fit
-from dssm_assets.core.training.validation import (
-    ValidationSet,
-    hit_rate,
-    item_vectors,
-    user_blocks,
-    validation_set,
-)
+from dssm_assets.core.training.validation import ValidationSet, hit_rate, item_vectors, user_blocks, validation_set
 
 _USERS: Final = 4096
 """Users whose histories are in memory at once."""

@@ -1,8 +1,5 @@
 """Fits that do not begin at random weights: resumed after a kill, or started from the model of an earlier day.
 
-Belongs here: the format of a running fit's state, when it is stored, earlier weights. Does not belong here: files and paths
-(`steps/fit_job.py`).
-
 Format of a state: as that of a model (`model_format`), with the history of the fit in the header, and per tensor its name, type and
 shape. No pickle: reading a state runs no code.
 """
