@@ -102,12 +102,13 @@ class HistoryReader:
 
         `windows` tells which rows share the events that poolings of kind sequence read; None: every row has its own.
         """
+        lengths = np.minimum(ends - starts, self._num_events)
+        plain = self._pool(ranges(ends - lengths, lengths), offsets_of(lengths), ends > starts)
         if windows is None:
             passes = [_own_passes(np.minimum(ends - starts, length), ends) for length in self._lengths]
         else:
             passes = [shared_passes(windows.first_events(starts, ends, length), ends) for length in self._lengths]
-        lengths = np.minimum(ends - starts, self._num_events)
-        return self._read(ranges(ends - lengths, lengths), offsets_of(lengths), ends > starts, passes)
+        return replace(plain, sequences=tuple(self._read_sequences(*parts) for parts in passes))
 
     def read_events(self, positions: IntArray, offsets: IntArray) -> TowerInput:
         """Returns the same for histories that are not slices: the positions of their events, row after row [n], and offsets."""
