@@ -51,7 +51,6 @@ class ValidationVectors:
 
     Attributes:
         days: the validation days, the latest first; none if the model was fitted without.
-        built_from: the model and the samples.
     """
 
     def __init__(self, workspace: Workspace, ds: str) -> None:

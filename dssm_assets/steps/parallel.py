@@ -110,11 +110,7 @@ class WrittenRange:
 
 
 class RangeScorer(ABC):
-    """Makes the rows of one range of users after another; a worker of `run_parallel`, made with the partitions that it reads.
-
-    Attributes:
-        spec: of the table.
-    """
+    """Makes the rows of one range of users after another; a worker of `run_parallel`, made with the partitions that it reads."""
 
     spec: TableSpec
 

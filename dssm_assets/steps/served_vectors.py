@@ -67,11 +67,9 @@ class BundleInputs:
     """The model of a day, and the partitions that the vectors of its bundle are computed from.
 
     Attributes:
-        ds: the evaluation day.
         as_of: the vectors are as of the end of this day: the evaluation day, or the day before it if its tables are missing.
         model: dssm_model, which holds the towers and their prior; `settings` are of the run that fitted it.
         config_tables: feature_config and feature_counts, of `bucketizer`.
-        total: total_hit_rate of the model.
         corpus: negative_items, the items that the model was trained on.
         users, items: user_features_fg and item_features_fg of `as_of`.
         user_table, item_table: of `as_of`. Columns for filters are read from item_table; a delta compares newer rows with both.
@@ -118,7 +116,6 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
     """Returns the model and partitions of a day's bundle.
 
     Raises:
-        PartitionMissingError: a partition is missing.
         ProvenanceError: a partition between the model's inputs and its hit rates was materialized again since, so the bundle
             would differ from the evaluated model.
     """

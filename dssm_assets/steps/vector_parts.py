@@ -54,12 +54,7 @@ class VectorPartition:
 
 
 class VectorSource(ABC):
-    """A tower over its table, for any range of rows; a worker of `run_parallel`.
-
-    Attributes:
-        partition: what is written.
-        built_from: the partitions that it reads.
-    """
+    """A tower over its table, for any range of rows; a worker of `run_parallel`, which reads the partitions `built_from`."""
 
     partition: VectorPartition
     built_from: tuple[Manifest, ...]

@@ -165,12 +165,7 @@ def open_towers(workspace: Workspace, ds: str) -> tuple[Manifest, TwoTower]:
 
 
 def find_model(workspace: Workspace, ds: str) -> tuple[Manifest, RunSettings]:
-    """Returns the model of a day and its settings.
-
-    Raises:
-        PartitionMissingError: the model or what it was built from is not stored.
-        ProvenanceError: what it was built from was written again since.
-    """
+    """Returns the model of a day and its settings; a ProvenanceError if what it was built from was written again since."""
     settings = towers_of(workspace, ds)
     manifest = workspace.need("dssm_model", ds)
     samples = workspace.need("train_samples", ds)

@@ -137,7 +137,7 @@ def test_training_draws_hard_negatives_from_the_file(workspace: Workspace) -> No
         wanted = [users[user][0] for user in keys["user_index"][batch.terms.hard_rows]]
         # The corpus' first item feature is the item itself, by its row in items.arrow.
         of_hard = batch.items.singles[len(batch.items) - len(batch.terms.hard_rows) :]
-        corpus = data.read_items(np.arange(len(items))).singles
+        corpus = data.items.read(np.arange(len(items))).singles
         shown = [items[int(np.flatnonzero((corpus == row).all(1))[0])][0] for row in of_hard]
         assert all(a != b for a, b in zip(wanted, shown, strict=True))
         seen += len(batch.terms.hard_rows)

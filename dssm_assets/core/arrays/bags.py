@@ -36,12 +36,8 @@ class Bags:
 def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
     """Returns the bags whose weighted sum is the mean of each row's present values.
 
-    A missing value (index 0) neither adds to the mean nor to its denominator; a row of only missing values is empty.
-
-    Args:
-        values: embedding indices [n].
-        offsets: start of each row and the end of the last [B + 1].
-        importance: positive weight of each value in the mean [n]; equal weights if None.
+    A missing value (index 0) neither adds to the mean nor to its denominator; a row of only missing values is empty. The importance is
+    the positive weight of each value in the mean; None: all are equal.
     """
     return _divide_by_total(values, offsets, importance, lambda totals: totals)
 

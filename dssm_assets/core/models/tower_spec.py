@@ -51,9 +51,7 @@ class TowerFeature(Section):
 class HistoryView:
     """One pooling of the history and its inputs in the user tower.
 
-    Attributes:
-        pooling: its settings.
-        features: the sub-features as inputs of this pooling; with several poolings their names end with the pooling's.
+    The features are the sub-features as inputs of this pooling; with several poolings their names end with the pooling's.
     """
 
     pooling: Pooling

@@ -49,10 +49,7 @@ class CommonIds:
 def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> CommonIds:
     """Returns the ids that are in both, at most `limit` of them, drawn without replacement by the seed.
 
-    The ids of each are unique. Integer and text ids have no id in common.
-
-    Raises:
-        SchemaError: ids that are neither integers nor text, or null.
+    The ids of each are unique. Integer and text ids have no id in common. Raises as `comparable_ids`.
     """
     current = combine_chunks(comparable_ids(now, "ids of the partition"))
     previous = combine_chunks(comparable_ids(before, "ids of the partition before"))
@@ -82,11 +79,8 @@ class Drift:
 def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[Any]], *, seed: int) -> Drift:
     """Returns the drift between two matrices with one row per id, in the same order.
 
-    By hand: before = (1, 0), (0, 1), ... and now = (0, 1), (-1, 0), ... (a quarter turn): raw cosines 0, aligned 1.
-
-    Args:
-        now: [N, D].
-        before: [N, D']; where D' differs from D, nothing can be compared.
+    By hand: before = (1, 0), (0, 1), ... and now = (0, 1), (-1, 0), ... (a quarter turn): raw cosines 0, aligned 1. Nothing can be
+    compared where the widths differ.
     """
     if now.shape[1] != before.shape[1]:
         return Drift(0, None, None)

@@ -148,13 +148,8 @@ def search(
     """Returns each user's k best items: score descending, then item_index ascending, also across the cut at k.
 
     Args:
-        user_vectors: [U, D].
         excluded: items that a user must not be given.
         block_size: users searched at once: memory against speed, never the result.
-
-    Returns:
-        item_index int64 [U, K] and scores float32 [U, K] (L2: minus the squared distance); where fewer than k items
-        remain, -1 and -inf.
 
     Raises:
         InputError: for NaN, infinite or zero vectors, naming how many and the first ids.

@@ -95,8 +95,6 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
     """Returns an index over the items, tuned and measured with the users' vectors.
 
     Args:
-        item_vectors: [I, D], by row of the index.
-        user_vectors: of a sample of users [U, D].
         ks: list lengths at which the recall is measured; capped at the number of items.
         seed: of the choice of training vectors and of k-means.
 

@@ -28,9 +28,7 @@ class HistoryCsr:
     """The positives of all users, sorted by (user, event_time_ms, item_id); user u has the rows starts[u] .. ends[u]-1.
 
     Attributes:
-        users: the users by user_index, in ascending order of their id.
-        starts: [U] int64, first row of each user.
-        ends: [U] int64, the row after each user's last.
+        users: by user_index, in ascending order of their id.
         item_index: [H] int32, row in the corpus, -1 for an item outside it.
         event_time_ms: [H] int64.
         features: sequence sub-feature -> [H] int32 embedding indices.

@@ -20,10 +20,9 @@ BINNING: Final = FEATURE_BINNING.schema
 
 
 def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:
-    """Returns one row per feature with its boundaries and the statistics of its values.
+    """Returns one row per feature with its boundaries and the statistics of its values (`fg_tables.FEATURE_BINNING`), by feature.
 
-    Columns: feature, boundaries (ascending; empty for a constant or all-missing feature), count (including missing values),
-    missing_count, distinct_count (excluding the missing value), min, max (null if all are missing), sorted by feature.
+    Boundaries ascend; a constant or all-missing feature has none. The count includes missing values, the distinct count does not.
 
     Args:
         merged: numeric value counts of the window (`merge_value_counts`).

@@ -166,7 +166,7 @@ class Epoch:
         """
         num_rows = int((source >= 0).sum())
         of_samples = self._data.sample_items.read(source[:num_rows])
-        return concatenate_rows(of_samples, self._data.read_items(np.concatenate([items[num_rows:], hard])))
+        return concatenate_rows(of_samples, self._data.items.read(np.concatenate([items[num_rows:], hard])))
 
 
 def epoch_batches(

@@ -93,7 +93,7 @@ class TrainData:
         self._context = SideReader(samples, "samples", spec.features_of(TowerSide.CONTEXT))
         self.sample_users = SideReader(user_rows, "user_rows", spec.features_of(TowerSide.USER))
         self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(TowerSide.ITEM))
-        self._items = SideReader(items, "items", spec.features_of(TowerSide.ITEM))
+        self.items = SideReader(items, "items", spec.features_of(TowerSide.ITEM))
         self._interactions = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
         bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})
         self.user_starts, self._user_ends = (whole_column(bounds, name) for name in (HISTORY_START, HISTORY_END))
@@ -213,15 +213,11 @@ class TrainData:
         features = merge_sides(self.spec.features_of(TowerSide.USER, TowerSide.CONTEXT), sides)
         return features.with_history(self._read_history(keys, rule or HistoryRule(), kept_frac))
 
-    def read_items(self, item_index: IntArray) -> TowerInput:
-        """Returns the item tower's input of these items of the corpus."""
-        return self._items.read(item_index)
-
     def item_keys(self, features: Sequence[str]) -> IntArray:
         """Returns the embedding indices of single-valued item features of the whole corpus [I, F], a block at a time."""
         singles = [feature.name for feature in self.spec.features_of(TowerSide.ITEM) if not feature.is_multi]
         places = [singles.index(name) for name in features]
-        return np.concatenate([self.read_items(rows).singles[:, places] for rows in row_blocks(self.num_items, _BLOCK_ROWS)])
+        return np.concatenate([self.items.read(rows).singles[:, places] for rows in row_blocks(self.num_items, _BLOCK_ROWS)])
 
     def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> tuple[IntArray, IntArray]:
         """Returns the items of these users' events up to `user_ends`, user by user (-1: not in the corpus) [n], and their numbers.

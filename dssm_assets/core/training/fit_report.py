@@ -108,10 +108,7 @@ class FitResult:
     Attributes:
         two_tower: with averaged weights where an average is kept.
         loss_by_step: of the phase whose towers are kept.
-        report: the figures of `fit_report`, and what the fit ran on.
         search_loss_by_step: of the search; the same as `loss_by_step` without a refit; empty without a search.
-        scores: on the validation days, by epoch.
-        prior: chosen on the validation days.
         group_codes: of items without an event; None: they have none.
         search_weights: of the best epoch of the search, whose towers were not fitted to the validation days; empty without a
             search, and where these are the weights of `two_tower`.
@@ -195,9 +192,8 @@ def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Mo
 
 def embedding_norms(two_tower: TwoTower) -> dict[str, float]:
     """Returns the mean length of each embedding's vectors, without the row of missing values."""
-    tables, features = two_tower.tables, two_tower.spec.features
-    bases = [tables.bases[feature.embedding_name] for feature in features]
-    return {
-        f.embedding_name: tables.mean_length(f.embedding_dim, base + 1, base + f.num_embeddings)
-        for base, f in zip(bases, features, strict=True)
-    }
+    tables, norms = two_tower.tables, dict[str, float]()
+    for feature in two_tower.spec.features:
+        base = tables.bases[feature.embedding_name]
+        norms[feature.embedding_name] = tables.mean_length(feature.embedding_dim, base + 1, base + feature.num_embeddings)
+    return norms

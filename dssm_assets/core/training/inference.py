@@ -46,11 +46,9 @@ class UserInference:
     """The user tower over any number of tables of users, whose histories are in one table."""
 
     def __init__(self, two_tower: TwoTower, history: pa.Table, *, as_of_ms: int, batch_size: int) -> None:
-        """Checks the histories once.
+        """Checks the histories once: all users' positive events by (user, time), with the sub-features' embedding indices.
 
-        Args:
-            history: all users' positive events by (user, time): event_time_ms and the sub-features' embedding indices.
-            as_of_ms: the timestamp of the vectors; every event must be strictly earlier.
+        `as_of_ms` is the timestamp of the vectors; every event must be strictly earlier.
         """
         self._towers, self._batch_size, self._as_of_ms = two_tower, batch_size, as_of_ms
         self._history = HistoryReader(history, two_tower.spec)

@@ -95,7 +95,7 @@ def test_own_items_have_the_features_of_the_corpus_with_that_snapshot() -> None:
     data = replace(tables, item_rows=tables.item_rows.set_column(place, "tags", tags)).data(tower_spec(FEATURES, model))
     training = Training(**SMALL_TRAINING)
     for batch in epoch_batches(data, np.arange(80), model=model, training=training, seed=1, epoch=0):
-        corpus = data.read_items(items_of(batch))
+        corpus = data.items.read(items_of(batch))
         assert (batch.items.singles == corpus.singles).all()
         assert batch.items.bags[0].values.tolist() == corpus.bags[0].values.tolist()
         assert set(corpus.bags[0].values.tolist()) != {3}

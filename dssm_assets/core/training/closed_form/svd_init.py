@@ -150,7 +150,6 @@ class ItemGroups:
         keys: int32 [G, F], as of `GroupCodes`.
         members: float32 [N, G], the weight of a row's group; rows that are not of exactly one item have none.
         rows: int64 [I], the row of each item that has one of its own, -1 of the others.
-        group: int64 [I], of each item.
     """
 
     keys: npt.NDArray[np.int32]
