@@ -410,9 +410,9 @@ def write_channels(
     data = read_fit_data(workspace, find_event_days(workspace, inputs.next_day), items.ids, history.users.ids, scratch)
     shared = SharedData.fit(replace(data, common_users=(2,))).to_arrays()
     starts = pa.array(shared["starts"], pa.int64())
-    name = ItemChannelColumn
-    counts = (name.WINDOW_EVENTS, name.RECENT_EVENTS, name.HISTORY_EVENTS, name.WINDOW_USERS)
-    columns = {count: pa.array(shared[count], pa.int64()) for count in counts}
-    columns[name.NEIGHBORS] = pa.LargeListArray.from_arrays(starts, pa.array(shared["items"], pa.int32()))
-    columns[name.SIMILARITIES] = pa.LargeListArray.from_arrays(starts, pa.array(shared["similarities"]))
+    column = ItemChannelColumn
+    counts = (column.WINDOW_EVENTS, column.RECENT_EVENTS, column.HISTORY_EVENTS, column.WINDOW_USERS)
+    columns = {name: pa.array(shared[name], pa.int64()) for name in counts}
+    columns[column.NEIGHBORS] = pa.LargeListArray.from_arrays(starts, pa.array(shared["items"], pa.int32()))
+    columns[column.SIMILARITIES] = pa.LargeListArray.from_arrays(starts, pa.array(shared["similarities"]))
     write_arrow_table(folder / BundleFile.ITEM_CHANNELS, pa.table(columns))

@@ -101,11 +101,9 @@ class EmbeddingTables(nn.Module):
         return tuple(groups)
 
     def lookup(self, groups: Sequence[WidthGroup], inputs: TowerInput, tape: list[Lookup] | None) -> Tensor:
-        """Returns the pooled vectors of all features, concatenated [B, sum of widths].
+        """Returns the pooled vectors of all features of some groups, concatenated [B, sum of widths].
 
-        Args:
-            groups: from `groups`, of the tower that the input belongs to.
-            tape: receives what the optimiser needs; None outside of training.
+        In training the tape receives what the optimiser needs.
         """
         parts: list[Tensor] = []
         for group in groups:
@@ -120,11 +118,7 @@ class EmbeddingTables(nn.Module):
         return torch.cat(parts, dim=1) if parts else self.table(self.dims[0]).new_zeros(len(inputs), 0)
 
     def lookup_each(self, features: Sequence[TowerFeature], values: Sequence[IntArray], tape: list[Lookup] | None) -> Tensor:
-        """Returns the vectors of n events, not pooled, features concatenated [n, sum of widths].
-
-        Args:
-            values: of each feature, one per event; 0 is missing and has the zero vector.
-        """
+        """Returns the vectors of n events, not pooled, features concatenated [n, sum of widths]; the value 0 has the zero vector."""
         parts: list[Tensor] = []
         for feature, indices in zip(features, values, strict=True):
             rows = np.where(indices > 0, indices + self.bases[feature.embedding_name], 0)
@@ -170,7 +164,6 @@ class SideLookup(nn.Module):
     Attributes:
         trained: the columns of the look-up that the layers read.
         frozen: the frozen columns [F].
-        has_frozen: whether there is a frozen embedding.
         width: W, what learned poolings add included.
         shared_positions: the positions among these W of the shared-embedding columns: the pooled history in the user tower,
             the features that share an embedding with it in the item tower.
@@ -193,7 +186,6 @@ class SideLookup(nn.Module):
         """Works out the columns.
 
         Args:
-            singles: single-valued features, by column of a `TowerInput`.
             bags: multi-valued features and sub-features of the history, by bag of a `TowerInput`.
             shared: which of the singles and which of the bags have shared-embedding columns.
             attended: sub-features under learned poolings, none of them frozen; what these give follows the look-up's columns

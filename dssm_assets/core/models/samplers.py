@@ -161,11 +161,8 @@ class HardEdges:
         """Returns at most `count` edges of the rows' users, divided over the rows as evenly as their users' edges allow.
 
         A row that gets k of its user's d edges has the edges (r + j * d) // k for j = 0 .. k - 1, with r drawn uniformly from
-        0 .. d - 1. These are k different edges, each with probability exactly k / d, whatever the order of the edges.
-
-        Args:
-            user_index: user of each row, -1 for an unknown user [B].
-            rng: decides which rows get the remainder, and which edges each row gets.
+        0 .. d - 1. These are k different edges, each with probability exactly k / d, whatever the order of the edges. An unknown user
+        is -1.
         """
         is_known = (user_index >= 0) & (user_index < len(self.offsets) - 1)
         users = np.where(is_known, user_index, 0)

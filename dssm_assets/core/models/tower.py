@@ -117,9 +117,7 @@ def align_skips(
     Example: a history is pooled twice over one embedding of width 2, which an item feature shares; there are 3 outputs. The
     item's skip is [[1, 0], [0, 1], [0, 0]], the user's [[.5, 0, .5, 0], [0, .5, 0, .5], [0, 0, 0, 0]].
 
-    Args:
-        user: the user tower's skip; without one nothing is done.
-        user_columns: what each of its input columns is; equal values mean the same coordinate.
+    A tower's columns say what each input of its skip is; equal values mean the same coordinate. Without skips nothing is done.
     """
     if user is None or item is None:
         return

@@ -63,11 +63,7 @@ class Corpus:
         *,
         is_checked: bool = False,
     ) -> None:
-        """Checks the items, unless they were, and brings them into shape.
-
-        Raises:
-            InputError: for an empty corpus, NaN, infinite or zero vectors, naming how many and the first ids.
-        """
+        """Checks the items as `check_vectors`, unless they were, and brings them into shape."""
         self.metric = Metric.from_similarity(metric)
         if not is_checked:
             check_vectors("item", item_vectors, item_ids)
@@ -150,9 +146,7 @@ def search(
     Args:
         excluded: items that a user must not be given.
         block_size: users searched at once: memory against speed, never the result.
-
-    Raises:
-        InputError: for NaN, infinite or zero vectors, naming how many and the first ids.
+        is_checked: whether the vectors were; else this raises as `check_vectors`.
     """
     if not is_checked:
         check_vectors("user", user_vectors, user_ids, corpus.vectors.shape[1])
@@ -270,10 +264,7 @@ def search_interests(
 def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: IntArray, metric: Metric) -> NDArray[np.float64]:
     """Returns the scores of some items for each user, float64 [U, C]: by the definition, of the best of the user's vectors.
 
-    Args:
-        users: [U, M, D].
-        items: [I, D], of unit length for cosine.
-        columns: rows of items [U, C]; -1 is the last one.
+    Users are [U, M, D], items [I, D], of unit length for cosine; columns are rows of items, -1 is the last one.
     """
     vectors = prepare_vectors(users.reshape(-1, users.shape[2]), metric).astype(np.float64).reshape(users.shape)
     best = np.full(columns.shape, -np.inf)

@@ -131,11 +131,7 @@ def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> Masked
     """Returns the cells of rows, each of which has the cells of its group.
 
     Example: cells (0, 5), (1, 7), (1, 8) of groups 0 and 1, and rows in the groups 1, 0, 1 give
-    (0, 7), (0, 8), (1, 5), (2, 7), (2, 8).
-
-    Args:
-        cells: with groups as rows, sorted by group.
-        group: of each row, one of `count` [B].
+    (0, 7), (0, 8), (1, 5), (2, 7), (2, 8). The cells are sorted by group.
     """
     bounds = offsets_of(np.bincount(cells.rows, minlength=count))
     lengths = np.diff(bounds)[group]

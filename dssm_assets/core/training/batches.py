@@ -188,7 +188,6 @@ def epoch_batches(
     `History.LEAVE_ONE_OUT`, to the masks of known positives, and to hard negatives.
 
     Args:
-        epoch: from 0.
         first: number of the first batch to yield; earlier batches are not read.
 
     Raises:

@@ -201,7 +201,6 @@ class TrainData:
         """Returns the user tower's input of these samples: user and context features and the history of each.
 
         Args:
-            keys: what `read_keys` returns of the samples.
             rule: which part of its user's history a sample sees; None: everything up to its history_end.
             kept_frac: from `draw_cuts`; None: no history is cut.
             is_hidden: whether a sample's context features are missing [B]; None: none are.

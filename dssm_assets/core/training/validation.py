@@ -133,13 +133,9 @@ def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SIN
 def hit_rate(
     users: Iterable[FloatArray], items: FloatArray, truth: ItemSets, k: int, excluded: ItemSets | None = None
 ) -> float:
-    """Returns hit_rate@k of these vectors by their inner product; holds the lists of one block of users at a time.
+    """Returns hit_rate@k of these vectors by their inner product; the lists of one block of users are in memory at a time.
 
     By hand: of three pairs, one user's list holds one of its two items and another user's its only one: 2 / 3.
-
-    Args:
-        users: vectors of all users in their order, in blocks.
-        excluded: what is left out of each user's list.
     """
     # Vectors of cosine similarity have length 1, so the product is the cosine, plus the prior in a dimension of its own.
     corpus = Corpus(items, Metric.IP, is_checked=True)
