@@ -147,6 +147,7 @@ class DayRates:
     """What is printed of an evaluation day.
 
     Attributes:
+        total: its total_hit_rate.
         gate: the gate's sentence; None if the partition is older than the sentence.
         last_day: last day whose interactions are the truth.
         spans: days that the baselines count.
@@ -179,7 +180,11 @@ class DayRates:
 
 
 def summary(days: Sequence[DayRates]) -> RenderableType:
-    """Returns one table: model and baselines of the last of some days, unseen items, and the earlier days as the trend."""
+    """Returns one table: model and baselines of the last of some days, unseen items, and the earlier days as the trend.
+
+    Args:
+        days: at least one, in their order.
+    """
     day, earlier = days[-1], days[-1 - _TREND_DAYS : -1]
     k = day.ks[-1]
     ks = day.ks if len(day.ks) <= _SUMMARY_KS else [*day.ks[: _SUMMARY_KS - 1], k]

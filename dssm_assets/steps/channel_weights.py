@@ -51,6 +51,7 @@ class ValidationVectors:
 
     Attributes:
         days: the validation days, the latest first; none if the model was fitted without.
+        built_from: the model and the samples.
     """
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
@@ -73,9 +74,11 @@ class ValidationVectors:
         self.days = sorted(self._day_of, reverse=True)[: training.validation_days]
 
     def scorer(self, day: str, user_ids: pa.Array, item_ids: pa.Array) -> ModelScorer | None:
-        """Returns the vectors as a scorer, as of the beginning of one of `days`; None if no user has one.
+        """Returns the vectors as a scorer, as of the beginning of a validation day; None if no user has one.
 
-        Users without an event before the day have no vector.
+        Args:
+            day: one of `days`.
+            user_ids: the users, distinct; those without an event before the day have no vector.
         """
         try:
             found = validation_set(self._data, self._day_of[day])
@@ -149,9 +152,12 @@ def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> lis
 
 
 def held_out_spans(days: Sequence[str], length: int) -> list[list[str]]:
-    """Returns whole spans of consecutive days, the latest first; the one that there is if that is shorter.
+    """Returns whole spans of days, the latest first; the one that there is if that is shorter.
 
     By hand: days 5, 4, 3, 2, 1 are the spans 4 to 5 and 2 to 3 of two days each, and 1 to 5 of seven.
+
+    Args:
+        days: consecutive, the latest first.
     """
     starts = range(0, max(len(days) - length + 1, min(len(days), 1)), length)
     return [sorted(days[start : start + length]) for start in starts]

@@ -39,7 +39,8 @@ class PrunedFitError(Exception):
 def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[EpochScore]], None]) -> Manifest:
     """Fits the towers in this process and publishes them; calls `after_epoch` with all scores after each epoch of the search.
 
-    If that raises a PrunedFitError, the state of the fit is removed.
+    Raises:
+        PrunedFitError: `after_epoch` raised it; the state of the fit is removed.
     """
     with _prepare_fit(workspace, ds) as plan:
         try:
@@ -66,7 +67,9 @@ def dssm_model(workspace: Workspace, ds: str) -> StepResult:
 def fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, node_rank: int) -> Manifest | None:
     """Fits the towers as one of several processes that call this together; the first publishes them, the others return None.
 
-    Configuration and store are the same. Rank 0 of a machine downloads the files, which all processes of the machine then map.
+    Args:
+        workspace: the same configuration and store in every process.
+        node_rank: its rank on its machine. Rank 0 downloads the files, which all processes of the machine then map.
     """
     with ExitStack() as open_files:
         for is_downloading in (True, False):

@@ -121,9 +121,10 @@ class RunSettings:
 
 
 def check_plan(settings: RunSettings) -> None:
-    """Raises a ProvenanceError if the steps of a training_config were planned with another training section than its own.
+    """Checks that the steps of a training_config were planned with its own training section.
 
-    That is also if a version with another meaning of decay_steps has planned them.
+    Raises:
+        ProvenanceError: they were planned with another section, or by a version with another meaning of decay_steps.
     """
     plan, where = settings.plan, f"{settings.manifest.key}, steps"
     warm_up = planned_warmup(plan.num_steps, settings.training)

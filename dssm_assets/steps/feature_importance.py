@@ -40,7 +40,11 @@ TABLE = TableSpec(
 
 @each_day
 def feature_importance(workspace: Workspace, ds: str) -> StepResult:
-    """Fits the towers of a day once with all features, and once without each group."""
+    """Fits the towers of a day once with all features, and once without each group.
+
+    Raises:
+        ConfigError: there are no validation days.
+    """
     settings, samples = towers_of(workspace, ds), workspace.need("train_samples", ds)
     if not settings.training.validation_days:
         expected, remedy = "validation days, on which features are compared", "set it to 1 or more"

@@ -47,6 +47,8 @@ class FitJob:
     Attributes:
         tables: argument of `TrainData` -> path of its Arrow file.
         towers: their specification.
+        model: the section of the configuration.
+        training: the section of the configuration.
         ks: cut-offs of the evaluation.
         key: digest of configuration and inputs.
         state: path at which the state of the fit is stored while it runs.
@@ -95,8 +97,9 @@ def run_job(
 
     The stored state remains after the fit; `remove_state` removes it.
 
-    `progress`, `now` and `after_epoch` are as in `FitContext`. With a folder `out` the model is written there piece by piece; else its
-    bytes are returned.
+    Args:
+        now: as in `FitContext`, and so are `progress` and `after_epoch`.
+        out: folder in which the model is written piece by piece; None: its bytes are returned.
     """
     data = map_train_data(job.tables, TowerSpec.model_validate_json(job.towers))
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)

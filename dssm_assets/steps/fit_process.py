@@ -109,7 +109,11 @@ def process_group(device: Device) -> Iterator[ProcessGroup]:
 
 
 def gpu_of(local_rank: int, gpu_count: int) -> int:
-    """Returns the GPU of a process by its number on its machine; a ConfigError if there are fewer, which NCCL does not support."""
+    """Returns the GPU of a process by its number on its machine: one GPU per process.
+
+    Raises:
+        ConfigError: there are fewer GPUs than processes, which NCCL does not support.
+    """
     if local_rank >= gpu_count:
         expected, got = f"at most {gpu_count} processes on this machine, one per GPU", f"{local_rank + 1} or more"
         options = "training.num_processes, or torchrun's --nproc-per-node"

@@ -47,6 +47,7 @@ def run_parallel(
     """Yields the results of the tasks in their order, from `evaluation.num_processes` processes; one task takes this process.
 
     Args:
+        workspace: opened again in each process.
         build: makes a worker; it can be pickled, and so can tasks and results.
         inputs: what the worker must find in the store, as of `Worker.inputs`.
 
@@ -110,7 +111,11 @@ class WrittenRange:
 
 
 class RangeScorer(ABC):
-    """Makes the rows of one range of users after another; a worker of `run_parallel`, made with the partitions that it reads."""
+    """Makes the rows of one range of users after another; a worker of `run_parallel`, made with the partitions that it reads.
+
+    Attributes:
+        spec: of the table.
+    """
 
     spec: TableSpec
 

@@ -26,7 +26,11 @@ ROW_COLUMNS: Final = {"user": col.USER_ROW, "item": col.ITEM_ROW}
 
 
 def find_previous_day_features(workspace: Workspace, side: str, ds: str) -> Manifest | None:
-    """Returns a side's features as of the previous day; None on the first day of all, when nothing was known."""
+    """Returns a side's features as of the previous day; None on the first day of all, when nothing was known.
+
+    Raises:
+        PartitionMissingError: if there is no such partition.
+    """
     is_first = ds == workspace.config.calendar.start.isoformat()
     return None if is_first else workspace.need(f"{side}_features_fg", day_before(ds))
 
@@ -90,7 +94,8 @@ class PointedTable:
 def find_features_of_positives(workspace: Workspace, side: str, positive: Manifest) -> PointedTable | None:
     """Returns the feature table that a day's positives point into; None on the first day.
 
-    It is a ProvenanceError if a table between them was materialized again since: then row numbers mean nothing.
+    Raises:
+        ProvenanceError: a table between it and the positives was materialized again since, so row numbers mean nothing.
     """
     ds = positive.ds
     samples = workspace.need("sample_fg", ds)

@@ -180,6 +180,7 @@ class Rankers:
     """Who ranks items for the users of a day, next to the model; it can be pickled.
 
     Attributes:
+        events: the days before.
         baselines: name -> its arrays.
         merges: of the channels; none if channels are switched off.
         shared: what all users have in common, as of `SharedData.to_arrays`.
@@ -229,7 +230,11 @@ def fit_rankers(
 def read_fit_data(
     workspace: Workspace, days: EventDays, item_ids: pa.Array, user_ids: pa.Array, scratch: ScratchArrays
 ) -> FitData:
-    """Returns what all users did on some days, large arrays in files; ids are cast to the type of any users' ids."""
+    """Returns what all users did on some days, large arrays in files.
+
+    Args:
+        user_ids: any users; ids are cast to their type.
+    """
     corpus, lengths = IdIndex(item_ids), [np.zeros(0, np.int64)]
 
     def read_items() -> Iterator[NDArray[np.int32]]:

@@ -67,9 +67,11 @@ class BundleInputs:
     """The model of a day, and the partitions that the vectors of its bundle are computed from.
 
     Attributes:
+        ds: the evaluation day.
         as_of: the vectors are as of the end of this day: the evaluation day, or the day before it if its tables are missing.
         model: dssm_model, which holds the towers and their prior; `settings` are of the run that fitted it.
         config_tables: feature_config and feature_counts, of `bucketizer`.
+        total: total_hit_rate of the model.
         corpus: negative_items, the items that the model was trained on.
         users, items: user_features_fg and item_features_fg of `as_of`.
         user_table, item_table: of `as_of`. Columns for filters are read from item_table; a delta compares newer rows with both.
@@ -116,6 +118,7 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
     """Returns the model and partitions of a day's bundle.
 
     Raises:
+        PartitionMissingError: a partition is missing.
         ProvenanceError: a partition between the model's inputs and its hit rates was materialized again since, so the bundle
             would differ from the evaluated model.
     """
@@ -184,7 +187,11 @@ class BundleUsers:
 
 
 def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> BundleItems:
-    """Writes item_ids.arrow and item_vectors.arrow, with rows in the order of item_features_fg; raises as `check_vectors`."""
+    """Writes item_ids.arrow and item_vectors.arrow, with rows in the order of item_features_fg.
+
+    Raises:
+        InputError: there are no items, or their ids or vectors cannot be searched.
+    """
     spec, indexed = inputs.settings.spec, indexed_features(inputs.bucketizer, "item")
     inference, codes = ItemInference(inputs.towers, BATCH_ROWS), read_group_codes(workspace, inputs.model)
     vectors = np.empty((inputs.items.rows, spec.output_dim), np.float32)
@@ -209,7 +216,11 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
 
 
 def check_vectors(side: str, ids: pa.Array, vectors: pa.FixedSizeListArray) -> None:
-    """Raises an InputError if vectors of users or items cannot be searched, or there are none."""
+    """Checks that vectors of users or items can be searched.
+
+    Raises:
+        InputError: if not, or there are none.
+    """
     structure = VectorStructure(width=vectors.type.list_size, expected_row_count=len(ids))
     structure.check_rows(ids, vectors)
     _check_structure(side, structure.report())
@@ -225,7 +236,11 @@ def write_item_vectors(folder: Path, item_ids: pa.Array, vectors: Vectors) -> No
 
 
 def write_filter_columns(workspace: Workspace, inputs: BundleInputs, items: BundleItems, folder: Path) -> None:
-    """Writes item_columns.arrow if the configuration has columns for filters, a row per item of the bundle, in its order."""
+    """Writes item_columns.arrow if the configuration has columns for filters, a row per item of the bundle, in its order.
+
+    Raises:
+        ConfigError: item_table lacks a column.
+    """
     names = workspace.config.serving.filters
     if not names:
         return
@@ -241,7 +256,11 @@ def write_filter_columns(workspace: Workspace, inputs: BundleInputs, items: Bund
 def read_filter_columns(
     workspace: Workspace, item_table: Manifest, names: Sequence[str], items: IdIndex
 ) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """Returns columns of item_table as filters compare them, and for each item of a bundle its row, -1 without."""
+    """Returns columns of item_table as filters compare them, and for each item of a bundle its row, -1 without.
+
+    Raises:
+        InputError: filters cannot have a column of such a type.
+    """
     table = workspace.tables.read(item_table, list(dict.fromkeys([col.ITEM_ID, *names]))).combine_chunks()
     columns = {name: comparable_column(table.column(name), f"serving.filters, column {name}") for name in names}
     rows = items.lookup(table_ids(table, "item", items.ids.type))
@@ -277,9 +296,10 @@ class UserRowMaker:
         as_of_ms: int,
         channel_items: int | None,
     ) -> None:
-        """Takes the model and the history of all these users, and the moment of the vectors.
+        """Takes the model and the history of all these users.
 
         Args:
+            as_of_ms: the moment of the vectors.
             channel_items: number of items in the bundle, None without channels.
         """
         self._history, self._spec, self._channel_items = history, spec, channel_items
@@ -317,7 +337,9 @@ class UserRowMaker:
 def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, num_items: int, folder: Path) -> BundleUsers:
     """Writes user_vectors.arrow, user_inputs.arrow and, with channels, own_items.arrow, in the order of user_features_fg.
 
-    Raises as `check_vectors`, and a LeakError if a history has events after the day.
+    Raises:
+        InputError: there are no users, or their ids or vectors cannot be searched.
+        LeakError: a history has events after the day.
     """
     spec = inputs.settings.spec
     maker = UserRowMaker(
@@ -397,7 +419,10 @@ def write_channels(
 ) -> None:
     """Writes channels.json and item_channels.arrow: the weights that were evaluated, neighbours and counts as of the bundle's day.
 
-    History is that of all users, up to the end of the bundle's day.
+    Args:
+        history: of all users, up to the end of the bundle's day.
+        items: of the bundle, by row.
+        scratch: makes large arrays.
     """
     merges, _ = read_merges(workspace, inputs.ds)
     content = {

@@ -34,6 +34,7 @@ class EventDays:
 
     Attributes:
         older: the days before the window.
+        window: those of the window.
         recent: the last `evaluation.recent_days`.
         now_ms: the moment at which the day begins.
     """
@@ -67,7 +68,12 @@ def read_interactions_of_users(
     corpus: IdIndex,
     earlier: Interactions | None = None,
 ) -> Interactions:
-    """Returns the interactions of some users, ascending, in some days of user history, added to those of earlier days."""
+    """Returns the interactions of some users in some days of user history.
+
+    Args:
+        user_ids: the users, ascending; rows of others are not read.
+        earlier: interactions of other days, of the same users and items, that are added.
+    """
     days = ([read_rows_of_users(workspace, manifest, _COLUMNS, user_ids)] for manifest in history)
     return sum_interactions(_join_events(days, user_ids.type, corpus.ids.type), user_ids, corpus, earlier)
 
@@ -121,7 +127,10 @@ def read_rows_of_users(workspace: Workspace, manifest: Manifest, columns: Sequen
     """Returns the rows of these users, who are ascending, in the table's order.
 
     Of a long table, which is sorted by user, row groups before the first and after the last of them are not read. If ids are text on
-    one side and numbers on the other, all rows are returned: `cast_ids` reports the mismatch. Columns are `user_id` and any others.
+    one side and numbers on the other, all rows are returned: `cast_ids` reports the mismatch.
+
+    Args:
+        columns: `user_id` and any others; None: all.
     """
     if manifest.rows <= ROW_GROUP_ROWS:
         rows = workspace.tables.read(manifest, columns)

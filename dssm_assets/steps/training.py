@@ -143,11 +143,17 @@ def read_history(
     *,
     typed_by: Manifest | None = None,
 ) -> HistoryCsr:
-    """Returns the histories in stored days of user_history_fg, with the sequence features that the bucketizer keeps.
+    """Returns the histories in stored days of user_history_fg, with the sequence features that are kept.
 
     Args:
+        days: the days, in any order.
+        bucketizer: the features to keep and the embedding indices of their values.
         scratch: allocates the arrays, which exist as long as it does.
-        typed_by: a day that tells the types of ids if there are no days; without one that is a WindowIncompleteError.
+        typed_by: a day that tells the types of ids if there are no days.
+
+    Raises:
+        WindowIncompleteError: there are no days, and `typed_by` is None.
+        SchemaError: see `build_history`.
     """
 
     def tables(columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -164,7 +170,10 @@ class WindowRows:
     """The positives of a window and the feature rows that they point to, as streams of embedding indices: a day at a time."""
 
     def __init__(self, workspace: Workspace, window: Sequence[Manifest], bucketizer: Bucketizer) -> None:
-        """Reads the positives of the window, the oldest day first, for the feature rows that they point to.
+        """Reads the positives once, for the feature rows that they point to.
+
+        Args:
+            window: positive_sample of each day, the oldest first.
 
         Raises:
             ProvenanceError: names every table between positives and features that was materialized again since.

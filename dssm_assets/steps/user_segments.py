@@ -28,7 +28,11 @@ from dssm_assets.storage.manifest import Manifest
 
 
 def read_cuts(workspace: Workspace, ds: str, user_ids: pa.Array, item_ids: pa.Array) -> tuple[Cuts, list[Manifest]]:
-    """Returns the segments of these users and items, and what was read for them."""
+    """Returns the segments of these users and items, and what was read for them.
+
+    Raises:
+        ConfigError: naming every segment whose column user_table lacks.
+    """
     settings, tables = workspace.config.evaluation, workspace.tables
     by_kind = {kind: [one for one in settings.segments if one.kind is kind] for kind in SegmentKind}
     labels: dict[str, pa.Array] = {}

@@ -54,7 +54,12 @@ class VectorPartition:
 
 
 class VectorSource(ABC):
-    """A tower over its table, for any range of rows; a worker of `run_parallel`, which reads the partitions `built_from`."""
+    """A tower over its table, for any range of rows; a worker of `run_parallel`.
+
+    Attributes:
+        partition: what is written.
+        built_from: the partitions that it reads.
+    """
 
     partition: VectorPartition
     built_from: tuple[Manifest, ...]

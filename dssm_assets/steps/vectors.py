@@ -138,9 +138,12 @@ def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest,
 def read_recent_priors(
     workspace: Workspace, model: Manifest, recent: Sequence[Manifest], after: str, items: IdIndex
 ) -> VectorArray:
-    """Returns the priors [I] of items from positive_sample of days before `after`, the day that is scored; one is in memory at a time.
+    """Returns the priors [I] of items from the positive samples of days. One day is in memory at a time.
 
-    Samples of other items are left out.
+    Args:
+        recent: positive_sample of days before `after`.
+        after: the day that is scored, as YYYY-MM-DD.
+        items: any items; samples of others are left out.
     """
     rows, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for day in recent:
@@ -165,7 +168,12 @@ def open_towers(workspace: Workspace, ds: str) -> tuple[Manifest, TwoTower]:
 
 
 def find_model(workspace: Workspace, ds: str) -> tuple[Manifest, RunSettings]:
-    """Returns the model of a day and its settings; a ProvenanceError if what it was built from was written again since."""
+    """Returns the model of a day and its settings.
+
+    Raises:
+        PartitionMissingError: the model or what it was built from is not stored.
+        ProvenanceError: what it was built from was written again since.
+    """
     settings = towers_of(workspace, ds)
     manifest = workspace.need("dssm_model", ds)
     samples = workspace.need("train_samples", ds)

@@ -24,6 +24,7 @@ class Bags:
 
     Attributes:
         values: embedding indices; none is 0 (missing), except in bags whose values correspond position by position.
+        offsets: start of each row, and the end of the last.
         weights: for a mean, their absolute values sum to 1 in every row that has values; for `root_bags`, to the square
             root of the sum of importances; for values that are not summed, all are 1.
     """
@@ -36,8 +37,12 @@ class Bags:
 def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
     """Returns the bags whose weighted sum is the mean of each row's present values.
 
-    A missing value (index 0) neither adds to the mean nor to its denominator; a row of only missing values is empty. The importance is
-    the positive weight of each value in the mean; None: all are equal.
+    A missing value (index 0) neither adds to the mean nor to its denominator; a row of only missing values is empty.
+
+    Args:
+        values: embedding indices [n].
+        offsets: start of each row and the end of the last [B + 1].
+        importance: positive weight of each value in the mean [n]; equal weights if None.
     """
     return _divide_by_total(values, offsets, importance, lambda totals: totals)
 
@@ -45,8 +50,12 @@ def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
 def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
     """Returns the bags whose weighted sum is sum(w * e) / sqrt(sum(w)) over each row's present values.
 
-    Four values of importance 1 weigh 1/2 each and sum to 2, while one value alone sums to 1. A mean gives 1 for both. Arguments are
-    those of `mean_bags`; w is the importance.
+    Four values of importance 1 weigh 1/2 each and sum to 2, while one value alone sums to 1. A mean gives 1 for both.
+
+    Args:
+        values: embedding indices [n]; missing ones (0) are left out.
+        offsets: start of each row and the end of the last [B + 1].
+        importance: positive w of each value [n]; 1 if None.
     """
     return _divide_by_total(values, offsets, importance, np.sqrt)
 
@@ -56,6 +65,11 @@ def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDAr
 
     With all weights 1 they equal those of `mean_bags`, bit for bit. A value of weight 0 counts as missing. A negative weight
     reverses its value's vector. Example: weights 3, -1 give 0.75 * first - 0.25 * second.
+
+    Args:
+        values: embedding indices [n].
+        offsets: start of each row and the end of the last [B + 1].
+        weights: finite weight of each value [n].
     """
     sizes = np.abs(weights.astype(np.float64))
     present = np.where(sizes > 0, values, 0)

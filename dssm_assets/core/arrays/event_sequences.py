@@ -77,6 +77,10 @@ class SharedWindows:
 
         Example: a user with the events 0 .. 6, a length of 3 and a shift of 1 has the windows 0 1, 2 3 4 and 5 6. A history
         that ends behind event 3 sees events 2 and 3.
+
+        Args:
+            starts: first event of each row's history [B].
+            ends: one after the last event of each row's history [B].
         """
         shift = np.where(self.user_ends - starts > length, self.shifts % length, 0)
         window = (ends - 1 - starts + shift) // length
@@ -90,6 +94,10 @@ def shared_passes(firsts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray,
 
     Example: histories 4 .. 5, 4 .. 7 and 9 .. 8 (empty) are one pass over the events 4 5 6 7; the rows read its events at
     1, at 3 and at -1.
+
+    Args:
+        firsts: first event of each row's history [B].
+        ends: one after its last event [B].
     """
     filled = np.flatnonzero(ends > firsts)
     distinct, owner = np.unique(firsts[filled], return_inverse=True)

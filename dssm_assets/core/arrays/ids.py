@@ -42,7 +42,11 @@ def comparable_ids(ids: Column, where: str) -> pa.ChunkedArray:
 
 
 def cast_ids(ids: pa.Array, wanted: pa.DataType, where: str) -> pa.Array:
-    """Returns the ids in the wanted type; an InputError if one side holds numbers and the other text, which would match nothing."""
+    """Returns the ids in the wanted type.
+
+    Raises:
+        InputError: if one side holds numbers and the other text, which would silently match nothing.
+    """
     if pa.types.is_integer(ids.type) != pa.types.is_integer(wanted):
         raise InputError(Fault(where, f"ids of type {wanted}", str(ids.type), "read all tables from one source"))
     return ids.cast(wanted)
@@ -86,7 +90,15 @@ class IdIndex:
     """
 
     def __init__(self, ids: Column, *, where: str = "ids") -> None:
-        """Indexes ids in the order in which they come; raises as `comparable_ids`, and a DuplicateKeyError if one occurs again."""
+        """Indexes ids in the order in which they come.
+
+        Args:
+            ids: integers or text, unique, without nulls.
+
+        Raises:
+            SchemaError: see `comparable_ids`.
+            DuplicateKeyError: an id occurs more than once.
+        """
         self._where = where
         self.ids: pa.Array = combine_chunks(comparable_ids(ids, where))
         """The ids by row number, int64 or string."""
@@ -145,7 +157,11 @@ class IdCounts:
         return bool(self._parts)
 
     def update(self, ids: Column, counts: IntArray | None = None) -> None:
-        """Adds the ids of a day, each as often as `counts` says, or else once; raises as `comparable_ids` and `refuse_type_change`."""
+        """Adds the ids of a day, each as often as `counts` says, or else once.
+
+        Raises:
+            SchemaError: see `comparable_ids`; or ids have another type than on the days before.
+        """
         comparable = combine_chunks(comparable_ids(ids, self._where))
         if self._parts:
             refuse_type_change(self._where, self._parts[0].column("id").type, comparable.type)

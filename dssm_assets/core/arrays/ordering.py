@@ -16,7 +16,10 @@ from dssm_assets.core.arrays.ragged import IntArray
 def sort_with_places(values: IntArray) -> tuple[IntArray, IntArray]:
     """Returns the values in ascending order and the position of each, equal ones by their position [n] or row by row [R, N].
 
-    Value and position are one number, of at most 63 bits and a sign: numbers are sorted in a fraction of the time of a stable order.
+    Value and position are one number, and numbers are sorted in a fraction of the time of a stable order.
+
+    Args:
+        values: so small that value and position together have at most 63 bits and a sign [n] or [R, N].
     """
     bits = values.shape[-1].bit_length()
     keys = np.left_shift(values, bits, dtype=np.int64)
@@ -29,6 +32,9 @@ def order_largest(values: NDArray[np.floating[Any]], k: int) -> IntArray:
     """Returns the positions of the k largest values of each row, int64 [R, min(K, N)]; those of -inf come last, in any order.
 
     By hand: [[1, 3, 3, 2]] with k 3 -> [[1, 2, 3]].
+
+    Args:
+        values: [R, N], without nan.
     """
     ascending = -values
     order: IntArray = np.argsort(ascending, axis=1)[:, : k + 1]  # not stable, which takes half the time
@@ -44,6 +50,11 @@ def list_largest(lengths: Any, entries: IntArray, values: NDArray[np.float64], k
     """Returns the entries of each row by value, at most k, int64 [R, min(K, longest row)]; -1 after the last.
 
     By hand: rows of lengths [2, 0, 1], entries [5, 9, 4] with the values [1, 2, 3] -> [[9, 5], [-1, -1], [4, -1]].
+
+    Args:
+        lengths: entries of each row [R].
+        entries: int64 [n], one row after the other.
+        values: float64 [n].
     """
     shape = len(lengths), int(np.max(lengths, initial=0))
     is_entry = np.arange(shape[1]) < np.asarray(lengths)[:, None]
@@ -56,6 +67,10 @@ def find_best(columns: NDArray[Any], scores: NDArray[np.floating[Any]], k: int) 
     """Returns the positions of the k highest scores above 0, best first, equal scores by column, int64 [at most K].
 
     By hand: columns [7, 2, 5] with the scores [1, 1, 0] and k 2 -> [1, 0].
+
+    Args:
+        columns: distinct [N].
+        scores: [N], without nan.
     """
     is_best = scores > 0
     if len(scores) > k:

@@ -90,7 +90,12 @@ class EmbeddingTables(nn.Module):
     def groups(
         self, features: Sequence[TowerFeature], bag_features: Sequence[TowerFeature], without: str | None = None
     ) -> tuple[WidthGroup, ...]:
-        """Returns how a tower reads the tables, by width: its single-valued features and bags, in the order of its `TowerInput`."""
+        """Returns how a tower with these single-valued features and these bags reads the tables, by width.
+
+        Args:
+            features: the single-valued features, in the order of the columns of a `TowerInput`.
+            bag_features: the features of its bags, in their order.
+        """
         read = [[(k, f) for k, f in enumerate(of) if f.embedding_name != without] for of in (features, bag_features)]
         groups = []
         for dim in self.dims:
@@ -101,9 +106,11 @@ class EmbeddingTables(nn.Module):
         return tuple(groups)
 
     def lookup(self, groups: Sequence[WidthGroup], inputs: TowerInput, tape: list[Lookup] | None) -> Tensor:
-        """Returns the pooled vectors of all features of some groups, concatenated [B, sum of widths].
+        """Returns the pooled vectors of all features, concatenated [B, sum of widths].
 
-        In training the tape receives what the optimiser needs.
+        Args:
+            groups: from `groups`, of the tower that the input belongs to.
+            tape: receives what the optimiser needs; None outside of training.
         """
         parts: list[Tensor] = []
         for group in groups:
@@ -118,7 +125,12 @@ class EmbeddingTables(nn.Module):
         return torch.cat(parts, dim=1) if parts else self.table(self.dims[0]).new_zeros(len(inputs), 0)
 
     def lookup_each(self, features: Sequence[TowerFeature], values: Sequence[IntArray], tape: list[Lookup] | None) -> Tensor:
-        """Returns the vectors of n events, not pooled, features concatenated [n, sum of widths]; the value 0 has the zero vector."""
+        """Returns the vectors of n events, not pooled, features concatenated [n, sum of widths].
+
+        Args:
+            values: of each feature, one per event; 0 is missing and has the zero vector.
+            tape: as for `lookup`.
+        """
         parts: list[Tensor] = []
         for feature, indices in zip(features, values, strict=True):
             rows = np.where(indices > 0, indices + self.bases[feature.embedding_name], 0)
@@ -164,6 +176,7 @@ class SideLookup(nn.Module):
     Attributes:
         trained: the columns of the look-up that the layers read.
         frozen: the frozen columns [F].
+        has_frozen: whether there is a frozen embedding.
         width: W, what learned poolings add included.
         shared_positions: the positions among these W of the shared-embedding columns: the pooled history in the user tower,
             the features that share an embedding with it in the item tower.
@@ -186,6 +199,7 @@ class SideLookup(nn.Module):
         """Works out the columns.
 
         Args:
+            singles: single-valued features, by column of a `TowerInput`.
             bags: multi-valued features and sub-features of the history, by bag of a `TowerInput`.
             shared: which of the singles and which of the bags have shared-embedding columns.
             attended: sub-features under learned poolings, none of them frozen; what these give follows the look-up's columns

@@ -60,7 +60,12 @@ class AttentionPooling(nn.Module):
         self.score = linear(width, interests, generator, has_bias=False)
 
     def forward(self, vectors: Tensor, offsets: IntArray) -> Tensor:
-        """Returns the means [B, K, W] of the events' vectors [n, W], row by row, and the rows' offsets [B + 1]."""
+        """Returns the means [B, K, W].
+
+        Args:
+            vectors: of the events, row by row [n, W].
+            offsets: start of each row and the end of the last [B + 1].
+        """
         lengths = np.diff(offsets)
         count, longest = len(lengths), max(1, int(lengths.max(initial=0)))
         rows = row_of_value(offsets)
@@ -95,7 +100,12 @@ class SequenceEncoder(nn.Module):
         return padded.index_select(0, torch.from_numpy(last).to(states.device))
 
     def encode(self, vectors: Tensor, sequences: EventSequences, dropout: torch.Generator | None = None) -> Tensor:
-        """Returns the state of every event [n, W] from their vectors [n, W]; `dropout` is None outside of training."""
+        """Returns the state of every event [n, W].
+
+        Args:
+            vectors: of the events [n, W].
+            dropout: source of the dropout's randomness; None outside of training.
+        """
         drops = partial(drop, frac=self._dropout, generator=dropout)
         blocks = list(_attention_blocks(sequences, vectors.device, self._length))
         states = drops(vectors * self.scale)

@@ -33,8 +33,11 @@ class Prior(Section):
     def values_for(self, counts: npt.NDArray[np.float64], recent_counts: npt.NDArray[np.float64]) -> FloatArray:
         """Returns the prior of every item, minus the mean over all items, float32 [I].
 
-        Counts are of positive samples, the recent ones from `decayed_counts` with this half-life.
         Example: with weights 1 and 0 and counts 0 and 1, ln 1 = 0 and ln 2 = .693 give -.347 and +.347.
+
+        Args:
+            counts: positive samples of each item [I].
+            recent_counts: from `decayed_counts` with this half-life [I].
         """
         values = self.popularity * np.log1p(counts) + self.recent * np.log(recent_counts + _SMOOTHING)
         return np.asarray(values - (values.mean() if len(values) else 0.0), np.float32)

@@ -119,6 +119,7 @@ class HardDraw:
 
     Attributes:
         rows: the row that each counts for, ascending [H].
+        items: item indices [H].
         probability: that the edge is drawn for its row [H].
         days: first day of the window on which the item was shown [H].
     """
@@ -144,6 +145,7 @@ class HardEdges:
 
     Attributes:
         offsets: the edges of user u are offsets[u] .. offsets[u + 1] - 1 [U + 1].
+        items: item index of each edge [E].
         days: first day of the window on which the item was shown [E].
     """
 
@@ -161,8 +163,11 @@ class HardEdges:
         """Returns at most `count` edges of the rows' users, divided over the rows as evenly as their users' edges allow.
 
         A row that gets k of its user's d edges has the edges (r + j * d) // k for j = 0 .. k - 1, with r drawn uniformly from
-        0 .. d - 1. These are k different edges, each with probability exactly k / d, whatever the order of the edges. An unknown user
-        is -1.
+        0 .. d - 1. These are k different edges, each with probability exactly k / d, whatever the order of the edges.
+
+        Args:
+            user_index: user of each row, -1 for an unknown user [B].
+            rng: decides which rows get the remainder, and which edges each row gets.
         """
         is_known = (user_index >= 0) & (user_index < len(self.offsets) - 1)
         users = np.where(is_known, user_index, 0)

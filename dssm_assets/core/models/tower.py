@@ -91,7 +91,9 @@ class Tower(nn.Module):
     def forward(self, inputs: Tensor, dropout: torch.Generator | None) -> Tensor:
         """Returns the vectors [B, D] of inputs [B, W].
 
-        Outside of training, where `dropout` is None, nothing is dropped and batch norms use their running averages.
+        Args:
+            dropout: source of the dropout's randomness; None outside of training, where there is no dropout and batch norms
+                use their running averages.
         """
         self.train(dropout is not None)
         shared = drop(inputs.index_select(1, self.shared_columns), self._shared_dropout, dropout)
@@ -117,7 +119,9 @@ def align_skips(
     Example: a history is pooled twice over one embedding of width 2, which an item feature shares; there are 3 outputs. The
     item's skip is [[1, 0], [0, 1], [0, 0]], the user's [[.5, 0, .5, 0], [0, .5, 0, .5], [0, 0, 0, 0]].
 
-    A tower's columns say what each input of its skip is; equal values mean the same coordinate. Without skips nothing is done.
+    Args:
+        user: the user tower's skip; None: it has none, and nothing is done.
+        user_columns: what each of its input columns is; equal values mean the same coordinate.
     """
     if user is None or item is None:
         return

@@ -196,7 +196,11 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
 
 
 def merge_sides(features: Sequence[TowerFeature], sides: Mapping[TowerSide, TowerInput]) -> TowerInput:
-    """Returns the input of one tower from sides that were read separately; features are in the given order, also in each side."""
+    """Returns the input of one tower from sides that were read separately, with the features in the given order.
+
+    Args:
+        features: of all sides, in the order of the specification; those of one side are in the same order as in its input.
+    """
     columns = {side: iter(inputs.singles.T) for side, inputs in sides.items()}
     bags = {side: iter(inputs.bags) for side, inputs in sides.items()}
     merged = np.empty((len(next(iter(sides.values()))), sum(not feature.is_multi for feature in features)), np.int64)  # [B, F]

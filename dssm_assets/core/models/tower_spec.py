@@ -51,7 +51,9 @@ class TowerFeature(Section):
 class HistoryView:
     """One pooling of the history and its inputs in the user tower.
 
-    The features are the sub-features as inputs of this pooling; with several poolings their names end with the pooling's.
+    Attributes:
+        pooling: its settings.
+        features: the sub-features as inputs of this pooling; with several poolings their names end with the pooling's.
     """
 
     pooling: Pooling
@@ -180,7 +182,11 @@ class TowerSpec(Section):
 
 
 def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
-    """Returns the specification of two towers over these features with the layers of the model section."""
+    """Returns the specification of two towers over these features with the layers of the model section.
+
+    Raises:
+        ConfigError: a feature name occurs twice, an embedding_name has two sizes, or a tower has no features.
+    """
     layers = {name: getattr(model, name) for name in TowerSpec.model_fields if name in Model.model_fields}
     return TowerSpec(features=tuple(features), **layers)
 

@@ -26,7 +26,11 @@ class TwoTower(nn.Module):
     """User tower (user features, context features, pooled history) and item tower (item features)."""
 
     def __init__(self, spec: TowerSpec, generator: torch.Generator, tables: EmbeddingTables | None = None) -> None:
-        """Draws the initial weights, and the tables unless they are given."""
+        """Draws the initial weights.
+
+        Args:
+            tables: drawn from the generator before; None: they are drawn here.
+        """
         super().__init__()
         self.spec = spec
         self.tables = EmbeddingTables(spec, generator) if tables is None else tables
@@ -65,7 +69,8 @@ class TwoTower(nn.Module):
         """Returns the user tower's vectors [B, D], or [B, K, D] if there are several interests.
 
         Args:
-            tape: receives the look-ups that the optimiser of the tables needs; it and `dropout` are None outside of training.
+            tape: receives the look-ups that the optimiser of the tables needs; None outside of training.
+            dropout: source of the dropout's randomness; None outside of training.
             with_frozen: whether the frozen embedding is appended; if not, the vectors are narrower by its width.
         """
         found, frozen = self.user_lookup.lookup(self.tables, inputs, tape, with_frozen=with_frozen)

@@ -38,7 +38,11 @@ IDS_PER_DIMENSION: Final = 2
 
 @dataclass(frozen=True)
 class CommonIds:
-    """Ids of two partitions."""
+    """Ids of two partitions.
+
+    Attributes:
+        ids: the common ids that are compared, int64 or string, ascending.
+    """
 
     ids: pa.Array
     """Common ids that are compared, int64 or string, ascending."""
@@ -49,7 +53,14 @@ class CommonIds:
 def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> CommonIds:
     """Returns the ids that are in both, at most `limit` of them, drawn without replacement by the seed.
 
-    The ids of each are unique. Integer and text ids have no id in common. Raises as `comparable_ids`.
+    Integer and text ids have no id in common.
+
+    Args:
+        now: unique ids.
+        before: unique ids.
+
+    Raises:
+        SchemaError: ids that are neither integers nor text, or null.
     """
     current = combine_chunks(comparable_ids(now, "ids of the partition"))
     previous = combine_chunks(comparable_ids(before, "ids of the partition before"))
@@ -79,8 +90,11 @@ class Drift:
 def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[Any]], *, seed: int) -> Drift:
     """Returns the drift between two matrices with one row per id, in the same order.
 
-    By hand: before = (1, 0), (0, 1), ... and now = (0, 1), (-1, 0), ... (a quarter turn): raw cosines 0, aligned 1. Nothing can be
-    compared where the widths differ.
+    By hand: before = (1, 0), (0, 1), ... and now = (0, 1), (-1, 0), ... (a quarter turn): raw cosines 0, aligned 1.
+
+    Args:
+        now: [N, D].
+        before: [N, D']; where D' differs from D, nothing can be compared.
     """
     if now.shape[1] != before.shape[1]:
         return Drift(0, None, None)

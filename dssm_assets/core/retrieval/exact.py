@@ -63,7 +63,11 @@ class Corpus:
         *,
         is_checked: bool = False,
     ) -> None:
-        """Checks the items as `check_vectors`, unless they were, and brings them into shape."""
+        """Checks the items, unless they were, and brings them into shape.
+
+        Raises:
+            InputError: for an empty corpus, NaN, infinite or zero vectors, naming how many and the first ids.
+        """
         self.metric = Metric.from_similarity(metric)
         if not is_checked:
             check_vectors("item", item_vectors, item_ids)
@@ -144,9 +148,16 @@ def search(
     """Returns each user's k best items: score descending, then item_index ascending, also across the cut at k.
 
     Args:
+        user_vectors: [U, D].
         excluded: items that a user must not be given.
         block_size: users searched at once: memory against speed, never the result.
-        is_checked: whether the vectors were; else this raises as `check_vectors`.
+
+    Returns:
+        item_index int64 [U, K] and scores float32 [U, K] (L2: minus the squared distance); where fewer than k items
+        remain, -1 and -inf.
+
+    Raises:
+        InputError: for NaN, infinite or zero vectors, naming how many and the first ids.
     """
     if not is_checked:
         check_vectors("user", user_vectors, user_ids, corpus.vectors.shape[1])
@@ -236,8 +247,8 @@ def search_interests(
 ) -> tuple[IntArray, Scores]:
     """Returns each user's k best items, an item scored by the best of the user's vectors; k counts distinct items.
 
-    Ties go to the lower item_index, whichever vector found the item. A user without vectors gets an empty list. The form of the
-    lists, and the other arguments, are those of `search`.
+    Ties go to the lower item_index, whichever vector found the item. A user without vectors gets an empty
+    list.
 
     Example: items a = (1, 0), b = (0, 1), c = (.6, .8) and a user with the interests (1, 0) and (0, 1), inner product. a
     and b score 1, c scores max(.6, .8) = .8, so the two best are a and b.
@@ -245,7 +256,11 @@ def search_interests(
     Args:
         vectors: [V, D], grouped by user.
         bounds: int64 [U + 1]: the vectors of user u are rows bounds[u] .. bounds[u + 1] - 1.
+        excluded: per user.
         block_size: vectors searched at once.
+
+    Returns:
+        item_index int64 [U, K] and scores float32 [U, K]; -1 and -inf where there is no item.
     """
     owners = row_of_value(bounds)
     index, scores = search(
@@ -264,7 +279,10 @@ def search_interests(
 def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: IntArray, metric: Metric) -> NDArray[np.float64]:
     """Returns the scores of some items for each user, float64 [U, C]: by the definition, of the best of the user's vectors.
 
-    Users are [U, M, D], items [I, D], of unit length for cosine; columns are rows of items, -1 is the last one.
+    Args:
+        users: [U, M, D].
+        items: float32 [I, D], of unit length for cosine.
+        columns: rows of items, int64 [U, C]; -1 is the last one.
     """
     vectors = prepare_vectors(users.reshape(-1, users.shape[2]), metric).astype(np.float64).reshape(users.shape)
     best = np.full(columns.shape, -np.inf)

@@ -69,6 +69,7 @@ class ShippedIndex:
     """An index and its measured recall.
 
     Attributes:
+        index: ready to be searched and to be written.
         parameters: what it was built and is searched with.
         recall_at: k -> fraction of the exact lists that it finds.
     """
@@ -95,6 +96,8 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
     """Returns an index over the items, tuned and measured with the users' vectors.
 
     Args:
+        item_vectors: [I, D], float32, by row of the index.
+        user_vectors: a sample of users [U, D], float32.
         ks: list lengths at which the recall is measured; capped at the number of items.
         seed: of the choice of training vectors and of k-means.
 
@@ -172,7 +175,13 @@ def kth_best(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int]) ->
 def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Mapping[int, Vectors]) -> dict[int, float]:
     """Returns k -> mean fraction of the k places that hold an item whose exact score reaches the user's k-th best.
 
-    These `bars` are from `kth_best`. Empty places (-1) and repeated items count as not found.
+    Empty places (-1) and repeated items count as not found.
+
+    Args:
+        index: answers `search`, as `search_index` calls it.
+        item_vectors: [I, D].
+        user_vectors: [U, D].
+        bars: k -> the score of each user's k-th best item [U], from `kth_best`.
     """
     found = dict.fromkeys(bars, 0)
     longest = (float(vector_lengths(vectors).max(initial=0.0)) for vectors in (item_vectors, user_vectors))

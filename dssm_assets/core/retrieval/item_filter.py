@@ -73,7 +73,8 @@ def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing col
 def comparable_column(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     """Returns a column that conditions can be compared with: decimals and half floats as float64, others as they are.
 
-    It holds numbers, text, booleans, dates, timestamps, or lists of these; anything else is an InputError.
+    Raises:
+        InputError: its type is none of numbers, text, booleans, dates, timestamps, and lists of these.
     """
     kind = column.type
     inner = kind.value_type if is_list(kind) or pa.types.is_dictionary(kind) else kind

@@ -35,6 +35,7 @@ class StructureReport:
     """The structure of a table of vectors against what was expected.
 
     Attributes:
+        row_count: rows of the table.
         width: floats per vector expected.
         wrong_type: type of the vectors if it is not a fixed-size list of `width` float32, else "".
         offences: faults of single rows.
@@ -73,7 +74,12 @@ class VectorStructure:
         self._offences: dict[str, Offence] = {}
 
     def check_rows(self, ids: pa.Array, vectors: pa.Array) -> None:
-        """Checks the next rows: ids, integers or text, and a fixed_size_list<float32> for each."""
+        """Checks the next rows.
+
+        Args:
+            ids: integers or text.
+            vectors: fixed_size_list<float32>, one per id.
+        """
         self._ids.append(ids)
         self._note(NULL_IDS, ids.filter(ids.is_null()))
         kind = vectors.type

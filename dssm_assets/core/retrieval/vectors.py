@@ -49,7 +49,11 @@ class Metric(StrEnum):
 
 
 def to_matrix(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
-    """Returns float32 [N, D] of a fixed_size_list<float32>[D] column; an InputError if it has another type or a missing vector."""
+    """Returns float32 [N, D] of a fixed_size_list<float32>[D] column.
+
+    Raises:
+        InputError: if the column has another type or a missing vector.
+    """
     array = combine_chunks(column)
     remedy = "write vectors as fixed_size_list<float32>"
     if not pat.is_fixed_size_list(array.type) or not pat.is_floating(array.type.value_type):
@@ -70,7 +74,8 @@ def check_vectors(side: str, vectors: NDArray[np.floating[Any]], ids: Any, width
 
     Args:
         side: "user" or "item".
-        ids: of the vectors [N, D]; None: row numbers are named.
+        vectors: [N, D].
+        ids: of the vectors; None: row numbers are named.
         width: of the items' vectors.
 
     Raises:
@@ -125,7 +130,11 @@ def vector_lengths(vectors: NDArray[Any]) -> NDArray[np.float64]:
 def pair_scores(users: Vectors, items: Vectors, rows: NDArray[Any], columns: NDArray[Any], metric: Metric) -> Vectors:
     """Returns float32 [P], the score of user rows[p] and item columns[p].
 
-    Users [U, D] and items [I, D] are of unit length for cosine.
+    Args:
+        users: float32 [U, D], of unit length for cosine.
+        items: float32 [I, D], of unit length for cosine.
+        rows: [P], row of the pair's user.
+        columns: [P], row of the pair's item.
     """
     total = np.empty(len(rows), dtype=np.float64)
     pairs_at_once = max(1, _CELLS_AT_ONCE // items.shape[1])

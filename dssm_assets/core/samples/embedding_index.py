@@ -23,6 +23,7 @@ class IndexedFeatures:
     """Features of a table that become embedding indices.
 
     Attributes:
+        bucketize: returns the embedding indices of a feature's values.
         names: the features, which are columns of the table.
         weighted: the features among them that have a column of weights.
     """
@@ -40,7 +41,11 @@ class IndexedFeatures:
     def to_indices(self, table: pa.Table, where: str) -> dict[str, pa.Array]:
         """Returns column -> embedding indices (int32 or list<int32>) or weights (list<float32> of equal lengths).
 
-        A null list is an empty one; a missing column is a SchemaError.
+        Args:
+            table: holds the columns; a null list is an empty one.
+
+        Raises:
+            SchemaError: a column is missing.
         """
         require_columns(where, table.column_names, self.columns)
         found: dict[str, pa.Array] = {}

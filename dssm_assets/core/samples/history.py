@@ -28,7 +28,9 @@ class HistoryCsr:
     """The positives of all users, sorted by (user, event_time_ms, item_id); user u has the rows starts[u] .. ends[u]-1.
 
     Attributes:
-        users: by user_index, in ascending order of their id.
+        users: the users by user_index, in ascending order of their id.
+        starts: [U] int64, first row of each user.
+        ends: [U] int64, the row after each user's last.
         item_index: [H] int32, row in the corpus, -1 for an item outside it.
         event_time_ms: [H] int64.
         features: sequence sub-feature -> [H] int32 embedding indices.
@@ -81,7 +83,7 @@ def build_history(
     their user's rows. So one day and the arrays of H rows are in memory at a time.
 
     Args:
-        days: in any order. A table without rows is fine.
+        days: user_history_fg, the days in any order. A table without rows is fine.
         bucketize: called per day and sub-feature with the flat int64 values.
         features: the sequence sub-features to keep, named `seq__feat` like their columns.
 

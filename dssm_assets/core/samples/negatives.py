@@ -26,8 +26,8 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
     Positives on items that are not in `item_fg` are left out.
 
     Args:
-        item_fg: item_features_fg of the day before the evaluation day.
-        positive_counts: from `count_positives`.
+        item_fg: item_features_fg of the day before the evaluation day: item_id, feature_date, features.
+        positive_counts: item_id, count, as `count_positives` returns them.
 
     Raises:
         EmptyDayError: there is no item.
@@ -82,10 +82,11 @@ def distribution_of(schema: pa.Schema) -> NegativeItems | None:
 def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
     """Returns how many positive samples each item has: item_id, count int64, sorted by item_id.
 
-    Of the tables, one per day, only item_id is read, and one is in memory at a time. A day may be without rows.
+    Args:
+        tables: positive samples, one table per day; only item_id is read, and one table is in memory at a time.
 
     Raises:
-        WindowIncompleteError: there is not a single table.
+        WindowIncompleteError: there is not a single table. A table without rows is fine: a day without positives.
         SchemaError: item_id is missing, null, not an id, or of another type than on the days before.
     """
     counts = IdCounts(f"table positive_sample, column {col.ITEM_ID}")

@@ -74,7 +74,14 @@ class SampleWeights:
         return [col.EVENT] if self.event_weights else []
 
     def weigh(self, positive_sample: pa.Table, day: int) -> npt.NDArray[np.float32]:
-        """Returns the weight of every row of a day of the window, 0 the oldest, float32 above 0."""
+        """Returns the weight of every row, float32 above 0.
+
+        Args:
+            day: number of the day in the window, 0 the oldest.
+
+        Raises:
+            SchemaError: events have weights and there is no column of events.
+        """
         weights = np.ones(positive_sample.num_rows)
         if self.event_weights:
             require_columns("table positive_sample", positive_sample.column_names, self.columns)

@@ -28,7 +28,12 @@ class FeatureRows:
     """The row number and the feature date of every id in one feature table."""
 
     def __init__(self, feature_table: pa.Table, key: str, where: str) -> None:
-        """Indexes a feature table by the key `user_id` or `item_id`; raises as `IdIndex`."""
+        """Indexes a feature table by the key `user_id` or `item_id`.
+
+        Raises:
+            SchemaError: a column is missing, or ids are null or neither integers nor text.
+            DuplicateKeyError: an id has two rows.
+        """
         require_columns(where, feature_table.column_names, [key, col.FEATURE_DATE])
         self._key = key
         self._index = IdIndex(feature_table.column(key), where=f"{where}, column {key}")
@@ -44,9 +49,13 @@ class FeatureRows:
 
 
 def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, context: pa.Table) -> pa.Table:
-    """Returns sample_fg: the sample, row by row, with the rows of its features as of the previous day and its context features.
+    """Returns sample_fg: the sample, row by row, with the rows of its features.
 
     Columns: the sample's, user_feature_date, item_feature_date, user_row, item_row, context features.
+
+    Args:
+        users, items: rows of the features as of the previous day.
+        context: encoded context features, row by row of the sample.
 
     Raises:
         SchemaError: a context feature has the name of another column, or ids have different types.
@@ -68,7 +77,10 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
 def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
     """Returns the rows of a feature table that samples use, ascending, how many use each, and how many use none (null).
 
-    Memory depends on the number of samples alone, not on the length of the table. A row outside the table is a SchemaError.
+    Memory depends on the number of samples alone, not on the length of the table.
+
+    Raises:
+        SchemaError: a row is outside the table.
     """
     used, counts = np.unique(combine_chunks(rows).drop_null().to_numpy(), return_counts=True)
     if len(used) and (used[0] < 0 or used[-1] >= row_count):
@@ -82,9 +94,12 @@ class LeakReport:
     """Counts of samples by their feature dates.
 
     Attributes:
-        newest_user_feature_date: latest date among the user features, None if no user was known; so for items.
+        newest_user_feature_date: latest date among the user features, None if no user was known.
+        newest_item_feature_date: the same for items.
+        row_count: rows that were checked.
         leaking_row_count: rows with a user or item feature date later than the previous day.
-        unknown_user_count: rows whose user has no features (null date): a new user, not a leak; so for items.
+        unknown_user_count: rows whose user has no features (null date): a new user, not a leak.
+        unknown_item_count: the same for items.
     """
 
     newest_user_feature_date: str | None = None

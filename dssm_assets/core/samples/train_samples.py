@@ -52,6 +52,7 @@ def discretise_day(
         day_start_ms: the first instant of that day in calendar.timezone, the cutoff of `History.DAY`.
         feature_rows: user_row and item_row: for each row of positive_sample, the row of its user's features in
             user_rows.arrow and of its item's in item_rows.arrow.
+        item_index: the corpus: item ids in the order of negative_items.
         cutoff: which history a sample sees. For `History.LEAVE_ONE_OUT` the end is that of `History.EVENT`; training reads
             the later events itself (`core/training/data.py`).
 
@@ -101,7 +102,8 @@ def discretise_rows(
 def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distribution: NegativeItems) -> pa.Table:
     """Returns items.arrow: the weight and the features of every corpus item, in the order of the corpus.
 
-    The distribution of the weights is stored in its schema.
+    Args:
+        distribution: of its weights, stored in the schema of items.arrow.
     """
     require_columns("table negative_items", negative_items.column_names, [col.WEIGHT])
     indices = features.to_indices(negative_items, "table negative_items")
@@ -131,12 +133,20 @@ class KeptRows:
         return [table for table, is_kept in self._is_kept.items() if is_kept.any()]
 
     def mark(self, table: str, row_count: int, rows: Column) -> None:
-        """Keeps the rows of a table that samples point to; the row of a sample with an unknown id is null."""
+        """Keeps the rows of a table that samples point to.
+
+        Args:
+            rows: the row of each sample; null for an unknown id.
+        """
         used, _, _ = count_uses(rows, row_count)
         self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[used] = True
 
     def find(self, table: str | None, rows: Column) -> npt.NDArray[np.int32]:
-        """Returns the number of each sample's row; 0 for null, and if no row of the table was marked, or before any table."""
+        """Returns the number of each sample's row; 0 for null, and if no row of the table was marked.
+
+        Args:
+            table: names the content that the rows point into; None on the first day of all, before any feature table.
+        """
         if table is None or table not in self._is_kept:
             return np.zeros(len(rows), np.int32)
         names = list(self._is_kept)

@@ -20,13 +20,14 @@ BINNING: Final = FEATURE_BINNING.schema
 
 
 def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:
-    """Returns one row per feature with its boundaries and the statistics of its values (`fg_tables.FEATURE_BINNING`), by feature.
+    """Returns one row per feature with its boundaries and the statistics of its values.
 
-    Boundaries ascend; a constant or all-missing feature has none. The count includes missing values, the distinct count does not.
+    Columns: feature, boundaries (ascending; empty for a constant or all-missing feature), count (including missing values),
+    missing_count, distinct_count (excluding the missing value), min, max (null if all are missing), sorted by feature.
 
     Args:
         merged: numeric value counts of the window (`merge_value_counts`).
-        own_bins: feature -> bins in place of num_bins.
+        own_bins: feature -> bins, for features that override num_bins.
     """
     names = combine_chunks(merged.column(FEATURE)).dictionary_encode()
     codes = names.indices.to_numpy()

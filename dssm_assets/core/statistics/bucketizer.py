@@ -46,7 +46,10 @@ class Bucketizer:
     """Embedding indices of the features that feature_config keeps."""
 
     def __init__(self, feature_config: pa.Table, counts: pa.Table) -> None:
-        """Reads the rules, and the vocabularies from the category counts by which they were decided.
+        """Reads the rules and the vocabularies.
+
+        Args:
+            counts: the category counts from which the rules were decided.
 
         Raises:
             SchemaError: naming every feature whose vocabulary in the counts has another size than in its rule.
@@ -76,8 +79,12 @@ class Bucketizer:
 
         No result is null: a missing value, also inside a list, is 0; a missing or empty list is an empty list.
 
+        Args:
+            feature: a feature that is kept.
+            column: its encoded values: float32 numbers or int64 hashes.
+
         Raises:
-            SchemaError: the column holds other values than float32 numbers, or int64 hashes of categories.
+            SchemaError: the column has values of another type.
         """
         array = ragged.combine_chunks(column)
         if ragged.is_list(array.type):

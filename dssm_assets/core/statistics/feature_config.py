@@ -46,7 +46,8 @@ def decide_feature_config(
     sequence is decided by the counts of its embedding.
 
     Args:
-        binning, counts: of the window; counts of categories in any order.
+        binning: `bin_features` of the window.
+        counts: category counts of the window, in any order.
         exclude: features that are generated but not trained on.
 
     Raises:
@@ -92,8 +93,11 @@ def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> d
 def decide_step_config(positives: int, training: Training) -> pa.Table:
     """Returns the rows `__NUM_STEPS__` {"num_steps": n} and `__DECAY_STEPS__` {"decay_steps": n}: the plan of the fit.
 
-    num_steps = epochs x positives x epoch_frac / batch_size, where each epoch is rounded up to whole batches; there must be a positive.
-    A fit that skips positives scales the plan to the fewer steps that it takes.
+    num_steps = epochs x positives x epoch_frac / batch_size, where each epoch is rounded up to whole batches. A fit that skips
+    positives scales the plan to the fewer steps that it takes.
+
+    Raises:
+        ValueError: there are no positives.
     """
     if positives < 1:
         raise ValueError(f"steps need at least 1 positive, got {positives}")

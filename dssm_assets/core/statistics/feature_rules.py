@@ -77,6 +77,7 @@ class FeatureInfo(BaseModel):
         sequence_name: the sequence of a sub-feature, else null.
         sequence_length: sequence_length of the definition of a sub-feature (0: the model decides), else null.
         embedding_name: features of one name share a table.
+        embedding_dim: width of the table.
         num_embeddings: rows of the table; embedding indices are 0 .. num_embeddings - 1, and 0 is missing.
         boundary: cut points of bins [a, b); the index is 1 + number of boundaries <= x.
         vocab_size: number of values in the counted vocabulary; index 1 is out of vocabulary, 2.. by frequency.

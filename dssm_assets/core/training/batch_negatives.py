@@ -28,6 +28,7 @@ class NegativeRule:
         """Builds the sampler.
 
         Args:
+            data: the corpus, the users' interactions, and what they were shown.
             item_frac: share of each item among the samples that are trained on [I].
             user_ends: where each user's known events end [U]; None: all are known.
             end_day: interactions and exposures from this day on are unknown.
@@ -50,11 +51,13 @@ class NegativeRule:
         rng: np.random.Generator,
         rows: IntArray,
     ) -> tuple[IntArray, LossTerms]:
-        """Returns the hard negatives of a batch, each for one sample [H], and what the loss needs to know about all negatives.
+        """Returns the negatives of a batch.
 
         Args:
-            item_index, user_index, weight: of the samples; user -1 is unknown [B].
+            item_index: the samples' own items [B].
+            user_index: the samples' users, -1 for an unknown one [B].
             sampled: from `draw_sampled`.
+            weight: of the samples in the loss [B].
             queued: own items of the batches before [Q].
             rng: draws the hard negatives. It draws the same whatever `rows` is.
             rows: the samples that terms and hard negatives are for, ascending [b]; they number them from 0.
@@ -112,8 +115,9 @@ def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> M
     """Returns every (row, column) whose column's item is one of the row's items.
 
     Args:
-        rows, items: of each entry, by row; a negative item matches nothing.
-        column_items: item index of each column, none negative [C].
+        rows: row of each entry, ascending.
+        items: item index of each entry.
+        column_items: item index of each column [C], none negative; a negative item matches nothing.
     """
     # A table over item indices instead of a binary search: most entries match no column and cost one look-up.
     no_item = int(max(column_items.max(initial=-1), items.max(initial=-1))) + 1
@@ -131,7 +135,12 @@ def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> Masked
     """Returns the cells of rows, each of which has the cells of its group.
 
     Example: cells (0, 5), (1, 7), (1, 8) of groups 0 and 1, and rows in the groups 1, 0, 1 give
-    (0, 7), (0, 8), (1, 5), (2, 7), (2, 8). The cells are sorted by group.
+    (0, 7), (0, 8), (1, 5), (2, 7), (2, 8).
+
+    Args:
+        cells: with groups as rows, sorted by group.
+        group: of each row [B].
+        count: number of groups.
     """
     bounds = offsets_of(np.bincount(cells.rows, minlength=count))
     lengths = np.diff(bounds)[group]
@@ -146,9 +155,12 @@ def merge_pairs(*pairs: MaskedPairs) -> MaskedPairs:
 
 
 def log_expected_counts(probability: Floats, draws: int, strength: float) -> npt.NDArray[np.float32]:
-    """Returns strength * log(draws * probability) per column: the logQ correction of columns that so many draws gave.
+    """Returns strength * log(draws * probability) per column: the logQ correction of columns drawn in the same way.
 
-    The strength 1 corrects fully, 0 not at all; then a probability may be 0.
+    Args:
+        probability: of each column's item, positive unless the strength is 0.
+        draws: number of columns drawn in this way.
+        strength: 1 corrects fully, 0 not at all.
     """
     if strength == 0:
         return np.zeros(len(probability), np.float32)
@@ -156,7 +168,11 @@ def log_expected_counts(probability: Floats, draws: int, strength: float) -> npt
 
 
 def merge_columns(terms: LossTerms, group: IntArray, count: int) -> LossTerms:
-    """Returns the terms of the same loss in which column j has become column group[j] of `count`; the queued columns follow these."""
+    """Returns the terms of the same loss in which column j has become column group[j] of `count`.
+
+    Args:
+        group: of the first columns. The queued columns follow in their order.
+    """
     merged = terms.column_correction[: len(group)].numpy().astype(np.float64)
     correction = -np.log(np.bincount(group, weights=np.exp(-merged), minlength=count))
     queued = terms.column_correction[len(group) :]

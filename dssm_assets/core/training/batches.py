@@ -188,6 +188,7 @@ def epoch_batches(
     `History.LEAVE_ONE_OUT`, to the masks of known positives, and to hard negatives.
 
     Args:
+        epoch: from 0.
         first: number of the first batch to yield; earlier batches are not read.
 
     Raises:
@@ -235,7 +236,11 @@ def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntAr
 
 
 def shuffle_sessions(session: IntArray, rng: np.random.Generator) -> IntArray:
-    """Returns the samples in a random order of their sessions, 0 and on; each session's samples stay together, in their own order."""
+    """Returns the samples in a random order of their sessions; each session's samples stay together, in their own order.
+
+    Args:
+        session: of each sample; every number from 0 on occurs [n].
+    """
     rank = np.argsort(rng.permutation(int(session.max()) + 1))
     return np.argsort(rank[session], kind="stable")
 

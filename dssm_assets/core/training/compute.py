@@ -91,7 +91,9 @@ class ComputeContext:
     """Where a fit is computed.
 
     Attributes:
+        device: of all weights.
         bfloat16: dense layers multiply bfloat16 factors; sums and weights stay float32.
+        ranks: the processes that share every batch.
     """
 
     device: torch.device
@@ -104,7 +106,11 @@ class ComputeContext:
 
 
 def device_of(choice: Device) -> torch.device:
-    """Returns the device that the configuration means; a ConfigError if that is CUDA and the machine has none."""
+    """Returns the device that the configuration means.
+
+    Raises:
+        ConfigError: it asks for CUDA and the machine has none.
+    """
     has_cuda = torch.cuda.is_available()
     if choice is Device.CUDA and not has_cuda:
         got = "a machine without a CUDA device"

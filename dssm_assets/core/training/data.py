@@ -66,8 +66,20 @@ class HistoryRule:
 class TrainData:
     """The samples, histories and items of one window, read by row number.
 
-    The tables are the Arrow files of train_samples (`core/samples/sample_tables.py`), samples day by day and history by user and time.
-    `spec` names their columns of features. Hard negatives are None where the model needs none.
+    Args:
+        spec: names the feature columns.
+        samples: one row per positive sample, day by day: item_index int32, user_index int32 (-1: no history at all),
+            history_end int64, weight float32, event_time_ms int64, day int32 (0 the oldest), user_row and item_row int32,
+            and the embedding indices of context features.
+        user_rows: the embedding indices of user features, row number = user_row.
+        item_rows: the embedding indices of item features as of the samples, row number = item_row.
+        history: all users' positive events by (user, time): item_index int32 (-1: not in the corpus), event_time_ms
+            int64 and the embedding indices of the sub-features.
+        users: history_start and history_end int64, row number = user_index.
+        items: weight float64 and the embedding indices of item features, row number = item_index; its schema may name
+            the distribution of the weights.
+        hard_negatives: user_index, item_index and day int32, what users were shown and did not interact with; None:
+            the model needs none.
 
     Raises:
         SchemaError: a column is missing or of another type, has nulls, or points outside of what it refers to.
@@ -201,6 +213,8 @@ class TrainData:
         """Returns the user tower's input of these samples: user and context features and the history of each.
 
         Args:
+            rows: the samples.
+            keys: what `read_keys` returns of them.
             rule: which part of its user's history a sample sees; None: everything up to its history_end.
             kept_frac: from `draw_cuts`; None: no history is cut.
             is_hidden: whether a sample's context features are missing [B]; None: none are.
@@ -293,6 +307,9 @@ def find_new_items(
     known, known and new; with the history 0 .. 0 they are known, new and new.
 
     Args:
+        starts: first event of each sample's user [B].
+        ends: where each sample's history ends [B].
+        items: of each sample [B].
         items_at: returns the items of events by position.
     """
     is_new = np.ones(len(items), dtype=bool)
@@ -330,7 +347,10 @@ def draw_cuts(count: int, cut: HistoryCut, rng: np.random.Generator) -> npt.NDAr
 def without_own_item(
     starts: IntArray, ends: IntArray, own_items: IntArray, items_at: Callable[[IntArray], npt.NDArray[np.int32]]
 ) -> tuple[IntArray, IntArray]:
-    """Returns the positions [n] of the events start .. end - 1 of every row except those of its own item [B], and offsets."""
+    """Returns the positions [n] of the events start .. end - 1 of every row except those of its own item [B], and offsets.
+
+    `items_at` returns the items of events by position.
+    """
     positions = ranges(starts, ends - starts)
     row = row_of_value(offsets_of(ends - starts))
     is_other = items_at(positions) != own_items[row]
@@ -346,7 +366,10 @@ def whole_column(view: TableView, column: str) -> npt.NDArray[Any]:
 
 
 def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardEdges:
-    """Returns the edges of hard_negatives.arrow, sorted by user and item; a table in one chunk is not copied.
+    """Returns the edges of hard_negatives.arrow; a table in one chunk is not copied.
+
+    Args:
+        table: user_index, item_index and day int32, sorted by user and item, each pair once.
 
     Raises:
         SchemaError: a column is missing, of another type, has nulls or points outside.

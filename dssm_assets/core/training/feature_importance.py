@@ -36,10 +36,11 @@ class FeatureWorth:
 
     Attributes:
         group: what is left out; None: nothing.
+        features: the names of its features.
         hit_rate: of all items.
         hit_rate_new: of items that are new to the user, in lists without items of the user's history.
         hit_rate_cold: of items without any earlier event, in lists of such items alone; None: there are none to find.
-        pairs, pairs_new, pairs_cold: pairs of user and item that the three rates are of.
+        pairs: pairs of user and item that the three rates are of.
     """
 
     group: str | None

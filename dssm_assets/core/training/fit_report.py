@@ -85,7 +85,8 @@ class Progress:
     Attributes:
         step: steps done in this phase, 1 .. steps.
         steps: of this phase, if early stopping saves none.
-        epoch, loss: of the step; epochs from 0.
+        epoch: of the step, from 0.
+        loss: of the step.
         samples_per_s: since the fit began.
         eta_s: seconds left at the pace since the first step, before which the fit is prepared; None at that step. Early stopping may
             save some.
@@ -108,7 +109,10 @@ class FitResult:
     Attributes:
         two_tower: with averaged weights where an average is kept.
         loss_by_step: of the phase whose towers are kept.
+        report: the figures of `fit_report`, and what the fit ran on.
         search_loss_by_step: of the search; the same as `loss_by_step` without a refit; empty without a search.
+        scores: on the validation days, by epoch.
+        prior: chosen on the validation days.
         group_codes: of items without an event; None: they have none.
         search_weights: of the best epoch of the search, whose towers were not fitted to the validation days; empty without a
             search, and where these are the weights of `two_tower`.

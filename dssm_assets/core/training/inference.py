@@ -31,7 +31,11 @@ class ItemInference:
         self._towers, self._batch_size = two_tower, batch_size
 
     def vectors(self, items: pa.Table) -> FloatArray:
-        """Returns the item tower's vectors [I, D], float32, of embedding indices of every item feature (int32, or list of int32)."""
+        """Returns the item tower's vectors [I, D], float32.
+
+        Args:
+            items: one row per item, embedding indices of every item feature (int32, or list of int32).
+        """
         reader = SideReader(items, "items", self._towers.spec.features_of(TowerSide.ITEM))
         inputs = reader.read(np.arange(items.num_rows, dtype=np.int64))
         first, group = find_equal_rows(inputs)
@@ -46,9 +50,11 @@ class UserInference:
     """The user tower over any number of tables of users, whose histories are in one table."""
 
     def __init__(self, two_tower: TwoTower, history: pa.Table, *, as_of_ms: int, batch_size: int) -> None:
-        """Checks the histories once: all users' positive events by (user, time), with the sub-features' embedding indices.
+        """Checks the histories once.
 
-        `as_of_ms` is the timestamp of the vectors; every event must be strictly earlier.
+        Args:
+            history: all users' positive events by (user, time): event_time_ms and the sub-features' embedding indices.
+            as_of_ms: the timestamp of the vectors; every event must be strictly earlier.
         """
         self._towers, self._batch_size, self._as_of_ms = two_tower, batch_size, as_of_ms
         self._history = HistoryReader(history, two_tower.spec)
@@ -57,8 +63,9 @@ class UserInference:
         """Returns the user tower's vectors [U, D], float32; [U, K, D] of users with K interests.
 
         Args:
-            users: embedding indices of every user feature (int32, or list of int32).
-            history_start, history_end: first event of each user in the history, and the end of them [U].
+            users: one row per user, embedding indices of every user feature (int32, or list of int32).
+            history_start: first event of each user in the history [U].
+            history_end: end of each user's events in the history [U].
 
         Raises:
             SchemaError: a column is missing, of another type, or points outside; bounds outside the history.

@@ -46,11 +46,15 @@ class FitContext:
     """Everything that a fit needs in addition to data and configuration; nothing of it is required.
 
     Attributes:
+        progress: called after every step.
         after_epoch: called with all scores after each epoch on validation days; what it raises ends the fit.
         now: seconds of a clock that never goes back; only reported numbers depend on it.
         peak_bytes: returns the peak memory of this process so far.
+        ks: cut-offs of the evaluation, for hit_rate@k on the validation days.
         plan: warm-up and decay as configured, stretched to the steps that the samples give; None: by the training section.
         warm_start: weights to start from; None: random weights.
+        checkpoints: where the state of the fit is stored.
+        ranks: the processes that share every batch.
     """
 
     progress: Callable[[Progress], None] = lambda at: None

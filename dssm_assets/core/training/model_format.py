@@ -52,7 +52,9 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
     """Returns the towers of `model_chunks`, joined; their tables are views of the bytes.
 
     If the bytes are a memory map, only the rows that are looked up are read, and processes that map one file share its pages.
-    torch needs it to be writable: use a copy-on-write map.
+
+    Args:
+        data: the bytes. torch needs them to be writable: use a copy-on-write memory map.
 
     Raises:
         StorageError: the bytes are not a whole model.
@@ -88,7 +90,11 @@ def header_bytes(magic: bytes, header: Mapping[str, Any]) -> bytes:
 
 
 def read_header(data: bytes | npt.NDArray[np.uint8], magic: bytes, what: str, remedy: str) -> tuple[dict[str, Any], int]:
-    """Returns the header and the position at which the tensors begin; a StorageError if the bytes have no such beginning."""
+    """Returns the header and the position at which the tensors begin.
+
+    Raises:
+        StorageError: the bytes have no such beginning.
+    """
     start = len(magic) + 8
     begin = bytes(data[:start])
     end = start + int.from_bytes(begin[len(magic) :], "little")

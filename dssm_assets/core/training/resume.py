@@ -47,6 +47,7 @@ class Checkpoints:
             key: names configuration and inputs; a state of another key is ignored.
             saved: what `save` received from a run that was killed.
             save: stores a state, which is given piece by piece; None: another process stores it, or none.
+            now: seconds of a clock that never goes back.
             all_ranks: the processes that each store their part of the same step. The first one decides when.
         """
         self._key, self._saved, self._save = key, saved, save
@@ -68,7 +69,12 @@ class Checkpoints:
 
 
 def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -> Iterator[bytes]:
-    """Yields the state of a fit with this key piece by piece, so that there is never a second copy of all weights."""
+    """Yields the state piece by piece, so that there is never a second copy of all weights.
+
+    Args:
+        tensors: everything that the next step depends on.
+        key: names configuration and inputs; only a fit of the same key may resume from the state.
+    """
     lists = {"losses": history.losses, "search_losses": history.search_losses}
     numbers = {f"record.{name}": torch.tensor(values, dtype=torch.float64) for name, values in lists.items()}
     fields = {name: value for name, value in asdict(history).items() if name not in lists}
@@ -81,7 +87,11 @@ def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -
 
 
 def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | None:
-    """Returns what `state_chunks` wrote, None if it has another key; a StorageError if the bytes are not a whole state."""
+    """Returns what `state_chunks` wrote; None if it has another configuration or other inputs.
+
+    Raises:
+        StorageError: the bytes are not a whole state.
+    """
     header, start = read_header(data, _MAGIC, _WHAT, _REMEDY)
     if header["key"] != key:
         return None
@@ -111,7 +121,11 @@ class WarmStart:
     rows: Mapping[str, CarriedRows]
 
     def copy_into(self, two_tower: TwoTower) -> dict[str, Any]:
-        """Overwrites the weights that have an earlier value; returns what the report says about it."""
+        """Overwrites the weights that have an earlier value; returns what the report says about it.
+
+        Returns:
+            from, embedding_rows_carried, embedding_rows_new, dense_tensors_carried, dense_tensors_new.
+        """
         carried = sum(self._copy_rows(two_tower, name) for name in two_tower.tables.bases)
         total = sum({f.embedding_name: f.num_embeddings - 1 for f in two_tower.spec.features}.values())
         dense = self._copy_layers(two_tower)

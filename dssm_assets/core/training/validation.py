@@ -42,6 +42,7 @@ class ValidationSet:
     """Users of the validation days.
 
     Attributes:
+        user_index: of each user, ascending [V].
         truth: the items that each user interacted with on the validation days, at least one.
         excluded: what is left out of each user's list.
     """
@@ -82,7 +83,9 @@ class ValidationSet:
 def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.ALL) -> ValidationSet:
     """Returns what towers are scored on that were fitted to the days before `first_day`.
 
-    With `Targets.NEW` these are interactions with items that are new to the user, in lists without items of the user's history.
+    Args:
+        targets: all interactions, or those with items that are new to the user; then lists are without items of the user's
+            history, too.
 
     Raises:
         SchemaError: no user of these days has a history and a target.
@@ -133,9 +136,14 @@ def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SIN
 def hit_rate(
     users: Iterable[FloatArray], items: FloatArray, truth: ItemSets, k: int, excluded: ItemSets | None = None
 ) -> float:
-    """Returns hit_rate@k of these vectors by their inner product; the lists of one block of users are in memory at a time.
+    """Returns hit_rate@k of these vectors by their inner product; holds the lists of one block of users at a time.
 
     By hand: of three pairs, one user's list holds one of its two items and another user's its only one: 2 / 3.
+
+    Args:
+        users: vectors of all users in their order, in blocks.
+        truth: the items to find of each user.
+        excluded: what is left out of each user's list; None: nothing.
     """
     # Vectors of cosine similarity have length 1, so the product is the cosine, plus the prior in a dimension of its own.
     corpus = Corpus(items, Metric.IP, is_checked=True)

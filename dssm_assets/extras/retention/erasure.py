@@ -123,9 +123,7 @@ class Eraser:
         return files, np.flatnonzero(is_sample) if is_sample.any() else np.flatnonzero(is_user)
 
 
-def erase_bundle(
-    bundles: BundleStore, bundle_id: str, forgotten: Forgotten, base: str | None, *, writes: bool
-) -> str:
+def erase_bundle(bundles: BundleStore, bundle_id: str, forgotten: Forgotten, base: str | None, *, writes: bool) -> str:
     """Stores a bundle without the rows of forgotten users beside it; returns its id, the same one if there are none.
 
     Args:

@@ -85,6 +85,7 @@ class PriorSearch:
 
         Args:
             users: vectors [U, D] or [U, K, D] of the users that `choose_users` returned.
+            items: vectors [I, D].
             truth: the items to find of each of them, P pairs.
             scale: 1 / temperature.
             excluded: items that are left out of each user's list; none of them is a truth item of the user.

@@ -137,6 +137,9 @@ def strength_of_groups(count: IntArray) -> npt.NDArray[np.float64]:
 
     By hand: one group has 1 such item, another 4. The mean over these items is 17 / 5, so the strengths are the roots of 3.4 and .85.
     At most MAX_STRENGTH: a code that is too strong would outrank items with events. Without any such item all are 1.
+
+    Args:
+        count: items without events of each group [G].
     """
     mean = (count @ count) / count.sum() if count.any() else 1.0
     return np.minimum(np.sqrt(mean / np.maximum(count, 1)), MAX_STRENGTH)
@@ -150,6 +153,7 @@ class ItemGroups:
         keys: int32 [G, F], as of `GroupCodes`.
         members: float32 [N, G], the weight of a row's group; rows that are not of exactly one item have none.
         rows: int64 [I], the row of each item that has one of its own, -1 of the others.
+        group: int64 [I], of each item.
     """
 
     keys: npt.NDArray[np.int32]
@@ -174,9 +178,12 @@ def read_groups(data: TrainData, item: TowerFeature, section: SvdInit) -> ItemGr
 
 
 def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, section: SvdInit) -> FloatArray:
-    """Returns the codes of these histories [U, N], whose sums are `totals` [N], float32 [N, d].
+    """Returns the codes of these histories under the section's ridge and popularity exponent, float32 [N, d].
 
-    With ridge 0 and popularity exponent 0 they are the leading singular vectors.
+    Args:
+        histories: weights, float32 [U, N].
+        totals: their sums [N].
+        section: with ridge 0 and exponent 0 the codes are the leading singular vectors.
     """
     factors = popularity_factors(totals, section.popularity_exponent)
     weighed = histories.multiply(factors).tocsr() if section.popularity_exponent else histories
@@ -247,6 +254,9 @@ def leading_codes(histories: sp.csr_matrix, width: int) -> FloatArray:
 
     By hand: two users, one with items 1 and 2 and one with item 3, weights (1, 1, 0) and (0, 0, .5). Codes of width 1 are
     (.71, .71, 0), up to their sign: a user of item 1 meets 1 and 2 alike, and there is no room for item 3.
+
+    Args:
+        histories: weights, float32 [U, N].
     """
     codes, (least, _) = np.zeros((histories.shape[1], width), np.float32), sorted(histories.shape)
     if not histories.nnz:
