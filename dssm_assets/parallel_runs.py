@@ -126,9 +126,8 @@ def _receive(worker: Any, run: Any) -> tuple[Any, ...]:
     try:
         return tuple(worker.recv())
     except (EOFError, OSError) as error:
-        raise ProcessLostError(
-            f"{run}: the process that made it has ended. To fix: see the error above, or that it has memory"
-        ) from error
+        remedy = "see the error above, or that it has memory"
+        raise ProcessLostError(f"{run}: the process that made it has ended. To fix: {remedy}") from error
 
 
 def _work(scene: Scene, make: Make, connection: Connection) -> None:

@@ -117,14 +117,13 @@ class _HeldOut:
 @each_day
 def channel_weights(workspace: Workspace, ds: str) -> StepResult:
     settings = workspace.config.channels
-    names = [source.name for source in settings.sources]
     held_out: list[_HeldOut] = []
     merges: list[Merge] = []
     with workspace.tables.partitions.staging() as scratch:
+        if settings.is_enabled:
+            merges = default_merges([source.name for source in settings.sources])
         if settings.is_enabled and settings.weights is MergeWeights.FITTED:
             held_out = _read_held_out(workspace, ds, ScratchArrays(scratch))
-        if settings.is_enabled:
-            merges = default_merges(names)
         for one in held_out:
             merges = fit_merges(one.days, merges)
     inputs = digests([one.built_from for one in held_out])
@@ -186,11 +185,7 @@ def _add_span(
     scratch: ScratchArrays,
     vectors: ValidationVectors | None,
 ) -> None:
-    """Adds held-out days, unless they have no positive events of a known user, or nobody's vector is known.
-
-    Args:
-        vectors: has the day; None: without vectors.
-    """
+    """Adds held-out days, unless they have no positive events of a known user, or nobody's vector is known."""
     config, day = workspace.config, span[0]
     positives, days = workspace.need_all("positive_sample", span), find_event_days(workspace, day)
     of_day = ground_truth(pa.concat_tables([workspace.tables.read(one, [col.USER_ID, col.ITEM_ID]) for one in positives]), [])

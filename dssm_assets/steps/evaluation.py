@@ -125,11 +125,7 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     headline = _headline(rates, merged_gains or gains, k) | {"gate": verdict.description}
     worth = {gain.against.removeprefix(MERGED_WITHOUT): gain.gain for gain in channels}
     facts = _plotted_figures(total, lists, worth, settings.k) | {
-        f"rates@{k}": {
-            str(scope): {name: row["hit_rate"] for name, row in of_scope.items()}
-            for scope, of_scope in rates.items()
-            if of_scope
-        },
+        f"rates@{k}": {str(scope): {name: row["hit_rate"] for name, row in of.items()} for scope, of in rates.items() if of},
         f"worth@{k} of channels": worth,
         f"lists@{k}": [row for table in (lists.quality, lists.overlap) for row in table.to_pylist() if row["k"] == k],
         "segments": _segment_rows(segments),
@@ -179,11 +175,7 @@ def _served_row(rates: _Rows) -> Mapping[str, Any] | None:
 
 
 def _headline(rates: Mapping[Scope, _Rows], gains: Sequence[Gain], k: int) -> dict[str, float]:
-    """Returns what the day is judged by: the rate of what is served, its gain over the best baseline, the rates of the vectors alone.
-
-    Args:
-        gains: of what is served, by scope.
-    """
+    """Returns what the day is judged by: the rate and the gain over the best baseline of what is served, the vectors' rates."""
     served = _served_row(rates[Scope.ALL])
     if served is None:
         return {}

@@ -90,9 +90,10 @@ def training_config(workspace: Workspace, ds: str) -> StepResult:
     config = workspace.config
     features = tower_features(bucketizer)
     spec = tower_spec(features, config.model)
+    window = window_days(ds, config.window.days)
     document = {
         "evaluation_day": ds,
-        "window": {"first_day": window_days(ds, config.window.days)[0], "last_day": window_days(ds, config.window.days)[-1]},
+        "window": {"first_day": window[0], "last_day": window[-1]},
         "seed": config.seed,
         "steps": {row["feature"]: row["feature_info"] for row in workspace.tables.read(steps).to_pylist()},
         "model": config.model.model_dump(mode="json"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import pyarrow as pa
 
@@ -70,7 +71,7 @@ def feature_importance(workspace: Workspace, ds: str) -> StepResult:
     )
     found = list(worths)
     table = pa.Table.from_pylist(
-        [{"without": worth.group or ALL_FEATURES, **_numbers(worth)} for worth in found],
+        [{"without": worth.group or ALL_FEATURES, **asdict(worth)} for worth in found],
         schema=TABLE.schema,
     ).sort_by("without")
     manifest = workspace.write_table(TABLE, ds, table, [samples, settings.manifest])
@@ -102,24 +103,18 @@ def _leaves_both_towers(spec: TowerSpec, left_out: set[str]) -> bool:
     return TowerSide.ITEM in sides and len(sides) > 1
 
 
-def _numbers(worth: FeatureWorth) -> dict[str, object]:
-    rates = {name: getattr(worth, name) for name in ("hit_rate", "hit_rate_new", "hit_rate_cold")}
-    pairs = dict(zip(("pairs", "pairs_new", "pairs_cold"), worth.pairs, strict=True))
-    return {"features": list(worth.features), **rates, **pairs}
-
-
 def importance_markdown(worths: Sequence[FeatureWorth], k: int) -> str:
     """Returns the worths as markdown: what all features reach, and what is lost without each group."""
-    pairs = ", ".join(f"{count:,} {what}" for count, what in zip(worths[0].pairs, ("in all", "new", "cold"), strict=True))
+    whole = worths[0]
     lines = [
         f"hit_rate@{k} on the validation days, of towers that were not trained on them. With all features: the rate. Without a "
         "group: how much it falls (a negative number: the towers are better without). One seed. "
-        f"Pairs of user and item: {pairs}. A difference of less than about 1 / sqrt(pairs) is noise.",
+        f"Pairs of user and item: {whole.pairs:,} in all, {whole.pairs_new:,} new, {whole.pairs_cold:,} cold. "
+        "A difference of less than about 1 / sqrt(pairs) is noise.",
         "",
         "| without | features | all items | new to the user | items without any event |",
         "|---|---|---|---|---|",
     ]
-    whole = worths[0]
     for worth in worths:
         cells = []
         for name in ("hit_rate", "hit_rate_new", "hit_rate_cold"):

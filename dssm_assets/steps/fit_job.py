@@ -101,7 +101,7 @@ def run_job(
         now: as in `FitContext`, and so are `progress` and `after_epoch`.
         out: folder in which the model is written piece by piece; None: its bytes are returned.
     """
-    data = map_train_data(job.tables, TowerSpec.from_json(job.towers))
+    data = map_train_data(job.tables, TowerSpec.model_validate_json(job.towers))
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)
     context = FitContext(
         progress,
@@ -174,7 +174,7 @@ def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], rank
 
 
 def _read_warm_start(files: WarmFiles) -> WarmStart:
-    towers = map_model(Path(files.model), TowerSpec.from_json(files.towers))
+    towers = map_model(Path(files.model), TowerSpec.model_validate_json(files.towers))
     with np.load(files.rows, allow_pickle=False) as arrays:
         names = [name.removeprefix("today/") for name in arrays.files if name.startswith("today/")]
         rows = {name: CarriedRows(arrays[f"today/{name}"], arrays[f"earlier/{name}"]) for name in names}

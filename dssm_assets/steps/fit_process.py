@@ -116,9 +116,8 @@ def gpu_of(local_rank: int, gpu_count: int) -> int:
     """
     if local_rank >= gpu_count:
         expected, got = f"at most {gpu_count} processes on this machine, one per GPU", f"{local_rank + 1} or more"
-        remedy = (
-            f"set training.num_processes, or torchrun's --nproc-per-node, to {gpu_count} at most, or training.device to cpu"
-        )
+        options = "training.num_processes, or torchrun's --nproc-per-node"
+        remedy = f"set {options}, to {gpu_count} at most, or training.device to cpu"
         raise ConfigError(Fault("training.num_processes on CUDA", expected, got, remedy))
     return local_rank
 

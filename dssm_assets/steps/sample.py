@@ -154,8 +154,8 @@ def _find_features(workspace: Workspace, samples: Manifest, rows: PreviousDayRow
         "materialize the feature tables of the previous day again"
     )
     leak_check = Check("no_leak", report.is_passed, sentence, facts)
-    parity_checks = (_check_parity(merge_reports([parity for _, parity in parts])),)
-    return StepResult(manifest, facts, (leak_check, *parity_checks))
+    parity_check = _check_parity(merge_reports([parity for _, parity in parts]))
+    return StepResult(manifest, facts, (leak_check, parity_check))
 
 
 def _add_features(

@@ -210,7 +210,9 @@ def fit_rankers(
 ) -> Rankers:
     """Fits the baselines and the channels on what all users did before the day; large arrays are files of `scratch`."""
     config, ids = workspace.config, users.truth.user_ids
-    categories = read_categories(workspace, item_table, config.evaluation.category_column, IdIndex(users.item_ids))
+    categories, category_column = read_categories(
+        workspace, item_table, config.evaluation.category_column, IdIndex(users.item_ids)
+    )
     data = read_fit_data(workspace, events, users.item_ids, ids, scratch)
     cold = np.flatnonzero(data.history_events == 0)
     return Rankers(
@@ -219,8 +221,8 @@ def fit_rankers(
         merges=merges,
         shared=share_arrays(SharedData.fit(data).to_arrays()) if merges else {},
         cold_items=cold,
-        cold_order=order_by_category(cold, categories.values, data.window_events),
-        category_column=categories.column,
+        cold_order=order_by_category(cold, categories, data.window_events),
+        category_column=category_column,
         part_users=ids.filter(pa.array(is_in_sample(ids, PART_USERS, config.seed))),
     )
 

@@ -319,7 +319,7 @@ class UserRowMaker:
         """
         ids = combine_chunks(encoded.column(col.USER_ID))
         starts, ends = self._history.bounds(ids, where="table user_features_fg, column user_id")
-        features = encoded.select([])
+        features = encoded.select([])  # with the number of rows, where there is no feature
         for name, column in self._indexed.to_indices(encoded, "table user_features_fg").items():
             features = features.append_column(name, column)
         vectors = pack_user_vectors(self._inference.vectors(features, starts, ends), self._spec)
@@ -435,13 +435,9 @@ def write_channels(
     data = read_fit_data(workspace, find_event_days(workspace, inputs.next_day), items.ids, history.users.ids, scratch)
     shared = SharedData.fit(replace(data, common_users=(2,))).to_arrays()
     starts = pa.array(shared["starts"], pa.int64())
-    counts = (
-        ItemChannelColumn.WINDOW_EVENTS,
-        ItemChannelColumn.RECENT_EVENTS,
-        ItemChannelColumn.HISTORY_EVENTS,
-        ItemChannelColumn.WINDOW_USERS,
-    )
+    column = ItemChannelColumn
+    counts = (column.WINDOW_EVENTS, column.RECENT_EVENTS, column.HISTORY_EVENTS, column.WINDOW_USERS)
     columns = {name: pa.array(shared[name], pa.int64()) for name in counts}
-    columns[ItemChannelColumn.NEIGHBORS] = pa.LargeListArray.from_arrays(starts, pa.array(shared["items"], pa.int32()))
-    columns[ItemChannelColumn.SIMILARITIES] = pa.LargeListArray.from_arrays(starts, pa.array(shared["similarities"]))
+    columns[column.NEIGHBORS] = pa.LargeListArray.from_arrays(starts, pa.array(shared["items"], pa.int32()))
+    columns[column.SIMILARITIES] = pa.LargeListArray.from_arrays(starts, pa.array(shared["similarities"]))
     write_arrow_table(folder / BundleFile.ITEM_CHANNELS, pa.table(columns))

@@ -166,13 +166,13 @@ class _DayStream:
     def __init__(self, workspace: Workspace, manifest: Manifest, user_type: pa.DataType, batch_rows: int) -> None:
         self._user_type = user_type
         self._batches = workspace.tables.batches(manifest, _COLUMNS, batch_rows=batch_rows)
-        self._rows: pa.Table | None = None
+        self._rows = pa.table({name: [] for name in _COLUMNS})
         self.unread = manifest.rows
         """Rows that are not in memory yet."""
 
     def fill(self) -> bool:
         """Returns whether rows are left; reads the next batch if none is in memory."""
-        while self._rows is None or not self._rows.num_rows:
+        while not self._rows.num_rows:
             batch = next(self._batches, None)
             if batch is None:
                 return False
@@ -183,12 +183,10 @@ class _DayStream:
 
     @property
     def last_user(self) -> Any:
-        assert self._rows is not None
         return self._rows.column(col.USER_ID)[-1].as_py()
 
     def pop_until(self, last: Any) -> pa.Table:
         """Returns the rows of users up to the last one, or all rows if that is None, and drops them."""
-        assert self._rows is not None
         users = self._rows.column(col.USER_ID)
         count = len(users) if last is None else pc.sum(pc.less_equal(users, pa.scalar(last, users.type))).as_py()
         popped, self._rows = self._rows.slice(0, count), self._rows.slice(count)

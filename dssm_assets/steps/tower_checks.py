@@ -46,13 +46,11 @@ def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
 
 def _has_exact_history(spec: FgSpec, config: PipelineConfig, features: list[TowerFeature]) -> bool:
     """Returns whether the widths of all sub-features of the history are configured."""
-    defined = {
-        feature.embedding_name for feature in (*spec.features, *spec.sequence_features) if feature.operator.embedding_dim
-    }
     names = {feature.embedding_name for feature in features if feature.side is TowerSide.SEQUENCE}
-    configured = {
+    exact = {
         feature.embedding_name
         for feature in (*spec.features, *spec.sequence_features)
-        if config.statistics.own_values([feature.embedding_name, feature.name], "embedding_dim")
+        if feature.operator.embedding_dim
+        or config.statistics.own_values([feature.embedding_name, feature.name], "embedding_dim")
     }
-    return names <= defined | configured
+    return names <= exact

@@ -34,8 +34,6 @@ from dssm_assets.storage.artifacts import Stream
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Column, Manifest
 
-TRAIN_FILES = ("samples", "user_rows", "item_rows", "history", "users", "items")
-"""The Arrow files of train_samples: file `x.arrow` is the argument `x` of `TrainData`. With hard negatives there is one more."""
 _ROW_FILES: Final = {"user": TrainSamplesFile.USER_ROWS, "item": TrainSamplesFile.ITEM_ROWS}
 
 
@@ -60,11 +58,9 @@ def train_samples(workspace: Workspace, ds: str) -> StepResult:
 def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) -> StepResult:
     config, model = workspace.config, workspace.config.model
     if odd := sorted(set(model.event_weights) - set(config.events.positive)):
-        where, expected = (
-            "configuration, key model.event_weights",
-            f"events of events.positive: {', '.join(config.events.positive)}",
-        )
-        raise ConfigError(Fault(where, expected, ", ".join(odd), "remove them, or make them positive events"))
+        expected = f"events of events.positive: {', '.join(config.events.positive)}"
+        where, remedy = "configuration, key model.event_weights", "remove them, or make them positive events"
+        raise ConfigError(Fault(where, expected, ", ".join(odd), remedy))
     bucketizer, config_inputs = open_bucketizer(workspace, ds)
     window = workspace.need_all("positive_sample", window_days(ds, config.window.days))
     rows = WindowRows(workspace, window, bucketizer)
@@ -92,12 +88,12 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
         TrainSamplesFile.USERS: users,
         TrainSamplesFile.ITEMS: items,
     }
-    facts: dict[str, int] = {}
+    hard_facts: dict[str, int] = {}
     if samples:
         shown = (workspace.tables.read(day, list(HARD_NEGATIVE_COLUMNS)) for day in samples)
         hard = find_hard_negatives(shown, exposure_events=config.events.exposure, item_index=item_index, history=history)
         files[TrainSamplesFile.HARD_NEGATIVES] = hard
-        facts["hard_negatives"] = hard.num_rows
+        hard_facts["hard_negatives"] = hard.num_rows
     manifest = workspace.artifacts.publish(
         "train_samples",
         ds,
@@ -113,7 +109,7 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
         "history_events": events.num_rows,
         "history_days": len(history_days),
         "corpus_items": items.num_rows,
-        **facts,
+        **hard_facts,
     }
     return StepResult(manifest, facts)
 
@@ -205,11 +201,7 @@ class WindowRows:
         return [*self._window, *pointed]
 
     def feature_rows(self, side: str) -> Stream:
-        """Returns user_rows.arrow or item_rows.arrow: a batch per feature table, the row of unknown ids first.
-
-        Raises (also while it is read):
-            SchemaError: a feature is missing or of another type than on the days before.
-        """
+        """Returns user_rows.arrow or item_rows.arrow: a batch per feature table, the row of unknown ids first."""
         features, file = self._features[side], _ROW_FILES[side]
         if not features.names:
             return Stream(file_schema(file), ())
@@ -229,15 +221,10 @@ class WindowRows:
         return Stream(schema, batches())
 
     def samples(self, item_index: IdIndex, history: HistoryCsr) -> Stream:
-        """Returns samples.arrow: a batch per day, without rows of items outside the corpus.
-
-        Raises (also while it is read):
-            SchemaError: a feature is of another type than on the days before, or see `discretise_day`.
-        """
+        """Returns samples.arrow: a batch per day, without rows of items outside the corpus."""
         first = self._window[0]
-        schema = file_schema(
-            TrainSamplesFile.SAMPLES, self._context.types(self._workspace.tables.open(first).schema, _name(first))
-        )
+        types = self._context.types(self._workspace.tables.open(first).schema, _name(first))
+        schema = file_schema(TrainSamplesFile.SAMPLES, types)
         days = range(len(self._window))
         return Stream(schema, (self._samples_of_day(number, schema, item_index, history) for number in days))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -78,23 +77,12 @@ def read_item_popularity(workspace: Workspace, negative_items: Manifest, item_id
     return popularity_from_counts(combine_chunks(table.column(col.ITEM_ID)) if item_ids is None else item_ids, table)
 
 
-class Categories(NamedTuple):
-    """The category of each item of a corpus."""
+def read_categories(
+    workspace: Workspace, item_table: Manifest, column: str | None, corpus: IdIndex
+) -> tuple[IntArray, str | None]:
+    """Returns the category of each item of a corpus, -1 without one, and the column of item_table that has it, if there is any.
 
-    values: IntArray
-    """int64 [I], -1 for items without one."""
-    column: str | None
-    """Of item_table; None: no column is a category."""
-
-
-def read_categories(workspace: Workspace, item_table: Manifest, column: str | None, corpus: IdIndex) -> Categories:
-    """Returns the categories of the items of a corpus.
-
-    Args:
-        column: of item_table; None: the one that is most like a category.
-
-    Raises:
-        ConfigError: there is no such column.
+    The column is the given one, or the one that is most like a category.
     """
     names = [one.name for one in item_table.columns]
     if column is not None and column not in names:
@@ -104,12 +92,12 @@ def read_categories(workspace: Workspace, item_table: Manifest, column: str | No
     chosen = choose_category_column(items, [col.ITEM_ID]) if column is None else column
     values = np.full(len(corpus), -1, np.int64)
     if chosen is None:
-        return Categories(values, None)
+        return values, None
     found = _first_values(combine_chunks(items.column(chosen))).dictionary_encode()
     codes = pc.fill_null(found.indices, -1).to_numpy(zero_copy_only=False)
     rows = corpus.lookup(cast_ids(combine_chunks(items.column(col.ITEM_ID)), corpus.ids.type, "item_table, column item_id"))
     values[rows[rows >= 0]] = codes[rows >= 0]
-    return Categories(values, chosen)
+    return values, chosen
 
 
 def _first_values(values: pa.Array) -> pa.Array:

@@ -32,7 +32,9 @@ def _read(outcome: FitOutcome, name: str) -> bytes:
 
 
 def _weights(outcome: FitOutcome) -> dict[str, np.ndarray[Any, Any]]:
-    towers = model_from_bytes(_read(outcome, ModelFile.WEIGHTS), TowerSpec.from_json(_read(outcome, ModelFile.TOWERS).decode()))
+    towers = model_from_bytes(
+        _read(outcome, ModelFile.WEIGHTS), TowerSpec.model_validate_json(_read(outcome, ModelFile.TOWERS).decode())
+    )
     return {name: tensor.numpy() for name, tensor in towers.state_dict().items()}
 
 

@@ -20,10 +20,11 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.steps.feature_config import towers_of
-from dssm_assets.steps.training import TRAIN_FILES, train_samples
+from dssm_assets.steps.training import train_samples
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
+from dssm_assets_tests.steps import TRAIN_FILES
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, GROUP_SIZE, WINDOW_DAYS
 
 FIRST = len(DAYS) - 1 - WINDOW_DAYS
@@ -135,11 +136,11 @@ def test_training_draws_hard_negatives_from_the_file(workspace: Workspace) -> No
         keys = data.read_keys(order[step * 64 : step * 64 + 64])
         wanted = [users[user][0] for user in keys["user_index"][batch.terms.hard_rows]]
         # The corpus' first item feature is the item itself, by its row in items.arrow.
-        of_hard = batch.items.singles[len(batch.items) - batch.num_hard :]
-        corpus = data.read_items(np.arange(len(items))).singles
+        of_hard = batch.items.singles[len(batch.items) - len(batch.terms.hard_rows) :]
+        corpus = data.items.read(np.arange(len(items))).singles
         shown = [items[int(np.flatnonzero((corpus == row).all(1))[0])][0] for row in of_hard]
         assert all(a != b for a, b in zip(wanted, shown, strict=True))
-        seen += batch.num_hard
+        seen += len(batch.terms.hard_rows)
     assert seen == 8 * -(-len(rows) // 64)
 
 

@@ -120,7 +120,7 @@ def shared(
 
 
 def _weights(files: dict[str, bytes]) -> dict[str, np.ndarray[Any, Any]]:
-    towers = model_from_bytes(files[ModelFile.WEIGHTS], TowerSpec.from_json(files[ModelFile.TOWERS].decode()))
+    towers = model_from_bytes(files[ModelFile.WEIGHTS], TowerSpec.model_validate_json(files[ModelFile.TOWERS].decode()))
     return {name: tensor.numpy() for name, tensor in towers.state_dict().items()}
 
 

@@ -24,11 +24,11 @@ from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.steps import feature_config, sample
 from dssm_assets.steps.feature_config import open_bucketizer, towers_of
-from dssm_assets.steps.training import TRAIN_FILES, train_samples
+from dssm_assets.steps.training import train_samples
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace, window_days
 from dssm_assets_tests.benchmarks.world import World
 from dssm_assets_tests.benchmarks.world_features import load_world
-from dssm_assets_tests.steps import our_path
+from dssm_assets_tests.steps import TRAIN_FILES, our_path
 
 WORLD = World(rows=900, users=150, items=60, days=4)
 DAY = WORLD.evaluation_day

@@ -100,17 +100,13 @@ class IdIndex:
             DuplicateKeyError: an id occurs more than once.
         """
         self._where = where
-        self._ids: pa.Array = combine_chunks(comparable_ids(ids, where))
-        if has_repeated(self._ids):
-            raise _duplicate_ids(self._ids, where)
+        self.ids: pa.Array = combine_chunks(comparable_ids(ids, where))
+        """The ids by row number, int64 or string."""
+        if has_repeated(self.ids):
+            raise _duplicate_ids(self.ids, where)
 
     def __len__(self) -> int:
-        return len(self._ids)
-
-    @property
-    def ids(self) -> pa.Array:
-        """The ids by row number, int64 or string."""
-        return self._ids
+        return len(self.ids)
 
     def lookup(self, ids: Column, *, where: str = "looked-up ids") -> RowNumbers:
         """Returns the row number of every id, int32, -1 where it is unknown.
@@ -125,19 +121,26 @@ class IdIndex:
         # The values of a dictionary may hold a null too, which null_count does not see.
         has_values = pa.types.is_dictionary(ids.type) and not any(chunk.dictionary.null_count for chunk in encoded.chunks)
         if not has_values or encoded.null_count or not encoded.num_chunks:
-            wanted = combine_chunks(_comparable_to(self._ids.type, self._where, ids, where))
-            if len(wanted) >= len(self._ids):
-                return find_positions(wanted, self._ids).astype(np.int32)
+            wanted = self._comparable(ids, where)
+            if len(wanted) >= len(self.ids):
+                return find_positions(wanted, self.ids).astype(np.int32)
             encoded = pa.chunked_array([wanted.dictionary_encode()])
         chunks = encoded.unify_dictionaries().chunks
-        distinct = combine_chunks(_comparable_to(self._ids.type, self._where, chunks[0].dictionary, where))
-        if len(distinct) < len(self._ids):  # the few are hashed, and the many looked up among them
+        distinct = self._comparable(chunks[0].dictionary, where)
+        if len(distinct) < len(self.ids):  # the few are hashed, and the many looked up among them
             rows = np.full(len(distinct), -1, np.int32)
-            positions = pc.index_in(self._ids, value_set=distinct)
+            positions = pc.index_in(self.ids, value_set=distinct)
             rows[positions.drop_null().to_numpy()] = np.flatnonzero(positions.is_valid())
         else:
-            rows = find_positions(distinct, self._ids).astype(np.int32)
+            rows = find_positions(distinct, self.ids).astype(np.int32)
         return np.concatenate([rows[chunk.indices.to_numpy()] for chunk in chunks])
+
+    def _comparable(self, ids: Column, where: str) -> pa.Array:
+        wanted = combine_chunks(comparable_ids(ids, where))
+        if wanted.type != self.ids.type:
+            expected = f"{self.ids.type}, the type of {self._where}"
+            raise SchemaError(Fault(where, expected, str(wanted.type), "give the same id one type in all sources"))
+        return wanted
 
 
 class IdCounts:
@@ -177,14 +180,6 @@ class IdCounts:
     def _sum(self) -> pa.Table:
         summed = pa.concat_tables(self._parts).group_by("id", use_threads=False).aggregate([("count", "sum")])
         return summed.select(["id", "count_sum"]).rename_columns(["id", "count"])
-
-
-def _comparable_to(kind: pa.DataType, known: str, ids: Column, where: str) -> pa.ChunkedArray:
-    wanted = comparable_ids(ids, where)
-    if wanted.type != kind:
-        expected = f"{kind}, the type of {known}"
-        raise SchemaError(Fault(where, expected, str(wanted.type), "give the same id one type in all sources"))
-    return wanted
 
 
 def find_repeated(ids: pa.Array) -> pa.Array:

@@ -47,6 +47,21 @@ def ranges(starts: Any, lengths: Any) -> IntArray:
     return np.asarray(np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths))
 
 
+def bisect_ranges(starts: IntArray, ends: IntArray, is_before: Callable[[IntArray, IntArray], Mask]) -> IntArray:
+    """Returns the first position of each range at which `is_before` is false, the end if there is none; all are searched at once.
+
+    Args:
+        is_before: of some positions, and of the number of the range that each is in; in a range true up to some position.
+    """
+    low, high = starts.copy(), ends.copy()
+    while len(unknown := np.flatnonzero(low < high)):
+        middle = low[unknown] + (high[unknown] - low[unknown]) // 2
+        found = is_before(middle, unknown)
+        low[unknown[found]] = middle[found] + 1
+        high[unknown[~found]] = middle[~found]
+    return low
+
+
 def combine_chunks(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Returns the column as one contiguous array; a single chunk is not copied."""
     if not isinstance(column, pa.ChunkedArray):

@@ -4,10 +4,6 @@ Row 0 of every fused table is the vector of "missing" for all features: zero, an
 is row base + i. The tables are buffers, not parameters: a look-up's result is a leaf of the graph, and its gradient goes
 to the rows that were read, so a gradient of a table's full size never exists.
 
-Belongs here: where a feature's rows are, pooled look-ups, and the record of a look-up that the optimiser needs. Does not
-belong here: the update itself (`core/training/optimisers.py`), tables whose rows are sharded over processes
-(`core/training/distributed/sharded_tables.py`).
-
 Letters: B rows, F single-valued features, d width of a table, n values, G bags of a look-up.
 """
 
@@ -68,11 +64,11 @@ class EmbeddingTables(nn.Module):
         self.bases, self.sizes = _layout(spec)
         self.dims = tuple(sorted(self.sizes))
         for dim in self.dims:
-            self.register_buffer(_buffer(dim), self._draw_table(dim, generator) if given is None else given[dim])
+            self.register_buffer(f"table_{dim}", self._draw_table(dim, generator) if given is None else given[dim])
 
     def table(self, dim: int) -> Tensor:
         """Returns the fused table of this width [rows, d]."""
-        return self.get_buffer(_buffer(dim))
+        return self.get_buffer(f"table_{dim}")
 
     def locate_rows(self, dim: int, rows: IntArray) -> tuple[Tensor, IntArray]:
         """Returns a table that contains these rows of the fused table, and the position of each in it [n]."""
@@ -281,7 +277,3 @@ def _layout(spec: TowerSpec) -> tuple[dict[str, int], dict[int, int]]:
             bases[feature.embedding_name] = sizes.get(feature.embedding_dim, 1) - 1
             sizes[feature.embedding_dim] = sizes.get(feature.embedding_dim, 1) + feature.num_embeddings - 1
     return bases, sizes
-
-
-def _buffer(dim: int) -> str:
-    return f"table_{dim}"

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -63,29 +63,8 @@ class LossTerms:
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
-class LossFunction(Protocol):
-    """The signature of every loss."""
-
-    def __call__(
-        self,
-        user: Tensor,
-        positive: Tensor,
-        columns: Tensor,
-        hard: Tensor,
-        terms: LossTerms,
-        scale: Tensor | float,
-        affine: Affine | None = None,
-    ) -> Tensor:
-        """Returns the weighted mean of the rows' losses, a scalar that gradients flow back from.
-
-        Args:
-            user: vectors of the rows' users [B, D].
-            positive: vectors of the rows' own items [B, D].
-            columns: vectors of the negatives that all rows share [C, D].
-            hard: vectors of the hard negatives, each of which counts for one row (`terms.hard_rows`) [H, D].
-            scale: 1 / temperature, which multiplies the similarity; a scalar tensor if it is learned.
-            affine: |w| and b of the similarity |w| * (u . v) + b; None unless `model.learn_scale` is on.
-        """
+LossFunction: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor, LossTerms, "Tensor | float", "Affine | None"], Tensor]
+"""Returns the weighted mean of the rows' losses, a scalar that gradients flow back from; arguments as of `softmax_loss`."""
 
 
 def softmax_loss(
@@ -102,7 +81,14 @@ def softmax_loss(
         logit(i, j) = scale * (u_i . v_j) - correction_j
         loss_i = log(sum of exp logit over the positive p_i, the columns and the hard negatives) - logit(i, p_i)
 
-    `affine` is not used: a temperature is the same factor, and an offset cancels in a softmax.
+    Args:
+        user: vectors of the rows' users [B, D].
+        positive: vectors of the rows' own items [B, D].
+        columns: vectors of the negatives that all rows share [C, D].
+        hard: vectors of the hard negatives, each of which counts for one row (`terms.hard_rows`) [H, D].
+        scale: 1 / temperature, which multiplies the similarity; a scalar tensor if it is learned.
+        affine: |w| and b of the similarity |w| * (u . v) + b, None unless `model.learn_scale` is on. Not used here: a temperature is the
+            same factor, and an offset cancels in a softmax.
     """
     with torch.autocast(user.device.type, enabled=False):
         user, positive, columns, hard = _at_least_float32(user, positive, columns, hard)

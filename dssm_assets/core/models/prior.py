@@ -15,8 +15,8 @@ from pydantic import Field
 
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.config.section import Section
+from dssm_assets.core.models.poolings import MS_PER_DAY
 
-_MS_PER_DAY: Final = 86_400_000
 _SMOOTHING: Final = 0.3
 """Added to a decayed count before its logarithm, so that an item without interactions has a finite value."""
 
@@ -44,11 +44,11 @@ class Prior(Section):
 
 
 def ages_in_days(time_ms: IntArray, until_ms: int) -> npt.NDArray[np.float64]:
-    """Returns the days from each event to the start of the day that is scored, at least 0 [n].
+    """Returns the days from each event to a moment, at least 0 [n].
 
     By hand: an event at noon of the day before is .5 days old, so that it counts half with a half-life of 12 hours.
     """
-    return np.maximum(0.0, (until_ms - np.asarray(time_ms, np.int64)) / _MS_PER_DAY)
+    return np.maximum(0.0, (until_ms - np.asarray(time_ms, np.int64)) / MS_PER_DAY)
 
 
 def decayed_counts(

@@ -188,9 +188,8 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
         differing = sum(int(np.count_nonzero(values != weights)) for values, weights in pairs)
         num_not_finite = sum(int(np.count_nonzero(~np.isfinite(block))) for block in view.blocks(column))
         if differing:
-            faults.append(
-                Fault(where, f"as many weights as {feature.name} has values", f"another number in {differing} rows", remedy)
-            )
+            expected, got = f"as many weights as {feature.name} has values", f"another number in {differing} rows"
+            faults.append(Fault(where, expected, got, remedy))
         elif num_not_finite:
             faults.append(Fault(where, "finite weights", f"{num_not_finite} that are NaN or infinite", remedy))
     SchemaError.raise_if(faults)

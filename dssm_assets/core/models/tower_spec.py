@@ -101,12 +101,9 @@ class TowerSpec(Section):
     def _coherent(self) -> TowerSpec:
         faults = [*_weight_faults(self.features), *_size_faults(self.features), *_side_faults(self.features)]
         if self.num_interests > 1 and not self.attention_views:
-            got = "no such pooling, or no sub-feature that it could pool"
-            faults.append(
-                Fault("model.num_interests", "a pooling of kind attention", got, "add one, or set num_interests to 1")
-            )
-        faults += [*_head_faults(self), *_frozen_faults(self)]
-        ConfigError.raise_if(faults)
+            got, remedy = "no such pooling, or no sub-feature that it could pool", "add one, or set num_interests to 1"
+            faults.append(Fault("model.num_interests", "a pooling of kind attention", got, remedy))
+        ConfigError.raise_if([*faults, *_head_faults(self), *_frozen_faults(self)])
         return self
 
     def features_of(self, *sides: TowerSide) -> tuple[TowerFeature, ...]:
@@ -183,10 +180,6 @@ class TowerSpec(Section):
         """Returns the specification as JSON; equal specifications give the same text."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
 
-    @classmethod
-    def from_json(cls, text: str) -> TowerSpec:
-        return cls.model_validate_json(text)
-
 
 def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
     """Returns the specification of two towers over these features with the layers of the model section.
@@ -213,7 +206,7 @@ def _with_suffix(features: Sequence[TowerFeature], suffix: str) -> tuple[TowerFe
 
 
 def _flatten(spec: TowerSpec) -> dict[str, str]:
-    dumped: dict[str, Any] = spec.model_dump(mode="json")
+    dumped = spec.model_dump(mode="json")
     features: list[dict[str, Any]] = dumped.pop("features")
     flat = {key: json.dumps(value) for key, value in dumped.items()}
     flat["feature order"] = json.dumps([feature["name"] for feature in features])

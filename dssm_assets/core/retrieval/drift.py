@@ -18,7 +18,7 @@ Shapes: N common ids that are compared, D vector dimension.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -32,12 +32,8 @@ from dssm_assets.core.retrieval.vectors import vector_lengths
 Floats = NDArray[np.floating[Any]]
 
 
-def ids_to_align(dims: int) -> int:
-    """Returns how many ids an alignment of vectors of this width needs.
-
-    Each half needs at least as many ids as dimensions, or the rotation fitted to it is partly arbitrary.
-    """
-    return 2 * dims
+IDS_PER_DIMENSION: Final = 2
+"""Of an alignment: each half needs at least as many ids as dimensions, or the rotation fitted to it is partly arbitrary."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,7 @@ class CommonIds:
     """
 
     ids: pa.Array
+    """Common ids that are compared, int64 or string, ascending."""
     common_count: int
     before_count: int
 
@@ -107,7 +104,7 @@ def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[An
     if not count:
         return Drift(0, None, None)
     raw = _mean_cosine((first * second).sum(axis=1))
-    if count < ids_to_align(dims):
+    if count < IDS_PER_DIMENSION * dims:
         return Drift(count, raw, None)
     order = np.random.default_rng(seed).permutation(count)
     halves = order[: count // 2], order[count // 2 :]
@@ -157,7 +154,7 @@ class DriftReport:
         """
         if self.drift.aligned is not None:
             return self.drift.aligned >= self.min_cosine
-        return self.ids.before_count < ids_to_align(self.width)
+        return self.ids.before_count < IDS_PER_DIMENSION * self.width
 
     @property
     def sentence(self) -> str:
@@ -165,11 +162,8 @@ class DriftReport:
         if raw is None:
             return f"nothing to compare with {self.before}: {self.ids.common_count} ids in common, or vectors of another width"
         if aligned is None:
-            needed = ids_to_align(self.width)
-            return (
-                f"{count} ids compared with {self.before}, at least {needed} are needed to align {self.width} dimensions; "
-                f"raw mean cosine {raw:.4f}"
-            )
+            needed = f"at least {IDS_PER_DIMENSION * self.width} are needed to align {self.width} dimensions"
+            return f"{count} ids compared with {self.before}, {needed}; raw mean cosine {raw:.4f}"
         return (
             f"against {self.before}: mean cosine {aligned:.4f} after alignment (floor {self.min_cosine:g}), "
             f"raw {raw:.4f}, over {count} of {self.ids.common_count} common ids"

@@ -18,6 +18,7 @@ Shapes: I items, U users, D vector dimension, K list length.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.retrieval.vectors import Vectors
+from dssm_assets.core.retrieval.vectors import Vectors, vector_lengths
 
 FLAT_MAX_ITEMS: Final = 50_000
 """Items up to which every item is compared, for the kind `auto`."""
@@ -183,7 +184,8 @@ def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Ma
         bars: k -> the score of each user's k-th best item [U], from `kth_best`.
     """
     found = dict.fromkeys(bars, 0)
-    slack = _ROUNDING * max(1.0, _longest(item_vectors) * _longest(user_vectors))
+    longest = (float(vector_lengths(vectors).max(initial=0.0)) for vectors in (item_vectors, user_vectors))
+    slack = _ROUNDING * max(1.0, math.prod(longest))
     for start in range(0, len(user_vectors), _BLOCK_USERS):
         users = user_vectors[start : start + _BLOCK_USERS]
         for k, bar in bars.items():
@@ -289,10 +291,6 @@ def _is_repeated(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     result = np.empty_like(again)
     np.put_along_axis(result, order, again, axis=1)
     return result
-
-
-def _longest(vectors: Vectors) -> float:
-    return float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors).max(initial=0.0)))
 
 
 def _check(items: Vectors, users: Vectors) -> None:

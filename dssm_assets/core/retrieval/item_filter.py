@@ -54,10 +54,8 @@ def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing col
     groups = wanted if isinstance(wanted, list) else [wanted]
     count = sum(len(group) for group in groups if isinstance(group, Mapping))
     if max(count, len(groups)) > MAX_CONDITIONS:
-        got = f"{count} in {len(groups)} objects"
-        raise InputError(
-            Fault("filters", f"at most {MAX_CONDITIONS} conditions", got, "write one list of values in place of several")
-        )
+        got, remedy = f"{count} in {len(groups)} objects", "write one list of values in place of several"
+        raise InputError(Fault("filters", f"at most {MAX_CONDITIONS} conditions", got, remedy))
     reader = _Reader(table, remedy)
     passes = np.zeros(table.num_rows, bool)
     for number, group in enumerate(groups):

@@ -60,9 +60,8 @@ def to_matrix(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
         raise InputError(Fault(where, "fixed_size_list<float32>", str(array.type), remedy))
     values = array.flatten()
     if array.null_count or values.null_count:
-        raise InputError(
-            Fault(where, "no missing vectors", f"{array.null_count + values.null_count} nulls", "leave such rows out")
-        )
+        got = f"{array.null_count + values.null_count} nulls"
+        raise InputError(Fault(where, "no missing vectors", got, "leave such rows out"))
     flat = np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float32)
     return flat.reshape(len(array), array.type.list_size)
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import Column, IdCounts, IdIndex
-from dssm_assets.core.arrays.ragged import combine_chunks, list_lengths, ranges
+from dssm_assets.core.arrays.ragged import bisect_ranges, combine_chunks, list_lengths, ranges
 from dssm_assets.core.errors import Fault, WindowIncompleteError, remedy_of_missing
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples.embedding_index import Bucketize
@@ -51,18 +51,11 @@ class HistoryCsr:
 
     def to_tables(self) -> tuple[pa.Table, pa.Table]:
         """Returns (history.arrow, users.arrow)."""
-        history = [
-            pa.array(self.item_index),
-            pa.array(self.event_time_ms),
-            *(pa.array(column) for column in self.features.values()),
-        ]
+        events = [pa.array(column) for column in (self.item_index, self.event_time_ms, *self.features.values())]
+        schema = file_schema(TrainSamplesFile.HISTORY, dict.fromkeys(self.features, pa.int32()))
         users = [self.users.ids, pa.array(self.starts), pa.array(self.ends)]
-        return (
-            pa.Table.from_arrays(
-                history, schema=file_schema(TrainSamplesFile.HISTORY, dict.fromkeys(self.features, pa.int32()))
-            ),
-            pa.Table.from_arrays(users, schema=users_schema(self.users.ids.type)),
-        )
+        users_table = pa.Table.from_arrays(users, schema=users_schema(self.users.ids.type))
+        return pa.Table.from_arrays(events, schema=schema), users_table
 
 
 BLOCK_ROWS: Final = 1 << 20
@@ -137,22 +130,12 @@ def history_end(
 
     So rows starts[u] .. result-1 are exactly the user's positives strictly before the cutoff. Events at the cutoff itself
     (the rest of a basket) are not among them. A user_index of -1 (no history) gives 0.
-
-    All pairs are searched at once by bisection, in as many rounds as the longest history has bits. Times are only compared,
-    so the result is exact for every int64.
     """
     is_known = user_index >= 0
     # A pair without a user searches the empty range 0..0, which also works without any users.
-    low = np.zeros(len(user_index), dtype=np.int64)
-    high = np.zeros(len(user_index), dtype=np.int64)
-    low[is_known] = history.starts[user_index[is_known]]
-    high[is_known] = history.ends[user_index[is_known]]
-    while (open_pairs := np.flatnonzero(low < high)).size:
-        middle = low[open_pairs] + (high[open_pairs] - low[open_pairs]) // 2
-        is_before = history.event_time_ms[middle] < cutoff_ms[open_pairs]
-        low[open_pairs[is_before]] = middle[is_before] + 1
-        high[open_pairs[~is_before]] = middle[~is_before]
-    return low
+    low, high = (np.zeros(len(user_index), np.int64) for _ in range(2))
+    low[is_known], high[is_known] = history.starts[user_index[is_known]], history.ends[user_index[is_known]]
+    return bisect_ranges(low, high, lambda events, pairs: history.event_time_ms[events] < cutoff_ms[pairs])
 
 
 def _claim_rows(user_index: npt.NDArray[np.int32], free: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

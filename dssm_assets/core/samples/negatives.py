@@ -37,22 +37,19 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
     """
     require_columns("table item_features_fg", item_fg.column_names, [col.ITEM_ID])
     features = [name for name in item_fg.column_names if name not in {col.ITEM_ID, col.FEATURE_DATE}]
-    refuse_collisions(
-        "table negative_items", {"columns of its own": [col.ITEM_ID, col.WEIGHT, col.COUNT], "features": features}
-    )
+    own = [col.ITEM_ID, col.WEIGHT, col.COUNT]
+    refuse_collisions("table negative_items", {"columns of its own": own, "features": features})
     if item_fg.num_rows == 0:
         raise EmptyDayError(Fault("table item_features_fg", "at least one item", "no rows", "check the item table of that day"))
     index = IdIndex(item_fg.column(col.ITEM_ID), where=f"table item_features_fg, column {col.ITEM_ID}")
-    require_columns("positive counts", positive_counts.column_names, [col.ITEM_ID, col.COUNT])
     rows = index.lookup(positive_counts.column(col.ITEM_ID), where=f"positive counts, column {col.ITEM_ID}")
     counts = np.zeros(len(index), dtype=np.int64)
-    np.add.at(counts, rows[rows >= 0], positive_counts.column(col.COUNT).to_numpy()[rows >= 0])
+    counts[rows[rows >= 0]] = positive_counts.column(col.COUNT).to_numpy()[rows >= 0]
     weights = weights_of(counts, config)
     if not weights.any():
+        where, remedy = "configuration, key negative_items.smoothing", "set smoothing above 0"
         got = f"smoothing {config.smoothing} and no positive on any of the {len(index)} items"
-        raise ConfigError(
-            Fault("configuration, key negative_items.smoothing", "a positive weight", got, "set smoothing above 0")
-        )
+        raise ConfigError(Fault(where, "a positive weight", got, remedy))
     corpus = pa.table({col.ITEM_ID: index.ids, col.WEIGHT: weights, col.COUNT: counts})
     for name in features:
         corpus = corpus.append_column(item_fg.schema.field(name), item_fg.column(name))
@@ -97,9 +94,8 @@ def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
         require_columns("table positive_sample", table.column_names, [col.ITEM_ID])
         counts.update(table.column(col.ITEM_ID))
     if not counts:
-        raise WindowIncompleteError(
-            Fault("table positive_sample", "the days of the window", "no day", remedy_of_missing("train_and_evaluate", "DAY"))
-        )
+        remedy = remedy_of_missing("train_and_evaluate", "DAY")
+        raise WindowIncompleteError(Fault("table positive_sample", "the days of the window", "no day", remedy))
     return pa.table(dict(zip((col.ITEM_ID, col.COUNT), counts.total(), strict=True)))
 
 

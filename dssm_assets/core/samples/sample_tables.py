@@ -9,6 +9,7 @@ The descriptions of the Arrow files' columns are part of their bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
@@ -38,27 +39,17 @@ BASE_COLUMNS: Final = (
     ColumnSpec(col.HOUR, pa.int32(), "Hour of the day (0-23) in calendar.timezone."),
     ColumnSpec(col.WEEKDAY, pa.int32(), "Day of the week (Monday is 0) in calendar.timezone."),
 )
-_DATE_COLUMNS = (
+_DATE_COLUMNS = tuple(
     ColumnSpec(
-        col.USER_FEATURE_DATE,
-        pa.string(),
-        "Day as of whose end the user features hold; null: user unknown by then.",
-        is_nullable=True,
-    ),
-    ColumnSpec(
-        col.ITEM_FEATURE_DATE,
-        pa.string(),
-        "Day as of whose end the item features hold; null: item unknown by then.",
-        is_nullable=True,
-    ),
+        name, pa.string(), f"Day as of whose end the {side} features hold; null: {side} unknown by then.", is_nullable=True
+    )
+    for name, side in ((col.USER_FEATURE_DATE, "user"), (col.ITEM_FEATURE_DATE, "item"))
 )
-_FEATURE_ROWS = (
+_FEATURE_ROWS = tuple(
     ColumnSpec(
-        col.USER_ROW, pa.int32(), "Row of user_features_fg of the previous day; null: user unknown by then.", is_nullable=True
-    ),
-    ColumnSpec(
-        col.ITEM_ROW, pa.int32(), "Row of item_features_fg of the previous day; null: item unknown by then.", is_nullable=True
-    ),
+        name, pa.int32(), f"Row of {side}_features_fg of the previous day; null: {side} unknown by then.", is_nullable=True
+    )
+    for name, side in ((col.USER_ROW, "user"), (col.ITEM_ROW, "item"))
 )
 ROW_ORDER: Final = (col.EVENT_TIME_MS, col.USER_ID, col.ITEM_ID, col.EVENT)
 """The first sort keys of sample tables; the other columns break ties."""
@@ -88,14 +79,7 @@ NON_FEATURE_COLUMNS: Final = {
 }
 """Side of a feature -> columns of the tables in which such features are columns too, so that no feature has such a name."""
 
-POSITIVE_SAMPLE: Final = TableSpec(
-    name="positive_sample",
-    grain="one row per row of sample_fg whose label is 1",
-    key=ROW_ORDER,
-    columns=SAMPLE_FG.columns,
-    extra=SAMPLE_FG.extra,
-    is_hot=True,
-)
+POSITIVE_SAMPLE: Final = replace(SAMPLE_FG, name="positive_sample", grain="one row per row of sample_fg whose label is 1")
 NEGATIVE_ITEMS: Final = TableSpec(
     name="negative_items",
     grain="one row per item of the corpus: the items with features as of the day before the evaluation day",

@@ -2,9 +2,6 @@
 
 All samples of a user and a day have the same user features. These are stored once, as a row of user_rows.arrow to which the
 samples point; item features likewise. samples.arrow holds the context features only.
-
-Belongs here: one day of samples.arrow, the rows of one feature table, the whole of items.arrow, and which rows of feature
-tables samples point to. Does not belong here: history.arrow and users.arrow (`history.py`) and batches (`core/training`).
 """
 
 from __future__ import annotations
@@ -63,7 +60,7 @@ def discretise_day(
         SchemaError: a column is missing, an id is null or of the wrong type, or a feature has the name of a fixed column.
     """
     fixed = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS]
-    require_columns(_TABLE, positive_sample.column_names, [*fixed, *features.columns])
+    require_columns(_TABLE, positive_sample.column_names, fixed)
     items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
     is_kept = items >= 0
     kept = positive_sample.filter(pa.array(is_kept))
@@ -94,12 +91,10 @@ def discretise_rows(
     Args:
         is_first: prepend the row of an unknown id: index 0 or an empty list in every column.
     """
-    require_columns(where, encoded.column_names, features.columns)
-    chosen = encoded.select(features.columns)
     if is_first:
-        unknown = pa.Table.from_arrays([pa.nulls(1, field.type) for field in chosen.schema], schema=chosen.schema)
-        chosen = pa.concat_tables([unknown, chosen])
-    indices = features.to_indices(chosen, where)
+        unknown = pa.Table.from_arrays([pa.nulls(1, field.type) for field in encoded.schema], schema=encoded.schema)
+        encoded = pa.concat_tables([unknown, encoded])
+    indices = features.to_indices(encoded, where)
     schema = file_schema(file, {name: column.type for name, column in indices.items()})
     return pa.RecordBatch.from_arrays(list(indices.values()), schema=schema)
 
@@ -110,7 +105,7 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
     Args:
         distribution: of its weights, stored in the schema of items.arrow.
     """
-    require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features.columns])
+    require_columns("table negative_items", negative_items.column_names, [col.WEIGHT])
     indices = features.to_indices(negative_items, "table negative_items")
     weight = combine_chunks(negative_items.column(col.WEIGHT))
     schema = with_distribution(

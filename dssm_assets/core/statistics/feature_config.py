@@ -76,9 +76,7 @@ def least_statistics(spec: FgSpec) -> tuple[pa.Table, pa.Table]:
     Decided from these, an embedding whose width is configured has it, and any other has the least width of its policy. So what
     is wrong with the towers of these features is wrong with those of every window.
     """
-    of_rows = spec.features
-    numeric = [feature.name for feature in of_rows if feature.kind is Kind.NUMERIC]
-    categories = [feature.name for feature in of_rows if feature.kind is Kind.CATEGORICAL]
+    numeric, categories = ([f.name for f in spec.features if f.kind is kind] for kind in (Kind.NUMERIC, Kind.CATEGORICAL))
     rows = [{FEATURE: name, "boundaries": [], COUNT: 2, "missing_count": 0, "distinct_count": 2} for name in numeric]
     counts = [{FEATURE: name, VALUE_HASH: value, COUNT: _ENOUGH} for name in categories for value in (1, 2)]
     return pa.Table.from_pylist(rows, schema=BINNING), pa.Table.from_pylist(counts, schema=CATEGORY_COUNTS)
@@ -104,9 +102,8 @@ def decide_step_config(positives: int, training: Training) -> pa.Table:
     if positives < 1:
         raise ValueError(f"steps need at least 1 positive, got {positives}")
     plan = planned_steps(positives, training)
-    message = (
-        f"{positives} positives, {training.epochs} epochs of {training.epoch_frac:g} of them, batches of {training.batch_size}"
-    )
+    epochs = f"{training.epochs} epochs of {training.epoch_frac:g} of them"
+    message = f"{positives} positives, {epochs}, batches of {training.batch_size}"
     steps = {NUM_STEPS: {"num_steps": plan.num_steps}, DECAY_STEPS: {"decay_steps": plan.decay_steps}}
     rows = [{FEATURE: name, FEATURE_INFO: json.dumps(info), MESSAGE: message} for name, info in steps.items()]
     return pa.Table.from_pylist(rows, schema=CONFIG)
@@ -127,9 +124,8 @@ def check_names(features: Sequence[Feature], statistics: Statistics, exclude: Co
         for section, given in (("embedding_dim", statistics.embedding_dim), ("features", statistics.features))
         for name in sorted(set(given) - known)
     ]
-    faults += [
-        Fault(f"features.exclude, {name}", "a feature", "an unknown name", remedy) for name in sorted(set(exclude) - names)
-    ]
+    unknown = sorted(set(exclude) - names)
+    faults += [Fault(f"features.exclude, {name}", "a feature", "an unknown name", remedy) for name in unknown]
     groups: dict[str, set[str]] = {}
     for feature in features:
         if feature.kind is Kind.CATEGORICAL:

@@ -30,7 +30,6 @@ class FeatureCounts:
     """Category counts of a window, grouped by feature; features that share an embedding are counted together."""
 
     def __init__(self, counts: pa.Table) -> None:
-        """Groups the rows of a table feature, value_hash, count."""
         names = combine_chunks(counts.column(FEATURE)).dictionary_encode()
         hashes = combine_chunks(counts.column(VALUE_HASH))
         codes = names.indices.to_numpy()
@@ -53,8 +52,7 @@ class FeatureCounts:
         """Returns the distinct hashes of all the features and their counts: most frequent first, then smaller hash."""
         hashes, counts, is_missing = self._rows_of(features)
         distinct, position = np.unique(hashes[~is_missing], return_inverse=True)
-        summed = np.zeros(len(distinct), dtype=np.int64)
-        np.add.at(summed, position, counts[~is_missing])
+        summed = np.bincount(position, counts[~is_missing], len(distinct)).astype(np.int64)  # exact below 2^53
         order = np.lexsort((distinct, -summed))
         return distinct[order], summed[order]
 
@@ -282,11 +280,14 @@ class FeatureRules:
         """Returns the vocabulary that fg.json defines for the embedding; `core/features/spec.py` checks that its features agree."""
         for member in self._groups[feature.embedding_name]:
             operator: Any = member.operator
-            for key in ("hash_bucket_size", "num_buckets", "vocab_list", "vocab_dict"):
-                if getattr(operator, key, None) is not None:
-                    return _with_default_bucket(operator, key, getattr(operator, key))
-            if getattr(operator, "vocab_file", None) is not None and getattr(operator, "vocabulary", None) is not None:
-                return _with_default_bucket(operator, "vocab_dict", dict(operator.vocabulary))
+            keys = ("hash_bucket_size", "num_buckets", "vocab_list", "vocab_dict")
+            defined = {key: value for key in keys if (value := getattr(operator, key, None)) is not None}
+            if not defined and None not in (getattr(operator, "vocab_file", None), getattr(operator, "vocabulary", None)):
+                defined = {"vocab_dict": dict(operator.vocabulary)}
+            if defined and (bucket := getattr(operator, "default_bucketize_value", None)) is not None:
+                defined["default_bucketize_value"] = bucket
+            if defined:
+                return defined
         return {}
 
     def _dim(self, feature: Feature, rule: Rule) -> int:
@@ -324,8 +325,3 @@ def embedding_dim(distinct: int, policy: EmbeddingDimPolicy) -> int:
     number = max(distinct, 1)
     size = math.sqrt(math.sqrt(number)) if "SQRT4" in policy.value else math.log(number)
     return max(round(size / step) * step, step)
-
-
-def _with_default_bucket(operator: Any, key: str, value: Any) -> dict[str, Any]:
-    bucket = getattr(operator, "default_bucketize_value", None)
-    return {key: value} | ({} if bucket is None else {"default_bucketize_value": bucket})

@@ -27,6 +27,7 @@ Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 NUMERIC_COUNTS: Final = NUMERIC_VALUE_COUNTS.schema
 CATEGORY_COUNTS: Final = CATEGORY_VALUE_COUNTS.schema
+_SCHEMAS: Final = {Kind.NUMERIC: NUMERIC_COUNTS, Kind.CATEGORICAL: CATEGORY_COUNTS}
 
 _COMPACT_ROWS: Final = 1 << 20
 """Unmerged rows that may always be kept in memory: up to this number, days are merged at once."""
@@ -80,7 +81,7 @@ def count_values(kind: Kind, table: pa.Table, features: Sequence[Feature], uses:
     chosen = [feature for feature in features if feature.kind is kind]
     _check(table, chosen)
     weights = np.ones(table.num_rows, np.int64) if uses is None else uses
-    schema = _schema_of_kind(kind)
+    schema = _SCHEMAS[kind]
     counted = [_count_column(feature.name, table.column(feature.name), weights, schema) for feature in chosen]
     return pa.concat_tables(counted) if counted else schema.empty_table()
 
@@ -88,12 +89,8 @@ def count_values(kind: Kind, table: pa.Table, features: Sequence[Feature], uses:
 def count_missing(kind: Kind, features: Sequence[Feature], count: int) -> pa.Table:
     """Returns the counts of features of one kind in `count` samples that have no value of them."""
     names = [feature.name for feature in features if feature.kind is kind] if count else []
-    schema = _schema_of_kind(kind)
+    schema = _SCHEMAS[kind]
     return pa.table([names, pa.nulls(len(names), schema.types[1]), [count] * len(names)], schema=schema)
-
-
-def _schema_of_kind(kind: Kind) -> pa.Schema:
-    return NUMERIC_COUNTS if kind is Kind.NUMERIC else CATEGORY_COUNTS
 
 
 def _count_column(name: str, column: pa.ChunkedArray, weights: Counts, schema: pa.Schema) -> pa.Table:

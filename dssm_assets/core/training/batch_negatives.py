@@ -5,7 +5,7 @@ Letters: B samples of a batch, b of them of this process, N sampled, Q queued, H
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,21 +19,6 @@ from dssm_assets.core.models.samplers import Draws, Floats, HardDraw, HardSample
 from dssm_assets.core.training.data import TrainData
 
 Users = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class Negatives:
-    """Negatives of one batch.
-
-    Attributes:
-        sampled: item indices [N].
-        hard: item indices, each of them for one sample [H].
-        terms: what the loss needs to know about them.
-    """
-
-    sampled: IntArray
-    hard: IntArray
-    terms: LossTerms
 
 
 class NegativeRule:
@@ -65,7 +50,7 @@ class NegativeRule:
         queued: npt.NDArray[np.int32],
         rng: np.random.Generator,
         rows: IntArray,
-    ) -> Negatives:
+    ) -> tuple[IntArray, LossTerms]:
         """Returns the negatives of a batch.
 
         Args:
@@ -95,7 +80,7 @@ class NegativeRule:
             hard_rows=hard.rows,
             hard_correction=torch.from_numpy(log_expected_counts(hard.probability, 1, logq)),
         )
-        return Negatives(items, hard.items, terms)
+        return hard.items, terms
 
     def _draw_hard(self, item_index: IntArray, user_index: Users, rows: IntArray, rng: np.random.Generator) -> HardDraw:
         """Returns hard negatives of these samples that are known and not masked."""

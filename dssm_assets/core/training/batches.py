@@ -1,8 +1,5 @@
 """Batches: which samples form a batch, in which order, and the input of the towers and the loss.
 
-Belongs here: `Batch`, `Epoch`. Does not belong here: reading rows (`data`), the choice of negatives (`batch_negatives`),
-learning from a batch (`trainer`).
-
 The batches of an epoch are numbered and each draws from its own generator, so an epoch can be resumed at any batch.
 
 Several processes draw the same batch, and each reads its part of the features and histories:
@@ -47,7 +44,6 @@ class Batch:
     """One step's input of one process: its samples, and its part of the item tower's rows.
 
     Attributes:
-        count: B.
         rows: its samples, ascending [b].
         weight_frac: the share of its samples in the weight of the batch.
         user: rows of the user tower: one per own sample [b], or one per own session.
@@ -57,7 +53,6 @@ class Batch:
         own: which of the M rows is each sample's own item [B].
         columns: which of the M rows are columns of the logits; the own items of earlier batches of this epoch follow them, oldest first.
         terms: what the loss needs in addition to the vectors, of its own samples.
-        num_hard: H.
     """
 
     count: int
@@ -70,7 +65,6 @@ class Batch:
     own: IntArray
     columns: slice
     terms: LossTerms
-    num_hard: int
 
 
 class Epoch:
@@ -110,10 +104,10 @@ class Epoch:
         earlier = self._order[max(0, step - model.queue_batches) * size : step * size]
         queued = self._data.read_key(ITEM_INDEX, earlier)
         weight, own_items = keys[WEIGHT].astype(np.float32), keys[ITEM_INDEX].astype(np.int64)
-        negatives = self._negatives.negatives_for(
+        hard, terms = self._negatives.negatives_for(
             own_items, keys[USER_INDEX], sampled, weight=weight, queued=queued, rng=rng, rows=rows
         )
-        count, items, terms = len(samples), np.concatenate([own_items, negatives.sampled]), negatives.terms
+        count, items = len(samples), np.concatenate([own_items, sampled[0]])
         # An item's features are those of its sample's row, or of the corpus (row -1).
         source = np.full(len(items), -1)
         if model.item_snapshot is not ItemSnapshot.CORPUS:
@@ -132,12 +126,11 @@ class Epoch:
             weight_frac=float(weight[rows].sum() / weight.sum()),
             user=user,
             user_of=user_of,
-            items=self._read_items(items[part], source[part], negatives.hard),
+            items=self._read_items(items[part], source[part], hard),
             num_shared=len(kept),
             own=own,
             columns=slice(begin, begin + num_columns),
             terms=terms,
-            num_hard=len(negatives.hard),
         )
 
     def _read_users(
@@ -173,7 +166,7 @@ class Epoch:
         """
         num_rows = int((source >= 0).sum())
         of_samples = self._data.sample_items.read(source[:num_rows])
-        return concatenate_rows(of_samples, self._data.read_items(np.concatenate([items[num_rows:], hard])))
+        return concatenate_rows(of_samples, self._data.items.read(np.concatenate([items[num_rows:], hard])))
 
 
 def epoch_batches(

@@ -1,8 +1,5 @@
 """Training data as views of Arrow tables: samples, the feature rows they point to, history, users, items, hard negatives.
 
-Belongs here: `TrainData`, which checks the tables once, and which part of its user's history a sample sees. Does not belong
-here: which rows form a batch (`batches`) and what is drawn for it (`batch_negatives`).
-
 A memory-mapped table stays on disk: memory is bounded by one batch, one number per sample (the epoch's order) and one number
 per user and item.
 
@@ -22,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.arrays.event_sequences import SharedWindows
-from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, row_blocks, row_of_value
+from dssm_assets.core.arrays.ragged import IntArray, Mask, bisect_ranges, offsets_of, ranges, row_blocks, row_of_value
 from dssm_assets.core.arrays.table_view import TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model, Targets
@@ -108,7 +105,7 @@ class TrainData:
         self._context = SideReader(samples, "samples", spec.features_of(TowerSide.CONTEXT))
         self.sample_users = SideReader(user_rows, "user_rows", spec.features_of(TowerSide.USER))
         self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(TowerSide.ITEM))
-        self._items = SideReader(items, "items", spec.features_of(TowerSide.ITEM))
+        self.items = SideReader(items, "items", spec.features_of(TowerSide.ITEM))
         self._interactions = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
         bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})
         self.user_starts, self._user_ends = (whole_column(bounds, name) for name in (HISTORY_START, HISTORY_END))
@@ -190,13 +187,11 @@ class TrainData:
         """Returns where each user's events before a timestamp (strictly) end [U]; None: where all of them end."""
         if before_ms is None:
             return self._user_ends
-        low, high = self.user_starts.copy(), self._user_ends.copy()
-        while len(open_users := np.flatnonzero(low < high)):  # binary search of all users at once
-            middle = low[open_users] + (high[open_users] - low[open_users]) // 2
-            is_before = self._interactions.read_column(EVENT_TIME_MS, self._interactions.select(middle)) < before_ms
-            low[open_users[is_before]] = middle[is_before] + 1
-            high[open_users[~is_before]] = middle[~is_before]
-        return low
+
+        def is_before(events: IntArray, _: IntArray) -> Mask:
+            return self._interactions.read_column(EVENT_TIME_MS, self._interactions.select(events)) < before_ms
+
+        return bisect_ranges(self.user_starts, self._user_ends, is_before)
 
     def read_keys(self, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
         """Returns the key columns of these samples: item_index, user_index, user_row, item_row, ..."""
@@ -231,15 +226,11 @@ class TrainData:
         features = merge_sides(self.spec.features_of(TowerSide.USER, TowerSide.CONTEXT), sides)
         return features.with_history(self._read_history(keys, rule or HistoryRule(), kept_frac))
 
-    def read_items(self, item_index: IntArray) -> TowerInput:
-        """Returns the item tower's input of these items of the corpus."""
-        return self._items.read(item_index)
-
     def item_keys(self, features: Sequence[str]) -> IntArray:
         """Returns the embedding indices of single-valued item features of the whole corpus [I, F], a block at a time."""
         singles = [feature.name for feature in self.spec.features_of(TowerSide.ITEM) if not feature.is_multi]
         places = [singles.index(name) for name in features]
-        return np.concatenate([self.read_items(rows).singles[:, places] for rows in row_blocks(self.num_items, _BLOCK_ROWS)])
+        return np.concatenate([self.items.read(rows).singles[:, places] for rows in row_blocks(self.num_items, _BLOCK_ROWS)])
 
     def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> tuple[IntArray, IntArray]:
         """Returns the items of these users' events up to `user_ends`, user by user (-1: not in the corpus) [n], and their numbers.

@@ -24,13 +24,7 @@ from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult, Progress
 from dssm_assets.core.training.loop import FitContext, fit
-from dssm_assets.core.training.validation import (
-    ValidationSet,
-    hit_rate,
-    item_vectors,
-    user_blocks,
-    validation_set,
-)
+from dssm_assets.core.training.validation import ValidationSet, hit_rate, item_vectors, user_blocks, validation_set
 
 _USERS: Final = 4096
 """Users whose histories are in memory at once."""
@@ -54,7 +48,9 @@ class FeatureWorth:
     hit_rate: float
     hit_rate_new: float | None
     hit_rate_cold: float | None
-    pairs: tuple[int, int, int]
+    pairs: int
+    pairs_new: int
+    pairs_cold: int
 
 
 def leave_out_groups(
@@ -106,7 +102,9 @@ def _score(
         hit_rate=hit_rate(users_of(every), items, every.truth, k),
         hit_rate_new=None if new is None else hit_rate(users_of(new), items, new.truth, k, new.excluded),
         hit_rate_cold=hit_rate(users_of(every), items[is_cold], cold, k) if len(cold.items) else None,
-        pairs=(len(every.truth.items), 0 if new is None else len(new.truth.items), len(cold.items)),
+        pairs=len(every.truth.items),
+        pairs_new=0 if new is None else len(new.truth.items),
+        pairs_cold=len(cold.items),
     )
 
 

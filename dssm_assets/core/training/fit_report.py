@@ -196,9 +196,8 @@ def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Mo
 
 def embedding_norms(two_tower: TwoTower) -> dict[str, float]:
     """Returns the mean length of each embedding's vectors, without the row of missing values."""
-    tables, features = two_tower.tables, two_tower.spec.features
-    bases = [tables.bases[feature.embedding_name] for feature in features]
-    return {
-        f.embedding_name: tables.mean_length(f.embedding_dim, base + 1, base + f.num_embeddings)
-        for base, f in zip(bases, features, strict=True)
-    }
+    tables, norms = two_tower.tables, dict[str, float]()
+    for feature in two_tower.spec.features:
+        base = tables.bases[feature.embedding_name]
+        norms[feature.embedding_name] = tables.mean_length(feature.embedding_dim, base + 1, base + feature.num_embeddings)
+    return norms

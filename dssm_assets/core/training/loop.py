@@ -34,7 +34,6 @@ from dssm_assets.core.training.compute import SINGLE_PROCESS, ComputeContext, Ra
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import EpochScore, FitClock, FitHistory, FitResult, Progress, fit_report
 from dssm_assets.core.training.resume import Checkpoints, WarmStart
-from dssm_assets.core.training.step_hooks import ItemQueue, StepHook, WeightAverage
 from dssm_assets.core.training.trainer import Trainer
 from dssm_assets.core.training.validation import EpochEvaluator
 
@@ -171,10 +170,13 @@ class _FitRun:
         prior = None
         if best is not None and best.prior is not None:
             prior = Prior(**dict(zip(Prior.model_fields, best.prior, strict=True)))
-        report = fit_report(history, towers, self._clock, self._model, self._training)
-        report |= {"samples": self._data.num_samples, "device": self._compute.device.type}
-        report |= {"is_bfloat16": self._compute.bfloat16, "peak_bytes": self._context.peak_bytes()}
-        report |= {"warm_start": self._warm_start_report}
+        report = fit_report(history, towers, self._clock, self._model, self._training) | {
+            "samples": self._data.num_samples,
+            "device": self._compute.device.type,
+            "is_bfloat16": self._compute.bfloat16,
+            "peak_bytes": self._context.peak_bytes(),
+            "warm_start": self._warm_start_report,
+        }
         return FitResult(
             towers,
             np.array(history.losses or history.search_losses, np.float32),
@@ -230,12 +232,7 @@ class _FitRun:
         plan = planned_steps(len(rows), training)
         if self._context.plan is not None:
             plan = self._context.plan.over(plan.num_steps)
-        hooks: list[StepHook] = []
-        if training.weight_average:
-            hooks.append(WeightAverage(towers, training.weight_average))
-        if model.queue_batches:
-            hooks.append(ItemQueue(model.queue_batches, device))
-        trainer = Trainer(towers, model, training, seed=dropout, plan=plan, compute=self._compute, hooks=hooks)
+        trainer = Trainer(towers, model, training, seed=dropout, plan=plan, compute=self._compute)
         if self._saved:
             self._best_weights = {n.removeprefix(_BEST): tensor for n, tensor in self._saved.items() if n.startswith(_BEST)}
             trainer.load(self._saved)

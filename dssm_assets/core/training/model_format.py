@@ -62,7 +62,7 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
     """
     header, start = read_header(data, _MAGIC, _WHAT, _REMEDY)
     remedy = "fit the model again with the current configuration"
-    faults = spec_faults(spec, TowerSpec.from_json(header["spec"]), _WHAT, remedy)
+    faults = spec_faults(spec, TowerSpec.model_validate_json(header["spec"]), _WHAT, remedy)
     ConfigError.raise_if(faults)
     sizes = {name: math.prod(shape) for name, shape in sorted(header["shapes"].items())}
     check_size(4 * sum(sizes.values()), len(data) - start, _WHAT, _REMEDY)
@@ -99,10 +99,8 @@ def read_header(data: bytes | npt.NDArray[np.uint8], magic: bytes, what: str, re
     begin = bytes(data[:start])
     end = start + int.from_bytes(begin[len(magic) :], "little")
     if begin[: len(magic)] != magic or len(data) < end:
-        got = begin[: len(magic)]
-        raise StorageError(
-            f"{what}: expected bytes that begin with {magic!r} and a whole header, got {got!r}. To fix: {remedy}"
-        )
+        expected, got = f"bytes that begin with {magic!r} and a whole header", begin[: len(magic)]
+        raise StorageError(f"{what}: expected {expected}, got {got!r}. To fix: {remedy}")
     return json.loads(bytes(data[start:end])), end
 
 

@@ -1,8 +1,5 @@
 """Fits that do not begin at random weights: resumed after a kill, or started from the model of an earlier day.
 
-Belongs here: the format of a running fit's state, when it is stored, earlier weights. Does not belong here: files and paths
-(`steps/fit_job.py`).
-
 Format of a state: as that of a model (`model_format`), with the history of the fit in the header, and per tensor its name, type and
 shape. No pickle: reading a state runs no code.
 """
@@ -16,13 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
-from dssm_assets.core.training.fit_report import EpochScore, FitHistory
+from dssm_assets.core.training.fit_report import FitHistory
 from dssm_assets.core.training.model_format import check_size, header_bytes, read_header
 
 _MAGIC: Final = b"DSSMFS01"
@@ -104,16 +102,8 @@ def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | 
         values = np.frombuffer(data, _TYPES[kind], math.prod(shape), start).astype(kind)
         tensors[name] = torch.from_numpy(values.reshape(shape))
         start += values.nbytes
-    return _read_history(header["record"], tensors), tensors
-
-
-def _read_history(fields: dict[str, Any], tensors: dict[str, Tensor]) -> FitHistory:
-    lists: dict[str, Any] = {name: tensors.pop(f"record.{name}").tolist() for name in ("losses", "search_losses")}
-    scores = [
-        EpochScore(**{**score, "prior": None if score["prior"] is None else tuple(score["prior"])})
-        for score in fields.pop("scores")
-    ]
-    return FitHistory(**fields, **lists, scores=scores)
+    lists = {name: tensors.pop(f"record.{name}").tolist() for name in ("losses", "search_losses")}
+    return TypeAdapter(FitHistory).validate_python({**header["record"], **lists}), tensors
 
 
 @dataclass(frozen=True)
@@ -150,16 +140,16 @@ class WarmStart:
 
     def _copy_rows(self, two_tower: TwoTower, embedding: str) -> int:
         """Copies the rows of an embedding that has the same width today; returns how many."""
-        dims = [
+        dim, earlier_dim = (
             {f.embedding_name: f.embedding_dim for f in towers.spec.features}.get(embedding)
             for towers in (two_tower, self.two_tower)
-        ]
+        )
         rows = self.rows.get(embedding)
-        if rows is None or dims[0] is None or dims[0] != dims[1]:
+        if rows is None or dim is None or dim != earlier_dim:
             return 0
         target, source = two_tower.tables, self.two_tower.tables
         today, earlier = rows.today + target.bases[embedding], rows.earlier + source.bases[embedding]
-        target.write_rows(dims[0], today, source.table(dims[0]), earlier)
+        target.write_rows(dim, today, source.table(dim), earlier)
         return len(rows.today)
 
     def _copy_layers(self, two_tower: TwoTower) -> int:

@@ -1,15 +1,15 @@
 """One step of training: forward, backward, and the update of all weights.
 
 Belongs here: `Trainer`. Does not belong here: what is in a batch (`batches`), how many there are (`loop`), the rules of
-the updates (`optimisers`), what else happens in a step (`step_hooks`).
+the updates (`optimisers`, `weight_average`).
 
 Letters: B samples of a batch, b of these in this process, M items that all share, H hard negatives, D vector width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from dssm_assets.core.models.two_tower import TwoTower, nearest_interests
 from dssm_assets.core.training.batches import Batch
 from dssm_assets.core.training.compute import ComputeContext
 from dssm_assets.core.training.optimisers import DenseOptimiser, gradients_of, learning_rate_frac, row_optimiser
-from dssm_assets.core.training.step_hooks import StepHook, Update
+from dssm_assets.core.training.weight_average import WeightAverage
 
 
 class Trainer:
@@ -37,14 +37,16 @@ class Trainer:
         seed: int,
         plan: StepPlan,
         compute: ComputeContext,
-        hooks: Sequence[StepHook] = (),
     ) -> None:
         """Begins with the current weights of the towers, which are on the device of `compute`; every step changes them."""
         self.two_tower, self.plan, self.steps_done = two_tower, plan, 0
-        self._model, self._training, self._compute, self._seed, self._hooks = model, training, compute, seed, hooks
+        self._model, self._training, self._compute, self._seed = model, training, compute, seed
         self._dropout = torch.Generator(compute.device).manual_seed(seed)
         self._row_optimiser = row_optimiser(two_tower.tables, training.embedding_optimiser)
         self._dense_optimiser = DenseOptimiser(two_tower, training.weight_decay)
+        self._average = WeightAverage(two_tower, training.weight_average) if training.weight_average else None
+        self._queue = deque[Tensor](maxlen=model.queue_batches)
+        """Own items of the last batches, which are negatives of the next ones (MoCo's queue, without its momentum)."""
 
     def train_step(self, batch: Batch) -> float:
         """Learns from one batch and returns its loss before the update."""
@@ -65,9 +67,7 @@ class Trainer:
             own = shared.index_select(0, torch.from_numpy(batch.own).to(items.device))  # [B, D]: each sample's item
             positives = own.index_select(0, torch.from_numpy(batch.rows).to(items.device))  # [b, D]: those of this process
             users = self._user_vectors(batch, positives, tape)
-        columns = shared[batch.columns]
-        if queued := [vectors for hook in self._hooks for vectors in hook.extra_columns()]:
-            columns = torch.cat([columns, *queued])
+        columns = torch.cat([shared[batch.columns], *self._queue])
         loss = self._loss_of(users, positives, columns, hard, batch.terms.to(self._compute.device))
         return loss * batch.weight_frac, own
 
@@ -92,47 +92,47 @@ class Trainer:
         ranks.sum_gradients(towers)
         if training.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(towers.parameters(), training.gradient_clip)
-        update = Update(ranks.sum_row_gradients(gradients_of(towers.tables, tape), towers.tables), own_items)
+        rows = ranks.sum_row_gradients(gradients_of(towers.tables, tape), towers.tables)
         frac = learning_rate_frac(self.steps_done, self.plan, training.final_learning_rate_frac)
-        for hook in self._hooks:
-            hook.before_update(update)
+        if self._average is not None:
+            self._average.before_update(rows)
         self._dense_optimiser.update(training.learning_rate * frac)
-        self._row_optimiser.update_rows(update.rows, training.embedding_learning_rate * frac)
-        for hook in self._hooks:
-            hook.after_update(update)
+        self._row_optimiser.update_rows(rows, training.embedding_learning_rate * frac)
+        if self._average is not None:
+            self._average.after_update(rows)
+        self._queue.append(own_items.detach())
         self.steps_done += 1
 
     def begin_epoch(self) -> None:
-        for hook in self._hooks:
-            hook.begin_epoch()
+        self._queue.clear()
 
-    def evaluation_weights(self) -> ExitStack:
+    def evaluation_weights(self) -> AbstractContextManager[None]:
         """Returns the block in which the towers hold the weights that are scored."""
-        with ExitStack() as stack:
-            for hook in self._hooks:
-                stack.enter_context(hook.evaluation_weights())
-            return stack.pop_all()
+        return nullcontext() if self._average is None else self._average.evaluation_weights()
 
     def finish(self) -> None:
         """Must be called after the last step: leaves the weights in the towers that are kept."""
-        for hook in self._hooks:
-            hook.finish()
+        if self._average is not None:
+            self._average.finish()
 
     def state(self) -> dict[str, Tensor]:
         """Returns everything that the next step depends on, by name; not copies."""
         state = {f"towers.{name}": tensor for name, tensor in self.two_tower.state_dict().items()}
         state |= {f"rows.{name}": tensor for name, tensor in self._row_optimiser.state().items()}
         state |= {f"dense.{name}": tensor for name, tensor in self._dense_optimiser.state().items()}
-        for hook in self._hooks:
-            state |= {f"{hook.name}.{name}": tensor for name, tensor in hook.state().items()}
+        if self._average is not None:
+            state |= {f"average.{name}": tensor for name, tensor in self._average.state().items()}
+        state |= {f"queue.{place}": vectors for place, vectors in enumerate(self._queue)}
         return state | {"dropout": self._dropout.get_state(), "done": torch.tensor(self.steps_done)}
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.two_tower.load_state_dict(_with_prefix(state, "towers."))
         self._row_optimiser.load(_with_prefix(state, "rows."))
         self._dense_optimiser.load(_with_prefix(state, "dense."))
-        for hook in self._hooks:
-            hook.load(_with_prefix(state, f"{hook.name}."))
+        if self._average is not None:
+            self._average.load(_with_prefix(state, "average."))
+        queued = _with_prefix(state, "queue.")
+        self._queue.extend(queued[str(place)].to(self._compute.device) for place in range(len(queued)))
         self._dropout.set_state(state["dropout"].cpu())
         self.steps_done = int(state["done"])
 

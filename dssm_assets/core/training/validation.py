@@ -75,7 +75,7 @@ class ValidationSet:
         """Returns the item tower's input of these items: their features before the validation days, as far as known."""
         rows = self._item_row[item_index]
         is_early = rows >= 0
-        early, late = self._data.sample_items.read(rows[is_early]), self._data.read_items(item_index[~is_early])
+        early, late = self._data.sample_items.read(rows[is_early]), self._data.items.read(item_index[~is_early])
         order = np.argsort(np.concatenate([np.flatnonzero(is_early), np.flatnonzero(~is_early)]), kind="stable")
         return select_rows(concatenate_rows(early, late), order)
 

@@ -22,8 +22,8 @@ def test_json_round_trip_gives_equal_text() -> None:
     spec = tower_spec(
         [USER, ITEM, _feature("h__item", TowerSide.SEQUENCE, "item")], Model(poolings=[Pooling(half_life_days=3)])
     )
-    assert TowerSpec.from_json(spec.to_json()) == spec
-    assert TowerSpec.from_json(spec.to_json()).to_json() == spec.to_json()
+    assert TowerSpec.model_validate_json(spec.to_json()) == spec
+    assert TowerSpec.model_validate_json(spec.to_json()).to_json() == spec.to_json()
 
 
 def test_one_table_with_two_sizes_is_refused() -> None:
@@ -63,7 +63,7 @@ def test_differences_are_reported_one_by_one() -> None:
 def test_weights_are_part_of_the_specification() -> None:
     likes = _feature("likes", TowerSide.USER, is_multi=True, is_weighted=True)
     spec = tower_spec([likes, ITEM], Model())
-    assert TowerSpec.from_json(spec.to_json()) == spec
+    assert TowerSpec.model_validate_json(spec.to_json()) == spec
     assert spec != tower_spec([_feature("likes", TowerSide.USER, is_multi=True), ITEM], Model())
 
 
@@ -72,7 +72,7 @@ def test_a_stored_specification_without_later_fields_has_their_defaults() -> Non
     spec = tower_spec(features, Model(history_length=7)).model_copy(update={"history_half_life_days": 3})
     known = json.loads(spec.to_json())
     later = {"poolings", "norm", "skip", "embedding_dropout", "learn_temperature", "learn_scale", "num_interests", "prior"}
-    assert TowerSpec.from_json(json.dumps({key: value for key, value in known.items() if key not in later})) == spec
+    assert TowerSpec.model_validate_json(json.dumps({key: value for key, value in known.items() if key not in later})) == spec
     (view,) = spec.history_views
     assert (view.pooling.kind, view.pooling.length, view.pooling.half_life_days) == ("mean", 7, 3)
     assert view.features == spec.sequences == spec.pooled_features

@@ -95,7 +95,7 @@ def test_own_items_have_the_features_of_the_corpus_with_that_snapshot() -> None:
     data = replace(tables, item_rows=tables.item_rows.set_column(place, "tags", tags)).data(tower_spec(FEATURES, model))
     training = Training(**SMALL_TRAINING)
     for batch in epoch_batches(data, np.arange(80), model=model, training=training, seed=1, epoch=0):
-        corpus = data.read_items(items_of(batch))
+        corpus = data.items.read(items_of(batch))
         assert (batch.items.singles == corpus.singles).all()
         assert batch.items.bags[0].values.tolist() == corpus.bags[0].values.tolist()
         assert set(corpus.bags[0].values.tolist()) != {3}
@@ -309,7 +309,7 @@ def test_queued_columns_are_own_items_of_earlier_batches() -> None:
 def test_hard_negatives_belong_to_their_sample_and_have_its_correction() -> None:
     hard = shown(own=False)
     batch, order = batches(hard, sampler="hard", num_hard_sample=10)[0], order_of()[:32]
-    assert batch.num_hard == 10
+    assert len(batch.terms.hard_rows) == 10
     assert len(batch.items) == 32 + 8 + 10
     edges = set(zip(*(hard.column(name).to_pylist() for name in ("user_index", "item_index")), strict=True))
     pairs = set(zip(USER_OF[order[batch.terms.hard_rows]].tolist(), items_of(batch)[40:].tolist(), strict=True))
@@ -333,17 +333,17 @@ def test_hard_negatives_follow_their_distribution_and_change_by_batch() -> None:
 
 @pytest.mark.parametrize("sampler", ["weighted", "uniform", "v2", "mixed"])
 def test_other_samplers_draw_no_hard_negatives(sampler: str) -> None:
-    assert [batch.num_hard for batch in batches(shown(), sampler=sampler)] == [0, 0, 0]
-    assert [batch.num_hard for batch in batches(shown(), sampler="hard", num_hard_sample=0)] == [0, 0, 0]
+    assert [len(batch.terms.hard_rows) for batch in batches(shown(), sampler=sampler)] == [0, 0, 0]
+    assert [len(batch.terms.hard_rows) for batch in batches(shown(), sampler="hard", num_hard_sample=0)] == [0, 0, 0]
 
 
 def test_batches_may_lack_hard_negatives_but_data_may_not() -> None:
-    assert [batch.num_hard for batch in batches(shown().slice(0, 0), sampler="hard")] == [0, 0, 0]
+    assert [len(batch.terms.hard_rows) for batch in batches(shown().slice(0, 0), sampler="hard")] == [0, 0, 0]
     # Only user 3 was shown anything: batches without it have no hard negatives.
     table = shown(own=False)
     some = batches(table.filter(pa.array(table["user_index"].to_numpy() == 3)), sampler="hard", size=4)
     of_user = [int((USER_OF[order_of()[step * 4 : step * 4 + 4]] == 3).sum()) for step in range(20)]
-    assert [batch.num_hard for batch in some] == [6 * count for count in of_user]
+    assert [len(batch.terms.hard_rows) for batch in some] == [6 * count for count in of_user]
     assert 0 in of_user
     with pytest.raises(ConfigError, match="the file that sampler hard_v2 draws from, got no such file"):
         batches(None, sampler="hard_v2")
@@ -351,7 +351,7 @@ def test_batches_may_lack_hard_negatives_but_data_may_not() -> None:
 
 def _hard_pairs(batch: Batch, order: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
     rows = order[batch.terms.hard_rows]
-    return list(zip(rows.tolist(), items_of(batch)[len(batch.items) - batch.num_hard :].tolist(), strict=True))
+    return list(zip(rows.tolist(), items_of(batch)[len(batch.items) - len(batch.terms.hard_rows) :].tolist(), strict=True))
 
 
 def test_masks_apply_to_hard_negatives() -> None:
@@ -404,8 +404,8 @@ def test_samples_of_early_days_know_nothing_of_later_days() -> None:
     assert masked_cells(batch) < {(i, j) for i in range(40) for j in range(48) if columns[j] // 6 == USER_OF[order[i]] % 2}
     for day, count in ((0, 10), (1, 0)):
         hard = batches(shown(day, own=False), rows=early, size=40, sampler="hard", num_hard_sample=10)[0]
-        assert hard.num_hard == count
-    assert batches(shown(1, own=False), size=80, sampler="hard", num_hard_sample=10)[0].num_hard == 10
+        assert len(hard.terms.hard_rows) == count
+    assert len(batches(shown(1, own=False), size=80, sampler="hard", num_hard_sample=10)[0].terms.hard_rows) == 10
 
 
 def test_queue_of_early_days_has_their_item_shares() -> None:

@@ -173,7 +173,7 @@ def test_memory_mapped_tables_in_any_chunks_read_the_same(tmp_path: Path, max_ch
     for a, b in (
         (ours.read_user_side(rows, ours.read_keys(rows)), theirs.read_user_side(rows, theirs.read_keys(rows))),
         tuple(one.sample_items.read(one.read_key("item_row", rows)) for one in (ours, theirs)),
-        (ours.read_items(rows % ITEMS), theirs.read_items(rows % ITEMS)),
+        (ours.items.read(rows % ITEMS), theirs.items.read(rows % ITEMS)),
     ):
         assert a.singles.tolist() == b.singles.tolist()
         for mine, other in zip(a.bags, b.bags, strict=True):

@@ -18,12 +18,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dssm_assets.core.models.embedding import EmbeddingTables
+from dssm_assets.core.models.embedding import EmbeddingTables, weighted_sums
 from dssm_assets.core.models.tower import BatchNorm
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.compute import Ranks
-from dssm_assets.core.training.distributed.sharded_tables import ShardedTables, exchange_device, sum_by_row
+from dssm_assets.core.training.distributed.sharded_tables import ShardedTables, exchange_device
 from dssm_assets.core.training.optimisers import RowGradients
 
 
@@ -65,17 +65,18 @@ class ProcessGroup(Ranks):
 
         Of sharded tables only the rows that this process owns are returned.
         """
-        if isinstance(tables, ShardedTables):
-            return tables.own_gradients(found)
         by_dim = {gradients.dim: gradients for gradients in found}
         summed = []
         for dim in tables.dims:
             table = tables.table(dim)
             none = RowGradients(dim, torch.zeros(0, dtype=torch.int64, device=table.device), table.new_zeros(0, dim))
             own = by_dim.get(dim, none)
-            rows, gradients = self._concatenate(own.rows), self._concatenate(own.gradient)
+            if isinstance(tables, ShardedTables):
+                rows, gradients = tables.send_to_owners(own)
+            else:
+                rows, gradients = self._concatenate(own.rows), self._concatenate(own.gradient)
             if len(rows):
-                summed.append(sum_by_row(dim, rows, gradients))
+                summed.append(_sum_by_row(dim, rows, gradients))
         return summed
 
     def sum_in_place(self, tensors: Sequence[Tensor]) -> None:
@@ -120,6 +121,15 @@ def sum_tensor(tensor: Tensor) -> Tensor:
     """Returns the sum of a tensor over the processes; its gradient is summed too."""
     total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
     return total
+
+
+def _sum_by_row(dim: int, rows: Tensor, gradients: Tensor) -> RowGradients:
+    """Returns the distinct rows among those of all processes, and each row's gradients summed in their order."""
+    read = rows.cpu().numpy()
+    order = np.argsort(read, kind="stable")
+    starts = np.flatnonzero(np.diff(read[order], prepend=-1))
+    summed = weighted_sums(gradients, order, np.append(starts, len(order)), None)
+    return RowGradients(dim, torch.from_numpy(read[order][starts]).to(rows.device), summed)
 
 
 def _summed(tensor: Tensor) -> Tensor:

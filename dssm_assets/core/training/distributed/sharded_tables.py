@@ -7,14 +7,14 @@ that of whole tables in every process, bit for bit, with 1 / W of the memory.
 
 All exchanges are `torch.distributed`, on gloo and NCCL alike. On a cluster of GPUs, torchrec's sharded collections could
 replace this class: they would implement the methods of `EmbeddingTables` from `locate_rows` to `mean_length`, and
-`own_gradients`.
+`send_to_owners`.
 
 Letters: W processes, n requested rows, U distinct rows, d width of a table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.models.embedding import INITIAL_STD, EmbeddingTables, weighted_sums
+from dssm_assets.core.models.embedding import INITIAL_STD, EmbeddingTables
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.training.optimisers import RowGradients
 
@@ -50,24 +50,10 @@ class ShardedTables(EmbeddingTables):
         vectors = route.send_back(self.table(dim)[route.send(route.places)])
         return vectors, places.reshape(-1)
 
-    def own_gradients(self, found: Sequence[RowGradients]) -> list[RowGradients]:
-        """Returns the gradients of this process's rows, by their places in its shard, summed over all processes.
-
-        Args:
-            found: the rows that this process read. A table that it did not read may be left out.
-        """
-        by_dim = {gradients.dim: gradients for gradients in found}
-        summed = []
-        for dim in self.dims:
-            table = self.table(dim)
-            read = by_dim.get(dim)
-            rows = np.zeros(0, np.int64) if read is None else read.rows.cpu().numpy()
-            gradient = table.new_zeros(0, dim) if read is None else read.gradient
-            route = _Route(rows, self._ranks, table.device)
-            places, gradients = route.send(route.places), route.send(gradient[route.order])
-            if len(places):
-                summed.append(sum_by_row(dim, places, gradients))
-        return summed
+    def send_to_owners(self, read: RowGradients) -> tuple[Tensor, Tensor]:
+        """Sends what this process read to the owners; returns the places and gradients of what all read of its shard, by process."""
+        route = _Route(read.rows.cpu().numpy(), self._ranks, read.rows.device)
+        return route.send(route.places), route.send(read.gradient[route.order])
 
     def write_rows(self, dim: int, rows: IntArray, source: Tensor, source_rows: IntArray) -> None:
         """Copies rows of another table over these rows, as far as this process owns them."""
@@ -125,15 +111,6 @@ class _Route:
         """Sends an answer for each received value; returns the owners' answers in the order of the rows."""
         answers = _exchange(values, self._received, self._sent)
         return torch.empty_like(answers).index_copy_(0, self.order, answers)
-
-
-def sum_by_row(dim: int, rows: Tensor, gradients: Tensor) -> RowGradients:
-    """Returns the distinct rows among those of all processes, and each row's gradients summed in their order."""
-    read = rows.cpu().numpy()
-    order = np.argsort(read, kind="stable")
-    starts = np.flatnonzero(np.diff(read[order], prepend=-1))
-    summed = weighted_sums(gradients, order, np.append(starts, len(order)), None)
-    return RowGradients(dim, torch.from_numpy(read[order][starts]).to(rows.device), summed)
 
 
 def exchange_device() -> torch.device:

@@ -53,10 +53,10 @@ def test_parts_make_up_the_batch_of_one_process(name: str) -> None:
     for step, batch in enumerate(whole):
         parts = [parts_of_rank[step] for parts_of_rank in all_parts]
         assert sorted(row for part in parts for row in part.rows.tolist()) == list(range(batch.count))
-        assert sum(part.num_hard for part in parts) == batch.num_hard
+        assert sum(len(part.terms.hard_rows) for part in parts) == len(batch.terms.hard_rows)
         assert sum(part.weight_frac for part in parts) == pytest.approx(1.0) == batch.weight_frac
         (num_items,) = {part.num_shared for part in parts}
-        assert sum(len(part.items) - part.num_hard for part in parts) == num_items == batch.num_shared
+        assert sum(len(part.items) - len(part.terms.hard_rows) for part in parts) == num_items == batch.num_shared
         for part in parts:
             rows = part.rows
             assert part.count == batch.count

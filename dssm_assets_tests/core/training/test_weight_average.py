@@ -11,7 +11,7 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.optimisers import RowGradients
-from dssm_assets.core.training.step_hooks import Update, WeightAverage
+from dssm_assets.core.training.weight_average import WeightAverage
 from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, fitted
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
@@ -26,9 +26,8 @@ def _weights(towers: TwoTower) -> dict[str, torch.Tensor]:
     return {name: tensor.double().clone() for name, tensor in towers.state_dict().items()}
 
 
-def _update(rows: list[int]) -> Update:
-    gradients = [RowGradients(DIM, torch.tensor(rows, dtype=torch.int64), torch.zeros(len(rows), DIM))]
-    return Update(gradients, items=torch.zeros(0, DIM))
+def _update(rows: list[int]) -> list[RowGradients]:
+    return [RowGradients(DIM, torch.tensor(rows, dtype=torch.int64), torch.zeros(len(rows), DIM))]
 
 
 def _random_step(towers: TwoTower, average: WeightAverage, rows: list[int], random: torch.Generator) -> None:

@@ -1,15 +1,10 @@
-"""What else a training step may do: the hook protocol, the queue of earlier batches' items, the moving average of weights.
-
-Letters: B samples, D vector width.
-"""
+"""The moving average of the towers' weights."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -18,86 +13,8 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.optimisers import RowGradients
 
 
-@dataclass(frozen=True)
-class Update:
-    """One update of the weights.
-
-    Attributes:
-        rows: embedding rows that this process updates, with their gradients.
-        items: vectors of the batch's own items, of all processes [B, D].
-    """
-
-    rows: list[RowGradients]
-    items: Tensor
-
-
-class StepHook:
-    """Called at fixed points of every step. Each method of this class does nothing.
-
-    Attributes:
-        name: prefix of its tensors in a stored state.
-    """
-
-    name: str
-
-    def begin_epoch(self) -> None:
-        """Called before the first batch of an epoch."""
-
-    def extra_columns(self) -> list[Tensor]:
-        """Returns item vectors that are further columns of the logits."""
-        return []
-
-    def before_update(self, update: Update) -> None:
-        """Called when gradients are known and no weight has changed."""
-
-    def after_update(self, update: Update) -> None:
-        """Called when all weights have changed."""
-
-    def evaluation_weights(self) -> AbstractContextManager[None]:
-        """Returns the block in which the towers hold the weights that are scored."""
-        return nullcontext()
-
-    def finish(self) -> None:
-        """Called once, after the last step of a fit."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Returns everything that the next step depends on, by name; not copies."""
-        return {}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Restores what `state` returned."""
-
-
-class ItemQueue(StepHook):
-    """Keeps the own items of the last batches, which are negatives of the next ones (MoCo's queue, without its momentum)."""
-
-    name = "queue"
-
-    def __init__(self, num_batches: int, device: torch.device) -> None:
-        self._device = device
-        self._vectors: deque[Tensor] = deque(maxlen=num_batches)
-
-    def begin_epoch(self) -> None:
-        self._vectors.clear()
-
-    def extra_columns(self) -> list[Tensor]:
-        return list(self._vectors)
-
-    def after_update(self, update: Update) -> None:
-        self._vectors.append(update.items.detach())
-
-    def state(self) -> dict[str, Tensor]:
-        return {str(place): vectors for place, vectors in enumerate(self._vectors)}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        self._vectors.clear()
-        self._vectors.extend(state[str(place)].to(self._device) for place in range(len(state)))
-
-
-class WeightAverage(StepHook):
+class WeightAverage:
     """The moving average of the towers' weights, updated after every step."""
-
-    name = "average"
 
     def __init__(self, two_tower: TwoTower, decay: float) -> None:
         """Begins with the current weights; `decay` is that of every step but the first ones."""
@@ -108,23 +25,23 @@ class WeightAverage(StepHook):
         self._log_at = {dim: tables.table(dim).new_zeros(len(tables.table(dim)), dtype=torch.float64) for dim in tables.dims}
         self._clock = torch.zeros(2, dtype=torch.float64)  # steps done; sum of the logs of their decays
 
-    def before_update(self, update: Update) -> None:
+    def before_update(self, rows: Sequence[RowGradients]) -> None:
         """Brings the averages of the rows that are about to change up to date with the steps that did not read them."""
-        for found in update.rows:
+        for found in rows:
             self._catch_up_rows(found.dim, found.rows)
 
-    def after_update(self, update: Update) -> None:
+    def after_update(self, rows: Sequence[RowGradients]) -> None:
         done = int(self._clock[0])
         decay = min(self._decay, (1 + done) / (10 + done))
         self._clock += torch.tensor([1.0, math.log(decay)], dtype=torch.float64)
         with torch.no_grad():
             for name, parameter in self._towers.named_parameters():
                 self._dense[name].lerp_(parameter, 1.0 - decay)
-            for found in update.rows:
-                average, weight, rows = self._rows[found.dim], self._towers.tables.table(found.dim), found.rows
-                moved = torch.lerp(average.index_select(0, rows), weight.index_select(0, rows), 1.0 - decay)
-                average.index_copy_(0, rows, moved)
-                self._log_at[found.dim].index_fill_(0, rows, float(self._clock[1]))
+            for found in rows:
+                average, weight = self._rows[found.dim], self._towers.tables.table(found.dim)
+                moved = torch.lerp(average.index_select(0, found.rows), weight.index_select(0, found.rows), 1.0 - decay)
+                average.index_copy_(0, found.rows, moved)
+                self._log_at[found.dim].index_fill_(0, found.rows, float(self._clock[1]))
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
