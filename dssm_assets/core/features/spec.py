@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -336,14 +335,17 @@ def _check_between(
 
 
 def _find_long_chain(named: Mapping[str, Operator]) -> str | None:
-    """Returns the first feature with a longer chain of features below it than `_LONGEST_CHAIN`; cycles are looked for elsewhere."""
+    """Returns the first feature with a longer chain of features below it than `_LONGEST_CHAIN`, or one of a cycle as long."""
     below = {name: [e.name for e in item.expressions if e.source is Source.FEATURE] for name, item in named.items()}
     lengths: dict[str, int] = {}
-    with suppress(CycleError):
+    try:
         for name in TopologicalSorter(below).static_order():
             lengths[name] = 1 + max((lengths[other] for other in below.get(name, ())), default=0)
             if lengths[name] > _LONGEST_CHAIN:
                 return name
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
+        return cycle[0] if len(cycle) > _LONGEST_CHAIN else None
     return None
 
 
