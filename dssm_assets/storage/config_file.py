@@ -96,7 +96,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         """Returns the next node, after counting its values and levels, those of its aliases included, which merges copy."""
         is_alias = self.check_event(yaml.AliasEvent)
-        node: yaml.Node = super().compose_node(parent, index)
+        node = super().compose_node(parent, index)
+        assert isinstance(node, yaml.Node)
         if is_alias and node not in self._sizes:
             raise yaml.composer.ComposerError(None, None, "an alias within what it stands for", node.start_mark)
         inner = [] if isinstance(node, yaml.ScalarNode) else node.value
@@ -170,7 +171,7 @@ def parse_yaml(given: Path | str, where: str) -> Any:
     try:
         text = read_bounded(given, CONFIG_MIB).decode() if isinstance(given, Path) else given
         return yaml.load(text, _Loader)  # a safe loader
-    except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, OSError, TypeError, ValueError, RecursionError) as error:  # !!set of a text is a ValueError
         got = str(error) if not isinstance(error, RecursionError) else "too many levels"
         raise ConfigError(Fault(where, "valid YAML in UTF-8", got, "correct the syntax")) from error
 

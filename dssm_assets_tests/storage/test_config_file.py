@@ -74,6 +74,7 @@ def bomb(shape):
         (b"seed: 1" + b":10" * 100_000, "is no int: more than 1,000 characters"),
         (b"a: 1" + b":10" * 300 + b".5", "is no float: int too large"),
         *((f"a: !!{tag} x".encode(), f"'x' is no {tag}") for tag in ("int", "float", "bool", "timestamp")),
+        (b"a: !!set x", "expected valid YAML"),
         (b"a: &a [*a]", "an alias within what it stands for"),
         (b"a: " + b"[" * 101 + b"]" * 101, "more than 100,000 values or 100 levels"),
         (bomb("[{}]"), "more than 100,000 values or 100 levels, with aliases filled in"),

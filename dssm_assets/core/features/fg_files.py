@@ -7,7 +7,7 @@ from a folder, a bundle or a test alike.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 ReadFile = Callable[[str], bytes]
@@ -35,14 +35,11 @@ def parse_json(text: str, **options: Any) -> Any:
         raise ValueError(f"more than {MOST_LEVELS} levels") from error
     level = [value]
     for _ in range(MOST_LEVELS):
-        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _values(outer)]
+        lists = [outer.values() if isinstance(outer, dict) else outer for outer in level if isinstance(outer, dict | list)]
+        level = [inner for outer in lists for inner in outer]
     if level:
         raise ValueError(f"more than {MOST_LEVELS} levels")
     return value
-
-
-def _values(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return outer.values() if isinstance(outer, dict) else outer
 
 
 def read_named_file(context: Any, name: str) -> bytes:
