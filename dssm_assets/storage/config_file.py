@@ -16,7 +16,7 @@ from dssm_assets.storage.plugins import import_plugins
 
 CONFIG_MIB: Final = 4
 _FG_MIB: Final = 16
-_NAMED_MIB: Final = 256
+NAMED_MIB: Final = 256
 """Most MiB of a configuration, of an fg.json, and of a file that it names."""
 _MOST_VALUES: Final = 100_000
 _LONGEST_NUMBER: Final = 1_000
@@ -49,7 +49,7 @@ class LoadedConfig:
             raise PermissionError(
                 f"it is outside {folder}, and every bundle would publish its content: list it in features.files_outside to allow that"
             )
-        return read_bounded(path, _NAMED_MIB)
+        return read_bounded(path, NAMED_MIB)
 
     def check_features(self) -> None:
         """Checks the feature definitions.

@@ -28,7 +28,7 @@ from dssm_assets.extras.easyrec.import_settings import (
 )
 from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
 from dssm_assets.storage.config_choice import CONFIG_FILE
-from dssm_assets.storage.config_file import CONFIG_MIB, parse_yaml, read_bounded
+from dssm_assets.storage.config_file import CONFIG_MIB, NAMED_MIB, parse_yaml, read_bounded
 from dssm_assets.storage.local_files import write_atomic
 
 REPORT_FILE: Final = "import_report.md"
@@ -76,7 +76,7 @@ def import_files(
 
     def read_named(name: str) -> bytes:
         places = [parent / name for parent in (pipeline.parent, *([] if fg is None else [fg.parent]), Path())]
-        named[name] = next((path for path in places if path.is_file()), places[0]).read_bytes()
+        named[name] = read_bounded(next((path for path in places if path.is_file()), places[0]), NAMED_MIB)
         return named[name]
 
     parsed = None if fg is None else _read_mapping(parse_json, fg)
