@@ -9,12 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
-
-from dssm_assets.commands import fit, hit_rates, publish, recall, serve
-from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
-from dssm_assets.installed_extras import load_all
 
 DEMO_PROCESSES = 2
 """How many processes make the demo's runs."""
@@ -24,22 +19,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status.
 
     Errors caused by input, Ctrl-C, a reader that closes stdout (`| head`) and a full disk end it without a traceback; the status is
-    then 1, 130, 1 and 1.
+    then 1, 130, 1 and 1. Nearly everything is imported within, so that Ctrl-C also ends imports so.
     """
-    from dssm_assets.core.errors import DssmError
-
-    parsed = build_parser().parse_args(arguments)
-    warnings.filterwarnings("ignore", module="dagster")
     try:
+        from dssm_assets.core.errors import DssmError
+
+        parsed = build_parser().parse_args(arguments)
+        warnings.filterwarnings("ignore", module="dagster")
         status = int(parsed.command(parsed))
         sys.stdout.flush()
         return status
-    except DssmError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except DssmError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         from dssm_assets import terminal
 
@@ -57,6 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    from importlib.metadata import version
+
+    from dssm_assets.commands import fit, hit_rates, publish, recall, serve
+    from dssm_assets.commands.config_arguments import add_config_arguments
+    from dssm_assets.installed_extras import load_all
+
     top = argparse.ArgumentParser(prog="dssm-assets", description="DSSM two-tower vector recall as Dagster assets.")
     top.add_argument("--version", action="version", version=f"dssm-assets {version('dssm-assets')}")
     commands = top.add_subparsers(required=True, metavar="command")
@@ -114,6 +115,7 @@ def _demo(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dssm_assets import demo, terminal
+    from dssm_assets.commands import hit_rates
     from dssm_assets.materialize import run_plan
     from dssm_assets.steps.workspace import open_workspace
     from dssm_assets.storage.config_choice import CONFIG_FILE, DEFAULT_HOME
@@ -143,6 +145,9 @@ def _demo(parsed: argparse.Namespace) -> int:
 
 def _materialize(parsed: argparse.Namespace) -> int:
     _share_machine(parsed.processes)
+    from dssm_assets.commands import hit_rates
+    from dssm_assets.commands.config_arguments import announce_config
+
     choice = announce_config(parsed)
     from rich.console import Console
 

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
-from dssm_assets import demo
+from dssm_assets import demo, installed_extras
 from dssm_assets.cli import build_parser, main
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_factory import _log_end
@@ -89,6 +89,8 @@ def test_what_cannot_be_materialized_is_an_error_of_one_line(tmp_path, run, end,
     [
         (["materialize", "sample", "--from", "yesterday"], "argument --from: invalid fromisoformat value: 'yesterday'"),
         (["materialize", "sample"], "the following arguments are required: --from"),
+        (["recall", "--features", '{"a": ' + "[" * 500 + "]" * 500 + "}"], "not JSON: more than 100 levels"),
+        (["recall", "--history", '{"a": ' * 5_000], "not JSON: more than 100 levels"),
         (["frobnicate"], "invalid choice: 'frobnicate'"),
         ([], "the following arguments are required: command"),
     ],
@@ -184,6 +186,15 @@ def test_next_commands_of_the_demo_can_be_pasted_in_any_folder(tmp_path):
     for words in parsed:
         if words[0] == "dssm-assets":
             assert build_parser().parse_args(words[1:]).home == home
+
+
+def test_interrupted_imports_end_without_a_traceback(monkeypatch, capsys):
+    def interrupt(kind):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(installed_extras, "load_all", interrupt)
+    assert main(["configuration"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def run_in_a_process(loaded, *arguments):

@@ -149,9 +149,11 @@ def _print_answer(answer: RecallAnswer) -> None:
 
 def parse_json(text: str) -> Any:
     """Returns the value of an argument that is JSON."""
+    from dssm_assets.core.features import fg_files
+
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return fg_files.parse_json(text)
+    except ValueError as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
 
 

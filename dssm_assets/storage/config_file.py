@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.features.fg_files import MOST_LEVELS, parse_json
 from dssm_assets.storage.plugins import import_plugins
+
+CONFIG_MIB: Final = 4
+_FG_MIB: Final = 16
+NAMED_MIB: Final = 256
+"""Most MiB of a configuration, of an fg.json, and of a file that it names."""
+_MOST_VALUES: Final = 100_000
+_LONGEST_NUMBER: Final = 1_000
+_NUMBERS: Final = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class LoadedConfig:
             raise PermissionError(
                 f"it is outside {folder}, and every bundle would publish its content: list it in features.files_outside to allow that"
             )
-        return path.read_bytes()
+        return read_bounded(path, NAMED_MIB)
 
     def check_features(self) -> None:
         """Checks the feature definitions.
@@ -62,8 +70,55 @@ class LoadedConfig:
         return Path(self.config.duckdb.scratch.replace("{home}", str(self.home)))
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key that a mapping has twice, of which YAML keeps the last in silence."""
+def read_bounded(path: Path, most_mib: int) -> bytes:
+    """Returns the content of a file that a user names.
+
+    Raises:
+        OSError: it cannot be read, is larger, or no regular file: a pipe may never end.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is not a regular file")
+    with path.open("rb") as file:
+        content = file.read((most_mib << 20) + 1)
+    if len(content) > most_mib << 20:
+        raise OSError(f"{path} has more than {most_mib} MiB")
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader with bounds, which refuses a key that a mapping has twice, of which YAML keeps the last in silence."""
+
+    def __init__(self, text: str) -> None:
+        """Prepares to read a text."""
+        super().__init__(text)
+        self._sizes: dict[yaml.Node, tuple[int, int]] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """Returns the next node, after counting its values and levels, those of its aliases included, which merges copy."""
+        is_alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        assert isinstance(node, yaml.Node)
+        if is_alias and node not in self._sizes:
+            raise yaml.composer.ComposerError(None, None, "an alias within what it stands for", node.start_mark)
+        inner = [] if isinstance(node, yaml.ScalarNode) else node.value
+        pairs = inner if isinstance(node, yaml.MappingNode) else [inner]
+        sizes = [self._sizes[part] for pair in pairs for part in pair]
+        values, levels = 1 + sum(count for count, _ in sizes), 1 + max((depth for _, depth in sizes), default=0)
+        self._sizes[node] = values, levels
+        if max(values, len(self._sizes)) > _MOST_VALUES or levels > MOST_LEVELS:
+            problem = f"more than {_MOST_VALUES:,} values or {MOST_LEVELS} levels, with aliases filled in"
+            raise yaml.composer.ComposerError(None, None, problem, node.start_mark)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Returns the value of a node."""
+        try:
+            if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
+                raise ValueError(f"more than {_LONGEST_NUMBER:,} characters")
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of YAML's constructors
+            problem = f"{str(node.value)[:80]!r} is no {node.tag.rpartition(':')[2]}: {error}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Returns the mapping of a node."""
@@ -100,15 +155,25 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
     if not path.is_file():
         remedy = "correct the path in --config or DSSM_CONFIG"
         raise ConfigError(Fault(f"configuration {path}", "a YAML file", "no such file", remedy))
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # a safe loader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        got = str(error) if not isinstance(error, RecursionError) else "too many levels"
-        raise ConfigError(Fault(f"configuration {path}", "valid YAML in UTF-8", got, "correct the syntax")) from error
+    raw = parse_yaml(path, f"configuration {path}")
     if not isinstance(raw, dict):
         raise ConfigError(Fault(f"configuration {path}", "a mapping", type(raw).__name__, "start with the key `calendar:`"))
     config = _parse(raw, f"configuration {path.name}")
     return complete_config(config, home=home, path=path, checks_features=checks_features)
+
+
+def parse_yaml(given: Path | str, where: str) -> Any:
+    """Returns the value of a YAML text, or of a file of it.
+
+    Raises:
+        ConfigError: it cannot be read, is not YAML, or is beyond the bounds of the loader.
+    """
+    try:
+        text = read_bounded(given, CONFIG_MIB).decode() if isinstance(given, Path) else given
+        return yaml.load(text, _Loader)  # a safe loader
+    except (yaml.YAMLError, OSError, TypeError, ValueError, RecursionError) as error:  # !!set of a text is a ValueError
+        got = str(error) if not isinstance(error, RecursionError) else "too many levels"
+        raise ConfigError(Fault(where, "valid YAML in UTF-8", got, "correct the syntax")) from error
 
 
 def complete_config(
@@ -162,8 +227,8 @@ def _parse(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConf
 
 def _read_fg(path: Path) -> Mapping[str, Any]:
     try:
-        parsed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
-    except (OSError, ValueError, RecursionError) as error:
+        parsed = parse_json(read_bounded(path, _FG_MIB).decode(), object_pairs_hook=_unique_keys)
+    except (OSError, ValueError) as error:
         where, expected = "configuration, key features.fg_path", f"a JSON file at {path.name}"
         raise ConfigError(Fault(where, expected, str(error), "correct the path or file")) from error
     if not isinstance(parsed, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import lzma
 import zipfile
 import zlib
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.csv as pcsv
@@ -17,8 +18,10 @@ import pyarrow.parquet as pq
 
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.sources.convert import check_text
+from dssm_assets.storage.local_files import is_local
 from dssm_assets.storage.locations import location_errors, open_location
 
+MOST_FILES: Final = 100_000
 _ENDINGS = (".parquet", ".pq")
 
 
@@ -34,12 +37,33 @@ def read_parquet(uri: str, columns: Sequence[str], where: str) -> pa.Table:
     """
     fs, path = open_location(uri, where)
     with location_errors(uri, where):
-        paths = [path] if fs.isfile(path) else sorted(file for file in fs.find(path) if file.endswith(_ENDINGS))
+        paths = [path] if fs.isfile(path) else [file for file in list_files(fs, path) if file.endswith(_ENDINGS)]
         if not paths:
             got = "a folder without one" if fs.exists(path) else "no such file or folder"
             raise InputError(Fault(f"{where}, {uri}", "a parquet file or a folder of them", got, "correct the path"))
     with decoding_errors(f"{where}, {uri}", "readable parquet files of one schema", "write the files again"):
         return pa.concat_tables([_read(fs, file, columns, f"{where}, {file}") for file in paths])
+
+
+def list_files(fs: Any, path: str) -> list[str]:
+    """Returns the paths of the files below a folder, or of what is no folder, ascending.
+
+    Raises:
+        OSError: there are more than MOST_FILES, as below `/`; not where a store lists them in few requests.
+    """
+    if fs.async_impl:
+        return sorted(map(str, fs.find(path)))
+    walked = (str(info["name"]) for _, _, files in fs.walk(path, detail=True) for info in files.values())
+    found = list(itertools.islice(walked, MOST_FILES + 1))
+    if len(found) > MOST_FILES:
+        raise OSError(f"more than {MOST_FILES:,} files")
+    return sorted(found)
+
+
+def check_file(fs: Any, path: str) -> None:
+    """Raises an OSError if a local path is a pipe, which may never end, a dangling link or another thing that is no file."""
+    if is_local(fs) and fs.info(path)["type"] != "file":
+        raise OSError(f"{path} is not a regular file")
 
 
 @contextmanager
@@ -68,6 +92,7 @@ def check_names(names: Sequence[str], where: str) -> None:
 
 
 def _read(fs: Any, path: str, columns: Sequence[str], where: str) -> pa.Table:
+    check_file(fs, path)
     with fs.open(path, "rb") as handle:
         file = pq.ParquetFile(handle)
         check_names(file.schema_arrow.names, where)

@@ -61,7 +61,9 @@ def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missi
     except InputError:
         raise
     except Exception as error:
-        is_of_system = isinstance(error, OSError | ValueError | TypeError | ImportError | NotImplementedError)
+        is_of_system = isinstance(
+            error, OSError | ValueError | TypeError | LookupError | ImportError | AssertionError | NotImplementedError
+        )
         is_of_location = is_of_system or f"{type(error).__module__}.".startswith(_LIBRARY_ERRORS)
         if not is_of_location or (may_be_missing and isinstance(error, FileNotFoundError)):
             raise

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
 import random
+import time
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -26,15 +28,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from dssm_assets.core.config.pipeline import PipelineConfig, SourceTable
+from dssm_assets.core.config.pipeline import BehaviorTable, PipelineConfig, SourceTable
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError, InputError, PartitionMissingError, StorageError
 from dssm_assets.extras.signatures.ed25519 import Ed25519Keys
+from dssm_assets.extras.starter.table_survey import survey_table
 from dssm_assets.serving.api_keys import read_keys
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.files import read_parquet
+from dssm_assets.storage.sources.landing import SourceLanding
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source import open_source
 from dssm_assets_tests.serving import bundles
@@ -45,8 +49,8 @@ from dssm_assets_tests.worlds import CONFIG
 Report = Callable[[str | None], None]
 """Called after each attempt, with what failed or None."""
 
-_WORDS: Final = ["", "item", "nan", "\x00", "é", "../x", "s3://b", "2024-01-01", "+08:00", "1KB", "a" * 10_000]
-_NUMBERS: Final = [0, -1, 1, 0.5, 10**12, -(10**30), float("inf"), float("nan"), 1e308]
+_WORDS: Final = ["", "item", "nan", "/", "zip://", "\x00", "é", "../x", "s3://b", "2024-01-01", "+08:00", "1KB", "a" * 10_000]
+_NUMBERS: Final = [0, -1, 1, 0.5, 10**12, -(10**30), 10**900, float("inf"), float("nan"), 1e308]
 _ANY: Final = st.one_of(
     st.none(), st.booleans(), st.sampled_from(_NUMBERS), st.sampled_from(_WORDS), st.text(max_size=8), st.just([]), st.just({})
 )
@@ -72,6 +76,83 @@ def hostile_configurations(folder: Path, count: int, report: Report) -> None:
         load_config(folder / "config.yaml", folder)
 
     _try_each(changes, count, attempt, report)
+
+
+def hostile_texts(folder: Path, count: int, report: Report) -> None:
+    """Reads configurations whose text is no value, too large once read, or too deep, of a size drawn at random."""
+    sizes = st.integers(1, 1_000)
+    tags = st.sampled_from(["int", "float", "bool", "timestamp", "binary", "null", "set", "omap", "pairs", "str", "merge"])
+    words = st.sampled_from(
+        ["2024-02-30", "2024-13-01 25:61:61", "0x" + "f" * 5_000, "1" * 5_000, "1" + ":10" * 5_000, "''", "~"]
+    )
+    shapes = st.sampled_from(["[{}]", "{{<<: [{}]}}", "{{x: [{}]}}"])
+    one = st.one_of(
+        st.tuples(tags, words).map(lambda drawn: f"x: !!{drawn[0]} {drawn[1]}"),
+        words.map(lambda word: f"calendar: {{start: {word}}}"),
+        sizes.map(lambda levels: "features: {fg: " + "[" * levels + "]" * levels + "}"),
+        st.tuples(shapes, st.integers(1, 12), st.integers(1, 12)).map(lambda drawn: _bomb(*drawn)),
+        st.just("storage: &a {options: *a}"),
+    )
+
+    def attempt(text: str) -> None:
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        started = time.process_time()
+        with contextlib.suppress(DssmError):
+            load_config(folder / "config.yaml", folder)
+        assert time.process_time() - started < 10, "too long"
+
+    _try_each(one, count, attempt, report)
+
+
+def _bomb(shape: str, levels: int, times: int) -> str:
+    lines = [f"a{n}: &a{n} {shape}".format(", ".join([f"*a{n - 1} "] * times)) for n in range(1, levels)]
+    return "\n".join(["a0: &a0 {x: 1}", *lines])
+
+
+def what_is_no_table(folder: Path, count: int, report: Report) -> None:
+    """Surveys and reads, as a log, pipes, links, devices and tables of any type whose times may be of any year."""
+    kinds = [
+        pa.float16(),
+        pa.float64(),
+        pa.uint64(),
+        pa.date32(),
+        pa.timestamp("s"),
+        pa.timestamp("us", "UTC"),
+        pa.binary_view(),
+    ]
+    numbers = st.sampled_from([0, 1, 2**31 - 1, 1_704_067_200, 253_402_300_799, -62_135_596_800, 2**53])
+    place = folder / "place"
+
+    def attempt(drawn: tuple[str, list[pa.DataType], list[int]]) -> None:
+        what, types, values = drawn
+        place.unlink(missing_ok=True)
+        if what == "pipe":
+            os.mkfifo(place)
+        elif what == "table":
+            columns = [
+                pa.array(values, pa.int64()).cast(pa.string()).to_pylist() if kind == pa.binary_view() else values
+                for kind in types
+            ]
+            with contextlib.suppress(pa.ArrowException, TypeError, OverflowError):
+                arrays = [pa.array(column).cast(kind, safe=False) for column, kind in zip(columns, types, strict=True)]
+                pq.write_table(pa.table(arrays, ["user_id", "item_id", "event_time"]), place)
+        else:
+            place.symlink_to(what)
+        for name in ("parquet", "csv", "json"):
+            source = BehaviorTable(uri=str(place), format=name, constant_event="buy")
+            for call in (
+                lambda source=source: list(read_days(open_source(source, "behavior_table"), ["2024-01-01"])),
+                lambda source=source: SourceLanding(source, name="behavior_table", timezone="Asia/Shanghai").landing_of_day(
+                    "2024-01-01"
+                ),
+                lambda: survey_table(str(place), "behavior_table", is_log=True),
+            ):
+                with contextlib.suppress(DssmError):
+                    call()
+
+    whats = st.sampled_from(["table", "table", "table", "pipe", "/nowhere", "/dev/zero", "/dev/null", str(place)])
+    three = st.lists(st.sampled_from(kinds), min_size=3, max_size=3)
+    _try_each(st.tuples(whats, three, st.lists(numbers, min_size=1, max_size=4)), count, attempt, report)
 
 
 def broken_files(folder: Path, count: int, report: Report) -> None:
@@ -163,6 +244,8 @@ def forged_bundles(folder: Path, count: int, report: Report) -> None:
 
 INPUTS: Final[Mapping[str, Callable[[Path, int, Report], None]]] = {
     "configurations with hostile values": hostile_configurations,
+    "configurations of hostile text": hostile_texts,
+    "what is no table": what_is_no_table,
     "broken parquet and csv files": broken_files,
     "requests with any body": http_requests,
     "files of API keys": key_files,

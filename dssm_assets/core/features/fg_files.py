@@ -15,10 +15,31 @@ ReadFile = Callable[[str], bytes]
 
 FG_FILE: Final = "fg.json"
 """Name of the file of feature definitions next to a configuration."""
+MOST_LEVELS: Final = 100
+"""Lists and mappings within one another; Python's own parsers, copies and messages fail somewhere beyond."""
 FILE_KEY_SUFFIX: Final = "_file"
 """Suffix of the keys whose value is the name of a file."""
 CONTEXT_KEY: Final = "read_file"
 """Key of the `ReadFile` in the validation context."""
+
+
+def parse_json(text: str, **options: Any) -> Any:
+    """Returns the value of a JSON text; options are those of `json.loads`.
+
+    Raises:
+        ValueError: it is not JSON, or has more than MOST_LEVELS.
+    """
+    try:
+        value = json.loads(text, **options)
+    except RecursionError as error:
+        raise ValueError(f"more than {MOST_LEVELS} levels") from error
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        lists = [outer.values() if isinstance(outer, dict) else outer for outer in level if isinstance(outer, dict | list)]
+        level = [inner for outer in lists for inner in outer]
+    if level:
+        raise ValueError(f"more than {MOST_LEVELS} levels")
+    return value
 
 
 def read_named_file(context: Any, name: str) -> bytes:

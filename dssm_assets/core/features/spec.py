@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -41,6 +42,7 @@ _SPELLINGS: Final = {
 _TYPE_SPELLINGS: Final = {"bool_mask": "bool_mask_feature"}
 """Likewise, of feature types."""
 
+_LONGEST_CHAIN: Final = 100
 _TABLE_KEYS = ("embedding_dim", *VOCABULARY_KEYS, "default_bucketize_value", "boundaries")
 """Keys that shape an embedding table: features that share one must agree on them."""
 
@@ -153,10 +155,13 @@ class FgSpec:
 
 
 def _all_inputs(operator: Operator, named: Mapping[str, Operator]) -> list[Expression]:
-    found: list[Expression] = []
-    for expression in operator.expressions:
-        found.extend(_all_inputs(named[expression.name], named) if expression.source is Source.FEATURE else [expression])
-    return found
+    found = list(dict.fromkeys(operator.expressions))
+    seen = set(found)
+    for expression in found:  # which grows meanwhile
+        inner = named[expression.name].expressions if expression.source is Source.FEATURE else ()
+        found += [new for new in dict.fromkeys(inner) if new not in seen]
+        seen.update(inner)
+    return [expression for expression in found if expression.source is not Source.FEATURE]
 
 
 def _columns_of(inputs: Iterable[Expression]) -> tuple[str, ...]:
@@ -317,12 +322,31 @@ def _check_between(
             got = f"the name of the weights column of {weighted.feature_name}"
             yield Fault(f"{where}, feature {column}", "a unique name", got, "rename it")
     named = {operator.feature_name: operator for operator in operators}
+    if long := _find_long_chain(named):
+        expected, remedy = f"at most {_LONGEST_CHAIN} features that read one another", "read columns in place of features"
+        yield Fault(f"{where}, feature {long}", expected, "more", remedy)
+        return
     of_sequences = {sequence.output_name(sub.operator) for sequence in sequences for sub in sequence.features}
     for operator in operators:
         yield from _reference_faults(operator, named, all_names, of_sequences=of_sequences, where=where)
     for sequence in sequences:
         yield from _sequence_faults(sequence, where)
     yield from _sharing_faults(operators, sequences, where)
+
+
+def _find_long_chain(named: Mapping[str, Operator]) -> str | None:
+    """Returns the first feature with a longer chain of features below it than `_LONGEST_CHAIN`, or one of a cycle as long."""
+    below = {name: [e.name for e in item.expressions if e.source is Source.FEATURE] for name, item in named.items()}
+    lengths: dict[str, int] = {}
+    try:
+        for name in TopologicalSorter(below).static_order():
+            lengths[name] = 1 + max((lengths[other] for other in below.get(name, ())), default=0)
+            if lengths[name] > _LONGEST_CHAIN:
+                return name
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
+        return cycle[0] if len(cycle) > _LONGEST_CHAIN else None
+    return None
 
 
 def _reference_faults(

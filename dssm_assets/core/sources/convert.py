@@ -25,12 +25,14 @@ NO_IDS: Final = ("NA", "N/A", "nan", "NaN", "null", "None")
 
 
 def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Returns a column as one array, with dictionaries decoded and large or view text as plain text."""
+    """Returns a column as one array: dictionaries decoded, large or view text as plain text, and what kernels lack as its next type."""
     column = combine_chunks(values)
     if pat.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pat.is_large_string(column.type) or pat.is_string_view(column.type):
         column = column.cast(pa.string())
+    if pat.is_float16(column.type) or pat.is_binary_view(column.type):
+        column = column.cast(pa.float32() if pat.is_float16(column.type) else pa.binary())
     return column
 
 

@@ -30,6 +30,9 @@ from dssm_assets.core.sources.time_format import digits_width, read_times, reads
 
 SECONDS_BELOW: Final = 10**11
 TOO_FINE_FROM: Final = 10**14
+_FIRST_MS: Final = -62_135_596_800_000
+_END_MS: Final = 253_402_300_800_000
+_YEARS: Final = "times of the years 1 to 9999"
 _DAY: Final = dt.timedelta(days=1)
 
 _ZONE: Final = r"(?:Z|[+-]\d{2}(?::?\d{2})?)"
@@ -50,8 +53,22 @@ def to_event_time_ms(
         timezone: the zone of timestamps without one.
 
     Raises:
-        SchemaError: if a value is not a timestamp, or the unit is ambiguous.
+        SchemaError: if a value is not a timestamp of the years 1 to 9999, or the unit is ambiguous.
     """
+    try:
+        times = _convert_times(values, unit=unit, timezone=timezone, where=where, time_format=time_format)
+        ends = pc.min_max(times).as_py()
+    except pa.ArrowInvalid as error:
+        raise SchemaError(Fault(where, _YEARS, str(error), "fix those rows in the source")) from error
+    if ends["min"] is not None and not _FIRST_MS <= ends["min"] <= ends["max"] < _END_MS:
+        got = f"{ends['min']:,} to {ends['max']:,} milliseconds since 1970"
+        raise SchemaError(Fault(where, _YEARS, got, "fix those rows in the source"))
+    return times
+
+
+def _convert_times(
+    values: pa.ChunkedArray | pa.Array, *, unit: str, timezone: str, where: str, time_format: str | None
+) -> pa.Array:
     column = check_text(decode_column(values), where)
     kind = column.type
     if pat.is_null(kind):

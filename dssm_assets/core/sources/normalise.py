@@ -197,7 +197,7 @@ def normalise_behavior(
 
 def _has_order(kind: pa.DataType) -> bool:
     """Returns whether Arrow can sort a column of a type."""
-    return not (pat.is_nested(kind) or pat.is_float16(kind) or isinstance(kind, pa.BaseExtensionType))
+    return not (pat.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
 
 
 def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, timezone: str) -> pa.Table:

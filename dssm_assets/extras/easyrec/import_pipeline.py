@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
-
-import yaml
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.expressions import Kind, Side
-from dssm_assets.core.features.fg_files import FG_FILE, ReadFile, fg_json
+from dssm_assets.core.features.fg_files import FG_FILE, ReadFile, fg_json, parse_json
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
 from dssm_assets.extras.easyrec.import_features import FeatureGroups, IdFields, ImportedFeatures, import_features, read_groups
@@ -29,6 +28,7 @@ from dssm_assets.extras.easyrec.import_settings import (
 )
 from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
 from dssm_assets.storage.config_choice import CONFIG_FILE
+from dssm_assets.storage.config_file import CONFIG_MIB, NAMED_MIB, parse_yaml, read_bounded
 from dssm_assets.storage.local_files import write_atomic
 
 REPORT_FILE: Final = "import_report.md"
@@ -76,11 +76,11 @@ def import_files(
 
     def read_named(name: str) -> bytes:
         places = [parent / name for parent in (pipeline.parent, *([] if fg is None else [fg.parent]), Path())]
-        named[name] = next((path for path in places if path.is_file()), places[0]).read_bytes()
+        named[name] = read_bounded(next((path for path in places if path.is_file()), places[0]), NAMED_MIB)
         return named[name]
 
-    parsed = None if fg is None else _read_mapping(json.loads, fg)
-    sections = None if base is None else _read_mapping(yaml.safe_load, base)
+    parsed = None if fg is None else _read_mapping(parse_json, fg)
+    sections = None if base is None else _read_mapping(partial(parse_yaml, where=f"file {base}"), base)
     if base is not None and sections is not None:
         parse_config(sections, f"configuration {base.name}")
     found = import_pipeline(
@@ -107,14 +107,14 @@ def _read_mapping(parse: Callable[[str], Any], path: Path) -> Mapping[str, Any]:
         if isinstance(parsed, Mapping):
             return parsed
         got = type(parsed).__name__
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+    except ValueError as error:
         got = str(error)
     raise ConfigError(Fault(f"file {path}", "a mapping in its format", got, "correct the file"))
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_bounded(path, CONFIG_MIB).decode(errors="replace")
     except OSError as error:
         raise ConfigError(Fault(f"file {path}", "a file that can be read", str(error), "correct the path")) from error
 

@@ -22,7 +22,7 @@ class Word(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One value of a field, and its line, from 1; a repeated field has several entries. Two entries with equal values are equal."""
 
@@ -31,7 +31,7 @@ class Entry:
     line: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Message:
     entries: tuple[Entry, ...] = ()
 

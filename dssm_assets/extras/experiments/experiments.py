@@ -17,6 +17,7 @@ from dssm_assets.core.config.pipeline import PipelineConfig, json_value_of, pars
 from dssm_assets.core.errors import ConfigError, Fault, remedy_of_missing
 from dssm_assets.steps.workspace import Workspace, is_current
 from dssm_assets.storage.artifacts import ArtifactStore
+from dssm_assets.storage.config_file import parse_yaml
 from dssm_assets.storage.overlay import OverlayStore
 
 SECTIONS: Final = ("model", "training", "statistics", "negative_items", "channels")
@@ -82,9 +83,9 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
         if key.strip() in found:
             faults.append(Fault(f"--set {key}", "one value", "two", "set it once"))
         try:
-            found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            got = f"{value!r}: {' '.join(str(error).split())}"
+            found[key.strip()] = parse_yaml(value, f"--set {key}")
+        except ConfigError as error:
+            got = f"{value!r}: {' '.join(error.faults[0].got.split())}"
             faults.append(Fault(f"--set {key}", "a value in YAML", got, "quote it, for example --set 'key={item: 64}'"))
         if not equals:
             faults.append(Fault(f"--set {text}", "key=value", repr(text), "write, for example, --set model.prior=true"))

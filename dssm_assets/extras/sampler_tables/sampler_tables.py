@@ -28,15 +28,18 @@ import pyarrow.compute as pc
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import comparable_ids
 from dssm_assets.core.arrays.ragged import combine_chunks
+from dssm_assets.core.config.section import repeated_names
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
 from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS, select_exposures
 from dssm_assets.core.samples.sample_tables import require_columns
 from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.steps.workspace import Workspace, window_days
+from dssm_assets.storage.config_file import read_bounded
 from dssm_assets.storage.files import TableWriter
 from dssm_assets.storage.local_files import write_atomic
 
+_MOST_MIB: Final = 4096
 EDGE_KEYS: Final = (col.USER_ID, col.ITEM_ID)
 
 
@@ -63,6 +66,8 @@ def item_spec(attr_fields: Sequence[str], delimiter: str = ":") -> TsvSpec:
     if len(delimiter) != 1 or delimiter in "\t\n\r":
         expected = "one character that is neither a tab nor a line break"
         raise SchemaError(Fault("item table, attr_delimiter", expected, repr(delimiter), "choose another, such as \\x02"))
+    if twice := repeated_names([col.ITEM_ID, col.WEIGHT, *attr_fields]):
+        raise SchemaError(Fault("item table, attrs", "columns with different names", f"{twice} twice", "rename one"))
     return TsvSpec("item table", {col.ITEM_ID: "id"}, tuple(attr_fields), delimiter)
 
 
@@ -103,7 +108,7 @@ def read_sampler_table(path: Path, kind: str, attrs: Sequence[str], into: str, d
     """Reads a text table and writes it to a parquet or csv file; returns its number of rows."""
     spec: TsvSpec = item_spec(attrs, delimiter) if kind == "items" else SPECS[kind]
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, _MOST_MIB)
     except OSError as error:
         raise InputError(Fault(f"text table {path}", "a file that can be read", str(error), "correct the path")) from error
     table = read_tsv(data, spec)

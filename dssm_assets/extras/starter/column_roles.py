@@ -313,7 +313,7 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
 def _as_ids(column: ColumnProfile) -> ColumnProfile:
     """Returns the profile of a column of integers in place of one of whole floats whose name says that they are ids: 17850.0."""
     is_named = any(pattern.search(column.name) for pattern in (*_ID_WORDS.values(), _ID)) and not _MEASURE.search(column.name)
-    is_whole = all(end is not None and end == int(end) for end in (column.low, column.high))
+    is_whole = all(end is not None and end.is_integer() for end in (column.low, column.high))
     if column.kind is not ValueKind.NUMBER or not is_named or not is_whole:
         return column
     if column.values is None:
@@ -380,7 +380,9 @@ def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
     if key.values is None or column.values is None:
         return 1.0 if key.values is None and column.values is None else _LEAST_OVERLAP
     common = pa.int64() if key.kind is ValueKind.INTEGER else pa.string()
-    return float(pc.mean(pc.is_in(column.values.cast(common), value_set=key.values.cast(common))).as_py() or 0.0)
+    return float(
+        pc.mean(pc.is_in(column.values.cast(common, safe=False), value_set=key.values.cast(common, safe=False))).as_py() or 0.0
+    )
 
 
 def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str:

@@ -28,6 +28,7 @@ from dssm_assets.storage.sources.source_columns import PlannedPiece, plan_pieces
 _SAMPLED_ROWS: Final = 200_000
 _LEAST_PAIRS: Final = 100
 _FOLLOWS_FROM: Final = 0.5
+_STRAYS: Final = 0.1
 _TIME_MS: Final = "time_ms"
 MIN_PAIRS: Final = 30
 """Warm pairs that a day needs for a figure that says something."""
@@ -127,6 +128,23 @@ class LogTable:
         self.db.register("block", pa.table(arrays, [f"column_{number}" for number in range(len(arrays))]))
         self.db.execute("INSERT INTO log SELECT * FROM block")
 
+    def drop_strays(self, today: dt.date) -> int:
+        """Removes rows of days that are no days of the log, where they are a tenth at most; returns how many.
+
+        These are days ahead of today, and first ones a year and more before all others: 9999-12-31 or year 1 in place of a missing time.
+        """
+        counts = np.array(
+            self.db.execute("SELECT day, count(*) FROM log GROUP BY 1 ORDER BY 1").fetchall(), np.float64
+        ).reshape(-1, 2)
+        days, shares = counts[:, 0], np.cumsum(counts[:, 1]) / max(1.0, counts[:, 1].sum())
+        begins = [
+            day for day, gap, before in zip(days[1:], np.diff(days), shares, strict=False) if gap > 366 and before <= _STRAYS
+        ]
+        ahead = to_number(today) + 2
+        is_ahead = shares[np.searchsorted(days, ahead) - 1] >= 1 - _STRAYS if len(days) and days[0] < ahead else False
+        bounds = [int(max(begins, default=-1e9)), ahead if is_ahead else 1 << 31]
+        return int(self.db.execute("DELETE FROM log WHERE day < ? OR day >= ?", bounds).fetchall()[0][0])
+
     @property
     def rows(self) -> int:
         return int(self._first("SELECT count(*) FROM log")[0])
@@ -209,7 +227,8 @@ class LogTable:
 
 
 def to_date(day: int) -> dt.date:
-    return dt.date(1970, 1, 1) + dt.timedelta(int(day))
+    """Returns a day since 1970-01-01, the nearest of the years 1 to 9999: a zone may lead out of them."""
+    return dt.date.fromordinal(min(dt.date.max.toordinal(), max(1, int(day) + dt.date(1970, 1, 1).toordinal())))
 
 
 def to_number(date: dt.date) -> int:

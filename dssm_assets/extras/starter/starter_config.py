@@ -66,6 +66,7 @@ class StarterInputs:
         path: of config.yaml.
         events: event -> rows, the most frequent first.
         first, last: days of the log; `empty_days` between them have no rows.
+        strays: rows that are left out, of days far from all others.
         habits: of the log's positive events.
         log_items: distinct items of all events.
         item_columns: columns of the log that follow from the item.
@@ -84,6 +85,7 @@ class StarterInputs:
     first: dt.date
     last: dt.date
     empty_days: int
+    strays: int
     habits: LogHabits
     log_items: int
     item_columns: frozenset[str]
@@ -143,6 +145,10 @@ class StarterInputs:
                 notes.append(f"{table.uri} is not in UTF-8: read as {table.encoding}; {check}")
         if self.incomplete_rows:
             notes.append(f"{self.incomplete_rows}: they are left out")
+        if self.strays:
+            notes.append(
+                f"{self.strays:,} rows have times ahead of today, or far before all others: they are outside the calendar"
+            )
         if known_frac < _FEW_KNOWN:
             notes.append(
                 f"{known_frac:.1%} of recent events are by ids in {roles.user_id} that have an earlier day: if they are orders or sessions, "

@@ -12,6 +12,7 @@ import pyarrow as pa
 from dssm_assets.core.config.pipeline import FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import Fault
 from dssm_assets.extras.starter.column_roles import ColumnProfile, profile_column
+from dssm_assets.storage.files import list_files
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.sources.reader import map_rows
 from dssm_assets.storage.sources.source import Source, SourcePiece, open_source, survey_uri
@@ -101,9 +102,9 @@ def _find_layout(uri: str, name: str) -> SourceTable:
     fs, path = open_location(uri, name)
     with location_errors(uri, name):
         exists = fs.exists(path)
+        names = [path] if fs.isfile(path) else list_files(fs, path)
     if not exists:
         raise SourceMissingError(Fault(f"{name}, {uri}", "a file or folder", "no such file or folder", "correct the path"))
-    names = [path] if fs.isfile(path) else sorted(map(str, fs.find(path)))
     shown = [file for file in names if not is_hidden(file, path)]
     counts = {form: sum(file.endswith(endings) for file in shown) for form, endings in ENDINGS.items()}
     chosen = max(counts, key=lambda form: (counts[form] and form is not FileFormat.JSON, counts[form]))

@@ -138,6 +138,7 @@ def _find_facts(log: TableSurvey, entities: Mapping[str, TableSurvey | None], ro
         for plan in plans:
             for block in plan.blocks():
                 rows.observe(block)
+    strays = rows.drop_strays(dt.date.today())
     days, events = rows.count_days(), rows.count_events()
     select_positive(rows.db, positive_events(order_events(list(events))))
     habits = find_habits(rows.db)
@@ -152,6 +153,7 @@ def _find_facts(log: TableSurvey, entities: Mapping[str, TableSurvey | None], ro
         "first": first,
         "last": last,
         "empty_days": (last - first).days + 1 - len(days),
+        "strays": strays,
         "habits": habits,
         "log_items": len(rows.distinct_ids(ITEM_ID)),
         "item_columns": rows.columns_of_items(),

@@ -23,6 +23,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.storage.files import check_names
 
 BLOCK_ROWS: Final = 65_536
+MOST_COLUMNS: Final = 5_000
 
 Kind = Any
 """The type of a key as DuckDB's json_structure has it: the name of a plain type, a dictionary of an object's keys, or a list of one type."""
@@ -64,6 +65,9 @@ def merge_kinds(files: Sequence[Kind], where: str) -> JsonColumns:
     keys = {name: _name_kind(kind) for name, kind in kinds.items()}
     columns = [column for name in keys for column in _flatten(name, _quote(name), kinds[name])]
     check_names([name for name, _ in columns], where)
+    if len(columns) > MOST_COLUMNS:
+        expected, got = f"at most {MOST_COLUMNS:,} columns to be read", f"{len(columns):,}"
+        raise SchemaError(Fault(where, expected, got, "write those that are needed to a table of their own"))
     if not columns:
         return JsonColumns({}, {}, pa.schema([]))
     chosen = ", ".join(f"{path} AS {_quote(name)}" for name, path in columns)

@@ -11,9 +11,10 @@ Belongs here: looking. Does not belong here: reading a day (`reader.py`), starti
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -25,6 +26,8 @@ from dssm_assets.core.sources.event_time import dates_of, is_ordered, to_event_t
 from dssm_assets.storage.sources.source import Source, find_day, open_source
 from dssm_assets.storage.sources.source_columns import DS, PlannedPiece, has_value, plan_pieces
 from dssm_assets.storage.sources.source_files import SourceMissingError
+
+_DAY_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True)
@@ -160,14 +163,19 @@ def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> 
 
 
 def _newest_ms(source: Source, timezone: str) -> int | None:
-    """Returns the newest timestamp of the table: from statistics if they have it, else by reading the column."""
-    table, found = source.table, []
+    """Returns the newest timestamp of the table that is not ahead: from statistics if they have it, else by reading the column.
+
+    Times from tomorrow on are none of events, such as 9999-12-31 where a time is missing: all days would have landed.
+    """
+    table, ahead_ms, found = source.table, (time.time() + _DAY_SECONDS) * 1000, []
     for plan in plan_pieces(table, source.pieces()):
-        for values in _timestamps(table, plan):
-            newest = pc.max(_to_ms(source, values, timezone)).as_py()
-            if newest is not None:
-                found.append(int(newest))
-    return max(found) if found else None
+        for has_statistics in (True, False):
+            parts = [_to_ms(source, values, timezone) for values in _timestamps(table, plan, has_statistics)]
+            past = [pc.max(times.filter(pc.less(times, ahead_ms))).as_py() for times in parts]
+            if known := [newest for newest in past if newest is not None]:
+                found.append(max(known))
+                break
+    return max(found, default=None)
 
 
 def _to_ms(source: Source, values: Any, timezone: str) -> pa.Array:
@@ -177,15 +185,15 @@ def _to_ms(source: Source, values: Any, timezone: str) -> pa.Array:
     return to_event_time_ms(values, unit=unit, timezone=timezone, where=where, time_format=table.time_format)
 
 
-def _timestamps(table: SourceTable, plan: PlannedPiece) -> Iterator[Any]:
-    """Yields timestamps of a piece, including its newest one."""
+def _timestamps(table: SourceTable, plan: PlannedPiece, has_statistics: bool) -> Iterator[Any]:
+    """Yields timestamps of a piece, including its newest one: that alone where statistics have it, and may be used."""
     if EVENT_TIME not in plan.columns:
         return
     if plan.clock is not None:
         yield from (block.column(EVENT_TIME) for block in plan.blocks())
         return
     column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
-    newest = plan.piece.newest(column) if _has_order(table, kind) else None
+    newest = plan.piece.newest(column) if has_statistics and _has_order(table, kind) else None
     if newest is not None:
         yield pa.array([newest], kind)
         return

@@ -5,9 +5,11 @@ Files are `source_files.py`; tables of databases and lakehouses are extras (`REA
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -150,7 +152,9 @@ def open_source(table: SourceTable, name: str) -> Source:
 def find_day(label: str) -> str | None:
     """Returns the day (YYYY-MM-DD) of such a text or of YYYYMMDD, None of another."""
     digits = label.replace("-", "")
-    return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if re.fullmatch(r"[0-9]{8}", digits) else None
+    with suppress(ValueError):  # 2024-02-30
+        return dt.date.fromisoformat(digits).isoformat() if re.fullmatch(r"[0-9]{8}", digits) else None
+    return None
 
 
 def survey_uri(uri: str, name: str) -> SourceTable | None:

@@ -17,13 +17,15 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import NO_IDS, decode_column, with_decimal_point
 from dssm_assets.core.sources.event_time import join_clock
-from dssm_assets.storage.sources.json_lines import JsonColumns, merge_kinds
+from dssm_assets.storage.sources.json_lines import MOST_COLUMNS, JsonColumns, merge_kinds
 from dssm_assets.storage.sources.source import DayBounds, SourcePiece
 from dssm_assets.storage.sources.source_files import SourceFile
 
 DS: Final = "ds"
 """The partition column: never an attribute of a user or item."""
 
+_SHOWN: Final = 100
+"""Columns that an error names."""
 _INTEGER: Final = r"^(?:0|-?[1-9]\d{0,17})$"
 _WHOLE: Final = r"^(?:0|-?[1-9]\d{0,17})(?:\.0+)?$"
 """An id that a dataframe turned into a float because some are missing: 17850.0."""
@@ -158,14 +160,14 @@ class CsvTypes:
 
     def apply(self, table: pa.Table) -> pa.Table:
         """Returns a table with the inferred types; a column without any value stays text."""
+        columns = dict(zip(table.column_names, table.columns, strict=True))
         for name, kinds in self.candidates.items():
             if kinds and name in self.has_value:
-                index = table.schema.get_field_index(name)
-                column = table.column(name)
+                column = columns[name]
                 if kinds[0] == pa.float64() and self.decimal_mark is not None:
                     column = with_decimal_point(column)
-                table = table.set_column(index, name, cast_text(column, kinds[0]))
-        return table
+                columns[name] = cast_text(column, kinds[0])
+        return pa.table(columns) if columns else table
 
 
 def cast_text(column: Any, kind: pa.DataType) -> Any:
@@ -181,11 +183,11 @@ def _choose_columns(table: SourceTable, names: Sequence[str], key: str, where: s
     if isinstance(table, BehaviorTable) and REQUEST_ID in names:
         named.setdefault(REQUEST_ID, REQUEST_ID)
     rest = _kept_columns(table, names, set(named.values()))
-    got = f"columns {', '.join(names) or 'none'}"
+    got, present = f"columns {', '.join(names[:_SHOWN]) or 'none'}{' ...' * (len(names) > _SHOWN)}", set(names)
     missing = [
         (f"{source} (our {ours})", f"add it to the source, or correct {key}.columns.{ours} or {key}.keep")
         for ours, source in [*named.items(), *zip(rest, rest, strict=True)]
-        if source not in names and ours not in _may_lack(table)
+        if source not in present and ours not in _may_lack(table)
     ]
     if isinstance(table, BehaviorTable) and table.clock_column is not None and table.clock_column not in names:
         missing.append((f"{table.clock_column} (the time of day)", f"correct {key}.clock_column"))
@@ -195,7 +197,10 @@ def _choose_columns(table: SourceTable, names: Sequence[str], key: str, where: s
         got = f"{named[name]} mapped to it and a column of that name"
         faults.append(Fault(f"{where}, column {name}", "one source column for each of our columns", got, remedy))
     chosen = named | {name: name for name in rest if name not in named}
-    return {ours: source for ours, source in chosen.items() if source in names}, faults
+    if len(chosen) > MOST_COLUMNS:
+        remedy = f"name those that are needed in {key}.keep"
+        faults.append(Fault(where, f"at most {MOST_COLUMNS:,} columns to be read", f"{len(chosen):,}", remedy))
+    return {ours: source for ours, source in chosen.items() if source in present}, faults
 
 
 def _may_lack(table: SourceTable) -> list[str]:

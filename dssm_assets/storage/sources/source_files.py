@@ -15,7 +15,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from dssm_assets.core.config.pipeline import FileFormat, SourceTable
 from dssm_assets.core.errors import Fault, InputError, SchemaError
-from dssm_assets.storage.files import check_names, decoding_errors
+from dssm_assets.storage.files import check_file, check_names, decoding_errors, list_files
 from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.sources.json_lines import JsonColumns, Kind, find_kinds, read_json_blocks
@@ -73,7 +73,7 @@ class SourceFile(SourcePiece):
     def schema(self) -> pa.Schema:
         """Returns the columns of a parquet file, or of a csv file, all of them text; see `SourcePiece.schema`."""
         if self.table.format is FileFormat.PARQUET:
-            with self._reading(), self.fs.open(self.path, "rb") as handle:
+            with self._open_parquet() as handle:
                 schema = pq.ParquetFile(handle).schema_arrow.remove_metadata()
                 names = schema.names  # a name may not be UTF-8
         else:
@@ -91,7 +91,7 @@ class SourceFile(SourcePiece):
     def blocks(self, columns: list[str], days: DayBounds | None = None) -> Iterator[pa.Table]:
         """Yields some columns in blocks, in file order, without parquet row groups whose statistics exclude the days."""
         if self.table.format is FileFormat.PARQUET:
-            with self._reading(), self.fs.open(self.path, "rb") as handle:
+            with self._open_parquet() as handle:
                 file = pq.ParquetFile(handle)
                 groups = [index for index in range(file.num_row_groups) if _may_hold(file.metadata.row_group(index), days)]
                 yield from _tables(file.iter_batches(batch_size=BLOCK_ROWS, row_groups=groups, columns=columns), columns)
@@ -106,7 +106,7 @@ class SourceFile(SourcePiece):
         """Returns the largest value of a column by parquet's statistics, None without them."""
         if self.table.format is not FileFormat.PARQUET:
             return None
-        with self.fs.open(self.path, "rb") as handle:
+        with self._open_parquet() as handle:
             metadata = pq.ParquetFile(handle).metadata
         bounds = [_column_bounds(metadata.row_group(index), column) for index in range(metadata.num_row_groups)]
         return max((last for _, last in filter(None, bounds)), default=None) if all(bounds) else None
@@ -131,6 +131,13 @@ class SourceFile(SourcePiece):
     def _head(self) -> str:
         with self._reading(), self._open_text() as handle:
             return read_head(handle, self.table.encoding)
+
+    @contextmanager
+    def _open_parquet(self) -> Iterator[Any]:
+        with self._reading():
+            check_file(self.fs, self.path)
+            with self.fs.open(self.path, "rb") as handle:
+                yield handle
 
     @contextmanager
     def _open_csv(self, columns: list[str] | None) -> Iterator[pcsv.CSVStreamingReader]:
@@ -163,6 +170,7 @@ class SourceFile(SourcePiece):
 
     @contextmanager
     def _open_text(self) -> Iterator[Any]:
+        check_file(self.fs, self.path)
         with self.fs.open(self.path, "rb") as plain:
             if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
                 raise SchemaError(Fault(self.where, self._expected, "a parquet file", self._remedy))
@@ -203,14 +211,13 @@ class SourceFolder(Source):
     def days(self) -> dict[str, list[str]]:
         """Returns day (YYYY-MM-DD) -> the paths of its folders `ds=YYYY-MM-DD` and `ds=YYYYMMDD`, days ascending."""
         days: dict[str, list[str]] = {}
-        if not self.fs.isdir(self.path):
-            return days
-        for entry in sorted(self.fs.ls(self.path, detail=False)):
-            path = str(entry).rstrip("/")
-            label = posixpath.basename(path)
-            day = find_day(label.removeprefix("ds=")) if label.startswith("ds=") else None
-            if day is not None and self.fs.isdir(path):
-                days.setdefault(day, []).append(path)
+        with location_errors(self.table.uri, f"table {self.name}"):
+            for entry in sorted(self.fs.ls(self.path, detail=False)) if self.fs.isdir(self.path) else ():
+                path = str(entry).rstrip("/")
+                label = posixpath.basename(path)
+                day = find_day(label.removeprefix("ds=")) if label.startswith("ds=") else None
+                if day is not None and self.fs.isdir(path):
+                    days.setdefault(day, []).append(path)
         return dict(sorted(days.items()))
 
     def pieces(self, folder: str | None = None) -> list[SourceFile]:
@@ -218,7 +225,8 @@ class SourceFolder(Source):
         start = self.path if folder is None else folder
         if self.fs.isfile(start):
             return [SourceFile(self.table, self.name, start, self.fs)]
-        found = sorted(self.fs.find(start))
+        with location_errors(self.table.uri, f"table {self.name}"):
+            found = list_files(self.fs, start)
         names = [(path, posixpath.basename(path)) for path in found if not is_hidden(path, start)]
         chosen = [path for path, name in names if name.endswith(ENDINGS[self.table.format]) or "." not in name]
         if not chosen:
@@ -230,7 +238,9 @@ class SourceFolder(Source):
 
     def stamp(self, folder: str | None = None) -> Stamp:
         """Returns a digest of the paths, sizes and modification times of the files, and the newest of these times."""
-        stamps = [file.stamp() for file in self.pieces(folder)]
+        pieces = self.pieces(folder)
+        with location_errors(self.table.uri, f"table {self.name}"):
+            stamps = [file.stamp() for file in pieces]
         written_ms = max((modified for _, _, modified in stamps if modified is not None), default=None)
         return Stamp(hashlib.sha256(repr(stamps).encode()).hexdigest(), written_ms)
 
@@ -259,11 +269,12 @@ def open_folder(table: SourceTable, name: str) -> SourceFolder:
 
 def find_format(fs: Any, path: str, where: str) -> FileFormat | None:
     """Returns the format of a file with an unknown ending, by its content; None if it is neither parquet nor text."""
-    with fs.open(path, "rb") as plain:
-        if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
-            return FileFormat.PARQUET
-    with decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"), open_bytes(fs, path, where) as handle:
-        head = read_head(handle, None)
+    with decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"):
+        with fs.open(path, "rb") as plain:
+            if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
+                return FileFormat.PARQUET
+        with open_bytes(fs, path, where) as handle:
+            head = read_head(handle, None)
     if not head.strip() or any(ord(letter) < ord(" ") and letter not in "\t\r\n\x1d\x1f" for letter in head):
         return None
     return FileFormat.JSON if head.lstrip().startswith(("{", "[")) else FileFormat.CSV
@@ -287,4 +298,6 @@ def _column_bounds(group: Any, column: str) -> tuple[Any, Any] | None:
     """Returns the smallest and the largest value of a column in a parquet row group; None without statistics."""
     chunks = [group.column(index) for index in range(group.num_columns)]
     statistics = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)
-    return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
+    with suppress(OverflowError, ValueError):  # times beyond year 9999, which Python does not have
+        return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
+    return None

@@ -37,6 +37,32 @@ def spec(*features: dict[str, Any]) -> FgSpec:
     return parse_fg({"features": list(features)})
 
 
+def chain(length: int, inputs: int = 1) -> dict[str, Any]:
+    """Returns features that read those before them, each the last one, or the last two."""
+    names = ["user:a", *(f"feature:f{number}" for number in range(length))]
+    shape = {"feature_type": "combo_feature"} if inputs > 1 else ID
+    expressions = [names[max(0, n + 1 - inputs) : n + 1] for n in range(length)]
+    return {
+        "features": [
+            {**(shape if len(e) > 1 else ID), "feature_name": f"f{n}", "expression": e if len(e) > 1 else e[0]}
+            for n, e in enumerate(expressions)
+        ]
+    }
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_chains_of_features_have_a_bounded_length(inputs: int) -> None:
+    """With two inputs, 2 ** 100 paths lead to the column."""
+    last = parse_fg(chain(100, inputs)).feature("f99")
+    assert (last.inputs, last.side) == (("a",), Side.USER)
+    with pytest.raises(FeatureSpecError, match=r"feature f100: expected at most 100 features that read one another"):
+        parse_fg(chain(3_000, inputs))
+    cycle = chain(3_000)["features"]
+    cycle[0]["expression"] = "feature:f2999"
+    with pytest.raises(FeatureSpecError, match=r"at most 100 features that read one another"):
+        parse_fg({"features": cycle})
+
+
 def test_writes_back_what_it_read() -> None:
     assert parse_fg(FG).raw == FG
     assert spec().raw == {"features": []}

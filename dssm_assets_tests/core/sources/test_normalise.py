@@ -128,8 +128,8 @@ def test_equal_keys_have_one_order_whatever_that_of_the_source(order: list[int])
     assert table.column("tags").to_pylist() == [["y"], ["x"], ["x"], []]
 
 
-@pytest.mark.parametrize("kept", [pa.array([b"b" * 16, b"a" * 16], pa.uuid()), pa.array([2.0, 1.0], pa.float16())])
-def test_kept_columns_without_an_order_are_left_out_of_it(kept: pa.Array) -> None:
+def test_kept_columns_without_an_order_are_left_out_of_it() -> None:
+    kept = pa.array([b"b" * 16, b"a" * 16], pa.uuid())
     raw = pa.table(log(user_id=[1, 1], item_id=[5, 5], event=["click"] * 2, event_time=[DAY_S] * 2)).append_column("kept", kept)
     assert behavior(raw, keep=["kept"]).table.column("kept").combine_chunks() == kept
 

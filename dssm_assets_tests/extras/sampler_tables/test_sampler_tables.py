@@ -193,6 +193,12 @@ def test_item_spec_refuses_an_ambiguous_delimiter(delimiter: str) -> None:
         item_spec(["a"], delimiter)
 
 
+@pytest.mark.parametrize("names", [["a", "a"], ["item_id"], ["weight"]])
+def test_item_spec_refuses_repeated_names(names: list[str]) -> None:
+    with pytest.raises(SchemaError, match="attrs: expected columns with different names"):
+        item_spec(names)
+
+
 def test_items_as_text_keeps_the_order_of_features() -> None:
     negatives = pa.table(
         {

@@ -418,3 +418,12 @@ def test_init_refuses_a_log_of_one_day_and_a_missing_table(sources, capsys):
     assert "expected rows of at least two days: one to learn from and one to score" in capsys.readouterr().err
     assert init(user="source/missing.parquet") == 1
     assert "expected a file or folder, got no such file or folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stray", ["0001-01-01", "1970-01-01", "2099-01-01", "9999-12-31 23:59:59"])
+def test_stray_dates_do_not_become_the_calendar(folder, capsys, stray):
+    lines = [f"u{n % 5},i{n % 7},2024-01-{n % 10 + 1:02}" for n in range(40)]
+    init_log(folder, "log.csv", "user_id,item_id,event_time", [*lines, f"u1,i1,{stray}"])
+    assert written(folder)["calendar"]["start"] == dt.date(2024, 1, 1)
+    assert written(folder)["calendar"]["end"] == dt.date(2024, 1, 10)
+    assert "Note: 1 rows have times ahead of today, or far before all others" in capsys.readouterr().out

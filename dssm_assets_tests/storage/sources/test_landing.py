@@ -122,3 +122,11 @@ def test_rows_without_a_time_may_be_left_out(tmp_path):
     (tmp_path / "log.csv").write_text("user_id,item_id,event_time\nu,i,2024-01-05 10:00\nu,i,NA\nu,i,\n")
     landing = look(log(tmp_path / "log.csv", incomplete_rows="drop"))
     assert landing.state.newest_ms == timestamp("2024-01-05T10:00") * 1000
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_time_ahead_of_now_does_not_let_all_days_land(tmp_path, suffix):
+    path = tmp_path / f"log{suffix}"
+    write(path, ["2024-01-05T10:00", "2099-12-31T23:59:59"])
+    landed = {day: look(log(path)).landing_of_day(day).has_landed for day in ("2024-01-05", "2024-01-06")}
+    assert landed == {"2024-01-05": True, "2024-01-06": False}

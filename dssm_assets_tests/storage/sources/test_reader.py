@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import json
+import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
-from dssm_assets.core.errors import EmptyDayError, PartitionMissingError, SchemaError
+from dssm_assets.core.errors import EmptyDayError, InputError, PartitionMissingError, SchemaError
 from dssm_assets.core.sources.event_time import dates_of
+from dssm_assets.storage import files
 from dssm_assets.storage.sources import source_files
 from dssm_assets.storage.sources.landing import SourceLanding
 from dssm_assets.storage.sources.reader import read_days
@@ -625,3 +628,66 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path, files: dict[str, 
             (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises((SchemaError, SourceMissingError), match=message):
         read(users(tmp_path, format=file_format, columns={"user_id": "user_id"}), "2026-01-01")
+
+
+# What is no file
+
+
+def make_link(path: Path) -> None:
+    path.symlink_to(path.parent / "gone")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, make_link], ids=["pipe", "dangling link"])
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_pipes_and_dangling_links_are_refused(tmp_path: Path, make: Callable[[Path], None], name: str, is_alone: bool) -> None:
+    make(tmp_path / name)
+    source = behavior(tmp_path / name if is_alone else tmp_path, format=name[2:])
+    with pytest.raises(InputError, match=r"not a regular file|[Nn]o such file"):
+        read(source, "2026-01-01")
+    with pytest.raises(InputError, match=r"not a regular file|[Nn]o such file"):
+        SourceLanding(source, name="behavior_table", timezone="UTC")
+
+
+@pytest.mark.parametrize("uri", ["/", "//", "/dev/zero", "/dev/null", "zip://", "zip:///dev/null", "simplecache::/", "s3://"])
+def test_places_without_a_table_are_refused(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setattr(files, "MOST_FILES", 1000)
+    with pytest.raises(InputError, match=r"table user_table"):
+        read(users(uri), "2026-01-01")
+
+
+def test_a_folder_that_is_named_by_no_day_is_no_day(tmp_path: Path) -> None:
+    write(tmp_path / "ds=2024-02-30" / "a.parquet", {"user_id": [1]})
+    write(tmp_path / "ds=20240229" / "a.parquet", {"user_id": [1]})
+    assert list(open_source(users(tmp_path, layout="ds_folders"), "user_table").days()) == ["2024-02-29"]
+
+
+# Columns
+
+
+def test_columns_beyond_the_bound_are_refused_unless_few_are_kept(tmp_path: Path) -> None:
+    wide = {"user_id": [1], **{f"c{number}": [number] for number in range(5_000)}}
+    write(tmp_path / "u.parquet", wide)
+    write(tmp_path / "u.jsonl", wide)
+    with pytest.raises(SchemaError, match=r"expected at most 5,000 columns to be read, got 5,001.*tables\.user\.keep"):
+        read(users(tmp_path / "u.parquet"), "2026-01-01")
+    with pytest.raises(SchemaError, match=r"expected at most 5,000 columns to be read, got 5,001"):
+        read(users(tmp_path / "u.jsonl", format="json"), "2026-01-01")
+    kept = read(users(tmp_path / "u.parquet", keep=["user_id", "c7"]), "2026-01-01")
+    assert kept == {"2026-01-01": [{"user_id": 1, "c7": 7}]}
+
+
+def test_float16_is_read_as_float32(tmp_path: Path) -> None:
+    write(tmp_path / "u.parquet", {"user_id": [1, 2], "age": pa.array([1.5, None], pa.float16())})
+    ((_, rows),) = read_all(users(tmp_path / "u.parquet"), "2026-01-01")
+    assert (rows.schema.field("age").type, rows.column("age").to_pylist()) == (pa.float32(), [1.5, None])
+
+
+@pytest.mark.parametrize(("time", "kind"), [(2**62, "us"), (-(2**47), "ms"), (2**31 - 1, None)])
+def test_times_beyond_the_calendar_are_refused(tmp_path: Path, time: int, kind: str | None) -> None:
+    times = (
+        pa.array([0, time], pa.int64()).cast(pa.timestamp(kind)) if kind else pa.array([0, time], pa.int32()).cast(pa.date32())
+    )
+    write(tmp_path / "log.parquet", {"user_id": [1, 2], "item_id": [1, 2], "event_time": times})
+    with pytest.raises(SchemaError, match=r"column event_time: expected times of the years 1 to 9999"):
+        read(behavior(tmp_path / "log.parquet"), "2026-01-01")
