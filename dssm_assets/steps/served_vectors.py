@@ -221,7 +221,7 @@ def check_vectors(side: str, ids: pa.Array, vectors: pa.FixedSizeListArray) -> N
     Raises:
         InputError: if not, or there are none.
     """
-    structure = VectorStructure(width=vectors.type.list_size, expected_row_count=len(ids))
+    structure = VectorStructure(width=vectors.type.list_size, expected_row_count=len(ids), is_of_users=side == "user")
     structure.check_rows(ids, vectors)
     _check_structure(side, structure.report())
 
@@ -350,7 +350,7 @@ def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr,
         as_of_ms=inputs.end_ms(workspace.config.calendar.timezone),
         channel_items=num_items if workspace.config.channels.is_enabled else None,
     )
-    structure = VectorStructure(width=spec.user_vector_width, expected_row_count=inputs.users.rows)
+    structure = VectorStructure(width=spec.user_vector_width, expected_row_count=inputs.users.rows, is_of_users=True)
     writers: dict[str, Any] = {}
     with ExitStack() as stack:
         for batch in workspace.tables.batches(inputs.users, maker.columns):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.retrieval.drift import DriftReport, compute_drift, find_common_ids
 from dssm_assets.core.retrieval.structure import VectorStructure
@@ -46,6 +47,10 @@ class VectorPartition:
     id_type: pa.DataType
     dims: int
     row_count: int
+
+    @property
+    def is_of_users(self) -> bool:
+        return self.spec.key == (col.USER_ID,)
 
     @property
     def schema(self) -> pa.Schema:
@@ -80,7 +85,7 @@ class VectorSource(ABC):
         """Writes a file of the rows first .. end - 1; returns their number, their structure and facts."""
         first, end, path = task
         partition, facts = self.partition, dict[str, int]()
-        structure = VectorStructure(width=partition.dims, expected_row_count=end - first)
+        structure = VectorStructure(width=partition.dims, expected_row_count=end - first, is_of_users=partition.is_of_users)
 
         def batches() -> Iterator[pa.RecordBatch]:
             for ids, matrix in self.parts(first, end, facts):
@@ -99,7 +104,7 @@ def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> St
     """
     source = kind(workspace, ds)
     partition = source.partition
-    structure = VectorStructure(width=partition.dims, expected_row_count=partition.row_count)
+    structure = VectorStructure(width=partition.dims, expected_row_count=partition.row_count, is_of_users=partition.is_of_users)
     facts: dict[str, int] = {}
     with workspace.tables.partitions.staging() as folder:
         starts = range(0, max(partition.row_count, 1), PART_ROWS)  # an empty table has one file as well

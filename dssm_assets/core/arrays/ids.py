@@ -191,5 +191,10 @@ def find_repeated(ids: pa.Array) -> pa.Array:
 
 def _duplicate_ids(ids: pa.Array, where: str) -> DuplicateKeyError:
     again = find_repeated(ids)
-    first = ", ".join(map(str, again[:_SHOWN_IDS].to_pylist()))
-    return DuplicateKeyError(Fault(where, "unique ids", f"{len(again)} ids more than once: {first}", "keep one row per id"))
+    got = f"{len(again)} ids more than once{name_ids(again, where)}"
+    return DuplicateKeyError(Fault(where, "unique ids", got, "keep one row per id"))
+
+
+def name_ids(ids: pa.Array, where: str) -> str:
+    """Returns the first of some ids for an error at a place; of users none, because errors are stored with their runs."""
+    return "" if "user" in where else ": " + ", ".join(map(str, ids[:_SHOWN_IDS].to_pylist()))

@@ -19,7 +19,7 @@ NOT_FINITE, ZEROS, TWICE = "not finite (NaN or infinity)", "all zeros", "under a
 
 @dataclass(frozen=True)
 class Offence:
-    """A kind of fault, the number of rows that have it, and their first ids."""
+    """A kind of fault, the number of rows that have it, and their first ids; of users none, because reports are stored."""
 
     what: str
     count: int
@@ -27,7 +27,7 @@ class Offence:
 
     def __str__(self) -> str:
         shown = ", ".join(self.first_ids) + (", ..." if self.count > len(self.first_ids) else "")
-        return f"{self.count} {self.what}: {shown}"
+        return f"{self.count} {self.what}: {shown}" if self.first_ids else f"{self.count} {self.what}"
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class StructureReport:
 class VectorStructure:
     """Checks the parts of one table, of any sizes, and reports on the whole."""
 
-    def __init__(self, *, width: int, expected_row_count: int) -> None:
-        self._width, self._expected = width, expected_row_count
+    def __init__(self, *, width: int, expected_row_count: int, is_of_users: bool = False) -> None:
+        self._width, self._expected, self._shown = width, expected_row_count, 0 if is_of_users else SHOWN
         self._ids: list[pa.Array] = []
         self._wrong_type = ""
         self._offences: dict[str, Offence] = {}
@@ -108,18 +108,19 @@ class VectorStructure:
         extra = len(ids) - pc.count_distinct(ids).as_py() if rows else 0
         if extra:
             counts = pc.value_counts(ids)
-            offences.append(Offence(TWICE, extra, _texts(counts.field("values").filter(pc.greater(counts.field("counts"), 1)))))
+            offences.append(
+                Offence(TWICE, extra, self._texts(counts.field("values").filter(pc.greater(counts.field("counts"), 1))))
+            )
         return StructureReport(rows, self._expected, self._width, self._wrong_type, tuple(offences))
 
     def _note(self, what: str, wrong_ids: pa.Array) -> None:
         if len(wrong_ids):
-            self._add(Offence(what, len(wrong_ids), _texts(wrong_ids)))
+            self._add(Offence(what, len(wrong_ids), self._texts(wrong_ids)))
 
     def _add(self, more: Offence) -> None:
         known = self._offences.get(more.what, Offence(more.what, 0, ()))
         first = (known.first_ids + more.first_ids)[:SHOWN]
         self._offences[more.what] = Offence(more.what, known.count + more.count, first)
 
-
-def _texts(ids: pa.Array) -> tuple[str, ...]:
-    return tuple(str(value) if value.is_valid else "null" for value in ids[:SHOWN])
+    def _texts(self, ids: pa.Array) -> tuple[str, ...]:
+        return tuple(str(value) if value.is_valid else "null" for value in ids[: self._shown])
