@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ids import IdIndex, find_repeated
+from dssm_assets.core.arrays.ids import IdIndex, find_repeated, name_ids
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, Events, SourceTable
 from dssm_assets.core.errors import DuplicateKeyError, EmptyDayError, Fault, SchemaError
@@ -119,8 +119,8 @@ def normalise_entities(raw: pa.Table, spec: TableSpec, forgotten: Forgotten = NO
     ids = decode_column(ids)
     if has_repeated(ids):
         repeated = find_repeated(ids)
-        got = f"{len(repeated)} ids with more than one row, the first are {repeated[:SHOWN].to_pylist()}"
         where, remedy = f"table {spec.name}, column {key}", "keep one row per id in the source, e.g. the newest"
+        got = f"{len(repeated)} ids with more than one row{name_ids(repeated, where)}"
         raise DuplicateKeyError(Fault(where, spec.grain, got, remedy))
     if key == USER_ID and (is_theirs := forgotten.find(ids)).any():
         is_kept = pa.array(~is_theirs)
