@@ -13,6 +13,7 @@ from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.workspace import StepResult
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
+from dssm_assets_tests.defs.local_step import LocalStep
 
 DEPLOYED = Path(__file__).parent.parent.parent / "deploy" / "dagster.yaml"
 
@@ -39,7 +40,8 @@ def train_while_pool_is_full(tmp_path, instance, pool, name):
         for ds in days:
             yield StepResult(Manifest("model", ds, ()))
 
-    row = AssetRow(name="model", group="training", step=train, description="", is_windowed=True, pool=TRAINER)
+    step = LocalStep("tests", "model", train)
+    row = AssetRow(step=step, group="training", description="", is_windowed=True, pool=TRAINER)
     loaded = worlds.write_config(tmp_path / name, {"name": name, "platform": {"trainer_pool": pool}})
     asset = build_asset(row, Scene(loaded, name), Observer())
     job = dg.Definitions(assets=[asset], executor=dg.in_process_executor).resolve_implicit_global_asset_job_def()

@@ -41,7 +41,6 @@ _CHANGES_TEXT: Final = (
 
 ROWS = (
     AssetRow(
-        name="experiments",
         group="evaluation",
         step=LazyStep("extras.experiments.comparison", "experiments"),
         deps=("total_hit_rate",),
