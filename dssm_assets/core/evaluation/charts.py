@@ -10,6 +10,7 @@ import functools
 import io
 import math
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,7 +91,6 @@ def hit_rate_png(total: pa.Table, *, spans: Spans | None = None) -> bytes:
 
     Args:
         total: total_hit_rate of a day that has warm users.
-        spans: days that the baselines read, for their names.
     """
     rows = [row for row in total.to_pylist() if row[POPULATION] == Population.WARM]
     shown = [scope for scope in CHART_SCOPES if any(row[SCOPE] == scope for row in rows)]
@@ -113,11 +113,7 @@ def hit_rate_png(total: pa.Table, *, spans: Spans | None = None) -> bytes:
 def loss_curve_png(loss_by_step: Sequence[float], hit_rates: Sequence[float] = ()) -> bytes:
     """Returns a PNG of the training loss: each step pale, the running mean over 2% of the steps strong.
 
-    With hit rates, a second panel shows them by epoch, the best one marked.
-
-    Args:
-        loss_by_step: loss of step 1, 2, ...
-        hit_rates: on the validation days, after epoch 1, 2, ...
+    With hit rates on the validation days, a second panel shows them by epoch, the best one marked.
 
     Raises:
         InputError: if there are no steps or a number is not finite.
@@ -202,16 +198,19 @@ def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:
     by_scorer = {name: one.to_pylist() for name, one in segments.items()}
     rows = next(iter(by_scorer.values()))
     shown = rows[:MAX_ROWS]
-    lines, others = _lines(shown), {name: iter(one) for name, one in by_scorer.items()}
+    lines: list[tuple[str, int | None]] = []  # a heading before the places of each segment's values
+    for segment, group in groupby(range(len(shown)), key=lambda place: str(shown[place][SEGMENT])):
+        lines.append((segment.replace("_", " "), None))
+        lines += [(drawable(str(shown[place][VALUE]), place), place) for place in group]
     height = ROW_INCHES * len(lines) + 1.1
     figure, (axis,) = _new_figure(8.2, height)
     _style_axis(axis, grid="x")
-    for y, (label, row) in enumerate(lines):
-        if row is None:
+    for y, (label, place) in enumerate(lines):
+        if place is None:
             axis.text(-0.01, y, label, transform=axis.get_yaxis_transform(), ha="right", va="center", fontsize=9,
                       color=INK, fontweight="bold", parse_math=False)  # fmt: skip
         else:
-            _draw_segment(axis, y, label, {name: next(one) for name, one in others.items()})
+            _draw_segment(axis, y, label, {name: one[place] for name, one in by_scorer.items()})
     first = [row for row in rows if row[SEGMENT] == rows[0][SEGMENT]]
     overall = sum(row["hits"] for row in first) / sum(row[TRUTH_COUNT] for row in first)
     axis.axvline(overall, color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
@@ -225,21 +224,11 @@ def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:
         f"hit rate@{k}, 95% interval; dashed: {display_name(named)}, all users, {overall:.3f}{more}", fontsize=9, color=MUTED
     )
     above = 1 + 0.1 / (height - 0.95)
-    for place, name in enumerate(segments):
-        axis.text(0.3 * place, above, f"● {display_name(name)}", transform=axis.transAxes, fontsize=9, color=color_of(name))
+    for number, name in enumerate(segments):
+        axis.text(0.3 * number, above, f"● {display_name(name)}", transform=axis.transAxes, fontsize=9, color=color_of(name))
     figure.subplots_adjust(left=0.29, right=0.83, top=1 - 0.35 / height, bottom=0.6 / height)
     axis.text(1.02, above, "users / to find", transform=axis.transAxes, fontsize=9, color=MUTED)
     return png_bytes(figure)
-
-
-def _lines(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
-    """Returns a heading (no row) before each segment's values."""
-    lines: list[tuple[str, dict[str, Any] | None]] = []
-    for place, row in enumerate(rows):
-        if not place or rows[place - 1][SEGMENT] != row[SEGMENT]:
-            lines.append((str(row[SEGMENT]).replace("_", " "), None))
-        lines.append((drawable(str(row[VALUE]), place), row))
-    return lines
 
 
 def _draw_segment(axis: Any, y: int, label: str, rows: dict[str, dict[str, Any]]) -> None:
@@ -275,10 +264,7 @@ MAX_TICKS = 7
 def trend_png(trend: pa.Table, k: int) -> bytes:
     """Returns a PNG with one panel per scope: hit_rate@k over the days, the model's with its 95% interval as a band.
 
-    Days are placed by date, so a day that was not evaluated leaves a wider step.
-
-    Args:
-        trend: as of `trend_table`, with at least one row.
+    Days are placed by date, so a day that was not evaluated leaves a wider step. The trend has at least one row.
     """
     rows = trend.to_pylist()
     shown = [scope for scope in TREND_SCOPES if any(row[SCOPE] == scope for row in rows)]

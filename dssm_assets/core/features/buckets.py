@@ -84,13 +84,7 @@ class Vocabulary:
 def given_vocabulary(
     words: Mapping[str, int], default_text: str, default_bucket: int | None, function: HashFunction
 ) -> Vocabulary:
-    """Returns the vocabulary of a definition.
-
-    Args:
-        words: word -> bucket.
-        default_text: the default_value of the feature. Without default_bucket it gets bucket 0, unless it is a word.
-        default_bucket: default_bucketize_value.
-    """
+    """Returns the vocabulary of a definition, word -> bucket; without default_bucket the default text gets bucket 0 unless it is a word."""
     known = dict(words)
     if default_bucket is None and default_text:
         known.setdefault(default_text, DEFAULT_BUCKET)
@@ -114,8 +108,17 @@ def bucket_rule(operator: Operator, function: HashFunction) -> BucketRule | None
     if operator.kind is Kind.NUMERIC:
         boundaries = getattr(operator, "boundaries", None)
         return None if boundaries is None else lambda values: ragged.map_leaves(values, partial(_bin_numbers, boundaries))
-    bucket_of = _hash_rule(operator, function)
-    if bucket_of is None:
+    size, integers, words, default_bucket = (
+        getattr(operator, key, None) for key in ("hash_bucket_size", "num_buckets", "vocabulary", "default_bucketize_value")
+    )
+    bucket_of: HashRule
+    if size is not None:
+        bucket_of = partial(hash_bucket, size=size)
+    elif integers is not None:
+        bucket_of = integers_below(integers, default_bucket, function)
+    elif words is not None:
+        bucket_of = given_vocabulary(words, operator.default_text, default_bucket, function)
+    else:
         return None
     return lambda values: ragged.map_leaves(values, partial(_bucket_categories, bucket_of, function))
 
@@ -131,14 +134,3 @@ def _bucket_categories(bucket_of: HashRule, function: HashFunction, values: pa.D
     distinct = np.append(bucket_of(hash_values(values.dictionary, function).view(np.int64)), NO_BUCKET)
     ids = distinct[values.indices.fill_null(len(distinct) - 1).to_numpy(zero_copy_only=False)]
     return pa.array(ids, mask=ids == NO_BUCKET)
-
-
-def _hash_rule(operator: Operator, function: HashFunction) -> HashRule | None:
-    size, integers, words, default_bucket = (
-        getattr(operator, key, None) for key in ("hash_bucket_size", "num_buckets", "vocabulary", "default_bucketize_value")
-    )
-    if size is not None:
-        return lambda hashes: hash_bucket(hashes, size)
-    if integers is not None:
-        return integers_below(integers, default_bucket, function)
-    return None if words is None else given_vocabulary(words, operator.default_text, default_bucket, function)

@@ -35,11 +35,7 @@ _CAST = "cast the column before features are generated"
 
 
 def text_values(array: pa.Array, where: str) -> pa.DictionaryArray:
-    """Returns the text of each value of a column without lists; null where it is missing.
-
-    Raises:
-        SchemaError: values of the column's type have no text, such as structs.
-    """
+    """Returns the text of each value of a column without lists, null where it is missing; SchemaError for types without a text."""
     if pat.is_nested(array.type):
         raise SchemaError(_no_text(array.type, where))
     if pat.is_null(array.type) or pat.is_string_view(array.type) or pat.is_large_string(array.type):
@@ -94,11 +90,7 @@ def fill_missing(texts: pa.DictionaryArray, default: str) -> pa.DictionaryArray:
 
 
 def number_values(array: pa.Array, where: str) -> Numbers:
-    """Returns the number of each value as float64 [R]; NaN where it is missing.
-
-    Raises:
-        SchemaError: values of the column's type have no number, such as dates or lists.
-    """
+    """Returns the number of each value as float64 [R], NaN where it is missing; SchemaError for types without numbers, such as dates."""
     arrow_type = array.type
     if pat.is_null(arrow_type):
         return np.full(len(array), np.nan)
@@ -138,8 +130,7 @@ def to_float32(numbers: Numbers, default: float | None) -> pa.Array:
 
 
 def _parse(texts: pa.Array) -> Numbers:
-    decimals = pc.struct_field(pc.extract_regex(texts, _DECIMAL), "number").cast(pa.float64())
-    return _finite(decimals)
+    return _finite(pc.struct_field(pc.extract_regex(texts, _DECIMAL), "number").cast(pa.float64()))
 
 
 def _finite(numbers: pa.Array) -> Numbers:
@@ -192,9 +183,6 @@ def number_vectors(array: pa.Array, separator: str, where: str) -> tuple[Numbers
 
     Each element of a list is one number. A text holds numbers joined by the separator; a missing or empty text holds
     none. Any other column holds one number per row, none where it is missing.
-
-    Raises:
-        SchemaError: the elements have no number, such as dates.
     """
     if ragged.is_list(array.type):
         flat, offsets = ragged.flatten(array)
@@ -225,32 +213,20 @@ def fill_empty_rows(texts: pa.DictionaryArray, offsets: Offsets, default: str) -
     return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), dictionary), offsets
 
 
-def first_or_default(texts: pa.DictionaryArray, offsets: Offsets, default: str) -> pa.DictionaryArray:
-    """Returns the first text of each row [R], the default (or null for "") where a row has none."""
-    has_value = np.diff(offsets) > 0
-    codes = np.append(dictionary_codes(texts), 0)[np.where(has_value, offsets[:-1], len(texts))]
-    dictionary = texts.dictionary if len(texts.dictionary) else pa.array([""], pa.string())
-    first = pa.DictionaryArray.from_arrays(ragged.mask_numbers(codes.astype(np.int32), ~has_value), dictionary)
-    return fill_missing(first, default)
-
-
 def finish_texts(texts: pa.DictionaryArray, offsets: Offsets, count: int | None, default: str) -> pa.Array:
     """Returns the values of a category: the first text of each row for a count of 1, else lists of the first `count` (0, None: all).
 
     A row without texts has the default, if that is not empty.
     """
     if count == 1:
-        return first_or_default(texts, offsets, default)
+        has_value = np.diff(offsets) > 0
+        return fill_missing(texts.take(pa.array(offsets[:-1], mask=~has_value)), default)
     first = ragged.filter_values(texts, offsets, mask_of_first(offsets, count))
     return ragged.build_lists(*fill_empty_rows(*first, default))
 
 
 def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:
-    """Returns a column of lists: the column itself, or its texts split at the delimiter. An empty text is an empty list.
-
-    Raises:
-        SchemaError: the column holds neither lists nor text.
-    """
+    """Returns a column of lists: the column itself, or its texts split at the delimiter. An empty text is an empty list."""
     if ragged.is_list(array.type):
         return array
     if not (pat.is_dictionary(array.type) or ragged.is_text(array.type) or pat.is_null(array.type)):
@@ -260,12 +236,7 @@ def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:
 
 
 def keep_recent(offsets: Offsets, length: int, is_oldest_first: bool) -> tuple[IntArray | None, Offsets]:
-    """Returns the positions of the `length` most recent elements of each row and their offsets; None for all elements.
-
-    Args:
-        length: elements to keep, 0 for all.
-        is_oldest_first: the most recent elements are the last of a row, else the first.
-    """
+    """Returns the positions of the `length` (0: all) most recent elements of each row, None for all elements, and their offsets."""
     lengths = np.diff(offsets)
     if not length or not (lengths > length).any():
         return None, offsets

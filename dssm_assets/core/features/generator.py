@@ -57,14 +57,10 @@ class FeatureGenerator:
         hash_function: HashFunction = HashFunction.MURMUR,
         read_file: ReadFile | None = None,
     ) -> FeatureGenerator:
-        """Returns the generator of a parsed fg.json.
+        """Returns the generator of a parsed fg.json; see `parse_fg`.
 
         Args:
             hash_function: murmur_hash64a as in the reference, or farm_fingerprint64 as in TensorFlow.
-            read_file: returns the content of a file that the definitions name.
-
-        Raises:
-            FeatureSpecError: with every fault of the definitions.
         """
         return cls(parse_fg(fg, read_file=read_file), hash_function)
 
@@ -226,21 +222,14 @@ class FeatureColumns:
         self, spec: FgSpec, rule_for: Callable[[Operator], BucketRule | None], table: pa.Table, is_whole: bool
     ) -> None:
         """Prepares a slice. With is_whole sequences are not cut to their sequence_length."""
-        self._spec = spec
-        self._rule_for = rule_for
-        self._table = table
-        self._is_whole = is_whole
+        self._spec, self._rule_for, self._table, self._is_whole = spec, rule_for, table, is_whole
         self._columns: Columns = {}
         self._values: Columns = {}
         self._weights: Columns = {}
         self._group_offsets: dict[str, dict[str, Offsets]] = {}
 
     def compute(self, features: Iterable[Feature]) -> Columns:
-        """Returns the columns of features: their values, and the weights of weighted features.
-
-        Raises:
-            SchemaError: naming every input whose type a feature cannot use.
-        """
+        """Returns the columns of features: their values, and the weights of weighted features."""
         columns: Columns = {}
         faults: dict[str, Fault] = {}
         for feature in features:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +17,7 @@ from dssm_assets.core.features.generator import FeatureGenerator
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Result of a replay.
-
-    Attributes:
-        row_count: number of replayed rows.
-        differing: feature -> number of rows in which the request gave another value.
-        example: description of the first difference, "" if there is none.
-    """
+    """Result of a replay: feature -> number of rows in which the request gave another value, and the first difference in words."""
 
     row_count: int
     differing: Mapping[str, int] = field(default_factory=dict)
@@ -70,7 +63,9 @@ def replay_rows(
     reports = []
     for position in positions:
         if start <= position < start + table.num_rows:
-            single = generator.encode_one(row_as_request(table, position - start), side, is_whole=is_whole)
+            row = {name: ragged.combine_chunks(table.column(name).slice(position - start, 1)) for name in table.column_names}
+            request = requests.first_row(pa.table({name: ragged.map_leaves(one, _decimals) for name, one in row.items()}))
+            single = generator.encode_one(request, side, is_whole=is_whole)
             batch = requests.first_row(encoded.slice(position - start, 1))
             differing = [name for name, value in batch.items() if single[name] != value]
             examples = [
@@ -80,13 +75,8 @@ def replay_rows(
     return merge_reports(reports)
 
 
-def row_as_request(table: pa.Table, position: int) -> dict[str, Any]:
-    """Returns a row as a JSON request; float32 values are converted to their shortest decimal."""
-    row = {name: ragged.combine_chunks(table.column(name).slice(position, 1)) for name in table.column_names}
-    return requests.first_row(pa.table({name: ragged.map_leaves(column, _decimals) for name, column in row.items()}))
-
-
 def _decimals(values: pa.Array) -> pa.Array:
+    """Returns values as JSON carries them: float32 as the shortest decimal."""
     is_narrow = pa.types.is_float32(values.type) or pa.types.is_float16(values.type)
     return requests.decimal_numbers(values) if is_narrow else values
 

@@ -135,22 +135,14 @@ class FgSpec:
         return {**self._of_rows, **{feature.name: feature for feature in self.sequence_features}}
 
     def feature(self, name: str) -> Feature:
-        """Returns the feature or sub-feature of that name.
-
-        Raises:
-            FeatureSpecError: no feature has that name.
-        """
+        """Returns the feature or sub-feature of that name; FeatureSpecError if there is none."""
         if name not in self._by_name:
             known = ", ".join(self._by_name) or "no features"
             raise FeatureSpecError(Fault(f"feature {name}", f"one of: {known}", "an unknown name", "define it in fg.json"))
         return self._by_name[name]
 
     def features_of_side(self, side: str) -> tuple[Feature, ...]:
-        """Returns the features of a side without sub-features of sequences.
-
-        Raises:
-            ValueError: the side is unknown.
-        """
+        """Returns the features of a side without sub-features of sequences; ValueError for an unknown side."""
         return tuple(feature for feature in self.features if feature.side is Side(side))
 
 
@@ -392,10 +384,8 @@ def _sequence_faults(sequence: SequenceFeature, where: str) -> Iterator[Fault]:
             remedy = "use it in a feature outside the sequence"
             yield Fault(f"{inside}, key weighted", "false inside a sequence", "true", remedy)
         if operator.depth > 1 or operator.is_sequence:
-            expected, remedy = (
-                "a type that is not a sequence itself",
-                "use id_feature or raw_feature: the group makes sequences of them",
-            )
+            expected = "a type that is not a sequence itself"
+            remedy = "use id_feature or raw_feature: the group makes sequences of them"
             yield Fault(f"{inside}, key feature_type", expected, operator.feature_type, remedy)
 
 

@@ -63,11 +63,7 @@ class Formula:
 
 @lru_cache(maxsize=1024)
 def parse_formula(text: str, variables: tuple[str, ...]) -> Formula:
-    """Returns the formula of a text; parsed formulas are cached.
-
-    Args:
-        text: see `parser.py`.
-        variables: names of the variables, all of which the text must use.
+    """Returns the formula of a text (`parser.py`), which must use all of the variables; parsed formulas are cached.
 
     Raises:
         ValueError: the text is not a formula, with the position, the expected token and the actual one; or it does not use
@@ -109,7 +105,11 @@ def parse_normalizer(text: str) -> Normalizer:
             malformed.
     """
     if match := _EXPRESSION.fullmatch(text):
-        return _formula_normalizer(match[1])
+        formula = parse_formula(match[1], ("x",))
+        if formula.vectors:
+            raise ValueError(f"x is one number in a normalizer, but {match[1]!r} uses it as a vector")
+        # The formula 1 ? 2 : x has a result even where x is missing; a normalizer must keep x missing.
+        return lambda x: np.where(np.isnan(x), np.nan, formula.evaluate({"x": x}, len(x)))
     pairs = [part.partition("=") for part in text.split(",")]
     given = {name.strip(): value.strip() for name, _, value in pairs}
     if len(given) != len(pairs):
@@ -134,14 +134,6 @@ def parse_normalizer(text: str) -> Normalizer:
     if scale <= 0:
         raise ValueError(f"normalizer {method} divides by {scale}, which must be above zero")
     return lambda x: (x - shift) / scale
-
-
-def _formula_normalizer(text: str) -> Normalizer:
-    formula = parse_formula(text, ("x",))
-    if formula.vectors:
-        raise ValueError(f"x is one number in a normalizer, but {text!r} uses it as a vector")
-    # The formula 1 ? 2 : x has a result even where x is missing; a normalizer must keep x missing.
-    return lambda x: np.where(np.isnan(x), np.nan, formula.evaluate({"x": x}, len(x)))
 
 
 def _read_parameters(method: str, given: Mapping[str, str]) -> dict[str, float]:

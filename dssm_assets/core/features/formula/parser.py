@@ -63,11 +63,7 @@ class Token(NamedTuple):
 
 
 def tokenize(text: str) -> list[Token]:
-    """Returns the tokens of a formula, the last one of kind "end".
-
-    Raises:
-        ValueError: the text is too long or contains a character that formulas do not have.
-    """
+    """Returns the tokens of a formula, the last one of kind "end"."""
     if len(text) > MAX_LENGTH:
         raise ValueError(f"a formula has at most {MAX_LENGTH} characters, got {len(text)}")
     tokens: list[Token] = []
@@ -118,11 +114,7 @@ it has arguments, by its result. A function with names pushes its result for tho
 
 
 def parse_steps(text: str, variables: tuple[str, ...]) -> tuple[Step, ...]:
-    """Returns the steps that compute a formula, operands before their operators.
-
-    Raises:
-        ValueError: with the position from 1, what was expected there, and what was found.
-    """
+    """Returns the steps that compute a formula, operands before their operators; errors as of `refuse`."""
     return _Parser(text, variables, tokenize(text)).parse()
 
 
@@ -187,7 +179,11 @@ class _Parser:
 
     def operand(self) -> None:
         if self.next.kind == "number":
-            self.number()
+            number = float(self.next.text)
+            if math.isinf(number):
+                self.unexpected("a number that float64 can hold")
+            self.advance()
+            self.steps.append(number)
         elif self.next.kind == "name":
             name = self.advance()
             if self.next.text == "(":
@@ -205,13 +201,6 @@ class _Parser:
                 self.steps.append(PREFIX[sign])
         else:
             self.unexpected("a number, a variable, a function or (")
-
-    def number(self) -> None:
-        number = float(self.next.text)
-        if math.isinf(number):
-            self.unexpected("a number that float64 can hold")
-        self.advance()
-        self.steps.append(number)
 
     def named(self, name: Token) -> None:
         if name.text in CONSTANTS:

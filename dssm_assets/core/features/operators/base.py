@@ -96,11 +96,6 @@ class Operator(Definition, ABC):
         """True if values carry weights, which `compute_weighted` returns."""
         return False
 
-    def as_element(self) -> Operator:
-        """Returns the operator that works on the elements of a sequence: value_dim of a category defaults to 1 there."""
-        is_open = self.kind is Kind.CATEGORICAL and getattr(self, "value_dim", 1) is None
-        return self.model_copy(update={"value_dim": 1}) if is_open else self
-
     @property
     def expression_texts(self) -> Sequence[str]:
         """The input expressions in the order of the arrays that `compute` takes."""
@@ -109,18 +104,10 @@ class Operator(Definition, ABC):
 
     @abstractmethod
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the values of the feature for the rows of the inputs.
-
-        Raises:
-            SchemaError: the feature cannot use the type of an input.
-        """
+        """Returns the values of the feature for the rows of the inputs; SchemaError if it cannot use the type of one."""
 
     def compute_weighted(self, inputs: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array]:
-        """Returns lists of values and lists of float32 weights of the same lengths.
-
-        Raises:
-            TypeError: the feature is not weighted.
-        """
+        """Returns lists of values and lists of float32 weights of the same lengths, of a weighted feature."""
         raise TypeError(f"{self.feature_type} has no weights")
 
     @cached_property
@@ -244,14 +231,8 @@ class NumberKeys(Definition):
 
 
 def check_numeric_default(value: str | int | float) -> str | int | float:
-    """Returns the default as written.
-
-    Raises:
-        ValueError: it is neither "" nor a number that float32 can hold.
-    """
-    if value == "":
-        return value
-    number = parse_number(str(value))
+    """Returns the default as written; ValueError if it is neither "" nor a number that float32 can hold."""
+    number = 0.0 if value == "" else parse_number(str(value))
     if number is None or abs(number) > float(np.finfo(np.float32).max):
         raise ValueError('the default of a numeric feature is a finite number, or "" for no default')
     return value

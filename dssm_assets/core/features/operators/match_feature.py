@@ -123,19 +123,13 @@ class MatchFeature(HitOperator):
 
 @dataclass(frozen=True)
 class _RequestedKeys:
-    """Requested keys, by row.
-
-    Attributes:
-        rows: row of each.
-        numbers: its number, which equal keys of entries share.
-        is_wildcard: whether it is "ALL".
-        count: one above the highest number.
-    """
+    """Requested keys: the row of each, its number, which equal keys of entries share, and whether it is "ALL"."""
 
     rows: IntArray
     numbers: IntArray
     is_wildcard: Mask
     count: int
+    """One above the highest number."""
 
 
 def _is_wildcard(key: str) -> bool:

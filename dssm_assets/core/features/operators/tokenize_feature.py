@@ -31,11 +31,7 @@ INSTALL: Final = "pip install 'dssm-assets[text]'"
 
 
 def import_library(name: str, needed_by: str) -> Any:
-    """Returns the module of a library of the extra `text`.
-
-    Raises:
-        ValueError: it is not installed, so a definition that needs it is refused.
-    """
+    """Returns the module of a library of the extra `text`; ValueError if it is not installed, which refuses the definition."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -156,12 +152,7 @@ class TokenizerType(StrEnum):
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """A tokenizer. Two tokenizers are equal if their files are.
-
-    Attributes:
-        digest: SHA-256 of the file.
-        size: number of ids; every id is below it.
-    """
+    """A tokenizer of ids below `size`. Two tokenizers are equal if the digests of their files are."""
 
     digest: str
     size: int
@@ -169,11 +160,7 @@ class TextTokenizer:
 
 
 def load_tokenizer(kind: TokenizerType, content: bytes) -> TextTokenizer:
-    """Returns the tokenizer that the content of a file describes.
-
-    Raises:
-        ValueError: the content does not describe a tokenizer, or the library that reads it is not installed.
-    """
+    """Returns the tokenizer that the content of a file describes; ValueError if it describes none, or its library is not installed."""
     load = _load_bpe if kind is TokenizerType.BPE else _load_sentencepiece
     return TextTokenizer(hashlib.sha256(content).hexdigest(), *load(content))
 
@@ -252,7 +239,11 @@ class TokenizeFeature(Operator):
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the lists of token ids; each distinct text is tokenized once."""
         texts = column_values.text_values(inputs[0], self.where(0))
-        used, text_of_row = _used_texts(texts)
+        is_present = ~ragged.null_mask(texts.indices)
+        codes, positions = np.unique(column_values.dictionary_codes(texts.filter(pa.array(is_present))), return_inverse=True)
+        used = texts.dictionary.take(pa.array(codes)).to_pylist()
+        text_of_row = np.full(len(texts), len(used))
+        text_of_row[is_present] = positions
         ids, offsets = self._tokenize(used)
         lengths = np.diff(offsets)
         # The default follows the texts; it replaces missing texts and texts without tokens.
@@ -276,13 +267,3 @@ class TokenizeFeature(Operator):
         flat.append(np.array(default, dtype=np.int64))
         lengths.append(np.array([len(default)]))
         return np.concatenate(flat), ragged.offsets_of(np.concatenate(lengths))
-
-
-def _used_texts(texts: pa.DictionaryArray) -> tuple[list[str], IntArray]:
-    """Returns the distinct texts that occur, and the position among them of the text of each row; their count if missing."""
-    is_missing = ragged.null_mask(texts.indices)
-    codes = texts.indices.fill_null(0).to_numpy(zero_copy_only=False)
-    used, positions = np.unique(codes[~is_missing], return_inverse=True)
-    text_of_row = np.full(len(texts), len(used))
-    text_of_row[~is_missing] = positions
-    return texts.dictionary.take(pa.array(used)).to_pylist(), text_of_row
