@@ -90,7 +90,6 @@ class Merge:
     Attributes:
         name: of the list: `merged`, or `merged_without_` and a channel.
         channels: whose items are merged, in the order of the terms.
-        weights: of each term.
         intercept: the log-odds of an item of which no channel says anything.
     """
 
@@ -117,10 +116,8 @@ def terms_of(channels: Collection[ChannelName]) -> tuple[Term, ...]:
 def default_merges(channels: Sequence[ChannelName]) -> list[Merge]:
     """Returns the merge of these channels, and without each of them if there are several, by default weights."""
     merges = {MERGED: tuple(channels)}
-    if len(channels) > 1:
-        merges |= {
-            f"{MERGED_WITHOUT}{left_out}": tuple(one for one in channels if one is not left_out) for left_out in channels
-        }
+    for left_out in channels if len(channels) > 1 else ():
+        merges[f"{MERGED_WITHOUT}{left_out}"] = tuple(one for one in channels if one is not left_out)
     return [
         Merge(name, kept, {term: DEFAULT_WEIGHTS.get(term, 0.0) for term in terms_of(kept)}) for name, kept in merges.items()
     ]
@@ -234,13 +231,7 @@ class RankedItems(NamedTuple):
 def rank_candidates(
     merge: Merge, items: IntArray, signals: Sequence[Float64Array] | Float64Array, fill_order: IntArray, k: int
 ) -> RankedItems:
-    """Returns the best candidates, equal ones by item_index, and the popular items that fill the lists up.
-
-    Args:
-        items: the candidates int64 [B, C], ascending but for -1.
-        signals: float64 [B, C] each, of the merge's channels.
-        fill_order: int64 [I], what lists are filled up from.
-    """
+    """Returns the best of the candidates [B, C], equal ones by item_index, and the popular items that fill the lists up."""
     odds = log_odds(merge, signals)
     odds[items < 0] = -np.inf
     order = order_largest(odds, k)
@@ -335,12 +326,7 @@ def to_table(merges: Sequence[Merge]) -> pa.Table:
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], channels: Sequence[ChannelName]) -> list[Merge]:
-    """Returns the merges of stored rows.
-
-    Args:
-        rows: of the table, or the same from a bundle.
-        channels: all channels in their order, which the channels of each merge keep.
-    """
+    """Returns the merges of rows of the table, or of a bundle; their channels keep the order of `channels`."""
     merges = []
     for name, group in groupby(rows, key=lambda row: str(row["list_name"])):
         weights, intercept = dict[Term, float](), DEFAULT_INTERCEPT

@@ -41,7 +41,7 @@ def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, cuts:
     tiers of items there are also hits_{tier} and truth_count_{tier}, which add up to hits and truth_count. An item outside
     the corpus is of the tier unseen.
 
-    Args: as of `list_columns`.
+    The arguments are those of `list_columns`.
     """
     ranks = hit_ranks(top_items, truth.pair_user, truth.pair_item)
     found = ranks < top_items.shape[1]

@@ -51,11 +51,7 @@ class FeatureGenerator:
 
     @classmethod
     def from_fg_json(
-        cls,
-        fg: Mapping[str, Any],
-        *,
-        hash_function: HashFunction = HashFunction.MURMUR,
-        read_file: ReadFile | None = None,
+        cls, fg: Mapping[str, Any], *, hash_function: HashFunction = HashFunction.MURMUR, read_file: ReadFile | None = None
     ) -> FeatureGenerator:
         """Returns the generator of a parsed fg.json; see `parse_fg`.
 

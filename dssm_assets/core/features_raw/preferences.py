@@ -30,10 +30,7 @@ def roll_preferences(
 ) -> ibis.Table:
     """Returns the preference state of day `ds`, by one group-by of what each row of the log and of the previous state adds.
 
-    Args:
-        log: behaviour with a text column `ds`: the day and the day that leaves the window; all days up to it without `previous`.
-        previous: state of the day before.
-        preference_columns: item attributes, at least one.
+    Log and previous state are as of `roll_activity`; there is at least one item attribute.
     """
     sign = window_sign(log, ds, preference_days, is_rolled=previous is not None)
     positive = log.mutate(**{COUNT: sign}).filter(log[EVENT].isin(positive_events), sign != 0)
@@ -46,7 +43,7 @@ def roll_preferences(
     ]
     if previous is not None:
         parts.append(previous.select(*PREFERENCE_KEY, COUNT))
-    rows = ibis.union(parts[0], *parts[1:], distinct=False) if len(parts) > 1 else parts[0]
+    rows = ibis.union(*parts, distinct=False) if len(parts) > 1 else parts[0]
     counts = rows.group_by(PREFERENCE_KEY).agg(**{COUNT: rows[COUNT].sum()})
     return counts.filter(counts[COUNT] != 0).order_by(PREFERENCE_KEY)
 

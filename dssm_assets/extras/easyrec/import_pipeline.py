@@ -60,14 +60,7 @@ def import_files(
 ) -> ImportedPipeline:
     """Writes config.yaml, fg.json and import_report.md for a configuration, and copies the files that its features name.
 
-    Args:
-        pipeline: the configuration, in text format.
-        base: config.yaml whose calendar, tables, events and other sections are kept.
-        sequence_columns: feature of a sequence -> the column of an item that it has.
-
-    Raises:
-        ConfigError: a file cannot be read or exists already, or the configuration has faults; names all of them.
-        FeatureSpecError: features that this project refuses.
+    Arguments and errors as of `import_pipeline`; a file that cannot be read or exists already is a ConfigError, too.
     """
     existing = [path for name in (CONFIG_FILE, FG_FILE, REPORT_FILE) if (path := folder / name).exists()]
     if existing and not is_replacing:
@@ -84,12 +77,7 @@ def import_files(
     if base is not None and sections is not None:
         parse_config(sections, f"configuration {base.name}")
     found = import_pipeline(
-        _read_text(pipeline),
-        pipeline.name,
-        fg=parsed,
-        base=sections,
-        sequence_columns=sequence_columns,
-        read_file=read_named,
+        _read_text(pipeline), pipeline.name, fg=parsed, base=sections, sequence_columns=sequence_columns, read_file=read_named
     )
     if outside := [name for name in named if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
         got, remedy = ", ".join(outside), f"copy it next to {pipeline.name} and name it without a folder"
@@ -254,10 +242,10 @@ def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
         is_number, is_row = feature.kind is Kind.NUMERIC, feature.sequence is None
         is_unbinned = is_number and not getattr(feature.operator, "boundaries", None)
         if is_row and not is_number and feature.is_multi:
-            sentence = (
+            pooled = (
                 "Several values of a row are pooled by their weighted mean, not their sum; `value_dim: 1` is faster for one"
             )
-            record.tell(sentence, feature.name)
+            record.tell(pooled, feature.name)
         if is_row and is_unbinned:
             record.tell("Numbers without boundaries are cut into bins, each with an embedding", feature.name)
         if is_unbinned and not is_row:

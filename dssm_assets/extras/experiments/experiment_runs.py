@@ -1,6 +1,6 @@
 """`dssm-assets experiment`: the runs of an experiment in this process, and its settings as the configuration."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,13 @@ def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: S
         ConfigError: naming every wrong key and value, an unusable name, days without a regular run.
     """
     workspace = scene.open_workspace(lambda _: None)
-    faults = [*find_name_faults(name), *_find_day_faults(workspace, days)]
+    faults = [*find_name_faults(name)]
+    if not days:
+        faults.append(Fault("range of days", "a first day that is not after the last", "none", "swap --from and --to"))
+    if missing := [ds for ds in days if workspace.find("total_hit_rate", ds) is None]:
+        remedy = remedy_of_missing("total_hit_rate", missing[0], missing[-1])
+        got = f"none of {', '.join(missing)}"
+        faults.append(Fault("total_hit_rate", "a regular run of each day to compare with", got, remedy))
     found: list[Experiment] = []
     changes: Mapping[str, Any] = {}
     try:
@@ -135,11 +141,3 @@ def _was_changed(workspace: Workspace, found: Experiment, ds: str) -> bool:
     before = read_settings(workspace, found.name, ds)
     keys = {key for key in {*before, *found.changes} if before.get(key) != found.changes.get(key)}
     return needs_fit(keys or found.changes) or (needs_fit(found.changes) and not is_fitted(workspace, found.name, ds))
-
-
-def _find_day_faults(workspace: Workspace, days: Sequence[str]) -> Iterator[Fault]:
-    if not days:
-        yield Fault("range of days", "a first day that is not after the last", "none", "swap --from and --to")
-    if missing := [ds for ds in days if workspace.find("total_hit_rate", ds) is None]:
-        remedy = remedy_of_missing("total_hit_rate", missing[0], missing[-1])
-        yield Fault("total_hit_rate", "a regular run of each day to compare with", f"none of {', '.join(missing)}", remedy)

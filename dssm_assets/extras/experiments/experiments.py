@@ -31,14 +31,7 @@ ADOPT: Final = "adopt"
 SETTINGS: Final = "settings"
 _FILE: Final = "settings.json"
 PREPARED: Final = {
-    "dssm_model": (
-        "feature_binning",
-        "feature_config",
-        "step_config",
-        "negative_items",
-        "train_samples",
-        "training_config",
-    ),
+    "dssm_model": ("feature_binning", "feature_config", "step_config", "negative_items", "train_samples", "training_config"),
     "hit_counts": ("channel_weights",),
 }
 """Asset of an experiment's run -> windowed assets that are made before it where the settings reach them, in order."""
@@ -163,7 +156,6 @@ def edit_yaml(text: str, changes: Mapping[str, Any], note: str) -> str:
     """Returns the text of a YAML file with some values replaced or added; comments and the order of keys stay.
 
     Args:
-        changes: key `section.name` -> value.
         note: comment above every changed key, with the value before; empty: no comment.
 
     Raises:
@@ -220,11 +212,7 @@ def open_experiment(regular: Workspace, experiment: Experiment, asset: str, ds: 
 
 
 def reopen_experiment(regular: Workspace, name: str, ds: str) -> Workspace:
-    """Returns the workspace of an experiment that an earlier run has opened on a day, with its settings; writes nothing.
-
-    Raises:
-        ConfigError: no run has opened it.
-    """
+    """Returns the workspace of an experiment that an earlier run has opened on a day, with its settings; writes nothing."""
     partitions = OverlayStore(regular.tables.partitions, name)
     if partitions.find(SETTINGS, ds) is None:
         remedy = "first start the experiment's run of dssm_model: it stores the settings, then says what to start"

@@ -229,7 +229,6 @@ def _file_properties(store: PartitionStore) -> dict[str, Any]:
     """Returns how pyiceberg reaches the files of a remote store: by fsspec, too, so by the same variables of the environment."""
     if store.is_local:
         return {}
-    given = rename_s3_options(store.options, PYICEBERG_S3_OPTIONS)
-    return {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"} | {
-        name: given[name] for name in PYICEBERG_S3_OPTIONS if name in given
-    }
+    renamed = rename_s3_options(store.options, PYICEBERG_S3_OPTIONS).items()
+    given = {name: value for name, value in renamed if name in PYICEBERG_S3_OPTIONS}
+    return {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO", **given}

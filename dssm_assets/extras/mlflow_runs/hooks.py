@@ -44,11 +44,7 @@ VARIABLES: Final[Mapping[str, str]] = {
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Checks that MLflow is installed if the configuration names a server: before the fit, not after it.
-
-    Raises:
-        ConfigError: it is not.
-    """
+    """Raises a ConfigError if the configuration names a server and MLflow is not installed: before the fit, not after it."""
     if workspace.config.platform.mlflow_uri is not None and find_spec("mlflow") is None:
         remedy = "run pip install 'dssm-assets[mlflow]', or remove the key"
         raise ConfigError(Fault("configuration, key platform.mlflow_uri", "the package mlflow-skinny", "not installed", remedy))
@@ -108,11 +104,7 @@ def _log_result(workspace: Workspace, uri: str, result: StepResult, dagster_run_
 
 
 def _find_scored_model(workspace: Workspace, rates: Manifest) -> Manifest:
-    """Returns the model that hit rates are of.
-
-    Raises:
-        ProvenanceError: an input was made again since, so they are not the hit rates of the stored model.
-    """
+    """Returns the model that hit rates are of; ProvenanceError if an input was made again since, and they are of another one."""
     inputs = [workspace.need(asset, rates.ds) for asset in ("hit_counts", "item_vectors", FIT)]
     for built, built_from in pairwise([rates, *inputs]):
         check_built_from(built, built_from)

@@ -14,7 +14,7 @@ import json
 import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from dagster_pipes import (
 
 from dssm_assets.core.errors import DssmError
 from dssm_assets.extras.spark.spark import SparkEngine
-from dssm_assets.steps.workspace import Check, StepResult, Workspace, open_workspace
+from dssm_assets.steps.workspace import Check, StepResult, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, config_from_json, config_to_json
 from dssm_assets.storage.manifest import Manifest
 
@@ -55,10 +55,6 @@ class SparkJob:
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> SparkJob:
         return cls(message["module"], message["step"], tuple(message["days"]), config_from_json(message["scene"]))
-
-    def run(self, workspace: Workspace) -> Iterator[StepResult]:
-        step = getattr(importlib.import_module(f"dssm_assets.{self.module}"), self.step)
-        yield from step(workspace, self.days)
 
 
 def result_to_message(result: StepResult, seconds: float) -> dict[str, Any]:
@@ -101,8 +97,9 @@ def run_job(pipes: PipesContext, session: Any) -> None:
     job = SparkJob.from_message(pipes.extras)
     workspace = open_workspace(job.loaded, pipes.log.info, lambda tables: SparkEngine(tables, session))
     pipes.log.info(f"{job.step} on Spark {session.version}, {session.sparkContext.master}")
+    step = getattr(importlib.import_module(f"dssm_assets.{job.module}"), job.step)
     started = time.perf_counter()
-    for result in job.run(workspace):
+    for result in step(workspace, job.days):
         seconds = time.perf_counter() - started
         pipes.log.info(f"{result.manifest.key}: {result.manifest.rows:,} rows in {seconds:.1f} s")
         pipes.report_custom_message(result_to_message(result, seconds))

@@ -40,16 +40,14 @@ class StoreSearch:
     """Searches the version of a store that has the items of a bundle. Safe for any number of threads."""
 
     def __init__(self, store: VectorStore, bundle: Bundle, *, is_exact: bool = False) -> None:
-        """Opens the version.
-
-        Args:
-            is_exact: compare every item, without the store's index.
+        """Opens the version; with is_exact every item is compared, without the store's index.
 
         Raises:
             PartitionMissingError: the store does not have the vectors of this bundle, or not yet.
         """
         self._items, self._is_exact, version = bundle.items, is_exact, base_of(bundle.manifest) or bundle.bundle_id
-        self._columns = {field.name: _plain_type(field.type) for field in bundle.item_columns.schema}
+        types = ((field.name, field.type) for field in bundle.item_columns.schema)
+        self._columns = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in types}
         revisions = store.find_versions()
         if revisions.get(version) != bundle.bundle_id:
             raise missing_version(store.where, VectorTable.ITEM, bundle.bundle_id, set(revisions.values()))
@@ -69,7 +67,3 @@ class StoreSearch:
             raise StorageError(str(error)) from error
         rows = (self._items.rows_of(pa.chunked_array([ids])) for ids, _ in found)
         return [one[one >= 0] for one in rows]
-
-
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind

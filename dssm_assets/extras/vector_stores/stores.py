@@ -35,7 +35,6 @@ def open_configured(loaded: LoadedConfig) -> VectorStore:
 
 
 def find_uri(loaded: LoadedConfig) -> str:
-    """Returns the URI of a configuration's store."""
     chosen = loaded.config.vector_store
     if chosen is not None and chosen.uri is not None:
         return chosen.uri
@@ -44,11 +43,7 @@ def find_uri(loaded: LoadedConfig) -> str:
 
 
 def open_store(uri: str, scene: str, options: Mapping[str, Any]) -> VectorStore:
-    """Returns the store at a URI, which may be `env:NAME`.
-
-    Args:
-        scene: prefix of its tables.
-        options: `storage.options`, of a LanceDB on S3.
+    """Returns the store at a URI, which may be `env:NAME`; `options` are `storage.options`, of a LanceDB on S3.
 
     Raises:
         ConfigError: the variable is not set, the scheme is unknown, or the client is not installed. The URI is not shown.

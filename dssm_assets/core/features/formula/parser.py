@@ -29,15 +29,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple, NoReturn
 
-from dssm_assets.core.features.formula.functions import (
-    CHOICE,
-    FOLDS,
-    FUNCTIONS,
-    INFIX,
-    PREFIX,
-    VECTOR_FUNCTIONS,
-    Function,
-)
+from dssm_assets.core.features.formula.functions import CHOICE, FOLDS, FUNCTIONS, INFIX, PREFIX, VECTOR_FUNCTIONS, Function
 
 MAX_LENGTH: Final = 10_000
 """Limit of the number of characters of a formula."""

@@ -161,12 +161,7 @@ def _hits_by_one_key(
 
 
 def _hits_by_both_keys(
-    maps: NestedMaps,
-    is_kept: Mask,
-    entry_pkeys: IntArray,
-    entry_skeys: IntArray,
-    pkeys: _RequestedKeys,
-    skeys: _RequestedKeys,
+    maps: NestedMaps, is_kept: Mask, entry_pkeys: IntArray, entry_skeys: IntArray, pkeys: _RequestedKeys, skeys: _RequestedKeys
 ) -> tuple[IntArray, IntArray]:
     """Returns row and entry of the hits where both keys are requested by name."""
     kept = np.flatnonzero(is_kept & (entry_pkeys >= 0) & (entry_skeys >= 0))
