@@ -73,7 +73,7 @@ def build_asset(
         if is_submitted:
             results = load_extra("spark", "spark_runs").run_step(context, scene, row.step, days)
         else:
-            results = _with_seconds(run_step(row.step, workspace, days))
+            results = run_step(row.step, workspace, days)
         done: list[StepResult] = []
         metadata: dict[str, dict[str, Any]] = {}
         start = first = time.perf_counter()
@@ -147,8 +147,8 @@ _STEP_TRIES = 3
 
 def run_step(
     step: "Callable[[Workspace, Sequence[str]], Iterator[StepResult]]", workspace: "Workspace", days: Sequence[str]
-) -> "Iterator[StepResult]":
-    """Yields the results of a step; repeats its remaining days, with the newer inputs, if another run replaces one while it is read.
+) -> "Iterator[tuple[StepResult, float]]":
+    """Yields the results of a step and their seconds; repeats its remaining days, with the newer inputs, if another run replaces one while it is read.
 
     Raises:
         PartitionReplacedError: inputs were replaced in every try.
@@ -157,24 +157,19 @@ def run_step(
     from dssm_assets.storage.disk_space import disk_errors
 
     done: set[str] = set()
+    start = time.perf_counter()
     for attempt in range(1, _STEP_TRIES + 1):
         try:
             with disk_errors(workspace.local_folders):
                 for result in step(workspace, [ds for ds in days if ds not in done]):
                     done.add(result.manifest.ds)
-                    yield result
+                    yield result, time.perf_counter() - start
+                    start = time.perf_counter()
             return
         except PartitionReplacedError as error:
             if attempt == _STEP_TRIES:
                 raise
             workspace.log(f"{error}. It is read again")
-
-
-def _with_seconds(results: "Iterator[StepResult]") -> "Iterator[tuple[StepResult, float]]":
-    start = time.perf_counter()
-    for result in results:
-        yield result, time.perf_counter() - start
-        start = time.perf_counter()
 
 
 def _data_version(done: "Sequence[StepResult]") -> dg.DataVersion:

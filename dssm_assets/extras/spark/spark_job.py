@@ -18,16 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from dagster_pipes import (
-    PipesCliArgsParamsLoader,
-    PipesContext,
-    PipesDefaultMessageWriter,
-    PipesEnvVarParamsLoader,
-    PipesMessageWriter,
-    PipesParamsLoader,
-    PipesS3MessageWriter,
-    open_dagster_pipes,
-)
+import dagster_pipes
 
 from dssm_assets.core.errors import DssmError
 from dssm_assets.extras.spark.spark import SparkEngine
@@ -73,16 +64,16 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # pandas is not used here
     from pyspark.sql import SparkSession
 
-    arguments = PipesCliArgsParamsLoader()  # type: ignore[no-untyped-call]
-    params: PipesParamsLoader = arguments
+    arguments = dagster_pipes.PipesCliArgsParamsLoader()  # type: ignore[no-untyped-call]
+    params: dagster_pipes.PipesParamsLoader = arguments
     if not arguments.is_dagster_pipes_process():
-        params = PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
-    writer: PipesMessageWriter[Any] = PipesDefaultMessageWriter()
+        params = dagster_pipes.PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
+    writer: dagster_pipes.PipesMessageWriter[Any] = dagster_pipes.PipesDefaultMessageWriter()
     if params.is_dagster_pipes_process() and "bucket" in params.load_messages_params():
         import boto3
 
-        writer = PipesS3MessageWriter(boto3.client("s3"), interval=1)
-    with open_dagster_pipes(params_loader=params, message_writer=writer) as pipes:
+        writer = dagster_pipes.PipesS3MessageWriter(boto3.client("s3"), interval=1)
+    with dagster_pipes.open_dagster_pipes(params_loader=params, message_writer=writer) as pipes:
         session = SparkSession.builder.getOrCreate()
         try:
             run_job(pipes, session)
@@ -93,7 +84,7 @@ def main() -> None:
             session.stop()
 
 
-def run_job(pipes: PipesContext, session: Any) -> None:
+def run_job(pipes: dagster_pipes.PipesContext, session: Any) -> None:
     job = SparkJob.from_message(pipes.extras)
     workspace = open_workspace(job.loaded, pipes.log.info, lambda tables: SparkEngine(tables, session))
     pipes.log.info(f"{job.step} on Spark {session.version}, {session.sparkContext.master}")

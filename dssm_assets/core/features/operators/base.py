@@ -71,6 +71,8 @@ class Operator(Definition, ABC):
     combiner: str | None = Field(default=None, pattern="^(mean|sum|sqrtn|min|max)$")
     input_keys: ClassVar[tuple[str, ...]] = ("expression",)
     """The keys that hold input expressions, one or several each."""
+    is_sequence: ClassVar[bool] = False
+    """True if the values of a row are elements of a sequence, where a missing element keeps its position."""
 
     @property
     @abstractmethod
@@ -85,11 +87,6 @@ class Operator(Definition, ABC):
     def depth(self) -> int:
         """Nesting of the values of a row: 0 for one value, 1 for a list, 2 for a list of lists."""
         return 1 if self.is_multi else 0
-
-    @property
-    def is_sequence(self) -> bool:
-        """True if the values of a row are elements of a sequence, where a missing element keeps its position."""
-        return False
 
     @property
     def is_weighted(self) -> bool:
@@ -200,9 +197,7 @@ class BagKeys(Definition):
 class CategoryOperator(Operator, CategoryKeys, BagKeys):
     """A feature of categories: a list of them in each row, or one if value_dim is 1."""
 
-    @property
-    def kind(self) -> Kind:
-        return Kind.CATEGORICAL
+    kind: ClassVar[Kind] = Kind.CATEGORICAL
 
     @property
     def is_multi(self) -> bool:
@@ -249,12 +244,9 @@ class NumericOperator(Operator, NumberKeys):
         normalizer: a text for `parse_normalizer` (default: none). A result that is not finite is missing.
     """
 
+    kind: ClassVar[Kind] = Kind.NUMERIC
     default_value: NumericDefault = "0"
     normalizer: NormalizerText | None = None
-
-    @property
-    def kind(self) -> Kind:
-        return Kind.NUMERIC
 
     def finish(self, numbers: Numbers) -> pa.Array:
         """Returns numbers (NaN is missing) as float32 values: normalized, then the default in place of missing ones."""

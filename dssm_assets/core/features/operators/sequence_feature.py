@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import pyarrow as pa
 from pydantic import Field, SerializeAsAny, model_validator
@@ -111,9 +111,7 @@ class SequenceFeature(SequenceKeys):
 class ElementKeys(SequenceKeys):
     """Keys of a feature type whose rows are sequences."""
 
-    @property
-    def is_sequence(self) -> bool:
-        return True
+    is_sequence: ClassVar[bool] = True
 
     @property
     def is_multi(self) -> bool:

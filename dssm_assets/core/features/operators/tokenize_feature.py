@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache, partial
 from itertools import chain
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -210,6 +210,7 @@ class TokenizeFeature(Operator):
     """
 
     feature_type: Literal["tokenize_feature"] = "tokenize_feature"
+    kind: ClassVar[Kind] = Kind.CATEGORICAL
     expression: ExpressionText
     vocab_file: str = Field(min_length=1)
     tokenizer_type: TokenizerType = TokenizerType.BPE
@@ -221,10 +222,6 @@ class TokenizeFeature(Operator):
     def _read_tokenizer(self, info: ValidationInfo) -> TokenizeFeature:
         self._tokenizer = load_tokenizer(self.tokenizer_type, fg_files.read_named_file(info.context, self.vocab_file))
         return self
-
-    @property
-    def kind(self) -> Kind:
-        return Kind.CATEGORICAL
 
     @property
     def is_multi(self) -> bool:
