@@ -148,7 +148,9 @@ _STEP_TRIES = 3
 def run_step(
     step: "Callable[[Workspace, Sequence[str]], Iterator[StepResult]]", workspace: "Workspace", days: Sequence[str]
 ) -> "Iterator[tuple[StepResult, float]]":
-    """Yields the results of a step and their seconds; repeats its remaining days, with the newer inputs, if another run replaces one while it is read.
+    """Yields the results of a step and their seconds.
+
+    Repeats its remaining days, with the newer inputs, if another run replaces an input while it is read.
 
     Raises:
         PartitionReplacedError: inputs were replaced in every try.

@@ -19,16 +19,7 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
-from dssm_assets.core.evaluation.evaluation_tables import (
-    MERGED,
-    MERGED_WITHOUT,
-    MODEL,
-    TOTAL_HIT_RATE,
-    hits_column,
-    is_of_channels,
-    is_part,
-    ndcg_column,
-)
+from dssm_assets.core.evaluation import evaluation_tables as tables
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 
 Floats = NDArray[np.float64]
@@ -116,7 +107,7 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
     return pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)
 
 
-TOTAL_SCHEMA = TOTAL_HIT_RATE.schema
+TOTAL_SCHEMA = tables.TOTAL_HIT_RATE.schema
 
 
 def rows_of_cell(
@@ -171,13 +162,15 @@ def paired_gain(
             remedy = "compare scorers of one run, in a cell that has users"
             raise InputError(Fault(where, f"rows of scorer {name}", f"rows of {', '.join(sorted(cell)) or 'none'}", remedy))
     first, second = cell[scorer], cell[against]
-    if is_part(against) and len(second) < len(first):
+    if tables.is_part(against) and len(second) < len(first):
         first = first.filter(pc.is_in(first.column(USER_ID), combine_chunks(second.column(USER_ID))))
     if not first.column(USER_ID).equals(second.column(USER_ID)):
         raise InputError(
             Fault(where, f"{scorer} and {against} over the same users", "different users", "score both in one run")
         )
-    values = np.stack([integers(first, TRUTH_COUNT), integers(first, hits_column(k)), integers(second, hits_column(k))], axis=1)
+    values = np.stack(
+        [integers(first, TRUTH_COUNT), integers(first, tables.hits_column(k)), integers(second, tables.hits_column(k))], axis=1
+    )
     sums = resampled_sums(values, samples, seed)
     low, high = interval((sums[:, 1] - times * sums[:, 2]) / sums[:, 0])
     truth, hits, hits_against = values.sum(axis=0)
@@ -187,12 +180,12 @@ def paired_gain(
 def channel_gains(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
     """Returns what each channel is worth: for warm pairs of all items, the gain of the merged list over that without it."""
     cell: dict[str, Any] = {"scope": Scope.ALL, "population": Population.WARM, "k": k, "samples": samples, "seed": seed}
-    without = [name for name in sorted(rows_of_cell(total, Scope.ALL, k)) if name.startswith(MERGED_WITHOUT)]
-    return [paired_gain(hit_counts, scorer=MERGED, against=name, **cell) for name in without]
+    without = [name for name in sorted(rows_of_cell(total, Scope.ALL, k)) if name.startswith(tables.MERGED_WITHOUT)]
+    return [paired_gain(hit_counts, scorer=tables.MERGED, against=name, **cell) for name in without]
 
 
 def gains_over_best(
-    hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = MODEL
+    hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = tables.MODEL
 ) -> list[Gain]:
     """Returns, for each scope that has users, a scorer's gain over the best baseline of that scope, in its counted population."""
     gains = []
@@ -207,7 +200,7 @@ def gains_over_best(
 
 def best_baseline(rates: Mapping[str, float]) -> str | None:
     """Returns the baseline with the highest of the scorers' rates, among equal ones the first by name; None without a baseline."""
-    baselines = sorted(name for name in rates if name != MODEL and not is_of_channels(name))
+    baselines = sorted(name for name in rates if name != tables.MODEL and not tables.is_of_channels(name))
     return max(baselines, key=lambda name: rates[name], default=None)
 
 
@@ -240,7 +233,7 @@ def integers(rows: pa.Table, column: str) -> IntArray:
 def _rows(
     group: dict[str, pa.Table], ks: Sequence[int], samples: int, seed: int, *, scope: Scope, population: Population
 ) -> list[dict[str, Any]]:
-    wanted = [column(k) for column in (hits_column, ndcg_column) for k in ks]
+    wanted = [column(k) for column in (tables.hits_column, tables.ndcg_column) for k in ks]
     missing = sorted({name for rows in group.values() for name in wanted if name not in rows.column_names})
     if missing:
         remedy = "materialize hit_counts of this day again"
@@ -256,8 +249,8 @@ def _rows(
         row[:] = group[name].column(TRUTH_COUNT)
     ndcg = np.empty(len(cuts))
     for i, (name, k) in enumerate(cuts):
-        hits[i] = group[name].column(hits_column(k))
-        user_ndcg = group[name].column(ndcg_column(k)).to_numpy()
+        hits[i] = group[name].column(tables.hits_column(k))
+        user_ndcg = group[name].column(tables.ndcg_column(k)).to_numpy()
         ndcg[i] = user_ndcg.mean()
         np.rint(user_ndcg * NDCG_STEPS, out=steps[i])
     truth_sums, hit_sums, step_sums = np.split(resampled_sums(values.T, samples, seed), ends, axis=1)
@@ -293,7 +286,7 @@ TREND_SCHEMA = pa.schema([(DAY, pa.string()), *(TOTAL_SCHEMA.field(name) for nam
 def trend_table(totals: Iterable[tuple[str, pa.Table]], k: int) -> pa.Table:
     """Returns day, scope, scorer, hit_rate, ci_low, ci_high, users at one k; days in the given order.
 
-    A day that was scored at other k, or that has no known users, has no rows: a gap is shown as a gap. One table is in memory at a time.
+    A day that was scored at other k, or that has no known users, has no rows: a gap is shown as a gap.
     """
     parts = [TREND_SCHEMA.empty_table()]
     for day, total in totals:

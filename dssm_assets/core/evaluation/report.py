@@ -93,7 +93,7 @@ def merge_facts(facts: Sequence[ReportFacts]) -> ReportFacts:
 
 @dataclass(frozen=True)
 class ListFacts:
-    """What the model's lists of a day are like: `list_quality`, and `list_overlap` with the previous evaluation day, if there is one."""
+    """What the model's lists of a day are like: `list_quality`, and `list_overlap` with the evaluation day before, if any."""
 
     quality: pa.Table
     overlap: pa.Table

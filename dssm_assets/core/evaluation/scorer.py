@@ -135,7 +135,7 @@ class ModelScorer:
         return index, scores
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
-        """Returns the score of each item [B, C] by the definition, float64 [B, C]; 0 for a user without a vector. That of -1 means nothing."""
+        """Returns the score of each item by the definition, float64 [B, C]; 0 for a user without a vector, any for the item -1."""
         scores = np.zeros(items.shape)
         known, vectors = self._vectors(user_rows)
         scores[known] = score_interests(vectors, self.corpus.vectors, items[known], self.corpus.metric)

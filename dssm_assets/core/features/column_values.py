@@ -90,7 +90,7 @@ def fill_missing(texts: pa.DictionaryArray, default: str) -> pa.DictionaryArray:
 
 
 def number_values(array: pa.Array, where: str) -> Numbers:
-    """Returns the number of each value as float64 [R], NaN where it is missing; SchemaError for types without numbers, such as dates."""
+    """Returns the number of each value as float64 [R], NaN where it is missing; SchemaError for dates and other types."""
     arrow_type = array.type
     if pat.is_null(arrow_type):
         return np.full(len(array), np.nan)

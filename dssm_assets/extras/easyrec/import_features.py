@@ -119,7 +119,8 @@ def import_features(
 ) -> ImportedFeatures:
     """Returns fg.json and what follows from the features.
 
-    Definitions of the feature generator's fg.json go before those of feature_configs. If the model needs a history, the only sequence is it.
+    Definitions of the feature generator's fg.json go before those of feature_configs. If the model needs a history, the only
+    sequence is taken as it.
     """
     entries: list[dict[str, Any]] = []
     for reader in definitions:

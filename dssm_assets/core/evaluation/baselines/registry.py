@@ -28,7 +28,7 @@ class BaselineModule(Protocol):
         """Returns what all users have in common. Runs once per evaluation day."""
 
     def scorer(self, arrays: Arrays, window: Interactions, history: Interactions) -> Scorer:
-        """Returns the scorer of a range of the evaluated users, of whom these are the interactions of the window and of all days before."""
+        """Returns the scorer of some evaluated users, given their interactions in the window and on all days before."""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class MatchFeature(HitOperator):
     show_pkey: bool = False
     show_skey: bool = False
     match_type: Literal["hit", "multihit"] | None = None
+    category_keys = ("need_discrete", "show_pkey", "show_skey")
 
     @model_validator(mode="after")
     def _match_type_agrees(self) -> MatchFeature:
@@ -70,10 +71,6 @@ class MatchFeature(HitOperator):
         if self.match_type not in (None, follows):
             raise ValueError(f"match_type {self.match_type} contradicts the keys, which make it {follows}")
         return self
-
-    @property
-    def shows_keys(self) -> bool:
-        return self.show_pkey or self.show_skey
 
     @property
     def expression_texts(self) -> Sequence[str]:

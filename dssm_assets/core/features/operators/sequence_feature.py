@@ -112,10 +112,7 @@ class ElementKeys(SequenceKeys):
     """Keys of a feature type whose rows are sequences."""
 
     is_sequence: ClassVar[bool] = True
-
-    @property
-    def is_multi(self) -> bool:
-        return True
+    is_multi: ClassVar[bool] = True
 
     def read_elements(self, array: pa.Array, where: str) -> tuple[pa.Array, Offsets, Mask]:
         """Returns the elements that are kept, their offsets, and which rows are null."""

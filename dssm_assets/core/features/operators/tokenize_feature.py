@@ -159,12 +159,6 @@ class TextTokenizer:
     encode: Callable[[Sequence[str]], list[list[int]]] = field(compare=False, repr=False)
 
 
-def load_tokenizer(kind: TokenizerType, content: bytes) -> TextTokenizer:
-    """Returns the tokenizer that the content of a file describes; ValueError if it describes none, or its library is not installed."""
-    load = _load_bpe if kind is TokenizerType.BPE else _load_sentencepiece
-    return TextTokenizer(hashlib.sha256(content).hexdigest(), *load(content))
-
-
 def _load_bpe(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
     tokenizers = import_library("tokenizers", "tokenizer_type bpe")
     try:
@@ -211,6 +205,7 @@ class TokenizeFeature(Operator):
 
     feature_type: Literal["tokenize_feature"] = "tokenize_feature"
     kind: ClassVar[Kind] = Kind.CATEGORICAL
+    is_multi: ClassVar[bool] = True
     expression: ExpressionText
     vocab_file: str = Field(min_length=1)
     tokenizer_type: TokenizerType = TokenizerType.BPE
@@ -220,12 +215,10 @@ class TokenizeFeature(Operator):
 
     @model_validator(mode="after")
     def _read_tokenizer(self, info: ValidationInfo) -> TokenizeFeature:
-        self._tokenizer = load_tokenizer(self.tokenizer_type, fg_files.read_named_file(info.context, self.vocab_file))
+        content = fg_files.read_named_file(info.context, self.vocab_file)
+        load = _load_bpe if self.tokenizer_type is TokenizerType.BPE else _load_sentencepiece
+        self._tokenizer = TextTokenizer(hashlib.sha256(content).hexdigest(), *load(content))
         return self
-
-    @property
-    def is_multi(self) -> bool:
-        return True
 
     @property
     def num_buckets(self) -> int:
