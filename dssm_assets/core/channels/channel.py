@@ -111,7 +111,8 @@ class SharedData:
     """What all users have in common, as of one moment.
 
     Attributes:
-        window_events: int64 [I], positive events of each item in the window; so are those of the recent days and of all days.
+        window_events: int64 [I], positive events of each item in the window.
+        recent_events, history_events: the same of the recent days, and of all days that are known.
         window_users: int64 [I], users with a positive event on the item in the window.
         neighbors: scipy csr [I, I], row i: the similarities of the most similar items of i.
     """

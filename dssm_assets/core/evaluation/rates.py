@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -121,12 +122,11 @@ def rows_of_cell(
 
 @dataclass(frozen=True)
 class Gain:
-    """The difference of two scorers' hit_rate@k over the same users, with its 95% interval."""
+    """The difference of two scorers' hit_rate@k over the same users, with its 95% interval, in the population of the scope."""
 
     scorer: str
     against: str
     scope: Scope
-    population: Population
     k: int
     gain: float
     ci_low: float
@@ -139,7 +139,6 @@ def paired_gain(
     scorer: str,
     against: str,
     scope: Scope,
-    population: Population,
     k: int,
     samples: int,
     seed: int,
@@ -155,8 +154,8 @@ def paired_gain(
     Raises:
         InputError: if one of the two has no users in the cell, or `against` was scored for other users.
     """
-    cell = _cell(hit_counts, scope, population)
-    where = f"hit_counts, {scope}/{population}"
+    population = counted_population(scope)
+    cell, where = _cell(hit_counts, scope, population), f"hit_counts, {scope}/{population}"
     for name in (scorer, against):
         if name not in cell:
             remedy = "compare scorers of one run, in a cell that has users"
@@ -174,27 +173,26 @@ def paired_gain(
     sums = resampled_sums(values, samples, seed)
     low, high = interval((sums[:, 1] - times * sums[:, 2]) / sums[:, 0])
     truth, hits, hits_against = values.sum(axis=0)
-    return Gain(scorer, against, scope, population, k, float((hits - times * hits_against) / truth), float(low), float(high))
+    return Gain(scorer, against, scope, k, float((hits - times * hits_against) / truth), float(low), float(high))
 
 
 def channel_gains(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
     """Returns what each channel is worth: for warm pairs of all items, the gain of the merged list over that without it."""
-    cell: dict[str, Any] = {"scope": Scope.ALL, "population": Population.WARM, "k": k, "samples": samples, "seed": seed}
-    without = [name for name in sorted(rows_of_cell(total, Scope.ALL, k)) if name.startswith(tables.MERGED_WITHOUT)]
-    return [paired_gain(hit_counts, scorer=tables.MERGED, against=name, **cell) for name in without]
+    gain = partial(paired_gain, hit_counts, scorer=tables.MERGED, scope=Scope.ALL, k=k, samples=samples, seed=seed)
+    scored = sorted(rows_of_cell(total, Scope.ALL, k))
+    return [gain(against=name) for name in scored if name.startswith(tables.MERGED_WITHOUT)]
 
 
 def gains_over_best(
     hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = tables.MODEL
 ) -> list[Gain]:
-    """Returns, for each scope that has users, a scorer's gain over the best baseline of that scope, in its counted population."""
-    gains = []
+    """Returns, for each scope that has users, a scorer's gain over the best baseline of that scope."""
+    gain, gains = partial(paired_gain, hit_counts, scorer=scorer, k=k, samples=samples, seed=seed), []
     for scope in Scope:
         rates = {name: row["hit_rate"] for name, row in rows_of_cell(total, scope, k).items()}
-        best, population = best_baseline(rates), counted_population(scope)
+        best = best_baseline(rates)
         if best is not None and scorer in rates:
-            cell: dict[str, Any] = {"scope": scope, "population": population, "k": k, "samples": samples, "seed": seed}
-            gains.append(paired_gain(hit_counts, scorer=scorer, against=best, **cell))
+            gains.append(gain(against=best, scope=scope))
     return gains
 
 
