@@ -60,19 +60,17 @@ def replay_rows(
         positions: rows to replay, counted in the larger table.
         start: position of the first row of the block in the larger table.
     """
-    reports = []
-    for position in positions:
-        if start <= position < start + table.num_rows:
-            row = {name: ragged.combine_chunks(table.column(name).slice(position - start, 1)) for name in table.column_names}
-            request = requests.first_row(pa.table({name: ragged.map_leaves(one, _decimals) for name, one in row.items()}))
-            single = generator.encode_one(request, side, is_whole=is_whole)
-            batch = requests.first_row(encoded.slice(position - start, 1))
-            differing = [name for name, value in batch.items() if single[name] != value]
-            examples = [
-                f"row {position}, {name}: {batch[name]!r} in batch, {single[name]!r} in a request" for name in differing
-            ]
-            reports.append(ParityReport(1, dict.fromkeys(differing, 1), next(iter(examples), "")))
-    return merge_reports(reports)
+    replayed = [position for position in positions if start <= position < start + table.num_rows]
+    differing, example = Counter[str](), ""
+    for position in replayed:
+        row = {name: ragged.combine_chunks(table.column(name).slice(position - start, 1)) for name in table.column_names}
+        request = requests.first_row(pa.table({name: ragged.map_leaves(one, _decimals) for name, one in row.items()}))
+        single = generator.encode_one(request, side, is_whole=is_whole)
+        for name, value in requests.first_row(encoded.slice(position - start, 1)).items():
+            if single[name] != value:
+                differing[name] += 1
+                example = example or f"row {position}, {name}: {value!r} in batch, {single[name]!r} in a request"
+    return ParityReport(len(replayed), differing, example)
 
 
 def _decimals(values: pa.Array) -> pa.Array:
