@@ -211,22 +211,12 @@ def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:
     axis.set_xlim(0, max(1e-3, min(1.0, max([*ends, overall]) * 1.06)))
     axis.set_yticks([])
     more = f"; {len(rows) - MAX_ROWS} more values in the table" if len(rows) > MAX_ROWS else ""
-    named = next(iter(segments))
-    axis.set_xlabel(
-        f"hit rate@{k}, 95% interval; dashed: {labels.display_name(named)}, all users, {overall:.3f}{more}",
-        fontsize=9,
-        color=MUTED,
-    )
+    named = labels.display_name(next(iter(segments)))
+    axis.set_xlabel(f"hit rate@{k}, 95% interval; dashed: {named}, all users, {overall:.3f}{more}", fontsize=9, color=MUTED)
     above = 1 + 0.1 / (height - 0.95)
     for number, name in enumerate(segments):
-        axis.text(
-            0.3 * number,
-            above,
-            f"● {labels.display_name(name)}",
-            transform=axis.transAxes,
-            fontsize=9,
-            color=labels.color_of(name),
-        )
+        title, color = f"● {labels.display_name(name)}", labels.color_of(name)
+        axis.text(0.3 * number, above, title, transform=axis.transAxes, fontsize=9, color=color)
     figure.subplots_adjust(left=0.29, right=0.83, top=1 - 0.35 / height, bottom=0.6 / height)
     axis.text(1.02, above, "users / to find", transform=axis.transAxes, fontsize=9, color=MUTED)
     return png_bytes(figure)
