@@ -106,7 +106,11 @@ class DssmRecall(dg.Component, dg.Model, dg.Resolvable):
     )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Returns the asset graph of the configuration, without an executor; errors as of `load_config`, or of source_assets."""
+        """Returns the asset graph of the configuration, without an executor.
+
+        Raises:
+            ConfigError: the configuration is missing or wrong, or source_assets names no source table.
+        """
         ConfigError.raise_if(
             Fault("defs.yaml, attribute source_assets", f"keys among {', '.join(_SOURCE_TABLES)}", table, "correct the key")
             for table in self.source_assets

@@ -62,7 +62,8 @@ def build_definitions(
 def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool = True) -> dg.Definitions:
     """Returns the asset graph of one scene, with its jobs, schedule and sensors, without an executor.
 
-    With makes_upstream a run makes first what its days need and lack.
+    Args:
+        makes_upstream: a run makes first what its days need and lack.
     """
     rows = all_rows(scene.loaded.config)
     make_first = partial(make_upstream, scene) if makes_upstream else None
@@ -97,7 +98,13 @@ def build_scenes(configs: Sequence[ConfigSource]) -> list[Scene]:
 
 
 def load_configured(choice: ConfigChoice | None = None, *, checks_features: bool = True) -> list[LoadedConfig]:
-    """Returns the configurations of a choice, by default of what the environment names, else the packaged demo; as `load_config`."""
+    """Returns the configurations of a choice, by default of what the environment names, else the packaged demo.
+
+    See `load_config` for checks_features.
+
+    Raises:
+        ConfigError: one of them is missing or wrong.
+    """
     if choice is None:
         choice = choose_config(packaged=PACKAGED_CONFIG)
         if choice.is_packaged:

@@ -148,9 +148,9 @@ _STEP_TRIES = 3
 def run_step(
     step: "Callable[[Workspace, Sequence[str]], Iterator[StepResult]]", workspace: "Workspace", days: Sequence[str]
 ) -> "Iterator[tuple[StepResult, float]]":
-    """Yields the results of a step and their seconds.
+    """Yields the results of a step; repeats its remaining days if another run replaces an input while it is read.
 
-    Repeats its remaining days, with the newer inputs, if another run replaces an input while it is read.
+    The repetition reads the newer inputs, and the partition's manifest names them.
 
     Raises:
         PartitionReplacedError: inputs were replaced in every try.

@@ -23,7 +23,11 @@ _PACKAGE = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class LazyStep:
-    """A step's name and its module below `dssm_assets`, callable like the function itself."""
+    """A step's name, callable like the function itself.
+
+    Attributes:
+        module: below `dssm_assets`, such as `steps.evaluation`.
+    """
 
     module: str
     name: str

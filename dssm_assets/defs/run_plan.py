@@ -48,7 +48,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class NeededDays:
-    """What some assets of a day need, themselves included: daily table -> first and last day, assets of the day in pipeline order."""
+    """What some assets of a day need, themselves included.
+
+    Attributes:
+        daily: daily table -> first and last day.
+        windowed: assets of the day itself, in pipeline order.
+    """
 
     daily: dict[str, tuple[str, str]]
     windowed: list[str]
@@ -65,6 +70,7 @@ def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: 
 
     Args:
         start: first day of the calendar; no day before it is needed.
+        window: length of the training window in days.
         span: days whose interactions are the truth of the day, from the day on.
     """
     by_name = {row.name: row for row in rows}

@@ -36,6 +36,9 @@ def daily_partitions(calendar: Calendar, today: dt.date | None = None) -> dg.Dai
 
     The end alone bounds the partitions. But the UI plots the latest 120 days, which Dagster counts back from the current date, past
     the end. So the days since the end, except SPARE_DAYS, are an offset; else the plots of an old calendar are empty.
+
+    Args:
+        today: the date in the calendar's time zone; None for the current one.
     """
     start, timezone = calendar.start.isoformat(), calendar.timezone
     if calendar.end is None:

@@ -26,6 +26,10 @@ def make_upstream(scene: Scene, context: dg.AssetExecutionContext, row: AssetRow
     Runs of one home make daily tables one after the other, so that days of a backfill which start together make nothing twice.
     Windowed assets are those of the run's own day. They are made without the lock: they may wait for a pool.
 
+    Args:
+        row: the asset whose step begins.
+        log: receives the progress of the runs.
+
     Raises:
         DssmError: what a run raised.
         PartitionMissingError: there is nothing to evaluate on the day.

@@ -69,6 +69,7 @@ class Channel(Protocol):
         """Returns the signals float64 [S, B, C] of candidates (`merge.SIGNALS` names them); 0 where it says nothing about one.
 
         Args:
+            user_rows: rows of the users [B].
             candidates: item_index int64 [B, C], -1 where there is none.
             places: int64 [B, C], of each candidate in what `propose` returns for these users; -1 where it is not there.
         """
@@ -112,7 +113,8 @@ class SharedData:
 
     Attributes:
         window_events: int64 [I], positive events of each item in the window.
-        recent_events, history_events: the same of the recent days, and of all days that are known.
+        recent_events: int64 [I], the same of the recent days.
+        history_events: int64 [I], the same of all days that are known.
         window_users: int64 [I], users with a positive event on the item in the window.
         neighbors: scipy csr [I, I], row i: the similarities of the most similar items of i.
     """

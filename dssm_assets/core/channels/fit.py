@@ -42,7 +42,12 @@ _BLOCK_USERS: Final = 64
 
 @dataclass(frozen=True)
 class HeldOutDay:
-    """A day on which weights are fitted: the channels at its beginning, and each user's items on it, -1 outside the corpus."""
+    """A day on which weights are fitted.
+
+    Attributes:
+        channels: as of the beginning of the day.
+        truth: each user's items on the day, -1 for those outside the corpus. A user without any is left out.
+    """
 
     channels: tuple[Channel, ...]
     truth: ItemSets
@@ -140,7 +145,13 @@ def fit_logistic(
     """Returns intercept and weights [F] of the regularised logistic regression, by Newton's method with halved steps.
 
     Minimises sum_n weight_n * log-loss_n + PRIOR_PAIRS / 2 * sum_f (deviation_f * (w_f - default_f))^2, where deviation_f is the
-    standard deviation of term f, in `values` [N, F]. At least one row is positive.
+    standard deviation of term f.
+
+    Args:
+        values: float64 [N, F].
+        is_positive: bool [N], at least one is true.
+        weight: float64 [N].
+        defaults: float64 [F].
     """
     total = weight.sum()
     mean = weight @ values / total

@@ -90,6 +90,7 @@ class Merge:
     Attributes:
         name: of the list: `merged`, or `merged_without_` and a channel.
         channels: whose items are merged, in the order of the terms.
+        weights: of each term.
         intercept: the log-odds of an item of which no channel says anything.
     """
 
@@ -231,7 +232,13 @@ class RankedItems(NamedTuple):
 def rank_candidates(
     merge: Merge, items: IntArray, signals: Sequence[Float64Array] | Float64Array, fill_order: IntArray, k: int
 ) -> RankedItems:
-    """Returns the best of the candidates [B, C], equal ones by item_index, and the popular items that fill the lists up."""
+    """Returns the best candidates, equal ones by item_index, and the popular items that fill the lists up.
+
+    Args:
+        items: the candidates int64 [B, C], ascending but for -1.
+        signals: float64 [B, C] each, of the merge's channels.
+        fill_order: int64 [I], what lists are filled up from.
+    """
     odds = log_odds(merge, signals)
     odds[items < 0] = -np.inf
     order = order_largest(odds, k)
@@ -326,7 +333,12 @@ def to_table(merges: Sequence[Merge]) -> pa.Table:
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], channels: Sequence[ChannelName]) -> list[Merge]:
-    """Returns the merges of rows of the table, or of a bundle; their channels keep the order of `channels`."""
+    """Returns the merges of stored rows.
+
+    Args:
+        rows: of the table, or the same from a bundle.
+        channels: all channels in their order, which the channels of each merge keep.
+    """
     merges = []
     for name, group in groupby(rows, key=lambda row: str(row["list_name"])):
         weights, intercept = dict[Term, float](), DEFAULT_INTERCEPT

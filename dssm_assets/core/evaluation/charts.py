@@ -83,6 +83,7 @@ def hit_rate_png(total: pa.Table, *, spans: labels.Spans | None = None) -> bytes
 
     Args:
         total: total_hit_rate of a day that has warm users.
+        spans: days that the baselines read, for their names.
     """
     rows = [row for row in total.to_pylist() if row[POPULATION] == Population.WARM]
     shown = [scope for scope in labels.CHART_SCOPES if any(row[SCOPE] == scope for row in rows)]
@@ -105,7 +106,11 @@ def hit_rate_png(total: pa.Table, *, spans: labels.Spans | None = None) -> bytes
 def loss_curve_png(loss_by_step: Sequence[float], hit_rates: Sequence[float] = ()) -> bytes:
     """Returns a PNG of the training loss: each step pale, the running mean over 2% of the steps strong.
 
-    With hit rates on the validation days, a second panel shows them by epoch, the best one marked.
+    With hit rates, a second panel shows them by epoch, the best one marked.
+
+    Args:
+        loss_by_step: loss of step 1, 2, ...
+        hit_rates: on the validation days, after epoch 1, 2, ...
 
     Raises:
         InputError: if there are no steps or a number is not finite.
@@ -255,7 +260,10 @@ MAX_TICKS = 7
 def trend_png(trend: pa.Table, k: int) -> bytes:
     """Returns a PNG with one panel per scope: hit_rate@k over the days, the model's with its 95% interval as a band.
 
-    Days are placed by date, so a day that was not evaluated leaves a wider step. The trend has at least one row.
+    Days are placed by date, so a day that was not evaluated leaves a wider step.
+
+    Args:
+        trend: as of `trend_table`, with at least one row.
     """
     rows = trend.to_pylist()
     shown = [scope for scope in labels.TREND_SCOPES if any(row[SCOPE] == scope for row in rows)]

@@ -43,6 +43,7 @@ def order_by_category(items: IntArray, categories: IntArray, window_events: IntA
     Args:
         items: item_index of the cold items, ascending [C].
         categories: int64 [I], of every item of the corpus; -1 for those of no category, which come last.
+        window_events: int64 [I].
     """
     known = categories >= 0
     totals = np.bincount(categories[known], weights=window_events[known], minlength=1)
@@ -53,8 +54,11 @@ def order_by_category(items: IntArray, categories: IntArray, window_events: IntA
 def choose_category_column(items: pa.Table, ignored: Sequence[str]) -> str | None:
     """Returns the column whose values are most like categories: about as many values as each has items. None: there is none.
 
-    Candidates are columns of texts, whole numbers or booleans with at least two values, but those to be ignored. By hand: of 10,000
-    items the square root is 100; of columns with 3, 80 and 6,000 values the second is nearest, by ratio.
+    Candidates are columns of texts, whole numbers or booleans with at least two values. By hand: of 10,000 items the square root
+    is 100; of columns with 3, 80 and 6,000 values the second is nearest, by ratio.
+
+    Args:
+        ignored: columns that are no candidates, as the item's id.
     """
     wanted, distances = math.sqrt(max(items.num_rows, 1)), dict[str, float]()
     for field in items.schema:

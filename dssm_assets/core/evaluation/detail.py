@@ -23,7 +23,11 @@ BLOCK_USERS: Final = 2048
 
 
 def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) -> pa.Table:
-    """Returns one row per user with truth, sorted by user_id, from the model's lists over all candidates."""
+    """Returns one row per user with truth, sorted by user_id, from the model's lists over all candidates.
+
+    Args:
+        cuts: segments of these users and tiers of the items.
+    """
     blocks = []
     for start in range(0, max(truth.num_users, 1), BLOCK_USERS):
         stop = min(start + BLOCK_USERS, truth.num_users)
@@ -41,7 +45,11 @@ def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, cuts:
     tiers of items there are also hits_{tier} and truth_count_{tier}, which add up to hits and truth_count. An item outside
     the corpus is of the tier unseen.
 
-    The arguments are those of `list_columns`.
+    Args:
+        top_items: int64 [U, K], -1 where there is none.
+        top_scores: float32 [U, K].
+        truth: the evaluated users, one per row of the lists.
+        cuts: segments of these users and tiers of the items.
     """
     ranks = hit_ranks(top_items, truth.pair_user, truth.pair_item)
     found = ranks < top_items.shape[1]

@@ -77,6 +77,7 @@ def hit_rate_gate(
     interval of (500 - 1.05 * 600) / 1000 = -0.13 ends below 0.
 
     Args:
+        hit_counts: the day's counts per user, as of `hits.count_hits`.
         previous: day -> rates of an earlier day; only the last `gate.last_partitions` count.
         spans: days that the baselines count, which the sentence then names.
 

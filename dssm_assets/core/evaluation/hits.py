@@ -159,7 +159,12 @@ def hit_ranks(top_items: IntArray, pair_row: IntArray, pair_item: IntArray) -> I
 def count_cell(
     scorer: str, scope: str, population: str, truth: Truth, pairs: Mask, ranks: IntArray, ks: Sequence[int]
 ) -> pa.Table:
-    """Returns the rows of hit_counts of one scorer, scope and population: one per user with truth there, which `pairs` [P] marks."""
+    """Returns the rows of hit_counts of one scorer, scope and population: one per user with truth there.
+
+    Args:
+        pairs: bool [P], the truth there.
+        ranks: int64 [P], rank of each pair's item in its user's list, see `hit_ranks`.
+    """
     truth_count = sums_per_user(truth, pairs)
     users = np.flatnonzero(truth_count)
     columns = {

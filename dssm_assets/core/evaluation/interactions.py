@@ -80,7 +80,13 @@ def sum_interactions(
 def interactions_of_events(
     owner: IntArray, item_index: NDArray[np.integer[Any]], time_ms: IntArray, *, num_users: int, num_items: int
 ) -> Interactions:
-    """Returns the interactions of single events: the user of each, its item, -1 outside the corpus, and its time, [N] each."""
+    """Returns the interactions of single events.
+
+    Args:
+        owner: int64 [N], the user of each event, 0 .. num_users - 1.
+        item_index: [N], -1 outside the corpus.
+        time_ms: int64 [N].
+    """
     events = _known_pairs(owner, item_index, np.ones(len(owner), np.int64), time_ms, num_items)
     return _build_interactions([events], num_users, num_items)
 

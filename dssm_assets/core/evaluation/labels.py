@@ -66,7 +66,13 @@ TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)
 
 @dataclass(frozen=True)
 class Spans:
-    """How many days before an evaluation day the baselines read: the training window, recent popularity and the user histories."""
+    """How many days before an evaluation day the baselines read.
+
+    Attributes:
+        window: of the training window.
+        recent: of recent popularity, at most the window.
+        history: of the user histories.
+    """
 
     window: int
     recent: int

@@ -48,6 +48,7 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
     Args:
         detail: batches with topk_ids, as of `hit_rate_detail`.
         popularity: of the corpus from which the lists were ranked.
+        ks: ascending.
 
     Raises:
         InputError: if a list contains an item outside the corpus.
@@ -92,6 +93,7 @@ def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBat
     Args:
         detail: batches with user_id, ascending, and topk_ids, each list without repetitions.
         before: the same of an earlier day; ids of the same types.
+        ks: ascending.
     """
     users, kept, jaccard = (np.zeros(len(ks)) for _ in range(3))
     for now, then in _same_users(detail, before):

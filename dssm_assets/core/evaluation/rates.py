@@ -39,6 +39,7 @@ def resampled_sums(values: IntArray | Floats, samples: int, seed: int) -> Floats
 
     Args:
         values: whole numbers [U, C], at least one row.
+        seed: of the generator (PCG64).
     """
     num_users = len(values)
     rng = np.random.Generator(np.random.PCG64(seed))
@@ -197,7 +198,11 @@ def gains_over_best(
 
 
 def best_baseline(rates: Mapping[str, float]) -> str | None:
-    """Returns the baseline with the highest of the scorers' rates, among equal ones the first by name; None without a baseline."""
+    """Returns the baseline with the highest rate, among equal rates the first by name; None without a baseline.
+
+    Args:
+        rates: rate by scorer, in one scope and population; the model and the lists of channels are not baselines.
+    """
     baselines = sorted(name for name in rates if name != tables.MODEL and not tables.is_of_channels(name))
     return max(baselines, key=lambda name: rates[name], default=None)
 
@@ -285,6 +290,9 @@ def trend_table(totals: Iterable[tuple[str, pa.Table]], k: int) -> pa.Table:
     """Returns day, scope, scorer, hit_rate, ci_low, ci_high, users at one k; days in the given order.
 
     A day that was scored at other k, or that has no known users, has no rows: a gap is shown as a gap.
+
+    Args:
+        totals: (YYYY-MM-DD, total_hit_rate of that day); one is in memory at a time.
     """
     parts = [TREND_SCHEMA.empty_table()]
     for day, total in totals:

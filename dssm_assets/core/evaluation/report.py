@@ -93,7 +93,14 @@ def merge_facts(facts: Sequence[ReportFacts]) -> ReportFacts:
 
 @dataclass(frozen=True)
 class ListFacts:
-    """What the model's lists of a day are like: `list_quality`, and `list_overlap` with the evaluation day before, if any."""
+    """What the model's lists of a day are like.
+
+    Attributes:
+        quality: as of `list_quality`.
+        overlap: as of `list_overlap`; without rows if there is nothing to compare with.
+        previous_day: the evaluation day that overlap compares with.
+        popularity: of the corpus.
+    """
 
     quality: pa.Table
     overlap: pa.Table
@@ -282,7 +289,11 @@ def channel_section(total: pa.Table, channels: Sequence[Gain]) -> str:
 
 
 def segment_section(segments: Mapping[str, pa.Table], k: int) -> str:
-    """Returns one table per segment: users, items to find, and each scorer's hit rate with its interval, as of `segment_table`."""
+    """Returns one table per segment: users, items to find, and each scorer's hit rate with its interval.
+
+    Args:
+        segments: scorer -> its hit rate per segment, as of `segment_table`, over the same users; at least one.
+    """
     names = [display_name(scorer) for scorer in segments]
     note = (
         f"hit_rate@{k} of {' and '.join(f'the {name}' for name in names)}. New users and new items count here too, so the rows of a "

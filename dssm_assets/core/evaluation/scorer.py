@@ -71,7 +71,12 @@ class RankedLists(NamedTuple):
 
 
 def rank_items(scorer: Scorer, users: IntArray, own: InteractedItems, k: int) -> RankedLists:
-    """Returns the lists of some users, rows of the evaluated ones [B], with and without their own items."""
+    """Returns the lists of some users, with and without their own items.
+
+    Args:
+        users: rows of the evaluated users [B].
+        own: items of these users.
+    """
     ranked = scorer.top_items(users, 2 * k)  # long enough to lose the own items of most users
     return RankedLists(ranked[:, :k], *(leave_out(scorer, users, ranked, items, k) for items in own))
 
@@ -96,7 +101,12 @@ def _is_not_in(own: ItemSets, ranked: IntArray) -> Mask:
 
 
 def keep_first(items: IntArray, is_kept: Mask, k: int) -> IntArray:
-    """Returns int64 [B, K]: the first k kept entries of each row [B, N] in their order, -1 after the last."""
+    """Returns int64 [B, K]: the first k kept entries of each row in their order, -1 after the last.
+
+    Args:
+        items: int64 [B, N].
+        is_kept: bool [B, N].
+    """
     counts = np.cumsum(is_kept, axis=1, dtype=np.int32)
     chosen = is_kept & (counts <= k)
     result = np.full((len(items), k), -1, dtype=np.int64)
@@ -135,7 +145,12 @@ class ModelScorer:
         return index, scores
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
-        """Returns the score of each item by the definition, float64 [B, C]; 0 for a user without a vector, any for the item -1."""
+        """Returns the score of each item by the definition, float64 [B, C]; 0 for a user without a vector.
+
+        Args:
+            user_rows: rows of the evaluated users [B].
+            items: item_index int64 [B, C]; that of -1 means nothing.
+        """
         scores = np.zeros(items.shape)
         known, vectors = self._vectors(user_rows)
         scores[known] = score_interests(vectors, self.corpus.vectors, items[known], self.corpus.metric)

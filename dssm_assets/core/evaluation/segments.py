@@ -48,7 +48,12 @@ HEAD_PERCENT, NEXT_PERCENT = 1, 10
 
 @dataclass(frozen=True)
 class ItemPopularity:
-    """The corpus [I] and the positive events of each item in the window, int64 [I]."""
+    """The corpus and the positive events of each item in the window.
+
+    Attributes:
+        item_ids: [I], distinct.
+        count: int64 [I], positive events in the window.
+    """
 
     item_ids: pa.Array
     count: IntArray
@@ -83,7 +88,11 @@ class ItemPopularity:
 
 
 def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopularity:
-    """Returns the popularity over a corpus from item_id, distinct, and count; items without a count have 0."""
+    """Returns the popularity over a corpus; items without a count have 0.
+
+    Args:
+        counts: item_id, distinct, and count.
+    """
     values = combine_chunks(counts.column(COUNT)).to_numpy().astype(np.int64)
     known = cast_ids(combine_chunks(counts.column(ITEM_ID)), item_ids.type, "counts of items in the window")
     return ItemPopularity(item_ids, np.append(values, 0)[find_positions(item_ids, known)])
@@ -165,6 +174,11 @@ def edge_labels(edges: Sequence[float]) -> list[str]:
 def label_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.ChunkedArray, segment: Segment) -> pa.Array:
     """Returns the text of each user's value in a column, or its range; "(missing)" without a value or without a row.
 
+    Args:
+        user_ids: the evaluated users [U].
+        table_ids: the users of the table, distinct.
+        segment: its edges, if any, cut numbers into ranges.
+
     Raises:
         SchemaError: if the column holds lists or structures, or edges are given for values that are not numbers.
         InputError: if id types differ.
@@ -238,6 +252,8 @@ def with_hits_of(detail: pa.Table, counts: Mapping[str, pa.Table], k: int, ds: s
     Args:
         detail: user_id, and what `columns_needed` names.
         counts: column of hits -> rows of hit_counts of that scorer for the items of the column, of users who have any to find.
+        k: length of the lists.
+        ds: the day, named in errors.
 
     Raises:
         SchemaError: rows of hit_counts are missing, or were counted for other items.

@@ -67,6 +67,9 @@ class Truth:
         """Returns the truth with `is_known` of all stored days: a repeat, or among the user's items of the history.
 
         Of an item outside the corpus only the window is known.
+
+        Args:
+            history: each user's items before the day.
         """
         return replace(self, is_known=self.is_repeat | history.contains(self.pair_user, self.pair_item))
 
@@ -162,7 +165,11 @@ def _positions_of(window_pairs: pa.Table, column: str, values: pa.Array) -> ragg
 
 
 def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa.Table:
-    """Returns the rows of at most max_users users (None: of all), in their order: those with the smallest hash of seed and id."""
+    """Returns the rows of at most max_users users, in their order: those with the smallest hash of seed and id.
+
+    Args:
+        max_users: most rows; None: all of them.
+    """
     if max_users is None:
         return ground_truth
     return ground_truth.filter(pa.array(is_in_sample(ragged.combine_chunks(ground_truth.column(USER_ID)), max_users, seed)))

@@ -84,7 +84,13 @@ class Vocabulary:
 def given_vocabulary(
     words: Mapping[str, int], default_text: str, default_bucket: int | None, function: HashFunction
 ) -> Vocabulary:
-    """Returns the vocabulary of a definition; without default_bucket the default text has bucket 0, unless it is a word."""
+    """Returns the vocabulary of a definition.
+
+    Args:
+        words: word -> bucket.
+        default_text: the default_value of the feature. Without default_bucket it gets bucket 0, unless it is a word.
+        default_bucket: default_bucketize_value.
+    """
     known = dict(words)
     if default_bucket is None and default_text:
         known.setdefault(default_text, DEFAULT_BUCKET)

@@ -35,7 +35,11 @@ _CAST = "cast the column before features are generated"
 
 
 def text_values(array: pa.Array, where: str) -> pa.DictionaryArray:
-    """Returns the text of each value of a column without lists, null where it is missing; SchemaError for types without a text."""
+    """Returns the text of each value of a column without lists; null where it is missing.
+
+    Raises:
+        SchemaError: values of the column's type have no text, such as structs.
+    """
     if pat.is_nested(array.type):
         raise SchemaError(_no_text(array.type, where))
     if pat.is_null(array.type) or pat.is_string_view(array.type) or pat.is_large_string(array.type):
@@ -90,7 +94,11 @@ def fill_missing(texts: pa.DictionaryArray, default: str) -> pa.DictionaryArray:
 
 
 def number_values(array: pa.Array, where: str) -> Numbers:
-    """Returns the number of each value as float64 [R], NaN where it is missing; SchemaError for dates and other types."""
+    """Returns the number of each value as float64 [R]; NaN where it is missing.
+
+    Raises:
+        SchemaError: values of the column's type have no number, such as dates or lists.
+    """
     arrow_type = array.type
     if pat.is_null(arrow_type):
         return np.full(len(array), np.nan)
@@ -183,6 +191,9 @@ def number_vectors(array: pa.Array, separator: str, where: str) -> tuple[Numbers
 
     Each element of a list is one number. A text holds numbers joined by the separator; a missing or empty text holds
     none. Any other column holds one number per row, none where it is missing.
+
+    Raises:
+        SchemaError: the elements have no number, such as dates.
     """
     if ragged.is_list(array.type):
         flat, offsets = ragged.flatten(array)
@@ -226,7 +237,11 @@ def finish_texts(texts: pa.DictionaryArray, offsets: Offsets, count: int | None,
 
 
 def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:
-    """Returns a column of lists: the column itself, or its texts split at the delimiter. An empty text is an empty list."""
+    """Returns a column of lists: the column itself, or its texts split at the delimiter. An empty text is an empty list.
+
+    Raises:
+        SchemaError: the column holds neither lists nor text.
+    """
     if ragged.is_list(array.type):
         return array
     if not (pat.is_dictionary(array.type) or ragged.is_text(array.type) or pat.is_null(array.type)):
@@ -236,7 +251,12 @@ def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:
 
 
 def keep_recent(offsets: Offsets, length: int, is_oldest_first: bool) -> tuple[IntArray | None, Offsets]:
-    """Returns the positions of the `length` (0: all) most recent elements of each row, None for all elements, and their offsets."""
+    """Returns the positions of the `length` most recent elements of each row and their offsets; None for all elements.
+
+    Args:
+        length: elements to keep, 0 for all.
+        is_oldest_first: the most recent elements are the last of a row, else the first.
+    """
     lengths = np.diff(offsets)
     if not length or not (lengths > length).any():
         return None, offsets

@@ -43,7 +43,11 @@ def parse_json(text: str, **options: Any) -> Any:
 
 
 def read_named_file(context: Any, name: str) -> bytes:
-    """Returns the content of a named file, read with the `ReadFile` of the validation context; ValueError if it cannot be read."""
+    """Returns the content of a named file, read with the `ReadFile` of the validation context.
+
+    Raises:
+        ValueError: the context has no `ReadFile`, or the file cannot be read.
+    """
     reader: ReadFile | None = (context or {}).get(CONTEXT_KEY)
     if reader is None:
         raise ValueError(f"file {name!r} cannot be read: give read_file")

@@ -53,10 +53,14 @@ class FeatureGenerator:
     def from_fg_json(
         cls, fg: Mapping[str, Any], *, hash_function: HashFunction = HashFunction.MURMUR, read_file: ReadFile | None = None
     ) -> FeatureGenerator:
-        """Returns the generator of a parsed fg.json; see `parse_fg`.
+        """Returns the generator of a parsed fg.json.
 
         Args:
             hash_function: murmur_hash64a as in the reference, or farm_fingerprint64 as in TensorFlow.
+            read_file: returns the content of a file that the definitions name.
+
+        Raises:
+            FeatureSpecError: with every fault of the definitions.
         """
         return cls(parse_fg(fg, read_file=read_file), hash_function)
 
@@ -222,7 +226,11 @@ class FeatureColumns:
         self._group_offsets: dict[str, dict[str, Offsets]] = {}
 
     def compute(self, features: Iterable[Feature]) -> Columns:
-        """Returns the columns of features: their values, and the weights of weighted features."""
+        """Returns the columns of features: their values, and the weights of weighted features.
+
+        Raises:
+            SchemaError: naming every input whose type a feature cannot use.
+        """
         columns: Columns = {}
         faults: dict[str, Fault] = {}
         for feature in features:

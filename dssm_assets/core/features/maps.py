@@ -47,6 +47,7 @@ def key_values(array: pa.Array, separator: str, where: str, delimiter: str = ":"
 
     Args:
         array: map<key, value>, list<string> of "key:value", or texts of such entries joined by the separator.
+        delimiter: one character.
     """
     if pat.is_map(array.type):
         items, offsets = _map_entries(array)

@@ -17,7 +17,13 @@ from dssm_assets.core.features.generator import FeatureGenerator
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Result of a replay: feature -> number of rows in which the request gave another value, and the first difference in words."""
+    """Result of a replay.
+
+    Attributes:
+        row_count: number of replayed rows.
+        differing: feature -> number of rows in which the request gave another value.
+        example: description of the first difference, "" if there is none.
+    """
 
     row_count: int
     differing: Mapping[str, int] = field(default_factory=dict)

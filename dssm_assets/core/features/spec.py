@@ -135,14 +135,22 @@ class FgSpec:
         return {**self._of_rows, **{feature.name: feature for feature in self.sequence_features}}
 
     def feature(self, name: str) -> Feature:
-        """Returns the feature or sub-feature of that name; FeatureSpecError if there is none."""
+        """Returns the feature or sub-feature of that name.
+
+        Raises:
+            FeatureSpecError: no feature has that name.
+        """
         if name not in self._by_name:
             known = ", ".join(self._by_name) or "no features"
             raise FeatureSpecError(Fault(f"feature {name}", f"one of: {known}", "an unknown name", "define it in fg.json"))
         return self._by_name[name]
 
     def features_of_side(self, side: str) -> tuple[Feature, ...]:
-        """Returns the features of a side without sub-features of sequences; ValueError for an unknown side."""
+        """Returns the features of a side without sub-features of sequences.
+
+        Raises:
+            ValueError: the side is unknown.
+        """
         return tuple(feature for feature in self.features if feature.side is Side(side))
 
 

@@ -24,6 +24,7 @@ def window_sign(log: ibis.Table, ds: QueryDay, days: int, *, is_rolled: bool) ->
     """Returns how often each row of the log counts in the window of `days` days that ends with day `ds`, as an int64 column.
 
     Args:
+        log: has the day of each row in a text column `ds`.
         is_rolled: the rows are added to the state of the day before: 1 on the day itself, -1 on the day that has left the
             window since, else 0. Without such a state: 1 in the window, 0 before it.
     """
@@ -46,6 +47,7 @@ def roll_activity(
     Args:
         log: behaviour with a text column `ds`: the day and the days that leave a window; all days up to it without `previous`.
         previous: state of the day before.
+        entity: user_id or item_id.
         value_columns: columns to add up. Null and NaN count as 0; each value is rounded to 1/10,000, halves away from 0.
     """
     signs = {days: window_sign(log, ds, days, is_rolled=previous is not None) for days in statistic_days}

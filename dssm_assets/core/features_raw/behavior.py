@@ -24,6 +24,9 @@ def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_
 
     The rows are ordered by the key (event_time_ms, user_id, item_id, event), then by the other columns of the log, so that rows
     with equal keys have one order too. Item ids are unique in item_table, so the row count is that of behavior_table.
+
+    Raises:
+        SchemaError: an item column is missing, or the log already has a column of its name.
     """
     got, remedy = f"columns {', '.join(item_table.columns)}", "correct preference_columns or history_columns"
     missing = [name for name in item_columns if name not in item_table.columns]

@@ -14,7 +14,11 @@ from dssm_assets.core.config.pipeline import PipelineConfig
 class FeaturePlan:
     """The parts of the configuration that determine the columns of user_all_feature and item_all_feature.
 
-    Clock changes are known from the first day with data up to `last_day`, the end of a year.
+    Attributes:
+        first_day: first day with data.
+        last_day: end of the year; clock changes up to it are known.
+        user_times: time columns of user_table.
+        item_times: time columns of item_table.
     """
 
     funnel: tuple[str, ...]

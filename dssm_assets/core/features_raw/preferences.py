@@ -30,7 +30,10 @@ def roll_preferences(
 ) -> ibis.Table:
     """Returns the preference state of day `ds`, by one group-by of what each row of the log and of the previous state adds.
 
-    Log and previous state are as of `roll_activity`; there is at least one item attribute.
+    Args:
+        log: behaviour with a text column `ds`: the day and the day that leaves the window; all days up to it without `previous`.
+        previous: state of the day before.
+        preference_columns: item attributes, at least one.
     """
     sign = window_sign(log, ds, preference_days, is_rolled=previous is not None)
     positive = log.mutate(**{COUNT: sign}).filter(log[EVENT].isin(positive_events), sign != 0)

@@ -37,7 +37,10 @@ _OWN_ITEMS: Final = pa.schema(
 def pack_fg(raw: Mapping[str, Any], read_file: ReadFile) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Returns the definitions with the new path of every file that they name, and path -> content of those files.
 
-    Any path, absolute or above the fg.json too, becomes `fg_files/<digest>-<name>`. Errors as of `parse_fg`.
+    Any path, absolute or above the fg.json too, becomes `fg_files/<digest>-<name>`.
+
+    Raises:
+        FeatureSpecError: the definitions are wrong, or a file cannot be read.
     """
     contents: dict[str, bytes] = {}
 
@@ -53,7 +56,12 @@ def pack_fg(raw: Mapping[str, Any], read_file: ReadFile) -> tuple[dict[str, Any]
 
 
 def rank_popular_items(positive_counts: pa.Table, item_index: IdIndex) -> pa.Table:
-    """Returns item_id, count of the corpus items with a positive event, of one row per item: by count, descending, then by id."""
+    """Returns item_id, count of the corpus items with a positive event: by count, descending, then by id.
+
+    Args:
+        positive_counts: item_id, count, one row per item.
+        item_index: the corpus; other items cannot be recalled and are left out.
+    """
     rows = item_index.lookup(positive_counts.column(ITEM_ID), where=f"positive counts, column {ITEM_ID}")
     counts = positive_counts.column(COUNT).to_numpy()
     kept = np.flatnonzero((rows >= 0) & (counts > 0))
@@ -96,7 +104,10 @@ def list_user_inputs(
 
 
 def list_own_items(history: HistoryCsr, starts: IntArray, ends: IntArray, num_items: int) -> pa.RecordBatch:
-    """Returns a row of own_items.arrow per user: rows of the user's items, ascending, their counts and last times."""
+    """Returns a row of own_items.arrow per user: rows of the user's items, ascending, their counts and last times.
+
+    Args: as of `list_user_inputs`; num_items: of the bundle.
+    """
     places, owner = ranges(starts, ends - starts), repeat_rows(ends - starts)
     items, times = history.item_index[places], history.event_time_ms[places]
     own = interactions_of_events(owner, items, times, num_users=len(starts), num_items=num_items)

@@ -29,7 +29,13 @@ RunTower = Callable[[Feed], FloatArray]
 
 @dataclass(frozen=True)
 class TowerDifference:
-    """How far an exported tower is from the trained one: largest difference of an entry, length of the longest vector."""
+    """How far an exported tower is from the trained one.
+
+    Attributes:
+        row_count: rows compared.
+        largest: largest absolute difference of an entry.
+        longest: length of the longest vector of the trained tower.
+    """
 
     row_count: int
     largest: float

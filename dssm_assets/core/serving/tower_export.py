@@ -54,7 +54,12 @@ Values = npt.NDArray[Any] | Tensor | list[int] | float
 
 @dataclass(frozen=True)
 class ExportedTower:
-    """A tower as ONNX: the bytes of the model, and those of its data file in pieces, none if the tables are in the model."""
+    """A tower as ONNX.
+
+    Attributes:
+        model: the bytes of the model.
+        data: the bytes of its data file, in pieces; empty if the tables are in the model.
+    """
 
     model: bytes
     data: tuple[npt.NDArray[np.uint8], ...]

@@ -49,7 +49,11 @@ class ExportSource:
 
 
 def export_text(workspace: Workspace, ds: str, system: str) -> str:
-    """Returns the training run of a day as a configuration of a system; comments at its end name what it cannot express."""
+    """Returns the training run of a day as a configuration of a system; comments at its end name what it cannot express.
+
+    Raises:
+        PartitionMissingError: feature_config or training_config of the day is missing.
+    """
     settings = towers_of(workspace, ds)
     rows = workspace.tables.read(workspace.need("feature_config", ds)).to_pylist()
     config = workspace.config

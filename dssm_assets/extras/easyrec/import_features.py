@@ -119,8 +119,9 @@ def import_features(
 ) -> ImportedFeatures:
     """Returns fg.json and what follows from the features.
 
-    Definitions of the feature generator's fg.json go before those of feature_configs. If the model needs a history, the only
-    sequence is taken as it.
+    Args:
+        fg: the feature generator's fg.json, whose definitions go before those of feature_configs.
+        needs_history: the model has no use without a history, so the only sequence is taken as the history.
     """
     entries: list[dict[str, Any]] = []
     for reader in definitions:

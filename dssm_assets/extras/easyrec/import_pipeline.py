@@ -52,7 +52,14 @@ def import_files(
 ) -> ImportedPipeline:
     """Writes config.yaml, fg.json and import_report.md for a configuration, and copies the files that its features name.
 
-    Arguments and errors as of `import_pipeline`; a file that cannot be read or exists already is a ConfigError, too.
+    Args:
+        pipeline: the configuration, in text format.
+        base: config.yaml whose calendar, tables, events and other sections are kept.
+        sequence_columns: feature of a sequence -> the column of an item that it has.
+
+    Raises:
+        ConfigError: a file cannot be read or exists already, or the configuration has faults; names all of them.
+        FeatureSpecError: features that this project refuses.
     """
     existing = [path for name in (CONFIG_FILE, FG_FILE, REPORT_FILE) if (path := folder / name).exists()]
     if existing and not is_replacing:

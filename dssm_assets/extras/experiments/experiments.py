@@ -156,6 +156,7 @@ def edit_yaml(text: str, changes: Mapping[str, Any], note: str) -> str:
     """Returns the text of a YAML file with some values replaced or added; comments and the order of keys stay.
 
     Args:
+        changes: key `section.name` -> value.
         note: comment above every changed key, with the value before; empty: no comment.
 
     Raises:
@@ -212,7 +213,11 @@ def open_experiment(regular: Workspace, experiment: Experiment, asset: str, ds: 
 
 
 def reopen_experiment(regular: Workspace, name: str, ds: str) -> Workspace:
-    """Returns the workspace of an experiment that an earlier run has opened on a day, with its settings; writes nothing."""
+    """Returns the workspace of an experiment that an earlier run has opened on a day, with its settings; writes nothing.
+
+    Raises:
+        ConfigError: no run has opened it.
+    """
     partitions = OverlayStore(regular.tables.partitions, name)
     if partitions.find(SETTINGS, ds) is None:
         remedy = "first start the experiment's run of dssm_model: it stores the settings, then says what to start"

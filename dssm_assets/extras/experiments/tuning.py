@@ -99,7 +99,8 @@ class StudyResult:
 def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[Sequence[Trial]], None]) -> StudyResult:
     """Runs the trials that are missing, then writes the winner's configuration and the table of trials.
 
-    Calls `on_trial` with the finished trials, also those of earlier runs, once for each.
+    Args:
+        on_trial: called with the finished trials, also those of earlier runs, once for each.
 
     Raises:
         ConfigError: Optuna is missing, the day has no model, fits are started elsewhere, an earlier study of this name had

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def list_chosen(workspace: Workspace) -> Sequence[str]:
-    """Returns the tables to publish, none without the key; ConfigError without pyiceberg, or without an asset of a chosen name."""
+    """Returns the tables to publish, none without the key.
+
+    Raises:
+        ConfigError: pyiceberg is not installed, or there is no asset of a chosen name.
+    """
     chosen, faults = workspace.config.storage.iceberg, []
     if chosen is None:
         return ()

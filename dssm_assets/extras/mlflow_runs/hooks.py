@@ -44,7 +44,11 @@ VARIABLES: Final[Mapping[str, str]] = {
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Raises a ConfigError if the configuration names a server and MLflow is not installed: before the fit, not after it."""
+    """Checks that MLflow is installed if the configuration names a server: before the fit, not after it.
+
+    Raises:
+        ConfigError: it is not.
+    """
     if workspace.config.platform.mlflow_uri is not None and find_spec("mlflow") is None:
         remedy = "run pip install 'dssm-assets[mlflow]', or remove the key"
         raise ConfigError(Fault("configuration, key platform.mlflow_uri", "the package mlflow-skinny", "not installed", remedy))

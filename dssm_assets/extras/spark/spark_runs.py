@@ -47,7 +47,12 @@ def run_step(
 def spark_submit(
     context: dg.AssetExecutionContext, loaded: LoadedConfig, extras: Mapping[str, Any]
 ) -> Sequence[Mapping[str, Any]]:
-    """Runs a job with spark-submit, the driver as a child of this process; returns the job's messages."""
+    """Runs a job with spark-submit, the driver as a child of this process; returns the job's messages.
+
+    Raises:
+        ConfigError: the program that spark.submit names is not installed.
+        SubmittedJobError: the job failed.
+    """
     from dssm_assets.extras.spark.spark_job import FAULT
 
     spark = loaded.config.spark

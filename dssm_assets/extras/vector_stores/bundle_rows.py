@@ -31,7 +31,11 @@ class BundleRows:
     """The rows of one table, read from the files of a bundle on the local disk."""
 
     def __init__(self, bundle: FetchedBundle, table: VectorTable) -> None:
-        """Maps the files; ConfigError if a column for filters has a name that the store needs."""
+        """Maps the files.
+
+        Raises:
+            ConfigError: a column for filters has a name that the store needs.
+        """
         manifest, folder = bundle.manifest, bundle.folder
         self.table, self._key = table, KEYS[table][0]
         day = str(manifest["ds"])

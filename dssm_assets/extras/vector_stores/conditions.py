@@ -44,7 +44,11 @@ NO_CONDITION: Final[Condition] = ()
 
 
 def parse_filters(filters: Any, columns: Mapping[str, pa.DataType]) -> Condition:
-    """Returns the condition of filters that `mask_items` accepts; values are Python's, in the type of their column of the store."""
+    """Returns the condition of filters that `mask_items` accepts; values are Python's, in the type of their column.
+
+    Args:
+        columns: of the store, with their types.
+    """
     if filters is None:
         return NO_CONDITION
     groups = filters if isinstance(filters, list) else [filters]

@@ -149,7 +149,11 @@ class LanceDBStore(vs.VectorStore):
                     versions.optimize(cleanup_older_than=dt.timedelta(days=1))
 
     def open_table(self, table: VectorTable, name: str) -> Any:
-        """Returns the table that a version or a draft has now; PartitionMissingError if it has none."""
+        """Returns the table that a version or a draft has now.
+
+        Raises:
+            PartitionMissingError: it has none.
+        """
         versions = self._read_versions()
         stored = versions[name][table] if name in versions else name
         with self.errors():

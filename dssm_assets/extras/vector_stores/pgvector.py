@@ -46,7 +46,11 @@ class PgvectorStore(vs.VectorStore):
     """The tables of a scene, in the first schema of the search path."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
-        """Connects to nothing yet; ConfigError if the scene's name is too long for names of tables."""
+        """Connects to nothing yet.
+
+        Raises:
+            ConfigError: the scene's name is too long for names of tables.
+        """
         if len(scene) > 43:  # PostgreSQL cuts names of tables at 63 bytes
             expected = "at most 43 characters, for tables in PostgreSQL"
             raise ConfigError(Fault("name", expected, f"{len(scene)}", "shorten the name of the scene"))
@@ -185,7 +189,11 @@ class PgvectorStore(vs.VectorStore):
         return {row.version: row for row in rows}
 
     def find_table(self, connection: Connection, table: VectorTable, name: str) -> str:
-        """Returns the table that a version or a draft has now; PartitionMissingError if it has none."""
+        """Returns the table that a version or a draft has now.
+
+        Raises:
+            PartitionMissingError: it has none.
+        """
         versions = self._read_versions(connection)
         relation = versions[name].tables.get(table) if name in versions else name
         if relation not in self._find_tables(connection):

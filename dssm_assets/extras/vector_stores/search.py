@@ -40,7 +40,10 @@ class StoreSearch:
     """Searches the version of a store that has the items of a bundle. Safe for any number of threads."""
 
     def __init__(self, store: VectorStore, bundle: Bundle, *, is_exact: bool = False) -> None:
-        """Opens the version; with is_exact every item is compared, without the store's index.
+        """Opens the version.
+
+        Args:
+            is_exact: compare every item, without the store's index.
 
         Raises:
             PartitionMissingError: the store does not have the vectors of this bundle, or not yet.

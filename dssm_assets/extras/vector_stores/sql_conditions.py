@@ -37,7 +37,11 @@ class SqlDialect(ABC):
 
 
 def write_sql(condition: Condition, dialect: SqlDialect) -> str:
-    """Returns a condition as SQL, "" where every row passes; UnsupportedConditionError if the dialect has no such comparison."""
+    """Returns a condition as SQL, "" where every row passes.
+
+    Raises:
+        UnsupportedConditionError: the dialect has no such comparison.
+    """
     groups = [" AND ".join(_write(one, dialect) for one in group) for group in condition]
     return " OR ".join(f"({group})" for group in groups)
 

@@ -83,7 +83,8 @@ class StoredVectors(ABC):
     def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
         """Returns the k rows with the highest inner product for each vector [N, D], of those for which a condition holds.
 
-        With is_exact every row is compared, without the index.
+        Args:
+            is_exact: compare every row, without the index.
 
         Raises:
             UnsupportedConditionError: the store cannot compare by such a condition.
@@ -113,7 +114,11 @@ class VectorStore(ABC):
 
     @abstractmethod
     def open(self, table: VectorTable, name: str) -> StoredVectors:
-        """Returns the rows of a version, by its bundle id, or of a draft; PartitionMissingError if there is none."""
+        """Returns the rows of a version, by its bundle id, or of a draft.
+
+        Raises:
+            PartitionMissingError: there is none.
+        """
 
     @abstractmethod
     def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:

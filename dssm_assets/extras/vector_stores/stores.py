@@ -43,7 +43,11 @@ def find_uri(loaded: LoadedConfig) -> str:
 
 
 def open_store(uri: str, scene: str, options: Mapping[str, Any]) -> VectorStore:
-    """Returns the store at a URI, which may be `env:NAME`; `options` are `storage.options`, of a LanceDB on S3.
+    """Returns the store at a URI, which may be `env:NAME`.
+
+    Args:
+        scene: prefix of its tables.
+        options: `storage.options`, of a LanceDB on S3.
 
     Raises:
         ConfigError: the variable is not set, the scheme is unknown, or the client is not installed. The URI is not shown.

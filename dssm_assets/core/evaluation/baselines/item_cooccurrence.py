@@ -54,6 +54,8 @@ def fit_neighbors(
 
     Args:
         users: the items of each user's interactions in the window.
+        num_items: I.
+        allocate: makes the arrays of the neighbours.
         of_items: bool [I], the items that neighbours are needed of; the rows of others are empty. None: all.
     """
     by_user = csr_of(users.offsets, users.items, np.ones(len(users.items), np.int32), num_items)

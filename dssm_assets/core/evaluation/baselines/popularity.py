@@ -24,9 +24,13 @@ def order_by_events(item_events: IntArray) -> IntArray:
 
 
 def fill_up(ranked: IntArray, order: IntArray, k: int) -> IntArray:
-    """Returns int64 [B, K]: the ranked items [B, M], then the first of `order` [I] that are not among them, -1 after the last item.
+    """Returns int64 [B, K]: the ranked items, then the first of `order` that are not among them, -1 after the last item.
 
     Example: ranked [7, -1], order [3, 7, 5], k 3 -> [7, 3, 5].
+
+    Args:
+        ranked: int64 [B, M], distinct within a row, -1 after the last.
+        order: int64 [I], every item once.
     """
     lists = np.full((len(ranked), k), -1, np.int64)
     lists[:, : ranked.shape[1]] = ranked[:, :k]

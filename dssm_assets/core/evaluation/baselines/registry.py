@@ -28,7 +28,11 @@ class BaselineModule(Protocol):
         """Returns what all users have in common. Runs once per evaluation day."""
 
     def scorer(self, arrays: Arrays, window: Interactions, history: Interactions) -> Scorer:
-        """Returns the scorer of some evaluated users, given their interactions in the window and on all days before."""
+        """Returns the scorer of the users of these interactions, which is a range of the evaluated users.
+
+        Args:
+            history: all their positive events before the evaluation day, those of the window included.
+        """
 
 
 @dataclass(frozen=True)

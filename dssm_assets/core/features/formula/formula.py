@@ -63,7 +63,11 @@ class Formula:
 
 @lru_cache(maxsize=1024)
 def parse_formula(text: str, variables: tuple[str, ...]) -> Formula:
-    """Returns the formula of a text (`parser.py`), which must use all of the variables; parsed formulas are cached.
+    """Returns the formula of a text; parsed formulas are cached.
+
+    Args:
+        text: see `parser.py`.
+        variables: names of the variables, all of which the text must use.
 
     Raises:
         ValueError: the text is not a formula, with the position, the expected token and the actual one; or it does not use

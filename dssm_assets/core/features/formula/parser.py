@@ -55,7 +55,11 @@ class Token(NamedTuple):
 
 
 def tokenize(text: str) -> list[Token]:
-    """Returns the tokens of a formula, the last one of kind "end"."""
+    """Returns the tokens of a formula, the last one of kind "end".
+
+    Raises:
+        ValueError: the text is too long or contains a character that formulas do not have.
+    """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"a formula has at most {MAX_LENGTH} characters, got {len(text)}")
     tokens: list[Token] = []
@@ -106,7 +110,11 @@ it has arguments, by its result. A function with names pushes its result for tho
 
 
 def parse_steps(text: str, variables: tuple[str, ...]) -> tuple[Step, ...]:
-    """Returns the steps that compute a formula, operands before their operators; errors as of `refuse`."""
+    """Returns the steps that compute a formula, operands before their operators.
+
+    Raises:
+        ValueError: with the position from 1, what was expected there, and what was found.
+    """
     return _Parser(text, variables, tokenize(text)).parse()
 
 

@@ -101,10 +101,18 @@ class Operator(Definition, ABC):
 
     @abstractmethod
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the values of the feature for the rows of the inputs; SchemaError if it cannot use the type of one."""
+        """Returns the values of the feature for the rows of the inputs.
+
+        Raises:
+            SchemaError: the feature cannot use the type of an input.
+        """
 
     def compute_weighted(self, inputs: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array]:
-        """Returns lists of values and lists of float32 weights of the same lengths, of a weighted feature."""
+        """Returns lists of values and lists of float32 weights of the same lengths.
+
+        Raises:
+            TypeError: the feature is not weighted.
+        """
         raise TypeError(f"{self.feature_type} has no weights")
 
     @cached_property
@@ -226,7 +234,11 @@ class NumberKeys(Definition):
 
 
 def check_numeric_default(value: str | int | float) -> str | int | float:
-    """Returns the default as written; ValueError if it is neither "" nor a number that float32 can hold."""
+    """Returns the default as written.
+
+    Raises:
+        ValueError: it is neither "" nor a number that float32 can hold.
+    """
     number = 0.0 if value == "" else parse_number(str(value))
     if number is None or abs(number) > float(np.finfo(np.float32).max):
         raise ValueError('the default of a numeric feature is a finite number, or "" for no default')

@@ -47,6 +47,11 @@ class ComboFeature(CategoryOperator):
         return self
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
+        """Returns the combination of each row, or a list of combinations.
+
+        Raises:
+            SchemaError: the values of an input have no text, or a row or a column has too many combinations.
+        """
         sides = [
             column_values.multi_text_values(array, self.separator, self.where(place)) for place, array in enumerate(inputs)
         ]

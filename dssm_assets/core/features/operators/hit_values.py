@@ -32,9 +32,12 @@ class Combiner(StrEnum):
 
 
 def find_hits(entries: IntArray, requested: IntArray) -> tuple[IntArray, IntArray]:
-    """Returns all pairs of a requested number and an entry that equals it: positions in `requested`, positions in `entries`.
+    """Returns the positions of all pairs of a requested number and an entry that equals it.
 
     Pairs are in the order of the requested numbers, those of one requested number in the order of the entries.
+
+    Returns:
+        Positions in `requested`, positions in `entries`.
     """
     order = np.argsort(entries, kind="stable")
     first = np.searchsorted(entries, requested, side="left", sorter=order)

@@ -73,7 +73,11 @@ class IdFeature(CategoryOperator):
 
 
 def single_text(array: pa.Array, default: str, where: str) -> pa.DictionaryArray:
-    """Returns the text of each row of a column without lists, with the default in place of missing ones."""
+    """Returns the text of each row of a column without lists, with the default in place of missing ones.
+
+    Raises:
+        SchemaError: the column holds lists.
+    """
     if ragged.is_list(array.type):
         remedy = "set value_dim to 0 for a multi-valued feature"
         raise SchemaError(Fault(where, "one value per row (value_dim 1)", str(array.type), remedy))

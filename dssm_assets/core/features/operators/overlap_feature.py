@@ -91,6 +91,7 @@ class Terms:
 
     Attributes:
         codes: number of each term, equal for equal terms of both sides [n].
+        offsets: offsets of the rows [R + 1].
         width: how many numbers there are, at least 1.
     """
 

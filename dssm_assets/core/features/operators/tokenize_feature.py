@@ -31,7 +31,11 @@ INSTALL: Final = "pip install 'dssm-assets[text]'"
 
 
 def import_library(name: str, needed_by: str) -> Any:
-    """Returns the module of a library of the extra `text`; ValueError if it is not installed, which refuses the definition."""
+    """Returns the module of a library of the extra `text`.
+
+    Raises:
+        ValueError: it is not installed, so a definition that needs it is refused.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -152,7 +156,12 @@ class TokenizerType(StrEnum):
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """A tokenizer of ids below `size`. Two tokenizers are equal if the digests of their files are."""
+    """A tokenizer. Two tokenizers are equal if their files are.
+
+    Attributes:
+        digest: SHA-256 of the file.
+        size: number of ids; every id is below it.
+    """
 
     digest: str
     size: int
