@@ -205,24 +205,23 @@ class BundleStore:
         files = own if base is None else self.fetch(base).manifest["files"] | own
         delta = {} if base is None else {"delta": {**body.get("delta", {}), "base": base}}
         manifest = {"format": FORMAT, **body, **delta, "files": dict(sorted(files.items()))}
-        bundle_id = bundle_id_of(manifest)
+        bundle_id, pruned = bundle_id_of(manifest), list[str]()
 
         def serve(before: Pointer | None) -> Pointer:
             self._check_served(before, served)
             self.forgotten.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
-            return after_publish(before, bundle_id, str(manifest["ds"]))
+            after = after_publish(before, bundle_id, str(manifest["ds"]))
+            pruned[:] = after.surplus(keep, self._bases(after.stored))
+            return after.without(pruned)
 
         with self.locked():
             self._check_served(self.pointer(), served)
             self.forgotten.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
             self._store(folder, bundle_id, manifest, base or "", [name for name in files if name not in own])
             pointer = self.replace_pointer(serve)
-            pruned = pointer.surplus(keep, self._bases(pointer.stored))
-            for old in pruned:
+            for old in pruned:  # no longer listed: what a killed publisher leaves of them is a leftover
                 self.remove(old)
-            if pruned:
-                pointer = self.replace_pointer(lambda now: (now or pointer).without(pruned))
-        return Published(bundle_id, manifest, pointer, pruned)
+        return Published(bundle_id, manifest, pointer, tuple(pruned))
 
     def store_again(self, fetched: FetchedBundle, folder: Path, changes: Mapping[str, Any]) -> str:
         """Stores a bundle with other content of some files, those of a folder, and of its manifest; returns its id.
@@ -260,19 +259,26 @@ class BundleStore:
             StorageError: if that bundle differs from its manifest; the served bundle does not change.
         """
         with self.locked():
-            before = self.pointer()
-            if before is None:
-                raise PartitionMissingError(
-                    _fault(self.root, "a published bundle", "none", remedy_of_missing("publish", "DAY"))
-                )
-            wanted = to or before.previous
-            if wanted is None or wanted not in before.stored:
-                others = ", ".join(kept for kept in before.stored if kept != before.bundle_id) or "none"
-                expected = "a bundle that is stored" if to else f"a bundle that was served before {before.bundle_id}"
-                got, remedy = to or "none", f"choose one of those that are stored: {others}"
-                raise PartitionMissingError(_fault(self.root, expected, got, remedy))
+            wanted = self._choose(self.pointer(), to)[1]
             ds = str(self.fetch(wanted).manifest["ds"])
-            return self.replace_pointer(lambda now: (now or before).back_to(wanted, ds))
+
+            def serve(before: Pointer | None) -> Pointer:  # another publisher may have pruned it
+                pointer, bundle_id = self._choose(before, wanted)
+                return pointer.back_to(bundle_id, ds)
+
+            return self.replace_pointer(serve)
+
+    def _choose(self, pointer: Pointer | None, to: str | None) -> tuple[Pointer, str]:
+        """Returns the pointer and the bundle to go back to: a stored one, by default the one that was served before."""
+        if pointer is None:
+            raise PartitionMissingError(_fault(self.root, "a published bundle", "none", remedy_of_missing("publish", "DAY")))
+        wanted = to or pointer.previous
+        if wanted is None or wanted not in pointer.stored:
+            others = ", ".join(kept for kept in pointer.stored if kept != pointer.bundle_id) or "none"
+            expected = "a bundle that is stored" if to else f"a bundle that was served before {pointer.bundle_id}"
+            got, remedy = to or "none", f"choose one of those that are stored: {others}"
+            raise PartitionMissingError(_fault(self.root, expected, got, remedy))
+        return pointer, wanted
 
     def pointer(self) -> Pointer | None:
         """Returns the current pointer, None if nothing was published yet.
@@ -449,8 +455,14 @@ class BundleStore:
         try:
             copy(f"{self.folder(bundle_id)}/{name}", target)
         except FileNotFoundError as error:
-            where, remedy = f"serving root {self.root}, bundle {bundle_id}", "publish a whole bundle, then the delta"
-            raise PartitionReplacedError(Fault(where, f"the file {name}", "none: it was removed", remedy)) from error
+            raise self.explain_removed(bundle_id) from error
+
+    def explain_removed(self, bundle_id: str) -> PartitionReplacedError:
+        """Returns the error of a bundle that was removed while a delta of it was made."""
+        remedy = "publish the delta again: it then refreshes the bundle that is served"
+        return PartitionReplacedError(
+            _fault(f"{self.root}, bundle {bundle_id}", "its files", "none: they were removed", remedy)
+        )
 
     def remove(self, bundle_id: str) -> None:
         """Removes a bundle, its manifest first, so that an incomplete removal does not look like a complete bundle."""

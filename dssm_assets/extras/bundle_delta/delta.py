@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -111,14 +112,15 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
         PartitionMissingError: no bundle is served, the whole bundle or its model is not stored, or a table of its day.
         ProvenanceError: the bundle was written by an earlier version, or its model or tables were written again since.
         SchemaError: a column that features or filters read has another type than on the bundle's day, or is missing.
-        PartitionReplacedError: another bundle was published meanwhile; nothing changes.
+        PartitionReplacedError: another bundle was published meanwhile, or the whole one removed; nothing changes.
+        StorageError: the whole bundle differs from its manifest.
         CheckFailedError: no index reaches serving.min_index_recall.
         InputError: see `open_fresh_days`.
     """
     store = open_bundles(workspace.loaded)
     base_id, served = find_base(store)
-    with store.staging() as target:
-        base = _Base(workspace, store.fetch(base_id, is_verified=False))
+    with store.staging() as target, _explain_removed(store, base_id):
+        base = _Base(workspace, store.fetch(base_id))
         with open_fresh_days(workspace, base.loaded, base.as_of, today) as fresh:
             counts, body = _Delta(workspace, base, fresh, target).write()
         if not any(target.iterdir()) and served == base_id:
@@ -127,6 +129,17 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
         published = store.publish(target, body, workspace.config.serving.keep_bundles, base=base_id, served=served)
     workspace.log(f"{published.bundle_id} is served now, a delta of {base_id}")
     return DeltaResult(base_id, counts, published)
+
+
+@contextmanager
+def _explain_removed(store: BundleStore, bundle_id: str) -> Iterator[None]:
+    """Turns the error of a block that misses a file of a local bundle into a PartitionReplacedError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if store.folder(bundle_id) not in str(error):
+            raise
+        raise store.explain_removed(bundle_id) from error
 
 
 def find_base(store: BundleStore) -> tuple[str, str]:
