@@ -28,7 +28,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -261,12 +261,8 @@ class BundleStore:
         with self.locked():
             wanted = self._choose(self.pointer(), to)[1]
             ds = str(self.fetch(wanted).manifest["ds"])
-
-            def serve(before: Pointer | None) -> Pointer:  # another publisher may have pruned it
-                pointer, bundle_id = self._choose(before, wanted)
-                return pointer.back_to(bundle_id, ds)
-
-            return self.replace_pointer(serve)
+            # Asked again of each pointer that is replaced: another publisher may have pruned it.
+            return self.replace_pointer(lambda now: self._choose(now, wanted)[0].back_to(wanted, ds))
 
     def _choose(self, pointer: Pointer | None, to: str | None) -> tuple[Pointer, str]:
         """Returns the pointer and the bundle to go back to: a stored one, by default the one that was served before."""
@@ -431,14 +427,16 @@ class BundleStore:
         target = self.folder(bundle_id)
         own = [name for name in manifest["files"] if name not in shared] + [*self.write_manifest(folder, manifest)]
         if not self.is_local:
-            for name in shared:
-                self._copy_shared(base, name, self.fs.cp_file, f"{target}/{name}")
+            with self.reading(base):
+                for name in shared:
+                    self.fs.cp_file(f"{self.folder(base)}/{name}", f"{target}/{name}")
             for name in own:
                 self.fs.put_file(str(folder / name), f"{target}/{name}")
             return
-        for name in shared:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            self._copy_shared(base, name, _link, str(folder / name))
+        with self.reading(base):
+            for name in shared:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                _link(f"{self.folder(base)}/{name}", str(folder / name))
         for name in own:
             (folder / name).chmod(0o644)
             with (folder / name).open("rb") as handle:
@@ -451,18 +449,16 @@ class BundleStore:
         folder.rename(target)
         sync_folder(Path(target).parent)
 
-    def _copy_shared(self, bundle_id: str, name: str, copy: Callable[[str, str], None], target: str) -> None:
+    @contextlib.contextmanager
+    def reading(self, bundle_id: str) -> Iterator[None]:
+        """Turns the error of a block that misses a file, as a stored bundle was removed, into a PartitionReplacedError."""
         try:
-            copy(f"{self.folder(bundle_id)}/{name}", target)
+            yield
         except FileNotFoundError as error:
-            raise self.explain_removed(bundle_id) from error
-
-    def explain_removed(self, bundle_id: str) -> PartitionReplacedError:
-        """Returns the error of a bundle that was removed while a delta of it was made."""
-        remedy = "publish the delta again: it then refreshes the bundle that is served"
-        return PartitionReplacedError(
-            _fault(f"{self.root}, bundle {bundle_id}", "its files", "none: they were removed", remedy)
-        )
+            if self.fs.exists(f"{self.folder(bundle_id)}/{layout.BUNDLE_MANIFEST}"):
+                raise
+            got, remedy = f"a bundle that was removed meanwhile ({error})", "publish the delta again, of what is served now"
+            raise PartitionReplacedError(_fault(f"{self.root}, bundle {bundle_id}", "its files", got, remedy)) from error
 
     def remove(self, bundle_id: str) -> None:
         """Removes a bundle, its manifest first, so that an incomplete removal does not look like a complete bundle."""

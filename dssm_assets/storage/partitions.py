@@ -222,10 +222,11 @@ class PartitionStore:
             if manifest is None or not is_old(manifest):
                 return False
             self.fs.rm_file(layout.manifest_path(self.root, asset, ds))
-            paths = {file.path for file in (*manifest.files, *manifest.replaced) if not layout.is_shared(file.path)}
+            paths = {file.path for file in manifest.files} | {file.path for file in manifest.replaced}
             for path in () if self.leaves_files else paths:
-                with contextlib.suppress(FileNotFoundError):
-                    self.fs.rm_file(layout.file_path(self.root, asset, ds, path))
+                if not layout.is_shared(path):
+                    with contextlib.suppress(FileNotFoundError):
+                        self.fs.rm_file(layout.file_path(self.root, asset, ds, path))
             return True
 
     def remove_replaced(self, asset: str, ds: str, files: Sequence[ReplacedFile]) -> None:

@@ -67,7 +67,7 @@ def test_change_deep_inside_keeps_a_folder(tmp_path: Path) -> None:
 def test_a_cleanup_and_a_process_that_has_not_locked_its_folder_yet_do_not_meet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, removed = tempfile.mkdtemp, []
+    make, removed = tempfile.mkdtemp, list[str]()
 
     def make_and_clean(**options: Any) -> str:
         path = make(**options)
@@ -75,7 +75,7 @@ def test_a_cleanup_and_a_process_that_has_not_locked_its_folder_yet_do_not_meet(
             assert list(find_abandoned(tmp_path, "dssm-", time.time() + 60)) == [], "it is locked while it is removed"
             shutil.rmtree(found)
             removed.append(str(found))
-        return path
+        return str(path)
 
     monkeypatch.setattr(tempfile, "mkdtemp", make_and_clean)
     with ScratchFolder("fit", tmp_path) as path:

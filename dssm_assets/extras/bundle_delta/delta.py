@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -119,7 +118,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
     """
     store = open_bundles(workspace.loaded)
     base_id, served = find_base(store)
-    with store.staging() as target, _explain_removed(store, base_id):
+    with store.staging() as target, store.reading(base_id):
         base = _Base(workspace, store.fetch(base_id))
         with open_fresh_days(workspace, base.loaded, base.as_of, today) as fresh:
             counts, body = _Delta(workspace, base, fresh, target).write()
@@ -129,17 +128,6 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
         published = store.publish(target, body, workspace.config.serving.keep_bundles, base=base_id, served=served)
     workspace.log(f"{published.bundle_id} is served now, a delta of {base_id}")
     return DeltaResult(base_id, counts, published)
-
-
-@contextmanager
-def _explain_removed(store: BundleStore, bundle_id: str) -> Iterator[None]:
-    """Turns the error of a block that misses a file of a local bundle into a PartitionReplacedError."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        if store.folder(bundle_id) not in str(error):
-            raise
-        raise store.explain_removed(bundle_id) from error
 
 
 def find_base(store: BundleStore) -> tuple[str, str]:

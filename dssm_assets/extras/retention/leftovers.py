@@ -255,8 +255,9 @@ def _list_unneeded(files: Mapping[str, Any], manifests: Iterable[Manifest | None
     """Returns the old ones of some files that no manifest lists, or lists as replaced before `since`."""
     needed = {layout.MANIFEST, LOCK}
     for manifest in filter(None, manifests):
-        kept = (file for file in manifest.replaced if file.replaced_at >= since and not file.is_removed)
-        needed |= {file.path.rpartition("/")[2] for file in (*manifest.files, *kept)}
+        listed = {file.path for file in manifest.files}
+        listed |= {file.path for file in manifest.replaced if file.replaced_at >= since and not file.is_removed}
+        needed |= {path.rpartition("/")[2] for path in listed}
     return sorted(path for path, info in files.items() if path.rpartition("/")[2] not in needed and changed_at(info) < before)
 
 

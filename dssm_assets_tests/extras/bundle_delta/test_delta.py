@@ -357,16 +357,14 @@ def publish_changed(store: BundleStore, bundle_id: str, inputs: Mapping[str, str
         store.publish(folder, {**body, "inputs": inputs}, 3)
 
 
-@pytest.mark.parametrize("name", [BundleFile.USER_VECTORS, BundleFile.ITEM_INDEX])
-def test_a_damaged_base_is_refused(served: Path, tmp_path: Path, name: BundleFile) -> None:
-    """A delta replaces the vectors and has the index of the base; neither may hide that a byte has changed."""
+def test_a_damaged_base_is_refused(served: Path, tmp_path: Path) -> None:
+    """A delta that replaces the vectors of a few users would hide that a byte has changed."""
     workspace = copy_of(served, tmp_path / "world")
     store = open_bundles(workspace.loaded)
-    base = store.current_id()
-    path = Path(store.folder(base), str(name))
-    content = bytearray(path.read_bytes())
+    base, name = store.current_id(), str(BundleFile.USER_VECTORS)
+    content = bytearray(Path(store.folder(base), name).read_bytes())
     content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    Path(store.folder(base), name).write_bytes(content)
     change_sources(workspace)
     with pytest.raises(StorageError, match=f"{name} has another sha256.*publish the bundle again"):
         publish_delta(workspace, TODAY)
@@ -388,6 +386,6 @@ def test_a_base_that_is_removed_meanwhile_is_a_typed_error(
 
     monkeypatch.setattr("dssm_assets.extras.bundle_delta.delta.open_fresh_days", remove_first)
     with pytest.raises(
-        PartitionReplacedError, match=r"its files, got none: they were removed\. To fix: publish the delta again"
+        PartitionReplacedError, match=r"its files, got a bundle that was removed meanwhile .*To fix: publish the delta again"
     ):
         publish_delta(workspace, TODAY)

@@ -82,16 +82,6 @@ def _publish_snapshot(store: PartitionStore, ds: str, content: str) -> Manifest:
         return store.publish(asset="items", ds=ds, staged=[(folder / "items.parquet", 1)], is_shared=True)
 
 
-def test_file_that_is_stored_again_before_its_removal_stays(store: PartitionStore) -> None:
-    left = _put(store, f"notes/ds={DS}/part-00000-ffffffffffff.bin")
-    time.sleep(0.01)
-    (found,) = find_in_store(store, time.time())
-    time.sleep(0.01)
-    _put(store, f"notes/ds={DS}/part-00000-ffffffffffff.bin")
-    assert found.remove() is False
-    assert store.fs.exists(left)
-
-
 def test_replaced_files_are_removed_after_the_grace_period(store: PartitionStore) -> None:
     former = publish_mark(store, "x")
     now = publish_mark(store, "y")
