@@ -9,7 +9,6 @@ Letters: E samples, U users, I items, B rows of a batch, L history items that ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,19 +74,6 @@ class Setting:
     def num_features(self) -> int:
         """Features of both towers, the pooled ones included."""
         return len(self.user) + len(self.context) + len(self.item) + len(self.history)
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds of the products of one sample in one step: towers and logits, forward and both gradients."""
-        pooled = sum(self.column(name).dim for name in self.history)
-        user = _layers([sum(c.dim for c in self.user + self.context) + pooled, *self.hidden, self.output_dim])
-        item = _layers([sum(c.dim for c in self.item), *self.hidden, self.output_dim])
-        columns = self.batch_size + self.num_sample
-        return 3 * (user + item * columns // self.batch_size + columns * self.output_dim)
-
-
-def _layers(widths: list[int]) -> int:
-    return sum(a * b for a, b in pairwise(widths))
 
 
 def _columns(side: str, sizes: tuple[int, ...], dim: int) -> tuple[Column, ...]:
@@ -180,9 +166,9 @@ def features_of(setting: Setting) -> list[TowerFeature]:
     ]
 
 
-def write_tables(folder: Path, setting: Setting, seed: int = 17) -> None:
-    """Writes samples, user_rows, item_rows, history, users and items of a setting; the same seed gives the same files."""
-    rng = np.random.default_rng(seed)
+def write_tables(folder: Path, setting: Setting) -> None:
+    """Writes samples, user_rows, item_rows, history, users and items of a setting, always the same files."""
+    rng = np.random.default_rng(17)
     arrays = _events(setting, rng)
     for columns, count in ((setting.user, setting.users), (setting.item, setting.items), (setting.context, setting.samples)):
         arrays |= {column.name: _values(column, count, rng) for column in columns}
