@@ -15,14 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.errors import ProvenanceError
 from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.steps import feature_config, sample
+from dssm_assets.steps import feature_config
 from dssm_assets.steps.feature_config import open_bucketizer, towers_of
 from dssm_assets.steps.training import train_samples
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace, window_days
@@ -159,15 +158,3 @@ def test_train_samples_are_deterministic(workspace: Workspace) -> None:
     assert result.manifest == before
     assert result.facts["samples"] == WORLD.rows
     assert result.facts["samples_outside_corpus"] == 0
-
-
-def test_a_rewritten_feature_table_is_named_and_the_existing_partition_stays(workspace: Workspace) -> None:
-    before, previous = workspace.need("train_samples", DAY), WORLD.log_days[1]
-    source = workspace.need(USER_ALL_FEATURE.name, previous)
-    workspace.tables.write(USER_ALL_FEATURE, previous, workspace.tables.read(source).slice(1), inputs=source.inputs)
-    list(sample.user_features_fg(workspace, [previous]))
-    with pytest.raises(
-        ProvenanceError, match=rf"sample_fg/{WORLD.log_days[2]}, input user_features_fg/{previous}: .*materialize"
-    ):
-        list(train_samples(workspace, [DAY]))
-    assert workspace.need("train_samples", DAY) == before
