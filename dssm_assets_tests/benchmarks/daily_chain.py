@@ -53,12 +53,10 @@ class ChainReport:
 
     @property
     def rows(self) -> int:
-        """Rows of the window."""
         return round(self.world.rows * self.window / self.world.days)
 
     @classmethod
     def read(cls, path: Path) -> ChainReport:
-        """Returns the report in a JSON file."""
         found = json.loads(path.read_text(encoding="utf-8"))
         steps = tuple(StepCost(**step) for step in found["steps"])
         return cls(World(**found["world"]), found["window"], found["limit_mib"], steps)

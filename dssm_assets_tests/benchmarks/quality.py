@@ -73,7 +73,6 @@ def list_ours(split: Split, entities: Entities | None, found: Chosen) -> Lister:
 
 
 def list_peer(name: str, split: Split, settings: dict[str, Any]) -> Lister:
-    """Returns a fit of a peer."""
     return lambda seed: iter([(name, PEERS[name](split, settings, seed))])
 
 

@@ -91,7 +91,6 @@ def query_requests(ids: Sequence[Any], lists: str = "", count: int = 4096) -> li
 
 
 def body_request(path: str, body: str) -> bytes:
-    """Returns a request with a body."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return f"{head}\r\n\r\n{body}".encode()
 
@@ -205,7 +204,6 @@ class Server:
 
     @property
     def cpu_seconds(self) -> float:
-        """Returns the CPU seconds that it has used."""
         fields = (self._folder / "stat").read_text().rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -221,7 +219,6 @@ class Server:
 
 
 def report(item_count: int, seconds: float, folder: Path) -> list[str]:
-    """Returns the lines of the report."""
     lines = [write(folder, item_count)]
     start = time.perf_counter()
     RecallEngine.open(str(folder))

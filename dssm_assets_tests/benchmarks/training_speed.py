@@ -267,7 +267,6 @@ def measure(setting: dict[str, Any], *, seconds: float, folder: Path) -> Results
 
 
 def render(setting: dict[str, Any], results: Results) -> str:
-    """Returns the table."""
     made = setting_of(setting)
     lines = [
         f"{made.name}: {made.samples:,} samples, {made.num_features} features, batch {made.batch_size:,}, "

@@ -67,7 +67,6 @@ class Setting:
     masks_user_positives: bool = False
 
     def column(self, name: str) -> Column:
-        """Returns the item feature of this name."""
         return next(column for column in self.item if column.name == name)
 
     @property
@@ -136,7 +135,6 @@ def _demo_like(samples: int = 120_000, users: int = 2_469, items: int = 92_000, 
 
 
 def model_of(setting: Setting) -> Model:
-    """Returns the model section of the setting."""
     return Model(
         output_dim=setting.output_dim,
         hidden_units=list(setting.hidden),

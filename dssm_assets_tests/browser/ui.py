@@ -41,7 +41,6 @@ class Ui:
         self._pictures = pictures
 
     def open(self, path: str) -> None:
-        """Opens a page of the UI."""
         self.page.goto(self._url + path)
 
     def picture(self, name: str, *, of: Locator | None = None, from_heading: str = "") -> Path:
@@ -139,11 +138,9 @@ class Ui:
 
     @property
     def dialog(self) -> Locator:
-        """Returns the open dialog."""
         return self.page.locator(".dagster-dialog")
 
     def open_partition(self, asset: str, ds: str) -> None:
-        """Opens a partition of an asset."""
         self.open(f"/assets/{asset}?view=partitions&partition={ds}")
         expect(self.page.get_by_text("Latest materialization")).to_be_visible()
 

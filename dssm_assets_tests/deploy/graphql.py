@@ -25,8 +25,6 @@ RUN = "query($id:ID!){runOrError(runId:$id){__typename ... on Run{status} ... on
 
 
 class Client:
-    """Asks a webserver."""
-
     def __init__(self, url: str) -> None:
         self.url = url
 
@@ -52,7 +50,6 @@ class Client:
         ]
 
     def backfill(self, assets: Sequence[str], days: Sequence[str]) -> str:
-        """Starts a backfill; returns its id."""
         selection = [{"path": [name]} for name in assets]
         found = self.ask(BACKFILL, p={"assetSelection": selection, "partitionNames": list(days), "tags": []})
         started = found["launchPartitionBackfill"]

@@ -45,11 +45,9 @@ class Nearest:
     """The lists of the vectors, and their scores."""
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns the lists."""
         return NEAREST[user_rows][:, :k]
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> Float64Array:
-        """Returns the scores."""
         return SCORES[user_rows[:, None], items]
 
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Golden:
-    """A value and its hashes."""
-
     value: bytes
     murmur: int
     farm: int

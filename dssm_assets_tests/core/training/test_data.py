@@ -282,7 +282,6 @@ LONG = {**SMALL_MODEL, "history_length": 100, "context_dropout": 0.0}
 
 
 def batch_of(tables: World, rows: Any = None, epoch: int = 0, **changes: Any) -> tuple[np.ndarray[Any, Any], Batch]:
-    """Returns the samples of the one batch of an epoch, and the batch."""
     model = Model(**{**LONG, **changes})
     data = tables.data(tower_spec(FEATURES, model))
     chosen = np.arange(data.num_samples) if rows is None else rows

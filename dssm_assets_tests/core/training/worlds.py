@@ -55,7 +55,6 @@ class World:
     items: pa.Table
 
     def data(self, spec: TowerSpec) -> TrainData:
-        """Returns the tables as training data."""
         return TrainData(spec, **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
@@ -158,5 +157,4 @@ def infer_user_vectors(
 
 
 def model_bytes(towers: TwoTower) -> bytes:
-    """Returns the file of a model."""
     return b"".join(model_chunks(towers))

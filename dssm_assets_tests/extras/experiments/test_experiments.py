@@ -46,7 +46,6 @@ def run(loaded, instance, names, settings):
 
 
 def run_refused(loaded, names, settings):
-    """Returns the faults of a run that must be refused."""
     with dg.DagsterInstance.ephemeral() as instance, pytest.raises(ConfigError) as error:
         run(loaded, instance, names, settings)
     return [str(fault) for fault in error.value.faults]
