@@ -51,7 +51,6 @@ def environment(loaded):
 
 
 def only_line(stderr):
-    """Returns the only line of an error output."""
     (line,) = stderr.strip().splitlines()
     return line
 

@@ -114,7 +114,6 @@ CONFIG: dict[str, Any] = {
 
 
 def users() -> list[str]:
-    """Returns every user with events."""
     return [f"{group}{number}" for group, count in USERS.items() for number in range(count)]
 
 

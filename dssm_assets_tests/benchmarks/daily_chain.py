@@ -91,7 +91,6 @@ def exponent(rows: Sequence[int], cost: Sequence[float]) -> float:
 
 
 def render(report: ChainReport) -> str:
-    """Returns the report as a title and a Markdown table."""
     world, limit = report.world, "no limit" if report.limit_mib is None else f"limit {report.limit_mib:,} MiB"
     title = f"{report.rows:,} rows in {report.window} days, {world.users:,} users, {world.items:,} items, seed {world.seed}; {limit}"
     rows = [

@@ -77,7 +77,6 @@ def list_peer(name: str, split: Split, settings: dict[str, Any]) -> Lister:
 
 
 def measure(split: Split, fit: Lister, seeds: Sequence[int], ks: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
-    """Returns name -> the figures of each seed."""
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in seeds:
         begin = time.process_time()

@@ -238,7 +238,6 @@ def report(item_count: int, seconds: float, folder: Path) -> list[str]:
 
 
 def report_bundle(folder: Path, seconds: float) -> list[str]:
-    """Returns the lines of the report on lists of a published bundle that has channels."""
     users = RecallEngine.open(str(folder), is_verified=False).bundle.users
     ids = users.ids_at(np.arange(len(users)))
     lines = [f"{f'top-{K} of {len(ids):,} users':>34}  {_COLUMNS}"]
@@ -250,7 +249,6 @@ def report_bundle(folder: Path, seconds: float) -> list[str]:
 
 
 def main() -> None:
-    """Prints the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=100_000, help="number of items in the index (default: 100,000)")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds per line (default: 3)")

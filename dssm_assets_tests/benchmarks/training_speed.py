@@ -125,7 +125,6 @@ def ours(
 
 
 def naive(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str, Any]:
-    """Returns the pace of naive PyTorch."""
     torch.set_num_threads(1)
     world = setting_of(setting)
     torch.manual_seed(1)
@@ -286,7 +285,6 @@ def render(setting: dict[str, Any], results: Results) -> str:
 
 
 def main() -> None:
-    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", choices=("wide", "demo-like"), default="wide")
     parser.add_argument("--seconds", type=float, default=15.0, help="CPU seconds of training per contender")

@@ -147,7 +147,6 @@ def model_of(setting: Setting) -> Model:
 
 
 def features_of(setting: Setting) -> list[TowerFeature]:
-    """Returns the features of the setting as towers see them."""
     past = tuple(setting.column(name) for name in setting.history)
     sides = ((setting.user, TowerSide.USER, ""), (setting.context, TowerSide.CONTEXT, ""), (setting.item, TowerSide.ITEM, ""))
     return [
@@ -178,7 +177,6 @@ def write_tables(folder: Path, setting: Setting) -> None:
 
 
 def read_tables(folder: Path) -> dict[str, pa.Table]:
-    """Returns the tables by name, mapped into memory."""
     return {path.stem: pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all() for path in folder.glob("*.arrow")}
 
 

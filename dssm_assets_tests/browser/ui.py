@@ -1,8 +1,6 @@
 """Dagster's UI in the words of a user: open the graph, choose days, launch, read a partition.
 
 Elements are found by what a user reads. A missing one fails by the page's timeout; nothing waits for a fixed time.
-
-Belongs here: where things are in the UI. Does not belong here: what should be there.
 """
 
 from __future__ import annotations
@@ -88,7 +86,6 @@ class Ui:
         return {name: (left, right) for name, left, right in found}
 
     def select_in_graph(self, asset: str) -> None:
-        """Selects an asset in the graph by its search box."""
         self.page.get_by_placeholder("Jump to…").fill(asset)
         self.page.get_by_role("menuitem").filter(has_text=asset).first.click()
 

@@ -1,7 +1,4 @@
-"""The part of Dagster's GraphQL API that an operator's script needs: check the code location, start a backfill, follow it.
-
-Belongs here: the queries. Does not belong here: what is launched with them.
-"""
+"""The part of Dagster's GraphQL API that an operator's script needs: check the code location, start a backfill, follow it."""
 
 from __future__ import annotations
 
@@ -71,7 +68,6 @@ class Client:
         return str(found["status"])
 
     def runs(self, backfill_id: str, status: str) -> list[str]:
-        """Returns the ids of a backfill's runs that have a status."""
         return [run["id"] for run in self.state(backfill_id)["runs"] if run["status"] == status]
 
 
