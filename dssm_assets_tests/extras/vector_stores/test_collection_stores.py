@@ -135,6 +135,17 @@ def test_readers_survive_republishing_and_cleanup(place: str) -> None:
     assert len(ids) == 12
 
 
+def test_a_draft_that_became_a_version_is_kept(place: str) -> None:
+    """A cleanup has listed the draft before its publisher added it."""
+    store = open_store(place, "shop", {})
+    draft = store.write(ITEM, to_rows(item_rows(10)))
+    (listed,) = store.find_removable([], before=time.time() + 60)
+    store.add(A, A, {ITEM: draft})
+    store.remove(listed)
+    store.serve(A)
+    assert store.open(ITEM, A).count() == 10
+
+
 def test_a_version_that_is_served_during_its_removal_is_kept(place: str) -> None:
     cleaner, publisher = (open_store(place, "shop", {}) for _ in range(2))
     publish(publisher, A, item_rows(10))

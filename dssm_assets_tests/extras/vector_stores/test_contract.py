@@ -263,22 +263,6 @@ def test_a_version_that_is_published_again_has_the_new_tables_alone(opened: Open
     assert model_digests(open_rows, pa.array([1, 2])) == {"model-a"}
 
 
-def test_a_cleanup_meets_a_slow_publisher(opened: Opener) -> None:
-    """Its draft is old when it becomes a version's, or is gone by then."""
-    publish(opened(), A, item_rows(20))
-    cleanup, store = opened(), opened()
-    lost, slow = (store.write(ITEM, to_rows(item_rows(30))) for _ in range(2))
-    removable = cleanup.find_removable([A], before=time.time() + 60)
-    assert sorted(removable) == sorted([lost, slow])
-    store.add(B, B, {ITEM: slow})
-    for name in removable:
-        cleanup.remove(name)
-    assert store.open(ITEM, B).count() == 30
-    with pytest.raises(PartitionMissingError):
-        store.add(C, C, {ITEM: lost})
-    assert store.find_versions() == {A: A, B: B}
-
-
 def test_a_version_of_users_alone_is_served(opened: Opener) -> None:
     store = opened()
     store.add(A, A, {USER: store.write(USER, to_rows(user_rows(["u"])))})

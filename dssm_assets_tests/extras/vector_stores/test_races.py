@@ -16,7 +16,7 @@ import pytest
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets_tests.extras.vector_stores.conftest import Opener
-from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, model_digests, publish, user_rows
+from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, model_digests, publish, to_rows, user_rows
 
 pytestmark = pytest.mark.parametrize("uri", ["lancedb", "pgvector"], indirect=True)
 ITEM, USER = VectorTable.ITEM, VectorTable.USER
@@ -36,6 +36,22 @@ def test_two_publishers_of_one_bundle_leave_one_version(opened: Opener) -> None:
     assert len(model_digests(store.open(ITEM, A), pa.array(range(30)))) == 1
     assert (store.find_versions(), store.find_served()) == ({A: A}, A)
     assert len(store.find_removable([], before=time.time() + 60)) == 3
+
+
+def test_a_cleanup_meets_a_slow_publisher(opened: Opener) -> None:
+    """Its draft is old when it becomes a version's, or is gone by then."""
+    publish(opened(), A, item_rows(20))
+    cleanup, store = opened(), opened()
+    lost, slow = (store.write(ITEM, to_rows(item_rows(30))) for _ in range(2))
+    removable = cleanup.find_removable([A], before=time.time() + 60)
+    assert sorted(removable) == sorted([lost, slow])
+    store.add(B, B, {ITEM: slow})
+    for name in removable:
+        cleanup.remove(name)
+    assert store.open(ITEM, B).count() == 30
+    with pytest.raises(PartitionMissingError):
+        store.add(C, C, {ITEM: lost})
+    assert store.find_versions() == {A: A, B: B}
 
 
 @pytest.mark.slow
