@@ -1,8 +1,11 @@
-"""A process's part of a batch: nothing else is read. That the parts are the whole: steps/test_shared_fits."""
+"""A process's part of a batch: the parts make up the batch of one process, and nothing else is read."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dssm_assets.core.config.model import Model
@@ -11,16 +14,61 @@ from dssm_assets.core.models.tower_input import SideReader
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.batches import Batch, epoch_batches
 from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
+from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.distributed.process_group import ProcessGroup
-from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, world
+from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL, USERS, world
 
 COUNT = 3
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "every setting that draws": ({"context_dropout": 0.5, "history_cut": {"sample_frac": 0.5}}, {}),
+    "leave one out": ({"history": "leave_one_out", "history_cut": {"sample_frac": 0.5}}, {}),
+    "hard negatives": ({"sampler": "hard", "num_hard_sample": 20, "user_positive_mask": True}, {}),
+    "item features of the corpus": ({"item_snapshot": "corpus"}, {}),
+    "no merged columns": ({"norm": "batch"}, {}),
+    "sampled negatives alone": ({"in_batch": False}, {}),
+}
+
+
+def _data(model: Model) -> TrainData:
+    shown = [(user, item) for user in range(USERS) for item in range(ITEMS) if (item < ITEMS // 2) == bool(user % 2)]
+    columns = np.array([(*pair, 0) for pair in shown], np.int32).T
+    hard = pa.table(dict(zip(("user_index", "item_index", "day"), columns, strict=True)))
+    tables = world()
+    names = ("samples", "user_rows", "item_rows", "history", "users", "items")
+    return TrainData(tower_spec(FEATURES, model), **{name: getattr(tables, name) for name in names}, hard_negatives=hard)
 
 
 def _batches(model: Model, training: Training, ranks: Ranks) -> list[Batch]:
-    data = world().data(tower_spec(FEATURES, model))
+    data = _data(model)
     rows = np.arange(data.num_samples)
     return list(epoch_batches(data, rows, model=model, training=training, seed=1, epoch=0, ranks=ranks))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_parts_make_up_the_batch_of_one_process(name: str) -> None:
+    model = Model(**{**SMALL_MODEL, **CASES[name][0]})
+    training = Training(batch_size=26, num_threads=1, **CASES[name][1])
+    whole = _batches(model, training, SINGLE_PROCESS)
+    all_parts = [_batches(model, training, ProcessGroup(rank, COUNT)) for rank in range(COUNT)]
+    for step, batch in enumerate(whole):
+        parts = [parts_of_rank[step] for parts_of_rank in all_parts]
+        assert sorted(row for part in parts for row in part.rows.tolist()) == list(range(batch.count))
+        assert sum(len(part.terms.hard_rows) for part in parts) == len(batch.terms.hard_rows)
+        assert sum(part.weight_frac for part in parts) == pytest.approx(1.0) == batch.weight_frac
+        (num_items,) = {part.num_shared for part in parts}
+        assert sum(len(part.items) - len(part.terms.hard_rows) for part in parts) == num_items == batch.num_shared
+        for part in parts:
+            rows = part.rows
+            assert part.count == batch.count
+            assert (part.user.singles == batch.user.singles[rows]).all()
+            for bag, of_all in zip(part.user.bags, batch.user.bags, strict=True):
+                bounds = [slice(of_all.offsets[row], of_all.offsets[row + 1]) for row in rows]
+                assert bag.values.tolist() == [value for bound in bounds for value in of_all.values[bound].tolist()]
+            assert part.terms.weight.tolist() == batch.terms.weight[rows].tolist()
+            assert part.terms.positive_correction.tolist() == batch.terms.positive_correction[rows].tolist()
+            assert (part.own == batch.own).all()
+            of_rows = np.isin(batch.terms.hard_rows, rows)
+            assert rows[part.terms.hard_rows].tolist() == batch.terms.hard_rows[of_rows].tolist()
 
 
 def test_session_is_read_by_one_process_with_all_its_samples() -> None:
