@@ -20,7 +20,6 @@ DEPLOYED = Path(__file__).parent.parent.parent / "deploy" / "dagster.yaml"
 
 @pytest.fixture
 def instance(tmp_path):
-    """Returns an instance with the pools of the deployed one."""
     pools = {"concurrency": yaml.safe_load(DEPLOYED.read_text(encoding="utf-8"))["concurrency"]}
     # Output is captured per process: a run in a thread would take it from the test.
     silent = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}

@@ -131,5 +131,4 @@ class Client:
         return self.send("GET", path)
 
     def close(self) -> None:
-        """Closes the connection."""
         self._connection.close()

@@ -1,8 +1,6 @@
 """Every step that runs on an engine, one after the other over some days: in this process, or as one Spark program.
 
-    spark-submit dssm_assets_tests/extras/spark/steps.py PROGRAM
-
-Belongs here: that program, and running it. Does not belong here: what is expected.
+spark-submit dssm_assets_tests/extras/spark/steps.py PROGRAM
 """
 
 from __future__ import annotations

@@ -187,7 +187,6 @@ def test_submit_program_that_ignores_the_interrupt_is_killed_with_its_children(
 
 
 def wait_until(condition: Any) -> None:
-    """Waits until a condition holds."""
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
