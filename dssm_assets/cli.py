@@ -18,8 +18,8 @@ DEMO_PROCESSES = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status.
 
-    Errors caused by input, Ctrl-C, a reader that closes stdout (`| head`) and a full disk end it without a traceback; the status is
-    then 1, 130, 1 and 1. Nearly everything is imported within, so that Ctrl-C also ends imports so.
+    Errors caused by input, Ctrl-C, a reader that closes stdout (`| head`) and a disk that is full or cannot be written end it without a
+    traceback; the status is then 1, 130, 1 and 1. Nearly everything is imported within, so that Ctrl-C also ends imports so.
     """
     try:
         from dssm_assets.core.errors import DssmError
@@ -43,11 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.discard_stdout()
         return 1
     except Exception as error:
-        from dssm_assets.storage.disk_space import explain_full_disk, is_disk_full
+        from dssm_assets.storage.disk_space import explain_disk_error, list_folders
 
-        if not is_disk_full(error):
+        explained = explain_disk_error(error, list_folders(vars(parsed)))
+        if explained is None:
             raise
-        print(f"DiskFullError: {explain_full_disk(error, [Path.cwd()])}", file=sys.stderr)
+        print(f"{type(explained).__name__}: {explained}", file=sys.stderr)
         return 1
 
 

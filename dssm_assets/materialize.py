@@ -16,7 +16,6 @@ from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
 from dssm_assets.defs.automation import DAILY_CHAIN, DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
-from dssm_assets.defs.lazy_steps import LazyStep
 from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, first_evaluation_day, plan_upstream
 from dssm_assets.defs.runs import make_run, open_instance
 from dssm_assets.defs.scene import Scene
@@ -80,8 +79,7 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
     runs = plan.runs if processes == 1 else tuple(split_runs(plan.runs, processes))
     needs = needed_runs(runs, is_warm=plan.scene.loaded.config.training.warm_start)
     make = partial(_make_runs, instance_home)
-    steps = (row.step for row in all_rows() if row.name in plan.days_by_asset)
-    modules = [f"dssm_assets.{step.module}" for step in steps if isinstance(step, LazyStep)]
+    modules = [f"dssm_assets.{row.step.module}" for row in all_rows() if row.name in plan.days_by_asset]
     with open_instance(instance_home) as instance:
         end_dead_runs(instance)
         try:

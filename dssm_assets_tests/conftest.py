@@ -131,7 +131,6 @@ def own_project(forgetting: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the option of CI."""
     parser.addoption(programs.OPTION, action="store_true", help="fail, not skip, where a program to test with is not installed")
 
 
@@ -177,13 +176,11 @@ class FileGroupScheduling(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        """Returns the group of a test."""
         path = Path(nodeid.partition("::")[0]).relative_to(HERE.name)
         return next((folder for folder in SHARED_SERVERS if path.is_relative_to(folder)), path.as_posix())
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileGroupScheduling:
-    """Returns the scheduler."""
     return FileGroupScheduling(config, log)
 
 

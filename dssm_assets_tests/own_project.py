@@ -1,8 +1,4 @@
-"""A project next to this one: a folder with a package (a loss, a sampler, a pooling, a baseline) and an installed feature operator.
-
-Belongs here: copying and installing it, its configuration, forgetting it after a test. Does not belong here: its code
-(`fixtures/own_project`).
-"""
+"""A project next to this one: a folder with a package (a loss, a sampler, a pooling, a baseline) and an installed feature operator."""
 
 from __future__ import annotations
 

@@ -42,7 +42,6 @@ class Requirement:
 
 
 def configure(config: pytest.Config) -> None:
-    """Reads the option."""
     Requirement.is_strict = config.getoption(OPTION)
 
 

@@ -2,8 +2,6 @@
 
 A spawned process imports for three seconds first. Tests of what processes compute use these; that spawned ones work is
 tested once for each use (`test_parallel.py`, `test_parallel_runs.py`, `test_fit_process.py`).
-
-Belongs here: that context. Does not belong here: what processes do.
 """
 
 from __future__ import annotations

@@ -51,7 +51,6 @@ def environment(loaded):
 
 
 def only_line(stderr):
-    """Returns the only line of an error output."""
     (line,) = stderr.strip().splitlines()
     return line
 
@@ -197,41 +196,32 @@ def test_interrupted_imports_end_without_a_traceback(monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def run_in_a_process(loaded, *arguments):
-    code = "import sys; from dssm_assets.cli import main; sys.exit(main(sys.argv[1:]))"
-    kept = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={**kept, **environment(loaded)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
-def test_failure_inside_a_run_is_one_line_without_a_traceback(tmp_path):
-    loaded = worlds.write_world(tmp_path)
-    worlds.write_rows(tmp_path / "source" / "behavior.parquet", worlds.log_rows([0]))
-    ended = run_in_a_process(loaded, "materialize", "behavior_table", "--from", DAYS[3])
-    assert ended.returncode == 1
-    assert only_line(ended.stderr).startswith(f"EmptyDayError: table behavior_table, day {DAYS[3]}: expected at least one row")
-
-
-def test_failing_check_is_one_line_with_the_command_that_fixes_it(tmp_path):
-    loaded = worlds.write_config(tmp_path)
-    ended = run_in_a_process(loaded, "materialize", "train_and_evaluate", "--from", EVALUATION_DAY)
-    assert ended.returncode == 1
-    line = only_line(ended.stderr)
-    assert "window_complete" in line
-    assert f"dssm-assets materialize train_and_evaluate --from {EVALUATION_DAY} --with-upstream" in line
-
-
 def start(loaded, *arguments, **pipes):
     code = "import sys; from dssm_assets.cli import main; sys.exit(main(sys.argv[1:]))"
     kept = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.Popen(command, env={**kept, **environment(loaded)}, text=True, stderr=subprocess.PIPE, **pipes)
+
+
+def failure(loaded, *arguments):
+    """Returns the only line that a failing command writes to stderr in a process of its own."""
+    with start(loaded, *arguments, stdout=subprocess.DEVNULL) as process:
+        line = only_line(process.stderr.read())
+        assert process.wait(60) == 1
+    return line
+
+
+def test_failure_inside_a_run_is_one_line_without_a_traceback(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    worlds.write_rows(tmp_path / "source" / "behavior.parquet", worlds.log_rows([0]))
+    line = failure(loaded, "materialize", "behavior_table", "--from", DAYS[3])
+    assert line.startswith(f"EmptyDayError: table behavior_table, day {DAYS[3]}: expected at least one row")
+
+
+def test_failing_check_is_one_line_with_the_command_that_fixes_it(tmp_path):
+    line = failure(worlds.write_config(tmp_path), "materialize", "train_and_evaluate", "--from", EVALUATION_DAY)
+    assert "window_complete" in line
+    assert f"dssm-assets materialize train_and_evaluate --from {EVALUATION_DAY} --with-upstream" in line
 
 
 def test_reader_that_leaves_early_ends_a_command_without_a_traceback(tmp_path):

@@ -3,7 +3,6 @@
 from collections import Counter
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from dssm_assets.steps.workspace import open_workspace
@@ -155,18 +154,6 @@ def test_scoring_sees_every_event_before_the_evaluation_day(workspace):
     ends = dict(zip(users.column("user_id").to_pylist(), users.column("history_end").to_pylist(), strict=True))
     starts = dict(zip(users.column("user_id").to_pylist(), users.column("history_start").to_pylist(), strict=True))
     assert {user: ends[user] - starts[user] for user in ends} == dict.fromkeys(worlds.users(), 3 * EVALUATED)
-
-
-def test_vectors_are_one_per_user_and_item_of_unit_length(workspace):
-    for table, key, column, ids in (
-        ("user_vectors", "user_id", "user_tower_emb", worlds.users()),
-        ("item_vectors", "item_id", "item_tower_emb", [row["item_id"] for row in worlds.item_rows()]),
-    ):
-        vectors = workspace.tables.read(workspace.need(table, EVALUATION_DAY))
-        assert vectors.schema.field(column).type == pa.list_(pa.float32(), 8)
-        assert vectors.column(key).to_pylist() == sorted(ids)
-        lengths = np.linalg.norm(np.array(vectors.column(column).to_pylist()), axis=1)
-        np.testing.assert_allclose(lengths, 1, rtol=1e-5)
 
 
 def test_negatives_are_weighted_by_popularity(workspace):

@@ -6,8 +6,6 @@ tags       item     of item n "new:<1 + n>", "old:3"
 pages      context  of the j-th purchase of a day "home:<1 + j>", "sale:2"
 """
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -92,22 +90,6 @@ def test_weights_follow_their_features_to_the_samples(workspace):
         row for row in read_wide_sample(workspace, "sample_fg", DAYS[7]).to_pylist() if row["user_id"] == worlds.NO_PROFILE
     ]
     assert {len(row["interests__weights"]) for row in without_profile} == {0}
-
-
-def test_on_the_first_day_only_context_features_have_weights(workspace):
-    for row in read_wide_sample(workspace, "sample_fg", DAYS[0]).to_pylist():
-        assert not row["stocks__weights"] and not row["interests__weights"] and not row["tags__weights"]
-        assert len(row["pages__weights"]) == 2
-
-
-def test_feature_config_and_towers_mark_weighted_features(workspace):
-    config = by_key(table(workspace, "feature_config"), "feature", "feature_info")
-    infos = {name: json.loads(text) for name, (text,) in config.items() if text is not None and not name.startswith("__")}
-    assert {name for name, info in infos.items() if "is_weighted" in info} == set(INPUTS)
-    assert all(infos[name]["is_weighted"] is True and infos[name]["is_multi"] for name in INPUTS)
-    model = workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), "towers.json")
-    features = json.loads(model)["features"]
-    assert {feature["name"] for feature in features if feature["is_weighted"]} == set(INPUTS)
 
 
 def test_training_rows_have_a_weight_per_index(workspace):

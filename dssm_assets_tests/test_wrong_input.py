@@ -72,7 +72,6 @@ def last_check(instance, asset, check):
 
 
 def materialized(instance):
-    """Returns the assets that were materialized in the instance."""
     return {key.to_user_string() for key in instance.all_asset_keys() if instance.get_latest_materialization_event(key)}
 
 

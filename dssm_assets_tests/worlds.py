@@ -114,7 +114,6 @@ CONFIG: dict[str, Any] = {
 
 
 def users() -> list[str]:
-    """Returns every user with events."""
     return [f"{group}{number}" for group, count in USERS.items() for number in range(count)]
 
 
@@ -125,7 +124,6 @@ def bought(user: str, day: int) -> list[str]:
 
 
 def clicked(user: str, day: int) -> list[str]:
-    """Returns the items that a user clicks on a day."""
     return bought(user, day)[: 1 + (int(user[1:]) + day) % 3]
 
 
@@ -155,7 +153,6 @@ def user_rows() -> list[dict[str, Any]]:
 
 
 def item_rows() -> list[dict[str, Any]]:
-    """Returns the item table."""
     return [
         {"item_id": f"{group}_{number:02d}", "category": f"cat_{group}", "stock": number}
         for group in USERS
@@ -250,7 +247,6 @@ class BuiltWorld:
 
     @property
     def workspace(self) -> Workspace:
-        """Returns its workspace."""
         return open_workspace(self.loaded)
 
     def copy(self, target: Path, changes: Mapping[str, Any] | None = None) -> LoadedConfig:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -48,11 +50,13 @@ def _serve(parsed: argparse.Namespace) -> int:
 
     from dssm_assets.core.config.evaluation import Serving
     from dssm_assets.serving.api_keys import LiveKeys
+    from dssm_assets.serving.connections import BoundedServer
     from dssm_assets.serving.http import build_app
     from dssm_assets.serving.live import LiveEngine
     from dssm_assets.serving.shop_lists import ShopLists
     from dssm_assets.serving.telemetry import open_tracer
 
+    _check_arguments(parsed)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("faiss").setLevel(logging.WARNING)  # else it says how it was loaded
     location = bundle_location(parsed)
@@ -75,7 +79,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     if keys is not None:
         threading.Thread(target=keys.watch, args=(parsed.check_seconds,), name="key-watch", daemon=True).start()
     sys.setswitchinterval(0.001)  # Else /health waits 5 ms for each thread that computes.
-    uvicorn.run(
+    config = uvicorn.Config(
         build_app(live, limits, tracer, threads=parsed.threads, keys=keys, log=log),
         host=parsed.host,
         port=parsed.port,
@@ -87,7 +91,25 @@ def _serve(parsed: argparse.Namespace) -> int:
         timeout_keep_alive=limits.keep_alive_seconds,
         timeout_graceful_shutdown=limits.shutdown_seconds,
     )
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # As by SIGTERM, the process then ends without a traceback.
+    BoundedServer(config).run()
     return 0
+
+
+def _check_arguments(parsed: argparse.Namespace) -> None:
+    """Raises an InputError for an address, number of threads or interval that cannot be."""
+    from dssm_assets.core.errors import Fault, InputError
+
+    bounds = {"port": (0, 65_535), "threads": (1, 1024), "check_seconds": (0.01, 86_400)}
+    InputError.raise_if(
+        Fault(f"--{name.replace('_', '-')}", f"a number from {low} to {high}", str(given)[:80], "correct it")
+        for name, (low, high) in bounds.items()
+        if not low <= (given := getattr(parsed, name)) <= high
+    )
+    try:
+        socket.getaddrinfo(parsed.host, parsed.port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        raise InputError(Fault(f"--host {parsed.host[:80]}", "an address of this machine", str(error), "correct it")) from error
 
 
 def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str | None]:

@@ -76,32 +76,22 @@ def load(*, shift_weeks: int) -> SourceTables:
     """
     transactions = _read("transactions")
     moved = pc.add(transactions.column("transaction_timestamp"), pa.scalar(dt.timedelta(weeks=shift_weeks), pa.duration("ns")))
-    behavior = pa.table(
-        {
-            "user_id": transactions.column("household_id"),
-            "item_id": transactions.column("product_id"),
-            "event_time": moved.cast(pa.timestamp("ms"), safe=False),
-        }
-        | {
-            name: transactions.column(name)
-            for name in ("quantity", "sales_value", "retail_disc", "coupon_disc", "coupon_match_disc", "store_id", "basket_id")
-        }
-    )
+    columns = {
+        "user_id": transactions.column("household_id"),
+        "item_id": transactions.column("product_id"),
+        "event_time": moved.cast(pa.timestamp("ms"), safe=False),
+    }
+    for name in ("quantity", "sales_value", "retail_disc", "coupon_disc", "coupon_match_disc", "store_id", "basket_id"):
+        columns[name] = transactions.column(name)
+    behavior = pa.table(columns)
+    households = pa.table({"user_id": pc.unique(behavior.column("user_id"))})
+    demographics = _read("demographics").rename_columns({"household_id": "user_id"})
+    users = households.join(demographics, keys="user_id", join_type="left outer", use_threads=False)
     return SourceTables(
-        users=_households(behavior.column("user_id")),
-        items=_renamed(_read("products"), "product_id", "item_id").sort_by("item_id"),
+        users=users.sort_by("user_id"),
+        items=_read("products").rename_columns({"product_id": "item_id"}).sort_by("item_id"),
         behavior=sort_rows(behavior, ["event_time", "user_id", "item_id"]),
     )
-
-
-def _households(user_ids: pa.ChunkedArray) -> pa.Table:
-    demographics = _renamed(_read("demographics"), "household_id", "user_id")
-    households = pa.table({"user_id": pc.unique(user_ids)})
-    return households.join(demographics, keys="user_id", join_type="left outer", use_threads=False).sort_by("user_id")
-
-
-def _renamed(table: pa.Table, old: str, new: str) -> pa.Table:
-    return table.rename_columns([new if name == old else name for name in table.column_names])
 
 
 def _read(name: str) -> pa.Table:

@@ -50,15 +50,7 @@ def build_asset(
     row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeUpstream | None = None
 ) -> dg.AssetsDefinition:
     """Returns the asset of a row; with make_upstream its runs make first what they lack."""
-    with warnings.catch_warnings():
-        # `backfill_policy` and code references are beta, partitions of checks a preview; each process would warn once per asset.
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        warnings.simplefilter("ignore", dg.PreviewWarning)
-        return _asset(row, scene, observer, make_upstream)
 
-
-def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeUpstream | None) -> dg.AssetsDefinition:
-    @dg.asset(**_attributes(row, scene))
     def materialize(context: dg.AssetExecutionContext):
         from dssm_assets.steps.workspace import release_memory
 
@@ -81,7 +73,7 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
         if is_submitted:
             results = load_extra("spark", "spark_runs").run_step(context, scene, row.step, days)
         else:
-            results = _with_seconds(run_step(row.step, workspace, days))
+            results = run_step(row.step, workspace, days)
         done: list[StepResult] = []
         metadata: dict[str, dict[str, Any]] = {}
         start = first = time.perf_counter()
@@ -109,7 +101,11 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
         checks = [run.label_check(_check_result(check, done)) for check in row.checks]
         yield dg.MaterializeResult(check_results=checks, data_version=run.data_version or _data_version(done))
 
-    return materialize
+    with warnings.catch_warnings():
+        # `backfill_policy` and code references are beta, partitions of checks a preview; each process would warn once per asset.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return dg.asset(**_attributes(row, scene))(materialize)
 
 
 def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
@@ -151,7 +147,7 @@ _STEP_TRIES = 3
 
 def run_step(
     step: "Callable[[Workspace, Sequence[str]], Iterator[StepResult]]", workspace: "Workspace", days: Sequence[str]
-) -> "Iterator[StepResult]":
+) -> "Iterator[tuple[StepResult, float]]":
     """Yields the results of a step; repeats its remaining days if another run replaces an input while it is read.
 
     The repetition reads the newer inputs, and the partition's manifest names them.
@@ -163,25 +159,19 @@ def run_step(
     from dssm_assets.storage.disk_space import disk_errors
 
     done: set[str] = set()
+    start = time.perf_counter()
     for attempt in range(1, _STEP_TRIES + 1):
         try:
             with disk_errors(workspace.local_folders):
                 for result in step(workspace, [ds for ds in days if ds not in done]):
                     done.add(result.manifest.ds)
-                    yield result
+                    yield result, time.perf_counter() - start
+                    start = time.perf_counter()
+            return
         except PartitionReplacedError as error:
             if attempt == _STEP_TRIES:
                 raise
             workspace.log(f"{error}. It is read again")
-        else:
-            return
-
-
-def _with_seconds(results: "Iterator[StepResult]") -> "Iterator[tuple[StepResult, float]]":
-    start = time.perf_counter()
-    for result in results:
-        yield result, time.perf_counter() - start
-        start = time.perf_counter()
 
 
 def _data_version(done: "Sequence[StepResult]") -> dg.DataVersion:

@@ -1,16 +1,11 @@
 """The declaration of an asset: one row of the asset table, independent of any configuration."""
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dssm_assets.steps.workspace import StepResult, Workspace
+from dssm_assets.defs.lazy_steps import LazyStep
 
 TRAINER = "trainer"
 """Pool of the assets that train. The configuration names it, because scenes that share a machine must share it."""
-
-Step = Callable[["Workspace", Sequence[str]], Iterator["StepResult"]]
 
 
 @dataclass(frozen=True)
@@ -24,7 +19,7 @@ class CheckRow:
 
 @dataclass(frozen=True)
 class AssetRow:
-    """One row of the asset table: what an asset holds, what it depends on, and the step that computes it.
+    """One row of the asset table: what an asset holds, what it depends on, and the step that computes it, whose name it has.
 
     Attributes:
         description: what it holds and how it is computed.
@@ -48,8 +43,7 @@ class AssetRow:
         runs_on_engine: table algebra or feature generation; with `engine: spark` its step is a job on the cluster.
     """
 
-    name: str
-    step: Step
+    step: LazyStep
     description: str
     group: str = ""
     reading: str = ""
@@ -70,3 +64,7 @@ class AssetRow:
     feature_source: str = ""
     runs_on_engine: bool = False
     may_skip: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.step.name

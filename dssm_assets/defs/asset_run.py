@@ -73,7 +73,6 @@ class AssetRun:
 
 
 def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: float) -> dict[str, Any]:
-    """Returns the metadata of one materialized partition."""
     manifest = result.manifest
     metadata = {key: to_metadata_value(value) for key, value in result.headline.items()}
     if result.report_markdown is not None:
@@ -82,14 +81,13 @@ def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: fl
         # A data URI is what the UI shows inside markdown.
         metadata[name] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
     metadata.update({key: _in_words(key, value) or to_metadata_value(value) for key, value in result.facts.items()})
-    metadata |= {
+    return metadata | {
         "dagster/row_count": manifest.rows,
         "dagster/uri": f"{workspace.tables.partitions.root}/{manifest.asset}/ds={manifest.ds}",
         "seconds": round(seconds, 3),
         "size": describe_bytes(manifest.size_bytes),
         "digest": manifest.digest,
     }
-    return metadata
 
 
 def describe_bytes(size: int) -> str:
@@ -123,12 +121,14 @@ class ColumnLineage:
     """Finds which columns an asset's columns come from; reads the columns of each input table once."""
 
     def __init__(self, scene: Scene, workspace: "Workspace", row: AssetRow) -> None:
-        """Keeps the asset's row. If two inputs have a column of the same name, it comes from the first in `row.deps`."""
         self._scene, self._workspace, self._row = scene, workspace, row
         self._columns: dict[str, frozenset[str]] = {}
 
     def trace(self, manifest: "Manifest") -> dg.TableColumnLineage | None:
-        """Returns the lineage of a partition's columns, None if no origin is known."""
+        """Returns the lineage of a partition's columns, None if no origin is known.
+
+        If two inputs have a column of the same name, it comes from the first in `row.deps`.
+        """
         if not manifest.columns:
             return None
         tables, source = self._input_columns(manifest), self._row.feature_source

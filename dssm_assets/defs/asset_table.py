@@ -23,7 +23,6 @@ _windowed = partial(AssetRow, is_windowed=True)
 
 _SOURCE = (
     AssetRow(
-        name="user_table",
         step=LazyStep("steps.source", "user_table"),
         is_log=True,
         description="Users as of the day: ids as integers or text, profile columns unchanged. If the source is one snapshot "
@@ -32,7 +31,6 @@ _SOURCE = (
         "counts it in unknown_users.",
     ),
     AssetRow(
-        name="item_table",
         step=LazyStep("steps.source", "item_table"),
         is_log=True,
         description="Items as of the day, with their own columns (category, brand, price ...).",
@@ -40,7 +38,6 @@ _SOURCE = (
         "interactions is a candidate too.",
     ),
     AssetRow(
-        name="behavior_table",
         step=LazyStep("steps.source", "behavior_table"),
         is_log=True,
         description="The day's behaviour log in canonical form: user, item, event and time (unix milliseconds), with value and "
@@ -54,7 +51,6 @@ _SOURCE = (
 
 _FEATURES_RAW = (
     _table(
-        name="behavior",
         step=LazyStep("steps.features_raw", "behavior"),
         deps=("behavior_table", "user_table", "item_table"),
         is_log=True,
@@ -63,7 +59,6 @@ _FEATURES_RAW = (
         "user_table or item_table.",
     ),
     _table(
-        name="user_activity",
         step=LazyStep("steps.features_raw", "user_activity"),
         deps=("behavior",),
         is_rolling=True,
@@ -74,7 +69,6 @@ _FEATURES_RAW = (
         "previous day it reads every earlier day.",
     ),
     _table(
-        name="item_activity",
         step=LazyStep("steps.features_raw", "item_activity"),
         deps=("behavior",),
         is_rolling=True,
@@ -82,7 +76,6 @@ _FEATURES_RAW = (
         reading="One row per item seen so far. Look at its counts before you blame a model for lists full of popular items.",
     ),
     _table(
-        name="pair_activity",
         step=LazyStep("steps.features_raw", "pair_activity"),
         deps=("behavior",),
         is_rolling=True,
@@ -90,7 +83,6 @@ _FEATURES_RAW = (
         reading="One row per user, item and event. It is the largest rolling table: its row count bounds the cost of a day.",
     ),
     _table(
-        name="user_preferences",
         step=LazyStep("steps.features_raw", "user_preferences"),
         deps=("behavior",),
         is_rolling=True,
@@ -98,7 +90,6 @@ _FEATURES_RAW = (
         reading="One row per user, item column and value. Empty unless raw_features.preference_columns names columns.",
     ),
     _table(
-        name="user_history",
         step=LazyStep("steps.features_raw", "user_history"),
         deps=("behavior",),
         is_log=True,
@@ -108,7 +99,6 @@ _FEATURES_RAW = (
         "sets how far back.",
     ),
     _table(
-        name="user_all_feature",
         step=LazyStep("steps.features_raw", "user_all_feature"),
         deps=("user_table", "user_activity", "pair_activity", "user_preferences"),
         description="Profile, counts, funnel ratios, distinct items, value sums, days since first and last event, and "
@@ -116,7 +106,6 @@ _FEATURES_RAW = (
         reading="One row per user. `user:` expressions in fg.json can name exactly its columns: see the column schema.",
     ),
     _table(
-        name="item_all_feature",
         step=LazyStep("steps.features_raw", "item_all_feature"),
         deps=("item_table", "item_activity", "pair_activity"),
         description="Source columns, counts, funnel ratios, distinct users, value sums, and days since first and last event of "
@@ -129,7 +118,6 @@ _FEATURES_RAW = (
 _PARITY = CheckRow("fg_parity", "Golden rows of the day get the same features in bulk and as single requests.")
 _FG = (
     _encoded(
-        name="item_features_fg",
         step=LazyStep("steps.sample", "item_features_fg"),
         deps=("item_all_feature",),
         component="6",
@@ -141,7 +129,6 @@ _FG = (
         "not ship.",
     ),
     _encoded(
-        name="user_features_fg",
         step=LazyStep("steps.sample", "user_features_fg"),
         deps=("user_all_feature",),
         component="7",
@@ -151,7 +138,6 @@ _FG = (
         reading="One row per user. For a new user, the same generator computes the same features from a request.",
     ),
     _encoded(
-        name="user_history_fg",
         step=LazyStep("steps.sample", "user_history_fg"),
         deps=("user_history",),
         component="7",
@@ -167,7 +153,6 @@ _FG = (
 
 _SAMPLE = (
     _table(
-        name="sample",
         step=LazyStep("steps.sample", "sample"),
         deps=("behavior",),
         component="1",
@@ -176,7 +161,6 @@ _SAMPLE = (
         "the day's conversion rate.",
     ),
     _table(
-        name="sample_fg",
         step=LazyStep("steps.sample", "sample_fg"),
         deps=("sample", "user_features_fg", "item_features_fg"),
         component="2",
@@ -190,7 +174,6 @@ _SAMPLE = (
         "rows_of_unknown_users and rows_of_unknown_items count samples that train on ids and context alone.",
     ),
     _encoded(
-        name="positive_sample",
         step=LazyStep("steps.sample", "positive_sample"),
         deps=("sample_fg",),
         component="3",
@@ -198,7 +181,6 @@ _SAMPLE = (
         reading="One row per positive event. An epoch reads the positives of window.days days.",
     ),
     _windowed(
-        name="training_window",
         step=LazyStep("steps.sample", "training_window"),
         may_skip=True,
         deps=("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg"),
@@ -212,7 +194,6 @@ _SAMPLE = (
 
 _STATISTICS = (
     _encoded(
-        name="numeric_value_counts",
         step=LazyStep("steps.statistics", "numeric_value_counts"),
         deps=("positive_sample",),
         component="4",
@@ -220,7 +201,6 @@ _STATISTICS = (
         reading="One row per feature and value. The window merges them without reading samples again.",
     ),
     _encoded(
-        name="category_value_counts",
         step=LazyStep("steps.statistics", "category_value_counts"),
         deps=("positive_sample",),
         component="5",
@@ -229,7 +209,6 @@ _STATISTICS = (
         "it.",
     ),
     _windowed(
-        name="feature_binning",
         step=LazyStep("steps.statistics", "feature_binning"),
         deps=("training_window",),
         component="4",
@@ -238,7 +217,6 @@ _STATISTICS = (
         reading="One row per numeric feature. A feature with one bin carries no information.",
     ),
     _windowed(
-        name="feature_counts",
         step=LazyStep("steps.statistics", "feature_counts"),
         deps=("training_window",),
         component="5",
@@ -251,7 +229,6 @@ _STATISTICS = (
 
 _CONFIG = (
     _windowed(
-        name="feature_config",
         step=LazyStep("steps.feature_config", "feature_config"),
         deps=("feature_binning", "feature_counts"),
         component="8",
@@ -261,7 +238,6 @@ _CONFIG = (
         "frequent cause of a bad one.",
     ),
     _windowed(
-        name="step_config",
         step=LazyStep("steps.feature_config", "step_config"),
         deps=("training_window",),
         component="8",
@@ -272,7 +248,6 @@ _CONFIG = (
         code_version="2",
     ),
     _windowed(
-        name="training_config",
         step=LazyStep("steps.feature_config", "training_config"),
         deps=("feature_config", "step_config"),
         component="11",
@@ -285,7 +260,6 @@ _CONFIG = (
 
 _TRAINING = (
     _windowed(
-        name="negative_items",
         step=LazyStep("steps.training", "negative_items"),
         deps=("training_window", "item_features_fg"),
         component="9",
@@ -295,7 +269,6 @@ _TRAINING = (
         "the bias of the sampling from the scores.",
     ),
     _windowed(
-        name="train_samples",
         step=LazyStep("steps.training", "train_samples"),
         deps=("feature_config", "negative_items"),
         component="10",
@@ -306,7 +279,6 @@ _TRAINING = (
         "of them are a sign of a stale item table.",
     ),
     _windowed(
-        name="dssm_model",
         step=LazyStep("steps.dssm_model", "dssm_model"),
         deps=("training_config", "train_samples"),
         component="12",
@@ -318,7 +290,6 @@ _TRAINING = (
         "Launchpad with an `experiment` name: the regular model does not change. Trainings run one at a time (pool).",
     ),
     _windowed(
-        name="feature_importance",
         step=LazyStep("steps.feature_importance", "feature_importance"),
         deps=("training_config", "train_samples"),
         is_on_request=True,
@@ -338,7 +309,6 @@ _DRIFT = CheckRow(
 )
 _VECTORS = (
     _windowed(
-        name="item_vectors",
         step=LazyStep("steps.vectors", "item_vectors"),
         deps=("dssm_model",),
         component="13",
@@ -356,7 +326,6 @@ _VECTORS = (
         "not by new items.",
     ),
     _windowed(
-        name="user_vectors",
         step=LazyStep("steps.vectors", "user_vectors"),
         deps=("dssm_model",),
         component="14",
@@ -378,7 +347,6 @@ _VECTORS = (
 
 _EVALUATION = (
     _windowed(
-        name="ground_truth",
         step=LazyStep("steps.evaluation", "ground_truth"),
         deps=("positive_sample", "training_window"),
         day_deps=("positive_sample",),
@@ -389,7 +357,6 @@ _EVALUATION = (
         reading="One row per user with a positive event on the day. With few warm users the interval of a hit rate is wide.",
     ),
     _windowed(
-        name="channel_weights",
         step=LazyStep("steps.channel_weights", "channel_weights"),
         deps=("negative_items", "dssm_model"),
         code_version="3",
@@ -400,7 +367,6 @@ _EVALUATION = (
         "user interacts with the item.",
     ),
     _windowed(
-        name="hit_counts",
         step=LazyStep("steps.evaluation", "hit_counts"),
         deps=("ground_truth", "item_vectors", "user_vectors", "channel_weights"),
         component="18",
@@ -410,7 +376,6 @@ _EVALUATION = (
         reading="One row per scorer, scope, population and user. total_hit_rate sums them up at every k.",
     ),
     _windowed(
-        name="hit_rate_detail",
         step=LazyStep("steps.evaluation", "hit_rate_detail"),
         deps=("ground_truth", "item_vectors", "user_vectors"),
         component="18",
@@ -421,7 +386,6 @@ _EVALUATION = (
         reading="One row per user with ground truth. Start here if one segment is worse than the others, then look at single users.",
     ),
     _windowed(
-        name="total_hit_rate",
         step=LazyStep("steps.evaluation", "total_hit_rate"),
         deps=("hit_counts", "hit_rate_detail"),
         component="18",
@@ -448,7 +412,6 @@ _EVALUATION = (
 
 _SERVING = (
     _windowed(
-        name="serving_bundle",
         step=LazyStep("steps.serving", "serving_bundle"),
         deps=(
             "total_hit_rate",

@@ -261,7 +261,6 @@ def _make_again(
 
     Args:
         found: the first day with late data in each table, None without.
-        seen: of the tables, as in the cursor.
         last: the last started day.
         has_next: whether the next day has landed.
     """

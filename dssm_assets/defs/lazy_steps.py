@@ -6,7 +6,7 @@ is first called. A process that only shows the graph then loads neither torch, f
 
 import importlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,9 +47,9 @@ class LazyStep:
         return None if match is None else text.count("\n", 0, match.start()) + 1
 
 
-def code_references(step: Callable[..., Any], platform: Platform) -> dict[str, Any]:
+def code_references(step: LazyStep, platform: Platform) -> dict[str, Any]:
     """Returns the metadata entry that the UI shows as "code", or nothing for a step outside the package."""
-    if not isinstance(step, LazyStep) or step.line is None:
+    if step.line is None:
         return {}
     label = f"{step.module.replace('.', '/')}.py, {step.name}"
     reference: Any = dg.LocalFileCodeReference(file_path=str(step.file), line_number=step.line, label=label)

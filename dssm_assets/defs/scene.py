@@ -54,7 +54,6 @@ def name_days(days: Sequence[str]) -> str:
 
 
 def today_in(timezone: str) -> dt.date:
-    """Returns the current date in a time zone."""
     return dt.datetime.now(ZoneInfo(timezone)).date()
 
 

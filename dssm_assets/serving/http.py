@@ -52,13 +52,15 @@ from dssm_assets.serving.answers import (
 )
 from dssm_assets.serving.api_keys import LiveKeys
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import RecallEngine, UserRequest
+from dssm_assets.serving.recall_engine import RecallAnswer, RecallEngine, UserRequest
 from dssm_assets.serving.request_body import (
+    MAX_ITEMS,
     SEE_DOCS,
     BatchRequest,
     RecallQuery,
     RecallRequest,
     SimilarQuery,
+    count_items,
     parse_batch_body,
     parse_query,
     parse_recall_body,
@@ -66,7 +68,11 @@ from dssm_assets.serving.request_body import (
 from dssm_assets.serving.telemetry import CONTENT_TYPE, STAGES, RequestTracer, ServiceMetrics, StageClock
 
 ANSWERED_TOGETHER: Final = 16
-"""Lists that a thread computes together, at most."""
+"""Single lists that a thread takes together, at most."""
+COMPUTED_TOGETHER: Final = 100
+"""Requests that are computed at once, at most: FAISS needs memory for all of them."""
+MAX_WAITING_BYTES: Final = 1 << 26
+"""Of all bodies that arrive, wait or are computed."""
 _log = logging.getLogger(__name__)
 
 
@@ -77,6 +83,8 @@ class _Call:
     parse: Callable[[], Sequence[UserRequest | InputError]]
     is_batch: bool
     is_arrow: bool
+    ends_at: float
+    """When its client has given up, by the clock of time.monotonic."""
     reply: Future[Reply] = field(default_factory=Future)
 
 
@@ -88,8 +96,11 @@ class Service:
         self.metrics = ServiceMetrics(lambda: live.state)
         # Each searches on one core: together they use all.
         self.threads = ThreadPoolExecutor(threads, "recall", faiss.omp_set_num_threads, (1,))
+        self._max_batch_items = threads * MAX_ITEMS
         self._waiting: deque[_Call] = deque()
-        self._computing: set[Future[Reply]] = set()
+        self._computing: dict[Future[Reply], int] = {}
+        """Items that the batches among the calls ask for, of each call that waits or is computed; 0 for single lists."""
+        self._waiting_bytes = 0
 
     @property
     def has_room(self) -> bool:
@@ -97,22 +108,31 @@ class Service:
         return len(self._computing) < self.limits.max_requests
 
     async def answer(
-        self, request: Request, parse: Callable[[], Sequence[UserRequest | InputError]], *, is_batch: bool = False
+        self, request: Request, parse: Callable[[], Sequence[UserRequest | InputError]], *, batch_items: int | None = None
     ) -> Response:
         """Returns the response with the lists of the requests that `parse` returns, computed in a thread from one bundle.
 
         A free thread takes single lists together with others that wait, which costs less than one by one.
 
+        Args:
+            batch_items: items that a batch asks for; None: it is a single list.
+
         Raises:
             DssmError: `parse` raised it, or there is no single list.
-            BusyError: max_requests lists wait or are computed, or this one has lasted request_seconds.
+            BusyError: too many lists, or items of batches, wait or are computed, or this one has lasted request_seconds.
         """
         if not self.has_room:
-            expected = f"fewer than {self.limits.max_requests} requests at once"
-            raise BusyError(Fault("service", expected, str(len(self._computing)), "try again later"))
-        call = _Call(partial(check_requests, request.scope, parse), is_batch, ARROW in request.headers.get("accept", ""))
-        self._computing.add(call.reply)
-        call.reply.add_done_callback(self._computing.discard)
+            raise _busy(f"fewer than {self.limits.max_requests} requests at once", str(len(self._computing)))
+        is_batch, items = batch_items is not None, batch_items or 0
+        total = sum(list(self._computing.values())) + items  # a copy, because threads remove calls
+        if items and total > self._max_batch_items:
+            raise _busy(f"at most {self._max_batch_items} items of batches at once", str(total))
+        ends_at = time.monotonic() + self.limits.request_seconds
+        call = _Call(
+            partial(check_requests, request.scope, parse), is_batch, ARROW in request.headers.get("accept", ""), ends_at
+        )
+        self._computing[call.reply] = items
+        call.reply.add_done_callback(self._computing.pop)
         if is_batch:
             self.threads.submit(self._answer_calls, [call])
         else:
@@ -121,8 +141,7 @@ class Service:
         try:
             reply = await asyncio.wait_for(asyncio.wrap_future(call.reply), self.limits.request_seconds)
         except TimeoutError as error:
-            expected = f"a list in {self.limits.request_seconds:g} seconds"
-            raise BusyError(Fault("service", expected, "none", "try again later")) from error
+            raise _busy(f"a list in {self.limits.request_seconds:g} seconds", "none") from error
         request.scope[STAGES] = reply.stages
         for source, count in reply.sources.items():
             self.metrics.answers.labels(source).inc(count)
@@ -139,28 +158,53 @@ class Service:
         """Answers calls, all from one bundle; they share all stages but the last. One that was cancelled is left out."""
         calls = [call for call in calls if call.reply.set_running_or_notify_cancel()]
         try:
-            _compute(self.live.engine, calls)
+            _compute(self.live.engine, calls, self._answer_waiting)
         except Exception as error:
             for call in calls:
                 if not call.reply.done():
                     call.reply.set_exception(error)
 
-    async def read_body(self, request: Request) -> bytes:
-        """Returns the body of a request; raises a BodyTooLargeError if it has more than max_body_bytes."""
-        most, body = self.limits.max_body_bytes, bytearray()
+    @asynccontextmanager
+    async def receive_body(self, request: Request) -> AsyncIterator[bytearray]:
+        """Yields the body of a request; its bytes count until the request is answered.
+
+        Raises:
+            BodyTooLargeError: it has more than max_body_bytes.
+            BusyError: it has not arrived in request_seconds, or other bodies take the memory.
+        """
+        body = bytearray()
+        try:
+            await self._read_body(request, body)
+            yield body
+        finally:
+            self._waiting_bytes -= len(body)
+
+    async def _read_body(self, request: Request, body: bytearray) -> None:
+        most, seconds = self.limits.max_body_bytes, self.limits.request_seconds
         size = int(request.headers.get("content-length", 0))
-        async for chunk in request.stream():
-            body += chunk
-            if max(size, len(body)) > most:
-                remedy = "send less, or raise serving.limits.max_body_bytes of the service"
-                raise BodyTooLargeError(Fault("body", f"at most {most} bytes", str(size or f"{len(body)} or more"), remedy))
-        return bytes(body)
+        try:
+            async with asyncio.timeout(seconds):
+                async for chunk in request.stream():
+                    body += chunk
+                    self._waiting_bytes += len(chunk)
+                    if max(size, len(body)) > most:
+                        remedy = "send less, or raise serving.limits.max_body_bytes of the service"
+                        got = str(size or f"{len(body)} or more")
+                        raise BodyTooLargeError(Fault("body", f"at most {most} bytes", got, remedy))
+                    if self._waiting_bytes > MAX_WAITING_BYTES:
+                        raise _busy(f"at most {MAX_WAITING_BYTES} bytes of bodies at once", str(self._waiting_bytes))
+        except TimeoutError as error:
+            raise _busy(f"a whole body in {seconds:g} seconds", f"{len(body)} bytes") from error
 
     def refuse(self, request: Request, error: str, faults: Sequence[Fault], status: int) -> Response:
         """Returns the response with an error, and counts it."""
         path = request.url.path
         self.metrics.errors.labels(path if path in ROUTES else "other", error).inc()
         return JSONResponse(error_content(error, faults), status, RETRY_AFTER if status == BusyError.status else None)
+
+
+def _busy(expected: str, got: str) -> BusyError:
+    return BusyError(Fault("service", expected, got, "try again later"))
 
 
 def build_app(
@@ -234,12 +278,15 @@ def _list_routes(service: Service) -> APIRouter:
     @router.post("/recall", **describe_lists(404, 413))
     async def recall_by_body(request: Request, _: RecallRequest) -> Response:
         """Items for a stored user, for one given by features and history, or for a stored user after further events."""
-        return await service.answer(request, partial(parse_recall_body, await service.read_body(request)))
+        async with service.receive_body(request) as body:
+            return await service.answer(request, partial(parse_recall_body, body))
 
     @router.post("/recall/batch", **describe_lists(413, answer=BatchAnswer))
     async def recall_batch(request: Request, _: BatchRequest) -> Response:
         """Items for many users: `answers` has for each request, in their order, what POST /recall answers, or its error."""
-        return await service.answer(request, partial(parse_batch_body, await service.read_body(request)), is_batch=True)
+        async with service.receive_body(request) as body:
+            requests = await asyncio.to_thread(parse_batch_body, body)
+            return await service.answer(request, lambda: requests, batch_items=count_items(requests))
 
     @router.get("/similar", **describe_lists(404))
     async def similar(request: Request, _: Annotated[SimilarQuery, Query()]) -> Response:
@@ -249,8 +296,8 @@ def _list_routes(service: Service) -> APIRouter:
     return router
 
 
-def _compute(engine: RecallEngine, calls: Sequence[_Call]) -> None:
-    """Sets the reply of each call."""
+def _compute(engine: RecallEngine, calls: Sequence[_Call], answer_waiting: Callable[[], None]) -> None:
+    """Sets the reply of each call. A long batch answers single lists that wait in between."""
     clock, parsed = StageClock(), list[tuple[_Call, Sequence[UserRequest | InputError]]]()
     for call in calls:
         try:
@@ -259,8 +306,15 @@ def _compute(engine: RecallEngine, calls: Sequence[_Call]) -> None:
             call.reply.set_exception(error)
     clock.end("parse")
     requests = [one for _, asked in parsed for one in asked if isinstance(one, UserRequest)]
-    lists = iter(engine.recall_for_users(requests, lambda: clock.end("encode")))
-    clock.end("search")
+    found: list[RecallAnswer | DssmError] = []
+    for start in range(0, len(requests), COMPUTED_TOGETHER):
+        if start:
+            answer_waiting()
+        if time.monotonic() > max(call.ends_at for call in calls):
+            raise _busy("time for the list", "none")
+        found += engine.recall_for_users(requests[start : start + COMPUTED_TOGETHER], lambda: clock.end("encode"))
+        clock.end("search")
+    lists = iter(found)
     shared = tuple(clock.stages)
     for call, asked in parsed:
         answers = [next(lists) if isinstance(one, UserRequest) else one for one in asked]

@@ -13,12 +13,13 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from dssm_assets.serving.recall_engine import OpenSearch, RecallEngine
-from dssm_assets.serving.shop_lists import ShopLists
+from dssm_assets.serving.shop_lists import READ_SECONDS, ShopLists
 from dssm_assets.storage.bundles import BundleKeys, BundleStore
 
 RETRY_SECONDS: Final = 60.0
@@ -89,8 +90,11 @@ class LiveEngine:
         self._refused: tuple[str, float] | None = None
         self._bundle_fault: str | None = None
         self._stopped = threading.Event()
+        self._changing = threading.Lock()
+        self._reading_since: float | None = None
         self.engine = self._open_engine()
         """The engine of the current bundle. Read it once per request."""
+        self._serve()
         self._loaded_at = time.time()
 
     @property
@@ -104,7 +108,9 @@ class LiveEngine:
 
     @property
     def state(self) -> EngineState:
-        bundle, fault = self.engine.bundle, self.list_fault
+        bundle, fault, since = self.engine.bundle, self.list_fault, self._reading_since
+        if since is not None and (seconds := time.monotonic() - since) > 2 * READ_SECONDS:
+            fault = f"the lists of the shop have been read for {seconds:.0f} seconds. To fix: see why their place is silent"
         if fault is None and not self.engine.shown_frac:
             fault = f"the lists of the shop leave no item of bundle {bundle.bundle_id}, so all lists are empty. To fix: correct them"
         return EngineState(
@@ -123,8 +129,10 @@ class LiveEngine:
         )
 
     def start(self) -> None:
-        """Starts to watch the pointer, the lists, and which users are forgotten."""
-        for watch in (self._watch, self._watch_forgotten):
+        """Starts to watch the pointer, the lists, and which users are forgotten: a list that hangs holds up nothing else."""
+        looks = (self.refresh, self.refresh_lists)
+        watches: list[Callable[[], None]] = [*(partial(self._watch, look) for look in looks), self._watch_forgotten]
+        for watch in watches:
             threading.Thread(target=watch, name="bundle-watch", daemon=True).start()
 
     def stop(self) -> None:
@@ -136,18 +144,22 @@ class LiveEngine:
 
         If a list cannot be used, all stay as they were; it is logged and counted, and `list_fault` says why.
         """
-        items = self.engine.bundle.items
+        self._reading_since = time.monotonic()
         try:
-            has_changed = self._lists.refresh(items)
+            has_changed = self._lists.refresh(self.engine.bundle.items)
+            if has_changed:
+                self._serve()
         except Exception as error:  # Whatever is wrong with a list, the former ones stay.
             self._counts["list_errors"] += 1
             self.list_fault = str(error)
             _log.error("lists of the shop stay as they were: %s", error)
             return False
+        finally:
+            self._reading_since = None
         self.list_fault = None
-        if has_changed and (shown := self._lists.find_shown(items)) is not None:
-            self.engine = self.engine.showing(shown)
-            _log.info("%d of %d items are shown", shown.sum(), len(items))
+        if has_changed:
+            count = len(self.engine.bundle.items)
+            _log.info("%d of %d items are shown", round(self.engine.shown_frac * count), count)
         return has_changed
 
     def refresh(self) -> bool:
@@ -164,14 +176,14 @@ class LiveEngine:
         if self._refused and self._refused[0] == wanted and time.monotonic() < self._refused[1]:
             return False
         try:
-            fresh = self._open_engine()
+            before, fresh = self.bundle_id, self._open_engine()
+            self._serve(fresh)
         except Exception as error:  # Whatever is wrong with a new bundle, the old one keeps serving.
             self._refused, self._bundle_fault = (wanted, time.monotonic() + RETRY_SECONDS), str(error)
             self._counts["refusals"] += 1
             _log.error("refused bundle %s, %s keeps serving: %s", wanted, self.bundle_id, error)
             return False
-        before = self.bundle_id
-        self.engine, self._refused, self._loaded_at = fresh, None, time.time()
+        self._refused, self._loaded_at = None, time.time()
         self._counts["swaps"] += 1
         _log.info("bundle %s replaces %s", fresh.bundle.bundle_id, before)
         return True
@@ -193,9 +205,14 @@ class LiveEngine:
         engine = RecallEngine.open(self._store, is_verified=self._is_verified)
         if self._open_search is not None:
             engine = engine.searching(self._open_search(engine.bundle))
-        return engine.showing(self._lists.find_shown(engine.bundle.items))
+        return engine
 
-    def _watch(self) -> None:
+    def _serve(self, fresh: RecallEngine | None = None) -> None:
+        """Replaces the engine by a fresh one, or by itself, with the lists as they are now."""
+        with self._changing:
+            engine = fresh or self.engine
+            self.engine = engine.showing(self._lists.find_shown(engine.bundle.items))
+
+    def _watch(self, look: Callable[[], bool]) -> None:
         while not self._stopped.wait(self._check_seconds):
-            self.refresh_lists()
-            self.refresh()
+            look()

@@ -5,7 +5,7 @@ A body is read by pydantic from its bytes, which refuses lists within lists with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl
 
@@ -20,6 +20,8 @@ MAX_LENGTH: Final = 10_000
 """Entries of a list, and characters of a text."""
 MAX_NAMES: Final = 1000
 MAX_BATCH: Final = 1000
+MAX_ITEMS: Final = 250_000
+"""Items that a batch asks for, over all of its lists; each column of `fields` counts as much again."""
 
 UnknownUser = Literal["popular", "404"]
 SEE_DOCS: Final = "see /docs for the parameters of each route"
@@ -141,7 +143,7 @@ def parse_query(model: type[RecallQuery | SimilarQuery], query: bytes) -> list[U
         raise _input_error(error, "query") from error
 
 
-def parse_recall_body(body: bytes) -> list[UserRequest]:
+def parse_recall_body(body: bytes | bytearray) -> list[UserRequest]:
     """Returns the one request of POST /recall; raises an InputError if it is not JSON in UTF-8 of this form."""
     try:
         return [RecallRequest.model_validate_json(body).to_request()]
@@ -149,20 +151,30 @@ def parse_recall_body(body: bytes) -> list[UserRequest]:
         raise _input_error(error, "body") from error
 
 
-def parse_batch_body(body: bytes) -> list[UserRequest | InputError]:
+def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
     """Returns the requests of POST /recall/batch, in their order, or for each why it is wrong.
 
     Raises:
-        InputError: the body has no list of requests, or a longer one than is allowed.
+        InputError: the body has no list of requests, a longer one than is allowed, or they ask for more than MAX_ITEMS items.
     """
     try:
         entries: list[Any] = BatchRequest.model_validate_json(body).requests
     except ValidationError as error:
         raise _input_error(error, "body") from error
-    return [
+    requests = [
         _input_error(entry, "body", "requests", str(number)) if isinstance(entry, ValidationError) else entry.to_request()
         for number, entry in enumerate(entries)
     ]
+    if (count := count_items(requests)) > MAX_ITEMS:
+        expected = f"lists of at most {MAX_ITEMS} items together, counted again for each of fields"
+        raise InputError(Fault("body.requests", expected, str(count), "ask for shorter lists, or for fewer at once"))
+    return requests
+
+
+def count_items(requests: Sequence[UserRequest | InputError]) -> int:
+    """Returns the number of items that a batch asks for; each column of `fields` counts as much again."""
+    options = [one.options for one in requests if isinstance(one, UserRequest)]
+    return sum(min(max(one.k, 0), MAX_K) * (1 + len(set(one.fields))) for one in options)
 
 
 def _input_error(error: ValidationError, *where: str) -> InputError:

@@ -2,13 +2,14 @@
 
 A list is a text file, one item id per line, at a path or fsspec URL; in the bucket of the bundles it is read with their keys. It is read again
 when it changes. Write it under another name and rename it: a reader may meet a file that is still being written. A list that cannot be
-used leaves the former one in place.
+used, or is not read in time, leaves the former one in place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +17,11 @@ import pyarrow as pa
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import BoolArray
 from dssm_assets.serving.id_rows import IdRows
+from dssm_assets.storage.local_files import is_local
 from dssm_assets.storage.locations import location_errors, open_location
 
+READ_SECONDS: Final = 10.0
+"""Time in which a list is read; its host may be silent."""
 _BLOCKED, _STOCKED = "blocked items", "stocked items"
 
 
@@ -102,10 +106,17 @@ class ShopLists:
         with location_errors(uri, name):
             fs.invalidate_cache()
             is_web = bool({"http", "https"} & {*((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)})
-            mark = None if is_web else str(fs.ukey(path))
-            if before is not None and mark is not None and mark == before.mark:
-                return before
-            content = fs.cat_file(path)
+            limit = {"timeout": READ_SECONDS} if fs.async_impl else {}  # of fsspec, for all of its hosts
+            try:
+                mark = None if is_web else str(fs.info(path, **limit))
+                if before is not None and mark is not None and mark == before.mark:
+                    return before
+                if is_local(fs) and not Path(path).is_file():
+                    raise InputError(Fault(where, "a file", "a folder, pipe or device", "write the list into a file"))
+                content = fs.cat_file(path, **limit)
+            except TimeoutError as error:
+                expected, remedy = f"its content in {READ_SECONDS:g} seconds", "see why its host does not answer"
+                raise InputError(Fault(where, expected, "none", remedy)) from error
         try:
             lines = [line for text in content.decode("utf-8-sig").splitlines() if (line := text.strip())]
         except UnicodeDecodeError as error:

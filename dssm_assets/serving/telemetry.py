@@ -6,6 +6,7 @@ standard environment configures them (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -20,6 +21,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 if TYPE_CHECKING:
     from dssm_assets.serving.live import EngineState
 
+CLOSE_SECONDS: Final = 2.0
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LATENCY_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -136,7 +138,10 @@ class RequestTracer:
         span.end(end_ns)
 
     def close(self) -> None:
-        self._provider.shutdown()
+        """Exports what is left, as far as the collector takes it in CLOSE_SECONDS."""
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
 
 def open_tracer() -> RequestTracer:
@@ -149,6 +154,6 @@ def open_tracer() -> RequestTracer:
         remedy = "pip install 'dssm-assets[telemetry]', or set serving.traces to false"
         fault = Fault("serving.traces", "the libraries of OpenTelemetry", f"no module {error.name}", remedy)
         raise ConfigError(fault) from error
-    provider = TracerProvider()
+    provider = TracerProvider(shutdown_on_exit=False)  # `close` does it
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return RequestTracer(provider)

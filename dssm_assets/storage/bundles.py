@@ -28,7 +28,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -205,24 +205,23 @@ class BundleStore:
         files = own if base is None else self.fetch(base).manifest["files"] | own
         delta = {} if base is None else {"delta": {**body.get("delta", {}), "base": base}}
         manifest = {"format": FORMAT, **body, **delta, "files": dict(sorted(files.items()))}
-        bundle_id = bundle_id_of(manifest)
+        bundle_id, pruned = bundle_id_of(manifest), list[str]()
 
         def serve(before: Pointer | None) -> Pointer:
             self._check_served(before, served)
             self.forgotten.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
-            return after_publish(before, bundle_id, str(manifest["ds"]))
+            after = after_publish(before, bundle_id, str(manifest["ds"]))
+            pruned[:] = after.surplus(keep, self._bases(after.stored))
+            return after.without(pruned)
 
         with self.locked():
             self._check_served(self.pointer(), served)
             self.forgotten.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
             self._store(folder, bundle_id, manifest, base or "", [name for name in files if name not in own])
             pointer = self.replace_pointer(serve)
-            pruned = pointer.surplus(keep, self._bases(pointer.stored))
-            for old in pruned:
+            for old in pruned:  # no longer listed: what a killed publisher leaves of them is a leftover
                 self.remove(old)
-            if pruned:
-                pointer = self.replace_pointer(lambda now: (now or pointer).without(pruned))
-        return Published(bundle_id, manifest, pointer, pruned)
+        return Published(bundle_id, manifest, pointer, tuple(pruned))
 
     def store_again(self, fetched: FetchedBundle, folder: Path, changes: Mapping[str, Any]) -> str:
         """Stores a bundle with other content of some files, those of a folder, and of its manifest; returns its id.
@@ -260,19 +259,22 @@ class BundleStore:
             StorageError: if that bundle differs from its manifest; the served bundle does not change.
         """
         with self.locked():
-            before = self.pointer()
-            if before is None:
-                raise PartitionMissingError(
-                    _fault(self.root, "a published bundle", "none", remedy_of_missing("publish", "DAY"))
-                )
-            wanted = to or before.previous
-            if wanted is None or wanted not in before.stored:
-                others = ", ".join(kept for kept in before.stored if kept != before.bundle_id) or "none"
-                expected = "a bundle that is stored" if to else f"a bundle that was served before {before.bundle_id}"
-                got, remedy = to or "none", f"choose one of those that are stored: {others}"
-                raise PartitionMissingError(_fault(self.root, expected, got, remedy))
+            wanted = self._choose(self.pointer(), to)[1]
             ds = str(self.fetch(wanted).manifest["ds"])
-            return self.replace_pointer(lambda now: (now or before).back_to(wanted, ds))
+            # Asked again of each pointer that is replaced: another publisher may have pruned it.
+            return self.replace_pointer(lambda now: self._choose(now, wanted)[0].back_to(wanted, ds))
+
+    def _choose(self, pointer: Pointer | None, to: str | None) -> tuple[Pointer, str]:
+        """Returns the pointer and the bundle to go back to: a stored one, by default the one that was served before."""
+        if pointer is None:
+            raise PartitionMissingError(_fault(self.root, "a published bundle", "none", remedy_of_missing("publish", "DAY")))
+        wanted = to or pointer.previous
+        if wanted is None or wanted not in pointer.stored:
+            others = ", ".join(kept for kept in pointer.stored if kept != pointer.bundle_id) or "none"
+            expected = "a bundle that is stored" if to else f"a bundle that was served before {pointer.bundle_id}"
+            got, remedy = to or "none", f"choose one of those that are stored: {others}"
+            raise PartitionMissingError(_fault(self.root, expected, got, remedy))
+        return pointer, wanted
 
     def pointer(self) -> Pointer | None:
         """Returns the current pointer, None if nothing was published yet.
@@ -425,14 +427,16 @@ class BundleStore:
         target = self.folder(bundle_id)
         own = [name for name in manifest["files"] if name not in shared] + [*self.write_manifest(folder, manifest)]
         if not self.is_local:
-            for name in shared:
-                self._copy_shared(base, name, self.fs.cp_file, f"{target}/{name}")
+            with self.reading(base):
+                for name in shared:
+                    self.fs.cp_file(f"{self.folder(base)}/{name}", f"{target}/{name}")
             for name in own:
                 self.fs.put_file(str(folder / name), f"{target}/{name}")
             return
-        for name in shared:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            self._copy_shared(base, name, _link, str(folder / name))
+        with self.reading(base):
+            for name in shared:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                _link(f"{self.folder(base)}/{name}", str(folder / name))
         for name in own:
             (folder / name).chmod(0o644)
             with (folder / name).open("rb") as handle:
@@ -445,12 +449,16 @@ class BundleStore:
         folder.rename(target)
         sync_folder(Path(target).parent)
 
-    def _copy_shared(self, bundle_id: str, name: str, copy: Callable[[str, str], None], target: str) -> None:
+    @contextlib.contextmanager
+    def reading(self, bundle_id: str) -> Iterator[None]:
+        """Turns the error of a block that misses a file, as a stored bundle was removed, into a PartitionReplacedError."""
         try:
-            copy(f"{self.folder(bundle_id)}/{name}", target)
+            yield
         except FileNotFoundError as error:
-            where, remedy = f"serving root {self.root}, bundle {bundle_id}", "publish a whole bundle, then the delta"
-            raise PartitionReplacedError(Fault(where, f"the file {name}", "none: it was removed", remedy)) from error
+            if self.fs.exists(f"{self.folder(bundle_id)}/{layout.BUNDLE_MANIFEST}"):
+                raise
+            got, remedy = f"a bundle that was removed meanwhile ({error})", "publish the delta again, of what is served now"
+            raise PartitionReplacedError(_fault(f"{self.root}, bundle {bundle_id}", "its files", got, remedy)) from error
 
     def remove(self, bundle_id: str) -> None:
         """Removes a bundle, its manifest first, so that an incomplete removal does not look like a complete bundle."""

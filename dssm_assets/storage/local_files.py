@@ -34,10 +34,7 @@ class ScratchFolder:
 
     def __init__(self, kind: str = "", parent: Path | None = None) -> None:
         """Makes a folder, named by what it is for, in an existing folder or the system's for temporary files (`kind` is needed there)."""
-        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-" if kind else "", dir=parent))
-        handle = os.open(self.path, os.O_RDONLY)
-        with suppress(OSError):  # network filesystems do not lock folders: then its age alone counts
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.path, handle = _make_locked(f"{PREFIX}{kind}-" if kind else "", parent)
         self.close = weakref.finalize(self, _remove, self.path, handle, os.getpid())
 
     def __enter__(self) -> Path:
@@ -47,6 +44,19 @@ class ScratchFolder:
         self.close()
 
 
+def _make_locked(prefix: str, parent: Path | None) -> tuple[Path, int]:
+    """Returns a new folder and the handle that locks it; it makes another one if a cleanup was faster than the lock."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        with suppress(FileNotFoundError):
+            handle = os.open(path, os.O_RDONLY)
+            with suppress(OSError):  # network filesystems do not lock folders: then its age alone counts
+                fcntl.flock(handle, fcntl.LOCK_EX)  # waits for a cleanup that looks at it
+            if path.exists():
+                return path, handle
+            os.close(handle)
+
+
 def _remove(path: Path, handle: int, pid: int) -> None:
     if os.getpid() == pid:  # a forked process ends earlier
         shutil.rmtree(path, ignore_errors=True)
@@ -54,27 +64,28 @@ def _remove(path: Path, handle: int, pid: int) -> None:
 
 
 def find_abandoned(parent: Path, prefix: str, before: float) -> Iterator[Path]:
-    """Yields the folders of ended processes in a folder whose files have not changed since a time, in unix seconds."""
+    """Yields the folders of ended processes in a folder whose files have not changed since a time, in unix seconds; each is locked."""
     for path in sorted(parent.glob(f"{prefix}*")):
         with suppress(OSError):
             if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.geteuid():
                 continue
-            changed = max(inside.lstat().st_mtime for inside in (path, *path.rglob("*")))
-            if changed < before and not _is_locked(path):
-                yield path
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                if _lock_now(handle) and max(inside.lstat().st_mtime for inside in (path, *path.rglob("*"))) < before:
+                    yield path
+            finally:
+                os.close(handle)
 
 
-def _is_locked(path: Path) -> bool:
-    handle = os.open(path, os.O_RDONLY)
+def _lock_now(handle: int) -> bool:
+    """Locks a folder; returns False if another process has."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    except OSError:  # as above
         return False
-    finally:
-        os.close(handle)
-    return False
+    except OSError:  # as above
+        return True
+    return True
 
 
 def is_local(fs: Any) -> bool:

@@ -27,7 +27,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -121,8 +121,8 @@ class PartitionStore:
     ) -> Manifest:
         """Publishes staged files (path, rows), or files that `put_file` stored, as a partition; returns its manifest.
 
-        Files of the replaced partition are removed after the grace period. Shared files are stored once for many days and are
-        never removed.
+        Files of the replaced partition are removed after the grace period. Shared files are stored once for many days; those that
+        no day lists any more are removed by `leftovers.py`.
         """
         with self.locked(asset, ds):
             self._refuse_forgotten(asset, ds, columns, [file for file in staged if isinstance(file, StoredFile)])
@@ -212,19 +212,22 @@ class PartitionStore:
             f"partition {manifest.key}: other runs replaced it {_TRIES} times meanwhile. To fix: materialize it again, one run at a time"
         )
 
-    def remove(self, asset: str, ds: str) -> None:
-        """Removes a partition, its manifest first; shared files stay. What another run publishes meanwhile stays as well."""
+    def remove(self, asset: str, ds: str, is_old: Callable[[Manifest], bool] = lambda _: True) -> bool:
+        """Removes a partition of which `is_old` holds, asked under its lock; returns whether it did.
+
+        Its manifest goes first; shared files stay. What another run publishes meanwhile stays as well.
+        """
         with self.locked(asset, ds):
             manifest = self.find(asset, ds)
-            if manifest is None:
-                return
+            if manifest is None or not is_old(manifest):
+                return False
             self.fs.rm_file(layout.manifest_path(self.root, asset, ds))
-            if self.leaves_files:
-                return
-            files = [file.path for file in manifest.files if not layout.is_shared(file.path)]
-            for path in {*files, *(file.path for file in manifest.replaced if not file.is_removed)}:
-                with contextlib.suppress(FileNotFoundError):
-                    self.fs.rm_file(layout.file_path(self.root, asset, ds, path))
+            paths = {file.path for file in manifest.files} | {file.path for file in manifest.replaced}
+            for path in () if self.leaves_files else paths:
+                if not layout.is_shared(path):
+                    with contextlib.suppress(FileNotFoundError):
+                        self.fs.rm_file(layout.file_path(self.root, asset, ds, path))
+            return True
 
     def remove_replaced(self, asset: str, ds: str, files: Sequence[ReplacedFile]) -> None:
         """Removes files that were replaced, and that no manifest lists, from a partition, which is locked.
@@ -253,10 +256,12 @@ class PartitionStore:
         if before is None:
             return (), ()
         now, listed = time.time(), {file.path for file in manifest.files}
-        just = [ReplacedFile(file.path, now) for file in before.files if not layout.is_shared(file.path)]
+        just = [ReplacedFile(file.path, now) for file in before.files]
         replaced = [file for file in (*before.replaced, *just) if file.path not in listed]
         limit, forgotten = now - self.grace_seconds, now - max(self.grace_seconds, _RECORD_SECONDS)
-        outdated = tuple(file for file in replaced if file.replaced_at <= limit and not file.is_removed)
+        outdated = tuple(
+            file for file in replaced if file.replaced_at <= limit and not (file.is_removed or layout.is_shared(file.path))
+        )
         kept = [replace(file, is_removed=file.replaced_at <= limit) for file in replaced if file.replaced_at > forgotten]
         return tuple(kept[-_MAX_REPLACED:]), outdated
 
@@ -389,7 +394,7 @@ class PartitionStore:
             return self._put(asset, ds, path, rows, self._new_mark(), is_shared=is_shared)
 
     def _put(self, asset: str, ds: str, file: Path, rows: int, mark: str, *, is_shared: bool) -> StoredFile:
-        """Moves a file into the folder of a partition; a shared one, which is never removed, needs no name of its own."""
+        """Moves a file into the folder of a partition; a shared one, which many days list, has no name of its own."""
         digest, size = file_sha256(file), file.stat().st_size
         name = layout.content_name(file.name, digest, "" if is_shared else mark)
         inside = f"{layout.SHARED}/{name}" if is_shared else name

@@ -4,7 +4,7 @@
     python -m dssm_assets_tests.benchmarks.campaign --seconds inf       # 1,000 rounds of each race, however long they take
     python -m dssm_assets_tests.benchmarks.campaign --only races_disk kills --scale 0.1
 
-Killed commands and full disks are tried by the default suite (`deploy/test_run_owner.py`, `storage/test_disk_space.py`).
+Killed commands are tried by the default suite (`deploy/test_run_owner.py`).
 Each attempt ends with a check of every stored file against its manifest. The last line of the table is the sum; the exit status
 is 1 if anything failed. `docs/reliability.md` has the figures of a full run.
 """
@@ -16,15 +16,19 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from dssm_assets.extras.retention.leftovers import find_bundles, find_in_store
+from dssm_assets.core.errors import DssmError
+from dssm_assets.extras.retention.leftovers import find_bundles, find_expired, find_in_store
+from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.benchmarks.faulty_proxy import faulty_proxy
@@ -33,6 +37,8 @@ from dssm_assets_tests.deploy.services import BUCKET, object_store
 from dssm_assets_tests.storage.bundles import marks, publish
 from dssm_assets_tests.storage.races import ASSET, publish_mark, race, read_marks
 from dssm_assets_tests.storage.stores import DS, verify
+from dssm_assets_tests.storage.test_disk_space import MOUNTED, WRITES
+from dssm_assets_tests.worlds import DAYS, write_config
 
 ROUNDS: Final = 1000
 WRITERS, READERS = 3, 2
@@ -113,6 +119,76 @@ def kills(folder: Path, limits: Limits) -> Iterator[Row]:
         yield row
 
 
+def cleanups(folder: Path, limits: Limits) -> Iterator[Row]:
+    """Cleanups without a grace period beside racing writers and readers; partitions written while old ones expire."""
+    is_over, root = threading.Event(), str(folder / "race")
+
+    def clean_forever() -> None:
+        while not is_over.is_set():
+            for leftover in find_in_store(PartitionStore(root), time.time()):
+                leftover.remove()
+
+    cleaner = threading.Thread(target=clean_forever)
+    cleaner.start()
+    row = _race(
+        "local disk, beside a cleanup", lambda: PartitionStore(root, grace_seconds=0), Limits(limits.scale / 5, limits.seconds)
+    )
+    is_over.set()
+    cleaner.join()
+    yield row
+    row, moments = Row("partitions written while old ones expire"), random.Random(17)
+    workspace = open_workspace(write_config(folder, {"storage": {"keep_days": {"training": 2}}}))
+    store = workspace.tables.partitions
+    for attempt in range(max(1, round(200 * limits.scale))):
+        days = [*DAYS[: moments.randint(3, len(DAYS))], moments.choice(["2023-05-05", "2024-06-06", "2099-01-01"])]
+        for ds in store.days("dssm_model"):
+            store.remove("dssm_model", ds)
+        for ds in days:
+            _put(store, ds, f"{attempt}")
+        found = list(find_expired(workspace, time.time() + 1))
+        written = moments.choice(days)
+        _put(store, written, f"{attempt} again")
+        removed = {leftover.path.rpartition("/")[2] for leftover in found if leftover.remove()}
+        row.tried += 1
+        if not {written, *days[-3:-1]} <= set(store.days("dssm_model")):
+            row.failed.append(f"{written} of {days} written again: removed {removed}")
+    yield row
+
+
+def damage(folder: Path, limits: Limits) -> Iterator[Row]:
+    """Deltas of bundles of which a file was changed, cut off or removed at random: none may be published."""
+    row, moments = Row("deltas of damaged bundles"), random.Random(17)
+    for attempt in range(max(1, round(500 * limits.scale))):
+        store = BundleStore(str(folder / f"{attempt}"))
+        base = publish(store, "base")
+        path = Path(store.folder(base.bundle_id), moments.choice([*base.manifest["files"], "manifest.json"]))
+        content = path.read_bytes()
+        at = moments.randrange(len(content))
+        path.write_bytes(moments.choice([content[:at], content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]]))
+        if moments.random() < 0.2:
+            path.unlink()
+        row.tried += 1
+        try:
+            with store.staging() as staged:
+                (staged / "file0").write_text("own")
+                store.publish(staged, {"ds": DS}, 2, base=base.bundle_id)
+            row.failed.append(f"published over a damaged {path.name}")
+        except DssmError:
+            row.failed += [] if store.pointer() == base.pointer else [f"{path.name}: the pointer has changed"]
+    yield row
+
+
+def disks(folder: Path, limits: Limits) -> Iterator[Row]:
+    """Tables, artifacts, arrays, spilled queries and SQLite on disks of sizes drawn at random: a typed error, or room enough."""
+    row, sizes = Row("full disks"), random.Random(17)
+    for _ in range(max(1, round(20 * limits.scale))):
+        command = f'mount -t tmpfs -o size={sizes.randint(500, 6000)}k none {folder} && {sys.executable} -c "$0" {folder}'
+        done = subprocess.run([*MOUNTED, command, WRITES], check=False, capture_output=True, text=True)
+        row.tried += 1
+        row.failed += [] if done.stdout.endswith("whole\n") else [done.stderr[-500:]]
+    yield row
+
+
 def inputs(folder: Path, limits: Limits) -> Iterator[Row]:
     """Hostile configurations, broken files and requests over HTTP: a typed error each, or none."""
     for name, attempts in INPUTS.items():
@@ -127,7 +203,7 @@ def inputs(folder: Path, limits: Limits) -> Iterator[Row]:
 
 
 PARTS: Final[Mapping[str, Callable[[Path, Limits], Iterator[Row]]]] = {
-    part.__name__: part for part in (races_disk, races_s3, faults_s3, kills, inputs)
+    part.__name__: part for part in (races_disk, races_s3, faults_s3, kills, cleanups, damage, disks, inputs)
 }
 
 
@@ -154,6 +230,12 @@ def _publish_bundles(root: str, attempt: int) -> None:
         publish(store, f"k{attempt}-{turn}")
 
 
+def _put(store: PartitionStore, ds: str, text: str) -> None:
+    with store.staging() as staged:
+        (staged / "weights").write_text(text)
+        store.publish(asset="dssm_model", ds=ds, staged=[(staged / "weights", 1)])
+
+
 def _check_partition(root: Path) -> None:
     store = PartitionStore(str(root))
     verify(store, store.manifest(ASSET, DS))
@@ -164,8 +246,9 @@ def _check_bundle(root: Path) -> None:
     store = BundleStore(str(root))
     pointer = store.pointer()
     assert pointer is not None
-    store.fetch(pointer.bundle_id)
-    assert len(marks(store, pointer.bundle_id)) == 1
+    for bundle_id in pointer.stored:
+        store.fetch(bundle_id)
+        assert len(marks(store, bundle_id)) == 1
 
 
 def _attempt(row: Row, check: Callable[[Path], None], root: Path) -> None:

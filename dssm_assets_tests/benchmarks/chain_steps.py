@@ -48,10 +48,9 @@ class ChainStep:
 def chain_steps() -> list[ChainStep]:
     """Returns the steps of the graph that jobs run, in topological order, daily steps first."""
     from dssm_assets.defs.asset_table import all_rows
-    from dssm_assets.defs.lazy_steps import LazyStep
 
     rows = (row for row in all_rows() if not row.is_on_request)
-    steps = [ChainStep(row.step.module, row.name, row.is_windowed) for row in rows if isinstance(row.step, LazyStep)]
+    steps = [ChainStep(row.step.module, row.name, row.is_windowed) for row in rows]
     return sorted(steps, key=lambda step: step.is_windowed)
 
 

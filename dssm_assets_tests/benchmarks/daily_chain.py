@@ -4,8 +4,8 @@
     python -m dssm_assets_tests.benchmarks.daily_chain --compare 1m.json 10m.json 30m.json
 
 Every step (`chain_steps.py`) runs in a process of its own that cannot allocate more than the limit (`process_cost.py`). Rows
-are those of the window. The log has one more day, which is scored. By default there is one user per 20 rows and one item per
-50, so a world with ten times the rows also has ten times the users and items.
+are those of a window of 30 days. The log has one more day, which is scored. There is one user per 20 rows and one item per 50, so
+a world with ten times the rows also has ten times the users and items.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from dssm_assets_tests.benchmarks.chain_steps import chain_steps, run_steps, wri
 from dssm_assets_tests.benchmarks.process_cost import run_limited
 from dssm_assets_tests.benchmarks.world import World
 
+WINDOW = 30
+"""Training days."""
 ENGINE_DIVISOR = 4
 """The engine gets the limit divided by this: it uses more memory than it counts, and the rows read from it need some too."""
 
@@ -51,36 +53,34 @@ class ChainReport:
 
     @property
     def rows(self) -> int:
-        """Rows of the window."""
         return round(self.world.rows * self.window / self.world.days)
 
     @classmethod
     def read(cls, path: Path) -> ChainReport:
-        """Returns the report in a JSON file."""
         found = json.loads(path.read_text(encoding="utf-8"))
         steps = tuple(StepCost(**step) for step in found["steps"])
         return cls(World(**found["world"]), found["window"], found["limit_mib"], steps)
 
 
-def chain_world(rows: int, window: int, users: int | None = None, items: int | None = None, seed: int = 17) -> World:
+def chain_world(rows: int, window: int, users: int | None = None, items: int | None = None) -> World:
     """Returns the world whose window has this many rows; its log has one more day, which is scored."""
-    return World(rows * (window + 1) // window, users or rows // 20, items or rows // 50, window + 1, seed)
+    return World(rows * (window + 1) // window, users or rows // 20, items or rows // 50, window + 1)
 
 
-def measure(world: World, folder: Path, *, window: int, limit_mib: int | None) -> ChainReport:
+def measure(world: World, folder: Path, limit_mib: int | None) -> ChainReport:
     """Returns the cost of every step of the chain under the limit, with everything written into a folder.
 
     Raises:
         MemoryError: a step failed.
     """
     engine = f"{max((limit_mib or 2048) // ENGINE_DIVISOR, 64)}MB"
-    write_chain(asdict(world), str(folder), window, engine)
+    write_chain(asdict(world), str(folder), WINDOW, engine)
     costs = []
     for step in chain_steps():
         seen = run_limited(run_steps, limit_mib, world=asdict(world), folder=str(folder), steps=[asdict(step)])
         costs.append(StepCost(**seen.result[0], counted_mib=seen.counted_mib, resident_mib=seen.resident_mib))
         sys.stderr.write(f"{step.name}: {costs[-1].cpu_s:.1f} s, {costs[-1].counted_mib:.0f} MiB\n")
-    return ChainReport(world, window, limit_mib, tuple(costs))
+    return ChainReport(world, WINDOW, limit_mib, tuple(costs))
 
 
 def exponent(rows: Sequence[int], cost: Sequence[float]) -> float:
@@ -91,7 +91,6 @@ def exponent(rows: Sequence[int], cost: Sequence[float]) -> float:
 
 
 def render(report: ChainReport) -> str:
-    """Returns the report as a title and a Markdown table."""
     world, limit = report.world, "no limit" if report.limit_mib is None else f"limit {report.limit_mib:,} MiB"
     title = f"{report.rows:,} rows in {report.window} days, {world.users:,} users, {world.items:,} items, seed {world.seed}; {limit}"
     rows = [
@@ -136,25 +135,19 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Runs the chain and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="events in the window")
-    parser.add_argument("--users", type=int, help="default: one per 20 rows")
-    parser.add_argument("--items", type=int, help="default: one per 50 rows")
-    parser.add_argument("--window", type=int, default=30, help="number of training days")
-    parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--limit-mib", type=int, default=2048, help="memory limit of each step; 0: no limit")
-    parser.add_argument("--folder", type=Path, help="where to write, kept afterwards (default: a temporary folder)")
     parser.add_argument("--report", type=Path, help="write the costs to this JSON file")
     parser.add_argument("--compare", type=Path, nargs="+", help="run nothing; show how costs grow over these reports")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     if given.compare:
         sys.stdout.write(compare(sorted(map(ChainReport.read, given.compare), key=lambda report: report.rows)))
         return
-    world = chain_world(given.rows, given.window, given.users, given.items, given.seed)
     with tempfile.TemporaryDirectory(prefix="dssm-chain-") as scratch:
-        report = measure(world, given.folder or Path(scratch), window=given.window, limit_mib=given.limit_mib or None)
+        report = measure(chain_world(given.rows, WINDOW), Path(scratch), given.limit_mib or None)
     if given.report:
         given.report.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(render(report))

@@ -99,7 +99,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def faulty_proxy(target: str, failing_frac: float) -> Iterator[FaultyProxy]:
-    """Yields a running proxy."""
     proxy = FaultyProxy(target, failing_frac)
     thread = threading.Thread(target=proxy.serve_forever, daemon=True)
     thread.start()

@@ -56,7 +56,6 @@ class Ratio:
 
     @classmethod
     def from_rounds(cls, rounds: Sequence[float]) -> Ratio:
-        """Returns the median of the rounds, and their noise."""
         middle = float(np.median(rounds))
         return cls(middle, max(abs(found / middle - 1) for found in rounds))
 
@@ -175,7 +174,6 @@ def line(name: str, now: Ratio, before: Ratio | None) -> str:
 
 
 def read(path: Path = FILE) -> dict[str, Ratio]:
-    """Returns the committed ratios."""
     return {name: Ratio(**found) for name, found in json.loads(path.read_text(encoding="utf-8")).items()}
 
 

@@ -11,6 +11,7 @@ import copy
 import json
 import os
 import random
+import socket
 import time
 import types
 import typing
@@ -36,6 +37,7 @@ from dssm_assets.extras.starter.table_survey import survey_table
 from dssm_assets.serving.api_keys import read_keys
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.shop_lists import ShopLists
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.files import read_parquet
 from dssm_assets.storage.sources.landing import SourceLanding
@@ -242,6 +244,63 @@ def forged_bundles(folder: Path, count: int, report: Report) -> None:
     _try_each(drawn, count, attempt, report)
 
 
+def service_attacks(folder: Path, count: int, report: Report) -> None:
+    """Asks for much, sends deep or broken text, holds connections, replaces a list of the shop: /health answers within 5 seconds."""
+    root, blocked = folder / "attacked", folder / "blocked.txt"
+    bundles.write_bundle(root)
+    blocked.write_text("n3\n", encoding="utf-8")
+    live = LiveEngine(str(root), shop_lists=ShopLists(str(blocked)))
+
+    def ask(port: int, path: str, text: str) -> None:
+        client = Client(port)
+        status, answer = client.send("POST" if path != "/health" else "GET", path, text or None)
+        client.close()
+        assert status in (200, 400, 404, 413, 503), f"status {status}: {answer}"
+
+    def send_batch(port: int, drawn: tuple[int, int]) -> None:
+        ask(port, "/recall/batch", json.dumps({"requests": [{"user_id": "u", "k": drawn[0]}] * drawn[1]}))
+
+    def send_text(port: int, drawn: tuple[int, str, str]) -> None:
+        depth, key, text = drawn
+        ask(port, "/recall", f'{{"{key}": {"[" * depth}{json.dumps(text)}{"]" * depth}}}')
+
+    def hold_connections(port: int, drawn: tuple[int, bytes]) -> None:
+        with contextlib.ExitStack() as stack:
+            for _ in range(drawn[0]):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)).sendall(drawn[1])
+            ask(port, "/health", "")
+
+    def replace_list(_: int, make: Callable[[Path], Any]) -> None:
+        bad = folder / f"{make.__name__}-{time.monotonic_ns()}"
+        make(bad)
+        blocked.unlink()
+        blocked.symlink_to(bad)
+        live.refresh_lists()
+        assert live.state.list_fault, "a bad list is not told"
+        blocked.unlink()
+        blocked.write_text("n3\n", encoding="utf-8")
+        live.refresh_lists()
+
+    texts = st.text(st.characters(), max_size=5)
+    attacks = st.one_of(
+        st.tuples(st.just(send_batch), st.tuples(st.integers(1, 10_000), st.integers(1, 1000))),
+        st.tuples(
+            st.just(send_text), st.tuples(st.integers(0, 3000), st.sampled_from(["filters", "features", "user_id"]), texts)
+        ),
+        st.tuples(st.just(hold_connections), st.tuples(st.integers(1, 600), st.binary(max_size=9))),
+        st.tuples(st.just(replace_list), st.sampled_from([os.mkfifo, os.mkdir, lambda path: path.write_bytes(b"\xff")])),
+    )
+    with serving(live) as port:
+
+        def attempt(drawn: tuple[Callable[[int, Any], None], Any]) -> None:
+            drawn[0](port, drawn[1])
+            begin = time.monotonic()
+            ask(port, "/health", "")
+            assert time.monotonic() - begin < 5, "/health was late"
+
+        _try_each(attacks, max(count // 20, 10), attempt, report)
+
+
 INPUTS: Final[Mapping[str, Callable[[Path, int, Report], None]]] = {
     "configurations with hostile values": hostile_configurations,
     "configurations of hostile text": hostile_texts,
@@ -250,6 +309,7 @@ INPUTS: Final[Mapping[str, Callable[[Path, int, Report], None]]] = {
     "requests with any body": http_requests,
     "files of API keys": key_files,
     "forged bundles": forged_bundles,
+    "attacks on the running service": service_attacks,
 }
 
 

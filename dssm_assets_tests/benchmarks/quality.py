@@ -73,12 +73,10 @@ def list_ours(split: Split, entities: Entities | None, found: Chosen) -> Lister:
 
 
 def list_peer(name: str, split: Split, settings: dict[str, Any]) -> Lister:
-    """Returns a fit of a peer."""
     return lambda seed: iter([(name, PEERS[name](split, settings, seed))])
 
 
 def measure(split: Split, fit: Lister, seeds: Sequence[int], ks: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
-    """Returns name -> the figures of each seed."""
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in seeds:
         begin = time.process_time()

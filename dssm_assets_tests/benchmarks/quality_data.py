@@ -26,6 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from scipy.sparse import csr_matrix
 
 from dssm_assets.core.arrays.ragged import ItemSets, list_lengths, offsets_of, ranges
 
@@ -220,6 +221,12 @@ def identity(name: str, count: int) -> FeatureColumn:
 def popularity(split: Split) -> npt.NDArray[np.float64]:
     """Returns the number of users who interacted with each item [I]."""
     return np.bincount(split.item, minlength=len(split.item_ids)).astype(np.float64)
+
+
+def interactions(split: Split) -> csr_matrix:
+    """Returns the interactions, float32 [U, I] of zeros and ones."""
+    ones = np.ones(len(split.user), np.float32)
+    return csr_matrix((ones, (split.user, split.item)), shape=(len(split.user_ids), len(split.item_ids)))
 
 
 def _recent_popularity(split: Split, days: float) -> npt.NDArray[np.float64]:

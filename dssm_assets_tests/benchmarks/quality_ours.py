@@ -44,6 +44,7 @@ from dssm_assets_tests.benchmarks.quality_data import (
     Ints,
     Split,
     identity,
+    interactions,
     item_columns,
     popularity,
     user_columns,
@@ -109,8 +110,7 @@ def code_vectors(split: Split, section: SvdInit) -> ByVectors:
     They are what a frozen embedding under a pooling of kind root gives. Here they stand alone, because a pooling in the towers
     of the encoder would also pool its item embedding for them.
     """
-    ones = np.ones(len(split.user), np.float32)
-    histories = sp.csr_matrix((ones, (split.user, split.item)), shape=(len(split.user_ids), len(split.item_ids)))
+    histories = interactions(split)
     weighed = divide_rows(histories, section.user_exponent)
     codes = item_codes(weighed, np.asarray(weighed.sum(axis=0)).ravel(), CODE_DIM, section)
     codes *= section.scale if section.score_std is None else np.float32(scale_to_std(histories, codes, section.score_std))

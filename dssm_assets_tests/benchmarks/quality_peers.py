@@ -11,25 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from dssm_assets.core.arrays.ragged import ItemSets
-from dssm_assets_tests.benchmarks.quality_data import Ints, Split
+from dssm_assets_tests.benchmarks.quality_data import Ints, Split, interactions, popularity
 from dssm_assets_tests.benchmarks.quality_scores import ByScores, ByVectors, Recommender
 
 Settings = dict[str, Any]
 
 
-def interactions(split: Split) -> csr_matrix:
-    """Returns the interactions, float32 [U, I] of zeros and ones."""
-    ones = np.ones(len(split.user), np.float32)
-    return csr_matrix((ones, (split.user, split.item)), shape=(len(split.user_ids), len(split.item_ids)))
-
-
 def fit_popularity(split: Split, settings: Settings, seed: int) -> Recommender:
     """Returns the list of the most frequent items, for every user the same."""
     del settings, seed
-    counts = np.bincount(split.item, minlength=len(split.item_ids)).astype(np.float64)
+    counts = popularity(split)
     return ByScores(lambda users: np.broadcast_to(counts, (len(users), len(counts))))
 
 

@@ -60,11 +60,9 @@ class Settings:
     neighbours_std: float = 0.0
 
     def with_model(self, **changes: Any) -> Settings:
-        """Returns the settings with these keys of the model section changed."""
         return replace(self, model=Model.model_validate({**self.model.model_dump(), **changes}))
 
     def with_training(self, **changes: Any) -> Settings:
-        """Returns the settings with these keys of the training section changed."""
         return replace(self, training=Training.model_validate({**self.training.model_dump(), **changes}))
 
 

@@ -7,8 +7,8 @@ length are read. Requests are for random stored users, top-200. Client and serve
 Vectors have unit length, 16 hidden dimensions, and noise in all dimensions, because the vectors of towers have few directions
 that matter. There are no clusters, which makes them harder than most.
 
-The index is what a serving bundle ships for such a corpus (--index auto), tuned for --recall. Its recall@200 against exact search is
-printed. A bundle of a million items takes a minute or two; --folder keeps it for the next run.
+The index is what a serving bundle ships for such a corpus (`auto`), tuned for a recall@200 of .95 against exact search. A bundle of
+a million items takes a minute or two.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ K = 200
 DIMS = 64
 USERS = 100_000
 GOAL_RECALL = 0.95
+CONNECTIONS = 16
 BATCH = 100
 SAMPLE_USERS = 500
 COLD = '{"features": {"city": "x", "tags": ["p:1", "q:2"]}, "history": {"item_ids": ["n0", "n1", "n2"]}, "k": 200}'
@@ -59,11 +60,11 @@ def vectors(count: int, seed: int) -> np.ndarray:
     return found
 
 
-def write(root: Path, item_count: int, kind: IndexKind, recall: float) -> list[str]:
+def write(root: Path, item_count: int) -> str:
     """Writes the bundle; returns the line that describes it."""
     items, users = vectors(item_count, 1), vectors(USERS, 2)
     start = time.perf_counter()
-    settings = Serving(index=kind, min_index_recall=recall)
+    settings = Serving(index=IndexKind.AUTO, min_index_recall=GOAL_RECALL)
     shipped = ship_index(items, users[:SAMPLE_USERS], [K], settings, seed=1)
     seconds = time.perf_counter() - start
     folder = bundles.write_files(
@@ -80,7 +81,7 @@ def write(root: Path, item_count: int, kind: IndexKind, recall: float) -> list[s
     size = sum(path.stat().st_size for path in folder.iterdir())
     index = ", ".join([shipped.kind, *(f"{name} {value}" for name, value in shipped.parameters.items())])
     built = f"built and tuned in {seconds:.1f} s, recall@{K} {shipped.recall_at[K]:.4f} on {SAMPLE_USERS} users"
-    return [f"{item_count:,} items x {DIMS}, {USERS:,} users; {index}; {built}; bundle {size / 1e6:,.0f} MB"]
+    return f"{item_count:,} items x {DIMS}, {USERS:,} users; {index}; {built}; bundle {size / 1e6:,.0f} MB"
 
 
 def query_requests(ids: Sequence[Any], lists: str = "", count: int = 4096) -> list[bytes]:
@@ -90,7 +91,6 @@ def query_requests(ids: Sequence[Any], lists: str = "", count: int = 4096) -> li
 
 
 def body_request(path: str, body: str) -> bytes:
-    """Returns a request with a body."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return f"{head}\r\n\r\n{body}".encode()
 
@@ -204,7 +204,6 @@ class Server:
 
     @property
     def cpu_seconds(self) -> float:
-        """Returns the CPU seconds that it has used."""
         fields = (self._folder / "stat").read_text().rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -219,20 +218,17 @@ class Server:
         return Path(f"/proc/{self._process.pid}")
 
 
-def report(item_count: int, kind: IndexKind, recall: float, seconds: float, connections: int, folder: Path) -> list[str]:
-    """Returns the lines of the report."""
-    kept = folder / "written.txt"
-    lines = kept.read_text().splitlines() if kept.exists() else write(folder, item_count, kind, recall)
-    kept.write_text("\n".join(lines))
+def report(item_count: int, seconds: float, folder: Path) -> list[str]:
+    lines = [write(folder, item_count)]
     start = time.perf_counter()
     RecallEngine.open(str(folder))
     lines += [f"opened in {time.perf_counter() - start:.2f} s with every sha256", ""]
-    lines.append(f"{f'top-{K}, {connections} connections':>34}  {_COLUMNS}")
+    lines.append(f"{f'top-{K}, {CONNECTIONS} connections':>34}  {_COLUMNS}")
     ids = [f"user{number}" for number in range(USERS)]
     with Server(folder) as server:
         for name, count, requests, users in (
-            ("GET /recall", connections, query_requests(ids), 1),
-            ("POST /recall with features", connections, [body_request("/recall", COLD)], 1),
+            ("GET /recall", CONNECTIONS, query_requests(ids), 1),
+            ("POST /recall with features", CONNECTIONS, [body_request("/recall", COLD)], 1),
             (f"/recall/batch of {BATCH}", 2, batch_requests(ids), BATCH),
             ("GET /recall, 1 connection", 1, query_requests(ids), 1),
         ):
@@ -241,38 +237,28 @@ def report(item_count: int, kind: IndexKind, recall: float, seconds: float, conn
     return lines
 
 
-def report_bundle(folder: Path, seconds: float, connections: int) -> list[str]:
-    """Returns the lines of the report on lists of a published bundle that has channels."""
+def report_bundle(folder: Path, seconds: float) -> list[str]:
     users = RecallEngine.open(str(folder), is_verified=False).bundle.users
     ids = users.ids_at(np.arange(len(users)))
     lines = [f"{f'top-{K} of {len(ids):,} users':>34}  {_COLUMNS}"]
     with Server(folder) as server:
-        for count, lists in itertools.product((connections, 1), ("merged", "vectors")):
+        for count, lists in itertools.product((CONNECTIONS, 1), ("merged", "vectors")):
             requests = query_requests(ids, f"&channels={lists}")
             lines.append(measure_server(server, f"{lists}, {count} connections", count, seconds, requests))
     return lines
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Prints the report."""
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=100_000, help="number of items in the index (default: 100,000)")
-    parser.add_argument("--index", type=IndexKind, choices=list(IndexKind), default=IndexKind.AUTO, help="(default: auto)")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds per line (default: 3)")
-    parser.add_argument("--recall", type=float, default=GOAL_RECALL, help=f"least recall@{K} (default: {GOAL_RECALL})")
-    parser.add_argument("--connections", type=int, default=16, help="concurrent requests (default: 16)")
-    parser.add_argument("--folder", type=Path, help="keep the bundle there, or use the one that is (default: temporary)")
-    parser.add_argument(
-        "--bundle", type=Path, help="measure merged lists of this serving root instead, of a home with channels"
-    )
-    parsed = parser.parse_args(arguments)
+    parser.add_argument("--bundle", type=Path, help="measure merged lists of this serving root of a home with channels")
+    parsed = parser.parse_args()
     if parsed.bundle is not None:
-        print("\n".join(report_bundle(parsed.bundle, parsed.seconds, parsed.connections)))
+        print("\n".join(report_bundle(parsed.bundle, parsed.seconds)))
         return
-    with tempfile.TemporaryDirectory(prefix="dssm-serving-") as temporary:
-        folder = parsed.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        print("\n".join(report(parsed.items, parsed.index, parsed.recall, parsed.seconds, parsed.connections, folder)))
+    with tempfile.TemporaryDirectory(prefix="dssm-serving-") as folder:
+        print("\n".join(report(parsed.items, parsed.seconds, Path(folder))))
 
 
 if __name__ == "__main__":

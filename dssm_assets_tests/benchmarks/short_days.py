@@ -53,7 +53,6 @@ def measure(world: World, history: int, folder: Path) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures and prints."""
     parser = argparse.ArgumentParser(
         prog="python -m dssm_assets_tests.benchmarks.short_days", description="The cost of a short day."
     )

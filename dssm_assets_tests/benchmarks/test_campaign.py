@@ -5,7 +5,10 @@ from __future__ import annotations
 import http.client
 import http.server
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.benchmarks import campaign
@@ -16,6 +19,13 @@ from dssm_assets_tests.storage.races import publish_mark
 def test_few_kills_find_no_fault(tmp_path: Path) -> None:
     rows = list(campaign.kills(tmp_path, campaign.Limits(0.02)))
     assert [(row.tried, row.failed) for row in rows] == [(5, []), (5, [])]
+
+
+@pytest.mark.parametrize("part", [campaign.cleanups, campaign.damage])
+def test_few_attacks_on_what_is_stored_find_no_fault(part: Callable[..., Iterator[campaign.Row]], tmp_path: Path) -> None:
+    rows = list(part(tmp_path, campaign.Limits(0.05, seconds=2)))
+    assert [row.failed for row in rows] == [[] for _ in rows]
+    assert min(row.tried for row in rows) >= 10
 
 
 def test_attempt_notes_a_partition_that_differs_from_its_manifest(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from io import StringIO
@@ -112,14 +112,11 @@ def ours(
     spec = tower_spec(features_of(world), model)
     data = TrainData(spec, **read_tables(Path(folder)))
     training = Training(epochs=1000, batch_size=world.batch_size, num_threads=1, precision=Precision(precision))
-    last = 0
 
     def progress(done: Any) -> None:
-        nonlocal last
         # An epoch's last batch may be smaller.
         per_epoch = -(-world.samples // world.batch_size)
-        last = world.batch_size if done.step % per_epoch else world.samples - (per_epoch - 1) * world.batch_size
-        pace.step(last)
+        pace.step(world.batch_size if done.step % per_epoch else world.samples - (per_epoch - 1) * world.batch_size)
 
     pace.resume()
     with suppress(EnoughError):
@@ -128,7 +125,6 @@ def ours(
 
 
 def naive(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str, Any]:
-    """Returns the pace of naive PyTorch."""
     torch.set_num_threads(1)
     world = setting_of(setting)
     torch.manual_seed(1)
@@ -197,7 +193,6 @@ def rechub(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str
     """
     if importlib.util.find_spec("torch_rechub") is None:
         return {"missing": "torch-rechub"}
-    import torch
     from torch_rechub.models.matching import DSSM
     from torch_rechub.trainers import MatchTrainer
     from torch_rechub.utils.data import DataGenerator
@@ -257,12 +252,7 @@ def _rechub_features(world: Setting) -> tuple[list[Any], list[Any]]:
 
 
 def measure(setting: dict[str, Any], *, seconds: float, folder: Path) -> Results:
-    """Returns the results of the contenders, of as many CPU seconds each.
-
-    Args:
-        setting: name of a setting and sizes that replace its own.
-        folder: for the generated data.
-    """
+    """Returns the results of the contenders, of as many CPU seconds each; generated data are written into the folder."""
     write_tables(folder / "data", setting_of(setting))
     common = {"folder": str(folder / "data"), "setting": setting, "budget_s": seconds}
     found = {}
@@ -276,7 +266,6 @@ def measure(setting: dict[str, Any], *, seconds: float, folder: Path) -> Results
 
 
 def render(setting: dict[str, Any], results: Results) -> str:
-    """Returns the table."""
     made = setting_of(setting)
     lines = [
         f"{made.name}: {made.samples:,} samples, {made.num_features} features, batch {made.batch_size:,}, "
@@ -295,18 +284,14 @@ def render(setting: dict[str, Any], results: Results) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the table."""
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", choices=("wide", "demo-like"), default="wide")
-    for name in ("samples", "users", "items", "batch-size"):
-        parser.add_argument(f"--{name}", type=int, help="replaces the setting's own")
     parser.add_argument("--seconds", type=float, default=15.0, help="CPU seconds of training per contender")
-    given = vars(parser.parse_args(arguments))
-    sizes = {name: given[name] for name in ("samples", "users", "items", "batch_size") if given[name] is not None}
-    setting = {"name": given["setting"], **sizes}
+    given = parser.parse_args()
+    setting = {"name": given.setting}
     with tempfile.TemporaryDirectory() as scratch:
-        results = measure(setting, seconds=given["seconds"], folder=Path(scratch))
+        results = measure(setting, seconds=given.seconds, folder=Path(scratch))
     sys.stdout.write(render(setting, results) + "\n")
 
 

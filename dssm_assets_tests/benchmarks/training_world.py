@@ -9,7 +9,6 @@ Letters: E samples, U users, I items, B rows of a batch, L history items that ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,26 +67,12 @@ class Setting:
     masks_user_positives: bool = False
 
     def column(self, name: str) -> Column:
-        """Returns the item feature of this name."""
         return next(column for column in self.item if column.name == name)
 
     @property
     def num_features(self) -> int:
         """Features of both towers, the pooled ones included."""
         return len(self.user) + len(self.context) + len(self.item) + len(self.history)
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds of the products of one sample in one step: towers and logits, forward and both gradients."""
-        pooled = sum(self.column(name).dim for name in self.history)
-        user = _layers([sum(c.dim for c in self.user + self.context) + pooled, *self.hidden, self.output_dim])
-        item = _layers([sum(c.dim for c in self.item), *self.hidden, self.output_dim])
-        columns = self.batch_size + self.num_sample
-        return 3 * (user + item * columns // self.batch_size + columns * self.output_dim)
-
-
-def _layers(widths: list[int]) -> int:
-    return sum(a * b for a, b in pairwise(widths))
 
 
 def _columns(side: str, sizes: tuple[int, ...], dim: int) -> tuple[Column, ...]:
@@ -150,7 +135,6 @@ def _demo_like(samples: int = 120_000, users: int = 2_469, items: int = 92_000, 
 
 
 def model_of(setting: Setting) -> Model:
-    """Returns the model section of the setting."""
     return Model(
         output_dim=setting.output_dim,
         hidden_units=list(setting.hidden),
@@ -163,7 +147,6 @@ def model_of(setting: Setting) -> Model:
 
 
 def features_of(setting: Setting) -> list[TowerFeature]:
-    """Returns the features of the setting as towers see them."""
     past = tuple(setting.column(name) for name in setting.history)
     sides = ((setting.user, TowerSide.USER, ""), (setting.context, TowerSide.CONTEXT, ""), (setting.item, TowerSide.ITEM, ""))
     return [
@@ -180,9 +163,9 @@ def features_of(setting: Setting) -> list[TowerFeature]:
     ]
 
 
-def write_tables(folder: Path, setting: Setting, seed: int = 17) -> None:
-    """Writes samples, user_rows, item_rows, history, users and items of a setting; the same seed gives the same files."""
-    rng = np.random.default_rng(seed)
+def write_tables(folder: Path, setting: Setting) -> None:
+    """Writes samples, user_rows, item_rows, history, users and items of a setting, always the same files."""
+    rng = np.random.default_rng(17)
     arrays = _events(setting, rng)
     for columns, count in ((setting.user, setting.users), (setting.item, setting.items), (setting.context, setting.samples)):
         arrays |= {column.name: _values(column, count, rng) for column in columns}
@@ -194,7 +177,6 @@ def write_tables(folder: Path, setting: Setting, seed: int = 17) -> None:
 
 
 def read_tables(folder: Path) -> dict[str, pa.Table]:
-    """Returns the tables by name, mapped into memory."""
     return {path.stem: pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all() for path in folder.glob("*.arrow")}
 
 

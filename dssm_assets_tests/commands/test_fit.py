@@ -28,7 +28,6 @@ ARGUMENTS = ["--no-python", sys.executable, "-c", COMMAND, "fit", "--day", EVALU
 
 
 def _alone(workspace: Workspace) -> Workspace:
-    """Returns the workspace with the settings of a fit by one process."""
     training = workspace.config.training.model_copy(update={"launcher": Launcher.IN_PROCESS, "shard_tables": False})
     return replace(
         workspace, loaded=replace(workspace.loaded, config=workspace.config.model_copy(update={"training": training}))

@@ -83,7 +83,6 @@ def test_every_named_setting_exists(place):
 
 
 def models_in(annotation):
-    """Returns the sections among the types of an annotation."""
     found = [annotation, *typing.get_args(annotation)]
     return [one for one in found if isinstance(one, type) and issubclass(one, pydantic.BaseModel)]
 

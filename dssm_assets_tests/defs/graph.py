@@ -63,7 +63,6 @@ def _asset(definition: dg.AssetsDefinition, key: dg.AssetKey) -> dict[str, Any]:
 
 
 def text(graph: dict[str, Any]) -> str:
-    """Returns the graph as the file's text."""
     return json.dumps(graph, indent=1) + "\n"
 
 

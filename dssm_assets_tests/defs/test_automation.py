@@ -103,7 +103,6 @@ def land(tmp_path, *days):
 
 
 def evaluate_sensor(loaded, cursor, instance):
-    """Returns the result of one tick of the sensor."""
     defs = build_definitions(loaded)
     repository = defs.get_repository_def()
     with dg.build_sensor_context(instance=instance, cursor=cursor, repository_def=repository) as context:

@@ -12,6 +12,7 @@ from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.evaluation import hit_rate_gate
 from dssm_assets.steps.workspace import StepResult, open_workspace
 from dssm_assets_tests import worlds
+from dssm_assets_tests.local_step import LocalStep
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 DOWNSTREAM, INDEPENDENT = "serving_bundle", "independent"
@@ -32,9 +33,8 @@ def run(loaded):
     rows = [row for row in all_rows() if row.name in ("total_hit_rate", DOWNSTREAM)]
     rows += [
         AssetRow(
-            name=INDEPENDENT,
+            step=LocalStep("tests", INDEPENDENT, find_ground_truth),
             group="serving",
-            step=find_ground_truth,
             description="",
             deps=("hit_rate_detail",),
             is_windowed=True,

@@ -17,7 +17,6 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def references(defs):
-    """Returns asset -> its one link."""
     found = {}
     for spec in defs.resolve_all_asset_specs():
         (found[spec.key.to_user_string()],) = spec.metadata["dagster/code_references"].code_references

@@ -24,7 +24,6 @@ def world(tmp_path_factory):
 
 
 def materializations(world, name):
-    """Returns day -> the metadata of its materialization."""
     found = world.instance.fetch_materializations(dg.AssetKey(name), limit=100).records
     return {record.partition_key: record.asset_materialization.metadata for record in found}
 

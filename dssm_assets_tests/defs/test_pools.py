@@ -13,13 +13,13 @@ from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.workspace import StepResult
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
+from dssm_assets_tests.local_step import LocalStep
 
 DEPLOYED = Path(__file__).parent.parent.parent / "deploy" / "dagster.yaml"
 
 
 @pytest.fixture
 def instance(tmp_path):
-    """Returns an instance with the pools of the deployed one."""
     pools = {"concurrency": yaml.safe_load(DEPLOYED.read_text(encoding="utf-8"))["concurrency"]}
     # Output is captured per process: a run in a thread would take it from the test.
     silent = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
@@ -39,7 +39,8 @@ def train_while_pool_is_full(tmp_path, instance, pool, name):
         for ds in days:
             yield StepResult(Manifest("model", ds, ()))
 
-    row = AssetRow(name="model", group="training", step=train, description="", is_windowed=True, pool=TRAINER)
+    step = LocalStep("tests", "model", train)
+    row = AssetRow(step=step, group="training", description="", is_windowed=True, pool=TRAINER)
     loaded = worlds.write_config(tmp_path / name, {"name": name, "platform": {"trainer_pool": pool}})
     asset = build_asset(row, Scene(loaded, name), Observer())
     job = dg.Definitions(assets=[asset], executor=dg.in_process_executor).resolve_implicit_global_asset_job_def()

@@ -50,7 +50,7 @@ def _step(folder: Path, times: int) -> tuple[_Copying, Workspace, list[str]]:
 
 def test_remaining_days_are_done_again_from_the_newer_input(tmp_path: Path) -> None:
     step, workspace, reported = _step(tmp_path, times=2)
-    done = list(run_step(step, workspace, DAYS))
+    done = [result for result, _ in run_step(step, workspace, DAYS)]
     assert [result.manifest.ds for result in done] == list(DAYS)
     assert step.asked == [list(DAYS), list(DAYS[1:]), list(DAYS[1:])]
     assert step.read[DAYS[1]] == ["newer 0"]

@@ -97,18 +97,6 @@ def scene_of(path):
     return load_config(path, path.parent)
 
 
-def test_scenes_can_be_merged_into_another_project(scenes):
-    @dg.asset
-    def theirs():
-        """An asset of the other project."""
-
-    merged = dg.Definitions.merge(dg.Definitions(assets=[theirs]), build_definitions(scenes))
-    dg.Definitions.validate_loadable(merged)
-    assert (
-        len(merged.resolve_asset_graph().get_all_asset_keys()) == 2 * (len(all_rows()) + 2) + 1
-    )  # with `bundle_delta`, `cleanup` and theirs
-
-
 def test_scenes_with_the_same_name_or_root_are_refused(tmp_path):
     one = worlds.write_config(tmp_path / "one")
     (tmp_path / "one" / "again.yaml").write_text((tmp_path / "one" / "config.yaml").read_text())

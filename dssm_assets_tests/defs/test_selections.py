@@ -8,9 +8,7 @@ from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import ASSET_TABLE
 from dssm_assets.defs.scene import Scene
 from dssm_assets_tests import worlds
-from dssm_assets_tests.worlds import EVALUATION_DAY
 
-EVALUATION = {row.name for row in ASSET_TABLE["evaluation"]}
 ASSETS = {row.name for rows in ASSET_TABLE.values() for row in rows}
 
 
@@ -27,18 +25,9 @@ def merge(loaded, *jobs):
 @pytest.mark.parametrize(
     ("selection", "names"),
     [
-        ("group:shop_evaluation", EVALUATION),
-        (dg.AssetSelection.groups("shop_evaluation"), EVALUATION),
-        ("kind:pytorch", {"dssm_model", "item_vectors", "user_vectors", "of_the_host"}),
-        (dg.AssetSelection.kind("onnx"), {"serving_bundle"}),
         ('kind:pytorch and tag:"dssm/scene"="tiny"', {"dssm_model", "item_vectors", "user_vectors"}),
         ('tag:"dssm/layer"="daily"', {*worlds.DAILY}),
-        (
-            dg.AssetSelection.tag("dssm/layer", "windowed") & dg.AssetSelection.groups("shop_vectors"),
-            {"item_vectors", "user_vectors"},
-        ),
         ('owner:"team:recommendation"', {*ASSETS, "of_the_host"}),
-        (dg.AssetSelection.owner("team:recommendation") - dg.AssetSelection.groups("reports"), ASSETS),
         ('+key:"shop/item_vectors" and group:shop_training', {"dssm_model", "negative_items", "train_samples"}),
     ],
 )
@@ -46,13 +35,3 @@ def test_a_job_has_the_assets_that_its_selection_names(tmp_path, selection, name
     defs = merge(worlds.write_config(tmp_path), dg.define_asset_job("chosen", selection=selection))
     found = {key.path[-1] for key in defs.resolve_job_def("chosen").asset_layer.executable_asset_keys}
     assert found - {"bundle_delta", "cleanup", "experiments", "vector_store"} == names  # those of extras
-
-
-def test_a_job_over_a_group_runs_for_a_day(tmp_path_factory, tmp_path):
-    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "copy")
-    defs = merge(loaded, dg.define_asset_job("nightly", selection="group:shop_evaluation"))
-    with dg.DagsterInstance.ephemeral() as instance:
-        done = defs.resolve_job_def("nightly").execute_in_process(instance=instance, partition_key=EVALUATION_DAY)
-        assert done.success
-        made = {name for name in EVALUATION if instance.get_materialized_partitions(dg.AssetKey(["shop", name]))}
-    assert made == EVALUATION

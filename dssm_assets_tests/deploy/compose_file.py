@@ -2,8 +2,6 @@
 
 Anchors are YAML's own; `${NAME:-default}` and `${NAME:?message}` are filled in from an environment file's variables; the
 folders of the containers become folders below one root.
-
-Belongs here: what the file says. Does not belong here: starting what it says (`services.py`).
 """
 
 from __future__ import annotations
@@ -41,7 +39,6 @@ class Service:
 
 
 def environment_file(path: Path) -> dict[str, str]:
-    """Returns the variables of a `.env` file."""
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
     return {name: value for name, _, value in pairs}

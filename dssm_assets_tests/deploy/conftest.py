@@ -118,7 +118,6 @@ def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Yields a deployment of its own."""
     assert os.access("/proc", os.R_OK), "memory is read from /proc"
     with deployment(monkeypatch) as made:
         yield made

@@ -1,7 +1,4 @@
-"""The part of Dagster's GraphQL API that an operator's script needs: check the code location, start a backfill, follow it.
-
-Belongs here: the queries. Does not belong here: what is launched with them.
-"""
+"""The part of Dagster's GraphQL API that an operator's script needs: check the code location, start a backfill, follow it."""
 
 from __future__ import annotations
 
@@ -25,8 +22,6 @@ RUN = "query($id:ID!){runOrError(runId:$id){__typename ... on Run{status} ... on
 
 
 class Client:
-    """Asks a webserver."""
-
     def __init__(self, url: str) -> None:
         self.url = url
 
@@ -52,7 +47,6 @@ class Client:
         ]
 
     def backfill(self, assets: Sequence[str], days: Sequence[str]) -> str:
-        """Starts a backfill; returns its id."""
         selection = [{"path": [name]} for name in assets]
         found = self.ask(BACKFILL, p={"assetSelection": selection, "partitionNames": list(days), "tags": []})
         started = found["launchPartitionBackfill"]
@@ -74,7 +68,6 @@ class Client:
         return str(found["status"])
 
     def runs(self, backfill_id: str, status: str) -> list[str]:
-        """Returns the ids of a backfill's runs that have a status."""
         return [run["id"] for run in self.state(backfill_id)["runs"] if run["status"] == status]
 
 

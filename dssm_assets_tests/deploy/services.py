@@ -3,9 +3,6 @@
 A process gets only the environment from the file, and what chooses threads and numpy's kernels. Two things differ from a
 container: its network (so free ports are chosen for the object store's inner parts) and the image's entry point, which creates a
 database on first start.
-
-Belongs here: starting, asking for health, stopping, killing, measuring. Does not belong here: what the file says
-(`compose_file.py`).
 """
 
 from __future__ import annotations
@@ -65,7 +62,6 @@ class Services:
 
     @property
     def url(self) -> str:
-        """Returns the address of the UI."""
         return f"http://{HOST}:{self.variables['DSSM_WEBSERVER_PORT']}"
 
     def start(self, name: str) -> float:

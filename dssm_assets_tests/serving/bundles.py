@@ -202,7 +202,6 @@ def point_to(root: Path, bundle_id: str) -> None:
 
 
 def tower_spec(half_life_days: float | None = None, dims: int = DIMS) -> dict[str, Any]:
-    """Returns the specification of the towers, as JSON."""
     features = [
         *(_tower_feature(name, str(side), name) for name, side in SINGLES.items()),
         _tower_feature("tags", "user", "tags", is_multi=True, is_weighted=True),

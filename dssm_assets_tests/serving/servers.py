@@ -23,6 +23,7 @@ import uvicorn
 
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.serving.api_keys import LiveKeys
+from dssm_assets.serving.connections import BoundedServer
 from dssm_assets.serving.http import build_app
 from dssm_assets.serving.live import LiveEngine
 
@@ -45,7 +46,8 @@ def serving(
     # asyncio lets small answers wait for the client (Nagle) where a socket does not say that it is TCP.
     with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(config)
+        port = listening.getsockname()[1]
+        server = BoundedServer(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         limit = time.monotonic() + 20
@@ -53,7 +55,7 @@ def serving(
             assert time.monotonic() < limit, "the server did not start"
             time.sleep(0.01)
         try:
-            yield listening.getsockname()[1]
+            yield port
         finally:
             server.should_exit = True
             thread.join(20)
@@ -129,5 +131,4 @@ class Client:
         return self.send("GET", path)
 
     def close(self) -> None:
-        """Closes the connection."""
         self._connection.close()

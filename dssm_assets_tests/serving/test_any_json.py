@@ -44,6 +44,19 @@ def test_any_body_gives_a_list_or_says_what_is_wrong(client, body):
     check(client, body)
 
 
+@pytest.mark.parametrize("depth", [100, 199, 254, 986, 1500])
+@pytest.mark.parametrize("inner", ["1", '"\\ud800"', '"\\udfff"', '{"\\ud83d": 0}'])
+@pytest.mark.parametrize("form", [("[", "]"), ('{"city":', "}")])
+def test_any_depth_and_lone_surrogates_are_told_in_every_way_to_ask(client, depth, inner, form):
+    value = form[0] * depth + inner + form[1] * depth
+    assert client.get(f"/recall?{urlencode([('user_id', 'u'), ('filters', value)])}")[0] == 400
+    for text in (value, inner):
+        for key in ("filters", "features", "exclude", "user_id", text[:1]):
+            request = f'{{"k": 1, "{key}": {text}}}' if key.isidentifier() else text
+            assert client.send("POST", "/recall", request)[0] in (200, 400)
+            assert client.send("POST", "/recall/batch", f'{{"requests": [{request}]}}')[0] in (200, 400)
+
+
 @SETTINGS
 @given(
     st.sampled_from(["user_id", "item_id", "k", "exclude", "unknown", "channels", "other"]), st.text(max_size=20), st.integers()

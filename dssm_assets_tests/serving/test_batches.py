@@ -1,6 +1,8 @@
 """Requests that are answered together: each gets the answer that it gets alone; batches in JSON and Arrow."""
 
 import json
+import socket
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import DssmError
+from dssm_assets.serving import http
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, RecallEngine, UserRequest
 from dssm_assets.serving.request_body import RecallRequest
@@ -129,12 +132,36 @@ def test_batch_answers_each_request_in_its_place(client):
         ({"requests": 5}, "body.requests"),
         ({"requests": [], "k": 5}, "body.k"),
         ({"requests": [{"user_id": "u"}] * 1001}, "body.requests"),
+        ({"requests": [{"user_id": "u", "k": 10_000}] * 26}, "body.requests"),
+        ({"requests": [{"user_id": "u", "k": 251}] * 1000}, "body.requests"),
+        ({"requests": [{"user_id": "u", "k": 5000, "fields": ["a", "b"]}] * 17}, "body.requests"),
         ("{", "body"),
     ],
 )
 def test_batch_of_another_form_is_refused(client, body, where):
     status, found = client.send("POST", "/recall/batch", body)
     assert (status, [fault["where"] for fault in found["faults"]]) == (400, [where])
+
+
+def test_a_batch_may_ask_for_as_many_items_as_allowed(client):
+    # 24 lists of 10,000 items, one of 5,000 that counts again for a column, one that counts as 0 and has an error.
+    requests = [{"k": 10_000}] * 24 + [{"k": 5000, "fields": ["a"]}, {"k": -7}]
+    status, found = client.send("POST", "/recall/batch", {"requests": requests})
+    assert (status, len(found["answers"]), len(found["answers"][0]["item_ids"])) == (200, 26, 4)
+
+
+def test_bodies_at_once_have_a_bounded_size(root, monkeypatch):
+    monkeypatch.setattr(http, "MAX_WAITING_BYTES", 100)
+    with serving(LiveEngine(str(root))) as port, socket.create_connection(("127.0.0.1", port)) as slow:
+        slow.sendall(b"POST /recall HTTP/1.1\r\nHost: x\r\nContent-Length: 95\r\n\r\n" + b" " * 90)
+        client = Client(port)
+        while (answer := client.send("POST", "/recall", {"user_id": "u", "k": 1}))[0] == 200:
+            time.sleep(0.01)
+        assert (answer[0], answer[1]["faults"][0]["expected"]) == (503, "at most 100 bytes of bodies at once")
+        slow.sendall(b"{}   ")
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        assert client.send("POST", "/recall", {"user_id": "u", "k": 1})[0] == 200
+        client.close()
 
 
 def test_lists_as_arrow_are_those_of_json(root):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
+import socket
 
 import faiss
 import fsspec
@@ -18,6 +20,7 @@ from dssm_assets.cli import main
 from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import ConfigError, InputError
+from dssm_assets.serving import shop_lists
 from dssm_assets.serving.id_rows import IdRows
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
@@ -236,6 +239,25 @@ def test_a_list_of_integers_has_integers(tmp_path):
     assert not live.refresh_lists()
     assert "x12" in live.list_fault
     assert found(live.engine) == [11, 13]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_list_that_is_no_file_is_refused_at_once(root, tmp_path, make):
+    stocked = tmp_path / "stocked.txt"
+    replace_text(stocked, "n1")
+    live = LiveEngine(str(root), shop_lists=ShopLists(stocked=str(stocked)))
+    stocked.unlink()
+    make(stocked)
+    assert not live.refresh_lists()
+    assert "expected a file, got a folder, pipe or device" in str(live.state.list_fault)
+    assert (found(live.engine), live.state.list_errors) == (["n1"], 1)
+
+
+def test_a_silent_host_of_a_list_has_a_time_limit(monkeypatch):
+    monkeypatch.setattr(shop_lists, "READ_SECONDS", 1.0)
+    said = "expected its content in 1 seconds, got none"
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(InputError, match=said):
+        ShopLists(f"http://127.0.0.1:{silent.getsockname()[1]}/blocked.txt")
 
 
 def test_command_takes_conditions(root, capsys):

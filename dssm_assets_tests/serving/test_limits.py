@@ -139,15 +139,6 @@ def test_other_refusals_have_the_same_form(port, method, path, status):
     assert answer[1]["content-type"] == "application/json"
 
 
-def test_clients_that_send_half_a_request_keep_nobody_out(port):
-    halves = (b"", b"GET /recall?user_id=u HT", POST + b'Content-Length: 20\r\n\r\n{"user_')
-    with contextlib.ExitStack() as stack:
-        for number in range(150):
-            stack.enter_context(connected(port)).sendall(halves[number % 3])
-        assert exchange(port, HEALTH)[0] == 200
-        assert exchange(port, b"GET /recall?user_id=u HTTP/1.1\r\nHost: x\r\n\r\n")[0] == 200
-
-
 def test_requests_at_once_and_their_time_are_limited(root):
     limits = limit_arguments(max_requests=2, request_seconds=2)
     with served_by_process(root, "--threads", "4", *limits) as (_, port), connected(port) as first, connected(port) as second:
@@ -159,6 +150,30 @@ def test_requests_at_once_and_their_time_are_limited(root):
     expected = ["a list in 2 seconds"] * 2 + ["fewer than 2 requests at once"]
     assert [refusal(answer)[2][0][1] for answer in answers] == expected
     assert {answer[1]["retry-after"] for answer in answers} == {"1"}
+
+
+def test_batches_at_once_and_the_time_of_a_body_are_limited(root):
+    body = json.dumps({"requests": [{"user_id": SLOW_USER, "k": 10_000}] * 25}).encode()
+    batch = POST.replace(b"/recall", b"/recall/batch") + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    limits = limit_arguments(request_seconds=2)
+    with served_by_process(root, "--threads", "1", *limits) as (_, port), connected(port) as first, connected(port) as half:
+        half.sendall(POST + b"Content-Length: 20\r\n\r\n{")
+        first.sendall(batch)
+        while (answer := exchange(port, batch))[2]["faults"][0]["expected"] != "at most 250000 items of batches at once":
+            time.sleep(0.01)
+        answers = [answer, read_answer(first), read_answer(half)]
+    assert [refusal(answer)[:2] for answer in answers] == [(503, "BusyError")] * 3
+    assert [refusal(answer)[2][0][1] for answer in answers[1:]] == ["a list in 2 seconds", "a whole body in 2 seconds"]
+
+
+def test_a_second_interrupt_ends_the_service_at_once(root):
+    with served_by_process(root) as (process, port), connected(port) as half:
+        half.sendall(POST + b"Content-Length: 20\r\n\r\n{")
+        assert exchange(port, HEALTH)[0] == 200
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        assert process.wait(PATIENCE / 3) == -signal.SIGINT, "by the signal, without a traceback of Python"
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
@@ -186,6 +201,23 @@ def test_limits_come_from_the_command_line_and_wrong_ones_are_refused(capsys):
         "--limit max_request",
         "--limit max_requests",
     ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [
+        *(("--threads", value, "a number from 1 to 1024") for value in ("0", "-1", "1025")),
+        *(("--port", value, "a number from 0 to 65535") for value in ("-1", "70000")),
+        *(("--check-seconds", value, "a number from 0.01 to 86400") for value in ("0", "-1", "inf", "nan", "1e300")),
+        *(("--host", value, "an address of this machine") for value in ("999.1.1.1", "a" * 300, "a\0b")),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(capsys, argument, value, said):
+    from dssm_assets.cli import main
+
+    assert main(["serve", "--bundle", "nowhere", f"{argument}={value}"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"InputError: {argument}") and f"expected {said}, got" in error
 
 
 def test_operations_page_has_every_limit_with_its_default():

@@ -11,6 +11,7 @@ from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets.serving import live as live_module
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions
+from dssm_assets.serving.shop_lists import ShopLists
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving
 
@@ -98,6 +99,26 @@ def test_refused_bundle_is_tried_again_after_the_retry_time(tmp_path, monkeypatc
     path.write_bytes(content)
     assert live.refresh()
     assert live.bundle_id == folder.name
+
+
+class HangingLists(ShopLists):
+    """Lists whose place never answers a second time."""
+
+    def refresh(self, items):
+        threading.Event().wait()
+
+
+def test_lists_that_hang_hold_up_no_bundle_and_show(tmp_path, monkeypatch):
+    monkeypatch.setattr(live_module, "READ_SECONDS", 0.05)
+    write(tmp_path, 1)
+    live = LiveEngine(str(tmp_path), check_seconds=0.01, shop_lists=HangingLists())
+    with serving(live) as port:
+        second = write(tmp_path, 2).name
+        wait_until(lambda: live.bundle_id == second)
+        wait_until(lambda: live.state.list_fault is not None)
+        health = Client(port).get("/health")[1]
+    assert (health["status"], health["bundle_id"]) == ("stale", second)
+    assert health["list_fault"].startswith("the lists of the shop have been read for")
 
 
 def test_unreadable_pointer_is_counted(tmp_path):

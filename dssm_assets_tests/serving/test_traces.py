@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -63,6 +65,20 @@ def test_spans_arrive_at_a_receiver_over_http(tmp_path: Path, monkeypatch: pytes
     assert times == sorted(times)
     assert (spans["GET /recall"].trace_id.hex(), spans["GET /recall"].parent_span_id.hex()) == (TRACE, PARENT)
     assert spans["search"].parent_span_id == spans["GET /recall"].span_id
+
+
+def test_a_silent_receiver_is_left_after_two_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="extra telemetry")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        write_bundle(tmp_path)
+        tracer = open_tracer()
+        with serving(LiveEngine(str(tmp_path)), tracer=tracer) as port:
+            client = Client(port)
+            assert client.send("GET", "/recall?user_id=1&k=3")[0] == 200
+            client.close()
+            start = time.monotonic()
+        assert time.monotonic() - start < 6, "not the 10 seconds of an export"
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,6 @@ def write_job(folder: Path, model: dict[str, Any], training: dict[str, Any], eve
 
 
 def run(job: FitJob) -> FitOutcome:
-    """Returns what a job leaves in this process."""
     outcome = run_job(job, lambda progress: None, time.perf_counter)
     assert outcome is not None
     return outcome

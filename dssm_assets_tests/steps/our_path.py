@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,19 +28,18 @@ from dssm_assets_tests.benchmarks.world_features import load_world
 Step = Callable[[Workspace, Sequence[str]], Iterator[StepResult]]
 
 
-def prepare(world: dict[str, Any], folder: str, is_daily: bool) -> None:
-    """Writes the sources and all tables that the path starts from.
+def prepare(world: World, folder: Path, is_daily: bool) -> Workspace:
+    """Writes the sources and all tables that the path starts from; of the second day's users every third is unknown.
 
     With is_daily users and items change every day; else all days share one table of each.
     """
-    made, at = World(**world), Path(folder)
-    write_world(made, at)
-    workspace = open_workspace(load_world(made, at, made.days))
-    feature_days = [made.day_before_log, *made.log_days]
+    write_world(world, folder)
+    workspace = open_workspace(load_world(world, folder, world.days))
+    feature_days = [world.day_before_log, *world.log_days]
     _run(source.user_table, workspace, feature_days)
     _run(source.item_table, workspace, feature_days)
     for step in (source.behavior_table, features_raw.behavior, sample.sample, features_raw.user_history):
-        _run(step, workspace, made.log_days)
+        _run(step, workspace, world.log_days)
     for side in ("user", "item"):
         first = _write_as_of(workspace, side, feature_days[0], 0, is_shared=not is_daily)
         for number, ds in enumerate(feature_days[1:], start=1):
@@ -49,14 +47,17 @@ def prepare(world: dict[str, Any], folder: str, is_daily: bool) -> None:
                 _write_as_of(workspace, side, ds, number)
             else:
                 workspace.tables.partitions.publish_shared(first, ds)
+    known = workspace.need(raw_feature_tables.USER_ALL_FEATURE.name, world.log_days[1])
+    table = workspace.tables.read(known)
+    some = table.filter(pa.array(np.arange(table.num_rows) % 3 > 0))
+    workspace.tables.write(raw_feature_tables.USER_ALL_FEATURE, known.ds, some, inputs=known.inputs)
+    return workspace
 
 
-def run(world: dict[str, Any], folder: str, days: int) -> None:
-    """Runs the steps of a window of so many days that ends with the log."""
-    made = World(**world)
-    workspace = open_workspace(load_world(made, Path(folder), days))
-    ds = made.evaluation_day
-    window = window_days(ds, days)
+def run(world: World, workspace: Workspace) -> None:
+    """Runs the steps of the window of the whole log."""
+    ds = world.evaluation_day
+    window = window_days(ds, world.days)
     eves = days_between(day_before(window[0]), day_before(window[-1]))
     daily: list[tuple[Step, list[str]]] = [
         (sample.item_features_fg, [*eves, window[-1]]),
@@ -73,6 +74,8 @@ def run(world: dict[str, Any], folder: str, days: int) -> None:
         feature_config.feature_config,
         training.negative_items,
         training.train_samples,
+        feature_config.step_config,
+        feature_config.training_config,
     ]
     for step, step_days in [*daily, *((step, [ds]) for step in windowed)]:
         _run(step, workspace, step_days)

@@ -35,7 +35,6 @@ Checks = dict[str, dict[str, Check]]
 
 
 def refit(factory: pytest.TempPathFactory, folder: Path, changes: Mapping[str, Any]) -> tuple[Workspace, Checks]:
-    """Returns the workspace, and the checks of each step by name."""
     workspace = open_workspace(worlds.built_world(factory).copy(folder, changes))
     checks = {}
     for step in STEPS:

@@ -51,7 +51,6 @@ def behavior_day(day: int, rows) -> pa.Table:
 
 
 def workspace_with(folder, log, changes=CHANGES):
-    """Returns a workspace with the behaviour of a log."""
     workspace = open_workspace(worlds.write_config(folder, changes))
     for day, rows in enumerate(log):
         put_day(workspace, day, rows)

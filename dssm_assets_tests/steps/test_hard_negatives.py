@@ -91,7 +91,6 @@ def opened(workspace: Workspace) -> TrainData:
 
 
 def ids(workspace: Workspace) -> tuple[list[str], list[str]]:
-    """Returns user and item ids by their index."""
     users = train_tables(workspace, workspace.need("train_samples", EVALUATION_DAY))["users"]
     corpus = workspace.tables.read(workspace.need("negative_items", EVALUATION_DAY))
     return users["user_id"].to_pylist(), corpus["item_id"].to_pylist()

@@ -5,20 +5,15 @@ Users and items of a generated world change every day or never; on the second da
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import ProvenanceError
 from dssm_assets.core.features.fg_tables import USER_FEATURES_FG
-from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.steps import sample, statistics
-from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
+from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets_tests.benchmarks.world import World
-from dssm_assets_tests.benchmarks.world_features import load_world
 from dssm_assets_tests.core.statistics.counting import count_categories, count_numbers
 from dssm_assets_tests.steps import our_path
 from dssm_assets_tests.wide_samples import read_wide_sample
@@ -30,15 +25,8 @@ COUNTS = {"numeric_value_counts": count_numbers, "category_value_counts": count_
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tables of each day", "one table for all days"])
 def workspace(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    folder = tmp_path_factory.mktemp("world")
-    our_path.prepare(asdict(WORLD), str(folder), request.param)
-    made = open_workspace(load_world(WORLD, folder, WORLD.days))
-    profiles = made.need(USER_ALL_FEATURE.name, DAYS[1])
-    table = made.tables.read(profiles)
-    some = table.filter(pa.array(np.arange(table.num_rows) % 3 > 0))
-    made.tables.write(USER_ALL_FEATURE, profiles.ds, some, inputs=profiles.inputs)
-    steps = [sample.item_features_fg, sample.user_features_fg]
-    for step in steps:
+    made = our_path.prepare(WORLD, tmp_path_factory.mktemp("world"), request.param)
+    for step in (sample.item_features_fg, sample.user_features_fg):
         list(step(made, [WORLD.day_before_log, *DAYS]))
     for daily in (sample.sample_fg, sample.positive_sample, *(getattr(statistics, asset) for asset in COUNTS)):
         list(daily(made, DAYS))

@@ -7,7 +7,6 @@ items change every day or never; as of the second day every third user is unknow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -15,19 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.errors import ProvenanceError
-from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.steps import feature_config, sample
 from dssm_assets.steps.feature_config import open_bucketizer, towers_of
 from dssm_assets.steps.training import train_samples
-from dssm_assets.steps.workspace import Workspace, day_before, open_workspace, window_days
+from dssm_assets.steps.workspace import Workspace, day_before, window_days
 from dssm_assets_tests.benchmarks.world import World
-from dssm_assets_tests.benchmarks.world_features import load_world
 from dssm_assets_tests.steps import TRAIN_FILES, our_path
 
 WORLD = World(rows=900, users=150, items=60, days=4)
@@ -37,16 +32,8 @@ Row = dict[str, Any]
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tables of each day", "one table for all days"])
 def workspace(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    folder = tmp_path_factory.mktemp("world")
-    our_path.prepare(asdict(WORLD), str(folder), request.param)
-    made = open_workspace(load_world(WORLD, folder, WORLD.days))
-    known = made.need(USER_ALL_FEATURE.name, WORLD.log_days[1])
-    table = made.tables.read(known)
-    some = table.filter(pa.array(np.arange(table.num_rows) % 3 > 0))
-    made.tables.write(USER_ALL_FEATURE, known.ds, some, inputs=known.inputs)
-    our_path.run(asdict(WORLD), str(folder), WORLD.days)
-    for step in (feature_config.step_config, feature_config.training_config):
-        list(step(made, [DAY]))
+    made = our_path.prepare(WORLD, tmp_path_factory.mktemp("world"), request.param)
+    our_path.run(WORLD, made)
     return made
 
 
@@ -159,15 +146,3 @@ def test_train_samples_are_deterministic(workspace: Workspace) -> None:
     assert result.manifest == before
     assert result.facts["samples"] == WORLD.rows
     assert result.facts["samples_outside_corpus"] == 0
-
-
-def test_a_rewritten_feature_table_is_named_and_the_existing_partition_stays(workspace: Workspace) -> None:
-    before, previous = workspace.need("train_samples", DAY), WORLD.log_days[1]
-    source = workspace.need(USER_ALL_FEATURE.name, previous)
-    workspace.tables.write(USER_ALL_FEATURE, previous, workspace.tables.read(source).slice(1), inputs=source.inputs)
-    list(sample.user_features_fg(workspace, [previous]))
-    with pytest.raises(
-        ProvenanceError, match=rf"sample_fg/{WORLD.log_days[2]}, input user_features_fg/{previous}: .*materialize"
-    ):
-        list(train_samples(workspace, [DAY]))
-    assert workspace.need("train_samples", DAY) == before

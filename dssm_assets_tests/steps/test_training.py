@@ -1,6 +1,5 @@
 """The rows of train_samples from tables written by hand: contents, order of reads, errors (`placed_world`)."""
 
-import weakref
 from dataclasses import replace
 
 import pyarrow as pa
@@ -10,7 +9,7 @@ from dssm_assets.core.errors import ProvenanceError, SchemaError, remedy_of_miss
 from dssm_assets.core.features.fg_tables import ITEM_FEATURES_FG, USER_FEATURES_FG
 from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE
 from dssm_assets.steps.training import find_history_days
-from dssm_assets.steps.workspace import digests, open_workspace
+from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.placed_world import (
     CORPUS,
@@ -66,32 +65,12 @@ def test_feature_rows_of_samples_outside_the_corpus_are_kept(workspace):
     assert found["samples.arrow"].column("user_row").to_pylist() == [0, 2, 1, 0, 3]
 
 
-def test_built_from_names_the_positives_and_every_table_they_point_into(workspace):
-    pointed = [f"{side}_features_fg/{ds}" for side in ("user", "item") for ds in DAYS[:3]]
-    expected = {f"positive_sample/{ds}" for ds in DAYS} | set(pointed)
-    assert set(digests([window_rows(workspace).built_from])) == expected
-
-
-def test_on_the_first_day_every_id_is_unknown(workspace):
-    found = stored(workspace, window_rows(workspace, DAYS[:1]))
-    assert found["user_rows.arrow"].to_pydict() == {"age": [0]}
-    assert found["item_rows.arrow"].to_pydict() == {"tags": [[]], "tags__weights": [[]]}
-    assert found["samples.arrow"].column("user_row").to_pylist() == [0]
-
-
 def test_a_side_without_features_has_no_rows(workspace):
     found = stored(workspace, window_rows(workspace, bucketizer=FixedBucketizer("age", "hour_bucket")))
     assert found["user_rows.arrow"].num_columns == 0
     assert set(found["samples.arrow"].column("user_row").to_pylist()) == {0}
     assert found["samples.arrow"].column("item_row").to_pylist() == [0, 1, 0, 2, 2, 1]
     assert "hour_bucket" not in found["samples.arrow"].column_names
-
-
-def test_the_same_tables_give_the_same_bytes(workspace):
-    first, second = (
-        workspace.artifacts.publish("train_samples", ds, open_streams(window_rows(workspace))).digest for ds in DAYS[:2]
-    )
-    assert first == second
 
 
 def test_every_rewritten_table_is_named_with_the_command(workspace):
@@ -161,57 +140,6 @@ def test_a_context_feature_that_became_a_list_is_named_with_its_day(workspace):
     stream = window_rows(workspace).samples(CORPUS, NO_HISTORY)
     with pytest.raises(SchemaError, match=r"table positive_sample, day 2024-01-03, column hour_bucket: expected int32, as on"):
         list(stream.batches)
-
-
-def watch_reads(monkeypatch, workspace):
-    """Returns what is read and written, in order, while the open_streams are published; refuses two days or tables at a time."""
-    events, alive = [], []
-
-    def note(what, part):
-        alive[:] = [ref for ref in alive if ref() is not None]
-        assert not alive, what
-        events.append(what)
-        alive.append(weakref.ref(part))
-
-    tables, original_read, original_batches = type(workspace.tables), workspace.tables.read, workspace.tables.batches
-
-    def read(self, manifest, columns=None, **how):
-        table = original_read(manifest, columns, **how)
-        note(f"read {manifest.key}", table)
-        return table
-
-    def batches(self, manifest, columns=None):
-        for part in original_batches(manifest, columns):
-            note(f"read {manifest.key}", part)
-            yield part
-            del part
-
-    monkeypatch.setattr(tables, "read", read)
-    monkeypatch.setattr(tables, "batches", batches)
-    return events, note
-
-
-def note_writes(stream, name, note):
-    def batches():
-        for batch in stream.batches:
-            note(f"write {name}", batch)
-            yield batch
-            del batch
-
-    return replace(stream, batches=batches())
-
-
-def test_one_day_or_one_table_is_in_memory_at_a_time(workspace, monkeypatch):
-    events, note = watch_reads(monkeypatch, workspace)
-    rows = window_rows(workspace)
-    assert events == [f"read positive_sample/{ds}" for ds in DAYS]
-    events.clear()
-    made = {name: note_writes(stream, name, note) for name, stream in open_streams(rows).items()}
-    assert not events  # nothing is read before the first batch
-    workspace.artifacts.publish("train_samples", "2024-01-05", made)
-    days = [event for ds in DAYS for event in (f"read positive_sample/{ds}", "write samples.arrow")]
-    users = [event for ds in DAYS[:2] for event in (f"read user_features_fg/{ds}", "write user_rows.arrow")]
-    assert events == [*days, *users, "read item_features_fg/2024-01-01", "write item_rows.arrow"]
 
 
 @pytest.mark.parametrize(

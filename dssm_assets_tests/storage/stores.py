@@ -35,7 +35,6 @@ def notes(*rows: tuple[str | None, int | None, str | None]) -> pa.Table:
 
 
 def memory_store() -> PartitionStore:
-    """Returns an empty partition store in memory."""
     return PartitionStore(f"memory://store-{uuid.uuid4().hex}")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from dssm_assets.core.errors import PartitionMissingError, PartitionReplacedError, StorageError
 from dssm_assets.storage import bundles
-from dssm_assets.storage.bundles import BundleStore, Pointer, Published, after_publish, bundle_id_of
+from dssm_assets.storage.bundles import BundleStore, FetchedBundle, Pointer, Published, after_publish, bundle_id_of
 from dssm_assets_tests.storage.bundles import bundles_on_disk, marks, publish, store_of
 
 
@@ -124,6 +124,44 @@ def test_a_delta_has_the_files_of_its_base_and_its_own(store: BundleStore) -> No
     store.fetch(made.bundle_id)
     with pytest.raises(PartitionMissingError, match=base.bundle_id):
         publish_delta(store, "e", base.bundle_id, made.bundle_id)
+
+
+@pytest.mark.parametrize("name", ["file2", "deep/file1"])
+def test_a_delta_of_a_damaged_bundle_is_refused(store: BundleStore, name: str) -> None:
+    base = publish(store, "a", files=4)
+    store.fs.pipe_file(f"{store.folder(base.bundle_id)}/{name}", b"x 2")
+    with pytest.raises(StorageError, match=f"{name} has another sha256"):
+        publish_delta(store, "d", base.bundle_id, base.bundle_id)
+    assert bundles_on_disk(store) == {base.bundle_id}
+    assert store.pointer() == base.pointer
+
+
+def test_the_pointer_never_lists_a_bundle_that_a_killed_publisher_was_removing(
+    store: BundleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [publish(store, mark, keep=2).bundle_id for mark in "ab"]
+    monkeypatch.setattr(store, "remove", pytest.fail)
+    with pytest.raises(pytest.fail.Exception):
+        publish(store, "c", keep=2)
+    pointer = store.pointer()
+    assert pointer is not None
+    assert ids[0] not in pointer.stored, "it is a leftover"
+    assert bundles_on_disk(store) == {*ids, pointer.bundle_id}
+
+
+def test_a_rollback_to_a_bundle_that_is_pruned_meanwhile_is_refused(
+    store: BundleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_, last = (publish(store, mark) for mark in "abc")
+    fetch = store.fetch
+
+    def prune_then_fetch(bundle_id: str) -> FetchedBundle:
+        store.replace_pointer(lambda now: (now or last.pointer).without([bundle_id]))
+        return fetch(bundle_id)
+
+    monkeypatch.setattr(store, "fetch", prune_then_fetch)
+    with pytest.raises(PartitionMissingError, match=f"a bundle that is stored, got {first.bundle_id}"):
+        store.rollback(first.bundle_id)
 
 
 def test_whole_bundles_are_kept_by_their_number_and_two_deltas(store: BundleStore) -> None:

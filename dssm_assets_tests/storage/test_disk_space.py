@@ -6,6 +6,7 @@ The disk is a real one of 1 MiB, in a mount namespace of its own.
 from __future__ import annotations
 
 import errno
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,12 @@ from pathlib import Path
 import pytest
 
 from dssm_assets.core.errors import DiskFullError, SchemaError
-from dssm_assets.storage.disk_space import disk_errors, is_disk_full
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.bundles import open_bundles
+from dssm_assets.storage.disk_space import disk_errors, explain_disk_error, is_disk_full, list_folders
+from dssm_assets_tests import worlds
+from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.worlds import EVALUATION_DAY
 
 MOUNTED = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
 
@@ -28,6 +34,8 @@ def _can_mount() -> bool:
 
 WRITES = textwrap.dedent(
     """
+    import contextlib
+    import sqlite3
     import sys
     from pathlib import Path
     import numpy as np
@@ -53,11 +61,21 @@ WRITES = textwrap.dedent(
         wide = pa.table({"key": np.random.default_rng(0).permutation(3_000_000)})
         engine.table(lambda rows: rows.order_by("key"), {"rows": wide})
 
+    def read_events():
+        with contextlib.closing(sqlite3.connect(root / "events.db")) as events:
+            events.execute("pragma journal_mode = wal")
+            events.execute("create table events (text)")
+        with contextlib.suppress(OSError), (root / "array-full").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(512))
+        sqlite3.connect(root / "events.db").execute("select * from events")
+
     for name, write in {
         "table": lambda: tables.write(NOTES, DS, big),
         "artifact": lambda: ArtifactStore(store, root / "cache").publish("model", DS, {"weights": random}),
         "array": lambda: ScratchArrays(root)(4 << 20, np.int8),
         "spill": spill,
+        "events": read_events,
     }.items():
         try:
             with disk_errors([root]):
@@ -83,7 +101,8 @@ def test_every_way_of_writing_to_a_full_disk_is_a_typed_error(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     *lines, last = done.stdout.splitlines()
     assert last == "whole"
-    assert [line.split()[0] for line in lines] == ["table", "artifact", "array", "spill"]
+    assert [line.split()[0] for line in lines] == ["table", "artifact", "array", "spill", "events"]
+    assert "disk I/O error" in lines[-1]
     for line in lines:
         assert f"disk of {tmp_path} (" in line and "MB free): expected room for the files of this run" in line, line
         assert "To fix: free space (dssm-assets cleanup removes leftovers and replaced files) or use another disk" in line
@@ -99,6 +118,50 @@ def test_error_of_a_full_disk_is_recognised_behind_others() -> None:
         assert is_disk_full(error)
     assert is_disk_full(RuntimeError("(sqlite3.OperationalError) database or disk is full"))
     assert not is_disk_full(OSError(errno.EACCES, "Permission denied"))
+
+
+def test_folders_of_a_command_are_those_of_its_configuration_and_its_arguments(tmp_path: Path) -> None:
+    loaded = worlds.write_config(
+        tmp_path, {"duckdb": {"scratch": f"{tmp_path}/spill"}, "storage": {"root": f"{tmp_path}/stored"}}
+    )
+    output = tmp_path / "lists.parquet"
+    found = list_folders({"config": str(loaded.path), "home": loaded.home, "output": str(output), "k": 10, "day": None})
+    assert {loaded.home, tmp_path / "spill", tmp_path / "stored", output} <= set(found)
+    assert Path.cwd() not in found
+    assert list_folders({"config": f"{tmp_path}/none.yaml", "home": tmp_path})[0] == tmp_path
+
+
+def test_places_that_cannot_be_written_are_named() -> None:
+    refused = PermissionError(errno.EACCES, "Permission denied", "/home/other/file")
+    assert str(explain_disk_error(refused, [])).startswith(
+        "/home/other/file: expected a place that can be used, got [Errno 13]"
+    )
+    assert explain_disk_error(sqlite3.OperationalError("unable to open database file"), []) is None, "not for that reason"
+    assert explain_disk_error(FileNotFoundError(errno.ENOENT, "No such file", "x"), []) is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _can_mount(), reason="mounting a disk is not allowed here")
+def test_commands_on_a_read_only_disk_end_with_a_typed_error_and_a_dry_run_works(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
+    workspace = open_workspace(loaded)
+    publish_bundle(workspace)
+    store = open_bundles(loaded)
+    with store.staging() as folder:
+        store.publish(folder, {"ds": EVALUATION_DAY, "inputs": {}}, 3)
+    where = f"--config {loaded.path} --home {loaded.home}"
+    commands = [f"{command} {where}" for command in ("rollback", "publish", f"materialize sample --from {EVALUATION_DAY}")]
+    commands += [f"tune --trials 1 {where}", f"cleanup --dry-run --grace-hours 0 {where}"]
+    mounted = f'mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path} && {sys.executable} -c "$0"'
+    done = subprocess.run([*MOUNTED, mounted, RUNS.format(commands)], check=False, capture_output=True, text=True, timeout=300)
+    assert done.stdout.splitlines()[-1] == "[1, 1, 1, 1, 0]", done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("expected a place that can be used, got [Errno 30] Read-only file system") == 4
+
+
+RUNS = "from dssm_assets.cli import main; print([main(command.split()) for command in {!r}])"
 
 
 def test_other_errors_pass() -> None:

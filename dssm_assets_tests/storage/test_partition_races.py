@@ -88,6 +88,16 @@ def test_replaced_files_stay_for_readers_until_the_grace_period_is_over(tmp_path
     assert held == {"_manifest.json", third.files[0].path}
 
 
+def test_file_that_is_stored_again_under_its_name_is_never_written_in_place(tmp_path: Path) -> None:
+    tables = TableStore(PartitionStore(str(tmp_path), grace_seconds=0))
+    for rows in (notes(("a", 1, None)), notes(*(("a", at, "long") for at in range(5000)))):
+        path = Path(tables.paths([tables.write(NOTES, DS, rows)])[0])
+        with path.open("rb") as held:
+            tables.write(NOTES, DS, rows)
+            assert os.fstat(held.fileno()).st_ino != path.stat().st_ino
+            assert held.read() == path.read_bytes()
+
+
 def test_file_that_is_current_again_is_no_longer_listed_as_replaced(tmp_path: Path) -> None:
     store = PartitionStore(str(tmp_path), grace_seconds=60)
     first = publish_mark(store, "x")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from dssm_assets.storage.local_files import ScratchFolder, find_abandoned
 
@@ -57,3 +62,23 @@ def test_change_deep_inside_keeps_a_folder(tmp_path: Path) -> None:
     assert list(find_abandoned(tmp_path, "dssm-", now - 60)) == []
     os.utime(inside / "c", (now - 120, now - 120))
     assert list(find_abandoned(tmp_path, "dssm-", now - 60)) == [tmp_path / "dssm-fit-x"]
+
+
+def test_a_cleanup_and_a_process_that_has_not_locked_its_folder_yet_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, removed = tempfile.mkdtemp, list[str]()
+
+    def make_and_clean(**options: Any) -> str:
+        path = make(**options)
+        for found in [] if removed else find_abandoned(tmp_path, "dssm-", time.time() + 60):
+            assert list(find_abandoned(tmp_path, "dssm-", time.time() + 60)) == [], "it is locked while it is removed"
+            shutil.rmtree(found)
+            removed.append(str(found))
+        return str(path)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_clean)
+    with ScratchFolder("fit", tmp_path) as path:
+        assert len(removed) == 1
+        assert path.is_dir() and str(path) not in removed
+        assert list(find_abandoned(tmp_path, "dssm-", time.time() + 60)) == []

@@ -117,10 +117,8 @@ def terms_of(channels: Collection[ChannelName]) -> tuple[Term, ...]:
 def default_merges(channels: Sequence[ChannelName]) -> list[Merge]:
     """Returns the merge of these channels, and without each of them if there are several, by default weights."""
     merges = {MERGED: tuple(channels)}
-    if len(channels) > 1:
-        merges |= {
-            f"{MERGED_WITHOUT}{left_out}": tuple(one for one in channels if one is not left_out) for left_out in channels
-        }
+    for left_out in channels if len(channels) > 1 else ():
+        merges[f"{MERGED_WITHOUT}{left_out}"] = tuple(one for one in channels if one is not left_out)
     return [
         Merge(name, kept, {term: DEFAULT_WEIGHTS.get(term, 0.0) for term in terms_of(kept)}) for name, kept in merges.items()
     ]

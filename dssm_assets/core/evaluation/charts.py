@@ -10,6 +10,7 @@ import functools
 import io
 import math
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,16 +20,8 @@ from PIL import Image
 
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, SEGMENT, TRUTH_COUNT, VALUE
 from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.evaluation import labels
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
-from dssm_assets.core.evaluation.labels import (
-    CHART_SCOPES,
-    SCOPES,
-    TREND_SCOPES,
-    Spans,
-    color_of,
-    display_name,
-    scorers_in_order,
-)
 from dssm_assets.core.evaluation.rates import DAY
 from dssm_assets.core.evaluation.scopes import Population
 
@@ -36,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#22303c", "#5d6b78", "#e4e8ec"
-MODEL_COLOR = color_of(MODEL)
+MODEL_COLOR = labels.color_of(MODEL)
 PALETTE_COLORS = 128
 PANELS_IN_ROW = 3
 LABEL_INCHES = 1.75
@@ -64,10 +57,10 @@ def _style_axis(axis: Any, title: str = "", grid: str = "y") -> None:
 
 def _legend_below(figure: Figure, axis: Any) -> float:
     """Puts the legend of an axis below all panels, in as many rows as it needs; returns the bottom of the panels."""
-    handles, labels = axis.get_legend_handles_labels()
-    rows = math.ceil(len(labels) * LABEL_INCHES / figure.get_figwidth())
+    handles, texts = axis.get_legend_handles_labels()
+    rows = math.ceil(len(texts) * LABEL_INCHES / figure.get_figwidth())
     figure.legend(
-        handles, labels, loc="lower center", ncols=math.ceil(len(labels) / rows), frameon=False, fontsize=9, labelcolor=INK,
+        handles, texts, loc="lower center", ncols=math.ceil(len(texts) / rows), frameon=False, fontsize=9, labelcolor=INK,
         handlelength=1.6, handleheight=1.0, columnspacing=1.4,
     )  # fmt: skip
     return float((0.56 + 0.18 * rows) / figure.get_figheight())
@@ -85,7 +78,7 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def hit_rate_png(total: pa.Table, *, spans: Spans | None = None) -> bytes:
+def hit_rate_png(total: pa.Table, *, spans: labels.Spans | None = None) -> bytes:
     """Returns a PNG with one panel per scope with users: hit_rate@k of the model and every baseline, with 95% intervals.
 
     Args:
@@ -93,13 +86,13 @@ def hit_rate_png(total: pa.Table, *, spans: Spans | None = None) -> bytes:
         spans: days that the baselines read, for their names.
     """
     rows = [row for row in total.to_pylist() if row[POPULATION] == Population.WARM]
-    shown = [scope for scope in CHART_SCOPES if any(row[SCOPE] == scope for row in rows)]
+    shown = [scope for scope in labels.CHART_SCOPES if any(row[SCOPE] == scope for row in rows)]
     columns = min(len(shown), PANELS_IN_ROW)
     panel_rows = math.ceil(len(shown) / columns)
     figure, axes = _new_figure(3.0 * columns + 0.5, 3.4 * panel_rows + 0.6, panel_rows, columns)
-    names = scorers_in_order((str(row[SCORER]) for row in rows), spans)
+    names = labels.scorers_in_order((str(row[SCORER]) for row in rows), spans)
     for axis, scope in zip(axes, shown, strict=False):
-        _style_axis(axis, SCOPES[scope].title)
+        _style_axis(axis, labels.SCOPES[scope].title)
         _draw_hit_rates(axis, [row for row in rows if row[SCOPE] == scope], names, spans)
     for axis in axes[::columns]:
         axis.set_ylabel("hit rate", fontsize=10, color=MUTED)
@@ -166,7 +159,7 @@ def _draw_validation(axis: Any, rates: npt.NDArray[np.float64]) -> None:
     )  # fmt: skip
 
 
-def _draw_hit_rates(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], spans: Spans | None) -> None:
+def _draw_hit_rates(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], spans: labels.Spans | None) -> None:
     ks = sorted({int(row["k"]) for row in rows})
     width = 0.82 / len(names)
     for place, name in enumerate(names):
@@ -177,7 +170,7 @@ def _draw_hit_rates(axis: Any, rows: list[dict[str, Any]], names: Sequence[str],
         above = np.array([row["ci_high"] for row in own]) - rate
         # The percentile interval of few users may not contain their rate; a whisker cannot have a negative length.
         whiskers = np.maximum([below, above], 0)
-        axis.bar(x, rate, width * 0.9, color=color_of(name), label=display_name(name, spans), zorder=2)
+        axis.bar(x, rate, width * 0.9, color=labels.color_of(name), label=labels.display_name(name, spans), zorder=2)
         axis.errorbar(x, rate, yerr=whiskers, fmt="none", ecolor=INK, elinewidth=0.9, capsize=1.6, alpha=0.75, zorder=3)
     axis.set_xticks(range(len(ks)), [f"@{k}" for k in ks])
     axis.set_ylim(bottom=0)
@@ -202,16 +195,19 @@ def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:
     by_scorer = {name: one.to_pylist() for name, one in segments.items()}
     rows = next(iter(by_scorer.values()))
     shown = rows[:MAX_ROWS]
-    lines, others = _lines(shown), {name: iter(one) for name, one in by_scorer.items()}
+    lines: list[tuple[str, int | None]] = []  # a heading before the places of each segment's values
+    for segment, group in groupby(range(len(shown)), key=lambda place: str(shown[place][SEGMENT])):
+        lines.append((segment.replace("_", " "), None))
+        lines += [(drawable(str(shown[place][VALUE]), place), place) for place in group]
     height = ROW_INCHES * len(lines) + 1.1
     figure, (axis,) = _new_figure(8.2, height)
     _style_axis(axis, grid="x")
-    for y, (label, row) in enumerate(lines):
-        if row is None:
+    for y, (label, place) in enumerate(lines):
+        if place is None:
             axis.text(-0.01, y, label, transform=axis.get_yaxis_transform(), ha="right", va="center", fontsize=9,
                       color=INK, fontweight="bold", parse_math=False)  # fmt: skip
         else:
-            _draw_segment(axis, y, label, {name: next(one) for name, one in others.items()})
+            _draw_segment(axis, y, label, {name: one[place] for name, one in by_scorer.items()})
     first = [row for row in rows if row[SEGMENT] == rows[0][SEGMENT]]
     overall = sum(row["hits"] for row in first) / sum(row[TRUTH_COUNT] for row in first)
     axis.axvline(overall, color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
@@ -220,31 +216,20 @@ def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:
     axis.set_xlim(0, max(1e-3, min(1.0, max([*ends, overall]) * 1.06)))
     axis.set_yticks([])
     more = f"; {len(rows) - MAX_ROWS} more values in the table" if len(rows) > MAX_ROWS else ""
-    named = next(iter(segments))
-    axis.set_xlabel(
-        f"hit rate@{k}, 95% interval; dashed: {display_name(named)}, all users, {overall:.3f}{more}", fontsize=9, color=MUTED
-    )
+    named = labels.display_name(next(iter(segments)))
+    axis.set_xlabel(f"hit rate@{k}, 95% interval; dashed: {named}, all users, {overall:.3f}{more}", fontsize=9, color=MUTED)
     above = 1 + 0.1 / (height - 0.95)
-    for place, name in enumerate(segments):
-        axis.text(0.3 * place, above, f"● {display_name(name)}", transform=axis.transAxes, fontsize=9, color=color_of(name))
+    for number, name in enumerate(segments):
+        title, color = f"● {labels.display_name(name)}", labels.color_of(name)
+        axis.text(0.3 * number, above, title, transform=axis.transAxes, fontsize=9, color=color)
     figure.subplots_adjust(left=0.29, right=0.83, top=1 - 0.35 / height, bottom=0.6 / height)
     axis.text(1.02, above, "users / to find", transform=axis.transAxes, fontsize=9, color=MUTED)
     return png_bytes(figure)
 
 
-def _lines(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
-    """Returns a heading (no row) before each segment's values."""
-    lines: list[tuple[str, dict[str, Any] | None]] = []
-    for place, row in enumerate(rows):
-        if not place or rows[place - 1][SEGMENT] != row[SEGMENT]:
-            lines.append((str(row[SEGMENT]).replace("_", " "), None))
-        lines.append((drawable(str(row[VALUE]), place), row))
-    return lines
-
-
 def _draw_segment(axis: Any, y: int, label: str, rows: dict[str, dict[str, Any]]) -> None:
     for place, (name, row) in enumerate(rows.items()):
-        at, color = y + _STEP * (place - (len(rows) - 1) / 2), color_of(name)
+        at, color = y + _STEP * (place - (len(rows) - 1) / 2), labels.color_of(name)
         axis.plot(
             [row["ci_low"], row["ci_high"]], [at, at], color=color, linewidth=1.6, alpha=0.55, solid_capstyle="butt", zorder=2
         )
@@ -281,12 +266,12 @@ def trend_png(trend: pa.Table, k: int) -> bytes:
         trend: as of `trend_table`, with at least one row.
     """
     rows = trend.to_pylist()
-    shown = [scope for scope in TREND_SCOPES if any(row[SCOPE] == scope for row in rows)]
+    shown = [scope for scope in labels.TREND_SCOPES if any(row[SCOPE] == scope for row in rows)]
     figure, axes = _new_figure(min(4.6 * len(shown), 11.4) + 0.3, 4.0, panel_columns=len(shown))
-    names = scorers_in_order(str(row[SCORER]) for row in rows)
+    names = labels.scorers_in_order(str(row[SCORER]) for row in rows)
     days = sorted({str(row[DAY]) for row in rows})
     for axis, scope in zip(axes, shown, strict=True):
-        _style_axis(axis, SCOPES[scope].title)
+        _style_axis(axis, labels.SCOPES[scope].title)
         _draw_trend_panel(axis, [row for row in rows if row[SCOPE] == scope], names, days)
     axes[0].set_ylabel(f"hit rate@{k}", fontsize=10, color=MUTED)
     bottom = _legend_below(figure, axes[0])
@@ -308,8 +293,8 @@ def _draw_trend_panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str
             stroke = {"linewidth": 2.4, "marker": "o", "markersize": 5, "zorder": 4}
         else:
             stroke = {"linewidth": 1.3, "marker": MARKERS[baselines.index(name) % len(MARKERS)], "markersize": 4, "zorder": 3}
-        label = f"{display_name(name)} (95% interval)" if name == MODEL else display_name(name)
-        axis.plot(x, rate, color=color_of(name), label=label, **stroke)
+        label = f"{labels.display_name(name)} (95% interval)" if name == MODEL else labels.display_name(name)
+        axis.plot(x, rate, color=labels.color_of(name), label=label, **stroke)
     ticks = days[::-1][:: -(-len(days) // MAX_TICKS)][::-1]
     axis.set_xticks([_ordinal(day) for day in ticks], [day[5:] if day[:4] == days[-1][:4] else day for day in ticks])
     axis.set_xlim(_ordinal(days[0]) - 0.6, _ordinal(days[-1]) + 0.6)

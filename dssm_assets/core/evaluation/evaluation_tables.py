@@ -7,20 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from dssm_assets.core.columns import (
-    GT_IS_REPEAT,
-    GT_IS_WARM,
-    GT_ITEMS,
-    IS_WARM_USER,
-    ITEM_ID,
-    ITEM_TOWER_EMB,
-    POPULATION,
-    SCOPE,
-    SCORER,
-    TRUTH_COUNT,
-    USER_ID,
-    USER_TOWER_EMB,
-)
+from dssm_assets.core import columns as col
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 MODEL: Final = "model"
@@ -59,33 +46,33 @@ def ndcg_column(k: int) -> str:
     return f"ndcg_{k}"
 
 
-_USER = ColumnSpec(USER_ID, None, "User, in the source's type.")
-_ITEM = ColumnSpec(ITEM_ID, None, "Item, in the source's type.")
+_USER = ColumnSpec(col.USER_ID, None, "User, in the source's type.")
+_ITEM = ColumnSpec(col.ITEM_ID, None, "Item, in the source's type.")
 _SCORER = ColumnSpec(
-    SCORER,
+    col.SCORER,
     pa.string(),
     "What ranked the items: model, merged (all channels), merged_without_X, channel_X (alone), or the name of a baseline.",
 )
 _SCOPE = ColumnSpec(
-    SCOPE,
+    col.SCOPE,
     pa.string(),
     "all: all items of the day; discovery: without the user's items of the window, which are not offered; repeat: only these; "
     "new: items that the user never interacted with before, in all stored days; unseen: the same, and items of the user's history are not offered; "
     "cold: items that nobody interacted with before, only such items are offered.",
 )
 _POPULATION = ColumnSpec(
-    POPULATION, pa.string(), "warm: user and item known from the window; cold: one of them is new; all: warm and cold."
+    col.POPULATION, pa.string(), "warm: user and item known from the window; cold: one of them is new; all: warm and cold."
 )
-_TRUTH_COUNT = ColumnSpec(TRUTH_COUNT, pa.int64(), "Distinct items to find.")
+_TRUTH_COUNT = ColumnSpec(col.TRUTH_COUNT, pa.int64(), "Distinct items to find.")
 
 ITEM_VECTORS: Final = TableSpec(
     name="item_vectors",
     grain="one row per item of the corpus; the row number is item_index",
-    key=(ITEM_ID,),
+    key=(col.ITEM_ID,),
     columns=(
         _ITEM,
         ColumnSpec(
-            ITEM_TOWER_EMB,
+            col.ITEM_TOWER_EMB,
             None,
             "Output of the item tower, fixed_size_list<float32>[output_dim]; followed by the item's prior if the model has one.",
         ),
@@ -95,11 +82,11 @@ ITEM_VECTORS: Final = TableSpec(
 USER_VECTORS: Final = TableSpec(
     name="user_vectors",
     grain="one row per user, features and history as of the end of the day before the evaluation day",
-    key=(USER_ID,),
+    key=(col.USER_ID,),
     columns=(
         _USER,
         ColumnSpec(
-            USER_TOWER_EMB,
+            col.USER_TOWER_EMB,
             None,
             "Output of the user tower, fixed_size_list<float32>[output_dim]; followed by a 1 if the model has a prior; several "
             "interests one after another.",
@@ -110,20 +97,20 @@ USER_VECTORS: Final = TableSpec(
 GROUND_TRUTH: Final = TableSpec(
     name="ground_truth",
     grain="one row per user with a positive event on the evaluation day",
-    key=(USER_ID,),
+    key=(col.USER_ID,),
     columns=(
         _USER,
-        ColumnSpec(GT_ITEMS, None, "Items of the user's positive events on the day, distinct, ascending."),
-        ColumnSpec(GT_IS_WARM, pa.list_(pa.bool_()), "Per item: any user had a positive event on it in the window."),
-        ColumnSpec(GT_IS_REPEAT, pa.list_(pa.bool_()), "Per item: this user had a positive event on it in the window."),
-        ColumnSpec(IS_WARM_USER, pa.bool_(), "The user had a positive event in the window."),
+        ColumnSpec(col.GT_ITEMS, None, "Items of the user's positive events on the day, distinct, ascending."),
+        ColumnSpec(col.GT_IS_WARM, pa.list_(pa.bool_()), "Per item: any user had a positive event on it in the window."),
+        ColumnSpec(col.GT_IS_REPEAT, pa.list_(pa.bool_()), "Per item: this user had a positive event on it in the window."),
+        ColumnSpec(col.IS_WARM_USER, pa.bool_(), "The user had a positive event in the window."),
     ),
 )
 
 HIT_COUNTS: Final = TableSpec(
     name="hit_counts",
     grain="one row per scorer, scope, population and user with truth there; of parts of merged lists, of sampled users",
-    key=(SCORER, SCOPE, POPULATION, USER_ID),
+    key=(col.SCORER, col.SCOPE, col.POPULATION, col.USER_ID),
     columns=(
         _SCORER,
         replace(
@@ -144,7 +131,7 @@ HIT_COUNTS: Final = TableSpec(
 HIT_RATE_DETAIL: Final = TableSpec(
     name="hit_rate_detail",
     grain="one row per user with a positive event on the evaluation day",
-    key=(USER_ID,),
+    key=(col.USER_ID,),
     columns=(
         _USER,
         ColumnSpec("topk_ids", None, "The model's list, best first, out of all items; empty without a user vector."),
@@ -155,20 +142,20 @@ HIT_RATE_DETAIL: Final = TableSpec(
         _TRUTH_COUNT,
         ColumnSpec("hit_rate", pa.float64(), "hits / truth_count."),
         ColumnSpec("warm_hits", pa.int64(), "hits on known items; 0 for a new user."),
-        ColumnSpec("warm_" + TRUTH_COUNT, pa.int64(), "Known items to find; 0 for a new user."),
-        ColumnSpec(IS_WARM_USER, pa.bool_(), "The user had a positive event in the window."),
+        ColumnSpec("warm_" + col.TRUTH_COUNT, pa.int64(), "Known items to find; 0 for a new user."),
+        ColumnSpec(col.IS_WARM_USER, pa.bool_(), "The user had a positive event in the window."),
     ),
     extra={
         "segment_*": "The user's value in the configured segment of this name, for example 10-29 positive events.",
         "hits_*": "Of hits, those on items of this tier of popularity in the window: head, next, rest, unseen.",
-        TRUTH_COUNT + "_*": "Of the items to find, those of this tier of popularity in the window.",
+        col.TRUTH_COUNT + "_*": "Of the items to find, those of this tier of popularity in the window.",
     },
 )
 
 TOTAL_HIT_RATE: Final = TableSpec(
     name="total_hit_rate",
     grain="one row per scorer, scope, population and k",
-    key=(SCORER, SCOPE, POPULATION, "k"),
+    key=(col.SCORER, col.SCOPE, col.POPULATION, "k"),
     columns=(
         _SCORER,
         _SCOPE,
@@ -184,6 +171,6 @@ TOTAL_HIT_RATE: Final = TableSpec(
         ColumnSpec("ndcg_ci_high", pa.float64(), "Upper end of the 95% bootstrap interval of ndcg over users."),
         ColumnSpec("users", pa.int64(), "Users with truth in the cell; other users do not count."),
         ColumnSpec("hits", pa.int64(), "Items found, summed over users."),
-        ColumnSpec(TRUTH_COUNT, pa.int64(), "Items to find, summed over users."),
+        ColumnSpec(col.TRUTH_COUNT, pa.int64(), "Items to find, summed over users."),
     ),
 )

@@ -29,7 +29,7 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, is_of_channels
 from dssm_assets.core.evaluation.labels import Spans, display_name
 from dssm_assets.core.evaluation.rates import Gain, HitCells, best_baseline, paired_gain, rows_of_cell
-from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.evaluation.scopes import Scope
 
 
 class Verdict(StrEnum):
@@ -87,9 +87,9 @@ def hit_rate_gate(
     days = sorted(previous)[-gate.last_partitions :] if gate.last_partitions else []
     verdicts, sentences, facts = [], [], dict[str, Any]()
     for scope in gate.scopes:
-        paired = partial(paired_gain, hit_counts, scope=scope, population=Population.WARM, k=k, samples=samples, seed=seed)
-        question = _Question(rows_of_cell(total, scope, k, Population.WARM), gate, paired, spans)
-        before = {day: rows_of_cell(previous[day], scope, k, Population.WARM) for day in days}
+        paired = partial(paired_gain, hit_counts, scope=scope, k=k, samples=samples, seed=seed)
+        question = _Question(rows_of_cell(total, scope, k), gate, paired, spans)
+        before = {day: rows_of_cell(previous[day], scope, k) for day in days}
         prefix = "" if scope is Scope.ALL else f"{scope}"
         for answer in question.answer(before):
             verdicts.append(answer.verdict)

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import IntArray, Mask
+from dssm_assets.core.arrays.ragged import IntArray, Mask, row_blocks
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, hits_column, is_part, ndcg_column, tier_scope
 from dssm_assets.core.evaluation.scopes import Population, Scope
@@ -132,7 +132,7 @@ def _rank_pairs(scorer: Scorer, truth: Truth, is_wanted: Mask, k: int) -> IntArr
 
 
 def _split_blocks(users: IntArray) -> Iterator[IntArray]:
-    yield from (users[start : start + BLOCK_USERS] for start in range(0, len(users), BLOCK_USERS))
+    return (users[rows] for rows in row_blocks(len(users), BLOCK_USERS))
 
 
 def hit_ranks(top_items: IntArray, pair_row: IntArray, pair_item: IntArray) -> IntArray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,16 +20,7 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
-from dssm_assets.core.evaluation.evaluation_tables import (
-    MERGED,
-    MERGED_WITHOUT,
-    MODEL,
-    TOTAL_HIT_RATE,
-    hits_column,
-    is_of_channels,
-    is_part,
-    ndcg_column,
-)
+from dssm_assets.core.evaluation import evaluation_tables as tables
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 
 Floats = NDArray[np.float64]
@@ -117,7 +109,7 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
     return pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)
 
 
-TOTAL_SCHEMA = TOTAL_HIT_RATE.schema
+TOTAL_SCHEMA = tables.TOTAL_HIT_RATE.schema
 
 
 def rows_of_cell(
@@ -131,12 +123,11 @@ def rows_of_cell(
 
 @dataclass(frozen=True)
 class Gain:
-    """The difference of two scorers' hit_rate@k over the same users, with its 95% interval."""
+    """The difference of two scorers' hit_rate@k over the same users, with its 95% interval, in the population of the scope."""
 
     scorer: str
     against: str
     scope: Scope
-    population: Population
     k: int
     gain: float
     ci_low: float
@@ -149,7 +140,6 @@ def paired_gain(
     scorer: str,
     against: str,
     scope: Scope,
-    population: Population,
     k: int,
     samples: int,
     seed: int,
@@ -165,44 +155,45 @@ def paired_gain(
     Raises:
         InputError: if one of the two has no users in the cell, or `against` was scored for other users.
     """
-    cell = _cell(hit_counts, scope, population)
-    where = f"hit_counts, {scope}/{population}"
+    population = counted_population(scope)
+    cell, where = _cell(hit_counts, scope, population), f"hit_counts, {scope}/{population}"
     for name in (scorer, against):
         if name not in cell:
             remedy = "compare scorers of one run, in a cell that has users"
             raise InputError(Fault(where, f"rows of scorer {name}", f"rows of {', '.join(sorted(cell)) or 'none'}", remedy))
     first, second = cell[scorer], cell[against]
-    if is_part(against) and len(second) < len(first):
+    if tables.is_part(against) and len(second) < len(first):
         first = first.filter(pc.is_in(first.column(USER_ID), combine_chunks(second.column(USER_ID))))
     if not first.column(USER_ID).equals(second.column(USER_ID)):
         raise InputError(
             Fault(where, f"{scorer} and {against} over the same users", "different users", "score both in one run")
         )
-    values = np.stack([integers(first, TRUTH_COUNT), integers(first, hits_column(k)), integers(second, hits_column(k))], axis=1)
+    values = np.stack(
+        [integers(first, TRUTH_COUNT), integers(first, tables.hits_column(k)), integers(second, tables.hits_column(k))], axis=1
+    )
     sums = resampled_sums(values, samples, seed)
     low, high = interval((sums[:, 1] - times * sums[:, 2]) / sums[:, 0])
     truth, hits, hits_against = values.sum(axis=0)
-    return Gain(scorer, against, scope, population, k, float((hits - times * hits_against) / truth), float(low), float(high))
+    return Gain(scorer, against, scope, k, float((hits - times * hits_against) / truth), float(low), float(high))
 
 
 def channel_gains(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
     """Returns what each channel is worth: for warm pairs of all items, the gain of the merged list over that without it."""
-    cell: dict[str, Any] = {"scope": Scope.ALL, "population": Population.WARM, "k": k, "samples": samples, "seed": seed}
-    without = [name for name in sorted(rows_of_cell(total, Scope.ALL, k)) if name.startswith(MERGED_WITHOUT)]
-    return [paired_gain(hit_counts, scorer=MERGED, against=name, **cell) for name in without]
+    gain = partial(paired_gain, hit_counts, scorer=tables.MERGED, scope=Scope.ALL, k=k, samples=samples, seed=seed)
+    scored = sorted(rows_of_cell(total, Scope.ALL, k))
+    return [gain(against=name) for name in scored if name.startswith(tables.MERGED_WITHOUT)]
 
 
 def gains_over_best(
-    hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = MODEL
+    hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = tables.MODEL
 ) -> list[Gain]:
-    """Returns, for each scope that has users, a scorer's gain over the best baseline of that scope, in its counted population."""
-    gains = []
+    """Returns, for each scope that has users, a scorer's gain over the best baseline of that scope."""
+    gain, gains = partial(paired_gain, hit_counts, scorer=scorer, k=k, samples=samples, seed=seed), []
     for scope in Scope:
         rates = {name: row["hit_rate"] for name, row in rows_of_cell(total, scope, k).items()}
-        best, population = best_baseline(rates), counted_population(scope)
+        best = best_baseline(rates)
         if best is not None and scorer in rates:
-            cell: dict[str, Any] = {"scope": scope, "population": population, "k": k, "samples": samples, "seed": seed}
-            gains.append(paired_gain(hit_counts, scorer=scorer, against=best, **cell))
+            gains.append(gain(against=best, scope=scope))
     return gains
 
 
@@ -212,7 +203,7 @@ def best_baseline(rates: Mapping[str, float]) -> str | None:
     Args:
         rates: rate by scorer, in one scope and population; the model and the lists of channels are not baselines.
     """
-    baselines = sorted(name for name in rates if name != MODEL and not is_of_channels(name))
+    baselines = sorted(name for name in rates if name != tables.MODEL and not tables.is_of_channels(name))
     return max(baselines, key=lambda name: rates[name], default=None)
 
 
@@ -245,7 +236,7 @@ def integers(rows: pa.Table, column: str) -> IntArray:
 def _rows(
     group: dict[str, pa.Table], ks: Sequence[int], samples: int, seed: int, *, scope: Scope, population: Population
 ) -> list[dict[str, Any]]:
-    wanted = [column(k) for column in (hits_column, ndcg_column) for k in ks]
+    wanted = [column(k) for column in (tables.hits_column, tables.ndcg_column) for k in ks]
     missing = sorted({name for rows in group.values() for name in wanted if name not in rows.column_names})
     if missing:
         remedy = "materialize hit_counts of this day again"
@@ -261,8 +252,8 @@ def _rows(
         row[:] = group[name].column(TRUTH_COUNT)
     ndcg = np.empty(len(cuts))
     for i, (name, k) in enumerate(cuts):
-        hits[i] = group[name].column(hits_column(k))
-        user_ndcg = group[name].column(ndcg_column(k)).to_numpy()
+        hits[i] = group[name].column(tables.hits_column(k))
+        user_ndcg = group[name].column(tables.ndcg_column(k)).to_numpy()
         ndcg[i] = user_ndcg.mean()
         np.rint(user_ndcg * NDCG_STEPS, out=steps[i])
     truth_sums, hit_sums, step_sums = np.split(resampled_sums(values.T, samples, seed), ends, axis=1)

@@ -151,13 +151,11 @@ def segment_report(day: str, segments: Mapping[str, pa.Table], k: int) -> str:
 
 
 def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
-    """Returns what the rates of a day say without the rest of the report: every scope, and known, new and all users and items."""
+    """Returns what the rates of a day say without the rest of the report: every scope, and known, new and all users and items.
+
+    Of the latter the model, the merged list and the best baseline of each scope.
+    """
     sections = [scope_section(total, scope, spans) for scope in Scope]
-    return "\n\n".join((f"# Hit rates on {day}", *sections, population_section(total, spans)))
-
-
-def population_section(total: pa.Table, spans: Spans | None) -> str:
-    """Returns the rates of known, new and all users and items: the model, the merged list, the best baseline of each scope."""
     k = max(total.column("k").to_pylist())
     body = []
     for scope in Scope:
@@ -171,7 +169,8 @@ def population_section(total: pa.Table, spans: Spans | None) -> str:
                 baseline = "-" if best is None else f"{display_name(best, spans)} {rates[best]:.3f}"
                 body.append([f"{scope}, {population}", *counts, *shown, baseline])
     head = ["items, users", "users", "items to find", "model", "merged", "best baseline"]
-    return "## Known and new users\n\n" + table(f"Known (warm), new (cold) and all users and items, hit_rate@{k}", head, body)
+    populations = table(f"Known (warm), new (cold) and all users and items, hit_rate@{k}", head, body)
+    return "\n\n".join((f"# Hit rates on {day}", *sections, "## Known and new users", populations))
 
 
 def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[str, pa.Table]) -> str:

@@ -15,19 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions, sorted_unique
-from dssm_assets.core.arrays.ragged import (
-    IntArray,
-    ItemSets,
-    Mask,
-    build_lists,
-    combine_chunks,
-    list_lengths,
-    offsets_of,
-    ranges,
-    repeat_rows,
-)
 from dssm_assets.core.columns import GT_IS_REPEAT, GT_IS_WARM, GT_ITEMS, IS_WARM_USER, ITEM_ID, USER_ID
 from dssm_assets.core.evaluation.scopes import Population, Scope
 
@@ -50,12 +40,12 @@ class Truth:
     """
 
     user_ids: pa.Array
-    is_warm_user: Mask
-    pair_user: IntArray
-    pair_item: IntArray
-    is_warm: Mask
-    is_repeat: Mask
-    is_known: Mask
+    is_warm_user: ragged.Mask
+    pair_user: ragged.IntArray
+    pair_item: ragged.IntArray
+    is_warm: ragged.Mask
+    is_repeat: ragged.Mask
+    is_known: ragged.Mask
 
     @property
     def num_users(self) -> int:
@@ -65,15 +55,15 @@ class Truth:
         """Returns the truth of the users in rows start .. stop - 1 alone, their rows counted from 0."""
         return self.select_users(np.arange(start, stop))[0]
 
-    def select_users(self, users: IntArray) -> tuple[Truth, IntArray]:
+    def select_users(self, users: ragged.IntArray) -> tuple[Truth, ragged.IntArray]:
         """Returns the truth of the users in some rows, ascending, alone, their rows counted from 0, and the positions of its pairs."""
         first, end = np.searchsorted(self.pair_user, users), np.searchsorted(self.pair_user, users, side="right")
-        pairs, owner = ranges(first, end - first), repeat_rows(end - first)
+        pairs, owner = ragged.ranges(first, end - first), ragged.repeat_rows(end - first)
         flags = (self.is_warm[pairs], self.is_repeat[pairs], self.is_known[pairs])
         ids = self.user_ids.take(pa.array(users))
         return Truth(ids, self.is_warm_user[users], owner, self.pair_item[pairs], *flags), pairs
 
-    def with_history(self, history: ItemSets) -> Truth:
+    def with_history(self, history: ragged.ItemSets) -> Truth:
         """Returns the truth with `is_known` of all stored days: a repeat, or among the user's items of the history.
 
         Of an item outside the corpus only the window is known.
@@ -83,12 +73,12 @@ class Truth:
         """
         return replace(self, is_known=self.is_repeat | history.contains(self.pair_user, self.pair_item))
 
-    def pairs_in(self, scope: Scope) -> Mask:
+    def pairs_in(self, scope: Scope) -> ragged.Mask:
         """Returns bool [P]: the pairs to find in a scope other than cold."""
         of_scope = {Scope.ALL: np.ones_like(self.is_repeat), Scope.DISCOVERY: ~self.is_repeat, Scope.REPEAT: self.is_repeat}
         return of_scope.get(scope, ~self.is_known)
 
-    def pairs_of(self, population: Population) -> Mask:
+    def pairs_of(self, population: Population) -> ragged.Mask:
         """Returns bool [P]: the pairs of a population."""
         return {Population.WARM: self.is_warm, Population.COLD: ~self.is_warm}.get(population, np.ones_like(self.is_warm))
 
@@ -104,17 +94,17 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
         DuplicateKeyError: if a user has two rows or an item occurs twice in the corpus.
         InputError: if the type of ids differs from the corpus.
     """
-    users, corpus = combine_chunks(ground_truth.column(USER_ID)), combine_chunks(item_ids)
+    users, corpus = ragged.combine_chunks(ground_truth.column(USER_ID)), ragged.combine_chunks(item_ids)
     check_unique(users, "ground_truth, column user_id")
     check_unique(corpus, "corpus, column item_id")
     table = ground_truth.take(pc.sort_indices(users))
-    lists = combine_chunks(table.column(GT_ITEMS))
-    owner = repeat_rows(list_lengths(lists))
+    lists = ragged.combine_chunks(table.column(GT_ITEMS))
+    owner = ragged.repeat_rows(ragged.list_lengths(lists))
     items = cast_ids(pc.list_flatten(lists), corpus.type, "ground_truth, column gt_items")
     warm_user = table.column(IS_WARM_USER).to_numpy()
     warm_item, repeat = (pc.list_flatten(table.column(name)).to_numpy() for name in (GT_IS_WARM, GT_IS_REPEAT))
     return Truth(
-        user_ids=combine_chunks(table.column(USER_ID)),
+        user_ids=ragged.combine_chunks(table.column(USER_ID)),
         is_warm_user=warm_user,
         pair_user=owner,
         pair_item=find_positions(items, corpus),
@@ -142,8 +132,8 @@ def ground_truth(day_positives: pa.Table, window_pairs: Iterable[pa.Table]) -> p
     Raises:
         InputError: if ids are numbers in one table and text in the other.
     """
-    users = combine_chunks(day_positives.column(USER_ID))
-    items = combine_chunks(day_positives.column(ITEM_ID))
+    users = ragged.combine_chunks(day_positives.column(USER_ID))
+    items = ragged.combine_chunks(day_positives.column(ITEM_ID))
     user_values, item_values = sorted_unique(users), sorted_unique(items)
     width = max(len(item_values), 1)
     pairs = np.unique(find_positions(users, user_values) * width + find_positions(items, item_values))
@@ -164,13 +154,13 @@ def ground_truth(day_positives: pa.Table, window_pairs: Iterable[pa.Table]) -> p
         GT_IS_WARM: pa.array(warm_item[pair_item]),
         GT_IS_REPEAT: pa.array(is_repeat),
     }
-    lists = {name: build_lists(values, offsets_of(counts)) for name, values in columns.items()}
+    lists = {name: ragged.build_lists(values, ragged.offsets_of(counts)) for name, values in columns.items()}
     return pa.table({USER_ID: user_values, **lists, IS_WARM_USER: pa.array(warm_user)})
 
 
-def _positions_of(window_pairs: pa.Table, column: str, values: pa.Array) -> IntArray:
+def _positions_of(window_pairs: pa.Table, column: str, values: pa.Array) -> ragged.IntArray:
     """Returns the position of a window table's ids among the day's, -1 for those that are not among them."""
-    ids = cast_ids(combine_chunks(window_pairs.column(column)), values.type, f"window_pairs, column {column}")
+    ids = cast_ids(ragged.combine_chunks(window_pairs.column(column)), values.type, f"window_pairs, column {column}")
     return find_positions(ids, values)
 
 
@@ -182,10 +172,10 @@ def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa
     """
     if max_users is None:
         return ground_truth
-    return ground_truth.filter(pa.array(is_in_sample(combine_chunks(ground_truth.column(USER_ID)), max_users, seed)))
+    return ground_truth.filter(pa.array(is_in_sample(ragged.combine_chunks(ground_truth.column(USER_ID)), max_users, seed)))
 
 
-def is_in_sample(user_ids: pa.Array, max_users: int, seed: int) -> Mask:
+def is_in_sample(user_ids: pa.Array, max_users: int, seed: int) -> ragged.Mask:
     """Returns bool [U]: whether a user is one of at most max_users, those with the smallest hash of seed and id."""
     hashes = hash_values(pc.binary_join_element_wise(pa.scalar(str(seed)), user_ids.cast(pa.string()), ":"))
     is_chosen = np.zeros(len(user_ids), np.bool_)

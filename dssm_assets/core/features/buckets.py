@@ -114,8 +114,17 @@ def bucket_rule(operator: Operator, function: HashFunction) -> BucketRule | None
     if operator.kind is Kind.NUMERIC:
         boundaries = getattr(operator, "boundaries", None)
         return None if boundaries is None else lambda values: ragged.map_leaves(values, partial(_bin_numbers, boundaries))
-    bucket_of = _hash_rule(operator, function)
-    if bucket_of is None:
+    size, integers, words, default_bucket = (
+        getattr(operator, key, None) for key in ("hash_bucket_size", "num_buckets", "vocabulary", "default_bucketize_value")
+    )
+    bucket_of: HashRule
+    if size is not None:
+        bucket_of = partial(hash_bucket, size=size)
+    elif integers is not None:
+        bucket_of = integers_below(integers, default_bucket, function)
+    elif words is not None:
+        bucket_of = given_vocabulary(words, operator.default_text, default_bucket, function)
+    else:
         return None
     return lambda values: ragged.map_leaves(values, partial(_bucket_categories, bucket_of, function))
 
@@ -131,14 +140,3 @@ def _bucket_categories(bucket_of: HashRule, function: HashFunction, values: pa.D
     distinct = np.append(bucket_of(hash_values(values.dictionary, function).view(np.int64)), NO_BUCKET)
     ids = distinct[values.indices.fill_null(len(distinct) - 1).to_numpy(zero_copy_only=False)]
     return pa.array(ids, mask=ids == NO_BUCKET)
-
-
-def _hash_rule(operator: Operator, function: HashFunction) -> HashRule | None:
-    size, integers, words, default_bucket = (
-        getattr(operator, key, None) for key in ("hash_bucket_size", "num_buckets", "vocabulary", "default_bucketize_value")
-    )
-    if size is not None:
-        return lambda hashes: hash_bucket(hashes, size)
-    if integers is not None:
-        return integers_below(integers, default_bucket, function)
-    return None if words is None else given_vocabulary(words, operator.default_text, default_bucket, function)

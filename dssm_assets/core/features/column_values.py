@@ -138,8 +138,7 @@ def to_float32(numbers: Numbers, default: float | None) -> pa.Array:
 
 
 def _parse(texts: pa.Array) -> Numbers:
-    decimals = pc.struct_field(pc.extract_regex(texts, _DECIMAL), "number").cast(pa.float64())
-    return _finite(decimals)
+    return _finite(pc.struct_field(pc.extract_regex(texts, _DECIMAL), "number").cast(pa.float64()))
 
 
 def _finite(numbers: pa.Array) -> Numbers:
@@ -225,22 +224,14 @@ def fill_empty_rows(texts: pa.DictionaryArray, offsets: Offsets, default: str) -
     return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), dictionary), offsets
 
 
-def first_or_default(texts: pa.DictionaryArray, offsets: Offsets, default: str) -> pa.DictionaryArray:
-    """Returns the first text of each row [R], the default (or null for "") where a row has none."""
-    has_value = np.diff(offsets) > 0
-    codes = np.append(dictionary_codes(texts), 0)[np.where(has_value, offsets[:-1], len(texts))]
-    dictionary = texts.dictionary if len(texts.dictionary) else pa.array([""], pa.string())
-    first = pa.DictionaryArray.from_arrays(ragged.mask_numbers(codes.astype(np.int32), ~has_value), dictionary)
-    return fill_missing(first, default)
-
-
 def finish_texts(texts: pa.DictionaryArray, offsets: Offsets, count: int | None, default: str) -> pa.Array:
     """Returns the values of a category: the first text of each row for a count of 1, else lists of the first `count` (0, None: all).
 
     A row without texts has the default, if that is not empty.
     """
     if count == 1:
-        return first_or_default(texts, offsets, default)
+        has_value = np.diff(offsets) > 0
+        return fill_missing(texts.take(pa.array(offsets[:-1], mask=~has_value)), default)
     first = ragged.filter_values(texts, offsets, mask_of_first(offsets, count))
     return ragged.build_lists(*fill_empty_rows(*first, default))
 

@@ -47,15 +47,11 @@ class FeatureGenerator:
     def __init__(self, spec: FgSpec, hash_function: HashFunction = HashFunction.MURMUR) -> None:
         self.spec = spec
         self.hash_function = hash_function
-        self._rules: dict[int, tuple[Operator, BucketRule | None]] = {}
+        self._rules: dict[str, BucketRule | None] = {}
 
     @classmethod
     def from_fg_json(
-        cls,
-        fg: Mapping[str, Any],
-        *,
-        hash_function: HashFunction = HashFunction.MURMUR,
-        read_file: ReadFile | None = None,
+        cls, fg: Mapping[str, Any], *, hash_function: HashFunction = HashFunction.MURMUR, read_file: ReadFile | None = None
     ) -> FeatureGenerator:
         """Returns the generator of a parsed fg.json.
 
@@ -148,15 +144,14 @@ class FeatureGenerator:
             return values
         return ragged.mask_numbers(hash_values(values, self.hash_function).view(np.int64), ragged.null_mask(values.indices))
 
-    def _rule_for(self, operator: Operator) -> BucketRule | None:
-        """Returns the bucket rule of a definition, built once; None if the definition alone does not decide buckets."""
-        if id(operator) not in self._rules:
-            # With the definition, so that no other object gets its id while the rule exists.
-            self._rules[id(operator)] = operator, bucket_rule(operator, self.hash_function)
-        return self._rules[id(operator)][1]
+    def _rule_for(self, feature: Feature) -> BucketRule | None:
+        """Returns the bucket rule of a feature, built once; None if the definition alone does not decide buckets."""
+        if feature.name not in self._rules:
+            self._rules[feature.name] = bucket_rule(feature.operator, self.hash_function)
+        return self._rules[feature.name]
 
     def _bucketize_values(self, feature: Feature, values: pa.Array) -> pa.Array:
-        rule = self._rule_for(feature.operator)
+        rule = self._rule_for(feature)
         ids = values if rule is None else rule(values)
         if feature.sequence is not None or feature.operator.is_sequence:
             return ragged.build_lists(*ragged.flatten(ids))
@@ -222,14 +217,9 @@ def missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -> list
 class FeatureColumns:
     """Computes the features of one slice of a table, each once, with the features that they refer to."""
 
-    def __init__(
-        self, spec: FgSpec, rule_for: Callable[[Operator], BucketRule | None], table: pa.Table, is_whole: bool
-    ) -> None:
+    def __init__(self, spec: FgSpec, rule_for: Callable[[Feature], BucketRule | None], table: pa.Table, is_whole: bool) -> None:
         """Prepares a slice. With is_whole sequences are not cut to their sequence_length."""
-        self._spec = spec
-        self._rule_for = rule_for
-        self._table = table
-        self._is_whole = is_whole
+        self._spec, self._rule_for, self._table, self._is_whole = spec, rule_for, table, is_whole
         self._columns: Columns = {}
         self._values: Columns = {}
         self._weights: Columns = {}
@@ -272,9 +262,8 @@ class FeatureColumns:
             return _constant(expression.name, self._table.num_rows)
         if expression.source is not Source.FEATURE:
             return self._column(expression.name)
-        operator = self._spec.feature(expression.name).operator
-        values = self._compute_operator(operator)
-        rule = self._rule_for(operator)
+        feature = self._spec.feature(expression.name)
+        values, rule = self._compute_operator(feature.operator), self._rule_for(feature)
         return values if rule is None else rule(values)
 
     def _column(self, name: str) -> pa.Array:

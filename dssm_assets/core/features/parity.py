@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -67,26 +66,21 @@ def replay_rows(
         positions: rows to replay, counted in the larger table.
         start: position of the first row of the block in the larger table.
     """
-    reports = []
-    for position in positions:
-        if start <= position < start + table.num_rows:
-            single = generator.encode_one(row_as_request(table, position - start), side, is_whole=is_whole)
-            batch = requests.first_row(encoded.slice(position - start, 1))
-            differing = [name for name, value in batch.items() if single[name] != value]
-            examples = [
-                f"row {position}, {name}: {batch[name]!r} in batch, {single[name]!r} in a request" for name in differing
-            ]
-            reports.append(ParityReport(1, dict.fromkeys(differing, 1), next(iter(examples), "")))
-    return merge_reports(reports)
-
-
-def row_as_request(table: pa.Table, position: int) -> dict[str, Any]:
-    """Returns a row as a JSON request; float32 values are converted to their shortest decimal."""
-    row = {name: ragged.combine_chunks(table.column(name).slice(position, 1)) for name in table.column_names}
-    return requests.first_row(pa.table({name: ragged.map_leaves(column, _decimals) for name, column in row.items()}))
+    replayed = [position for position in positions if start <= position < start + table.num_rows]
+    differing, example = Counter[str](), ""
+    for position in replayed:
+        row = {name: ragged.combine_chunks(table.column(name).slice(position - start, 1)) for name in table.column_names}
+        request = requests.first_row(pa.table({name: ragged.map_leaves(one, _decimals) for name, one in row.items()}))
+        single = generator.encode_one(request, side, is_whole=is_whole)
+        for name, value in requests.first_row(encoded.slice(position - start, 1)).items():
+            if single[name] != value:
+                differing[name] += 1
+                example = example or f"row {position}, {name}: {value!r} in batch, {single[name]!r} in a request"
+    return ParityReport(len(replayed), differing, example)
 
 
 def _decimals(values: pa.Array) -> pa.Array:
+    """Returns values as JSON carries them: float32 as the shortest decimal."""
     is_narrow = pa.types.is_float32(values.type) or pa.types.is_float16(values.type)
     return requests.decimal_numbers(values) if is_narrow else values
 

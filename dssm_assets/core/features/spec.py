@@ -392,10 +392,8 @@ def _sequence_faults(sequence: SequenceFeature, where: str) -> Iterator[Fault]:
             remedy = "use it in a feature outside the sequence"
             yield Fault(f"{inside}, key weighted", "false inside a sequence", "true", remedy)
         if operator.depth > 1 or operator.is_sequence:
-            expected, remedy = (
-                "a type that is not a sequence itself",
-                "use id_feature or raw_feature: the group makes sequences of them",
-            )
+            expected = "a type that is not a sequence itself"
+            remedy = "use id_feature or raw_feature: the group makes sequences of them"
             yield Fault(f"{inside}, key feature_type", expected, operator.feature_type, remedy)
 
 

@@ -16,18 +16,8 @@ from typing import Any
 import ibis
 
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, USER_ID
+from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw.local_time import QueryDay, day_text, first_day_text
-from dssm_assets.core.features_raw.plan import (
-    COUNT_TOTAL,
-    DS,
-    FIRST_EVENT_TIME_MS,
-    FIXED_POINT,
-    LAST_DATE,
-    LAST_EVENT_TIME_MS,
-    event_distinct,
-    window_count,
-    window_sum,
-)
 
 
 def window_sign(log: ibis.Table, ds: QueryDay, days: int, *, is_rolled: bool) -> Any:
@@ -39,8 +29,8 @@ def window_sign(log: ibis.Table, ds: QueryDay, days: int, *, is_rolled: bool) ->
             window since, else 0. Without such a state: 1 in the window, 0 before it.
     """
     if not is_rolled:
-        return (log[DS] >= first_day_text(ds, days)).cast("int64")
-    return (log[DS] == day_text(ds)).cast("int64") - (log[DS] == first_day_text(ds, days + 1)).cast("int64")
+        return (log[names.DS] >= first_day_text(ds, days)).cast("int64")
+    return (log[names.DS] == day_text(ds)).cast("int64") - (log[names.DS] == first_day_text(ds, days + 1)).cast("int64")
 
 
 def roll_activity(
@@ -62,19 +52,22 @@ def roll_activity(
     """
     signs = {days: window_sign(log, ds, days, is_rolled=previous is not None) for days in statistic_days}
     # A day that leaves a window does not change the total, and the first and last event.
-    is_new = ibis.literal(True) if previous is None else log[DS] == day_text(ds)
-    added: dict[str, Any] = {window_count(days): sign for days, sign in signs.items()}
-    added[COUNT_TOTAL] = is_new.cast("int64")
+    is_new = ibis.literal(True) if previous is None else log[names.DS] == day_text(ds)
+    added: dict[str, Any] = {names.window_count(days): sign for days, sign in signs.items()}
+    added[names.COUNT_TOTAL] = is_new.cast("int64")
     for value in value_columns:
         number = log[value].cast("float64")
-        fixed = (number.isnan().ifelse(0.0, number) * FIXED_POINT).round().cast("int64").fill_null(0)
-        added |= {window_sum(value, days): fixed * sign for days, sign in signs.items()}
+        fixed = (number.isnan().ifelse(0.0, number) * names.FIXED_POINT).round().cast("int64").fill_null(0)
+        added |= {names.window_sum(value, days): fixed * sign for days, sign in signs.items()}
     time = is_new.ifelse(log[EVENT_TIME_MS].cast("int64"), ibis.null("int64"))
-    rows = log.select(entity, EVENT, **added, **{FIRST_EVENT_TIME_MS: time, LAST_EVENT_TIME_MS: time})
+    rows = log.select(entity, EVENT, **added, **{names.FIRST_EVENT_TIME_MS: time, names.LAST_EVENT_TIME_MS: time})
     if previous is not None:
         rows = ibis.union(rows, previous.select(*rows.columns), distinct=False)
     sums = {name: rows[name].sum() for name in added}
-    times = {FIRST_EVENT_TIME_MS: rows[FIRST_EVENT_TIME_MS].min(), LAST_EVENT_TIME_MS: rows[LAST_EVENT_TIME_MS].max()}
+    times = {
+        names.FIRST_EVENT_TIME_MS: rows[names.FIRST_EVENT_TIME_MS].min(),
+        names.LAST_EVENT_TIME_MS: rows[names.LAST_EVENT_TIME_MS].max(),
+    }
     return rows.group_by(entity, EVENT).agg(**sums, **times).order_by(entity, EVENT)
 
 
@@ -84,11 +77,11 @@ PAIR_KEY = (USER_ID, ITEM_ID, EVENT)
 def roll_pair_activity(log: ibis.Table, previous: ibis.Table | None = None, *, ds: QueryDay, window_days: int) -> ibis.Table:
     """Returns the pair state of day `ds`, as `roll_activity`; pairs that last occurred before the window are dropped."""
     first = first_day_text(ds, window_days)
-    recent = log.filter(log[DS] >= first)
-    pairs = recent.group_by(PAIR_KEY).agg(**{LAST_DATE: recent[DS].max()})
+    recent = log.filter(log[names.DS] >= first)
+    pairs = recent.group_by(PAIR_KEY).agg(**{names.LAST_DATE: recent[names.DS].max()})
     if previous is not None:
         # The day is the latest date, so a pair of the day replaces its old row, without a group-by over the whole state.
-        others = previous.filter(previous[LAST_DATE] >= first).anti_join(pairs, list(PAIR_KEY))
+        others = previous.filter(previous[names.LAST_DATE] >= first).anti_join(pairs, list(PAIR_KEY))
         pairs = ibis.union(others.select(*pairs.columns), pairs, distinct=False)
     return pairs.order_by(PAIR_KEY)
 
@@ -103,7 +96,7 @@ def count_counterparts(
     columns: dict[str, Any] = {}
     for event in events:
         for days in statistic_days:
-            inside = (pairs[EVENT] == event) & (pairs[LAST_DATE] >= first_day_text(ds, days))
+            inside = (pairs[EVENT] == event) & (pairs[names.LAST_DATE] >= first_day_text(ds, days))
             # A sum takes twice the memory in DuckDB, and count(where=) a quarter more time.
-            columns[event_distinct(entity, event, days)] = inside.ifelse(1, ibis.null("int8")).count()
+            columns[names.event_distinct(entity, event, days)] = inside.ifelse(1, ibis.null("int8")).count()
     return pairs.group_by(entity).agg(**columns)

@@ -46,7 +46,7 @@ def roll_preferences(
     ]
     if previous is not None:
         parts.append(previous.select(*PREFERENCE_KEY, COUNT))
-    rows = ibis.union(parts[0], *parts[1:], distinct=False) if len(parts) > 1 else parts[0]
+    rows = ibis.union(*parts, distinct=False) if len(parts) > 1 else parts[0]
     counts = rows.group_by(PREFERENCE_KEY).agg(**{COUNT: rows[COUNT].sum()})
     return counts.filter(counts[COUNT] != 0).order_by(PREFERENCE_KEY)
 

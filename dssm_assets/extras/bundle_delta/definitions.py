@@ -85,8 +85,8 @@ def _build_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
             return dg.SensorResult(skip_reason=dg.SkipReason(f"no delta can be published: {error}"))
         if state == context.cursor:
             return dg.SensorResult(skip_reason=dg.SkipReason("no source has changed since the last look"))
-        key = f"{scene.name(JOB)}:{state}"
-        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags=scene.tags)], cursor=state)
+        # Without a key, which starts one run ever: sources that are as they were once ask for a delta again.
+        return dg.SensorResult(run_requests=[dg.RunRequest(tags=scene.tags)], cursor=state)
 
     return sensor
 

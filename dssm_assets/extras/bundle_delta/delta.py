@@ -111,14 +111,15 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
         PartitionMissingError: no bundle is served, the whole bundle or its model is not stored, or a table of its day.
         ProvenanceError: the bundle was written by an earlier version, or its model or tables were written again since.
         SchemaError: a column that features or filters read has another type than on the bundle's day, or is missing.
-        PartitionReplacedError: another bundle was published meanwhile; nothing changes.
+        PartitionReplacedError: another bundle was published meanwhile, or the whole one removed; nothing changes.
+        StorageError: the whole bundle differs from its manifest.
         CheckFailedError: no index reaches serving.min_index_recall.
         InputError: see `open_fresh_days`.
     """
     store = open_bundles(workspace.loaded)
     base_id, served = find_base(store)
-    with store.staging() as target:
-        base = _Base(workspace, store.fetch(base_id, is_verified=False))
+    with store.staging() as target, store.reading(base_id):
+        base = _Base(workspace, store.fetch(base_id))
         with open_fresh_days(workspace, base.loaded, base.as_of, today) as fresh:
             counts, body = _Delta(workspace, base, fresh, target).write()
         if not any(target.iterdir()) and served == base_id:

@@ -57,13 +57,10 @@ def export_text(workspace: Workspace, ds: str, system: str) -> str:
     settings = towers_of(workspace, ds)
     rows = workspace.tables.read(workspace.need("feature_config", ds)).to_pylist()
     config = workspace.config
+    given = {row[col.FEATURE]: row[col.FEATURE_INFO] for row in rows}
     source = ExportSource(
         workspace.fg_spec,
-        infos={
-            row[col.FEATURE]: FeatureInfo.model_validate_json(row[col.FEATURE_INFO])
-            for row in rows
-            if row[col.FEATURE_INFO] is not None
-        },
+        infos={name: FeatureInfo.model_validate_json(info) for name, info in given.items() if info is not None},
         dropped={row[col.FEATURE]: row[col.MESSAGE] for row in rows if row[col.FEATURE_INFO] is None},
         model=settings.model,
         training=settings.training,

@@ -266,11 +266,7 @@ def _read_numbers(reader: FieldReader) -> dict[str, Any]:
 
 
 def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], record: ImportRecord) -> list[dict[str, Any]]:
-    """Returns the definitions of fg.json with the tables of the model's configuration; what fg.json lacks stays.
-
-    Raises:
-        ConfigError: naming every definition that is not a mapping with a name.
-    """
+    """Returns the definitions of fg.json with the tables of the model's configuration; what fg.json lacks stays."""
     given = fg.get("features")
     if not isinstance(given, list):
         raise ConfigError(Fault("fg.json, key features", "a list of features", repr(given)[:80], "write a list of features"))
@@ -376,9 +372,8 @@ def _find_columns(
     If the model needs a history, the only sequence has the ids of the user's items.
     """
     by_name = {_entry_name(entry): entry for entry in rows}
-    by_table = {
-        entry["embedding_name"]: entry for entry in rows if _entry_name(entry) in groups.item and "embedding_name" in entry
-    }
+    of_items = (entry for name, entry in by_name.items() if name in groups.item)
+    by_table = {entry["embedding_name"]: entry for entry in of_items if "embedding_name" in entry}
     columns: dict[str, str | None] = {}
     read = ((entry, name, sub) for entry in sequences for name, sub in _named_features(entry).items() if name in groups.names)
     for entry, name, sub in read:

@@ -15,17 +15,9 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.fg_files import FG_FILE, ReadFile, fg_json, parse_json
 from dssm_assets.core.features.spec import FgSpec, parse_fg
+from dssm_assets.extras.easyrec import import_settings
 from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
 from dssm_assets.extras.easyrec.import_features import FeatureGroups, IdFields, ImportedFeatures, import_features, read_groups
-from dssm_assets.extras.easyrec.import_settings import (
-    EASYREC,
-    TORCH,
-    read_dssm,
-    read_history,
-    read_mind,
-    read_sampler,
-    read_training,
-)
 from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
 from dssm_assets.storage.config_choice import CONFIG_FILE
 from dssm_assets.storage.config_file import CONFIG_MIB, NAMED_MIB, parse_yaml, read_bounded
@@ -84,12 +76,7 @@ def import_files(
     if base is not None and sections is not None:
         parse_config(sections, f"configuration {base.name}")
     found = import_pipeline(
-        _read_text(pipeline),
-        pipeline.name,
-        fg=parsed,
-        base=sections,
-        sequence_columns=sequence_columns,
-        read_file=read_named,
+        _read_text(pipeline), pipeline.name, fg=parsed, base=sections, sequence_columns=sequence_columns, read_file=read_named
     )
     if outside := [name for name in named if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
         got, remedy = ", ".join(outside), f"copy it next to {pipeline.name} and name it without a folder"
@@ -151,13 +138,13 @@ def import_pipeline(
         raise ConfigError(Fault(f"{where}, model_config", f"one of {', '.join(_MODELS)}", given[:80], remedy))
     name, inner, is_mind = model.get("model_class", kind), model.message(kind), kind == "mind"
     has_exposure = base is None or bool((base.get("events") or {}).get("exposure"))
-    sampler = read_sampler(data, record, has_exposure=has_exposure)
-    (read_mind if is_mind else read_dssm)(model, inner, record)
+    sampler = import_settings.read_sampler(data, record, has_exposure=has_exposure)
+    (import_settings.read_mind if is_mind else import_settings.read_dssm)(model, inner, record)
     groups = read_groups(model, _towers(inner, record.system))
     ids = _read_ids(inner, sampler, groups, sequence_columns or {}, record)
     definitions = [*reader.messages("feature_configs"), *reader.message("feature_config").messages("features")]
     features = import_features(definitions, groups, ids, fg, record, needs_history=is_mind)
-    read_history(model, features.history_length, record)
+    import_settings.read_history(model, features.history_length, record)
     if is_mind and not features.history_length:
         got, remedy = "none", "define it, and name it in the group of the history"
         if unknown := features.unknown_sequences:
@@ -165,7 +152,7 @@ def import_pipeline(
             remedy = f"say which column of an item a sequence has, for example: --sequence-column '{unknown[0]}={ids.item}'"
         expected = "a sequence of the user tower with a known column of the item"
         record.faults.append(Fault(f"{where}, the history of MIND", expected, got, remedy))
-    read_training(train, data, record)
+    import_settings.read_training(train, data, record)
     reader.tell_rest("no key here does this")
     ConfigError.raise_if(record.faults)
     sections = _sections(base, record, features, ids, next(iter(data.all("label_fields", str)), "click"))
@@ -179,7 +166,9 @@ def import_pipeline(
 def _system(root: Message) -> str:
     inner = [entry.value for entry in root.entries if entry.name in ("model_config", "feature_configs", "feature_config")]
     names = {entry.name for value in inner if isinstance(value, Message) for entry in value.entries}
-    return EASYREC if names & {"model_class", "feature_type", "input_names", "features"} else TORCH
+    return (
+        import_settings.EASYREC if names & {"model_class", "feature_type", "input_names", "features"} else import_settings.TORCH
+    )
 
 
 def _read_ids(
@@ -194,7 +183,7 @@ def _read_ids(
         fields = [(sampler, f"{side}_id_field"), *([(model, "item_id")] if side == "item" else [])]
         fields.append((model.message(f"{side}_tower"), "id"))
         given = {reader.origin(name): text for reader, name in fields if (text := reader.get(name, ""))}
-        if not given and side == "item" and record.system == EASYREC and len(groups.item) == 1:
+        if not given and side == "item" and record.system == import_settings.EASYREC and len(groups.item) == 1:
             given = {"the only feature of the item tower": groups.item[0]}
         record.ids |= given
         if len(set(given.values())) > 1:
@@ -205,7 +194,7 @@ def _read_ids(
 
 
 def _towers(model: FieldReader, system: str) -> dict[Side, list[str]]:
-    if system == EASYREC:
+    if system == import_settings.EASYREC:
         return {Side.USER: ["user", "hist"], Side.ITEM: ["item"]}
     user, item = model.message("user_tower"), model.message("item_tower")
     return {Side.USER: [user.get("input", "user"), user.get("history_input", "")], Side.ITEM: [item.get("input", "item")]}
@@ -220,7 +209,7 @@ def _sections(
     raw = dict(sections.get("raw_features") or {})
     if features.history_columns:
         raw["history_columns"] = list(dict.fromkeys([*(raw.get("history_columns") or []), *features.history_columns]))
-    hashes = {"hash_function": "farm_fingerprint64"} if record.system == EASYREC else {}
+    hashes = {"hash_function": "farm_fingerprint64"} if record.system == import_settings.EASYREC else {}
     if hashes:
         record.tell("Texts are hashed by FarmHash Fingerprint64, as EasyRec does (features.hash_function).")
     exclude = {"exclude": features.exclude} if features.exclude else {}
@@ -254,17 +243,17 @@ def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
         is_number, is_row = feature.kind is Kind.NUMERIC, feature.sequence is None
         is_unbinned = is_number and not getattr(feature.operator, "boundaries", None)
         if is_row and not is_number and feature.is_multi:
-            sentence = (
+            pooled = (
                 "Several values of a row are pooled by their weighted mean, not their sum; `value_dim: 1` is faster for one"
             )
-            record.tell(sentence, feature.name)
+            record.tell(pooled, feature.name)
         if is_row and is_unbinned:
             record.tell("Numbers without boundaries are cut into bins, each with an embedding", feature.name)
         if is_unbinned and not is_row:
             record.tell("Numbers of the history need boundaries; without, feature_config leaves the feature out", feature.name)
         if is_number and feature.is_multi:
             record.tell("Vectors are not read as they are: the embeddings of their numbers' bins are averaged", feature.name)
-        if record.system == EASYREC and getattr(feature.operator, "vocab_list", None):
+        if record.system == import_settings.EASYREC and getattr(feature.operator, "vocab_list", None):
             record.tell("Indices of a vocab_list begin at 2; 0 is a missing value and 1 an unknown one", feature.name)
 
 

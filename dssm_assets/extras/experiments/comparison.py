@@ -120,8 +120,8 @@ def _list_rows(name: str, changed: str, total: pa.Table, gains: Mapping[Cell, Ga
         if row[SCORER] in COMPARED and row[POPULATION] == Population.WARM:
             cell = (row[SCORER], row[SCOPE], row["k"])
             gain = (0.0, 0.0, 0.0) if gains is None else gains.get(cell, (None, None, None))
-            rows.append({"experiment": name, "changed": changed, **dict(zip(_GAIN, gain, strict=True))})
-            rows[-1] |= {key: row[key] for key in _COPIED}
+            copied = {key: row[key] for key in _COPIED}
+            rows.append({"experiment": name, "changed": changed, **copied, **dict(zip(_GAIN, gain, strict=True))})
     return rows
 
 

@@ -1,6 +1,6 @@
 """`dssm-assets experiment`: the runs of an experiment in this process, and its settings as the configuration."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,7 @@ from dssm_assets.defs.automation import TRAIN_AND_EVALUATE
 from dssm_assets.defs.runs import open_instance, run_days
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
-from dssm_assets.extras.experiments.experiments import (
-    SETTINGS,
-    Experiment,
-    check_experiment,
-    describe_changes,
-    edit_yaml,
-    expand_settings,
-    find_name_faults,
-    is_fitted,
-    needs_fit,
-    reached_assets,
-    read_settings,
-)
+from dssm_assets.extras.experiments import experiments
 from dssm_assets.extras.experiments.forms import FORM_KEYS
 from dssm_assets.extras.experiments.runs import COMPARISON
 from dssm_assets.steps.workspace import Workspace
@@ -58,12 +46,18 @@ def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: S
         ConfigError: naming every wrong key and value, an unusable name, days without a regular run.
     """
     workspace = scene.open_workspace(lambda _: None)
-    faults = [*find_name_faults(name), *_find_day_faults(workspace, days)]
-    found: list[Experiment] = []
+    faults = [*experiments.find_name_faults(name)]
+    if not days:
+        faults.append(Fault("range of days", "a first day that is not after the last", "none", "swap --from and --to"))
+    if missing := [ds for ds in days if workspace.find("total_hit_rate", ds) is None]:
+        remedy = remedy_of_missing("total_hit_rate", missing[0], missing[-1])
+        got = f"none of {', '.join(missing)}"
+        faults.append(Fault("total_hit_rate", "a regular run of each day to compare with", got, remedy))
+    found: list[experiments.Experiment] = []
     changes: Mapping[str, Any] = {}
     try:
-        changes = expand_settings(workspace.config, entered)
-        found = [] if faults else [check_experiment(workspace, name, changes, ds) for ds in days]
+        changes = experiments.expand_settings(workspace.config, entered)
+        found = [] if faults else [experiments.check_experiment(workspace, name, changes, ds) for ds in days]
     except ConfigError as error:
         faults += error.faults
     for one, ds in zip(found, days, strict=False):
@@ -74,7 +68,7 @@ def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: S
     has_fit = any(_was_changed(workspace, one, ds) for one, ds in zip(found, days, strict=True))
     made = (*(FORM_KEYS if has_fit else COUNTED), COMPARISON)
     names = tuple(row.name for row in all_rows() if row.name in made)
-    settings = tuple(f"{ds}: {describe_changes(one.changes)}" for one, ds in zip(found, days, strict=True))
+    settings = tuple(f"{ds}: {experiments.describe_changes(one.changes)}" for one, ds in zip(found, days, strict=True))
     return ExperimentPlan(scene, name, changes, settings, names, tuple(days))
 
 
@@ -106,40 +100,34 @@ class Adoption:
     @property
     def remade(self) -> list[str]:
         """Returns what to materialize, so that the regular partitions follow: the whole job, or what comes after the towers."""
-        if needs_fit(self.changed):
+        if experiments.needs_fit(self.changed):
             return [TRAIN_AND_EVALUATE]
-        return [row.name for row in all_rows() if row.name in (*reached_assets(self.changed), *COUNTED)]
+        return [row.name for row in all_rows() if row.name in (*experiments.reached_assets(self.changed), *COUNTED)]
 
 
 def adopt_experiment(scene: Scene, name: str) -> Adoption:
     """Writes the settings of an experiment's last day into the configuration file, whose comments stay."""
     workspace, path = scene.open_workspace(lambda _: None), scene.loaded.path
-    days = OverlayStore(workspace.tables.partitions, name).days(SETTINGS)
+    days = OverlayStore(workspace.tables.partitions, name).days(experiments.SETTINGS)
     if not days:
         remedy = f"run dssm-assets experiment {name} --set key=value --from DAY"
         raise ConfigError(Fault(f"experiment {name}", "an experiment that was run", "none of this name", remedy))
     assert path is not None  # a scene's configuration is a file
-    settings = check_experiment(workspace, name, {}, days[-1]).changes
+    settings = experiments.check_experiment(workspace, name, {}, days[-1]).changes
     if not settings:
         remedy = "nothing is left to do: the configuration has them already"
         raise ConfigError(Fault(f"experiment {name}", "settings that differ from the configuration", "none", remedy))
-    text = edit_yaml(path.read_text(encoding="utf-8"), settings, f"experiment {name}")
+    text = experiments.edit_yaml(path.read_text(encoding="utf-8"), settings, f"experiment {name}")
     parse_config(yaml.safe_load(text), where=f"configuration {path.name}")
     write_atomic(path, [text.encode()])
     changed = {key: (json_value_of(workspace.config, key), value) for key, value in sorted(settings.items())}
     return Adoption(path, days[-1], changed)
 
 
-def _was_changed(workspace: Workspace, found: Experiment, ds: str) -> bool:
+def _was_changed(workspace: Workspace, found: experiments.Experiment, ds: str) -> bool:
     """Returns whether other towers follow from an experiment's settings than from those of its last run."""
-    before = read_settings(workspace, found.name, ds)
+    before = experiments.read_settings(workspace, found.name, ds)
     keys = {key for key in {*before, *found.changes} if before.get(key) != found.changes.get(key)}
-    return needs_fit(keys or found.changes) or (needs_fit(found.changes) and not is_fitted(workspace, found.name, ds))
-
-
-def _find_day_faults(workspace: Workspace, days: Sequence[str]) -> Iterator[Fault]:
-    if not days:
-        yield Fault("range of days", "a first day that is not after the last", "none", "swap --from and --to")
-    if missing := [ds for ds in days if workspace.find("total_hit_rate", ds) is None]:
-        remedy = remedy_of_missing("total_hit_rate", missing[0], missing[-1])
-        yield Fault("total_hit_rate", "a regular run of each day to compare with", f"none of {', '.join(missing)}", remedy)
+    return experiments.needs_fit(keys or found.changes) or (
+        experiments.needs_fit(found.changes) and not experiments.is_fitted(workspace, found.name, ds)
+    )

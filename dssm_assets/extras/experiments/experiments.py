@@ -31,14 +31,7 @@ ADOPT: Final = "adopt"
 SETTINGS: Final = "settings"
 _FILE: Final = "settings.json"
 PREPARED: Final = {
-    "dssm_model": (
-        "feature_binning",
-        "feature_config",
-        "step_config",
-        "negative_items",
-        "train_samples",
-        "training_config",
-    ),
+    "dssm_model": ("feature_binning", "feature_config", "step_config", "negative_items", "train_samples", "training_config"),
     "hit_counts": ("channel_weights",),
 }
 """Asset of an experiment's run -> windowed assets that are made before it where the settings reach them, in order."""

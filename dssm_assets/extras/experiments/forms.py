@@ -41,7 +41,6 @@ _CHANGES_TEXT: Final = (
 
 ROWS = (
     AssetRow(
-        name="experiments",
         group="evaluation",
         step=LazyStep("extras.experiments.comparison", "experiments"),
         deps=("total_hit_rate",),
@@ -64,8 +63,8 @@ def settings_form(row: AssetRow, scene: Scene) -> dg.Field | None:
     for key in FORM_KEYS[row.name]:
         section, name = key.split(".")
         field = PipelineConfig.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
-        kind, value = _form_type(field.annotation), json_value_of(scene.loaded.config, key)
-        fields[name] = _field(kind, value, f"{field.description} (default: {key})")
+        value = json_value_of(scene.loaded.config, key)
+        fields[name] = _field(_form_type(field.annotation), value, f"{field.description} (default: {key})")
     return dg.Field(fields)
 
 

@@ -10,14 +10,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_run import AssetRun
 from dssm_assets.defs.scene import Scene
-from dssm_assets.extras.experiments.experiments import (
-    Experiment,
-    describe_changes,
-    drop_configured,
-    expand_settings,
-    find_name_faults,
-    open_experiment,
-)
+from dssm_assets.extras.experiments import experiments
 from dssm_assets.extras.experiments.forms import CHANGES, FORM_KEYS, NAME
 from dssm_assets.steps.workspace import StepResult, Workspace
 
@@ -40,13 +33,13 @@ def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> 
     return ExperimentRun(context, scene, row, experiment)
 
 
-def requested_experiment(run_config: Mapping[str, Any], scene: Scene) -> Experiment | None:
+def requested_experiment(run_config: Mapping[str, Any], scene: Scene) -> experiments.Experiment | None:
     """Returns the experiment that a run asks for, with the settings of all its forms; None for a regular run."""
     changes = _changed_settings(run_config, scene)
     name = changes.pop(NAME, None)
     if name is not None:
-        ConfigError.raise_if(find_name_faults(name, "run settings, experiment"))
-        return Experiment(name, changes)
+        ConfigError.raise_if(experiments.find_name_faults(name, "run settings, experiment"))
+        return experiments.Experiment(name, changes)
     file = scene.loaded.path.name if scene.loaded.path else "the configuration file"
     ConfigError.raise_if(
         Fault(
@@ -75,12 +68,12 @@ def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, 
         entered = {name: value for name, value in (entry.get("config") or {}).items() if value not in (None, "", {})}
         named = {NAME: entered.pop(NAME)} if NAME in entered else {}
         try:
-            values = expand_settings(config, entered.pop(CHANGES, {}))
+            values = experiments.expand_settings(config, entered.pop(CHANGES, {}))
         except ConfigError as error:
             faults += error.faults
             continue
         values |= {keys[name]: value for name, value in entered.items() if name in keys}
-        for key, value in (drop_configured(config, values) | named).items():
+        for key, value in (experiments.drop_configured(config, values) | named).items():
             if changed.setdefault(key, value) != value:
                 expected = f"{changed[key]}, as elsewhere in the run"
                 faults.append(Fault(f"run settings, {op}, {key}", expected, f"{value}", "enter one value"))
@@ -93,7 +86,9 @@ class ExperimentRun(AssetRun):
 
     is_regular = False
 
-    def __init__(self, context: dg.AssetExecutionContext, scene: Scene, row: AssetRow, experiment: Experiment) -> None:
+    def __init__(
+        self, context: dg.AssetExecutionContext, scene: Scene, row: AssetRow, experiment: experiments.Experiment
+    ) -> None:
         super().__init__(context, scene, row)
         self._experiment = experiment
 
@@ -102,11 +97,11 @@ class ExperimentRun(AssetRun):
         where = f"experiment {self._experiment.name}"
         if len(days) != 1:
             raise ConfigError(Fault(where, "one day per run", f"{len(days)} days", "start one run per day"))
-        workspace, self._experiment = open_experiment(regular, self._experiment, self.row.name, days[0])
+        workspace, self._experiment = experiments.open_experiment(regular, self._experiment, self.row.name, days[0])
         # The data version of the regular partition, so that an experiment makes no downstream asset stale.
         self._regular_digest = regular.need(self.row.name, days[0]).digest
         self.data_version = dg.DataVersion(self._regular_digest)
-        changed = describe_changes(self._experiment.changes)
+        changed = experiments.describe_changes(self._experiment.changes)
         tags = {"dssm/experiment": self._experiment.name, "dssm/changed": changed}
         self.context.instance.add_run_tags(self.context.run.run_id, tags)
         self.context.log.info(f"{where}: {changed}")
@@ -119,7 +114,7 @@ class ExperimentRun(AssetRun):
         digest = self._regular_digest[:12]
         first = {
             "experiment": self._experiment.name,
-            "changed": describe_changes(self._experiment.changes),
+            "changed": experiments.describe_changes(self._experiment.changes),
             "regular_partition": f"unchanged: it has digest {digest}; the experiment's partition is at dagster/uri",
         }
         rest = {key: value for key, value in metadata.items() if key not in figures}

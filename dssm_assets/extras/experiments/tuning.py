@@ -149,12 +149,11 @@ def _open_study(workspace: Workspace, request: StudyRequest, space: Mapping[str,
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=MEDIAN_TRIALS),
     )
-    samples = workspace.need("train_samples", request.ds).digest
     facts = {
         "day": request.ds,
         "seed": request.seed,
         "space": {key: repr(values) for key, values in space.items()},
-        "samples": samples,
+        "samples": workspace.need("train_samples", request.ds).digest,
     }
     known = study.user_attrs.get("facts")
     if known is None:
@@ -191,8 +190,7 @@ def _run_trial(
     state, fault = TrialState.COMPLETE, ""
     try:
         own = {**changes, "training.validation_days": _validation_days(workspace), "training.refit": False}
-        experiment = Experiment(name, own)
-        opened, _ = open_experiment(workspace, experiment, "dssm_model", request.ds)
+        opened, _ = open_experiment(workspace, Experiment(name, own), "dssm_model", request.ds)
         fit_scored(opened, request.ds, follow)
     except PrunedFitError:
         state = TrialState.PRUNED
@@ -274,8 +272,7 @@ def search_space(config: PipelineConfig) -> dict[str, BaseDistribution]:
     }
     if model.similarity is Similarity.COSINE and not model.learn_temperature:
         space["model.temperature"] = rates(model.temperature, _TEMPERATURE_FACTOR)
-    narrowest = _narrowest_vectors(config)
-    if narrowest is not None:
+    if (narrowest := _narrowest_vectors(config)) is not None:
         space["model.output_dim"] = choices("model.output_dim", (dim for dim in _DIMS if dim >= narrowest))
     if model.history_length and model.num_interests == 1:
         space["model.poolings"] = CategoricalDistribution((CONFIGURED, *_POOLINGS))
@@ -284,10 +281,8 @@ def search_space(config: PipelineConfig) -> dict[str, BaseDistribution]:
 
 def configured_values(space: Mapping[str, BaseDistribution], config: PipelineConfig) -> dict[str, Any]:
     """Returns the value of each parameter that changes nothing."""
-    return {
-        key: CONFIGURED if CONFIGURED in getattr(values, "choices", ()) else value_of(config, key)
-        for key, values in space.items()
-    }
+    has_own_value = {key: CONFIGURED in getattr(values, "choices", ()) for key, values in space.items()}
+    return {key: CONFIGURED if is_own else value_of(config, key) for key, is_own in has_own_value.items()}
 
 
 def changes_of(values: Mapping[str, Any], config: PipelineConfig) -> dict[str, Any]:

@@ -32,7 +32,6 @@ from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage import layout
 from dssm_assets.storage.locations import PYICEBERG_S3_OPTIONS, rename_s3_options
 from dssm_assets.storage.manifest import Manifest, StoredFile
-from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.table_source import hide_secrets
 
 DAY: Final = "ds"
@@ -65,7 +64,11 @@ class PublishedTables:
 
     def open_catalog(self) -> Catalog:
         """Returns the catalog that `storage.iceberg.catalog` names, by default that of the SQLite file in the home."""
-        chosen, properties = self.loaded.config.storage.iceberg, _file_properties(self.store)
+        chosen, properties = self.loaded.config.storage.iceberg, dict[str, Any]()
+        if not self.store.is_local:  # by fsspec, too, so by the same variables of the environment
+            options = rename_s3_options(self.store.options, PYICEBERG_S3_OPTIONS).items()
+            properties = {name: value for name, value in options if name in PYICEBERG_S3_OPTIONS}
+            properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
         if chosen is not None and chosen.catalog is not None:
             return load_catalog(chosen.catalog, **properties)
         warehouse = self._url(layout.iceberg_folder(self.store.root))
@@ -223,13 +226,3 @@ def _list_files(table: Table) -> set[str]:
 
 def _metadata_files(table: Table) -> set[str]:
     return {*table.inspect.all_manifests()["path"].to_pylist(), *(snapshot.manifest_list for snapshot in table.snapshots())}
-
-
-def _file_properties(store: PartitionStore) -> dict[str, Any]:
-    """Returns how pyiceberg reaches the files of a remote store: by fsspec, too, so by the same variables of the environment."""
-    if store.is_local:
-        return {}
-    given = rename_s3_options(store.options, PYICEBERG_S3_OPTIONS)
-    return {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"} | {
-        name: given[name] for name in PYICEBERG_S3_OPTIONS if name in given
-    }

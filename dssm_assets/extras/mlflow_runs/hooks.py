@@ -108,11 +108,7 @@ def _log_result(workspace: Workspace, uri: str, result: StepResult, dagster_run_
 
 
 def _find_scored_model(workspace: Workspace, rates: Manifest) -> Manifest:
-    """Returns the model that hit rates are of.
-
-    Raises:
-        ProvenanceError: an input was made again since, so they are not the hit rates of the stored model.
-    """
+    """Returns the model that hit rates are of; ProvenanceError if an input was made again since, and they are of another one."""
     inputs = [workspace.need(asset, rates.ds) for asset in ("hit_counts", "item_vectors", FIT)]
     for built, built_from in pairwise([rates, *inputs]):
         check_built_from(built, built_from)

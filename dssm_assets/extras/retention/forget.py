@@ -293,7 +293,6 @@ class _Request:
         for store in self._stores.values():
             assets = {asset for asset in store.assets() if _holds_users(store, asset)}
             found += [leftovers.find_in_asset(store, asset, now, kept) for asset in sorted(assets)]
-            found += [leftovers.find_unlisted_shared(store, asset, store.days(asset), now) for asset in sorted(assets)]
             for asset in assets:
                 shutil.rmtree(workspace.artifacts.cache / asset, ignore_errors=True)
         for leftover in (one for some in found for one in some):

@@ -2,16 +2,16 @@
 
     expired partitions  older than `storage.keep_days` of their group
     temporary folders   <temporary folder>/dssm-*, <scratch>/dssm-*, <root>/_staging/*, <root>/serving/_staging/*
-    partition files     in the folder of a partition, but not in its manifest, or replaced
+    partition files     in the folder of a partition, but not in its manifest, or replaced; shared files that no day lists
     bundles             folders that current.json does not list: of a publisher that was killed
 
 Only what has not changed during the grace period is listed: a run may go on to read what it wrote, or what was replaced. On a local disk
 a temporary folder stays while the process that made it lives, however old it is. Remove a leftover before you ask for the next: until
 then locks keep its writers out. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) removes parts of unfinished uploads to S3.
 
-Days count back from the latest stored day, not from today. However old, these stay: logs from which histories are read across all days
-(`AssetRow.is_log`), inputs of a stored serving bundle or of an experiment, shared files that the manifest of a remaining day lists, and
-files that other extras still need (`Extra.cleaned`).
+Ages count in stored days, back from the latest one (`_list_counted_days`). However old, these stay: logs from which histories are read
+across all days (`AssetRow.is_log`), inputs of a stored serving bundle or of an experiment, and files that other extras still need
+(`Extra.cleaned`).
 Other inputs of a remaining partition may go before it: it can be read, and `materialize --with-upstream` makes its inputs again.
 """
 
@@ -30,7 +30,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets.defs.asset_table import expiring_groups
+from dssm_assets.defs.scene import today_in
 from dssm_assets.installed_extras import load_all
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
@@ -54,7 +56,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something that nobody needs: its kind, its path, its size in bytes, and a function that removes it."""
+    """Something that nobody needs: its kind, its path, its size in bytes, and a function that removes it.
+
+    The function returns False where it finds that somebody needs it by now.
+    """
 
     kind: Kind
     path: str
@@ -71,17 +76,19 @@ def clean(workspace: Workspace, grace_hours: float | None = None, *, removes: bo
     """Yields, and removes, expired partitions, the leftovers of a scene and the temporary folders of ended processes."""
     hours = workspace.config.storage.grace_hours if grace_hours is None else grace_hours
     for leftover in _find(workspace, time.time() - hours * 3600, removes=removes):
-        if removes:
-            leftover.remove()
-        yield leftover
+        if not removes or leftover.remove() is not False:
+            yield leftover
 
 
 def _find(workspace: Workspace, before: float, *, removes: bool) -> Iterator[Leftover]:
-    loaded, store = workspace.loaded, workspace.tables.partitions
-    yield from find_expired(workspace, before)
+    loaded, store, expired = workspace.loaded, workspace.tables.partitions, set[str]()
+    for leftover in find_expired(workspace, before):
+        yield leftover
+        if not removes:  # else its manifest has gone, or has been written again
+            expired.add(leftover.path)
     others = [extra.on_cleaned(workspace, before, removes=removes) for extra in load_all("cleaned")]
     yield from find_temporary([loaded.scratch], workspace.artifacts.cache, before)
-    yield from find_in_store(store, before, frozenset().union(*others))
+    yield from find_in_store(store, before, frozenset().union(*others), expired)
     yield from find_bundles(open_bundles(loaded), before)
 
 
@@ -90,7 +97,7 @@ def clean_when_due(workspace: Workspace) -> None:
     store = workspace.tables.partitions
     path = layout.cleaned_path(store.root)
     try:
-        if store.fs.exists(path) and time.time() - store.fs.modified(path).timestamp() < _DUE_SECONDS:
+        if store.fs.exists(path) and abs(time.time() - store.fs.modified(path).timestamp()) < _DUE_SECONDS:
             return
         store.fs.makedirs(store.root, exist_ok=True)
         store.fs.pipe_file(path, b"")
@@ -103,26 +110,40 @@ def clean_when_due(workspace: Workspace) -> None:
 
 
 def find_expired(workspace: Workspace, before: float) -> Iterator[Leftover]:
-    """Yields the partitions that are too old and have not changed since a unix time, and shared files that no other one lists."""
+    """Yields the partitions that are too old and have not changed since a unix time; removing one asks again whether it has."""
     groups, keep_days, store = expiring_groups(), workspace.config.storage.keep_days, workspace.tables.partitions
     stored = {asset: store.days(asset) for asset, group in groups.items() if group in keep_days}
-    latest = max((days[-1] for days in (*stored.values(), store.days(_DAILY)) if days), default=None)
-    if latest is None or not any(stored.values()):
+    counted = _list_counted_days(workspace, [*stored.values(), store.days(_DAILY)])
+    if not counted or not any(stored.values()):
         return
     needed = _find_needed(workspace, store)
     for asset, days in stored.items():
-        first = day_before(latest, keep_days[groups[asset]] - 1)
-        expired = []
-        for ds in days:
-            path = layout.manifest_path(store.root, asset, ds)
-            if ds < first and f"{asset}/{ds}" not in needed and changed_at(store.fs.info(path)) < before:
-                expired.append(store.manifest(asset, ds))
-        for manifest in expired:
-            size = sum(file.bytes for file in manifest.files if not layout.is_shared(file.path))
-            yield Leftover(Kind.EXPIRED, manifest.key, size, partial(store.remove, asset, manifest.ds))
-        if any(layout.is_shared(file.path) for manifest in expired for file in manifest.files):
-            remaining = sorted(set(days) - {manifest.ds for manifest in expired})
-            yield from find_unlisted_shared(store, asset, remaining, before)
+        first = counted[-keep_days[groups[asset]] :][0]
+        for manifest in store.find_days(asset, [ds for ds in days if ds < first and f"{asset}/{ds}" not in needed]).values():
+            is_old = partial(_is_old, store, before, manifest)
+            if is_old(manifest):
+                size = sum(file.bytes for file in manifest.files if not layout.is_shared(file.path))
+                yield Leftover(Kind.EXPIRED, manifest.key, size, partial(store.remove, asset, manifest.ds, is_old))
+
+
+def _list_counted_days(workspace: Workspace, stored: Iterable[Sequence[str]]) -> list[str]:
+    """Returns the stored days by which ages are counted, ascending: none after today, none that stands alone at the end.
+
+    One event with a wrong date makes such a day, which must not make all others old.
+    """
+    today = today_in(workspace.config.calendar.timezone).isoformat()
+    days = sorted({ds for of_asset in stored for ds in of_asset if ds <= today})
+    while len(days) > 1 and days[-2] != day_before(days[-1]):
+        days.pop()
+    return days
+
+
+def _is_old(store: PartitionStore, before: float, seen: Manifest, now: Manifest) -> bool:
+    """Returns whether a partition is as it was seen, and was written before a unix time."""
+    path = layout.manifest_path(store.root, now.asset, now.ds)
+    with contextlib.suppress(FileNotFoundError):
+        return now.to_json() == seen.to_json() and bool(store.fs.modified(path).timestamp() < before)
+    return False
 
 
 def _find_needed(workspace: Workspace, store: PartitionStore) -> set[str]:
@@ -131,47 +152,41 @@ def _find_needed(workspace: Workspace, store: PartitionStore) -> set[str]:
     pointer = bundles.pointer()
     needed: set[str] = set()
     for bundle_id in () if pointer is None else pointer.stored:
-        needed |= set(bundles.manifest(bundle_id)["inputs"])
+        with contextlib.suppress(PartitionMissingError):  # removed by hand, or by a publisher that was killed
+            needed |= set(bundles.manifest(bundle_id)["inputs"])
     for name in experiment_names(store):
         own = open_experiment_store(store, name)
         for asset in own.assets():
-            for ds in own.days(asset):
-                needed |= set(own.manifest(asset, ds).inputs)
+            for manifest in own.find_days(asset, own.days(asset)).values():
+                needed |= set(manifest.inputs)
     return needed
 
 
 def find_temporary(folders: Iterable[Path], cache: Path, before: float) -> Iterator[Leftover]:
     """Yields the temporary folders of ended processes in some folders and in the system's, and parts of fetched files."""
-    for parent in {Path(tempfile.gettempdir()), *folders}:
+    for parent in {path.resolve() for path in (Path(tempfile.gettempdir()), *folders)}:
         yield from _list_abandoned(parent, PREFIX, before)
     for path in sorted(cache.rglob("*.part")):
         with contextlib.suppress(FileNotFoundError):
             stat = path.stat()
             if stat.st_mtime < before:
-                yield Leftover(Kind.TEMPORARY, str(path), stat.st_size, path.unlink)
+                yield Leftover(Kind.TEMPORARY, str(path), stat.st_size, partial(path.unlink, missing_ok=True))
 
 
-def find_in_store(store: PartitionStore, before: float, kept: Collection[str] = ()) -> Iterator[Leftover]:
-    """Yields staged files and partition files below the root of a store, but for paths to keep."""
+def find_in_store(
+    store: PartitionStore, before: float, kept: Collection[str] = (), expired: Collection[str] = ()
+) -> Iterator[Leftover]:
+    """Yields staged files and partition files below the root of a store, but for paths to keep and files of partitions that will expire."""
     stores = [store, *(open_experiment_store(store, name) for name in experiment_names(store))]
     for root in (*(one.root for one in stores), layout.serving_root(store.root)):
         yield from _find_staged(store, layout.staging_folder(root), before)
     for one in stores:
         for asset in (*one.assets(), layout.EXPERIMENTS):
-            yield from find_in_asset(one, asset, before, kept)
+            yield from find_in_asset(one, asset, before, kept, expired if one is store else ())
 
 
 def open_experiment_store(store: PartitionStore, name: str) -> PartitionStore:
     return PartitionStore(store.fs.unstrip_protocol(layout.experiment_root(store.root, name)), store.options)
-
-
-def find_unlisted_shared(store: PartitionStore, asset: str, days: Sequence[str], before: float) -> Iterator[Leftover]:
-    """Yields the shared files of an asset that the manifests of the given days, all that remain, do not list."""
-    listed = {file.path for ds in days for file in store.manifest(asset, ds).files}
-    for path, info in sorted(_files(store.fs, f"{layout.asset_folder(store.root, asset)}/{layout.SHARED}").items()):
-        inside = f"{layout.SHARED}/{path.rpartition('/')[2]}"
-        if inside not in listed and changed_at(info) < before:
-            yield Leftover(Kind.EXPIRED, f"{asset}/{inside}", int(info["size"]), partial(store.fs.rm_file, path))
 
 
 def find_bundles(bundles: BundleStore, before: float) -> Iterator[Leftover]:
@@ -197,44 +212,66 @@ def _find_staged(store: PartitionStore, staging: str, before: float) -> Iterator
 
 def _list_abandoned(parent: Path, prefix: str, before: float) -> Iterator[Leftover]:
     for path in find_abandoned(parent, prefix, before):
-        size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
-        yield Leftover(Kind.TEMPORARY, str(path), size, partial(shutil.rmtree, path, ignore_errors=True))
+        with contextlib.suppress(FileNotFoundError):  # another cleanup removes it
+            size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
+            yield Leftover(Kind.TEMPORARY, str(path), size, partial(shutil.rmtree, path, ignore_errors=True))
 
 
-def find_in_asset(store: PartitionStore, asset: str, before: float, kept: Collection[str]) -> Iterator[Leftover]:
-    """Yields the files in the partition folders of an asset that no manifest needs."""
+def find_in_asset(
+    store: PartitionStore, asset: str, before: float, kept: Collection[str], expired: Collection[str] = ()
+) -> Iterator[Leftover]:
+    """Yields the files in the folders of an asset that no manifest needs."""
     folder = layout.asset_folder(store.root, asset)
     by_day: dict[str, dict[str, Any]] = defaultdict(dict)
+    shared: dict[str, Any] = {}
     for path, info in _files(store.fs, folder).items():
         parent = path.rpartition("/")[0]
-        if (ds := layout.ds_of_folder(parent)) is not None and parent.rpartition("/")[0] == folder:
+        if parent == f"{folder}/{layout.SHARED}":
+            shared[path] = info
+        elif (ds := layout.ds_of_folder(parent)) is not None and parent.rpartition("/")[0] == folder:
             by_day[ds][path] = info
     # Manifests after the listing: a file that a newer manifest lists is younger than the listing, so it is not in it.
     manifests = store.find_days(asset, sorted(by_day))
     for ds, files in sorted(by_day.items()):
-        if not _list_unneeded(files, manifests.get(ds), before):
+        # The replaced files of a partition that will expire go with it.
+        since = float("-inf") if f"{asset}/{ds}" in expired else before
+        if not _list_unneeded(files, [manifests.get(ds)], before, since):
             continue
         with contextlib.suppress(FileNotFoundError), store.locked(asset, ds):  # a folder may vanish
             manifest, now = manifests.get(ds), files
             if store.is_local:  # under the lock: a file may have been stored again
                 manifest = store.find(asset, ds)
                 now = _files(store.fs, layout.partition_folder(store.root, asset, ds))
-            for path in _list_unneeded(now, manifest, before):
+            for path in _list_unneeded(now, [manifest], before, since):
                 if path not in kept:
-                    yield Leftover(Kind.PARTITION, path, int(now[path]["size"]), partial(_remove_file, store.fs, path))
+                    yield _describe_file(store.fs, path, now[path], before)
+    if shared:  # a day that was published meanwhile may list them
+        listing = [day for day in store.find_days(asset, store.days(asset)).values() if day.key not in expired]
+        for path in _list_unneeded(shared, listing, before, before):
+            yield _describe_file(store.fs, path, shared[path], before)
 
 
-def _list_unneeded(files: Mapping[str, Any], manifest: Manifest | None, before: float) -> list[str]:
+def _list_unneeded(files: Mapping[str, Any], manifests: Iterable[Manifest | None], before: float, since: float) -> list[str]:
+    """Returns the old ones of some files that no manifest lists, or lists as replaced before `since`."""
     needed = {layout.MANIFEST, LOCK}
-    if manifest is not None:
-        needed |= {file.path for file in manifest.files}
-        needed |= {file.path for file in manifest.replaced if file.replaced_at >= before and not file.is_removed}
+    for manifest in filter(None, manifests):
+        listed = {file.path for file in manifest.files}
+        listed |= {file.path for file in manifest.replaced if file.replaced_at >= since and not file.is_removed}
+        needed |= {path.rpartition("/")[2] for path in listed}
     return sorted(path for path, info in files.items() if path.rpartition("/")[2] not in needed and changed_at(info) < before)
 
 
-def _remove_file(fs: Any, path: str) -> None:
+def _describe_file(fs: Any, path: str, info: Mapping[str, Any], before: float) -> Leftover:
+    return Leftover(Kind.PARTITION, path, int(info["size"]), partial(_remove_file, fs, path, before))
+
+
+def _remove_file(fs: Any, path: str, before: float) -> bool:
+    """Removes a file unless it was stored again after a unix time; returns whether it did."""
     with contextlib.suppress(FileNotFoundError):
-        fs.rm_file(path)
+        if fs.modified(path).timestamp() < before:
+            fs.rm_file(path)
+            return True
+    return False
 
 
 def _folders(fs: Any, folder: str) -> list[str]:

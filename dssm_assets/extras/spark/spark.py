@@ -23,21 +23,7 @@ import pyarrow.types as pat
 
 from dssm_assets.core.schema import check_schema
 from dssm_assets.storage import tables
-from dssm_assets.storage.engines.engine import (
-    DAY,
-    Acceptance,
-    BatchKernel,
-    Bindable,
-    ByDay,
-    PartKernel,
-    ReportKernel,
-    Target,
-    contract_of,
-    kernel_schema,
-    manifests_of,
-    partition_to_keep,
-    stored_inputs,
-)
+from dssm_assets.storage.engines import engine
 from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sized_files import SizedFileSystem
@@ -68,18 +54,18 @@ class SparkEngine:
 
     def write_query(
         self,
-        target: Target,
+        target: engine.Target,
         expression: Callable[..., ibis.Table],
-        inputs: Mapping[str, Bindable],
+        inputs: Mapping[str, engine.Bindable],
         arguments: Mapping[str, Any],
-        kernel: BatchKernel | None = None,
+        kernel: engine.BatchKernel | None = None,
     ) -> Manifest:
         """Writes the result of an expression on the cluster's workers; see `engine.Engine`."""
         schemas = {name: self._schema(value) for name, value in inputs.items()}
         unbound = {name: ibis.table(ibis.Schema.from_pyarrow(schema), name=name) for name, schema in schemas.items()}
         result = expression(**unbound, **arguments)
-        query = contract_of(result)
-        schema = kernel_schema(query, kernel)
+        query = engine.contract_of(result)
+        schema = engine.kernel_schema(query, kernel)
         for name, value in inputs.items():
             self._frame(value, spark_types(schemas[name])).createOrReplaceTempView(name)
         store = self.store.partitions
@@ -93,18 +79,18 @@ class SparkEngine:
             rows = typed if kernel is None else map(kernel, typed)
             yield _result(context.partitionId(), _write_rows(store, target, context.partitionId(), schema, rows), [])
 
-        with store.reading(stored_inputs(inputs)):
+        with store.reading(engine.stored_inputs(inputs)):
             rows = self.session.sql(write_sql(result))
             return self._publish(target, schema, rows.mapInArrow(work, _spark_schema(RETURNED)))[0]
 
     def write_mapped(
         self,
-        target: Target,
+        target: engine.Target,
         source: Manifest,
-        kernel: PartKernel,
+        kernel: engine.PartKernel,
         *,
         as_dictionaries: Sequence[str] = (),
-        accepts: Acceptance | None = None,
+        accepts: engine.Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
         """Maps the rows of a partition on the cluster's workers; see `engine.Engine`."""
         schema = stored_schema(kernel(self.store.open(source).schema.empty_table(), 0)[0].schema)
@@ -113,7 +99,7 @@ class SparkEngine:
         with self.store.partitions.reading([source]):
             return self._publish(target, schema, self._run_tasks(len(pieces), work, RETURNED), accepts)
 
-    def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
+    def reports(self, source: Manifest, kernel: engine.ReportKernel, columns: Sequence[str]) -> list[Any]:
         """Calls the kernel on the cluster's workers; see `engine.Engine`."""
         store = self.store.partitions
         pieces = list_pieces(store, [source])
@@ -126,12 +112,12 @@ class SparkEngine:
             return read_results(self._run_tasks(len(pieces), work, RETURNED).collect())[1]
 
     def _publish(
-        self, target: Target, schema: pa.Schema, written: Any, accepts: Acceptance | None = None
+        self, target: engine.Target, schema: pa.Schema, written: Any, accepts: engine.Acceptance | None = None
     ) -> tuple[Manifest, list[Any]]:
         """Publishes the files that the tasks of a data frame write; returns the manifest and the tasks' reports."""
         check_schema(target.spec, schema)
         files, reports = read_results(written.collect())
-        if (stored := partition_to_keep(self.store, target, accepts, reports)) is not None:
+        if (stored := engine.partition_to_keep(self.store, target, accepts, reports)) is not None:
             return stored, reports
         if not files:  # every partition has a file, which tells its columns
             files = [self.store.put_part(target.spec, target.ds, 0, schema, [], is_shared=target.is_shared)]
@@ -155,22 +141,22 @@ class SparkEngine:
 
         return self.session.range(0, count, 1, count).mapInArrow(run, _spark_schema(schema))
 
-    def _schema(self, value: Bindable) -> pa.Schema:
+    def _schema(self, value: engine.Bindable) -> pa.Schema:
         if isinstance(value, pa.Table):
             return value.schema
-        schema = self.store.open(manifests_of(value)[0]).schema
-        return schema.append(pa.field(DAY, pa.string())) if isinstance(value, ByDay) else schema
+        schema = self.store.open(engine.manifests_of(value)[0]).schema
+        return schema.append(pa.field(engine.DAY, pa.string())) if isinstance(value, engine.ByDay) else schema
 
-    def _frame(self, value: Bindable, schema: pa.Schema) -> Any:
+    def _frame(self, value: engine.Bindable, schema: pa.Schema) -> Any:
         """Returns the rows of an input as a data frame of a schema with Spark's types."""
         if isinstance(value, pa.Table):
             return self.session.createDataFrame(value.cast(schema))
-        store, by_day = self.store.partitions, isinstance(value, ByDay)
-        pieces = list_pieces(store, manifests_of(value))
+        store, by_day = self.store.partitions, isinstance(value, engine.ByDay)
+        pieces = list_pieces(store, engine.manifests_of(value))
 
         def work(number: int) -> Batches:
             for table, _ in read_piece(store, pieces[number]):
-                dated = table.append_column(DAY, pa.repeat(pieces[number].ds, table.num_rows)) if by_day else table
+                dated = table.append_column(engine.DAY, pa.repeat(pieces[number].ds, table.num_rows)) if by_day else table
                 yield from dated.cast(schema).to_batches()
 
         return self._run_tasks(len(pieces), work, schema)
@@ -263,9 +249,9 @@ def _spark_type(kind: pa.DataType) -> pa.DataType:
 
 def map_piece(
     store: PartitionStore,
-    target: Target,
+    target: engine.Target,
     pieces: Sequence[Piece],
-    kernel: PartKernel,
+    kernel: engine.PartKernel,
     schema: pa.Schema,
     as_dictionaries: Sequence[str],
 ) -> Callable[[int], Batches]:
@@ -291,7 +277,9 @@ def read_results(returned: Iterable[Any]) -> tuple[list[StoredFile], list[Any]]:
     return [file for _, file, _ in results if file is not None], [report for *_, reports in results for report in reports]
 
 
-def _write_rows(store: PartitionStore, target: Target, position: int, schema: pa.Schema, batches: Batches) -> StoredFile | None:
+def _write_rows(
+    store: PartitionStore, target: engine.Target, position: int, schema: pa.Schema, batches: Batches
+) -> StoredFile | None:
     """Writes the file of a task's rows into the partition's folder; returns None if there are no rows."""
     first = next((batch for batch in batches if batch.num_rows), None)
     if first is None:

@@ -14,24 +14,15 @@ import json
 import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from dagster_pipes import (
-    PipesCliArgsParamsLoader,
-    PipesContext,
-    PipesDefaultMessageWriter,
-    PipesEnvVarParamsLoader,
-    PipesMessageWriter,
-    PipesParamsLoader,
-    PipesS3MessageWriter,
-    open_dagster_pipes,
-)
+import dagster_pipes
 
 from dssm_assets.core.errors import DssmError
 from dssm_assets.extras.spark.spark import SparkEngine
-from dssm_assets.steps.workspace import Check, StepResult, Workspace, open_workspace
+from dssm_assets.steps.workspace import Check, StepResult, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, config_from_json, config_to_json
 from dssm_assets.storage.manifest import Manifest
 
@@ -56,10 +47,6 @@ class SparkJob:
     def from_message(cls, message: Mapping[str, Any]) -> SparkJob:
         return cls(message["module"], message["step"], tuple(message["days"]), config_from_json(message["scene"]))
 
-    def run(self, workspace: Workspace) -> Iterator[StepResult]:
-        step = getattr(importlib.import_module(f"dssm_assets.{self.module}"), self.step)
-        yield from step(workspace, self.days)
-
 
 def result_to_message(result: StepResult, seconds: float) -> dict[str, Any]:
     """Returns the result of a day and its duration as JSON values, without report and images."""
@@ -77,16 +64,16 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # pandas is not used here
     from pyspark.sql import SparkSession
 
-    arguments = PipesCliArgsParamsLoader()  # type: ignore[no-untyped-call]
-    params: PipesParamsLoader = arguments
+    arguments = dagster_pipes.PipesCliArgsParamsLoader()  # type: ignore[no-untyped-call]
+    params: dagster_pipes.PipesParamsLoader = arguments
     if not arguments.is_dagster_pipes_process():
-        params = PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
-    writer: PipesMessageWriter[Any] = PipesDefaultMessageWriter()
+        params = dagster_pipes.PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
+    writer: dagster_pipes.PipesMessageWriter[Any] = dagster_pipes.PipesDefaultMessageWriter()
     if params.is_dagster_pipes_process() and "bucket" in params.load_messages_params():
         import boto3
 
-        writer = PipesS3MessageWriter(boto3.client("s3"), interval=1)
-    with open_dagster_pipes(params_loader=params, message_writer=writer) as pipes:
+        writer = dagster_pipes.PipesS3MessageWriter(boto3.client("s3"), interval=1)
+    with dagster_pipes.open_dagster_pipes(params_loader=params, message_writer=writer) as pipes:
         session = SparkSession.builder.getOrCreate()
         try:
             run_job(pipes, session)
@@ -97,12 +84,13 @@ def main() -> None:
             session.stop()
 
 
-def run_job(pipes: PipesContext, session: Any) -> None:
+def run_job(pipes: dagster_pipes.PipesContext, session: Any) -> None:
     job = SparkJob.from_message(pipes.extras)
     workspace = open_workspace(job.loaded, pipes.log.info, lambda tables: SparkEngine(tables, session))
     pipes.log.info(f"{job.step} on Spark {session.version}, {session.sparkContext.master}")
+    step = getattr(importlib.import_module(f"dssm_assets.{job.module}"), job.step)
     started = time.perf_counter()
-    for result in job.run(workspace):
+    for result in step(workspace, job.days):
         seconds = time.perf_counter() - started
         pipes.log.info(f"{result.manifest.key}: {result.manifest.rows:,} rows in {seconds:.1f} s")
         pipes.report_custom_message(result_to_message(result, seconds))

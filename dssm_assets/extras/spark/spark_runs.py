@@ -19,7 +19,6 @@ import dagster as dg
 
 from dssm_assets.core.config.engines import Spark
 from dssm_assets.core.errors import ConfigError, Fault, SubmittedJobError
-from dssm_assets.defs.asset_row import Step
 from dssm_assets.defs.lazy_steps import LazyStep
 from dssm_assets.defs.scene import Scene
 from dssm_assets.storage.config_file import LoadedConfig
@@ -35,12 +34,11 @@ _END_SECONDS = 20.0
 
 
 def run_step(
-    context: dg.AssetExecutionContext, scene: Scene, step: Step, days: Sequence[str]
+    context: dg.AssetExecutionContext, scene: Scene, step: LazyStep, days: Sequence[str]
 ) -> "Iterator[tuple[StepResult, float]]":
     """Runs a step over days as one job; yields each day's result and its seconds."""
     from dssm_assets.extras.spark.spark_job import SparkJob, result_from_message
 
-    assert isinstance(step, LazyStep)  # the job finds the step by its name
     launch = scene.launch or spark_submit
     messages = launch(context, scene.loaded, SparkJob(step.module, step.name, tuple(days), scene.loaded).to_message())
     yield from map(result_from_message, messages)

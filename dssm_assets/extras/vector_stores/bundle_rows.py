@@ -24,10 +24,7 @@ from dssm_assets.storage.sources.table_source import quote_name
 
 BATCH_ROWS = 10_000
 _LOG_SECONDS = 10.0
-_FILES = {
-    VectorTable.ITEM: (BundleFile.ITEM_VECTORS, BundleFile.ITEM_COLUMNS),
-    VectorTable.USER: (BundleFile.USER_VECTORS,),
-}
+_FILES = {VectorTable.ITEM: (BundleFile.ITEM_VECTORS, BundleFile.ITEM_COLUMNS), VectorTable.USER: (BundleFile.USER_VECTORS,)}
 
 
 class BundleRows:
@@ -43,9 +40,15 @@ class BundleRows:
         self.table, self._key = table, KEYS[table][0]
         day = str(manifest["ds"])
         self._constants = {DAY: day, MODEL_DIGEST: str(manifest["inputs"][f"dssm_model/{day}"])}
-        if table is VectorTable.USER:
-            stored = map_arrow(folder / BundleFile.USER_VECTORS)
-            self.content = _split_interests(stored, int(manifest["dims"]), int(manifest.get("interests", 1)))
+        if table is VectorTable.USER:  # a row for each interest of each user
+            stored, interests = map_arrow(folder / BundleFile.USER_VECTORS), int(manifest.get("interests", 1))
+            ids, vectors = (combine_chunks(stored.column(name)) for name in (col.USER_ID, col.USER_TOWER_EMB))
+            columns = {
+                self._key: ids.take(pa.array(np.repeat(np.arange(len(ids)), interests))),
+                INTEREST: pa.array(np.tile(np.arange(interests, dtype=np.int32), len(ids))),
+                VECTOR: pa.FixedSizeListArray.from_arrays(vectors.flatten(), int(manifest["dims"])),
+            }
+            self.content = pa.table(columns)
             return
         stored = map_arrow(folder / BundleFile.ITEM_VECTORS)
         columns = {self._key: stored.column(col.ITEM_ID), VECTOR: stored.column(col.ITEM_TOWER_EMB)}
@@ -96,15 +99,3 @@ class BundleRows:
 def describe_files(manifest: Mapping[str, Any], table: VectorTable) -> list[str | None]:
     """Returns the digests of the files of a bundle from which the rows of a table come."""
     return [manifest["files"].get(name, {}).get("sha256") for name in _FILES[table]]
-
-
-def _split_interests(stored: pa.Table, dims: int, interests: int) -> pa.Table:
-    """Returns a row for each interest of each user."""
-    ids, vectors = (combine_chunks(stored.column(name)) for name in (col.USER_ID, col.USER_TOWER_EMB))
-    return pa.table(
-        {
-            col.USER_ID: ids.take(pa.array(np.repeat(np.arange(len(ids)), interests))),
-            INTEREST: pa.array(np.tile(np.arange(interests, dtype=np.int32), len(ids))),
-            VECTOR: pa.FixedSizeListArray.from_arrays(vectors.flatten(), dims),
-        }
-    )

@@ -284,9 +284,9 @@ def _choose_main(tables: Collection[VectorTable]) -> VectorTable:
     return VectorTable.ITEM if VectorTable.ITEM in tables else VectorTable.USER
 
 
-def make_point_id(*key: Any) -> str:
-    """Returns a digest of a key that every store takes as the id of a row."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, repr(key)))
+def make_point_ids(keys: pa.Table) -> list[Any]:
+    """Returns digests of the keys of rows, which every store takes as ids."""
+    return [str(uuid.uuid5(uuid.NAMESPACE_OID, repr(key))) for key in zip(*keys.to_pydict().values(), strict=True)]
 
 
 def _split(ids: pa.Array) -> list[pa.Array]:

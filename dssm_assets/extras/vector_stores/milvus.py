@@ -184,8 +184,7 @@ def _make_entities(table: VectorTable, rows: pa.Table) -> list[dict[str, Any]]:
                 kind = pa.list_(step) if is_list(field.type) else step
                 rows = rows.set_column(number, field.name, rows.column(number).cast(kind))
     if not _has_own_key(table, rows.schema):
-        keys = zip(*rows.select(KEYS[table]).to_pydict().values(), strict=True)
-        rows = rows.append_column(_POINT, pa.array([cs.make_point_id(*key) for key in keys]))
+        rows = rows.append_column(_POINT, pa.array(cs.make_point_ids(rows.select(KEYS[table]))))
     return list(rows.to_pylist())
 
 

@@ -155,10 +155,9 @@ class PgvectorStore(vs.VectorStore):
     def connect(self) -> Iterator[Connection]:
         """Lends a connection that commits each statement; one that was lost meanwhile is opened again."""
         with vs.store_errors(self.where, self._passwords):
-            try:
+            connection = None
+            with suppress(IndexError):
                 connection = self._idle.pop()
-            except IndexError:
-                connection = None
             if connection is None or not _is_alive(connection):
                 connection = psycopg.connect(self._uri, autocommit=True, prepare_threshold=None)
                 connection.execute(_SESSION)

@@ -126,7 +126,7 @@ def _make_point_ids(keys: pa.Table) -> list[Any]:
     """Returns the id of each point: a number is its own, below zero as unsigned; of others a digest."""
     if keys.num_columns == 1 and pa.types.is_integer(keys.column(0).type):
         return list(keys.column(0).cast(pa.int64()).to_numpy().view(np.uint64).tolist())
-    return [cs.make_point_id(*key) for key in zip(*keys.to_pydict().values(), strict=True)]
+    return cs.make_point_ids(keys)
 
 
 def _make_payloads(rows: pa.Table) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ from dssm_assets.defs.lazy_steps import LazyStep
 
 ROWS = (
     AssetRow(
-        name="vector_store",
         group=PUBLISHING_GROUP,
         step=LazyStep("extras.vector_stores.publish", "vector_store"),
         deps=("serving_bundle",),

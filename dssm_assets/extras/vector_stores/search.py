@@ -49,7 +49,8 @@ class StoreSearch:
             PartitionMissingError: the store does not have the vectors of this bundle, or not yet.
         """
         self._items, self._is_exact, version = bundle.items, is_exact, base_of(bundle.manifest) or bundle.bundle_id
-        self._columns = {field.name: _plain_type(field.type) for field in bundle.item_columns.schema}
+        types = ((field.name, field.type) for field in bundle.item_columns.schema)
+        self._columns = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in types}
         revisions = store.find_versions()
         if revisions.get(version) != bundle.bundle_id:
             raise missing_version(store.where, VectorTable.ITEM, bundle.bundle_id, set(revisions.values()))
@@ -69,7 +70,3 @@ class StoreSearch:
             raise StorageError(str(error)) from error
         rows = (self._items.rows_of(pa.chunked_array([ids])) for ids, _ in found)
         return [one[one >= 0] for one in rows]
-
-
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind

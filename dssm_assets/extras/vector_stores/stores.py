@@ -35,7 +35,6 @@ def open_configured(loaded: LoadedConfig) -> VectorStore:
 
 
 def find_uri(loaded: LoadedConfig) -> str:
-    """Returns the URI of a configuration's store."""
     chosen = loaded.config.vector_store
     if chosen is not None and chosen.uri is not None:
         return chosen.uri

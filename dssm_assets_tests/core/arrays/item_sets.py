@@ -10,5 +10,4 @@ from dssm_assets.core.arrays.ragged import ItemSets
 
 
 def item_sets(users: Sequence[Collection[int]]) -> ItemSets:
-    """Returns the items of each user, ascending."""
     return ItemSets(np.cumsum([0, *map(len, users)]), np.array([item for one in users for item in sorted(one)], np.int64))

@@ -21,17 +21,6 @@ def test_mean_bags_leave_out_missing_values_and_their_weight() -> None:
     assert bags.weights.tolist() == [0.5, 0.5, 1.0]
 
 
-def test_weighted_bags_divide_by_the_sum_of_absolute_weights() -> None:
-    # [4, 0, 6] by 3, 100, -1: 0 is missing, 3 / 4 and -1 / 4. [5] by 9: alone, so 1. [7, 8] by 0, 2: 7 does not count.
-    # [1] by 0: nothing counts. []: nothing is there.
-    weights = np.array([3, 100, -1, 9, 0, 2, 0], np.float32)
-    bags = weighted_bags(np.array([4, 0, 6, 5, 7, 8, 1]), offsets_of(np.array([3, 1, 2, 1, 0])), weights)
-    assert bags.values.tolist() == [4, 6, 5, 8]
-    assert bags.offsets.tolist() == [0, 2, 3, 4, 4, 4]
-    assert bags.weights.tolist() == [0.75, -0.25, 1.0, 1.0]
-    assert bags.weights.dtype == np.float32
-
-
 @given(ROWS)
 def test_weighted_bags_equal_a_loop(rows: list[list[tuple[int, float]]]) -> None:
     values = np.array([value for row in rows for value, _ in row], np.int32)

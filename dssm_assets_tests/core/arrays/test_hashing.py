@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.hashing import hash_texts, hash_values
 from dssm_assets.core.config.features import HashFunction
-from dssm_assets_tests.core.features.hash_goldens import Golden, goldens
+from dssm_assets_tests.core.features.hash_goldens import goldens
 
 each_function = pytest.mark.parametrize("function", HashFunction)
 functions = st.sampled_from(list(HashFunction))
@@ -85,22 +85,6 @@ def test_columns_without_text_are_refused(column: pa.Array) -> None:
         hash_values(column)
 
 
-AT_100_BUCKETS = {
-    "abc": 33, "efg": 44, "hij": 66, "xyz": 13, "1": 95, "2": 70, "3": 13, "4": 56,
-    "ua_ia": 37, "ua_ib": 90, "ub_ia": 5, "ub_ib": 97, "x": 35, "y": 30, "z": 54,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "bucket"), AT_100_BUCKETS.items())
-def test_murmur_buckets_equal_the_reference(text: str, bucket: int) -> None:
-    assert int(hash_values(pa.array([text]))[0]) % 100 == bucket
-
-
-@pytest.mark.parametrize("golden", goldens(), ids=lambda golden: len(golden.value))
-def test_murmur_hashes_equal_libstdcxx(golden: Golden) -> None:
-    assert hash_values(pa.array([golden.value])).tolist() == [golden.murmur]
-
-
 SIGNED = {
     # FARM_FINGERPRINT in the reference of BigQuery.
     "1footrue": -1541654101129638711, "2applefalse": 2794438866806483259, "3true": -4880158226897771312,
@@ -111,26 +95,5 @@ SIGNED = {
 }  # fmt: skip
 
 
-def fingerprints(values: list[bytes]) -> list[int]:
-    """Returns the fingerprints of values hashed together."""
-    fingerprints: list[int] = hash_values(pa.array(values, pa.binary()), HashFunction.FARM).tolist()
-    return fingerprints
-
-
-@pytest.mark.parametrize(("text", "bucket"), [("1", 49), ("2", 59), ("3", 21)])
-def test_fingerprint_buckets_equal_the_reference(text: str, bucket: int) -> None:
-    assert fingerprints([text.encode()])[0] % 100 == bucket
-
-
-def test_fingerprint_buckets_equal_tensorflow() -> None:
-    # tf.strings.to_hash_bucket_fast(["Hello", "TensorFlow", "2.x"], 3) in its documentation.
-    assert [fingerprint % 3 for fingerprint in fingerprints([b"Hello", b"TensorFlow", b"2.x"])] == [0, 2, 2]
-
-
 def test_fingerprints_equal_published_ones() -> None:
     assert hash_texts(list(SIGNED), HashFunction.FARM).tolist() == list(SIGNED.values())
-
-
-@pytest.mark.parametrize("golden", goldens(), ids=lambda golden: len(golden.value))
-def test_fingerprints_equal_google_farmhash(golden: Golden) -> None:
-    assert fingerprints([golden.value]) == [golden.farm]

@@ -19,12 +19,6 @@ ANY_IDS = st.one_of(
 )
 
 
-def test_id_index_rows_follow_the_order_of_ids() -> None:
-    index = IdIndex(pa.array([30, 10, 20]))
-    assert index.lookup(pa.array([10, 99, 30, 10])).tolist() == [1, -1, 0, 1]
-    assert (len(index), index.ids.to_pylist()) == (3, [30, 10, 20])
-
-
 @given(ids=ANY_IDS, data=st.data())
 def test_id_index_equals_a_dict(ids: list[int] | list[str], data: st.DataObject) -> None:
     known: list[object] = data.draw(st.lists(st.sampled_from(ids)))

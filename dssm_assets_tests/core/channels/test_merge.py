@@ -61,14 +61,6 @@ def test_terms_are_signals_squares_and_products_that_say_something_new() -> None
     assert set(DEFAULT_WEIGHTS) < set(terms)
 
 
-def test_union_of_lists_by_hand() -> None:
-    items, places = unite_lists([np.array([[7, 3, -1], [2, 4, 1]]), np.array([[3, 5], [-1, -1]])])
-    assert items.tolist() == [[3, 5, 7], [1, 2, 4]]
-    assert places.tolist() == [[[1, -1, 0], [2, 0, 1]], [[0, 1, -1], [-1, -1, -1]]]
-    items, places = unite_lists([np.zeros((2, 0), np.int64), np.array([[-1], [-1]])])
-    assert (items.shape, places.shape) == ((2, 0), (2, 2, 0))
-
-
 @given(st.lists(st.lists(st.permutations(range(6)), min_size=1, max_size=3), min_size=2, max_size=2), st.integers(0, 6))
 def test_places_equal_a_search_of_each_list(lists: list[list[list[int]]], length: int) -> None:
     users = min(map(len, lists))

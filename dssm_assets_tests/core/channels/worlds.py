@@ -37,22 +37,16 @@ def shared() -> SharedData:
 
 
 def own() -> OwnItems:
-    """Returns what users 0 and 1 took."""
     return OwnItems(np.array([0, 2, 2]), np.array([0, 1]), np.array([3, 1]), np.array([NOW_MS - 10 * DAY_MS, NOW_MS - DAY_MS]))
 
 
 class Nearest:
-    """The lists of the vectors, and their scores."""
-
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns the lists."""
         return NEAREST[user_rows][:, :k]
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> Float64Array:
-        """Returns the scores."""
         return SCORES[user_rows[:, None], items]
 
 
 def channels(*, has_vectors: bool = True) -> tuple[Channel, ...]:
-    """Returns all channels of both users."""
     return make_channels(DEPTHS, shared(), own(), Nearest() if has_vectors else None, NOW_MS)

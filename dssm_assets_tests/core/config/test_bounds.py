@@ -35,7 +35,6 @@ def leaves(annotation: Any) -> Iterator[Any]:
 
 
 def numbers(annotation: Any, limits: list[Any]) -> Iterator[list[Any]]:
-    """Yields the limits of each number in an annotation."""
     if annotation in (int, float):
         yield limits
     elif get_origin(annotation) is Annotated:

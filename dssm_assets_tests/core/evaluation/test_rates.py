@@ -17,7 +17,7 @@ from dssm_assets.core.evaluation.rates import (
     total_hit_rate,
     trend_table,
 )
-from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.schema import check_schema
 from dssm_assets_tests.core.evaluation.worlds import total_row
 
@@ -99,7 +99,7 @@ def test_bootstrap_interval_is_that_of_a_ratio_estimator() -> None:
 def test_gain_is_paired() -> None:
     truth, ours, theirs = skewed(800, 7)
     table = pa.concat_tables([counts("model", truth, ours), counts("popularity", truth, theirs)])
-    cell = {"scope": Scope.ALL, "population": Population.WARM, "k": 5, "samples": 4000, "seed": 2}
+    cell = {"scope": Scope.ALL, "k": 5, "samples": 4000, "seed": 2}
     gain = paired_gain(table, scorer="model", against="popularity", **cell)
     low, high = analytic(np.array(ours) - np.array(theirs), np.array(truth))
     assert gain.gain == pytest.approx((sum(ours) - sum(theirs)) / sum(truth))
@@ -121,7 +121,7 @@ def test_gains_are_over_the_best_baseline() -> None:
 
 def test_gain_over_a_scorer_of_some_users_is_that_of_these_users() -> None:
     # Of users 0 to 3 the other list was made for 1 and 3: there ours finds 1 + 2 of 2 + 4 items, the other 0 + 1, so (3 - 1) / 6.
-    cell = {"scope": Scope.ALL, "population": Population.WARM, "k": 5, "samples": 100, "seed": 2}
+    cell = {"scope": Scope.ALL, "k": 5, "samples": 100, "seed": 2}
     ours = counts("merged", [9, 2, 9, 4], [9, 1, 9, 2], ["u0", "u1", "u2", "u3"])
     gain = paired_gain(
         pa.concat_tables([ours, counts("channel_x", [2, 4], [0, 1], ["u1", "u3"])]),
@@ -137,7 +137,7 @@ def test_gain_over_a_scorer_of_some_users_is_that_of_these_users() -> None:
 
 
 def test_gain_over_a_missing_scorer_or_other_users_is_refused() -> None:
-    cell = {"scope": Scope.ALL, "population": Population.WARM, "k": 5, "samples": 100, "seed": 2}
+    cell = {"scope": Scope.ALL, "k": 5, "samples": 100, "seed": 2}
     table = pa.concat_tables([counts("model", [1], [1]), counts("other", [1], [1], ["zz"])])
     with pytest.raises(InputError, match="different users"):
         paired_gain(table, scorer="model", against="other", **cell)

@@ -29,7 +29,7 @@ from dssm_assets.core.evaluation.report import (
     segment_section,
     trend_section,
 )
-from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.evaluation.scorer import InteractedItems, ModelScorer, model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA, Cuts, ItemPopularity, label_activity, segment_table
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
@@ -96,7 +96,7 @@ def report(run: Run, **options: Any) -> str:
 def test_channels_say_of_how_many_users_they_are(users: int, sentence: str | None) -> None:
     named = {"merged": 2000, "merged_without_vectors": users, "model": 2000}
     rows = [{**total_row(name, k=200), "users": counted} for name, counted in named.items()]
-    gain = Gain("merged", "merged_without_vectors", Scope.ALL, Population.WARM, 200, 0.01, 0.0, 0.02)
+    gain = Gain("merged", "merged_without_vectors", Scope.ALL, 200, 0.01, 0.0, 0.02)
     text = channel_section(pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA), [gain])
     assert "| vectors |" in text and "+0.0100 [+0.0000, +0.0200]" in text
     assert ("sample" in text) is (sentence is not None) and (sentence or "") in text
@@ -250,7 +250,7 @@ def row(scorer: str, scope: str, rate: float, population: str = "warm", k: int =
 
 
 def gain(scorer: str, against: str, scope: Scope, found: float, low: float, high: float) -> Gain:
-    return Gain(scorer, against, scope, Population.WARM, 200, found, low, high)
+    return Gain(scorer, against, scope, 200, found, low, high)
 
 
 ROWS = [

@@ -93,14 +93,6 @@ def test_ground_truth_example_of_the_docstring() -> None:
     check_no_nulls(GROUND_TRUTH, table)
 
 
-def test_ground_truth_of_an_empty_window_and_an_empty_day() -> None:
-    nothing = pairs_table([])
-    cold = ground_truth(pairs_table([("u", "a")]), [nothing])
-    assert cold.column("gt_is_warm").to_pylist() == [[False]]
-    assert cold.column("is_warm_user").to_pylist() == [False]
-    assert ground_truth(nothing, [pairs_table([("u", "a")])]).num_rows == 0
-
-
 def test_ids_of_another_type_are_refused() -> None:
     with pytest.raises(InputError, match="ids of type string"):
         ground_truth(pairs_table([("1", "2")]), [pairs_table([(1, 2)])])

@@ -66,13 +66,6 @@ def test_hour_and_weekday_agree_with_python(instants: list[int], timezone: str) 
     assert weekdays.to_pylist() == [clock.weekday() for clock in clocks]
 
 
-def test_calendar_columns_by_hand() -> None:
-    # 2024-01-01 00:00 UTC is a Monday; in New York it is Sunday, 19:00.
-    instants = pa.array([1_704_067_200_000], pa.int64())
-    assert [column.to_pylist() for column in calendar_columns(instants, "UTC")] == [[0], [0]]
-    assert [column.to_pylist() for column in calendar_columns(instants, "America/New_York")] == [[19], [6]]
-
-
 def test_repeated_hour_of_a_clock_change() -> None:
     # Berlin, Sunday 2024-10-27: 00:30 UTC reads 02:30 (summer), 01:30 UTC reads 02:30 (winter), 02:30 UTC reads 03:30.
     half_past_midnight = 1_729_989_000_000

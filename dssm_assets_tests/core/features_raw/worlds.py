@@ -44,7 +44,6 @@ def log(rows: Sequence[tuple[Any, ...]], schema: pa.Schema = LOG_SCHEMA) -> pa.T
 
 
 def as_text_ids(table: pa.Table) -> pa.Table:
-    """Returns the table with its id columns as text."""
     for name in ("user_id", "item_id"):
         if name in table.column_names:
             table = table.set_column(table.column_names.index(name), name, table.column(name).cast(pa.string()))
@@ -52,16 +51,13 @@ def as_text_ids(table: pa.Table) -> pa.Table:
 
 
 def whole_log(days: dict[int, pa.Table]) -> pa.Table:
-    """Returns the days as one table with a column ds."""
     parts = [table.append_column("ds", pa.array([day_name(day)] * table.num_rows, pa.string())) for day, table in days.items()]
     return pa.concat_tables(parts)
 
 
 def with_ds(days: dict[int, pa.Table]) -> ibis.Table:
-    """Returns the days as one Ibis table with a column ds."""
     return ibis.memtable(whole_log(days))
 
 
 def run(con: Any, expression: Any) -> pa.Table:
-    """Returns the result of an expression."""
     return con.to_pyarrow(expression)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.config.model import Pooling, PoolingKind
-from dssm_assets.core.models.poolings import MS_PER_DAY, POOLINGS, HistoryEvents, make_pooling
+from dssm_assets.core.models.poolings import MS_PER_DAY, HistoryEvents, make_pooling
 
 VALUES = [5, 6, 7, 0, 8]
 TIMES = [day * MS_PER_DAY for day in range(10, 15)]
@@ -86,10 +86,6 @@ def test_half_lives_of_mean_and_root_and_encoders_need_times() -> None:
     needing = [kind for kind in PoolingKind if make_pooling(Pooling(kind=kind, half_life_days=3)).needs_times]
     assert needing == [PoolingKind.MEAN, PoolingKind.ROOT, PoolingKind.SEQUENCE]
     assert not make_pooling(Pooling()).needs_times
-
-
-def test_every_kind_has_a_pooling() -> None:
-    assert set(POOLINGS) == set(PoolingKind)
 
 
 def test_attention_keeps_the_sub_features_of_an_event_together() -> None:

@@ -24,8 +24,6 @@ from dssm_assets.core.training.batch_negatives import log_expected_counts, match
 from dssm_assets_tests.core.models.chi_square import LEAST_P, p_value
 
 TWO_WEIGHTS = np.array([3.0, 1.0])
-EDGES = HardEdges(np.array([0, 1]), np.array([1], np.int32), np.array([0], np.int32))
-"""One user, who was shown item 1."""
 EXPECTED = {
     Sampler.UNIFORM: (UniformSampler, [0.5, 0.5]),
     Sampler.ALL: (AllItemsSampler, [0.5, 0.5]),
@@ -45,13 +43,6 @@ def test_each_name_has_its_distribution(name: Sampler) -> None:
     assert sampler.probability == pytest.approx(distribution)
     drawn, probability = sampler.draw(7, np.random.default_rng(1))
     assert probability.tolist() == sampler.probability[drawn].tolist()
-
-
-@pytest.mark.parametrize("name", [Sampler.HARD, Sampler.HARD_V2])
-def test_hard_samplers_draw_from_the_edges(name: Sampler) -> None:
-    sampler = SAMPLERS[name](Model(sampler=name), TWO_WEIGHTS, EDGES)
-    assert isinstance(sampler, HardSampler)
-    assert sampler.edges is EDGES
 
 
 @pytest.mark.parametrize("name", Sampler)
@@ -85,13 +76,6 @@ def test_equal_weights_whose_shares_all_round_below_one_are_uniform() -> None:
     assert keep == pytest.approx(np.ones(5), abs=1e-12)
     drawn, _ = WeightedSampler(weights).draw(1000, np.random.default_rng(0))
     assert set(drawn.tolist()) == {0, 1, 2, 3, 4}
-
-
-def test_alias_table_by_hand() -> None:
-    # Shares 2, 0.5, 0.5: both light slots are filled by item 0, which keeps its own slot.
-    keep, alias = alias_table(np.array([2 / 3, 1 / 6, 1 / 6]))
-    assert keep == pytest.approx([1.0, 0.5, 0.5])
-    assert alias.tolist()[1:] == [0, 0]
 
 
 def test_draws_follow_the_distribution_by_chi_square() -> None:
@@ -176,15 +160,6 @@ def edges(degrees: list[int]) -> HardEdges:
     return HardEdges(np.concatenate([[0], np.cumsum(degrees)]), np.array(items, np.int32), np.array(days, np.int32))
 
 
-def test_quotas_by_hand() -> None:
-    quota = divide_evenly(np.array([0, 1, 5, 9]), 8, np.random.default_rng(0))
-    assert (quota[:2].tolist(), sorted(quota[2:].tolist())) == ([0, 1], [3, 4])
-    assert divide_evenly(np.array([0, 1, 5]), 8, np.random.default_rng(0)).tolist() == [0, 1, 5]
-    assert divide_evenly(np.array([4, 4]), 0, np.random.default_rng(0)).tolist() == [0, 0]
-    remainders = {tuple(divide_evenly(np.array([3, 3, 3]), 4, np.random.default_rng(seed)).tolist()) for seed in range(40)}
-    assert remainders == {(2, 1, 1), (1, 2, 1), (1, 1, 2)}
-
-
 @settings(deadline=None)
 @given(capacity=st.lists(st.integers(0, 30), min_size=1, max_size=12), count=st.integers(0, 100), seed=st.integers(0, 9))
 def test_quotas_are_even_within_capacities(capacity: list[int], count: int, seed: int) -> None:
@@ -260,15 +235,3 @@ def test_draws_repeat_with_the_seed_and_shared_negatives_are_by_weight() -> None
     drawn, _ = sampler.draw(60_000, np.random.default_rng(3))
     assert p_value(drawn, weights / weights.sum()) > LEAST_P
     assert p_value(drawn, np.full(30, 1 / 30)) < LEAST_P
-
-
-def test_shared_and_hard_negatives_of_one_sampler_each_follow_their_distribution() -> None:
-    weights, edges_of_user_1 = np.array([4.0, 3.0, 2.0, 1.0]), np.array([1, 2, 3], np.int32)
-    sampler = HardSampler(weights, HardEdges(np.array([0, 0, 3]), edges_of_user_1, np.zeros(3, np.int32)))
-    drawn, probability = sampler.draw(50_000, np.random.default_rng(1))
-    assert p_value(drawn, weights / 10) > LEAST_P
-    assert probability == pytest.approx(weights[drawn] / 10)
-    users = np.array([1], np.int32)
-    hard = np.concatenate([sampler.edges.draw(users, 1, np.random.default_rng([2, seed])).items for seed in range(5000)])
-    assert p_value(hard, np.array([0, 1 / 3, 1 / 3, 1 / 3])) > LEAST_P
-    assert len(sampler.edges.draw(np.array([0], np.int32), 5, np.random.default_rng(2)).items) == 0

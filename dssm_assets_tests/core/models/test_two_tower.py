@@ -139,11 +139,6 @@ def _scale(**model: Any) -> SimilarityScale:
     return SimilarityScale(tower_spec(ONE_FEATURE_EACH, Model(**model)))
 
 
-def test_similarity_has_no_parameters_by_default() -> None:
-    scale = _scale(temperature=0.25)
-    assert (scale.scale(), scale.affine(), list(scale.parameters())) == (4.0, None, [])
-
-
 def test_a_learned_temperature_starts_at_its_setting_and_learns_its_logarithm() -> None:
     scale = _scale(temperature=0.25, learn_temperature=True)
     found = scale.scale()

@@ -9,18 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.retrieval.exact import Corpus, flatten_interests, score_interests, search_interests
+from dssm_assets.core.retrieval.exact import Corpus, score_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets_tests.core.arrays.item_sets import item_sets
-
-
-def test_two_interests_by_hand() -> None:
-    corpus = Corpus(np.array([[1, 0], [0, 1], [0.6, 0.8]]), Metric.IP)
-    vectors, bounds = flatten_interests(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
-    index, scores = search_interests(corpus, vectors, bounds, 3)
-    assert index.tolist() == [[0, 1, 2]]
-    np.testing.assert_allclose(scores, [[1, 1, 0.8]], rtol=1e-6)
-
 
 GRID = st.lists(st.integers(-2, 2), min_size=3, max_size=3).filter(any)
 

@@ -50,14 +50,6 @@ def test_build_history_of_two_days_by_hand() -> None:
     assert all(field.metadata[b"description"] for schema in (history.schema, users.schema) for field in schema)
 
 
-def test_history_end_is_strictly_before_the_cutoff() -> None:
-    history = build([DAY_0, DAY_1])
-    assert ends(history, [(0, 7), (0, 8), (0, 11), (0, 12), (0, 99)]) == [0, 1, 1, 2, 3]
-    assert ends(history, [(1, 5), (1, 6)]) == [3, 5]  # the basket at time 5 is seen whole or not at all
-    assert ends(history, [(-1, 99)]) == [0]
-    assert ends(history, []) == []
-
-
 def test_bounds_of_users_without_a_history_are_empty() -> None:
     starts, stops = build([DAY_0, DAY_1]).bounds(pa.array([9, 5, 4]), where="users")
     assert (starts.tolist(), stops.tolist()) == ([3, 0, 0], [5, 0, 3])

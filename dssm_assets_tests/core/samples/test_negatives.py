@@ -139,21 +139,6 @@ def rows(
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
-def test_find_hard_negatives_by_hand() -> None:
-    days: list[list[Event]] = [
-        [(2, 200, "expr"), (1, 300, "expr"), (1, 100, "expr"), (1, 100, "expr"), (7, 100, "expr"), (1, 999, "expr")],
-        [(1, 300, "expr"), (1, 400, "expr"), (1, 200, "click"), (2, 400, "expr"), (2, 400, "buy")],
-    ]
-    # User 1 (row 0) bought 100 before, user 2 (row 1) buys 400 on the day it is shown. User 7 has no history, 999 is not in the corpus.
-    bought_before = [(1, 100), (2, 100)]
-    assert rows(days, bought_before) == [(0, 2, 0), (0, 3, 1), (1, 1, 0)]
-    assert rows(days, bought_before, ("expr", "click")) == [(0, 1, 1), (0, 2, 0), (0, 3, 1), (1, 1, 0)]
-    table = find_hard_negatives([], exposure_events=["expr"], item_index=CORPUS, history=history(bought_before))
-    assert table.num_rows == 0
-    assert [str(field.type) for field in table.schema] == ["int32"] * 3
-    assert table.schema.names == ["user_index", "item_index", "day"]
-
-
 EVENTS = st.tuples(st.integers(0, 4), st.sampled_from([100, 200, 300, 400, 999]), st.sampled_from(["expr", "click", "buy"]))
 
 

@@ -187,19 +187,6 @@ def select(kept: KeptRows, table: str, *parts: list[int]) -> list[int]:
     return [value for batch in kept.select(table, batches) for value in batch.column("x").to_pylist()]
 
 
-def test_kept_rows_by_hand() -> None:
-    kept = KeptRows()
-    kept.mark("first", 5, rows(4, None, 1, 4))
-    kept.mark("second", 2, rows(0))
-    kept.mark("first", 5, rows(3))  # another day that shares the first table
-    # Unknown, then rows 1, 3, 4 of the first table, then row 0 of the second.
-    assert (kept.num_rows, kept.tables) == (5, ["first", "second"])
-    assert kept.find("first", rows(4, None, 1, 3, 4)).tolist() == [3, 0, 1, 2, 3]
-    assert kept.find("second", rows(0, None)).tolist() == [4, 0]
-    assert select(kept, "first", [10, 11, 12], [13, 14]) == [11, 13, 14]
-    assert select(kept, "second", [20, 21]) == [20]
-
-
 def test_mark_refuses_rows_outside_the_table() -> None:
     with pytest.raises(SchemaError, match=r"feature rows: expected 0 \.\. 2, got 0 \.\. 3"):
         KeptRows().mark("t", 3, rows(0, 3))

@@ -88,7 +88,6 @@ def user_rows(of: TowerSpec, seed: int = 0) -> TowerInput:
 
 
 def item_rows(of: TowerSpec, seed: int = 0) -> TowerInput:
-    """Returns one row per item."""
     rng = np.random.default_rng(seed)
     tags, weights = _lists(rng, ITEMS, 3, 6)
     table = pa.table({"item": pa.array(np.arange(2, ITEMS + 2, dtype=np.int32)), "tags": tags, "tags__weights": weights})

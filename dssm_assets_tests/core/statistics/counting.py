@@ -12,10 +12,8 @@ from dssm_assets.core.statistics.value_counts import Counts, count_values, merge
 
 
 def count_numbers(table: pa.Table, features: Sequence[Feature], uses: Counts | None = None) -> pa.Table:
-    """Returns the counts of the numeric features, sorted."""
     return merge_value_counts([count_values(Kind.NUMERIC, table, features, uses)])
 
 
 def count_categories(table: pa.Table, features: Sequence[Feature], uses: Counts | None = None) -> pa.Table:
-    """Returns the counts of the categorical features, sorted."""
     return merge_value_counts([count_values(Kind.CATEGORICAL, table, features, uses)])

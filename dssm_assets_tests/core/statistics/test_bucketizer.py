@@ -134,16 +134,12 @@ def test_boundaries_survive_the_configuration_exactly() -> None:
     assert bucketizer.bucketize("n", pa.array([0.1, below], pa.float32())).to_pylist() == [2, 1]
 
 
-STATISTICS = Statistics(min_count=1)
-
-
 def _rows(
     boundaries: list[float],
     values: dict[int, int],
     buckets: int = 100,
     words: tuple[str, ...] = ("b", "a"),
     function: HashFunction = HashFunction.MURMUR,
-    statistics: Statistics = STATISTICS,
 ) -> Bucketizer:
     """Returns a day on which a number has these bins and an id these values by how often they came."""
     fg: dict[str, Any] = {
@@ -159,7 +155,7 @@ def _rows(
     hashes, counts = [*values, 1, 2, 1, 2], [*values.values(), 1, 1, 1, 1]
     table = pa.table([names, hashes, counts], schema=CATEGORY_COUNTS)
     binning = pa.Table.from_pylist(bins, schema=BINNING)
-    config = decide_feature_config(parse_fg(fg), statistics, binning, table, hash_function=function)
+    config = decide_feature_config(parse_fg(fg), Statistics(min_count=1), binning, table, hash_function=function)
     return Bucketizer(config, table)
 
 
@@ -202,15 +198,6 @@ def test_column_of_another_kind_is_refused() -> None:
         BUCKETIZER.bucketize("n", pa.array([1]))
     with pytest.raises(SchemaError, match="feature h: expected int64 hashes, got string"):
         BUCKETIZER.bucketize("h", pa.array(["a"]))
-
-
-def test_hash_buckets_of_another_hash_do_not_match() -> None:
-    hashed = Statistics(min_count=1, max_vocabulary=1)
-    murmur, farm = (_rows([1.0], {30: 9, 8: 2}, function=function, statistics=hashed) for function in HashFunction)
-    # Five buckets for each of two values.
-    assert [rules.feature_by_embedding["v"].hash_bucket_size for rules in (murmur, farm)] == [10, 10]
-    assert _pairs(murmur, farm, "v") == {}
-    assert _pairs(farm, farm, "v") == {row: row for row in range(1, murmur.feature_by_embedding["v"].num_embeddings)}
 
 
 def test_default_hash_is_not_written() -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.config.features import EmbeddingDimPolicy, Statistics
-from dssm_assets.core.config.training import StepPlan, Training, planned_steps
+from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.statistics.binning import BINNING
@@ -220,9 +220,6 @@ def test_steps_by_hand() -> None:
         ("__DECAY_STEPS__", '{"decay_steps": 16}'),
     ]
     assert read_step_plan({row["feature"]: row["feature_info"] for row in table.to_pylist()}) == StepPlan(18, 16)
-    # 60,000 x .25 / 1024 = 14.6 -> 15; 300 / 256 -> 2, in 3 epochs 6.
-    assert planned_steps(60_000, Training(epochs=1, epoch_frac=0.25, batch_size=1024)).num_steps == 15
-    assert planned_steps(300, Training(epochs=3, batch_size=256)).num_steps == 6
     with pytest.raises(ValueError, match="at least 1 positive, got 0"):
         decide_step_config(0, Training())
 

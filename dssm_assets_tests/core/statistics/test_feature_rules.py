@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.hashing import hash_values
-from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.statistics.feature_rules import FeatureCounts, collision_frac
 from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 
@@ -34,15 +29,6 @@ def test_min_count_applies_to_the_sum() -> None:
 def test_signed_hashes_have_the_buckets_of_the_unsigned() -> None:
     # 2^64 - 1 and 5 are both 0 modulo 5; as an integer of its own, -1 would be 4 with 9.
     assert collision_frac(np.array([-1, 5, 9]), 5) == 2 / 3
-
-
-@pytest.mark.parametrize("function", HashFunction)
-@pytest.mark.parametrize("bucket_count", [100_000, 500_000, 1_000_003])
-def test_hashes_fill_their_buckets_uniformly(function: HashFunction, bucket_count: int) -> None:
-    hashes = hash_values(pa.array([f"item_{number}" for number in range(100_000)]), function)
-    # Five standard deviations: a share of 100000 values, whose collisions come mostly in pairs.
-    expected = 1 - (1 - 1 / bucket_count) ** (len(hashes) - 1)
-    assert abs(collision_frac(hashes, bucket_count) - expected) < 5 * math.sqrt(2 * expected * (1 - expected) / len(hashes))
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=50), st.integers(1, 60))

@@ -27,23 +27,6 @@ from dssm_assets.core.training.batches import Batch, epoch_batches, find_equal_p
 from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, world
 
 
-def test_collisions_in_batch_and_sampled_by_hand() -> None:
-    # Batch items 7, 8, 7; sampled 8, 9: rows 0 and 2 collide with each other, row 1 with the first sampled column.
-    pairs = matching_pairs(np.arange(3), np.array([7, 8, 7]), np.array([7, 8, 7, 8, 9]))
-    assert list(zip(pairs.rows.tolist(), pairs.columns.tolist(), strict=True)) == [
-        (0, 0),
-        (0, 2),
-        (1, 1),
-        (1, 3),
-        (2, 0),
-        (2, 2),
-    ]
-
-
-def test_item_outside_the_corpus_matches_no_column() -> None:
-    assert len(matching_pairs(np.array([0]), np.array([-1]), np.array([0, 1])).rows) == 0
-
-
 def test_merged_pairs_are_sorted_by_row() -> None:
     both = merge_pairs(MaskedPairs(np.arange(2), np.arange(2)), matching_pairs(np.array([0]), np.array([5]), np.array([4, 5])))
     assert both.rows.tolist() == [0, 0, 1]
@@ -77,16 +60,6 @@ def test_correction_is_strength_times_log_of_the_expected_count() -> None:
 
 def test_strength_zero_corrects_nothing_even_for_items_of_probability_zero() -> None:
     assert log_expected_counts(np.array([0.0, 0.5]), 8, 0.0).tolist() == [0.0, 0.0]
-
-
-def test_corrected_columns_estimate_the_full_softmax_without_bias() -> None:
-    """The mean over draws of sum exp(s - log expected count) is the sum over all items of exp(s)."""
-    rng = np.random.default_rng(0)
-    scores, probability = np.array([0.1, 1.0, -0.5]), np.array([0.6, 0.3, 0.1])
-    drawn = rng.choice(3, size=(20_000, 16), p=probability)
-    correction = log_expected_counts(probability, 16, 1.0).astype(np.float64)
-    estimate = np.exp(scores - correction)[drawn].sum(1).mean()
-    assert estimate == pytest.approx(np.exp(scores).sum(), rel=0.01)
 
 
 def test_equal_pairs_by_hand() -> None:

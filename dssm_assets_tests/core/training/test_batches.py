@@ -23,19 +23,11 @@ from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.loop import fit
 from dssm_assets_tests.core.models.chi_square import LEAST_P, p_value
-from dssm_assets_tests.core.training import worlds
-from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, world
+from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, World, world
 
 HOUR = 1  # position of the context feature among the user tower's single-valued features
 UNMERGED: dict[str, Any] = {**SMALL_MODEL, "norm": "batch"}
 """A batch norm over items depends on how often each occurs, so that equal columns stay apart."""
-
-
-def _batches(epoch: int = 0, seed: int = 1, **changes: Any) -> list[Batch]:
-    model = Model(**{**UNMERGED, **changes})
-    data = world().data(tower_spec(FEATURES, model))
-    rows, training = np.arange(data.num_samples), Training(**SMALL_TRAINING)
-    return list(epoch_batches(data, rows, model=model, training=training, seed=seed, epoch=epoch))
 
 
 def items_of(batch: Batch) -> np.ndarray[Any, Any]:
@@ -44,14 +36,14 @@ def items_of(batch: Batch) -> np.ndarray[Any, Any]:
 
 
 def test_epoch_has_every_sample_once_in_an_order_by_seed_and_epoch() -> None:
-    tables, batches = world(), _batches(context_dropout=0.0)
-    assert [len(batch.user) for batch in batches] == [32, 32, 16]
+    tables, found = world(), batches(context_dropout=0.0)
+    assert [len(batch.user) for batch in found] == [32, 32, 16]
     assert batches_per_epoch(80, Training(**SMALL_TRAINING)) == 3
-    seen = np.concatenate([items_of(batch)[: len(batch.user)] for batch in batches])
+    seen = np.concatenate([items_of(batch)[: len(batch.user)] for batch in found])
     assert sorted(seen.tolist()) == sorted(tables.samples.column("item_index").to_pylist())
     order = [seen.tolist()]
     for epoch, seed in ((0, 1), (1, 1), (0, 2)):
-        order.append(np.concatenate([items_of(b)[: len(b.user)] for b in _batches(epoch, seed)]).tolist())
+        order.append(np.concatenate([items_of(b)[: len(b.user)] for b in batches(epoch=epoch, seed=seed)]).tolist())
     assert order[0] == order[1]
     assert order[1] != order[2]
     assert order[1] != order[3]
@@ -73,17 +65,17 @@ def test_epochs_of_half_the_samples_differ() -> None:
 
 @pytest.mark.parametrize("frac", [0.0, 0.5, 1.0])
 def test_context_dropout_hides_a_share_of_the_samples(frac: float) -> None:
-    batches = _batches(context_dropout=frac)
-    whole = _batches(context_dropout=0.0)
-    hours = np.concatenate([batch.user.singles[:, HOUR] for batch in batches])
+    found = batches(context_dropout=frac)
+    whole = batches(context_dropout=0.0)
+    hours = np.concatenate([batch.user.singles[:, HOUR] for batch in found])
     known = np.concatenate([batch.user.singles[:, HOUR] for batch in whole]) > 0
     hidden = (hours == 0)[known].mean()
     assert hidden == pytest.approx(frac, abs=0.15)
     assert (hidden == frac) or 0 < frac < 1
-    assert all((a.user.singles[:, 0] == b.user.singles[:, 0]).all() for a, b in zip(batches, whole, strict=True))
+    assert all((a.user.singles[:, 0] == b.user.singles[:, 0]).all() for a, b in zip(found, whole, strict=True))
     if frac == 1.0:
-        assert all(len(batch.user.bags[1].values) == 0 for batch in batches)
-        assert all(len(batch.user.bags[0].values) > 0 for batch in batches)
+        assert all(len(batch.user.bags[1].values) == 0 for batch in found)
+        assert all(len(batch.user.bags[0].values) > 0 for batch in found)
 
 
 def test_own_items_have_the_features_of_the_corpus_with_that_snapshot() -> None:
@@ -126,19 +118,19 @@ def test_sample_weights_do_not_change_corrections() -> None:
 
 
 def test_corrections_are_log_expected_counts_by_kind() -> None:
-    tables, batch = world(), _batches()[0]
+    tables, batch = world(), batches()[0]
     shares = np.bincount(tables.samples.column("item_index").to_numpy(), minlength=12) / 80
     weights = tables.items.column("weight").to_numpy()
     own, drawn = items_of(batch)[:32], items_of(batch)[32:]
     expected = np.concatenate([np.log(32 * shares[own]), np.log(8 * weights[drawn] / weights.sum())])
     assert batch.terms.column_correction.numpy() == pytest.approx(expected, abs=1e-6)
     assert batch.terms.positive_correction.numpy() == pytest.approx(expected[:32], abs=1e-6)
-    last = _batches()[-1]
+    last = batches()[-1]
     assert last.terms.positive_correction.numpy() == pytest.approx(np.log(16 * shares[items_of(last)[:16]]), abs=1e-6)
 
 
 def test_without_in_batch_the_positive_is_corrected_like_a_sampled_column() -> None:
-    batch, weights = _batches(in_batch=False)[0], world().items.column("weight").to_numpy()
+    batch, weights = batches(in_batch=False)[0], world().items.column("weight").to_numpy()
     own = items_of(batch)[:32]
     assert batch.terms.positive_correction.numpy() == pytest.approx(np.log(8 * weights[own] / weights.sum()), abs=1e-6)
     assert len(batch.terms.column_correction) == 8
@@ -162,13 +154,13 @@ def test_masks_equal_brute_force(in_batch: bool) -> None:
     item_of, user_of = (tables.samples.column(name).to_pylist() for name in ("item_index", "user_index"))
     known = {u: set(item_of[u * EVENTS : (u + 1) * EVENTS]) for u in user_of}
     order = np.random.default_rng([1, 0, 0]).permutation(80)[:32]
-    batch = _batches(in_batch=in_batch)[0]
+    batch = batches(in_batch=in_batch)[0]
     columns = items_of(batch) if in_batch else items_of(batch)[32:]
     diagonal = {(i, i) for i in range(32)} if in_batch else set()
     same = {(i, j) for i, row in enumerate(order) for j, item in enumerate(columns) if item == item_of[row]}
     known_cells = {(i, j) for i, row in enumerate(order) for j, item in enumerate(columns) if item in known[user_of[row]]}
     assert masked_cells(batch) == diagonal | same
-    assert masked_cells(_batches(in_batch=in_batch, user_positive_mask=True)[0]) == diagonal | known_cells | same
+    assert masked_cells(batches(in_batch=in_batch, user_positive_mask=True)[0]) == diagonal | known_cells | same
     assert diagonal < same | {(-1, -1)}
     assert same < known_cells
 
@@ -195,17 +187,21 @@ def test_shuffle_sessions_keeps_sessions_together(values: list[int], seed: int) 
     assert all(np.all(np.diff(np.flatnonzero(session[order] == v)) == 1) for v in set(values))
 
 
-def _fitted(*, group_sessions: bool, **changes: Any) -> FitResult:
-    """Returns towers fitted to a world whose users have two sessions of four samples each, in one batch a epoch."""
-    world = worlds.world()
+def _in_sessions() -> World:
+    """Returns the world with two sessions of four samples for each user."""
+    tables = world()
     ends = pa.array(np.arange(80, dtype=np.int64) // 4 * 4)
-    place = world.samples.column_names.index(HISTORY_END)
-    world = replace(world, samples=world.samples.set_column(place, HISTORY_END, ends))
-    features = [feature for feature in worlds.FEATURES if feature.side is not TowerSide.CONTEXT or changes.get("context")]
-    model = Model(**{**worlds.SMALL_MODEL, "dropout": 0.0, "num_sample": 0, **changes.get("model", {})})
+    place = tables.samples.column_names.index(HISTORY_END)
+    return replace(tables, samples=tables.samples.set_column(place, HISTORY_END, ends))
+
+
+def _fitted(*, group_sessions: bool, **changes: Any) -> FitResult:
+    """Returns towers fitted to the world of sessions, in one batch a epoch."""
+    features = [feature for feature in FEATURES if feature.side is not TowerSide.CONTEXT or changes.get("context")]
+    model = Model(**{**SMALL_MODEL, "dropout": 0.0, "num_sample": 0, **changes.get("model", {})})
     training = Training(epochs=3, batch_size=100, num_threads=1, group_sessions=group_sessions)
     spec = tower_spec(features, model)
-    return fit(world.data(spec), model=model, training=training, seed=2)
+    return fit(_in_sessions().data(spec), model=model, training=training, seed=2)
 
 
 @pytest.mark.parametrize(
@@ -225,15 +221,12 @@ def test_grouped_sessions_give_the_losses_of_single_samples(changes: dict[str, A
 
 
 def test_user_tower_runs_once_per_session() -> None:
-    world = worlds.world()
-    model = Model(**{**worlds.SMALL_MODEL, "num_sample": 0})
-    spec = tower_spec([feature for feature in worlds.FEATURES if feature.side is not TowerSide.CONTEXT], model)
-    ends = pa.array(np.arange(80, dtype=np.int64) // 4 * 4)
-    place = world.samples.column_names.index(HISTORY_END)
-    data = replace(world, samples=world.samples.set_column(place, HISTORY_END, ends)).data(spec)
+    model = Model(**{**SMALL_MODEL, "num_sample": 0})
+    spec = tower_spec([feature for feature in FEATURES if feature.side is not TowerSide.CONTEXT], model)
     training = Training(batch_size=20, group_sessions=True)
-    batches = list(epoch_batches(data, np.arange(80), model=model, training=training, seed=5, epoch=0))
-    assert [(batch.count, len(batch.user)) for batch in batches] == [(20, 5)] * 4
+    data = _in_sessions().data(spec)
+    found = list(epoch_batches(data, np.arange(80), model=model, training=training, seed=5, epoch=0))
+    assert [(batch.count, len(batch.user)) for batch in found] == [(20, 5)] * 4
 
 
 TABLES = world()
@@ -261,12 +254,18 @@ def opened(hard: pa.Table | None = None, **changes: Any) -> tuple[TrainData, Mod
 
 
 def batches(
-    hard: pa.Table | None = None, rows: Any = None, first: int = 0, epoch: int = 0, size: int = 32, **changes: Any
+    hard: pa.Table | None = None,
+    rows: Any = None,
+    first: int = 0,
+    epoch: int = 0,
+    size: int = 32,
+    seed: int = 1,
+    **changes: Any,
 ) -> list[Batch]:
     data, model = opened(hard, **changes)
     training = Training(**{**SMALL_TRAINING, "batch_size": size})
     chosen = np.arange(data.num_samples) if rows is None else rows
-    return list(epoch_batches(data, chosen, model=model, training=training, seed=1, epoch=epoch, first=first))
+    return list(epoch_batches(data, chosen, model=model, training=training, seed=seed, epoch=epoch, first=first))
 
 
 def same(a: Batch, b: Batch) -> bool:

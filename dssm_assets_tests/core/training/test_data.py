@@ -278,28 +278,10 @@ def test_corrections_of_sampled_columns_are_of_the_days_that_are_trained_on(end_
         assert batch.terms.column_correction.numpy()[-8:] == pytest.approx(expected, abs=1e-6)
 
 
-def test_later_days_do_not_change_the_sampler_of_a_search() -> None:
-    tables = _with_distribution(world())
-    first, day = 1, tables.samples["day"].to_numpy()
-    # All later events are of one item.
-    item = np.where(day >= first, 0, tables.samples["item_index"].to_numpy()).astype(np.int32)
-    place = tables.samples.column_names.index("item_index")
-    later = _with_distribution(replace(tables, samples=tables.samples.set_column(place, "item_index", pa.array(item))))
-    found = []
-    for one in (tables, later):
-        data = _opened(one)
-        assert first < data.num_days
-        drawn = data.sampler(Model(**SMALL_MODEL), first).probability
-        found.append((drawn.tolist(), data.sampler(Model(**SMALL_MODEL), data.num_days).probability.tolist()))
-    assert found[0][0] == found[1][0]
-    assert found[0][1] != found[1][1]
-
-
 LONG = {**SMALL_MODEL, "history_length": 100, "context_dropout": 0.0}
 
 
 def batch_of(tables: World, rows: Any = None, epoch: int = 0, **changes: Any) -> tuple[np.ndarray[Any, Any], Batch]:
-    """Returns the samples of the one batch of an epoch, and the batch."""
     model = Model(**{**LONG, **changes})
     data = tables.data(tower_spec(FEATURES, model))
     chosen = np.arange(data.num_samples) if rows is None else rows

@@ -72,19 +72,6 @@ def _reference_gradient(step: list[tuple[int, list[int]]], coefficients: torch.T
     return gradient
 
 
-def test_rowwise_adagrad_first_step_by_hand() -> None:
-    # Gradient (3, 0, 0) read twice is (6, 0, 0): mean square 12, so the row moves by 0.1 * 6 / sqrt(12).
-    tables = EmbeddingTables(SPEC, torch.Generator().manual_seed(0))
-    before = tables.table(3).clone()
-    tape: list[Lookup] = []
-    found = tables.lookup(tables.groups([SINGLE], []), TowerInput(np.array([[4], [4]])), tape)
-    (found * torch.tensor([3.0, 0.0, 0.0])).sum().backward()
-    RowwiseAdagrad(tables).update_rows(gradients_of(tables, tape), 0.1)
-    moved = (tables.table(3) - before)[4]
-    assert moved.tolist() == pytest.approx([-0.6 / 12**0.5, 0, 0], abs=1e-6)
-    assert torch.equal(tables.table(3)[[0, 1, 2, 3, 5]], before[[0, 1, 2, 3, 5]])
-
-
 def test_bag_weight_scales_the_gradient_of_its_row() -> None:
     # Gradient (4, 0, 0) of the bag: rows 1 and 2 by weights 3, -1 get (3, 0, 0) and (-1, 0, 0). Mean squares 3 and 1/3.
     tables = EmbeddingTables(SPEC, torch.Generator().manual_seed(0))

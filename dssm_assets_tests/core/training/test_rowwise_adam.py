@@ -51,24 +51,6 @@ def test_rowwise_adam_equals_adam_with_zero_gradients_on_rows_that_were_read(ste
     torch.testing.assert_close(tables.table(DIM).double(), weight, rtol=1e-4, atol=1e-6)
 
 
-def test_rowwise_adam_two_steps_by_hand() -> None:
-    # Gradient (3, 0, 4): mean square 25 / 3. Step 1: m = .1 g, v = .001 * 25 / 3; corrected, g / sqrt(25 / 3).
-    # Read again in step 3 with gradient 0: m = .9^2 * .1 g, divided by 1 - .9^3; v = .999^2 * .001 * 25 / 3 by 1 - .999^3.
-    tables, gradient = _tables(), torch.tensor([[3.0, 0.0, 4.0]])
-    before = tables.table(DIM).clone()
-    optimiser = RowwiseAdam(tables)
-    optimiser.update_rows(_gradients([2], gradient), 0.1)
-    first = (tables.table(DIM) - before)[2]
-    assert first.tolist() == pytest.approx([-0.3 / (25 / 3) ** 0.5, 0, -0.4 / (25 / 3) ** 0.5], abs=1e-6)
-    optimiser.update_rows(_gradients([4], gradient), 0.1)
-    assert torch.equal((tables.table(DIM) - before)[2], first)
-    optimiser.update_rows(_gradients([2], torch.zeros(1, DIM)), 0.1)
-    mean = 0.9**2 * 0.1 * 3 / (1 - 0.9**3)
-    square = 0.999**2 * 0.001 * 25 / 3 / (1 - 0.999**3)
-    assert float((tables.table(DIM) - before)[2, 0] - first[0]) == pytest.approx(-0.1 * mean / square**0.5, abs=1e-6)
-    assert torch.equal(tables.table(DIM)[[0, 1, 3, 5, 6]], before[[0, 1, 3, 5, 6]])
-
-
 @pytest.mark.parametrize(("kind", "optimiser_type"), [("adam", RowwiseAdam), ("adagrad", RowwiseAdagrad)])
 def test_optimiser_resumes_from_its_state(kind: str, optimiser_type: type) -> None:
     random = torch.Generator().manual_seed(1)

@@ -118,15 +118,6 @@ def test_validation_days_without_a_user_to_score_are_refused(first_day: int) -> 
         validation_set(TABLES.data(SPEC), first_day)
 
 
-def test_hit_rate_by_hand() -> None:
-    # Items (1, 0), (0, 1), (.6, .8); user 0 looks along the first: order 0, 2, 1; user 1 along the second: 1, 2, 0.
-    items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
-    users = np.array([[1, 0], [0, 1]], np.float32)
-    truth = item_sets([[0, 1], [0]])
-    rates = [hit_rate([users], items, truth, k) for k in (1, 2, 3)]
-    assert rates == pytest.approx([1 / 3, 1 / 3, 1])
-
-
 def test_hit_rate_of_lists_without_what_is_excluded() -> None:
     items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     users = np.array([[1, 0], [0, 1]], np.float32)

@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from dssm_assets.core.config.model import Model
-from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.fit_report import FitResult
-from dssm_assets.core.training.loop import FitContext, fit
+from dssm_assets.core.training.loop import FitContext
 from dssm_assets.core.training.resume import WarmStart
-from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, SMALL_TRAINING, fitted, world
+from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, fitted
 
 ALL = {feature.embedding_name: np.arange(1, feature.num_embeddings) for feature in FEATURES}
 
@@ -96,14 +95,8 @@ def test_warm_start_begins_with_a_lower_loss(validation_days: int) -> None:
     first = fitted({}, {"epochs": 10}, events=16)
 
     def first_epoch(warm: WarmStart | None) -> FitResult:
-        spec, training = _spec(), Training(**{**SMALL_TRAINING, "epochs": 1, "validation_days": validation_days})
-        return fit(
-            world(events=16).data(spec),
-            model=Model(**SMALL_MODEL),
-            training=training,
-            seed=1,
-            context=FitContext(warm_start=warm),
-        )
+        training = {"epochs": 1, "validation_days": validation_days}
+        return fitted({}, training, events=16, context=FitContext(warm_start=warm))
 
     warm, cold = first_epoch(WarmStart("earlier", first.two_tower, _same(ALL))), first_epoch(None)
     assert warm.loss_by_step[0] < cold.loss_by_step[0] - 0.1
@@ -113,18 +106,10 @@ def test_warm_start_begins_with_a_lower_loss(validation_days: int) -> None:
 
 def test_frozen_embedding_is_computed_again_every_day() -> None:
     shape = {"frozen_embedding": "item", "output_dim": 12, "poolings": [{"kind": "root", "length": 5}]}
-    model = Model.model_validate({**SMALL_MODEL, **shape})
-    training = Training.model_validate({**SMALL_TRAINING, "svd_init": {"embedding": "item"}})
     spec = _spec(**shape)
 
     def codes(warm: WarmStart | None) -> torch.Tensor:
-        found = fit(
-            world().data(spec),
-            model=model,
-            training=training,
-            seed=1,
-            context=FitContext(warm_start=warm),
-        )
+        found = fitted(shape, {"svd_init": {"embedding": "item"}}, context=FitContext(warm_start=warm))
         base = found.two_tower.tables.bases["item"]
         return found.two_tower.tables.table(8)[base + 1 : base + 14]
 

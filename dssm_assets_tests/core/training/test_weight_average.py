@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,25 +57,12 @@ def test_lazy_average_equals_the_naive_one(steps: list[set[int]], decay: float, 
         if done in evaluated_at:
             live = _weights(towers)
             with average.evaluation_weights():
-                assert {name for name, tensor in _weights(towers).items() if not torch.equal(tensor, live[name])}
+                for name, tensor in _weights(towers).items():
+                    torch.testing.assert_close(tensor, naive[name], rtol=1e-4, atol=1e-5)
             assert all(torch.equal(tensor, live[name]) for name, tensor in _weights(towers).items())
     average.finish()
     for name, tensor in _weights(towers).items():
         torch.testing.assert_close(tensor, naive[name], rtol=1e-4, atol=1e-5)
-
-
-def test_average_of_two_steps_by_hand() -> None:
-    # 0 at first, then 1, then 3; decays 1/10 and 2/11: .9 after one step, 2/11 * .9 + 9/11 * 3 = 2.61818.. after two.
-    towers = _towers()
-    towers.tables.table(DIM)[2] = 0.0
-    average = WeightAverage(towers, 0.9)
-    for weight in (1.0, 3.0):
-        update = _update([2])
-        average.before_update(update)
-        towers.tables.table(DIM)[2] = weight
-        average.after_update(update)
-    with average.evaluation_weights():
-        assert towers.tables.table(DIM)[2].tolist() == pytest.approx([2 / 11 * 0.9 + 9 / 11 * 3] * DIM)
 
 
 def test_fit_keeps_the_average() -> None:

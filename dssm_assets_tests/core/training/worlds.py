@@ -16,7 +16,7 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.inference import ItemInference, UserInference
-from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.model_format import model_chunks
 
 ITEMS, USERS, EVENTS = 12, 10, 8
@@ -55,7 +55,6 @@ class World:
     items: pa.Table
 
     def data(self, spec: TowerSpec) -> TrainData:
-        """Returns the tables as training data."""
         return TrainData(spec, **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
@@ -122,18 +121,19 @@ class StepClock:
 
 
 def fitted(
-    model: dict[str, Any] | None = None, training: dict[str, Any] | None = None, *, seed: int = 1, events: int = EVENTS
+    model: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    *,
+    seed: int = 1,
+    events: int = EVENTS,
+    tables: World | None = None,
+    context: FitContext | None = None,
 ) -> FitResult:
-    """Returns towers fitted to `world()` with these fields changed from the small configuration."""
-    changed_model = Model(**{**SMALL_MODEL, **(model or {})})
-    changed_training = Training(**{**SMALL_TRAINING, **(training or {})})
-    spec = tower_spec(FEATURES, changed_model)
-    return fit(
-        world(events=events).data(spec),
-        model=changed_model,
-        training=changed_training,
-        seed=seed,
-    )
+    """Returns towers fitted to tables, those of `world()` by default, with these fields changed from the small configuration."""
+    changed_model = Model.model_validate({**SMALL_MODEL, **(model or {})})
+    changed_training = Training.model_validate({**SMALL_TRAINING, **(training or {})})
+    data = (tables or world(events=events)).data(tower_spec(FEATURES, changed_model))
+    return fit(data, model=changed_model, training=changed_training, seed=seed, context=context)
 
 
 def infer_item_vectors(two_tower: TwoTower, items: pa.Table, batch_size: int) -> FloatArray:
@@ -157,5 +157,4 @@ def infer_user_vectors(
 
 
 def model_bytes(towers: TwoTower) -> bytes:
-    """Returns the file of a model."""
     return b"".join(model_chunks(towers))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from dssm_assets.core.errors import (
     PartitionReplacedError,
     ProvenanceError,
     SchemaError,
+    StorageError,
 )
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.extras.bundle_delta.delta import DeltaCounts, publish_delta
+from dssm_assets.extras.bundle_delta.fresh_days import FreshDays, open_fresh_days
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
@@ -31,7 +34,7 @@ from dssm_assets.steps.features_raw import item_all_feature
 from dssm_assets.steps.sample import item_features_fg
 from dssm_assets.steps.source import item_table
 from dssm_assets.steps.workspace import Workspace, open_workspace
-from dssm_assets.storage.bundles import open_bundles
+from dssm_assets.storage.bundles import BundleStore, open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.serving.bundles import vector_of
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
@@ -323,32 +326,66 @@ def test_what_cannot_be_refreshed_is_refused(served: Path, tmp_path: Path) -> No
     with pytest.raises(InputError, match="category"):
         publish_delta(workspace, TODAY)
     change_sources(workspace)
-    manifest_path = Path(store.folder(base), "manifest.json")
-    manifest = json.loads(manifest_path.read_text())
-    inputs = {key: digest for key, digest in manifest["inputs"].items() if not key.startswith("user_table/")}
-    manifest_path.write_text(json.dumps({**manifest, "inputs": inputs}))
-    with pytest.raises(
-        ProvenanceError, match="a bundle of this version, got format 2, without the digests of user_table/2024-01-12"
+    inputs = dict(store.manifest(base)["inputs"])
+    older = {key: digest for key, digest in inputs.items() if not key.startswith("user_table/")}
+    for changed, version, match in (
+        (older, 3, "a bundle of this version, got format 2, without the digests of user_table/2024-01-12"),
+        ({**inputs, f"dssm_model/{EVALUATION_DAY}": "0" * 64}, 3, f"input dssm_model/{EVALUATION_DAY}: .* built from, 0000"),
+        (inputs, 2, "channels of version 2"),
     ):
-        publish_delta(workspace, TODAY)
-    manifest_path.write_text(
-        json.dumps({**manifest, "inputs": {**manifest["inputs"], f"dssm_model/{EVALUATION_DAY}": "0" * 64}})
-    )
-    with pytest.raises(
-        ProvenanceError, match=f"input dssm_model/{EVALUATION_DAY}: expected the digest that it was built from, 0000"
-    ):
-        publish_delta(workspace, TODAY)
-    manifest_path.write_text(json.dumps(manifest))
-    channels_path = manifest_path.parent / str(BundleFile.CHANNELS)
-    channels = channels_path.read_text()
-    channels_path.write_text(channels.replace('"version": 3', '"version": 2'))
-    with pytest.raises(ProvenanceError, match="channels of version 2"):
-        publish_delta(workspace, TODAY)
-    channels_path.write_text(channels)
+        publish_changed(store, base, changed, version)
+        with pytest.raises(ProvenanceError, match=match):
+            publish_delta(workspace, TODAY)
+        store.rollback(base)
     workspace.tables.partitions.remove("dssm_model", EVALUATION_DAY)
     with pytest.raises(PartitionMissingError, match="dssm_model"):
         publish_delta(workspace, TODAY)
     assert store.pointer().bundle_id == base  # type: ignore[union-attr]
     store.fs.rm_file(f"{store.root}/current.json")
     with pytest.raises(PartitionMissingError, match=r"a bundle to refresh, got none.*materialize publish of DAY"):
+        publish_delta(workspace, TODAY)
+
+
+def publish_changed(store: BundleStore, bundle_id: str, inputs: Mapping[str, str], version: int) -> None:
+    """Publishes a bundle again, with other inputs, and channels of a version."""
+    with store.staging() as folder:
+        shutil.copytree(store.folder(bundle_id), folder, dirs_exist_ok=True)
+        body = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").unlink()
+        channels = folder / str(BundleFile.CHANNELS)
+        channels.write_text(channels.read_text().replace('"version": 3', f'"version": {version}'))
+        store.publish(folder, {**body, "inputs": inputs}, 3)
+
+
+def test_a_damaged_base_is_refused(served: Path, tmp_path: Path) -> None:
+    """A delta that replaces the vectors of a few users would hide that a byte has changed."""
+    workspace = copy_of(served, tmp_path / "world")
+    store = open_bundles(workspace.loaded)
+    base, name = store.current_id(), str(BundleFile.USER_VECTORS)
+    content = bytearray(Path(store.folder(base), name).read_bytes())
+    content[len(content) // 2] ^= 1
+    Path(store.folder(base), name).write_bytes(content)
+    change_sources(workspace)
+    with pytest.raises(StorageError, match=f"{name} has another sha256.*publish the bundle again"):
+        publish_delta(workspace, TODAY)
+    assert store.current_id() == base
+
+
+def test_a_base_that_is_removed_meanwhile_is_a_typed_error(
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = copy_of(served, tmp_path / "world")
+    change_sources(workspace)
+    store = open_bundles(workspace.loaded)
+
+    @contextmanager
+    def remove_first(*arguments: Any) -> Iterator[FreshDays]:
+        with open_fresh_days(*arguments) as fresh:
+            store.remove(store.current_id())
+            yield fresh
+
+    monkeypatch.setattr("dssm_assets.extras.bundle_delta.delta.open_fresh_days", remove_first)
+    with pytest.raises(
+        PartitionReplacedError, match=r"its files, got a bundle that was removed meanwhile .*To fix: publish the delta again"
+    ):
         publish_delta(workspace, TODAY)

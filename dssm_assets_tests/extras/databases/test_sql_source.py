@@ -44,7 +44,6 @@ def put_world(shop: Shop) -> None:
 
 
 def behavior(**config: Any) -> BehaviorTable:
-    """Returns the configuration of the table `clicks`."""
     given = {} if "query" in config else {"table": "clicks"}
     return BehaviorTable(uri=URI, format="sql", constant_event="click", **{**given, **config})
 
@@ -56,7 +55,6 @@ def put_times(shop: Shop, kind: str, times: list[Any]) -> None:
 
 
 def items_of_day(table: BehaviorTable, day: str, timezone: str = "UTC") -> list[str]:
-    """Returns the items of a day, sorted."""
     ((_, rows),) = read_days(open_source(table, "behavior_table"), [day], timezone=timezone)
     return sorted(rows.column("item_id").to_pylist())
 

@@ -28,7 +28,6 @@ def write(path: Path, **columns: list[Any]) -> SourceTable:
 
 
 def read(table: SourceTable, column: str) -> tuple[str, list[Any]]:
-    """Returns the type and the values of a column."""
     (piece,) = open_source(table, "user_table").pieces()
     values = [value for block in piece.blocks([column]) for value in block.column(0).to_pylist()]
     return str(piece.schema().field(column).type), values

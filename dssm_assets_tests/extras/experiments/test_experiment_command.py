@@ -32,7 +32,6 @@ def loaded(tmp_path_factory):
 
 
 def own_assets(loaded, name):
-    """Returns the assets of which an experiment has partitions of its own."""
     folders = (loaded.home / "tables" / "experiments" / name).iterdir()
     return {folder.name for folder in folders if not folder.name.startswith("_")}
 

@@ -6,14 +6,13 @@ import dagster as dg
 import pytest
 import yaml
 
-from dssm_assets.core.config.pipeline import parse_config, value_of
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.runs import QUIET_CONSOLE
 from dssm_assets.defs.scene import Scene
-from dssm_assets.extras.experiments.experiments import Experiment, apply_changes, open_experiment
-from dssm_assets.extras.experiments.forms import FORM_KEYS, settings_form
+from dssm_assets.extras.experiments.experiments import Experiment, open_experiment
+from dssm_assets.extras.experiments.forms import settings_form
 from dssm_assets.extras.experiments.runs import requested_experiment
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
@@ -46,7 +45,6 @@ def run(loaded, instance, names, settings):
 
 
 def run_refused(loaded, names, settings):
-    """Returns the faults of a run that must be refused."""
     with dg.DagsterInstance.ephemeral() as instance, pytest.raises(ConfigError) as error:
         run(loaded, instance, names, settings)
     return [str(fault) for fault in error.value.faults]
@@ -86,15 +84,6 @@ def test_all_changed_settings_are_named_at_once(world):
         "run settings, model.num_sample",
         "run settings, training.learning_rate",
     ]
-
-
-def test_setting_equal_to_the_configuration_is_a_regular_run(world, tmp_path):
-    loaded = world.copy(tmp_path / "world")
-    before = worlds.every_digest(open_workspace(loaded))
-    result = run(loaded, dg.DagsterInstance.ephemeral(), ["dssm_model"], {"dssm_model": {"epochs": 10, "temperature": 0.1}})
-    assert result.success
-    assert "experiment" not in metadata(result, "dssm_model")
-    assert worlds.every_digest(open_workspace(loaded)) == before
 
 
 @pytest.mark.parametrize(
@@ -260,15 +249,3 @@ def test_form_is_pre_filled_and_asks_for_nothing_until_changed(world):
     found = requested_experiment({"ops": {op: {"config": form} for op, form in forms.items()}}, scene)
     changes = {"training.epochs": 1, "evaluation.k": [3, 10], "statistics.embedding_dim": {"item": 6}}
     assert found == Experiment("hot", changes)
-
-
-def test_every_setting_changes_its_key_of_the_configuration():
-    config = parse_config(worlds.CONFIG)
-    values = {"training.epochs": 3, "training.learning_rate": 0.5, "model.temperature": 0.7, "model.num_sample": 5}
-    values |= {"model.output_dim": 4, "model.embedding_dropout": 0.5, "model.prior": True, "training.validation_days": 2}
-    values["evaluation.k"] = [7]
-    assert set(values) == {key for keys in FORM_KEYS.values() for key in keys}
-    for key, value in values.items():
-        needed = {"training.validation_days": 1} if key == "model.prior" else {}
-        changed = apply_changes(config, {**needed, key: value})
-        assert value_of(changed, key) == value != value_of(config, key)

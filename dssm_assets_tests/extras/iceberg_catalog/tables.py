@@ -34,7 +34,6 @@ def put(workspace: Workspace, ds: str, values: Sequence[Any], /, **columns: pa.A
 
 
 def find_table(published: PublishedTables, asset: str = ASSET) -> Table:
-    """Returns a table of the catalog."""
     with published.open_catalog() as catalog:
         return catalog.load_table((published.loaded.config.name, asset))
 

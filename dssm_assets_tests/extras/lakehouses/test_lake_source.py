@@ -68,11 +68,6 @@ def test_a_day_opens_its_own_files_alone(lake, layout):
         users_of(table, "2026-01-02")
 
 
-def test_a_day_is_that_of_the_calendars_zone(lake):
-    lake.append(rows("before 2 15", "first 2 16", "last 3 15", "after 3 16"))
-    assert users_of(configured(lake), "2026-01-03", "Asia/Shanghai") == ["first", "last"]
-
-
 @pytest.mark.parametrize("kind", ["wall", "date", "ms", "s"])
 def test_times_of_every_type_have_bounds(lake, kind):
     table = rows("a 2 1", "b 3 0", "c 3 23", "d 4 0")

@@ -26,6 +26,7 @@ from dssm_assets.steps.workspace import StepResult, each_day, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets_tests import worlds
+from dssm_assets_tests.local_step import LocalStep
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 WARM = "hit_rate_10_warm/model"
@@ -44,7 +45,8 @@ class World(Observer):
     def materialize(self, step):
         """Makes the asset of the step's name; returns the id of the run in Dagster, and the metadata mlflow_run, None if there is none."""
         row = next(row for row in all_rows() if row.name == step.__name__)
-        asset = build_asset(replace(row, step=each_day(step), deps=(), checks=()), Scene(self.loaded), self)
+        own = replace(row, step=LocalStep("tests", row.name, each_day(step)), deps=(), checks=())
+        asset = build_asset(own, Scene(self.loaded), self)
         run = dg.materialize([asset], partition_key=EVALUATION_DAY, instance=self.instance)
         (event,) = run.asset_materializations_for_node(row.name)
         return run.run_id, event.metadata.get("mlflow_run")

@@ -13,12 +13,11 @@ from dssm_assets import cli
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_table import all_rows, expiring_groups
-from dssm_assets.extras.retention.leftovers import Kind, find_expired, find_unlisted_shared
-from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.extras.retention.leftovers import Kind, clean, find_expired
+from dssm_assets.steps.workspace import days_between, open_workspace
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.overlay import OverlayStore
-from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.bundles import publish_bundle
 from dssm_assets_tests.storage.stores import verify
@@ -27,6 +26,8 @@ from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 KEEP = 9
 """The fewest days that the daily tables of this world may be kept: 6 of the window, the evaluation day and 2 of held-out days."""
 GONE = DAYS[:-KEEP]
+LATER = days_between("2024-02-01", "2024-02-09")
+"""As many: the days of the world are older."""
 GROUPS = ("features_raw", "fg", "sample", "statistics")
 CHANGES = {"storage": {"keep_days": dict.fromkeys(GROUPS, KEEP), "grace_hours": 0}, "channels": {"held_out_days": 1}}
 
@@ -43,7 +44,7 @@ def expired(workspace, *, removes=False):
             leftover.remove()
         found.append(leftover)
     assert all(one.kind is Kind.EXPIRED for one in found)
-    return {one.path for one in found if layout.SHARED not in one.path}
+    return {one.path for one in found}
 
 
 def stored(workspace):
@@ -89,13 +90,55 @@ def test_what_a_bundle_and_an_experiment_were_built_from_stays(world):
     (bundle,) = open_bundles(world.loaded).pointer().stored
     needed = set(open_bundles(world.loaded).manifest(bundle)["inputs"])
     put(OverlayStore(store, "trial"), "dssm_model", EVALUATION_DAY, {"user_activity/2024-01-02": "digest"})
-    put(store, "user_activity", "2024-02-20")
+    for ds in LATER:
+        put(store, "user_activity", ds)
     found = expired(world)
     assert {f"item_features_fg/{EVALUATION_DAY}", "positive_sample/2024-01-08"} <= needed
     assert "user_activity/2024-01-02" not in found
     assert not needed & found
     every = {f"{name}/{ds}" for name, group in expiring_groups().items() if group in GROUPS for ds in store.days(name)}
-    assert every - found == (every & needed) | {"user_activity/2024-01-02", "user_activity/2024-02-20"}
+    assert every - found == (every & needed) | {"user_activity/2024-01-02", *(f"user_activity/{ds}" for ds in LATER)}
+
+
+@pytest.mark.parametrize("wrong", ["2099-06-01", "2024-02-20", "2023-01-01"])
+def test_a_day_of_one_wrong_date_makes_no_other_day_old(world, wrong):
+    put(world.tables.partitions, "behavior", wrong)
+    assert expired(world) == {
+        f"{row.name}/{ds}"
+        for row in all_rows()
+        if row.group in GROUPS and not row.is_log
+        for ds in GONE
+        if world.find(row.name, ds) is not None
+    }
+
+
+def test_a_partition_that_is_written_between_search_and_removal_stays(world):
+    found = {one.path: one for one in find_expired(world, time.time())}
+    assert found["sample_fg/2024-01-01"].remove() is True
+    again = found["sample_fg/2024-01-02"]
+    put(world.tables.partitions, "sample_fg", "2024-01-02")
+    assert again.remove() is False
+    verify(world.tables.partitions, world.need("sample_fg", "2024-01-02"))
+
+
+def test_a_removed_bundle_that_the_pointer_still_lists_does_not_stop_a_cleanup(world):
+    publish_bundle(world)
+    bundles = open_bundles(world.loaded)
+    bundles.remove(bundles.current_id())
+    assert expired(world) != set()
+
+
+def test_a_dry_run_lists_what_a_run_removes(world):
+    store = world.tables.partitions
+    hasty, store.grace_seconds = store.grace_seconds, 3600
+    put(store, "sample_fg", GONE[0])  # with replaced files
+    store.grace_seconds = hasty
+    for ds in (GONE[0], DAYS[-1]):
+        store.fs.pipe_file(f"{layout.partition_folder(store.root, 'sample_fg', ds)}/left.parquet", b"1234")
+    time.sleep(0.01)
+    dry, wet = ({(one.kind, one.path, one.bytes) for one in clean(world, removes=removes)} for removes in (False, True))
+    assert dry == wet
+    assert {kind for kind, *_ in wet} >= {Kind.EXPIRED, Kind.PARTITION}
 
 
 def test_partitions_of_windowed_assets_count_back_from_the_latest_day(tmp_path):
@@ -120,26 +163,6 @@ def test_what_was_written_during_the_grace_period_stays(world):
     path = Path(layout.manifest_path(world.tables.partitions.root, "sample_fg", GONE[0]))
     os.utime(path, (hour_ago - 60,) * 2)
     assert [one.path for one in find_expired(world, hour_ago)] == [f"sample_fg/{GONE[0]}"]
-
-
-def test_shared_files_go_with_the_last_day_that_lists_them(tmp_path):
-    store = PartitionStore(str(tmp_path))
-    contents = {"2024-01-01": "old", "2024-01-02": "old", "2024-01-03": "new"}
-    for ds, content in contents.items():
-        with store.staging() as folder:
-            (folder / "items.parquet").write_text(content)
-            store.publish(asset="items", ds=ds, staged=[(folder / "items.parquet", 1)], is_shared=True)
-    shared = Path(layout.asset_folder(store.root, "items")) / layout.SHARED
-    now = time.time() + 1
-    assert len(list(shared.iterdir())) == 2
-    store.remove("items", "2024-01-01")
-    assert list(find_unlisted_shared(store, "items", store.days("items"), now)) == []
-    store.remove("items", "2024-01-02")
-    (gone,) = find_unlisted_shared(store, "items", store.days("items"), now)
-    gone.remove()
-    assert gone.bytes == len("old")
-    verify(store, store.manifest("items", "2024-01-03"))
-    assert len(list(shared.iterdir())) == 1
 
 
 @pytest.mark.parametrize(

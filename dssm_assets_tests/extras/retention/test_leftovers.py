@@ -11,6 +11,7 @@ import pytest
 
 from dssm_assets.extras.retention.leftovers import Kind, Leftover, find_bundles, find_in_store, find_temporary
 from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.storage.bundles import bundles_on_disk, publish, store_of
@@ -50,13 +51,35 @@ def test_files_that_no_manifest_needs_are_removed_and_the_partition_stays(store:
     whole = files_of(store)
     left = _put(store, f"notes/ds={DS}/part-00000-ffffffffffff.bin")
     never = _put(store, "model/ds=2024-01-05/weights-ffffffffffff.bin")
-    kept = _put(store, "notes/_shared/part-00000-ffffffffffff.bin")
+    shared = _put(store, "notes/_shared/part-00000-ffffffffffff.bin")
     assert _clean(store, LONG_AGO) == {}, "nothing is that old"
-    assert _clean(store, SOON, removes=False) == {left: Kind.PARTITION, never: Kind.PARTITION}
+    assert _clean(store, SOON, removes=False) == dict.fromkeys((left, never, shared), Kind.PARTITION)
     assert store.fs.exists(left)
-    assert _clean(store, SOON) == {left: Kind.PARTITION, never: Kind.PARTITION}
-    assert files_of(store) == {**whole, kept[len(store.root) + 1 :]: b"1234"}
+    assert _clean(store, SOON) == dict.fromkeys((left, never, shared), Kind.PARTITION)
+    assert files_of(store) == whole
     assert _clean(store, SOON) == {}
+
+
+def test_shared_files_go_when_no_day_lists_them_and_their_readers_have_had_the_grace_period(store: PartitionStore) -> None:
+    old = _publish_snapshot(store, "2024-01-01", "old")
+    store.publish_shared(old, "2024-01-02")
+    (file,) = old.files
+    path = store.file_path(old, file)
+    _publish_snapshot(store, "2024-01-01", "new")
+    assert _clean(store, SOON) == {}, "the second day lists it"
+    verify(store, store.manifest("items", "2024-01-02"))
+    _publish_snapshot(store, "2024-01-02", "new")
+    assert _clean(store, time.time() - 60) == {}, "replaced just now"
+    assert _clean(store, SOON, removes=False) == {path: Kind.PARTITION}
+    assert _clean(store, SOON) == {path: Kind.PARTITION}
+    for ds in store.days("items"):
+        verify(store, store.manifest("items", ds))
+
+
+def _publish_snapshot(store: PartitionStore, ds: str, content: str) -> Manifest:
+    with store.staging() as folder:
+        (folder / "items.parquet").write_text(content)
+        return store.publish(asset="items", ds=ds, staged=[(folder / "items.parquet", 1)], is_shared=True)
 
 
 def test_replaced_files_are_removed_after_the_grace_period(store: PartitionStore) -> None:

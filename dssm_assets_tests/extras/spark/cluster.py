@@ -1,7 +1,4 @@
-"""A real standalone Spark cluster of this machine: a master and a worker, each a process, from pip's pyspark.
-
-Belongs here: starting, waiting, ending, and the configuration that uses it. Does not belong here: what is tested on it.
-"""
+"""A real standalone Spark cluster of this machine: a master and a worker, each a process, from pip's pyspark."""
 
 from __future__ import annotations
 

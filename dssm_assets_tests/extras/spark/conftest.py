@@ -17,7 +17,6 @@ from dssm_assets_tests.extras.spark import cluster as clusters
 
 @pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.Cluster]:
-    """Yields a running cluster."""
     with clusters.running(tmp_path_factory.mktemp("cluster")) as started:
         yield started
 

@@ -18,7 +18,6 @@ class LocalSession:
     conf = SimpleNamespace(set=lambda key, value: None)
 
     def range(self, start: int, end: int, step: int, partitions: int) -> _Numbers:
-        """Returns the numbers of some tasks."""
         assert (start, step, partitions) == (0, 1, end)
         return _Numbers(end)
 
@@ -28,7 +27,6 @@ class _Numbers:
     count: int
 
     def mapInArrow(self, work: Work, schema: Any) -> _Sent:  # noqa: N802
-        """Returns the work as it is sent."""
         from pyspark import cloudpickle
 
         return _Sent(self.count, cloudpickle.dumps(work))
@@ -40,7 +38,6 @@ class _Sent:
     work: bytes
 
     def collect(self) -> list[dict[str, Any]]:
-        """Returns the rows that the tasks return."""
         from pyspark import cloudpickle
 
         numbers = [pa.record_batch([pa.array([number])], ["id"]) for number in reversed(range(self.count))]

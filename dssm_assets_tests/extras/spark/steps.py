@@ -1,8 +1,6 @@
 """Every step that runs on an engine, one after the other over some days: in this process, or as one Spark program.
 
-    spark-submit dssm_assets_tests/extras/spark/steps.py PROGRAM
-
-Belongs here: that program, and running it. Does not belong here: what is expected.
+spark-submit dssm_assets_tests/extras/spark/steps.py PROGRAM
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.lazy_steps import LazyStep
 from dssm_assets.extras.spark.spark import SparkEngine
 from dssm_assets.extras.spark.spark_runs import submit_command
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
@@ -28,7 +25,7 @@ Plan = Mapping[str, Sequence[str]]
 """The days of each step."""
 SOURCES = ("user_table", "item_table", "behavior_table")
 SAMPLED = ("sample_fg", "positive_sample", "numeric_value_counts", "category_value_counts")
-STEPS: dict[str, LazyStep] = {row.name: row.step for row in all_rows() if row.runs_on_engine}  # type: ignore[misc]
+STEPS = {row.name: row.step for row in all_rows() if row.runs_on_engine}
 
 
 def days_of_steps(days: Sequence[str], *, left_out: Sequence[str] = ()) -> Plan:

@@ -69,13 +69,6 @@ def test_a_long_table_has_several_parts(tables: TableStore) -> None:
     assert [batch.num_rows for batch in tables.batches(manifest)] == [4, 4, 4, 4, 4, 3]
 
 
-def test_pieces_are_row_groups_in_order_with_their_start_rows(tables: TableStore) -> None:
-    manifest = tables.write(NOTES, DS, notes(*ROWS))
-    read = [found for piece in list_pieces(tables.partitions, [manifest]) for found in read_piece(tables.partitions, piece)]
-    assert [start for _, start in read] == [0, 4, 8, 12, 16, 20]
-    assert pa.concat_tables([table for table, _ in read]) == notes(*ROWS)
-
-
 def test_pieces_cover_every_row_whatever_the_row_group_size(tables: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = tables.write(NOTES, DS, notes(*ROWS))
     monkeypatch.setattr(table_module, "ROW_GROUP_ROWS", 3)  # as if the files had been written by another version

@@ -19,6 +19,7 @@ from dssm_assets.core.config.engines import Spark
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError, SubmittedJobError
 from dssm_assets.definitions import build_definitions
+from dssm_assets.defs.lazy_steps import LazyStep
 from dssm_assets.defs.runs import run_days
 from dssm_assets.extras.spark import spark_runs
 from dssm_assets.extras.spark.spark_job import SparkJob, error_message, result_from_message, result_to_message
@@ -120,7 +121,8 @@ def test_jobs_can_run_with_another_launcher(world: worlds.BuiltWorld, tmp_path: 
     def launch(context: dg.AssetExecutionContext, scene: Any, extras: Any) -> list[dict[str, Any]]:
         launched.append(dict(extras))
         job = SparkJob.from_message(extras)
-        return [result_to_message(result, 0.25) for result in job.run(open_workspace(scene, context.log.info))]
+        results = LazyStep(job.module, job.step)(open_workspace(scene, context.log.info), job.days)
+        return [result_to_message(result, 0.25) for result in results]
 
     instance = dg.DagsterInstance.ephemeral()
     run_days(build_definitions(loaded, launch=launch), instance, ["sample"], [DAY])
@@ -185,7 +187,6 @@ def test_submit_program_that_ignores_the_interrupt_is_killed_with_its_children(
 
 
 def wait_until(condition: Any) -> None:
-    """Waits until a condition holds."""
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end

@@ -83,5 +83,4 @@ def nearest(table: pa.Table, vector: np.ndarray, k: int, filters: Any = None) ->
 
 
 def model_digests(stored: StoredVectors, ids: pa.Array) -> set[str]:
-    """Returns the digests of the rows of some ids."""
     return set(stored.read(ids).column("model_digest").to_pylist())

@@ -175,25 +175,6 @@ def test_the_revision_is_that_of_the_rows_that_readers_get(place: str) -> None:
     assert (store.find_versions(), store.open(ITEM, A).count()) == ({A: A}, 10)
 
 
-def test_a_version_that_is_published_again_has_the_new_tables_alone(place: str) -> None:
-    store = open_store(place, "shop", {})
-    publish(store, A, item_rows(10), user_rows(["u"]))
-    publish(store, A, item_rows(10))
-    of_items = "shop_item__" + A.replace("-", "_")
-    assert sorted(store.find_aliases()) == ["shop_item", of_items, f"{of_items}__{A.replace('-', '_')}"]
-
-
-def test_users_alone_are_a_version(place: str) -> None:
-    store = open_store(place, "shop", {})
-    for version, rows in ((A, item_rows(10)), (B, None)):
-        drafts = {} if rows is None else {ITEM: store.write(ITEM, to_rows(rows))}
-        store.add(version, version, {**drafts, USER: store.write(USER, to_rows(user_rows(["u"])))})
-        store.serve(version)
-        assert store.find_served() == version
-    assert (store.find_versions(), store.open(USER, B).count()) == ({A: A, B: B}, 2)
-    assert store.find_removable([], before=0) == [A]
-
-
 def test_a_reader_does_not_wait_for_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that lacks memory never ends to load a collection."""
     store = open_store(f"milvus://{tmp_path}/store.db", "shop", {})

@@ -98,22 +98,6 @@ def test_other_programs_follow_the_table_of_versions(open_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_index_finds_nearly_all_of_the_nearest(open_folder):
-    drawn = np.random.default_rng(3)
-    lengths = drawn.lognormal(0, 0.3, (50_000, 1))
-    vectors = (lengths * drawn.standard_normal((50_000, 64))).astype(np.float32)
-    items = item_rows(50_000).drop(["vector"]).append_column("vector", pa.FixedSizeListArray.from_arrays(vectors.ravel(), 64))
-    store, users = open_folder(), drawn.standard_normal((20, 64)).astype(np.float32)
-    stored = store.open(ITEM, store.write(ITEM, to_rows(items, 10_000)))
-    lists = stored.search(users, 200)
-    hits = [len(set(ids.to_pylist()) & set(nearest(items, user, 200))) for user, (ids, _) in zip(users, lists, strict=True)]
-    assert np.mean(hits) / 200 >= 0.95
-    few = {"price": {"min": 100, "max": 140}}  # fewer than 200 items
-    ((ids, _),) = stored.search(users[:1], 200, parse_filters(few, {"price": pa.float64()}))
-    assert ids.to_pylist() == nearest(items, users[0], 200, few)
-
-
-@pytest.mark.slow
 def test_versions_on_s3():
     with object_store() as options, socket.create_server(("127.0.0.1", 0)) as silent:
         uri, items = f"lancedb+s3://{BUCKET}/vectors", item_rows(300)

@@ -86,7 +86,6 @@ def add_delta(workspace: Workspace, **changed: np.ndarray) -> str:
 
 
 def publish_rows(store: VectorStore, version: str) -> None:
-    """Serves a version of some rows."""
     made_rows.publish(store, version, made_rows.item_rows(5), made_rows.user_rows(["u"]))
 
 

@@ -38,17 +38,6 @@ def test_two_publishers_of_one_bundle_leave_one_version(opened: Opener) -> None:
     assert len(store.find_removable([], before=time.time() + 60)) == 3
 
 
-def test_a_version_that_is_published_again_has_the_new_tables_alone(opened: Opener) -> None:
-    publish(opened(), A, item_rows(20), user_rows(["u"]))
-    open_rows = opened().open(ITEM, A)
-    publish(opened(), A, item_rows(20))
-    with pytest.raises(PartitionMissingError):
-        opened().open(USER, A)
-    remove_needless(opened, A, before=time.time() + 60)
-    assert [open_rows.count(), len(open_rows.search(QUERY, 20)[0][0])] == [20, 20]
-    assert model_digests(open_rows, pa.array([1, 2])) == {"model-a"}
-
-
 def test_a_cleanup_meets_a_slow_publisher(opened: Opener) -> None:
     """Its draft is old when it becomes a version's, or is gone by then."""
     publish(opened(), A, item_rows(20))
@@ -63,16 +52,6 @@ def test_a_cleanup_meets_a_slow_publisher(opened: Opener) -> None:
     with pytest.raises(PartitionMissingError):
         store.add(C, C, {ITEM: lost})
     assert store.find_versions() == {A: A, B: B}
-
-
-def test_a_version_of_users_alone_is_served(opened: Opener) -> None:
-    store = opened()
-    store.add(A, A, {USER: store.write(USER, to_rows(user_rows(["u"])))})
-    store.serve(A)
-    assert store.find_served() == A
-    with pytest.raises(PartitionMissingError):
-        store.serve(B)
-    assert store.find_served() == A
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ Shapes: B users of a block, I items, N items of the model, K top-k.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,7 +37,11 @@ def fit(data: FitData) -> Arrays:
     items = np.sort(popular[data.window_events[popular] > 0])
     weights = data.allocate(len(items) ** 2, np.float32)
     if len(items):
-        fit_weights(count_cooccurrences(data.read_history(), items), weights.reshape(len(items), -1), RIDGE)
+        cooccurrences = np.zeros((len(items), len(items)))  # X'X, summed over users a few at a time
+        for interactions in data.read_history():
+            users = log_counts(interactions, items).astype(np.float64)
+            cooccurrences += (users.T.tocsr() @ users).toarray()
+        fit_weights(cooccurrences, weights.reshape(len(items), -1), RIDGE)
     return {"items": items, "weights": weights, "order": data.popularity_order}
 
 
@@ -80,15 +83,6 @@ def log_counts(interactions: Interactions, items: IntArray) -> Any:
     covered_before = np.concatenate([[0], np.cumsum(is_covered)])
     starts = covered_before[interactions.indptr]
     return sp.csr_matrix((values, column[is_covered], starts), shape=(len(interactions.indptr) - 1, len(items)))
-
-
-def count_cooccurrences(history: Iterable[Interactions], items: IntArray) -> NDArray[np.float64]:
-    """Returns X'X, float64 [N, N], summed over users a few at a time, each user once."""
-    total = np.zeros((len(items), len(items)))
-    for interactions in history:
-        users = log_counts(interactions, items).astype(np.float64)
-        total += (users.T.tocsr() @ users).toarray()
-    return total
 
 
 def fit_weights(cooccurrences: NDArray[np.float64], weights: NDArray[np.float32], ridge: float) -> None:

@@ -10,7 +10,7 @@ Shapes: V users, B users of a block, I items, E (user, item) pairs, K top-k.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -61,9 +61,11 @@ def fit_neighbors(
     by_user = csr_of(users.offsets, users.items, np.ones(len(users.items), np.int32), num_items)
     by_item = by_user.T.tocsr()
     users_per_item = np.diff(by_item.indptr).astype(np.float64)
-    wanted = np.arange(num_items) if of_items is None else np.flatnonzero(of_items)
+    pairs = by_item @ users.lengths
+    wanted = np.flatnonzero(pairs if of_items is None else pairs * of_items)
     found = {fewest: _NearestRows(num_items, num_neighbors, allocate) for fewest in common_users}
-    for items in _split_evenly(wanted, (by_item @ users.lengths)[wanted]):
+    # Ranges of items with about FIT_PAIRS pairs.
+    for items in np.split(wanted, np.flatnonzero(np.diff(np.cumsum(pairs[wanted]) // FIT_PAIRS)) + 1) if len(wanted) else ():
         together = by_item[items] @ by_user
         rows, columns = row_of_value(together.indptr), together.indices
         scores = together.data / np.sqrt(users_per_item[items][rows] * users_per_item[columns])
@@ -101,12 +103,6 @@ class _NearestRows:
 
     def to_csr(self) -> Any:
         return csr_of(offsets_of(self._lengths), self._columns[: self._count], self._values[: self._count])
-
-
-def _split_evenly(items: IntArray, sizes: IntArray) -> Iterator[IntArray]:
-    """Yields the items in ranges of about FIT_PAIRS pairs; those without pairs are left out."""
-    items, sizes = items[sizes > 0], sizes[sizes > 0]
-    yield from np.split(items, np.flatnonzero(np.diff(np.cumsum(sizes) // FIT_PAIRS)) + 1) if len(items) else ()
 
 
 def csr_of(starts: IntArray, columns: Any, values: Any, num_columns: int | None = None) -> Any:

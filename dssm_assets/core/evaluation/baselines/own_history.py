@@ -23,11 +23,6 @@ class OwnHistoryScorer:
     """int64 [E], each user's items, best first."""
     order: IntArray
 
-    @classmethod
-    def from_interactions(cls, name: str, own: Interactions, order: IntArray) -> OwnHistoryScorer:
-        best_first = np.lexsort((-own.last_time_ms, -own.count, own.user_index))  # stable, and items ascend
-        return cls(name, own.indptr, own.item_index[best_first], order)
-
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         starts = self.indptr[user_rows]
         lengths = np.minimum(self.indptr[user_rows + 1] - starts, k)
@@ -36,23 +31,21 @@ class OwnHistoryScorer:
         return fill_up(own, self.order, k)
 
 
-class Window:
-    """Baseline `own_history_window`."""
+@dataclass(frozen=True)
+class OwnHistory:
+    """The baseline of the window, or of all days."""
 
-    @staticmethod
-    def fit(data: FitData) -> Arrays:
+    name: str
+    reads_all_days: bool
+
+    def fit(self, data: FitData) -> Arrays:
         return {"order": data.popularity_order}
 
-    @staticmethod
-    def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> OwnHistoryScorer:
-        return OwnHistoryScorer.from_interactions("own_history_window", window, arrays["order"])
+    def scorer(self, arrays: Arrays, window: Interactions, history: Interactions) -> OwnHistoryScorer:
+        own = history if self.reads_all_days else window
+        best_first = np.lexsort((-own.last_time_ms, -own.count, own.user_index))  # stable, and items ascend
+        return OwnHistoryScorer(self.name, own.indptr, own.item_index[best_first], arrays["order"])
 
 
-class AllDays:
-    """Baseline `own_history_all`."""
-
-    fit = Window.fit
-
-    @staticmethod
-    def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> OwnHistoryScorer:
-        return OwnHistoryScorer.from_interactions("own_history_all", history, arrays["order"])
+WINDOW = OwnHistory("own_history_window", reads_all_days=False)
+ALL_DAYS = OwnHistory("own_history_all", reads_all_days=True)

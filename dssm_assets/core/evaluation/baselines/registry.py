@@ -66,8 +66,8 @@ BASELINES: Final[dict[str, Baseline]] = {
     "item_cooccurrence": Baseline("item co-occurrence", f"{_HERE}.item_cooccurrence", is_extra=False),
     "ease": Baseline("EASE", f"{_HERE}.ease", is_extra=False),
     "als": Baseline("implicit ALS", f"{_HERE}.als", needs_library=True),
-    "own_history_window": Baseline("own history, window", f"{_HERE}.own_history:Window", is_extra=False),
-    "own_history_all": Baseline("own history, all days", f"{_HERE}.own_history:AllDays", is_extra=False),
+    "own_history_window": Baseline("own history, window", f"{_HERE}.own_history:WINDOW", is_extra=False),
+    "own_history_all": Baseline("own history, all days", f"{_HERE}.own_history:ALL_DAYS", is_extra=False),
 }
 """Name in column `scorer` and in `gate.baselines` -> baseline, in the order in which they are shown, after the model."""
 

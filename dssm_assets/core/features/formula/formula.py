@@ -109,7 +109,11 @@ def parse_normalizer(text: str) -> Normalizer:
             malformed.
     """
     if match := _EXPRESSION.fullmatch(text):
-        return _formula_normalizer(match[1])
+        formula = parse_formula(match[1], ("x",))
+        if formula.vectors:
+            raise ValueError(f"x is one number in a normalizer, but {match[1]!r} uses it as a vector")
+        # The formula 1 ? 2 : x has a result even where x is missing; a normalizer must keep x missing.
+        return lambda x: np.where(np.isnan(x), np.nan, formula.evaluate({"x": x}, len(x)))
     pairs = [part.partition("=") for part in text.split(",")]
     given = {name.strip(): value.strip() for name, _, value in pairs}
     if len(given) != len(pairs):
@@ -134,14 +138,6 @@ def parse_normalizer(text: str) -> Normalizer:
     if scale <= 0:
         raise ValueError(f"normalizer {method} divides by {scale}, which must be above zero")
     return lambda x: (x - shift) / scale
-
-
-def _formula_normalizer(text: str) -> Normalizer:
-    formula = parse_formula(text, ("x",))
-    if formula.vectors:
-        raise ValueError(f"x is one number in a normalizer, but {text!r} uses it as a vector")
-    # The formula 1 ? 2 : x has a result even where x is missing; a normalizer must keep x missing.
-    return lambda x: np.where(np.isnan(x), np.nan, formula.evaluate({"x": x}, len(x)))
 
 
 def _read_parameters(method: str, given: Mapping[str, str]) -> dict[str, float]:

@@ -230,8 +230,6 @@ def _l2_norm(vectors: Vectors) -> Numbers:
 
 def _keep_equal_lengths(left: Vectors, right: Vectors) -> tuple[Vectors, Vectors]:
     """Returns the vectors, both emptied in rows where their lengths differ and there is no result."""
-    if np.array_equal(left.offsets, right.offsets):
-        return left, right
     lengths = np.diff(left.offsets)
     lengths = np.where(lengths == np.diff(right.offsets), lengths, 0)
     offsets = ragged.offsets_of(lengths)
@@ -249,13 +247,10 @@ def _euclid_dist(left: Vectors, right: Vectors) -> Numbers:
     return _l2_norm(first.with_numbers(first.numbers - second.numbers))
 
 
-def _squared_deviations(vectors: Vectors) -> Numbers:
-    means = np.repeat(_mean(vectors), np.diff(vectors.offsets))
-    return _squared_norm(vectors.with_numbers(vectors.numbers - means))
-
-
 def _variance(vectors: Vectors, without: int = 0) -> Numbers:
-    return without_infinities(_squared_deviations(vectors) / (vectors.lengths - without))
+    means = np.repeat(_mean(vectors), np.diff(vectors.offsets))
+    squares = _squared_norm(vectors.with_numbers(vectors.numbers - means))
+    return without_infinities(squares / (vectors.lengths - without))
 
 
 VECTOR_FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(

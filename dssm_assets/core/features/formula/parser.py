@@ -29,15 +29,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple, NoReturn
 
-from dssm_assets.core.features.formula.functions import (
-    CHOICE,
-    FOLDS,
-    FUNCTIONS,
-    INFIX,
-    PREFIX,
-    VECTOR_FUNCTIONS,
-    Function,
-)
+from dssm_assets.core.features.formula.functions import CHOICE, FOLDS, FUNCTIONS, INFIX, PREFIX, VECTOR_FUNCTIONS, Function
 
 MAX_LENGTH: Final = 10_000
 """Limit of the number of characters of a formula."""
@@ -187,7 +179,11 @@ class _Parser:
 
     def operand(self) -> None:
         if self.next.kind == "number":
-            self.number()
+            number = float(self.next.text)
+            if math.isinf(number):
+                self.unexpected("a number that float64 can hold")
+            self.advance()
+            self.steps.append(number)
         elif self.next.kind == "name":
             name = self.advance()
             if self.next.text == "(":
@@ -205,13 +201,6 @@ class _Parser:
                 self.steps.append(PREFIX[sign])
         else:
             self.unexpected("a number, a variable, a function or (")
-
-    def number(self) -> None:
-        number = float(self.next.text)
-        if math.isinf(number):
-            self.unexpected("a number that float64 can hold")
-        self.advance()
-        self.steps.append(number)
 
     def named(self, name: Token) -> None:
         if name.text in CONSTANTS:

@@ -71,6 +71,8 @@ class Operator(Definition, ABC):
     combiner: str | None = Field(default=None, pattern="^(mean|sum|sqrtn|min|max)$")
     input_keys: ClassVar[tuple[str, ...]] = ("expression",)
     """The keys that hold input expressions, one or several each."""
+    is_sequence: ClassVar[bool] = False
+    """True if the values of a row are elements of a sequence, where a missing element keeps its position."""
 
     @property
     @abstractmethod
@@ -87,19 +89,9 @@ class Operator(Definition, ABC):
         return 1 if self.is_multi else 0
 
     @property
-    def is_sequence(self) -> bool:
-        """True if the values of a row are elements of a sequence, where a missing element keeps its position."""
-        return False
-
-    @property
     def is_weighted(self) -> bool:
         """True if values carry weights, which `compute_weighted` returns."""
         return False
-
-    def as_element(self) -> Operator:
-        """Returns the operator that works on the elements of a sequence: value_dim of a category defaults to 1 there."""
-        is_open = self.kind is Kind.CATEGORICAL and getattr(self, "value_dim", 1) is None
-        return self.model_copy(update={"value_dim": 1}) if is_open else self
 
     @property
     def expression_texts(self) -> Sequence[str]:
@@ -213,9 +205,7 @@ class BagKeys(Definition):
 class CategoryOperator(Operator, CategoryKeys, BagKeys):
     """A feature of categories: a list of them in each row, or one if value_dim is 1."""
 
-    @property
-    def kind(self) -> Kind:
-        return Kind.CATEGORICAL
+    kind: ClassVar[Kind] = Kind.CATEGORICAL
 
     @property
     def is_multi(self) -> bool:
@@ -249,9 +239,7 @@ def check_numeric_default(value: str | int | float) -> str | int | float:
     Raises:
         ValueError: it is neither "" nor a number that float32 can hold.
     """
-    if value == "":
-        return value
-    number = parse_number(str(value))
+    number = 0.0 if value == "" else parse_number(str(value))
     if number is None or abs(number) > float(np.finfo(np.float32).max):
         raise ValueError('the default of a numeric feature is a finite number, or "" for no default')
     return value
@@ -268,12 +256,9 @@ class NumericOperator(Operator, NumberKeys):
         normalizer: a text for `parse_normalizer` (default: none). A result that is not finite is missing.
     """
 
+    kind: ClassVar[Kind] = Kind.NUMERIC
     default_value: NumericDefault = "0"
     normalizer: NormalizerText | None = None
-
-    @property
-    def kind(self) -> Kind:
-        return Kind.NUMERIC
 
     def finish(self, numbers: Numbers) -> pa.Array:
         """Returns numbers (NaN is missing) as float32 values: normalized, then the default in place of missing ones."""

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from dssm_assets.core.features.column_values import number_values, number_vectors
 from dssm_assets.core.features.expressions import ExpressionText, Source, parse_expression
-from dssm_assets.core.features.formula.formula import Column, Formula, parse_formula
+from dssm_assets.core.features.formula.formula import Column, parse_formula
 from dssm_assets.core.features.formula.functions import Vectors
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOperator
 
@@ -54,7 +54,7 @@ class ExprFeature(NumericOperator):
         return self
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        formula = self._formula
+        formula = parse_formula(self.expression, self._names)
         columns: dict[str, Column] = {}
         for position, (name, array) in enumerate(zip(self._names, inputs, strict=True)):
             if name in formula.vectors:
@@ -66,7 +66,3 @@ class ExprFeature(NumericOperator):
     @property
     def _names(self) -> tuple[str, ...]:
         return tuple(parse_expression(text).name for text in self.variables)
-
-    @property
-    def _formula(self) -> Formula:
-        return parse_formula(self.expression, self._names)

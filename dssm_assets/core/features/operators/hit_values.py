@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +65,8 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
     need_discrete: bool = False
     value_dim: int | None = Field(default=None, ge=0, le=1)
     normalizer: NormalizerText | None = None
+    category_keys: ClassVar[tuple[str, ...]] = ("need_discrete",)
+    """The keys that make the feature a category where they are true."""
 
     @model_validator(mode="after")
     def _keys_fit_the_kind(self) -> HitOperator:
@@ -82,14 +85,10 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
         return self
 
     @property
-    def shows_keys(self) -> bool:
-        """True if a key of the definition puts the names of map keys before the values."""
-        return False
-
-    @property
     def kind(self) -> Kind:
-        is_category = self.need_discrete or self.shows_keys or any(getattr(self, key) is not None for key in VOCABULARY_KEYS)
-        return Kind.CATEGORICAL if is_category else Kind.NUMERIC
+        is_category = any(getattr(self, key) for key in self.category_keys)
+        has_vocabulary = any(getattr(self, key) is not None for key in VOCABULARY_KEYS)
+        return Kind.CATEGORICAL if is_category or has_vocabulary else Kind.NUMERIC
 
     @property
     def is_multi(self) -> bool:

@@ -41,10 +41,7 @@ class LookupFeature(HitOperator):
     separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
     need_key: bool = False
     input_keys = ("map", "key")
-
-    @property
-    def shows_keys(self) -> bool:
-        return self.need_key
+    category_keys = ("need_discrete", "need_key")
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         entries = key_values(inputs[0], self.separator, self.where(0))

@@ -63,6 +63,7 @@ class MatchFeature(HitOperator):
     show_pkey: bool = False
     show_skey: bool = False
     match_type: Literal["hit", "multihit"] | None = None
+    category_keys = ("need_discrete", "show_pkey", "show_skey")
 
     @model_validator(mode="after")
     def _match_type_agrees(self) -> MatchFeature:
@@ -70,10 +71,6 @@ class MatchFeature(HitOperator):
         if self.match_type not in (None, follows):
             raise ValueError(f"match_type {self.match_type} contradicts the keys, which make it {follows}")
         return self
-
-    @property
-    def shows_keys(self) -> bool:
-        return self.show_pkey or self.show_skey
 
     @property
     def expression_texts(self) -> Sequence[str]:
@@ -123,19 +120,13 @@ class MatchFeature(HitOperator):
 
 @dataclass(frozen=True)
 class _RequestedKeys:
-    """Requested keys, by row.
-
-    Attributes:
-        rows: row of each.
-        numbers: its number, which equal keys of entries share.
-        is_wildcard: whether it is "ALL".
-        count: one above the highest number.
-    """
+    """Requested keys: the row of each, its number, which equal keys of entries share, and whether it is "ALL"."""
 
     rows: IntArray
     numbers: IntArray
     is_wildcard: Mask
     count: int
+    """One above the highest number."""
 
 
 def _is_wildcard(key: str) -> bool:
@@ -167,12 +158,7 @@ def _hits_by_one_key(
 
 
 def _hits_by_both_keys(
-    maps: NestedMaps,
-    is_kept: Mask,
-    entry_pkeys: IntArray,
-    entry_skeys: IntArray,
-    pkeys: _RequestedKeys,
-    skeys: _RequestedKeys,
+    maps: NestedMaps, is_kept: Mask, entry_pkeys: IntArray, entry_skeys: IntArray, pkeys: _RequestedKeys, skeys: _RequestedKeys
 ) -> tuple[IntArray, IntArray]:
     """Returns row and entry of the hits where both keys are requested by name."""
     kept = np.flatnonzero(is_kept & (entry_pkeys >= 0) & (entry_skeys >= 0))

@@ -99,10 +99,6 @@ class Terms:
     offsets: Offsets
     width: int
 
-    @property
-    def row_count(self) -> int:
-        return len(self.offsets) - 1
-
     @cached_property
     def lengths(self) -> Any:
         return np.diff(self.offsets)
@@ -119,7 +115,7 @@ class Terms:
 
 def _common_ratio(terms: Terms, among: Terms) -> Numbers:
     is_common = pc.is_in(pa.array(terms.cells), value_set=pa.array(among.cells)).to_numpy(zero_copy_only=False)
-    return np.asarray(np.bincount(terms.rows, is_common, terms.row_count) / np.maximum(terms.lengths, 1))
+    return np.asarray(np.bincount(terms.rows, is_common, len(terms.lengths)) / np.maximum(terms.lengths, 1))
 
 
 def _equality(query: Terms, title: Terms) -> Numbers:
@@ -132,7 +128,7 @@ def _equality(query: Terms, title: Terms) -> Numbers:
 
 def _first_position(query: Terms, title: Terms) -> Numbers:
     """Compares all positions of all rows with the first query term, the remaining positions with the second, and so on."""
-    found = np.full(query.row_count, -1.0)
+    found = np.full(len(query.lengths), -1.0)
     counts = np.where(query.lengths > 0, np.maximum(title.lengths - query.lengths + 1, 0), 0)
     rows = ragged.repeat_rows(counts)
     starts = ragged.ranges(title.offsets[:-1], counts)
@@ -151,7 +147,7 @@ def _first_position(query: Terms, title: Terms) -> Numbers:
 
 def _measure_rows(measure: Callable[[set[int], list[int]], float], query: Terms, title: Terms) -> Numbers:
     """Returns a measure of the distinct query terms among the terms of the title, row by row; 0 where a side has none."""
-    numbers = np.zeros(query.row_count)
+    numbers = np.zeros(len(query.lengths))
     for row in np.flatnonzero((query.lengths > 0) & (title.lengths > 0)).tolist():
         terms, among = (side.codes[side.offsets[row] : side.offsets[row + 1]].tolist() for side in (query, title))
         numbers[row] = measure(set(terms), among)

@@ -54,10 +54,7 @@ class RawFeature(NumericOperator):
         return self.value_dim > 1
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        return self.read_numbers(inputs[0])
-
-    def read_numbers(self, array: pa.Array) -> pa.Array:
-        """Returns the number, or the vector, of each value of a column."""
+        (array,) = inputs
         if self.value_dim == 1:
             return self.finish(column_values.number_values(array, self.where(0)))
         numbers, offsets = column_values.number_vectors(array, self.separator, self.where(0))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import pyarrow as pa
 from pydantic import Field, SerializeAsAny, model_validator
@@ -15,7 +15,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.ragged import Mask, Offsets
 from dssm_assets.core.features import column_values
-from dssm_assets.core.features.expressions import Expression, ExpressionText, Source
+from dssm_assets.core.features.expressions import Expression, ExpressionText, Kind, Source
 from dssm_assets.core.features.operators.base import CategoryOperator, Definition, Operator
 from dssm_assets.core.features.operators.id_feature import single_text
 from dssm_assets.core.features.operators.raw_feature import RawFeature
@@ -40,8 +40,9 @@ class SubFeature(Definition):
 
     @cached_property
     def element_operator(self) -> Operator:
-        """The operator that works on elements; an element has one value unless the definition says otherwise."""
-        return self.operator.as_element()
+        """The operator that works on elements: value_dim of a category defaults to 1 there."""
+        is_open = self.operator.kind is Kind.CATEGORICAL and getattr(self.operator, "value_dim", 1) is None
+        return self.operator.model_copy(update={"value_dim": 1}) if is_open else self.operator
 
     @cached_property
     def sequence_inputs(self) -> tuple[Expression, ...]:
@@ -64,28 +65,36 @@ class SubFeature(Definition):
         return self
 
 
-class SequenceFeature(Definition):
+class SequenceKeys(Definition):
+    """Keys of sequences.
+
+    Attributes:
+        sequence_length: number of most recent elements to keep (without the key, 0: all).
+        sequence_delim: separates the elements of a sequence that comes as text (default ";").
+        oldest_first: elements are in ascending order of time, as in the user history of this platform, so the most recent
+            are the last (default false: the most recent are the first, as in the reference).
+    """
+
+    sequence_length: int = Field(default=0, ge=1, le=100_000)
+    sequence_delim: str = Field(default=DELIMITER, min_length=1)
+    oldest_first: bool = False
+
+
+class SequenceFeature(SequenceKeys):
     """A group of sequences that have the same length in each row, one sub-feature per attribute of an element.
 
     The input `side:x` of a sub-feature reads column `sequence__x` if the table has it, else column x.
 
     Attributes:
         sequence_name: first part of the names of the sub-features, `sequence__feature`.
-        sequence_length: number of most recent elements to keep (without the key, 0: all).
-        sequence_delim: separates the elements of a sequence that comes as text (default ";").
         sequence_pk: input that identifies the elements; every sub-feature must have as many (default: none).
-        oldest_first: elements are in ascending order of time, as in the user history of this platform, so the most recent
-            are the last (default false: the most recent are the first, as in the reference).
         group: as in `Operator`, without effect.
         features: the sub-features.
     """
 
     feature_type: Literal["sequence_feature"] = "sequence_feature"
     sequence_name: str = Field(min_length=1)
-    sequence_length: int = Field(default=0, ge=1, le=100_000)
-    sequence_delim: str = Field(default=DELIMITER, min_length=1)
     sequence_pk: ExpressionText | None = None
-    oldest_first: bool = False
     group: str | None = None
     features: tuple[SubFeature, ...] = Field(min_length=1)
 
@@ -99,26 +108,11 @@ class SequenceFeature(Definition):
         return qualified if qualified in columns else expression.name
 
 
-class ElementKeys(Definition):
-    """Keys of a feature type whose rows are sequences.
+class ElementKeys(SequenceKeys):
+    """Keys of a feature type whose rows are sequences."""
 
-    Attributes:
-        sequence_length: number of most recent elements to keep (without the key, 0: all).
-        sequence_delim: separates the elements of a text (default ";").
-        oldest_first: the most recent elements are the last (default false: the first).
-    """
-
-    sequence_length: int = Field(default=0, ge=1, le=100_000)
-    sequence_delim: str = Field(default=DELIMITER, min_length=1)
-    oldest_first: bool = False
-
-    @property
-    def is_sequence(self) -> bool:
-        return True
-
-    @property
-    def is_multi(self) -> bool:
-        return True
+    is_sequence: ClassVar[bool] = True
+    is_multi: ClassVar[bool] = True
 
     def read_elements(self, array: pa.Array, where: str) -> tuple[pa.Array, Offsets, Mask]:
         """Returns the elements that are kept, their offsets, and which rows are null."""
@@ -169,4 +163,4 @@ class SequenceRawFeature(ElementKeys, RawFeature):
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         flat, offsets, is_missing = self.read_elements(inputs[0], self.where(0))
-        return ragged.build_lists(self.read_numbers(flat), offsets, is_missing)
+        return ragged.build_lists(super().compute([flat]), offsets, is_missing)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache, partial
 from itertools import chain
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -168,16 +168,6 @@ class TextTokenizer:
     encode: Callable[[Sequence[str]], list[list[int]]] = field(compare=False, repr=False)
 
 
-def load_tokenizer(kind: TokenizerType, content: bytes) -> TextTokenizer:
-    """Returns the tokenizer that the content of a file describes.
-
-    Raises:
-        ValueError: the content does not describe a tokenizer, or the library that reads it is not installed.
-    """
-    load = _load_bpe if kind is TokenizerType.BPE else _load_sentencepiece
-    return TextTokenizer(hashlib.sha256(content).hexdigest(), *load(content))
-
-
 def _load_bpe(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
     tokenizers = import_library("tokenizers", "tokenizer_type bpe")
     try:
@@ -223,6 +213,8 @@ class TokenizeFeature(Operator):
     """
 
     feature_type: Literal["tokenize_feature"] = "tokenize_feature"
+    kind: ClassVar[Kind] = Kind.CATEGORICAL
+    is_multi: ClassVar[bool] = True
     expression: ExpressionText
     vocab_file: str = Field(min_length=1)
     tokenizer_type: TokenizerType = TokenizerType.BPE
@@ -232,16 +224,10 @@ class TokenizeFeature(Operator):
 
     @model_validator(mode="after")
     def _read_tokenizer(self, info: ValidationInfo) -> TokenizeFeature:
-        self._tokenizer = load_tokenizer(self.tokenizer_type, fg_files.read_named_file(info.context, self.vocab_file))
+        content = fg_files.read_named_file(info.context, self.vocab_file)
+        load = _load_bpe if self.tokenizer_type is TokenizerType.BPE else _load_sentencepiece
+        self._tokenizer = TextTokenizer(hashlib.sha256(content).hexdigest(), *load(content))
         return self
-
-    @property
-    def kind(self) -> Kind:
-        return Kind.CATEGORICAL
-
-    @property
-    def is_multi(self) -> bool:
-        return True
 
     @property
     def num_buckets(self) -> int:
@@ -252,7 +238,11 @@ class TokenizeFeature(Operator):
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the lists of token ids; each distinct text is tokenized once."""
         texts = column_values.text_values(inputs[0], self.where(0))
-        used, text_of_row = _used_texts(texts)
+        is_present = ~ragged.null_mask(texts.indices)
+        codes, positions = np.unique(column_values.dictionary_codes(texts.filter(pa.array(is_present))), return_inverse=True)
+        used = texts.dictionary.take(pa.array(codes)).to_pylist()
+        text_of_row = np.full(len(texts), len(used))
+        text_of_row[is_present] = positions
         ids, offsets = self._tokenize(used)
         lengths = np.diff(offsets)
         # The default follows the texts; it replaces missing texts and texts without tokens.
@@ -276,13 +266,3 @@ class TokenizeFeature(Operator):
         flat.append(np.array(default, dtype=np.int64))
         lengths.append(np.array([len(default)]))
         return np.concatenate(flat), ragged.offsets_of(np.concatenate(lengths))
-
-
-def _used_texts(texts: pa.DictionaryArray) -> tuple[list[str], IntArray]:
-    """Returns the distinct texts that occur, and the position among them of the text of each row; their count if missing."""
-    is_missing = ragged.null_mask(texts.indices)
-    codes = texts.indices.fill_null(0).to_numpy(zero_copy_only=False)
-    used, positions = np.unique(codes[~is_missing], return_inverse=True)
-    text_of_row = np.full(len(texts), len(used))
-    text_of_row[~is_missing] = positions
-    return texts.dictionary.take(pa.array(used)).to_pylist(), text_of_row

@@ -29,7 +29,6 @@ HISTORY = [*WINDOW, ("u", "f", 3, 0), ("u", "e", 3, 1), ("v", "f", 1, 3)]
 
 
 def scorers(settings: Evaluation | None = None) -> dict[str, Scorer]:
-    """Returns the baselines that the settings ask for, by name."""
     window, recent, history = (interactions(rows, USERS, ITEMS) for rows in (WINDOW, RECENT, HISTORY))
     return {one.name: one for one in fitted_scorers(window, recent, history, settings or Evaluation())}
 

@@ -18,10 +18,6 @@ def weights_of(together: list[list[float]], ridge: float) -> np.ndarray:
     return weights
 
 
-def test_weights_example_of_the_docstring() -> None:
-    assert weights_of([[2, 1], [1, 1]], 1) == pytest.approx(np.array([[0, 1 / 3], [1 / 2, 0]]))
-
-
 def test_weights_equal_the_inverse() -> None:
     rows = np.random.default_rng(1).integers(0, 3, (20, 8)).astype(np.float64)
     inverse = np.linalg.inv(rows.T @ rows + 2 * np.eye(8))

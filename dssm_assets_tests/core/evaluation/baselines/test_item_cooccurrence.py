@@ -12,7 +12,7 @@ from dssm_assets.core.evaluation.baselines import item_cooccurrence
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.storage.local_files import ScratchArrays
-from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, lists
+from dssm_assets_tests.core.evaluation.baselines.small_world import lists
 from dssm_assets_tests.core.evaluation.worlds import interactions, user_items
 
 
@@ -21,13 +21,6 @@ def test_item_cooccurrence_by_hand() -> None:
     # u has {a, b}: c .816, then a, b, d .577 each by index. v has {a, c}: d 1.285, a .816, c .816, b .577.
     assert lists("item_cooccurrence", 6) == {"n": "abcdef", "u": "cabdef", "v": "dacbef"}
     assert lists("item_cooccurrence", 3, Scope.DISCOVERY) == {"n": "abc", "u": "cde", "v": "dbe"}
-
-
-def test_only_the_nearest_neighbours_are_kept() -> None:
-    found = fit_neighbors(user_items(interactions(WINDOW, USERS, ITEMS)), len(ITEMS), num_neighbors=1)[1]
-    nearest = {ITEMS[row]: ITEMS[column] for row, column in zip(*found.nonzero(), strict=True)}
-    assert nearest == {"a": "c", "b": "a", "c": "a", "d": "c"}
-    assert found[0, 2] == pytest.approx(2 / np.sqrt(6))
 
 
 def test_only_the_most_recent_items_of_a_user_co_occur() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.evaluation.baselines.popularity import fill_up, order_by_events
+from dssm_assets.core.evaluation.baselines.popularity import fill_up
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets_tests.core.evaluation.baselines.small_world import USERS, lists
 
@@ -35,14 +35,6 @@ def test_own_whole_history_by_hand() -> None:
     assert lists("own_history_all", 4) == {"n": "abcd", "u": "aefb", "v": "cafb"}
     assert lists("own_history_all", 6, Scope.DISCOVERY) == {"n": "abcdef", "u": "efcd", "v": "fbde"}
     assert lists("own_history_all", 6, Scope.UNSEEN) == {"n": "abcdef", "u": "cd", "v": "bde"}
-
-
-def test_fill_up_example_of_the_docstring() -> None:
-    assert fill_up(np.array([[7, -1]]), np.array([3, 7, 5, 0, 1, 2, 4, 6]), 3).tolist() == [[7, 3, 5]]
-
-
-def test_order_by_events_breaks_ties_by_index() -> None:
-    assert order_by_events(np.array([1, 5, 0, 5])).tolist() == [1, 3, 0, 2]
 
 
 @given(st.data())

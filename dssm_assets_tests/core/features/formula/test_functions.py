@@ -145,28 +145,6 @@ def test_every_vector_function_is_tested() -> None:
     assert set(VECTOR_FUNCTIONS) == {*PLAIN, "dot", "euclid_dist"}
 
 
-def test_std_dev_divides_by_n_and_pop_std_dev_by_n_minus_1() -> None:
-    column = vectors([1.0, 3.0], [5.0])
-    assert values("variance", column) == [1, 0]
-    assert values("std_dev", column) == [1, 0]
-    assert values("pop_variance", column) == [2, None]
-    assert values("pop_std_dev", column) == [math.sqrt(2), None]
-
-
-def test_empty_vector_is_missing_in_every_position() -> None:
-    for name in PLAIN:
-        assert [x is None for x in values(name, vectors([], [1.0, 2.0], [], [], [3.0, 4.0], []))] == [
-            True,
-            False,
-            True,
-            True,
-            False,
-            True,
-        ]
-        assert values(name, vectors([])) == [None]
-        assert values(name, vectors()) == []
-
-
 def test_overflow_is_missing() -> None:
     big = vectors([1e200, 1e200], [1e308, 1e308], [2.0])
     assert values("reduce_prod", big) == [None, None, 2]

@@ -77,8 +77,6 @@ def test_columns_without_numbers_are_refused() -> None:
     [
         ({"expression": "a + c"}, "position 5: expected a variable or a constant .a, b, _pi, _e., got 'c'"),
         ({"expression": "a"}, "does not use the variables b"),
-        ({"expression": "a +"}, "position 4: expected a number"),
-        ({"expression": "dot(a, b) + a"}, "'a', which is a vector in dot"),
         ({"expression": ""}, "at least 1 character"),
         ({"variables": []}, "at least 1 item"),
         ({"variables": ["a", "user:b"]}, "side:name"),

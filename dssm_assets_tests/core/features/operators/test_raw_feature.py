@@ -67,10 +67,6 @@ def test_negative_zero_becomes_zero() -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"normalizer": "method=expression,expr=y"}, "y"),
-        ({"normalizer": "method=zscore,mean=1"}, "missing: .'standard_deviation'"),
-        ({"normalizer": "method=zscore,mean=1,standard_deviation=0"}, "above zero"),
-        ({"normalizer": "method=minmax,min=1,max=1"}, "above zero"),
         ({"normalizer": "method=log2"}, "unknown normalizer method"),
         ({"default_value": "many"}, "finite number"),
         ({"default_value": "1e39"}, "finite number"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from dssm_assets.core.training.closed_form.svd_init import (
     popularity_factors,
     read_groups,
     scale_to_std,
-    shrink_codes,
     strength_of_groups,
     svd_init_faults,
     write_codes,
@@ -36,6 +36,7 @@ from dssm_assets_tests.core.training.worlds import (
     FEATURES,
     ITEMS,
     USERS,
+    World,
     fitted,
     infer_item_vectors,
     infer_user_vectors,
@@ -55,13 +56,6 @@ START = {"embedding": "item", "scale": 3.0}
 def _spans(codes: np.ndarray[Any, Any], dense: np.ndarray[Any, Any], width: int, atol: float) -> None:
     right = np.linalg.svd(dense)[2][:width]
     np.testing.assert_allclose(codes @ codes.T, right.T @ right, atol=atol)
-
-
-def test_leading_codes_by_hand() -> None:
-    codes = leading_codes(sp.csr_matrix(np.array([[0, 1, 1, 0], [0, 0, 0, 0.5]], np.float32)), 1)
-    assert codes.dtype == np.float32
-    np.testing.assert_allclose(np.abs(codes[:, 0]), [0.0, 0.5**0.5, 0.5**0.5, 0.0], atol=1e-6)
-    assert codes[1] * codes[2] > 0
 
 
 def test_users_are_divided_by_a_power_of_their_sum() -> None:
@@ -107,12 +101,6 @@ def test_columns_beyond_the_rank_are_zero() -> None:
         assert not leading_codes(sp.csr_matrix((users, 3), dtype=np.float32), 2).any()
 
 
-def test_shrink_codes_by_hand() -> None:
-    histories = sp.csr_matrix(np.array([[0, 2, 0], [0, 0, 1]], np.float32))
-    codes = shrink_codes(histories, np.eye(3, dtype=np.float32)[:, 1:], 2.0)
-    np.testing.assert_allclose(codes @ codes.T, np.diag([0, 4 / 6, 1 / 3]), atol=1e-6)
-
-
 def test_codes_of_full_width_are_a_ridge_regression() -> None:
     dense = _dense(30).astype(np.float64)
     codes = item_codes(sp.csr_matrix(dense.astype(np.float32)), dense.sum(0), 7, SvdInit(embedding="item", ridge=40.0))
@@ -135,8 +123,10 @@ def test_popularity_exponent_weighs_histories_and_codes() -> None:
     np.testing.assert_allclose(codes @ codes.T, expected, rtol=1e-3, atol=1e-3)
 
 
-def _started(ends: np.ndarray | None = None, start: dict[str, Any] | None = None) -> tuple[TwoTower, TrainData, Any]:
-    tables = world()
+def _started(
+    ends: np.ndarray | None = None, start: dict[str, Any] | None = None, tables: World | None = None
+) -> tuple[TwoTower, TrainData, Any]:
+    tables = tables or world()
     spec = tower_spec(FEATURES, Model(**{**LINEAR, "num_sample": 8, "history_length": 5}))
     data, towers = tables.data(spec), TwoTower(spec, torch.Generator().manual_seed(0))
     write_codes(towers, data, SvdInit(**{**START, **(start or {})}), data.user_ends() if ends is None else ends)
@@ -227,11 +217,7 @@ def test_rows_of_several_items_have_no_code() -> None:
     tables = world()
     index = tables.items.column_names.index("item")
     items = tables.items.set_column(index, "item", pa.array([2, 2, *range(4, ITEMS + 2)], pa.int32()))
-    spec = tower_spec(FEATURES, Model(**{**LINEAR, "num_sample": 8, "history_length": 5}))
-    names = ("samples", "user_rows", "item_rows", "history", "users")
-    data = TrainData(spec, items=items, **{name: getattr(tables, name) for name in names})
-    towers = TwoTower(spec, torch.Generator().manual_seed(0))
-    write_codes(towers, data, SvdInit(**START), data.user_ends())
+    towers, _, _ = _started(tables=replace(tables, items=items))
     base = towers.tables.bases["item"]
     lengths = towers.tables.table(8)[base + 1 : base + ITEMS + 2].norm(dim=1)
     assert not lengths[1]  # index 2, of two items

@@ -71,20 +71,6 @@ def test_parts_make_up_the_batch_of_one_process(name: str) -> None:
             assert rows[part.terms.hard_rows].tolist() == batch.terms.hard_rows[of_rows].tolist()
 
 
-@pytest.mark.parametrize("snapshot", ["sample", "corpus"])
-@pytest.mark.parametrize("norm", ["batch", "layer"])
-def test_parts_of_the_item_tower_are_the_rows_of_one_process(snapshot: str, norm: str) -> None:
-    model = Model(**SMALL_MODEL, item_snapshot=snapshot, norm=norm)
-    training = Training(batch_size=26, num_threads=1)
-    whole = _batches(model, training, SINGLE_PROCESS)
-    all_parts = [_batches(model, training, ProcessGroup(rank, COUNT)) for rank in range(COUNT)]
-    for step, batch in enumerate(whole):
-        rows = np.empty_like(batch.items.singles)
-        for rank, parts_of_rank in enumerate(all_parts):
-            rows[rank::COUNT] = parts_of_rank[step].items.singles
-        assert (rows == batch.items.singles).all()
-
-
 def test_session_is_read_by_one_process_with_all_its_samples() -> None:
     model, training = Model(**{**SMALL_MODEL, "history": "day"}), Training(batch_size=26, group_sessions=True, num_threads=1)
     spec = [feature for feature in FEATURES if feature.side != "context"]

@@ -1,0 +1,100 @@
+"""Silent, slow and many connections, with and without TLS: they end soon, and keep nobody out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+from dssm_assets.core.config.service_limits import ServiceLimits
+from dssm_assets.serving import connections
+from dssm_assets.serving.live import LiveEngine
+from dssm_assets_tests.serving import bundles
+from dssm_assets_tests.serving.servers import Client, serving
+
+HALF_HELLO = bytes.fromhex("16030102000100")
+"""The beginning of the first message of TLS."""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return str(bundles.write_bundle(tmp_path_factory.mktemp("serving")).parent.parent)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    pem, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run(
+        [*command, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", pem], check=True, capture_output=True
+    )
+    return pem, key
+
+
+def open_silent(stack, port, first, count):
+    found = []
+    for _ in range(count):
+        found.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)))
+        with contextlib.suppress(OSError):
+            found[-1].sendall(first)
+    return found
+
+
+def is_ended(connection):
+    """Waits for the end of a connection."""
+    try:
+        while connection.recv(1000):
+            pass  # a refusal of what is no HTTP
+        return True
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("first", [b"", b"\x16", HALF_HELLO, b"GET /health HTTP/1.1\r\nHost"])
+@pytest.mark.parametrize("has_tls", [True, False])
+def test_silent_connections_end_soon_and_keep_nobody_out(root, certificate, monkeypatch, first, has_tls):
+    monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 1.0)
+    monkeypatch.setattr(connections, "MAX_NEW", 20)
+    trusted = ssl.create_default_context(cafile=certificate[0]) if has_tls else None
+    limits = ServiceLimits(keep_alive_seconds=1)
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(serving(LiveEngine(root), limits, certificate if has_tls else None))
+        silent = open_silent(stack, port, first, 60)
+        start = time.monotonic()
+        with urllib.request.urlopen(f"http{'s' * has_tls}://127.0.0.1:{port}/health", timeout=10, context=trusted) as answer:
+            assert json.load(answer)["status"] == "ok"
+        assert all(is_ended(connection) for connection in silent[:40])
+        assert time.monotonic() - start < 0.9, "the oldest end before their time"
+        assert all(is_ended(connection) for connection in silent)
+        assert time.monotonic() - start < 5
+
+
+def test_connections_with_requests_stay_while_silent_ones_come(root, monkeypatch):
+    monkeypatch.setattr(connections, "MAX_NEW", 5)
+    with serving(LiveEngine(root)) as port, contextlib.ExitStack() as stack:
+        client = Client(port)
+        assert client.get("/health")[0] == 200
+        open_silent(stack, port, b"", 20)
+        assert client.get("/recall?user_id=u&k=1")[1]["item_ids"] == ["n0"]
+        client.close()
+
+
+def test_connections_beyond_the_limit_are_closed(root, monkeypatch):
+    monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (4, 4))
+    with serving(LiveEngine(root)) as port, contextlib.ExitStack() as stack:
+        clients = [Client(port) for _ in range(3)]
+        assert [client.get("/health")[0] for client in clients] == [200] * 3
+        (refused,) = open_silent(stack, port, b"", 1)
+        assert is_ended(refused)
+        assert clients[0].get("/health")[0] == 200
+        for client in clients:
+            client.close()
