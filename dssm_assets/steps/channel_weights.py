@@ -97,7 +97,7 @@ class ValidationVectors:
         rows = np.full(len(user_ids), -1, np.int64)
         rows[with_vector] = np.arange(len(with_vector))
         corpus = Corpus(items, stored_similarity(self._model), item_ids)
-        return ModelScorer(corpus, item_ids, user_ids, rows, users.reshape(len(users), -1))
+        return ModelScorer(corpus, item_ids, rows, users.reshape(len(users), -1))
 
 
 @dataclass

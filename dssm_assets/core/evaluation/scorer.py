@@ -124,7 +124,6 @@ class ModelScorer:
 
     corpus: Corpus
     item_ids: pa.Array
-    user_ids: pa.Array
     vector_row: IntArray
     """int64 [U]: row of each user in user_vectors, -1 without a vector."""
     user_vectors: Vectors
@@ -140,8 +139,7 @@ class ModelScorer:
         scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
         known, vectors = self._vectors(user_rows)
         flat, bounds = flatten_interests(vectors)
-        user_ids = self.user_ids.take(pa.array(user_rows[known]))
-        index[known], scores[known] = search_interests(self.corpus, flat, bounds, k, user_ids=user_ids)
+        index[known], scores[known] = search_interests(self.corpus, flat, bounds, k)
         return index, scores
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
@@ -213,4 +211,4 @@ def model_scorer(item_ids: pa.Array, corpus: Corpus, user_vectors: pa.Table, use
     check_unique(users, "user_vectors, column user_id")
     rows = find_positions(user_ids, cast_ids(users, user_ids.type, "user_vectors, column user_id"))
     vectors = to_matrix(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb")
-    return ModelScorer(corpus, item_ids, user_ids, rows, vectors)
+    return ModelScorer(corpus, item_ids, rows, vectors)

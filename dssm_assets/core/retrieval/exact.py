@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ordering import order_largest
@@ -142,7 +141,6 @@ def search(
     excluded: ItemSets | None = None,
     block_size: int = BLOCK_SIZE,
     threads: int = 1,
-    user_ids: Any = None,
     is_checked: bool = False,
 ) -> Lists:
     """Returns each user's k best items: score descending, then item_index ascending, also across the cut at k.
@@ -157,10 +155,10 @@ def search(
         remain, -1 and -inf.
 
     Raises:
-        InputError: for NaN, infinite or zero vectors, naming how many and the first ids.
+        InputError: for NaN, infinite or zero vectors, naming how many and the first rows.
     """
     if not is_checked:
-        check_vectors("user", user_vectors, user_ids, corpus.vectors.shape[1])
+        check_vectors("user", user_vectors, None, corpus.vectors.shape[1])
     users = prepare_vectors(user_vectors, corpus.metric)
     exclusions = ItemSets.empty(len(users)) if excluded is None else excluded
     faiss.omp_set_num_threads(threads)
@@ -242,7 +240,6 @@ def search_interests(
     excluded: ItemSets | None = None,
     block_size: int = BLOCK_SIZE,
     threads: int = 1,
-    user_ids: Any = None,
     is_checked: bool = False,
 ) -> tuple[IntArray, Scores]:
     """Returns each user's k best items, an item scored by the best of the user's vectors; k counts distinct items.
@@ -270,7 +267,6 @@ def search_interests(
         excluded=None if excluded is None else excluded.select_users(owners),
         block_size=block_size,
         threads=threads,
-        user_ids=None if user_ids is None else user_ids.take(pa.array(owners)),
         is_checked=is_checked,
     )
     return merge_lists(index, scores, bounds)

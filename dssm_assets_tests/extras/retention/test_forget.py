@@ -143,7 +143,7 @@ def test_run_that_began_before_reads_again(world):
     forget(open_workspace(world), IDS)
     with pytest.raises(PartitionReplacedError, match="To fix: run it again"):
         early.tables.write(BEHAVIOR, DAYS[0], rows)
-    (again,) = run_step(features_raw.user_history, early, DAYS[:1])
+    ((again, _),) = run_step(features_raw.user_history, early, DAYS[:1])
     assert again.manifest.rows == 10
     assert list(find_marks(world.home)) == []
 
