@@ -90,14 +90,13 @@ def check_vectors(side: str, vectors: NDArray[np.floating[Any]], ids: Any, width
 
 
 def vector_faults(side: str, vectors: NDArray[np.floating[Any]], ids: Any) -> list[Fault]:
-    """Returns a fault per kind of unusable vector, with the number of such vectors and their first ids; of users with rows alone."""
+    """Returns a fault per kind of unusable vector, with the number of such vectors and their first ids."""
     finite = np.isfinite(vectors).all(axis=1)
     faults = []
     for what, is_bad in (("not finite (NaN or infinity)", ~finite), ("all zeros", finite & ~vectors.any(axis=1))):
         rows = np.flatnonzero(is_bad)
         if len(rows):
-            has_ids = ids is not None and side == "item"
-            first = [str(ids[int(row)]) if has_ids else f"row {row}" for row in rows[:_SHOWN_IDS]]
+            first = [str(ids[int(row)]) if ids is not None else f"row {row}" for row in rows[:_SHOWN_IDS]]
             got = f"{len(rows)} of {len(is_bad)} {what}: {', '.join(first)}{', ...' if len(rows) > _SHOWN_IDS else ''}"
             expected, remedy = "finite vectors that are not all zeros", "train the model again or drop these ids"
             faults.append(Fault(f"{side} vectors, {what}", expected, got, remedy))

@@ -35,7 +35,7 @@ def test_prepare_vectors_scales_even_tiny_vectors_to_unit_length() -> None:
 def test_check_vectors_names_unusable_vectors() -> None:
     users = np.ones((8, 2), np.float32)
     users[[1, 2, 3, 4, 5, 6]] = np.nan
-    with pytest.raises(InputError, match=r"6 of 8 not finite .*: row 1, row 2, row 3, row 4, row 5, \.\.\."):
+    with pytest.raises(InputError, match=r"6 of 8 not finite .*: u1, u2, u3, u4, u5, \.\.\."):
         check_vectors("user", users, pa.array([f"u{i}" for i in range(8)]))
     items = np.ones((3, 2), np.float32)
     items[2] = 0

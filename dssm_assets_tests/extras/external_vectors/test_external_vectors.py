@@ -102,7 +102,7 @@ def test_columns_that_are_not_vectors_are_refused() -> None:
 
 
 def test_ids_and_columns_are_checked() -> None:
-    assert "1 ids more than once: a" in faults_of([[1.0], [2.0], [2.0]], ids=pa.array(["a", "a", "b"]))
+    assert "1 ids more than once. To fix" in faults_of([[1.0], [2.0], [2.0]], ids=pa.array(["a", "a", "b"]))
     assert "an integer or a string, got double" in faults_of([[1.0], [1.0]], ids=pa.array([0.5, 1.5]))
     assert "1 nulls in 2 rows" in faults_of([[1.0], [1.0]], ids=pa.array(["a", None]))
     assert "ids that fit int64" in faults_of([[1.0]], ids=pa.array([2**64 - 1], pa.uint64()))
