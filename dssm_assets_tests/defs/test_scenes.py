@@ -47,7 +47,7 @@ def test_each_scene_has_the_whole_graph(defs, scenes):
 def test_names_do_not_clash_and_the_location_loads(defs):
     dg.Definitions.validate_loadable(defs)
     jobs = {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"}
-    plain = ["daily_tables", "train_and_evaluate", "publish", "publish_delta", "daily_chain"]
+    plain = ["daily_tables", "train_and_evaluate", "publish", "publish_delta", "daily_chain", "forget"]
     assert jobs == {f"{prefix}_{job}" for prefix in ("shop", "news") for job in plain}
     repository = defs.get_repository_def()
     assert {schedule.name for schedule in repository.schedule_defs} == {
