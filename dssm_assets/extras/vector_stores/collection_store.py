@@ -155,10 +155,6 @@ class CollectionStore(vs.VectorStore):
             self._send(table, tables[table], change.rows, is_new=False)
         self.add(version, revision, tables)
 
-    def remove_users(self, user_ids: pa.Array) -> None:
-        for collection in self._find_collections(VectorTable.USER):
-            self._delete(VectorTable.USER, collection, user_ids)
-
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
         drafts = [name for table in VectorTable for name in self._find_collections(table) if vs.begun_at(name) < before]
         aliases = self.find_aliases()

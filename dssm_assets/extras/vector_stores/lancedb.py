@@ -29,7 +29,7 @@ from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import store as vs
 from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.sql_conditions import SqlDialect, write_sql
-from dssm_assets.extras.vector_stores.store import DAY, KEYS, VECTOR, Changes, Found, Rows
+from dssm_assets.extras.vector_stores.store import KEYS, VECTOR, Changes, Found, Rows
 from dssm_assets.storage.locations import rename_s3_options
 
 _S3_NAMES: Final = ("aws_endpoint", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_region")
@@ -119,14 +119,6 @@ class LanceDBStore(vs.VectorStore):
                     merge = merge.when_not_matched_by_source_delete(_is_one_of(KEYS[table][0], change.gone))
                 merge.execute(change.rows.cast(_declare_keys(change.rows.schema, table)))
         self._set_revision(version, revision)
-
-    def remove_users(self, user_ids: pa.Array) -> None:
-        with self.errors():
-            for name in self._list_tables():
-                if name.startswith(f"{self._scene}_{VectorTable.USER}_") and (opened := self._open(name)) is not None:
-                    opened.delete(_is_one_of(KEYS[VectorTable.USER][0], user_ids))
-                    opened.update(values_sql={DAY: DAY})  # writes all remaining rows to other files
-                    opened.optimize(cleanup_older_than=dt.timedelta(milliseconds=1))
 
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
         with self.errors():

@@ -123,16 +123,6 @@ class PgvectorStore(vs.VectorStore):
                 _copy(connection, relation, rows.schema, rows.to_batches(), "FORMAT BINARY")
             connection.execute(f"UPDATE {self._versions} SET revision = %s WHERE version = %s", [revision, version])
 
-    def remove_users(self, user_ids: pa.Array) -> None:
-        with self._change() as connection:
-            prefix = f"{self._scene}_{VectorTable.USER}_"
-            relations = [relation for relation in self._find_tables(connection) if relation.startswith(prefix)]
-            for relation in relations:
-                _delete(connection, relation, {KEYS[VectorTable.USER][0]: user_ids})
-        for relation in relations:
-            with self.connect() as connection, suppress(pg.UndefinedTable):  # removed meanwhile
-                connection.execute(f"VACUUM (INDEX_CLEANUP ON) {relation}")
-
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
         with self.connect() as connection:
             versions, drafts = self._read_versions(connection), self._find_drafts(connection)

@@ -133,10 +133,6 @@ class VectorStore(ABC):
         """Applies a revision to a version that is stored, and records it last."""
 
     @abstractmethod
-    def remove_users(self, user_ids: pa.Array) -> None:
-        """Removes the rows of users from every version and draft."""
-
-    @abstractmethod
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
         """Returns the names of versions that are neither kept nor served, and of drafts begun before a unix time."""
 

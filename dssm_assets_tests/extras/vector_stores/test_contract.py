@@ -211,20 +211,6 @@ def test_a_revision_that_fails_half_way_is_not_recorded_as_the_former(opened: Op
     assert opened().find_versions() == {A: A if is_unchanged else ""}
 
 
-def test_users_are_removed_from_every_version(opened: Opener) -> None:
-    users = ["u1", "u2", "ü'3"]
-    store = opened()
-    publish(store, A, item_rows(20), user_rows(users))
-    publish(store, B, item_rows(20), user_rows([*users, "u4"]))
-    draft = store.write(USER, to_rows(user_rows(users)))
-    opened().remove_users(pa.array(["ü'3", "u4", "stranger"]))
-    for name in (A, B, draft):
-        found = opened().open(USER, name).read(pa.array([*users, "u4"]))
-        assert sorted(set(found.column("user_id").to_pylist())) == ["u1", "u2"], name
-    assert opened().find_versions() == {A: A, B: B}
-    assert opened().open(ITEM, A).count() == 20
-
-
 def test_what_nobody_needs_is_named_and_removed(opened: Opener) -> None:
     store = opened()
     for version in (A, B, C):

@@ -17,7 +17,7 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import StorageError
 from dssm_assets.core.retrieval.item_filter import mask_items
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
-from dssm_assets.extras.vector_stores.store import Changes, VectorStore
+from dssm_assets.extras.vector_stores.store import VectorStore
 from dssm_assets.extras.vector_stores.stores import open_store
 from dssm_assets_tests.deploy.services import BUCKET, object_store
 from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, nearest, publish, to_rows, user_rows, vectors_of
@@ -76,19 +76,6 @@ def test_tiny_products_are_told_apart(open_folder):
     assert scores == pytest.approx(vectors_of(items)[ids.to_numpy()] @ user[0], rel=1e-3, abs=1e-14)
 
 
-def test_no_file_holds_a_removed_user(open_folder, tmp_path):
-    store = open_folder()
-    publish(store, OLD, item_rows(5), user_rows(["anna-7", "berta-8"]))
-    reader = open_folder().open(USER, OLD)
-    store.update(OLD, NEW, {USER: Changes(user_rows(["carla-9"]), pa.array(["anna-7"]))})
-    store.remove_users(pa.array(["anna-7", "carla-9"]))
-    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-    assert [any(name in file for file in files) for name in (b"anna-7", b"carla-9", b"berta-8")] == [False, False, True]
-    assert set(reader.read(pa.array(["anna-7", "berta-8"])).column("user_id").to_pylist()) == {"berta-8"}
-    store.remove_users(pa.array(["berta-8"]))
-    assert store.open(USER, OLD).count() == 0
-
-
 def test_other_programs_follow_the_table_of_versions(open_folder, tmp_path):
     publish(open_folder(), OLD, item_rows(5))
     database = lancedb.connect(f"{tmp_path}/lance")
@@ -105,8 +92,7 @@ def test_versions_on_s3():
         store = open_store(uri, "shop", options)
         ((ids, _),) = store.open(ITEM, OLD).search(vectors_of(items)[:1], 20)
         assert ids.to_pylist() == nearest(items, vectors_of(items)[0], 20)
-        store.remove_users(pa.array([1]))
-        assert store.open(USER, OLD).count() == 2
+        assert store.open(USER, OLD).count() == 4
         publish(store, NEW, items)
         for name in store.find_removable([], before=time.time() + 60):
             store.remove(name)
