@@ -279,9 +279,7 @@ def _make_again(
     if has_next and _find_run(instance, scene, DAILY_TABLES, {LATE_TAG: "true", RANGE_TAGS[1]: days[-1]}):
         seen[_LATE] = late_from
         return [], ""
-    versions = "; ".join(state["fingerprint"] for _, state in sorted(seen.items()))
-    request = dg.RunRequest(
-        run_key=f"{scene.name(DAILY_TABLES)}:{days[0]}:{days[-1]}:{versions}",
+    request = dg.RunRequest(  # without a key, which starts one run ever: a table may become again what it once was
         job_name=scene.name(DAILY_TABLES),
         tags={**scene.tags, LATE_TAG: "true", **dict(zip(RANGE_TAGS, (days[0], days[-1]), strict=True))},
     )

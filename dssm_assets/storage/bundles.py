@@ -38,7 +38,7 @@ from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage import layout
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.forgotten_list import ForgottenList
-from dssm_assets.storage.local_files import ScratchFolder, folder_lock, is_local, local_staging, sync_folder
+from dssm_assets.storage.local_files import ScratchFolder, folder_lock, is_local, local_staging, remove_abandoned, sync_folder
 from dssm_assets.storage.locations import location_errors, open_location, put_if, unchanged_condition
 from dssm_assets.storage.partitions import file_sha256
 
@@ -246,7 +246,7 @@ class BundleStore:
         """Returns delta -> the whole bundle that it refreshes, of some stored bundles."""
         bases = {}
         for bundle_id in stored:
-            with contextlib.suppress(PartitionMissingError):  # one that was removed by hand
+            with contextlib.suppress(PartitionMissingError, StorageError):  # removed by hand, or damaged
                 if (base := base_of(self.manifest(bundle_id))) is not None:
                     bases[bundle_id] = base
         return bases
@@ -351,6 +351,7 @@ class BundleStore:
         manifest, copy = self.manifest(bundle_id, remote, is_verified=is_verified), None
         wrong, local = [], Path(remote)
         if not self.is_local or (is_verified and self._keys is not None):
+            remove_abandoned("bundle")
             copy = ScratchFolder("bundle")
             local = copy.path
         for name, entry in sorted(manifest["files"].items()):

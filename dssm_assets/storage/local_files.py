@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import shutil
 import tempfile
@@ -63,28 +64,41 @@ def _remove(path: Path, handle: int, pid: int) -> None:
         os.close(handle)
 
 
-def find_abandoned(parent: Path, prefix: str, before: float) -> Iterator[Path]:
-    """Yields the folders of ended processes in a folder whose files have not changed since a time, in unix seconds; each is locked."""
+def remove_abandoned(kind: str) -> None:
+    """Removes what killed processes have left of a kind of `ScratchFolder` in the system's folder, where folders can be locked."""
+    for path in find_abandoned(Path(tempfile.gettempdir()), f"{PREFIX}{kind}-", math.inf, needs_lock=True):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def find_abandoned(parent: Path, prefix: str, before: float, *, needs_lock: bool = False) -> Iterator[Path]:
+    """Yields the folders of ended processes in a folder whose files have not changed since a time, in unix seconds; each is locked.
+
+    Args:
+        needs_lock: none where folders cannot be locked, as on network filesystems; else their age alone counts there.
+    """
     for path in sorted(parent.glob(f"{prefix}*")):
         with suppress(OSError):
             if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.geteuid():
                 continue
             handle = os.open(path, os.O_RDONLY)
             try:
-                if _lock_now(handle) and max(inside.lstat().st_mtime for inside in (path, *path.rglob("*"))) < before:
+                if (
+                    _lock_now(handle, otherwise=not needs_lock)
+                    and max(inside.lstat().st_mtime for inside in (path, *path.rglob("*"))) < before
+                ):
                     yield path
             finally:
                 os.close(handle)
 
 
-def _lock_now(handle: int) -> bool:
-    """Locks a folder; returns False if another process has."""
+def _lock_now(handle: int, *, otherwise: bool) -> bool:
+    """Locks a folder; returns False if another process has, and `otherwise` where folders cannot be locked."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # as above
-        return True
+    except OSError:
+        return otherwise
     return True
 
 

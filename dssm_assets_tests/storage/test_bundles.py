@@ -164,6 +164,13 @@ def test_a_rollback_to_a_bundle_that_is_pruned_meanwhile_is_refused(
         store.rollback(first.bundle_id)
 
 
+def test_damaged_bundles_of_former_days_do_not_stop_the_next_one(store: BundleStore) -> None:
+    old, *_ = (publish(store, mark).bundle_id for mark in "abc")
+    store.fs.pipe_file(f"{store.folder(old)}/manifest.json", b"{")
+    assert publish(store, "d", keep=3).pruned == (old,)
+    assert publish(store, "e").is_current
+
+
 def test_whole_bundles_are_kept_by_their_number_and_two_deltas(store: BundleStore) -> None:
     old, base = publish(store, "a").bundle_id, publish(store, "b").bundle_id
     deltas = [base]

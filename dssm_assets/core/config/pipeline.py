@@ -345,7 +345,7 @@ class Storage(Section):
     )
     keep_days: dict[str, Annotated[int, Field(ge=1, le=100_000)]] = Field(
         default={},
-        description="Asset group -> stored days for which its partitions stay, back from the latest; other groups stay, and so do "
+        description="Asset group -> days for which its partitions stay, back from the latest stored day; other groups stay, and so do "
         "logs and whatever a bundle or an experiment was built from. Example: `{sample: 60, training: 14, vectors: 14}`.",
     )
     iceberg: Iceberg | None = Field(

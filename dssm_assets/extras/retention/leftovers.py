@@ -9,9 +9,9 @@ Only what has not changed during the grace period is listed: a run may go on to 
 a temporary folder stays while the process that made it lives, however old it is. Remove a leftover before you ask for the next: until
 then locks keep its writers out. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) removes parts of unfinished uploads to S3.
 
-Ages count in stored days, back from the latest one (`_list_counted_days`). However old, these stay: logs from which histories are read
-across all days (`AssetRow.is_log`), inputs of a stored serving bundle or of an experiment, and files that other extras still need
-(`Extra.cleaned`).
+Days count back from the latest stored day, not from today, and not from a few days of wrong dates (`_find_first_kept`). However old, these
+stay: logs from which histories are read across all days (`AssetRow.is_log`), inputs of a stored serving bundle or of an experiment, and
+files that other extras still need (`Extra.cleaned`).
 Other inputs of a remaining partition may go before it: it can be read, and `materialize --with-upstream` makes its inputs again.
 """
 
@@ -113,12 +113,13 @@ def find_expired(workspace: Workspace, before: float) -> Iterator[Leftover]:
     """Yields the partitions that are too old and have not changed since a unix time; removing one asks again whether it has."""
     groups, keep_days, store = expiring_groups(), workspace.config.storage.keep_days, workspace.tables.partitions
     stored = {asset: store.days(asset) for asset, group in groups.items() if group in keep_days}
-    counted = _list_counted_days(workspace, [*stored.values(), store.days(_DAILY)])
-    if not counted or not any(stored.values()):
+    if not any(stored.values()):
         return
+    today = today_in(workspace.config.calendar.timezone).isoformat()
+    every = sorted({ds for days in (*stored.values(), store.days(_DAILY)) for ds in days if ds <= today}, reverse=True)
     needed = _find_needed(workspace, store)
     for asset, days in stored.items():
-        first = counted[-keep_days[groups[asset]] :][0]
+        first = _find_first_kept(every, keep_days[groups[asset]])
         for manifest in store.find_days(asset, [ds for ds in days if ds < first and f"{asset}/{ds}" not in needed]).values():
             is_old = partial(_is_old, store, before, manifest)
             if is_old(manifest):
@@ -126,16 +127,17 @@ def find_expired(workspace: Workspace, before: float) -> Iterator[Leftover]:
                 yield Leftover(Kind.EXPIRED, manifest.key, size, partial(store.remove, asset, manifest.ds, is_old))
 
 
-def _list_counted_days(workspace: Workspace, stored: Iterable[Sequence[str]]) -> list[str]:
-    """Returns the stored days by which ages are counted, ascending: none after today, none that stands alone at the end.
+def _find_first_kept(days: Sequence[str], keep: int) -> str:
+    """Returns the first of the `keep` days up to the latest of some days, which descend; "" if that cannot be told.
 
-    One event with a wrong date makes such a day, which must not make all others old.
+    A day counts as the latest if more than half of the `keep` days (at least two) that it ends are there: the few days that events with
+    wrong dates make must not make all others old.
     """
-    today = today_in(workspace.config.calendar.timezone).isoformat()
-    days = sorted({ds for of_asset in stored for ds in of_asset if ds <= today})
-    while len(days) > 1 and days[-2] != day_before(days[-1]):
-        days.pop()
-    return days
+    span = max(keep, 2)
+    for latest, middle in zip(days, days[span // 2 :], strict=False):
+        if middle > day_before(latest, span):
+            return day_before(latest, keep - 1)
+    return ""
 
 
 def _is_old(store: PartitionStore, before: float, seen: Manifest, now: Manifest) -> bool:

@@ -242,7 +242,7 @@ class _LanceVectors(vs.StoredVectors):
             except (RuntimeError, ValueError) as error:
                 if "not found" not in str(error).lower():
                     raise
-            self._open()  # users were removed from the commit that was read, or the version was published again
+            self._open()  # the version was published again
             return read()
 
 

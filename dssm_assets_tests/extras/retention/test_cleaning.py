@@ -100,9 +100,10 @@ def test_what_a_bundle_and_an_experiment_were_built_from_stays(world):
     assert every - found == (every & needed) | {"user_activity/2024-01-02", *(f"user_activity/{ds}" for ds in LATER)}
 
 
-@pytest.mark.parametrize("wrong", ["2099-06-01", "2024-02-20", "2023-01-01"])
-def test_a_day_of_one_wrong_date_makes_no_other_day_old(world, wrong):
-    put(world.tables.partitions, "behavior", wrong)
+@pytest.mark.parametrize("wrong", [["2099-06-01", "2099-06-02"], days_between("2024-02-20", "2024-02-23"), ["2023-01-01"]])
+def test_days_of_wrong_dates_make_no_other_day_old(world, wrong):
+    for ds in wrong:
+        put(world.tables.partitions, "behavior", ds)
     assert expired(world) == {
         f"{row.name}/{ds}"
         for row in all_rows()
@@ -110,6 +111,18 @@ def test_a_day_of_one_wrong_date_makes_no_other_day_old(world, wrong):
         for ds in GONE
         if world.find(row.name, ds) is not None
     }
+
+
+def test_days_count_in_the_calendar_whichever_of_them_are_stored(tmp_path):
+    workspace = open_workspace(worlds.write_config(tmp_path, {"storage": {"keep_days": {"vectors": 10, "training": 2}}}))
+    store = workspace.tables.partitions
+    for ds in (*DAYS[:-6], *DAYS[-5:-2], DAYS[-1]):  # without the 7th and the 11th
+        put(store, "behavior", ds)
+    for asset in ("user_vectors", "dssm_model"):
+        for ds in DAYS[1::2]:
+            put(store, asset, ds)
+    # Of the two days that the 12th ends one is stored: two days count back from the 10th.
+    assert expired(workspace) == {f"user_vectors/{ds}" for ds in DAYS[1:2]} | {f"dssm_model/{ds}" for ds in DAYS[1:8:2]}
 
 
 def test_a_partition_that_is_written_between_search_and_removal_stays(world):

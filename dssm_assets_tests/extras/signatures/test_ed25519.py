@@ -95,6 +95,16 @@ def test_a_service_goes_on_with_the_bundle_that_was_signed(
         client.close()
 
 
+def test_copies_of_a_killed_service_are_removed(tmp_path: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = tmp_path / "temporary/dssm-bundle-left"
+    (left / "deep").mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(left.parent))
+    keys, folder = read_public_keys(str(files / "key.pub")), sign(bundles.write_bundle(tmp_path), files / "key")
+    store = BundleStore(str(tmp_path), keys=keys)
+    served, fresh = store.fetch(folder.name), store.fetch(folder.name)
+    assert {*left.parent.iterdir()} == {served.folder, fresh.folder}
+
+
 def test_recall_takes_a_key(tmp_path: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sign(bundles.write_bundle(tmp_path), files / "key")
     asked = ["recall", "--bundle", str(tmp_path), "--user-id", "u", "--require-signature"]
