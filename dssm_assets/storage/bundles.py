@@ -217,7 +217,7 @@ class BundleStore:
         with self.locked():
             self._check_served(self.pointer(), served)
             self.forgotten.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
-            self._store(folder, bundle_id, manifest, base or "", [name for name in files if name not in own])
+            self._store(folder, manifest, own, base or "")
             pointer = self.replace_pointer(serve)
             for old in pruned:  # no longer listed: what a killed publisher leaves of them is a leftover
                 self.remove(old)
@@ -229,12 +229,10 @@ class BundleStore:
         No pointer names it yet.
         """
         own = _describe_files(folder)
-        files = fetched.manifest["files"] | own
-        manifest = {**fetched.manifest, **changes, "files": files}
-        bundle_id = bundle_id_of(manifest)
+        manifest = {**fetched.manifest, **changes, "files": fetched.manifest["files"] | own}
         with self.locked():
-            self._store(folder, bundle_id, manifest, fetched.bundle_id, [name for name in files if name not in own])
-        return bundle_id
+            self._store(folder, manifest, own, fetched.bundle_id)
+        return bundle_id_of(manifest)
 
     def _check_served(self, pointer: Pointer | None, expected: str | None) -> None:
         found = "none" if pointer is None else pointer.bundle_id
@@ -384,7 +382,10 @@ class BundleStore:
         try:
             content = self.fs.cat_file(f"{folder}/{layout.BUNDLE_MANIFEST}")
             if is_verified and self._keys is not None:
-                self._keys.check(bundle_id, content, self._read_signature(folder))
+                signature = None
+                with contextlib.suppress(FileNotFoundError):
+                    signature = bytes(self.fs.cat_file(f"{folder}/{layout.BUNDLE_SIGNATURE}"))
+                self._keys.check(bundle_id, content, signature)
             manifest: dict[str, Any] = json.loads(content)
             written_format, names = manifest.get("format"), list(manifest["files"])
         except FileNotFoundError as error:
@@ -401,12 +402,6 @@ class BundleStore:
             raise broken(bundle_id, f"{layout.BUNDLE_MANIFEST} belongs to bundle {bundle_id_of(manifest)}")
         return manifest
 
-    def _read_signature(self, folder: str) -> bytes | None:
-        try:
-            return bytes(self.fs.cat_file(f"{folder}/{layout.BUNDLE_SIGNATURE}"))
-        except FileNotFoundError:
-            return None
-
     def write_manifest(self, folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
         """Writes a bundle's manifest into its local folder, and the signature where a key signs.
 
@@ -420,13 +415,14 @@ class BundleStore:
         (folder / layout.BUNDLE_SIGNATURE).write_bytes(signature)
         return layout.BUNDLE_SIGNATURE, layout.BUNDLE_MANIFEST
 
-    def _store(self, folder: Path, bundle_id: str, manifest: Mapping[str, Any], base: str, shared: Collection[str]) -> None:
-        """Stores a bundle that shares files with another stored bundle."""
+    def _store(self, folder: Path, manifest: Mapping[str, Any], own: Collection[str], base: str) -> None:
+        """Stores a bundle whose other files than its own are those of another stored bundle."""
+        bundle_id = bundle_id_of(manifest)
         with contextlib.suppress(PartitionMissingError, StorageError):
             self.fetch(bundle_id)
             return  # The same bundle is stored already, and signed if a key signs.
-        target = self.folder(bundle_id)
-        own = [name for name in manifest["files"] if name not in shared] + [*self.write_manifest(folder, manifest)]
+        target, shared = self.folder(bundle_id), [name for name in manifest["files"] if name not in own]
+        own = [*own, *self.write_manifest(folder, manifest)]
         if not self.is_local:
             with self.reading(base):
                 for name in shared:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 NAME = "bundle_delta"
 JOB = "publish_delta"
-DEFAULT_MINUTES = 10
 
 
 def build(scene: Scene) -> dg.Definitions:
@@ -72,7 +71,7 @@ def _build_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
     @dg.sensor(
         name=scene.name("bundle_delta_sensor"),
         job=job,
-        minimum_interval_seconds=60 * (minutes or DEFAULT_MINUTES),
+        minimum_interval_seconds=60 * (minutes or 10),
         default_status=dg.DefaultSensorStatus.STOPPED if minutes is None else dg.DefaultSensorStatus.RUNNING,
         description="Publishes a delta of the served bundle when a source table, a stored day of item_table or user_history_fg, or the "
         "whole bundle has changed since the last look, every serving.delta_minutes at most.",

@@ -6,7 +6,8 @@ The file of a signature holds its 64 bytes and nothing else, so that openssl can
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,44 +61,38 @@ def read_public_keys(file: str) -> Ed25519Keys:
         ConfigError: cryptography is not installed.
         InputError: it cannot be read, or holds something else.
     """
-    _need_library()
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    with _reading(file, "public keys of Ed25519 (PEM)"):
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    expected = "public keys of Ed25519 (PEM)"
-    try:
         found = [load_pem_public_key(text) for text in _PUBLIC_KEY.findall(Path(file).read_bytes())]
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise _unusable(file, expected, str(error)) from error
-    keys = tuple(key for key in found if isinstance(key, Ed25519PublicKey))
-    if not keys or len(keys) < len(found):
-        raise _unusable(file, expected, "none" if not found else "one of another kind")
+        keys = tuple(key for key in found if isinstance(key, Ed25519PublicKey))
+        if not keys or len(keys) < len(found):
+            raise ValueError("none" if not found else "one of another kind")
     return Ed25519Keys(keys, file)
 
 
 def read_private_key(file: str) -> Ed25519Keys:
     """Returns the key of a PEM file, which signs and is the only trusted one; raises as `read_public_keys`."""
-    _need_library()
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    with _reading(file, "a private key of Ed25519 (PEM) without a password"):
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    expected = "a private key of Ed25519 (PEM) without a password"
-    try:
         key = load_pem_private_key(Path(file).read_bytes(), None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _unusable(file, expected, str(error)) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise _unusable(file, expected, "one of another kind")
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ValueError("one of another kind")
     return Ed25519Keys((key.public_key(),), file, key)
 
 
-def _need_library() -> None:
+@contextmanager
+def _reading(file: str, expected: str) -> Iterator[None]:
     if find_spec("cryptography") is None:
         remedy = "run pip install 'dssm-assets[signatures]', or use no keys of bundles"
         raise ConfigError(Fault("signatures of bundles", "the package cryptography", "not installed", remedy))
+    from cryptography.exceptions import UnsupportedAlgorithm
 
-
-def _unusable(file: str, expected: str, got: str) -> InputError:
-    return InputError(Fault(f"key of bundles, {file}", expected, got, "openssl genpkey -algorithm ed25519 makes one"))
+    try:
+        yield
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        remedy = "openssl genpkey -algorithm ed25519 makes one"
+        raise InputError(Fault(f"key of bundles, {file}", expected, str(error), remedy)) from error

@@ -151,7 +151,8 @@ class CollectionStore(vs.VectorStore):
         starts = tuple(f"{self._name_alias(table, version)}__" for table in self._heads)
         self.change_aliases({}, [alias for alias in sorted(aliases) if alias.startswith(starts)])
         for table, change in changes.items():
-            self._delete(table, tables[table], change.gone)
+            for part in _split(change.gone):
+                self.delete_rows(table, tables[table], part)
             self._send(table, tables[table], change.rows, is_new=False)
         self.add(version, revision, tables)
 
@@ -193,10 +194,6 @@ class CollectionStore(vs.VectorStore):
         step = min(max(1, _SENT_NUMBERS // width), _SENT_ROWS)
         for start in range(0, rows.num_rows, step):
             self.send_rows(table, collection, rows.slice(start, step), is_new=is_new)
-
-    def _delete(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
-        for part in _split(ids):
-            self.delete_rows(table, collection, part)
 
     def _parse(self, aliases: Mapping[str, str]) -> dict[str, _Version]:
         """Returns the versions; the revision is "" where a publisher was killed before it switched to the one it had named."""

@@ -121,11 +121,15 @@ class LanceDBStore(vs.VectorStore):
         self._set_revision(version, revision)
 
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
+        names, page = list[str](), ""
         with self.errors():
-            tables = self._list_tables()
+            while page is not None:
+                part = self._database.list_tables(page_token=page or None)
+                names += filter(self._pattern.fullmatch, part.tables)
+                page = part.page_token
         versions = self._read_versions()
         needless = [version for version, row in versions.items() if version not in kept and not row["is_served"]]
-        return needless + [name for name in tables if name not in _find_used(versions) and vs.begun_at(name) < before]
+        return needless + [name for name in names if name not in _find_used(versions) and vs.begun_at(name) < before]
 
     def remove(self, name: str) -> None:
         row = self._read_versions().get(name)
@@ -186,14 +190,6 @@ class LanceDBStore(vs.VectorStore):
             if str(error) == f"Table '{name}' was not found":
                 return None
             raise
-
-    def _list_tables(self) -> list[str]:
-        names, page = list[str](), ""
-        while page is not None:
-            part = self._database.list_tables(page_token=page or None)
-            names += filter(self._pattern.fullmatch, part.tables)
-            page = part.page_token
-        return names
 
 
 class _LanceVectors(vs.StoredVectors):
