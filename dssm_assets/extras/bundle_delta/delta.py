@@ -216,16 +216,17 @@ class _Delta:
         new_users = _without(self._read_ids("user", fresh.tables["user"]), base.ids["user"])
         users = self._find_entities("user", pa.concat_arrays([self._read_ids("user", fresh.history), new_users]))
         corpus = IdIndex(pa.concat_arrays([base.ids["item"], items.ids.filter(pa.array(items.is_new))]))
-        events, last_ms = self._count_events()
+        days = [fresh.workspace.tables.read(manifest, [col.EVENT_TIMES_MS]) for manifest in fresh.history]
+        times = pc.list_flatten(pa.concat_tables(days).column(0))  # of positive events
         counts = DeltaCounts(
             new_items=int(items.is_new.sum()),
             changed_items=int((~items.is_new).sum()),
             gone_items=self._count_gone(newest),
             new_users=int(users.is_new.sum()),
             refreshed_users=int((~users.is_new).sum()),
-            events=events,
+            events=len(times),
         )
-        now_ms = max(self._end_ms, last_ms + 1)
+        now_ms = max(self._end_ms, (pc.max(times).as_py() or 0) + 1)
         index = dict(base.manifest["index"])
         if len(items.ids):
             index |= self._write_items(items, corpus)
@@ -275,12 +276,6 @@ class _Delta:
         kind, tables = self._base.ids[side].type, self._fresh.workspace.tables
         parts = [table_ids(tables.read(one, [_KEYS[side]]), side, kind) for one in manifests]
         return pc.unique(pa.concat_arrays([pa.array([], kind), *parts]))
-
-    def _count_events(self) -> tuple[int, int]:
-        """Returns the number of positive events of the fresh days, and the last time, 0 without any."""
-        days = [self._fresh.workspace.tables.read(manifest, [col.EVENT_TIMES_MS]) for manifest in self._fresh.history]
-        times = pc.list_flatten(pa.concat_tables(days).column(0))
-        return len(times), pc.max(times).as_py() or 0
 
     def _find_entities(self, side: str, others: pa.Array) -> _Entities:
         """Returns the encoded features of the users or items whose attributes have changed, and of some others."""
