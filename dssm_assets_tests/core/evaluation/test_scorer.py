@@ -53,7 +53,7 @@ def test_users_are_matched_by_id_and_unknown_users_get_an_empty_list() -> None:
 
 
 def test_repeated_ids_and_unusable_vectors_are_refused_by_name() -> None:
-    with pytest.raises(DuplicateKeyError, match="1 ids more than once. To fix"):
+    with pytest.raises(DuplicateKeyError, match=r"1 ids more than once\. To fix"):
         scorer_of(ITEMS, vectors(["x", "x"], [[0, 1], [1, 0]], "user"), pa.array(["x"]), Similarity.COSINE)
     scorer = scorer_of(ITEMS, vectors(["w", "x"], [[1, 0], [0, 0]], "user"), pa.array(["w", "x"]), Similarity.COSINE)
     with pytest.raises(InputError, match="1 of 2 all zeros: row 1"):

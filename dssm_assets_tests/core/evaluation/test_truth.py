@@ -66,7 +66,7 @@ def test_read_truth_keeps_unknown_items() -> None:
 
 def test_truth_tables_that_break_the_contract_are_refused() -> None:
     row = ("u", ["a"], [True], [False], True)
-    with pytest.raises(DuplicateKeyError, match="1 ids more than once. To fix"):
+    with pytest.raises(DuplicateKeyError, match=r"1 ids more than once\. To fix"):
         read_truth(table([row, row]), pa.array(["a"]))
     with pytest.raises(DuplicateKeyError, match="corpus"):
         read_truth(table([row]), pa.array(["a", "a"]))
