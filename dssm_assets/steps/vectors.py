@@ -1,12 +1,16 @@
 """Steps of the vectors: the item tower over the corpus, the user tower over all users as of the previous day.
 
 The model's tables and the histories are memory maps, so all processes of `evaluation.num_processes` share what they read.
+Vectors are checked as they are written: structure, and drift against the day before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +25,40 @@ from dssm_assets.core.models.group_codes import GroupCodes, read_keys
 from dssm_assets.core.models.prior import Prior, ages_in_days, append_one, append_prior, decayed_counts
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.retrieval.drift import DriftReport, compute_drift, find_common_ids
+from dssm_assets.core.retrieval.structure import VectorStructure
+from dssm_assets.core.retrieval.vectors import to_matrix
+from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
 from dssm_assets.steps.fit_job import map_model
-from dssm_assets.steps.vector_parts import VectorPart, VectorPartition, VectorSource, write_vectors
-from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, each_day, start_of_day_ms
+from dssm_assets.steps.parallel import run_parallel
+from dssm_assets.steps.workspace import (
+    Check,
+    StepResult,
+    Workspace,
+    check_built_from,
+    day_before,
+    digests,
+    each_day,
+    partitions_before,
+    start_of_day_ms,
+)
+from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 BATCH_ROWS = 4096
 """Rows that a tower reads at a time."""
+PART_ROWS = ROW_GROUP_ROWS
+"""Rows of a file, however many processes there are: their number changes no byte."""
+_DRIFT_BATCH_ROWS = 4096
+
+DRIFT_IDS: Final = 10_000
+"""Common ids over which drift is measured; of more a sample is drawn."""
 VectorArray = npt.NDArray[np.float32]
+VectorPart = tuple[pa.Array, VectorArray]
+"""Ids and their vectors, row by row."""
 
 
 @each_day
@@ -44,24 +72,140 @@ def user_vectors(workspace: Workspace, ds: str) -> StepResult:
     return write_vectors(workspace, UserVectors, ds)
 
 
+class VectorSource(ABC):
+    """A tower over its table, for any range of rows; a worker of `run_parallel`.
+
+    Attributes:
+        spec: the contract of what is written.
+        table: the partition whose rows get vectors, in its order.
+        dims: width of a vector.
+        built_from: the partitions that it reads.
+    """
+
+    spec: ClassVar[TableSpec]
+    table: Manifest
+    dims: int
+    built_from: tuple[Manifest, ...]
+
+    def __init__(self, workspace: Workspace, ds: str) -> None:
+        """Opens the source of a day."""
+        self._workspace = workspace
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        return digests(self.built_from)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        key, vector = (column.name for column in self.spec.columns)
+        kind = self._workspace.tables.open(self.table).schema.field(key).type
+        return pa.schema([(key, kind), (vector, pa.list_(pa.float32(), self.dims))])
+
+    def new_structure(self, row_count: int) -> VectorStructure:
+        """Returns the structure of so many rows, of which none is checked yet."""
+        return VectorStructure(width=self.dims, expected_row_count=row_count, is_of_users=self.spec.key == (col.USER_ID,))
+
+    @abstractmethod
+    def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
+        """Yields the vectors of the rows first .. end - 1 in their order, and adds counts to the facts."""
+
+    def process(self, task: tuple[int, int, Path]) -> tuple[int, VectorStructure, dict[str, int]]:
+        """Writes a file of the rows first .. end - 1; returns their number, their structure and facts."""
+        first, end, path = task
+        facts, structure = dict[str, int](), self.new_structure(end - first)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for ids, matrix in self.parts(first, end, facts):
+                vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1), pa.float32()), matrix.shape[1])
+                batch = pa.RecordBatch.from_arrays([ids, vectors], schema=self.schema)
+                structure.check_rows(batch.column(0), batch.column(1))
+                yield batch
+
+        return self._workspace.tables.write_part(path, self.spec, batches(), self.schema), structure, facts
+
+
+def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> StepResult:
+    """Writes the vectors of a day and checks their structure and their drift.
+
+    Vectors with a broken structure do not replace an existing partition.
+    """
+    source = kind(workspace, ds)
+    row_count, facts = source.table.rows, dict[str, int]()
+    structure = source.new_structure(row_count)
+    with workspace.tables.partitions.staging() as folder:
+        starts = range(0, max(row_count, 1), PART_ROWS)  # an empty table has one file as well
+        tasks = [(k, min(k + PART_ROWS, row_count), folder / part_name(number)) for number, k in enumerate(starts)]
+        is_single = workspace.config.evaluation.num_processes == 1 or len(tasks) == 1
+        # A single process uses the source that is open already.
+        build: Callable[[Workspace], Any] = partial(kind, ds=ds)
+        written = map(source.process, tasks) if is_single else run_parallel(workspace, build, tasks, source.inputs)
+        staged = []
+        for task, (written_rows, checked, counts) in zip(tasks, written, strict=True):
+            staged.append((task[2], written_rows))
+            structure.append(checked)
+            facts |= {name: facts.get(name, 0) + count for name, count in counts.items()}
+        report, existing = structure.report(), workspace.find(kind.spec.name, ds)
+        if existing is None or report.passed:
+            manifest = workspace.tables.publish_parts(kind.spec, ds, staged, schema=source.schema, inputs=source.inputs)
+        else:
+            manifest = existing
+    drift_facts: dict[str, Any] = {}
+    drift_check = Check("vector_drift", False, "not compared: the structure of the vectors is broken")
+    if report.passed:
+        drift_check, drift_facts = measure_drift(workspace, kind.spec, manifest)
+    structure_check = Check("structure", report.passed, report.sentence)
+    return StepResult(manifest, {"dims": source.dims, **facts, **drift_facts}, (structure_check, drift_check))
+
+
+def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> tuple[Check, dict[str, Any]]:
+    """Returns the check and the figures of the drift since the partition before, if there is such a partition."""
+    before = partitions_before(workspace, spec.name, manifest.ds, 1)
+    if not before:
+        return Check("vector_drift", True, f"no partition before {manifest.ds} to compare with"), {}
+    gate, seed = workspace.config.gate, workspace.config.seed
+    key = spec.key[0]
+    ids = [workspace.tables.read(part, [key]).column(key) for part in (manifest, before[0])]
+    common = find_common_ids(ids[0], ids[1], limit=DRIFT_IDS, seed=seed)
+    now, then = (_read_vectors(workspace, spec, part, common.ids) for part in (manifest, before[0]))
+    report = DriftReport(before[0].ds, common, compute_drift(now, then, seed=seed), now.shape[1], gate.min_vector_cosine)
+    facts = report.facts()
+    return Check("vector_drift", report.passed, report.sentence, facts), facts
+
+
+def _read_vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, ids: pa.Array) -> VectorArray:
+    """Returns the vectors of ids, in their order. One batch is in memory at a time."""
+    key, column = spec.key[0], spec.columns[1].name
+    width = workspace.tables.open(manifest).schema.field(column).type.list_size
+    index = IdIndex(ids)
+    found = np.zeros((len(ids), width), np.float32)
+    if not len(ids):
+        return found
+    for batch in workspace.tables.batches(manifest, [key, column], batch_rows=_DRIFT_BATCH_ROWS):
+        rows = index.lookup(batch.column(0))
+        matrix = to_matrix(batch.column(1), f"{manifest.key}, column {column}")
+        found[rows[rows >= 0]] = matrix[rows >= 0]
+    return found
+
+
 class ItemVectors(VectorSource):
     """The item tower over the corpus."""
+
+    spec = ITEM_VECTORS
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
         super().__init__(workspace, ds)
         model, towers = open_towers(workspace, ds)
-        self._corpus, samples = workspace.need("negative_items", ds), workspace.need("train_samples", ds)
+        self.table, samples = workspace.need("negative_items", ds), workspace.need("train_samples", ds)
         self._items = workspace.artifacts.map_table(samples, TrainSamplesFile.ITEMS)
         self._inference = ItemInference(towers, BATCH_ROWS)
         self._group_codes = read_group_codes(workspace, model)
         self._priors = read_window_priors(workspace, model, samples, ds, self._items.num_rows) if towers.spec.prior else None
-        width, kind = towers.spec.item_vector_width, _id_type(workspace, self._corpus, col.ITEM_ID)
-        self.partition = VectorPartition(ITEM_VECTORS, ds, kind, width, self._corpus.rows)
-        self.built_from = (model, self._corpus, samples)
+        self.dims = towers.spec.item_vector_width
+        self.built_from = (model, self.table, samples)
 
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
         """Yields the items first .. end - 1 of the corpus."""
-        for batch in self._workspace.tables.rows(self._corpus, [col.ITEM_ID], first, end):
+        for batch in self._workspace.tables.rows(self.table, [col.ITEM_ID], first, end):
             part = slice(first, first + batch.num_rows)
             priors = None if self._priors is None else self._priors[part]
             items = self._items[part]
@@ -73,11 +217,13 @@ class ItemVectors(VectorSource):
 class UserVectors(VectorSource):
     """The user tower over the users of the previous day."""
 
+    spec = USER_VECTORS
+
     def __init__(self, workspace: Workspace, ds: str) -> None:
         super().__init__(workspace, ds)
         model, towers = open_towers(workspace, ds)
         self._spec = towers.spec
-        samples, self._features = workspace.need("train_samples", ds), workspace.need("user_features_fg", day_before(ds))
+        samples, self.table = workspace.need("train_samples", ds), workspace.need("user_features_fg", day_before(ds))
         bucketizer, config_inputs = open_bucketizer(workspace, ds)
         self._indexed = indexed_features(bucketizer, "user")
         self._users = workspace.artifacts.map_table(samples, TrainSamplesFile.USERS)
@@ -85,13 +231,12 @@ class UserVectors(VectorSource):
         as_of_ms = start_of_day_ms(ds, workspace.config.calendar.timezone)
         self._inference = UserInference(towers, history, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
         self._known = IdIndex(self._users.column(col.USER_ID), where="train_samples, users.arrow")
-        width, kind = self._spec.user_vector_width, _id_type(workspace, self._features, col.USER_ID)
-        self.partition = VectorPartition(USER_VECTORS, ds, kind, width, self._features.rows)
-        self.built_from = (model, samples, self._features, *config_inputs)
+        self.dims = self._spec.user_vector_width
+        self.built_from = (model, samples, self.table, *config_inputs)
 
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
         """Yields the users first .. end - 1 of user_features_fg; counts users_without_history in the facts."""
-        for batch in self._workspace.tables.rows(self._features, [col.USER_ID, *self._indexed.columns], first, end):
+        for batch in self._workspace.tables.rows(self.table, [col.USER_ID, *self._indexed.columns], first, end):
             rows = self._known.lookup(batch.column(0), where="table user_features_fg, column user_id")
             facts["users_without_history"] = facts.get("users_without_history", 0) + int((rows < 0).sum())
             starts, ends = (self._history_bounds(name, rows) for name in ("history_start", "history_end"))
@@ -180,7 +325,3 @@ def find_model(workspace: Workspace, ds: str) -> tuple[Manifest, RunSettings]:
     check_built_from(manifest, settings.manifest, samples)
     check_built_from(samples, *(workspace.need(name, ds) for name in ("feature_config", "feature_counts", "negative_items")))
     return manifest, settings
-
-
-def _id_type(workspace: Workspace, manifest: Manifest, column: str) -> pa.DataType:
-    return workspace.tables.open(manifest).schema.field(column).type

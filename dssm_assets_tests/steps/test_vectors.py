@@ -182,7 +182,7 @@ def test_drift_reports_new_and_gone_users_in_any_order(workspace):
 
 @pytest.mark.parametrize(("name", "step"), [("item_vectors", item_vectors), ("user_vectors", user_vectors)])
 def test_several_processes_write_the_same_bytes_as_one(quick, world, tmp_path, monkeypatch, name, step):
-    monkeypatch.setattr("dssm_assets.steps.vector_parts.PART_ROWS", 3)
+    monkeypatch.setattr("dssm_assets.steps.vectors.PART_ROWS", 3)
     found = {}
     for processes in (1, 2):
         loaded = world.copy(tmp_path / str(processes))
