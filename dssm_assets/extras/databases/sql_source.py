@@ -1,20 +1,178 @@
-"""Opens a table or query of a database as a source table (`format: sql`): its URI, from the configuration or an environment variable."""
+"""Tables and queries of databases as source tables (`format: sql`): PostgreSQL, MySQL, MariaDB and SQLite, and their URIs."""
 
 from __future__ import annotations
 
 import os
-from typing import Final
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import Any, Final
+from urllib.parse import quote
 
+import pyarrow as pa
+import pyarrow.types as pat
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.extras.databases.database import DatabaseSource
-from dssm_assets.extras.databases.mysql import MysqlSource
-from dssm_assets.extras.databases.postgresql import PostgresSource
-from dssm_assets.extras.databases.sqlite import SqliteSource
+from dssm_assets.extras.databases.database import BLOCK_ROWS, DIGITS, TIMEOUT_S, Column, DatabaseSource
 from dssm_assets.storage.sources.table_source import name_table, need_library
+
+_MYSQL_SESSION: Final = ("SET SESSION TRANSACTION READ ONLY", "SET time_zone = '+00:00'")
+_POSTGRES_TEXTS: Final = ("bpchar", "bytea", "interval", "money")
+_POSTGRES_SESSION: Final = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", "SET LOCAL TIME ZONE 'UTC'")
+
+
+class PostgresSource(DatabaseSource):
+    """PostgreSQL by ADBC: binary COPY, which arrives as Arrow batches.
+
+    Types keep their meaning. numeric(p, s) is a decimal, numeric without precision float64; an array is a list; uuid, json, enum, bytea, interval
+    and other types that Arrow does not have are text, as PostgreSQL writes it; char(n) loses its padding.
+    """
+
+    driver_name = "adbc_driver_postgresql.dbapi"
+    missing = "SQLSTATE: 42P01"
+    tables = "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname !~ '^pg_|^information_' ORDER BY 1 LIMIT 10"
+
+    def find_columns(self) -> list[Column]:
+        with self._cursor() as cursor:
+            return [self._plan(field) for field in cursor.adbc_execute_schema(f"SELECT * FROM {self.relation}")]
+
+    def run(self, sql: str) -> Iterator[Sequence[Any]]:
+        with self._cursor() as cursor:
+            cursor.execute(sql)
+            with cursor.fetch_record_batch() as batches:
+                yield from (batch.columns for batch in batches)
+
+    @contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        url = self.url.set(drivername="postgresql", query={"connect_timeout": str(TIMEOUT_S), **self.url.query})
+        with self.errors("a connection"):
+            connection = self.driver.connect(url.render_as_string(hide_password=False))
+        with connection, connection.cursor() as cursor:
+            for statement in _POSTGRES_SESSION:
+                cursor.execute(statement)
+            yield cursor
+
+    def _plan(self, field: pa.Field) -> Column:
+        name, is_list = self.quote(field.name), pat.is_list(field.type)
+        element = field.type.value_field if is_list else field
+        label = (element.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
+        limits = int((field.metadata or {}).get(b"POSTGRESQL:typmod", -1)) - 4  # digits and scale of numeric(p, s)
+        if label == "numeric" and not is_list and limits >= 0 and (limits & 0x7FF) <= limits >> 16 <= DIGITS:
+            return Column(field.name, name, pa.decimal128(limits >> 16, limits & 0x7FF))
+        if label == "numeric":
+            target, kind = "float8", pa.float64()
+        elif label in _POSTGRES_TEXTS or isinstance(element.type, pa.BaseExtensionType):
+            target, kind = "text", pa.string()
+        else:
+            target, kind = "", element.type
+        if is_list:
+            kind = pa.list_(pa.field("element", kind))  # as parquet names it
+        return Column(field.name, f"CAST({name} AS {target}{'[]' if is_list else ''})" if target else name, kind)
+
+
+class MysqlSource(DatabaseSource):
+    """MySQL and MariaDB by PyMySQL: rows arrive one by one as texts, which Arrow converts.
+
+    Integers are int64, also tinyint(1); decimals stay decimals, float is float64; datetime has no zone, timestamp is in UTC; time, json, enum and
+    set are text. A zero date is an error, as are bytes.
+    """
+
+    driver_name = "pymysql"
+    quote_mark = "`"
+    has_zone = False
+    missing = "(1146,"
+    tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY 1 LIMIT 10"
+
+    def find_columns(self) -> list[Column]:
+        with self._execute(f"SELECT * FROM {self.relation} LIMIT 0") as cursor:
+            return [self._plan(name, code, scale) for name, code, *_, scale, _ in cursor.description]
+
+    def run(self, sql: str) -> Iterator[Sequence[Any]]:
+        with self._execute(sql) as cursor:
+            while rows := cursor.fetchmany(BLOCK_ROWS):
+                yield list(zip(*rows, strict=True))
+
+    def convert(self, values: Any, kind: pa.DataType) -> pa.Array:
+        texts = pa.array(values)
+        if pat.is_binary(texts.type):
+            raise pa.ArrowInvalid("bytes")
+        if pat.is_timestamp(kind) and kind.tz:
+            texts = texts.cast(pa.timestamp("us"))
+        return texts.cast(kind)
+
+    @contextmanager
+    def _execute(self, sql: str) -> Iterator[Any]:
+        with closing(self._connect()) as connection:
+            cursor = connection.cursor(self.driver.cursors.SSCursor)
+            try:
+                for statement in (*_MYSQL_SESSION, sql):
+                    cursor.execute(statement)
+                yield cursor
+            except BaseException:  # closing the cursor would read all rows that are left
+                with suppress(Exception), closing(self._connect()) as other:
+                    other.query(f"KILL QUERY {connection.thread_id()}")
+                raise
+            finally:
+                with suppress(Exception):  # of a connection that is gone
+                    cursor.close()
+
+    def _connect(self) -> Any:
+        url = self.url.set(drivername="mysql+pymysql")
+        with self.errors("a connection"):
+            _, given = url.get_dialect()().create_connect_args(url)
+            given = {"charset": "utf8mb4", "connect_timeout": TIMEOUT_S, **given}
+            return self.driver.connect(**given, conv=self.driver.converters.encoders)  # no decoders: values stay texts
+
+    def _plan(self, name: str, code: int, scale: int) -> Column:
+        TYPES = self.driver.constants.FIELD_TYPE
+        kinds = dict.fromkeys((TYPES.TINY, TYPES.SHORT, TYPES.INT24, TYPES.LONG, TYPES.LONGLONG, TYPES.YEAR), pa.int64())
+        kinds |= {TYPES.FLOAT: pa.float64(), TYPES.DOUBLE: pa.float64(), TYPES.DATE: pa.date32()}
+        kinds |= {TYPES.DATETIME: pa.timestamp("us"), TYPES.TIMESTAMP: pa.timestamp("us", "UTC")}
+        if code in (TYPES.DECIMAL, TYPES.NEWDECIMAL):
+            kinds[code] = pa.decimal128(DIGITS, scale)
+        text = self.quote(name)
+        if code == TYPES.FLOAT:  # its text has six digits
+            text = f"({text} + 0e0)"
+        return Column(name, text, kinds.get(code, pa.string()))
+
+
+class SqliteSource(DatabaseSource):
+    """SQLite by Python's own driver. A column has the type of its values, whatever was declared: all rows are looked at.
+
+    Integers and fractions together are float64; numbers and texts together are an error. Times are texts or integers.
+    """
+
+    driver_name = "sqlite3"
+    missing = "no such table"
+    tables = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY 1 LIMIT 10"
+
+    def find_columns(self) -> list[Column]:
+        with closing(self._connect()) as connection:
+            names = [name for name, *_ in connection.execute(f"SELECT * FROM {self.relation} LIMIT 0").description]
+            chosen = ", ".join(f"group_concat(DISTINCT typeof({self.quote(name)}))" for name in names)
+            (types,) = connection.execute(f"SELECT {chosen} FROM {self.relation}")
+        return [Column(name, self.quote(name), _find_kind(each or "")) for name, each in zip(names, types, strict=True)]
+
+    def run(self, sql: str) -> Iterator[Sequence[Any]]:
+        with closing(self._connect()) as connection:
+            cursor = connection.execute(sql)
+            while rows := cursor.fetchmany(BLOCK_ROWS):
+                yield list(zip(*rows, strict=True))
+
+    def _connect(self) -> Any:
+        with self.errors("a connection"):
+            return self.driver.connect(f"file:{quote(str(self.url.database))}?mode=ro", uri=True)
+
+
+def _find_kind(types: str) -> pa.DataType:
+    """Returns the type of a column whose values have some of SQLite's types."""
+    found = {*types.split(",")} - {"null", ""}
+    if not found:
+        return pa.null()
+    return pa.int64() if found == {"integer"} else pa.float64() if found <= {"integer", "real"} else pa.string()
+
 
 _SOURCES: Final[dict[str, type[DatabaseSource]]] = {
     **dict.fromkeys(("postgresql", "postgres"), PostgresSource),

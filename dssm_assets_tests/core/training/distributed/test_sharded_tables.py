@@ -9,9 +9,8 @@ import torch
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
-from dssm_assets.core.training.distributed import sharded_tables
-from dssm_assets.core.training.distributed.process_group import ProcessGroup
-from dssm_assets.core.training.distributed.sharded_tables import ShardedTables
+from dssm_assets.core.training.distributed import process_group
+from dssm_assets.core.training.distributed.process_group import ProcessGroup, ShardedTables
 
 FEATURES = [
     TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=dim, num_embeddings=rows)
@@ -28,7 +27,7 @@ def _generator() -> torch.Generator:
 @pytest.mark.parametrize("count", [2, 3])
 def test_shard_is_drawn_as_the_whole_table(block_rows: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # 72 rows of 4 and 90 of 8: a last part may be of few values, which torch would draw in another way alone.
-    monkeypatch.setattr(sharded_tables, "BLOCK_ROWS", block_rows)
+    monkeypatch.setattr(process_group, "BLOCK_ROWS", block_rows)
     generator = _generator()
     whole = EmbeddingTables(SPEC, generator)
     after = torch.rand(1, generator=generator)
