@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dssm_assets.defs.lazy_steps import LazyStep
+from dssm_assets.defs.asset_row import LazyStep
 
 
 @dataclass(frozen=True)

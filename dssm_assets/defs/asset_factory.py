@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dssm_assets.core.errors import PartitionReplacedError, SkippedDay
-from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
+from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow, code_references
 from dssm_assets.defs.asset_run import describe_bytes, open_run, to_metadata_value
-from dssm_assets.defs.lazy_steps import code_references
 from dssm_assets.defs.scene import Scene, name_days
 from dssm_assets.deployment.run_owner import tag_run
 from dssm_assets.installed_extras import load_all, load_extra

@@ -39,11 +39,11 @@ class AssetRun:
     def __init__(self, context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> None:
         self.context, self.scene, self.row = context, scene, row
         self.data_version: dg.DataVersion | None = None
+        self._columns_of: dict[str, frozenset[str]] = {}
 
     def open_workspace(self, regular: "Workspace", days: Sequence[str]) -> "Workspace":
         """Returns the workspace to use, given the regular one."""
         self._workspace, self._last_day = regular, days[-1]
-        self._lineage = ColumnLineage(self.scene, regular, self.row)
         return regular
 
     def describe(self, result: "StepResult", seconds: float) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class AssetRun:
                 metadata["dagster/column_schema"] = dg.TableSchema(columns)
             if manifest.inputs:
                 metadata["inputs"] = dg.MetadataValue.json(dict(manifest.inputs))
-            if (origins := self._lineage.trace(manifest)) is not None:
+            if (origins := self._trace_columns(manifest)) is not None:
                 metadata["dagster/column_lineage"] = origins
         if self.row.is_windowed:
             window = window_days(manifest.ds, self._workspace.config.window.days)
@@ -70,6 +70,45 @@ class AssetRun:
     def label_check(self, result: dg.AssetCheckResult) -> dg.AssetCheckResult:
         """Returns a check's result as it is reported."""
         return result
+
+    def _trace_columns(self, manifest: "Manifest") -> dg.TableColumnLineage | None:
+        """Returns the lineage of a partition's columns, None if no origin is known.
+
+        If two inputs have a column of the same name, it comes from the first in `row.deps`.
+        """
+        if not manifest.columns:
+            return None
+        tables, source = self._input_columns(manifest), self.row.feature_source
+        known: dict[str, list[dg.TableColumnDep]] = {}
+        for column in (column.name for column in manifest.columns):
+            table, inputs = next(((name, (column,)) for name, columns in tables.items() if column in columns), (source, ()))
+            names = inputs or [name for name in self._feature_inputs.get(column, ()) if name in tables.get(table, ())]
+            if names:
+                known[column] = [dg.TableColumnDep(self.scene.key(table), name) for name in names]
+        return dg.TableColumnLineage(known) if known else None
+
+    @cached_property
+    def _feature_inputs(self) -> Mapping[str, tuple[str, ...]]:
+        """Returns feature, or the column of its weights -> the columns of its expressions."""
+        if not self.row.feature_source:
+            return {}
+        spec = self._workspace.fg_spec
+        features = [*spec.features, *spec.sequence_features]
+        named = [(name, feature.inputs) for feature in features for name in (feature.name, feature.weights_name)]
+        return {name: inputs for name, inputs in named if name is not None}
+
+    def _input_columns(self, manifest: "Manifest") -> dict[str, frozenset[str]]:
+        """Returns table -> its columns, of the tables that the partition was computed from, dependencies first.
+
+        Reads the columns of each input table once.
+        """
+        days = dict(key.rsplit("/", 1) for key in manifest.inputs if key.count("/") == 1)
+        days.setdefault(self.row.feature_source, manifest.ds)
+        for name in [*self.row.deps, *sorted(days)]:
+            if name in days and name not in self._columns_of:
+                found = self._workspace.find(name, days[name])
+                self._columns_of[name] = frozenset() if found is None else frozenset(column.name for column in found.columns)
+        return self._columns_of
 
 
 def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: float) -> dict[str, Any]:
@@ -115,47 +154,3 @@ def _without_numpy(value: Any) -> Any:
         return [_without_numpy(inner) for inner in value]
     plain = value.item() if hasattr(value, "item") else value
     return float(f"{plain:.4{'g' if abs(plain) < 0.1 else 'f'}}") if isinstance(plain, float) else plain
-
-
-class ColumnLineage:
-    """Finds which columns an asset's columns come from; reads the columns of each input table once."""
-
-    def __init__(self, scene: Scene, workspace: "Workspace", row: AssetRow) -> None:
-        self._scene, self._workspace, self._row = scene, workspace, row
-        self._columns: dict[str, frozenset[str]] = {}
-
-    def trace(self, manifest: "Manifest") -> dg.TableColumnLineage | None:
-        """Returns the lineage of a partition's columns, None if no origin is known.
-
-        If two inputs have a column of the same name, it comes from the first in `row.deps`.
-        """
-        if not manifest.columns:
-            return None
-        tables, source = self._input_columns(manifest), self._row.feature_source
-        known: dict[str, list[dg.TableColumnDep]] = {}
-        for column in (column.name for column in manifest.columns):
-            table, inputs = next(((name, (column,)) for name, columns in tables.items() if column in columns), (source, ()))
-            names = inputs or [name for name in self._feature_inputs.get(column, ()) if name in tables.get(table, ())]
-            if names:
-                known[column] = [dg.TableColumnDep(self._scene.key(table), name) for name in names]
-        return dg.TableColumnLineage(known) if known else None
-
-    @cached_property
-    def _feature_inputs(self) -> Mapping[str, tuple[str, ...]]:
-        """Returns feature, or the column of its weights -> the columns of its expressions."""
-        if not self._row.feature_source:
-            return {}
-        spec = self._workspace.fg_spec
-        features = [*spec.features, *spec.sequence_features]
-        named = [(name, feature.inputs) for feature in features for name in (feature.name, feature.weights_name)]
-        return {name: inputs for name, inputs in named if name is not None}
-
-    def _input_columns(self, manifest: "Manifest") -> dict[str, frozenset[str]]:
-        """Returns table -> its columns, of the tables that the partition was computed from, dependencies first."""
-        days = dict(key.rsplit("/", 1) for key in manifest.inputs if key.count("/") == 1)
-        days.setdefault(self._row.feature_source, manifest.ds)
-        for name in [*self._row.deps, *sorted(days)]:
-            if name in days and name not in self._columns:
-                found = self._workspace.find(name, days[name])
-                self._columns[name] = frozenset() if found is None else frozenset(column.name for column in found.columns)
-        return self._columns

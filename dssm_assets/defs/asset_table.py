@@ -10,8 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from dssm_assets.core.config.pipeline import PipelineConfig
-from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
-from dssm_assets.defs.lazy_steps import LazyStep
+from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow, LazyStep
 from dssm_assets.installed_extras import load_all
 
 PUBLISHING_GROUP = "serving"

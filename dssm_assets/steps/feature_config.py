@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import yaml
 
 from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.config.training import StepPlan, Training, planned_warmup
-from dssm_assets.core.errors import Fault, ProvenanceError, remedy_of_missing
+from dssm_assets.core.errors import ConfigError, Fault, ProvenanceError, remedy_of_missing
 from dssm_assets.core.features import fg_tables
 from dssm_assets.core.features.expressions import SEQUENCE
+from dssm_assets.core.features.spec import FgSpec
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.statistics import feature_config as decide
@@ -19,6 +22,8 @@ from dssm_assets.steps.workspace import StepResult, Workspace, digests, each_day
 from dssm_assets.storage.manifest import Manifest
 
 FILE = "training_config.yaml"
+_HEADS: Final = "model.poolings, num_heads"
+"""Place of the faults that depend on the exact width of the history."""
 
 
 @each_day
@@ -147,3 +152,43 @@ def towers_of(workspace: Workspace, ds: str) -> RunSettings:
         decide.read_step_plan(document["steps"]),
         document["window"]["first_day"],
     )
+
+
+def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
+    """Checks that features, model and training sections go together.
+
+    Widths that are configured are exact. The others count with the least width that their policy gives, so that vectors which are
+    too narrow for the widths of the data are refused only where they are too narrow for every data.
+
+    Raises:
+        ConfigError: naming every unknown feature, every embedding that is not there, every width that is too small.
+        SchemaError: naming every sub-feature of a sequence whose vocabulary cannot be counted.
+    """
+    binning, counts = decide.least_statistics(spec)
+    excluded, function = config.features.exclude, config.features.hash_function
+    decided = decide.decide_feature_config(spec, config.statistics, binning, counts, exclude=excluded, hash_function=function)
+    features = tower_features(Bucketizer(decided, counts))
+    try:
+        towers = tower_spec(features, config.model)
+    except ConfigError as error:
+        is_exact = _has_exact_history(spec, config, features)
+        faults = [fault for fault in error.faults if is_exact or fault.where != _HEADS]
+        if not faults:
+            return
+        raise ConfigError(faults) from error
+    if config.training.svd_init is not None:
+        from dssm_assets.core.training.closed_form.svd_init import svd_init_faults  # not at the top: it imports torch
+
+        ConfigError.raise_if(svd_init_faults(towers, config.training.svd_init))
+
+
+def _has_exact_history(spec: FgSpec, config: PipelineConfig, features: list[TowerFeature]) -> bool:
+    """Returns whether the widths of all sub-features of the history are configured."""
+    names = {feature.embedding_name for feature in features if feature.side is TowerSide.SEQUENCE}
+    exact = {
+        feature.embedding_name
+        for feature in (*spec.features, *spec.sequence_features)
+        if feature.operator.embedding_dim
+        or config.statistics.own_values([feature.embedding_name, feature.name], "embedding_dim")
+    }
+    return names <= exact

@@ -165,10 +165,9 @@ class _Question:
 
     def _describe(self, gain: Gain) -> str:
         """Returns who is ahead and by how much, with both rates and the interval of the difference."""
-        position = "ahead of" if gain.ci_low > 0 else "behind" if gain.ci_high < 0 else "not distinguishable from"
         rate, baseline = (self.rows[name]["hit_rate"] for name in (gain.scorer, gain.against))
         return (
-            f"{display_name(gain.scorer)} ({rate:.4f}) is {position} the best baseline, {display_name(gain.against, self.spans)} "
+            f"{display_name(gain.scorer)} ({rate:.4f}) is {gain.position} the best baseline, {display_name(gain.against, self.spans)} "
             f"({baseline:.4f}), by {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}] of hit_rate@{gain.k}"
         )
 

@@ -133,6 +133,11 @@ class Gain:
     ci_low: float
     ci_high: float
 
+    @property
+    def position(self) -> str:
+        """Returns where the scorer is, by the interval: ahead of, behind or not distinguishable from the other one."""
+        return "ahead of" if self.ci_low > 0 else "behind" if self.ci_high < 0 else "not distinguishable from"
+
 
 def paired_gain(
     hit_counts: pa.Table | HitCells,

@@ -199,7 +199,7 @@ def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], s
         gain = next((gain for gain in gains if (gain.scorer, gain.scope) == (scorer, scope)), None)
         names = dict.fromkeys((*baselines, *(() if gain is None else (gain.against,))))
         compared = [f"{display_name(name)} {rows[name]['hit_rate']:.3f}" for name in names if name in rows]
-        ahead = "-" if gain is None else f"{_difference(gain)}, {_verdict(gain)}"
+        ahead = "-" if gain is None else f"{_difference(gain)}, {gain.position.removesuffix(' of').removesuffix(' from')}"
         body.append([f"**{words}**", f"**{with_interval(row)}**", f"{row[TRUTH_COUNT]:,}", ", ".join(compared) or "-", ahead])
     if not body:
         return "No known user has a known item to find."
@@ -399,14 +399,9 @@ def _difference(gain: Gain) -> str:
     return f"{gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}]"
 
 
-def _verdict(gain: Gain) -> str:
-    return "ahead" if gain.ci_low > 0 else "behind" if gain.ci_high < 0 else "not distinguishable"
-
-
 def _gain_line(gain: Gain) -> str:
-    words = {"ahead": "ahead of", "behind": "behind", "not distinguishable": "not distinguishable from"}[_verdict(gain)]
     return (
-        f"- {_capital(display_name(gain.scorer))}, {gain.scope} items: {words} the best baseline, {display_name(gain.against)}, "
+        f"- {_capital(display_name(gain.scorer))}, {gain.scope} items: {gain.position} the best baseline, {display_name(gain.against)}, "
         f"by {_difference(gain)} at k = {gain.k}"
     )
 

@@ -7,7 +7,7 @@ distinct values, and the upper one is the boundary. All ranks are integers, so n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,6 @@ import pyarrow as pa
 from dssm_assets.core.arrays.ragged import combine_chunks, null_mask
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE
 from dssm_assets.core.features.fg_tables import FEATURE_BINNING
-
-BINNING: Final = FEATURE_BINNING.schema
 
 
 def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:
@@ -53,7 +51,7 @@ def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | 
                 "max": float(known[-1]) if len(known) else None,
             }
         )
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row[FEATURE])), schema=BINNING)
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row[FEATURE])), schema=FEATURE_BINNING.schema)
 
 
 def equal_frequency_boundaries(values: Any, counts: Any, num_bins: int) -> list[float]:

@@ -13,13 +13,10 @@ from dssm_assets.core.config.features import FeatureStatistics, HashFunction, St
 from dssm_assets.core.config.training import StepPlan, Training, planned_steps
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.fg_tables import FEATURE_CONFIG
+from dssm_assets.core.features.fg_tables import CATEGORY_VALUE_COUNTS, FEATURE_BINNING, FEATURE_CONFIG
 from dssm_assets.core.features.spec import Feature, FgSpec
-from dssm_assets.core.statistics.binning import BINNING
 from dssm_assets.core.statistics.feature_rules import FeatureCounts, FeatureRules
-from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 
-CONFIG: Final = FEATURE_CONFIG.schema
 DROP: Final = "DROP IT: "
 _ENOUGH: Final = 1_000_000_000
 """A count that every min_count allows."""
@@ -67,7 +64,7 @@ def decide_feature_config(
         message, collisions = rules.rule_for(feature).message, rules.collision_frac_of(feature)
         message += f", {collisions:.2%} of them share a bucket" if collisions is not None else ""
         rows.append({FEATURE: feature.name, FEATURE_INFO: rules.info_for(feature).to_json(), MESSAGE: message})
-    return pa.Table.from_pylist(rows, schema=CONFIG)
+    return pa.Table.from_pylist(rows, schema=FEATURE_CONFIG.schema)
 
 
 def least_statistics(spec: FgSpec) -> tuple[pa.Table, pa.Table]:
@@ -79,13 +76,15 @@ def least_statistics(spec: FgSpec) -> tuple[pa.Table, pa.Table]:
     numeric, categories = ([f.name for f in spec.features if f.kind is kind] for kind in (Kind.NUMERIC, Kind.CATEGORICAL))
     rows = [{FEATURE: name, "boundaries": [], COUNT: 2, "missing_count": 0, "distinct_count": 2} for name in numeric]
     counts = [{FEATURE: name, VALUE_HASH: value, COUNT: _ENOUGH} for name in categories for value in (1, 2)]
-    return pa.Table.from_pylist(rows, schema=BINNING), pa.Table.from_pylist(counts, schema=CATEGORY_COUNTS)
+    return pa.Table.from_pylist(rows, schema=FEATURE_BINNING.schema), pa.Table.from_pylist(
+        counts, schema=CATEGORY_VALUE_COUNTS.schema
+    )
 
 
 def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> dict[str, float]:
     """Returns hashed feature -> fraction of the distinct values of the window that share a bucket with another one."""
     features = [feature for feature in (*spec.features, *spec.sequence_features) if feature.kind is Kind.CATEGORICAL]
-    rules = FeatureRules(features, statistics, BINNING.empty_table(), FeatureCounts(counts), HashFunction.MURMUR)
+    rules = FeatureRules(features, statistics, FEATURE_BINNING.schema.empty_table(), FeatureCounts(counts), HashFunction.MURMUR)
     found = {feature.name: rules.collision_frac_of(feature) for feature in features}
     return {name: frac for name, frac in found.items() if frac is not None}
 
@@ -106,7 +105,7 @@ def decide_step_config(positives: int, training: Training) -> pa.Table:
     message = f"{positives} positives, {epochs}, batches of {training.batch_size}"
     steps = {NUM_STEPS: {"num_steps": plan.num_steps}, DECAY_STEPS: {"decay_steps": plan.decay_steps}}
     rows = [{FEATURE: name, FEATURE_INFO: json.dumps(info), MESSAGE: message} for name, info in steps.items()]
-    return pa.Table.from_pylist(rows, schema=CONFIG)
+    return pa.Table.from_pylist(rows, schema=FEATURE_CONFIG.schema)
 
 
 def read_step_plan(steps: Mapping[str, str]) -> StepPlan:

@@ -25,9 +25,7 @@ from dssm_assets.core.features.spec import Feature
 
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 
-NUMERIC_COUNTS: Final = NUMERIC_VALUE_COUNTS.schema
-CATEGORY_COUNTS: Final = CATEGORY_VALUE_COUNTS.schema
-_SCHEMAS: Final = {Kind.NUMERIC: NUMERIC_COUNTS, Kind.CATEGORICAL: CATEGORY_COUNTS}
+_SCHEMAS: Final = {Kind.NUMERIC: NUMERIC_VALUE_COUNTS.schema, Kind.CATEGORICAL: CATEGORY_VALUE_COUNTS.schema}
 
 _COMPACT_ROWS: Final = 1 << 20
 """Unmerged rows that may always be kept in memory: up to this number, days are merged at once."""
@@ -49,7 +47,7 @@ def merge_value_counts(tables: Iterable[pa.Table]) -> pa.Table:
             pending = [_sum(pending)]
             merged_rows = pending[0].num_rows
     merged = _sum(pending)
-    merged = merged.cast(NUMERIC_COUNTS if VALUE in merged.column_names else CATEGORY_COUNTS)
+    merged = merged.cast(_SCHEMAS[Kind.NUMERIC if VALUE in merged.column_names else Kind.CATEGORICAL])
     return merged.sort_by([(name, "ascending") for name in merged.column_names[:2]]).combine_chunks()
 
 

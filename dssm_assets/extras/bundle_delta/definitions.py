@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dssm_assets.core.errors import InputError
+from dssm_assets.defs.asset_row import LazyStep, code_references
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP
-from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.scene import Scene, today_in
 from dssm_assets.installed_extras import tell_served
 

@@ -227,7 +227,7 @@ def reopen_experiment(regular: Workspace, name: str, ds: str) -> Workspace:
 
 def check_experiment(regular: Workspace, name: str, changes: Mapping[str, Any], ds: str) -> Experiment:
     """Returns an experiment of a day with the settings that its run would have; writes nothing."""
-    from dssm_assets.steps.tower_checks import check_towers
+    from dssm_assets.steps.feature_config import check_towers
 
     settings = read_settings(regular, name, ds) | dict(changes)
     check_towers(regular.fg_spec, apply_changes(regular.config, settings))

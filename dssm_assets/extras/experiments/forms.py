@@ -7,8 +7,7 @@ from typing import Any, Final
 import dagster as dg
 
 from dssm_assets.core.config.pipeline import PipelineConfig, json_value_of
-from dssm_assets.defs.asset_row import AssetRow
-from dssm_assets.defs.lazy_steps import LazyStep
+from dssm_assets.defs.asset_row import AssetRow, LazyStep
 from dssm_assets.defs.scene import Scene
 
 NAME, CHANGES = "experiment", "changes"

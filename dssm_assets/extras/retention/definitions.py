@@ -6,8 +6,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from dssm_assets.defs.asset_row import LazyStep, code_references
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP
-from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.scene import Scene
 
 

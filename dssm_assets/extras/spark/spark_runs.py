@@ -19,7 +19,7 @@ import dagster as dg
 
 from dssm_assets.core.config.engines import Spark
 from dssm_assets.core.errors import ConfigError, Fault, SubmittedJobError
-from dssm_assets.defs.lazy_steps import LazyStep
+from dssm_assets.defs.asset_row import LazyStep
 from dssm_assets.defs.scene import Scene
 from dssm_assets.storage.config_file import LoadedConfig
 

@@ -34,7 +34,7 @@ from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME
 from dssm_assets.core.sources.normalise import convert_times, normalise_entities
 from dssm_assets.extras.starter.log_table import LogTable, WarmPairs, plan_log, select_positive
 from dssm_assets.extras.starter.starter_config import MAX_LOOK_AHEAD
-from dssm_assets.steps.tower_checks import check_towers
+from dssm_assets.steps.feature_config import check_towers
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.partitions import PartitionStore

@@ -1,8 +1,7 @@
 """The row of the asset `vector_store`."""
 
-from dssm_assets.defs.asset_row import AssetRow, CheckRow
+from dssm_assets.defs.asset_row import AssetRow, CheckRow, LazyStep
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP
-from dssm_assets.defs.lazy_steps import LazyStep
 
 ROWS = (
     AssetRow(

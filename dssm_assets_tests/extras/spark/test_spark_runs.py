@@ -19,7 +19,7 @@ from dssm_assets.core.config.engines import Spark
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError, SubmittedJobError
 from dssm_assets.definitions import build_definitions
-from dssm_assets.defs.lazy_steps import LazyStep
+from dssm_assets.defs.asset_row import LazyStep
 from dssm_assets.defs.runs import run_days
 from dssm_assets.extras.spark import spark_runs
 from dssm_assets.extras.spark.spark_job import SparkJob, error_message, result_from_message, result_to_message
