@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex
-from dssm_assets.core.errors import ConfigError, Fault, ProvenanceError
+from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.history import HistoryCsr, build_history
@@ -57,10 +57,6 @@ def train_samples(workspace: Workspace, ds: str) -> StepResult:
 
 def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) -> StepResult:
     config, model = workspace.config, workspace.config.model
-    if odd := sorted(set(model.event_weights) - set(config.events.positive)):
-        expected = f"events of events.positive: {', '.join(config.events.positive)}"
-        where, remedy = "configuration, key model.event_weights", "remove them, or make them positive events"
-        raise ConfigError(Fault(where, expected, ", ".join(odd), remedy))
     bucketizer, config_inputs = open_bucketizer(workspace, ds)
     window = workspace.need_all("positive_sample", window_days(ds, config.window.days))
     rows = WindowRows(workspace, window, bucketizer)

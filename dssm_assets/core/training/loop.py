@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.config.model import Model, Sampler
+from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training, batches_per_epoch, planned_steps, samples_per_epoch
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.models.group_codes import GroupCodes
@@ -86,22 +86,16 @@ def fit(data: TrainData, *, model: Model, training: Training, seed: int, context
 
 
 def check_fit(data: TrainData, model: Model, training: Training) -> None:
-    """Raises a ConfigError with everything that keeps towers from being fitted to the data under these sections."""
+    """Raises a ConfigError with everything that keeps towers from being fitted to the data under these sections.
+
+    What sections demand of each other is checked where the configuration is read.
+    """
     remedy = "make the specification from this model section"
     faults = spec_faults(tower_spec(data.spec.features, model), data.spec, "towers against the model section", remedy)
     if training.svd_init is not None:
         from dssm_assets.core.training.closed_form.svd_init import svd_init_faults
 
         faults += svd_init_faults(data.spec, training.svd_init)
-    if not model.in_batch and model.num_sample == 0 and model.sampler is not Sampler.ALL:
-        got = f"in_batch off, num_sample 0 and sampler {model.sampler}"
-        faults.append(Fault("model", "negatives: in_batch, num_sample, or sampler all", got, "switch one of them on"))
-    if model.frozen_embedding is not None and training.svd_init is None:
-        expected = "training.svd_init, which computes the frozen embedding"
-        faults.append(Fault("model.frozen_embedding", expected, "none", "set it, or unset frozen_embedding"))
-    if model.prior and not training.validation_days:
-        got = "none: validation_days is 0"
-        faults.append(Fault("model.prior", "validation days on which it is chosen", got, "set training.validation_days"))
     if training.validation_days >= data.num_days:
         got = f"{training.validation_days} of {data.num_days} days with samples"
         expected = "days before them that are trained on"

@@ -235,11 +235,6 @@ def test_data_of_another_model_section_are_refused() -> None:
         fit(world().data(spec), model=model, training=training, seed=1)
 
 
-def test_training_without_negatives_is_refused() -> None:
-    with pytest.raises(ConfigError, match="in_batch, num_sample, or sampler all"):
-        fitted({"in_batch": False, "num_sample": 0})
-
-
 def _fitted(model: dict[str, Any], training: dict[str, Any], tables: World | None = None) -> FitResult:
     return fitted(model, {"validation_days": 1, **training}, events=16, tables=tables, context=FitContext(ks=(3,)))
 
@@ -320,11 +315,6 @@ def test_search_learns_nothing_of_the_validation_days() -> None:
     assert before.search_loss_by_step.tolist() == after.search_loss_by_step.tolist()
     assert before.loss_by_step.tolist() != after.loss_by_step.tolist()
     assert before.scores != after.scores
-
-
-def test_prior_without_validation_days_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model.prior.*set training.validation_days"):
-        _fitted({"prior": True}, {"validation_days": 0})
 
 
 def test_validation_days_that_leave_nothing_to_learn_from_are_refused() -> None:
