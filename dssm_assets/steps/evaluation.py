@@ -286,10 +286,6 @@ class StoredCells:
         for key, first, end in self._find_runs():
             self._ranges.setdefault(key, []).append((first, end))
 
-    @property
-    def num_rows(self) -> int:
-        return self._manifest.rows
-
     def cell(self, scope: Scope, population: Population) -> dict[str, pa.Table]:
         scorers = sorted(name for name, *rest in self._ranges if rest == [scope, population])
         return {name: self.rows(name, scope, population) for name in scorers}

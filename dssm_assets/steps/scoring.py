@@ -35,14 +35,7 @@ from dssm_assets.core.evaluation.report import ReportFacts, merge_facts, report_
 from dssm_assets.core.evaluation.scorer import InteractedItems, KnownLists, ModelScorer, model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth, is_in_sample, read_truth, sample_users
-from dssm_assets.steps.parallel import (
-    RangeScorer,
-    SharedArrays,
-    open_arrays,
-    publish_user_ranges,
-    share_arrays,
-    write_user_ranges,
-)
+from dssm_assets.steps import parallel
 from dssm_assets.steps.stored_interactions import (
     EventDays,
     count_item_events,
@@ -72,7 +65,7 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
     cuts = Cuts({}, read_item_popularity(workspace, negative_items, users.item_ids).tier)
     with workspace.tables.partitions.staging() as folder, workspace.tables.partitions.staging() as scratch:
         rankers = fit_rankers(workspace, events, users, merges, item_table, ScratchArrays(scratch))
-        written = write_user_ranges(workspace, partial(HitCounter, day, rankers), users.truth, cuts, folder)
+        written = parallel.write_user_ranges(workspace, partial(HitCounter, day, rankers), users.truth, cuts, folder)
         facts = replace(
             merge_facts([part.facts for part in written]),
             day_users=users.day_users,
@@ -80,7 +73,7 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
             category_column=rankers.category_column,
         )
         inputs = digests([*day, events.history, weights, item_table, negative_items])
-        manifest = publish_user_ranges(workspace, HIT_COUNTS, ds, written, inputs, report=asdict(facts))
+        manifest = parallel.publish_user_ranges(workspace, HIT_COUNTS, ds, written, inputs, report=asdict(facts))
     return StepResult(manifest, asdict(facts))
 
 
@@ -90,11 +83,11 @@ def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:
     users = read_evaluated_users(workspace, day)
     cuts, cut_from = read_cuts(workspace, ds, users.truth.user_ids, users.item_ids)
     with workspace.tables.partitions.staging() as folder:
-        written = write_user_ranges(workspace, partial(ListWriter, day), users.truth, cuts, folder)
-        return publish_user_ranges(workspace, HIT_RATE_DETAIL, ds, written, digests([*day, *cut_from]))
+        written = parallel.write_user_ranges(workspace, partial(ListWriter, day), users.truth, cuts, folder)
+        return parallel.publish_user_ranges(workspace, HIT_RATE_DETAIL, ds, written, digests([*day, *cut_from]))
 
 
-class HitCounter(RangeScorer):
+class HitCounter(parallel.RangeScorer):
     """Counts the hits of the model, of every baseline and of the merged lists for some users."""
 
     spec = HIT_COUNTS
@@ -103,8 +96,8 @@ class HitCounter(RangeScorer):
         super().__init__(workspace)
         self._rankers = rankers
         self._model = DayVectors(workspace, day.item_vectors, day.user_vectors)
-        self._baselines = {name: open_arrays(arrays) for name, arrays in rankers.baselines.items()}
-        self._shared = SharedData.from_arrays(open_arrays(rankers.shared)) if rankers.merges else None
+        self._baselines = {name: parallel.open_arrays(arrays) for name, arrays in rankers.baselines.items()}
+        self._shared = SharedData.from_arrays(parallel.open_arrays(rankers.shared)) if rankers.merges else None
         self._corpus = IdIndex(self._model.item_ids)
         release_memory()
 
@@ -129,7 +122,7 @@ class HitCounter(RangeScorer):
         return counts.table, report_facts(truth, model, counts)
 
 
-class ListWriter(RangeScorer):
+class ListWriter(parallel.RangeScorer):
     """Writes down the model's lists of some users."""
 
     spec = HIT_RATE_DETAIL
@@ -191,9 +184,9 @@ class Rankers:
     """
 
     events: EventDays
-    baselines: Mapping[str, SharedArrays]
+    baselines: Mapping[str, parallel.SharedArrays]
     merges: Sequence[Merge]
-    shared: SharedArrays
+    shared: parallel.SharedArrays
     cold_items: IntArray
     cold_order: IntArray
     category_column: str | None
@@ -217,9 +210,9 @@ def fit_rankers(
     cold = np.flatnonzero(data.history_events == 0)
     return Rankers(
         events=events,
-        baselines={name: share_arrays(arrays) for name, arrays in fit_baselines(data).items()},
+        baselines={name: parallel.share_arrays(arrays) for name, arrays in fit_baselines(data).items()},
         merges=merges,
-        shared=share_arrays(SharedData.fit(data).to_arrays()) if merges else {},
+        shared=parallel.share_arrays(SharedData.fit(data).to_arrays()) if merges else {},
         cold_items=cold,
         cold_order=order_by_category(cold, categories, data.window_events),
         category_column=category_column,

@@ -25,17 +25,7 @@ from dssm_assets.core.serving.bundle_contents import pack_fg, rank_popular_items
 from dssm_assets.core.serving.golden import RunTower, TowerDifference, compare_towers
 from dssm_assets.core.serving.tower_export import export_tower
 from dssm_assets.core.serving.tower_layout import OUTPUT, describe_towers
-from dssm_assets.steps.served_vectors import (
-    BundleInputs,
-    BundleItems,
-    BundleUsers,
-    describe_index,
-    open_inputs,
-    write_channels,
-    write_filter_columns,
-    write_items,
-    write_users,
-)
+from dssm_assets.steps import served_vectors
 from dssm_assets.steps.training import read_history
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day
 from dssm_assets.storage.bundles import Published, open_bundles
@@ -51,7 +41,7 @@ _LIBRARIES: Final = ("dssm-assets", "faiss-cpu", "numpy", "onnx", "onnxruntime",
 
 @each_day
 def serving_bundle(workspace: Workspace, ds: str) -> StepResult:
-    inputs, store = open_inputs(workspace, ds), open_bundles(workspace.loaded)
+    inputs, store = served_vectors.open_inputs(workspace, ds), open_bundles(workspace.loaded)
     with store.staging() as folder:
         contents = _write_files(workspace, inputs, folder)
         checks = (_check_towers(contents.towers), _check_index(workspace, contents.index))
@@ -89,22 +79,22 @@ def _keep_previous(workspace: Workspace, ds: str, body: Mapping[str, Any], check
 class _Contents:
     """The files in a bundle's folder; `towers` maps each exported tower to its difference from the trained one."""
 
-    items: BundleItems
-    users: BundleUsers
+    items: served_vectors.BundleItems
+    users: served_vectors.BundleUsers
     index: ShippedIndex
     towers: Mapping[str, TowerDifference]
 
 
-def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _Contents:
+def _write_files(workspace: Workspace, inputs: served_vectors.BundleInputs, folder: Path) -> _Contents:
     config = workspace.config
-    items = write_items(workspace, inputs, folder)
-    write_filter_columns(workspace, inputs, items, folder)
+    items = served_vectors.write_items(workspace, inputs, folder)
+    served_vectors.write_filter_columns(workspace, inputs, items, folder)
     with workspace.tables.partitions.staging() as place:
         scratch = ScratchArrays(place)
         history = read_history(workspace, inputs.history, items.index, inputs.bucketizer, scratch)
-        users = write_users(workspace, inputs, history, len(items.index), folder)
+        users = served_vectors.write_users(workspace, inputs, history, len(items.index), folder)
         if config.channels.is_enabled:
-            write_channels(workspace, inputs, history, items.index, scratch, folder)
+            served_vectors.write_channels(workspace, inputs, history, items.index, scratch, folder)
     towers = _write_towers(workspace, inputs, items, users, folder)
     shipped = ship_index(items.vectors, users.sample, config.evaluation.k, config.serving, config.seed)
     faiss.write_index(shipped.index, str(folder / BundleFile.ITEM_INDEX))
@@ -120,7 +110,11 @@ def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _C
 
 
 def _write_towers(
-    workspace: Workspace, inputs: BundleInputs, items: BundleItems, users: BundleUsers, folder: Path
+    workspace: Workspace,
+    inputs: served_vectors.BundleInputs,
+    items: served_vectors.BundleItems,
+    users: served_vectors.BundleUsers,
+    folder: Path,
 ) -> Mapping[str, TowerDifference]:
     """Writes the towers; returns the difference of each exported tower from the trained one."""
     towers = inputs.towers
@@ -165,7 +159,7 @@ def _make_check(name: str, is_passed: bool, sentence: str, facts: Mapping[str, A
     return Check(name, is_passed, sentence if is_passed else f"{sentence}; not published", facts)
 
 
-def _manifest_body(workspace: Workspace, inputs: BundleInputs, contents: _Contents) -> dict[str, Any]:
+def _manifest_body(workspace: Workspace, inputs: served_vectors.BundleInputs, contents: _Contents) -> dict[str, Any]:
     """Returns the manifest without format and files. It has no timestamp and no path: equal bundles have equal manifests."""
     config, spec = workspace.config, inputs.settings.spec
     kept = ("hit_rate", "ci_low", "ci_high", "users", "truth_count")
@@ -190,7 +184,7 @@ def _manifest_body(workspace: Workspace, inputs: BundleInputs, contents: _Conten
         "items_not_trained_on": sum(item not in trained for item in contents.items.index.ids.to_pylist()),
         "hash_function": config.features.hash_function.value,
         "timezone": config.calendar.timezone,
-        "index": describe_index(contents.index, len(contents.users.sample) // spec.num_interests),
+        "index": served_vectors.describe_index(contents.index, len(contents.users.sample) // spec.num_interests),
         "towers": {name: {"golden_rows": found.row_count} for name, found in contents.towers.items()},
         "has_channels": config.channels.is_enabled,
         "hit_rate": hit_rate,

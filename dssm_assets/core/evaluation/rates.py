@@ -63,10 +63,6 @@ def interval(resampled: NDArray[Any]) -> tuple[Floats, Floats]:
 class HitCells(Protocol):
     """Hit counts that are read one cell (scope and population) at a time."""
 
-    @property
-    def num_rows(self) -> int:
-        """Returns the rows of all cells."""
-
     def cell(self, scope: Scope, population: Population) -> dict[str, pa.Table]:
         """Returns scorer -> its rows of a cell (user_id ascending, truth_count, hits_{k}), for scorers that have any, by name."""
 
@@ -97,14 +93,14 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
         InputError: if there are no rows at all: a rate over no users is not a number.
         SchemaError: if columns of a cut-off are missing.
     """
-    if not hit_counts.num_rows:
-        got = "no user with truth"
-        raise InputError(Fault("hit_counts", "at least one row", got, "check that the evaluation day has positive events"))
     rows: list[dict[str, Any]] = []
     for scope in sorted(Scope):
         for population in sorted(Population):
             for group in _group_by_users(_cell(hit_counts, scope, population)):
                 rows += _rows(group, ks, bootstrap_samples, seed, scope=scope, population=population)
+    if not rows:
+        got = "no user with truth"
+        raise InputError(Fault("hit_counts", "at least one row", got, "check that the evaluation day has positive events"))
     rows.sort(key=lambda row: (row[SCORER], row[SCOPE], row[POPULATION], row["k"]))
     return pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)
 
