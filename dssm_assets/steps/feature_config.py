@@ -1,4 +1,7 @@
-"""What follows from the statistics of a window: feature_config, step_config, and training_config, the whole run in one file."""
+"""What follows from the statistics of a window: feature_config, step_config, and training_config, the whole run in one file.
+
+Also checks of the towers that need no data: what is wrong with them whatever the statistics of a window are.
+"""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dssm_assets.core.features.expressions import Kind, Side
+from dssm_assets.core.features.fg_tables import CATEGORY_VALUE_COUNTS
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
-from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.storage.bundles import Pointer
@@ -156,7 +156,7 @@ def write_files(
             (folder / name).write_text(json.dumps(content))
     (folder / "fg.json").write_text(json.dumps(FG))
     pq.write_table(_feature_config(), folder / "feature_config.parquet")
-    pq.write_table(CATEGORY_COUNTS.empty_table(), folder / "feature_counts.parquet")
+    pq.write_table(CATEGORY_VALUE_COUNTS.schema.empty_table(), folder / "feature_counts.parquet")
     (folder / "towers.json").write_text(json.dumps({"spec": tower_spec(half_life_days, dims)}))
     (folder / "user_tower.onnx").write_bytes(user_tower(dims).SerializeToString())
     return write_manifest(folder, items=len(item_ids), users=len(user_ids), dims=dims, **manifest)

@@ -11,10 +11,9 @@ import pytest
 
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ProvenanceError
-from dssm_assets.core.features.fg_tables import FEATURE_COUNTS, STEP_CONFIG
+from dssm_assets.core.features.fg_tables import FEATURE_CONFIG, FEATURE_COUNTS, STEP_CONFIG
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.core.statistics.feature_config import CONFIG
 from dssm_assets.steps import dssm_model, feature_config
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets_tests import worlds
@@ -76,7 +75,7 @@ def test_fit_follows_the_steps_of_step_config(world: BuiltWorld, tmp_path: Path)
     losses = workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), ModelFile.LOSSES)
     table = workspace.tables.read(planned.manifest).to_pylist()
     table[1]["feature_info"] = '{"decay_steps": 2}'
-    workspace.write_table(STEP_CONFIG, EVALUATION_DAY, pa.Table.from_pylist(table, schema=CONFIG), [])
+    workspace.write_table(STEP_CONFIG, EVALUATION_DAY, pa.Table.from_pylist(table, schema=FEATURE_CONFIG.schema), [])
     # An old version wrote the decay_steps of one epoch: they would mean 6 steps of warm-up out of 8.
     with pytest.raises(ProvenanceError, match=r"steps: expected 1 steps of warm-up .* got 6: decay_steps 2.*step_config"):
         _fit_towers(workspace)

@@ -83,7 +83,9 @@ def _score(
     result: FitResult, data: TrainData, first_day: int, group: str | None, names: tuple[str, ...], k: int
 ) -> FeatureWorth:
     every = validation_set(data, first_day)
-    items = fitted_item_vectors(result, data, every)
+    items, codes = item_vectors(result.two_tower, every), result.group_codes
+    if codes is not None:  # items without events have the codes of their groups
+        items = codes.fill_in(items, data.item_keys(codes.features))
     has_prior = result.prior is not None
     if result.prior is not None:
         items = append_prior(items, PriorSearch.from_days_before(data, first_day).item_values(result.prior))
@@ -106,14 +108,6 @@ def _score(
         pairs_new=0 if new is None else len(new.truth.items),
         pairs_cold=len(cold.items),
     )
-
-
-def fitted_item_vectors(result: FitResult, data: TrainData, validation: ValidationSet) -> FloatArray:
-    """Returns the vectors of the items [I, D]; items without an event have the codes of their groups, where there are any."""
-    items = item_vectors(result.two_tower, validation)
-    if result.group_codes is None:
-        return items
-    return result.group_codes.fill_in(items, data.item_keys(result.group_codes.features))
 
 
 def events_before(data: TrainData, day: int) -> IntArray:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dssm_assets.core.features.fg_tables import NUMERIC_VALUE_COUNTS
 from dssm_assets.core.statistics.binning import bin_features, equal_frequency_boundaries
-from dssm_assets.core.statistics.value_counts import NUMERIC_COUNTS
 
 
 def cut(pairs: list[tuple[float, int]], num_bins: int) -> list[float]:
@@ -62,7 +62,7 @@ def test_each_cut_is_at_the_gap_nearest_to_its_rank(world: list[tuple[int, int]]
 
 def test_table_by_hand() -> None:
     names = ["b", "a", "a", "a", "c", "b"]
-    merged = pa.table([names, [7, 2, 1, None, None, None], [4, 3, 3, 5, 6, 1]], schema=NUMERIC_COUNTS)
+    merged = pa.table([names, [7, 2, 1, None, None, None], [4, 3, 3, 5, 6, 1]], schema=NUMERIC_VALUE_COUNTS.schema)
     assert bin_features(merged, 10).to_pylist() == [
         {"feature": "a", "boundaries": [2], "count": 11, "missing_count": 5, "distinct_count": 2, "min": 1, "max": 2},
         {"feature": "b", "boundaries": [], "count": 5, "missing_count": 1, "distinct_count": 1, "min": 7, "max": 7},
@@ -71,9 +71,9 @@ def test_table_by_hand() -> None:
 
 
 def test_empty_table_has_no_features() -> None:
-    assert bin_features(NUMERIC_COUNTS.empty_table(), 4).num_rows == 0
+    assert bin_features(NUMERIC_VALUE_COUNTS.schema.empty_table(), 4).num_rows == 0
 
 
 def test_feature_may_have_its_own_number_of_bins() -> None:
-    merged = pa.table([["a"] * 4 + ["b"] * 4, [1.0, 2, 3, 4] * 2, [1] * 8], schema=NUMERIC_COUNTS)
+    merged = pa.table([["a"] * 4 + ["b"] * 4, [1.0, 2, 3, 4] * 2, [1] * 8], schema=NUMERIC_VALUE_COUNTS.schema)
     assert bin_features(merged, 4, {"b": 2}).column("boundaries").to_pylist() == [[2, 3, 4], [3]]

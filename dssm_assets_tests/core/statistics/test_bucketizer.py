@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.hashing import hash_texts
 from dssm_assets.core.config.features import HashFunction, Statistics
 from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.features.fg_tables import CATEGORY_VALUE_COUNTS, FEATURE_BINNING
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.spec import parse_fg
-from dssm_assets.core.statistics.binning import BINNING
 from dssm_assets.core.statistics.bucketizer import Bucketizer, match_rows
 from dssm_assets.core.statistics.feature_config import decide_feature_config
-from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 
 ID = {"feature_type": "id_feature", "value_dim": 1}
 FG: dict[str, Any] = {
@@ -35,11 +34,12 @@ FG: dict[str, Any] = {
 }  # fmt: skip
 SPEC = parse_fg(FG)
 BINS = pa.Table.from_pylist(
-    [{"feature": "n", "boundaries": [1.0, 2.0], "count": 9, "missing_count": 0, "distinct_count": 3}], schema=BINNING
+    [{"feature": "n", "boundaries": [1.0, 2.0], "count": 9, "missing_count": 0, "distinct_count": 3}],
+    schema=FEATURE_BINNING.schema,
 )
 COUNTS = pa.table(
     [["v"] * 5 + ["h", "h", "l", "l", "k", "k", "dull"], [30, -7, 4, 8, None, 1, 2, 1, 2, 1, 2, 1], [9, 5, 5, 1, 3, *[1] * 7]],
-    schema=CATEGORY_COUNTS,
+    schema=CATEGORY_VALUE_COUNTS.schema,
 )
 CONFIG = decide_feature_config(SPEC, Statistics(min_count=1), BINS, COUNTS)
 BUCKETIZER = Bucketizer(CONFIG, COUNTS)
@@ -68,8 +68,10 @@ def test_vocabulary_by_frequency_then_hash() -> None:
 
 
 def test_hash_above_the_whole_vocabulary_is_out_of_it() -> None:
-    counts = pa.table([["v", "v", *"hhllkk"], [-5, -9, 1, 2, 1, 2, 1, 2], [2, 1, *[1] * 6]], schema=CATEGORY_COUNTS)
-    counts = pa.concat_tables([counts, pa.table([["dull"], [1], [1]], schema=CATEGORY_COUNTS)])
+    counts = pa.table(
+        [["v", "v", *"hhllkk"], [-5, -9, 1, 2, 1, 2, 1, 2], [2, 1, *[1] * 6]], schema=CATEGORY_VALUE_COUNTS.schema
+    )
+    counts = pa.concat_tables([counts, pa.table([["dull"], [1], [1]], schema=CATEGORY_VALUE_COUNTS.schema)])
     bucketizer = Bucketizer(decide_feature_config(SPEC, Statistics(), BINS, counts), counts)
     assert bucketizer.bucketize("v", pa.array([0, 1, -5, -9, -7])).to_pylist() == [1, 1, 2, 3, 1]
 
@@ -108,7 +110,8 @@ def test_item_and_its_sequence_element_get_the_same_index() -> None:
     past = generator.encode(pa.table({"vs": [["x", "y", "z"]]}), side="sequence")
     hashes = [row[0] for row in items.column("v").to_pylist()]
     counts = pa.table(
-        [[*["v"] * 2, "dull", *"hhllkk"], [hashes[1], hashes[0], 1, 1, 2, 1, 2, 1, 2], [3, 2, *[1] * 7]], schema=CATEGORY_COUNTS
+        [[*["v"] * 2, "dull", *"hhllkk"], [hashes[1], hashes[0], 1, 1, 2, 1, 2, 1, 2], [3, 2, *[1] * 7]],
+        schema=CATEGORY_VALUE_COUNTS.schema,
     )
     bucketizer = Bucketizer(decide_feature_config(SPEC, Statistics(), BINS, counts), counts)
     assert bucketizer.bucketize("v", items.column("v")).to_pylist() == [[3], [2], [1]]
@@ -128,7 +131,7 @@ def test_column_without_a_type_is_missing() -> None:
 
 def test_boundaries_survive_the_configuration_exactly() -> None:
     edge = float(np.float32(0.1))
-    bins = BINS.set_column(1, BINNING.field("boundaries"), pa.array([[edge]], pa.list_(pa.float64())))
+    bins = BINS.set_column(1, FEATURE_BINNING.schema.field("boundaries"), pa.array([[edge]], pa.list_(pa.float64())))
     bucketizer = Bucketizer(decide_feature_config(SPEC, Statistics(), bins, COUNTS), COUNTS)
     below = np.nextafter(np.float32(0.1), np.float32(0), dtype=np.float32)
     assert bucketizer.bucketize("n", pa.array([0.1, below], pa.float32())).to_pylist() == [2, 1]
@@ -153,8 +156,8 @@ def _rows(
     bins = [{"feature": "n", "boundaries": boundaries, "count": 9, "missing_count": 0, "distinct_count": 3}]
     names = ["v"] * len(values) + ["h", "h", "l", "l"]
     hashes, counts = [*values, 1, 2, 1, 2], [*values.values(), 1, 1, 1, 1]
-    table = pa.table([names, hashes, counts], schema=CATEGORY_COUNTS)
-    binning = pa.Table.from_pylist(bins, schema=BINNING)
+    table = pa.table([names, hashes, counts], schema=CATEGORY_VALUE_COUNTS.schema)
+    binning = pa.Table.from_pylist(bins, schema=FEATURE_BINNING.schema)
     config = decide_feature_config(parse_fg(fg), Statistics(min_count=1), binning, table, hash_function=function)
     return Bucketizer(config, table)
 

@@ -11,8 +11,8 @@ import pytest
 from dssm_assets.core.config.features import EmbeddingDimPolicy, Statistics
 from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.errors import ConfigError, SchemaError
+from dssm_assets.core.features.fg_tables import CATEGORY_VALUE_COUNTS, FEATURE_BINNING
 from dssm_assets.core.features.spec import parse_fg
-from dssm_assets.core.statistics.binning import BINNING
 from dssm_assets.core.statistics.feature_config import (
     collision_fracs,
     decide_feature_config,
@@ -20,10 +20,9 @@ from dssm_assets.core.statistics.feature_config import (
     read_step_plan,
 )
 from dssm_assets.core.statistics.feature_rules import FeatureInfo, embedding_dim
-from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 
-NO_BINS = BINNING.empty_table()
-NO_COUNTS = CATEGORY_COUNTS.empty_table()
+NO_BINS = FEATURE_BINNING.schema.empty_table()
+NO_COUNTS = CATEGORY_VALUE_COUNTS.schema.empty_table()
 
 
 def category(name: str, **keys: Any) -> dict[str, Any]:
@@ -41,7 +40,7 @@ def sequence(name: str, **keys: Any) -> dict[str, Any]:
 
 def counts(**features: dict[int | None, int]) -> pa.Table:
     triples = [(name, value, count) for name, values in features.items() for value, count in values.items()]
-    return pa.table([list(column) for column in zip(*triples, strict=True)], schema=CATEGORY_COUNTS)
+    return pa.table([list(column) for column in zip(*triples, strict=True)], schema=CATEGORY_VALUE_COUNTS.schema)
 
 
 def bins(name: str, boundaries: list[float], count: int = 100, missing: int = 0, distinct: int = 5) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def decide(
     exclude: tuple[str, ...] = (), **statistics: Any,
 ) -> dict[str, dict[str, Any] | str]:  # fmt: skip
     """feature -> its info, or its message if it is dropped."""
-    table = pa.Table.from_pylist(binning, schema=BINNING) if binning else NO_BINS
+    table = pa.Table.from_pylist(binning, schema=FEATURE_BINNING.schema) if binning else NO_BINS
     result = decide_feature_config(
         parse_fg({"features": list(features)}), Statistics(**statistics), table, counted, exclude=exclude
     )

@@ -7,10 +7,12 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dssm_assets.core.features.fg_tables import CATEGORY_VALUE_COUNTS
 from dssm_assets.core.statistics.feature_rules import FeatureCounts, collision_frac
-from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 
-COUNTS = FeatureCounts(pa.table([["a", "b", "a", "b", "a"], [5, 5, -5, None, None], [2, 3, 5, 4, 1]], schema=CATEGORY_COUNTS))
+COUNTS = FeatureCounts(
+    pa.table([["a", "b", "a", "b", "a"], [5, 5, -5, None, None], [2, 3, 5, 4, 1]], schema=CATEGORY_VALUE_COUNTS.schema)
+)
 
 
 def test_counts_of_features_that_share_an_embedding_add_up() -> None:

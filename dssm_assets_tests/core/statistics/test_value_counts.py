@@ -14,14 +14,10 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.expressions import Kind
+from dssm_assets.core.features.fg_tables import CATEGORY_VALUE_COUNTS
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.statistics import value_counts as module
-from dssm_assets.core.statistics.value_counts import (
-    CATEGORY_COUNTS,
-    count_missing,
-    merge_value_counts,
-    sort_by_frequency,
-)
+from dssm_assets.core.statistics.value_counts import count_missing, merge_value_counts, sort_by_frequency
 from dssm_assets_tests.core.statistics.counting import count_categories, count_numbers
 
 SPEC = parse_fg(
@@ -79,12 +75,12 @@ def test_dictionary_encoded_features_merge_to_the_same_counts(days: list[tuple[p
 
 def test_days_of_different_features_merge() -> None:
     days = [["b", "a"], ["c", "b"], []]
-    parts = [pa.table([names, [5] * len(names), [1] * len(names)], schema=CATEGORY_COUNTS) for names in days]
+    parts = [pa.table([names, [5] * len(names), [1] * len(names)], schema=CATEGORY_VALUE_COUNTS.schema) for names in days]
     assert rows(merge_value_counts(map(encoded, parts))) == [("a", 5, 1), ("b", 5, 2), ("c", 5, 1)]
 
 
 def test_merging_in_passes_gives_the_same_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = [pa.table([["a", "b"], [day, 7], [1, day]], schema=CATEGORY_COUNTS) for day in range(1, 9)]
+    parts = [pa.table([["a", "b"], [day, 7], [1, day]], schema=CATEGORY_VALUE_COUNTS.schema) for day in range(1, 9)]
     whole = merge_value_counts(parts)
     monkeypatch.setattr(module, "_COMPACT_ROWS", 1)
     assert merge_value_counts(iter(parts)).equals(whole)
@@ -92,7 +88,7 @@ def test_merging_in_passes_gives_the_same_counts(monkeypatch: pytest.MonkeyPatch
 
 
 def test_frequency_order_breaks_ties_by_hash_with_missing_last() -> None:
-    counts = pa.table([["a"] * 4, [5, -5, 1, None], [2, 2, 9, 2]], schema=CATEGORY_COUNTS)
+    counts = pa.table([["a"] * 4, [5, -5, 1, None], [2, 2, 9, 2]], schema=CATEGORY_VALUE_COUNTS.schema)
     assert rows(sort_by_frequency(counts)) == [("a", 1, 9), ("a", -5, 2), ("a", 5, 2), ("a", None, 2)]
 
 
