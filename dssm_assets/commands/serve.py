@@ -31,7 +31,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="KEY=VALUE",
         help="a key of serving.limits, over the configuration; repeatable",
     )
-    parser.add_argument("--api-key-file", metavar="FILE", help="API keys, one per line; /health, /ready and /metrics need none")
+    parser.add_argument("--api-key-file", metavar="FILE", help="API keys, one on a line: NAME SCOPES LAST-DAY sha256:HEX")
     parser.add_argument("--tls-certificate", metavar="FILE", help="PEM file of the certificate and its signers: serve https")
     parser.add_argument("--tls-key", metavar="FILE", help="PEM file of its private key")
     parser.add_argument("--access-log", action="store_true", help="print a line of JSON for each answer, with its request id")

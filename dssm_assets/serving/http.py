@@ -101,6 +101,8 @@ class Service:
         self._computing: dict[Future[Reply], int] = {}
         """Items that the batches among the calls ask for, of each call that waits or is computed; 0 for single lists."""
         self._waiting_bytes = 0
+        self.parsing = asyncio.Lock()
+        """One batch at a time is parsed, because the event loop waits for each thread that does it."""
 
     @property
     def has_room(self) -> bool:
@@ -285,7 +287,8 @@ def _list_routes(service: Service) -> APIRouter:
     async def recall_batch(request: Request, _: BatchRequest) -> Response:
         """Items for many users: `answers` has for each request, in their order, what POST /recall answers, or its error."""
         async with service.receive_body(request) as body:
-            requests = await asyncio.to_thread(parse_batch_body, body)
+            async with service.parsing:
+                requests = await asyncio.to_thread(parse_batch_body, body)
             return await service.answer(request, lambda: requests, batch_items=count_items(requests))
 
     @router.get("/similar", **describe_lists(404))
@@ -297,7 +300,7 @@ def _list_routes(service: Service) -> APIRouter:
 
 
 def _compute(engine: RecallEngine, calls: Sequence[_Call], answer_waiting: Callable[[], None]) -> None:
-    """Sets the reply of each call. A long batch answers single lists that wait in between."""
+    """Sets the reply of each call. A batch answers single lists that wait first, a long one also in between."""
     clock, parsed = StageClock(), list[tuple[_Call, Sequence[UserRequest | InputError]]]()
     for call in calls:
         try:
@@ -308,7 +311,7 @@ def _compute(engine: RecallEngine, calls: Sequence[_Call], answer_waiting: Calla
     requests = [one for _, asked in parsed for one in asked if isinstance(one, UserRequest)]
     found: list[RecallAnswer | DssmError] = []
     for start in range(0, len(requests), COMPUTED_TOGETHER):
-        if start:
+        if calls[0].is_batch:
             answer_waiting()
         if time.monotonic() > max(call.ends_at for call in calls):
             raise _busy("time for the list", "none")

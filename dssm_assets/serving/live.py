@@ -191,15 +191,19 @@ class LiveEngine:
     def _watch_forgotten(self) -> None:
         """Makes users unknown within a second of their request to be forgotten."""
         done: tuple[Any, str] = (None, "")
+        fault = ""
         while not self._stopped.wait(FORGET_SECONDS):
             try:
                 users, forgotten = self.engine.bundle.users, self._store.forgotten.read()
                 if done != (users, forgotten.state):
                     users.hide(forgotten)
                     done = users, forgotten.state
+                fault = ""
             except Exception as error:  # A store that is away for a moment must not end the watch.
                 self._counts["check_errors"] += 1
-                _log.error("cannot read which users are forgotten in %s: %s", self._store.root, error)
+                if str(error) != fault:  # else two lines a second
+                    _log.error("cannot read which users are forgotten in %s: %s", self._store.root, error)
+                fault = str(error)
 
     def _open_engine(self) -> RecallEngine:
         engine = RecallEngine.open(self._store, is_verified=self._is_verified)

@@ -150,6 +150,32 @@ def test_a_batch_may_ask_for_as_many_items_as_allowed(client):
     assert (status, len(found["answers"]), len(found["answers"][0]["item_ids"])) == (200, 26, 4)
 
 
+def test_a_single_list_waits_for_no_batch_that_waits(root, monkeypatch):
+    recall, computed = RecallEngine.recall_for_users, []
+
+    def recall_slowly(self, requests, *rest):
+        time.sleep(0.2 * (len(requests) > 1))
+        computed.append(len(requests))
+        return recall(self, requests, *rest)
+
+    monkeypatch.setattr(RecallEngine, "recall_for_users", recall_slowly)
+    monkeypatch.setattr(http, "COMPUTED_TOGETHER", 2)
+    with serving(LiveEngine(str(root)), threads=1) as port, ThreadPoolExecutor(12) as clients:
+
+        def ask(method, path, body=None):
+            client = Client(port)
+            status, _ = client.send(method, path, body)
+            client.close()
+            return status
+
+        batches = [clients.submit(ask, "POST", "/recall/batch", {"requests": [{"user_id": "u"}] * 4}) for _ in range(12)]
+        while len(computed) < 2:
+            time.sleep(0.01)
+        assert ask("GET", "/recall?user_id=u") == 200
+        assert len(computed) < 8, "two groups before, the one at work, then the list"
+        assert {batch.result() for batch in batches} == {200}
+
+
 def test_bodies_at_once_have_a_bounded_size(root, monkeypatch):
     monkeypatch.setattr(http, "MAX_WAITING_BYTES", 100)
     with serving(LiveEngine(str(root))) as port, socket.create_connection(("127.0.0.1", port)) as slow:

@@ -63,7 +63,10 @@ def is_ended(connection):
 @pytest.mark.parametrize("has_tls", [True, False])
 def test_silent_connections_end_soon_and_keep_nobody_out(root, certificate, monkeypatch, first, has_tls):
     monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 1.0)
-    monkeypatch.setattr(connections, "MAX_NEW", 20)
+    if has_tls:
+        monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (28, 28))
+    else:
+        monkeypatch.setattr(connections, "MAX_NEW", 20)
     trusted = ssl.create_default_context(cafile=certificate[0]) if has_tls else None
     limits = ServiceLimits(keep_alive_seconds=1)
     with contextlib.ExitStack() as stack:
@@ -76,6 +79,26 @@ def test_silent_connections_end_soon_and_keep_nobody_out(root, certificate, monk
         assert time.monotonic() - start < 0.9, "the oldest end before their time"
         assert all(is_ended(connection) for connection in silent)
         assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    "first", [b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"]
+)
+@pytest.mark.parametrize("has_tls", [True, False])
+def test_connections_that_send_bytes_after_an_answer_end_soon(root, certificate, first, has_tls):
+    trusted = ssl.create_default_context(cafile=certificate[0])
+    with serving(LiveEngine(root), ServiceLimits(keep_alive_seconds=1), certificate if has_tls else None) as port:
+        plain = socket.create_connection(("127.0.0.1", port))
+        with trusted.wrap_socket(plain, server_hostname="127.0.0.1") if has_tls else plain as slow:
+            slow.settimeout(0.2)
+            slow.sendall(first)
+            start = time.monotonic()
+            with contextlib.suppress(OSError):
+                for byte in b"GET /" + b"x" * 100:
+                    slow.sendall(bytes([byte]))
+                    if is_ended(slow):
+                        break
+        assert 1 < time.monotonic() - start < 10
 
 
 def test_connections_with_requests_stay_while_silent_ones_come(root, monkeypatch):
