@@ -174,18 +174,10 @@ class Service:
             BodyTooLargeError: it has more than max_body_bytes.
             BusyError: it has not arrived in request_seconds, or other bodies take the memory.
         """
-        body = bytearray()
-        try:
-            await self._read_body(request, body)
-            yield body
-        finally:
-            self._waiting_bytes -= len(body)
-
-    async def _read_body(self, request: Request, body: bytearray) -> None:
-        most, seconds = self.limits.max_body_bytes, self.limits.request_seconds
+        most, body = self.limits.max_body_bytes, bytearray()
         size = int(request.headers.get("content-length", 0))
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self.limits.request_seconds):
                 async for chunk in request.stream():
                     body += chunk
                     self._waiting_bytes += len(chunk)
@@ -195,8 +187,11 @@ class Service:
                         raise BodyTooLargeError(Fault("body", f"at most {most} bytes", got, remedy))
                     if self._waiting_bytes > MAX_WAITING_BYTES:
                         raise _busy(f"at most {MAX_WAITING_BYTES} bytes of bodies at once", str(self._waiting_bytes))
+            yield body
         except TimeoutError as error:
-            raise _busy(f"a whole body in {seconds:g} seconds", f"{len(body)} bytes") from error
+            raise _busy(f"a whole body in {self.limits.request_seconds:g} seconds", f"{len(body)} bytes") from error
+        finally:
+            self._waiting_bytes -= len(body)
 
     def refuse(self, request: Request, error: str, faults: Sequence[Fault], status: int) -> Response:
         """Returns the response with an error, and counts it."""
@@ -357,17 +352,15 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
 
 def _add_error_handlers(app: FastAPI, service: Service) -> None:
-    @app.exception_handler(InputError)
-    async def refuse_input(request: Request, error: InputError) -> Response:
-        return service.refuse(request, type(error).__name__, error.faults, getattr(error, "status", 400))
-
     @app.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> Response:
         fault = Fault("request", "a route and its method", f"{request.method} {request.url.path[:120]}", SEE_DOCS)
         return service.refuse(request, "InputError", [fault], error.status_code)
 
     @app.exception_handler(DssmError)
-    async def report_failure(request: Request, error: DssmError) -> Response:
+    async def refuse(request: Request, error: DssmError) -> Response:
+        if isinstance(error, InputError):
+            return service.refuse(request, type(error).__name__, error.faults, getattr(error, "status", 400))
         _log.error("%s failed: %s", request.url.path, error)
         return service.refuse(request, type(error).__name__, [], BusyError.status if isinstance(error, StorageError) else 500)
 

@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from dssm_assets.serving.recall_engine import OpenSearch, RecallEngine
@@ -87,8 +86,11 @@ class LiveEngine:
         self._lists, self._open_search = shop_lists or ShopLists(), open_search
         self.list_fault: str | None = None
         self._counts = Counter[str]()
-        self._refused: tuple[str, float] | None = None
-        self._bundle_fault: str | None = None
+        self._refused: tuple[str, float, str] | None = None
+        """The published bundle that cannot be used, when it is tried again, and why it cannot."""
+        self._hidden: tuple[Any, str] = (None, "")
+        """The ids in which the forgotten users are hidden, and the state of their list."""
+        self._forget_fault = ""
         self._stopped = threading.Event()
         self._changing = threading.Lock()
         self._reading_since: float | None = None
@@ -103,12 +105,9 @@ class LiveEngine:
         return self.engine.bundle.bundle_id
 
     @property
-    def refused_bundle_id(self) -> str | None:
-        return self._refused[0] if self._refused else None
-
-    @property
     def state(self) -> EngineState:
         bundle, fault, since = self.engine.bundle, self.list_fault, self._reading_since
+        refused_id, _, bundle_fault = self._refused or (None, 0.0, None)
         if since is not None and (seconds := time.monotonic() - since) > 2 * READ_SECONDS:
             fault = f"the lists of the shop have been read for {seconds:.0f} seconds. To fix: see why their place is silent"
         if fault is None and not self.engine.shown_frac:
@@ -122,18 +121,17 @@ class LiveEngine:
             dims=bundle.dims,
             index=str((bundle.manifest.get("index") or {}).get("kind", "unknown")),
             loaded_at=self._loaded_at,
-            refused_bundle_id=self.refused_bundle_id,
-            bundle_fault=self._bundle_fault if self._refused else None,
+            refused_bundle_id=refused_id,
+            bundle_fault=bundle_fault,
             list_fault=fault,
             **self._counts,
         )
 
     def start(self) -> None:
         """Starts to watch the pointer, the lists, and which users are forgotten: a list that hangs holds up nothing else."""
-        looks = (self.refresh, self.refresh_lists)
-        watches: list[Callable[[], None]] = [*(partial(self._watch, look) for look in looks), self._watch_forgotten]
-        for watch in watches:
-            threading.Thread(target=watch, name="bundle-watch", daemon=True).start()
+        for look in (self.refresh, self.refresh_lists, self._hide_forgotten):
+            seconds = FORGET_SECONDS if look == self._hide_forgotten else self._check_seconds
+            threading.Thread(target=self._watch, args=(look, seconds), name="bundle-watch", daemon=True).start()
 
     def stop(self) -> None:
         """Ends the watch after the current look; the engine stays usable."""
@@ -179,7 +177,7 @@ class LiveEngine:
             before, fresh = self.bundle_id, self._open_engine()
             self._serve(fresh)
         except Exception as error:  # Whatever is wrong with a new bundle, the old one keeps serving.
-            self._refused, self._bundle_fault = (wanted, time.monotonic() + RETRY_SECONDS), str(error)
+            self._refused = (wanted, time.monotonic() + RETRY_SECONDS, str(error))
             self._counts["refusals"] += 1
             _log.error("refused bundle %s, %s keeps serving: %s", wanted, self.bundle_id, error)
             return False
@@ -188,22 +186,19 @@ class LiveEngine:
         _log.info("bundle %s replaces %s", fresh.bundle.bundle_id, before)
         return True
 
-    def _watch_forgotten(self) -> None:
-        """Makes users unknown within a second of their request to be forgotten."""
-        done: tuple[Any, str] = (None, "")
-        fault = ""
-        while not self._stopped.wait(FORGET_SECONDS):
-            try:
-                users, forgotten = self.engine.bundle.users, self._store.forgotten.read()
-                if done != (users, forgotten.state):
-                    users.hide(forgotten)
-                    done = users, forgotten.state
-                fault = ""
-            except Exception as error:  # A store that is away for a moment must not end the watch.
-                self._counts["check_errors"] += 1
-                if str(error) != fault:  # else two lines a second
-                    _log.error("cannot read which users are forgotten in %s: %s", self._store.root, error)
-                fault = str(error)
+    def _hide_forgotten(self) -> None:
+        """Makes users unknown who are to be forgotten; a fault is logged once."""
+        try:
+            users, forgotten = self.engine.bundle.users, self._store.forgotten.read()
+            if self._hidden != (users, forgotten.state):
+                users.hide(forgotten)
+                self._hidden = users, forgotten.state
+            self._forget_fault = ""
+        except Exception as error:  # A store that is away for a moment must not end the watch.
+            self._counts["check_errors"] += 1
+            if str(error) != self._forget_fault:
+                _log.error("cannot read which users are forgotten in %s: %s", self._store.root, error)
+            self._forget_fault = str(error)
 
     def _open_engine(self) -> RecallEngine:
         engine = RecallEngine.open(self._store, is_verified=self._is_verified)
@@ -217,6 +212,6 @@ class LiveEngine:
             engine = fresh or self.engine
             self.engine = engine.showing(self._lists.find_shown(engine.bundle.items))
 
-    def _watch(self, look: Callable[[], bool]) -> None:
-        while not self._stopped.wait(self._check_seconds):
+    def _watch(self, look: Callable[[], object], seconds: float) -> None:
+        while not self._stopped.wait(seconds):
             look()

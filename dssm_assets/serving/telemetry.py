@@ -21,7 +21,6 @@ from dssm_assets.core.errors import ConfigError, Fault
 if TYPE_CHECKING:
     from dssm_assets.serving.live import EngineState
 
-CLOSE_SECONDS: Final = 2.0
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LATENCY_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -138,10 +137,10 @@ class RequestTracer:
         span.end(end_ns)
 
     def close(self) -> None:
-        """Exports what is left, as far as the collector takes it in CLOSE_SECONDS."""
+        """Exports what is left, as far as the collector takes it in 2 seconds."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
-        closing.join(CLOSE_SECONDS)
+        closing.join(2.0)
 
 
 def open_tracer() -> RequestTracer:

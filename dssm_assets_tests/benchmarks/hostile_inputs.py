@@ -16,6 +16,7 @@ import time
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -245,7 +246,7 @@ def forged_bundles(folder: Path, count: int, report: Report) -> None:
 
 
 def service_attacks(folder: Path, count: int, report: Report) -> None:
-    """Asks for much, sends deep or broken text, holds connections, replaces a list of the shop: /health answers within 5 seconds."""
+    """Asks for much, sends deep or broken text, holds connections, replaces a list of the shop: others are answered within 5 seconds."""
     root, blocked = folder / "attacked", folder / "blocked.txt"
     bundles.write_bundle(root)
     blocked.write_text("n3\n", encoding="utf-8")
@@ -253,12 +254,24 @@ def service_attacks(folder: Path, count: int, report: Report) -> None:
 
     def ask(port: int, path: str, text: str) -> None:
         client = Client(port)
-        status, answer = client.send("POST" if path != "/health" else "GET", path, text or None)
+        status, answer = client.send("POST" if text else "GET", path, text or None)
         client.close()
         assert status in (200, 400, 404, 413, 503), f"status {status}: {answer}"
 
-    def send_batch(port: int, drawn: tuple[int, int]) -> None:
-        ask(port, "/recall/batch", json.dumps({"requests": [{"user_id": "u", "k": drawn[0]}] * drawn[1]}))
+    def ask_in_time(port: int) -> None:
+        begin = time.monotonic()
+        ask(port, "/health", "")
+        ask(port, "/recall?user_id=u", "")
+        assert time.monotonic() - begin < 5, "an answer was late"
+
+    def send_batches(port: int, drawn: tuple[int, int, int]) -> None:
+        k, count, times = drawn
+        body = json.dumps({"requests": [{"user_id": "u", "k": k}] * count})
+        with ThreadPoolExecutor(times) as clients:
+            batches = [clients.submit(ask, port, "/recall/batch", body) for _ in range(times)]
+            ask_in_time(port)
+        for batch in batches:
+            batch.result()
 
     def send_text(port: int, drawn: tuple[int, str, str]) -> None:
         depth, key, text = drawn
@@ -268,7 +281,7 @@ def service_attacks(folder: Path, count: int, report: Report) -> None:
         with contextlib.ExitStack() as stack:
             for _ in range(drawn[0]):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)).sendall(drawn[1])
-            ask(port, "/health", "")
+            ask_in_time(port)
 
     def replace_list(_: int, make: Callable[[Path], Any]) -> None:
         bad = folder / f"{make.__name__}-{time.monotonic_ns()}"
@@ -282,21 +295,22 @@ def service_attacks(folder: Path, count: int, report: Report) -> None:
         live.refresh_lists()
 
     texts = st.text(st.characters(), max_size=5)
+    answered = st.sampled_from([b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"])
     attacks = st.one_of(
-        st.tuples(st.just(send_batch), st.tuples(st.integers(1, 10_000), st.integers(1, 1000))),
+        st.tuples(st.just(send_batches), st.tuples(st.integers(1, 10_000), st.integers(1, 1000), st.integers(1, 60))),
         st.tuples(
             st.just(send_text), st.tuples(st.integers(0, 3000), st.sampled_from(["filters", "features", "user_id"]), texts)
         ),
-        st.tuples(st.just(hold_connections), st.tuples(st.integers(1, 600), st.binary(max_size=9))),
+        st.tuples(
+            st.just(hold_connections), st.tuples(st.integers(1, 600), st.builds(bytes.__add__, answered, st.binary(max_size=9)))
+        ),
         st.tuples(st.just(replace_list), st.sampled_from([os.mkfifo, os.mkdir, lambda path: path.write_bytes(b"\xff")])),
     )
     with serving(live) as port:
 
         def attempt(drawn: tuple[Callable[[int, Any], None], Any]) -> None:
             drawn[0](port, drawn[1])
-            begin = time.monotonic()
-            ask(port, "/health", "")
-            assert time.monotonic() - begin < 5, "/health was late"
+            ask_in_time(port)
 
         _try_each(attacks, max(count // 20, 10), attempt, report)
 

@@ -7,7 +7,6 @@ import hmac
 import json
 import os
 import ssl
-import subprocess
 import time
 import urllib.request
 
@@ -176,16 +175,6 @@ def test_each_answer_has_an_id_and_a_line_of_the_log(root, tmp_path, monkeypatch
     assert len(made) == 32
     assert "user-1" not in "".join(lines)
     assert all(one["ms"] > 0 and one["bytes"] > 0 and one["client"] == "127.0.0.1" for one in found)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    pem, key = folder / "cert.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(pem)]
-    subprocess.run(command, check=True, capture_output=True)
-    return str(pem), str(key)
 
 
 def test_lists_over_tls(root, certificate):

@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 import ssl
-import subprocess
 import time
 import urllib.request
 
@@ -25,17 +24,6 @@ HALF_HELLO = bytes.fromhex("16030102000100")
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return str(bundles.write_bundle(tmp_path_factory.mktemp("serving")).parent.parent)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    pem, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    subprocess.run(
-        [*command, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", pem], check=True, capture_output=True
-    )
-    return pem, key
 
 
 def open_silent(stack, port, first, count):

@@ -76,7 +76,7 @@ def test_broken_bundle_is_refused_and_the_old_one_keeps_serving(tmp_path, caplog
     with caplog.at_level(logging.ERROR):
         assert not live.refresh()
         assert not live.refresh()  # It is not tried again at once.
-    assert (live.bundle_id, live.refused_bundle_id) == (first, folder.name)
+    assert (live.bundle_id, live.state.refused_bundle_id) == (first, folder.name)
     assert live.engine.recall_for_user("u", ListOptions(4)).item_ids == expected_items(1)
     assert [record.message.split(":")[0] for record in caplog.records] == [
         f"refused bundle {folder.name}, {first} keeps serving"
@@ -84,7 +84,7 @@ def test_broken_bundle_is_refused_and_the_old_one_keeps_serving(tmp_path, caplog
     assert live.state.refusals == 1
     third = write(tmp_path, 3).name
     assert live.refresh()
-    assert (live.bundle_id, live.refused_bundle_id) == (third, None)
+    assert (live.bundle_id, live.state.refused_bundle_id) == (third, None)
 
 
 def test_refused_bundle_is_tried_again_after_the_retry_time(tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_concurrent_clients_see_whole_bundles_and_no_error(tmp_path):
                 (folder / "item_index.faiss").unlink()
             bundles.point_to(tmp_path, folder.name)
             if number % 4 == 0:
-                wait_until(lambda folder=folder: live.refused_bundle_id == folder.name)
+                wait_until(lambda folder=folder: live.state.refused_bundle_id == folder.name)
             else:
                 wait_until(lambda number=number: number in seen)
         is_over.set()

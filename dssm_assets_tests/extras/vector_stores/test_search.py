@@ -139,7 +139,7 @@ def test_a_service_takes_a_new_bundle_once_the_store_has_it(
     live = LiveEngine(root, open_search=choose_search(lance, None))
     second = write_bundle(tmp_path / "serving", "2024-01-13", inputs={"dssm_model/2024-01-13": "two"}).name
     assert not live.refresh()
-    assert (live.bundle_id, live.refused_bundle_id) == (first, second)
+    assert (live.bundle_id, live.state.refused_bundle_id) == (first, second)
     fill(choose_store(lance), root)
     monkeypatch.setattr("dssm_assets.serving.live.time.monotonic", lambda: float("inf"))
     assert live.refresh()
