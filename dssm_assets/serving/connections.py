@@ -11,7 +11,7 @@ import resource
 import socket
 import time
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 
@@ -45,8 +45,8 @@ class BoundedServer(uvicorn.Server):
         uvicorn's own timer of a connection ends with the next byte, also of a body that nobody reads.
         """
         if counter % 10 == 0:
-            now, open_now = time.monotonic(), self.server_state.connections
-            answered = [(one, one.cycle) for one in open_now if one.cycle is not None and one.cycle.response_complete]
+            now, connections = time.monotonic(), cast(set[Any], self.server_state.connections)
+            answered = [(one, one.cycle) for one in connections if one.cycle is not None and one.cycle.response_complete]
             self._answered = {answer: self._answered.get(answer, now) for answer in answered}
             for (protocol, _), since in self._answered.items():
                 if now - since > self.config.timeout_keep_alive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import socket
 import ssl
@@ -87,6 +88,24 @@ def test_connections_that_send_bytes_after_an_answer_end_soon(root, certificate,
                     if is_ended(slow):
                         break
         assert 1 < time.monotonic() - start < 10
+
+
+def test_a_slow_reader_gets_its_whole_answer_over_tls(root, certificate, monkeypatch):
+    monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 1.0)
+    body = json.dumps({"requests": [{f"{number:0400}": 1 for number in range(20)}] * 1000}).encode()
+    limits = ServiceLimits(keep_alive_seconds=1, max_body_bytes=1 << 24)
+    trusted = ssl.create_default_context(cafile=certificate[0])
+    with serving(LiveEngine(root), limits, certificate) as port, socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.connect(("127.0.0.1", port))
+        with trusted.wrap_socket(plain, server_hostname="127.0.0.1") as slow:
+            slow.sendall(b"POST /recall/batch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            slow.recv(1)
+            time.sleep(4)
+            with slow.makefile("rb") as answer:
+                answer.readline()
+                head = http.client.parse_headers(answer)
+                assert len(answer.read(int(head["content-length"]))) == int(head["content-length"]) > 8_000_000
 
 
 def test_connections_with_requests_stay_while_silent_ones_come(root, monkeypatch):
