@@ -138,8 +138,7 @@ class RequestGate:
 
     def _line(self, scope: Scope, request_id: bytes, status: int, size: int, seconds: float) -> str:
         path, client, key, users = scope["path"], scope.get("client"), scope.get(_KEY), scope.get(_USERS, ())
-        alone = users if path != BATCH else ()
-        hashes = [hmac.digest(self._secret, user.encode(), "sha256").hex()[:32] for user in alone]
+        hashes = [hmac.digest(self._secret, user.encode(), "sha256").hex()[:32] for user in users if path != BATCH]
         content = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "request_id": request_id.decode(),

@@ -65,10 +65,8 @@ def read_keys(path: str) -> list[ApiKey]:
     Raises:
         InputError: the file cannot be read, has no key, wrong lines, or a name or key twice. The error shows nothing of a wrong line.
     """
-    where, remedy = (
-        f"--api-key-file {path}",
-        "write lines of four columns: NAME SCOPE,SCOPE YYYY-MM-DD sha256:HEX (docs/serving.md)",
-    )
+    where = f"--api-key-file {path}"
+    remedy = "write lines of four columns: NAME SCOPE,SCOPE YYYY-MM-DD sha256:HEX (docs/serving.md)"
     try:
         if not Path(path).is_file() or Path(path).stat().st_size > MAX_FILE_BYTES:
             raise OSError(f"no file of at most {MAX_FILE_BYTES} bytes")

@@ -160,11 +160,40 @@ class Service:
         """Answers calls, all from one bundle; they share all stages but the last. One that was cancelled is left out."""
         calls = [call for call in calls if call.reply.set_running_or_notify_cancel()]
         try:
-            _compute(self.live.engine, calls, self._answer_waiting)
+            self._compute(self.live.engine, calls)
         except Exception as error:
             for call in calls:
                 if not call.reply.done():
                     call.reply.set_exception(error)
+
+    def _compute(self, engine: RecallEngine, calls: Sequence[_Call]) -> None:
+        """Sets the reply of each call. A batch answers single lists that wait first, a long one also in between."""
+        clock, parsed = StageClock(), list[tuple[_Call, Sequence[UserRequest | InputError]]]()
+        for call in calls:
+            try:
+                parsed.append((call, call.parse()))
+            except InputError as error:
+                call.reply.set_exception(error)
+        clock.end("parse")
+        requests = [one for _, asked in parsed for one in asked if isinstance(one, UserRequest)]
+        found: list[RecallAnswer | DssmError] = []
+        for start in range(0, len(requests), COMPUTED_TOGETHER):
+            if calls[0].is_batch:
+                self._answer_waiting()
+            if time.monotonic() > max(call.ends_at for call in calls):
+                raise _busy("time for the list", "none")
+            found += engine.recall_for_users(requests[start : start + COMPUTED_TOGETHER], lambda: clock.end("encode"))
+            clock.end("search")
+        lists = iter(found)
+        shared = tuple(clock.stages)
+        for call, asked in parsed:
+            answers = [next(lists) if isinstance(one, UserRequest) else one for one in asked]
+            if not call.is_batch and isinstance(answers[0], DssmError):
+                call.reply.set_exception(answers[0])
+                continue
+            reply = render(engine, answers, is_batch=call.is_batch, is_arrow=call.is_arrow)
+            clock.end("render")
+            call.reply.set_result(reply._replace(stages=(*shared, clock.stages[-1])))
 
     @asynccontextmanager
     async def receive_body(self, request: Request) -> AsyncIterator[bytearray]:
@@ -292,36 +321,6 @@ def _list_routes(service: Service) -> APIRouter:
         return await service.answer(request, partial(parse_query, SimilarQuery, request.scope["query_string"]))
 
     return router
-
-
-def _compute(engine: RecallEngine, calls: Sequence[_Call], answer_waiting: Callable[[], None]) -> None:
-    """Sets the reply of each call. A batch answers single lists that wait first, a long one also in between."""
-    clock, parsed = StageClock(), list[tuple[_Call, Sequence[UserRequest | InputError]]]()
-    for call in calls:
-        try:
-            parsed.append((call, call.parse()))
-        except InputError as error:
-            call.reply.set_exception(error)
-    clock.end("parse")
-    requests = [one for _, asked in parsed for one in asked if isinstance(one, UserRequest)]
-    found: list[RecallAnswer | DssmError] = []
-    for start in range(0, len(requests), COMPUTED_TOGETHER):
-        if calls[0].is_batch:
-            answer_waiting()
-        if time.monotonic() > max(call.ends_at for call in calls):
-            raise _busy("time for the list", "none")
-        found += engine.recall_for_users(requests[start : start + COMPUTED_TOGETHER], lambda: clock.end("encode"))
-        clock.end("search")
-    lists = iter(found)
-    shared = tuple(clock.stages)
-    for call, asked in parsed:
-        answers = [next(lists) if isinstance(one, UserRequest) else one for one in asked]
-        if not call.is_batch and isinstance(answers[0], DssmError):
-            call.reply.set_exception(answers[0])
-            continue
-        reply = render(engine, answers, is_batch=call.is_batch, is_arrow=call.is_arrow)
-        clock.end("render")
-        call.reply.set_result(reply._replace(stages=(*shared, clock.stages[-1])))
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:

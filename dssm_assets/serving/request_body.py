@@ -5,7 +5,7 @@ A body is read by pydantic from its bytes, which refuses lists within lists with
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl
 
@@ -178,10 +178,9 @@ def count_items(requests: Sequence[UserRequest | InputError]) -> int:
 
 
 def _input_error(error: ValidationError, *where: str) -> InputError:
-    return InputError([_fault_of(item, where) for item in error.errors(include_url=False, include_context=False)])
-
-
-def _fault_of(item: Mapping[str, Any], where: tuple[str, ...]) -> Fault:
-    value = item.get("input")
-    got = f"{type(value).__name__} of {len(value)} entries" if isinstance(value, list | dict) else repr(str(value)[:120])
-    return Fault(".".join(map(str, (*where, *item["loc"]))), item["msg"], got, SEE_DOCS)
+    faults = []
+    for item in error.errors(include_url=False, include_context=False):
+        value = item.get("input")
+        got = f"{type(value).__name__} of {len(value)} entries" if isinstance(value, list | dict) else repr(str(value)[:120])
+        faults.append(Fault(".".join(map(str, (*where, *item["loc"]))), item["msg"], got, SEE_DOCS))
+    return InputError(faults)
