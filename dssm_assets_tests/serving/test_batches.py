@@ -159,7 +159,6 @@ def test_a_single_list_waits_for_no_batch_that_waits(root, monkeypatch):
         return recall(self, requests, *rest)
 
     monkeypatch.setattr(RecallEngine, "recall_for_users", recall_slowly)
-    monkeypatch.setattr(http, "COMPUTED_TOGETHER", 2)
     with serving(LiveEngine(str(root)), threads=1) as port, ThreadPoolExecutor(12) as clients:
 
         def ask(method, path, body=None):
@@ -169,10 +168,10 @@ def test_a_single_list_waits_for_no_batch_that_waits(root, monkeypatch):
             return status
 
         batches = [clients.submit(ask, "POST", "/recall/batch", {"requests": [{"user_id": "u"}] * 4}) for _ in range(12)]
-        while len(computed) < 2:
+        while not computed:
             time.sleep(0.01)
         assert ask("GET", "/recall?user_id=u") == 200
-        assert len(computed) < 8, "two groups before, the one at work, then the list"
+        assert len(computed) < 8, "some batches before, the one at work, then the list"
         assert {batch.result() for batch in batches} == {200}
 
 
