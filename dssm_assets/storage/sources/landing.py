@@ -113,7 +113,7 @@ class SourceLanding:
     def _landing_in_log(self, ds: str) -> Landing:
         state = self.state
         if state is None or state.newest_ms is None:
-            return Landing(False, f"{self._name} has no rows")
+            return Landing(False, f"{self._name} has no rows of times up to now")
         start, end = (self._start_ms(ds, days) for days in (0, 1))
         newest = dt.datetime.fromtimestamp(state.newest_ms / 1000, self._zone).isoformat(timespec="seconds")
         if state.newest_ms >= end:
@@ -170,7 +170,7 @@ def _newest_ms(source: Source, timezone: str) -> int | None:
     table, ahead_ms, found = source.table, (time.time() + _DAY_SECONDS) * 1000, []
     for plan in plan_pieces(table, source.pieces()):
         for has_statistics in (True, False):
-            parts = [_to_ms(source, values, timezone) for values in _timestamps(table, plan, has_statistics)]
+            parts = (_to_ms(source, values, timezone) for values in _timestamps(table, plan, has_statistics))
             past = [pc.max(times.filter(pc.less(times, ahead_ms))).as_py() for times in parts]
             if known := [newest for newest in past if newest is not None]:
                 found.append(max(known))
