@@ -72,6 +72,12 @@ scores AS (
 lists AS (SELECT * FROM scores QUALIFY row_number() OVER (PARTITION BY d, half_life ORDER BY score DESC, i) <= $length)
 SELECT half_life FROM lists JOIN truth USING (d, i) GROUP BY half_life ORDER BY sum(n) DESC, half_life DESC LIMIT 1
 """
+_DELETE_STRAYS: Final = """
+WITH counts AS (SELECT day, count(*) AS n FROM log WHERE day IS NOT NULL GROUP BY day),
+days AS (SELECT day, lead(day) OVER (ORDER BY day) - day AS gap, sum(n) OVER (ORDER BY day) / sum(n) OVER () AS share FROM counts)
+DELETE FROM log WHERE day <= (SELECT max(day) FROM days WHERE gap > 366 AND share <= $most)
+OR day >= $ahead AND (SELECT max(share) FROM days WHERE day < $ahead) >= 1 - $most
+"""
 
 
 def plan_log(table: BehaviorTable, days: Iterable[str]) -> Iterator[list[PlannedPiece]]:
@@ -133,17 +139,8 @@ class LogTable:
 
         These are days ahead of today, and first ones a year and more before all others: 9999-12-31 or year 1 in place of a missing time.
         """
-        counts = np.array(
-            self.db.execute("SELECT day, count(*) FROM log GROUP BY 1 ORDER BY 1").fetchall(), np.float64
-        ).reshape(-1, 2)
-        days, shares = counts[:, 0], np.cumsum(counts[:, 1]) / max(1.0, counts[:, 1].sum())
-        begins = [
-            day for day, gap, before in zip(days[1:], np.diff(days), shares, strict=False) if gap > 366 and before <= _STRAYS
-        ]
-        ahead = to_number(today) + 2
-        is_ahead = shares[np.searchsorted(days, ahead) - 1] >= 1 - _STRAYS if len(days) and days[0] < ahead else False
-        bounds = [int(max(begins, default=-1e9)), ahead if is_ahead else 1 << 31]
-        return int(self.db.execute("DELETE FROM log WHERE day < ? OR day >= ?", bounds).fetchall()[0][0])
+        asked = {"ahead": to_number(today) + 2, "most": _STRAYS}
+        return int(self.db.execute(_DELETE_STRAYS, asked).fetchall()[0][0])
 
     @property
     def rows(self) -> int:
