@@ -56,9 +56,7 @@ def list_files(fs: Any, path: str) -> list[str]:
     walked = (str(info["name"]) for _, _, files in fs.walk(path, detail=True) for info in files.values())
     found = list(itertools.islice(walked, MOST_FILES + 1))
     if len(found) > MOST_FILES:
-        raise OSError(
-            f"more than {MOST_FILES:,} files: name a folder of the table alone, merge small files, or put days in folders ds="
-        )
+        raise OSError(f"more than {MOST_FILES:,} files: name the table's own folder, merge small files, or use folders ds=")
     return sorted(found)
 
 

@@ -324,10 +324,7 @@ def _check_between(
             yield Fault(f"{where}, feature {column}", "a unique name", got, "rename it")
     named = {operator.feature_name: operator for operator in operators}
     if long := _find_long_chain(named):
-        expected, remedy = (
-            f"at most {_LONGEST_CHAIN} features that read one another",
-            "let it read columns, or write one formula for several",
-        )
+        expected, remedy = f"at most {_LONGEST_CHAIN} features that read one another", "read columns, or write longer formulas"
         yield Fault(f"{where}, feature {long}", expected, "more", remedy)
         return
     of_sequences = {sequence.output_name(sub.operator) for sequence in sequences for sub in sequence.features}

@@ -72,16 +72,11 @@ def import_files(
         return named[name]
 
     parsed = None if fg is None else _read_mapping(parse_json, fg, FG_MIB)
-    sections = None if base is None else _read_mapping(partial(parse_yaml, where=f"file {base}"), base, CONFIG_MIB)
+    sections = None if base is None else _read_mapping(partial(parse_yaml, where=f"file {base}"), base)
     if base is not None and sections is not None:
         parse_config(sections, f"configuration {base.name}")
     found = import_pipeline(
-        _read_text(pipeline, CONFIG_MIB),
-        pipeline.name,
-        fg=parsed,
-        base=sections,
-        sequence_columns=sequence_columns,
-        read_file=read_named,
+        _read_text(pipeline), pipeline.name, fg=parsed, base=sections, sequence_columns=sequence_columns, read_file=read_named
     )
     if outside := [name for name in named if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
         got, remedy = ", ".join(outside), f"copy it next to {pipeline.name} and name it without a folder"
@@ -92,7 +87,7 @@ def import_files(
     return found
 
 
-def _read_mapping(parse: Callable[[str], Any], path: Path, most_mib: int) -> Mapping[str, Any]:
+def _read_mapping(parse: Callable[[str], Any], path: Path, most_mib: int = CONFIG_MIB) -> Mapping[str, Any]:
     """Returns the mapping of a file, where `{data}` is its own folder."""
     try:
         parsed = parse(_read_text(path, most_mib).replace("{data}", str(path.parent.absolute())))
@@ -104,15 +99,12 @@ def _read_mapping(parse: Callable[[str], Any], path: Path, most_mib: int) -> Map
     raise ConfigError(Fault(f"file {path}", "a mapping in its format", got, "correct the file"))
 
 
-def _read_text(path: Path, most_mib: int) -> str:
+def _read_text(path: Path, most_mib: int = CONFIG_MIB) -> str:
     try:
         return read_bounded(path, most_mib).decode(errors="replace")
     except OSError as error:
-        raise ConfigError(
-            Fault(
-                f"file {path}", "a file that can be read", str(error), "correct the path; long vocabularies have a vocab_file"
-            )
-        ) from error
+        remedy = "correct the path; long vocabularies have a vocab_file"
+        raise ConfigError(Fault(f"file {path}", "a file that can be read", str(error), remedy)) from error
 
 
 def import_pipeline(
