@@ -29,7 +29,6 @@ _SAMPLED_ROWS: Final = 200_000
 _LEAST_PAIRS: Final = 100
 _FOLLOWS_FROM: Final = 0.5
 _STRAYS: Final = 0.1
-_TIME_MS: Final = "time_ms"
 MIN_PAIRS: Final = 30
 """Warm pairs that a day needs for a figure that says something."""
 RECENT_DAYS: Final = 30
@@ -163,7 +162,7 @@ class LogTable:
     def faults(self, events: Events) -> list[Fault]:
         faults = list(self._faults.values())
         rows, counts = self.rows, self.count_events()
-        for column, name in ((USER_ID, USER_ID), (ITEM_ID, ITEM_ID), (EVENT, EVENT), (_TIME_MS, EVENT_TIME)):
+        for column, name in ((USER_ID, USER_ID), (ITEM_ID, ITEM_ID), (EVENT, EVENT), ("time_ms", EVENT_TIME)):
             (missing,) = self._first(f"SELECT count(*) - count({column}) FROM log")
             if missing and _where(name) not in self._faults:
                 remedy = "drop or fix those rows in the source"

@@ -14,7 +14,7 @@ import datetime as dt
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -26,8 +26,6 @@ from dssm_assets.core.sources.event_time import dates_of, is_ordered, to_event_t
 from dssm_assets.storage.sources.source import Source, find_day, open_source
 from dssm_assets.storage.sources.source_columns import DS, PlannedPiece, has_value, plan_pieces
 from dssm_assets.storage.sources.source_files import SourceMissingError
-
-_DAY_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def _newest_ms(source: Source, timezone: str) -> int | None:
 
     Times from tomorrow on are none of events, such as 9999-12-31 where a time is missing: all days would have landed.
     """
-    table, ahead_ms, found = source.table, (time.time() + _DAY_SECONDS) * 1000, []
+    table, ahead_ms, found = source.table, (time.time() + 86_400) * 1000, []
     for plan in plan_pieces(table, source.pieces()):
         for has_statistics in (True, False):
             parts = (_to_ms(source, values, timezone) for values in _timestamps(table, plan, has_statistics))
