@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from dssm_assets.core.errors import DssmError
+
 DEMO_PROCESSES = 2
 """How many processes make the demo's runs."""
 
@@ -21,10 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Errors caused by input, Ctrl-C, a reader that closes stdout (`| head`) and a disk that is full or cannot be written end it without a
     traceback; the status is then 1, 130, 1 and 1. Nearly everything is imported within, so that Ctrl-C also ends imports so.
     """
+    parsed = argparse.Namespace()
     try:
-        from dssm_assets.core.errors import DssmError
-
-        parsed = build_parser().parse_args(arguments)
+        build_parser().parse_args(arguments, parsed)
         warnings.filterwarnings("ignore", module="dagster")
         status = int(parsed.command(parsed))
         sys.stdout.flush()

@@ -1,6 +1,7 @@
 """The command line: exit statuses, errors of one line per fault, and what successful commands print."""
 
 import datetime as dt
+import errno
 import io
 import os
 import shlex
@@ -187,13 +188,17 @@ def test_next_commands_of_the_demo_can_be_pasted_in_any_folder(tmp_path):
             assert build_parser().parse_args(words[1:]).home == home
 
 
-def test_interrupted_imports_end_without_a_traceback(monkeypatch, capsys):
-    def interrupt(kind):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [(KeyboardInterrupt(), 130, "interrupted\n"), (OSError(errno.ENOSPC, "no space left"), 1, "DiskFullError: ")],
+)
+def test_imports_that_end_early_have_no_traceback(monkeypatch, capsys, error, status, message):
+    def load_all(kind):
+        raise error
 
-    monkeypatch.setattr(installed_extras, "load_all", interrupt)
-    assert main(["configuration"]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    monkeypatch.setattr(installed_extras, "load_all", load_all)
+    assert main(["configuration"]) == status
+    assert capsys.readouterr().err.startswith(message)
 
 
 def start(loaded, *arguments, **pipes):

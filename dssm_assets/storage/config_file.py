@@ -15,9 +15,9 @@ from dssm_assets.core.features.fg_files import MOST_LEVELS, parse_json
 from dssm_assets.storage.plugins import import_plugins
 
 CONFIG_MIB: Final = 4
-_FG_MIB: Final = 16
-NAMED_MIB: Final = 256
-"""Most MiB of a configuration, of an fg.json, and of a file that it names."""
+FG_MIB: Final = 64
+NAMED_MIB: Final = 1024
+"""Most MiB of a configuration, of an fg.json (a list of three million words), and of a file that it names; read, each takes ten times that."""
 _MOST_VALUES: Final = 100_000
 _LONGEST_NUMBER: Final = 1_000
 _NUMBERS: Final = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
@@ -173,7 +173,7 @@ def parse_yaml(given: Path | str, where: str) -> Any:
         return yaml.load(text, _Loader)  # a safe loader
     except (yaml.YAMLError, OSError, TypeError, ValueError, RecursionError) as error:  # !!set of a text is a ValueError
         got = str(error) if not isinstance(error, RecursionError) else "too many levels"
-        raise ConfigError(Fault(where, "valid YAML in UTF-8", got, "correct the syntax")) from error
+        raise ConfigError(Fault(where, "valid YAML in UTF-8", got, "correct the syntax, or shorten the file")) from error
 
 
 def complete_config(
@@ -227,10 +227,12 @@ def _parse(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConf
 
 def _read_fg(path: Path) -> Mapping[str, Any]:
     try:
-        parsed = parse_json(read_bounded(path, _FG_MIB).decode(), object_pairs_hook=_unique_keys)
+        parsed = parse_json(read_bounded(path, FG_MIB).decode(), object_pairs_hook=_unique_keys)
     except (OSError, ValueError) as error:
         where, expected = "configuration, key features.fg_path", f"a JSON file at {path.name}"
-        raise ConfigError(Fault(where, expected, str(error), "correct the path or file")) from error
+        raise ConfigError(
+            Fault(where, expected, str(error), "correct the path or file; long vocabularies have a vocab_file")
+        ) from error
     if not isinstance(parsed, dict):
         raise ConfigError(Fault(f"fg.json {path.name}", "a mapping", type(parsed).__name__, 'start with {"features": [...]}'))
     return parsed

@@ -21,7 +21,7 @@ from dssm_assets.core.sources.convert import check_text
 from dssm_assets.storage.local_files import is_local
 from dssm_assets.storage.locations import location_errors, open_location
 
-MOST_FILES: Final = 100_000
+MOST_FILES: Final = 500_000
 _ENDINGS = (".parquet", ".pq")
 
 
@@ -56,7 +56,7 @@ def list_files(fs: Any, path: str) -> list[str]:
     walked = (str(info["name"]) for _, _, files in fs.walk(path, detail=True) for info in files.values())
     found = list(itertools.islice(walked, MOST_FILES + 1))
     if len(found) > MOST_FILES:
-        raise OSError(f"more than {MOST_FILES:,} files")
+        raise OSError(f"more than {MOST_FILES:,} files: name the table's own folder, merge small files, or use folders ds=")
     return sorted(found)
 
 

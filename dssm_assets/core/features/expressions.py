@@ -71,12 +71,7 @@ def parse_expression(text: str) -> Expression:
     return Expression(Source(side), name)
 
 
-def _checked(text: str) -> str:
-    parse_expression(text)
-    return text
-
-
-ExpressionText = Annotated[str, AfterValidator(_checked)]
+ExpressionText = Annotated[str, AfterValidator(lambda text: str(parse_expression(text)))]
 """A text that `parse_expression` accepts, stored as written."""
 
 

@@ -42,7 +42,8 @@ _SPELLINGS: Final = {
 _TYPE_SPELLINGS: Final = {"bool_mask": "bool_mask_feature"}
 """Likewise, of feature types."""
 
-_LONGEST_CHAIN: Final = 100
+_LONGEST_CHAIN: Final = 200
+"""Features that read one another; each takes three calls within one another, of which Python has 1,000."""
 _TABLE_KEYS = ("embedding_dim", *VOCABULARY_KEYS, "default_bucketize_value", "boundaries")
 """Keys that shape an embedding table: features that share one must agree on them."""
 
@@ -323,7 +324,7 @@ def _check_between(
             yield Fault(f"{where}, feature {column}", "a unique name", got, "rename it")
     named = {operator.feature_name: operator for operator in operators}
     if long := _find_long_chain(named):
-        expected, remedy = f"at most {_LONGEST_CHAIN} features that read one another", "read columns in place of features"
+        expected, remedy = f"at most {_LONGEST_CHAIN} features that read one another", "read columns, or write longer formulas"
         yield Fault(f"{where}, feature {long}", expected, "more", remedy)
         return
     of_sequences = {sequence.output_name(sub.operator) for sequence in sequences for sub in sequence.features}

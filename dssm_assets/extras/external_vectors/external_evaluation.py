@@ -226,7 +226,9 @@ def evaluate_vectors(
         got = "none" if not truth_pairs.num_rows else f"{truth_pairs.num_rows} pairs, all of them seen before"
         raise InputError(Fault("truth", "at least one user with truth", got, "give the pairs of the evaluated day"))
     truth, users_with_truth = read_truth(ground_truth(counted, [nothing]), items.ids), pc.unique(truth_pairs.column(USER_ID))
-    ranks = _rank_truth(users, items, truth, _exclusions(seen, truth.user_ids, items.ids), settings, on_detail)
+    owner, item = find_positions(seen.column(USER_ID), truth.user_ids), find_positions(seen.column(ITEM_ID), items.ids)
+    excluded = ItemSets.of_pairs(owner, item, truth.num_users)  # other users and items are skipped
+    ranks = _rank_truth(users, items, truth, excluded, settings, on_detail)
     hits = count_cell(MODEL, scope, Population.ALL, truth, np.ones(len(ranks), np.bool_), ranks, settings.ks)
     without = np.flatnonzero(find_positions(truth.user_ids, users.ids) < 0)
     who = WhoCounted(
@@ -280,12 +282,6 @@ def _rank_truth(
         if on_detail is not None:
             on_detail(pa.table(list_columns(top_items, top_scores, block, ranks[-1], items.ids)))
     return np.concatenate(ranks)
-
-
-def _exclusions(seen: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> ItemSets:
-    """Returns the items that each user had seen; other users and items are skipped."""
-    owner, item = find_positions(seen.column(USER_ID), user_ids), find_positions(seen.column(ITEM_ID), item_ids)
-    return ItemSets.of_pairs(owner, item, len(user_ids))
 
 
 def _check_fit(users: VectorSet, items: VectorSet, truth: pa.Table, seen: pa.Table | None) -> None:

@@ -39,7 +39,6 @@ from dssm_assets.storage.config_file import read_bounded
 from dssm_assets.storage.files import TableWriter
 from dssm_assets.storage.local_files import write_atomic
 
-_MOST_MIB: Final = 4096
 EDGE_KEYS: Final = (col.USER_ID, col.ITEM_ID)
 
 
@@ -108,7 +107,7 @@ def read_sampler_table(path: Path, kind: str, attrs: Sequence[str], into: str, d
     """Reads a text table and writes it to a parquet or csv file; returns its number of rows."""
     spec: TsvSpec = item_spec(attrs, delimiter) if kind == "items" else SPECS[kind]
     try:
-        data = read_bounded(path, _MOST_MIB)
+        data = read_bounded(path, 4096)
     except OSError as error:
         raise InputError(Fault(f"text table {path}", "a file that can be read", str(error), "correct the path")) from error
     table = read_tsv(data, spec)
@@ -150,7 +149,6 @@ _INTEGER: Final = re.compile("-?0{,99}[0-9]{1,19}")
 _NUMBER: Final = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _SHOWN: Final = 10
 """Lines that a fault names."""
-_WEIGHT_TEXT: Final = "a finite number of at least 0"
 
 
 def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
@@ -217,7 +215,7 @@ def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
         if _NUMBER.fullmatch(weight) and math.isfinite(float(weight)) and float(weight) >= 0:
             columns[col.WEIGHT].append(float(weight))
         else:
-            bad[f"{spec.title}, column weight", _WEIGHT_TEXT][number] = weight
+            bad[f"{spec.title}, column weight", "a finite number of at least 0"][number] = weight
         if (names := spec.attr_fields) is not None:
             fields = cells[-1].split(spec.delimiter) if names or cells[-1] else []
             if len(fields) != len(names):

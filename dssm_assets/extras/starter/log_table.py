@@ -29,7 +29,6 @@ _SAMPLED_ROWS: Final = 200_000
 _LEAST_PAIRS: Final = 100
 _FOLLOWS_FROM: Final = 0.5
 _STRAYS: Final = 0.1
-_TIME_MS: Final = "time_ms"
 MIN_PAIRS: Final = 30
 """Warm pairs that a day needs for a figure that says something."""
 RECENT_DAYS: Final = 30
@@ -71,6 +70,12 @@ scores AS (
     FROM acts JOIN scored ON acts.d < scored.d CROSS JOIN (SELECT unnest($half_lives) AS half_life) GROUP BY ALL),
 lists AS (SELECT * FROM scores QUALIFY row_number() OVER (PARTITION BY d, half_life ORDER BY score DESC, i) <= $length)
 SELECT half_life FROM lists JOIN truth USING (d, i) GROUP BY half_life ORDER BY sum(n) DESC, half_life DESC LIMIT 1
+"""
+_DELETE_STRAYS: Final = """
+WITH counts AS (SELECT day, count(*) AS n FROM log WHERE day IS NOT NULL GROUP BY day),
+days AS (SELECT day, lead(day) OVER (ORDER BY day) - day AS gap, sum(n) OVER (ORDER BY day) / sum(n) OVER () AS share FROM counts)
+DELETE FROM log WHERE day <= (SELECT max(day) FROM days WHERE gap > 366 AND share <= $most)
+OR day >= $ahead AND (SELECT max(share) FROM days WHERE day < $ahead) >= 1 - $most
 """
 
 
@@ -133,17 +138,8 @@ class LogTable:
 
         These are days ahead of today, and first ones a year and more before all others: 9999-12-31 or year 1 in place of a missing time.
         """
-        counts = np.array(
-            self.db.execute("SELECT day, count(*) FROM log GROUP BY 1 ORDER BY 1").fetchall(), np.float64
-        ).reshape(-1, 2)
-        days, shares = counts[:, 0], np.cumsum(counts[:, 1]) / max(1.0, counts[:, 1].sum())
-        begins = [
-            day for day, gap, before in zip(days[1:], np.diff(days), shares, strict=False) if gap > 366 and before <= _STRAYS
-        ]
-        ahead = to_number(today) + 2
-        is_ahead = shares[np.searchsorted(days, ahead) - 1] >= 1 - _STRAYS if len(days) and days[0] < ahead else False
-        bounds = [int(max(begins, default=-1e9)), ahead if is_ahead else 1 << 31]
-        return int(self.db.execute("DELETE FROM log WHERE day < ? OR day >= ?", bounds).fetchall()[0][0])
+        asked = {"ahead": to_number(today) + 2, "most": _STRAYS}
+        return int(self.db.execute(_DELETE_STRAYS, asked).fetchall()[0][0])
 
     @property
     def rows(self) -> int:
@@ -166,7 +162,7 @@ class LogTable:
     def faults(self, events: Events) -> list[Fault]:
         faults = list(self._faults.values())
         rows, counts = self.rows, self.count_events()
-        for column, name in ((USER_ID, USER_ID), (ITEM_ID, ITEM_ID), (EVENT, EVENT), (_TIME_MS, EVENT_TIME)):
+        for column, name in ((USER_ID, USER_ID), (ITEM_ID, ITEM_ID), (EVENT, EVENT), ("time_ms", EVENT_TIME)):
             (missing,) = self._first(f"SELECT count(*) - count({column}) FROM log")
             if missing and _where(name) not in self._faults:
                 remedy = "drop or fix those rows in the source"

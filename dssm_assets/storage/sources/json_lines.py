@@ -23,7 +23,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.storage.files import check_names
 
 BLOCK_ROWS: Final = 65_536
-MOST_COLUMNS: Final = 5_000
+MOST_COLUMNS: Final = 10_000
 
 Kind = Any
 """The type of a key as DuckDB's json_structure has it: the name of a plain type, a dictionary of an object's keys, or a list of one type."""

@@ -14,7 +14,7 @@ import datetime as dt
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -26,8 +26,6 @@ from dssm_assets.core.sources.event_time import dates_of, is_ordered, to_event_t
 from dssm_assets.storage.sources.source import Source, find_day, open_source
 from dssm_assets.storage.sources.source_columns import DS, PlannedPiece, has_value, plan_pieces
 from dssm_assets.storage.sources.source_files import SourceMissingError
-
-_DAY_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class SourceLanding:
     def _landing_in_log(self, ds: str) -> Landing:
         state = self.state
         if state is None or state.newest_ms is None:
-            return Landing(False, f"{self._name} has no rows")
+            return Landing(False, f"{self._name} has no rows of times up to now")
         start, end = (self._start_ms(ds, days) for days in (0, 1))
         newest = dt.datetime.fromtimestamp(state.newest_ms / 1000, self._zone).isoformat(timespec="seconds")
         if state.newest_ms >= end:
@@ -167,10 +165,10 @@ def _newest_ms(source: Source, timezone: str) -> int | None:
 
     Times from tomorrow on are none of events, such as 9999-12-31 where a time is missing: all days would have landed.
     """
-    table, ahead_ms, found = source.table, (time.time() + _DAY_SECONDS) * 1000, []
+    table, ahead_ms, found = source.table, (time.time() + 86_400) * 1000, []
     for plan in plan_pieces(table, source.pieces()):
         for has_statistics in (True, False):
-            parts = [_to_ms(source, values, timezone) for values in _timestamps(table, plan, has_statistics)]
+            parts = (_to_ms(source, values, timezone) for values in _timestamps(table, plan, has_statistics))
             past = [pc.max(times.filter(pc.less(times, ahead_ms))).as_py() for times in parts]
             if known := [newest for newest in past if newest is not None]:
                 found.append(max(known))

@@ -172,10 +172,12 @@ def survey_uri(uri: str, name: str) -> SourceTable | None:
     elif scheme == "iceberg":
         given = {"format": FileFormat.ICEBERG, "table": part}
         location = location.partition(":")[2]
-    elif _has_delta_log(uri, name):
-        given, location = {"format": FileFormat.DELTA}, uri
     else:
-        return None
+        fs, path = open_location(uri, name)
+        with location_errors(uri, name):
+            if not fs.isdir(f"{path}/_delta_log"):
+                return None
+        given, location = {"format": FileFormat.DELTA}, uri
     if scheme == "sqlite":
         location = f"sqlite:///{Path(location.removeprefix('sqlite:///')).absolute()}"
     try:
@@ -186,9 +188,3 @@ def survey_uri(uri: str, name: str) -> SourceTable | None:
         raise ConfigError(Fault(f"table {name}", "DATABASE#TABLE without a password", "another text", remedy)) from None
     has_days = open_source(table, name).days()
     return table.model_copy(update={"layout": Layout.DS_FOLDERS}) if has_days else table
-
-
-def _has_delta_log(uri: str, name: str) -> bool:
-    fs, path = open_location(uri, name)
-    with location_errors(uri, name):
-        return bool(fs.isdir(f"{path}/_delta_log"))

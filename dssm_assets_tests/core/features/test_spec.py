@@ -52,14 +52,14 @@ def chain(length: int, inputs: int = 1) -> dict[str, Any]:
 
 @pytest.mark.parametrize("inputs", [1, 2])
 def test_chains_of_features_have_a_bounded_length(inputs: int) -> None:
-    """With two inputs, 2 ** 100 paths lead to the column."""
-    last = parse_fg(chain(100, inputs)).feature("f99")
+    """With two inputs, 2 ** 200 paths lead to the column."""
+    last = parse_fg(chain(200, inputs)).feature("f199")
     assert (last.inputs, last.side) == (("a",), Side.USER)
-    with pytest.raises(FeatureSpecError, match=r"feature f100: expected at most 100 features that read one another"):
+    with pytest.raises(FeatureSpecError, match=r"feature f200: expected at most 200 features that read one another"):
         parse_fg(chain(3_000, inputs))
     cycle = chain(3_000)["features"]
     cycle[0]["expression"] = "feature:f2999"
-    with pytest.raises(FeatureSpecError, match=r"at most 100 features that read one another"):
+    with pytest.raises(FeatureSpecError, match=r"at most 200 features that read one another"):
         parse_fg({"features": cycle})
 
 

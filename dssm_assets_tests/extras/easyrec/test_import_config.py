@@ -67,7 +67,8 @@ def test_a_configuration_is_written(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert loaded.config.model.output_dim == 24
     assert main(command) == 1
     assert "expected no such file, got an existing one" in capsys.readouterr().err
-    assert main([*command, "--force"]) == 0
+    (tmp_path / "fg.json").write_text('{"features": []}' + " " * (5 << 20), encoding="utf-8")
+    assert main(["import-config", str(tmp_path / "pipeline.config"), str(tmp_path / "fg.json"), *command[2:], "--force"]) == 0
     (tmp_path / "base.yaml").write_text("calendar: {start: 2026-01-01}\nevents: [buy]\n", encoding="utf-8")
     assert main([*command, "--force", "--base", str(tmp_path / "base.yaml")]) == 1
     assert "configuration base.yaml, key events: expected" in capsys.readouterr().err

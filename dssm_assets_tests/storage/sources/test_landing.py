@@ -115,7 +115,8 @@ def test_an_unchanged_log_is_not_read_again(tmp_path):
 
 def test_an_empty_log_has_no_rows(tmp_path):
     write(tmp_path / "log.parquet", [])
-    assert look(log(tmp_path / "log.parquet")).landing_of_day("2024-01-05").reason == "behavior_table has no rows"
+    reason = look(log(tmp_path / "log.parquet")).landing_of_day("2024-01-05").reason
+    assert reason == "behavior_table has no rows of times up to now"
 
 
 def test_rows_without_a_time_may_be_left_out(tmp_path):

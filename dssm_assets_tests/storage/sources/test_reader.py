@@ -23,7 +23,7 @@ from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
 from dssm_assets.core.errors import EmptyDayError, InputError, PartitionMissingError, SchemaError
 from dssm_assets.core.sources.event_time import dates_of
 from dssm_assets.storage import files
-from dssm_assets.storage.sources import source_files
+from dssm_assets.storage.sources import json_lines, source_columns, source_files
 from dssm_assets.storage.sources.landing import SourceLanding
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source import open_source
@@ -665,13 +665,15 @@ def test_a_folder_that_is_named_by_no_day_is_no_day(tmp_path: Path) -> None:
 # Columns
 
 
-def test_columns_beyond_the_bound_are_refused_unless_few_are_kept(tmp_path: Path) -> None:
-    wide = {"user_id": [1], **{f"c{number}": [number] for number in range(5_000)}}
+def test_columns_beyond_the_bound_are_refused_unless_few_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (json_lines, source_columns):
+        monkeypatch.setattr(module, "MOST_COLUMNS", 50)
+    wide = {"user_id": [1], **{f"c{number}": [number] for number in range(50)}}
     write(tmp_path / "u.parquet", wide)
     write(tmp_path / "u.jsonl", wide)
-    with pytest.raises(SchemaError, match=r"expected at most 5,000 columns to be read, got 5,001.*tables\.user\.keep"):
+    with pytest.raises(SchemaError, match=r"expected at most 50 columns to be read, got 51.*tables\.user\.keep"):
         read(users(tmp_path / "u.parquet"), "2026-01-01")
-    with pytest.raises(SchemaError, match=r"expected at most 5,000 columns to be read, got 5,001"):
+    with pytest.raises(SchemaError, match=r"expected at most 50 columns to be read, got 51"):
         read(users(tmp_path / "u.jsonl", format="json"), "2026-01-01")
     kept = read(users(tmp_path / "u.parquet", keep=["user_id", "c7"]), "2026-01-01")
     assert kept == {"2026-01-01": [{"user_id": 1, "c7": 7}]}
