@@ -26,7 +26,7 @@ class Forgotten:
         first_day: earlier days are forgotten as well; "" for none.
         request: the request that is being carried out, "" if the last one has ended.
         state: another text after each change of this list, and when a request ends; "" before the first.
-        ids: all users of the list, as text, where they are known: they are found faster than by their hashes.
+        ids: users of the list, as text, who are looked for alone: they are found faster than by their hashes.
     """
 
     salt: str = ""
@@ -54,7 +54,7 @@ class Forgotten:
         if not self.hashes:
             return is_theirs
         if self.ids is not None:
-            return np.asarray(pc.is_in(ids, value_set=_cast(self.ids, ids.type)), np.bool_)
+            return np.asarray(pc.is_in(ids.cast(pa.string()), value_set=self.ids), np.bool_)
         wanted = np.array([int(value, 16) for value in self.hashes], np.uint64)
         start = 0
         for chunk in ids.chunks if isinstance(ids, pa.ChunkedArray) else [ids]:
@@ -78,12 +78,6 @@ class Forgotten:
     def adding(self, ids: pa.Array) -> tuple[str, ...]:
         """Returns the hashes with those of further users."""
         return tuple(sorted({*self.hashes, *self.hash_ids(ids)}))
-
-
-def _cast(ids: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Returns the ids that a column of a type can hold."""
-    is_number = pa.types.is_integer(kind)
-    return (ids.filter(pc.match_substring_regex(ids, r"^(0|-?[1-9][0-9]{0,17})$")) if is_number else ids).cast(kind)
 
 
 NOBODY: Final = Forgotten()

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from dssm_assets.core.arrays.ids import check_unique, comparable_ids
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.forgotten import Forgotten
+from dssm_assets.core.forgotten import NOBODY, Forgotten
 
 Id = int | str
 INT64 = range(-(2**63), 2**63)
@@ -35,7 +35,7 @@ class IdRows:
         check_unique(self._ids, where)
         self._order = pc.sort_indices(self._ids).to_numpy()
         self.is_integer: bool = pa.types.is_integer(self._ids.type)
-        self._hidden: frozenset[int] = frozenset()
+        self._forgotten, self._hidden = NOBODY, frozenset[str]()
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -50,11 +50,17 @@ class IdRows:
         if position == len(self._order):
             return -1
         row = int(self._order[position])
-        return row if self._id_at(row) == wanted and row not in self._hidden else -1
+        return row if self._id_at(row) == wanted and not self._is_hidden(wanted) else -1
 
     def hide(self, forgotten: Forgotten) -> None:
         """Makes users who are forgotten unknown, at once and for all threads."""
-        self._hidden = frozenset(np.flatnonzero(forgotten.find(self._ids)).tolist())
+        if forgotten.hashes:
+            forgotten.hash_ids(self._ids[:1])  # what it imports takes a second: not in a request
+        self._forgotten, self._hidden = forgotten, frozenset(forgotten.hashes)
+
+    def _is_hidden(self, wanted: Id) -> bool:
+        # A hash per request: those of all ids take seconds per million.
+        return bool(self._hidden) and self._forgotten.hash_ids(pa.array([wanted]))[0] in self._hidden
 
     def _id_at(self, row: np.uint64 | int) -> Any:
         return self._ids[int(row)].as_py()

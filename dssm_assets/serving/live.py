@@ -88,7 +88,6 @@ class LiveEngine:
         self._counts = Counter[str]()
         self._refused: tuple[str, float, str] | None = None
         """The published bundle that cannot be used, when it is tried again, and why it cannot."""
-        self._hidden: tuple[Any, str] = (None, "")
         """The ids in which the forgotten users are hidden, and the state of their list."""
         self._forget_fault = ""
         self._stopped = threading.Event()
@@ -189,10 +188,8 @@ class LiveEngine:
     def _hide_forgotten(self) -> None:
         """Makes users unknown who are to be forgotten; a fault is logged once."""
         try:
-            users, forgotten = self.engine.bundle.users, self._store.forgotten.read()
-            if self._hidden != (users, forgotten.state):
-                users.hide(forgotten)
-                self._hidden = users, forgotten.state
+            forgotten = self._store.forgotten.read()
+            self.engine.bundle.users.hide(forgotten)
             self._forget_fault = ""
         except Exception as error:  # A store that is away for a moment must not end the watch.
             self._counts["check_errors"] += 1

@@ -218,7 +218,12 @@ class BundleStore:
             self._check_served(self.pointer(), served)
             self.forgotten.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
             self._store(folder, manifest, own, base or "")
-            pointer = self.replace_pointer(serve)
+            try:
+                pointer = self.replace_pointer(serve)
+            except PartitionReplacedError:  # a copy of rows that nobody may read is no leftover
+                if (now := self.pointer()) is None or bundle_id not in now.stored:
+                    self.remove(bundle_id)
+                raise
             for old in pruned:  # no longer listed: what a killed publisher leaves of them is a leftover
                 self.remove(old)
         return Published(bundle_id, manifest, pointer, tuple(pruned))

@@ -20,6 +20,11 @@ from dssm_assets.storage.locations import location_errors, put_if, unchanged_con
 _TRIES: Final = 20
 
 
+def new_state() -> str:
+    """Returns a state that a list has never had."""
+    return secrets.token_hex(8)
+
+
 class ForgottenList:
     """The list of a store, below its serving root."""
 
@@ -45,13 +50,15 @@ class ForgottenList:
             raise StorageError(str(Fault(self.path, "a list of hashes", str(error), "restore it: it is needed"))) from error
 
     def change(self, update: Callable[[Forgotten], Forgotten]) -> Forgotten:
-        """Replaces the list by what `update` makes of it, with a state of its own; returns the new one."""
+        """Replaces the list by what `update` makes of it; returns the new one.
+
+        If that has another state, nothing is published that was begun before.
+        """
         with folder_lock(self._serving) if is_local(self._fs) else nullcontext():
             for _ in range(_TRIES):
                 condition = unchanged_condition(self._fs, self.path)
                 before = self.read()
-                salted = replace(before, salt=before.salt or secrets.token_hex(8))
-                after = replace(update(salted), state=secrets.token_hex(8))
+                after = update(replace(before, salt=before.salt or secrets.token_hex(8)))
                 if put_if(self._fs, self.path, after.to_json().encode(), condition):
                     return after
         raise StorageError(

@@ -125,7 +125,8 @@ class PartitionStore:
         no day lists any more are removed by `leftovers.py`.
         """
         with self.locked(asset, ds):
-            self._refuse_forgotten(asset, ds, columns, [file for file in staged if isinstance(file, StoredFile)])
+            stored = tuple(file for file in staged if isinstance(file, StoredFile))
+            self._refuse_forgotten(Manifest(asset, ds, stored, tuple(columns)))
             # Under the lock nobody removes a file of this name before the manifest lists it.
             mark = self._new_mark()
             files = [
@@ -142,19 +143,23 @@ class PartitionStore:
         """
         built_from = manifest.inputs if inputs is None else dict(inputs)
         with self.locked(manifest.asset, ds):
-            self._refuse_forgotten(manifest.asset, ds, manifest.columns)
             return self._publish(replace(manifest, ds=ds, inputs=built_from, replaced=(), erasures=()))
 
-    def _refuse_forgotten(self, asset: str, ds: str, columns: Sequence[Column], stored: Sequence[StoredFile] = ()) -> None:
-        """Raises a PartitionReplacedError, and removes stored files, if rows of users may be of some who were forgotten since they were read."""
-        manifest = Manifest(asset, ds, tuple(stored), tuple(columns))
+    def _refuse_forgotten(self, manifest: Manifest) -> None:
+        """Raises a PartitionReplacedError if rows may be of users who were forgotten since they were read.
+
+        It removes files of the manifest that are stored, unless others list them as well.
+        """
         if manifest.user_column is None:
             return
         try:
             self.forgotten.check_unchanged(f"partition {manifest.key}")
         except PartitionReplacedError:
-            for file in stored:
-                self.fs.rm_file(self.file_path(manifest, file))
+            before = self.find(manifest.asset, manifest.ds)
+            listed = set[str]() if before is None else {file.path for file in before.files}
+            for file in manifest.files:
+                if file.path not in listed and not layout.is_shared(file.path):
+                    self.fs.rm_file(layout.file_path(self.root, manifest.asset, manifest.ds, file.path))
             raise
 
     def rewrite(self, before: Manifest, files: Sequence[tuple[Path, int] | StoredFile], erasure: Erasure) -> Manifest:
@@ -200,6 +205,7 @@ class PartitionStore:
             before, condition = self._find_unchanged(manifest.asset, manifest.ds)
             if attempt and before is not None and _was_put(manifest, before):
                 return manifest
+            self._refuse_forgotten(manifest)  # also after an upload, which takes its time
             kept, outdated = self._replaced_files(manifest, before)
             after = replace(manifest, replaced=kept)
             if not put_if(self.fs, path, after.to_json().encode(), condition):

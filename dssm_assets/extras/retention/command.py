@@ -81,8 +81,6 @@ def _forget(parsed: argparse.Namespace) -> int:
     from dssm_assets.extras.retention.forget import forget, read_user_ids, write_receipt
     from dssm_assets.steps.workspace import open_workspace
 
-    if parsed.older_than is not None and parsed.older_than < 1:
-        raise InputError(Fault("--older-than", "a number of days, at least 1", str(parsed.older_than), "correct it"))
     scene = load_scene(parsed.scene, choice)
     workspace = open_workspace(scene.loaded, print)
     receipt = forget(workspace, read_user_ids(parsed.user_ids), parsed.older_than, dry_run=parsed.dry_run)
@@ -97,10 +95,10 @@ def _forget(parsed: argparse.Namespace) -> int:
 
 
 def _retrain(scene: Scene, instance_home: Path, days: Sequence[str]) -> None:
-    """Makes the models of some days again, and publishes the last one."""
+    """Makes the models of some days again, the last one first, which it publishes: inputs of others may be gone."""
     from dssm_assets import materialize, terminal
 
-    for name, of_job in (("train_and_evaluate", days), ("publish", days[-1:])):
+    for name, of_job in (("train_and_evaluate", days[-1:]), ("publish", days[-1:]), ("train_and_evaluate", days[-2::-1])):
         for ds in of_job:
             plan = materialize.plan_runs(scene, name, ds, ds)
             with terminal.ProgressTable(plan.days_by_asset) as table:

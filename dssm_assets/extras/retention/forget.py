@@ -2,20 +2,21 @@
 
     1. the list names them: sources that deliver them are filtered, services treat them as unknown
     2. partitions, those of experiments too, and bundles are written again; the vector store follows the served bundle
-    3. the request ends: whatever began to read before this moment is not published
-    4. what was written meanwhile is looked at again; replaced files, caches, leftovers of killed runs go
+    3. the list changes again: whatever began to read before this moment is not published
+    4. what was written meanwhile is looked at again; replaced files, caches, leftovers of killed runs go; the request ends
 
 A killed request changes nothing twice: the next one ends it as well. The receipt is read from the manifests, which note each erasure.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import secrets
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,21 +32,39 @@ from dssm_assets.core.errors import Fault, InputError, PartitionMissingError, Pa
 from dssm_assets.core.forgotten import Forgotten
 from dssm_assets.core.sources.convert import to_ids
 from dssm_assets.defs.asset_table import expiring_groups
+from dssm_assets.defs.scene import today_in
 from dssm_assets.extras.retention import leftovers
 from dssm_assets.extras.retention.erasure import Eraser, erase_bundle, write_like
 from dssm_assets.installed_extras import load_all, tell_served
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import BundleStore, base_of, open_bundles
+from dssm_assets.storage.forgotten_list import new_state
 from dssm_assets.storage.local_files import folder_lock, write_atomic
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import experiment_names
 from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.sources.table_source import name_table
 
+_MOST_DAYS: Final = 100_000
 _LEARNED: Final = ("dssm_model", "channel_weights")
 """Assets that have learned from rows and hold none."""
-_MARGIN_SECONDS: Final = 60.0
-"""Files are removed however new they are, also where the store's clock is ahead."""
+_COUNTS: Final = (
+    "item_activity",
+    "item_all_feature",
+    "item_features_fg",
+    "category_value_counts",
+    "numeric_value_counts",
+    "feature_binning",
+    "feature_counts",
+    "feature_config",
+    "total_hit_rate",
+)
+"""Assets that count users, and name none."""
+
+
+class UnfinishedRequestError(StorageError):
+    """Files that nobody can read are still stored; all others are without the users who are forgotten."""
 
 
 @dataclass
@@ -62,6 +81,7 @@ class Receipt:
         untouched_sources: sources that may still have rows of theirs; these are left out whenever they are read.
         removed_files, removed_bytes: replaced files, caches, and leftovers of killed runs.
         learned: models and weights that were fitted on rows of theirs -> the day by which a later one takes its place; null: none does.
+        counts: tables of counts over all users, of which theirs are a part, until their days are made again.
     """
 
     users: list[str]
@@ -74,6 +94,7 @@ class Receipt:
     removed_files: int = 0
     removed_bytes: int = 0
     learned: dict[str, str | None] = field(default_factory=dict)
+    counts: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -92,13 +113,11 @@ class Receipt:
         lines += [f"bundle {before}: {now} without them" for before, now in self.bundles.items()]
         lines += [f"source {name} in the home was written again" for name in self.sources]
         lines += [f"source {uri} may have rows of theirs; they are left out when it is read" for uri in self.untouched_sources]
-        lines += (
-            [f"{self.removed_files} replaced and temporary files, {self.removed_bytes / 1e6:.1f} MB"]
-            if self.removed_files
-            else []
-        )
+        if self.removed_files:
+            lines.append(f"{self.removed_files} replaced and temporary files, {self.removed_bytes / 1e6:.1f} MB")
         until = {key: f"until {ds}" if ds else "until it is made again" for key, ds in self.learned.items()}
-        return lines + [f"{key} has learned from them {text}" for key, text in until.items()]
+        lines += [f"{key} has learned from them {text}" for key, text in until.items()]
+        return lines + ([f"counts over all users include theirs: {', '.join(self.counts)}"] if self.counts else [])
 
 
 def forget(workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_run: bool = False) -> Receipt:
@@ -109,15 +128,17 @@ def forget(workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_
         dry_run: only find what would be written again.
 
     Raises:
-        StorageError: a store cannot be reached; the list holds all the same, and the next request ends this one.
+        InputError: `days` are fewer than the next evaluation day reads; or a store cannot be reached: the list holds all the same, and
+            the next request ends this one.
+        UnfinishedRequestError: partitions or the served bundle are damaged; all others are done.
     """
     store, serving = workspace.tables.partitions, open_bundles(workspace.loaded)
-    first_day = _find_first_day(store, days) if days else ""
+    first_day = "" if days is None else _find_first_day(workspace, days)
     if dry_run:
         known = store.forgotten.read()
         salted = replace(known, salt=known.salt or "0" * 16)
         return _Request(workspace, serving, _begin(salted, ids, first_day), writes=False).run()
-    with folder_lock(layout.bundles_folder(serving.root)) if store.is_local else nullcontext():
+    with folder_lock(layout.bundles_folder(serving.root)) if store.is_local else contextlib.nullcontext():
         was_pending = bool((known := store.forgotten.read()).request)
         if not (was_pending or len(ids) or first_day):
             return Receipt(list(known.hashes), known.first_day)
@@ -131,17 +152,31 @@ def on_run_start(workspace: Workspace) -> None:
     """Ends a request that was killed, or waits for one that is carried out; then cleans the store when that is due."""
     if workspace.tables.partitions.forgotten.read().request:
         workspace.log("a request to forget users has not ended; this run begins after it")
-        forget(workspace, pa.array([], pa.string()))
+        try:
+            receipt = forget(workspace, pa.array([], pa.string()))
+            if receipt.partitions or receipt.bundles:  # else another process has ended it
+                workspace.log(f"receipt: {write_receipt(workspace, receipt)}")
+        except UnfinishedRequestError as error:  # this run may be the one that replaces what nobody can read
+            workspace.log(str(error))
     leftovers.clean_when_due(workspace)
 
 
 def _begin(known: Forgotten, ids: pa.Array, first_day: str) -> Forgotten:
-    request = known.request or secrets.token_hex(8)
-    return replace(known, hashes=known.adding(ids), first_day=max(known.first_day, first_day), request=request)
+    request, hashes = known.request or secrets.token_hex(8), known.adding(ids)
+    return replace(known, hashes=hashes, first_day=max(known.first_day, first_day), request=request, state=new_state())
 
 
-def _find_first_day(store: PartitionStore, days: int) -> str:
-    return day_before(store.last_day("behavior"), days - 1)
+def _find_first_day(workspace: Workspace, days: int) -> str:
+    config, store = workspace.config, workspace.tables.partitions
+    least = config.window.days + config.evaluation.span_days + 1
+    if not least <= days <= _MOST_DAYS:
+        expected, remedy = (
+            f"{least} days, which the next evaluation day reads, to {_MOST_DAYS:,}",
+            "choose others, or shorten window.days",
+        )
+        raise InputError(Fault("--older-than", expected, str(days), remedy))
+    today = today_in(config.calendar.timezone).isoformat()
+    return leftovers.find_first_kept([ds for ds in reversed(store.days("behavior")) if ds <= today], days)
 
 
 class _Request:
@@ -154,6 +189,7 @@ class _Request:
         self._stores = {"": store} | {f"{one.root.rpartition('/')[2]}/": one for one in experiments}
         self._erasers = {name: Eraser(one, forgotten, writes=writes) for name, one in self._stores.items()}
         self._seen: set[str] = set()
+        self._faults: list[str] = []
         self._receipt = Receipt(list(forgotten.hashes), forgotten.first_day)
 
     def run(self) -> Receipt:
@@ -161,10 +197,16 @@ class _Request:
         self._erase()
         self._erase_sources()
         if self._writes:
-            self._end()
+            self._change_list(state=new_state())
+            self._faults.clear()
             self._erase()
             self._remove_files()
+        if self._faults:
+            got, remedy = "; ".join(self._faults[:3]), "materialize or publish them again, then run dssm-assets forget"
+            raise UnfinishedRequestError(str(Fault("users to be forgotten", "files that can be read", got, remedy)))
         self._name_learned()
+        if self._writes:
+            self._change_list(request="")
         return self._receipt
 
     def _erase(self) -> None:
@@ -204,6 +246,9 @@ class _Request:
             erased = self._erasers[prefix].erase(manifest)
         except PartitionReplacedError:
             return True
+        except (StorageError, pa.ArrowInvalid) as error:
+            self._faults.append(f"{prefix}{manifest.key}: {error}")
+            return False
         self._seen.add(content if erased is None else f"{prefix}{erased.key} {erased.digest}")
         self._note(prefix, erased or manifest)
         return erased is not None
@@ -224,12 +269,11 @@ class _Request:
         if pointer is None:
             return
         names: dict[str, str] = {}
-        old = []
+        old, needed = [], self._find_needed(pointer.bundle_id)
         for bundle_id in sorted(pointer.stored, key=self._is_delta):
-            is_served = bundle_id == pointer.bundle_id
             try:
                 manifest = self._bundles.manifest(bundle_id)
-                if manifest["ds"] < self._forgotten.first_day and not is_served:
+                if manifest["ds"] < self._forgotten.first_day and bundle_id not in needed:
                     old.append(bundle_id)
                 elif bundle_id not in self._seen:
                     base = base_of(manifest)
@@ -238,10 +282,11 @@ class _Request:
                     self._seen.add(names[bundle_id])
             except PartitionMissingError:  # removed by hand, or just now
                 continue
-            except StorageError:  # damaged, or not signed: nobody can go back to it
-                if is_served:
-                    raise
-                old.append(bundle_id)
+            except StorageError as error:  # damaged, or not signed: nobody can go back to it
+                if bundle_id == pointer.bundle_id:
+                    self._faults.append(str(error))
+                else:
+                    old.append(bundle_id)
         names = {before: now for before, now in names.items() if before != now}
         self._receipt.bundles |= names
         self._receipt.expired += [f"bundle {bundle_id}" for bundle_id in old]
@@ -253,16 +298,19 @@ class _Request:
             self._bundles.remove(bundle_id)
         tell_served(self._workspace.loaded, self._workspace.log)
 
+    def _find_needed(self, bundle_id: str) -> set[str]:
+        """Returns a bundle, and the whole one that it refreshes."""
+        with contextlib.suppress(PartitionMissingError, StorageError):
+            return {bundle_id, base_of(self._bundles.manifest(bundle_id)) or bundle_id}
+        return {bundle_id}
+
     def _is_delta(self, bundle_id: str) -> bool:
-        try:
-            return base_of(self._bundles.manifest(bundle_id)) is not None
-        except PartitionMissingError:
-            return False
+        return len(self._find_needed(bundle_id)) > 1
 
     def _erase_sources(self) -> None:
         """Writes parquet files of source tables below the home again; others are the user's own, and are filtered when they are read."""
         tables = self._workspace.config.tables
-        for table in (tables.user, tables.behavior):
+        for name, table in (("user_table", tables.user), ("behavior_table", tables.behavior)):
             if table is None:
                 continue
             place = urlsplit(table.uri)
@@ -271,31 +319,34 @@ class _Request:
                 table.format is FileFormat.PARQUET and path.is_absolute() and path.is_relative_to(self._workspace.loaded.home)
             )
             if not is_ours:
-                self._receipt.untouched_sources.append(table.uri)
+                self._receipt.untouched_sources.append(name_table(table, name))
             for file in sorted(path.rglob("*.parquet") if path.is_dir() else [path]) if is_ours else ():
                 if _erase_source(file, table.columns.get(col.USER_ID, col.USER_ID), self._forgotten, writes=self._writes):
                     self._receipt.sources.append(str(file.relative_to(self._workspace.loaded.home)))
 
-    def _end(self) -> None:
-        """Notes that the request has ended, unless another one was added to it."""
-        done = self._forgotten
-        is_all: Callable[[Forgotten], bool] = lambda now: (now.hashes, now.first_day) == (done.hashes, done.first_day)  # noqa: E731
-        self._workspace.tables.partitions.forgotten.change(lambda now: replace(now, request="") if is_all(now) else now)
+    def _change_list(self, **changes: Any) -> None:
+        """Changes the list, unless another request was added to this one, which then ends both."""
+        done = (self._forgotten.hashes, self._forgotten.first_day)
+        self._workspace.tables.partitions.forgotten.change(
+            lambda now: replace(now, **changes) if (now.hashes, now.first_day) == done else now
+        )
 
     def _remove_files(self) -> None:
         """Removes replaced files, leftovers, caches and bundles that no pointer lists: what may hold rows and that nobody may read."""
-        workspace, now = self._workspace, time.time() + _MARGIN_SECONDS
-        kept = frozenset[str]().union(*(extra.on_cleaned(workspace, now, removes=True) for extra in load_all("cleaned")))
-        found = [
-            leftovers.find_bundles(self._bundles, now),
+        workspace, store, now = self._workspace, self._stores[""], time.time()
+        # What was begun after the change of the list stays: by the clock of the store.
+        changed = store.fs.modified(store.forgotten.path).timestamp()
+        for _ in range(2):  # the snapshot that the first one replaces still lists files
+            kept = frozenset[str]().union(
+                *(extra.on_cleaned(workspace, time.time(), removes=True) for extra in load_all("cleaned"))
+            )
+        found = (
+            leftovers.find_bundles(self._bundles, changed),
             leftovers.find_temporary([workspace.loaded.scratch], workspace.artifacts.cache, now),
-        ]
-        for store in self._stores.values():
-            assets = {asset for asset in store.assets() if _holds_users(store, asset)}
-            found += [leftovers.find_in_asset(store, asset, now, kept) for asset in sorted(assets)]
-            for asset in assets:
-                shutil.rmtree(workspace.artifacts.cache / asset, ignore_errors=True)
-        for leftover in (one for some in found for one in some):
+            leftovers.find_in_store(store, changed, kept),
+        )
+        shutil.rmtree(workspace.artifacts.cache, ignore_errors=True)
+        for leftover in itertools.chain.from_iterable(found):
             leftover.remove()
             self._receipt.removed_files += 1
             self._receipt.removed_bytes += leftover.bytes
@@ -311,6 +362,7 @@ class _Request:
         if (pointer := self._bundles.pointer()) is not None:  # with towers, neighbors and popularity
             until = {pointer.bundle_id: day_before(pointer.ds, -1)}
             self._receipt.learned |= {f"bundle {bundle_id}": until.get(bundle_id) for bundle_id in pointer.stored}
+        self._receipt.counts = [asset for asset in _COUNTS if self._stores[""].days(asset)]
 
 
 def _list_days(store: PartitionStore, asset: str) -> list[str]:
@@ -320,11 +372,6 @@ def _list_days(store: PartitionStore, asset: str) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(ds for name in names if (ds := layout.ds_of_folder(name)) is not None)
-
-
-def _holds_users(store: PartitionStore, asset: str) -> bool:
-    days = store.days(asset)
-    return bool(days) and (found := store.find(asset, days[-1])) is not None and found.user_column is not None
 
 
 def _erase_source(path: Path, column: str, forgotten: Forgotten, *, writes: bool) -> bool:

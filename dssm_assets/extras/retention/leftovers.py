@@ -9,7 +9,7 @@ Only what has not changed during the grace period is listed: a run may go on to 
 a temporary folder stays while the process that made it lives, however old it is. Remove a leftover before you ask for the next: until
 then locks keep its writers out. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) removes parts of unfinished uploads to S3.
 
-Days count back from the latest stored day, not from today, and not from a few days of wrong dates (`_find_first_kept`). However old, these
+Days count back from the latest stored day, not from today, and not from a few days of wrong dates (`find_first_kept`). However old, these
 stay: logs from which histories are read across all days (`AssetRow.is_log`), inputs of a stored serving bundle or of an experiment, and
 files that other extras still need (`Extra.cleaned`).
 Other inputs of a remaining partition may go before it: it can be read, and `materialize --with-upstream` makes its inputs again.
@@ -119,7 +119,7 @@ def find_expired(workspace: Workspace, before: float) -> Iterator[Leftover]:
     every = sorted({ds for days in (*stored.values(), store.days(_DAILY)) for ds in days if ds <= today}, reverse=True)
     needed = _find_needed(workspace, store)
     for asset, days in stored.items():
-        first = _find_first_kept(every, keep_days[groups[asset]])
+        first = find_first_kept(every, keep_days[groups[asset]])
         for manifest in store.find_days(asset, [ds for ds in days if ds < first and f"{asset}/{ds}" not in needed]).values():
             is_old = partial(_is_old, store, before, manifest)
             if is_old(manifest):
@@ -127,7 +127,7 @@ def find_expired(workspace: Workspace, before: float) -> Iterator[Leftover]:
                 yield Leftover(Kind.EXPIRED, manifest.key, size, partial(store.remove, asset, manifest.ds, is_old))
 
 
-def _find_first_kept(days: Sequence[str], keep: int) -> str:
+def find_first_kept(days: Sequence[str], keep: int) -> str:
     """Returns the first of the `keep` days up to the latest of some days, which descend; "" if that cannot be told.
 
     A day counts as the latest if more than half of the `keep` days (at least two) that it ends are there: the few days that events with

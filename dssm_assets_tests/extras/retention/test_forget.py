@@ -17,7 +17,8 @@ from dssm_assets.core.features_raw.raw_feature_tables import BEHAVIOR
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.forgotten import Forgotten
 from dssm_assets.defs.asset_factory import run_step
-from dssm_assets.extras.retention.forget import forget, on_run_start, read_user_ids
+from dssm_assets.extras.retention import leftovers
+from dssm_assets.extras.retention.forget import UnfinishedRequestError, forget, on_run_start, read_user_ids
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.steps import features_raw, source, statistics
 from dssm_assets.steps.previous_day import find_features_of_positives
@@ -148,6 +149,17 @@ def test_run_that_began_before_reads_again(world):
     assert list(find_marks(world.home)) == []
 
 
+def test_run_that_is_refused_removes_no_file_that_is_listed(world):
+    tables = open_workspace(world).tables
+    manifest = tables.partitions.manifest("behavior", DAYS[0])
+    rows = tables.read(manifest)
+    part = tables.put_part(BEHAVIOR, DAYS[0], 0, rows.schema, rows.to_batches())
+    tables.partitions.forgotten.change(lambda now: Forgotten(now.salt, state="another"))
+    with pytest.raises(PartitionReplacedError, match="users to be forgotten"):
+        tables.publish_parts(BEHAVIOR, DAYS[0], [part], schema=rows.schema)
+    assert tables.read(manifest).equals(rows)
+
+
 def test_service_treats_them_as_unknown_within_a_second(world):
     workspace = open_workspace(world)
     live = LiveEngine(open_bundles(world).root, check_seconds=3600)
@@ -168,18 +180,58 @@ def test_killed_request_is_ended_by_the_next_run(world):
     on_run_start(workspace)
     assert list(find_marks(world.home)) == []
     assert workspace.tables.partitions.forgotten.read().request == ""
+    on_run_start(workspace)
+    assert len(list((world.home / "receipts").iterdir())) == 1
+
+
+def test_request_has_not_ended_before_its_files_are_removed(world, monkeypatch):
+    store = open_workspace(world).tables.partitions
+    staged = Path(store.root, "_staging", "killed")
+    staged.mkdir(parents=True)
+    (staged / "rows").write_text(MARK)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(leftovers, "find_bundles", stop)
+        forget(open_workspace(world), IDS)
+    assert list(find_marks(world.home))
+    on_run_start(open_workspace(world))
+    assert list(find_marks(world.home)) == []
+
+
+def test_damaged_files_hold_up_no_run_that_replaces_them(world):
+    workspace = open_workspace(world)
+    manifest = workspace.need("behavior", DAYS[0])
+    Path(workspace.tables.paths([manifest])[0]).write_bytes(b"PAR1")
+    Path(PlainBundle(workspace).folder, "user_vectors.arrow").write_bytes(b"x")
+    with pytest.raises(UnfinishedRequestError, match=f"behavior/{DAYS[0]}.*bundle {EVALUATION_DAY}.*run dssm-assets forget"):
+        forget(workspace, IDS)
+    on_run_start(workspace)
+    assert workspace.tables.partitions.forgotten.read().request
+    list(features_raw.behavior(open_workspace(world), DAYS[:1]))
+    publish_bundle(open_workspace(world))
+    on_run_start(workspace)
+    assert not workspace.tables.partitions.forgotten.read().request
+    assert list(find_marks(world.home)) == []
 
 
 def test_old_days_go_and_cannot_come_back(world):
     workspace = open_workspace(world)
-    receipt = forget(workspace, pa.array([], pa.string()), 5)
+    for short in (0, worlds.WINDOW_DAYS + 1, 10**9):
+        with pytest.raises(InputError, match="expected 8 days, which the next evaluation day reads, to 100,000"):
+            forget(workspace, pa.array([], pa.string()), short)
+    workspace.tables.write(BEHAVIOR, "2999-01-01", workspace.tables.read(workspace.need("behavior", DAYS[0])))
+    receipt = forget(workspace, pa.array([], pa.string()), 8)
     store = workspace.tables.partitions
     assert {asset: store.days(asset)[0] for asset in ("behavior_table", "user_history", "user_activity")} == dict.fromkeys(
-        ("behavior_table", "user_history", "user_activity"), DAYS[-5]
+        ("behavior_table", "user_history", "user_activity"), DAYS[-8]
     )
     assert f"behavior_table/{DAYS[0]}" in receipt.expired
-    with pytest.raises(InputError, match=f"expected days from {DAYS[-5]} on"):
+    with pytest.raises(InputError, match=f"expected days from {DAYS[-8]} on"):
         list(source.behavior_table(workspace, DAYS[:2]))
+    worlds.run_steps(world, worlds.WINDOWED, [EVALUATION_DAY])
 
 
 def test_dry_run_writes_nothing_and_the_receipt_has_no_ids(world, capsys):
@@ -198,16 +250,17 @@ def test_dry_run_writes_nothing_and_the_receipt_has_no_ids(world, capsys):
     content = json.loads(receipt.read_text(encoding="utf-8"))
     assert MARK not in planned + printed + receipt.read_text(encoding="utf-8")
     assert content["learned"][f"dssm_model/{EVALUATION_DAY}"] == "2024-01-13"
+    assert {"item_activity", "feature_config"} < set(content["counts"])
     assert len(content["users"]) == 2
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
 def test_ids_are_found_by_hash_as_by_themselves(kind):
     forgotten = Forgotten(salt="0123456789abcdef")
-    wanted = pa.array(["7", "12", "-3"])
+    wanted = pa.array(["7", "12", "-3", "9223372036854775807", "name"])
     listed = Forgotten(forgotten.salt, forgotten.adding(wanted))
-    column = pa.chunked_array([pa.array([7, 8, None, -3], pa.int64()), pa.array([12, 120], pa.int64())]).cast(kind)
-    expected = [True, False, False, True, True, False]
+    column = pa.chunked_array([pa.array([7, 8, None, -3], pa.int64()), pa.array([12, 120, 2**63 - 1], pa.int64())]).cast(kind)
+    expected = [True, False, False, True, True, False, True]
     assert listed.find(column).tolist() == expected
     assert Forgotten(listed.salt, listed.hashes, ids=wanted).find(column).tolist() == expected
     assert listed.find(column.combine_chunks().dictionary_encode()).tolist() == expected

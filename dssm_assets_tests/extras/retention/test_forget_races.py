@@ -166,5 +166,5 @@ def test_sources_in_the_home_are_written_again_and_others_named(tmp_path):
     loaded = write_world(tmp_path, {"tables": tables})
     receipt = forget(open_workspace(loaded), IDS)
     assert receipt.sources == ["source/users.parquet"]
-    assert receipt.untouched_sources == [str(tmp_path / "source" / "behavior.parquet")]
+    assert receipt.untouched_sources == [f"table behavior_table, {tmp_path / 'source' / 'behavior.parquet'}"]
     assert pq.read_table(loaded.home / "source" / "users.parquet").num_rows == 12 - 2
