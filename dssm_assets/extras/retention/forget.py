@@ -72,7 +72,7 @@ class Receipt:
     """What a request has removed. It has hashes of users, and no ids.
 
     Attributes:
-        users: hashes of the users of the list.
+        users: hashes of the users of the request; of one that was killed, of all users of the list.
         first_day: earlier days are forgotten; "" for none.
         partitions: "asset/ds" -> rows removed, bytes before and after, names of the files that are stored now.
         expired: partitions that were removed as a whole, because of their age.
@@ -108,7 +108,7 @@ class Receipt:
 
     def describe(self) -> list[str]:
         """Returns the receipt in short lines."""
-        lines = [f"{len(self.users)} users are on the list; {self.rows:,} rows of theirs in {len(self.partitions)} partitions"]
+        lines = [f"{len(self.users)} users are forgotten; {self.rows:,} rows of theirs in {len(self.partitions)} partitions"]
         lines += [f"days before {self.first_day}: {len(self.expired)} partitions"] if self.first_day else []
         lines += [f"bundle {before}: {now} without them" for before, now in self.bundles.items()]
         lines += [f"source {name} in the home was written again" for name in self.sources]
@@ -137,7 +137,8 @@ def forget(workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_
     if dry_run:
         known = store.forgotten.read()
         salted = replace(known, salt=known.salt or "0" * 16)
-        return _Request(workspace, serving, _begin(salted, ids, first_day), writes=False).run()
+        planned = replace(_begin(salted, ids, first_day), ids=None if known.request else ids)
+        return _Request(workspace, serving, planned, writes=False).run()
     with folder_lock(layout.bundles_folder(serving.root)) if store.is_local else contextlib.nullcontext():
         was_pending = bool((known := store.forgotten.read()).request)
         if not (was_pending or len(ids) or first_day):
@@ -190,7 +191,8 @@ class _Request:
         self._erasers = {name: Eraser(one, forgotten, writes=writes) for name, one in self._stores.items()}
         self._seen: set[str] = set()
         self._faults: list[str] = []
-        self._receipt = Receipt(list(forgotten.hashes), forgotten.first_day)
+        users = forgotten.hashes if forgotten.ids is None else forgotten.hash_ids(forgotten.ids)
+        self._receipt = Receipt(sorted(users), forgotten.first_day)
 
     def run(self) -> Receipt:
         """Carries the request out; returns its receipt."""
@@ -270,7 +272,7 @@ class _Request:
             return
         names: dict[str, str] = {}
         old, needed = [], self._find_needed(pointer.bundle_id)
-        for bundle_id in sorted(pointer.stored, key=self._is_delta):
+        for bundle_id in sorted(pointer.stored, key=lambda each: len(self._find_needed(each))):
             try:
                 manifest = self._bundles.manifest(bundle_id)
                 if manifest["ds"] < self._forgotten.first_day and bundle_id not in needed:
@@ -303,9 +305,6 @@ class _Request:
         with contextlib.suppress(PartitionMissingError, StorageError):
             return {bundle_id, base_of(self._bundles.manifest(bundle_id)) or bundle_id}
         return {bundle_id}
-
-    def _is_delta(self, bundle_id: str) -> bool:
-        return len(self._find_needed(bundle_id)) > 1
 
     def _erase_sources(self) -> None:
         """Writes parquet files of source tables below the home again; others are the user's own, and are filtered when they are read."""

@@ -244,7 +244,7 @@ def test_dry_run_writes_nothing_and_the_receipt_has_no_ids(world, capsys):
     planned = capsys.readouterr().out
     assert cli.main(arguments) == 0
     printed = capsys.readouterr().out
-    counts = next(line for line in planned.splitlines() if line.startswith("2 users are on the list"))
+    counts = next(line for line in planned.splitlines() if line.startswith("2 users are forgotten"))
     assert counts in printed
     (receipt,) = (world.home / "receipts").glob("*.json")
     content = json.loads(receipt.read_text(encoding="utf-8"))
