@@ -17,6 +17,7 @@ from dssm_assets.core.features_raw.raw_feature_tables import BEHAVIOR
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.forgotten import Forgotten
 from dssm_assets.defs.asset_factory import run_step
+from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 from dssm_assets.extras.retention import leftovers
 from dssm_assets.extras.retention.forget import UnfinishedRequestError, forget, on_run_start, read_user_ids
 from dssm_assets.serving.live import LiveEngine
@@ -232,6 +233,14 @@ def test_old_days_go_and_cannot_come_back(world):
     with pytest.raises(InputError, match=f"expected days from {DAYS[-8]} on"):
         list(source.behavior_table(workspace, DAYS[:2]))
     worlds.run_steps(world, worlds.WINDOWED, [EVALUATION_DAY])
+
+
+def test_old_files_go_that_a_snapshot_lists(world):
+    workspace = open_workspace(write_world(world.home.parent, {"storage": {"iceberg": {"tables": ["behavior"]}}}))
+    PublishedTables(workspace).sync("behavior")
+    forget(workspace, pa.array([], pa.string()), 8)
+    days = {path.parent.name for path in Path(workspace.tables.partitions.root, "behavior").rglob("*.parquet")}
+    assert min(days) == f"ds={DAYS[-8]}"
 
 
 def test_dry_run_writes_nothing_and_the_receipt_has_no_ids(world, capsys):
