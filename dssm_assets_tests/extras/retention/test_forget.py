@@ -17,9 +17,9 @@ from dssm_assets.core.features_raw.raw_feature_tables import BEHAVIOR
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.forgotten import Forgotten
 from dssm_assets.defs.asset_factory import run_step
-from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 from dssm_assets.extras.retention import leftovers
 from dssm_assets.extras.retention.forget import UnfinishedRequestError, forget, on_run_start, read_user_ids
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.steps import features_raw, source, statistics
 from dssm_assets.steps.previous_day import find_features_of_positives
@@ -28,6 +28,7 @@ from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.retention.forgetting import GONE, MARK, find_marks, write_world
+from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
@@ -235,9 +236,10 @@ def test_old_days_go_and_cannot_come_back(world):
     worlds.run_steps(world, worlds.WINDOWED, [EVALUATION_DAY])
 
 
+@needs_extras("iceberg_catalog")
 def test_old_files_go_that_a_snapshot_lists(world):
     workspace = open_workspace(write_world(world.home.parent, {"storage": {"iceberg": {"tables": ["behavior"]}}}))
-    PublishedTables(workspace).sync("behavior")
+    load_extra("iceberg_catalog", "published_tables").PublishedTables(workspace).sync("behavior")
     forget(workspace, pa.array([], pa.string()), 8)
     days = {path.parent.name for path in Path(workspace.tables.partitions.root, "behavior").rglob("*.parquet")}
     assert min(days) == f"ds={DAYS[-8]}"

@@ -16,18 +16,19 @@ import pytest
 
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_factory import run_step
-from dssm_assets.extras.bundle_delta.delta import publish_delta
 from dssm_assets.extras.retention.forget import forget
-from dssm_assets.extras.vector_stores.publish import on_served, vector_store
-from dssm_assets.extras.vector_stores.stores import open_configured
+from dssm_assets.installed_extras import load_extra, tell_served
 from dssm_assets.steps import features_raw, source
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.retention.forgetting import GONE, find_marks, write_log, write_world
+from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.steps.bundles import publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
+
+pytestmark = needs_extras("bundle_delta", "vector_stores")
 
 IDS = pa.array(sorted(GONE.values()))
 TODAY = "2024-01-13"
@@ -66,11 +67,20 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("marked")
     workspace = worlds.build_all(write_world(folder, {"vector_store": {"tables": ["item", "user"]}}))
     publish_bundle(workspace)
-    assert list(vector_store(workspace, [EVALUATION_DAY]))[0].checks[0].is_passed  # noqa: RUF015
+    assert publish_vectors(workspace).checks[0].is_passed
     write_log(folder, len(DAYS) + 1)
     assert publish_delta(workspace, TODAY).counts.refreshed_users == 12
-    on_served(workspace.loaded, workspace.log)
+    tell_served(workspace.loaded, workspace.log)
     return folder
+
+
+def publish_vectors(workspace):
+    (result,) = load_extra("vector_stores", "publish").vector_store(workspace, [EVALUATION_DAY])
+    return result
+
+
+def publish_delta(workspace, today):
+    return load_extra("bundle_delta", "delta").publish_delta(workspace, today)
 
 
 @pytest.fixture
@@ -92,7 +102,9 @@ def check_whole(world):
     assert {folder.name for folder in Path(bundles.root, "bundles").iterdir()} == set(pointer.stored)
     whole, delta = (bundles.fetch(bundle_id).manifest for bundle_id in pointer.stored)
     assert (delta["delta"]["base"], whole["users"]) == (pointer.stored[0], 10)
-    assert open_configured(world).find_versions() == {pointer.stored[0]: pointer.stored[1]}
+    assert load_extra("vector_stores", "stores").open_configured(world).find_versions() == {
+        pointer.stored[0]: pointer.stored[1]
+    }
 
 
 def test_bundle_delta_and_vector_store_lose_them_together(world):
@@ -102,7 +114,7 @@ def test_bundle_delta_and_vector_store_lose_them_together(world):
     check_whole(world)
     after = open_bundles(world).pointer()
     assert [receipt.bundles[bundle_id] for bundle_id in before.trail] == list(after.trail)
-    assert list(vector_store(workspace, [EVALUATION_DAY]))[0].facts["is_served"]  # noqa: RUF015
+    assert publish_vectors(workspace).facts["is_served"]
     again = publish_delta(workspace, TODAY)
     assert (again.base, again.counts.refreshed_users) == (after.stored[0], 10)
 
