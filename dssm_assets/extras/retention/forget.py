@@ -345,7 +345,12 @@ class _Request:
             leftovers.find_in_store(store, changed, kept),
         )
         shutil.rmtree(workspace.artifacts.cache, ignore_errors=True)
+        # Whoever writes a table without users is not refused, and its files are listed only when all are stored.
+        tables = ((one, asset) for one in self._stores.values() for asset in one.assets())
+        others = tuple(f"{layout.asset_folder(one.root, asset)}/" for one, asset in tables if _is_of_nobody(one, asset))
         for leftover in itertools.chain.from_iterable(found):
+            if leftover.path.startswith(others):
+                continue
             leftover.remove()
             self._receipt.removed_files += 1
             self._receipt.removed_bytes += leftover.bytes
@@ -371,6 +376,12 @@ def _list_days(store: PartitionStore, asset: str) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(ds for name in names if (ds := layout.ds_of_folder(name)) is not None)
+
+
+def _is_of_nobody(store: PartitionStore, asset: str) -> bool:
+    """Returns whether an asset is known to hold no rows of users."""
+    days = store.days(asset)
+    return bool(days) and (found := store.find(asset, days[-1])) is not None and found.user_column is None
 
 
 def _erase_source(path: Path, column: str, forgotten: Forgotten, *, writes: bool) -> bool:
