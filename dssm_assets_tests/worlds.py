@@ -19,7 +19,7 @@ import fcntl
 import functools
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ import yaml
 
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
+from dssm_assets.defs.asset_row import LazyStep
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.runs import run_days
@@ -280,3 +281,13 @@ def every_digest(workspace: Workspace) -> dict[str, str]:
     """Returns "asset/ds" -> digest of every partition of every asset."""
     stored = [workspace.need(row.name, ds) for row in all_rows() for ds in workspace.tables.partitions.days(row.name)]
     return {manifest.key: manifest.digest for manifest in stored}
+
+
+@dataclass(frozen=True)
+class LocalStep(LazyStep):
+    """Calls a function of a test in place of one of a module."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, workspace, days):
+        return self.function(workspace, days)

@@ -12,8 +12,7 @@ from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.evaluation import hit_rate_gate
 from dssm_assets.steps.workspace import StepResult, open_workspace
 from dssm_assets_tests import worlds
-from dssm_assets_tests.local_step import LocalStep
-from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, LocalStep
 
 DOWNSTREAM, INDEPENDENT = "serving_bundle", "independent"
 

@@ -13,7 +13,7 @@ from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.workspace import StepResult
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
-from dssm_assets_tests.local_step import LocalStep
+from dssm_assets_tests.worlds import LocalStep
 
 DEPLOYED = Path(__file__).parent.parent.parent / "deploy" / "dagster.yaml"
 

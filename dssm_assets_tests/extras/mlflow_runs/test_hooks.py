@@ -26,8 +26,7 @@ from dssm_assets.steps.workspace import StepResult, each_day, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets_tests import worlds
-from dssm_assets_tests.local_step import LocalStep
-from dssm_assets_tests.worlds import EVALUATION_DAY
+from dssm_assets_tests.worlds import EVALUATION_DAY, LocalStep
 
 WARM = "hit_rate_10_warm/model"
 
