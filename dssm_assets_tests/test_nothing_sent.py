@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import re
 import socket
 import subprocess
@@ -56,10 +57,10 @@ def place(tmp_path):
     return tmp_path, environment
 
 
-def check(place, *command):
+def check(place, *command, status=0):
     folder, environment = place
     outside = watch(command, environment, [folder / "home", folder / "scratch"], folder / "trace.txt")
-    assert outside.status == 0
+    assert outside.status == status
     assert not outside.connections
     assert not outside.look_ups
     assert not outside.written
@@ -76,7 +77,7 @@ def test_serve(place):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    check(place, sys.executable, "-c", SERVE_ONE_REQUEST, str(port), "--bundle", str(root))
+    check(place, sys.executable, "-c", SERVE_ONE_REQUEST, str(port), "--bundle", str(root), status=-signal.SIGINT)
 
 
 def test_materialize(place):
