@@ -5,6 +5,10 @@ is row base + i. The tables are buffers, not parameters: a look-up's result is a
 to the rows that were read, so a gradient of a table's full size never exists.
 
 Letters: B rows, F single-valued features, d width of a table, n values, G bags of a look-up.
+
+Belongs here: where a feature's rows are, pooled look-ups, and the record of a look-up that the optimiser needs. Does not
+belong here: the update itself (`core/training/optimisers.py`), tables whose rows are sharded over processes
+(`core/training/distributed/process_group.py`).
 """
 
 from __future__ import annotations

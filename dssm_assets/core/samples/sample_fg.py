@@ -2,6 +2,9 @@
 
 A sample stores the row numbers of its user and its item instead of their features. All samples of a user and a day have the
 same user features, so copying them would cost more than all other work together.
+
+Belongs here: the as-of lookup and the leak check. Does not belong here: feature generation, and the choice of the partition
+that is looked up: the caller passes the feature tables of the previous day.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 All samples of a user and a day have the same user features. These are stored once, as a row of user_rows.arrow to which the
 samples point; item features likewise. samples.arrow holds the context features only.
+
+Belongs here: one day of samples.arrow, the rows of one feature table, the whole of items.arrow, and which rows of feature
+tables samples point to. Does not belong here: history.arrow and users.arrow (`history.py`) and batches (`core/training`).
 """
 
 from __future__ import annotations

@@ -9,6 +9,9 @@ Several processes draw the same batch, and each reads its part of the features a
 
 Letters: W processes, B samples of a batch, b of them of this process, V sessions, N sampled, Q queued, H hard negatives, M rows of
 the item tower that all processes share, D vector width.
+
+Belongs here: `Batch`, `Epoch`. Does not belong here: reading rows (`data`), the choice of negatives (`batch_negatives`),
+learning from a batch (`trainer`).
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ A memory-mapped table stays on disk: memory is bounded by one batch, one number 
 per user and item.
 
 Letters: B samples of a batch, n events, U users, I items.
+
+Belongs here: `TrainData`, which checks the tables once, and which part of its user's history a sample sees. Does not belong
+here: which rows form a batch (`batches`) and what is drawn for it (`batch_negatives`).
 """
 
 from __future__ import annotations

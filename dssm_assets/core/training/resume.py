@@ -2,6 +2,9 @@
 
 Format of a state: as that of a model (`model_format`), with the history of the fit in the header, and per tensor its name, type and
 shape. No pickle: reading a state runs no code.
+
+Belongs here: the format of a running fit's state, when it is stored, earlier weights. Does not belong here: files and paths
+(`steps/fit_job.py`).
 """
 
 from __future__ import annotations
