@@ -194,7 +194,7 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
     trend = (f"@{k}\n{one.ds[5:]}" for one in earlier)
     for heading in (*(f"\n@{cut}" for cut in ks), f"@{k}\n95%", f"unseen\n@{k}", *trend):
         table.add_column(heading, justify="right", no_wrap=True)
-    scorers = scorers_in_order((name for name, scope, cut in day.cells if (scope, cut) == (Scope.ALL, k)), day.spans)
+    scorers = scorers_in_order(name for name, scope, cut in day.cells if (scope, cut) == (Scope.ALL, k))
     headline = next((name for name in (MERGED, MODEL) if name in scorers), None)
     for name in sorted(scorers, key=lambda one: one != headline):
         row = day.cells[name, Scope.ALL, k]

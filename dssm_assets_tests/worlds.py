@@ -110,7 +110,7 @@ CONFIG: dict[str, Any] = {
     "features": {"fg": FG},
     "model": {"output_dim": 8, "hidden_units": [16], "num_sample": 16, "history_length": 20},
     "training": {"epochs": 10, "batch_size": 32, "num_threads": 1},
-    "evaluation": {"k": [5, GROUP_SIZE], "bootstrap_samples": 100, "recent_days": 2},
+    "evaluation": {"k": [5, GROUP_SIZE], "bootstrap_samples": 100, "recent": [24, 48]},
 }
 
 

@@ -71,5 +71,5 @@ class OwnItemColumn(StrEnum):
     LAST_TIMES_MS = "last_times_ms"
 
 
-CHANNELS_VERSION: Final = 3
+CHANNELS_VERSION: Final = 4
 """Of the contents of channels.json."""

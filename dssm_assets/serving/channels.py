@@ -64,6 +64,7 @@ class BundleChannels:
             history_events=items.column(ItemChannelColumn.HISTORY_EVENTS).to_numpy(),
             window_users=items.column(ItemChannelColumn.WINDOW_USERS).to_numpy(),
             neighbors=csr_of(starts, neighbors, _read_lists(items, ItemChannelColumn.SIMILARITIES)[1]),
+            is_of_last_items=content["is_of_last_items"],
         )
         # Computed now rather than by several requests at once.
         _ = self._shared.popular_order, self._shared.recent_order, self._shared.event_signals, self._shared.repeats

@@ -20,8 +20,8 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import ItemSets, offsets_of
-from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
-from dssm_assets.core.channels.fit import HeldOutDay, fit_merges
+from dssm_assets.core.channels.channel import CHANNEL_COMMON_USERS, NeighborChoice, OwnItems, SharedData, make_channels
+from dssm_assets.core.channels.fit import HeldOutDay, choose_neighbors, fit_merges
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, default_merges, to_table
 from dssm_assets.core.config.channels import MergeWeights
 from dssm_assets.core.errors import SchemaError
@@ -107,6 +107,7 @@ class _HeldOut:
     has_vectors: bool
     days: list[HeldOutDay] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    choice: NeighborChoice | None = None
     built_from: list[Manifest] = field(default_factory=list)
 
     @property
@@ -119,20 +120,21 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
     settings = workspace.config.channels
     held_out: list[_HeldOut] = []
     merges: list[Merge] = []
+    choice = NeighborChoice(workspace.config.window.days, is_of_last_items=False)
     with workspace.tables.partitions.staging() as scratch:
         if settings.is_enabled:
             merges = default_merges([source.name for source in settings.sources])
         if settings.is_enabled and settings.weights is MergeWeights.FITTED:
             held_out = _read_held_out(workspace, ds, ScratchArrays(scratch))
         for one in held_out:
-            merges = fit_merges(one.days, merges)
+            merges, choice = fit_merges(one.days, merges), one.choice or choice
     inputs = digests([one.built_from for one in held_out])
-    manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs)
+    manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs, facts=choice._asdict())
     facts: dict[str, Any] = {"held_out_days": "none", "has_held_out_vectors": False}
     if held_out:
         last = held_out[-1]
         facts = {"held_out_days": ", ".join(last.names), "has_held_out_vectors": last.has_vectors, "held_out_pairs": last.pairs}
-    return StepResult(manifest, facts, report_markdown=_report(merges, held_out))
+    return StepResult(manifest, facts, report_markdown=_report(merges, held_out, choice))
 
 
 def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> list[_HeldOut]:
@@ -201,16 +203,18 @@ def _add_span(
         return
     data = read_fit_data(workspace, days, item_ids, truth.user_ids, scratch)
     is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # the others have half of all pairs
-    shared = SharedData.fit(replace(data, neighbors_of=is_asked_for, common_users=(2,)))
+    data = replace(data, neighbors_of=is_asked_for, common_users=(CHANNEL_COMMON_USERS,))
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
-    channels = make_channels(config.channels.depths, shared, own, model, days.now_ms)
     starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
-    found.days.append(HeldOutDay(channels, ItemSets(starts, truth.pair_item[is_kept])))
+    to_find = ItemSets(starts, truth.pair_item[is_kept])
+    found.choice = found.choice or choose_neighbors(data, own, to_find, config.evaluation.k[-1])
+    channels = make_channels(config.channels.depths, SharedData.fit(data, found.choice), own, model, days.now_ms)
+    found.days.append(HeldOutDay(channels, to_find))
     found.names.append(day if len(span) == 1 else f"{day} to {span[-1]}")
     found.built_from += [*positives, *days.history, corpus, *(vectors.built_from if vectors else ())]
 
 
-def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut]) -> str:
+def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut], choice: NeighborChoice) -> str:
     if not merges:
         return "Channels are switched off (`channels.is_enabled`)."
     source = "Default weights: no day was held out"
@@ -220,8 +224,9 @@ def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut]) -> str:
             source += "; there are no vectors of a validation day, so they have the weight of item_to_item"
         elif len(held_out) > 1:
             source += f", starting from weights of the other channels that were learned on {', '.join(held_out[0].names)}"
+    items = "the user's last items" if choice.is_of_last_items else "all items of the user"
     lines = [
-        f"{source}. One unit of a signal, or of the product of two, adds its weight to the log-odds that the user interacts with "
+        f"{source}. Neighbors are those of the last {choice.days} days, of {items}. One unit of a signal, or of the product of two, adds its weight to the log-odds that the user interacts with "
         "the item.",
         "",
         "| channel | signal | times | " + " | ".join(merge.name for merge in merges) + " |",

@@ -104,20 +104,22 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     merged_gains, gains = (gains_over_best(cells, total, k=k, scorer=name, **resampling) for name in (MERGED, MODEL))
     channels = channel_gains(cells, total, k=k, **resampling)
     stored: Any = counts.facts["report"]
+    counted = ReportFacts(**stored)
+    spans = Spans.from_config(config, ds, counted.recent_hours)
     last = truth_days(ds, settings.span_days)[-1]
     report = render_report(
         day=ds if last == ds else f"{ds} to {last}",
         total=total,
         segments=segments,
         gains=[*merged_gains, *gains],
-        facts=ReportFacts(**stored),
+        facts=counted,
         lists=lists,
         trend=trend,
         channels=channels,
-        spans=Spans.from_config(config, ds),
+        spans=spans,
         span_days=settings.span_days,
     )
-    verdict = hit_rate_gate(workspace, ds, cells, total)
+    verdict = hit_rate_gate(workspace, ds, cells, total, spans)
     stated = {"passed": verdict.is_passed, "sentence": verdict.description}
     manifest = workspace.write_table(TOTAL_HIT_RATE, ds, total, [counts, detail], gate=stated)
     rates = {scope: rows_of_cell(total, scope, k) for scope in Scope}
@@ -135,7 +137,7 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     return StepResult(manifest, facts, checks, report, images, headline)
 
 
-def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table | HitCells, total: pa.Table) -> Check:
+def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table | HitCells, total: pa.Table, spans: Spans) -> Check:
     """Returns whether the day's model may be shipped.
 
     With `gate.is_blocking` false a failure is a warning and does not hold the bundle back.
@@ -150,7 +152,7 @@ def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table | HitCells
         k=config.evaluation.k[-1],
         samples=config.evaluation.bootstrap_samples,
         seed=config.seed,
-        spans=Spans.from_config(config, ds),
+        spans=spans,
     )
     return Check("hit_rate_gate", report.passed, report.sentence, report.facts, is_blocking=config.gate.is_blocking)
 

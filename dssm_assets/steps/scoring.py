@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, offsets_of
-from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
+from dssm_assets.core.channels.channel import NeighborChoice, OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, channel_scorers, from_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Model, Similarity
@@ -39,6 +39,7 @@ from dssm_assets.steps import parallel
 from dssm_assets.steps.stored_interactions import (
     EventDays,
     count_item_events,
+    count_recent_events,
     find_event_days,
     read_all_interactions,
     read_interactions_of_users,
@@ -57,22 +58,23 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
     """Writes hit_counts of a day: the hits of the model, of every baseline and of the merged lists, per user."""
     day, events = find_scored_day(workspace, ds), find_event_days(workspace, ds)
     negative_items, item_table = workspace.need("negative_items", ds), workspace.need("item_table", day_before(ds))
-    merges, weights = read_merges(workspace, ds)
+    weights = read_merges(workspace, ds)
     users = read_evaluated_users(workspace, day)
     workspace.log(
         f"scoring {users.truth.num_users:,} of {users.day_users:,} users x {len(users.item_ids):,} items: the model and the baselines"
     )
     cuts = Cuts({}, read_item_popularity(workspace, negative_items, users.item_ids).tier)
     with workspace.tables.partitions.staging() as folder, workspace.tables.partitions.staging() as scratch:
-        rankers = fit_rankers(workspace, events, users, merges, item_table, ScratchArrays(scratch))
+        rankers = fit_rankers(workspace, events, users, weights, item_table, ScratchArrays(scratch))
         written = parallel.write_user_ranges(workspace, partial(HitCounter, day, rankers), users.truth, cuts, folder)
         facts = replace(
             merge_facts([part.facts for part in written]),
             day_users=users.day_users,
             cold_items=len(rankers.cold_items),
             category_column=rankers.category_column,
+            recent_hours=rankers.recent_hours,
         )
-        inputs = digests([*day, events.history, weights, item_table, negative_items])
+        inputs = digests([*day, events.history, weights.built_from, item_table, negative_items])
         manifest = parallel.publish_user_ranges(workspace, HIT_COUNTS, ds, written, inputs, report=asdict(facts))
     return StepResult(manifest, asdict(facts))
 
@@ -181,6 +183,7 @@ class Rankers:
         cold_order: the same, those of the most popular category first.
         category_column: of item_table; None: no column is a category.
         part_users: ids of the users for whom parts of the merged list are ranked.
+        recent_hours: half-life of recent popularity.
     """
 
     events: EventDays
@@ -191,13 +194,14 @@ class Rankers:
     cold_order: IntArray
     category_column: str | None
     part_users: pa.Array
+    recent_hours: float | None
 
 
 def fit_rankers(
     workspace: Workspace,
     events: EventDays,
     users: EvaluatedUsers,
-    merges: Sequence[Merge],
+    weights: StoredWeights,
     item_table: Manifest,
     scratch: ScratchArrays,
 ) -> Rankers:
@@ -211,12 +215,13 @@ def fit_rankers(
     return Rankers(
         events=events,
         baselines={name: parallel.share_arrays(arrays) for name, arrays in fit_baselines(data).items()},
-        merges=merges,
-        shared=parallel.share_arrays(SharedData.fit(data).to_arrays()) if merges else {},
+        merges=weights.merges,
+        shared=parallel.share_arrays(SharedData.fit(data, weights.neighbors).to_arrays()) if weights.merges else {},
         cold_items=cold,
         cold_order=order_by_category(cold, categories, data.window_events),
         category_column=category_column,
         part_users=ids.filter(pa.array(is_in_sample(ids, PART_USERS, config.seed))),
+        recent_hours=data.recent_hours,
     )
 
 
@@ -228,21 +233,29 @@ def read_fit_data(
     Args:
         user_ids: any users; ids are cast to their type.
     """
-    corpus, lengths = IdIndex(item_ids), [np.zeros(0, np.int64)]
+    corpus, window_days = IdIndex(item_ids), workspace.config.window.days
 
-    def read_items() -> Iterator[NDArray[np.int32]]:
-        for interactions in read_all_interactions(workspace, days.window, user_ids, corpus):
-            counts, items = recent_items(interactions)
-            lengths.append(counts)
-            yield items
+    def read_user_items(last_days: int) -> ItemSets:
+        lengths = [np.zeros(0, np.int64)]
 
-    window_events = count_item_events(workspace, days.window, corpus)
-    items = scratch.concat(read_items(), np.int32)
+        def read_items() -> Iterator[NDArray[np.int32]]:
+            read = days.window[-last_days:]
+            for interactions in read_all_interactions(workspace, read, user_ids, corpus):
+                counts, items = recent_items(interactions)
+                lengths.append(counts)
+                yield items
+
+        items = scratch.concat(read_items(), np.int32)
+        return ItemSets(offsets_of(np.concatenate(lengths)), items)
+
+    window_events, recent = count_item_events(workspace, days.window, corpus), count_recent_events(workspace, days, corpus)
     return FitData(
         window_events=window_events,
-        recent_events=count_item_events(workspace, days.recent, corpus),
+        recent_events=recent.events,
+        recent_hours=recent.half_life_hours,
         history_events=window_events + count_item_events(workspace, days.older, corpus),
-        user_items=ItemSets(offsets_of(np.concatenate(lengths)), items),
+        window_days=window_days,
+        read_user_items=read_user_items,
         read_history=lambda: read_all_interactions(workspace, days.history, user_ids, corpus),
         settings=workspace.config.evaluation,
         allocate=scratch,
@@ -250,14 +263,22 @@ def read_fit_data(
     )
 
 
-def read_merges(workspace: Workspace, ds: str) -> tuple[list[Merge], list[Manifest]]:
-    """Returns the merges of a day and the partition that holds them; nothing where channels are switched off."""
+class StoredWeights(NamedTuple):
+    """The merges of a day and the neighbours that were chosen for them; nothing where channels are switched off."""
+
+    merges: list[Merge]
+    neighbors: NeighborChoice
+    built_from: list[Manifest]
+
+
+def read_merges(workspace: Workspace, ds: str) -> StoredWeights:
     settings = workspace.config.channels
     if not settings.is_enabled:
-        return [], []
+        return StoredWeights([], NeighborChoice(workspace.config.window.days, is_of_last_items=False), [])
     stored = workspace.need(CHANNEL_WEIGHTS.name, ds)
-    rows = workspace.tables.read(stored).to_pylist()
-    return from_rows(rows, [source.name for source in settings.sources]), [stored]
+    rows, facts = workspace.tables.read(stored).to_pylist(), stored.facts
+    choice = NeighborChoice(int(str(facts["days"])), bool(facts["is_of_last_items"]))
+    return StoredWeights(from_rows(rows, [source.name for source in settings.sources]), choice, [stored])
 
 
 class DayVectors:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
 from dssm_assets.core.arrays.ragged import combine_chunks, flatten
-from dssm_assets.core.channels.channel import SharedData
+from dssm_assets.core.channels.channel import CHANNEL_COMMON_USERS, SharedData
 from dssm_assets.core.channels.merge import to_table
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
 from dssm_assets.core.evaluation.evaluation_tables import MERGED
@@ -207,7 +207,7 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
     item_ids = pa.concat_arrays(ids) if ids else pa.array([], pa.int64())
     index = IdIndex(item_ids)
     if spec.prior:
-        priors = read_recent_priors(workspace, inputs.model, inputs.recent, inputs.next_day, index)
+        priors = read_recent_priors(workspace, inputs.model, inputs.recent, index)
         vectors = pack_item_vectors(vectors, priors)
     check_vectors("item", item_ids, to_lists(vectors))
     write_item_vectors(folder, item_ids, vectors)
@@ -424,20 +424,21 @@ def write_channels(
         items: of the bundle, by row.
         scratch: makes large arrays.
     """
-    merges, _ = read_merges(workspace, inputs.ds)
+    weights = read_merges(workspace, inputs.ds)
     content = {
         "version": CHANNELS_VERSION,
         "now_ms": inputs.end_ms(workspace.config.calendar.timezone),
+        "is_of_last_items": weights.neighbors.is_of_last_items,
         "depths": {str(name): depth for name, depth in workspace.config.channels.depths.items()},
-        "weights": to_table([merge for merge in merges if merge.name == MERGED]).to_pylist(),
+        "weights": to_table([merge for merge in weights.merges if merge.name == MERGED]).to_pylist(),
     }
     (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     data = read_fit_data(workspace, find_event_days(workspace, inputs.next_day), items.ids, history.users.ids, scratch)
-    shared = SharedData.fit(replace(data, common_users=(2,))).to_arrays()
+    shared = SharedData.fit(replace(data, common_users=(CHANNEL_COMMON_USERS,)), weights.neighbors).to_arrays()
     starts = pa.array(shared["starts"], pa.int64())
     column = ItemChannelColumn
     counts = (column.WINDOW_EVENTS, column.RECENT_EVENTS, column.HISTORY_EVENTS, column.WINDOW_USERS)
-    columns = {name: pa.array(shared[name], pa.int64()) for name in counts}
+    columns = {name: pa.array(shared[name]) for name in counts}
     columns[column.NEIGHBORS] = pa.LargeListArray.from_arrays(starts, pa.array(shared["items"], pa.int32()))
     columns[column.SIMILARITIES] = pa.LargeListArray.from_arrays(starts, pa.array(shared["similarities"]))
     write_arrow_table(folder / BundleFile.ITEM_CHANNELS, pa.table(columns))

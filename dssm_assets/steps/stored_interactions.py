@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, sorted_unique
@@ -25,6 +26,9 @@ OPEN_ROWS: Final = 1 << 18
 """Users of all these days together, about."""
 RANGE_EVENTS: Final = 1 << 19
 """Events that are summed at once, about."""
+SCORED_DAYS: Final = 7
+"""Last days of the window on which half-lives are compared; where several days are evaluated together, as many times more."""
+MS_PER_HOUR: Final = 3_600_000
 _COLUMNS: Final = (col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS)
 
 
@@ -35,13 +39,11 @@ class EventDays:
     Attributes:
         older: the days before the window.
         window: those of the window.
-        recent: the last `evaluation.recent_days`.
         now_ms: the moment at which the day begins.
     """
 
     older: list[Manifest]
     window: list[Manifest]
-    recent: list[Manifest]
     now_ms: int
 
     @property
@@ -52,11 +54,10 @@ class EventDays:
 def find_event_days(workspace: Workspace, ds: str) -> EventDays:
     """Returns the stored days of user history before a day."""
     config, history = workspace.config, find_history_days(workspace, ds)
-    window, recent = (day_before(ds, days) for days in (config.window.days, config.evaluation.recent_days))
+    window = day_before(ds, config.window.days)
     return EventDays(
         [day for day in history if day.ds < window],
         [day for day in history if day.ds >= window],
-        [day for day in history if day.ds >= recent],
         start_of_day_ms(ds, config.calendar.timezone),
     )
 
@@ -97,6 +98,42 @@ def count_item_events(workspace: Workspace, history: Sequence[Manifest], corpus:
         # Items outside the corpus add to the last place.
         events[corpus.lookup(counts.field("values"))] += counts.field("counts").to_numpy()
     return events[:-1]
+
+
+class RecentEvents(NamedTuple):
+    """Positive events of each item, float64 [I], of which one counts half after each half-life, as of the newest of them."""
+
+    events: NDArray[np.float64]
+    half_life_hours: float
+
+
+def count_recent_events(workspace: Workspace, days: EventDays, corpus: IdIndex) -> RecentEvents:
+    """Returns the recent events of a window, by the half-life of `evaluation.recent` that was best on its last days.
+
+    That is the one whose first k items before each of these days held most events of the day, for the largest k of `evaluation.k`;
+    of equal ones the longest. It needs memory for one count per half-life and item.
+    """
+    settings = workspace.config.evaluation
+    half_lives_ms = np.array(settings.recent, np.float64)[:, None] * MS_PER_HOUR  # [H, 1]
+    counts, hits = np.zeros((len(half_lives_ms), len(corpus.ids))), np.zeros(len(half_lives_ms), np.int64)
+    scored = {day.ds for day in days.window[1:][-SCORED_DAYS * settings.span_days :]}
+    newest, k = 0, min(settings.k[-1], len(corpus.ids))
+    for day in days.window:
+        table = workspace.tables.read(day, [col.ITEM_IDS, col.EVENT_TIMES_MS])
+        items, times = (combine_chunks(pc.list_flatten(column)) for column in table.columns)
+        rows = corpus.lookup(cast_ids(items, corpus.ids.type, "interactions, column item_id"))
+        rows, times_ms = rows[rows >= 0], times.to_numpy()[rows >= 0]
+        if not len(rows):
+            continue
+        if day.ds in scored:
+            best = np.argsort(-counts, axis=1, kind="stable")[:, :k]
+            hits += np.bincount(rows, minlength=len(corpus.ids))[best].sum(axis=1)
+        newest_before, newest = newest, max(newest, int(times_ms.max()))
+        counts *= np.exp2((newest_before - newest) / half_lives_ms)
+        for place, half_life_ms in enumerate(half_lives_ms):
+            counts[place] += np.bincount(rows, np.exp2((times_ms - newest) / half_life_ms), len(corpus.ids))
+    chosen = len(hits) - 1 - int(np.argmax(hits[::-1]))
+    return RecentEvents(counts[chosen], settings.recent[chosen])
 
 
 def _read_items(workspace: Workspace, history: Sequence[Manifest], kind: pa.DataType) -> Iterator[pa.Array]:

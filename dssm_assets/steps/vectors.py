@@ -199,7 +199,7 @@ class ItemVectors(VectorSource):
         self._items = workspace.artifacts.map_table(samples, TrainSamplesFile.ITEMS)
         self._inference = ItemInference(towers, BATCH_ROWS)
         self._group_codes = read_group_codes(workspace, model)
-        self._priors = read_window_priors(workspace, model, samples, ds, self._items.num_rows) if towers.spec.prior else None
+        self._priors = read_window_priors(workspace, model, samples, self._items.num_rows) if towers.spec.prior else None
         self.dims = towers.spec.item_vector_width
         self.built_from = (model, self.table, samples)
 
@@ -273,21 +273,18 @@ def pack_user_vectors(vectors: VectorArray, spec: TowerSpec) -> VectorArray:
     return with_ones.reshape(len(with_ones), spec.user_vector_width)
 
 
-def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest, ds: str, item_count: int) -> VectorArray:
-    """Returns the priors [I] of the corpus for a day, from the positive samples that the model was trained on."""
+def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest, item_count: int) -> VectorArray:
+    """Returns the priors [I] of the corpus, from the positive samples that the model was trained on."""
     table = workspace.artifacts.map_table(samples, TrainSamplesFile.SAMPLES).select(["item_index", col.EVENT_TIME_MS])
     items, times = (table.column(name).to_numpy() for name in table.column_names)
-    return _compute_priors(workspace, model, items, times, ds, item_count)
+    return _compute_priors(workspace, model, items, times, item_count)
 
 
-def read_recent_priors(
-    workspace: Workspace, model: Manifest, recent: Sequence[Manifest], after: str, items: IdIndex
-) -> VectorArray:
+def read_recent_priors(workspace: Workspace, model: Manifest, recent: Sequence[Manifest], items: IdIndex) -> VectorArray:
     """Returns the priors [I] of items from the positive samples of days. One day is in memory at a time.
 
     Args:
-        recent: positive_sample of days before `after`.
-        after: the day that is scored, as YYYY-MM-DD.
+        recent: positive_sample of the days before the one that is scored.
         items: any items; samples of others are left out.
     """
     rows, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
@@ -296,13 +293,12 @@ def read_recent_priors(
         found = items.lookup(table.column(col.ITEM_ID), where=f"table {day.key}, column item_id")
         rows.append(found[found >= 0].astype(np.int64))
         times.append(table.column(col.EVENT_TIME_MS).to_numpy()[found >= 0])
-    return _compute_priors(workspace, model, np.concatenate(rows), np.concatenate(times), after, len(items))
+    return _compute_priors(workspace, model, np.concatenate(rows), np.concatenate(times), len(items))
 
 
-def _compute_priors(workspace: Workspace, model: Manifest, items: Any, times_ms: Any, ds: str, item_count: int) -> VectorArray:
+def _compute_priors(workspace: Workspace, model: Manifest, items: Any, times_ms: Any, item_count: int) -> VectorArray:
     prior = Prior.model_validate_json(workspace.artifacts.read_bytes(model, ModelFile.PRIOR))
-    ages = ages_in_days(times_ms, start_of_day_ms(ds, workspace.config.calendar.timezone))
-    recent = decayed_counts(items, ages, prior.half_life_days, item_count)
+    recent = decayed_counts(items, ages_in_days(times_ms), prior.half_life_days, item_count)
     return prior.values_for(np.bincount(items, minlength=item_count).astype(np.float64), recent)
 
 

@@ -228,7 +228,7 @@ def _channel_files() -> dict[str, Any]:
     ]
     items = {
         "window_events": pa.array([5, 0, 9, 2], pa.int64()),
-        "recent_events": pa.array([1, 0, 3, 2], pa.int64()),
+        "recent_events": pa.array([1.0, 0, 3, 2]),
         "history_events": pa.array([5, 0, 9, 2], pa.int64()),
         "window_users": pa.array([2, 0, 3, 2], pa.int64()),
         "neighbors": pa.array([[1], [0], [3], [2]], pa.large_list(pa.int32())),
@@ -242,7 +242,7 @@ def _channel_files() -> dict[str, Any]:
     depths = {"vectors": 4, "own_history": 4, "item_to_item": 2, "recent_popularity": 2}
     weights = [dict(zip(names, row, strict=True)) for row in rows]
     return {
-        "channels.json": {"version": 3, "now_ms": NOW_MS, "depths": depths, "weights": weights},
+        "channels.json": {"version": 4, "now_ms": NOW_MS, "is_of_last_items": False, "depths": depths, "weights": weights},
         "item_channels.arrow": pa.table(items),
         "own_items.arrow": pa.table(own),
     }

@@ -83,6 +83,23 @@ def test_read_all_interactions_yields_every_user_once_and_whole(
     assert counted.sum() == sum(item != "x" for day in events for _, item, _ in day)
 
 
+def test_recent_events_take_the_half_life_that_was_best_on_the_last_days(tmp_path: Path) -> None:
+    settings = {"evaluation": {"k": [1], "recent": [24, 240]}}
+    workspace = open_workspace(worlds.write_config(tmp_path, settings))
+    # i0 four times on the first noon, then i1 three times and twice. Before the third day a list of one item has i1 if events halve in
+    # a day (3 for 2), and i0 if they halve in ten (3 for 3.7).
+    window = []
+    for day, (item, count) in enumerate([("i0", 4), ("i1", 3), ("i1", 2)]):
+        columns = {"user_id": ["u"], "item_ids": [[item] * count], "event_times_ms": [[(24 * day + 12) * 3_600_000] * count]}
+        table = TableSpec("user_history_fg", "any", (), ())
+        window.append(workspace.tables.write(table, f"2024-01-{day + 1:02}", pa.table(columns)))
+    found = stored_interactions.count_recent_events(workspace, stored_interactions.EventDays([], window, 0), CORPUS)
+    assert found.half_life_hours == 24
+    assert found.events.tolist() == pytest.approx([4 / 4, 3 / 2 + 2, 0, 0, 0, 0])
+    nothing = stored_interactions.count_recent_events(workspace, stored_interactions.EventDays([], [], 0), CORPUS)
+    assert (nothing.half_life_hours, nothing.events.tolist()) == (240, [0] * 6)
+
+
 def test_interactions_of_users_add_earlier_days(workspace: Workspace) -> None:
     manifests, events = stored(workspace, 5)
     users = ["u03", "u04", "u11", "u19"]

@@ -20,7 +20,8 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ordering import list_largest
 from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, repeat_rows
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import NeighborLists, csr_of
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import NeighborLists, csr_of, last_item_weights
+from dssm_assets.core.evaluation.baselines.neighbors_recent import score_neighbors
 from dssm_assets.core.evaluation.baselines.popularity import order_by_events
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ Float64Array = npt.NDArray[np.float64]
 RANK: Final = "rank"
 """Signal of a list: ln((L + 1) / (place + 1)), places from 0. The first of 500 has 6.2, the last almost 0, others have 0."""
 SIMILARITY: Final = "similarity"
-"""Signal of the vectors: by how many standard deviations of the scores in the user's list an item's score is above their mean."""
+"""Signal of the vectors: by how many standard deviations of the scores in the user's list an item's score is above their mean. Of the
+neighbours: ln(1 + 20 c / the user's largest c), where c is an item's sum of similarities to the user's items."""
 WINDOW_EVENTS: Final = "window_events"
 """Signal: ln(1 + positive events of the item in the window)."""
 RECENT_EVENTS: Final = "recent_events"
-"""Signal: ln(1 + positive events of the item in the recent days)."""
+"""Signal: ln(1 + recent events of the item), of which one counts half after each half-life (`evaluation.recent`)."""
 HISTORY_EVENTS: Final = "history_events"
 """Signal: ln(1 + positive events of the item on all days that are known)."""
 EVENT_SIGNALS: Final = (WINDOW_EVENTS, RECENT_EVENTS, HISTORY_EVENTS)
@@ -53,6 +55,8 @@ OWN_SIGNALS: Final = (IS_OWN, OWN_EVENTS, OWN_AGE, ITEM_REPEATS)
 OWN_ORDER: Final = (0.8, -0.3, 0.2)
 """What OWN_EVENTS, OWN_AGE and ITEM_REPEATS count in the order of the user's own list."""
 DAY_MS: Final = 86_400_000
+CHANNEL_COMMON_USERS: Final = 2
+"""Users that neighbours in the channel have in common at least: of pairs with fewer, nearly all are chance."""
 
 
 class Channel(Protocol):
@@ -104,6 +108,15 @@ def join_users(users: Sequence[OwnItems]) -> OwnItems:
     return OwnItems(offsets_of([len(one.items) for one in users]), *columns)
 
 
+class NeighborChoice(NamedTuple):
+    """Which neighbours of which items the channel `item_to_item` has: what is chosen on held-out days (`fit.choose_neighbors`)."""
+
+    days: int
+    """Last days of the window in which items are neighbours."""
+    is_of_last_items: bool
+    """Whether the user's last ten items count, or all alike."""
+
+
 _COUNTS: Final = ("window_events", "recent_events", "history_events", "window_users")
 
 
@@ -113,32 +126,39 @@ class SharedData:
 
     Attributes:
         window_events: int64 [I], positive events of each item in the window.
-        recent_events: int64 [I], the same of the recent days.
+        recent_events: float64 [I], the same, of which one counts half after each half-life.
         history_events: int64 [I], the same of all days that are known.
         window_users: int64 [I], users with a positive event on the item in the window.
         neighbors: scipy csr [I, I], row i: the similarities of the most similar items of i.
+        is_of_last_items: as of `NeighborChoice`.
     """
 
     window_events: IntArray
-    recent_events: IntArray
+    recent_events: Float64Array
     history_events: IntArray
     window_users: IntArray
     neighbors: Any
+    is_of_last_items: bool
 
     @classmethod
-    def fit(cls, data: FitData) -> SharedData:
+    def fit(cls, data: FitData, choice: NeighborChoice) -> SharedData:
         """Returns it from the interactions of all users."""
-        users = np.bincount(data.user_items.items, minlength=len(data.window_events))
-        return cls(data.window_events, data.recent_events, data.history_events, users, data.neighbors[2])
+        users, neighbors = (
+            np.bincount(data.user_items.items, minlength=len(data.window_events)),
+            data.find_neighbors(choice.days),
+        )
+        counts = (data.window_events, data.recent_events, data.history_events)
+        return cls(*counts, users, neighbors[CHANNEL_COMMON_USERS], choice.is_of_last_items)
 
     def to_arrays(self) -> Arrays:
         csr = {"starts": self.neighbors.indptr, "items": self.neighbors.indices, "similarities": self.neighbors.data}
-        return {name: getattr(self, name) for name in _COUNTS} | csr
+        return {name: getattr(self, name) for name in _COUNTS} | csr | {"is_of_last_items": np.array([self.is_of_last_items])}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> SharedData:
         neighbors = csr_of(arrays["starts"], arrays["items"], arrays["similarities"])
-        return cls(**{name: arrays[name] for name in _COUNTS}, neighbors=neighbors)
+        is_of_last_items = bool(arrays["is_of_last_items"][0])
+        return cls(**{name: arrays[name] for name in _COUNTS}, neighbors=neighbors, is_of_last_items=is_of_last_items)
 
     @cached_property
     def popular_order(self) -> IntArray:
@@ -147,7 +167,7 @@ class SharedData:
 
     @cached_property
     def recent_order(self) -> IntArray:
-        """Returns all items int64 [I]: most events of the recent days first, then of the window, then the lower index."""
+        """Returns all items int64 [I]: most recent events first, then most of the window, then the lower index."""
         return np.lexsort((-self.window_events, -self.recent_events)).astype(np.int64)
 
     @cached_property
@@ -184,9 +204,7 @@ def make_channels(
         if name is ChannelName.OWN_HISTORY:
             made.append(OwnHistoryChannel(own, shared.repeats, now_ms, depth, allowed))
         elif name is ChannelName.ITEM_TO_ITEM:
-            # Without the user's own items, which the channel of own history proposes.
-            lists = NeighborLists(own.indptr, own.items, shared.neighbors, has_own_items=False, allowed=allowed)
-            made.append(NeighborChannel(lists, depth))
+            made.append(NeighborChannel(neighbor_lists(shared.neighbors, own, shared.is_of_last_items, allowed), depth))
         elif name is ChannelName.RECENT_POPULARITY:
             made.append(PopularityChannel(first_allowed(shared.recent_order, allowed, depth), shared.event_signals))
         elif nearest is not None:
@@ -252,19 +270,43 @@ def rank_signal(places: IntArray, length: int) -> Float64Array:
     return np.take(gains, places)
 
 
-@dataclass(frozen=True)
+def neighbor_lists(neighbors: Any, own: OwnItems, is_of_last_items: bool, allowed: Mask | None = None) -> NeighborLists:
+    """Returns the neighbours of users' items, without own items, which the channel of own history proposes."""
+    weights = last_item_weights(own.indptr, own.last_time_ms) if is_of_last_items else None
+    return NeighborLists(own.indptr, own.items, neighbors, has_own_items=False, allowed=allowed, weights=weights)
+
+
+@dataclass
 class NeighborChannel:
-    """The neighbours of the user's items. It knows an item by its position in the list."""
+    """The neighbours of the user's items. It knows every item that is a neighbour of one of them."""
 
     lists: NeighborLists
     depth: int
     name: ChannelName = ChannelName.ITEM_TO_ITEM
+    _known: tuple[IntArray, Any] | None = None
+    """The users that were asked for last, and their scores."""
 
     def propose(self, user_rows: IntArray) -> IntArray:
-        return self.lists.top_items(user_rows, self.depth)
+        return self.lists.list_best(user_rows, self._score_items(user_rows), self.depth)
 
     def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
-        return rank_signal(places, self.depth)[None]
+        scores = self._score_items(user_rows)
+        scores.sort_indices()
+        largest = scores.max(axis=1).toarray().ravel()
+        similarity = np.zeros(candidates.shape)
+        keys = repeat_rows(np.diff(scores.indptr)) * (scores.shape[1] + 1) + scores.indices
+        if len(keys):
+            wanted = np.arange(len(candidates))[:, None] * (scores.shape[1] + 1) + candidates
+            found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            is_known = (candidates >= 0) & (keys[found] == wanted)
+            row = np.nonzero(is_known)[0]
+            similarity[is_known] = score_neighbors(scores.data[found[is_known]], largest[row])
+        return np.stack([rank_signal(places, self.depth), similarity])
+
+    def _score_items(self, user_rows: IntArray) -> Any:
+        if self._known is None or not np.array_equal(self._known[0], user_rows):
+            self._known = user_rows, self.lists.score_items(user_rows)
+        return self._known[1]
 
 
 @dataclass(frozen=True)

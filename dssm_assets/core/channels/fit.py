@@ -10,13 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from scipy.special import expit
 
 from dssm_assets.core.arrays.ragged import ItemSets, Mask
-from dssm_assets.core.channels.channel import Channel, Float64Array
+from dssm_assets.core.channels.channel import (
+    CHANNEL_COMMON_USERS,
+    Channel,
+    Float64Array,
+    NeighborChoice,
+    OwnItems,
+    neighbor_lists,
+)
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
     IS_OWN_ITEM,
@@ -29,6 +36,9 @@ from dssm_assets.core.channels.merge import (
     signals_of,
 )
 from dssm_assets.core.config.channels import ChannelName
+
+if TYPE_CHECKING:
+    from dssm_assets.core.evaluation.baselines.fit_data import FitData
 
 PRIOR_PAIRS: Final = 20.0
 """How many pairs the defaults are worth."""
@@ -59,6 +69,34 @@ class _Rows(NamedTuple):
     signals: Float64Array  # [S, N]
     is_positive: Mask  # [N]
     weight: Float64Array  # [N], how many candidates each represents
+
+
+NEIGHBOR_DAYS: Final = (3, 10, 30)
+"""Last days of the window that are tried for neighbours, beside the whole window."""
+
+
+def choose_neighbors(data: FitData, own: OwnItems, truth: ItemSets, k: int) -> NeighborChoice:
+    """Returns the neighbours whose lists of k hold most of what users took on a held-out day, own items left out.
+
+    Of equal ones the first: of the whole window, of all own items.
+
+    Args:
+        own: the items of the users before the day.
+        truth: of the same users; -1 for items outside the corpus.
+    """
+    users = np.flatnonzero(truth.lengths)
+    most, best = -1, NeighborChoice(data.window_days, is_of_last_items=False)
+    for days in (data.window_days, *(days for days in reversed(NEIGHBOR_DAYS) if days < data.window_days)):
+        neighbors = data.find_neighbors(days)[CHANNEL_COMMON_USERS]
+        for is_of_last_items in (False, True):
+            lists, hits = neighbor_lists(neighbors, own, is_of_last_items), 0
+            for start in range(0, len(users), _BLOCK_USERS):
+                block = users[start : start + _BLOCK_USERS]
+                found = lists.top_items(block, k)
+                hits += int(truth.select_users(block).contains(np.arange(len(block))[:, None], found).sum())
+            if hits > most:
+                most, best = hits, NeighborChoice(days, is_of_last_items)
+    return best
 
 
 def fit_merges(days: Sequence[HeldOutDay], start: Sequence[Merge]) -> list[Merge]:

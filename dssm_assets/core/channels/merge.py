@@ -64,6 +64,7 @@ SIGNALS: Final = (
     Signal(ChannelName.VECTORS, SIMILARITY),
     *(Signal(ChannelName.OWN_HISTORY, name) for name in OWN_SIGNALS),
     RANK_OF_NEIGHBORS,
+    Signal(ChannelName.ITEM_TO_ITEM, SIMILARITY),
     *(Signal(ChannelName.RECENT_POPULARITY, name) for name in EVENT_SIGNALS),
 )
 """All of them; those of a channel in the order of `Channel.describe`."""

@@ -19,7 +19,7 @@ class ChannelName(StrEnum):
     ITEM_TO_ITEM = "item_to_item"
     """Items that co-occur with the user's items in other users' histories."""
     RECENT_POPULARITY = "recent_popularity"
-    """The items with most interactions in the last `evaluation.recent_days` days."""
+    """The items with most interactions lately (`evaluation.recent`)."""
 
 
 class MergeWeights(StrEnum):

@@ -100,7 +100,13 @@ class Evaluation(Section):
         "events a day. Until the last of them is stored, the evaluation day is skipped.",
     )
     bootstrap_samples: int = Field(default=1000, ge=100, le=100_000, description="Resamples of users for the 95% intervals.")
-    recent_days: int = Field(default=7, ge=1, le=3660, description="Days of the baseline recent popularity.")
+    recent: Annotated[list[Annotated[float, Field(gt=0, le=100_000)]], Ascending] = Field(
+        default=[1, 3, 6, 12, 24, 72, 168, 720],
+        min_length=1,
+        max_length=20,
+        description="Half-lives of recent popularity in hours, ascending. The one is taken whose list held most events of the last days "
+        "before the evaluation day.",
+    )
     extra_baselines: list[str] = Field(
         default=[],
         description="Baselines that are fitted in addition: als (pip install 'dssm-assets[als]'), and those that plug-ins "

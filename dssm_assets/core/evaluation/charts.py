@@ -90,7 +90,7 @@ def hit_rate_png(total: pa.Table, *, spans: labels.Spans | None = None) -> bytes
     columns = min(len(shown), PANELS_IN_ROW)
     panel_rows = math.ceil(len(shown) / columns)
     figure, axes = _new_figure(3.0 * columns + 0.5, 3.4 * panel_rows + 0.6, panel_rows, columns)
-    names = labels.scorers_in_order((str(row[SCORER]) for row in rows), spans)
+    names = labels.scorers_in_order(str(row[SCORER]) for row in rows)
     for axis, scope in zip(axes, shown, strict=False):
         _style_axis(axis, labels.SCOPES[scope].title)
         _draw_hit_rates(axis, [row for row in rows if row[SCOPE] == scope], names, spans)

@@ -13,7 +13,7 @@ from dssm_assets.core.evaluation.baselines.registry import BASELINES
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, CHANNEL, MERGED, MERGED_WITHOUT, MODEL, is_part
 from dssm_assets.core.evaluation.scopes import Scope
 
-BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#999999", "#8822dd", "#553311")
+BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#ee7733", "#999999", "#8822dd", "#553311")
 """By place in the registry. Distinguishable from each other and from the model's, also with each of the three kinds of colour blindness."""
 
 
@@ -66,33 +66,35 @@ TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)
 
 @dataclass(frozen=True)
 class Spans:
-    """How many days before an evaluation day the baselines read.
+    """How far back from an evaluation day the baselines read.
 
     Attributes:
         window: of the training window.
-        recent: of recent popularity, at most the window.
         history: of the user histories.
+        recent_hours: half-life of recent popularity; None: not known.
     """
 
     window: int
-    recent: int
     history: int
+    recent_hours: float | None = None
 
     @classmethod
-    def from_config(cls, config: PipelineConfig, ds: str) -> Spans:
+    def from_config(cls, config: PipelineConfig, ds: str, recent_hours: float | None) -> Spans:
         """Returns the days of an evaluation day: a history is as long as the calendar before it, or as window.history_days.
 
-        Example: with a window of 6 days and 7 recent ones, January 12th of a calendar from the 1st has 6, 6 and 11 days.
+        Example: with a window of 6 days, January 12th of a calendar from the 1st has 6 and 11 days.
         """
         window, limit = config.window.days, config.window.history_days
         stored = (dt.date.fromisoformat(ds) - config.calendar.start).days
-        return cls(window, min(config.evaluation.recent_days, window), stored if limit is None else min(stored, limit))
+        return cls(window, stored if limit is None else min(stored, limit), recent_hours)
 
     def add_to(self, scorer: str, name: str) -> str:
-        """Returns the name of a scorer with its number of days, if it reads some."""
+        """Returns the name of a scorer with its number of days or its half-life, if it has one."""
+        if scorer == "recent_popularity" and self.recent_hours is not None:
+            days = self.recent_hours / 24
+            return f"{name}, half-life {f'{days:g} d' if days >= 1 else f'{self.recent_hours:g} h'}"
         known = {
             "popularity": (f"{name},", self.window),
-            "recent_popularity": (f"{name},", self.recent),
             "own_history_window": (name.removesuffix(" window"), self.window),
             "own_history_all": (name.removesuffix(" days"), self.history),
         }
@@ -123,16 +125,11 @@ def color_of(scorer: str) -> str:
     return SCORERS[scorer].color if scorer in SCORERS else "#999999"
 
 
-def scorers_in_order(names: Iterable[str], spans: Spans | None = None) -> list[str]:
+def scorers_in_order(names: Iterable[str]) -> list[str]:
     """Returns distinct scorers in the order of the table, then the others by name.
 
     Without the channels alone and the merged lists without a channel, which have a table of their own.
-
-    Args:
-        spans: days that the baselines count. Where recent popularity counts the whole window, it is popularity, and left out.
     """
     names = [name for name in names if not is_part(name)]
-    if spans is not None and spans.recent == spans.window and "popularity" in names:
-        names = [name for name in names if name != "recent_popularity"]
     known = {name: place for place, name in enumerate(SCORERS)}
     return sorted(set(names), key=lambda name: (known.get(name, len(known)), name))

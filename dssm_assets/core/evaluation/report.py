@@ -57,6 +57,7 @@ class ReportFacts:
         day_users: users with a positive event on the day; 0 if these are the evaluated users.
         cold_items: candidates without any event before the day.
         category_column: column of item_table whose popularity ranks cold items; None: no column is a category.
+        recent_hours: half-life of recent popularity; None: not known.
     """
 
     evaluated_users: int
@@ -68,6 +69,7 @@ class ReportFacts:
     day_users: int = 0
     cold_items: int = 0
     category_column: str | None = None
+    recent_hours: float | None = None
 
 
 def report_facts(truth: Truth, scorer: ModelScorer, hit_counts: HitCounts) -> ReportFacts:
@@ -250,7 +252,7 @@ def scope_section(
         category = "no column is a category" if facts.category_column is None else f"by column {cell(facts.category_column)}"
         note += f" Candidates: the {facts.cold_items:,} cold items of the corpus. Popularity by category: {category}."
     rates, means = [], []
-    for name in scorers_in_order(last_rows, spans):
+    for name in scorers_in_order(last_rows):
         cells, last = [by_k[cut][name] for cut in ks], last_rows[name]
         shown = _name(name, spans)
         rates.append([shown, *map(with_interval, cells)])

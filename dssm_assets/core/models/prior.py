@@ -43,12 +43,17 @@ class Prior(Section):
         return np.asarray(values - (values.mean() if len(values) else 0.0), np.float32)
 
 
-def ages_in_days(time_ms: IntArray, until_ms: int) -> npt.NDArray[np.float64]:
-    """Returns the days from each event to a moment, at least 0 [n].
+def ages_in_days(time_ms: IntArray) -> npt.NDArray[np.float64]:
+    """Returns the days from each event to the newest one [n].
 
-    By hand: an event at noon of the day before is .5 days old, so that it counts half with a half-life of 12 hours.
+    Not to the moment that is scored: where times are whole days, every event of yesterday would be a day old, and short half-lives
+    would count none of them.
+
+    By hand: of events at 18 o'clock and at 6 o'clock of one day, the first has the age 0 and the second .5, so that it counts half
+    with a half-life of 12 hours.
     """
-    return np.maximum(0.0, (until_ms - np.asarray(time_ms, np.int64)) / MS_PER_DAY)
+    times = np.asarray(time_ms, np.int64)
+    return np.asarray((times.max(initial=0) - times) / MS_PER_DAY)
 
 
 def decayed_counts(

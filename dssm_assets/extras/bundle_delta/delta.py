@@ -332,7 +332,7 @@ class _Delta:
         """Returns the prior of each item: its own in the bundle, of a new one that of an item without events, on the same scale."""
         days = window_days(day_before(self._base.as_of, -1), self._workspace.config.window.days)
         recent = self._workspace.need_all("positive_sample", days)
-        priors = read_recent_priors(self._workspace, self._base.model, recent, day_before(self._base.as_of, -1), corpus)
+        priors = read_recent_priors(self._workspace, self._base.model, recent, corpus)
         priors += before[0, -1] - priors[0]  # the mean over all items that is subtracted differs: it is kept as it was
         priors[: len(before)] = before[:, -1]
         return priors[items.rows]

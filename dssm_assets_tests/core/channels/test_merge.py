@@ -53,8 +53,8 @@ def ranked(merged: MergedScorer, users: IntArray, k: int) -> tuple[IntArray, Flo
 def test_terms_are_signals_squares_and_products_that_say_something_new() -> None:
     terms = terms_of(NAMES)
     assert {signal.channel for signal in SIGNALS} == set(ChannelName)
-    # Ten signals and their 55 products, without those of is_own with itself and the three other signals of own items.
-    assert len(terms) == len(set(terms)) == 10 + 55 - 4
+    # Eleven signals and their 66 products, without those of is_own with itself and the three other signals of own items.
+    assert len(terms) == len(set(terms)) == 11 + 66 - 4
     assert Term(IS_OWN_ITEM, EVENTS) not in terms
     assert Term(EVENTS, EVENTS) in terms
     assert terms_of(NAMES[::-1]) == terms

@@ -29,10 +29,11 @@ def shared() -> SharedData:
     similarities[0, 2], similarities[0, 1], similarities[1, 0] = 0.5, 0.9, 0.9
     return SharedData(
         window_events=np.array([3, 1, 0, 5, 9, 0]),
-        recent_events=np.array([0, 1, 0, 4, 2, 0]),
+        recent_events=np.array([0.0, 1, 0, 4, 2, 0]),
         history_events=np.array([4, 1, 3, 5, 9, 1]),
         window_users=np.array([1, 1, 0, 5, 4, 0]),
         neighbors=sp.csr_matrix(similarities),
+        is_of_last_items=False,
     )
 
 

@@ -159,7 +159,10 @@ def merged_scorers(model: ModelScorer, recent: Interactions, window: Interaction
     events = [item_events(one) for one in (window, recent, history)]
     users_per_item = np.bincount(window.item_index, minlength=NUM_ITEMS)
     shared = SharedData(
-        *events, users_per_item, fit_neighbors(user_items(window), NUM_ITEMS, common_users=(2,), num_neighbors=7)[2]
+        *events,
+        users_per_item,
+        fit_neighbors(user_items(window), NUM_ITEMS, common_users=(2,), num_neighbors=7)[2],
+        is_of_last_items=True,
     )
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     channels = make_channels(dict.fromkeys(ChannelName, 4), shared, own, model, now_ms=10_000)

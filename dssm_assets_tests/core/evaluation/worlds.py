@@ -66,11 +66,23 @@ class FixedScorer:
         return result
 
 
+def fit_data(window: Interactions, recent: Interactions, history: Interactions, settings: Evaluation, **more: Any) -> FitData:
+    """Returns what baselines are fitted on; the recent events are those of `recent`, every item was met within the last days."""
+    return FitData(
+        window_events=item_events(window),
+        recent_events=item_events(recent).astype(np.float64),
+        history_events=item_events(history),
+        window_days=30,
+        read_user_items=lambda days: user_items(window),
+        read_history=lambda: iter([history]),
+        settings=settings,
+        **more,
+    )
+
+
 def fitted_scorers(window: Interactions, recent: Interactions, history: Interactions, settings: Evaluation) -> list[Scorer]:
     """Returns every baseline, fitted on the window and its last days, for the users of these interactions."""
-    data = FitData(
-        item_events(window), item_events(recent), item_events(history), user_items(window), lambda: iter([history]), settings
-    )
+    data = fit_data(window, recent, history, settings)
     return baseline_scorers(fit_baselines(data), window, history)
 
 

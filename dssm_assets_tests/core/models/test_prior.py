@@ -16,10 +16,10 @@ def test_decayed_counts_halve_per_half_life() -> None:
     assert found.tolist() == pytest.approx([2**-0.5, 0.0, 0.75])
 
 
-def test_ages_are_fractions_of_days_before_the_scored_day() -> None:
+def test_ages_are_fractions_of_days_before_the_newest_event() -> None:
     hour = 3_600_000
-    # 6 hours, a day and a half, and an event after the start, which is as new as can be.
-    assert ages_in_days(np.array([18, -12, 25]) * hour, 24 * hour).tolist() == [0.25, 1.5, 0.0]
+    assert ages_in_days(np.array([18, -12, 24]) * hour).tolist() == [0.25, 1.5, 0.0]
+    assert ages_in_days(np.zeros(0, np.int64)).tolist() == []
 
 
 def test_prior_weighs_both_logarithms_and_has_mean_zero() -> None:

@@ -44,25 +44,29 @@ class FitData:
 
     Attributes:
         window_events: int64 [I], positive events of each item in the window.
-        recent_events: int64 [I], the same of its last `evaluation.recent_days` days.
+        recent_events: float64 [I], the same, but an event counts half after each half-life (`evaluation.recent`).
         history_events: int64 [I], the same of all stored days.
-        user_items: who interacted with what in the window.
+        window_days: days of the window.
+        read_user_items: returns who interacted with what in its last days, given how many.
         read_history: returns the interactions of all users in all stored days, a few users at a time, each user once.
         settings: section `evaluation` of the configuration.
         allocate: makes large arrays.
         seed: of baselines that are random.
+        recent_hours: half-life of `recent_events`.
         neighbors_of: bool [I], the items that neighbours are needed of; None: all.
         common_users: how many users neighbours have in common at least: of the baseline 1, of the channel 2.
     """
 
     window_events: IntArray
-    recent_events: IntArray
+    recent_events: NDArray[np.float64]
     history_events: IntArray
-    user_items: ItemSets
+    window_days: int
+    read_user_items: Callable[[int], ItemSets]
     read_history: Callable[[], Iterator[Interactions]]
     settings: Evaluation
     allocate: Allocate = np.empty
     seed: int = 0
+    recent_hours: float | None = None
     neighbors_of: Mask | None = None
     common_users: tuple[int, ...] = (1, 2)
 
@@ -72,7 +76,20 @@ class FitData:
         return order_by_events(self.window_events)
 
     @cached_property
-    def neighbors(self) -> Mapping[int, Any]:
-        """Returns the neighbours of each item in the window, by the fewest users that they have in common, csr [I, I] each."""
-        count, kinds = len(self.window_events), self.common_users
-        return fit_neighbors(self.user_items, count, self.allocate, common_users=kinds, of_items=self.neighbors_of)
+    def user_items(self) -> ItemSets:
+        """Returns who interacted with what in the window."""
+        return self.read_user_items(self.window_days)
+
+    def find_neighbors(self, days: int) -> Mapping[int, Any]:
+        """Returns the neighbours of each item in the last days of the window, by the fewest users that they have in common, csr [I, I]
+        each. Found once for each number of days."""
+        if days not in self._found:
+            users = self.user_items if days >= self.window_days else self.read_user_items(days)
+            self._found[days] = fit_neighbors(
+                users, len(self.window_events), self.allocate, common_users=self.common_users, of_items=self.neighbors_of
+            )
+        return self._found[days]
+
+    @cached_property
+    def _found(self) -> dict[int, Mapping[int, Any]]:
+        return {}

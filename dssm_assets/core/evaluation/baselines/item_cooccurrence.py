@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ordering import find_best
-from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of, ranges, row_of_value
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of, ranges, repeat_rows, row_of_value
 from dssm_assets.core.evaluation.baselines.popularity import fill_up
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def csr_of(starts: IntArray, columns: Any, values: Any, num_columns: int | None 
 
 @dataclass(frozen=True)
 class NeighborLists:
-    """Lists of neighbours of users' items: the score of an item is the sum of its similarities to all items of the user."""
+    """Neighbours of users' items: the score of an item is the sum of its similarities to the items of the user, times their weights."""
 
     indptr: IntArray
     """int64 [V + 1]"""
@@ -127,26 +127,64 @@ class NeighborLists:
     """Whether the user's own items may be in the list."""
     allowed: Mask | None = None
     """bool [I], the items that may be in a list; None: all."""
+    weights: NDArray[np.float32] | None = None
+    """float32 [E], as of `last_item_weights`; None: 1 of each item."""
+
+    def score_items(self, user_rows: IntArray) -> Any:
+        """Returns the scores of all items, scipy csr [B, I]."""
+        starts = self.indptr[user_rows]
+        lengths = self.indptr[user_rows + 1] - starts
+        pairs = ranges(starts, lengths)
+        weights = np.ones(len(pairs), np.float32) if self.weights is None else self.weights[pairs]
+        users = sp.csr_matrix(
+            (weights, self.items[pairs], offsets_of(lengths)), shape=(len(user_rows), self.neighbors.shape[0])
+        )
+        users.eliminate_zeros()
+        return users @ self.neighbors
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K], best first, equal ones by index, -1 after the last item with a score above 0."""
-        starts, num_items = self.indptr[user_rows], self.neighbors.shape[0]
-        lengths = self.indptr[user_rows + 1] - starts
-        own, bounds = self.items[ranges(starts, lengths)], offsets_of(lengths)
-        users = sp.csr_matrix((np.ones(len(own), np.float32), own, bounds), shape=(len(user_rows), num_items))
-        summed = users @ self.neighbors
-        is_offered = np.ones(num_items, np.bool_) if self.allowed is None else self.allowed.copy()
+        return self.list_best(user_rows, self.score_items(user_rows), k)
+
+    def list_best(self, user_rows: IntArray, summed: Any, k: int) -> IntArray:
+        """Returns `top_items`, given the scores of these users."""
+        is_offered = np.ones(summed.shape[1], np.bool_) if self.allowed is None else self.allowed.copy()
         lists = np.full((len(user_rows), k), -1, np.int64)
-        for row, found in enumerate(lists):
+        for row, (user, found) in enumerate(zip(user_rows, lists, strict=True)):
             cells = slice(summed.indptr[row], summed.indptr[row + 1])
             items, scores = summed.indices[cells], summed.data[cells]
-            mine = own[bounds[row] : bounds[row + 1]]
+            mine = self.items[self.indptr[user] : self.indptr[user + 1]]
             before = is_offered[mine]
             is_offered[mine] &= self.has_own_items
             best = find_best(items, np.where(np.take(is_offered, items), scores, 0.0), k)
             is_offered[mine] = before
             found[: len(best)] = items[best]
         return lists
+
+
+LAST_ITEMS: Final = 10
+"""Last distinct items of a user that neighbours may start from."""
+PLACE_WEIGHT: Final = 0.8
+"""What an item counts, to the power of its place from the last one."""
+
+
+def last_item_weights(indptr: IntArray, last_time_ms: IntArray) -> NDArray[np.float32]:
+    """Returns .8 ** place of each user's last 10 items, the newest at place 0, and 0 of the others, float32 [E].
+
+    Items of one moment, such as those of one day where times are days, have one place: the first of them.
+
+    By hand: items of the times 5, 9, 9 and 7 weigh .8 ** 3, 1, 1 and .8 ** 2.
+    """
+    lengths = np.diff(indptr)
+    owner = repeat_rows(lengths)
+    order = np.lexsort((-last_time_ms, owner))
+    places = ranges(np.zeros(len(lengths), np.int64), lengths)
+    is_later = np.diff(last_time_ms[order], prepend=0) == 0
+    is_later[indptr[:-1][lengths > 0]] = False
+    first = np.maximum.accumulate(np.where(is_later, 0, np.arange(len(order))))
+    weights = np.zeros(len(order), np.float32)
+    weights[order] = np.where(places < LAST_ITEMS, PLACE_WEIGHT ** places[first], 0.0)
+    return weights
 
 
 @dataclass(frozen=True)
@@ -163,7 +201,7 @@ class ItemCooccurrenceScorer:
 
 def fit(data: FitData) -> Arrays:
     """Returns each item's most similar others as csr arrays, and the order from which lists are filled up."""
-    found = data.neighbors[1]
+    found = data.find_neighbors(data.window_days)[1]
     return {"starts": found.indptr, "items": found.indices, "similarities": found.data, "order": data.popularity_order}
 
 

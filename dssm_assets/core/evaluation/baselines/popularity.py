@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.evaluation.scorer import keep_first
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from dssm_assets.core.evaluation.interactions import Interactions
 
 
-def order_by_events(item_events: IntArray) -> IntArray:
+def order_by_events(item_events: IntArray | NDArray[np.float64]) -> IntArray:
     """Returns all item indices int64 [I], most positive events first, then item_index ascending."""
     return np.argsort(-item_events, kind="stable").astype(np.int64)
 
@@ -70,7 +71,7 @@ def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> Popul
 
 
 class Recent:
-    """The same by the last `evaluation.recent_days` days of the window."""
+    """The same, but an event counts half after each half-life (`evaluation.recent`)."""
 
     @staticmethod
     def fit(data: FitData) -> Arrays:

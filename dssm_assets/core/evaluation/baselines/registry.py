@@ -64,6 +64,7 @@ BASELINES: Final[dict[str, Baseline]] = {
     "popularity": Baseline("popularity", f"{_HERE}.popularity", is_extra=False),
     "recent_popularity": Baseline("recent popularity", f"{_HERE}.popularity:Recent", is_extra=False),
     "item_cooccurrence": Baseline("item co-occurrence", f"{_HERE}.item_cooccurrence", is_extra=False),
+    "neighbors_recent": Baseline("neighbors x recent popularity", f"{_HERE}.neighbors_recent", is_extra=False),
     "ease": Baseline("EASE", f"{_HERE}.ease", is_extra=False),
     "als": Baseline("implicit ALS", f"{_HERE}.als", needs_library=True),
     "own_history_window": Baseline("own history, window", f"{_HERE}.own_history:WINDOW", is_extra=False),

@@ -3,15 +3,15 @@
 A prior is tried in units of the loss's logits: score = u . v / temperature + a ln(count + 1) + w ln(recent + .3). The chosen
 one is in units of the product, which is what is stored and searched: a and w times the temperature.
 
-Counts are of the samples before the validation days; ages run up to the first event of these days, to the millisecond: where
-yesterday evening says more than the month, as in news, a half-life of hours is chosen.
+Counts are of the samples before the validation days, ages run up to the last of them, to the millisecond: where the last hour
+says more than the month, as in news, a half-life of minutes is chosen. Strengths have no upper end.
 
 Letters: U users, I items, C candidates of a user, K interests, P truth pairs, D vector width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -24,10 +24,15 @@ from dssm_assets.core.models.prior import Prior, ages_in_days, decayed_counts
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX
 from dssm_assets.core.training.data import TrainData
 
-HALF_LIVES = (1 / 12, 0.25, 0.5, 1.0, 3.0, 7.0, 30.0, 90.0)
-"""Days after which a sample counts half as much in the recent count: from two hours to a quarter."""
-COARSE_HALF_LIVES = (0.25, 3.0, 30.0)
+HALF_LIVES = (1 / 48, 1 / 12, 0.25, 0.5, 1.0, 3.0, 7.0, 30.0, 90.0)
+"""Days after which a sample counts half as much in the recent count: from half an hour to a quarter of a year."""
+COARSE_HALF_LIVES = (1 / 12, 1.0, 7.0, 30.0)
 """Those that are tried first; every other is next to one of them."""
+COARSE_STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+FACTORS = (2.0, 1.25)
+"""By which strengths are multiplied and divided for as long as that finds more, one after the other."""
+WEAKEST = 0.25
+"""The first strength above 0."""
 MAX_SCORES = 4_000_000
 """Scores that are kept; an even sample of the users that fits is used."""
 LIST_FACTOR = 4
@@ -52,8 +57,7 @@ class PriorSearch:
     def from_days_before(cls, data: TrainData, first_day: int) -> PriorSearch:
         """Returns the search by the samples before a day."""
         keys = data.read_keys(data.rows_of_days(0, first_day))
-        ages = ages_in_days(keys[EVENT_TIME_MS], data.first_time_ms(first_day))
-        return cls.from_samples(keys[ITEM_INDEX].astype("int64"), ages, data.num_items)
+        return cls.from_samples(keys[ITEM_INDEX].astype("int64"), ages_in_days(keys[EVENT_TIME_MS]), data.num_items)
 
     @classmethod
     def from_samples(cls, items: IntArray, age_days: npt.NDArray[np.float64] | IntArray, num_items: int) -> PriorSearch:
@@ -91,13 +95,18 @@ class PriorSearch:
             excluded: items that are left out of each user's list; none of them is a truth item of the user.
         """
         scores = self.score_candidates(users, items * np.float32(scale), truth, k, excluded)
-        best: _Setting = (0.0, 0.0, HALF_LIVES[0])
-        most = -1
-        for stage in (_coarse, _near, _fine):
-            for setting in stage(best):
-                hits = scores.count_hits(self.item_values(_prior(setting)), k)
-                if hits > most:
-                    most, best = hits, setting
+        hits: dict[_Setting, int] = {}
+
+        def find_best(settings: Iterable[_Setting]) -> _Setting:
+            for setting in settings:
+                if setting not in hits:
+                    hits[setting] = scores.count_hits(self.item_values(_prior(setting)), k)
+            return max(hits, key=lambda setting: hits[setting])
+
+        best = find_best(_coarse())
+        for factor in FACTORS:
+            while (better := find_best(_around(best, factor))) != best:
+                best = better
         popularity, recent, half_life = best
         return _prior((popularity / scale, recent / scale, half_life))
 
@@ -164,21 +173,16 @@ def _prior(setting: _Setting) -> Prior:
     return Prior(popularity=popularity, recent=recent, half_life_days=half_life)
 
 
-def _coarse(_: _Setting) -> Iterator[_Setting]:
-    strengths = (0.0, 0.5, 1.0, 2.0, 4.0)
-    yield from ((popularity, 0.0, HALF_LIVES[0]) for popularity in strengths)
-    yield from product(strengths, strengths[1:], COARSE_HALF_LIVES)
+def _coarse() -> Iterator[_Setting]:
+    yield from ((popularity, 0.0, HALF_LIVES[0]) for popularity in COARSE_STRENGTHS)
+    yield from product(COARSE_STRENGTHS, COARSE_STRENGTHS[1:], COARSE_HALF_LIVES)
 
 
-def _near(best: _Setting) -> Iterator[_Setting]:
+def _around(best: _Setting, factor: float) -> Iterator[_Setting]:
+    """Yields the settings next to one, weaker ones first."""
     place = HALF_LIVES.index(best[2])
-    half_lives = HALF_LIVES[max(0, place - 1) : place + 2]
-    yield from product(_neighbours(best[0], 0.25), _neighbours(best[1], 0.25), half_lives)
+    yield from product(_next_to(best[0], factor), _next_to(best[1], factor), HALF_LIVES[max(0, place - 1) : place + 2])
 
 
-def _fine(best: _Setting) -> Iterator[_Setting]:
-    yield from product(_neighbours(best[0], 0.125), _neighbours(best[1], 0.125), (best[2],))
-
-
-def _neighbours(strength: float, step: float) -> Iterable[float]:
-    return [value for value in (strength - step, strength, strength + step) if value >= 0]
+def _next_to(strength: float, factor: float) -> Sequence[float]:
+    return (strength / factor, strength, strength * factor) if strength else (0.0, WEAKEST)

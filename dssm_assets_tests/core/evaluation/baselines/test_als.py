@@ -11,10 +11,10 @@ from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.evaluation.baselines import als
-from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+from dssm_assets.core.evaluation.baselines.fit_data import Arrays
 from dssm_assets.core.evaluation.baselines.registry import fit_baselines
 from dssm_assets.core.evaluation.interactions import Interactions
-from dssm_assets_tests.core.evaluation.worlds import interactions, item_events, user_items
+from dssm_assets_tests.core.evaluation.worlds import fit_data, interactions
 from dssm_assets_tests.worlds import CONFIG
 
 ITEMS = [f"i{place:02d}" for place in range(20)]
@@ -39,8 +39,7 @@ def groups() -> Interactions:
 
 
 def fitted(history: Interactions, seed: int = 3) -> Arrays:
-    events = item_events(history)
-    return als.fit(FitData(events, events, events, user_items(history), lambda: iter([history]), SETTINGS, seed=seed))
+    return als.fit(fit_data(history, history, history, SETTINGS, seed=seed))
 
 
 def test_lists_are_of_the_own_group_and_without_history_popular() -> None:
@@ -72,7 +71,7 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(
         ConfigError, match=r"the package implicit, got not installed\. To fix: run pip install 'dssm-assets\[als\]'"
     ):
-        fit_baselines(FitData(*[np.zeros(20, np.int64)] * 3, user_items(groups()), lambda: iter([]), SETTINGS))
+        fit_baselines(fit_data(*[groups()] * 3, SETTINGS))
 
 
 def test_extra_baselines_are_checked_in_the_configuration() -> None:

@@ -10,7 +10,7 @@ import pytest
 from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.training.closed_form import prior_choice
-from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
+from dssm_assets.core.training.closed_form.prior_choice import COARSE_STRENGTHS, PriorSearch
 
 
 def _unit(vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -47,6 +47,14 @@ def test_popular_truth_gets_a_popularity_prior() -> None:
     assert prior.popularity > 0 or prior.recent > 0
     assert _hits(users, items, truth, search.item_values(prior) * 10, 10.0, 10) == 200
     assert _hits(users, items, truth, 0.0, 10.0, 10) < 20
+
+
+def test_strengths_have_no_upper_end() -> None:
+    # Vectors of scale 300 hide what sold unless the prior is as loud: each step that finds more is followed by another one.
+    search, users, items, truth = _popular_world()
+    prior = search.choose(users, items, truth, scale=300.0, k=10)
+    assert _hits(users, items, truth, search.item_values(prior) * 300, 300.0, 10) == 200
+    assert 300 * max(prior.popularity, prior.recent) > 5 * max(COARSE_STRENGTHS)
 
 
 def test_perfect_vectors_get_no_prior() -> None:

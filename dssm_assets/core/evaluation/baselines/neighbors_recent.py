@@ -1,0 +1,75 @@
+"""Neighbours times recent popularity: the plain list that anyone would write for a log whose favourites change by the day.
+
+Score of an item: ln(1 + 20 c / the user's largest c) + 3 ln(1 + r) / the largest such value. c: the sum of its cosine similarities to
+the user's last ten items, by the users of the last 30 days of the window; r: its recent events.
+
+Shapes: V users, B users of a block, I items, K top-k.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dssm_assets.core.arrays.ordering import find_best
+from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import NeighborLists, csr_of, last_item_weights
+from dssm_assets.core.evaluation.baselines.popularity import order_by_events
+
+if TYPE_CHECKING:
+    from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+    from dssm_assets.core.evaluation.interactions import Interactions
+
+DAYS: Final = 30
+GAIN: Final = 20.0
+RECENT_WEIGHT: Final = 3.0
+
+
+def score_neighbors(summed: NDArray[np.float64], largest: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Returns ln(1 + 20 c / the user's largest c) of sums c; 0 where the largest is 0."""
+    return np.asarray(np.log1p(GAIN * summed / np.maximum(largest, 1e-12)))
+
+
+@dataclass(frozen=True)
+class NeighborsRecentScorer:
+    """Items by the product of neighbours and recent popularity."""
+
+    lists: NeighborLists
+    values: NDArray[np.float64]
+    """float64 [I], what an item scores without neighbours."""
+    order: IntArray
+    """int64 [I], all items by these values, best first."""
+    name: str = "neighbors_recent"
+
+    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
+        summed = self.lists.score_items(user_rows)
+        result = np.full((len(user_rows), k), -1, np.int64)
+        for row, found in enumerate(result):
+            cells = slice(summed.indptr[row], summed.indptr[row + 1])
+            near, scores = summed.indices[cells], summed.data[cells]
+            # Of the others only the first can be in the list.
+            items = np.union1d(near, self.order[:k])
+            totals = self.values[items].copy()
+            totals[np.searchsorted(items, near)] += score_neighbors(scores, scores.max(initial=0.0))
+            best = find_best(items, totals + 1.0, k)
+            found[: len(best)] = items[best]
+        return result
+
+
+def fit(data: FitData) -> Arrays:
+    """Returns the neighbours of the last days as csr arrays, what items score without them, and the order by that."""
+    found = data.find_neighbors(min(DAYS, data.window_days))[1]
+    recent = np.log1p(data.recent_events)
+    values = RECENT_WEIGHT * recent / max(recent.max(initial=0.0), 1e-12)
+    csr = {"starts": found.indptr, "items": found.indices, "similarities": found.data}
+    return {**csr, "values": values, "order": order_by_events(values)}
+
+
+def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> NeighborsRecentScorer:
+    neighbors = csr_of(arrays["starts"], arrays["items"], arrays["similarities"])
+    weights = last_item_weights(history.indptr, history.last_time_ms)
+    lists = NeighborLists(history.indptr, history.item_index, neighbors, weights=weights)
+    return NeighborsRecentScorer(lists, arrays["values"], arrays["order"])
