@@ -20,7 +20,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import ItemSets, offsets_of
-from dssm_assets.core.channels.channel import CHANNEL_COMMON_USERS, NeighborChoice, OwnItems, SharedData, make_channels
+from dssm_assets.core.channels.channel import NeighborChoice, OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.fit import HeldOutDay, choose_neighbors, fit_merges
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, default_merges, to_table
 from dssm_assets.core.config.channels import MergeWeights
@@ -120,7 +120,7 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
     settings = workspace.config.channels
     held_out: list[_HeldOut] = []
     merges: list[Merge] = []
-    choice = NeighborChoice(workspace.config.window.days, is_of_last_items=False)
+    choice = NeighborChoice(workspace.config.window.days)
     with workspace.tables.partitions.staging() as scratch:
         if settings.is_enabled:
             merges = default_merges([source.name for source in settings.sources])
@@ -203,7 +203,7 @@ def _add_span(
         return
     data = read_fit_data(workspace, days, item_ids, truth.user_ids, scratch)
     is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # the others have half of all pairs
-    data = replace(data, neighbors_of=is_asked_for, common_users=(CHANNEL_COMMON_USERS,))
+    data = replace(data, neighbors_of=is_asked_for)
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
     to_find = ItemSets(starts, truth.pair_item[is_kept])
@@ -226,7 +226,7 @@ def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut], choice: Neigh
             source += f", starting from weights of the other channels that were learned on {', '.join(held_out[0].names)}"
     items = "the user's last items" if choice.is_of_last_items else "all items of the user"
     lines = [
-        f"{source}. Neighbors are those of the last {choice.days} days, of {items}. One unit of a signal, or of the product of two, adds its weight to the log-odds that the user interacts with "
+        f"{source}. Neighbors are those of the last {choice.days} days with {choice.common_users} common users or more, of {items}. One unit of a signal, or of the product of two, adds its weight to the log-odds that the user interacts with "
         "the item.",
         "",
         "| channel | signal | times | " + " | ".join(merge.name for merge in merges) + " |",

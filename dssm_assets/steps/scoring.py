@@ -274,10 +274,10 @@ class StoredWeights(NamedTuple):
 def read_merges(workspace: Workspace, ds: str) -> StoredWeights:
     settings = workspace.config.channels
     if not settings.is_enabled:
-        return StoredWeights([], NeighborChoice(workspace.config.window.days, is_of_last_items=False), [])
+        return StoredWeights([], NeighborChoice(workspace.config.window.days), [])
     stored = workspace.need(CHANNEL_WEIGHTS.name, ds)
     rows, facts = workspace.tables.read(stored).to_pylist(), stored.facts
-    choice = NeighborChoice(int(str(facts["days"])), bool(facts["is_of_last_items"]))
+    choice = NeighborChoice(int(str(facts["days"])), int(str(facts["common_users"])), bool(facts["is_of_last_items"]))
     return StoredWeights(from_rows(rows, [source.name for source in settings.sources]), choice, [stored])
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
 from dssm_assets.core.arrays.ragged import combine_chunks, flatten
-from dssm_assets.core.channels.channel import CHANNEL_COMMON_USERS, SharedData
+from dssm_assets.core.channels.channel import SharedData
 from dssm_assets.core.channels.merge import to_table
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
 from dssm_assets.core.evaluation.evaluation_tables import MERGED
@@ -434,7 +434,7 @@ def write_channels(
     }
     (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     data = read_fit_data(workspace, find_event_days(workspace, inputs.next_day), items.ids, history.users.ids, scratch)
-    shared = SharedData.fit(replace(data, common_users=(CHANNEL_COMMON_USERS,)), weights.neighbors).to_arrays()
+    shared = SharedData.fit(replace(data, common_users=(weights.neighbors.common_users,)), weights.neighbors).to_arrays()
     starts = pa.array(shared["starts"], pa.int64())
     column = ItemChannelColumn
     counts = (column.WINDOW_EVENTS, column.RECENT_EVENTS, column.HISTORY_EVENTS, column.WINDOW_USERS)

@@ -55,8 +55,6 @@ OWN_SIGNALS: Final = (IS_OWN, OWN_EVENTS, OWN_AGE, ITEM_REPEATS)
 OWN_ORDER: Final = (0.8, -0.3, 0.2)
 """What OWN_EVENTS, OWN_AGE and ITEM_REPEATS count in the order of the user's own list."""
 DAY_MS: Final = 86_400_000
-CHANNEL_COMMON_USERS: Final = 2
-"""Users that neighbours in the channel have in common at least: of pairs with fewer, nearly all are chance."""
 
 
 class Channel(Protocol):
@@ -113,7 +111,9 @@ class NeighborChoice(NamedTuple):
 
     days: int
     """Last days of the window in which items are neighbours."""
-    is_of_last_items: bool
+    common_users: int = 2
+    """Users that neighbours have in common at least: 1 or 2. Of pairs with one nearly all are chance, unless a log has few others."""
+    is_of_last_items: bool = False
     """Whether the user's last ten items count, or all alike."""
 
 
@@ -148,7 +148,7 @@ class SharedData:
             data.find_neighbors(choice.days),
         )
         counts = (data.window_events, data.recent_events, data.history_events)
-        return cls(*counts, users, neighbors[CHANNEL_COMMON_USERS], choice.is_of_last_items)
+        return cls(*counts, users, neighbors[choice.common_users], choice.is_of_last_items)
 
     def to_arrays(self) -> Arrays:
         csr = {"starts": self.neighbors.indptr, "items": self.neighbors.indices, "similarities": self.neighbors.data}

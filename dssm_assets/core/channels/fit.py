@@ -10,20 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from scipy.special import expit
 
-from dssm_assets.core.arrays.ragged import ItemSets, Mask
-from dssm_assets.core.channels.channel import (
-    CHANNEL_COMMON_USERS,
-    Channel,
-    Float64Array,
-    NeighborChoice,
-    OwnItems,
-    neighbor_lists,
-)
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask
+from dssm_assets.core.channels.channel import Channel, Float64Array, NeighborChoice, OwnItems, neighbor_lists
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
     IS_OWN_ITEM,
@@ -36,6 +30,8 @@ from dssm_assets.core.channels.merge import (
     signals_of,
 )
 from dssm_assets.core.config.channels import ChannelName
+from dssm_assets.core.evaluation.baselines.neighbors_recent import NeighborsRecentScorer, score_recent
+from dssm_assets.core.evaluation.baselines.popularity import order_by_events
 
 if TYPE_CHECKING:
     from dssm_assets.core.evaluation.baselines.fit_data import FitData
@@ -71,32 +67,29 @@ class _Rows(NamedTuple):
     weight: Float64Array  # [N], how many candidates each represents
 
 
-NEIGHBOR_DAYS: Final = (3, 10, 30)
-"""Last days of the window that are tried for neighbours, beside the whole window."""
+NEIGHBOR_DAYS: Final = (30, 10, 3)
+"""Last days of the window that are tried for neighbours, after the whole window."""
 
 
 def choose_neighbors(data: FitData, own: OwnItems, truth: ItemSets, k: int) -> NeighborChoice:
-    """Returns the neighbours whose lists of k hold most of what users took on a held-out day, own items left out.
-
-    Of equal ones the first: of the whole window, of all own items.
+    """Returns the neighbours that find most of what was new to users on a held-out day, in lists of k like those of the baseline
+    `neighbors_recent`. Of equal ones the first: of the whole window, with two common users, of all own items.
 
     Args:
         own: the items of the users before the day.
         truth: of the same users; -1 for items outside the corpus.
     """
-    users = np.flatnonzero(truth.lengths)
-    most, best = -1, NeighborChoice(data.window_days, is_of_last_items=False)
-    for days in (data.window_days, *(days for days in reversed(NEIGHBOR_DAYS) if days < data.window_days)):
-        neighbors = data.find_neighbors(days)[CHANNEL_COMMON_USERS]
-        for is_of_last_items in (False, True):
-            lists, hits = neighbor_lists(neighbors, own, is_of_last_items), 0
-            for start in range(0, len(users), _BLOCK_USERS):
-                block = users[start : start + _BLOCK_USERS]
-                found = lists.top_items(block, k)
-                hits += int(truth.select_users(block).contains(np.arange(len(block))[:, None], found).sum())
-            if hits > most:
-                most, best = hits, NeighborChoice(days, is_of_last_items)
-    return best
+    windows = (data.window_days, *(days for days in NEIGHBOR_DAYS if days < data.window_days))
+    choices = [NeighborChoice(*one) for one in product(windows, (2, 1), (False, True))]
+    values = score_recent(data)
+    order, hits = order_by_events(values), dict.fromkeys(choices, 0)
+    for choice in choices:
+        lists = neighbor_lists(data.find_neighbors(choice.days)[choice.common_users], own, choice.is_of_last_items)
+        scorer = NeighborsRecentScorer(lists, values, order)
+        for users in _user_blocks(truth):
+            found = scorer.top_items(users, k)
+            hits[choice] += int(truth.select_users(users).contains(np.arange(len(users))[:, None], found).sum())
+    return max(choices, key=lambda choice: hits[choice])
 
 
 def fit_merges(days: Sequence[HeldOutDay], start: Sequence[Merge]) -> list[Merge]:
@@ -120,11 +113,16 @@ def fit_merges(days: Sequence[HeldOutDay], start: Sequence[Merge]) -> list[Merge
 
 def _read_blocks(day: HeldOutDay) -> Iterator[tuple[Candidates, Mask]]:
     """Yields the candidates of some users, and which of them the users interacted with, bool [B, C]."""
-    with_truth = np.flatnonzero(day.truth.lengths)
-    for start in range(0, len(with_truth), _BLOCK_USERS):
-        users = with_truth[start : start + _BLOCK_USERS]
+    for users in _user_blocks(day.truth):
         candidates = find_candidates(day.channels, users)
         yield candidates, day.truth.select_users(users).contains(np.arange(len(users))[:, None], candidates.items)
+
+
+def _user_blocks(truth: ItemSets) -> Iterator[IntArray]:
+    """Yields the users with truth, some at a time."""
+    with_truth = np.flatnonzero(truth.lengths)
+    for start in range(0, len(with_truth), _BLOCK_USERS):
+        yield with_truth[start : start + _BLOCK_USERS]
 
 
 def _choose_rows(merge: Merge, candidates: Candidates, is_positive: Mask) -> _Rows:

@@ -130,6 +130,9 @@ class NeighborLists:
     weights: NDArray[np.float32] | None = None
     """float32 [E], as of `last_item_weights`; None: 1 of each item."""
 
+    def own_items(self, user: int) -> IntArray:
+        return self.items[self.indptr[user] : self.indptr[user + 1]]
+
     def score_items(self, user_rows: IntArray) -> Any:
         """Returns the scores of all items, scipy csr [B, I]."""
         starts = self.indptr[user_rows]
@@ -153,7 +156,7 @@ class NeighborLists:
         for row, (user, found) in enumerate(zip(user_rows, lists, strict=True)):
             cells = slice(summed.indptr[row], summed.indptr[row + 1])
             items, scores = summed.indices[cells], summed.data[cells]
-            mine = self.items[self.indptr[user] : self.indptr[user + 1]]
+            mine = self.own_items(user)
             before = is_offered[mine]
             is_offered[mine] &= self.has_own_items
             best = find_best(items, np.where(np.take(is_offered, items), scores, 0.0), k)

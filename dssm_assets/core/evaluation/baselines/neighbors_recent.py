@@ -47,23 +47,29 @@ class NeighborsRecentScorer:
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         summed = self.lists.score_items(user_rows)
         result = np.full((len(user_rows), k), -1, np.int64)
-        for row, found in enumerate(result):
+        for row, (user, found) in enumerate(zip(user_rows, result, strict=True)):
             cells = slice(summed.indptr[row], summed.indptr[row + 1])
             near, scores = summed.indices[cells], summed.data[cells]
+            left_out = self.order[:0] if self.lists.has_own_items else self.lists.own_items(user)
             # Of the others only the first can be in the list.
-            items = np.union1d(near, self.order[:k])
-            totals = self.values[items].copy()
+            items = np.union1d(near, self.order[: k + len(left_out)])
+            totals = 1.0 + self.values[items]
             totals[np.searchsorted(items, near)] += score_neighbors(scores, scores.max(initial=0.0))
-            best = find_best(items, totals + 1.0, k)
+            totals[np.isin(items, left_out)] = 0.0
+            best = find_best(items, totals, k)
             found[: len(best)] = items[best]
         return result
 
 
+def score_recent(data: FitData) -> NDArray[np.float64]:
+    """Returns what each item scores without neighbours, float64 [I]."""
+    recent = np.log1p(data.recent_events)
+    return np.asarray(RECENT_WEIGHT * recent / max(recent.max(initial=0.0), 1e-12))
+
+
 def fit(data: FitData) -> Arrays:
     """Returns the neighbours of the last days as csr arrays, what items score without them, and the order by that."""
-    found = data.find_neighbors(min(DAYS, data.window_days))[1]
-    recent = np.log1p(data.recent_events)
-    values = RECENT_WEIGHT * recent / max(recent.max(initial=0.0), 1e-12)
+    found, values = data.find_neighbors(min(DAYS, data.window_days))[1], score_recent(data)
     csr = {"starts": found.indptr, "items": found.indices, "similarities": found.data}
     return {**csr, "values": values, "order": order_by_events(values)}
 
