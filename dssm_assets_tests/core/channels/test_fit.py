@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dssm_assets.core.arrays.ragged import ItemSets
-from dssm_assets.core.channels.fit import ROWS_PER_USER, HeldOutDay, _sample, fit_logistic, fit_merges
+from dssm_assets.core.channels.channel import NeighborChoice, OwnItems
+from dssm_assets.core.channels.fit import ROWS_PER_USER, HeldOutDay, _sample, choose_neighbors, fit_logistic, fit_merges
 from dssm_assets.core.channels.merge import (
     CHANNEL_WEIGHTS,
     DEFAULT_WEIGHTS,
@@ -19,8 +22,10 @@ from dssm_assets.core.channels.merge import (
     to_table,
 )
 from dssm_assets.core.config.channels import ChannelName
+from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.schema import check_schema
 from dssm_assets_tests.core.channels import worlds
+from dssm_assets_tests.core.evaluation.worlds import fit_data, interactions, user_items
 
 NAMES = tuple(ChannelName)
 
@@ -87,3 +92,22 @@ def test_fitted_merges_survive_the_table() -> None:
     table = to_table(merges)
     check_schema(CHANNEL_WEIGHTS, table.schema)
     assert sorted(from_rows(table.to_pylist(), NAMES), key=lambda one: one.name) == sorted(merges, key=lambda one: one.name)
+
+
+def test_neighbors_are_those_that_find_most_of_a_held_out_day() -> None:
+    # Items 0 and 2 were taken together by two users long ago, items 0 and 1 by one lately; x has item 0 and
+    # takes item 1 next. Item 3 is what others take now.
+    lately = interactions([("a", "i0", 1, 9), ("a", "i1", 1, 9)], ["a", "b", "c", "x"], ["i0", "i1", "i2", "i3"])
+    rows = [
+        (user, item, 1, 9 if user == "a" else 1) for user, item in zip("aabbcc", ["i0", "i1"] + ["i0", "i2"] * 2, strict=True)
+    ]
+    window = interactions(rows, ["a", "b", "c", "x"], ["i0", "i1", "i2", "i3"])
+    data = replace(
+        fit_data(window, lately, window, Evaluation()),
+        window_days=40,
+        recent_events=np.array([0.0, 0, 0, 1]),
+        read_user_items=lambda days: user_items(window if days == 40 else lately),
+    )
+    own = OwnItems(np.array([0, 1]), np.array([0]), np.array([1]), np.array([5]))
+    found = choose_neighbors(data, own, ItemSets(np.array([0, 1]), np.array([1])), k=1)
+    assert found == NeighborChoice(days=30, common_users=1, is_of_last_items=False)
