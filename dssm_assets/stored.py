@@ -172,7 +172,7 @@ def rates(
     Args:
         day, config, home, scene: as of `open_table`.
         scope: the items that count: all, discovery, repeat, new, unseen or cold.
-        population: warm (user and item are known from the window), cold or all.
+        population: warm (user and item are known from the window), not_warm or all.
 
     Raises:
         InputError: the day has no such scope or population; otherwise as `open_table`.

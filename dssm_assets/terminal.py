@@ -213,7 +213,8 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
         table,
     ]
     notes = Text(f"known (warm): users and items with positive events in the {window}\n{_UNSEEN}", style="dim")
-    return Group(*parts, notes)
+    everyone = _describe_cell(day, Scope.ALL, Population.ALL)
+    return Group(*parts, *([f"all users and items of the day @{k}: {everyone}"] if everyone else []), notes)
 
 
 def _three_digits(rate: float) -> str:
@@ -222,14 +223,17 @@ def _three_digits(rate: float) -> str:
 
 def describe_rates(day: DayRates) -> str:
     """Returns the headline of a day in one line: merged list, model and the best baseline, on all items and on unseen ones."""
-    from dssm_assets.core.evaluation.rates import best_baseline
+    shown = _describe_cell(day, Scope.ALL, Population.WARM), _describe_cell(day, Scope.UNSEEN, Population.WARM)
+    return f"{day.label}  hit_rate@{day.ks[-1]}: {shown[0]}  unseen: {shown[1]}"
 
-    k, parts = day.ks[-1], []
-    for scope, words in ((Scope.ALL, f"hit_rate@{k}"), (Scope.UNSEEN, "unseen")):
-        rates = {name: row["hit_rate"] for (name, of, cut), row in day.cells.items() if (of, cut) == (scope, k)}
-        shown = [name for name in (MERGED, MODEL, best_baseline(rates)) if name in rates]
-        parts.append(f"{words}: " + "; ".join(f"{display_name(name, day.spans)} {rates[name]:.3f}" for name in shown))
-    return f"{day.label}  {'  '.join(parts)}"
+
+def _describe_cell(day: DayRates, scope: Scope, population: Population) -> str:
+    """Returns the rates of merged list, model and the best baseline in a scope and population; empty if nobody counts there."""
+    from dssm_assets.core.evaluation.rates import best_baseline, rows_of_cell
+
+    rates = {name: row["hit_rate"] for name, row in rows_of_cell(day.total, scope, day.ks[-1], population).items()}
+    shown = [name for name in (MERGED, MODEL, best_baseline(rates)) if name in rates]
+    return "; ".join(f"{display_name(name, day.spans)} {rates[name]:.3f}" for name in shown)
 
 
 def print_summary(console: Console, days: Sequence[DayRates]) -> None:

@@ -134,7 +134,7 @@ _FG = (
         feature_source="user_all_feature",
         description="Encoded user features: numbers as float32, categories as 64-bit hashes, not bucketised yet.",
         checks=(_PARITY,),
-        reading="One row per user. For a new user, the same generator computes the same features from a request.",
+        reading="One row per user. For a user who is not stored, the same generator computes the same features from a request.",
     ),
     _encoded(
         step=LazyStep("steps.sample", "user_history_fg"),
@@ -339,7 +339,7 @@ _VECTORS = (
             _DRIFT,
         ),
         description="user_id and user_tower_emb (float32), one row per user, with the history up to the end of the previous day.",
-        reading="One row per user of the previous day. Users who are new on the evaluation day have no vector and count as cold.",
+        reading="One row per user of the previous day. First-time users of the evaluation day have no vector.",
     ),
 )
 """The outputs of both towers for the encoded features as of the previous day."""
@@ -395,12 +395,12 @@ _EVALUATION = (
             CheckRow(
                 "hit_rate_gate",
                 "What is served is not surely behind the best baseline of the report, nor has its lead over the baselines surely "
-                "dropped since the last partitions: the interval of the warm hit_rate at the largest k decides (section gate). A day with few "
-                "items to find is not enough evidence and passes. If it fails, serving_bundle does not run.",
+                "dropped since the last partitions: the interval of the warm hit_rate at the largest k decides (section gate); the merged list "
+                "is not behind over all users and items, either. A day with few items to find is not enough evidence and passes. If it fails, serving_bundle does not run.",
                 is_blocking=True,
             ),
         ),
-        description="hit_rate@k of the merged list, the model and every baseline with 95% intervals, for warm, cold and all users; for all "
+        description="hit_rate@k of the merged list, the model and every baseline with 95% intervals, for warm, other and all users; for all "
         "items, discovery, repeat, new and unseen items. The metadata begin with the hit rate of what is served, its gain over the best "
         "baseline and the gate's sentence; then the report (segments, properties of the lists, trend) and its charts.",
         reading="One row per scorer, scope, population and k. Compare the model with popularity, then with own history, then "

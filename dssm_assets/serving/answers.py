@@ -133,7 +133,7 @@ class ItemList(_Answer):
     item_ids: list[int | str] = Field(description="Best first.")
     scores: list[float] = Field(
         description="Of each item. In a merged list the log-odds that the user interacts with it, in one of vectors alone the similarity, of "
-        "popular items their positive events in the window."
+        "popular items their recent positive events, in a bundle without channels those in the window."
     )
     sources: list[list[str]] | None = Field(
         default=None, description="Of each item the channels that proposed it, or popular; absent in a list of vectors alone."

@@ -67,7 +67,9 @@ class BundleChannels:
             is_of_last_items=content["is_of_last_items"],
         )
         # Computed now rather than by several requests at once.
-        _ = self._shared.popular_order, self._shared.recent_order, self._shared.event_signals, self._shared.repeats
+        _ = self._shared.event_signals, self._shared.repeats
+        self.popular_items = self._shared.recent_order, self._shared.recent_events
+        """All rows, the most popular lately first, and the recent events of each item."""
 
     @property
     def vector_depth(self) -> int:
@@ -110,7 +112,7 @@ class BundleChannels:
         if mask is not None:
             items = np.where(mask[items], items, -1)
         depth = min(depth, self._num_items)
-        fill_order = first_allowed(self._shared.popular_order, mask, depth + items.shape[1])
+        fill_order = first_allowed(self._shared.recent_order, mask, depth + items.shape[1])
         ranked = rank_candidates(self._merge, items, candidates.signals, fill_order, depth)
         bits = np.zeros((len(own), items.shape[1] + 1), np.int64)  # which channels proposed each candidate; the last is none
         bits[:, :-1] = ((candidates.places >= 0).T @ (1 << np.arange(len(channels)))).T

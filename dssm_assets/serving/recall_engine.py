@@ -144,7 +144,7 @@ class RecallAnswer:
         replaced: `features` and `history` where those of the request, not the stored ones, are the stored user's.
         item_ids: best first.
         scores: of a merged list, the log-odds that the user interacts with each; of the vectors alone, the similarity of each; of popular
-            items, their number of positive events in the window.
+            items, their number of positive events in the recent days, in a bundle without channels in the window.
         sources: for each item the channels that proposed it, of a merged list, or `popular`; None for a list of vectors alone.
         fields: column -> its value for each item, of the columns that were asked for.
     """
@@ -173,6 +173,7 @@ class RecallEngine:
         self._search: ItemSearch | None = None
         self.tower = UserTower.from_bundle(bundle)
         self.channels = BundleChannels(bundle) if bundle.has_file(BundleFile.CHANNELS) else None
+        self._popular = (bundle.popular_rows, bundle.popular_counts) if self.channels is None else self.channels.popular_items
         self._users = SeenUsers(bundle, self.tower, self.channels)
 
     @classmethod
@@ -342,9 +343,10 @@ class RecallEngine:
         allowed = first.selection.allowed
         if first.source is AnswerSource.POPULAR:
             mask = None if allowed is None else allowed.mask
-            popular = [first_allowed(bundle.popular_rows, mask, plan.selection.depth) for plan in plans]
+            order, counts = self._popular
+            popular = [first_allowed(order, mask, plan.selection.depth) for plan in plans]
             return [
-                self._make_answer(plan, rows, bundle.popular_counts[rows].astype(np.float64), [[FILLED]] * len(rows))
+                self._make_answer(plan, rows, counts[rows].astype(np.float64), [[FILLED]] * len(rows))
                 for plan, rows in zip(plans, popular, strict=True)
             ]
         nearest = self.find_nearest([plan.vector for plan in plans], first.depth, allowed, first.selection.options.filters)

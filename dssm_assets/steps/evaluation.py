@@ -102,6 +102,7 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     segments, lists = _segment_rates(workspace, detail, cells), _describe_lists(workspace, detail)
     trend = _trend(workspace, ds, total)
     merged_gains, gains = (gains_over_best(cells, total, k=k, scorer=name, **resampling) for name in (MERGED, MODEL))
+    everyone: Any = {"scorer": MERGED if merged_gains else MODEL, "scopes": [Scope.ALL], "population": Population.ALL}
     channels = channel_gains(cells, total, k=k, **resampling)
     stored: Any = counts.facts["report"]
     counted = ReportFacts(**stored)
@@ -111,7 +112,7 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
         day=ds if last == ds else f"{ds} to {last}",
         total=total,
         segments=segments,
-        gains=[*merged_gains, *gains],
+        gains=[*merged_gains, *gains_over_best(cells, total, k=k, **everyone, **resampling), *gains],
         facts=counted,
         lists=lists,
         trend=trend,

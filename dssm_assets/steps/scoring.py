@@ -115,7 +115,7 @@ class HitCounter(parallel.RangeScorer):
         if self._shared is not None:
             own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
             channels = make_channels(depths, self._shared, own, known, rankers.events.now_ms)
-            scorers += channel_scorers(channels, rankers.merges, self._shared.popular_order)
+            scorers += channel_scorers(channels, rankers.merges, self._shared.recent_order)
         interacted = InteractedItems(window.exclusions, history.exclusions)
         by_category = PopularityScorer(CATEGORY_POPULARITY, rankers.cold_order)
         cold = ColdScope(rankers.cold_items, (ColdModelScorer(model, rankers.cold_items), by_category))

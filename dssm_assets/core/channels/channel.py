@@ -22,7 +22,6 @@ from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, r
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import NeighborLists, csr_of, last_item_weights
 from dssm_assets.core.evaluation.baselines.neighbors_recent import score_neighbors
-from dssm_assets.core.evaluation.baselines.popularity import order_by_events
 
 if TYPE_CHECKING:
     from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
@@ -161,13 +160,11 @@ class SharedData:
         return cls(**{name: arrays[name] for name in _COUNTS}, neighbors=neighbors, is_of_last_items=is_of_last_items)
 
     @cached_property
-    def popular_order(self) -> IntArray:
-        """Returns all items int64 [I], most positive events in the window first: what lists are filled up from."""
-        return order_by_events(self.window_events)
-
-    @cached_property
     def recent_order(self) -> IntArray:
-        """Returns all items int64 [I]: most recent events first, then most of the window, then the lower index."""
+        """Returns all items int64 [I]: most recent events first, then most of the window, then the lower index.
+
+        Lists are filled up from it, and it is the list of users of whom nothing is known.
+        """
         return np.lexsort((-self.window_events, -self.recent_events)).astype(np.int64)
 
     @cached_property

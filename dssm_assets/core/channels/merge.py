@@ -3,7 +3,8 @@
     log-odds = intercept + sum over signals (weight * signal) + sum over pairs of signals (weight * signal * other signal)
 
 A signal forms a pair with itself, too. Products let a signal's weight differ between known and new items, and between popular and
-rare ones. A candidate is any item that a channel proposes; the popular items follow where the candidates do not fill a list.
+rare ones. A candidate is any item that a channel proposes; the recently popular items follow where the candidates do not fill a list.
+Users without a vector have the weights that were fitted without vectors; of whom no channel knows anything, the popular items alone.
 
 The weights are a table, at the end of this file.
 
@@ -21,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ordering import order_largest
-from dssm_assets.core.arrays.ragged import IntArray, ranges, repeat_rows
+from dssm_assets.core.arrays.ragged import IntArray, Mask, ranges, repeat_rows
 from dssm_assets.core.channels.channel import (
     EVENT_SIGNALS,
     IS_OWN,
@@ -36,7 +37,7 @@ from dssm_assets.core.channels.channel import (
     Float64Array,
 )
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.evaluation.baselines.popularity import fill_up
+from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer, fill_up
 from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MERGED_WITHOUT
 from dssm_assets.core.evaluation.scorer import Scorer
 from dssm_assets.core.schema import ColumnSpec, TableSpec
@@ -137,7 +138,15 @@ class Candidates(NamedTuple):
     channels: tuple[ChannelName, ...]
 
     def select_users(self, rows: IntArray) -> Candidates:
+        """Returns the candidates of the users in some rows, distinct and ascending."""
+        if len(rows) == len(self.items):
+            return self
         return Candidates(self.items[rows], self.places[:, rows], self.signals[:, rows], self.channels)
+
+    def has_items_of(self, wanted: Collection[ChannelName]) -> Mask:
+        """Returns the users for whom some channels propose an item, bool [B]."""
+        own = [name in wanted for name in self.channels]
+        return np.asarray((self.places[own] >= 0).any(axis=(0, 2)))
 
     def of_channels(self, wanted: Collection[ChannelName]) -> tuple[IntArray, list[Float64Array]]:
         """Returns the items that some channels propose, int64 [B, C], -1 in place of others, and what these channels say."""
@@ -200,25 +209,38 @@ class BlockOfUsers:
         if self._candidates is None or not np.array_equal(self._users[rows], user_rows):
             self._users, self._candidates = user_rows, find_candidates(self.channels, user_rows)
             return self._candidates
-        return self._candidates if len(user_rows) == len(self._users) else self._candidates.select_users(rows)
+        return self._candidates.select_users(rows)
 
 
 @dataclass(frozen=True)
 class MergedScorer:
-    """The merged list as a scorer: candidates by log-odds, equal ones by item_index, then the popular items."""
+    """The merged list as a scorer: candidates by log-odds, equal ones by item_index, then the popular items.
+
+    A user for whom no channel proposes an item, except for the popular ones, gets these in their order.
+    """
 
     merge: Merge
     users: BlockOfUsers
     """Of the channels of the merge, and maybe of others, in the order of the channels."""
     fill_order: IntArray
+    without_vectors: Merge | None = None
+    """The merge of users without a vector; None: the same."""
 
     @property
     def name(self) -> str:
         return self.merge.name
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        items, signals = self.users.read(user_rows).of_channels(self.merge.channels)
-        return rank_candidates(self.merge, items, signals, self.fill_order, k).items
+        found = self.users.read(user_rows)
+        has_vector = found.has_items_of([ChannelName.VECTORS])
+        lists = PopularityScorer(self.name, self.fill_order).top_items(user_rows, k)
+        for merge, is_ranked in ((self.merge, has_vector), (self.without_vectors or self.merge, ~has_vector)):
+            is_known = found.has_items_of([name for name in merge.channels if name is not ChannelName.RECENT_POPULARITY])
+            rows = np.flatnonzero(is_ranked & is_known)
+            if len(rows):
+                items, signals = found.select_users(rows).of_channels(merge.channels)
+                lists[rows] = rank_candidates(merge, items, signals, self.fill_order, k).items
+        return lists
 
 
 class RankedItems(NamedTuple):
@@ -293,7 +315,10 @@ class ChannelScorer:
 def channel_scorers(channels: Sequence[Channel], merges: Sequence[Merge], fill_order: IntArray) -> list[Scorer]:
     """Returns the merged lists as scorers, then each channel alone except the vectors, which are the model."""
     users = BlockOfUsers(tuple(channels))
-    merged: list[Scorer] = [MergedScorer(merge, users, fill_order) for merge in merges]
+    without = next((merge for merge in merges if merge.name == f"{MERGED_WITHOUT}{ChannelName.VECTORS}"), None)
+    merged: list[Scorer] = [
+        MergedScorer(merge, users, fill_order, without if merge.name == MERGED else None) for merge in merges
+    ]
     return merged + [ChannelScorer(one.name, users, fill_order) for one in channels if one.name is not ChannelName.VECTORS]
 
 

@@ -61,7 +61,7 @@ _SCOPE = ColumnSpec(
     "cold: items that nobody interacted with before, only such items are offered.",
 )
 _POPULATION = ColumnSpec(
-    col.POPULATION, pa.string(), "warm: user and item known from the window; cold: one of them is new; all: warm and cold."
+    col.POPULATION, pa.string(), "warm: user and item known from the window; not_warm: one of them is not; all: every pair."
 )
 _TRUTH_COUNT = ColumnSpec(col.TRUTH_COUNT, pa.int64(), "Distinct items to find.")
 
@@ -141,8 +141,8 @@ HIT_RATE_DETAIL: Final = TableSpec(
         ColumnSpec("hits", pa.int64(), "Number of hit_ids."),
         _TRUTH_COUNT,
         ColumnSpec("hit_rate", pa.float64(), "hits / truth_count."),
-        ColumnSpec("warm_hits", pa.int64(), "hits on known items; 0 for a new user."),
-        ColumnSpec("warm_" + col.TRUTH_COUNT, pa.int64(), "Known items to find; 0 for a new user."),
+        ColumnSpec("warm_hits", pa.int64(), "hits on known items; 0 for a user who is not warm."),
+        ColumnSpec("warm_" + col.TRUTH_COUNT, pa.int64(), "Known items to find; 0 for a user who is not warm."),
         ColumnSpec(col.IS_WARM_USER, pa.bool_(), "The user had a positive event in the window."),
     ),
     extra={

@@ -1,8 +1,9 @@
 """The gate: whether what a day's model would serve is good enough to be shipped.
 
 The gate judges what is served: the merged list where channels are enabled, else the model's vectors alone (`gate.scorer`). In each
-configured scope, over warm users and items at the largest k, it asks two questions. Both compare on the same day and the same users, so
-that a hard day, on which everything finds less, does not count as a bad model:
+configured scope, over warm users and items at the largest k, it asks two questions, and of the merged list, which every user gets, the
+first one also over all users and items of the day. They compare on the same day and the same users, so that a hard day, on which
+everything finds less, does not count as a bad model:
 
 - **ahead or behind**: hit_rate minus that of the best baseline of the day. Fails if the whole 95% interval, paired over users, is
   below `baseline_margin`.
@@ -19,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from itertools import product
 from typing import Any
 
 import pyarrow as pa
@@ -29,7 +31,7 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, is_of_channels
 from dssm_assets.core.evaluation.labels import Spans, display_name
 from dssm_assets.core.evaluation.rates import Gain, HitCells, best_baseline, paired_gain, rows_of_cell
-from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.evaluation.scopes import Population, Scope
 
 
 class Verdict(StrEnum):
@@ -55,7 +57,7 @@ class GateReport:
 
 
 _Rows = Mapping[str, Mapping[str, Any]]
-"""Scorer -> its row of total_hit_rate in one scope, of warm users and items at one k."""
+"""Scorer -> its row of total_hit_rate at one k, in one scope and population."""
 
 
 def hit_rate_gate(
@@ -86,11 +88,15 @@ def hit_rate_gate(
     """
     days = sorted(previous)[-gate.last_partitions :] if gate.last_partitions else []
     verdicts, sentences, facts = [], [], dict[str, Any]()
-    for scope in gate.scopes:
-        paired = partial(paired_gain, hit_counts, scope=scope, k=k, samples=samples, seed=seed)
-        question = _Question(rows_of_cell(total, scope, k), gate, paired, spans)
+    for scope, population in product(gate.scopes, (Population.WARM, Population.ALL)):
+        is_warm, others = population is Population.WARM, rows_of_cell(total, scope, k, Population.NOT_WARM)
+        if not is_warm and (gate.scorer is GatedScorer.MODEL or MERGED not in others):
+            continue
+        paired = partial(paired_gain, hit_counts, scope=scope, population=population, k=k, samples=samples, seed=seed)
+        question = _Question(rows_of_cell(total, scope, k, population), gate, paired, spans, is_warm)
         before = {day: rows_of_cell(previous[day], scope, k) for day in days}
-        prefix = "" if scope is Scope.ALL else f"{scope}"
+        words = ("" if scope is Scope.ALL else str(scope), "" if is_warm else "all users and items")
+        prefix = ", ".join(filter(None, words))
         for answer in question.answer(before):
             verdicts.append(answer.verdict)
             sentences.append(f"{prefix}: {answer.sentence}".removeprefix(": "))
@@ -101,15 +107,16 @@ def hit_rate_gate(
 
 @dataclass(frozen=True)
 class _Question:
-    """One scope of one day: its rates, the rules, and how two scorers are compared."""
+    """One scope of one day in one population: its rates, the rules, and how two scorers are compared."""
 
     rows: _Rows
     gate: Gate
     paired: partial[Gain]
     spans: Spans | None
+    is_warm: bool
 
     def answer(self, before: Mapping[str, _Rows]) -> list[GateReport]:
-        """Returns one answer if the scope is too small to compare, else the answers to both questions."""
+        """Returns one answer if the scope is too small to compare, else the answers to both questions, of all users to the first."""
         wanted = (MERGED, MODEL) if self.gate.scorer is GatedScorer.SERVED else (MODEL,)
         scorer = next((name for name in wanted if name in self.rows), None)
         if scorer is None:
@@ -119,14 +126,15 @@ class _Question:
         facts = {"scorer": scorer, "pairs": pairs, **{name: row[name] for name in ("hit_rate", "ci_low", "ci_high", "users")}}
         if pairs < self.gate.min_pairs or users < self.gate.min_users:
             needed = f"a verdict needs {self.gate.min_pairs:,} by {self.gate.min_users:,}"
-            sentence = f"{pairs:,} items to find by {users:,} known users; {needed}"
+            sentence = f"{pairs:,} items to find by {users:,} {'known ' * self.is_warm}users; {needed}"
             return [GateReport(Verdict.NOT_ENOUGH_EVIDENCE, sentence, facts)]
         best = _best(self.rows, self.gate, must_have_all=True)
         if best is None:
             return [GateReport(Verdict.PASSED, "compared with no baseline", facts)]
         ahead = self._compare_with_best(scorer, best)
         answers = [GateReport(ahead.verdict, ahead.sentence, {**facts, **ahead.facts})]
-        return [*answers, self._compare_with_days_before(scorer, best, before)] if self.gate.last_partitions else answers
+        has_second = self.gate.last_partitions and self.is_warm
+        return [*answers, self._compare_with_days_before(scorer, best, before)] if has_second else answers
 
     def _compare_with_best(self, scorer: str, best: str) -> GateReport:
         gain, margin = self.paired(scorer=scorer, against=best), self.gate.baseline_margin
@@ -137,7 +145,7 @@ class _Question:
         is_open = gain.ci_low <= margin <= gain.ci_high and gain.ci_high - gain.ci_low > baseline
         if is_open:
             sentence += ", an interval wider than the baseline's own rate"
-        if scorer != MODEL and MODEL in self.rows:
+        if scorer != MODEL and MODEL in self.rows and self.is_warm:
             sentence += f" (not judged: {self._describe(self.paired(scorer=MODEL, against=best))})"
         facts = {"baseline": best, "baseline_hit_rate": baseline, "baseline_margin": margin}
         facts |= {"gain": gain.gain, "gain_ci_low": gain.ci_low, "gain_ci_high": gain.ci_high}

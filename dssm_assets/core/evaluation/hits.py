@@ -66,7 +66,7 @@ def count_hits(
     the first two are a, d, so 2 hits of 3. Discovery: the list without a is d, c, so 1 hit (d) of 2 (b, d). Repeat: a is found,
     1 of 1. New: b is not among the first two, 0 of 1. Unseen: the list without a and d is c, b: 1 of 1.
 
-    An item outside the corpus is cold. Of the merged list the hits on each tier of items are counted, too (`tier_scope`), in
+    An item outside the corpus is not warm. Of the merged list the hits on each tier of items are counted, too (`tier_scope`), in
     population `all`.
 
     Args:

@@ -52,7 +52,7 @@ SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
     ),
     Scope.COLD: ScopeLabel(
         "Cold: items without any event",
-        "items that nobody interacted with before, in all stored days, in lists of such items alone; new users count, too",
+        "items that nobody interacted with before, in all stored days, in lists of such items alone; all users count",
     ),
 }
 """In the order in which they are shown."""

@@ -119,7 +119,7 @@ def rows_of_cell(
 
 @dataclass(frozen=True)
 class Gain:
-    """The difference of two scorers' hit_rate@k over the same users, with its 95% interval, in the population of the scope."""
+    """The difference of two scorers' hit_rate@k over the same users, with its 95% interval, in one scope and population."""
 
     scorer: str
     against: str
@@ -128,6 +128,7 @@ class Gain:
     gain: float
     ci_low: float
     ci_high: float
+    population: Population = Population.WARM
 
     @property
     def position(self) -> str:
@@ -145,10 +146,12 @@ def paired_gain(
     samples: int,
     seed: int,
     times: float = 1.0,
+    population: Population | None = None,
 ) -> Gain:
     """Returns hit_rate(scorer) - times * hit_rate(against) with a paired bootstrap interval: both see the same resampled users.
 
-    Parts of merged lists (`is_part`) may be scored for some of the users alone: then these are compared.
+    Without a population it is that in which the scope is reported. Parts of merged lists (`is_part`) may be scored for some of the users
+    alone: then these are compared.
 
     By hand: of 100 items to find, one scorer finds 50, the other 40: the gain is 0.1. Against 1.5 times the other it is
     0.5 - 1.5 * 0.4 = -0.1.
@@ -156,7 +159,7 @@ def paired_gain(
     Raises:
         InputError: if one of the two has no users in the cell, or `against` was scored for other users.
     """
-    population = counted_population(scope)
+    population = population or counted_population(scope)
     cell, where = _cell(hit_counts, scope, population), f"hit_counts, {scope}/{population}"
     for name in (scorer, against):
         if name not in cell:
@@ -175,7 +178,7 @@ def paired_gain(
     sums = resampled_sums(values, samples, seed)
     low, high = interval((sums[:, 1] - times * sums[:, 2]) / sums[:, 0])
     truth, hits, hits_against = values.sum(axis=0)
-    return Gain(scorer, against, scope, k, float((hits - times * hits_against) / truth), float(low), float(high))
+    return Gain(scorer, against, scope, k, float((hits - times * hits_against) / truth), float(low), float(high), population)
 
 
 def channel_gains(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
@@ -186,15 +189,23 @@ def channel_gains(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, s
 
 
 def gains_over_best(
-    hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = tables.MODEL
+    hit_counts: pa.Table | HitCells,
+    total: pa.Table,
+    *,
+    k: int,
+    samples: int,
+    seed: int,
+    scorer: str = tables.MODEL,
+    scopes: Iterable[Scope] = Scope,
+    population: Population | None = None,
 ) -> list[Gain]:
-    """Returns, for each scope that has users, a scorer's gain over the best baseline of that scope."""
+    """Returns, for each scope that has users, a scorer's gain over the best baseline there; population as of `paired_gain`."""
     gain, gains = partial(paired_gain, hit_counts, scorer=scorer, k=k, samples=samples, seed=seed), []
-    for scope in Scope:
-        rates = {name: row["hit_rate"] for name, row in rows_of_cell(total, scope, k).items()}
+    for scope in scopes:
+        rates = {name: row["hit_rate"] for name, row in rows_of_cell(total, scope, k, population).items()}
         best = best_baseline(rates)
         if best is not None and scorer in rates:
-            gains.append(gain(against=best, scope=scope))
+            gains.append(gain(against=best, scope=scope, population=population))
     return gains
 
 

@@ -50,7 +50,7 @@ class ReportFacts:
     Attributes:
         evaluated_users: users with a positive event on the day, or the sample of them that is scored.
         users_without_truth: "scope/population" -> evaluated users without truth there.
-        users_without_vector: evaluated users without a vector of the model; their lists are empty.
+        users_without_vector: evaluated users without a vector of the model, whose lists are empty.
         truth_pairs: distinct (user, item) pairs of evaluated users on the day.
         pairs_outside_corpus: pairs with an item that has no vector; they count as missed.
         corpus_items: candidates.
@@ -153,7 +153,7 @@ def segment_report(day: str, segments: Mapping[str, pa.Table], k: int) -> str:
 
 
 def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
-    """Returns what the rates of a day say without the rest of the report: every scope, and known, new and all users and items.
+    """Returns what the rates of a day say without the rest of the report: every scope, and known, other and all users and items.
 
     Of the latter the model, the merged list and the best baseline of each scope.
     """
@@ -161,7 +161,7 @@ def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
     k = max(total.column("k").to_pylist())
     body = []
     for scope in Scope:
-        for population in (Population.WARM, Population.COLD, Population.ALL):
+        for population in Population:
             rows = rows_of_cell(total, scope, k, population)
             rates = {name: row["hit_rate"] for name, row in rows.items()}
             best = best_baseline(rates)
@@ -169,36 +169,42 @@ def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
                 counts = [f"{next(iter(rows.values()))[column]:,}" for column in ("users", TRUTH_COUNT)]
                 shown = [f"{rates[name]:.3f}" if name in rates else "-" for name in (MODEL, MERGED)]
                 baseline = "-" if best is None else f"{display_name(best, spans)} {rates[best]:.3f}"
-                body.append([f"{scope}, {population}", *counts, *shown, baseline])
+                body.append([f"{scope}, {population}".replace("_", " "), *counts, *shown, baseline])
     head = ["items, users", "users", "items to find", "model", "merged", "best baseline"]
-    populations = table(f"Known (warm), new (cold) and all users and items, hit_rate@{k}", head, body)
-    return "\n\n".join((f"# Hit rates on {day}", *sections, "## Known and new users", populations))
+    populations = table(f"Known (warm), other (not warm) and all users and items, hit_rate@{k}", head, body)
+    return "\n\n".join((f"# Hit rates on {day}", *sections, "## Known, other and all users", populations))
 
 
 def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[str, pa.Table]) -> str:
     """Returns the figures of the day as a table, the most important first, and the sentences on what looks worst.
 
-    The order: the merged list over all items, which is what users get; vectors alone on items that are new to a user, which is what
-    they are there for; vectors alone over all items, the figure of the reference solution; vectors alone on items without any event.
+    The order: the merged list over all items, which is what users get, of known users and items, then of all; vectors alone on items that
+    are new to a user, which is what they are there for; vectors alone over all items, the figure of the reference solution; vectors alone
+    on items without any event.
 
     Args:
         gains: the model, and the merged list, against the best baseline of each scope.
         segments: scorer -> its hit rate per segment, what is served first.
     """
     k = max(total.column("k").to_pylist())
-    figures: tuple[tuple[str, str, Scope, tuple[str, ...]], ...] = (
-        ("merged list, all items", MERGED, Scope.ALL, ()),
-        ("vectors alone, items new to the user, its own history left out", MODEL, Scope.UNSEEN, ("popularity", "ease")),
-        ("vectors alone, all items: the figure of the reference solution", MODEL, Scope.ALL, ()),
-        ("vectors alone, cold items among themselves", MODEL, Scope.COLD, (CATEGORY_POPULARITY,)),
+    warm, everyone = Population.WARM, Population.ALL
+    not_warm, whole = (rows_of_cell(total, Scope.ALL, k, one) for one in (Population.NOT_WARM, everyone))
+    served, words = (MERGED, "merged list") if MERGED in whole else (MODEL, "vectors alone")
+    share = not_warm[served][TRUTH_COUNT] / whole[served][TRUTH_COUNT] if served in not_warm else 0.0
+    figures: tuple[tuple[str, str, Scope, Population, tuple[str, ...]], ...] = (
+        ("merged list, all items", MERGED, Scope.ALL, warm, ()),
+        (f"{words}, all users and items of the day, {share:.0%} of these not warm", served, Scope.ALL, everyone, ()),
+        ("vectors alone, items new to the user, its own history left out", MODEL, Scope.UNSEEN, warm, ("popularity", "ease")),
+        ("vectors alone, all items: the figure of the reference solution", MODEL, Scope.ALL, warm, ()),
+        ("vectors alone, cold items among themselves", MODEL, Scope.COLD, everyone, (CATEGORY_POPULARITY,)),
     )
     body = []
-    for words, scorer, scope, baselines in figures:
-        rows = rows_of_cell(total, scope, k)
+    for words, scorer, scope, population, baselines in figures:
+        rows = rows_of_cell(total, scope, k, population)
         if scorer not in rows:
             continue
         row = rows[scorer]
-        gain = next((gain for gain in gains if (gain.scorer, gain.scope) == (scorer, scope)), None)
+        gain = next((gain for gain in gains if (gain.scorer, gain.scope, gain.population) == (scorer, scope, population)), None)
         names = dict.fromkeys((*baselines, *(() if gain is None else (gain.against,))))
         compared = [f"{display_name(name)} {rows[name]['hit_rate']:.3f}" for name in names if name in rows]
         ahead = "-" if gain is None else f"{_difference(gain)}, {gain.position.removesuffix(' of').removesuffix(' from')}"
@@ -298,8 +304,8 @@ def segment_section(segments: Mapping[str, pa.Table], k: int) -> str:
     """
     names = [display_name(scorer) for scorer in segments]
     note = (
-        f"hit_rate@{k} of {' and '.join(f'the {name}' for name in names)}. New users and new items count here too, so the rows of a "
-        "segment add up to the population `all`. A row's users are those with items to find in it. Brackets are 95% intervals over "
+        f"hit_rate@{k} of {' and '.join(f'the {name}' for name in names)}. Users and items that are not warm count here too, so the "
+        "rows of a segment add up to the population `all`. A row's users are those with items to find in it. Brackets are 95% intervals over "
         "these users."
     )
     tables = []
@@ -371,7 +377,7 @@ def _facts_section(facts: ReportFacts) -> str:
         f"- Users with a positive event on the day{sample}: {facts.evaluated_users:,}, with {facts.truth_pairs:,} distinct items.\n"
         f"- Candidates: {facts.corpus_items:,} items. Items to find that are not among them: {facts.pairs_outside_corpus:,}; "
         "they count as missed.\n"
-        f"- Users without a vector: {facts.users_without_vector:,}; their lists are empty, and their items count as missed."
+        f"- Users without a vector: {facts.users_without_vector:,}; the vectors have no list for them and miss their items."
     )
 
 
@@ -402,8 +408,9 @@ def _difference(gain: Gain) -> str:
 
 
 def _gain_line(gain: Gain) -> str:
+    users = "" if gain.population is counted_population(gain.scope) else " of all users"
     return (
-        f"- {_capital(display_name(gain.scorer))}, {gain.scope} items: {gain.position} the best baseline, {display_name(gain.against)}, "
+        f"- {_capital(display_name(gain.scorer))}, {gain.scope} items{users}: {gain.position} the best baseline, {display_name(gain.against)}, "
         f"by {_difference(gain)} at k = {gain.k}"
     )
 

@@ -31,10 +31,10 @@ class Population(StrEnum):
 
     WARM = "warm"
     """User and item both had a positive event in the window, so the model can know them."""
-    COLD = "cold"
-    """The user or the item is new."""
+    NOT_WARM = "not_warm"
+    """The user or the item had none."""
     ALL = "all"
-    """Warm and cold."""
+    """Every pair."""
 
 
 def counted_population(scope: Scope) -> Population:

@@ -106,7 +106,7 @@ def tiers_of_items(item_tier: IntArray, items: IntArray) -> IntArray:
 MOST_VALUES: Final = 12
 """Values of a user column with a row of their own; the others share one."""
 MISSING, OTHER = "(missing)", "(other)"
-NEW, RETURNING = "new", "returning"
+FIRST_TIME, RETURNING = "first-time", "returning"
 TIER_LABELS: Final = {
     Tier.HEAD: "head: top 1% of items",
     Tier.NEXT: "next 9%",
@@ -160,9 +160,9 @@ def label_activity(events: IntArray, edges: Sequence[int]) -> pa.Array:
 
 
 def label_tenure(user_ids: pa.Array, known_ids: pa.Array) -> pa.Array:
-    """Returns "returning" for each user with a positive event before the day, else "new"."""
+    """Returns "returning" for each user with a positive event before the day, else "first-time"."""
     known = cast_ids(known_ids, user_ids.type, "users with events before the evaluation day")
-    return pc.if_else(pc.is_in(user_ids, value_set=known), RETURNING, NEW)
+    return pc.if_else(pc.is_in(user_ids, value_set=known), RETURNING, FIRST_TIME)
 
 
 def edge_labels(edges: Sequence[float]) -> list[str]:
@@ -198,8 +198,8 @@ def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table
     """Returns segment, value, users, hits, truth_count, hit_rate, ci_low, ci_high; values without truth are left out.
 
     hit_rate = sum of hits / sum of truth_count over the users with truth in the row; the interval is a 95% percentile
-    bootstrap over these users. All items to find count, so new users and new items have rows, and the rows of one segment
-    add up to the whole. By hand: town x has u (1 hit of 2) and v (1 of 2), so its hit rate is 2/4.
+    bootstrap over these users. All items to find count, warm or not, so the rows of one segment add up to the whole.
+    By hand: town x has u (1 hit of 2) and v (1 of 2), so its hit rate is 2/4.
 
     Segments are in the configured order. Activities and ranges are in ascending order; other values are sorted by number or
     text, and only the most frequent MOST_VALUES have a row of their own.
@@ -289,7 +289,7 @@ def _shown_values(labels: pa.Array, segment: Segment) -> list[str]:
     if segment.kind is SegmentKind.ACTIVITY:
         return activity_labels(segment.activity_edges)
     if segment.kind is SegmentKind.TENURE:
-        return [NEW, RETURNING]
+        return [FIRST_TIME, RETURNING]
     if segment.edges is not None:
         return [*edge_labels(segment.edges), MISSING]
     counts = {pair["values"]: pair["counts"] for pair in pc.value_counts(labels).to_pylist()}

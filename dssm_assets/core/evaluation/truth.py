@@ -80,7 +80,7 @@ class Truth:
 
     def pairs_of(self, population: Population) -> ragged.Mask:
         """Returns bool [P]: the pairs of a population."""
-        return {Population.WARM: self.is_warm, Population.COLD: ~self.is_warm}.get(population, np.ones_like(self.is_warm))
+        return {Population.WARM: self.is_warm, Population.NOT_WARM: ~self.is_warm}.get(population, np.ones_like(self.is_warm))
 
 
 def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> Truth:
