@@ -47,7 +47,7 @@ def test_it_shows_every_scope_known_new_and_all_pairs_and_the_gate(world, capsys
     assert f"Hit rates on {EVALUATION_DAY}" in out
     for title in ("All items", "Discovery: items not in the window", "Repeat: items of the window"):
         assert title in out
-    lines = [line.split() for line in out.split("Known (warm), new (cold) and all")[1].splitlines()]
+    lines = [line.split() for line in out.split("Known (warm), other (not warm) and all")[1].splitlines()]
     # All 12 users and their 36 items are known; the model finds them all.
     assert ["all,", "warm", "12", "36", "1.000", "1.000"] in [line[:6] for line in lines]
     assert ["all,", "all", "12", "36", "1.000", "1.000"] in [line[:6] for line in lines]

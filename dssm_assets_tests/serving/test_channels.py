@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
@@ -40,6 +41,7 @@ from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 K = 15
+NOBODY = "nobody"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def evaluated_lists(workspace, scratch, merge):
     config, next_day, stored = workspace.config, day_before(EVALUATION_DAY, -1), PlainBundle(workspace)
     items, users = stored.table("item_vectors.arrow"), stored.table("user_vectors.arrow")
     item_ids = items.column("item_id").combine_chunks()
-    user_ids = users.column("user_id").combine_chunks().sort()
+    user_ids = pa.concat_arrays([users.column("user_id").combine_chunks(), pa.array([NOBODY])]).sort()
     model = model_scorer(*read_corpus(items, Similarity.INNER_PRODUCT), users, user_ids)
     days = find_event_days(workspace, next_day)
     choice = read_merges(workspace, EVALUATION_DAY).neighbors
@@ -71,7 +73,7 @@ def evaluated_lists(workspace, scratch, merge):
     history = read_interactions_of_users(workspace, days.history, user_ids, IdIndex(item_ids))
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     channels = make_channels(config.channels.depths, shared, own, model, days.now_ms)
-    lists = MergedScorer(merge, BlockOfUsers(channels), shared.popular_order).top_items(np.arange(len(user_ids)), K)
+    lists = MergedScorer(merge, BlockOfUsers(channels), shared.recent_order).top_items(np.arange(len(user_ids)), K)
     return {
         user: [item_ids[item].as_py() for item in row if item >= 0]
         for user, row in zip(user_ids.to_pylist(), lists.tolist(), strict=True)
@@ -86,9 +88,19 @@ def test_served_lists_are_those_that_the_evaluation_ranks(workspace, engine, tmp
     merge = replace(merge, weights={**merge.weights, **changed})
     monkeypatch.setattr(engine.channels, "_merge", merge)
     evaluated = evaluated_lists(workspace, tmp_path, merge)
-    assert set(evaluated) == set(worlds.users())
+    assert set(evaluated) == {*worlds.users(), NOBODY}
     for user, items in evaluated.items():
-        assert engine.recall_for_user(user, ListOptions(K)).item_ids == items
+        assert engine.recall(UserRequest(user, options=ListOptions(K))).item_ids == items
+
+
+def test_a_user_of_whom_nothing_is_known_gets_what_is_popular_lately(engine):
+    answer = engine.recall(UserRequest(NOBODY, options=ListOptions(K)))
+    order, recent = engine.channels.popular_items
+    assert (
+        answer.item_ids == engine.bundle.items.ids_at(order[:K]) != engine.bundle.items.ids_at(engine.bundle.popular_rows[:K])
+    )
+    assert answer.scores == sorted(recent.tolist(), reverse=True)[:K]
+    assert (answer.source, set(map(tuple, answer.sources))) == ("popular", {("popular",)})
 
 
 def test_vectors_alone_are_a_switch(engine):

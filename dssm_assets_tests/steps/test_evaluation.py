@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, default_merges, to_table
+from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, IS_OWN_ITEM, Term, default_merges, to_table
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
@@ -146,7 +146,7 @@ SEGMENTS = [  # segment, value, users, hits, items to find; by hand: u finds a o
     ("activity", "0", 1, 1, 2),
     ("activity", "1-9", 1, 0, 1),
     ("activity", "10+", 1, 1, 2),
-    ("tenure", "new", 1, 1, 2),
+    ("tenure", "first-time", 1, 1, 2),
     ("tenure", "returning", 2, 1, 3),
 ]
 
@@ -156,7 +156,7 @@ def test_segments_are_those_of_the_previous_day(workspace):
     rows = workspace.tables.read(result.manifest).to_pylist()
     assert [(row["user_id"], row["topk_ids"]) for row in rows] == [("u", ["a", "b"]), ("v", ["c", "d"]), ("w", ["a", "c"])]
     cuts = [(row["segment_town"], row["segment_activity"], row["segment_tenure"]) for row in rows]
-    assert cuts == [("x", "10+", "returning"), ("y", "0", "new"), ("(missing)", "1-9", "returning")]
+    assert cuts == [("x", "10+", "returning"), ("y", "0", "first-time"), ("(missing)", "1-9", "returning")]
     assert [(row["hits_head"], row["truth_count_rest"], row["truth_count_unseen"]) for row in rows] == [
         (1, 1, 0),
         (0, 0, 2),
@@ -195,6 +195,28 @@ def test_segments_of_the_merged_list_add_up_to_its_hits(workspace):
     for segment in ("town", "items", "activity", "tenure"):
         assert sum(row["hits"] for (name, _), row in rows.items() if name == segment) == sum(of_user.values()) > 0
     assert f"| (missing) | 1 | 1 | {rows['town', '(missing)']['hit_rate']:.3f} [" in total.report_markdown
+
+
+def test_users_without_a_vector_have_lists_of_the_other_channels(undrawn, workspace):
+    """u alone has a vector; w has the own item b, v nothing. The merge with vectors would put own and popular items last."""
+    put_day(workspace, DAY, {"u": ACROSS}, [("u", "a"), ("v", "a"), ("w", "b")])
+    own = Term(IS_OWN_ITEM)
+    merges = [
+        replace(one, weights={**dict.fromkeys(one.weights, -1.0), own: -5.0 if one.name == "merged" else 50.0})
+        for one in default_merges(list(ChannelName))
+    ]
+    workspace.tables.write(CHANNEL_WEIGHTS, DAY, to_table(merges))
+    _, result = evaluate(workspace)
+    counts = workspace.tables.read(workspace.need("hit_counts", DAY)).to_pylist()
+    hits = {
+        row["user_id"]: row["hits_1"]
+        for row in counts
+        if (row["scorer"], row["scope"], row["population"]) == ("merged", "all", "all")
+    }
+    assert hits == {"u": 0, "v": 1, "w": 1}
+    assert "| **merged list, all users and items of the day, 33% of these not warm** |" in result.report_markdown
+    assert "- Merged list, all items of all users: " in result.report_markdown
+    assert "- Users without a vector: 2; the vectors have no list for them" in result.report_markdown
 
 
 def test_the_first_figures_are_those_of_what_is_served(undrawn, workspace, tmp_path):
@@ -358,14 +380,14 @@ def test_items_taken_before_the_window_are_discovered_and_not_new(workspace):
 
 
 def counts(first_user: int, users: int) -> pa.Table:
-    """Users in a row of every cell, except discovery/cold, which has none; cold has even users only."""
+    """Users in a row of every cell, except discovery/not_warm, which has none; not_warm has even users only."""
     rng = np.random.Generator(np.random.PCG64(first_user))
     rows = []
     for scorer in ("model", "popularity", "recent_popularity"):
         for scope in sorted(Scope):
             for population in sorted(Population):
                 for user in range(first_user, first_user + users):
-                    if population is Population.COLD and (scope is Scope.DISCOVERY or user % 2):
+                    if population is Population.NOT_WARM and (scope is Scope.DISCOVERY or user % 2):
                         continue
                     hits = sorted(rng.integers(0, 4, 2).tolist())
                     ndcg = dict(zip(("ndcg_1", "ndcg_2"), rng.random(2).tolist(), strict=True))
@@ -383,8 +405,8 @@ def test_rates_from_stored_cells_equal_those_from_the_table(tmp_path: Path) -> N
         staged.append((path, workspace.tables.write_part(path, HIT_COUNTS, part.to_batches(), part.schema)))
     manifest = workspace.tables.publish_parts(HIT_COUNTS, "2024-01-09", staged, schema=parts[0].schema)
     whole, cells = pa.concat_tables(parts), StoredCells(workspace, manifest)
-    assert cells.cell(Scope.DISCOVERY, Population.COLD) == {}
-    assert cells.cell(Scope.ALL, Population.COLD)["model"].column("user_id").to_pylist() == [0, 2, 4, 6, 8, 10]
+    assert cells.cell(Scope.DISCOVERY, Population.NOT_WARM) == {}
+    assert cells.cell(Scope.ALL, Population.NOT_WARM)["model"].column("user_id").to_pylist() == [0, 2, 4, 6, 8, 10]
     total = total_hit_rate(whole, [1, 2], 100, 5)
     assert total_hit_rate(cells, [1, 2], 100, 5).equals(total)
     options = {"k": 2, "samples": 100, "seed": 5}

@@ -30,7 +30,7 @@ from dssm_assets.core.config.evaluation import Gate, GatedScorer
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, is_of_channels
 from dssm_assets.core.evaluation.labels import Spans, display_name
-from dssm_assets.core.evaluation.rates import Gain, HitCells, best_baseline, paired_gain, rows_of_cell
+from dssm_assets.core.evaluation.rates import Gain, HitCells, best_baseline, not_warm_frac, paired_gain, rows_of_cell
 from dssm_assets.core.evaluation.scopes import Population, Scope
 
 
@@ -89,8 +89,8 @@ def hit_rate_gate(
     days = sorted(previous)[-gate.last_partitions :] if gate.last_partitions else []
     verdicts, sentences, facts = [], [], dict[str, Any]()
     for scope, population in product(gate.scopes, (Population.WARM, Population.ALL)):
-        is_warm, others = population is Population.WARM, rows_of_cell(total, scope, k, Population.NOT_WARM)
-        if not is_warm and (gate.scorer is GatedScorer.MODEL or MERGED not in others):
+        is_warm = population is Population.WARM
+        if not is_warm and (gate.scorer is GatedScorer.MODEL or not not_warm_frac(total, scope, k, MERGED)):
             continue
         paired = partial(paired_gain, hit_counts, scope=scope, population=population, k=k, samples=samples, seed=seed)
         question = _Question(rows_of_cell(total, scope, k, population), gate, paired, spans, is_warm)

@@ -117,6 +117,13 @@ def rows_of_cell(
     return {row[SCORER]: row for row in total.filter(cell).to_pylist()}
 
 
+def not_warm_frac(total: pa.Table, scope: Scope, k: int, scorer: str) -> float:
+    """Returns the fraction of a scorer's items to find of which the user or the item is not warm: of 5, 3 are, 2/5; 0 without any."""
+    cells = (rows_of_cell(total, scope, k, population) for population in (Population.WARM, Population.ALL))
+    warm, whole = (rows[scorer][TRUTH_COUNT] if scorer in rows else 0 for rows in cells)
+    return 1 - warm / whole if whole else 0.0
+
+
 @dataclass(frozen=True)
 class Gain:
     """The difference of two scorers' hit_rate@k over the same users, with its 95% interval, in one scope and population."""

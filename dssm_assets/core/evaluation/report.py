@@ -18,7 +18,7 @@ from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, SEGMENT, TRUTH_C
 from dssm_assets.core.evaluation.charts import hit_rate_png
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, CHANNEL, MERGED, MERGED_WITHOUT, MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, TREND_SCOPES, Spans, display_name, scorers_in_order
-from dssm_assets.core.evaluation.rates import DAY, Gain, best_baseline, rows_of_cell
+from dssm_assets.core.evaluation.rates import DAY, Gain, best_baseline, not_warm_frac, rows_of_cell
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.core.evaluation.segments import ItemPopularity
 from dssm_assets.core.evaluation.truth import Truth
@@ -188,9 +188,9 @@ def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], s
     """
     k = max(total.column("k").to_pylist())
     warm, everyone = Population.WARM, Population.ALL
-    not_warm, whole = (rows_of_cell(total, Scope.ALL, k, one) for one in (Population.NOT_WARM, everyone))
-    served, words = (MERGED, "merged list") if MERGED in whole else (MODEL, "vectors alone")
-    share = not_warm[served][TRUTH_COUNT] / whole[served][TRUTH_COUNT] if served in not_warm else 0.0
+    has_merged = MERGED in rows_of_cell(total, Scope.ALL, k, everyone)
+    served, words = (MERGED, "merged list") if has_merged else (MODEL, "vectors alone")
+    share = not_warm_frac(total, Scope.ALL, k, served)
     figures: tuple[tuple[str, str, Scope, Population, tuple[str, ...]], ...] = (
         ("merged list, all items", MERGED, Scope.ALL, warm, ()),
         (f"{words}, all users and items of the day, {share:.0%} of these not warm", served, Scope.ALL, everyone, ()),

@@ -20,6 +20,7 @@ from dssm_assets.core.channels.merge import (
     MergedScorer,
     Signal,
     Term,
+    channel_scorers,
     default_merges,
     find_candidates,
     rank_candidates,
@@ -42,7 +43,7 @@ def scorer(weights: dict[Term, float]) -> MergedScorer:
     """Returns the merge of all channels whose weights are 0 except for the given ones."""
     given = dict.fromkeys(terms_of(NAMES), 0.0) | weights
     assert len(given) == len(terms_of(NAMES))
-    return MergedScorer(Merge("merged", NAMES, given, -1.0), BlockOfUsers(worlds.channels()), worlds.shared().popular_order)
+    return MergedScorer(Merge("merged", NAMES, given, -1.0), BlockOfUsers(worlds.channels()), worlds.shared().recent_order)
 
 
 def ranked(merged: MergedScorer, users: IntArray, k: int) -> tuple[IntArray, Float64Array]:
@@ -84,7 +85,7 @@ def test_log_odds_by_hand() -> None:
     assert lists[0].tolist() == [5, 0, 1, 2, 3, 4]
     assert odds[0] == pytest.approx([1.772589, 1.242453, 0.0, -0.424635, -1.0, -1.0], abs=1e-6)
     # User 1 has no own items and no neighbours: 4, 5, then 3, then the popular items that nothing proposed.
-    assert lists[1].tolist() == [4, 5, 3, 0, 1, 2]
+    assert lists[1].tolist() == [4, 5, 3, 1, 0, 2]
     assert odds[1] == pytest.approx([1.772589, 0.386294, -1, -1, -1, -1], abs=1e-6)
 
 
@@ -102,13 +103,26 @@ def test_merges_side_by_side_have_the_lists_of_merges_of_their_own_channels() ->
     users = BlockOfUsers(worlds.channels())
     for merge in default_merges(NAMES):
         channels = tuple(channel for channel in worlds.channels() if channel.name in merge.channels)
-        alone = MergedScorer(merge, BlockOfUsers(channels), worlds.shared().popular_order)
-        together = MergedScorer(merge, users, worlds.shared().popular_order)
+        alone = MergedScorer(merge, BlockOfUsers(channels), worlds.shared().recent_order)
+        together = MergedScorer(merge, users, worlds.shared().recent_order)
         for rows in (BOTH, BOTH[1:], BOTH[:1], BOTH):
             assert together.top_items(rows, 6).tolist() == alone.top_items(rows, 6).tolist(), (merge.name, rows)
 
 
+@pytest.mark.parametrize("has_vector", [True, False])
+def test_users_without_a_vector_are_ranked_without_vectors(has_vector: bool) -> None:
+    # The merge likes what nobody took lately, the one without vectors own items. User 0 has the own items 0 and 1, the neighbour 2, and
+    # 3 and 4, which are popular lately; with a vector also 5. Of user 1 nothing is known: what is popular lately, in this order.
+    nearest = np.array([[5, 0, 2] if has_vector else [-1] * 3, [-1] * 3])
+    weights = dict.fromkeys(terms_of(NAMES), 0.0) | {Term(RECENT): -1.0}
+    others = dict.fromkeys(terms_of(NAMES[1:]), 0.0) | {Term(IS_OWN_ITEM): 1.0}
+    merges = [Merge("merged", NAMES, weights), Merge("merged_without_vectors", NAMES[1:], others)]
+    merged, without, *_ = channel_scorers(worlds.channels(nearest=nearest), merges, worlds.shared().recent_order)
+    assert merged.top_items(BOTH, 6).tolist() == [[0, 2, 5, 1, 4, 3] if has_vector else [0, 1, 2, 3, 4, 5], [3, 4, 1, 0, 2, 5]]
+    assert without.top_items(BOTH, 6).tolist() == [[0, 1, 2, 3, 4, 5], [3, 4, 1, 0, 2, 5]]
+
+
 def test_a_channel_alone_is_filled_up_with_popular_items() -> None:
-    alone = ChannelScorer(ChannelName.OWN_HISTORY, BlockOfUsers(worlds.channels()), worlds.shared().popular_order)
+    alone = ChannelScorer(ChannelName.OWN_HISTORY, BlockOfUsers(worlds.channels()), worlds.shared().recent_order)
     assert alone.name == "channel_own_history"
-    assert alone.top_items(BOTH, 4).tolist() == [[0, 1, 4, 3], [4, 3, 0, 1]]
+    assert alone.top_items(BOTH, 4).tolist() == [[0, 1, 3, 4], [3, 4, 1, 0]]

@@ -121,6 +121,10 @@ def in_scope(table: pa.Table, scope: str) -> pa.Table:
     return table.set_column(1, "scope", pa.array([scope] * table.num_rows))
 
 
+def in_population(table: pa.Table, population: str) -> pa.Table:
+    return table.set_column(2, "population", pa.array([population] * table.num_rows))
+
+
 def test_every_configured_scope_is_compared() -> None:
     ahead = day(model=found(20), popularity=found(8), recent_popularity=found(4))
     behind = in_scope(day(model=found(4), popularity=found(8), recent_popularity=found(20)), "unseen")
@@ -136,6 +140,23 @@ def test_every_configured_scope_is_compared() -> None:
     nothing_new = decide(ahead, scopes=["all", "new"])
     assert nothing_new.verdict is Verdict.NOT_ENOUGH_EVIDENCE
     assert "new: no known user has a known item to find" in nothing_new.sentence
+
+
+def test_the_merged_list_is_also_compared_over_all_users_and_items() -> None:
+    # Of warm pairs the merged list finds 30 of 40, popularity 16. Of all 80 it finds 32, popularity 56: behind by 24/80.
+    warm = day(model=found(4), merged=found(30), popularity=found(16))
+    hits = {"merged": 32, "model": 4, "popularity": 56}
+    everyone = [counts(name, [1] * 80, found(some) + [0] * (80 - some)) for name, some in hits.items()]
+    table = pa.concat_tables([warm, in_population(pa.concat_tables(everyone), "all")])
+    report = decide(table, before(d07={"merged": 30, "popularity": 16}))
+    assert (report.passed, report.facts["gain"]) == (False, pytest.approx(14 / 40))
+    assert report.facts["all users and items gain"] == pytest.approx(-24 / 80)
+    behind = "; all users and items: merged list (0.4000) is behind the best baseline, popularity (0.7000), by -0.3000 ["
+    assert behind in report.sentence and report.sentence.endswith("of hit_rate@5, 80 users")
+    assert (report.sentence.count("not judged"), report.sentence.count("partition before")) == (1, 1)
+    # The vectors have no list for every user, and a day of warm pairs alone is one question.
+    assert "all users" not in decide(table, scorer="model").sentence
+    assert "all users" not in decide(pa.concat_tables([warm, in_population(warm, "all")])).sentence
 
 
 def test_a_day_with_few_items_to_find_is_not_enough_evidence() -> None:

@@ -67,7 +67,7 @@ def test_count_hits_by_hand_in_every_scope() -> None:
     assert ndcg["unseen", "all", "u"] == (0, pytest.approx(second / (one + second)))
     assert ndcg["new", "all", "u"] == (0, 0)
     assert counts.users_without_truth["all/warm"] == counts.users_without_truth["unseen/warm"] == 1
-    assert counts.users_without_truth["repeat/cold"] == 2
+    assert counts.users_without_truth["repeat/not_warm"] == 2
     assert counts.users_without_truth["all/all"] == 0
 
 
@@ -98,7 +98,7 @@ def test_count_hits_equals_the_definition(
     }
     expected_cells = set()
     for scope in ("all", "discovery", "repeat", "new", "unseen"):
-        for population in ("all", "cold", "warm"):
+        for population in ("all", "not_warm", "warm"):
             for k in ks:
                 slow = slow_hits(as_ids, day, window, older, scope=scope, population=population, k=k)
                 for user, (wanted, hits) in slow.items():

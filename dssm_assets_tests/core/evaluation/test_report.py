@@ -29,7 +29,7 @@ from dssm_assets.core.evaluation.report import (
     segment_section,
     trend_section,
 )
-from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.core.evaluation.scorer import InteractedItems, ModelScorer, model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA, Cuts, ItemPopularity, label_activity, segment_table
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
@@ -168,7 +168,7 @@ def test_every_table_has_a_title_and_every_bullet_a_subject(run: Run) -> None:
 
 
 def test_each_segment_has_a_table() -> None:
-    rows = [("age_group", "25-34"), ("age_group", "a|b"), ("tenure", "new")]
+    rows = [("age_group", "25-34"), ("age_group", "a|b"), ("tenure", "first-time")]
     text = segment_section({"merged": segments(*rows, hit_rate=0.5), "model": segments(*rows)}, 200)
     assert "hit_rate@200 of the merged list and the two-tower model." in text
     assert "| age\\_group" not in text
@@ -176,7 +176,7 @@ def test_each_segment_has_a_table() -> None:
     assert f"**By age group, hit_rate@200**\n\n{head}" in text
     assert "| 25-34 | 1,200 | 12 | 0.500 [0.125, 0.500] | 0.250 [0.125, 0.500] |\n| a\\|b | 1,200 |" in text
     assert text.count("| --- |") == 2
-    assert segment_report("2026-03-01", {"model": segments(("tenure", "new"))}, 5).startswith(
+    assert segment_report("2026-03-01", {"model": segments(("tenure", "first-time"))}, 5).startswith(
         "# Hit rate by segment on 2026-03-01\n\n## By"
     )
     assert "No segment has users." in segment_section({"model": segments()}, 200)
@@ -250,7 +250,7 @@ def row(scorer: str, scope: str, rate: float, population: str = "warm", k: int =
 
 
 def gain(scorer: str, against: str, scope: Scope, found: float, low: float, high: float) -> Gain:
-    return Gain(scorer, against, scope, 200, found, low, high)
+    return Gain(scorer, against, scope, 200, found, low, high, counted_population(scope))
 
 
 ROWS = [
@@ -258,8 +258,10 @@ ROWS = [
     row("model", "all", 0.1, k=10),
     row("model", "unseen", 0.132),
     row("model", "cold", 0.04, "all"),
-    row("model", "cold", 0.05, "cold"),
+    row("model", "cold", 0.05, "not_warm"),
     row("merged", "all", 0.474),
+    {**row("merged", "all", 0.3, "all"), "truth_count": 2468},
+    row("recent_popularity", "all", 0.32, "all"),
     row("own_history_all", "all", 0.452),
     row("popularity", "unseen", 0.108),
     row("ease", "unseen", 0.12),
@@ -270,7 +272,10 @@ GAINS = [
     gain("model", "ease", Scope.UNSEEN, 0.012, -0.002, 0.026),
     gain("model", "category_popularity", Scope.COLD, 0.03, 0.01, 0.05),
 ]
-MERGED = [gain("merged", "own_history_all", Scope.ALL, 0.022, 0.014, 0.03)]
+MERGED = [
+    gain("merged", "own_history_all", Scope.ALL, 0.022, 0.014, 0.03),
+    Gain("merged", "recent_popularity", Scope.ALL, 200, -0.02, -0.03, -0.01, Population.ALL),
+]
 CHANNELS = [gain("merged", "merged_without_vectors", Scope.ALL, 0.002, -0.001, 0.005)]
 
 
@@ -295,16 +300,18 @@ def test_the_most_important_figure_comes_first() -> None:
     title, _, *lines = text.splitlines()
     assert title == "**The figures of the day, the most important first**"
     assert lines[0] == "|  | hit_rate@200 | items to find | compared with | gain over the best baseline |"
-    assert [line.split(" | ")[0].strip("| *") for line in lines[2:6]] == [
+    assert [line.split(" | ")[0].strip("| *") for line in lines[2:7]] == [
         "merged list, all items",
+        "merged list, all users and items of the day, 50% of these not warm",
         "vectors alone, items new to the user, its own history left out",
         "vectors alone, all items: the figure of the reference solution",
         "vectors alone, cold items among themselves",
     ]
     assert lines[2].endswith("| own history, all days 0.452 | +0.0220 [+0.0140, +0.0300], ahead |")
-    assert lines[3].endswith("| popularity 0.108, EASE 0.120 | +0.0120 [-0.0020, +0.0260], not distinguishable |")
-    assert "**0.040 [0.030, 0.050]** | 1,234 | popularity by category 0.010 |" in lines[5]
-    assert lines[7:] == [
+    assert lines[3].endswith("| 2,468 | recent popularity 0.320 | -0.0200 [-0.0300, -0.0100], behind |")
+    assert lines[4].endswith("| popularity 0.108, EASE 0.120 | +0.0120 [-0.0020, +0.0260], not distinguishable |")
+    assert "**0.040 [0.030, 0.050]** | 1,234 | popularity by category 0.010 |" in lines[6]
+    assert lines[8:] == [
         "Where it looks worst:",
         "",
         "- Two-tower model, all items: behind the best baseline, own history, all days, by -0.1560 [-0.1700, -0.1400] at k = 200.",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets
 from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
-from dssm_assets.core.channels.merge import BlockOfUsers, MergedScorer, default_merges
+from dssm_assets.core.channels.merge import channel_scorers, default_merges
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
@@ -167,7 +167,7 @@ def merged_scorers(model: ModelScorer, recent: Interactions, window: Interaction
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     channels = make_channels(dict.fromkeys(ChannelName, 4), shared, own, model, now_ms=10_000)
     merges = default_merges([channel.name for channel in channels])
-    return [MergedScorer(merge, BlockOfUsers(channels), shared.popular_order) for merge in merges]
+    return channel_scorers(channels, merges, shared.recent_order)
 
 
 @pytest.mark.parametrize("seed", range(4))

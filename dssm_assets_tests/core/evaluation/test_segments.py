@@ -41,10 +41,10 @@ def test_users_get_the_activity_whose_range_contains_their_events() -> None:
 def test_tenure_is_returning_for_users_known_before_the_day() -> None:
     assert label_tenure(pa.array(["a", "b", "c"]), pa.array(["c", "x", "a", "a"])).to_pylist() == [
         "returning",
-        "new",
+        "first-time",
         "returning",
     ]
-    assert label_tenure(pa.array([1, 2], pa.int64()), pa.array([2], pa.int32())).to_pylist() == ["new", "returning"]
+    assert label_tenure(pa.array([1, 2], pa.int64()), pa.array([2], pa.int32())).to_pylist() == ["first-time", "returning"]
 
 
 def users_cut(values: pa.Array, segment: Segment = CITY) -> list[str]:
@@ -92,7 +92,7 @@ DETAIL = pa.table(
         "hits": [1, 1, 0, 3],
         "truth_count": [2, 4, 1, 3],
         "segment_activity": ["0", "10+", "10+", "10+"],
-        "segment_tenure": ["new", "returning", "returning", "returning"],
+        "segment_tenure": ["first-time", "returning", "returning", "returning"],
         "segment_town": ["10", "9", "(missing)", "10"],
     }
 )
@@ -107,7 +107,7 @@ def counts_of(table: pa.Table) -> list[tuple[object, ...]]:
 def test_segment_rates_by_hand() -> None:
     table = segment_table(DETAIL, settings(TENURE, ACTIVITY, CITY), seed=1)
     assert counts_of(table) == [
-        ("tenure", "new", 1, 1, 2, 0.5),
+        ("tenure", "first-time", 1, 1, 2, 0.5),
         ("tenure", "returning", 3, 4, 8, 0.5),
         ("activity", "0", 1, 1, 2, 0.5),
         ("activity", "10+", 3, 4, 8, 0.5),

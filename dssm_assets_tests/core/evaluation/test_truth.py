@@ -51,7 +51,7 @@ def test_read_truth_keeps_unknown_items() -> None:
     assert truth.pairs_in(Scope.REPEAT).tolist() == [False, False, True, True]
     assert truth.pairs_in(Scope.DISCOVERY).tolist() == [True, True, False, False]
     assert truth.pairs_of(Population.WARM).tolist() == [False, True, True, False]
-    assert truth.pairs_of(Population.COLD).tolist() == [True, False, False, True]
+    assert truth.pairs_of(Population.NOT_WARM).tolist() == [True, False, False, True]
     known = truth.with_history(ItemSets(np.array([0, 0, 0, 1, 1]), np.array([0])))  # v also took b, long ago
     assert known.pairs_in(Scope.NEW).tolist() == [True, False, False, False]
     assert known.pairs_in(Scope.UNSEEN).tolist() == [True, False, False, False]
