@@ -144,7 +144,7 @@ class RecallAnswer:
         replaced: `features` and `history` where those of the request, not the stored ones, are the stored user's.
         item_ids: best first.
         scores: of a merged list, the log-odds that the user interacts with each; of the vectors alone, the similarity of each; of popular
-            items, their number of positive events in the recent days, in a bundle without channels in the window.
+            items, their recent positive events (`evaluation.recent`), in a bundle without channels their number in the window.
         sources: for each item the channels that proposed it, of a merged list, or `popular`; None for a list of vectors alone.
         fields: column -> its value for each item, of the columns that were asked for.
     """

@@ -102,7 +102,6 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     segments, lists = _segment_rates(workspace, detail, cells), _describe_lists(workspace, detail)
     trend = _trend(workspace, ds, total)
     merged_gains, gains = (gains_over_best(cells, total, k=k, scorer=name, **resampling) for name in (MERGED, MODEL))
-    everyone: Any = {"scorer": MERGED if merged_gains else MODEL, "scopes": [Scope.ALL], "population": Population.ALL}
     channels = channel_gains(cells, total, k=k, **resampling)
     stored: Any = counts.facts["report"]
     counted = ReportFacts(**stored)
@@ -112,7 +111,7 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
         day=ds if last == ds else f"{ds} to {last}",
         total=total,
         segments=segments,
-        gains=[*merged_gains, *gains_over_best(cells, total, k=k, **everyone, **resampling), *gains],
+        gains=[*merged_gains, *gains],
         facts=counted,
         lists=lists,
         trend=trend,
@@ -183,7 +182,8 @@ def _headline(rates: Mapping[Scope, _Rows], gains: Sequence[Gain], k: int) -> di
     if served is None:
         return {}
     figures = {f"hit_rate@{k}": served["hit_rate"]}
-    figures |= {f"hit_rate@{k} gain over the best baseline": gain.gain for gain in gains if gain.scope is Scope.ALL}
+    of_served = [gain for gain in gains if (gain.scope, gain.population) == (Scope.ALL, Population.WARM)]
+    figures |= {f"hit_rate@{k} gain over the best baseline": gain.gain for gain in of_served}
     for scope, words in ((Scope.ALL, "of the vectors"), (Scope.UNSEEN, "of the vectors, unseen")):
         if MODEL in rates[scope]:
             figures[f"hit_rate@{k} {words}"] = rates[scope][MODEL]["hit_rate"]

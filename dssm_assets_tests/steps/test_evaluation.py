@@ -178,15 +178,17 @@ def test_detail_and_total_report_every_segment_as_table_and_chart(workspace):
     assert {row["scorer"] for row in detail.facts["segments"]} == {"model"}
 
 
+def merged_hits(workspace, k):
+    """Returns user -> hits of the merged list over all users and items."""
+    counts = workspace.tables.read(workspace.need("hit_counts", DAY)).to_pylist()
+    cell = ("merged", "all", "all")
+    return {row["user_id"]: row[f"hits_{k}"] for row in counts if (row["scorer"], row["scope"], row["population"]) == cell}
+
+
 def test_segments_of_the_merged_list_add_up_to_its_hits(workspace):
     """The merged list is what is served. u takes a and c, v takes d and zz, which is in no list, w takes b."""
     _, total = evaluate(workspace)
-    counts = workspace.tables.read(workspace.need("hit_counts", DAY)).to_pylist()
-    of_user = {
-        row["user_id"]: row["hits_2"]
-        for row in counts
-        if (row["scorer"], row["scope"], row["population"]) == ("merged", "all", "all")
-    }
+    of_user = merged_hits(workspace, 2)
     rows = {(row["segment"], row["value"]): row for row in total.facts["segments"] if row["scorer"] == "merged"}
     assert [(*key, row["users"], row["truth_count"]) for key, row in rows.items()] == [(*row[:3], row[4]) for row in SEGMENTS]
     assert {value: rows["town", value]["hits"] for value in ("x", "y", "(missing)")} == dict(
@@ -200,23 +202,13 @@ def test_segments_of_the_merged_list_add_up_to_its_hits(workspace):
 def test_users_without_a_vector_have_lists_of_the_other_channels(undrawn, workspace):
     """u alone has a vector; w has the own item b, v nothing. The merge with vectors would put own and popular items last."""
     put_day(workspace, DAY, {"u": ACROSS}, [("u", "a"), ("v", "a"), ("w", "b")])
-    own = Term(IS_OWN_ITEM)
-    merges = [
-        replace(one, weights={**dict.fromkeys(one.weights, -1.0), own: -5.0 if one.name == "merged" else 50.0})
-        for one in default_merges(list(ChannelName))
-    ]
+    merges = [replace(one, weights=dict.fromkeys(one.weights, -1.0)) for one in default_merges(list(ChannelName))]
+    merges = [merges[0], *(replace(one, weights={**one.weights, Term(IS_OWN_ITEM): 50.0}) for one in merges[1:])]
     workspace.tables.write(CHANNEL_WEIGHTS, DAY, to_table(merges))
     _, result = evaluate(workspace)
-    counts = workspace.tables.read(workspace.need("hit_counts", DAY)).to_pylist()
-    hits = {
-        row["user_id"]: row["hits_1"]
-        for row in counts
-        if (row["scorer"], row["scope"], row["population"]) == ("merged", "all", "all")
-    }
-    assert hits == {"u": 0, "v": 1, "w": 1}
-    assert "| **merged list, all users and items of the day, 33% of these not warm** |" in result.report_markdown
-    assert "- Merged list, all items of all users: " in result.report_markdown
-    assert "- Users without a vector: 2; the vectors have no list for them" in result.report_markdown
+    assert merged_hits(workspace, 1) == {"u": 0, "v": 1, "w": 1}
+    for text in ("**merged list, all users and items of the day, 33% of these not warm** |", "- Users without a vector: 2; "):
+        assert text in result.report_markdown
 
 
 def test_the_first_figures_are_those_of_what_is_served(undrawn, workspace, tmp_path):

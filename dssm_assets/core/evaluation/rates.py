@@ -196,19 +196,11 @@ def channel_gains(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, s
 
 
 def gains_over_best(
-    hit_counts: pa.Table | HitCells,
-    total: pa.Table,
-    *,
-    k: int,
-    samples: int,
-    seed: int,
-    scorer: str = tables.MODEL,
-    scopes: Iterable[Scope] = Scope,
-    population: Population | None = None,
+    hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = tables.MODEL
 ) -> list[Gain]:
-    """Returns, for each scope that has users, a scorer's gain over the best baseline there; population as of `paired_gain`."""
+    """Returns, for each scope that has users, a scorer's gain over the best baseline there, then that over all users and items."""
     gain, gains = partial(paired_gain, hit_counts, scorer=scorer, k=k, samples=samples, seed=seed), []
-    for scope in scopes:
+    for scope, population in (*((scope, counted_population(scope)) for scope in Scope), (Scope.ALL, Population.ALL)):
         rates = {name: row["hit_rate"] for name, row in rows_of_cell(total, scope, k, population).items()}
         best = best_baseline(rates)
         if best is not None and scorer in rates:

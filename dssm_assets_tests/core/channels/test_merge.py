@@ -110,14 +110,14 @@ def test_merges_side_by_side_have_the_lists_of_merges_of_their_own_channels() ->
 
 
 @pytest.mark.parametrize("has_vector", [True, False])
-def test_users_without_a_vector_are_ranked_without_vectors(has_vector: bool) -> None:
+def test_users_without_a_vector_are_ranked_without_vectors(has_vector: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # The merge likes what nobody took lately, the one without vectors own items. User 0 has the own items 0 and 1, the neighbour 2, and
     # 3 and 4, which are popular lately; with a vector also 5. Of user 1 nothing is known: what is popular lately, in this order.
-    nearest = np.array([[5, 0, 2] if has_vector else [-1] * 3, [-1] * 3])
+    monkeypatch.setattr(worlds, "NEAREST", np.array([[5, 0, 2] if has_vector else [-1] * 3, [-1] * 3]))
     weights = dict.fromkeys(terms_of(NAMES), 0.0) | {Term(RECENT): -1.0}
     others = dict.fromkeys(terms_of(NAMES[1:]), 0.0) | {Term(IS_OWN_ITEM): 1.0}
     merges = [Merge("merged", NAMES, weights), Merge("merged_without_vectors", NAMES[1:], others)]
-    merged, without, *_ = channel_scorers(worlds.channels(nearest=nearest), merges, worlds.shared().recent_order)
+    merged, without, *_ = channel_scorers(worlds.channels(), merges, worlds.shared().recent_order)
     assert merged.top_items(BOTH, 6).tolist() == [[0, 2, 5, 1, 4, 3] if has_vector else [0, 1, 2, 3, 4, 5], [3, 4, 1, 0, 2, 5]]
     assert without.top_items(BOTH, 6).tolist() == [[0, 1, 2, 3, 4, 5], [3, 4, 1, 0, 2, 5]]
 

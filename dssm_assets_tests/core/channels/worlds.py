@@ -42,15 +42,12 @@ def own() -> OwnItems:
 
 
 class Nearest:
-    def __init__(self, lists: IntArray) -> None:
-        self._lists = lists
-
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        return self._lists[user_rows][:, :k]
+        return NEAREST[user_rows][:, :k]
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> Float64Array:
         return SCORES[user_rows[:, None], items]
 
 
-def channels(*, has_vectors: bool = True, nearest: IntArray = NEAREST) -> tuple[Channel, ...]:
-    return make_channels(DEPTHS, shared(), own(), Nearest(nearest) if has_vectors else None, NOW_MS)
+def channels(*, has_vectors: bool = True) -> tuple[Channel, ...]:
+    return make_channels(DEPTHS, shared(), own(), Nearest() if has_vectors else None, NOW_MS)

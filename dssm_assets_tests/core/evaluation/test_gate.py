@@ -117,17 +117,14 @@ def test_the_list_that_is_served_is_judged_and_the_model_is_named_beside_it() ->
     assert "not judged" not in alone.sentence
 
 
-def in_scope(table: pa.Table, scope: str) -> pa.Table:
-    return table.set_column(1, "scope", pa.array([scope] * table.num_rows))
-
-
-def in_population(table: pa.Table, population: str) -> pa.Table:
-    return table.set_column(2, "population", pa.array([population] * table.num_rows))
+def in_cell(table: pa.Table, scope: str, population: str = "warm") -> pa.Table:
+    rows = [{**row, "scope": scope, "population": population} for row in table.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=table.schema)
 
 
 def test_every_configured_scope_is_compared() -> None:
     ahead = day(model=found(20), popularity=found(8), recent_popularity=found(4))
-    behind = in_scope(day(model=found(4), popularity=found(8), recent_popularity=found(20)), "unseen")
+    behind = in_cell(day(model=found(4), popularity=found(8), recent_popularity=found(20)), "unseen")
     table = pa.concat_tables([ahead, behind])
     assert decide(table).passed
     report = decide(table, scopes=["all", "unseen"])
@@ -147,7 +144,7 @@ def test_the_merged_list_is_also_compared_over_all_users_and_items() -> None:
     warm = day(model=found(4), merged=found(30), popularity=found(16))
     hits = {"merged": 32, "model": 4, "popularity": 56}
     everyone = [counts(name, [1] * 80, found(some) + [0] * (80 - some)) for name, some in hits.items()]
-    table = pa.concat_tables([warm, in_population(pa.concat_tables(everyone), "all")])
+    table = pa.concat_tables([warm, in_cell(pa.concat_tables(everyone), "all", "all")])
     report = decide(table, before(d07={"merged": 30, "popularity": 16}))
     assert (report.passed, report.facts["gain"]) == (False, pytest.approx(14 / 40))
     assert report.facts["all users and items gain"] == pytest.approx(-24 / 80)
@@ -156,7 +153,7 @@ def test_the_merged_list_is_also_compared_over_all_users_and_items() -> None:
     assert (report.sentence.count("not judged"), report.sentence.count("partition before")) == (1, 1)
     # The vectors have no list for every user, and a day of warm pairs alone is one question.
     assert "all users" not in decide(table, scorer="model").sentence
-    assert "all users" not in decide(pa.concat_tables([warm, in_population(warm, "all")])).sentence
+    assert "all users" not in decide(pa.concat_tables([warm, in_cell(warm, "all", "all")])).sentence
 
 
 def test_a_day_with_few_items_to_find_is_not_enough_evidence() -> None:
