@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, IS_OWN_ITEM, Term, default_merges, to_table
+from dssm_assets.core.channels.channel import NeighborChoice
+from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, default_merges, to_table
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
@@ -64,7 +65,11 @@ def put_day(workspace, ds, users, truth_pairs):
     put(workspace, "negative_items", ds, pa.table({"item_id": list(ITEMS), "count": [6, 2, 1, 0]}))
     truth = ground_truth(pairs_table(truth_pairs), [pairs_table([("u", "a"), ("w", "b"), ("w", "c")])])
     workspace.tables.write(GROUND_TRUTH, ds, truth)
-    workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(default_merges(list(ChannelName))))
+    put_weights(workspace, ds, default_merges(list(ChannelName)))
+
+
+def put_weights(workspace, ds, merges):
+    workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), facts=NeighborChoice(3)._asdict())
 
 
 def configured(folder, changes=None):
@@ -202,11 +207,10 @@ def test_segments_of_the_merged_list_add_up_to_its_hits(workspace):
 def test_users_without_a_vector_have_lists_of_the_other_channels(undrawn, workspace):
     """u alone has a vector; w has the own item b, v nothing. The merge with vectors would put own and popular items last."""
     put_day(workspace, DAY, {"u": ACROSS}, [("u", "a"), ("v", "a"), ("w", "b")])
-    merges = [replace(one, weights=dict.fromkeys(one.weights, -1.0)) for one in default_merges(list(ChannelName))]
-    merges = [merges[0], *(replace(one, weights={**one.weights, Term(IS_OWN_ITEM): 50.0}) for one in merges[1:])]
-    workspace.tables.write(CHANNEL_WEIGHTS, DAY, to_table(merges))
+    merged, without_vectors, *_ = default_merges(list(ChannelName))
+    put_weights(workspace, DAY, [replace(merged, weights=dict.fromkeys(merged.weights, -1.0)), without_vectors])
     _, result = evaluate(workspace)
-    assert merged_hits(workspace, 1) == {"u": 0, "v": 1, "w": 1}
+    assert merged_hits(workspace, 2) == {"u": 0, "v": 1, "w": 1}
     for text in ("**merged list, all users and items of the day, 33% of these not warm** |", "- Users without a vector: 2; "):
         assert text in result.report_markdown
 
