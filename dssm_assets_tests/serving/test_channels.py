@@ -91,12 +91,9 @@ def test_served_lists_are_those_that_the_evaluation_ranks(workspace, engine, tmp
     assert set(evaluated) == {*worlds.users(), NOBODY}
     for user, items in evaluated.items():
         assert engine.recall(UserRequest(user, options=ListOptions(K))).item_ids == items
-
-
-def test_a_user_of_whom_nothing_is_known_gets_what_is_popular_lately(engine):
-    answer = engine.recall(UserRequest(NOBODY, options=ListOptions(K)))
-    assert answer.scores == sorted(engine.channels.popular_items[1].tolist(), reverse=True)[:K]
-    assert answer.item_ids != engine.bundle.items.ids_at(engine.bundle.popular_rows[:K])
+    popular = engine.recall(UserRequest(NOBODY, options=ListOptions(K)))
+    assert popular.scores == sorted(engine.channels.popular_items[1].tolist(), reverse=True)[:K]
+    assert popular.item_ids != engine.bundle.items.ids_at(engine.bundle.popular_rows[:K])
 
 
 def test_vectors_alone_are_a_switch(engine):

@@ -39,11 +39,8 @@ def test_users_get_the_activity_whose_range_contains_their_events() -> None:
 
 
 def test_tenure_is_returning_for_users_known_before_the_day() -> None:
-    assert label_tenure(pa.array(["a", "b", "c"]), pa.array(["c", "x", "a", "a"])).to_pylist() == [
-        "returning",
-        "first-time",
-        "returning",
-    ]
+    found = label_tenure(pa.array(["a", "b", "c"]), pa.array(["c", "x", "a", "a"]))
+    assert found.to_pylist() == ["returning", "first-time", "returning"]
     assert label_tenure(pa.array([1, 2], pa.int64()), pa.array([2], pa.int32())).to_pylist() == ["first-time", "returning"]
 
 
