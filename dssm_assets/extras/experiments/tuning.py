@@ -14,6 +14,7 @@ no other features or samples. The first trial is the configuration as it is. Epo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,7 +25,7 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.config.pipeline import PipelineConfig, value_of
 from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
-from dssm_assets.core.training.fit_report import EpochScore
+from dssm_assets.core.training.fit_report import EpochScore, describe_border
 from dssm_assets.extras.experiments.experiments import Experiment, describe_changes, drop_configured, edit_yaml, open_experiment
 from dssm_assets.steps.dssm_model import PrunedFitError, fit_scored
 from dssm_assets.steps.workspace import Workspace
@@ -220,6 +221,7 @@ def _write_winner(workspace: Workspace, request: StudyRequest, trials: Sequence[
     if not workspace.config.training.validation_days and best.epoch is not None:
         changes["training.epochs"] = best.epoch  # the fit itself has no days on which to find it
     table = trials_markdown(trials, max(workspace.config.evaluation.k, default=0))
+    table += "".join(f"\n{border}\n" for border in find_borders(best, workspace.config))
     head = (
         f"Written by `dssm-assets tune`, study {request.name}: {best.name} of {len(trials)} trials.\n"
         f"Trials were scored on the {_validation_days(workspace)} days before {request.ds}, whose own events were not read.\n\n"
@@ -249,6 +251,25 @@ def trials_markdown(trials: Sequence[Trial], k: int) -> str:
         changed = "; ".join(filter(None, (describe_changes(trial.changes), trial.fault)))
         lines.append(f"| {trial.name} | {rate} | {trial.epoch or ''} | {trial.state} | {changed} |")
     return "\n".join(lines) + "\n"
+
+
+def find_borders(best: Trial, config: PipelineConfig) -> list[str]:
+    """Returns a sentence for each number of the best trial at an end of what was proposed; of a range, within a tenth of its end."""
+    from optuna.distributions import FloatDistribution
+
+    found = {"training.epochs": describe_border("training.epochs", best.epoch or 0, 0, config.training.epochs, "raise it")}
+    for key, proposed in search_space(config).items():
+        value = best.changes.get(key, value_of(config, key))
+        if key == "model.recency_half_life_days":
+            ends = config.window.days / 4, math.inf  # "none" is among the choices
+        elif isinstance(proposed, FloatDistribution):
+            ends = proposed.low * 1.1, proposed.high / 1.1
+        else:
+            choices: Any = getattr(proposed, "choices", ())
+            ends = choices[0], choices[-1]
+        if isinstance(value, int | float):
+            found[key] = describe_border(key, value, *ends, f"try it: dssm-assets experiment NAME --set {key}=VALUE")
+    return list(filter(None, found.values()))
 
 
 def search_space(config: PipelineConfig) -> dict[str, BaseDistribution]:
