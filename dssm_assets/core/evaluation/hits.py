@@ -109,19 +109,14 @@ def count_hits(
 
 
 def rank_truth(
-    scorers: Sequence[Scorer],
-    truth: Truth,
-    interacted: InteractedItems,
-    k: int,
-    is_sampled: Mask,
-    on_ranked: Callable[[int], None] = lambda users: None,
+    scorers: Sequence[Scorer], truth: Truth, past: InteractedItems, k: int, is_sampled: Mask, on_ranked: Callable[[int], None]
 ) -> Mapping[str, RankedLists]:
     """Returns scorer -> the rank of every truth pair, int64 [P], K if missed, in each kind of list."""
     ranks = {one.name: RankedLists(*(np.full(len(truth.pair_user), k) for _ in RankedLists._fields)) for one in scorers}
     # Users of the sample, the only ones that scorers of parts rank, are in blocks of their own.
     for in_sample in (True, False):
         for users in _split_blocks(np.flatnonzero(is_sampled == in_sample)):
-            own, (block, pairs) = interacted.select_users(users), truth.select_users(users)
+            own, (block, pairs) = past.select_users(users), truth.select_users(users)
             for scorer in scorers:
                 if in_sample or not is_part(scorer.name):
                     for lists, found in zip(rank_items(scorer, users, own, k), ranks[scorer.name], strict=True):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -22,7 +21,7 @@ from dssm_assets.core.models.prior import append_one, append_prior
 from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_report import FitResult, Progress
+from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.validation import ValidationSet, hit_rate, item_vectors, user_blocks, validation_set
 
@@ -62,7 +61,6 @@ def leave_out_groups(
     training: Training,
     seed: int,
     k: int,
-    progress: Callable[[str, Progress], None],
 ) -> Iterator[FeatureWorth]:
     """Yields the worth of all features together, then of each group by its absence.
 
@@ -73,9 +71,7 @@ def leave_out_groups(
         kept = tower_spec([feature for feature in spec.features if feature.name not in names], model)
         data = open_data(kept)
         first_day = data.num_days - searched.validation_days
-        name = "all features" if group is None else f"without {group}"
-        context = FitContext(partial(progress, name), ks=(k,))
-        result = fit(data, model=model, training=searched, seed=seed, context=context)
+        result = fit(data, model=model, training=searched, seed=seed, context=FitContext(ks=(k,)))
         yield _score(result, data, first_day, group, tuple(names), k)
 
 

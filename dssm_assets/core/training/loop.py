@@ -49,7 +49,6 @@ class FitContext:
         progress: called after every step.
         after_epoch: called with all scores after each epoch on validation days; what it raises ends the fit.
         now: seconds of a clock that never goes back; only reported numbers depend on it.
-        peak_bytes: returns the peak memory of this process so far.
         ks: cut-offs of the evaluation, for hit_rate@k on the validation days.
         plan: warm-up and decay as configured, stretched to the steps that the samples give; None: by the training section.
         warm_start: weights to start from; None: random weights.
@@ -60,7 +59,6 @@ class FitContext:
     progress: Callable[[Progress], None] = lambda at: None
     after_epoch: Callable[[Sequence[EpochScore]], None] = lambda scores: None
     now: Callable[[], float] = time.perf_counter
-    peak_bytes: Callable[[], int] = lambda: 0
     ks: Sequence[int] = (200,)
     plan: StepPlan | None = None
     warm_start: WarmStart | None = None
@@ -168,7 +166,6 @@ class _FitRun:
             "samples": self._data.num_samples,
             "device": self._compute.device.type,
             "is_bfloat16": self._compute.bfloat16,
-            "peak_bytes": self._context.peak_bytes(),
             "warm_start": self._warm_start_report,
         }
         return FitResult(

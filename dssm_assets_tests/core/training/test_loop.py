@@ -181,15 +181,6 @@ def test_report_and_progress_by_hand() -> None:
     assert all(norm > 0 for norm in report["embedding_norms"].values())
 
 
-def test_eta_of_a_shorter_epoch_ends_at_zero() -> None:
-    # Half of 80 samples are 2 batches of 32 an epoch: after the second of 4 there are 64 samples left, 3 seconds for 32.
-    seen: list[Progress] = []
-    fitted({}, {"epoch_frac": 0.5}, context=FitContext(progress=seen.append, now=StepClock()))
-    assert [p.step for p in seen] == [1, 2, 3, 4]
-    assert seen[1].eta_s == pytest.approx(6)
-    assert seen[-1].eta_s == 0
-
-
 def test_schedule_applies_to_the_dense_layers() -> None:
     """With tables that hardly change, the end of the schedule still shows in the towers' layers."""
     still = {"embedding_learning_rate": 1e-12}
@@ -272,16 +263,16 @@ def test_search_ends_after_patience_epochs_without_a_better_one(
 
 
 def test_eta_says_what_early_stopping_can_save_and_at_most(rates: list[float]) -> None:
-    # Epochs of the search have 120 samples, of the fit 160. At the earliest the first epoch stays the best: 2 epochs and 1 are 400
-    # samples; at most 5 and 5 are 1400. After the second step 64 are read, and 32 take 3 seconds.
+    # Half of 120 samples are 2 batches of 32 in an epoch of the search, half of 160 are 3 in one of the fit. At the earliest the first
+    # epoch stays the best: 2 epochs and 1 are 224 samples; at most 5 and 5 are 800. After the second step 64 are read, 32 in 3 seconds.
     rates += [0.3, 0.2]
     seen: list[Progress] = []
-    training = {"validation_days": 1, "epochs": 5, "patience": 1}
+    training = {"validation_days": 1, "epochs": 5, "patience": 1, "epoch_frac": 0.5}
     fitted({}, training, events=16, context=FitContext(ks=(3,), progress=seen.append, now=StepClock()))
-    assert (seen[1].eta_s, seen[1].eta_at_most_s) == (336 * 3 / 32, 1336 * 3 / 32)
-    assert (seen[7].phase, seen[8].phase) == ("search", "fit")
-    assert seen[8].eta_s == seen[8].eta_at_most_s
-    assert (seen[-1].eta_s, seen[-1].eta_at_most_s) == (0, 0)
+    assert (seen[1].eta_s, seen[1].eta_at_most_s) == (160 * 3 / 32, 736 * 3 / 32)
+    assert [at.phase for at in seen] == ["search"] * 4 + ["fit"] * 3
+    assert all(at.eta_s == at.eta_at_most_s for at in seen[4:])
+    assert seen[-1].eta_s == 0
 
 
 def test_eta_forgets_slow_first_steps() -> None:

@@ -13,8 +13,15 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import ConfigError, StorageError
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.model_format import mapped_model, model_from_bytes
-from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, infer_item_vectors, model_bytes, world
+from dssm_assets.core.training.model_format import mapped_model
+from dssm_assets_tests.core.training.worlds import (
+    FEATURES,
+    SMALL_MODEL,
+    infer_item_vectors,
+    model_bytes,
+    model_from_bytes,
+    world,
+)
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
 

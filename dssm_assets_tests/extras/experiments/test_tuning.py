@@ -203,7 +203,7 @@ def test_every_choice_is_a_valid_setting() -> None:
 
 def test_values_become_settings() -> None:
     config = _config(model={"history_length": 300}, window={"days": 8})
-    found = changes_of({"model.poolings": "root and mean", "model.recency_half_life_days": "window / 4"}, config)
+    found = changes_of({"model.poolings": "root and mean", "model.recency_half_life_days": 2.0}, config)
     assert found == {
         "model.poolings": [{"kind": "root", "length": 300}, {"kind": "mean", "length": 50}],
         "model.recency_half_life_days": 2.0,

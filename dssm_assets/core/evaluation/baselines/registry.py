@@ -93,8 +93,9 @@ def check_extras(names: Sequence[str]) -> None:
 
 def fit_baselines(data: FitData, log: Callable[[str], None] = lambda line: None) -> dict[str, Arrays]:
     """Returns name -> arrays of every baseline, of the extra ones those that are configured; says which one is fitted."""
-    fitted, extras = dict[str, Arrays](), data.settings.extra_baselines
+    extras = data.settings.extra_baselines
     check_extras(extras)
+    fitted: dict[str, Arrays] = {}
     for name, one in BASELINES.items():
         if not one.is_extra or name in extras:
             log(f"fitting {one.label}")
