@@ -79,16 +79,15 @@ def _score(
     result: FitResult, data: TrainData, first_day: int, group: str | None, names: tuple[str, ...], k: int
 ) -> FeatureWorth:
     every = validation_set(data, first_day)
-    items, codes = item_vectors(result.two_tower, every), result.group_codes
+    items, codes, prior = item_vectors(result.two_tower, every), result.group_codes, result.prior
     if codes is not None:  # items without events have the codes of their groups
         items = codes.fill_in(items, data.item_keys(codes.features))
-    has_prior = result.prior is not None
-    if result.prior is not None:
-        items = append_prior(items, PriorSearch.from_days_before(data, first_day).item_values(result.prior))
+    if prior is not None:
+        items = append_prior(items, PriorSearch.from_days_before(data, first_day).item_values(prior))
 
     def users_of(chosen: ValidationSet) -> Iterator[FloatArray]:
         blocks = user_blocks(result.two_tower, chosen)
-        return (append_one(block) for block in blocks) if has_prior else blocks
+        return blocks if prior is None else (append_one(block) for block in blocks)
 
     rows = data.rows_of_days(first_day, data.num_days, targets=Targets.NEW)
     new = validation_set(data, first_day, Targets.NEW) if len(rows) else None
