@@ -136,8 +136,7 @@ class FitClock:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now, self._begin = now, now()
         self._steps, self._samples_done, self._wait_seconds, self.seconds = 0, 0, 0.0, 0.0
-        self._marks = (0, 0.0), (0, 0.0)
-        """Samples and seconds at the last two steps whose number is a power of two."""
+        self._marks = (0, 0.0), (0, 0.0)  # samples and seconds at the last two steps whose number is a power of two
 
     def time_waits(self, batches: Iterator[_T]) -> Iterator[_T]:
         """Yields the batches; the time until each is there counts as waiting."""
