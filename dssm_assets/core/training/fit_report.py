@@ -181,7 +181,9 @@ def describe_border(key: str, best: float, lowest: float, highest: float, remedy
     """
     if 0 < lowest >= best or best >= highest:
         end = "highest" if best >= highest else "lowest"
-        return f"{key}: the best value, {best:g}, is the {end} that was tried, and one beyond it may be better; {remedy}"
+        return (
+            f"{key}: the best value, {best:g}, is at the {end} end of what was tried, and one beyond it may be better; {remedy}"
+        )
     return None
 
 

@@ -258,7 +258,9 @@ def test_search_ends_after_patience_epochs_without_a_better_one(
     assert len(result.loss_by_step) == 5 * best
     assert (result.report["best_epoch"], result.report["epochs"]) == (best, best)
     assert result.report["validation_hit_rate"] == hit_rates[:num_epochs]
-    border = "training.epochs: the best value, 5, is the highest that was tried, and one beyond it may be better; raise it"
+    border = (
+        "training.epochs: the best value, 5, is at the highest end of what was tried, and one beyond it may be better; raise it"
+    )
     assert result.report["search_border"] == (border if best == 5 else None)
 
 
