@@ -204,17 +204,20 @@ def _add_span(
     is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Skip users without history.
     if (vectors is not None and model is None) or not is_kept.any():
         return
-    workspace.log(f"held out {' to '.join(sorted({day, span[-1]}))}: {int(is_kept.sum()):,} pairs")
+    name = day if len(span) == 1 else f"{day} to {span[-1]}"
+    workspace.log(f"held out {name}: {int(is_kept.sum()):,} pairs")
     data = read_fit_data(workspace, days, item_ids, truth.user_ids, scratch)
     is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # the others have half of all pairs
     data = replace(data, neighbors_of=is_asked_for)
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
     to_find = ItemSets(starts, truth.pair_item[is_kept])
-    found.choice = found.choice or choose_neighbors(data, own, to_find, config.evaluation.k[-1])
+    if found.choice is None:
+        workspace.log("choosing the neighbors: window, common users, items that they start from")
+        found.choice = choose_neighbors(data, own, to_find, config.evaluation.k[-1])
     channels = make_channels(config.channels.depths, SharedData.fit(data, found.choice), own, model, days.now_ms)
     found.days.append(HeldOutDay(channels, to_find))
-    found.names.append(day if len(span) == 1 else f"{day} to {span[-1]}")
+    found.names.append(name)
     found.built_from += [*positives, *days.history, corpus, *(vectors.built_from if vectors else ())]
 
 
