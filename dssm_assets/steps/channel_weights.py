@@ -37,7 +37,7 @@ from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.scoring import read_fit_data, stored_similarity
 from dssm_assets.steps.stored_interactions import find_event_days, read_interactions_of_users
 from dssm_assets.steps.vectors import find_model
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, each_day
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, each_day, progress_log
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
@@ -127,7 +127,10 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
         if settings.is_enabled and settings.weights is MergeWeights.FITTED:
             held_out = _read_held_out(workspace, ds, ScratchArrays(scratch))
         for one in held_out:
-            merges, choice = fit_merges(one.days, merges), one.choice or choice
+            workspace.log(f"fitting {len(merges)} merges on {one.pairs:,} pairs of {', '.join(one.names)}")
+            users = sum(int(np.count_nonzero(day.truth.lengths)) for day in one.days)
+            merges = fit_merges(one.days, merges, progress_log(workspace, users, "users"))
+            choice = one.choice or choice
     inputs = digests([one.built_from for one in held_out])
     manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs, facts=choice._asdict())
     facts: dict[str, Any] = {"held_out_days": "none", "has_held_out_vectors": False}
@@ -201,16 +204,20 @@ def _add_span(
     is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Skip users without history.
     if (vectors is not None and model is None) or not is_kept.any():
         return
+    name = day if len(span) == 1 else f"{day} to {span[-1]}"
+    workspace.log(f"held out {name}: {int(is_kept.sum()):,} pairs")
     data = read_fit_data(workspace, days, item_ids, truth.user_ids, scratch)
     is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # the others have half of all pairs
     data = replace(data, neighbors_of=is_asked_for)
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
     to_find = ItemSets(starts, truth.pair_item[is_kept])
-    found.choice = found.choice or choose_neighbors(data, own, to_find, config.evaluation.k[-1])
+    if found.choice is None:
+        workspace.log("choosing the neighbors: window, common users, items that they start from")
+        found.choice = choose_neighbors(data, own, to_find, config.evaluation.k[-1])
     channels = make_channels(config.channels.depths, SharedData.fit(data, found.choice), own, model, days.now_ms)
     found.days.append(HeldOutDay(channels, to_find))
-    found.names.append(day if len(span) == 1 else f"{day} to {span[-1]}")
+    found.names.append(name)
     found.built_from += [*positives, *days.history, corpus, *(vectors.built_from if vectors else ())]
 
 

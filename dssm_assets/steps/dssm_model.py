@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import Fault, ProvenanceError
@@ -24,12 +24,10 @@ from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import EpochScore, Progress
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, map_train_data, remove_state, run_job, save_carried_rows
-from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests, each_day
+from dssm_assets.steps.workspace import PROGRESS_SECONDS, StepResult, Workspace, check_built_from, day_before, digests, each_day
 from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
-
-_PROGRESS_SECONDS: Final = 5.0
 
 
 class PrunedFitError(Exception):
@@ -147,6 +145,8 @@ def _use_published(workspace: Workspace, plan: _Plan) -> StepResult:
 def _step_result(workspace: Workspace, plan: _Plan, manifest: Manifest, report: dict[str, Any]) -> StepResult:
     from dssm_assets.core.evaluation.charts import loss_curve_png  # not at the top: no fit needs matplotlib in its memory
 
+    if border := report.get("search_border"):
+        workspace.log(border)
     losses = json.loads(workspace.artifacts.read_bytes(manifest, ModelFile.LOSSES))
     curve = loss_curve_png(losses, report["validation_hit_rate"])
     return StepResult(manifest, {**report, "planned_steps": plan.settings.plan.num_steps}, images={"loss_curve": curve})
@@ -184,10 +184,12 @@ def _progress_log(workspace: Workspace) -> Callable[[Progress], None]:
 
     def log_progress(at: Progress) -> None:
         nonlocal logged_at
-        if at.step == at.steps or workspace.now() - logged_at >= _PROGRESS_SECONDS:
+        if at.step == at.steps or workspace.now() - logged_at >= PROGRESS_SECONDS:
             logged_at = workspace.now()
             phase = "" if at.phase == "fit" else f"{at.phase}: "
             left = "" if at.eta_s is None else f", ETA {at.eta_s:.0f} s"
+            if at.eta_at_most_s != at.eta_s:
+                left += f", at most {at.eta_at_most_s:.0f} s"
             workspace.log(
                 f"{phase}step {at.step}/{at.steps} epoch {at.epoch + 1}, loss {at.loss:.4f}, {at.samples_per_s:,.0f} samples/s{left}"
             )

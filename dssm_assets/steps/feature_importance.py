@@ -12,10 +12,9 @@ from dssm_assets.core.features.spec import FgSpec
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 from dssm_assets.core.training.feature_importance import FeatureWorth, leave_out_groups
-from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.steps.dssm_model import open_train_data
 from dssm_assets.steps.feature_config import RunSettings, towers_of
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, each_day
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, each_day, progress_log
 
 ALL_FEATURES = "all features"
 TABLE = TableSpec(
@@ -53,23 +52,19 @@ def feature_importance(workspace: Workspace, ds: str) -> StepResult:
         side: frozenset(column.name for column in workspace.need(f"{side}_table", day_before(ds)).columns)
         for side in (TowerSide.USER, TowerSide.ITEM)
     }
-    k, started_at = workspace.config.evaluation.k[-1], workspace.now()
-
-    def log_progress(what: str, at: Progress) -> None:
-        if at.step == at.steps:
-            workspace.log(f"{what}: {at.steps} steps, {workspace.now() - started_at:.0f} s since the start")
-
-    worths = leave_out_groups(
+    k, groups = workspace.config.evaluation.k[-1], feature_groups(settings, workspace.fg_spec, columns)
+    found, count_fits = list[FeatureWorth](), progress_log(workspace, 1 + len(groups), "fits")
+    for worth in leave_out_groups(
         lambda spec: open_train_data(workspace, samples, spec),
         settings.spec,
-        feature_groups(settings, workspace.fg_spec, columns),
+        groups,
         model=settings.model,
         training=settings.training,
         seed=settings.seed,
         k=k,
-        progress=log_progress,
-    )
-    found = list(worths)
+    ):
+        found.append(worth)
+        count_fits(1)
     table = pa.Table.from_pylist(
         [{"without": worth.group or ALL_FEATURES, **asdict(worth)} for worth in found],
         schema=TABLE.schema,

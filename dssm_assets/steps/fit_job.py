@@ -107,7 +107,6 @@ def run_job(
         progress,
         after_epoch,
         now,
-        peak_bytes,
         job.ks,
         job.plan,
         warm_start=None if job.warm_start is None else _read_warm_start(job.warm_start),
@@ -116,6 +115,7 @@ def run_job(
     )
     result = fit(data, model=model, training=training, seed=job.seed, context=context)
     process = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
+    result.report["peak_bytes"] = peak_bytes()
     result.report["peak_bytes_of"] = f"{process}, its largest resident size since it started, whatever it did before the fit"
     weights: dict[str, bytes | Path] = {}
     for name, chunks in _weights(result):

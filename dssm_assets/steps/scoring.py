@@ -46,7 +46,7 @@ from dssm_assets.steps.stored_interactions import (
     read_rows_of_users,
 )
 from dssm_assets.steps.user_segments import read_categories, read_cuts, read_item_popularity
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, release_memory
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, progress_log, release_memory
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
@@ -60,12 +60,11 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
     negative_items, item_table = workspace.need("negative_items", ds), workspace.need("item_table", day_before(ds))
     weights = read_merges(workspace, ds)
     users = read_evaluated_users(workspace, day)
-    workspace.log(
-        f"scoring {users.truth.num_users:,} of {users.day_users:,} users x {len(users.item_ids):,} items: the model and the baselines"
-    )
     cuts = Cuts({}, read_item_popularity(workspace, negative_items, users.item_ids).tier)
     with workspace.tables.partitions.staging() as folder, workspace.tables.partitions.staging() as scratch:
         rankers = fit_rankers(workspace, events, users, weights, item_table, ScratchArrays(scratch))
+        count = f"{users.truth.num_users:,} of {users.day_users:,} users x {len(users.item_ids):,} items"
+        workspace.log(f"scoring {count}: the model and the baselines")
         written = parallel.write_user_ranges(workspace, partial(HitCounter, day, rankers), users.truth, cuts, folder)
         facts = replace(
             merge_facts([part.facts for part in written]),
@@ -101,6 +100,7 @@ class HitCounter(parallel.RangeScorer):
         self._baselines = {name: parallel.open_arrays(arrays) for name, arrays in rankers.baselines.items()}
         self._shared = SharedData.from_arrays(parallel.open_arrays(rankers.shared)) if rankers.merges else None
         self._corpus = IdIndex(self._model.item_ids)
+        self._count_users = progress_log(workspace, rankers.num_users, "users")
         release_memory()
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, ReportFacts]:
@@ -120,7 +120,7 @@ class HitCounter(parallel.RangeScorer):
         by_category = PopularityScorer(CATEGORY_POPULARITY, rankers.cold_order)
         cold = ColdScope(rankers.cold_items, (ColdModelScorer(model, rankers.cold_items), by_category))
         is_sampled = find_positions(users, rankers.part_users) >= 0
-        counts = count_hits(scorers, truth, interacted, ks, cold, is_sampled, cuts.item_tier)
+        counts = count_hits(scorers, truth, interacted, ks, cold, is_sampled, cuts.item_tier, self._count_users)
         return counts.table, report_facts(truth, model, counts)
 
 
@@ -184,6 +184,7 @@ class Rankers:
         category_column: of item_table; None: no column is a category.
         part_users: ids of the users for whom parts of the merged list are ranked.
         recent_hours: half-life of recent popularity.
+        num_users: who are evaluated.
     """
 
     events: EventDays
@@ -195,6 +196,7 @@ class Rankers:
     category_column: str | None
     part_users: pa.Array
     recent_hours: float | None
+    num_users: int
 
 
 def fit_rankers(
@@ -214,7 +216,7 @@ def fit_rankers(
     cold = np.flatnonzero(data.history_events == 0)
     return Rankers(
         events=events,
-        baselines={name: parallel.share_arrays(arrays) for name, arrays in fit_baselines(data).items()},
+        baselines={name: parallel.share_arrays(arrays) for name, arrays in fit_baselines(data, workspace.log).items()},
         merges=weights.merges,
         shared=parallel.share_arrays(SharedData.fit(data, weights.neighbors).to_arrays()) if weights.merges else {},
         cold_items=cold,
@@ -222,6 +224,7 @@ def fit_rankers(
         category_column=category_column,
         part_users=ids.filter(pa.array(is_in_sample(ids, PART_USERS, config.seed))),
         recent_hours=data.recent_hours,
+        num_users=len(ids),
     )
 
 
@@ -234,6 +237,7 @@ def read_fit_data(
         user_ids: any users; ids are cast to their type.
     """
     corpus, window_days = IdIndex(item_ids), workspace.config.window.days
+    workspace.log(f"reading the interactions of all users, days: {len(days.history)}")
 
     def read_user_items(last_days: int) -> ItemSets:
         lengths = [np.zeros(0, np.int64)]

@@ -25,6 +25,7 @@ from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_mi
 from dssm_assets.core.evaluation.evaluation_tables import MERGED
 from dssm_assets.core.features.parity import choose_rows
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, ModelFile
+from dssm_assets.core.models.prior import append_prior
 from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
@@ -37,13 +38,12 @@ from dssm_assets.core.serving.bundle_contents import EVENT_TIMES_MS, history_col
 from dssm_assets.core.serving.golden import golden_contexts
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference, UserInference
-from dssm_assets.core.training.model_format import model_from_bytes
 from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
+from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.scoring import read_fit_data, read_merges
 from dssm_assets.steps.stored_interactions import find_event_days
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.vectors import (
-    pack_item_vectors,
     pack_user_vectors,
     read_group_codes,
     read_recent_priors,
@@ -141,7 +141,7 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
     return BundleInputs(
         ds=ds,
         as_of=as_of,
-        towers=model_from_bytes(workspace.artifacts.read_bytes(model, ModelFile.WEIGHTS), settings.spec),
+        towers=map_model(workspace.artifacts.local_path(model, ModelFile.WEIGHTS), settings.spec),
         model=model,
         settings=settings,
         bucketizer=bucketizer,
@@ -208,7 +208,7 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
     index = IdIndex(item_ids)
     if spec.prior:
         priors = read_recent_priors(workspace, inputs.model, inputs.recent, index)
-        vectors = pack_item_vectors(vectors, priors)
+        vectors = append_prior(vectors, priors)
     check_vectors("item", item_ids, to_lists(vectors))
     write_item_vectors(folder, item_ids, vectors)
     reader = SideReader(pa.concat_tables(golden).combine_chunks(), "golden items", spec.features_of(TowerSide.ITEM))

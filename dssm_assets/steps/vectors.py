@@ -49,10 +49,9 @@ from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 BATCH_ROWS = 4096
-"""Rows that a tower reads at a time."""
+"""Rows that a tower, or the comparison with the day before, reads at a time."""
 PART_ROWS = ROW_GROUP_ROWS
 """Rows of a file, however many processes there are: their number changes no byte."""
-_DRIFT_BATCH_ROWS = 4096
 
 DRIFT_IDS: Final = 10_000
 """Common ids over which drift is measured; of more a sample is drawn."""
@@ -180,7 +179,7 @@ def _read_vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, ids
     found = np.zeros((len(ids), width), np.float32)
     if not len(ids):
         return found
-    for batch in workspace.tables.batches(manifest, [key, column], batch_rows=_DRIFT_BATCH_ROWS):
+    for batch in workspace.tables.batches(manifest, [key, column], batch_rows=BATCH_ROWS):
         rows = index.lookup(batch.column(0))
         matrix = to_matrix(batch.column(1), f"{manifest.key}, column {column}")
         found[rows[rows >= 0]] = matrix[rows >= 0]
@@ -207,10 +206,9 @@ class ItemVectors(VectorSource):
         """Yields the items first .. end - 1 of the corpus."""
         for batch in self._workspace.tables.rows(self.table, [col.ITEM_ID], first, end):
             part = slice(first, first + batch.num_rows)
-            priors = None if self._priors is None else self._priors[part]
             items = self._items[part]
             vectors = with_group_codes(self._inference.vectors(items), items, self._group_codes)
-            yield batch.column(0), pack_item_vectors(vectors, priors)
+            yield batch.column(0), vectors if self._priors is None else append_prior(vectors, self._priors[part])
             first += batch.num_rows
 
 
@@ -260,11 +258,6 @@ def read_group_codes(workspace: Workspace, model: Manifest) -> GroupCodes | None
 def with_group_codes(vectors: VectorArray, items: pa.Table, codes: GroupCodes | None) -> VectorArray:
     """Returns item vectors [I, D], those without a code of their own with the code of their group."""
     return vectors if codes is None else codes.fill_in(vectors, read_keys(items, codes.features))
-
-
-def pack_item_vectors(vectors: VectorArray, priors: VectorArray | None) -> VectorArray:
-    """Returns item vectors as they are stored: [I, D], or [I, D + 1] with the items' priors [I]."""
-    return vectors if priors is None else append_prior(vectors, priors)
 
 
 def pack_user_vectors(vectors: VectorArray, spec: TowerSpec) -> VectorArray:

@@ -56,9 +56,16 @@ def fitted(world, folder, training, **channels):
 def test_latest_days_with_enough_pairs_are_held_out(world, tmp_path):
     one = run(channel_weights, opened(world, tmp_path / "one", held_out_pairs=1))
     assert (one.facts["held_out_days"], one.facts["has_held_out_vectors"]) == (YESTERDAY, False)
-    two = run(channel_weights, opened(world, tmp_path / "two", held_out_pairs=one.facts["held_out_pairs"] + 1))
+    workspace, lines = opened(world, tmp_path / "two", held_out_pairs=one.facts["held_out_pairs"] + 1), []
+    two = run(channel_weights, dataclasses.replace(workspace, log=lines.append))
     assert two.facts["held_out_days"] == f"{YESTERDAY}, {BEFORE}"
     assert two.facts["held_out_pairs"] > one.facts["held_out_pairs"]
+    assert [line.partition(":")[0] for line in lines if not line.startswith("reading")] == [
+        f"held out {YESTERDAY}",
+        "choosing the neighbors",
+        f"held out {BEFORE}",
+        f"fitting 5 merges on {two.facts['held_out_pairs']} pairs of {YESTERDAY}, {BEFORE}",
+    ]
 
 
 def test_users_without_a_history_are_not_held_out(world, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ Items a, b, c, d have 6, 2, 1, 0 events in the window (so a is the head, b and c
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from dssm_assets.core.channels.channel import NeighborChoice
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, default_merges, to_table
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaError
+from dssm_assets.core.evaluation import hits
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
 from dssm_assets.core.evaluation.rates import gains_over_best, total_hit_rate
 from dssm_assets.core.evaluation.scopes import Population, Scope
@@ -113,6 +115,17 @@ def evaluate(workspace, ds=DAY):
     """Returns the results of hit_rate_detail and total_hit_rate of a day."""
     run(evaluation.hit_counts, workspace, ds)
     return run(evaluation.hit_rate_detail, workspace, ds), run(evaluation.total_hit_rate, workspace, ds)
+
+
+def test_scoring_says_what_it_does_and_how_far_it_is(workspace, monkeypatch):
+    # Three users in blocks of one; the clock moves by 6 seconds a reading.
+    lines = []
+    monkeypatch.setattr(hits, "BLOCK_USERS", 1)
+    run(evaluation.hit_counts, replace(workspace, log=lines.append, now=itertools.count(0, 6).__next__))
+    assert lines[0] == "reading the interactions of all users, days: 1"
+    assert {"fitting item co-occurrence", "fitting EASE"} <= set(lines)
+    assert lines[-3].startswith("scoring 3 of 3 users x 4 items")
+    assert lines[-2:] == ["1/3 users, 0.17 users/s, ETA 12 s", "2/3 users, 0.17 users/s, ETA 6 s"]
 
 
 def test_cold_items_are_ranked_among_themselves_and_by_category(undrawn, workspace):

@@ -15,9 +15,9 @@ from dssm_assets.core.errors import ConfigError, DssmError, Fault, SchemaError
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.training.fit_report import Progress
-from dssm_assets.core.training.model_format import model_from_bytes
 from dssm_assets.steps.fit_job import FitOutcome
 from dssm_assets.steps.fit_process import find_cause, gpu_of, run_in_processes, write_error
+from dssm_assets_tests.core.training.worlds import model_from_bytes
 from dssm_assets_tests.steps.fit_jobs import run, write_job
 
 QUIET = {"dropout": 0.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,16 +30,24 @@ def _here(workspace: Any) -> Doubler:
     return Doubler(os.getpid())
 
 
+_LINES: list[str] = []
+
+
 def _run(tasks: Sequence[int], processes: int) -> Iterator[tuple[int, bool]]:
-    workspace: Any = SimpleNamespace(config=SimpleNamespace(evaluation=SimpleNamespace(num_processes=processes)))
+    _LINES.clear()
+    config = SimpleNamespace(evaluation=SimpleNamespace(num_processes=processes))
+    workspace: Any = SimpleNamespace(config=config, log=_LINES.append, now=itertools.count(0, 6).__next__)
     return run_parallel(workspace, _here, tasks, {})
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_run_parallel_yields_results_in_task_order(processes: int) -> None:
+@pytest.mark.parametrize(
+    ("processes", "lines"), [(1, []), (2, ["1/3 parts, 0.17 parts/s, ETA 12 s", "2/3 parts, 0.17 parts/s, ETA 6 s"])]
+)
+def test_run_parallel_yields_results_in_task_order(processes: int, lines: list[str]) -> None:
     found = list(_run([3, 1, 2], processes))
     assert [value for value, _ in found] == [6, 2, 4]
     assert all(is_own for _, is_own in found)  # a process makes its own worker
+    assert lines == _LINES  # a task takes 6 seconds; one process leaves progress to the worker
 
 
 def test_run_parallel_raises_the_error_of_a_process(quick: None) -> None:

@@ -13,10 +13,9 @@ import pytest
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.statistics.bucketizer import CarriedRows
-from dssm_assets.core.training.model_format import model_from_bytes
 from dssm_assets.steps.fit_job import FitJob, WarmFiles, save_carried_rows
 from dssm_assets.storage.local_files import write_arrow_table
-from dssm_assets_tests.core.training.worlds import ITEMS, USERS
+from dssm_assets_tests.core.training.worlds import ITEMS, USERS, model_from_bytes
 from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, run, write_job
 from dssm_assets_tests.steps.shared_fits import REPORT, SharedFit, run_shared
 

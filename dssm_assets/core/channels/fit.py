@@ -8,7 +8,7 @@ Shapes: U users, B users of a block, C candidates, N rows, S signals, F terms.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -92,7 +92,9 @@ def choose_neighbors(data: FitData, own: OwnItems, truth: ItemSets, k: int) -> N
     return max(choices, key=lambda choice: hits[choice])
 
 
-def fit_merges(days: Sequence[HeldOutDay], start: Sequence[Merge]) -> list[Merge]:
+def fit_merges(
+    days: Sequence[HeldOutDay], start: Sequence[Merge], on_read: Callable[[int], None] = lambda users: None
+) -> list[Merge]:
     """Returns the fitted merge of all channels, and those without each of them.
 
     A merge is fitted on the candidates of its own channels, which are all that it ranks. Vectors that the days do not have stand in
@@ -101,6 +103,7 @@ def fit_merges(days: Sequence[HeldOutDay], start: Sequence[Merge]) -> list[Merge
     Args:
         days: one or more, with the same channels each; `vectors` may be missing.
         start: the merges whose weights are drawn to, the defaults or fitted on other days.
+        on_read: called with the number of users of each block of candidates.
     """
     known = [channel.name for channel in days[0].channels]
     rows: list[list[_Rows]] = [[] for _ in start]
@@ -108,6 +111,7 @@ def fit_merges(days: Sequence[HeldOutDay], start: Sequence[Merge]) -> list[Merge
         for candidates, is_positive in _read_blocks(day):
             for merge, found in zip(start, rows, strict=True):
                 found.append(_choose_rows(merge, candidates, is_positive))
+            on_read(len(is_positive))
     return [_fit_merge(merge, known, found) for merge, found in zip(start, rows, strict=True)]
 
 

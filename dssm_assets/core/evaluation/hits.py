@@ -11,7 +11,7 @@ Shapes: U evaluated users, B users of a block, P truth pairs, K top-k.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -59,6 +59,7 @@ def count_hits(
     cold: ColdScope | None = None,
     is_sampled: Mask | None = None,
     item_tier: IntArray | None = None,
+    on_ranked: Callable[[int], None] = lambda users: None,
 ) -> HitCounts:
     """Returns the hits and NDCG at every k, one row per scorer, scope, population and user with truth there (of the sample, for parts).
 
@@ -74,6 +75,7 @@ def count_hits(
         cold: the items and scorers of scope `cold`; None: without this scope.
         is_sampled: bool [U], users whom scorers of parts (`evaluation_tables.is_part`) rank items for; None: all.
         item_tier: int64 [I], position of each item's tier in TIERS; None: tiers are not counted.
+        on_ranked: called with the number of users of each block.
     """
     truth = truth.with_history(interacted.history)
     is_sampled = np.ones(truth.num_users, np.bool_) if is_sampled is None else is_sampled
@@ -85,7 +87,7 @@ def count_hits(
             in_cell = pairs & truth.pairs_of(population)
             cells[scorer, scope, population] = count_cell(scorer, scope, population, truth, in_cell, ranks, ks)
 
-    for name, ranks in rank_truth(scorers, truth, interacted, ks[-1], is_sampled).items():
+    for name, ranks in rank_truth(scorers, truth, interacted, ks[-1], is_sampled, on_ranked).items():
         is_ranked = is_sampled[truth.pair_user] | (not is_part(name))
         for scope, pairs in to_find.items():
             count_scope(name, scope, pairs & is_ranked, ranks.in_scope(scope))
@@ -107,18 +109,19 @@ def count_hits(
 
 
 def rank_truth(
-    scorers: Sequence[Scorer], truth: Truth, interacted: InteractedItems, k: int, is_sampled: Mask
+    scorers: Sequence[Scorer], truth: Truth, past: InteractedItems, k: int, is_sampled: Mask, on_ranked: Callable[[int], None]
 ) -> Mapping[str, RankedLists]:
     """Returns scorer -> the rank of every truth pair, int64 [P], K if missed, in each kind of list."""
     ranks = {one.name: RankedLists(*(np.full(len(truth.pair_user), k) for _ in RankedLists._fields)) for one in scorers}
     # Users of the sample, the only ones that scorers of parts rank, are in blocks of their own.
     for in_sample in (True, False):
         for users in _split_blocks(np.flatnonzero(is_sampled == in_sample)):
-            own, (block, pairs) = interacted.select_users(users), truth.select_users(users)
+            own, (block, pairs) = past.select_users(users), truth.select_users(users)
             for scorer in scorers:
                 if in_sample or not is_part(scorer.name):
                     for lists, found in zip(rank_items(scorer, users, own, k), ranks[scorer.name], strict=True):
                         found[pairs] = hit_ranks(lists, block.pair_user, block.pair_item)
+            on_ranked(len(users))
     return ranks
 
 

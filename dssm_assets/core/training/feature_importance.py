@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -22,7 +21,7 @@ from dssm_assets.core.models.prior import append_one, append_prior
 from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_report import FitResult, Progress
+from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.validation import ValidationSet, hit_rate, item_vectors, user_blocks, validation_set
 
@@ -62,7 +61,6 @@ def leave_out_groups(
     training: Training,
     seed: int,
     k: int,
-    progress: Callable[[str, Progress], None],
 ) -> Iterator[FeatureWorth]:
     """Yields the worth of all features together, then of each group by its absence.
 
@@ -73,9 +71,7 @@ def leave_out_groups(
         kept = tower_spec([feature for feature in spec.features if feature.name not in names], model)
         data = open_data(kept)
         first_day = data.num_days - searched.validation_days
-        name = "all features" if group is None else f"without {group}"
-        context = FitContext(partial(progress, name), ks=(k,))
-        result = fit(data, model=model, training=searched, seed=seed, context=context)
+        result = fit(data, model=model, training=searched, seed=seed, context=FitContext(ks=(k,)))
         yield _score(result, data, first_day, group, tuple(names), k)
 
 
@@ -83,16 +79,15 @@ def _score(
     result: FitResult, data: TrainData, first_day: int, group: str | None, names: tuple[str, ...], k: int
 ) -> FeatureWorth:
     every = validation_set(data, first_day)
-    items, codes = item_vectors(result.two_tower, every), result.group_codes
+    items, codes, prior = item_vectors(result.two_tower, every), result.group_codes, result.prior
     if codes is not None:  # items without events have the codes of their groups
         items = codes.fill_in(items, data.item_keys(codes.features))
-    has_prior = result.prior is not None
-    if result.prior is not None:
-        items = append_prior(items, PriorSearch.from_days_before(data, first_day).item_values(result.prior))
+    if prior is not None:
+        items = append_prior(items, PriorSearch.from_days_before(data, first_day).item_values(prior))
 
     def users_of(chosen: ValidationSet) -> Iterator[FloatArray]:
         blocks = user_blocks(result.two_tower, chosen)
-        return (append_one(block) for block in blocks) if has_prior else blocks
+        return blocks if prior is None else (append_one(block) for block in blocks)
 
     rows = data.rows_of_days(first_day, data.num_days, targets=Targets.NEW)
     new = validation_set(data, first_day, Targets.NEW) if len(rows) else None

@@ -88,8 +88,9 @@ class Progress:
         epoch: of the step, from 0.
         loss: of the step.
         samples_per_s: since the fit began.
-        eta_s: seconds left at the pace since the first step, before which the fit is prepared; None at that step. Early stopping may
-            save some.
+        eta_s: seconds left at the pace of the last steps, if the search stops as early as it still can; None at the first step, before
+            which the fit is prepared.
+        eta_at_most_s: the same if early stopping saves no epoch.
         phase: search (on the days before the validation days) or fit.
     """
 
@@ -99,6 +100,7 @@ class Progress:
     loss: float
     samples_per_s: float
     eta_s: float | None
+    eta_at_most_s: float | None
     phase: str = "fit"
 
 
@@ -129,12 +131,12 @@ class FitResult:
 
 
 class FitClock:
-    """Measures the seconds of a fit that is to read `num_samples`, and those spent waiting for batches."""
+    """Measures the seconds of a fit, and those spent waiting for batches."""
 
-    def __init__(self, num_samples: int, now: Callable[[], float]) -> None:
-        self._num_samples, self._now, self._begin = num_samples, now, now()
-        self._samples_done, self._wait_seconds, self.seconds = 0, 0.0, 0.0
-        self._first_step: tuple[int, float] | None = None
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now, self._begin = now, now()
+        self._steps, self._samples_done, self._wait_seconds, self.seconds = 0, 0, 0.0, 0.0
+        self._marks = (0, 0.0), (0, 0.0)  # samples and seconds at the last two steps whose number is a power of two
 
     def time_waits(self, batches: Iterator[_T]) -> Iterator[_T]:
         """Yields the batches; the time until each is there counts as waiting."""
@@ -148,16 +150,20 @@ class FitClock:
                 return
             yield batch
 
-    def count_samples(self, samples: int) -> tuple[float, float | None]:
-        """Counts a step's samples; returns samples per second so far, and the seconds left at the pace since the first step."""
+    def count_samples(self, samples: int) -> None:
+        """Counts the samples of a step."""
+        self._steps += 1
         self._samples_done += samples
         self.seconds = self._now() - self._begin
-        if self._first_step is None:
-            self._first_step = self._samples_done, self.seconds
-            return self.samples_per_s, None
-        first, seconds = self._first_step
-        left = self._num_samples - self._samples_done
-        return self.samples_per_s, left * (self.seconds - seconds) / (self._samples_done - first)
+        if self._steps.bit_count() == 1:
+            self._marks = self._marks[1], (self._samples_done, self.seconds)
+
+    def seconds_for(self, samples: int) -> float | None:
+        """Returns how long samples take at the pace of the last steps, a half of all or more: the first are slow. None after one."""
+        if self._steps < 2:
+            return None
+        begin, seconds = self._marks[0]
+        return samples * (self.seconds - seconds) / (self._samples_done - begin)
 
     @property
     def samples_per_s(self) -> float:
@@ -168,11 +174,24 @@ class FitClock:
         return self._wait_seconds / self.seconds if self.seconds > 0 else 0.0
 
 
+def describe_border(key: str, best: float, lowest: float, highest: float, remedy: str) -> str | None:
+    """Returns what a report says of a search whose best value is an end of what was tried; None if it is inside. Beyond 0 is nothing.
+
+    By hand: of 64 to 128 the best is 128, the highest; of 0 to 4 a best of 0 needs no words.
+    """
+    if 0 < lowest >= best or best >= highest:
+        end = "highest" if best >= highest else "lowest"
+        return (
+            f"{key}: the best value, {best:g}, is at the {end} end of what was tried, and one beyond it may be better; {remedy}"
+        )
+    return None
+
+
 def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Model, training: Training) -> dict[str, Any]:
     """Returns the figures of a finished fit.
 
     `final_loss` is the mean over the last epoch, `input_wait_frac` the share of the time spent waiting for batches. Hit rates are by
-    epoch.
+    epoch. `search_border` says that the most epochs allowed were the best.
     """
     best = history.best
     losses = history.losses or history.search_losses
@@ -186,6 +205,7 @@ def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Mo
         "embedding_norms": embedding_norms(towers),
         "input_wait_frac": clock.wait_frac,
         "best_epoch": None if best is None else best.epoch,
+        "search_border": best and describe_border("training.epochs", best.epoch, 0, training.epochs, "raise it"),
         "validation_hit_rate": [score.hit_rate for score in history.scores],
         "validation_hit_rate_without_prior": [score.plain_hit_rate for score in history.scores],
         "prior": None if best is None or best.prior is None else list(best.prior),

@@ -49,7 +49,6 @@ class FitContext:
         progress: called after every step.
         after_epoch: called with all scores after each epoch on validation days; what it raises ends the fit.
         now: seconds of a clock that never goes back; only reported numbers depend on it.
-        peak_bytes: returns the peak memory of this process so far.
         ks: cut-offs of the evaluation, for hit_rate@k on the validation days.
         plan: warm-up and decay as configured, stretched to the steps that the samples give; None: by the training section.
         warm_start: weights to start from; None: random weights.
@@ -60,7 +59,6 @@ class FitContext:
     progress: Callable[[Progress], None] = lambda at: None
     after_epoch: Callable[[Sequence[EpochScore]], None] = lambda scores: None
     now: Callable[[], float] = time.perf_counter
-    peak_bytes: Callable[[], int] = lambda: 0
     ks: Sequence[int] = (200,)
     plan: StepPlan | None = None
     warm_start: WarmStart | None = None
@@ -123,7 +121,7 @@ class _FitRun:
         self.final_rows = select(data.num_days) if training.refit or not has_search else None
         device = device_of(training.device)
         self._compute = ComputeContext(device, is_bfloat16(training.precision, device), context.ranks)
-        self._clock = FitClock(self._samples_left(), context.now)
+        self._clock = FitClock(context.now)
         self._best_weights: dict[str, Tensor] = {}  # of the best epoch of the search
         self._group_codes: GroupCodes | None = None
         self._warm_start_report: dict[str, Any] | None = None
@@ -168,7 +166,6 @@ class _FitRun:
             "samples": self._data.num_samples,
             "device": self._compute.device.type,
             "is_bfloat16": self._compute.bfloat16,
-            "peak_bytes": self._context.peak_bytes(),
             "warm_start": self._warm_start_report,
         }
         return FitResult(
@@ -202,8 +199,10 @@ class _FitRun:
             for batch in self._clock.time_waits(batches):
                 history.losses.append(trainer.train_step(batch))
                 history.step += 1
-                rate, eta_s = self._clock.count_samples(batch.count)
-                context.progress(Progress(len(history.losses), steps, epoch, history.losses[-1], rate, eta_s, phase))
+                self._clock.count_samples(batch.count)
+                eta_s, at_most_s = map(self._clock.seconds_for, self._samples_left())
+                rate, loss = self._clock.samples_per_s, history.losses[-1]
+                context.progress(Progress(len(history.losses), steps, epoch, loss, rate, eta_s, at_most_s, phase))
                 context.checkpoints.save_if_due(history, partial(self._state, trainer))
             history.epoch, history.step = epoch + 1, 0
             yield
@@ -248,9 +247,15 @@ class _FitRun:
             ends = data.user_ends() if before_day is None else data.user_ends(data.first_time_ms(before_day))
             self._group_codes = write_codes(towers, data, section, ends)
 
-    def _samples_left(self) -> int:
-        """Returns how many samples the remaining epochs read if none is saved by stopping early."""
-        training, history = self._training, self._history
-        phases = [samples_per_epoch(len(rows), training) for rows in (self.search_rows, self.final_rows) if rows is not None]
-        done = history.epoch * phases[0] + history.step * training.batch_size if phases else 0
-        return sum(phases) * training.epochs - done
+    def _samples_left(self) -> tuple[int, int]:
+        """Returns how many samples the fit still reads: if the search stops as early as it still can, and at most."""
+        training, history, both = self._training, self._history, (self.search_rows, self.final_rows)
+        search, final = (0 if rows is None else samples_per_epoch(len(rows), training) for rows in both)
+        best = 1 if history.best is None else history.best.epoch
+        of_epoch = search if history.is_search else final
+        done = history.epoch * of_epoch + min(history.step * training.batch_size, of_epoch)
+        if history.is_search:
+            soonest = min(best + training.patience, training.epochs) * search + best * final
+            return soonest - done, training.epochs * (search + final) - done
+        left = final * (training.epochs if history.best is None else best) - done
+        return left, left

@@ -43,11 +43,6 @@ def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
             yield part.detach().numpy().astype("<f4", copy=False).tobytes()
 
 
-def model_from_bytes(data: bytes, spec: TowerSpec) -> TwoTower:
-    """Returns the towers of `model_chunks`, joined; raises as `mapped_model`."""
-    return mapped_model(np.frombuffer(bytearray(data), np.uint8), spec)
-
-
 def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
     """Returns the towers of `model_chunks`, joined; their tables are views of the bytes.
 

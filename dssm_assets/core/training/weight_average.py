@@ -46,8 +46,7 @@ class WeightAverage:
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
         """Swaps the average into the towers inside the block; they have their own weights again after it."""
-        self._catch_up_tables()
-        self._swap()
+        self.finish()
         try:
             yield
         finally:

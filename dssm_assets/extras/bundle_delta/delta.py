@@ -38,6 +38,7 @@ from dssm_assets.core.errors import (
 from dssm_assets.core.features_raw.all_features import join_item_features, join_user_features
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ModelFile
+from dssm_assets.core.models.prior import append_prior
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.index import ship_index
@@ -63,7 +64,7 @@ from dssm_assets.steps.served_vectors import (
 )
 from dssm_assets.steps.stored_interactions import read_rows_of_users
 from dssm_assets.steps.training import find_history_days
-from dssm_assets.steps.vectors import pack_item_vectors, read_group_codes, read_recent_priors, with_group_codes
+from dssm_assets.steps.vectors import read_group_codes, read_recent_priors, with_group_codes
 from dssm_assets.steps.workspace import Workspace, day_before, start_of_day_ms, window_days
 from dssm_assets.storage.bundles import FORMAT, BundleStore, FetchedBundle, Published, base_of, open_bundles
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
@@ -311,7 +312,7 @@ class _Delta:
         found = with_group_codes(ItemInference(base.towers, BATCH_ROWS).vectors(indices), indices, codes)
         before = to_matrix(base.table(BundleFile.ITEM_VECTORS).column(col.ITEM_TOWER_EMB), "item_vectors")
         if base.spec.prior:
-            found = pack_item_vectors(found, self._priors(items, before, corpus))
+            found = append_prior(found, self._priors(items, before, corpus))
         check_vectors("item", items.ids, to_lists(found))
         vectors = np.empty((len(corpus), before.shape[1]), np.float32)
         vectors[: len(before)] = before

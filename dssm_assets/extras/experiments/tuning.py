@@ -14,6 +14,7 @@ no other features or samples. The first trial is the configuration as it is. Epo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,7 +25,7 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.config.pipeline import PipelineConfig, value_of
 from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
-from dssm_assets.core.training.fit_report import EpochScore
+from dssm_assets.core.training.fit_report import EpochScore, describe_border
 from dssm_assets.extras.experiments.experiments import Experiment, describe_changes, drop_configured, edit_yaml, open_experiment
 from dssm_assets.steps.dssm_model import PrunedFitError, fit_scored
 from dssm_assets.steps.workspace import Workspace
@@ -43,6 +44,7 @@ MEDIAN_TRIALS: Final = 4
 _RANDOM_TRIALS: Final = 6
 _TRIAL: Final = "trial"
 CONFIGURED: Final = "as configured"
+NONE: Final = "none"
 _FACTOR: Final = 5.0
 """Rates are searched between the configured one divided by and times this."""
 _TEMPERATURE_FACTOR: Final = 2.0
@@ -220,6 +222,7 @@ def _write_winner(workspace: Workspace, request: StudyRequest, trials: Sequence[
     if not workspace.config.training.validation_days and best.epoch is not None:
         changes["training.epochs"] = best.epoch  # the fit itself has no days on which to find it
     table = trials_markdown(trials, max(workspace.config.evaluation.k, default=0))
+    table += "".join(f"\n{border}\n" for border in find_borders(best, workspace.config))
     head = (
         f"Written by `dssm-assets tune`, study {request.name}: {best.name} of {len(trials)} trials.\n"
         f"Trials were scored on the {_validation_days(workspace)} days before {request.ds}, whose own events were not read.\n\n"
@@ -251,11 +254,23 @@ def trials_markdown(trials: Sequence[Trial], k: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def find_borders(best: Trial, config: PipelineConfig) -> list[str]:
+    """Returns a sentence for each number of the best trial at an end of what was proposed; of a range, within a tenth of its end."""
+    found = [describe_border("training.epochs", best.epoch or 0, 0, config.training.epochs, "raise it")]
+    for key, proposed in dict[str, Any](search_space(config)).items():
+        value = best.changes.get(key, value_of(config, key))
+        if isinstance(value, int | float):
+            numbers = [math.inf if one == NONE else one for one in getattr(proposed, "choices", ()) if one != CONFIGURED]
+            ends = (min(numbers), max(numbers)) if numbers else (proposed.low * 1.1, proposed.high / 1.1)
+            found.append(describe_border(key, value, *ends, f"try it: dssm-assets experiment NAME --set {key}=VALUE"))
+    return list(filter(None, found))
+
+
 def search_space(config: PipelineConfig) -> dict[str, BaseDistribution]:
     """Returns key of the configuration -> the values that are proposed, with the configured one among them."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    model, training = config.model, config.training
+    model, training, days = config.model, config.training, float(config.window.days)
 
     def choices(key: str, values: Iterable[float]) -> CategoricalDistribution:
         return CategoricalDistribution(sorted({value_of(config, key), *values}))
@@ -268,7 +283,7 @@ def search_space(config: PipelineConfig) -> dict[str, BaseDistribution]:
         "training.embedding_learning_rate": rates(training.embedding_learning_rate),
         "model.num_sample": choices("model.num_sample", _NEGATIVES if model.in_batch else _NEGATIVES[1:]),
         "model.embedding_dropout": choices("model.embedding_dropout", (0.0, 0.2, 0.4)),
-        "model.recency_half_life_days": CategoricalDistribution((CONFIGURED, "none", "window / 4", "window / 2", "window")),
+        "model.recency_half_life_days": CategoricalDistribution((CONFIGURED, NONE, days / 4, days / 2, days)),
     }
     if model.similarity is Similarity.COSINE and not model.learn_temperature:
         space["model.temperature"] = rates(model.temperature, _TEMPERATURE_FACTOR)
@@ -296,10 +311,8 @@ def changes_of(values: Mapping[str, Any], config: PipelineConfig) -> dict[str, A
             first, *others = _POOLINGS[value]
             settings[key] = [{**first, "length": longest}]
             settings[key] += [{**other, "length": min(_SHORT, longest)} for other in others]
-        elif key == "model.recency_half_life_days":
-            settings[key] = None if value == "none" else config.window.days / float(value.partition(" / ")[2] or 1)
         else:
-            settings[key] = value
+            settings[key] = None if value == NONE else value
     return drop_configured(config, settings)
 
 

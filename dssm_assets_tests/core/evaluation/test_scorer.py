@@ -185,7 +185,7 @@ def test_ranks_of_every_scorer_are_those_in_its_full_ranking(seed: int) -> None:
     model = random_model(rng)
     baselines = fitted_scorers(window, recent, history, Evaluation())
     for scorer in (model, *baselines, *merged_scorers(model, recent, window, history)):
-        found = rank_truth([scorer], truth, past, K, np.ones(truth.num_users, np.bool_))[scorer.name]
+        found = rank_truth([scorer], truth, past, K, np.ones(truth.num_users, np.bool_), lambda users: None)[scorer.name]
         for ranks, dropped in zip(found, (set(), seen, ever), strict=True):
             ranking = full_ranking(scorer, dropped)
             expected = [

@@ -15,7 +15,7 @@ from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import tower_spec
-from dssm_assets.core.training.fit_report import EpochScore, FitResult, Progress
+from dssm_assets.core.training.fit_report import EpochScore, FitClock, FitResult, Progress
 from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.validation import EpochEvaluator
 from dssm_assets_tests.core.training.worlds import (
@@ -169,7 +169,7 @@ def test_report_and_progress_by_hand() -> None:
     result = fitted(context=FitContext(progress=seen.append, now=StepClock()))
     assert [(p.step, p.steps, p.epoch) for p in seen] == [(1, 6, 0), (2, 6, 0), (3, 6, 0), (4, 6, 1), (5, 6, 1), (6, 6, 1)]
     # A step takes 3 seconds; the first one may have been prepared for long. After the second, 96 samples are left.
-    assert [(p.samples_per_s, p.eta_s) for p in seen[:2]] == [(32 / 3, None), (64 / 6, 9)]
+    assert [(p.samples_per_s, p.eta_s, p.eta_at_most_s) for p in seen[:2]] == [(32 / 3, None, None), (64 / 6, 9, 9)]
     assert seen[-1].eta_s == 0
     report = result.report
     assert (report["steps"], report["epochs"], report["samples"]) == (6, 2, 80)
@@ -179,15 +179,6 @@ def test_report_and_progress_by_hand() -> None:
     assert report["final_loss"] == pytest.approx(float(result.loss_by_step[3:].mean()))
     assert report["embedding_norms"].keys() == {"user_kind", "interests", "hour", "pages", "item", "tags"}
     assert all(norm > 0 for norm in report["embedding_norms"].values())
-
-
-def test_eta_of_a_shorter_epoch_ends_at_zero() -> None:
-    # Half of 80 samples are 2 batches of 32 an epoch: after the second of 4 there are 64 samples left, 3 seconds for 32.
-    seen: list[Progress] = []
-    fitted({}, {"epoch_frac": 0.5}, context=FitContext(progress=seen.append, now=StepClock()))
-    assert [p.step for p in seen] == [1, 2, 3, 4]
-    assert seen[1].eta_s == pytest.approx(6)
-    assert seen[-1].eta_s == 0
 
 
 def test_schedule_applies_to_the_dense_layers() -> None:
@@ -267,6 +258,32 @@ def test_search_ends_after_patience_epochs_without_a_better_one(
     assert len(result.loss_by_step) == 5 * best
     assert (result.report["best_epoch"], result.report["epochs"]) == (best, best)
     assert result.report["validation_hit_rate"] == hit_rates[:num_epochs]
+    border = (
+        "training.epochs: the best value, 5, is at the highest end of what was tried, and one beyond it may be better; raise it"
+    )
+    assert result.report["search_border"] == (border if best == 5 else None)
+
+
+def test_eta_says_what_early_stopping_can_save_and_at_most(rates: list[float]) -> None:
+    # Half of 120 samples are 2 batches of 32 in an epoch of the search, half of 160 are 3 in one of the fit. At the earliest the first
+    # epoch stays the best: 2 epochs and 1 are 224 samples; at most 5 and 5 are 800. After the second step 64 are read, 32 in 3 seconds.
+    rates += [0.3, 0.2]
+    seen: list[Progress] = []
+    training = {"validation_days": 1, "epochs": 5, "patience": 1, "epoch_frac": 0.5}
+    fitted({}, training, events=16, context=FitContext(ks=(3,), progress=seen.append, now=StepClock()))
+    assert (seen[1].eta_s, seen[1].eta_at_most_s) == (160 * 3 / 32, 736 * 3 / 32)
+    assert [at.phase for at in seen] == ["search"] * 4 + ["fit"] * 3
+    assert all(at.eta_s == at.eta_at_most_s for at in seen[4:])
+    assert seen[-1].eta_s == 0
+
+
+def test_eta_forgets_slow_first_steps() -> None:
+    # 10 samples a step: four steps of 40 seconds, four of 1 second. After the eighth the pace is that since the fourth.
+    seconds = iter([0.0, 40.0, 80.0, 120.0, 160.0, 161.0, 162.0, 163.0, 164.0])
+    clock = FitClock(lambda: next(seconds))
+    for _ in range(8):
+        clock.count_samples(10)
+    assert clock.seconds_for(100) == 10.0
 
 
 def test_refit_is_a_fit_of_the_best_number_of_epochs(rates: list[float]) -> None:

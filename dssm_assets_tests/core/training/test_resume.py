@@ -48,11 +48,3 @@ def test_state_of_another_configuration_is_ignored() -> None:
 def test_damaged_state_is_refused(damage) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(StorageError, match="state of a training"):
         read_state(damage(_bytes()), "key")
-
-
-def test_best_epoch_is_the_first_of_equals() -> None:
-    history = FitHistory(True, scores=[EpochScore(e, rate, rate) for e, rate in ((1, 0.1), (2, 0.3), (3, 0.3))])
-    best = history.best
-    assert best is not None
-    assert best.epoch == 2
-    assert FitHistory(True).best is None

@@ -17,7 +17,7 @@ from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.core.training.loop import FitContext, fit
-from dssm_assets.core.training.model_format import model_chunks
+from dssm_assets.core.training.model_format import mapped_model, model_chunks
 
 ITEMS, USERS, EVENTS = 12, 10, 8
 """Items 0-5 belong to even users, items 6-11 to odd users; every user interacts with items of its half alone."""
@@ -158,3 +158,7 @@ def infer_user_vectors(
 
 def model_bytes(towers: TwoTower) -> bytes:
     return b"".join(model_chunks(towers))
+
+
+def model_from_bytes(data: bytes, spec: TowerSpec) -> TwoTower:
+    return mapped_model(np.frombuffer(bytearray(data), np.uint8), spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dssm_assets.extras.experiments.tuning import (
     best_trial,
     changes_of,
     configured_values,
+    find_borders,
     run_study,
     search_space,
     trials_markdown,
@@ -172,6 +174,24 @@ def test_the_configured_values_are_inside_and_change_nothing() -> None:
     assert changes_of(values, config) == {}
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"model.num_sample": 4096, "model.output_dim": 96, "model.embedding_dropout": 0.0},
+            ["model.num_sample", "4096", "highest"],
+        ),
+        ({"model.temperature": 0.19}, ["model.temperature", "0.19", "highest"]),  # of .05 to .2
+        ({"model.recency_half_life_days": 2.0}, ["model.recency_half_life_days", "2", "lowest"]),
+        ({"model.recency_half_life_days": 8.0, "model.poolings": [{"kind": "root", "length": 9}]}, []),
+    ],
+)
+def test_a_best_value_at_an_end_of_what_was_tried_is_named(changes: dict[str, Any], expected: list[str]) -> None:
+    config = _config(window={"days": 8}, model={"history_length": 9, "output_dim": 96}, training={"epochs": 3})
+    found = find_borders(replace(TRIALS[2], changes=changes, epoch=2), config)
+    assert [word in found[0] for word in expected] == [True] * len(expected) if expected else not found
+
+
 def test_every_choice_is_a_valid_setting() -> None:
     config = _config(model={"history_length": 300})
     for key, one in search_space(config).items():
@@ -183,7 +203,7 @@ def test_every_choice_is_a_valid_setting() -> None:
 
 def test_values_become_settings() -> None:
     config = _config(model={"history_length": 300}, window={"days": 8})
-    found = changes_of({"model.poolings": "root and mean", "model.recency_half_life_days": "window / 4"}, config)
+    found = changes_of({"model.poolings": "root and mean", "model.recency_half_life_days": 2.0}, config)
     assert found == {
         "model.poolings": [{"kind": "root", "length": 300}, {"kind": "mean", "length": 50}],
         "model.recency_half_life_days": 2.0,

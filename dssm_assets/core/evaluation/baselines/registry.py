@@ -8,7 +8,7 @@ The configuration names baselines, so this module imports neither numpy nor thes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -91,11 +91,16 @@ def check_extras(names: Sequence[str]) -> None:
             code.check_library()
 
 
-def fit_baselines(data: FitData) -> dict[str, Arrays]:
-    """Returns name -> arrays of every baseline, of the extra ones those that are configured."""
+def fit_baselines(data: FitData, log: Callable[[str], None] = lambda line: None) -> dict[str, Arrays]:
+    """Returns name -> arrays of every baseline, of the extra ones those that are configured; says which one is fitted."""
     extras = data.settings.extra_baselines
     check_extras(extras)
-    return {name: one.code.fit(data) for name, one in BASELINES.items() if not one.is_extra or name in extras}
+    fitted: dict[str, Arrays] = {}
+    for name, one in BASELINES.items():
+        if not one.is_extra or name in extras:
+            log(f"fitting {one.label}")
+            fitted[name] = one.code.fit(data)
+    return fitted
 
 
 def baseline_scorers(fitted: Mapping[str, Arrays], window: Interactions, history: Interactions) -> list[Scorer]:

@@ -64,7 +64,13 @@ class ProcessGroup(Ranks):
         for parameter in module.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        self.sum_in_place([p.grad for p in module.parameters() if p.grad is not None])
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        if not gradients:
+            return
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat)
+        for gradient, part in zip(gradients, torch.split(flat, [one.numel() for one in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def sum_row_gradients(self, found: Sequence[RowGradients], tables: EmbeddingTables) -> list[RowGradients]:
         """Returns the rows that any process read and their gradients, summed in the order of the processes.
@@ -84,16 +90,6 @@ class ProcessGroup(Ranks):
             if len(rows):
                 summed.append(_sum_by_row(dim, rows, gradients))
         return summed
-
-    def sum_in_place(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces every tensor by its sum over the processes."""
-        if not tensors:
-            return
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        dist.all_reduce(flat)
-        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
 
     def sum_loss(self, loss: Tensor) -> float:
         return float(_summed(loss.detach().reshape(1)))

@@ -52,9 +52,10 @@ def _exchange(rank: int, path: str) -> None:
     (narrow, wide) = ranks.sum_row_gradients(found, _tables())
     assert (narrow.rows.tolist(), narrow.gradient.tolist()) == ([2, 5, 7], [[1.0], [12.0], [20.0]])
     assert (wide.rows.tolist(), wide.gradient.tolist()) == ([3], [[1.0, 1.0]])
-    sums = [torch.tensor([1.0, 2.0]) * (rank + 1), torch.tensor(float(rank))]
-    ranks.sum_in_place(sums)
-    assert (sums[0].tolist(), float(sums[1])) == ([3.0, 6.0], 1.0)
+    pair, single = (torch.nn.Parameter(torch.zeros(shape)) for shape in ([2], []))
+    pair.grad, single.grad = torch.tensor([1.0, 2.0]) * (rank + 1), torch.tensor(1.0) if rank else None
+    ranks.sum_gradients(torch.nn.ParameterList([pair, single]))
+    assert [one.grad.tolist() for one in (pair, single) if one.grad is not None] == [[3.0, 6.0], 1.0]
     assert ranks.from_first([0.5 + rank, 7.0]) == [0.5, 7.0]
     assert ranks.is_same(3.5)
     assert not ranks.is_same(float(rank))
