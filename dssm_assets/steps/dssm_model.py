@@ -145,7 +145,7 @@ def _use_published(workspace: Workspace, plan: _Plan) -> StepResult:
 def _step_result(workspace: Workspace, plan: _Plan, manifest: Manifest, report: dict[str, Any]) -> StepResult:
     from dssm_assets.core.evaluation.charts import loss_curve_png  # not at the top: no fit needs matplotlib in its memory
 
-    if border := report.get("search_border"):
+    for border in report["search_borders"]:
         workspace.log(border)
     losses = json.loads(workspace.artifacts.read_bytes(manifest, ModelFile.LOSSES))
     curve = loss_curve_png(losses, report["validation_hit_rate"])

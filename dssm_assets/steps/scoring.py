@@ -31,6 +31,7 @@ from dssm_assets.core.evaluation.cold_items import ColdModelScorer, order_by_cat
 from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, HIT_COUNTS, HIT_RATE_DETAIL
 from dssm_assets.core.evaluation.hits import ColdScope, count_hits
+from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.evaluation.report import ReportFacts, merge_facts, report_facts
 from dssm_assets.core.evaluation.scorer import InteractedItems, KnownLists, ModelScorer, model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import Cuts
@@ -72,10 +73,18 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
             cold_items=len(rankers.cold_items),
             category_column=rankers.category_column,
             recent_hours=rankers.recent_hours,
+            recent_border=_recent_border(workspace, rankers.recent_hours),
         )
         inputs = digests([*day, events.history, weights.built_from, item_table, negative_items])
         manifest = parallel.publish_user_ranges(workspace, HIT_COUNTS, ds, written, inputs, report=asdict(facts))
     return StepResult(manifest, asdict(facts))
+
+
+def _recent_border(workspace: Workspace, hours: float | None) -> str | None:
+    tried = workspace.config.evaluation.recent
+    if hours is None or len(tried) == 1:
+        return None
+    return describe_border("evaluation.recent", hours, tried[0], tried[-1], "name one beyond it")
 
 
 def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:

@@ -87,7 +87,7 @@ def test_metadata_reports_the_fit(searched: tuple[Workspace, StepResult]) -> Non
     facts = result.facts
     assert len(facts["validation_hit_rate"]) == 3
     assert facts["best_epoch"] == facts["epochs"]
-    assert (facts["search_border"] is not None) == (facts["epochs"] == 3)
+    assert ("training.epochs" in str(facts["search_borders"])) == (facts["epochs"] == 3)
     assert facts["prior"] is not None
     assert facts["samples_per_s"] > 0
     assert 0 <= facts["input_wait_frac"] < 1

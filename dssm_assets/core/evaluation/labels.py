@@ -120,6 +120,19 @@ def display_name(scorer: str, spans: Spans | None = None) -> str:
     return name if spans is None else spans.add_to(scorer, name)
 
 
+def describe_border(key: str, best: float, lowest: float, highest: float, remedy: str) -> str | None:
+    """Returns what a report says of a search whose best value is an end of what was tried; None if it is inside. Beyond 0 is nothing.
+
+    By hand: of 64 to 128 the best is 128, the highest; of 0 to 4 a best of 0 needs no words.
+    """
+    if 0 < lowest >= best or best >= highest:
+        end = "highest" if best >= highest else "lowest"
+        return (
+            f"{key}: the best value, {best:g}, is at the {end} end of what was tried, and one beyond it may be better; {remedy}"
+        )
+    return None
+
+
 def color_of(scorer: str) -> str:
     """Returns the colour of a scorer, the same in every chart; grey for one that is not in the table."""
     return SCORERS[scorer].color if scorer in SCORERS else "#999999"

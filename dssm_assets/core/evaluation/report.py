@@ -58,6 +58,7 @@ class ReportFacts:
         cold_items: candidates without any event before the day.
         category_column: column of item_table whose popularity ranks cold items; None: no column is a category.
         recent_hours: half-life of recent popularity; None: not known.
+        recent_border: that it is the shortest or the longest of `evaluation.recent`.
     """
 
     evaluated_users: int
@@ -70,6 +71,7 @@ class ReportFacts:
     cold_items: int = 0
     category_column: str | None = None
     recent_hours: float | None = None
+    recent_border: str | None = None
 
 
 def report_facts(truth: Truth, scorer: ModelScorer, hit_counts: HitCounts) -> ReportFacts:
@@ -372,12 +374,13 @@ def trend_section(trend: pa.Table, k: int) -> str:
 def _facts_section(facts: ReportFacts) -> str:
     is_sample = facts.day_users > facts.evaluated_users
     sample = f", a sample of {facts.day_users:,} (`evaluation.max_users`)" if is_sample else ""
+    border = f"\n- {facts.recent_border}." if facts.recent_border else ""
     return (
         "## Who was counted\n\n"
         f"- Users with a positive event on the day{sample}: {facts.evaluated_users:,}, with {facts.truth_pairs:,} distinct items.\n"
         f"- Candidates: {facts.corpus_items:,} items. Items to find that are not among them: {facts.pairs_outside_corpus:,}; "
         "they count as missed.\n"
-        f"- Users without a vector: {facts.users_without_vector:,}; the vectors have no list for them and miss their items."
+        f"- Users without a vector: {facts.users_without_vector:,}; the vectors have no list for them and miss their items.{border}"
     )
 
 

@@ -17,6 +17,8 @@ from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.config.section import Section
 from dssm_assets.core.models.poolings import MS_PER_DAY
 
+HALF_LIVES: Final = (1 / 48, 1 / 12, 0.25, 0.5, 1.0, 3.0, 7.0, 30.0, 90.0)
+"""Those that are tried, in days: from half an hour to a quarter of a year."""
 _SMOOTHING: Final = 0.3
 """Added to a decayed count before its logarithm, so that an item without interactions has a finite value."""
 

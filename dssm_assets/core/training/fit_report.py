@@ -12,8 +12,9 @@ from torch import Tensor
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
+from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.models.group_codes import GroupCodes
-from dssm_assets.core.models.prior import Prior
+from dssm_assets.core.models.prior import HALF_LIVES, Prior
 from dssm_assets.core.models.two_tower import TwoTower
 
 
@@ -174,24 +175,11 @@ class FitClock:
         return self._wait_seconds / self.seconds if self.seconds > 0 else 0.0
 
 
-def describe_border(key: str, best: float, lowest: float, highest: float, remedy: str) -> str | None:
-    """Returns what a report says of a search whose best value is an end of what was tried; None if it is inside. Beyond 0 is nothing.
-
-    By hand: of 64 to 128 the best is 128, the highest; of 0 to 4 a best of 0 needs no words.
-    """
-    if 0 < lowest >= best or best >= highest:
-        end = "highest" if best >= highest else "lowest"
-        return (
-            f"{key}: the best value, {best:g}, is at the {end} end of what was tried, and one beyond it may be better; {remedy}"
-        )
-    return None
-
-
 def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Model, training: Training) -> dict[str, Any]:
     """Returns the figures of a finished fit.
 
     `final_loss` is the mean over the last epoch, `input_wait_frac` the share of the time spent waiting for batches. Hit rates are by
-    epoch. `search_border` says that the most epochs allowed were the best.
+    epoch. `search_borders` says which of the epochs and the prior's half-life are the most, or the least, that were tried.
     """
     best = history.best
     losses = history.losses or history.search_losses
@@ -205,13 +193,21 @@ def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Mo
         "embedding_norms": embedding_norms(towers),
         "input_wait_frac": clock.wait_frac,
         "best_epoch": None if best is None else best.epoch,
-        "search_border": best and describe_border("training.epochs", best.epoch, 0, training.epochs, "raise it"),
+        "search_borders": [] if best is None else _find_borders(best, training),
         "validation_hit_rate": [score.hit_rate for score in history.scores],
         "validation_hit_rate_without_prior": [score.plain_hit_rate for score in history.scores],
         "prior": None if best is None or best.prior is None else list(best.prior),
         "resumed_at_step": history.resumed_at,
         "configuration": {"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")},
     }
+
+
+def _find_borders(best: EpochScore, training: Training) -> list[str]:
+    found = [describe_border("training.epochs", best.epoch, 0, training.epochs, "raise it")]
+    if best.prior is not None and best.prior[1] > 0:
+        ends = HALF_LIVES[0], HALF_LIVES[-1]
+        found.append(describe_border("half-life of the prior in days", best.prior[2], *ends, "nothing beyond it is tried"))
+    return [border for border in found if border is not None]
 
 
 def embedding_norms(two_tower: TwoTower) -> dict[str, float]:

@@ -20,12 +20,10 @@ import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray, ItemSets
 from dssm_assets.core.columns import EVENT_TIME_MS
-from dssm_assets.core.models.prior import Prior, ages_in_days, decayed_counts
+from dssm_assets.core.models.prior import HALF_LIVES, Prior, ages_in_days, decayed_counts
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX
 from dssm_assets.core.training.data import TrainData
 
-HALF_LIVES = (1 / 48, 1 / 12, 0.25, 0.5, 1.0, 3.0, 7.0, 30.0, 90.0)
-"""Days after which a sample counts half as much in the recent count: from half an hour to a quarter of a year."""
 COARSE_HALF_LIVES = (1 / 12, 1.0, 7.0, 30.0)
 """Those that are tried first; every other is next to one of them."""
 COARSE_STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
