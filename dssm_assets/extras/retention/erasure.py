@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ragged import Mask, combine_chunks
+from dssm_assets.core.arrays.ragged import Mask, combine_chunks, ranges
 from dssm_assets.core.file_names import BundleFile, TrainSamplesFile
 from dssm_assets.core.forgotten import Forgotten
 from dssm_assets.core.samples.sample_tables import HISTORY_END, HISTORY_START, USER_INDEX
 from dssm_assets.storage import layout
+from dssm_assets.storage.artifacts import ArtifactStore
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.local_files import map_arrow, write_arrow
 from dssm_assets.storage.manifest import Erasure, Manifest, StoredFile
@@ -90,13 +91,15 @@ class Eraser:
         Files point into each other by row numbers, which all change. Samples of users without a history do not tell whose they are.
         """
         stored = {file.name: file for file in manifest.files}
-        tables = {name: _open_arrow(self._store, manifest, file, folder) for name, file in stored.items()}
+        artifacts = ArtifactStore(self._store, folder)
+        tables = {name: artifacts.map_table(manifest, name) for name in stored}
         users = tables[TrainSamplesFile.USERS]
         is_user = self._forgotten.find(users.column(col.USER_ID))
         if not is_user.any():
             return [], np.zeros(0, np.int64)
-        bounds = [combine_chunks(users.column(name)).to_numpy() for name in (HISTORY_START, HISTORY_END)]
-        is_event = _cover(tables[TrainSamplesFile.HISTORY].num_rows, *(bound[is_user] for bound in bounds))
+        starts, ends = (combine_chunks(users.column(name)).to_numpy()[is_user] for name in (HISTORY_START, HISTORY_END))
+        is_event = np.zeros(tables[TrainSamplesFile.HISTORY].num_rows, np.bool_)
+        is_event[ranges(starts, ends - starts)] = True
         samples = tables[TrainSamplesFile.SAMPLES]
         is_sample = _point_at(samples.column(USER_INDEX), is_user)
         pointed = combine_chunks(samples.column(col.USER_ROW)).to_numpy()
@@ -117,8 +120,7 @@ class Eraser:
                 files.append(file)
             elif self._writes:
                 table = tables[name]
-                write_arrow(folder / f"new-{name}", table.schema, _remaining(table, removed[TrainSamplesFile(name)], moves))
-                (folder / f"new-{name}").rename(folder / name)
+                write_arrow(folder / name, table.schema, _remaining(table, removed[TrainSamplesFile(name)], moves))
                 files.append((folder / name, file.rows and file.rows - int(is_sample.sum())))
         return files, np.flatnonzero(is_sample) if is_sample.any() else np.flatnonzero(is_user)
 
@@ -148,14 +150,6 @@ def erase_bundle(bundles: BundleStore, bundle_id: str, forgotten: Forgotten, bas
         return bundles.store_again(fetched, folder, changes)
 
 
-def _open_arrow(store: PartitionStore, manifest: Manifest, file: StoredFile, folder: Path) -> pa.Table:
-    path = store.file_path(manifest, file)
-    if store.is_local:
-        return map_arrow(path)
-    store.fs.get_file(path, str(folder / file.name))
-    return map_arrow(folder / file.name)
-
-
 def write_like(path: Path, parquet: pq.ParquetFile, groups: Iterator[pa.Table]) -> None:
     """Writes row groups with the compression and the encodings of another file."""
     columns = [parquet.metadata.row_group(0).column(place) for place in range(parquet.metadata.num_columns)]
@@ -164,15 +158,6 @@ def write_like(path: Path, parquet: pq.ParquetFile, groups: Iterator[pa.Table]) 
     with pq.ParquetWriter(path, parquet.schema_arrow, compression=compression, use_dictionary=encoded or False) as writer:
         for group in groups:
             writer.write_table(group)
-
-
-def _cover(count: int, starts: Any, ends: Any) -> Mask:
-    """Returns which of some rows lie in one of the ranges [start, end), which do not overlap."""
-    steps = np.zeros(count + 1, np.int64)
-    np.add.at(steps, starts, 1)
-    np.add.at(steps, ends, -1)
-    covered: Mask = np.cumsum(steps[:-1]) > 0
-    return covered
 
 
 def _point_at(numbers: pa.ChunkedArray, is_gone: Mask) -> Mask:

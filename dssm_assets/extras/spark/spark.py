@@ -93,10 +93,21 @@ class SparkEngine:
         accepts: engine.Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
         """Maps the rows of a partition on the cluster's workers; see `engine.Engine`."""
-        schema = stored_schema(kernel(self.store.open(source).schema.empty_table(), 0)[0].schema)
-        pieces = list_pieces(self.store.partitions, [source])
-        work = map_piece(self.store.partitions, target, pieces, kernel, schema, as_dictionaries)
-        with self.store.partitions.reading([source]):
+        store, schema = self.store.partitions, stored_schema(kernel(self.store.open(source).schema.empty_table(), 0)[0].schema)
+        pieces = list_pieces(store, [source])
+
+        def work(number: int) -> Batches:
+            reports: list[Any] = []
+
+            def map_rows() -> Batches:
+                for table, start in read_piece(store, pieces[number], as_dictionaries):
+                    mapped, report = kernel(table, start)
+                    reports.append(report)
+                    yield from mapped.cast(schema).to_batches()  # the cast decodes dictionaries, as in every stored table
+
+            yield _result(number, _write_rows(store, target, number, schema, map_rows()), reports)
+
+        with store.reading([source]):
             return self._publish(target, schema, self._run_tasks(len(pieces), work, RETURNED), accepts)
 
     def reports(self, source: Manifest, kernel: engine.ReportKernel, columns: Sequence[str]) -> list[Any]:
@@ -245,30 +256,6 @@ def _spark_type(kind: pa.DataType) -> pa.DataType:
     if pat.is_timestamp(kind):
         return pa.timestamp("us", kind.tz)
     return _UNSIGNED.get(kind, kind)
-
-
-def map_piece(
-    store: PartitionStore,
-    target: engine.Target,
-    pieces: Sequence[Piece],
-    kernel: engine.PartKernel,
-    schema: pa.Schema,
-    as_dictionaries: Sequence[str],
-) -> Callable[[int], Batches]:
-    """Returns the task that maps piece n and writes the result."""
-
-    def work(number: int) -> Batches:
-        reports: list[Any] = []
-
-        def map_rows() -> Batches:
-            for table, start in read_piece(store, pieces[number], as_dictionaries):
-                mapped, report = kernel(table, start)
-                reports.append(report)
-                yield from mapped.cast(schema).to_batches()  # the cast decodes dictionaries, as in every stored table
-
-        yield _result(number, _write_rows(store, target, number, schema, map_rows()), reports)
-
-    return work
 
 
 def read_results(returned: Iterable[Any]) -> tuple[list[StoredFile], list[Any]]:

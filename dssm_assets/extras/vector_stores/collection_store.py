@@ -28,7 +28,7 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import Fault, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, ColumnCondition, Condition, UnsupportedConditionError
+from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
 
 T = TypeVar("T")
 Hits = list[tuple[Sequence[Any], Sequence[float]]]
@@ -257,9 +257,7 @@ class CollectionVectors(vs.StoredVectors):
         vectors = pa.array(np.array([row[vs.VECTOR] for row in rows], np.float32).reshape(-1))
         return pa.table({**columns, vs.VECTOR: pa.FixedSizeListArray.from_arrays(vectors, self._width)})
 
-    def search(
-        self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False
-    ) -> list[vs.Found]:
+    def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[vs.Found]:
         wanted = self.write_condition(tuple(tuple(map(_round_bounds, group)) for group in condition))
         lists: Hits = []
         step = max(1, _FOUND_IDS // k)

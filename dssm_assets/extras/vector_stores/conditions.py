@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 
@@ -40,7 +40,6 @@ class ColumnCondition:
 
 Condition = tuple[tuple[ColumnCondition, ...], ...]
 """Groups of conditions: all of one group must hold. Without groups every item passes."""
-NO_CONDITION: Final[Condition] = ()
 
 
 def parse_filters(filters: Any, columns: Mapping[str, pa.DataType]) -> Condition:
@@ -50,7 +49,7 @@ def parse_filters(filters: Any, columns: Mapping[str, pa.DataType]) -> Condition
         columns: of the store, with their types.
     """
     if filters is None:
-        return NO_CONDITION
+        return ()
     groups = filters if isinstance(filters, list) else [filters]
     return tuple(tuple(_parse(name, wanted, columns[name]) for name, wanted in group.items()) for group in groups)
 

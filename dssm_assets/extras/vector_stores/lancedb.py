@@ -27,7 +27,7 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, ColumnCondition, Condition, UnsupportedConditionError
+from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.sql_conditions import SqlDialect, write_sql
 from dssm_assets.extras.vector_stores.store import KEYS, VECTOR, Changes, Found, Rows
 from dssm_assets.storage.locations import rename_s3_options
@@ -206,7 +206,7 @@ class _LanceVectors(vs.StoredVectors):
     def read(self, ids: pa.Array) -> pa.Table:
         return self._ask(lambda: self._table.search().where(_is_one_of(self._key, ids)).to_arrow())
 
-    def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
+    def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
         where = write_sql(condition, _DIALECT)
         parts = [vectors[start : start + _VECTORS_AT_ONCE] for start in range(0, len(vectors), _VECTORS_AT_ONCE)]
         return [found for part in parts for found in self._ask(partial(self._search, part, k, where, is_exact))]

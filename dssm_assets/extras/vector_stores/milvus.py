@@ -99,21 +99,21 @@ class MilvusVectors(cs.CollectionVectors):
     """The entities of a collection."""
 
     def __init__(self, store: MilvusStore, table: VectorTable, collection: str) -> None:
-        self._store, self._collection = store, collection
+        self._store, self._client, self._collection = store, store.client, collection
         store.load(collection)
-        fields = {field["name"]: field for field in store.call(store.client.describe_collection, collection)["fields"]}
+        fields = {field["name"]: field for field in store.call(self._client.describe_collection, collection)["fields"]}
         is_number = fields[KEYS[table][0]]["type"] == DataType.INT64
         super().__init__(table, int(fields[VECTOR]["params"]["dim"]), pa.int64() if is_number else pa.string())
 
     def count(self) -> int:
-        return int(self._query("", ["count(*)"])[0]["count(*)"])
+        return int(self._read(self._client.query, "", ["count(*)"])[0]["count(*)"])
 
     def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
-        yield from self._query(_match_ids(self.key, ids), [*names, VECTOR])
+        yield from self._read(self._client.query, _match_ids(self.key, ids), [*names, VECTOR])
 
-    def _query(self, condition: str, names: list[str]) -> list[dict[str, Any]]:
-        options: dict[str, Any] = {"filter": condition, "output_fields": names, "consistency_level": _STRONG}
-        return list(self._store.call(self._store.client.query, self._collection, **options))
+    def _read(self, method: Callable[..., Any], condition: str, names: list[str], *args: Any, **options: Any) -> Any:
+        options |= {"filter": condition, "output_fields": names, "consistency_level": _STRONG}
+        return self._store.call(method, self._collection, *args, **options)
 
     def write_condition(self, condition: Condition) -> str:
         return " or ".join(f"({' and '.join(map(_write, group))})" for group in condition)
@@ -121,19 +121,16 @@ class MilvusVectors(cs.CollectionVectors):
     def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> cs.Hits:
         if k > _MAX_LIST:
             raise UnsupportedConditionError(f"a list of more than {_MAX_LIST}")
-        options: dict[str, Any] = {"filter": wanted, "output_fields": [self.key], "consistency_level": _STRONG}
         if is_exact:
-            return self._compare(vectors, k, options)
+            return self._compare(vectors, k, wanted)
         params = {"metric_type": _METRIC, "params": {"ef": max(cs.SEARCH_CANDIDATES, 2 * k)}}
-        search = self._store.client.search
-        answers = self._store.call(search, self._collection, list(vectors), limit=k, search_params=params, **options)
+        answers = self._read(self._client.search, wanted, [self.key], list(vectors), limit=k, search_params=params)
         return [([hit["entity"][self.key] for hit in hits], [hit["distance"] for hit in hits]) for hits in answers]
 
-    def _compare(self, vectors: Vectors, k: int, options: dict[str, Any]) -> cs.Hits:
+    def _compare(self, vectors: Vectors, k: int, wanted: str) -> cs.Hits:
         """Returns the exact lists: a server searches by its index alone, so that all rows that pass are read."""
         scores, ids = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), object)
-        options = {**options, "output_fields": [self.key, VECTOR], "batch_size": _COMPARED_ROWS}
-        iterator = self._store.call(self._store.client.query_iterator, self._collection, **options)
+        iterator = self._read(self._client.query_iterator, wanted, [self.key, VECTOR], batch_size=_COMPARED_ROWS)
         while part := self._store.call(lambda timeout: iterator.next()):
             products = vectors @ np.array([row[VECTOR] for row in part], np.float32).T
             found = np.broadcast_to(np.array([row[self.key] for row in part], object), products.shape)

@@ -25,7 +25,7 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, Fault, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, ColumnCondition, Condition, UnsupportedConditionError
+from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.sql_conditions import SqlDialect, write_sql
 from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTOR, Changes, Found, Rows
 from dssm_assets.storage.sources.table_source import hide_secrets, quote_name
@@ -221,7 +221,7 @@ class _PgvectorVectors(vs.StoredVectors):
             rows = cursor.execute(f"SELECT {names} FROM {relation} WHERE {wanted}", [ids.to_pylist()]).fetchall()
         return pa.Table.from_pylist(rows, pa.schema(self._types))
 
-    def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
+    def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
         where = (write_sql(condition, _PostgresDialect()) or "true").replace("%", "%%")
         negative = "(vector <#> %(vector)b::float8[]::vector)"
         lists = []

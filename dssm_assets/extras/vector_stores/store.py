@@ -26,7 +26,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import DssmError, Fault, PartitionMissingError, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
-from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, Condition
+from dssm_assets.extras.vector_stores.conditions import Condition
 from dssm_assets.storage.sources.table_source import hide_secrets
 
 VECTOR: Final = "vector"
@@ -80,7 +80,7 @@ class StoredVectors(ABC):
         """Returns the rows of some ids: at least the columns of `KEYS`, `vector` and `model_digest`, in the types that were written."""
 
     @abstractmethod
-    def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
+    def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
         """Returns the k rows with the highest inner product for each vector [N, D], of those for which a condition holds.
 
         Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import ibis
 import pyarrow as pa
@@ -12,13 +11,13 @@ import pytest
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.extras.spark import spark
-from dssm_assets.extras.spark.spark import Piece, list_pieces, map_piece, read_piece, read_results, spark_types, write_sql
+from dssm_assets.extras.spark.spark import Piece, SparkEngine, list_pieces, read_piece, spark_types, write_sql
 from dssm_assets.storage import tables as table_module
 from dssm_assets.storage.engines.engine import Target
-from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.extras.spark.cluster import requires_pyspark
-from dssm_assets_tests.storage.stores import DS, NOTES, SCHEMA, notes, stores
+from dssm_assets_tests.extras.spark.sessions import LocalSession
+from dssm_assets_tests.storage.stores import DS, NOTES, notes, stores
 
 EVENTS = ibis.table({"user_id": "int64", "item_id": "string", "at": "int64", "price": "float64"}, name="events")
 
@@ -79,46 +78,24 @@ def test_pieces_cover_every_row_whatever_the_row_group_size(tables: TableStore, 
     assert [start for _, start in read] == [0, 4, 8, 12, 16, 20]
 
 
-def write_piece(store: PartitionStore, number: int, rows: pa.Table) -> dict[str, Any]:
-    """Maps the rows of a partition of their own to themselves, as one of the tasks does."""
-    source = TableStore(store).write(replace(NOTES, name="source"), DS, rows)
-    work = map_piece(
-        store,
-        TARGET,
-        list_pieces(store, [source]) * 9,
-        lambda table, start: (table, start),
-        SCHEMA,
-        (),
-    )
-    (batch,) = work(number)
-    return dict(batch.to_pylist()[0])
+@requires_pyspark
+def test_files_and_reports_of_tasks_come_back_in_the_order_of_the_rows(tables: TableStore) -> None:
+    """The session runs the last task first; the second one makes no rows."""
+    source = tables.write(replace(NOTES, name="source"), DS, notes(*ROWS[:11]))
+    kernel = lambda table, start: (table.slice(0, 0) if start == 4 else table, start)  # noqa: E731
+    published, reports = SparkEngine(tables, LocalSession()).write_mapped(TARGET, source, kernel)
+    assert [(file.name, file.rows) for file in published.files] == [("part-00000.parquet", 4), ("part-00002.parquet", 3)]
+    assert reports == [0, 4, 8]
+    assert tables.read(published) == notes(*ROWS[:4], *ROWS[8:11])
 
 
-@pytest.mark.parametrize("numbers", [[0, 1, 2], [2, 0, 1]])
-def test_files_and_reports_of_tasks_come_back_in_the_order_of_the_rows(tables: TableStore, numbers: list[int]) -> None:
-    store = tables.partitions
-    rows = {0: notes(*ROWS[:3]), 1: notes(), 2: notes(*ROWS[3:5])}
-    files, reports = read_results(write_piece(store, number, rows[number]) for number in numbers)
-    assert [(file.name, file.rows) for file in files] == [("part-00000.parquet", 3), ("part-00002.parquet", 2)]
-    assert reports == [0, 0, 0]
-    assert store.find("notes", DS) is None, "nothing is published by tasks"
-    published = store.publish(asset="notes", ds=DS, staged=files)
-    assert pa.concat_tables(map(pa.Table.from_batches, [[batch] for batch in tables.batches(published)])) == notes(*ROWS[:5])
-
-
+@requires_pyspark
 def test_a_task_refuses_nulls_in_a_required_column(tables: TableStore) -> None:
     rows = notes(("a", 1, None), (None, 2, None))
-    source = TableStore(tables.partitions).write(replace(NOTES, name="source", columns=()), DS, rows)
-    work = map_piece(
-        tables.partitions,
-        TARGET,
-        list_pieces(tables.partitions, [source]),
-        lambda table, _: (table, None),
-        SCHEMA,
-        (),
-    )
+    source = tables.write(replace(NOTES, name="source", columns=()), DS, rows)
     with pytest.raises(SchemaError, match="table notes, column user_id: expected no nulls"):
-        list(work(0))
+        SparkEngine(tables, LocalSession()).write_mapped(TARGET, source, lambda table, _: (table, None))
+    assert tables.partitions.find("notes", DS) is None, "nothing is published by tasks"
 
 
 def test_spark_types_widens_types_that_spark_lacks() -> None:
