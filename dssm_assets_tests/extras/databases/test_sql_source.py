@@ -16,7 +16,7 @@ import yaml
 from dssm_assets.cli import main
 from dssm_assets.core.config.pipeline import BehaviorTable
 from dssm_assets.core.errors import InputError, PartitionMissingError, SchemaError
-from dssm_assets.extras.databases.database import DatabaseSource
+from dssm_assets.extras.databases.sql_source import DatabaseSource
 from dssm_assets.storage.sources.landing import SourceLanding, fingerprint
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source import open_source
