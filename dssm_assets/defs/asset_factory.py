@@ -101,7 +101,7 @@ def build_asset(
         yield dg.MaterializeResult(check_results=checks, data_version=run.data_version or _data_version(done))
 
     with warnings.catch_warnings():
-        # `backfill_policy` and code references are beta, partitions of checks a preview; each process would warn once per asset.
+        # `backfill_policy` is beta, partitions of checks a preview; each process would warn once per asset.
         warnings.simplefilter("ignore", dg.BetaWarning)
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return dg.asset(**_attributes(row, scene))(materialize)

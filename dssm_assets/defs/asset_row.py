@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,13 +54,15 @@ def code_references(step: LazyStep, platform: Platform) -> dict[str, Any]:
     if step.line is None:
         return {}
     label = f"{step.module.replace('.', '/')}.py, {step.name}"
-    reference: Any = dg.LocalFileCodeReference(file_path=str(step.file), line_number=step.line, label=label)
-    if platform.git_url is not None:
-        tree = "-/blob" if "gitlab" in platform.git_url else "blob"
-        path = step.file.relative_to(_PACKAGE.parent).as_posix()
-        url = f"{platform.git_url.rstrip('/')}/{tree}/{platform.git_branch}/{path}#L{step.line}"
-        reference = dg.UrlCodeReference(url=url, label=label)
-    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
+        reference: Any = dg.LocalFileCodeReference(file_path=str(step.file), line_number=step.line, label=label)
+        if platform.git_url is not None:
+            tree = "-/blob" if "gitlab" in platform.git_url else "blob"
+            path = step.file.relative_to(_PACKAGE.parent).as_posix()
+            url = f"{platform.git_url.rstrip('/')}/{tree}/{platform.git_branch}/{path}#L{step.line}"
+            reference = dg.UrlCodeReference(url=url, label=label)
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The asset `bundle_delta`, its job, and the sensor that starts it when sources have changed."""
 
 import hashlib
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -40,9 +39,7 @@ def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
 
 
 def _build_asset(scene: Scene) -> dg.AssetsDefinition:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
-        metadata = code_references(LazyStep("extras.bundle_delta.delta", "publish_delta"), scene.loaded.config.platform)
+    platform = scene.loaded.config.platform
 
     @dg.asset(
         key=scene.key(NAME),
@@ -51,9 +48,9 @@ def _build_asset(scene: Scene) -> dg.AssetsDefinition:
         description="Refreshes the served bundle: items that are new or have changed, users with new events, columns for filters. Its "
         "model, statistics, popularity and neighbours stay. `dssm-assets rollback` undoes it.",
         kinds={"faiss", "arrow"},
-        metadata=metadata,
+        metadata=code_references(LazyStep("extras.bundle_delta.delta", "publish_delta"), platform),
         tags=scene.tags,
-        owners=scene.loaded.config.platform.owners,
+        owners=platform.owners,
         pool=scene.name("publisher"),
     )
     def bundle_delta(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:

@@ -167,9 +167,8 @@ def import_pipeline(
 def _system(root: Message) -> str:
     inner = [entry.value for entry in root.entries if entry.name in ("model_config", "feature_configs", "feature_config")]
     names = {entry.name for value in inner if isinstance(value, Message) for entry in value.entries}
-    return (
-        import_settings.EASYREC if names & {"model_class", "feature_type", "input_names", "features"} else import_settings.TORCH
-    )
+    is_easyrec = bool(names & {"model_class", "feature_type", "input_names", "features"})
+    return import_settings.EASYREC if is_easyrec else import_settings.TORCH
 
 
 def _read_ids(
@@ -244,10 +243,8 @@ def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
         is_number, is_row = feature.kind is Kind.NUMERIC, feature.sequence is None
         is_unbinned = is_number and not getattr(feature.operator, "boundaries", None)
         if is_row and not is_number and feature.is_multi:
-            pooled = (
-                "Several values of a row are pooled by their weighted mean, not their sum; `value_dim: 1` is faster for one"
-            )
-            record.tell(pooled, feature.name)
+            pooled = "Several values of a row are pooled by their weighted mean, not their sum"
+            record.tell(f"{pooled}; `value_dim: 1` is faster for one", feature.name)
         if is_row and is_unbinned:
             record.tell("Numbers without boundaries are cut into bins, each with an embedding", feature.name)
         if is_unbinned and not is_row:

@@ -36,6 +36,7 @@ from dssm_assets.core.arrays.ragged import (
     offsets_of,
     ranges,
     repeat_rows,
+    row_blocks,
 )
 from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
@@ -69,7 +70,8 @@ class VectorSet:
     """int64 [N + 1]: those of id n are rows bounds[n] .. bounds[n + 1] - 1."""
 
     def select(self, rows: IntArray) -> tuple[Vectors, IntArray]:
-        counts = np.diff(self.bounds)[rows]
+        """Returns the vectors of some ids and their bounds; -1 is an id without any."""
+        counts = np.where(rows < 0, 0, np.diff(self.bounds)[rows])
         return self.vectors[ranges(self.bounds[rows], counts)], offsets_of(counts)
 
 
@@ -261,23 +263,17 @@ def _rank_truth(
     corpus, k = Corpus(items.vectors, settings.metric, items.ids, is_checked=True), settings.ks[-1]
     vector_row = find_positions(truth.user_ids, users.ids)
     ranks, step = [], settings.block_size * max(settings.threads, 1)
-    for start in range(0, truth.num_users, step):
-        rows = np.arange(start, min(start + step, truth.num_users))
-        top_items = np.full((len(rows), k), -1, dtype=np.int64)
-        top_scores = np.full((len(rows), k), -np.inf, dtype=np.float32)
-        with_vector = np.flatnonzero(vector_row[rows] >= 0)
-        vectors, bounds = users.select(vector_row[rows[with_vector]])
-        top_items[with_vector], top_scores[with_vector] = search_interests(
+    for rows in row_blocks(truth.num_users, step):
+        top_items, top_scores = search_interests(
             corpus,
-            vectors,
-            bounds,
+            *users.select(vector_row[rows]),
             k,
-            excluded=excluded.select_users(rows[with_vector]),
+            excluded=excluded.select_users(rows),
             block_size=settings.block_size,
             threads=settings.threads,
             is_checked=True,
         )
-        block = truth.users_from(start, start + len(rows))
+        block, _ = truth.select_users(rows)
         ranks.append(hit_ranks(top_items, block.pair_user, block.pair_item))
         if on_detail is not None:
             on_detail(pa.table(list_columns(top_items, top_scores, block, ranks[-1], items.ids)))

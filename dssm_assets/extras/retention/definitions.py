@@ -1,6 +1,5 @@
 """The asset `cleanup`: removes expired partitions and leftovers, and tells the bytes of each asset. The job `forget`, as the command."""
 
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -13,9 +12,7 @@ from dssm_assets.defs.scene import Scene
 
 def build(scene: Scene) -> dg.Definitions:
     """Returns the asset `cleanup` of a scene; it has no partitions and depends on nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
-        metadata = code_references(LazyStep("extras.retention.leftovers", "clean"), scene.loaded.config.platform)
+    platform = scene.loaded.config.platform
 
     @dg.asset(
         key=scene.key("cleanup"),
@@ -23,9 +20,9 @@ def build(scene: Scene) -> dg.Definitions:
         description="Removes the partitions that are older than `storage.keep_days` of their group, what killed runs left behind, and "
         "replaced files; the first run of a day does the same. Its metadata have the number and the bytes of each asset.",
         kinds={"parquet"},
-        metadata=metadata,
+        metadata=code_references(LazyStep("extras.retention.leftovers", "clean"), platform),
         tags=scene.tags,
-        owners=scene.loaded.config.platform.owners,
+        owners=platform.owners,
     )
     def cleanup(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         from dssm_assets.extras.retention.leftovers import clean

@@ -171,11 +171,8 @@ def _find_first_day(workspace: Workspace, days: int) -> str:
     config, store = workspace.config, workspace.tables.partitions
     least = config.window.days + config.evaluation.span_days + 1
     if not least <= days <= _MOST_DAYS:
-        expected, remedy = (
-            f"{least} days, which the next evaluation day reads, to {_MOST_DAYS:,}",
-            "choose others, or shorten window.days",
-        )
-        raise InputError(Fault("--older-than", expected, str(days), remedy))
+        expected = f"{least} days, which the next evaluation day reads, to {_MOST_DAYS:,}"
+        raise InputError(Fault("--older-than", expected, str(days), "choose others, or shorten window.days"))
     today = today_in(config.calendar.timezone).isoformat()
     return leftovers.find_first_kept([ds for ds in reversed(store.days("behavior")) if ds <= today], days)
 
@@ -420,10 +417,7 @@ def read_user_ids(path: Path | None) -> pa.Array:
 
 def write_receipt(workspace: Workspace, receipt: Receipt) -> Path:
     """Writes a receipt into the home; returns its path."""
-    path = (
-        workspace.loaded.home
-        / "receipts"
-        / f"forget-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}.json"
-    )
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    path = workspace.loaded.home / "receipts" / f"forget-{moment}-{secrets.token_hex(3)}.json"
     write_atomic(path, [(json.dumps(asdict(receipt), indent=1) + "\n").encode()])
     return path

@@ -18,7 +18,6 @@ from typing import Any, Final
 import ibis
 import ibis.expr.operations as ops
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pyarrow.types as pat
 
 from dssm_assets.core.schema import check_schema
@@ -26,7 +25,6 @@ from dssm_assets.storage import tables
 from dssm_assets.storage.engines import engine
 from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets.storage.sized_files import SizedFileSystem
 from dssm_assets.storage.tables import TableStore, columns_of, stored_schema
 
 PIECE_GROUPS: Final = 4
@@ -94,7 +92,7 @@ class SparkEngine:
     ) -> tuple[Manifest, list[Any]]:
         """Maps the rows of a partition on the cluster's workers; see `engine.Engine`."""
         store, schema = self.store.partitions, stored_schema(kernel(self.store.open(source).schema.empty_table(), 0)[0].schema)
-        pieces = list_pieces(store, [source])
+        pieces = list_pieces([source])
 
         def work(number: int) -> Batches:
             reports: list[Any] = []
@@ -113,7 +111,7 @@ class SparkEngine:
     def reports(self, source: Manifest, kernel: engine.ReportKernel, columns: Sequence[str]) -> list[Any]:
         """Calls the kernel on the cluster's workers; see `engine.Engine`."""
         store = self.store.partitions
-        pieces = list_pieces(store, [source])
+        pieces = list_pieces([source])
 
         def work(number: int) -> Batches:
             rows = read_piece(store, pieces[number], columns=columns)
@@ -163,11 +161,13 @@ class SparkEngine:
         if isinstance(value, pa.Table):
             return self.session.createDataFrame(value.cast(schema))
         store, by_day = self.store.partitions, isinstance(value, engine.ByDay)
-        pieces = list_pieces(store, engine.manifests_of(value))
+        pieces = list_pieces(engine.manifests_of(value))
 
         def work(number: int) -> Batches:
             for table, _ in read_piece(store, pieces[number]):
-                dated = table.append_column(engine.DAY, pa.repeat(pieces[number].ds, table.num_rows)) if by_day else table
+                dated = (
+                    table.append_column(engine.DAY, pa.repeat(pieces[number].manifest.ds, table.num_rows)) if by_day else table
+                )
                 yield from dated.cast(schema).to_batches()
 
         return self._run_tasks(len(pieces), work, schema)
@@ -203,46 +203,33 @@ def _sort_list(node: Any, changed: Mapping[str, Any] | None) -> Any:
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive row groups of a stored file: its piece `number` of `count`.
+    """The rows `start` to `end - 1` of a partition, all of one file."""
 
-    `start` is the position of the file's first row in the partition.
-    """
-
-    path: str
-    bytes: int
+    manifest: Manifest
     start: int
-    number: int
-    count: int
-    ds: str
+    end: int
 
 
-def list_pieces(partitions: PartitionStore, manifests: Sequence[Manifest]) -> list[Piece]:
-    pieces = []
+def list_pieces(manifests: Sequence[Manifest]) -> list[Piece]:
+    pieces, size = [], PIECE_GROUPS * tables.ROW_GROUP_ROWS
     for manifest in manifests:
-        start = 0
+        first = 0
         for file in manifest.files:
-            count = max(1, -(-file.rows // (PIECE_GROUPS * tables.ROW_GROUP_ROWS)))
-            path = partitions.file_path(manifest, file)
-            pieces += [Piece(path, file.bytes, start, number, count, manifest.ds) for number in range(count)]
-            start += file.rows
+            starts = range(first, first + max(1, file.rows), size)
+            pieces += [Piece(manifest, start, min(start + size, first + file.rows)) for start in starts]
+            first += file.rows
     return pieces
 
 
 def read_piece(
-    partitions: PartitionStore, piece: Piece, as_dictionaries: Sequence[str] = (), columns: Sequence[str] | None = None
+    partitions: PartitionStore, piece: Piece, as_dictionaries: Sequence[str] = (), columns: Sequence[str] = ()
 ) -> Iterator[tuple[pa.Table, int]]:
-    """Yields the rows of a piece by row group, each with the position of its first row in the partition."""
-    names = None if columns is None else list(columns)
-    fs = partitions.fs if partitions.is_local else SizedFileSystem(partitions.fs, {piece.path: piece.bytes})
-    with fs.open(piece.path, "rb") as handle:
-        file = pq.ParquetFile(handle, read_dictionary=list(as_dictionaries))
-        groups = file.metadata.num_row_groups
-        first, end = piece.number * groups // piece.count, (piece.number + 1) * groups // piece.count
-        start = piece.start + sum(file.metadata.row_group(group).num_rows for group in range(first))
-        for group in range(first, end):
-            table = file.read_row_group(group, columns=names)
-            yield table, start
-            start += table.num_rows
+    """Yields the rows of a piece by row group, each with the position of its first row in the partition; by default all columns."""
+    store, start = TableStore(partitions), piece.start
+    names = columns or [column.name for column in piece.manifest.columns]
+    for batch in store.rows(piece.manifest, names, piece.start, piece.end, as_dictionaries=as_dictionaries):
+        yield pa.Table.from_batches([batch]), start
+        start += batch.num_rows
 
 
 def spark_types(schema: pa.Schema) -> pa.Schema:

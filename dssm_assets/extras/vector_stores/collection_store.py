@@ -207,9 +207,8 @@ class CollectionStore(vs.VectorStore):
                         revisions[version, collection] = revision
                     else:
                         found.setdefault(version, {})[table] = collection
-        versions = {
-            name: _Version(revisions.get((name, tables[_choose_main(tables)]), ""), tables) for name, tables in found.items()
-        }
+        mains = {name: tables[_choose_main(tables)] for name, tables in found.items()}
+        versions = {name: _Version(revisions.get((name, mains[name]), ""), tables) for name, tables in found.items()}
         return {name: one for name, one in versions.items() if one.revision or VectorTable.ITEM in one.tables}
 
     def _find_tables(self, aliases: Mapping[str, str], version: str, *needed: VectorTable) -> Mapping[VectorTable, str]:
@@ -291,9 +290,8 @@ def _round_bounds(one: ColumnCondition) -> ColumnCondition:
         UnsupportedConditionError: it has a number that requests cannot hold exactly.
     """
     low, high = one.low, one.high
-    is_finite = all(
-        math.isfinite(value) for value in (*(one.any_of or ()), *one.none_of, low, high) if isinstance(value, float)
-    )
+    values = (*(one.any_of or ()), *one.none_of, low, high)
+    is_finite = all(math.isfinite(value) for value in values if isinstance(value, float))
     if is_finite and pa.types.is_integer(one.type):
         low, high = low if low is None else math.ceil(low), high if high is None else math.floor(high)
     if not is_finite or any(isinstance(bound, int) and abs(bound) > _EXACT_FLOAT for bound in (low, high)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,9 @@ from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.layout import serving_root
 from dssm_assets_tests import worlds
-from dssm_assets_tests.deploy.services import BUCKET, object_store
+from dssm_assets_tests.deploy.services import BUCKET
 from dssm_assets_tests.extras.bundle_delta.test_delta import FILTERS, TODAY, change_sources, copy_of
 from dssm_assets_tests.steps.bundles import publish_bundle
-
-
-@pytest.fixture(scope="module")
-def options() -> Iterator[dict[str, Any]]:
-    """Yields the options by which a running object store is reached."""
-    with object_store() as options:
-        yield options
 
 
 def test_delta_of_a_bundle_is_served_from_the_store_and_rolled_back(

@@ -20,16 +20,12 @@ from dssm_assets_tests.extras.easyrec.configurations import (
 )
 
 
-def imported(text: str, **more: Any) -> ImportedPipeline:
-    return import_pipeline(text, **more)
-
-
 def fg_entries(found: ImportedPipeline) -> dict[str, dict[str, Any]]:
     return {entry.get("feature_name") or entry["sequence_name"]: entry for entry in found.spec.raw["features"]}
 
 
 def test_dssm_of_easyrec() -> None:
-    found = imported(EASYREC_DSSM)
+    found = import_pipeline(EASYREC_DSSM)
     config = found.config
     model = {
         "output_dim": 16, "hidden_units": [64], "norm": "none", "dropout": 0.2, "similarity": "COSINE", "temperature": 0.05,
@@ -51,7 +47,7 @@ def test_dssm_of_easyrec() -> None:
 
 
 def test_features_of_easyrec() -> None:
-    entries = fg_entries(imported(EASYREC_DSSM))
+    entries = fg_entries(import_pipeline(EASYREC_DSSM))
     assert entries["tags"] == {
         "feature_name": "tags", "feature_type": "id_feature", "expression": "user:tags", "separator": ",", "weighted": True,
         "embedding_dim": 4, "hash_bucket_size": 50,
@@ -71,7 +67,7 @@ def test_features_of_easyrec() -> None:
 
 
 def test_dssm_of_torch_easyrec() -> None:
-    found = imported(TORCH_DSSM)
+    found = import_pipeline(TORCH_DSSM)
     config, entries = found.config, fg_entries(found)
     model = {
         "output_dim": 24, "hidden_units": [64], "norm": "layer", "dropout": 0.3, "similarity": "COSINE", "temperature": 0.1,
@@ -99,7 +95,7 @@ def test_dssm_of_torch_easyrec() -> None:
 
 
 def test_mind_of_easyrec() -> None:
-    model = imported(EASYREC_MIND).config.model
+    model = import_pipeline(EASYREC_MIND).config.model
     assert (model.num_interests, model.history_length, model.output_dim, model.hidden_units) == (3, 40, 16, [64])
     assert [(pooling.kind, pooling.length) for pooling in model.poolings] == [("attention", 40)]
     assert (model.similarity, model.loss, model.in_batch, model.num_sample) == ("COSINE", "sigmoid", True, 0)
@@ -112,38 +108,38 @@ def history_of(found: ImportedPipeline) -> list[tuple[str, str]]:
 
 
 def test_the_only_sequence_of_a_mind_is_its_history() -> None:
-    found = imported(EASYREC_MIND)
+    found = import_pipeline(EASYREC_MIND)
     assert history_of(found) == [("bought", "user:item_ids")]
     assert "The only sequence is taken as the ids of the user's items; " in found.report
-    named = imported(EASYREC_MIND, sequence_columns={"bought": "maker"})
+    named = import_pipeline(EASYREC_MIND, sequence_columns={"bought": "maker"})
     assert history_of(named) == [("bought", "user:maker")]
     assert "The only sequence" not in named.report
 
 
 def test_sequences_are_joined_to_columns_that_their_names_have() -> None:
-    found = imported(TORCH_MIND)
+    found = import_pipeline(TORCH_MIND)
     assert history_of(found) == [("seen_a", "user:item_ids"), ("seen_b", "user:maker_id")]
     assert found.config.raw_features.history_columns == ["maker_id"]
     assert "--sequence-column FEATURE=COLUMN names another: seen_a is sku, seen_b is maker_id." in found.report
     text = TORCH_MIND.replace("makers_seen", "cost_maker_id_list")  # the longer one counts
-    assert history_of(imported(text))[1] == ("seen_b", "user:maker_id")
+    assert history_of(import_pipeline(text))[1] == ("seen_b", "user:maker_id")
     text = TORCH_MIND.replace("makers_seen", "sku_or_cos").replace('"cost"', '"cos"').replace("item:cost", "item:cos")
-    assert history_of(imported(text)) == [("seen_a", "user:item_ids")]  # sku or cos: nothing tells
-    assert ": `seen_b`\n" in imported(text).report
+    assert history_of(import_pipeline(text)) == [("seen_a", "user:item_ids")]  # sku or cos: nothing tells
+    assert ": `seen_b`\n" in import_pipeline(text).report
 
 
 def test_a_mind_without_a_sequence_that_is_known_is_refused() -> None:
     with pytest.raises(ConfigError) as raised:
-        imported(UNKNOWN_SEQUENCES, where="p.config")
+        import_pipeline(UNKNOWN_SEQUENCES, where="p.config")
     (fault,) = raised.value.faults
     assert (fault.where, fault.got) == ("p.config, the history of MIND", "seen_a, seen_b")
     assert fault.remedy.endswith("for example: --sequence-column 'seen_a=sku'")
     with pytest.raises(ConfigError, match="with a known column of the item, got none"):
-        imported(EASYREC_MIND.replace("SequenceFeature", "TagFeature"))
+        import_pipeline(EASYREC_MIND.replace("SequenceFeature", "TagFeature"))
 
 
 def test_an_item_tower_of_one_feature_reads_the_id() -> None:
-    found = imported(EASYREC_MIND.replace("item_id: 'sku'\n", "").replace("bought", "sku_list"))
+    found = import_pipeline(EASYREC_MIND.replace("item_id: 'sku'\n", "").replace("bought", "sku_list"))
     assert history_of(found) == [("sku_list", "user:item_ids")]
     assert fg_entries(found)["sku"]["expression"] == "item:item_id"
     assert found.config.tables.item.columns == {"item_id": "sku"}
@@ -151,14 +147,14 @@ def test_an_item_tower_of_one_feature_reads_the_id() -> None:
 
 
 def test_dssm_v2_is_read_as_dssm() -> None:
-    first, second = imported(TORCH_DSSM), imported(TORCH_DSSM.replace("dssm {", "dssm_v2 {"))
+    first, second = import_pipeline(TORCH_DSSM), import_pipeline(TORCH_DSSM.replace("dssm {", "dssm_v2 {"))
     assert (second.config, second.fg_json) == (first.config, first.fg_json)
     assert second.report.startswith("# pipeline.config: dssm_v2 of TorchEasyRec\n")
 
 
 @pytest.mark.parametrize("name", ["easyrec", "torch", "mind", "torch_mind"])
 def test_the_report_says_a_sentence_once(name: str) -> None:
-    told = imported(TEXTS[name]).report.partition("## Settings")[0]
+    told = import_pipeline(TEXTS[name]).report.partition("## Settings")[0]
     bullets = [line for line in told.splitlines() if line.startswith("- ")]
     sentences = [line.partition(": `")[0] for line in bullets]
     assert sorted(sentences) == sorted(set(sentences))
@@ -166,11 +162,11 @@ def test_the_report_says_a_sentence_once(name: str) -> None:
 
 def test_equal_sentences_are_about_several_fields() -> None:
     columns = "".join(f"input_fields {{\ninput_name: 'c{number}' input_type: STRING }}\n" for number in range(40))
-    report = imported(EASYREC_MIND.replace("data_config {\n", f"data_config {{\n{columns}")).report
+    report = import_pipeline(EASYREC_MIND.replace("data_config {\n", f"data_config {{\n{columns}")).report
     assert report.count("the columns of samples follow from tables and fg.json") == 1
     assert "`data_config.input_fields.input_name` (line 4): 'c0', (line 6): 'c1', (line 8): 'c2'," in report
     assert "; `data_config.input_fields.input_type` (line 4): STRING, (line 6): STRING," in report
-    both = imported(
+    both = import_pipeline(
         EASYREC_DSSM.replace("feature_names: 'uid'", "feature_names: 'uid' feature_names: 'brand' feature_names: 'maker'")
     )
     assert "- The item tower reads a feature by its inputs, not that of its group: brand, maker." in both.report
@@ -190,7 +186,7 @@ NO_EFFECT = {
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_field_changes_what_is_written_and_any_value_is_imported_or_refused(name: str) -> None:
-    lines, whole, silent = TEXTS[name].split("\n"), imported(TEXTS[name]), []
+    lines, whole, silent = TEXTS[name].split("\n"), import_pipeline(TEXTS[name]), []
     for number, line in enumerate(lines):
         field = line.partition(": ")[0]
         if field == line:
@@ -198,7 +194,7 @@ def test_every_field_changes_what_is_written_and_any_value_is_imported_or_refuse
         for value in ("", f"{field}: -1", f"{field}: 1e99", f"{field}: 'x'", f"{field}: {{ a: 1 }}", f"{field}: [1, 2]"):
             lines[number] = value  # the others keep their lines, which the report names
             with contextlib.suppress(ConfigError, FeatureSpecError):
-                found = imported("\n".join(lines))
+                found = import_pipeline("\n".join(lines))
                 is_same = (found.config_yaml, found.fg_json, found.report) == (whole.config_yaml, whole.fg_json, whole.report)
                 if not value and is_same and line not in NO_EFFECT and "item:price" not in lines[number - 1]:
                     silent.append((number, line))
@@ -212,13 +208,13 @@ def test_an_unknown_field_is_named_wherever_it_is(name: str) -> None:
     opened = [number for number, line in enumerate(lines) if line.rstrip().endswith("{")]
     for number in opened:
         lines[number] += f" zz{number}: 1"
-    reported = imported("\n".join(lines)).record.without_counterpart
+    reported = import_pipeline("\n".join(lines)).record.without_counterpart
     missing = [number for number in opened if not any(f"zz{number} " in place for place in reported)]
     assert missing == []
 
 
 def test_what_is_written_is_what_was_checked() -> None:
-    found = imported(EASYREC_DSSM)
+    found = import_pipeline(EASYREC_DSSM)
     written = yaml.safe_load(found.config_yaml)
     assert written["model"]["similarity"] == "COSINE"
     assert "  temperature: 0.05    # model_config.dssm.temperature, line " in found.config_yaml
@@ -239,7 +235,7 @@ def test_sections_of_a_base_are_taken_over() -> None:
         "raw_features": {"statistic_days": [1, 7], "history_columns": ["shop"]},
         "evaluation": {"k": [20]},
     }
-    found = imported(TORCH_DSSM, base=base)
+    found = import_pipeline(TORCH_DSSM, base=base)
     config = found.config
     assert (config.name, config.tables.behavior.uri, config.evaluation.k) == ("shop", "/log", [20])
     assert (config.model.prior, config.training.validation_days) == (False, 0)
@@ -257,7 +253,7 @@ def test_definitions_of_fg_json_go_first() -> None:
         ],
         "reserves": ["clk"],
     }
-    found = imported(TORCH_DSSM, fg=fg)
+    found = import_pipeline(TORCH_DSSM, fg=fg)
     city = fg_entries(found)["city"]
     assert (city["expression"], city["vocab_list"], city["embedding_dim"]) == ("user:town", ["rome", "oslo"], 4)
     assert "hash_bucket_size" not in city and "value_dim" not in city
@@ -269,7 +265,7 @@ def test_faults_are_told_at_once_with_their_lines() -> None:
     text = EASYREC_DSSM.replace("batch_size: 512", 'batch_size: "many"').replace("temperature: 0.05", "temperature: COLD")
     text = text.replace("feature_names: 'tags'", "feature_names: 'tagz'").replace("[32, 16]", "[32, 8]")
     with pytest.raises(ConfigError) as raised:
-        imported(text, where="p.config")
+        import_pipeline(text, where="p.config")
     reported = [re.sub(r"line \d+", "L", str(fault.where)) + f": {fault.got}" for fault in raised.value.faults]
     assert reported == [
         "p.config, feature_groups, feature tagz: an unknown name",
@@ -281,16 +277,16 @@ def test_faults_are_told_at_once_with_their_lines() -> None:
 
 def test_another_model_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected one of dssm, dssm_v2, mind, got DeepFM"):
-        imported(EASYREC_DSSM.replace('"DSSM"', '"DeepFM"').replace("dssm {", "deepfm {"))
+        import_pipeline(EASYREC_DSSM.replace('"DSSM"', '"DeepFM"').replace("dssm {", "deepfm {"))
 
 
 def test_a_feature_across_towers_is_refused() -> None:
     with pytest.raises(FeatureSpecError, match="likes"):
-        imported(TORCH_DSSM.replace("const:shoes", "item:brand"))
+        import_pipeline(TORCH_DSSM.replace("const:shoes", "item:brand"))
 
 
 def test_a_feature_with_the_name_of_a_column_of_samples_is_renamed() -> None:
-    found = imported(TORCH_DSSM)
+    found = import_pipeline(TORCH_DSSM)
     entries = fg_entries(found)
     assert "item_id" not in entries and entries["item_id_feature"]["expression"] == "item:item_id"
     assert "item_id is item_id_feature" in found.report
@@ -299,7 +295,7 @@ def test_a_feature_with_the_name_of_a_column_of_samples_is_renamed() -> None:
             {"feature_name": "twice", "feature_type": "combo_feature", "expression": ["feature:item_id", "item:brand"]}
         ]
     }
-    combined = fg_entries(imported(TORCH_DSSM, fg=fg))["twice"]
+    combined = fg_entries(import_pipeline(TORCH_DSSM, fg=fg))["twice"]
     assert combined["expression"] == ["feature:item_id_feature", "item:brand"]
 
 
@@ -307,7 +303,7 @@ def test_numbers_that_are_read_differently_are_reported() -> None:
     text = TORCH_DSSM.replace('feature_names: "clicks__brand"', 'feature_names: "clicks__price"').replace(
         "boundaries: [1, 2]", "value_dim: 3"
     )
-    reported = imported(text).record.differences
+    reported = import_pipeline(text).record.differences
     assert any(sentence.endswith("each with an embedding: age, likes.") for sentence in reported)
     assert any(sentence.startswith("Numbers of the history") and sentence.endswith(": clicks__price.") for sentence in reported)
     assert any(sentence.startswith("Vectors") and sentence.endswith(": age.") for sentence in reported)
@@ -321,7 +317,7 @@ def test_every_bad_definition_of_fg_json_is_reported() -> None:
         {"sequence_name": "t", "features": 3},
     ]
     with pytest.raises(ConfigError) as raised:
-        imported(TORCH_DSSM, fg={"features": unnamed})
+        import_pipeline(TORCH_DSSM, fg={"features": unnamed})
     assert [fault.where for fault in raised.value.faults] == [f"fg.json, number {number}" for number in (1, 2, 3, 4)]
     with pytest.raises(ConfigError, match="expected a list of features, got None"):
-        imported(TORCH_DSSM, fg={})
+        import_pipeline(TORCH_DSSM, fg={})

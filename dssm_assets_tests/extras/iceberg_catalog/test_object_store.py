@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,12 @@ import pytest
 from pyiceberg.table import StaticTable
 
 from dssm_assets.extras.iceberg_catalog import hooks
-from dssm_assets_tests.deploy.services import BUCKET, object_store
+from dssm_assets_tests.deploy.services import BUCKET
 from dssm_assets_tests.extras.iceberg_catalog.tables import ASSET, assert_read_alike, find_table, open_published, put, users
 
 pytestmark = pytest.mark.slow
 
 ONE, TWO = "2024-01-01", "2024-01-02"
-
-
-@pytest.fixture(scope="module")
-def options() -> Iterator[dict[str, Any]]:
-    """Yields the options by which a running object store is reached."""
-    with object_store() as options:
-        yield options
 
 
 @pytest.mark.parametrize("given", ["options", "environment"])

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from dssm_assets.extras.retention.leftovers import find_bundles, find_in_store
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.layout import serving_root
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets_tests.deploy.services import BUCKET, object_store
+from dssm_assets_tests.deploy.services import BUCKET
 from dssm_assets_tests.deploy.test_object_store import publish_file
 from dssm_assets_tests.storage.races import publish_mark
 from dssm_assets_tests.storage.stores import DS, verify
 
 ROOT = f"s3://{BUCKET}/leftovers"
-
-
-@pytest.fixture(scope="module")
-def options() -> Iterator[dict[str, Any]]:
-    """Yields the options by which a running object store is reached."""
-    with object_store() as options:
-        yield options
 
 
 def test_leftovers_are_removed_and_what_is_needed_stays(options: dict[str, Any]) -> None:

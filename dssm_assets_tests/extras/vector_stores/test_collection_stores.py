@@ -120,21 +120,6 @@ def test_what_a_store_cannot_compare_is_said(tmp_path: Path) -> None:
             store.open(ITEM, draft).search(np.ones((1, 8), np.float32), k, parse_filters(filters, columns))
 
 
-def test_readers_survive_republishing_and_cleanup(place: str) -> None:
-    store = open_store(place, "shop", {})
-    publish(store, A, item_rows(10), user_rows(["u"]))
-    readers = [open_store(place, "shop", {}).open(table, A) for table in (ITEM, USER)]
-    publish(store, A, item_rows(12, "model-b"), user_rows(["u"], model="model-b"))
-    leftovers = store.find_removable([A], before=time.time() + 60)
-    assert len(leftovers) == 2
-    for name in leftovers:
-        store.remove(name)
-    assert readers[0].count() == 12
-    assert model_digests(readers[0], pa.array([3])) == model_digests(readers[1], pa.array(["u"])) == {"model-b"}
-    ((ids, _),) = readers[0].search(np.ones((1, 8), np.float32), 20, is_exact=True)
-    assert len(ids) == 12
-
-
 def test_a_draft_that_became_a_version_is_kept(place: str) -> None:
     """A cleanup has listed the draft before its publisher added it."""
     store = open_store(place, "shop", {})

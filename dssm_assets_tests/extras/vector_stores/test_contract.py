@@ -240,13 +240,13 @@ def test_the_served_version_is_never_removable(opened: Opener) -> None:
 def test_a_version_that_is_published_again_has_the_new_tables_alone(opened: Opener) -> None:
     publish(opened(), A, item_rows(20), user_rows(["u"]))
     open_rows = opened().open(ITEM, A)
-    publish(opened(), A, item_rows(20))
+    publish(opened(), A, item_rows(22, "model-b"))
     with pytest.raises(PartitionMissingError):
         opened().open(USER, A)
     for name in opened().find_removable([A], before=time.time() + 60):
         opened().remove(name)
-    assert [open_rows.count(), len(open_rows.search(np.ones((1, 8), np.float32), 20)[0][0])] == [20, 20]
-    assert model_digests(open_rows, pa.array([1, 2])) == {"model-a"}
+    assert [open_rows.count(), len(open_rows.search(np.ones((1, 8), np.float32), 30)[0][0])] == [22, 22]
+    assert model_digests(open_rows, pa.array([1, 2])) == {"model-b"}
 
 
 def test_a_version_of_users_alone_is_served(opened: Opener) -> None:

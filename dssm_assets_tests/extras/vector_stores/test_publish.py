@@ -28,6 +28,7 @@ from dssm_assets.storage.bundles import Pointer, open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.vector_stores import made_rows
 from dssm_assets_tests.extras.vector_stores.made_rows import to_rows, vectors_of
+from dssm_assets_tests.serving.bundles import write_manifest
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
@@ -207,16 +208,11 @@ def test_a_rollback_to_a_version_that_is_stored_serves_it_within_two_seconds(wor
 def test_a_bundle_that_is_not_served_changes_nothing(workspace: Workspace) -> None:
     bundles, before = open_bundles(workspace.loaded), open_store_of(workspace).find_versions()
     bundle_id = PlainBundle(workspace).bundle_id
-    shutil.copytree(bundles.folder(bundle_id), bundles.folder(OTHER))
-    manifest = Path(bundles.folder(OTHER)) / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(f'"ds": "{EVALUATION_DAY}"', '"ds": "2024-01-13"'))
-    later = Path(bundles.folder(OTHER))
-    from dssm_assets_tests.serving.bundles import write_manifest
-
-    shutil.move(later, later.with_name("2024-01-13-staged"))
+    later = Path(bundles.folder(bundle_id)).with_name("2024-01-13-staged")
+    shutil.copytree(bundles.folder(bundle_id), later)
     content = PlainBundle(workspace).manifest | {"ds": "2024-01-13"}
     content.pop("files")
-    renamed = write_manifest(later.with_name("2024-01-13-staged"), **content)
+    renamed = write_manifest(later, **content)
     bundles.replace_pointer(lambda _: Pointer((bundle_id, renamed.name), (bundle_id, renamed.name), "2024-01-13"))
     result = make(workspace)
     assert (result.facts["is_served"], result.checks[0].is_passed) == (False, True)
