@@ -65,14 +65,14 @@ class TableStore:
         self,
         spec: TableSpec,
         ds: str,
-        staged: Sequence[tuple[Path, int]],
+        staged: Sequence[tuple[Path, int] | StoredFile],
         *,
         schema: pa.Schema,
         inputs: Mapping[str, str] | None = None,
         facts: Mapping[str, object] | None = None,
         is_shared: bool = False,
     ) -> Manifest:
-        """Publishes files that `write_part` wrote (path, rows) as one partition, in order; returns its manifest."""
+        """Publishes files that `write_part` wrote (path, rows), or `put_part`, as one partition, in order; returns its manifest."""
         columns = columns_of(spec, stored_schema(schema))
         return self.partitions.publish(
             asset=spec.name, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts, is_shared=is_shared

@@ -159,9 +159,8 @@ class _Base:
         self.tables_before = {"item": items, "user": users}
         self.spec = TowerSpec.model_validate(json.loads((folder / BundleFile.TOWERS).read_bytes())["spec"])
         self.towers: TwoTower = map_model(workspace.artifacts.local_path(self.model, ModelFile.WEIGHTS), self.spec)
-        self.bucketizer = Bucketizer(
-            *(pq.read_table(folder / name) for name in (BundleFile.FEATURE_CONFIG, BundleFile.FEATURE_COUNTS))
-        )
+        tables = (pq.read_table(folder / name) for name in (BundleFile.FEATURE_CONFIG, BundleFile.FEATURE_COUNTS))
+        self.bucketizer = Bucketizer(*tables)
         hashes = {"hash_function": HashFunction(manifest["hash_function"])}
         config = workspace.config.model_copy(update={"features": workspace.config.features.model_copy(update=hashes)})
         fg = json.loads((folder / BundleFile.FG).read_bytes())

@@ -145,13 +145,8 @@ class VectorEvaluation:
 
 def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEvaluation:
     """Returns the evaluation of the vectors in the files, and writes the requested outputs."""
-    users, items = (
-        read_vectors(read_parquet(uri, (column, VECTOR), where), column, where, allows_multi_interest=column == USER_ID)
-        for uri, column, where in (
-            (files.user_vectors, USER_ID, "user vectors"),
-            (files.item_vectors, ITEM_ID, "item vectors"),
-        )
-    )
+    users = read_vectors(read_parquet(files.user_vectors, (USER_ID, VECTOR), "user vectors"), USER_ID, "user vectors")
+    items = read_vectors(read_parquet(files.item_vectors, (ITEM_ID, VECTOR), "item vectors"), ITEM_ID, "item vectors")
     listed = read_parquet(files.truth, (USER_ID, ITEM_ID), "truth")
     truth, truth_rows = read_pairs(listed, "truth"), listed.num_rows
     seen = None if files.seen is None else read_pairs(read_parquet(files.seen, (USER_ID, ITEM_ID), "seen"), "seen")
@@ -285,11 +280,9 @@ def _check_fit(users: VectorSet, items: VectorSet, truth: pa.Table, seen: pa.Tab
     remedy = "read all tables from one source"
     for name, table in (("truth", truth), ("seen", seen)):
         for column, ids in ((USER_ID, users.ids), (ITEM_ID, items.ids)):
-            if table is not None and table.column(column).type != ids.type:
-                where = f"{name}, column {column}"
-                faults.append(
-                    Fault(where, f"ids of type {ids.type}, as the vectors have", str(table.column(column).type), remedy)
-                )
+            if table is not None and (kind := table.column(column).type) != ids.type:
+                expected = f"ids of type {ids.type}, as the vectors have"
+                faults.append(Fault(f"{name}, column {column}", expected, str(kind), remedy))
     widths = users.vectors.shape[1], items.vectors.shape[1]
     if widths[0] != widths[1]:
         got = f"users {widths[0]}, items {widths[1]} numbers"
@@ -297,11 +290,11 @@ def _check_fit(users: VectorSet, items: VectorSet, truth: pa.Table, seen: pa.Tab
     InputError.raise_if(faults)
 
 
-def read_vectors(table: pa.Table, id_column: str, where: str, *, allows_multi_interest: bool) -> VectorSet:
+def read_vectors(table: pa.Table, id_column: str, where: str) -> VectorSet:
     """Returns the vectors of a table with an id column and a column `vector`.
 
     Args:
-        table: one row per id; `vector` a list of numbers, or a list of such lists where an id may have several.
+        table: one row per id; `vector` a list of numbers, or of users, who may have several, a list of such lists.
 
     Raises:
         InputError: columns, ids or vectors are missing, ids are repeated, vectors differ in width, are not finite or all zeros.
@@ -311,8 +304,7 @@ def read_vectors(table: pa.Table, id_column: str, where: str, *, allows_multi_in
         raise InputError(Fault(where, "at least one row", "none", "write the vectors first"))
     ids = combine_chunks(comparable_ids(table.column(id_column), f"{where}, column {id_column}"))
     check_unique(ids, f"{where}, column {id_column}")
-    side = id_column.removesuffix("_id")
-    return VectorSet(ids, *_read_matrix(table.column(VECTOR), ids, f"{where}, column {VECTOR}", side, allows_multi_interest))
+    return VectorSet(ids, *_read_matrix(table.column(VECTOR), ids, f"{where}, column {VECTOR}", id_column.removesuffix("_id")))
 
 
 def read_pairs(table: pa.Table, where: str) -> pa.Table:
@@ -322,15 +314,13 @@ def read_pairs(table: pa.Table, where: str) -> pa.Table:
     return pa.table(columns).group_by([USER_ID, ITEM_ID], use_threads=False).aggregate([])
 
 
-def _read_matrix(
-    column: pa.ChunkedArray, ids: pa.Array, where: str, side: str, allows_multi_interest: bool
-) -> tuple[Vectors, IntArray]:
+def _read_matrix(column: pa.ChunkedArray, ids: pa.Array, where: str, side: str) -> tuple[Vectors, IntArray]:
     inner = column.type.value_type if is_list(column.type) else None
     is_nested = inner is not None and is_list(inner)
     numbers = inner.value_type if inner is not None and is_nested else inner
     is_number = numbers is not None and (pat.is_floating(numbers) or pat.is_integer(numbers) or pat.is_decimal(numbers))
-    if not is_number or (is_nested and not allows_multi_interest):
-        expected = f"{_FORM}, or a list of those" if allows_multi_interest else _FORM
+    if not is_number or (is_nested and side != "user"):
+        expected = f"{_FORM}, or a list of those" if side == "user" else _FORM
         raise SchemaError(Fault(where, expected, str(column.type), "write each vector as a list of numbers"))
     vector = pa.large_list(pa.float32())  # 64-bit offsets: all users may have more than 2 ** 31 numbers
     rows = combine_chunks(column.cast(pa.large_list(vector) if is_nested else vector, safe=False))

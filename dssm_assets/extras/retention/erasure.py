@@ -78,9 +78,7 @@ class Eraser:
                 elif (known := self._shared.get(file.path)) is not None:
                     files.append(known)
                 elif self._writes:
-                    kept = (
-                        parquet.read_row_group(group).filter(pa.array(~mask)) for group, mask in zip(groups, masks, strict=True)
-                    )
+                    kept = (parquet.read_row_group(group).filter(pa.array(~mask)) for group, mask in enumerate(masks))
                     write_like(folder / file.name, parquet, kept)
                     files.append((folder / file.name, file.rows - int(is_theirs.sum())))
         return files, np.concatenate(gone)

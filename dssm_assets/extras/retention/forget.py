@@ -35,7 +35,7 @@ from dssm_assets.defs.asset_table import expiring_groups
 from dssm_assets.defs.scene import today_in
 from dssm_assets.extras.retention import leftovers
 from dssm_assets.extras.retention.erasure import Eraser, erase_bundle, write_like
-from dssm_assets.installed_extras import load_all, tell_served
+from dssm_assets.installed_extras import tell_served
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import BundleStore, base_of, open_bundles
@@ -305,20 +305,18 @@ class _Request:
 
     def _erase_sources(self) -> None:
         """Writes parquet files of source tables below the home again; others are the user's own, and are filtered when they are read."""
-        tables = self._workspace.config.tables
+        tables, home = self._workspace.config.tables, self._workspace.loaded.home
         for name, table in (("user_table", tables.user), ("behavior_table", tables.behavior)):
             if table is None:
                 continue
             place = urlsplit(table.uri)
             path = Path(unquote(place.path) if place.scheme in ("", "file") else "")
-            is_ours = (
-                table.format is FileFormat.PARQUET and path.is_absolute() and path.is_relative_to(self._workspace.loaded.home)
-            )
+            is_ours = table.format is FileFormat.PARQUET and path.is_absolute() and path.is_relative_to(home)
             if not is_ours:
                 self._receipt.untouched_sources.append(name_table(table, name))
             for file in sorted(path.rglob("*.parquet") if path.is_dir() else [path]) if is_ours else ():
                 if _erase_source(file, table.columns.get(col.USER_ID, col.USER_ID), self._forgotten, writes=self._writes):
-                    self._receipt.sources.append(str(file.relative_to(self._workspace.loaded.home)))
+                    self._receipt.sources.append(str(file.relative_to(home)))
 
     def _change_list(self, **changes: Any) -> None:
         """Changes the list, unless another request was added to this one, which then ends both."""
@@ -333,9 +331,7 @@ class _Request:
         # What was begun after the change of the list stays: by the clock of the store.
         changed = store.fs.modified(store.forgotten.path).timestamp()
         for _ in range(2):  # the snapshot that the first one replaces still lists files
-            kept = frozenset[str]().union(
-                *(extra.on_cleaned(workspace, time.time(), removes=True) for extra in load_all("cleaned"))
-            )
+            kept = leftovers.clean_extras(workspace, time.time())
         found = (
             leftovers.find_bundles(self._bundles, changed),
             leftovers.find_temporary([workspace.loaded.scratch], workspace.artifacts.cache, now),

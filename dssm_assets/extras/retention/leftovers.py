@@ -86,10 +86,15 @@ def _find(workspace: Workspace, before: float, *, removes: bool) -> Iterator[Lef
         yield leftover
         if not removes:  # else its manifest has gone, or has been written again
             expired.add(leftover.path)
-    others = [extra.on_cleaned(workspace, before, removes=removes) for extra in load_all("cleaned")]
+    kept = clean_extras(workspace, before, removes=removes)
     yield from find_temporary([loaded.scratch], workspace.artifacts.cache, before)
-    yield from find_in_store(store, before, frozenset().union(*others), expired)
+    yield from find_in_store(store, before, kept, expired)
     yield from find_bundles(open_bundles(loaded), before)
+
+
+def clean_extras(workspace: Workspace, before: float, *, removes: bool = True) -> frozenset[str]:
+    """Has extras remove what nobody needs since a unix time; returns the paths of the files that they still need."""
+    return frozenset[str]().union(*(extra.on_cleaned(workspace, before, removes=removes) for extra in load_all("cleaned")))
 
 
 def clean_when_due(workspace: Workspace) -> None:

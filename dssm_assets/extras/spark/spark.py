@@ -25,7 +25,7 @@ from dssm_assets.storage import tables
 from dssm_assets.storage.engines import engine
 from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets.storage.tables import TableStore, columns_of, stored_schema
+from dssm_assets.storage.tables import TableStore, stored_schema
 
 PIECE_GROUPS: Final = 4
 """Row groups that a task reads."""
@@ -130,13 +130,8 @@ class SparkEngine:
             return stored, reports
         if not files:  # every partition has a file, which tells its columns
             files = [self.store.put_part(target.spec, target.ds, 0, schema, [], is_shared=target.is_shared)]
-        manifest = self.store.partitions.publish(
-            asset=target.spec.name,
-            ds=target.ds,
-            staged=files,
-            columns=columns_of(target.spec, schema),
-            inputs=target.inputs,
-            facts=target.facts,
+        manifest = self.store.publish_parts(
+            target.spec, target.ds, files, schema=schema, inputs=target.inputs, facts=target.facts
         )
         return manifest, reports
 
@@ -164,10 +159,9 @@ class SparkEngine:
         pieces = list_pieces(engine.manifests_of(value))
 
         def work(number: int) -> Batches:
+            day = pieces[number].manifest.ds
             for table, _ in read_piece(store, pieces[number]):
-                dated = (
-                    table.append_column(engine.DAY, pa.repeat(pieces[number].manifest.ds, table.num_rows)) if by_day else table
-                )
+                dated = table.append_column(engine.DAY, pa.repeat(day, table.num_rows)) if by_day else table
                 yield from dated.cast(schema).to_batches()
 
         return self._run_tasks(len(pieces), work, schema)

@@ -27,10 +27,10 @@ Vectors = dict[Any, list[list[int]]]
 NESTED = pa.list_(pa.list_(pa.float32()))
 
 
-def vectors(given_vectors: Vectors, column: str) -> VectorSet:
+def vectors(given_vectors: dict[Any, Any], column: str) -> VectorSet:
     ids = pa.array(list(given_vectors), pa.int64() if isinstance(next(iter(given_vectors)), int) else pa.string())
-    table = pa.table({column: ids, "vector": pa.array(list(given_vectors.values()), NESTED)})
-    return read_vectors(table, column, column, allows_multi_interest=True)
+    kind = NESTED if column == "user_id" else NESTED.value_type
+    return read_vectors(pa.table({column: ids, "vector": pa.array(list(given_vectors.values()), kind)}), column, column)
 
 
 def pairs(rows: Sequence[tuple[Any, Any]], kind: pa.DataType) -> pa.Table:
@@ -50,7 +50,7 @@ def evaluate(
     blocks: list[pa.Table] = []
     result = evaluate_vectors(
         vectors(users, "user_id"),
-        vectors({item: [vector] for item, vector in items.items()}, "item_id"),
+        vectors(items, "item_id"),
         pairs(truth, kind),
         None if seen is None else pairs(seen, kind),
         wanted,
@@ -183,7 +183,7 @@ def test_the_seed_changes_only_the_interval() -> None:
 
 def test_tables_that_do_not_fit_are_reported_together() -> None:
     users = vectors({1: [[1, 0]]}, "user_id")
-    items = vectors({"a": [[1, 0, 0]]}, "item_id")
+    items = vectors({"a": [1, 0, 0]}, "item_id")
     with pytest.raises(InputError) as error:
         evaluate_vectors(users, items, pairs([("1", "a")], pa.string()), pairs([(1, 2)], pa.int64()), ExternalSettings())
     text = str(error.value)

@@ -14,10 +14,9 @@ from dssm_assets.extras.external_vectors.external_evaluation import VectorSet, r
 LIST, NESTED = pa.list_(pa.float32()), pa.list_(pa.list_(pa.float32()))
 
 
-def read(rows: list[Any], kind: pa.DataType = LIST, ids: Any = None, *, allows_multi_interest: bool = True) -> VectorSet:
+def read(rows: list[Any], kind: pa.DataType = LIST, ids: Any = None, column: str = "user_id") -> VectorSet:
     ids = pa.array([f"u{i}" for i in range(len(rows))]) if ids is None else ids
-    table = pa.table({"user_id": ids, "vector": pa.array(rows, kind)})
-    return read_vectors(table, "user_id", "user vectors", allows_multi_interest=allows_multi_interest)
+    return read_vectors(pa.table({column: ids, "vector": pa.array(rows, kind)}), column, "user vectors")
 
 
 def faults_of(*arguments: Any, **named: Any) -> str:
@@ -40,12 +39,8 @@ def faults_of(*arguments: Any, **named: Any) -> str:
     ids=str,
 )
 def test_any_list_of_numbers_is_a_vector(kind: pa.DataType) -> None:
-    rows = (
-        [[1, 2], [3, 4], [5, 6]]
-        if not pa.types.is_float16(kind.value_type)
-        else pa.array([[1, 2], [3, 4], [5, 6]], LIST).cast(kind)
-    )
-    found = read(rows, kind)
+    rows: Any = [[1, 2], [3, 4], [5, 6]]
+    found = read(pa.array(rows, LIST).cast(kind) if pa.types.is_float16(kind.value_type) else rows, kind)
     assert found.vectors.dtype == "float32"
     assert found.vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
     assert found.bounds.tolist() == [0, 1, 2, 3]
@@ -58,7 +53,7 @@ def test_a_list_of_lists_is_several_vectors_in_slices_and_chunks_too(kind: pa.Da
     rows = pa.array([[[9, 9]], [[1, 2], [3, 4]], [[5, 6]], [[7, 8], [1, 1], [2, 2]]], kind)
     chunked = pa.chunked_array([rows.slice(1, 1), rows.slice(2, 2)])
     table = pa.table({"user_id": pa.array([3, 1, 2]), "vector": chunked})
-    found = read_vectors(table, "user_id", "user vectors", allows_multi_interest=True)
+    found = read_vectors(table, "user_id", "user vectors")
     assert found.bounds.tolist() == [0, 2, 3, 6]
     assert found.vectors.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [1, 1], [2, 2]]
     vectors, bounds = found.select(np.array([2, 0]))
@@ -96,9 +91,8 @@ def test_every_kind_of_unusable_vector_is_reported_by_id() -> None:
 def test_columns_that_are_not_vectors_are_refused() -> None:
     assert "got string" in faults_of(["1,2"], pa.string())
     assert "got list<element: bool>" in faults_of([[True]], pa.list_(pa.bool_())).replace("item:", "element:")
-    assert "expected list, large_list or fixed_size_list of numbers, got" in faults_of(
-        [[[1.0]]], NESTED, allows_multi_interest=False
-    )
+    of_item = faults_of([[[1.0]]], NESTED, column="item_id")
+    assert "expected list, large_list or fixed_size_list of numbers, got" in of_item
 
 
 def test_ids_and_columns_are_checked() -> None:
@@ -107,7 +101,7 @@ def test_ids_and_columns_are_checked() -> None:
     assert "1 nulls in 2 rows" in faults_of([[1.0], [1.0]], ids=pa.array(["a", None]))
     assert "ids that fit int64" in faults_of([[1.0]], ids=pa.array([2**64 - 1], pa.uint64()))
     with pytest.raises(InputError) as error:
-        read_vectors(pa.table({"uid": [1]}), "user_id", "user vectors", allows_multi_interest=True)
+        read_vectors(pa.table({"uid": [1]}), "user_id", "user vectors")
     assert str(error.value).startswith("2 faults:\nuser vectors, column user_id: expected the column to exist, got columns uid")
     with pytest.raises(InputError, match="at least one row"):
         read([])
