@@ -49,13 +49,17 @@ def world(built, tmp_path):
     return load_config(tmp_path / "world" / "config.yaml", tmp_path / "world" / "home")
 
 
+@pytest.fixture
+def workspace(world):
+    return open_workspace(world)
+
+
 def manifests(workspace):
     store = workspace.tables.partitions
     return {one.key: one for asset in store.assets() for ds in store.days(asset) if (one := store.find(asset, ds))}
 
 
-def test_no_file_of_the_home_has_an_id_and_everything_else_stays(world):
-    workspace = open_workspace(world)
+def test_no_file_of_the_home_has_an_id_and_everything_else_stays(world, workspace):
     before, vectors = manifests(workspace), PlainBundle(workspace).vectors("user")
     assert len(list(find_marks(world.home))) > 100
     receipt = forget(workspace, IDS)
@@ -72,14 +76,12 @@ def test_no_file_of_the_home_has_an_id_and_everything_else_stays(world):
     assert receipt.bundles == {bundle.manifest["was"][0]: bundle.bundle_id}
 
 
-def test_lineage_of_what_was_written_again_holds(world):
-    workspace = open_workspace(world)
+def test_lineage_of_what_was_written_again_holds(workspace):
     forget(workspace, IDS)
     assert all(is_current(workspace, manifest) for manifest in manifests(workspace).values())
 
 
-def test_samples_of_others_still_point_to_their_own_features(world):
-    workspace = open_workspace(world)
+def test_samples_of_others_still_point_to_their_own_features(workspace):
     counts = {ds: workspace.tables.read(workspace.need("numeric_value_counts", ds)) for ds in DAYS[1:3]}
     forget(workspace, IDS)
     for ds in DAYS[1:]:
@@ -113,16 +115,14 @@ def read_samples(workspace):
     return found
 
 
-def test_training_samples_of_others_are_the_same(world):
-    workspace = open_workspace(world)
+def test_training_samples_of_others_are_the_same(workspace):
     before = read_samples(workspace)
     forget(workspace, IDS)
     assert read_samples(workspace) == [sample for sample in before if sample[0] not in GONE.values()]
     assert len(before) == 12 * 3 * worlds.WINDOW_DAYS
 
 
-def test_late_rows_are_dropped_and_states_of_items_are_rebuilt(world):
-    workspace = open_workspace(world)
+def test_late_rows_are_dropped_and_states_of_items_are_rebuilt(world, workspace):
     forget(workspace, IDS)
     days = DAYS[-2:]
     for step in (source.behavior_table, source.user_table, source.item_table, features_raw.behavior):
@@ -162,8 +162,7 @@ def test_run_that_is_refused_removes_no_file_that_is_listed(world):
     assert tables.read(manifest).equals(rows)
 
 
-def test_service_treats_them_as_unknown_within_a_second(world):
-    workspace = open_workspace(world)
+def test_service_treats_them_as_unknown_within_a_second(world, workspace):
     live = LiveEngine(open_bundles(world).root, check_seconds=3600)
     live.start()
     users = live.engine.bundle.users
@@ -175,8 +174,7 @@ def test_service_treats_them_as_unknown_within_a_second(world):
     live.stop()
 
 
-def test_killed_request_is_ended_by_the_next_run(world):
-    workspace = open_workspace(world)
+def test_killed_request_is_ended_by_the_next_run(world, workspace):
     workspace.tables.partitions.forgotten.change(lambda now: Forgotten(now.salt, now.adding(IDS), request="cut short"))
     assert list(find_marks(world.home))
     on_run_start(workspace)
@@ -203,8 +201,7 @@ def test_request_has_not_ended_before_its_files_are_removed(world, monkeypatch):
     assert list(find_marks(world.home)) == []
 
 
-def test_damaged_files_hold_up_no_run_that_replaces_them(world):
-    workspace = open_workspace(world)
+def test_damaged_files_hold_up_no_run_that_replaces_them(world, workspace):
     manifest = workspace.need("behavior", DAYS[0])
     Path(workspace.tables.paths([manifest])[0]).write_bytes(b"PAR1")
     Path(PlainBundle(workspace).folder, "user_vectors.arrow").write_bytes(b"x")
@@ -219,8 +216,7 @@ def test_damaged_files_hold_up_no_run_that_replaces_them(world):
     assert list(find_marks(world.home)) == []
 
 
-def test_old_days_go_and_cannot_come_back(world):
-    workspace = open_workspace(world)
+def test_old_days_go_and_cannot_come_back(world, workspace):
     for short in (0, worlds.WINDOW_DAYS + 1, 10**9):
         with pytest.raises(InputError, match="expected 8 days, which the next evaluation day reads, to 100,000"):
             forget(workspace, pa.array([], pa.string()), short)

@@ -60,13 +60,14 @@ def to_rows(table: pa.Table, batch_rows: int = 512) -> Rows:
     return Rows(table.schema, table.num_rows, table.to_batches(batch_rows))
 
 
-def publish(store: VectorStore, version: str, items: pa.Table, users: pa.Table | None = None) -> None:
-    """Writes a version and serves it."""
+def publish(store: VectorStore, version: str, items: pa.Table, users: pa.Table | None = None) -> VectorStore:
+    """Writes a version and serves it; returns the store."""
     drafts = {VectorTable.ITEM: store.write(VectorTable.ITEM, to_rows(items))}
     if users is not None:
         drafts[VectorTable.USER] = store.write(VectorTable.USER, to_rows(users))
     store.add(version, version, drafts)
     store.serve(version)
+    return store
 
 
 def vectors_of(table: pa.Table) -> np.ndarray:

@@ -84,8 +84,7 @@ def test_text_is_quoted_and_numbers_keep_their_size(place: str) -> None:
     texts = ['say "hi"', "it's", "back\\slash", "日本", "tab\there", "line\nbreak", None, ""]
     big = [2**62 + number for number in range(8)]
     items = item_rows(8).append_column("label", pa.array(texts)).append_column("code", pa.array(big))
-    store = open_store(place, "shop", {})
-    publish(store, A, items)
+    store = publish(open_store(place, "shop", {}), A, items)
     stored = store.open(ITEM, A)
     columns = {"label": pa.string(), "code": pa.int64()}
     for number, text in enumerate(texts):
@@ -98,8 +97,7 @@ def test_text_is_quoted_and_numbers_keep_their_size(place: str) -> None:
 def test_negative_and_large_ids_are_ids(place: str) -> None:
     ids = pa.array([-1, -(2**63) + 1, 0, 2**63 - 1])
     items = item_rows(4).set_column(0, "item_id", ids)
-    store = open_store(place, "shop", {})
-    publish(store, A, items)
+    store = publish(open_store(place, "shop", {}), A, items)
     found = store.open(ITEM, A).read(ids).sort_by("item_id")
     assert found.column("item_id").to_pylist() == sorted(ids.to_pylist())
     assert np.array_equal(vectors_of(found), vectors_of(items.sort_by("item_id")))
@@ -148,8 +146,7 @@ def test_a_version_that_is_served_during_its_removal_is_kept(place: str) -> None
 
 def test_the_revision_is_that_of_the_rows_that_readers_get(place: str) -> None:
     """Of two publishers of one bundle the later one was killed once it had named its revision."""
-    store = open_store(place, "shop", {})
-    publish(store, A, item_rows(10))
+    store = publish(open_store(place, "shop", {}), A, item_rows(10))
     draft = store.write(ITEM, to_rows(item_rows(12)))
     store.change_aliases({f"shop_item__{A}__{B}".replace("-", "_"): draft}, [])
     assert (store.find_versions(), store.find_served(), store.open(ITEM, A).count()) == ({A: A}, A, 10)
@@ -162,8 +159,7 @@ def test_the_revision_is_that_of_the_rows_that_readers_get(place: str) -> None:
 
 def test_a_reader_does_not_wait_for_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that lacks memory never ends to load a collection."""
-    store = open_store(f"milvus://{tmp_path}/store.db", "shop", {})
-    publish(store, A, item_rows(10))
+    store = publish(open_store(f"milvus://{tmp_path}/store.db", "shop", {}), A, item_rows(10))
     seconds: list[float] = []
     monkeypatch.setattr(store.client, "load_collection", lambda name, timeout: seconds.append(timeout))
     store.open(ITEM, A)

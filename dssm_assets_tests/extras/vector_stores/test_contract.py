@@ -98,16 +98,14 @@ def test_versions_replace_each_other_and_come_back(opened: Opener) -> None:
 
 
 def test_a_version_that_is_not_stored_is_an_error(opened: Opener) -> None:
-    store = opened()
-    publish(store, A, item_rows(20))
+    store = publish(opened(), A, item_rows(20))
     with pytest.raises(PartitionMissingError, match=f"expected vectors of bundle {B}, got those of {A}"):
         store.open(ITEM, B)
 
 
 def test_exact_search_finds_the_highest_inner_products(opened: Opener) -> None:
     items = item_rows(500)
-    store = opened()
-    publish(store, A, items)
+    store = publish(opened(), A, items)
     users = np.random.default_rng(5).standard_normal((3, 8)).astype(np.float32)
     for user, (ids, scores) in zip(users, store.open(ITEM, A).search(users, 20, is_exact=True), strict=True):
         assert ids.to_pylist() == nearest(items, user, 20)
@@ -117,16 +115,14 @@ def test_exact_search_finds_the_highest_inner_products(opened: Opener) -> None:
 
 def test_a_list_is_as_long_as_there_are_rows(opened: Opener) -> None:
     items = item_rows(300)
-    store = opened()
-    publish(store, A, items)
+    store = publish(opened(), A, items)
     ((ids, _),) = store.open(ITEM, A).search(vectors_of(items)[:1], 1000)
     assert sorted(ids.to_pylist()) == list(range(300))
 
 
 def test_the_index_finds_the_nearest_rows(opened: Opener) -> None:
     items = item_rows(5000, width=16)
-    store = opened()
-    publish(store, A, items)
+    store = publish(opened(), A, items)
     users = np.random.default_rng(6).standard_normal((20, 16)).astype(np.float32)
     lists = store.open(ITEM, A).search(users, 200)
     hits = sum(len(set(ids.to_pylist()) & set(nearest(items, user, 200))) for user, (ids, _) in zip(users, lists, strict=True))
@@ -137,8 +133,7 @@ def test_the_index_finds_the_nearest_rows(opened: Opener) -> None:
 @pytest.mark.parametrize("uri", ["lancedb", "pgvector"], indirect=True)
 def test_the_index_of_a_hundred_thousand_items_finds_the_nearest(opened: Opener) -> None:
     items = item_rows(100_000, width=64)
-    store = opened()
-    publish(store, A, items)
+    store = publish(opened(), A, items)
     stored, users = store.open(ITEM, A), np.random.default_rng(6).standard_normal((50, 64)).astype(np.float32)
     assert stored.count() == 100_000
     pairs = zip(*(stored.search(users, 200, is_exact=is_exact) for is_exact in (False, True)), strict=True)
@@ -148,8 +143,7 @@ def test_the_index_of_a_hundred_thousand_items_finds_the_nearest(opened: Opener)
 
 def test_conditions_are_those_of_filters(opened: Opener) -> None:
     items = item_rows(400)
-    store = opened()
-    publish(store, A, items)
+    store = publish(opened(), A, items)
     stored, user = store.open(ITEM, A), np.ones((1, 8), np.float32)
     columns = {field.name: field.type for field in items.schema}
     wrong = []
@@ -167,8 +161,7 @@ def test_conditions_are_those_of_filters(opened: Opener) -> None:
 
 def test_a_condition_that_few_rows_pass_gives_a_full_list(opened: Opener) -> None:
     items = item_rows(5000)
-    store = opened()
-    publish(store, A, items)
+    store = publish(opened(), A, items)
     filters = {"price": {"min": 1, "max": 8}}
     condition = parse_filters(filters, {"price": pa.float64()})
     ((ids, _),) = store.open(ITEM, A).search(-np.ones((1, 8), np.float32), 20, condition)
@@ -177,8 +170,7 @@ def test_a_condition_that_few_rows_pass_gives_a_full_list(opened: Opener) -> Non
 
 def test_a_revision_replaces_adds_and_removes_rows(opened: Opener) -> None:
     items, users = item_rows(100), user_rows(["u1", "u2", "ü'3"])
-    store = opened()
-    publish(store, A, items, users)
+    store = publish(opened(), A, items, users)
     newer = item_rows(103, seed=9)
     changed = newer.take(pa.array([5, 6, 100, 101, 102]))
     nobody = Changes(users.slice(0, 0), pa.array([], pa.string()))
@@ -232,8 +224,7 @@ def test_what_nobody_needs_is_named_and_removed(opened: Opener) -> None:
 
 
 def test_the_served_version_is_never_removable(opened: Opener) -> None:
-    store = opened()
-    publish(store, A, item_rows(30))
+    store = publish(opened(), A, item_rows(30))
     assert store.find_removable([B], before=time.time() + 60) == []
 
 

@@ -32,8 +32,7 @@ def ask(uri: str, sql: str) -> list:
 
 
 def test_a_lost_connection_is_opened_again(uri: str) -> None:
-    store = open_store(uri, "shop", {})
-    publish(store, A, item_rows(20))
+    store = publish(open_store(uri, "shop", {}), A, item_rows(20))
     stored = store.open(ITEM, A)
     ask(
         uri,
@@ -83,8 +82,7 @@ def test_names_and_values_that_sql_treats_in_its_way(uri: str) -> None:
 def test_a_silent_server_and_a_reader_that_stays_are_errors_soon(uri: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(StorageError, match="timeout"):
         open_store(f"postgresql://127.0.0.1:{server.getsockname()[1]}/db", "shop", {}).find_versions()
-    store = open_store(uri, "shop", {})
-    publish(store, A, item_rows(20), user_rows([1]))
+    store = publish(open_store(uri, "shop", {}), A, item_rows(20), user_rows([1]))
     with psycopg.connect(uri) as reader:
         reader.execute("SELECT FROM shop_item")
         with pytest.raises(StorageError, match="LockNotAvailable"):
