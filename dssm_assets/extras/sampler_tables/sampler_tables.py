@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import comparable_ids
-from dssm_assets.core.arrays.ragged import combine_chunks
+from dssm_assets.core.arrays.ragged import combine_chunks, is_list, map_leaves
 from dssm_assets.core.config.section import repeated_names
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
@@ -256,9 +256,5 @@ def _id_types(header: str, spec: TsvSpec) -> Sequence[pa.DataType]:
 
 
 def _as_text(values: pa.ChunkedArray) -> pa.Array:
-    column = decode_column(values)
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        texts = column.cast(pa.list_(pa.string()))
-        filled = pa.ListArray.from_arrays(texts.offsets, pc.fill_null(texts.values, ""), mask=texts.is_null())
-        column = pc.binary_join(filled, MULTI_SEPARATOR)
-    return pc.fill_null(column.cast(pa.string()), "")
+    texts = map_leaves(decode_column(values), lambda leaves: pc.fill_null(leaves.cast(pa.string()), ""))
+    return pc.fill_null(pc.binary_join(texts, MULTI_SEPARATOR), "") if is_list(texts.type) else texts

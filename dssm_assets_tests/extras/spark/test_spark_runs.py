@@ -7,8 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from dssm_assets.extras.spark.spark_job import SparkJob, error_message, result_f
 from dssm_assets.extras.spark.spark_runs import SCRIPT, _environment, submit_command
 from dssm_assets.steps.workspace import Check, StepResult, open_workspace
 from dssm_assets_tests import worlds
+from dssm_assets_tests.extras.spark.test_cancelled import descendants, holds
 from dssm_assets_tests.worlds import built_world
 
 DAY = worlds.DAYS[3]
@@ -176,25 +175,12 @@ def test_submit_program_that_ignores_the_interrupt_is_killed_with_its_children(
     loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"submit": [sys.executable, "-c", DEAF, str(pid_file)]}})
 
     def cancel() -> None:
-        wait_until(pid_file.exists)
-        os.kill(os.getpid(), signal.SIGINT)
+        if holds(pid_file.exists, 60):
+            os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=cancel, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         worlds.materialize(loaded, ["sample"], [DAY])
-    wait_until(lambda: not [pid for pid in pid_file.read_text().split() if is_running(int(pid))])
+    pids = {*map(int, pid_file.read_text().split())}
+    assert holds(lambda: not pids & descendants(all_of_machine=True), 60)
     assert open_workspace(loaded).find("sample", DAY) is None
-
-
-def wait_until(condition: Any) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def is_running(pid: int) -> bool:
-    """Returns whether the process is running; a zombie is not."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
