@@ -48,20 +48,9 @@ from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference
 from dssm_assets.extras.bundle_delta.fresh_days import FreshDays, open_fresh_days
+from dssm_assets.steps import served_vectors
 from dssm_assets.steps.feature_config import indexed_features
 from dssm_assets.steps.fit_job import map_model
-from dssm_assets.steps.served_vectors import (
-    BATCH_ROWS,
-    UserRowMaker,
-    check_vectors,
-    describe_index,
-    read_filter_columns,
-    sample_users,
-    table_ids,
-    to_lists,
-    write_item_columns,
-    write_item_vectors,
-)
 from dssm_assets.steps.stored_interactions import read_rows_of_users
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.vectors import read_group_codes, read_recent_priors, with_group_codes
@@ -270,11 +259,11 @@ class _Delta:
         if not compared:
             return pa.array([], kind)
         found = self._engine.table(_subtract, {"newest": newest, "before": before}, key=key, names=tuple(compared))
-        return table_ids(found, side, kind)
+        return served_vectors.table_ids(found, side, kind)
 
     def _read_ids(self, side: str, manifests: Sequence[Manifest]) -> pa.Array:
         kind, tables = self._base.ids[side].type, self._fresh.workspace.tables
-        parts = [table_ids(tables.read(one, [_KEYS[side]]), side, kind) for one in manifests]
+        parts = [served_vectors.table_ids(tables.read(one, [_KEYS[side]]), side, kind) for one in manifests]
         return pc.unique(pa.concat_arrays([pa.array([], kind), *parts]))
 
     def _find_entities(self, side: str, others: pa.Array) -> _Entities:
@@ -284,7 +273,7 @@ class _Delta:
         inputs = {name for feature in self._fresh.workspace.fg_spec.features_of_side(side) for name in feature.inputs}
         changed = self._find_changed(side, (times.get(name, name) for name in inputs), f"features of {side}s")
         encoded = self._encode(side, pc.unique(pa.concat_arrays([changed, others])))
-        found = table_ids(encoded, side, known.type)
+        found = served_vectors.table_ids(encoded, side, known.type)
         order = pc.sort_indices(found)
         encoded, found = encoded.take(order), found.take(order)
         rows = IdIndex(known).lookup(found).astype(np.int64)
@@ -308,25 +297,25 @@ class _Delta:
         base = self._base
         indexed, codes = indexed_features(base.bucketizer, "item"), read_group_codes(self._workspace, base.model)
         indices = pa.table(indexed.to_indices(items.encoded, "item_table, encoded"))
-        found = with_group_codes(ItemInference(base.towers, BATCH_ROWS).vectors(indices), indices, codes)
+        found = with_group_codes(ItemInference(base.towers, served_vectors.BATCH_ROWS).vectors(indices), indices, codes)
         before = to_matrix(base.table(BundleFile.ITEM_VECTORS).column(col.ITEM_TOWER_EMB), "item_vectors")
         if base.spec.prior:
             found = append_prior(found, self._priors(items, before, corpus))
-        check_vectors("item", items.ids, to_lists(found))
+        served_vectors.check_vectors("item", items.ids, served_vectors.to_lists(found))
         vectors = np.empty((len(corpus), before.shape[1]), np.float32)
         vectors[: len(before)] = before
         vectors[items.rows] = found
         if np.array_equal(vectors, before):
             return {}
-        write_item_vectors(self._folder, corpus.ids, vectors)
+        served_vectors.write_item_vectors(self._folder, corpus.ids, vectors)
         config, required = self._workspace.config, self._workspace.config.serving.min_index_recall
-        sample = sample_users(base.folder, base.spec)
+        sample = served_vectors.sample_users(base.folder, base.spec)
         shipped = ship_index(vectors, sample, config.evaluation.k, config.serving, config.seed)
         if shipped.lowest_recall < required:
             expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
             raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
         faiss.write_index(shipped.index, str(self._folder / BundleFile.ITEM_INDEX))
-        return describe_index(shipped, len(sample) // base.spec.num_interests)
+        return served_vectors.describe_index(shipped, len(sample) // base.spec.num_interests)
 
     def _priors(self, items: _Entities, before: Vectors, corpus: IdIndex) -> Any:
         """Returns the prior of each item: its own in the bundle, of a new one that of an item without events, on the same scale."""
@@ -347,12 +336,12 @@ class _Delta:
         if not has_new and not len(self._find_changed("item", names, "serving.filters")):
             return
         (newest,) = self._fresh.tables["item"]
-        columns, source = read_filter_columns(self._fresh.workspace, newest, names, corpus)
+        columns, source = served_vectors.read_filter_columns(self._fresh.workspace, newest, names, corpus)
         plain = pa.table({name: decode_column(stored.column(name)) for name in names})
         both = pa.concat_tables([plain, columns.cast(plain.schema)])
         kept = np.arange(len(corpus))
         chosen = np.where(source >= 0, len(plain) + source, kept)
-        write_item_columns(self._folder, both.take(pa.array(chosen, mask=(source < 0) & (kept >= len(plain)))))
+        served_vectors.write_item_columns(self._folder, both.take(pa.array(chosen, mask=(source < 0) & (kept >= len(plain)))))
 
     def _write_users(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
         """Writes the rows of users; those that have changed are made from their whole history up to now."""
@@ -362,7 +351,7 @@ class _Delta:
         for name in parts[0]:
             changed = pa.Table.from_batches([part[name] for part in parts])
             if name == BundleFile.USER_VECTORS:
-                check_vectors("user", *(combine_chunks(column) for column in changed.columns))
+                served_vectors.check_vectors("user", *(combine_chunks(column) for column in changed.columns))
             if base.has_file(name):
                 stored = base.table(name)
                 rows = _replace_rows(stored, users, changed.cast(stored.schema))
@@ -377,7 +366,9 @@ class _Delta:
         rows = [read_rows_of_users(fresh, day, [one.name for one in day.columns if one.name in names], ids) for day in days]
         history = build_history(lambda _: rows, corpus, base.bucketizer.bucketize, features=sub_features)
         channel_items = len(corpus) if base.has_file(BundleFile.OWN_ITEMS) else None
-        maker = UserRowMaker(base.towers, base.bucketizer, base.spec, history, as_of_ms=now_ms, channel_items=channel_items)
+        maker = served_vectors.UserRowMaker(
+            base.towers, base.bucketizer, base.spec, history, as_of_ms=now_ms, channel_items=channel_items
+        )
         return maker.make_rows(users.encoded[part])
 
     def _write_channels(self, new_items: int, now_ms: int) -> None:
