@@ -25,8 +25,7 @@ from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.index import kth_best, search_index, ship_index
 from dssm_assets.extras.vector_stores.conditions import parse_filters
-from dssm_assets.extras.vector_stores.store import Rows
-from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets.extras.vector_stores.store import Rows, open_store
 from dssm_assets.serving.allowed_items import AllowedItems
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.storage.bundles import BundleStore

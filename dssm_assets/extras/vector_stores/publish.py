@@ -27,8 +27,7 @@ from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.index import kth_best
 from dssm_assets.core.retrieval.vectors import to_matrix
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows, describe_files
-from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTOR, StoredVectors
-from dssm_assets.extras.vector_stores.stores import open_configured
+from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTOR, StoredVectors, open_configured
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, digests, each_day
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import FetchedBundle, base_of, open_bundles

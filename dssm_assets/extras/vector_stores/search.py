@@ -11,8 +11,7 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, Fault, PartitionMissingError, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
-from dssm_assets.extras.vector_stores.store import VectorStore, missing_version
-from dssm_assets.extras.vector_stores.stores import find_uri, open_store
+from dssm_assets.extras.vector_stores.store import VectorStore, find_uri, missing_version, open_store
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.recall_engine import OpenSearch
 from dssm_assets.storage.bundles import base_of

@@ -1,4 +1,4 @@
-"""The contract of a vector store: what publishing and search ask of each.
+"""The contract of a vector store: what publishing and search ask of each. A store is opened by its URI.
 
     version    the vectors of one whole bundle, refreshed up to a revision: this bundle, or a delta of it. Whole or not there
     draft      rows that are being written. No reader meets them before they are served as a version
@@ -10,13 +10,16 @@ entry of its vectors; of a user with several interests each is a row.
 
 from __future__ import annotations
 
+import importlib
+import os
 import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +27,12 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.config.pipeline import VectorTable
-from dssm_assets.core.errors import DssmError, Fault, PartitionMissingError, StorageError
+from dssm_assets.core.errors import ConfigError, DssmError, Fault, PartitionMissingError, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores.conditions import Condition
-from dssm_assets.storage.sources.table_source import hide_secrets
+from dssm_assets.storage.config_file import LoadedConfig
+from dssm_assets.storage.layout import lancedb_folder
+from dssm_assets.storage.sources.table_source import hide_secrets, need_library
 
 VECTOR: Final = "vector"
 INTEREST: Final = "interest"
@@ -40,6 +45,18 @@ KEYS: Final[Mapping[VectorTable, tuple[str, ...]]] = {
 """The columns that tell the rows of a table apart; the first is the id."""
 RESERVED: Final = frozenset({col.ITEM_ID, VECTOR, DAY, MODEL_DIGEST})
 """Names that a column for filters cannot have."""
+_STORES: Final = {
+    "lancedb": ("lancedb", "LanceDBStore"),
+    "lancedb+s3": ("lancedb", "LanceDBStore"),
+    "postgresql": ("pgvector", "PgvectorStore"),
+    "postgres": ("pgvector", "PgvectorStore"),
+    "qdrant": ("qdrant", "QdrantStore"),
+    "qdrant+https": ("qdrant", "QdrantStore"),
+    "milvus": ("milvus", "MilvusStore"),
+    "milvus+https": ("milvus", "MilvusStore"),
+}
+"""Scheme -> module here, which is also the pip extra, and its class."""
+_LIBRARIES: Final = {"lancedb": "lancedb", "pgvector": "psycopg", "qdrant": "qdrant_client", "milvus": "pymilvus"}
 
 
 @dataclass(frozen=True)
@@ -139,6 +156,48 @@ class VectorStore(ABC):
     @abstractmethod
     def remove(self, name: str) -> None:
         """Removes what `find_removable` has named; if it is gone, nothing happens."""
+
+
+def open_configured(loaded: LoadedConfig) -> VectorStore:
+    """Returns the store of a configuration, by default a LanceDB beside its tables; errors as `open_store`."""
+    config = loaded.config
+    return open_store(find_uri(loaded), config.name, config.storage.options)
+
+
+def find_uri(loaded: LoadedConfig) -> str:
+    chosen = loaded.config.vector_store
+    if chosen is not None and chosen.uri is not None:
+        return chosen.uri
+    folder = lancedb_folder(loaded.root)
+    return folder.replace("s3://", "lancedb+s3://", 1) if "://" in folder else f"lancedb://{folder}"
+
+
+def open_store(uri: str, scene: str, options: Mapping[str, Any]) -> VectorStore:
+    """Returns the store at a URI, which may be `env:NAME`.
+
+    Args:
+        scene: prefix of its tables.
+        options: `storage.options`, of a LanceDB on S3.
+
+    Raises:
+        ConfigError: the variable is not set, the scheme is unknown, or the client is not installed. The URI is not shown.
+    """
+    name = uri.removeprefix("env:") if uri.startswith("env:") else ""
+    given = os.environ.get(name, "").strip() if name else uri
+    scheme = given.partition("://")[0]
+    if scheme not in _STORES:
+        where = f"vector store{f', environment variable {name}' if name else ''}"
+        got = "another one, not shown as it may be secret" if given else "no value"
+        remedy = f"export {name}=lancedb:///data/vectors, or another" if name else "write such as lancedb:///data/vectors"
+        raise ConfigError(Fault(where, f"a URI of {'://, '.join(_STORES)}://", got, remedy))
+    parts, (module, store) = urlsplit(given), _STORES[scheme]
+    if module == "lancedb" and ("@" in parts.netloc or bool(parts.netloc) is (scheme == "lancedb")):
+        remedy = "the login of a bucket is that of storage.options or of AWS_* variables"
+        expected = "lancedb:///folder with a whole path, or lancedb+s3://bucket/folder without a login"
+        raise ConfigError(Fault("vector store", expected, "another form", remedy))
+    need_library(_LIBRARIES[module], module, f"vector store {scheme}://")
+    found: VectorStore = getattr(importlib.import_module(f"{__package__}.{module}"), store)(parts, scene, options)
+    return found
 
 
 def new_token() -> str:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dssm_assets.extras.vector_stores.store import VectorStore
-from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets.extras.vector_stores.store import VectorStore, open_store
 
 STORES = ("lancedb", "pgvector", "qdrant", "milvus")
 Opener = Callable[[], VectorStore]

@@ -18,7 +18,7 @@ import pytest
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import StorageError
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
-from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets.extras.vector_stores.store import open_store
 from dssm_assets_tests.extras.vector_stores.made_rows import (
     item_rows,
     model_digests,
@@ -217,8 +217,7 @@ def test_a_killed_writer_leaves_what_is_served(place: str, tmp_path: Path) -> No
     script.write_text(
         "import os, signal, sys\n"
         "from dssm_assets.core.config.pipeline import VectorTable\n"
-        "from dssm_assets.extras.vector_stores.store import Rows\n"
-        "from dssm_assets.extras.vector_stores.stores import open_store\n"
+        "from dssm_assets.extras.vector_stores.store import Rows, open_store\n"
         "from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, publish\n"
         "store, rows = open_store(sys.argv[1], 'shop', {}), item_rows(60)\n"
         f"publish(store, '{A}', rows)\n"

@@ -77,6 +77,7 @@ def test_a_draft_is_no_version_until_it_is_added(opened: Opener) -> None:
     store.serve(A)
     assert opened().find_served() == A
     assert opened().open(ITEM, A).count() == 50
+    assert store.find_removable([B], before=time.time() + 60) == [], "it is served"
 
 
 def test_versions_replace_each_other_and_come_back(opened: Opener) -> None:
@@ -221,11 +222,6 @@ def test_what_nobody_needs_is_named_and_removed(opened: Opener) -> None:
     assert (opened().find_versions(), opened().find_served()) == ({B: B, C: C}, C)
     assert opened().open(ITEM, C).count() == 30
     assert opened().open(USER, B).count() == 4
-
-
-def test_the_served_version_is_never_removable(opened: Opener) -> None:
-    store = publish(opened(), A, item_rows(30))
-    assert store.find_removable([B], before=time.time() + 60) == []
 
 
 def test_a_version_that_is_published_again_has_the_new_tables_alone(opened: Opener) -> None:

@@ -17,8 +17,7 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import StorageError
 from dssm_assets.core.retrieval.item_filter import mask_items
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
-from dssm_assets.extras.vector_stores.store import VectorStore
-from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets.extras.vector_stores.store import VectorStore, open_store
 from dssm_assets_tests.deploy.services import BUCKET, object_store
 from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, nearest, publish, to_rows, user_rows, vectors_of
 

@@ -12,7 +12,7 @@ import pytest
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, StorageError
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
-from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets.extras.vector_stores.store import open_store
 from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, nearest, publish, to_rows, user_rows
 
 ITEM = VectorTable.ITEM

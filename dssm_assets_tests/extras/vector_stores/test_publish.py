@@ -21,8 +21,7 @@ from dssm_assets.defs.automation import DAILY_CHAIN, PUBLISH, job_assets
 from dssm_assets.extras.vector_stores import publish
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.publish import on_cleaned, on_served, vector_store
-from dssm_assets.extras.vector_stores.store import StoredVectors, VectorStore
-from dssm_assets.extras.vector_stores.stores import open_configured, open_store
+from dssm_assets.extras.vector_stores.store import StoredVectors, VectorStore, open_configured, open_store
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets.storage.bundles import Pointer, open_bundles
 from dssm_assets_tests import worlds

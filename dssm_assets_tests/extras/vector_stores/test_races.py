@@ -108,7 +108,7 @@ def test_readers_beside_fifty_publishes_meet_one_model(opened: Opener) -> None:
 
 PUBLISH_FOR_EVER = f"""
 import sys
-from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets.extras.vector_stores.store import open_store
 from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, publish, user_rows
 store = open_store(sys.argv[1], "shop", {{}})
 print("begins", flush=True)

@@ -18,7 +18,7 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, PartitionMissingError
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.search import StoreSearch, choose_search
-from dssm_assets.extras.vector_stores.store import VectorStore
+from dssm_assets.extras.vector_stores.store import VectorStore, open_store
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine
 from dssm_assets.storage.bundles import BundleStore
@@ -125,8 +125,6 @@ def test_items_that_only_the_store_has_are_left_out(tmp_path: Path, lance: str) 
 
 
 def choose_store(uri: str) -> VectorStore:
-    from dssm_assets.extras.vector_stores.stores import open_store
-
     return open_store(uri, "hand", {})
 
 
