@@ -24,7 +24,7 @@ from dssm_assets.core.errors import (
     SchemaError,
     StorageError,
 )
-from dssm_assets.core.file_names import BundleFile
+from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile
 from dssm_assets.extras.bundle_delta.delta import DeltaCounts, publish_delta
 from dssm_assets.extras.bundle_delta.fresh_days import FreshDays, open_fresh_days
 from dssm_assets.serving.live import LiveEngine
@@ -329,8 +329,12 @@ def test_what_cannot_be_refreshed_is_refused(served: Path, tmp_path: Path) -> No
     inputs = dict(store.manifest(base)["inputs"])
     older = {key: digest for key, digest in inputs.items() if not key.startswith("user_table/")}
     for changed, version, match in (
-        (older, 3, "a bundle of this version, got format 2, without the digests of user_table/2024-01-12"),
-        ({**inputs, f"dssm_model/{EVALUATION_DAY}": "0" * 64}, 3, f"input dssm_model/{EVALUATION_DAY}: .* built from, 0000"),
+        (older, CHANNELS_VERSION, "a bundle of this version, got format 2, without the digests of user_table/2024-01-12"),
+        (
+            {**inputs, f"dssm_model/{EVALUATION_DAY}": "0" * 64},
+            CHANNELS_VERSION,
+            f"input dssm_model/{EVALUATION_DAY}: .* built from, 0000",
+        ),
         (inputs, 2, "channels of version 2"),
     ):
         publish_changed(store, base, changed, version)
@@ -353,7 +357,7 @@ def publish_changed(store: BundleStore, bundle_id: str, inputs: Mapping[str, str
         body = json.loads((folder / "manifest.json").read_text())
         (folder / "manifest.json").unlink()
         channels = folder / str(BundleFile.CHANNELS)
-        channels.write_text(channels.read_text().replace('"version": 3', f'"version": {version}'))
+        channels.write_text(json.dumps(json.loads(channels.read_text()) | {"version": version}))
         store.publish(folder, {**body, "inputs": inputs}, 3)
 
 
