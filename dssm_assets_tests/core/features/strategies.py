@@ -28,6 +28,9 @@ def rows_of(values: pa.Array) -> list[object]:
     return [repr(value) for value in values.to_pylist()]
 
 
-def one_by_one(operator: Operator, *columns: pa.Array) -> list[object]:
-    """Returns the values of every row computed alone."""
-    return [row for i in range(len(columns[0])) for row in rows_of(operator.compute([column[i : i + 1] for column in columns]))]
+def check_rows(operator: Operator, *columns: pa.Array) -> None:
+    """Checks that a batch has the values of every row computed alone."""
+    alone = [
+        row for i in range(len(columns[0])) for row in rows_of(operator.compute([column[i : i + 1] for column in columns]))
+    ]
+    assert rows_of(operator.compute(columns)) == alone

@@ -240,3 +240,23 @@ def test_a_sequence_without_elements_is_refused() -> None:
         parse_fg({"features": [{**sequence, "sequence_length": 0}]})
     with pytest.raises(FeatureSpecError, match=r"sequence_length.*less than or equal to 100000"):
         parse_fg({"features": [{**sequence, "sequence_length": 10**6}]})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {**ID, "feature_name": "likes__weights", "expression": "user:likes"},
+        {**ID, "feature_name": "likes__weights", "expression": "item:x"},
+        {
+            "feature_type": "sequence_feature",
+            "sequence_name": "likes",
+            "features": [{**ID, "feature_name": "weights", "expression": "user:x"}],
+        },
+    ],
+)
+def test_feature_named_like_a_weights_column_is_refused(other: dict[str, Any]) -> None:
+    likes = {**ID, "feature_name": "likes", "expression": "user:likes"}
+    message = "feature likes__weights: expected a unique name, got the name of the weights column of likes"
+    with pytest.raises(FeatureSpecError, match=message):
+        spec({**likes, "weighted": True}, other)
+    assert spec(likes, other)

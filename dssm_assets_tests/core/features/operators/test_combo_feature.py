@@ -13,12 +13,7 @@ from pydantic import ValidationError
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.operators.combo_feature import ComboFeature
-from dssm_assets_tests.core.features import hostile_rows
-from dssm_assets_tests.core.features import strategies as cases
 
-VARIANTS: list[dict[str, object]] = [
-    {}, {"default_value": "d"}, {"value_dim": 1}, {"value_dim": 1, "default_value": "d"}, {"value_dim": 3}, {"separator": ":"},
-]  # fmt: skip
 LISTS = st.lists(st.lists(st.sampled_from(["a", "b", "a_b", "c", "", None]), max_size=3), min_size=3, max_size=3)
 
 
@@ -29,12 +24,6 @@ def feature(sides: int = 2, **keys: object) -> ComboFeature:
 
 def values(*columns: pa.Array, **keys: object) -> list[object]:
     return list(feature(len(columns), **keys).compute(columns).to_pylist())
-
-
-@given(hostile_rows.columns_of(2), st.sampled_from(VARIANTS))
-def test_batch_equals_its_rows(columns: tuple[pa.Array, ...], keys: dict[str, object]) -> None:
-    operator = feature(**keys)
-    assert cases.rows_of(operator.compute(columns)) == cases.one_by_one(operator, *columns)
 
 
 @given(st.lists(LISTS, max_size=8), st.sampled_from([0, 1, 2, 5]))
@@ -62,18 +51,3 @@ def test_only_combinations_that_are_kept_are_computed() -> None:
         values(long, long)
     with pytest.raises(ValidationError, match="less than or equal to 65536"):
         values(long, long, value_dim=10**30)
-
-
-@pytest.mark.parametrize(
-    ("keys", "sentence"),
-    [
-        ({"expression": ["user:a"]}, "at least 2"),
-        ({"expression": "user:a"}, "tuple"),
-        ({"expression": ["user:a", "b"]}, "side:name"),
-        ({"num_buckets": 9}, "num_buckets needs integers"),
-        ({"hash_bucket_size": 9, "vocab_list": ["a"]}, "exclude each other"),
-    ],
-)
-def test_invalid_definitions_are_refused(keys: dict[str, object], sentence: str) -> None:
-    with pytest.raises(ValidationError, match=sentence):
-        feature(**keys)

@@ -31,8 +31,7 @@ def alone(column: pa.Array, **keys: object) -> list[object]:
 @given(cases.single_columns, st.sampled_from([{}, {"value_dim": 1}, {"value_dim": 1, "default_value": "d"}, {"default_value": "d"}, {"value_dim": 2, "default_value": "d"},
                                               {"weighted": True}, {"separator": ":"}]))  # fmt: skip
 def test_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
-    operator = feature(**keys)
-    assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
+    cases.check_rows(feature(**keys), column)
 
 
 def test_text_of_numbers_booleans_and_dates() -> None:
