@@ -13,8 +13,9 @@ from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
 from dssm_assets.core.models.event_layers import AttentionPooling
-from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
+from dssm_assets.core.models.tower_spec import TowerSide, tower_spec
 from dssm_assets.core.training.optimisers import row_gradients
+from dssm_assets_tests.core.models.features import tower_feature
 
 
 def _pooling(width: int, interests: int) -> AttentionPooling:
@@ -60,10 +61,8 @@ def test_rows_without_history_pool_to_zero() -> None:
 
 
 def test_gradients_reach_the_rows_of_the_tables_and_equal_finite_differences() -> None:
-    sizes = {"embedding_dim": 2, "num_embeddings": 5}
-    item = TowerFeature(name="item", side=TowerSide.ITEM, embedding_name="item", **sizes)
-    views = [TowerFeature(name=name, side=TowerSide.SEQUENCE, embedding_name=name, **sizes) for name in ("item", "brand")]
-    features = [item, *(view.model_copy(update={"name": f"h__{view.name}"}) for view in views)]
+    views = [tower_feature(f"h__{name}", TowerSide.SEQUENCE, name) for name in ("item", "brand")]
+    features = [tower_feature("item"), *views]
     spec = tower_spec(features, Model(poolings=[{"kind": "attention"}]))
     tables = EmbeddingTables(spec, torch.Generator().manual_seed(0)).double()
     tables.table(2)[1:] *= 20.0

@@ -12,15 +12,12 @@ from dssm_assets.core.arrays.bags import mean_bags
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, gather_rows
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
+from dssm_assets.core.models.tower_spec import TowerSide, tower_spec
+from dssm_assets_tests.core.models.features import tower_feature
 
-
-def _feature(name: str, dim: int, rows: int, side: TowerSide = TowerSide.USER, table: str | None = None) -> TowerFeature:
-    return TowerFeature(name=name, side=side, embedding_name=table or name, embedding_dim=dim, num_embeddings=rows)
-
-
-A, B, C, ITEM = _feature("a", 2, 3), _feature("b", 2, 4), _feature("c", 3, 2), _feature("item", 2, 5, TowerSide.ITEM)
-H = _feature("h", 2, 5, TowerSide.SEQUENCE, "item")
+A, B = tower_feature("a", TowerSide.USER, rows=3), tower_feature("b", TowerSide.USER, rows=4)
+C, ITEM = tower_feature("c", TowerSide.USER, dim=3, rows=2), tower_feature("item")
+H = tower_feature("h", TowerSide.SEQUENCE, "item")
 SPEC = tower_spec([A, B, C, ITEM, H], Model())
 
 

@@ -12,15 +12,12 @@ from dssm_assets.core.config.model import Model, Pooling
 from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.models.poolings import MS_PER_DAY
 from dssm_assets.core.models.tower_input import HistoryReader
-from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
-
-
-def _feature(name: str, side: TowerSide) -> TowerFeature:
-    return TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=2, num_embeddings=50)
+from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec, tower_spec
+from dssm_assets_tests.core.models.features import tower_feature
 
 
 def _spec(length: int, half_life_days: float | None = None) -> TowerSpec:
-    features = [_feature("item", TowerSide.ITEM), _feature("h", TowerSide.SEQUENCE)]
+    features = [tower_feature("item"), tower_feature("h", TowerSide.SEQUENCE, rows=50)]
     poolings = [Pooling(length=length, half_life_days=half_life_days)] if length else []
     return tower_spec(features, Model(history_length=length, poolings=poolings))
 
@@ -86,7 +83,7 @@ def test_histories_outside_the_table_are_refused(start: int, end: int) -> None:
 
 
 def test_each_pooling_reads_as_many_events_as_its_length() -> None:
-    features = [_feature("item", TowerSide.ITEM), _feature("h", TowerSide.SEQUENCE), _feature("g", TowerSide.SEQUENCE)]
+    features = [tower_feature("item"), *(tower_feature(name, TowerSide.SEQUENCE, rows=50) for name in "hg")]
     poolings = [{"kind": "attention", "length": 1}, {"length": 2}, {"kind": "root", "length": 9, "half_life_days": 1.0}]
     table = TABLE.append_column("g", pa.array([1, 0, 3, 4, 5], pa.int32()))
     spec = tower_spec(features, Model(poolings=poolings))

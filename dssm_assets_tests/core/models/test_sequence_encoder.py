@@ -39,23 +39,14 @@ def _vectors(count: int, seed: int = 3) -> torch.Tensor:
     return torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(seed))
 
 
-def _forget_positions(encoder: SequenceEncoder) -> None:
+def test_blocks_equal_those_of_torch() -> None:
+    """torch's layer has no gate: the gate's other factor is 1, and its own is what torch's activation is applied to."""
+    encoder = _encoder()
+    layers: list[Any] = []
     with torch.no_grad():
         for name, weights in encoder.named_parameters():
             if name.endswith(("distance_bias", "gap_bias")):
                 weights.zero_()
-
-
-def _causal(length: int) -> torch.Tensor:
-    return torch.ones(length, length, dtype=torch.bool).triu(1)
-
-
-def test_blocks_equal_those_of_torch() -> None:
-    """torch's layer has no gate: the gate's other factor is 1, and its own is what torch's activation is applied to."""
-    encoder = _encoder()
-    _forget_positions(encoder)
-    layers: list[Any] = []
-    with torch.no_grad():
         for block in encoder.blocks:
             own: Any = block
             own.value.weight.zero_()
@@ -79,8 +70,9 @@ def test_blocks_equal_those_of_torch() -> None:
     found = encoder.encode(vectors, sequences)
     for begin, end in itertools.pairwise(sequences.offsets):
         states = vectors[None, begin:end] * encoder.scale
+        later = torch.ones(end - begin, end - begin, dtype=torch.bool).triu(1)
         for layer in layers if end > begin else ():
-            states = layer(states, src_mask=_causal(int(end - begin)))
+            states = layer(states, src_mask=later)
         torch.testing.assert_close(found[begin:end], encoder.norm(states)[0], atol=1e-5, rtol=1e-5)
 
 

@@ -16,18 +16,14 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_input import HistoryReader, TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets_tests.core.models.features import tower_feature
 
-
-def _feature(name: str, side: TowerSide, table: str, dim: int = 4, *, is_multi: bool = False) -> TowerFeature:
-    return TowerFeature(name=name, side=side, embedding_name=table, embedding_dim=dim, num_embeddings=5, is_multi=is_multi)
-
-
-AGE = _feature("age", TowerSide.USER, "age")
+AGE = tower_feature("age", TowerSide.USER, dim=4)
 FEATURES = [
-    _feature("i", TowerSide.ITEM, "item"),
-    _feature("c", TowerSide.ITEM, "code", 2),
-    _feature("h", TowerSide.SEQUENCE, "item"),
-    _feature("hc", TowerSide.SEQUENCE, "code", 2),
+    tower_feature("i", TowerSide.ITEM, "item", dim=4),
+    tower_feature("c", TowerSide.ITEM, "code"),
+    tower_feature("h", TowerSide.SEQUENCE, "item", dim=4),
+    tower_feature("hc", TowerSide.SEQUENCE, "code"),
     AGE,
 ]
 FROZEN: dict[str, Any] = {
@@ -117,7 +113,7 @@ def test_the_frozen_embedding_is_pooled_beside_an_encoded_history() -> None:
     ("features", "model", "named"),
     [
         (FEATURES, {"frozen_embedding": "unknown"}, "unknown: 0 item features"),
-        ([*FEATURES, _feature("own", TowerSide.USER, "code", 2)], {}, "1 of the user"),
+        ([*FEATURES, tower_feature("own", TowerSide.USER, "code")], {}, "1 of the user"),
         (FEATURES, {"poolings": [{"kind": "attention"}]}, "without attention"),
         (FEATURES, {"poolings": [{"kind": "sequence"}]}, "another pooling and another sub-feature"),
         ([f for f in FEATURES if f.name != "h"], {"poolings": [{"kind": "sequence"}, {}]}, "another sub-feature"),

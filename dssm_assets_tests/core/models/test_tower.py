@@ -9,16 +9,12 @@ import torch
 
 from dssm_assets.core.config.model import Model, Norm, Similarity
 from dssm_assets.core.models.tower import BatchNorm, Tower
-from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
-
-FEATURES = [
-    TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=2, num_embeddings=5)
-    for name, side in (("u", TowerSide.USER), ("i", TowerSide.ITEM))
-]
+from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets_tests.core.models.features import ONE_OF_EACH_SIDE
 
 
 def _tower(model: Model, seed: int = 0) -> Tower:
-    return Tower(6, tower_spec(FEATURES, model), torch.Generator().manual_seed(seed))
+    return Tower(6, tower_spec(ONE_OF_EACH_SIDE, model), torch.Generator().manual_seed(seed))
 
 
 def test_shapes_follow_hidden_units_and_output_dim() -> None:
@@ -59,7 +55,7 @@ def test_weights_come_from_the_given_generator_alone() -> None:
 def _shared_tower(**model: Any) -> Tower:
     """Returns a tower of inner products over 3 columns, the last two of which are shared; its layers give zeros."""
     changes = {"similarity": Similarity.INNER_PRODUCT, "hidden_units": [], "output_dim": 2, **model}
-    tower = Tower(3, tower_spec(FEATURES, Model(**changes)), torch.Generator().manual_seed(0), [1, 2])
+    tower = Tower(3, tower_spec(ONE_OF_EACH_SIDE, Model(**changes)), torch.Generator().manual_seed(0), [1, 2])
     with torch.no_grad():
         for weights in tower.linears.parameters():
             weights.zero_()
@@ -74,7 +70,7 @@ def test_skip_adds_a_linear_map_of_the_shared_columns() -> None:
         tower.skip.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 10.0]]))
     assert tower(torch.tensor([[7.0, 2.0, 3.0]]), None).tolist() == [[2.0, 30.0]]
     assert _shared_tower().skip is None
-    spec = tower_spec(FEATURES, Model(skip=True))
+    spec = tower_spec(ONE_OF_EACH_SIDE, Model(skip=True))
     assert Tower(3, spec, torch.Generator().manual_seed(0)).skip is None
 
 

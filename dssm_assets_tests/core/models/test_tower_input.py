@@ -10,22 +10,10 @@ import pytest
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.models.tower_input import SideReader, concatenate_rows, hide_rows, merge_sides
-from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
+from dssm_assets.core.models.tower_spec import TowerSide
+from dssm_assets_tests.core.models.features import tower_feature
 
-
-def _feature(name: str, is_multi: bool = False, is_weighted: bool = False, side: TowerSide = TowerSide.ITEM) -> TowerFeature:
-    return TowerFeature(
-        name=name,
-        side=side,
-        embedding_name=name,
-        embedding_dim=2,
-        num_embeddings=5,
-        is_multi=is_multi,
-        is_weighted=is_weighted,
-    )
-
-
-FEATURES = [_feature("a"), _feature("tags", is_multi=True), _feature("b")]
+FEATURES = [tower_feature("a"), tower_feature("tags", is_multi=True), tower_feature("b")]
 TABLE = pa.table(
     {
         "b": pa.array([0, 1, 2], pa.int32()),
@@ -71,8 +59,8 @@ def test_a_side_without_features_reads_nothing(cuts: tuple[int, ...]) -> None:
 
 def test_merged_sides_have_the_order_of_the_specification() -> None:
     user, context = {"side": TowerSide.USER}, {"side": TowerSide.CONTEXT}
-    tags, pages = _feature("tags", is_multi=True, **user), _feature("pages", is_multi=True, **context)
-    mixed = [_feature("hour", **context), pages, _feature("age", **user), _feature("day", **context), tags]
+    tags, pages = tower_feature("tags", is_multi=True, **user), tower_feature("pages", is_multi=True, **context)
+    mixed = [tower_feature("hour", **context), pages, tower_feature("age", **user), tower_feature("day", **context), tags]
     first = pa.table({"age": pa.array([4, 3], pa.int32()), "tags": pa.array([[1], []], pa.list_(pa.int32()))})
     second = pa.table(
         {
@@ -103,7 +91,7 @@ def test_every_index_outside_its_table_is_reported() -> None:
     ]
 
 
-WEIGHTED = [_feature("a"), _feature("tags", is_multi=True, is_weighted=True), _feature("b")]
+WEIGHTED = [tower_feature("a"), tower_feature("tags", is_multi=True, is_weighted=True), tower_feature("b")]
 
 
 def _with_weights(rows: list[list[float | None]], kind: pa.DataType | None = None) -> pa.Table:

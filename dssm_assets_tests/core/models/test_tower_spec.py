@@ -8,32 +8,28 @@ import pytest
 
 from dssm_assets.core.config.model import Model, Pooling
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, spec_faults, tower_spec
+from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec, spec_faults, tower_spec
+from dssm_assets_tests.core.models.features import tower_feature
 
-
-def _feature(name: str, side: TowerSide, table: str | None = None, dim: int = 4, rows: int = 10, **more: bool) -> TowerFeature:
-    return TowerFeature(name=name, side=side, embedding_name=table or name, embedding_dim=dim, num_embeddings=rows, **more)
-
-
-USER, ITEM = _feature("age", TowerSide.USER), _feature("item", TowerSide.ITEM)
+USER, ITEM = tower_feature("age", TowerSide.USER), tower_feature("item")
 
 
 def test_json_round_trip_gives_equal_text() -> None:
     spec = tower_spec(
-        [USER, ITEM, _feature("h__item", TowerSide.SEQUENCE, "item")], Model(poolings=[Pooling(half_life_days=3)])
+        [USER, ITEM, tower_feature("h__item", TowerSide.SEQUENCE, "item")], Model(poolings=[Pooling(half_life_days=3)])
     )
     assert TowerSpec.model_validate_json(spec.to_json()) == spec
     assert TowerSpec.model_validate_json(spec.to_json()).to_json() == spec.to_json()
 
 
 def test_one_table_with_two_sizes_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"embedding item.*h__item 11x4"):
-        tower_spec([USER, ITEM, _feature("h__item", TowerSide.SEQUENCE, "item", rows=11)], Model())
+    with pytest.raises(ConfigError, match=r"embedding item.*h__item 11x2"):
+        tower_spec([USER, ITEM, tower_feature("h__item", TowerSide.SEQUENCE, "item", rows=11)], Model())
 
 
 def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        tower_spec([_feature("age", TowerSide.USER, is_weighted=True)], Model())
+        tower_spec([tower_feature("age", TowerSide.USER, is_weighted=True)], Model())
     places = {fault.where for fault in caught.value.faults}
     assert places == {"feature age", "item tower"}
 
@@ -44,31 +40,31 @@ def test_a_user_tower_needs_a_feature() -> None:
 
 
 def test_history_of_length_zero_has_no_sub_features() -> None:
-    features = [USER, ITEM, _feature("h", TowerSide.SEQUENCE)]
+    features = [USER, ITEM, tower_feature("h", TowerSide.SEQUENCE)]
     assert [f.name for f in tower_spec(features, Model(history_length=3)).sequences] == ["h"]
     assert tower_spec(features, Model(history_length=0)).sequences == ()
 
 
 def test_differences_are_reported_one_by_one() -> None:
     ours = tower_spec([USER, ITEM], Model())
-    theirs = tower_spec([_feature("age", TowerSide.USER, rows=12), ITEM], Model(output_dim=8))
+    theirs = tower_spec([tower_feature("age", TowerSide.USER, rows=12), ITEM], Model(output_dim=8))
     faults = spec_faults(ours, theirs, "model", "retrain")
     assert [(f.where, f.expected, f.got) for f in faults] == [
-        ("model, feature age.num_embeddings", "10", "12"),
+        ("model, feature age.num_embeddings", "5", "12"),
         ("model, output_dim", "64", "8"),
     ]
     assert spec_faults(ours, ours, "model", "retrain") == []
 
 
 def test_weights_are_part_of_the_specification() -> None:
-    likes = _feature("likes", TowerSide.USER, is_multi=True, is_weighted=True)
+    likes = tower_feature("likes", TowerSide.USER, is_multi=True, is_weighted=True)
     spec = tower_spec([likes, ITEM], Model())
     assert TowerSpec.model_validate_json(spec.to_json()) == spec
-    assert spec != tower_spec([_feature("likes", TowerSide.USER, is_multi=True), ITEM], Model())
+    assert spec != tower_spec([tower_feature("likes", TowerSide.USER, is_multi=True), ITEM], Model())
 
 
 def test_a_stored_specification_without_later_fields_has_their_defaults() -> None:
-    features = [USER, ITEM, _feature("h", TowerSide.SEQUENCE, "item")]
+    features = [USER, ITEM, tower_feature("h", TowerSide.SEQUENCE, "item")]
     spec = tower_spec(features, Model(history_length=7)).model_copy(update={"history_half_life_days": 3})
     known = json.loads(spec.to_json())
     later = {"poolings", "norm", "skip", "embedding_dropout", "learn_temperature", "learn_scale", "num_interests", "prior"}
@@ -80,7 +76,7 @@ def test_a_stored_specification_without_later_fields_has_their_defaults() -> Non
 
 
 def test_width_of_stored_vectors_follows_from_interests_and_prior() -> None:
-    features = [ITEM, _feature("h", TowerSide.SEQUENCE)]
+    features = [ITEM, tower_feature("h", TowerSide.SEQUENCE)]
     spec = tower_spec(features, Model(output_dim=5, poolings=[{"kind": "attention"}], num_interests=3, prior=True))
     assert (spec.user_vector_width, spec.item_vector_width) == (18, 6)
 

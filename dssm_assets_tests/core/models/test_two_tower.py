@@ -12,18 +12,14 @@ import torch
 from dssm_assets.core.arrays.bags import Bags, mean_bags
 from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
-from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
+from dssm_assets.core.models.tower_spec import TowerSide, tower_spec
 from dssm_assets.core.models.two_tower import SimilarityScale, TwoTower, nearest_interests
-
-
-def _feature(name: str, side: TowerSide, table: str) -> TowerFeature:
-    return TowerFeature(name=name, side=side, embedding_name=table, embedding_dim=4, num_embeddings=5)
-
+from dssm_assets_tests.core.models.features import ONE_OF_EACH_SIDE, tower_feature
 
 FEATURES = [
-    _feature("i", TowerSide.ITEM, "item"),
-    _feature("h", TowerSide.SEQUENCE, "item"),
-    _feature("age", TowerSide.USER, "age"),
+    tower_feature("i", TowerSide.ITEM, "item", dim=4),
+    tower_feature("h", TowerSide.SEQUENCE, "item", dim=4),
+    tower_feature("age", TowerSide.USER, dim=4),
 ]
 
 
@@ -48,9 +44,7 @@ def test_history_and_item_tower_share_an_embedding_table() -> None:
 
 def test_a_weighted_feature_reaches_the_output_as_a_weighted_mean() -> None:
     # One feature of width 2 and one linear layer that changes nothing: a vector is what the feature pools to.
-    size = {"embedding_dim": 2, "num_embeddings": 4}
-    tags = TowerFeature(name="tags", side=TowerSide.ITEM, embedding_name="tags", is_multi=True, is_weighted=True, **size)
-    user = TowerFeature(name="u", side=TowerSide.USER, embedding_name="u", **size)
+    tags, user = tower_feature("tags", is_multi=True, is_weighted=True), tower_feature("u", TowerSide.USER)
     model = Model(output_dim=2, hidden_units=[], similarity=Similarity.INNER_PRODUCT)
     towers = TwoTower(tower_spec([user, tags], model), torch.Generator().manual_seed(0))
     base = towers.tables.bases["tags"]
@@ -91,7 +85,7 @@ def test_shared_columns_are_the_history_and_item_features_with_its_embedding() -
     # User: age 0..3, mean 4..7, attention 8..11, the flag. Item: i alone.
     assert towers.user_tower.shared_columns.tolist() == [*range(4, 12)]
     assert towers.item_tower.shared_columns.tolist() == [*range(4)]
-    other = [FEATURES[0], _feature("h", TowerSide.SEQUENCE, "other"), FEATURES[2]]
+    other = [FEATURES[0], tower_feature("h", TowerSide.SEQUENCE, "other", dim=4), FEATURES[2]]
     apart = TwoTower(tower_spec(other, Model(skip=True)), torch.Generator().manual_seed(0))
     assert apart.item_tower.skip is None
     assert apart.user_tower.skip is not None
@@ -129,14 +123,8 @@ def test_learned_similarity_parameters_belong_to_the_towers() -> None:
     assert (_attention_towers().similarity.scale(), _attention_towers().similarity.affine()) == (pytest.approx(10.0), None)
 
 
-ONE_FEATURE_EACH = [
-    TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=2, num_embeddings=5)
-    for name, side in (("u", TowerSide.USER), ("i", TowerSide.ITEM))
-]
-
-
 def _scale(**model: Any) -> SimilarityScale:
-    return SimilarityScale(tower_spec(ONE_FEATURE_EACH, Model(**model)))
+    return SimilarityScale(tower_spec(ONE_OF_EACH_SIDE, Model(**model)))
 
 
 def test_a_learned_temperature_starts_at_its_setting_and_learns_its_logarithm() -> None:

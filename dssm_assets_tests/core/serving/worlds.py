@@ -11,29 +11,25 @@ import torch
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput
-from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
+from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.serving.tower_layout import OUTPUT
+from dssm_assets_tests.core.models.features import tower_feature
 
 ROWS, ITEMS = 23, 9
 LIST, WEIGHTS = pa.list_(pa.int32()), pa.list_(pa.float32())
 
 
-def feature(name: str, side: TowerSide, rows: int, dim: int, **more: Any) -> TowerFeature:
-    """Returns a feature with a table of its own, unless `embedding_name` says otherwise."""
-    return TowerFeature(name=name, side=side, embedding_dim=dim, num_embeddings=rows, **{"embedding_name": name, **more})
-
-
 FEATURES = (
-    feature("city", TowerSide.USER, 4, 4),
-    feature("age", TowerSide.USER, 5, 8),
-    feature("interests", TowerSide.USER, 6, 8, is_multi=True),
-    feature("hour", TowerSide.CONTEXT, 25, 4),
-    feature("pages", TowerSide.CONTEXT, 7, 4, is_multi=True, is_weighted=True),
-    feature("item", TowerSide.ITEM, ITEMS + 2, 8),
-    feature("tags", TowerSide.ITEM, 6, 4, is_multi=True, is_weighted=True),
-    feature("h__item", TowerSide.SEQUENCE, ITEMS + 2, 8, embedding_name="item"),
-    feature("h__tag", TowerSide.SEQUENCE, 3, 4),
+    tower_feature("city", TowerSide.USER, dim=4, rows=4),
+    tower_feature("age", TowerSide.USER, dim=8, rows=5),
+    tower_feature("interests", TowerSide.USER, dim=8, rows=6, is_multi=True),
+    tower_feature("hour", TowerSide.CONTEXT, dim=4, rows=25),
+    tower_feature("pages", TowerSide.CONTEXT, dim=4, rows=7, is_multi=True, is_weighted=True),
+    tower_feature("item", dim=8, rows=ITEMS + 2),
+    tower_feature("tags", dim=4, rows=6, is_multi=True, is_weighted=True),
+    tower_feature("h__item", TowerSide.SEQUENCE, "item", dim=8, rows=ITEMS + 2),
+    tower_feature("h__tag", TowerSide.SEQUENCE, dim=4, rows=3),
 )
 
 
