@@ -73,6 +73,9 @@ REFUSED = [
     ({"tables": {"behavior": {"value_columns": ["label"]}}}, "value_columns: label has a meaning of its own"),
     ({"tables": {"behavior": {"constant_event": "sale", "columns": {"event": "kind"}}}}, "also a mapping of event to 'kind'"),
     ({"tables": {"behavior": {"constant_event": "sale"}}}, "expected an event of the funnel .* got 'sale'"),
+    ({"tables": {"behavior": {"time_format": "%d.%m"}}}, r"tables\.behavior\.time_format"),
+    ({"tables": {"behavior": {"time_format": "%d.%b.%m.%Y"}}}, r"tables\.behavior\.time_format"),
+    ({"tables": {"behavior": {"time_format": 3}}}, r"tables\.behavior\.time_format"),
     ({"tables": {"user": {"keep": ["city", "city"]}}}, "repeated: city"),
     ({"events": {"positive": ["buy", "buy"]}}, "repeated: buy"),
     ({"raw_features": {"preference_columns": ["category", "category"]}}, "repeated: category"),
@@ -95,6 +98,15 @@ REFUSED = [
     ({"model": {"sampler": "hard"}}, "events.exposure: expected an event: the sampler is hard"),
     ({"statistics": {"embedding_dim": {"item": 0}}}, "greater than or equal to 1"),
     ({"evaluation": {"k": [10, 5]}}, "numbers must be ascending and distinct"),
+    ({"platform": {"trigger": "often"}}, "key platform.trigger"),
+    ({"platform": {"schedule_at": "24:00"}}, "key platform.schedule_at"),
+    ({"platform": {"schedule_at": "3:00"}}, "key platform.schedule_at"),
+    ({"platform": {"owners": []}}, "key platform.owners"),
+    ({"platform": {"freshness_hours": 0}}, "key platform.freshness_hours"),
+    ({"platform": {"webhook_url": "ftp://host/x"}}, "key platform.webhook_url"),
+    ({"platform": {"git_url": "http://host/x"}}, "key platform.git_url"),
+    ({"platform": {"trainer_pool": "Big GPU"}}, "key platform.trainer_pool"),
+    ({"platform": {"landed_marker": ""}}, "key platform.landed_marker"),
 ]
 
 

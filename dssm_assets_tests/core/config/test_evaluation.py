@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from dssm_assets.core.config.evaluation import Evaluation, Segment, SegmentKind
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError
+from dssm_assets_tests.worlds import CONFIG, merged
 
 
 def test_without_a_word_users_are_cut_by_activity() -> None:
@@ -62,16 +63,9 @@ def test_names_are_distinct_and_there_are_at_most_eight() -> None:
 
 
 def test_an_unknown_key_inside_an_entry_of_a_list_or_a_mapping_names_the_known_ones() -> None:
-    raw: dict[str, Any] = {
-        "calendar": {"start": "2026-01-01"},
-        "tables": {name: {"uri": "x"} for name in ("user", "item", "behavior")},
-        "events": {"funnel": ["buy"], "positive": ["buy"]},
-        "features": {"fg_path": "fg.json"},
-        "evaluation": {"segments": [{"name": "city", "by": "city", "edge": [1]}]},
-        "statistics": {"features": {"brand": {"mincount": 5}}},
-    }
+    segments = {"segments": [{"name": "city", "by": "city", "edge": [1]}]}
     with pytest.raises(ConfigError) as caught:
-        parse_config(raw)
+        parse_config(merged(CONFIG, {"evaluation": segments, "statistics": {"features": {"brand": {"mincount": 5}}}}))
     first, second = (str(fault) for fault in caught.value.faults)
     assert "key evaluation.segments.0.edge: expected one of: by, edges, name, got unknown key 'edge'" in first
     assert "key statistics.features.brand.mincount: expected one of: hash_bucket_size, " in second
