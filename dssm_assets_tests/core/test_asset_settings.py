@@ -79,12 +79,9 @@ def test_every_named_setting_exists(place):
     model = PipelineConfig
     for name in place.split("."):
         assert name in model.model_fields, place
-        model = next((one for one in models_in(model.model_fields[name].annotation)), None)
-
-
-def models_in(annotation):
-    found = [annotation, *typing.get_args(annotation)]
-    return [one for one in found if isinstance(one, type) and issubclass(one, pydantic.BaseModel)]
+        annotation = model.model_fields[name].annotation
+        found = [one for one in (annotation, *typing.get_args(annotation)) if isinstance(one, type)]
+        model = next((one for one in found if issubclass(one, pydantic.BaseModel)), None)
 
 
 def test_every_asset_of_a_day_declares_its_settings():

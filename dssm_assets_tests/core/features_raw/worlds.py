@@ -50,13 +50,9 @@ def as_text_ids(table: pa.Table) -> pa.Table:
     return table
 
 
-def whole_log(days: dict[int, pa.Table]) -> pa.Table:
-    parts = [table.append_column("ds", pa.array([day_name(day)] * table.num_rows, pa.string())) for day, table in days.items()]
-    return pa.concat_tables(parts)
-
-
 def with_ds(days: dict[int, pa.Table]) -> ibis.Table:
-    return ibis.memtable(whole_log(days))
+    parts = [table.append_column("ds", pa.array([day_name(day)] * table.num_rows, pa.string())) for day, table in days.items()]
+    return ibis.memtable(pa.concat_tables(parts))
 
 
 def run(con: Any, expression: Any) -> pa.Table:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError, WindowIncompleteError
-from dssm_assets.core.samples.history import HistoryCsr, build_history
+from dssm_assets.core.samples.history import build_history
 from dssm_assets.core.samples.negatives import (
     count_positives,
     distribution_of,
@@ -124,17 +124,13 @@ def sample_day(events: list[Event]) -> pa.Table:
     )
 
 
-def history(bought_before: list[tuple[int, int]]) -> HistoryCsr:
-    return build_history(
-        lambda _: [history_day([(user, [(10, item, None)]) for user, item in bought_before])], CORPUS, bucketize
-    )
-
-
-def rows(
-    days: list[list[Event]], bought_before: list[tuple[int, int]], exposure: tuple[str, ...] = ("expr",)
-) -> list[tuple[int, ...]]:
+def rows(days: list[list[Event]], bought_before: list[tuple[int, int]]) -> list[tuple[int, ...]]:
+    before = history_day([(user, [(10, item, None)]) for user, item in bought_before])
     table = find_hard_negatives(
-        [sample_day(events) for events in days], exposure_events=exposure, item_index=CORPUS, history=history(bought_before)
+        [sample_day(events) for events in days],
+        exposure_events=["expr"],
+        item_index=CORPUS,
+        history=build_history(lambda _: [before], CORPUS, bucketize),
     )
     return [tuple(row.values()) for row in table.to_pylist()]
 
@@ -157,8 +153,3 @@ def test_find_hard_negatives_equals_a_loop_over_pairs(days: list[list[Event]], b
             if shown and (user, item) not in bought:
                 expected.append((u, i, shown[0]))
     assert rows(days, bought_before) == expected
-
-
-def test_find_hard_negatives_needs_an_exposure_event() -> None:
-    with pytest.raises(ConfigError, match=r"events\.exposure: expected an event"):
-        rows([[(1, 100, "expr")]], [(1, 100)], ())

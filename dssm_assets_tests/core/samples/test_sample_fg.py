@@ -15,23 +15,8 @@ from dssm_assets.core.samples.sample_fg import (
     combine_leak_reports,
     count_uses,
 )
+from dssm_assets_tests.core.samples.worlds import sample_table
 from dssm_assets_tests.wide_samples import widen
-
-
-def sample_table(users: list[object], items: list[object]) -> pa.Table:
-    count = len(users)
-    return pa.table(
-        {
-            "request_id": pa.nulls(count, pa.string()),
-            "user_id": users,
-            "item_id": items,
-            "event": ["buy"] * count,
-            "event_time_ms": list(range(count)),
-            "label": pa.array([1] * count, pa.int8()),
-            "hour": pa.array([0] * count, pa.int32()),
-            "weekday": pa.array([0] * count, pa.int32()),
-        }
-    )
 
 
 def users_fg(ids: list[object], **features: list[object]) -> pa.Table:

@@ -30,3 +30,20 @@ def history_day(
             "seq__brand": pa.array([[brand for _, _, brand in events] for _, events in rows], pa.list_(pa.int64())),
         }
     )
+
+
+def sample_table(users: list[object], items: list[object]) -> pa.Table:
+    """Returns samples of the table `sample`, the time of each its place."""
+    count = len(users)
+    return pa.table(
+        {
+            "request_id": pa.nulls(count, pa.string()),
+            "user_id": users,
+            "item_id": items,
+            "event": ["buy"] * count,
+            "event_time_ms": list(range(count)),
+            "label": pa.array([1] * count, pa.int8()),
+            "hour": pa.array([0] * count, pa.int32()),
+            "weekday": pa.array([0] * count, pa.int32()),
+        }
+    )

@@ -150,7 +150,8 @@ def test_rows_of_another_day_are_kept_and_counted() -> None:
 def test_unknown_events_are_named_with_their_counts() -> None:
     raw = {"user_id": [1] * 4, "item_id": [5] * 4, "event": ["share", "click", "like", "share"], "event_time": [DAY_S] * 4}
     with pytest.raises(
-        SchemaError, match=r"column event: expected events of the funnel.*'like' \(1 rows\), 'share' \(2 rows\)"
+        SchemaError,
+        match=r"column event: expected events of the funnel.*'like' \(1 rows\), 'share' \(2 rows\).*add them to events.funnel",
     ):
         behavior(raw)
 
