@@ -1,8 +1,30 @@
 """What tests of the service share."""
 
 import subprocess
+from contextlib import closing
 
 import pytest
+
+from dssm_assets_tests.serving.bundles import write_bundle
+from dssm_assets_tests.serving.servers import Client
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Returns the folder of the hand-written bundle, which is named by its id; no test changes it."""
+    return write_bundle(tmp_path_factory.mktemp("serving"))
+
+
+@pytest.fixture(scope="session")
+def root(folder):
+    return str(folder.parent.parent)
+
+
+@pytest.fixture
+def client(port):
+    """Returns a client of the server that a module has at `port`."""
+    with closing(Client(port)) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import os
 import ssl
 import time
 import urllib.request
+from contextlib import closing
 
 import pytest
 
@@ -33,10 +34,8 @@ def root(tmp_path_factory):
 
 
 def ask(port, key, method, path, body=None):
-    client = Client(port)
-    status, answer = client.send(method, path, body, {"X-API-Key": key})
-    client.close()
-    return status, answer
+    with closing(Client(port)) as client:
+        return client.send(method, path, body, {"X-API-Key": key})
 
 
 def test_lists_need_a_key_and_health_does_not(root, tmp_path):
@@ -49,24 +48,22 @@ def test_lists_need_a_key_and_health_does_not(root, tmp_path):
             {"X-API-Key": lines[2].strip()},
         )
         for headers in (*refused_keys, {"Authorization": "Bearer "}, {"Authorization": f"Basic {KEYS[0]}"}):
-            client = Client(port)
-            status, refused = client.send("GET", "/recall?user_id=u&k=1", headers=headers)
+            with closing(Client(port)) as client:
+                status, refused = client.send("GET", "/recall?user_id=u&k=1", headers=headers)
             assert (status, refused["error"]) == (401, "UnauthorizedError")
             assert client.headers["www-authenticate"] == "Bearer"
-            client.close()
-        client = Client(port)
-        for headers in (
-            {"X-API-Key": KEYS[0]},
-            {"Authorization": f"Bearer {KEYS[1]}"},
-            {"X-API-Key": KEYS[0], "Authorization": "Bearer of-a-proxy"},
-        ):
-            status, answer = client.send("GET", "/recall?user_id=u&k=1", headers=headers)
-            assert (status, answer["item_ids"]) == (200, ["n0"])
-        assert client.get("/health")[0] == 200
-        assert client.get("/ready") == (200, {"is_ready": True})
-        assert client.get("/metrics")[0] == 200
-        assert client.get("/nowhere")[0] == 401
-        client.close()
+        with closing(Client(port)) as client:
+            for headers in (
+                {"X-API-Key": KEYS[0]},
+                {"Authorization": f"Bearer {KEYS[1]}"},
+                {"X-API-Key": KEYS[0], "Authorization": "Bearer of-a-proxy"},
+            ):
+                status, answer = client.send("GET", "/recall?user_id=u&k=1", headers=headers)
+                assert (status, answer["item_ids"]) == (200, ["n0"])
+            assert client.get("/health")[0] == 200
+            assert client.get("/ready") == (200, {"is_ready": True})
+            assert client.get("/metrics")[0] == 200
+            assert client.get("/nowhere")[0] == 401
 
 
 STATUSES = {
@@ -146,8 +143,8 @@ def test_a_broken_file_keeps_the_keys_and_is_logged_once(tmp_path, caplog):
 def test_each_answer_has_an_id_and_a_line_of_the_log(root, tmp_path, monkeypatch):
     lines: list[str] = []
     monkeypatch.setenv("DSSM_LOG_SECRET", "secret-of-the-log")
-    with serving(LiveEngine(str(root)), keys=write_keys(tmp_path, key_line(KEYS[0])), log=lines.append) as port:
-        client = Client(port)
+    keys = write_keys(tmp_path, key_line(KEYS[0]))
+    with serving(LiveEngine(str(root)), keys=keys, log=lines.append) as port, closing(Client(port)) as client:
         headers = {"X-Request-Id": "call-7", "X-API-Key": KEYS[0]}
         assert client.send("GET", "/recall?user_id=user-17&k=1", headers=headers)[0] == 200
         assert client.headers["x-request-id"] == "call-7"
@@ -159,7 +156,6 @@ def test_each_answer_has_an_id_and_a_line_of_the_log(root, tmp_path, monkeypatch
         batch = [{"user_id": "user-17"}, {"user_id": "user-18"}, {"user_id": "user-17"}, {"features": {"city": "x"}}]
         assert client.send("POST", "/recall/batch", {"requests": batch}, headers)[0] == 200
         assert client.send("GET", "/recall?user_id=user-17")[0] == 401
-        client.close()
     found = [json.loads(line) for line in lines]
     user, other = (hmac.digest(b"secret-of-the-log", name, "sha256").hex()[:32] for name in (b"user-17", b"u"))
     assert [

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import typing
+from contextlib import closing
 
 import jsonschema
 import pyarrow as pa
@@ -32,18 +33,10 @@ def port(tmp_path_factory):
         yield found
 
 
-@pytest.fixture
-def client(port):
-    client = Client(port)
-    yield client
-    client.close()
-
-
 @pytest.fixture(scope="module")
 def schema(port):
-    client = Client(port)
-    status, found = client.get("/openapi.json")
-    client.close()
+    with closing(Client(port)) as client:
+        status, found = client.get("/openapi.json")
     assert status == 200
     return found
 
@@ -64,9 +57,8 @@ def test_the_first_page_leads_to_the_docs_which_load_nothing_from_elsewhere(clie
 def test_only_the_description_is_open(client, port):
     assert [client.get(path)[0] for path in ("/", "/docs", "/openapi.json", "/health")] == [307, 200, 200, 200]
     for path in ("/recall?user_id=u", "/docs2", "/openapi.json/x", "/nowhere"):
-        other = Client(port)
-        assert other.get(path)[0] == 401
-        other.close()
+        with closing(Client(port)) as other:
+            assert other.get(path)[0] == 401
 
 
 def test_everything_is_described(schema):
@@ -118,28 +110,22 @@ def check_form(schema, path, method, status, answer):
 
 
 @pytest.mark.parametrize(("status", "method", "path", "body"), ASKED)
-def test_answers_have_the_described_form(port, schema, status, method, path, body):
-    client = Client(port)
+def test_answers_have_the_described_form(client, schema, status, method, path, body):
     got, answer = client.send(method.upper(), path, body, {"X-API-Key": KEY})
-    client.close()
     assert got == status
     check_form(schema, path, method, status, answer)
 
 
 @pytest.mark.parametrize(("path", "method"), LISTS)
-def test_a_request_without_a_key_has_the_described_form(port, schema, path, method):
-    client = Client(port)
+def test_a_request_without_a_key_has_the_described_form(client, schema, path, method):
     status, answer = client.send(method.upper(), path, {} if method == "post" else None)
-    client.close()
     assert status == 401
     check_form(schema, path, method, status, answer)
 
 
-def test_a_busy_service_answers_in_the_described_form(tmp_path, schema, monkeypatch):
-    write_bundle(tmp_path)
+def test_a_busy_service_answers_in_the_described_form(root, schema, monkeypatch):
     monkeypatch.setattr("dssm_assets.serving.http.render", lambda *_, **__: time.sleep(0.3))
-    with serving(LiveEngine(str(tmp_path)), limits=ServiceLimits(request_seconds=0.01)) as port:
-        client = Client(port)
+    with serving(LiveEngine(root), limits=ServiceLimits(request_seconds=0.01)) as port, closing(Client(port)) as client:
         for path, method in LISTS:
             asked = f"{path}?user_id=u&item_id=n0" if method == "get" else path
             body = {"requests": []} if "batch" in path else {}
@@ -148,7 +134,6 @@ def test_a_busy_service_answers_in_the_described_form(tmp_path, schema, monkeypa
             check_form(schema, path, method, status, answer)
         for not_ready in ({"is_ready": False}, answer):  # the latter during a shutdown
             check_form(schema, "/ready", "get", status, not_ready)
-        client.close()
 
 
 @pytest.fixture(scope="module")

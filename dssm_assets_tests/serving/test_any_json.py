@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from urllib.parse import urlencode
 
 import pytest
@@ -22,16 +23,8 @@ SETTINGS = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slo
 def client(tmp_path_factory):
     root = tmp_path_factory.mktemp("hand")
     bundles.write_bundle(root, half_life_days=3.0)
-    with serving(LiveEngine(str(root)), limits=ServiceLimits(keep_alive_seconds=3600)) as port:
-        client = Client(port)
+    with serving(LiveEngine(str(root)), limits=ServiceLimits(keep_alive_seconds=3600)) as port, closing(Client(port)) as client:
         yield client
-        client.close()
-
-
-def check(client, body):
-    status, answer = client.send("POST", "/recall", json.dumps(body))
-    assert status in (200, 400, 404), answer
-    assert ("item_ids" in answer) if status == 200 else answer["faults"]
 
 
 @SETTINGS
@@ -41,7 +34,9 @@ def check(client, body):
 @example({"history": {"item_ids": ["n0"], "event_times_ms": [2**63 - 1]}})
 @example({"history": {"item_ids": ["n0"], "event_times_ms": {}}})
 def test_any_body_gives_a_list_or_says_what_is_wrong(client, body):
-    check(client, body)
+    status, answer = client.send("POST", "/recall", json.dumps(body))
+    assert status in (200, 400, 404), answer
+    assert ("item_ids" in answer) if status == 200 else answer["faults"]
 
 
 @pytest.mark.parametrize("depth", [100, 199, 254, 986, 1500])

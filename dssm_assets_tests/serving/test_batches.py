@@ -5,6 +5,7 @@ import socket
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import faiss
 import numpy as np
@@ -42,29 +43,18 @@ BODIES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return bundles.write_bundle(tmp_path_factory.mktemp("serving")).parent.parent
-
-
-@pytest.fixture(scope="module")
-def engine(root):
-    return RecallEngine.open(str(root))
-
-
 @pytest.fixture
 def client(root):
-    with serving(LiveEngine(str(root))) as port:
-        client = Client(port)
+    with serving(LiveEngine(root)) as port, closing(Client(port)) as client:
         yield client
-        client.close()
 
 
 def show(answer):
     return (type(answer), str(answer)) if isinstance(answer, DssmError) else answer
 
 
-def test_requests_together_are_answered_as_alone(engine):
+def test_requests_together_are_answered_as_alone(root):
+    engine = RecallEngine.open(root)
     requests = [RecallRequest.model_validate(body).to_request() for body in BODIES]
     alone = [show(answer) for request in requests for answer in engine.recall_for_users([request])]
     assert [show(answer) for answer in engine.recall_for_users(requests)] == alone
@@ -95,13 +85,11 @@ def test_any_number_of_users_together_get_the_lists_that_they_get_alone(tmp_path
 
 
 def test_clients_at_once_get_the_answers_that_they_get_alone(root):
-    with serving(LiveEngine(str(root)), threads=1) as port:
+    with serving(LiveEngine(root), threads=1) as port:
 
         def ask(body):
-            client = Client(port)
-            answer = client.send("POST", "/recall", body)
-            client.close()
-            return answer
+            with closing(Client(port)) as client:
+                return client.send("POST", "/recall", body)
 
         alone = [ask(body) for body in BODIES]
         with ThreadPoolExecutor(12) as clients:
@@ -159,13 +147,11 @@ def test_a_single_list_waits_for_no_batch_that_waits(root, monkeypatch):
         return recall(self, requests, *rest)
 
     monkeypatch.setattr(RecallEngine, "recall_for_users", recall_slowly)
-    with serving(LiveEngine(str(root)), threads=1) as port, ThreadPoolExecutor(12) as clients:
+    with serving(LiveEngine(root), threads=1) as port, ThreadPoolExecutor(12) as clients:
 
         def ask(method, path, body=None):
-            client = Client(port)
-            status, _ = client.send(method, path, body)
-            client.close()
-            return status
+            with closing(Client(port)) as client:
+                return client.send(method, path, body)[0]
 
         batches = [clients.submit(ask, "POST", "/recall/batch", {"requests": [{"user_id": "u"}] * 4}) for _ in range(12)]
         while not computed:
@@ -177,7 +163,7 @@ def test_a_single_list_waits_for_no_batch_that_waits(root, monkeypatch):
 
 def test_bodies_at_once_have_a_bounded_size(root, monkeypatch):
     monkeypatch.setattr(http, "MAX_WAITING_BYTES", 100)
-    with serving(LiveEngine(str(root))) as port, socket.create_connection(("127.0.0.1", port)) as slow:
+    with serving(LiveEngine(root)) as port, socket.create_connection(("127.0.0.1", port)) as slow:
         slow.sendall(b"POST /recall HTTP/1.1\r\nHost: x\r\nContent-Length: 95\r\n\r\n" + b" " * 90)
         client = Client(port)
         while (answer := client.send("POST", "/recall", {"user_id": "u", "k": 1}))[0] == 200:
@@ -190,7 +176,7 @@ def test_bodies_at_once_have_a_bounded_size(root, monkeypatch):
 
 
 def test_lists_as_arrow_are_those_of_json(root):
-    with serving(LiveEngine(str(root))) as port:
+    with serving(LiveEngine(root)) as port:
 
         def ask(path, body, accept):
             request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, {"Accept": accept})

@@ -56,10 +56,6 @@ def engine(workspace):
     return RecallEngine.open(open_bundles(workspace.loaded).root)
 
 
-def fitted_merge(workspace):
-    return next(one for one in read_merges(workspace, EVALUATION_DAY).merges if one.name == "merged")
-
-
 def evaluated_lists(workspace, scratch, merge):
     """Returns user -> item ids that the evaluation would rank on the day that the bundle serves first, with its vectors."""
     config, next_day, stored = workspace.config, day_before(EVALUATION_DAY, -1), PlainBundle(workspace)
@@ -82,7 +78,7 @@ def evaluated_lists(workspace, scratch, merge):
 
 @pytest.mark.parametrize("similarity", [0.0, 3.0, -3.0])
 def test_served_lists_are_those_that_the_evaluation_ranks(workspace, engine, tmp_path, monkeypatch, similarity):
-    merge = fitted_merge(workspace)
+    merge = next(one for one in read_merges(workspace, EVALUATION_DAY).merges if one.name == "merged")
     signal = Signal(ChannelName.VECTORS, SIMILARITY)
     changed = {Term(signal): similarity, Term(signal, IS_OWN_ITEM): similarity / 2}
     merge = replace(merge, weights={**merge.weights, **changed})

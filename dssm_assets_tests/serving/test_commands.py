@@ -1,34 +1,20 @@
 """`dssm-assets recall` and `dssm-assets serve`, over the hand-written bundle (`bundles.py`)."""
 
-import argparse
 import json
 import subprocess
 import sys
 
 import pytest
 
-from dssm_assets.cli import main
-from dssm_assets.commands import recall
+from dssm_assets.cli import build_parser, main
 from dssm_assets.core.errors import InputError
 from dssm_assets_tests.serving import bundles
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return bundles.write_bundle(tmp_path_factory.mktemp("serving"))
-
-
-@pytest.fixture(scope="module")
-def root(folder):
-    return str(folder.parent.parent)
 
 
 @pytest.fixture
 def run(root, capsys):
     def call(*arguments):
-        parser = argparse.ArgumentParser()
-        recall.add_command(parser.add_subparsers())
-        parsed = parser.parse_args(["recall", "--bundle", root, *arguments])
+        parsed = build_parser().parse_args(["recall", "--bundle", root, *arguments])
         assert parsed.command(parsed) == 0
         printed, line = capsys.readouterr(), f"bundle {root} (--bundle), no configuration\n"
         assert line == printed.err if "--json" in arguments else printed.out.startswith(line)

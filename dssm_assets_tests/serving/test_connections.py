@@ -15,16 +15,10 @@ import pytest
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.serving import connections
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving
 
 HALF_HELLO = bytes.fromhex("16030102000100")
 """The beginning of the first message of TLS."""
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return str(bundles.write_bundle(tmp_path_factory.mktemp("serving")).parent.parent)
 
 
 def open_silent(stack, port, first, count):
@@ -110,21 +104,17 @@ def test_a_slow_reader_gets_its_whole_answer_over_tls(root, certificate, monkeyp
 
 def test_connections_with_requests_stay_while_silent_ones_come(root, monkeypatch):
     monkeypatch.setattr(connections, "MAX_NEW", 5)
-    with serving(LiveEngine(root)) as port, contextlib.ExitStack() as stack:
-        client = Client(port)
+    with serving(LiveEngine(root)) as port, contextlib.ExitStack() as stack, contextlib.closing(Client(port)) as client:
         assert client.get("/health")[0] == 200
         open_silent(stack, port, b"", 20)
         assert client.get("/recall?user_id=u&k=1")[1]["item_ids"] == ["n0"]
-        client.close()
 
 
 def test_connections_beyond_the_limit_are_closed(root, monkeypatch):
     monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (4, 4))
     with serving(LiveEngine(root)) as port, contextlib.ExitStack() as stack:
-        clients = [Client(port) for _ in range(3)]
+        clients = [stack.enter_context(contextlib.closing(Client(port))) for _ in range(3)]
         assert [client.get("/health")[0] for client in clients] == [200] * 3
         (refused,) = open_silent(stack, port, b"", 1)
         assert is_ended(refused)
         assert clients[0].get("/health")[0] == 200
-        for client in clients:
-            client.close()

@@ -1,40 +1,24 @@
 """The HTTP service, on loopback, over the hand-written bundle (`bundles.py`)."""
 
+from contextlib import closing
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("serving")
-
-
-@pytest.fixture(scope="module")
-def bundle_id(root):
-    return bundles.write_bundle(root).name
-
-
-@pytest.fixture(scope="module")
-def port(root, bundle_id):
-    with serving(LiveEngine(str(root))) as found:
+def port(root):
+    with serving(LiveEngine(root)) as found:
         yield found
 
 
-@pytest.fixture
-def client(port):
-    client = Client(port)
-    yield client
-    client.close()
-
-
-def test_recall_of_a_stored_user(client, bundle_id):
+def test_recall_of_a_stored_user(client, folder):
     status, answer = client.get("/recall?user_id=u&k=2")
     assert status == 200
-    assert answer == {"bundle_id": bundle_id, "source": "stored", "item_ids": ["n0", "n2"], "scores": pytest.approx([1, 0.6])}
+    assert answer == {"bundle_id": folder.name, "source": "stored", "item_ids": ["n0", "n2"], "scores": pytest.approx([1, 0.6])}
 
 
 def test_unknown_parameter_chooses_popular_items_or_404(client):
@@ -44,13 +28,6 @@ def test_unknown_parameter_chooses_popular_items_or_404(client):
     assert (status, answer["error"]) == (404, "UnknownIdError")
     assert answer["faults"][0]["where"] == "user_id"
     assert client.send("POST", "/recall", {"user_id": "stranger", "unknown": "404"})[0] == 404
-
-
-def test_recall_by_features_and_history(client):
-    status, answer = client.send("POST", "/recall", {"features": {"city": "x"}, "history": {"item_ids": ["n1"]}, "k": 1})
-    # (1, 0) + (0, 1) = (1, 1): n2 gets 1.4.
-    assert (status, answer["source"], answer["item_ids"]) == (200, "features", ["n2"])
-    assert answer["scores"] == pytest.approx([1.4])
 
 
 @pytest.mark.parametrize(
@@ -80,18 +57,16 @@ def test_bad_input_is_400_and_lists_every_fault(client, method, path, body, wher
     assert all(set(fault) == {"where", "expected", "got", "remedy"} for fault in answer["faults"])
 
 
-def test_health_describes_the_bundle(client, bundle_id):
+def test_health_describes_the_bundle(client, folder):
     status, health = client.get("/health")
     assert status == 200
-    assert (health["status"], health["bundle_id"], health["users"], health["items"]) == ("ok", bundle_id, 2, 4)
+    assert (health["status"], health["bundle_id"], health["users"], health["items"]) == ("ok", folder.name, 2, 4)
     assert health["age_days"] > 0
     assert health["loaded_seconds_ago"] >= 0
 
 
-def test_metrics_count_requests_errors_and_answers(tmp_path):
-    bundle_id = bundles.write_bundle(tmp_path).name
-    with serving(LiveEngine(str(tmp_path))) as port:
-        client = Client(port)
+def test_metrics_count_requests_errors_and_answers(root, folder):
+    with serving(LiveEngine(root)) as port, closing(Client(port)) as client:
         for path in (
             "/recall?user_id=u",
             "/recall?user_id=stranger",
@@ -102,7 +77,6 @@ def test_metrics_count_requests_errors_and_answers(tmp_path):
             client.get(path)
         text = client.get("/metrics")[1]
         assert client.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-        client.close()
     families = list(text_string_to_metric_families(text))
     assert all(family.documentation for family in families)
     assert {family.name: family.type for family in families} == {
@@ -130,7 +104,7 @@ def test_metrics_count_requests_errors_and_answers(tmp_path):
         ("dssm_answers_total", "source=stored"): 1,
         ("dssm_request_seconds_count", "route=/recall"): 3,
         ("dssm_request_seconds_bucket", "le=+Inf", "route=/recall"): 3,
-        ("dssm_bundle_info", f"bundle_id={bundle_id}", "ds=2024-01-12", "index=Flat", "name=hand"): 1,
+        ("dssm_bundle_info", f"bundle_id={folder.name}", "ds=2024-01-12", "index=Flat", "name=hand"): 1,
         ("dssm_bundle_items",): 4,
         ("dssm_bundle_swaps_total",): 0,
         ("dssm_bundle_refused_total",): 0,

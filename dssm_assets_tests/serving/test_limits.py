@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from dssm_assets.core.config.service_limits import ServiceLimits
-from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import SLOW_USER, served_by_process
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -20,12 +19,6 @@ POST = b"POST /recall HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 SLOW = f"GET /recall?user_id={SLOW_USER} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 PATIENCE = 60
 """Seconds after which a test fails that waits for something: the machine may be busy."""
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = bundles.write_bundle(tmp_path_factory.mktemp("serving"))
-    return str(folder.parent.parent)
 
 
 def limit_arguments(**limits):

@@ -6,21 +6,20 @@ import gzip
 import socket
 import threading
 import time
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.telemetry import open_tracer
-from dssm_assets_tests.serving.bundles import write_bundle
 from dssm_assets_tests.serving.servers import Client, serving
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-def test_spans_arrive_at_a_receiver_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spans_arrive_at_a_receiver_over_http(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="extra telemetry")
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -41,14 +40,11 @@ def test_spans_arrive_at_a_receiver_over_http(tmp_path: Path, monkeypatch: pytes
         threading.Thread(target=receiver.serve_forever, daemon=True).start()
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.server_port}")
         monkeypatch.setenv("OTEL_SERVICE_NAME", "shop-recall")
-        write_bundle(tmp_path)
         tracer = open_tracer()
-        with serving(LiveEngine(str(tmp_path)), tracer=tracer) as port:
-            client = Client(port)
+        with serving(LiveEngine(root), tracer=tracer) as port, closing(Client(port)) as client:
             header = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
             assert client.send("GET", "/recall?user_id=1&k=0")[0] == 400
             assert client.send("GET", "/recall?user_id=1&k=3", headers=header)[0] == 200
-            client.close()
         tracer.close()
         receiver.shutdown()
     ((where, body),) = received
@@ -67,16 +63,13 @@ def test_spans_arrive_at_a_receiver_over_http(tmp_path: Path, monkeypatch: pytes
     assert spans["search"].parent_span_id == spans["GET /recall"].span_id
 
 
-def test_a_silent_receiver_is_left_after_two_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_receiver_is_left_after_two_seconds(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="extra telemetry")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        write_bundle(tmp_path)
         tracer = open_tracer()
-        with serving(LiveEngine(str(tmp_path)), tracer=tracer) as port:
-            client = Client(port)
+        with serving(LiveEngine(root), tracer=tracer) as port, closing(Client(port)) as client:
             assert client.send("GET", "/recall?user_id=1&k=3")[0] == 200
-            client.close()
             start = time.monotonic()
         assert time.monotonic() - start < 6, "not the 10 seconds of an export"
 
