@@ -7,7 +7,6 @@ import uuid
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 from dssm_assets.storage.manifest import Manifest
@@ -61,10 +60,3 @@ def parquet_bytes(tables: TableStore, table: pa.Table, ds: str = DS) -> bytes:
     """Returns the bytes that a table becomes when it is written."""
     manifest = tables.write(NOTES, ds, table)
     return tables.partitions.fs.cat_file(tables.paths([manifest])[0])
-
-
-def row_group_rows(tables: TableStore, path: str) -> list[int]:
-    """Returns the number of rows of each row group of a stored file."""
-    with tables.partitions.fs.open(path, "rb") as handle:
-        metadata = pq.ParquetFile(handle).metadata
-        return [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]

@@ -133,11 +133,6 @@ def _names(cache: LocalCache) -> set[str]:
     return {path.relative_to(cache.folder).as_posix() for path in cache.folder.rglob("*") if path.is_file()}
 
 
-def _age(path: Path, seconds: float) -> None:
-    moment = time.time() - seconds
-    os.utime(path, (moment, moment))
-
-
 def test_concurrent_fetches_of_a_file_each_get_it_whole(tmp_path: Path) -> None:
     cache, both = LocalCache(tmp_path), Barrier(2)
 
@@ -155,7 +150,8 @@ def test_concurrent_fetches_of_a_file_each_get_it_whole(tmp_path: Path) -> None:
 def test_the_least_recently_used_file_is_removed_first_and_no_recent_file(tmp_path: Path) -> None:
     cache = LocalCache(tmp_path, limit_bytes=25)
     for number, name in enumerate(("first", "second")):
-        _age(cache.get(name, _writes(b"0123456789")), (3 - number) * IN_USE_SECONDS)
+        used = time.time() - (3 - number) * IN_USE_SECONDS
+        os.utime(cache.get(name, _writes(b"0123456789")), (used, used))
     cache.get("first", _writes(b""))  # used again, so now the younger one
     cache.get("third", _writes(b"0123456789"))
     assert _names(cache) == {"first", "third"}

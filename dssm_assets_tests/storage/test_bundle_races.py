@@ -29,7 +29,6 @@ class Reader(threading.Thread):
         super().__init__(daemon=True)
         self.store, self.stop = store, threading.Event()
         self.seen: dict[str, int] = {}
-        self.vanished = 0
         self.faults: list[str] = []
 
     def run(self) -> None:
@@ -44,7 +43,6 @@ class Reader(threading.Thread):
                 # Only a bundle that was cleared away in the meantime may vanish: then the pointer has gone on by two.
                 if now is not None and pointer.bundle_id in (now.bundle_id, now.previous):
                     self.faults.append(f"{pointer.bundle_id} is served and not whole")
-                self.vanished += 1
                 continue
             if len(found) != 1:
                 self.faults.append(f"{pointer.bundle_id} mixes {found}")

@@ -21,16 +21,12 @@ from dssm_assets_tests.storage.races import publish_mark, race, read_marks
 from dssm_assets_tests.storage.stores import DS, NOTES, memory_store, notes, verify
 
 
-def _stores(kind: str, folder: Path) -> Callable[[], PartitionStore]:
-    if kind == "local":
-        return lambda: PartitionStore(str(folder), grace_seconds=0)
-    url = memory_store().fs.unstrip_protocol(memory_store().root)
-    return lambda: PartitionStore(url, grace_seconds=0)
-
-
 @pytest.fixture(params=["local", "memory"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], PartitionStore]:
-    return _stores(request.param, tmp_path)
+    if request.param == "local":
+        return lambda: PartitionStore(str(tmp_path), grace_seconds=0)
+    url = memory_store().fs.unstrip_protocol(memory_store().root)
+    return lambda: PartitionStore(url, grace_seconds=0)
 
 
 class _Paused:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,25 +25,12 @@ class _Remote:
         return self.files[path][start:end]
 
 
-def _opened(content: bytes) -> tuple[SizedFileSystem, _Remote]:
-    remote = _Remote({"bucket/part": content})
-    return SizedFileSystem(remote, {"bucket/part": len(content)}), remote
-
-
-def test_a_small_file_is_fetched_once() -> None:
-    files, remote = _opened(b"0123456789")
-    for _ in range(3):
-        with files.open("bucket/part", "rb") as handle:
-            handle.seek(-3, io.SEEK_END)
-            assert handle.read() == b"789"
-    assert remote.requests == [("bucket/part", 0, 10)]
-
-
 def test_a_large_file_is_fetched_in_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sized_files, "SMALL_BYTES", 1000)
     monkeypatch.setattr(sized_files, "_BLOCK_BYTES", 100)
     content = bytes(range(256)) * 40
-    files, remote = _opened(content)
+    remote = _Remote({"bucket/part": content})
+    files = SizedFileSystem(remote, {"bucket/part": len(content)})
     with files.open("bucket/part", "rb") as handle:
         handle.seek(len(content) - 8)
         assert handle.read() == content[-8:]

@@ -62,7 +62,11 @@ def write(path: Path, columns: dict[str, Any] | pa.Table, **options: Any) -> Non
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(lines_of(*rows), encoding="utf-8")
+
+
+def lines_of(*rows: dict[str, Any]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def log(days: list[int], **columns: Any) -> dict[str, Any]:
@@ -199,10 +203,6 @@ def test_a_csv_file_with_a_header_alone_has_no_rows(tmp_path: Path) -> None:
 
 
 # JSON lines
-
-
-def lines_of(*objects: dict[str, Any]) -> str:
-    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
 
 
 LONG_IDS = ["123456789012345678901", "123456789012345678902", "1.5", "-5", '"guest"']
@@ -633,11 +633,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path, files: dict[str, 
 # What is no file
 
 
-def make_link(path: Path) -> None:
-    path.symlink_to(path.parent / "gone")
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, make_link], ids=["pipe", "dangling link"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.parent / "gone")], ids=["pipe", "dangling link"])
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
 @pytest.mark.parametrize("is_alone", [True, False])
 def test_pipes_and_dangling_links_are_refused(tmp_path: Path, make: Callable[[Path], None], name: str, is_alone: bool) -> None:
