@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import fsspec
 import pytest
 import yaml
@@ -114,6 +115,13 @@ def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         fsspec.filesystem("s3").clear_instance_cache()
         RetryingS3FileSystem.clear_instance_cache()  # a cache of its own
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of the home folder that a module has as a fixture."""
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -22,8 +21,6 @@ from dssm_assets_tests.deploy.services import HOST, running
 from dssm_assets_tests.serving.bundles import write_bundle
 
 SET = {"DAGSTER_PG_PASSWORD": "a", "AWS_ACCESS_KEY_ID": "b", "AWS_SECRET_ACCESS_KEY": "c"}
-IMAGE = "${DSSM_IMAGE:-dssm-assets:latest}"
-DAGSTER_SERVICES = ("code-server", "webserver", "daemon")
 
 
 def _dockerfile() -> list[list[str]]:
@@ -31,13 +28,9 @@ def _dockerfile() -> list[list[str]]:
     return [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def _faults(body: dict[str, Any]) -> list[str]:
-    schema = get_builtin_schema("vendor.compose-spec")
-    return [f"{error.json_path}: {error.message}" for error in validator_for(schema)(schema).iter_errors(body)]
-
-
 def test_compose_file_is_valid() -> None:
-    assert _faults(raw()) == []
+    schema = get_builtin_schema("vendor.compose-spec")
+    assert [f"{error.json_path}: {error.message}" for error in validator_for(schema)(schema).iter_errors(raw())] == []
 
 
 def test_passwords_are_required_and_not_in_the_file() -> None:

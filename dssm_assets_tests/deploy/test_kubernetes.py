@@ -1,4 +1,4 @@
-"""The Kubernetes manifest against the official schemas, the chart's values against the keys that the chart reads.
+"""The Kubernetes manifest of the code location, and the chart's values against the keys that the chart reads.
 
 The chart cannot be rendered here. Its keys are those of the values schema of the chart, 1.13; what Dagster itself reads (the
 container context, the instance settings that are handed on) is read by Dagster.
@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import kubernetes_validate
 import yaml
 from dagster._config import process_config, resolve_to_config_type
 from dagster._core.instance.config import dagster_instance_config_schema
@@ -19,8 +18,8 @@ from dagster_k8s.container_context import K8sContainerContext
 from dssm_assets.deployment.watched_k8s_launcher import WatchedK8sRunLauncher
 from dssm_assets_tests.deploy.compose_file import DEPLOY, services
 from dssm_assets_tests.deploy.test_compose import SET
+from dssm_assets_tests.deploy.test_kubernetes_pods import SERVER, container_of, objects
 
-KUBERNETES = DEPLOY / "kubernetes"
 _POD = {"image", "envConfigMaps", "envSecrets", "podSecurityContext", "securityContext", "resources"}
 KNOWN: dict[str, set[str]] = {
     "": {
@@ -88,30 +87,17 @@ KNOWN: dict[str, set[str]] = {
 
 
 def _values() -> dict[str, Any]:
-    return dict(yaml.safe_load((KUBERNETES / "values.yaml").read_text(encoding="utf-8")))
+    return dict(yaml.safe_load((DEPLOY / "kubernetes" / "values.yaml").read_text(encoding="utf-8")))
 
 
 def _objects() -> dict[tuple[str, str], dict[str, Any]]:
-    found = list(yaml.safe_load_all((KUBERNETES / "code_location.yaml").read_text(encoding="utf-8")))
-    return {(item["kind"], item["metadata"]["name"]): item for item in found}
+    return {(item["kind"], item["metadata"]["name"]): item for item in objects(SERVER)}
 
 
 def _at(values: Mapping[str, Any], path: str) -> Any:
     for part in path.split(".") if path else ():
         values = values[part]
     return values
-
-
-def _container() -> dict[str, Any]:
-    (found,) = _objects()["Deployment", "dssm-assets"]["spec"]["template"]["spec"]["containers"]
-    return dict(found)
-
-
-def test_every_object_fits_the_schema_of_kubernetes() -> None:
-    found = _objects()
-    assert {kind for kind, _ in found} == {"ConfigMap", "Deployment", "Service"}
-    for item in found.values():
-        kubernetes_validate.validate(item, kubernetes_validate.latest_version(), strict=True)
 
 
 def test_the_values_have_only_keys_that_the_chart_reads() -> None:
@@ -146,7 +132,7 @@ def test_code_server_has_the_address_that_the_ui_uses() -> None:
     (server,) = _values()["dagsterWebserver"]["workspace"]["servers"]
     service = _objects()["Service", "dssm-assets"]
     (port,) = service["spec"]["ports"]
-    container = _container()
+    container = container_of(SERVER)
     assert server == {"host": service["metadata"]["name"], "port": port["port"], "name": "dssm_assets"}
     assert [item["name"] for item in container["ports"]] == [port["targetPort"]]
     assert container["command"] == list(services(SET)["code-server"].command)
@@ -155,7 +141,7 @@ def test_code_server_has_the_address_that_the_ui_uses() -> None:
 
 
 def test_run_pods_have_the_configuration_and_the_environment_of_the_server() -> None:
-    container, launcher = _container(), _values()["runLauncher"]["config"]["customRunLauncher"]["config"]
+    container, launcher = container_of(SERVER), _values()["runLauncher"]["config"]["customRunLauncher"]["config"]
     named = [
         (entry["configMapRef"] if "configMapRef" in entry else entry["secretRef"])["name"] for entry in container["envFrom"]
     ]

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -50,12 +49,6 @@ def home(tmp_path: Path) -> Path:
     (tmp_path / "dagster.yaml").write_bytes((DEPLOY / "dagster.yaml").read_bytes())
     (tmp_path / "hold").touch()
     return tmp_path
-
-
-@pytest.fixture
-def instance(home: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.from_config(str(home)) as opened:
-        yield opened
 
 
 def _start_command(home: Path) -> subprocess.Popen[bytes]:

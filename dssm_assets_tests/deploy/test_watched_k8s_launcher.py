@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,31 +61,11 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def instance(home: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.from_config(str(home)) as opened:
-        yield opened
-
-
-@pytest.fixture
 def cluster(instance: dg.DagsterInstance) -> _Cluster:
     launcher = instance.run_launcher
     assert isinstance(launcher, WatchedK8sRunLauncher)
     launcher._api_client.batch_api = _Cluster()
     return launcher._api_client.batch_api
-
-
-def _launch(instance: dg.DagsterInstance) -> dg.DagsterRun:
-    """Launches a run, whose pod then reports that it has started."""
-    code = RepositoryPythonOrigin(
-        "python", ModuleCodePointer("dssm_assets.definitions", "defs"), container_image="dssm-assets:1"
-    )
-    run = instance.create_run_for_job(
-        dg.job(name="empty")(lambda: None),
-        status=dg.DagsterRunStatus.STARTED,
-        job_code_origin=JobPythonOrigin("empty", code),
-    )
-    instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
-    return run
 
 
 def test_command_in_a_pod_of_another_purpose_is_left_alone_and_its_run_ends_once_it_is_killed(
@@ -114,7 +93,15 @@ def test_command_in_a_pod_of_another_purpose_is_left_alone_and_its_run_ends_once
 def test_launched_run_is_judged_by_its_job(
     instance: dg.DagsterInstance, cluster: _Cluster, job: V1JobStatus | None, expected: dg.DagsterRunStatus
 ) -> None:
-    run = _launch(instance)
+    code = RepositoryPythonOrigin(
+        "python", ModuleCodePointer("dssm_assets.definitions", "defs"), container_image="dssm-assets:1"
+    )
+    run = instance.create_run_for_job(
+        dg.job(name="empty")(lambda: None),
+        status=dg.DagsterRunStatus.STARTED,
+        job_code_origin=JobPythonOrigin("empty", code),
+    )
+    instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
     (name,) = cluster.jobs
     cluster.jobs = {} if job is None else {name: job}
     assert _monitor(instance, run.run_id) is expected
