@@ -102,6 +102,14 @@ def charts_where_looked_at(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Returns the one built world of the session, of which a test may change a copy; see `worlds.py`."""
+    from dssm_assets_tests import worlds
+
+    return worlds.built_world(tmp_path_factory)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forks the processes that the package would spawn from one that has imported it: see `quick_processes.py`."""

@@ -23,11 +23,6 @@ from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return worlds.built_world(tmp_path_factory)
-
-
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Returns a function that runs a command on a home; it returns (exit status, stdout, stderr)."""
@@ -133,10 +128,15 @@ def test_first_line_goes_to_stderr_where_stdout_is_data(run, tmp_path):
     assert stderr.startswith(f"configuration {tmp_path}/config.yaml (DSSM_CONFIG), home ")
 
 
-def test_folder_without_a_configuration_is_an_error_not_the_demo(run, monkeypatch, tmp_path):
+@pytest.fixture
+def in_folder(monkeypatch, tmp_path):
+    """Makes the test's folder the current one, where the environment names no other."""
     monkeypatch.chdir(tmp_path)
     for name in ("DSSM_CONFIG", "DSSM_HOME", "DAGSTER_HOME"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_folder_without_a_configuration_is_an_error_not_the_demo(run, in_folder):
     assert main(["hit-rates"]) == 1
     out, stderr = run.printed()
     assert out == ""
@@ -145,11 +145,8 @@ def test_folder_without_a_configuration_is_an_error_not_the_demo(run, monkeypatc
     )
 
 
-def test_folder_of_a_configuration_needs_no_argument(run, monkeypatch, tmp_path):
+def test_folder_of_a_configuration_needs_no_argument(run, in_folder, tmp_path):
     loaded = worlds.write_world(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    for name in ("DSSM_CONFIG", "DSSM_HOME", "DAGSTER_HOME"):
-        monkeypatch.delenv(name, raising=False)
     assert main(["materialize", "item_table", "--from", DAYS[2]]) == 0
     assert (tmp_path / "tables" / "item_table" / f"ds={DAYS[2]}").is_dir()
     assert (tmp_path / "dagster.yaml").read_text().count("telemetry: {enabled: false}") == 1

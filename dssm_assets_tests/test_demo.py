@@ -16,6 +16,7 @@ import pytest
 
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.config_file import load_config
+from dssm_assets_tests.steps.train_files import train_tables
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -123,10 +124,8 @@ def test_no_sample_sees_its_own_day(homes: list[tuple[Path, dict[str, Any], floa
     workspace = _workspace(homes[0][0])
     config = workspace.config
     ds = workspace.tables.partitions.days("train_samples")[-1]
-    stored = workspace.need("train_samples", ds)
-    samples, history, users = (
-        workspace.artifacts.map_table(stored, f"{name}.arrow") for name in ("samples", "history", "users")
-    )
+    tables = train_tables(workspace, ds)
+    samples, history, users = (tables[name] for name in ("samples", "history", "users"))
     names = ("history_end", "user_index", "event_time_ms", "day")
     end, user, when, day = (samples.column(name).to_numpy() for name in names)
     start, stop = (users.column(name).to_numpy()[user] for name in ("history_start", "history_end"))

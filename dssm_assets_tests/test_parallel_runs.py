@@ -11,7 +11,6 @@ from typing import NamedTuple
 import pytest
 
 from dssm_assets.core.errors import DssmError, EmptyDayError, Fault
-from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.run_plan import PlannedRun
 from dssm_assets.defs.scene import Scene
 from dssm_assets.materialize import needed_runs, plan_runs, run_plan, split_runs
@@ -24,17 +23,6 @@ from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 class Note(NamedTuple):
     name: str
     fault: str = ""
-
-
-class Recorder(Observer):
-    def __init__(self):
-        self.lines, self.partitions = [], []
-
-    def on_log(self, text):
-        self.lines.append(text)
-
-    def on_partition(self, name, ds):
-        self.partitions.append((name, ds))
 
 
 @contextmanager
@@ -50,7 +38,7 @@ def make_notes(scene, observer):
 
 
 def run_notes(*notes, needs, processes=2):
-    recorder = Recorder()
+    recorder = worlds.Recorder()
     may_fail = lambda note: note.name.startswith("day")  # noqa: E731
     failed = make_in_parallel(None, notes, needs, make_notes, recorder, processes=processes, may_fail=may_fail)
     return [line.split()[0] for line in recorder.lines], {line.split()[1] for line in recorder.lines}, failed
@@ -96,11 +84,11 @@ def make_slowly_or_be_killed(scene, observer):
 def test_a_process_that_is_killed_is_reported_and_nothing_more_is_begun(quick):
     with pytest.raises(DssmError, match="0: the process that made it has ended"):
         make_in_parallel(
-            None, range(50), [NONE] * 50, make_slowly_or_be_killed, Recorder(), processes=2, may_fail=lambda _: True
+            None, range(50), [NONE] * 50, make_slowly_or_be_killed, worlds.Recorder(), processes=2, may_fail=lambda _: True
         )
 
 
-class Failing(Recorder):
+class Failing(worlds.Recorder):
     def on_log(self, text):
         raise OSError("the terminal is gone")
 
@@ -120,7 +108,7 @@ def make_wrongly(scene, observer):
 
 def test_an_error_that_is_not_of_the_input_ends_everything_with_its_traceback(quick):
     with pytest.raises(RuntimeError, match=r"(?s)7:.*Traceback.*IndexError"):
-        make_in_parallel(None, [7] * 50, [NONE] * 50, make_wrongly, Recorder(), processes=2, may_fail=lambda _: True)
+        make_in_parallel(None, [7] * 50, [NONE] * 50, make_wrongly, worlds.Recorder(), processes=2, may_fail=lambda _: True)
 
 
 @contextmanager
@@ -130,14 +118,14 @@ def make_in_a_pool(scene, observer):
 
 
 def test_a_run_may_start_processes_of_its_own():
-    recorder = Recorder()
+    recorder = worlds.Recorder()
     numbers = list(range(-40, 0))
     make_in_parallel(None, numbers, [NONE] * 40, make_in_a_pool, recorder, processes=2, may_fail=lambda _: False)
     assert sorted(int(line.split()[0]) for line in recorder.lines) == list(range(1, 41))
 
 
-def test_two_processes_write_the_partitions_of_one(tmp_path_factory, tmp_path):
-    known, loaded, recorder = worlds.built_world(tmp_path_factory).workspace, worlds.write_world(tmp_path), Recorder()
+def test_two_processes_write_the_partitions_of_one(world, tmp_path):
+    known, loaded, recorder = world.workspace, worlds.write_world(tmp_path), worlds.Recorder()
     plan = plan_runs(Scene(loaded), "hit_counts", EVALUATION_DAY, EVALUATION_DAY, with_upstream=True)
     run_plan(plan, recorder, tmp_path / "instance", processes=2)
     made = sorted(recorder.partitions)

@@ -19,8 +19,8 @@ AT = ["--from", EVALUATION_DAY]
 
 
 @pytest.fixture
-def loaded(tmp_path_factory, tmp_path):
-    return worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
+def loaded(world, tmp_path):
+    return world.copy(tmp_path / "world")
 
 
 def run(loaded, capsys, *arguments):

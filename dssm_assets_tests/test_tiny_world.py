@@ -7,6 +7,7 @@ import pytest
 
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
+from dssm_assets_tests.steps.train_files import train_tables
 from dssm_assets_tests.storage.stores import verify
 from dssm_assets_tests.wide_samples import read_wide_sample
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, GROUP_SIZE, WINDOW_DAYS
@@ -17,26 +18,12 @@ CLICKS = "user_click_count_1d"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return worlds.built_world(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
 def workspace(world):
     return world.workspace
 
 
 def rows(workspace, table, ds=EVALUATION_DAY):
     return workspace.tables.read(workspace.need(table, ds)).to_pylist()
-
-
-def arrow(workspace, name):
-    return workspace.artifacts.map_table(workspace.need("train_samples", EVALUATION_DAY), name)
-
-
-def warm_rates(workspace):
-    total = rows(workspace, "total_hit_rate")
-    return {(row["scorer"], row["k"]): row for row in total if (row["population"], row["scope"]) == ("warm", "all")}
 
 
 def test_every_list_holds_the_items_of_the_user_s_group(workspace):
@@ -51,8 +38,9 @@ def test_warm_hit_rate_of_model_and_popularity(workspace):
     # 12 users buy 3 items each. Group a has twice as many users, so its 10 items lead the popularity list: 8 of 12 are served.
     bought = Counter(item for day in WINDOW for user in worlds.users() for item in worlds.bought(user, day))
     assert {item[0] for item, _ in bought.most_common(GROUP_SIZE)} == {"a"}
-    rates = warm_rates(workspace)
-    model, popularity = rates["model", GROUP_SIZE], rates["popularity", GROUP_SIZE]
+    total, wanted = rows(workspace, "total_hit_rate"), ("warm", "all", GROUP_SIZE)
+    rates = {row["scorer"]: row for row in total if (row["population"], row["scope"], row["k"]) == wanted}
+    model, popularity = rates["model"], rates["popularity"]
     assert (model["hits"], model["truth_count"], model["users"], model["hit_rate"]) == (36, 36, 12, 1.0)
     assert (model["ci_low"], model["ci_high"], model["user_recall"], model["user_hit_rate"]) == (1.0, 1.0, 1.0, 1.0)
     assert (popularity["hits"], popularity["hit_rate"]) == (24, pytest.approx(2 / 3))
@@ -124,7 +112,8 @@ def test_a_user_without_a_profile_has_counts_and_no_city(workspace):
 
 def sample_histories(workspace):
     """Yields (user, time of the target, times of the history that its sample sees)."""
-    samples, history, users = (arrow(workspace, f"{name}.arrow").to_pydict() for name in ("samples", "history", "users"))
+    tables = train_tables(workspace, EVALUATION_DAY)
+    samples, history, users = (tables[name].to_pydict() for name in ("samples", "history", "users"))
     for user, end, time in zip(samples["user_index"], samples["history_end"], samples["event_time_ms"], strict=True):
         seen = slice(users["history_start"][user], end)
         yield users["user_id"][user], time, history["event_time_ms"][seen]
@@ -147,8 +136,8 @@ def test_with_history_day_a_sample_sees_nothing_of_its_own_day(world, tmp_path):
 
 
 def test_scoring_sees_every_event_before_the_evaluation_day(workspace):
-    history, users = arrow(workspace, "history.arrow"), arrow(workspace, "users.arrow")
-    times = np.array(history.column("event_time_ms"))
+    tables = train_tables(workspace, EVALUATION_DAY)
+    times, users = np.array(tables["history"].column("event_time_ms")), tables["users"]
     assert times.max() < worlds.start_ms(EVALUATED)
     assert len(times) == 3 * EVALUATED * len(worlds.users())
     ends = dict(zip(users.column("user_id").to_pylist(), users.column("history_end").to_pylist(), strict=True))

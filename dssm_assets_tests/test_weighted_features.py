@@ -12,6 +12,7 @@ import pytest
 
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
+from dssm_assets_tests.steps.train_files import TRAIN_FILES, train_tables
 from dssm_assets_tests.wide_samples import read_wide_sample
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
@@ -69,14 +70,6 @@ def table(workspace, asset, ds=EVALUATION_DAY):
     return workspace.tables.read(workspace.need(asset, ds))
 
 
-def arrow(workspace, name):
-    return workspace.artifacts.map_table(workspace.need("train_samples", EVALUATION_DAY), name)
-
-
-def by_key(rows, key, *columns):
-    return {row[key]: tuple(row[column] for column in columns) for row in rows.to_pylist()}
-
-
 def test_weights_follow_their_features_to_the_samples(workspace):
     # b1 on day 7: the five days before are 2 .. 6, on each it bought numbers (2 + 3d + j) mod 10: 8 9 0, 1 2 3, 4 5 6, 7 8 9,
     # 0 1 2. So 0, 1, 2, 8 and 9 twice, the others once. Its purchases of day 7 are 3, 4, 5 in this order (worlds.py).
@@ -93,8 +86,8 @@ def test_weights_follow_their_features_to_the_samples(workspace):
 
 
 def test_training_rows_have_a_weight_per_index(workspace):
-    samples, items = arrow(workspace, "samples.arrow"), arrow(workspace, "items.arrow")
-    users, sample_items = arrow(workspace, "user_rows.arrow"), arrow(workspace, "item_rows.arrow")
+    tables = train_tables(workspace, EVALUATION_DAY)
+    samples, items, users, sample_items = (tables[name] for name in ("samples", "items", "user_rows", "item_rows"))
     places = [(samples, ["pages"]), (users, ["stocks", "interests"]), (sample_items, ["tags"]), (items, ["tags"])]
     assert sorted(name for _, names in places[:3] for name in names) == sorted(INPUTS)
     for found, names in places:
@@ -103,7 +96,7 @@ def test_training_rows_have_a_weight_per_index(workspace):
             indices, weights = found.column(name).to_pylist(), found.column(f"{name}__weights")
             assert weights.type == WEIGHTS
             assert [len(row) for row in weights.to_pylist()] == [len(row) for row in indices]
-    owners = arrow(workspace, "users.arrow").column("user_id").to_pylist()
+    owners = tables["users"].column("user_id").to_pylist()
     of_users, of_items = users.to_pylist(), sample_items.to_pylist()
     whole = [of_users[row["user_row"]] | of_items[row["item_row"]] | row for row in samples.to_pylist()]
     first = {owners[row["user_index"]]: row for row in reversed(whole) if row["day"] == 2}
@@ -124,7 +117,8 @@ def test_user_vectors_depend_on_the_weights_of_the_previous_day(world, workspace
     changed = open_workspace(loaded)
     before, after = (table(at, "user_features_fg", PREVIOUS_DAY) for at in (workspace, changed))
     assert before.drop_columns(["interests__weights"]).equals(after.drop_columns(["interests__weights"]))
-    ours, theirs = (by_key(table(at, "user_vectors"), "user_id", "user_tower_emb") for at in (workspace, changed))
+    stored = [table(at, "user_vectors").to_pylist() for at in (workspace, changed)]
+    ours, theirs = ({row["user_id"]: row["user_tower_emb"] for row in rows} for rows in stored)
     moved = {user for user in ours if not np.allclose(ours[user], theirs[user], atol=1e-5)}
     assert moved == set(worlds.users()) - {worlds.NO_PROFILE}
     assert ours[worlds.NO_PROFILE] == theirs[worlds.NO_PROFILE]
@@ -138,9 +132,9 @@ def test_negatives_have_the_weights_of_the_previous_day(world, workspace, tmp_pa
     names = ["negative_items", "train_samples", "dssm_model", "item_vectors", "user_vectors"]
     worlds.run_steps(loaded, names, [EVALUATION_DAY])
     changed = open_workspace(loaded)
-    for name in ("samples.arrow", "user_rows.arrow", "item_rows.arrow", "history.arrow", "users.arrow"):
-        assert arrow(changed, name).equals(arrow(workspace, name))
-    before, after = arrow(workspace, "items.arrow"), arrow(changed, "items.arrow")
+    before, after = (train_tables(at, EVALUATION_DAY) for at in (workspace, changed))
+    assert [name for name in TRAIN_FILES if not before[name].equals(after[name])] == ["items"]
+    before, after = before["items"], after["items"]
     assert before.drop_columns(["tags__weights"]).equals(after.drop_columns(["tags__weights"]))
     assert after.column("tags__weights").to_pylist() == [[7.0 * (1 + n), 3.0] for n in range(10)] * 2
     for asset in ("dssm_model", "item_vectors", "user_vectors"):

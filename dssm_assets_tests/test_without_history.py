@@ -10,6 +10,7 @@ from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.steps.train_files import train_tables
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 
@@ -27,11 +28,9 @@ def workspace(tmp_path_factory):
 
 
 def test_history_files_are_empty(workspace):
-    stored = workspace.need("train_samples", EVALUATION_DAY)
-    assert workspace.artifacts.map_table(stored, "history.arrow").num_rows == 0
-    assert workspace.artifacts.map_table(stored, "users.arrow").num_rows == 0
-    samples = workspace.artifacts.map_table(stored, "samples.arrow")
-    assert samples.num_rows > 0 and set(samples.column("user_index").to_pylist()) == {-1}
+    tables = train_tables(workspace, EVALUATION_DAY)
+    assert (tables["history"].num_rows, tables["users"].num_rows) == (0, 0)
+    assert set(tables["samples"].column("user_index").to_pylist()) == {-1}
 
 
 def test_every_user_has_a_vector_and_the_day_is_scored(workspace):

@@ -8,13 +8,10 @@ import pytest
 from dagster._core.errors import DagsterAssetCheckFailedError
 
 from dssm_assets.core.errors import (
-    ConfigError,
     DssmError,
     DuplicateKeyError,
     EmptyDayError,
-    PartitionMissingError,
     SchemaError,
-    WindowIncompleteError,
 )
 from dssm_assets.core.features.fg_tables import USER_FEATURES_FG
 from dssm_assets.steps.workspace import open_workspace
@@ -75,31 +72,22 @@ def materialized(instance):
     return {key.to_user_string() for key in instance.all_asset_keys() if instance.get_latest_materialization_event(key)}
 
 
-def log_without(*columns):
-    return [{key: value for key, value in row.items() if key not in columns} for row in worlds.log_rows([7])]
+LOG_WITHOUT_VALUES = [
+    {key: value for key, value in row.items() if key not in ("price", "page")} for row in worlds.log_rows([7])
+]
 
 
 @pytest.mark.parametrize(
     ("source", "rows", "asset", "error", "match"),
     [
-        ("behavior", log_without("item_id"), "behavior_table", SchemaError, r"column item_id.*tables.behavior.columns"),
         (
             "behavior",
-            log_without("price", "page"),
+            LOG_WITHOUT_VALUES,
             "behavior_table",
             SchemaError,
             r"2 faults:\n.*column page (.|\n)*column price ",
         ),
         ("users", [{"user_id": 1.5}], "user_table", SchemaError, r"column user_id: expected whole.*such as 1\.5.*store ids as"),
-        ("items", [{"item_id": 1.5}], "item_table", SchemaError, r"column item_id: expected whole.*such as 1\.5.*store ids as"),
-        (
-            "behavior",
-            [*worlds.log_rows([7]), {**worlds.log_rows([7])[0], "event": "praise"}],
-            "behavior_table",
-            SchemaError,
-            r"'praise' \(1 rows\).*add them to events.funnel",
-        ),
-        ("behavior", worlds.log_rows([6, 8]), "behavior_table", EmptyDayError, rf"day {DAY}: .*one row.*allow_empty_days"),
         (
             "users",
             [*worlds.user_rows(), {"user_id": "a3", "city": "elsewhere"}],
@@ -123,12 +111,6 @@ def test_ids_of_different_types_in_log_and_table_are_refused(broken):
     broken.expect_unchanged(but=["user_table"])
 
 
-def test_unknown_configuration_key_is_refused(broken):
-    with pytest.raises(ConfigError, match=r"unknown key 'statistics_days'.*remove it or correct its spelling"):
-        broken.configure({"raw_features": {"statistics_days": [1]}})
-    broken.expect_unchanged()
-
-
 def test_allowed_empty_day_gives_empty_partitions_with_the_same_schema(broken):
     broken.write_source("behavior", worlds.log_rows([6, 8]))
     broken.configure({"tables": {"behavior": {"allow_empty_days": True}}})
@@ -147,32 +129,6 @@ def test_range_with_empty_days_is_refused_before_any_day_is_written(broken):
     broken.expect_refusal(["behavior_table"], DAYS[6:10], EmptyDayError, r"2 faults(.|\n)*day 2024-01-08(.|\n)*day 2024-01-10")
 
 
-@pytest.mark.parametrize("uri", ["{data}/source/behavior.parquet", "{data}/source/by_day"])
-def test_day_folders_that_are_not_there_are_refused(broken, uri):
-    worlds.write_rows(broken.folder / "source" / "by_day" / "part-0.parquet", worlds.log_rows([7]))
-    broken.configure({"tables": {"behavior": {"layout": "ds_folders", "uri": uri}}})
-    broken.expect_refusal(["behavior_table"], [DAY], DssmError, r"expected folders ds=YYYY-MM-DD.*set tables.behavior.layout")
-
-
-def test_missing_source_file_is_refused(broken):
-    (broken.folder / "source" / "items.parquet").unlink()
-    broken.expect_refusal(["item_table"], [DAY], DssmError, r"table item_table, .*items.parquet")
-
-
-def test_step_without_its_input_is_refused_with_the_command_that_builds_it(broken):
-    shutil.rmtree(broken.folder / "home" / "tables" / "sample" / f"ds={DAY}")
-    del broken.before[f"sample/{DAY}"]
-    broken.expect_refusal(
-        ["sample_fg"], [DAY], PartitionMissingError, rf"no partition for {DAY}.*dssm-assets materialize sample --from {DAY}"
-    )
-
-
-def test_missing_day_of_a_rolling_window_is_refused(broken):
-    shutil.rmtree(broken.folder / "home" / "tables" / "behavior" / f"ds={DAYS[5]}")
-    del broken.before[f"behavior/{DAYS[5]}"]
-    broken.expect_refusal(["user_activity"], [DAYS[6]], WindowIncompleteError, rf"table behavior.*no partition for {DAYS[5]}")
-
-
 def test_window_with_missing_days_stops_at_its_check(broken):
     for table, day in (("positive_sample", DAYS[8]), ("user_features_fg", DAYS[10])):
         shutil.rmtree(broken.folder / "home" / "tables" / table / f"ds={day}")
@@ -182,72 +138,30 @@ def test_window_with_missing_days_stops_at_its_check(broken):
         worlds.materialize(broken.loaded, worlds.WINDOWED, [EVALUATION_DAY], instance)
     check = last_check(instance, "training_window", "window_complete")
     assert (check.passed, check.blocking, check.severity) == (False, True, dg.AssetCheckSeverity.ERROR)
-    assert check.description == (
-        "2024-01-12: missing: positive_sample: 2024-01-09; user_features_fg: 2024-01-11. "
-        "To fix: materialize train_and_evaluate of 2024-01-12 in Dagster, which first makes what it needs, or run dssm-assets "
-        "materialize train_and_evaluate --from 2024-01-12 --with-upstream"
+    assert check.description.startswith(
+        "2024-01-12: missing: positive_sample: 2024-01-09; user_features_fg: 2024-01-11. To fix: "
     )
     assert check.metadata["missing_days"].value == {"positive_sample": ["2024-01-09"], "user_features_fg": ["2024-01-11"]}
     assert materialized(instance) == {"training_window"}
     broken.expect_unchanged(but=["training_window"])
 
 
-def test_command_of_the_check_completes_the_window(broken):
-    shutil.rmtree(broken.folder / "home" / "tables" / "numeric_value_counts" / f"ds={DAYS[9]}")
-    with pytest.raises(CHECK_FAILED, match="window_complete"):
-        worlds.materialize(broken.loaded, ["training_window"], [EVALUATION_DAY])
-    worlds.run_steps(broken.loaded, worlds.DAILY, [DAYS[9]])
-    worlds.materialize(broken.loaded, ["training_window"], [EVALUATION_DAY])
-    broken.expect_unchanged()
-
-
-def rewrite_user_features(broken, day, change):
-    """Rewrites the encoded user features of a day, changed."""
+def test_features_from_the_future_fail_the_leak_check_of_a_whole_range_and_stop_the_run(broken):
     workspace = broken.workspace
-    table = workspace.tables.read(workspace.need("user_features_fg", day))
-    workspace.tables.write(USER_FEATURES_FG, day, change(table))
-    del broken.before[f"user_features_fg/{day}"]
-
-
-def as_of(day):
-    def change(table):
-        place = table.column_names.index("feature_date")
-        return table.set_column(place, "feature_date", pa.array([day] * table.num_rows))
-
-    return change
-
-
-def test_features_from_the_future_fail_the_leak_check_and_stop_the_run(broken):
-    rewrite_user_features(broken, DAYS[6], as_of(DAY))
+    table = workspace.tables.read(workspace.need("user_features_fg", DAYS[6]))
+    place = table.column_names.index("feature_date")
+    later = table.set_column(place, "feature_date", pa.array([DAY] * table.num_rows))
+    workspace.tables.write(USER_FEATURES_FG, DAYS[6], later)
+    del broken.before[f"user_features_fg/{DAYS[6]}"]
     instance = dg.DagsterInstance.ephemeral()
     with pytest.raises(CHECK_FAILED, match="no_leak"):
-        worlds.materialize(broken.loaded, ["sample_fg", "positive_sample", "numeric_value_counts"], [DAY], instance)
+        worlds.materialize(broken.loaded, ["sample_fg", "positive_sample", "numeric_value_counts"], DAYS[6:10], instance)
     check = last_check(instance, "sample_fg", "no_leak")
-    rows = broken.workspace.need("sample", DAY).rows
+    rows = workspace.need("sample", DAY).rows
     assert (check.passed, check.blocking) == (False, True)
     assert check.description == (
         f"{DAY}: {rows} of {rows} rows have features newer than {DAYS[6]}; "
         "materialize the feature tables of the previous day again"
     )
-    assert check.metadata["leaking_rows"].value == rows
-    assert check.metadata["newest_user_feature_date"].value == DAY
     assert materialized(instance) == {"sample_fg"}
     broken.expect_unchanged()
-
-
-def test_one_leaking_day_fails_the_check_of_a_whole_range(broken):
-    rewrite_user_features(broken, DAYS[6], as_of(DAY))
-    instance = dg.DagsterInstance.ephemeral()
-    with pytest.raises(CHECK_FAILED, match="no_leak"):
-        worlds.materialize(broken.loaded, ["sample_fg", "positive_sample"], DAYS[6:10], instance)
-    check = last_check(instance, "sample_fg", "no_leak")
-    assert check.description.startswith(f"{DAY}: ")
-    assert DAYS[6] not in check.description.split(";")[0].split("newer than")[0]
-    broken.expect_unchanged()
-
-
-def test_features_with_a_duplicate_user_are_refused(broken):
-    rewrite_user_features(broken, DAYS[6], lambda table: pa.concat_tables([table, table.slice(0, 1)]))
-    broken.expect_refusal(
-        ["sample_fg"], [DAY], DuplicateKeyError, r"table user_features_fg, column user_id: expected unique ids"
-    )

@@ -20,7 +20,7 @@ import functools
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -277,10 +277,33 @@ def _built(folder: Path) -> BuiltWorld:
     return BuiltWorld(folder, load_config(folder / "config.yaml", folder / "home"), instance)
 
 
+def changed(workspace: Workspace, section: str, **values: Any) -> Workspace:
+    """Returns a workspace with other values in a section of the configuration, which is not checked again."""
+    old = getattr(workspace.config, section)
+    config = workspace.config.model_copy(update={section: old.model_copy(update=values)})
+    return replace(workspace, loaded=replace(workspace.loaded, config=config))
+
+
 def every_digest(workspace: Workspace) -> dict[str, str]:
     """Returns "asset/ds" -> digest of every partition of every asset."""
     stored = [workspace.need(row.name, ds) for row in all_rows() for ds in workspace.tables.partitions.days(row.name)]
     return {manifest.key: manifest.digest for manifest in stored}
+
+
+class Recorder(Observer):
+    """Keeps what runs report."""
+
+    def __init__(self):
+        self.lines, self.partitions, self.skipped = [], [], []
+
+    def on_log(self, text):
+        self.lines.append(text)
+
+    def on_partition(self, name, ds):
+        self.partitions.append((name, ds))
+
+    def on_skipped(self, ds, reason):
+        self.skipped.append((ds, reason))
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dssm_assets.commands import fit
+from dssm_assets.cli import build_parser
 from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import InputError, ProvenanceError
 from dssm_assets.core.file_names import ModelFile
@@ -27,13 +25,6 @@ COMMAND = "import sys; from dssm_assets.cli import main; sys.exit(main())"
 ARGUMENTS = ["--no-python", sys.executable, "-c", COMMAND, "fit", "--day", EVALUATION_DAY]
 
 
-def _alone(workspace: Workspace) -> Workspace:
-    training = workspace.config.training.model_copy(update={"launcher": Launcher.IN_PROCESS, "shard_tables": False})
-    return replace(
-        workspace, loaded=replace(workspace.loaded, config=workspace.config.model_copy(update={"training": training}))
-    )
-
-
 def _fitted(workspace: Workspace) -> Any:
     list(feature_config.training_config(workspace, [EVALUATION_DAY]))
     (result,) = dssm_model.dssm_model(workspace, [EVALUATION_DAY])
@@ -44,11 +35,10 @@ def _losses(workspace: Workspace) -> list[float]:
     return list(json.loads(workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), ModelFile.LOSSES)))
 
 
-def test_asset_uses_the_model_fitted_under_torchrun(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
-    world = worlds.built_world(tmp_path_factory)
+def test_asset_uses_the_model_fitted_under_torchrun(world: worlds.BuiltWorld, tmp_path: Path) -> None:
     loaded = world.copy(tmp_path / "world", EXTERNAL)
     workspace = open_workspace(loaded)
-    _fitted(_alone(workspace))
+    _fitted(worlds.changed(workspace, "training", launcher=Launcher.IN_PROCESS, shard_tables=False))
     alone = _losses(workspace)
     with pytest.raises(ProvenanceError, match=r"launcher external: expected a model fitted with these settings"):
         _fitted(workspace)
@@ -65,17 +55,13 @@ def test_asset_uses_the_model_fitted_under_torchrun(tmp_path_factory: pytest.Tem
     assert result.images["loss_curve"].startswith(b"\x89PNG")
     assert _losses(workspace) == pytest.approx(alone, abs=1e-3)
     assert not list((workspace.artifacts.cache / "fit_state").rglob("*.state*"))
-    changed = workspace.config.training.model_copy(update={"epochs": 3})
-    config = workspace.config.model_copy(update={"training": changed})
     with pytest.raises(ProvenanceError, match="one fitted with other settings or inputs"):
-        _fitted(replace(workspace, loaded=replace(workspace.loaded, config=config)))
+        _fitted(worlds.changed(workspace, "training", epochs=3))
 
 
 def test_without_torchrun_the_error_says_how_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    parser = argparse.ArgumentParser()
-    fit.add_command(parser.add_subparsers())
-    parsed = parser.parse_args(["fit", "--day", "2026-02-15"])
+    parsed = build_parser().parse_args(["fit", "--day", "2026-02-15"])
     with pytest.raises(InputError, match=r"no LOCAL_RANK, RANK, WORLD_SIZE.*torchrun --nproc-per-node N"):
         parsed.command(parsed)

@@ -3,7 +3,6 @@
 import io
 
 import pyarrow as pa
-import pytest
 from rich.console import Console
 
 from dssm_assets.cli import main
@@ -12,11 +11,6 @@ from dssm_assets.terminal import DayRates, ProgressTable, describe_rates, print_
 from dssm_assets_tests import worlds
 from dssm_assets_tests.core.evaluation.worlds import total_row
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return worlds.built_world(tmp_path_factory)
 
 
 def run(capsys, loaded, *arguments):

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-from dssm_assets.commands import publish
+from dssm_assets.cli import build_parser
 from dssm_assets.core.errors import PartitionMissingError
-from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import open_bundles
+from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets_tests import worlds
 
 
 @pytest.fixture
-def ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadedConfig:
     loaded = worlds.write_config(tmp_path)
     monkeypatch.setenv("DSSM_CONFIG", str(tmp_path / "config.yaml"))
     monkeypatch.setenv("DSSM_HOME", str(loaded.home))
-    store = open_bundles(open_workspace(loaded).loaded)
+    return loaded
+
+
+@pytest.fixture
+def ids(loaded: LoadedConfig) -> list[str]:
+    store = open_bundles(loaded)
     made = []
     for day in (1, 2, 3):
         with store.staging() as folder:
@@ -29,9 +33,7 @@ def ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    publish.add_command(parser.add_subparsers())
-    parsed = parser.parse_args(["rollback", *arguments])
+    parsed = build_parser().parse_args(["rollback", *arguments])
     return int(parsed.command(parsed))
 
 
@@ -52,10 +54,7 @@ def test_unknown_bundle_is_refused(ids: list[str]) -> None:
         run("--to", "nothing-of-the-kind")
 
 
-def test_list_without_any_published_bundle_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = worlds.write_config(tmp_path)
-    monkeypatch.setenv("DSSM_CONFIG", str(tmp_path / "config.yaml"))
-    monkeypatch.setenv("DSSM_HOME", str(loaded.home))
+def test_list_without_any_published_bundle_is_refused(loaded: LoadedConfig) -> None:
     for arguments in ((), ("--list",)):
         with pytest.raises(PartitionMissingError, match="a published bundle, got none"):
             run(*arguments)

@@ -11,15 +11,9 @@ from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.evaluation import hit_rate_gate
 from dssm_assets.steps.workspace import StepResult, open_workspace
-from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, LocalStep
 
 DOWNSTREAM, INDEPENDENT = "serving_bundle", "independent"
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return worlds.built_world(tmp_path_factory)
 
 
 def find_ground_truth(workspace, days):
@@ -85,8 +79,7 @@ def test_a_small_day_is_not_enough_evidence_and_blocks_nothing(world, tmp_path):
 def test_failing_gate_blocks_downstream_assets_only(world, tmp_path):
     # The model leads popularity by a third; the gate requires nine tenths.
     loaded = world.copy(tmp_path / "failing", {"gate": {**ANY_SIZE, "baseline_margin": 0.9, "baselines": ["popularity"]}})
-    fs = open_workspace(loaded).tables.partitions
-    fs.fs.rm(f"{fs.root}/total_hit_rate", recursive=True)
+    open_workspace(loaded).tables.partitions.remove("total_hit_rate", EVALUATION_DAY)
     result = run(loaded)
     assert not result.success
     assert materialized(result) == [INDEPENDENT, "total_hit_rate"]

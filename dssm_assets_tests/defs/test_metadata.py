@@ -18,11 +18,6 @@ ROWS = [row for row in all_rows() if row.name not in worlds.PUBLISHED]
 NAMES = [row.name for row in ROWS if not row.is_on_request]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return worlds.built_world(tmp_path_factory)
-
-
 def materializations(world, name):
     found = world.instance.fetch_materializations(dg.AssetKey(name), limit=100).records
     return {record.partition_key: record.asset_materialization.metadata for record in found}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 
-import dagster as dg
 import pytest
 from dagster._core.definitions.partitions.context import PartitionLoadingContext
 from dagster._core.definitions.temporal_context import TemporalContext
@@ -20,16 +19,6 @@ DAYS_OF_A_PLOT = 120
 
 def _calendar(start: str, end: str | None) -> Calendar:
     return Calendar.model_validate({"start": start, "end": end, "timezone": ZONE})
-
-
-def _at(now: dt.datetime) -> PartitionLoadingContext:
-    return PartitionLoadingContext(
-        temporal_context=TemporalContext(effective_dt=now, last_event_id=None), dynamic_partitions_store=None
-    )
-
-
-def _plotted(days: dg.DailyPartitionsDefinition, now: dt.datetime) -> list[str]:
-    return list(days.get_paginated_partition_keys(context=_at(now), limit=DAYS_OF_A_PLOT, ascending=False).results)
 
 
 def test_calendar_without_end_ends_yesterday() -> None:
@@ -57,7 +46,11 @@ def test_running_calendar_goes_on_to_its_end(end: str) -> None:
 
 def test_plots_show_the_last_days_of_a_calendar_that_ended_long_ago() -> None:
     days = daily_partitions(_calendar("2024-01-01", "2024-01-12"), dt.date(2026, 3, 5))
-    assert _plotted(days, NOW)[-12:] == [f"2024-01-{day:02d}" for day in range(12, 0, -1)]
+    context = PartitionLoadingContext(
+        temporal_context=TemporalContext(effective_dt=NOW, last_event_id=None), dynamic_partitions_store=None
+    )
+    plotted = days.get_paginated_partition_keys(context=context, limit=DAYS_OF_A_PLOT, ascending=False).results
+    assert list(plotted)[-12:] == [f"2024-01-{day:02d}" for day in range(12, 0, -1)]
 
 
 def test_backfill_continues_after_a_restart_of_the_code_location_on_another_date() -> None:

@@ -8,6 +8,7 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.definitions import build_definitions, load_configured, load_scene
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.defs.graph import asset_graph
 from dssm_assets_tests.worlds import DAYS
@@ -87,32 +88,22 @@ def test_run_of_one_scene_writes_only_that_scene(defs, scenes):
     keys = [dg.AssetKey(["news", name]) for name in ("user_table", "item_table")]
     assert job.execute_in_process(instance=instance, partition_key=DAYS[0], asset_selection=keys).success
     assert instance.get_materialized_partitions(keys[0]) == {DAYS[0]}
-    stored = {path.parent.name: open_workspace(scene_of(path)).tables.partitions.days("user_table") for path in scenes}
+    stored = {
+        path.parent.name: open_workspace(load_config(path, path.parent)).tables.partitions.days("user_table") for path in scenes
+    }
     assert stored == {"shop": [], "news": [DAYS[0]]}
-
-
-def scene_of(path):
-    from dssm_assets.storage.config_file import load_config
-
-    return load_config(path, path.parent)
 
 
 def test_scenes_with_the_same_name_or_root_are_refused(tmp_path):
     one = worlds.write_config(tmp_path / "one")
     (tmp_path / "one" / "again.yaml").write_text((tmp_path / "one" / "config.yaml").read_text())
     with pytest.raises(ConfigError) as error:
-        build_definitions([one, scene_again(one)])
+        build_definitions([one, load_config(tmp_path / "one" / "again.yaml", one.home)])
     where = [fault.where for fault in error.value.faults]
     assert where == [
         "configurations config.yaml and again.yaml, key name",
         "configurations config.yaml and again.yaml, key storage.root",
     ]
-
-
-def scene_again(loaded):
-    from dssm_assets.storage.config_file import load_config
-
-    return load_config(loaded.path.with_name("again.yaml"), loaded.home)
 
 
 def test_environment_may_name_several_files(scenes, monkeypatch, tmp_path, capsys):

@@ -5,23 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import torch
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
-from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.file_names import ModelFile
+from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, run_job
+from dssm_assets.storage.local_files import write_arrow_table
 from dssm_assets_tests import quick_processes
-from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, SMALL_TRAINING, world
+from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, SMALL_TRAINING, model_from_bytes, world
 
 EVERY_STEP = 1e-9
 """checkpoint_minutes after which every step stores a state."""
+QUIET = {"dropout": 0.0}
+"""Dropout is drawn by each process for its own rows, so it differs from that of one process."""
 
 
 def write_job(folder: Path, model: dict[str, Any], training: dict[str, Any], events: int = 16) -> FitJob:
@@ -31,9 +36,7 @@ def write_job(folder: Path, model: dict[str, Any], training: dict[str, Any], eve
     paths = {}
     for field in fields(tables):
         path = folder / f"{field.name}.arrow"
-        table = getattr(tables, field.name)
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+        write_arrow_table(path, getattr(tables, field.name))
         paths[field.name] = str(path)
     section = Model(**{**SMALL_MODEL, **model})
     return FitJob(
@@ -52,6 +55,19 @@ def run(job: FitJob) -> FitOutcome:
     outcome = run_job(job, lambda progress: None, time.perf_counter)
     assert outcome is not None
     return outcome
+
+
+def read(files: Mapping[str, bytes | Path], name: str) -> bytes:
+    """Returns a file of a fit, which is held in memory or stored."""
+    content = files[name]
+    return content if isinstance(content, bytes) else content.read_bytes()
+
+
+def weights_of(files: Mapping[str, bytes | Path]) -> dict[str, np.ndarray[Any, Any]]:
+    """Returns the weights that a fit left, by name."""
+    spec = TowerSpec.model_validate_json(read(files, ModelFile.TOWERS).decode())
+    towers = model_from_bytes(read(files, ModelFile.WEIGHTS), spec)
+    return {name: tensor.numpy() for name, tensor in towers.state_dict().items()}
 
 
 def run_and_kill(job: FitJob, phase: str, step: int) -> None:

@@ -17,7 +17,7 @@ from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE, SAMPLE_FG
 from dssm_assets.core.statistics.bucketizer import BucketFeature
 from dssm_assets.steps.training import WindowRows
 from dssm_assets.steps.workspace import digests
-from dssm_assets_tests.core.samples.worlds import bucketize, history_day
+from dssm_assets_tests.core.samples.worlds import bucketize, history_day, sample_table
 
 DAYS = ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04"]
 USERS, ITEMS = {1: 0, 2: 1, 3: 2}, {"x": 0, "y": 1}
@@ -73,23 +73,16 @@ def write_samples(workspace, ds, *, is_known=True, rows=None):
     made = POSITIVES[ds] if rows is None else rows
     count = len(made)
     previous_day = f"2024-01-{int(ds[-2:]) - 1:02d}"
-    table = pa.table(
-        {
-            "request_id": pa.nulls(count, pa.string()),
-            "user_id": pa.array([user for user, _ in made], pa.int64()),
-            "item_id": pa.array([item for _, item in made], pa.string()),
-            "event": pa.array(["buy"] * count, pa.string()),
-            "event_time_ms": pa.array(range(count), pa.int64()),
-            "label": pa.array([1] * count, pa.int8()),
-            "hour": pa.array([0] * count, pa.int32()),
-            "weekday": pa.array([0] * count, pa.int32()),
-            "user_feature_date": pa.nulls(count, pa.string()),
-            "item_feature_date": pa.nulls(count, pa.string()),
-            "user_row": pa.array([USERS.get(user) if is_known else None for user, _ in made], pa.int32()),
-            "item_row": pa.array([ITEMS.get(item) if is_known else None for _, item in made], pa.int32()),
-            "hour_bucket": pa.array(range(20, 20 + count), pa.int64()),
-        }
-    )
+    table = sample_table([user for user, _ in made], [item for _, item in made])
+    added = {
+        "user_feature_date": pa.nulls(count, pa.string()),
+        "item_feature_date": pa.nulls(count, pa.string()),
+        "user_row": pa.array([USERS.get(user) if is_known else None for user, _ in made], pa.int32()),
+        "item_row": pa.array([ITEMS.get(item) if is_known else None for _, item in made], pa.int32()),
+        "hour_bucket": pa.array(range(20, 20 + count), pa.int64()),
+    }
+    for name, column in added.items():
+        table = table.append_column(name, column)
     built_from = [workspace.need(f"{side}_features_fg", previous_day) for side in ("user", "item")] if is_known else []
     placed = workspace.tables.write(SAMPLE_FG, ds, table, inputs=digests(built_from))
     return workspace.tables.write(POSITIVE_SAMPLE, ds, table, inputs=digests([placed]))

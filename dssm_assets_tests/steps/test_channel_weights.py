@@ -21,15 +21,9 @@ from dssm_assets.steps.dssm_model import dssm_model
 from dssm_assets.steps.evaluation import hit_counts
 from dssm_assets.steps.feature_config import training_config
 from dssm_assets.steps.workspace import day_before, open_workspace
-from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 YESTERDAY, BEFORE = day_before(EVALUATION_DAY), day_before(EVALUATION_DAY, 2)
-
-
-@pytest.fixture
-def world(tmp_path_factory):
-    return worlds.built_world(tmp_path_factory)
 
 
 def opened(world, folder, **channels):

@@ -3,16 +3,12 @@
 import gc
 import weakref
 
-import pytest
-
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.steps import source
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.sources import reader
 from dssm_assets_tests import worlds
-from dssm_assets_tests.worlds import built_world
 
-world = pytest.fixture(scope="module")(built_world)
 DAYS = worlds.DAYS[:4]
 DAILY = [row for row in all_rows() if not row.is_windowed]
 

@@ -23,11 +23,6 @@ PREVIOUS_DAY = "2024-01-11"
 SEARCH: dict[str, Any] = {"model": {"prior": True}, "training": {"validation_days": 2, "epochs": 3, "weight_average": 0.9}}
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> BuiltWorld:
-    return worlds.built_world(tmp_path_factory)
-
-
 def _fit_towers(workspace: Workspace, ds: str = EVALUATION_DAY) -> StepResult:
     list(feature_config.training_config(workspace, [ds]))
     (result,) = dssm_model.dssm_model(workspace, [ds])

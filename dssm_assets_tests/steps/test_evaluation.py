@@ -74,8 +74,8 @@ def put_weights(workspace, ds, merges):
     workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), facts=NeighborChoice(3)._asdict())
 
 
-def configured(folder, changes=None):
-    settings = {"evaluation": {**EVALUATION, **(changes or {})}, "window": {"days": 3}}
+def configured(folder, changes=None, **sections):
+    settings = {"evaluation": {**EVALUATION, **(changes or {})}, "window": {"days": 3}, **sections}
     return open_workspace(worlds.write_config(folder, {**settings, "model": {"similarity": "INNER_PRODUCT"}}))
 
 
@@ -242,18 +242,7 @@ def test_the_first_figures_are_those_of_what_is_served(undrawn, workspace, tmp_p
     ]
     numbers = [name for name, value in result.facts.items() if isinstance(value, float)]
     assert numbers == ["hit_rate@1", "ndcg@2", "worth@2 of the vectors", "coverage@2 of the vectors"]
-    alone = open_workspace(
-        worlds.write_config(
-            tmp_path,
-            {
-                "evaluation": EVALUATION,
-                "window": {"days": 3},
-                "channels": {"is_enabled": False},
-                "model": {"similarity": "INNER_PRODUCT"},
-            },
-        )
-    )
-    _, result = evaluate(alone)
+    _, result = evaluate(configured(tmp_path, channels={"is_enabled": False}))
     assert (
         result.headline["hit_rate@2"] == result.headline["hit_rate@2 of the vectors"] == result.facts["rates@2"]["all"]["model"]
     )
@@ -348,9 +337,7 @@ def test_several_processes_write_the_same_partition_as_one(quick, workspace, mon
     monkeypatch.setattr("dssm_assets.steps.parallel.RANGE_USERS", 1)
     found = []
     for processes in (1, 2):
-        settings = workspace.config.evaluation.model_copy(update={"num_processes": processes})
-        config = workspace.config.model_copy(update={"evaluation": settings})
-        found.append(run(step, replace(workspace, loaded=replace(workspace.loaded, config=config))))
+        found.append(run(step, worlds.changed(workspace, "evaluation", num_processes=processes)))
     assert found[0].manifest.digest == found[1].manifest.digest
     assert len(found[0].manifest.files) == 3
     assert found[0].manifest.inputs == found[1].manifest.inputs == whole.manifest.inputs

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from dssm_assets.core.errors import DaysFailedError, SkippedDay
-from dssm_assets.defs.asset_factory import SKIPPED_TAG, Observer
+from dssm_assets.defs.asset_factory import SKIPPED_TAG
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.run_plan import needed_days
 from dssm_assets.defs.scene import Scene
@@ -22,11 +22,6 @@ SPAN = {"evaluation": {"span_days": 2}}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return worlds.built_world(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
 def with_empty_day(world, tmp_path_factory):
     """Returns the configuration of a world in which nothing happened on the tenth day."""
     folder = tmp_path_factory.mktemp("empty") / "world"
@@ -36,20 +31,9 @@ def with_empty_day(world, tmp_path_factory):
     return loaded
 
 
-class Recorder(Observer):
-    def __init__(self):
-        self.partitions, self.skipped = [], []
-
-    def on_partition(self, name, ds):
-        self.partitions.append((name, ds))
-
-    def on_skipped(self, ds, reason):
-        self.skipped.append((ds, reason))
-
-
 def test_a_day_without_truth_is_skipped_before_training_and_the_other_days_run(with_empty_day, tmp_path):
     # The empty day comes first; of the day before it everything is made.
-    scene, recorder = Scene(with_empty_day), Recorder()
+    scene, recorder = Scene(with_empty_day), worlds.Recorder()
     first = plan_runs(scene, "train_and_evaluate", EMPTY, EMPTY)
     second = plan_runs(scene, "train_and_evaluate", DAYS[8], DAYS[8])
     plan = type(first)(scene, (*first.runs, *second.runs))
@@ -77,7 +61,7 @@ def test_days_that_fail_do_not_stop_the_others_and_are_all_reported(world, tmp_p
     tables = tmp_path / "world" / "home" / "tables"
     for day in (DAYS[8], DAYS[10]):
         shutil.rmtree(tables / "item_features_fg" / f"ds={worlds.DAYS[worlds.DAYS.index(day) - 1]}")
-    recorder = Recorder()
+    recorder = worlds.Recorder()
     plan = plan_runs(Scene(loaded), "negative_items", DAYS[8], DAYS[10])
     with pytest.raises(DaysFailedError, match="2 days failed") as caught:
         run_plan(plan, recorder, tmp_path / "instance")

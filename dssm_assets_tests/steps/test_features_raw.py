@@ -165,7 +165,7 @@ def test_next_day_rolls_after_a_correction_before_the_longest_window(tmp_path):
 @pytest.mark.parametrize("state", STATES)
 def test_missing_day_inside_the_window_is_named(tmp_path, state):
     workspace = workspace_with(tmp_path, BUSY)
-    workspace.tables.partitions.fs.rm(f"{workspace.tables.partitions.root}/behavior/ds={DAYS[-2]}", recursive=True)
+    workspace.tables.partitions.remove("behavior", DAYS[-2])
     with pytest.raises(WindowIncompleteError, match=rf"table behavior: .* no partition for {DAYS[-2]}.*materialize behavior"):
         make(workspace, state, DAYS[-1:])
     assert workspace.find(state, DAYS[-1]) is None

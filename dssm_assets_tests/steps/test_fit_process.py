@@ -13,29 +13,12 @@ import pytest
 
 from dssm_assets.core.errors import ConfigError, DssmError, Fault, SchemaError
 from dssm_assets.core.file_names import ModelFile
-from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.training.fit_report import Progress
-from dssm_assets.steps.fit_job import FitOutcome
 from dssm_assets.steps.fit_process import find_cause, gpu_of, run_in_processes, write_error
-from dssm_assets_tests.core.training.worlds import model_from_bytes
-from dssm_assets_tests.steps.fit_jobs import run, write_job
+from dssm_assets_tests.steps.fit_jobs import QUIET, read, run, weights_of, write_job
 
-QUIET = {"dropout": 0.0}
-"""Dropout is drawn by each process for its own rows, so it differs from that of one process."""
 TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "gradient_clip": 1.0, "epochs": 2}
 """160 samples in batches of 27 leave a last one of 25, and 120 one of 12: parts of unequal sizes."""
-
-
-def _read(outcome: FitOutcome, name: str) -> bytes:
-    content = outcome.files[name]
-    return content if isinstance(content, bytes) else content.read_bytes()
-
-
-def _weights(outcome: FitOutcome) -> dict[str, np.ndarray[Any, Any]]:
-    towers = model_from_bytes(
-        _read(outcome, ModelFile.WEIGHTS), TowerSpec.model_validate_json(_read(outcome, ModelFile.TOWERS).decode())
-    )
-    return {name: tensor.numpy() for name, tensor in towers.state_dict().items()}
 
 
 MODEL_SECTION: dict[str, Any] = {"prior": True, "queue_batches": 1, "learn_temperature": True, "user_positive_mask": True}
@@ -47,12 +30,12 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> Non
     seen: list[Progress] = []
     shared = run_in_processes(replace(job, state=str(tmp_path / "none")), tmp_path, 2, seen.append)
     assert set(shared.files) == set(alone.files) > {ModelFile.SEARCH_WEIGHTS}
-    losses = [json.loads(_read(outcome, ModelFile.LOSSES)) for outcome in (alone, shared)]
+    losses = [json.loads(read(outcome.files, ModelFile.LOSSES)) for outcome in (alone, shared)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     assert losses[0][-1] < losses[0][0]
     assert shared.report["validation_hit_rate"] == pytest.approx(alone.report["validation_hit_rate"], abs=0.05)
-    theirs = _weights(shared)
-    for name, weight in _weights(alone).items():
+    theirs = weights_of(shared.files)
+    for name, weight in weights_of(alone.files).items():
         assert np.allclose(weight, theirs[name], atol=2e-3), name
     assert seen[-1].step == seen[-1].steps
 

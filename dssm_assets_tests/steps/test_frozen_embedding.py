@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.steps.vectors import read_group_codes, with_group_codes
 from dssm_assets_tests.steps.refitted_worlds import refit, vectors_of
+from dssm_assets_tests.steps.train_files import train_tables
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 TOWER, CODES = 8, 4
@@ -45,8 +45,7 @@ def test_tower_columns_have_length_one_and_codes_separate_the_groups(refitted_wo
 def test_an_item_without_a_code_has_that_of_its_group(refitted_world):
     workspace, _ = refitted_world
     codes = read_group_codes(workspace, workspace.need("dssm_model", EVALUATION_DAY))
-    samples = workspace.need("train_samples", EVALUATION_DAY)
-    items = workspace.artifacts.map_table(samples, TrainSamplesFile.ITEMS)
+    items = train_tables(workspace, EVALUATION_DAY)["items"]
     without = np.ones((items.num_rows, TOWER + CODES), np.float32)
     without[:, TOWER:] = 0
     filled = with_group_codes(without, items, codes)

@@ -7,24 +7,20 @@ n + d mod 10 for user n on day d. On day 9 it is also shown item n of its own gr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.training.batches import epoch_batches
-from dssm_assets.core.training.data import TrainData
 from dssm_assets.steps.feature_config import towers_of
 from dssm_assets.steps.training import train_samples
 from dssm_assets.steps.workspace import Workspace, open_workspace
-from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
-from dssm_assets_tests.steps import TRAIN_FILES
+from dssm_assets_tests.steps.train_files import TRAIN_FILES, open_train_data, train_tables
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, GROUP_SIZE, WINDOW_DAYS
 
 FIRST = len(DAYS) - 1 - WINDOW_DAYS
@@ -78,27 +74,15 @@ def workspace(folder: Path) -> Workspace:
     return open_workspace(worlds.write_config(folder, CHANGES))
 
 
-def train_tables(workspace: Workspace, stored: Manifest) -> dict[str, pa.Table]:
-    """Returns argument of `TrainData` -> table."""
-    names = [file.name for file in stored.files]
-    return {name.removesuffix(".arrow"): workspace.artifacts.map_table(stored, name) for name in names}
-
-
-def opened(workspace: Workspace) -> TrainData:
-    return TrainData(
-        towers_of(workspace, EVALUATION_DAY).spec, **train_tables(workspace, workspace.need("train_samples", EVALUATION_DAY))
-    )
-
-
 def ids(workspace: Workspace) -> tuple[list[str], list[str]]:
-    users = train_tables(workspace, workspace.need("train_samples", EVALUATION_DAY))["users"]
+    users = train_tables(workspace, EVALUATION_DAY)["users"]
     corpus = workspace.tables.read(workspace.need("negative_items", EVALUATION_DAY))
     return users["user_id"].to_pylist(), corpus["item_id"].to_pylist()
 
 
 def test_hard_negatives_were_shown_in_the_window_and_never_bought(workspace: Workspace) -> None:
     stored = workspace.need("train_samples", EVALUATION_DAY)
-    tables, (users, items) = train_tables(workspace, stored), ids(workspace)
+    tables, (users, items) = train_tables(workspace, EVALUATION_DAY), ids(workspace)
     assert list(tables) == [*TRAIN_FILES, "hard_negatives"]
     expected: dict[tuple[str, str], int] = {}
     for day in range(FIRST, len(DAYS) - 1):
@@ -116,7 +100,7 @@ def test_hard_negatives_were_shown_in_the_window_and_never_bought(workspace: Wor
 
 
 def test_sample_weights_by_event_and_age(workspace: Workspace) -> None:
-    samples = train_tables(workspace, workspace.need("train_samples", EVALUATION_DAY))["samples"]
+    samples = train_tables(workspace, EVALUATION_DAY)["samples"]
     rows = []
     for day in range(FIRST, len(DAYS) - 1):
         stored = workspace.tables.read(workspace.need("positive_sample", DAYS[day]), ["event"])
@@ -127,7 +111,8 @@ def test_sample_weights_by_event_and_age(workspace: Workspace) -> None:
 
 
 def test_training_draws_hard_negatives_from_the_file(workspace: Workspace) -> None:
-    settings, data, (users, items) = towers_of(workspace, EVALUATION_DAY), opened(workspace), ids(workspace)
+    settings, (users, items) = towers_of(workspace, EVALUATION_DAY), ids(workspace)
+    data = open_train_data(workspace, EVALUATION_DAY)
     rows, seen = data.rows_of_days(0, data.num_days), 0
     training = Training(batch_size=64)
     order = rows[np.random.default_rng([1, 0, 0]).permutation(len(rows))]
@@ -152,11 +137,7 @@ def test_without_a_hard_sampler_there_is_no_hard_negatives_file(workspace: Works
     assert not any(key.startswith("sample_fg/") for key in result.manifest.inputs)
     (again,) = train_samples(workspace, [EVALUATION_DAY])
     assert again.manifest.digest == before.digest
-    assert again.facts["hard_negatives"] == opened_rows(workspace, "hard_negatives").num_rows
-
-
-def opened_rows(workspace: Workspace, name: str) -> pa.Table:
-    return train_tables(workspace, workspace.need("train_samples", EVALUATION_DAY))[name]
+    assert again.facts["hard_negatives"] == train_tables(workspace, EVALUATION_DAY)["hard_negatives"].num_rows
 
 
 def test_a_hard_sampler_without_exposure_events_is_refused(folder: Any) -> None:
@@ -164,10 +145,8 @@ def test_a_hard_sampler_without_exposure_events_is_refused(folder: Any) -> None:
     before = made.need("train_samples", EVALUATION_DAY)
     with pytest.raises(ConfigError, match=r"events\.exposure: expected an event"):
         worlds.write_config(folder, worlds.merged(CHANGES, {"events": {"exposure": []}}))
-    events = made.config.events.model_copy(update={"exposure": []})
-    loaded = replace(made.loaded, config=made.config.model_copy(update={"events": events}))
     with pytest.raises(ConfigError, match=r"events\.exposure: expected an event"):
-        list(train_samples(replace(made, loaded=loaded), [EVALUATION_DAY]))
+        list(train_samples(worlds.changed(made, "events", exposure=[]), [EVALUATION_DAY]))
     assert made.need("train_samples", EVALUATION_DAY) == before
 
 
@@ -182,4 +161,4 @@ def test_users_have_indices_if_only_training_needs_interactions(folder: Path) ->
     ):
         made = open_workspace(worlds.write_config(folder, worlds.merged(worlds.merged(CHANGES, features), changes)))
         worlds.run_steps(made.loaded, [*UPSTREAM[1:], "train_samples"], [EVALUATION_DAY])
-        assert (max(opened_rows(made, "samples")["user_index"].to_pylist()) >= 0) == is_known
+        assert (max(train_tables(made, EVALUATION_DAY)["samples"]["user_index"].to_pylist()) >= 0) == is_known

@@ -30,12 +30,10 @@ from dssm_assets.steps.workspace import (
 from dssm_assets.storage import layout
 from dssm_assets.storage import tables as table_store
 from dssm_assets_tests import worlds
-from dssm_assets_tests.worlds import BuiltWorld, built_world
+from dssm_assets_tests.worlds import BuiltWorld
 
 DS = worlds.DAYS[3]
 ROW_GROUP = 7
-
-world = pytest.fixture(scope="module")(built_world)
 
 
 def with_row_groups(world: BuiltWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
@@ -220,10 +218,6 @@ def put(windowed, table, ds, rows):
     windowed.tables.write(TableSpec(table, "any", (), ()), ds, pa.table({"x": pa.array(range(rows))}))
 
 
-def drop(windowed, table, ds):
-    windowed.tables.partitions.fs.rm(f"{windowed.tables.partitions.root}/{table}/ds={ds}", recursive=True)
-
-
 def run(windowed, ds=WINDOW_EVALUATION_DAY):
     (result,) = training_window(windowed, [ds])
     return result
@@ -243,8 +237,8 @@ def test_a_complete_window_passes_and_lists_rows_and_digests(windowed):
 
 
 def test_missing_days_are_named_per_table_with_the_command(windowed):
-    drop(windowed, "positive_sample", "2024-01-07")
-    drop(windowed, "item_features_fg", "2024-01-08")
+    windowed.tables.partitions.remove("positive_sample", "2024-01-07")
+    windowed.tables.partitions.remove("item_features_fg", "2024-01-08")
     (check,) = run(windowed).checks
     assert not check.is_passed
     assert check.description == (

@@ -75,14 +75,9 @@ def test_stored_vectors_are_unit_vectors_with_the_prior_or_a_one_appended(refitt
         interests = vector.reshape(INTERESTS, DIMS + 1)
         assert interests[:, -1].tolist() == [1, 1]
         assert np.linalg.norm(interests[:, :-1], axis=1) == pytest.approx(1, rel=1e-5)
-    assert checks["item_vectors"]["structure"].is_passed
-    assert checks["user_vectors"]["structure"].is_passed
-
-
-def test_exported_towers_and_index_pass_their_checks(refitted_world):
-    checks = refitted_world[1]["serving_bundle"]
-    assert checks["exported_towers"].is_passed, checks["exported_towers"].sentence
-    assert checks["index_recall"].is_passed
+    made = ("item_vectors", "structure"), ("user_vectors", "structure")
+    for step, check in (*made, ("serving_bundle", "exported_towers"), ("serving_bundle", "index_recall")):
+        assert checks[step][check].is_passed, checks[step][check].sentence
 
 
 def test_evaluated_scores_are_the_best_interests_product_with_the_prior(refitted_world):
@@ -95,33 +90,40 @@ def test_evaluated_scores_are_the_best_interests_product_with_the_prior(refitted
         assert row["topk_scores"] == pytest.approx([-score for score, _ in best], abs=1e-5)
 
 
+def requests_of(workspace):
+    """Returns user -> the features and the history that a request would send, from the tables before feature generation."""
+    rows = workspace.tables.read(workspace.need("user_all_feature", EVALUATION_DAY)).to_pylist()
+    histories = {row["user_id"]: {"item_ids": [], "event_times_ms": [], "category": []} for row in rows}
+    for ds in DAYS:
+        for row in workspace.tables.read(workspace.need("user_history", ds)).to_pylist():
+            for name, values in histories[row["user_id"]].items():
+                values.extend(row[name])
+    return {
+        row["user_id"]: UserInputs(dict(zip(row, map(to_json, row.values()), strict=True)), histories[row["user_id"]])
+        for row in rows
+    }
+
+
+def to_json(value):
+    """Returns a value as JSON would carry it: the pairs of a map as a mapping."""
+    is_map = isinstance(value, list) and value and isinstance(value[0], tuple)
+    return dict(value) if is_map else value
+
+
 def test_request_with_a_stored_users_features_gets_the_stored_vector(refitted_world):
     workspace, _ = refitted_world
     engine = RecallEngine.open(open_bundles(workspace.loaded).root)
     manifest = engine.bundle.manifest
     assert (manifest["dims"], manifest["interests"], manifest["has_prior"]) == (DIMS + 1, INTERESTS, True)
     assert (manifest["compared_by"], manifest["frozen_dims"]) == ("inner product", 0)
-    history = {"item_ids": [], "event_times_ms": [], "category": []}
-    for ds in DAYS:
-        for row in workspace.tables.read(workspace.need("user_history", ds)).to_pylist():
-            if row["user_id"] == "a0":
-                for name, values in history.items():
-                    values.extend(row[name])
-    (row,) = [
-        row
-        for row in workspace.tables.read(workspace.need("user_all_feature", EVALUATION_DAY)).to_pylist()
-        if row["user_id"] == "a0"
-    ]
-    features = {
-        name: dict(value) if value and isinstance(value, list) and isinstance(value[0], tuple) else value
-        for name, value in row.items()
-    }
-    vectors = vector_of(engine, UserInputs(features, history))
-    assert vectors.reshape(-1) == pytest.approx(engine.bundle.user_vector(engine.bundle.users.find_row("a0")), abs=1e-5)
-    cold, known = (
-        engine.recall(UserRequest(inputs=UserInputs(features, history), options=ListOptions(5))),
-        engine.recall_for_user("a0", ListOptions(5)),
-    )
+    requests = requests_of(workspace)
+    assert set(requests) == set(worlds.users())
+    for user, request in requests.items():
+        stored = engine.bundle.user_vector(engine.bundle.users.find_row(user))
+        assert vector_of(engine, request).reshape(-1) == pytest.approx(stored, abs=1e-5)
+    features, history = requests["a0"].features, requests["a0"].history
+    cold = engine.recall(UserRequest(inputs=requests["a0"], options=ListOptions(5)))
+    known = engine.recall_for_user("a0", ListOptions(5))
     assert cold.scores == pytest.approx(known.scores, abs=1e-5)
     with pytest.raises(InputError, match="weight halves every 2 days"):  # the root pooling has a half-life
         vector_of(engine, UserInputs(features, {name: history[name] for name in ("item_ids", "category")}))

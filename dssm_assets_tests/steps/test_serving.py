@@ -20,19 +20,9 @@ PREVIOUS_DAY = DAYS[-2]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> worlds.BuiltWorld:
-    return worlds.built_world(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
 def served(world: worlds.BuiltWorld, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, StepResult]:
     workspace = open_workspace(world.copy(tmp_path_factory.mktemp("served") / "world"))
     return workspace, publish_bundle(workspace)
-
-
-def stored_vectors(workspace: Workspace, side: str) -> dict[str, list[float]]:
-    table = workspace.tables.read(workspace.need(f"{side}_vectors", EVALUATION_DAY))
-    return dict(zip(table.column(f"{side}_id").to_pylist(), table.column(VECTORS[side]).to_pylist(), strict=True))
 
 
 def test_bundle_has_the_documented_files_and_manifest(served: tuple[Workspace, StepResult]) -> None:
@@ -111,12 +101,9 @@ def test_vectors_differ_from_the_evaluated_ones_only_by_including_the_evaluation
 ) -> None:
     """Without the tables of the day, the same code computes the evaluated vectors, bit for bit, and logs the day."""
     loaded = world.copy(tmp_path / "previous")
-    incomplete = open_workspace(loaded)
-    incomplete.tables.partitions.fs.rm(
-        f"{incomplete.tables.partitions.root}/user_history_fg/ds={EVALUATION_DAY}", recursive=True
-    )
     lines: list[str] = []
     workspace = open_workspace(loaded, log=lines.append)
+    workspace.tables.partitions.remove("user_history_fg", EVALUATION_DAY)
     publish_bundle(workspace)
     previous, day = PlainBundle(workspace), PlainBundle(served[0])
     assert previous.manifest["features_as_of"] == PREVIOUS_DAY
@@ -127,7 +114,8 @@ def test_vectors_differ_from_the_evaluated_ones_only_by_including_the_evaluation
     assert f"user_features_fg/{PREVIOUS_DAY}" in previous.manifest["inputs"]
     assert f"user_features_fg/{EVALUATION_DAY}" in day.manifest["inputs"]
     for side in ("user", "item"):
-        assert previous.vectors(side) == stored_vectors(workspace, side)
+        stored = workspace.tables.read(workspace.need(f"{side}_vectors", EVALUATION_DAY)).to_pylist()
+        assert previous.vectors(side) == {row[f"{side}_id"]: row[VECTORS[side]] for row in stored}
     # Every user buys on every day, so every history has grown.
     changed = {
         user

@@ -14,11 +14,6 @@ from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> worlds.BuiltWorld:
-    return worlds.built_world(tmp_path_factory)
-
-
 def test_bundle_that_fails_a_check_is_not_published(
     world: worlds.BuiltWorld, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +62,6 @@ def test_model_other_than_the_evaluated_one_is_refused(world: worlds.BuiltWorld,
 
 def test_bundle_without_a_hit_rate_is_refused(world: worlds.BuiltWorld, tmp_path: Any) -> None:
     workspace = open_workspace(world.copy(tmp_path / "world"))
-    workspace.tables.partitions.fs.rm(f"{workspace.tables.partitions.root}/total_hit_rate", recursive=True)
+    workspace.tables.partitions.remove("total_hit_rate", EVALUATION_DAY)
     with pytest.raises(PartitionMissingError, match="table total_hit_rate"):
         publish_bundle(workspace)

@@ -11,16 +11,13 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.file_names import ModelFile
-from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.steps.fit_job import FitJob, WarmFiles, save_carried_rows
 from dssm_assets.storage.local_files import write_arrow_table
-from dssm_assets_tests.core.training.worlds import ITEMS, USERS, model_from_bytes
-from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, run, write_job
+from dssm_assets_tests.core.training.worlds import ITEMS, USERS
+from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, QUIET, run, weights_of, write_job
 from dssm_assets_tests.steps.shared_fits import REPORT, SharedFit, run_shared
 
-QUIET = {"dropout": 0.0}
-"""Dropout is drawn by each process for its own rows, so it differs from that of one process."""
 SLOW = {"learning_rate": 1e-4, "batch_size": 54, "epochs": 2}
 """A bias before a batch norm has no gradient but rounding, which Adam makes steps of: they stay small at this rate."""
 WINDOWS = {"poolings": [{"kind": "sequence", "length": 5, "dropout": 0.0}, {"kind": "mean"}]}
@@ -118,18 +115,13 @@ def shared(
     return run_shared(fits, tmp_path_factory.mktemp("shared") / "out")
 
 
-def _weights(files: dict[str, bytes]) -> dict[str, np.ndarray[Any, Any]]:
-    towers = model_from_bytes(files[ModelFile.WEIGHTS], TowerSpec.model_validate_json(files[ModelFile.TOWERS].decode()))
-    return {name: tensor.numpy() for name, tensor in towers.state_dict().items()}
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_learn_what_one_learns(name: str, jobs: dict[str, FitJob], shared: dict[str, dict[str, bytes]]) -> None:
     alone = run(jobs[name])
     losses = [json.loads(files[ModelFile.LOSSES]) for files in (alone.files, shared[name])]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
-    theirs = _weights(shared[name])
-    for tensor, weight in _weights(alone.files).items():
+    theirs = weights_of(shared[name])
+    for tensor, weight in weights_of(alone.files).items():
         assert np.allclose(weight, theirs[tensor], atol=2e-3), tensor
 
 

@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from dssm_assets.core.errors import ProvenanceError
-from dssm_assets.core.features.fg_tables import USER_FEATURES_FG
 from dssm_assets.steps import sample, statistics
-from dssm_assets.steps.workspace import Workspace, day_before
+from dssm_assets.steps.workspace import Workspace
 from dssm_assets_tests.benchmarks.world import World
 from dssm_assets_tests.core.statistics.counting import count_categories, count_numbers
 from dssm_assets_tests.steps import our_path
@@ -38,15 +36,3 @@ def test_counts_equal_those_of_the_wide_samples(workspace: Workspace, asset: str
     for ds in DAYS:
         expected = COUNTS[asset](read_wide_sample(workspace, "positive_sample", ds), workspace.fg_spec.features)
         assert workspace.tables.read(workspace.need(asset, ds)).equals(expected), ds
-
-
-def test_counting_refuses_a_feature_table_written_again(workspace: Workspace) -> None:
-    existing = workspace.need(USER_FEATURES_FG.name, day_before(DAYS[-1]))
-    table = workspace.tables.read(existing)
-    workspace.tables.write(USER_FEATURES_FG, existing.ds, table.slice(1), inputs=existing.inputs)
-    with pytest.raises(
-        ProvenanceError,
-        match=f"sample_fg/{DAYS[-1]}, input {existing.key}: expected the digest that it was built from, {existing.digest[:12]}",
-    ):
-        list(statistics.numeric_value_counts(workspace, [DAYS[-1]]))
-    workspace.tables.partitions.publish_shared(existing, existing.ds)

@@ -18,12 +18,12 @@ from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.statistics.bucketizer import Bucketizer
-from dssm_assets.core.training.data import TrainData
-from dssm_assets.steps.feature_config import open_bucketizer, towers_of
+from dssm_assets.steps.feature_config import open_bucketizer
 from dssm_assets.steps.training import train_samples
 from dssm_assets.steps.workspace import Workspace, day_before, window_days
 from dssm_assets_tests.benchmarks.world import World
-from dssm_assets_tests.steps import TRAIN_FILES, our_path
+from dssm_assets_tests.steps import our_path
+from dssm_assets_tests.steps.train_files import TRAIN_FILES, open_train_data, train_tables
 
 WORLD = World(rows=900, users=150, items=60, days=4)
 DAY = WORLD.evaluation_day
@@ -81,14 +81,8 @@ def read_rows(inputs: TowerInput, features: Sequence[TowerFeature]) -> list[Row]
     return found
 
 
-def open_train_data(workspace: Workspace) -> TrainData:
-    stored = workspace.need("train_samples", DAY)
-    tables = {name: workspace.artifacts.map_table(stored, f"{name}.arrow") for name in TRAIN_FILES}
-    return TrainData(towers_of(workspace, DAY).spec, **tables)
-
-
 def test_towers_read_the_features_of_the_previous_day(workspace: Workspace) -> None:
-    data, (bucketizer, _), kinds = open_train_data(workspace), open_bucketizer(workspace, DAY), types(workspace)
+    data, (bucketizer, _), kinds = open_train_data(workspace, DAY), open_bucketizer(workspace, DAY), types(workspace)
     joined, order = joined_rows(workspace), np.random.default_rng(0).permutation(data.num_samples)
     assert len(joined) == data.num_samples == WORLD.rows
     shuffled = [joined[place] for place in order.tolist()]
@@ -106,22 +100,22 @@ def test_towers_read_the_features_of_the_previous_day(workspace: Workspace) -> N
 
 def test_weights_of_items_follow_the_stored_distribution(workspace: Workspace) -> None:
     """So weights as of an earlier day can be made of the samples before it."""
-    items = workspace.artifacts.map_table(workspace.need("train_samples", DAY), "items.arrow")
-    distribution, data = distribution_of(items.schema), open_train_data(workspace)
+    items = train_tables(workspace, DAY)["items"]
+    distribution, data = distribution_of(items.schema), open_train_data(workspace, DAY)
     assert distribution == workspace.config.negative_items
     assert np.array_equal(weights_of(data.item_counts(data.num_days), distribution), items["weight"].to_numpy())
     assert 0 < data.item_counts(1).sum() < data.num_samples
 
 
 def test_a_feature_row_is_stored_once_per_table(workspace: Workspace) -> None:
-    stored = workspace.need("train_samples", DAY)
+    tables = train_tables(workspace, DAY)
     for side in ("user", "item"):
         used = set()
         for ds in window_days(DAY, WORLD.days):
             content = workspace.need(f"{side}_features_fg", day_before(ds)).digest
             rows = workspace.tables.read(workspace.need("positive_sample", ds), [f"{side}_row"]).column(0).drop_null()
             used |= {(content, row) for row in rows.to_pylist()}
-        table = workspace.artifacts.map_table(stored, f"{side}_rows.arrow")
+        table = tables[f"{side}_rows"]
         assert table.num_rows == 1 + len(used)
         assert table.column(0).num_chunks == len({content for content, _ in used})
 
@@ -131,8 +125,8 @@ def test_files_describe_their_columns_and_rows(workspace: Workspace) -> None:
     assert [file.name for file in stored.files] == [f"{name}.arrow" for name in TRAIN_FILES]
     assert stored.rows == WORLD.rows
     described = {column.name: column for column in stored.columns}
-    for name in TRAIN_FILES:
-        for field in workspace.artifacts.map_table(stored, f"{name}.arrow").schema:
+    for name, table in train_tables(workspace, DAY).items():
+        for field in table.schema:
             column = described.pop(f"{name}.arrow: {field.name}")
             assert (column.type, len(column.description) > 10) == (str(field.type), True)
     assert not described
