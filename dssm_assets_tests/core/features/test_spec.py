@@ -255,7 +255,7 @@ def test_a_sequence_without_elements_is_refused() -> None:
     ],
 )
 def test_feature_named_like_a_weights_column_is_refused(other: dict[str, Any]) -> None:
-    likes = {**ID, "feature_name": "likes", "expression": "user:likes"}
+    likes = {"feature_type": "id_feature", "feature_name": "likes", "expression": "user:likes"}
     message = "feature likes__weights: expected a unique name, got the name of the weights column of likes"
     with pytest.raises(FeatureSpecError, match=message):
         spec({**likes, "weighted": True}, other)
