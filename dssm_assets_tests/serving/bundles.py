@@ -42,7 +42,7 @@ NOW_MS = 86_400_000
 SIGNALS = {
     "vectors": {"rank": 0.5, "similarity": 0.5},
     "own_history": {"is_own": 1.0, "own_events": 0.5, "own_age": -0.25, "item_repeats": 0.5},
-    "item_to_item": {"rank": 0.25},
+    "item_to_item": {"rank": 0.25, "similarity": 0.0},
     "recent_popularity": {"window_events": 0.25, "recent_events": 0.0, "history_events": 0.0},
 }
 """Channel -> signal -> weight of it in merged lists."""
