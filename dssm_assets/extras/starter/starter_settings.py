@@ -67,10 +67,9 @@ class StarterSettings:
     values: Mapping[str, object]
 
 
-def choose_settings(
-    habits: LogHabits, first: dt.date, last: dt.date, *, items: int, recipe: Recipe | None = None
-) -> StarterSettings:
-    """Returns the settings for a log of some days with some items; without a recipe, the habits choose it."""
+def choose_settings(habits: LogHabits, first: dt.date, *, items: int, recipe: Recipe | None = None) -> StarterSettings:
+    """Returns the settings for a log that begins on a day and has some items; without a recipe, the habits choose it."""
+    last = to_date(habits.days[-1])
     named, reason = choose_recipe(habits)
     if recipe is not None and recipe is not named:
         reason = f"as asked for; by its habits the log is {named}, because {reason}"
@@ -87,7 +86,6 @@ def choose_settings(
     length = min(500 if sees_days else 100, max(20, habits.long_history_events))
     # By hand: 300 items have 300 / 8 = 37 dimensions of codes, so 32 in steps of 8; 512 and more have 64.
     code_dim = max(8, min(64, items // 8 // 8 * 8))
-    half_life = habits.half_life_days
     values = {
         "window_days": window,
         "code_dim": code_dim,
@@ -105,7 +103,6 @@ def choose_settings(
         "group_sessions": "true" if sees_days else None,
         "validation_days": validation or None,
         "held_out_days": min(HELD_OUT_DAYS[1], max(HELD_OUT_DAYS[0], math.ceil(2_000 / max(pairs, 1.0)))),  # 2,000 pairs
-        "recent_days": min(7, window) if half_life is None else max(1, min(window, round(2 * half_life))),
         "span_days": span if span > 1 else None,
         "events": f"{events:,}",
         "pairs": f"{pairs:,.0f}",

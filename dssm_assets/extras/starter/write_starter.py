@@ -21,7 +21,7 @@ from dssm_assets.core.sources.event_time import to_event_time_ms
 from dssm_assets.core.sources.time_format import check_time_format, has_clock
 from dssm_assets.extras.starter.column_roles import Roles, find_roles, is_time
 from dssm_assets.extras.starter.config_checks import describe_validation, validate
-from dssm_assets.extras.starter.log_table import LogTable, find_habits, plan_log, select_positive, to_date
+from dssm_assets.extras.starter.log_table import LogTable, drop_tail, find_habits, plan_log, select_positive, to_date
 from dssm_assets.extras.starter.starter_config import (
     CONSTANT_EVENT,
     StarterInputs,
@@ -141,6 +141,7 @@ def _find_facts(log: TableSurvey, entities: Mapping[str, TableSurvey | None], ro
     strays = rows.drop_strays(dt.date.today())
     days, events = rows.count_days(), rows.count_events()
     select_positive(rows.db, positive_events(order_events(list(events))))
+    tail = drop_tail(rows.db)
     habits = find_habits(rows.db)
     if len(days) < 2 or habits is None:
         got = f"{rows.rows:,} rows on {len(days)} days"
@@ -154,6 +155,7 @@ def _find_facts(log: TableSurvey, entities: Mapping[str, TableSurvey | None], ro
         "last": last,
         "empty_days": (last - first).days + 1 - len(days),
         "strays": strays,
+        "tail": tail,
         "habits": habits,
         "log_items": len(rows.distinct_ids(ITEM_ID)),
         "item_columns": rows.columns_of_items(),
