@@ -70,11 +70,16 @@ def _init(parsed: argparse.Namespace) -> int:
         recipe=parsed.recipe and Recipe(parsed.recipe),
         time_format=parsed.time_format,
         is_replacing=parsed.force,
+        log=_print_line,
     )
     write_instance_file(folder)
-    described, is_valid = describe_starter(inputs, folder, dt.date.today())
+    described, is_valid = describe_starter(inputs, folder, dt.date.today(), log=_print_line)
     print(described)
     return 0 if is_valid else 1
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)
 
 
 def _validate(parsed: argparse.Namespace) -> int:
@@ -84,7 +89,7 @@ def _validate(parsed: argparse.Namespace) -> int:
 
     has_faults = False
     for loaded in load_configured(choice, checks_features=False):
-        found = validate(loaded, dt.date.today())
+        found = validate(loaded, dt.date.today(), _print_line)
         has_faults |= bool(found.faults)
         print(describe_validation(found, str(loaded.path or loaded.config.name)))
     return 1 if has_faults else 0

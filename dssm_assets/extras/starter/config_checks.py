@@ -38,7 +38,7 @@ from dssm_assets.steps.feature_config import check_towers
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.sources.reader import log_rows, read_days
 from dssm_assets.storage.sources.source import open_source
 from dssm_assets.storage.sources.source_columns import CsvTypes, cast_text, csv_types
 
@@ -67,8 +67,12 @@ class Validation:
         self.faults.append(Fault(where, expected, got, remedy))
 
 
-def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
-    """Returns all mismatches between a configuration and its data; an open calendar ends on the day before `today`."""
+def validate(loaded: LoadedConfig, today: dt.date, log: Callable[[str], None] = lambda line: None) -> Validation:
+    """Returns all mismatches between a configuration and its data; an open calendar ends on the day before `today`.
+
+    Args:
+        log: is told how far the behaviour log has been read.
+    """
     checks, config = _Checks(loaded, today), loaded.config
     checks.check_calendar()
     first = config.calendar.start.isoformat()
@@ -76,7 +80,7 @@ def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
     checks.run_check(lambda: check_extras(config.evaluation.extra_baselines))
     for side in _KEYS:
         checks.run_check(partial(checks.read_entities, side))
-    checks.run_check(checks.read_log)
+    checks.run_check(lambda: checks.read_log(log))
     checks.check_evaluation_days()
     for side in _KEYS:
         checks.check_look_ahead(side)
@@ -134,7 +138,7 @@ class _Checks(Validation):
         if missing and not (isinstance(table, BehaviorTable) and table.allow_empty_days):
             self.add(f"table {name}", "every day of the calendar", f"nothing for {shown}", remedy)
 
-    def read_log(self) -> None:
+    def read_log(self, tell: Callable[[str], None]) -> None:
         """Reads the log once; raises faults of its files and columns, collects faults of its rows."""
         table, log = self.config.tables.behavior, self.log
         types: CsvTypes | None = None
@@ -144,7 +148,7 @@ class _Checks(Validation):
             types = types or csv_types(table, plans)
             seen.update(name for plan in plans for name in plan.columns)
             kinds |= {field.name: field.type for field in plans[0].schema}
-            for block in (block for plan in plans for block in plan.blocks()):
+            for block in log_rows((block for plan in plans for block in plan.blocks()), tell, "behavior_table"):
                 log.observe(types.observe(block))
         self.faults.extend(log.faults(self.config.events))
         for name in (*table.value_columns, *table.context_columns):

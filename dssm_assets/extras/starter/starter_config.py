@@ -151,6 +151,11 @@ class StarterInputs:
             notes.append(
                 f"{self.strays:,} rows have times ahead of today, or far before all others: they are outside the calendar"
             )
+        if self.settings.start > self.first:
+            notes.append(
+                f"the calendar begins on {self.settings.start}, the log on {self.first}: every day has partitions, however few its events, "
+                "and a first hit rate should take minutes. An earlier calendar.start knows more, with a longer window.days"
+            )
         if self.tail:
             end = to_date(self.habits.days[-1])
             notes.append(

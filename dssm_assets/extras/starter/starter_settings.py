@@ -22,7 +22,8 @@ WANTED_EVENTS: Final = 200_000
 """Positive events that a training window should have."""
 MIN_WINDOW: Final = 30
 MAX_CALENDAR: Final = 1500
-"""Days beyond which the oldest are left out of the calendar as far as `WANTED_EVENTS` can be spared."""
+"""Days of a log beyond which its calendar is the last `SHORT_CALENDAR` of them: a day has 19 partitions, however few its events."""
+SHORT_CALENDAR: Final = 730
 REPEATING: Final = 0.1
 """Fraction of repeated events from which on a log counts as one of repeated interactions."""
 SHORT_LIFE_DAYS: Final = 3.5
@@ -74,7 +75,8 @@ def choose_settings(habits: LogHabits, first: dt.date, *, items: int, recipe: Re
     if recipe is not None and recipe is not named:
         reason = f"as asked for; by its habits the log is {named}, because {reason}"
     chosen = recipe or named
-    start = to_date(calendar_start(habits, first, last))
+    is_long = (last - first).days >= MAX_CALENDAR
+    start = last - dt.timedelta(days=SHORT_CALENDAR - 1) if is_long else first
     window = window_days(habits, chosen, start, last)
     validation = validation_days(habits, window)
     events = int(habits.day_events[habits.days > habits.days[-1] - window].sum())
@@ -126,18 +128,6 @@ def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
     if habits.history_events < 10 or habits.events_per_day < 100:
         return Recipe.SPARSE, history
     return Recipe.VIDEO, f"{repeats}, and half of the active users have more than {habits.history_events:,} events"
-
-
-def calendar_start(habits: LogHabits, first: dt.date, last: dt.date) -> int:
-    """Returns the first day of the calendar, in days since 1970-01-01.
-
-    The log's first day, unless the log is longer than `MAX_CALENDAR` days: then the latest day that keeps that many days and
-    `WANTED_EVENTS` events.
-    """
-    begin, end = to_number(first), to_number(last)
-    if end + 1 - begin <= MAX_CALENDAR:
-        return begin
-    return max(begin, min(end + 1 - MAX_CALENDAR, _day_of_event(habits, WANTED_EVENTS)))
 
 
 def _day_of_event(habits: LogHabits, wanted: int) -> int:
