@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from dssm_assets.commands.config_arguments import add_config_arguments, announce
 
 RECIPES: Final = ("retail", "video", "news", "sparse")
 """As `starter_settings.py` has them, but importing it would slow down every command."""
+_print_line: Final = partial(print, flush=True)
 _ROLES: Final = {"user_id": "user ids", "item_id": "item ids", "event_time": "timestamps", "event": "event names"}
 
 
@@ -76,10 +78,6 @@ def _init(parsed: argparse.Namespace) -> int:
     described, is_valid = describe_starter(inputs, folder, dt.date.today(), log=_print_line)
     print(described)
     return 0 if is_valid else 1
-
-
-def _print_line(line: str) -> None:
-    print(line, flush=True)
 
 
 def _validate(parsed: argparse.Namespace) -> int:

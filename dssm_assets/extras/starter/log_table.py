@@ -35,9 +35,7 @@ RECENT_DAYS: Final = 30
 MIN_MEETINGS: Final = 100
 """Users who met an item after its first one, over all items."""
 _LAST_DAYS: Final = 3
-_USUAL: Final = 0.9
-"""Fraction of a log's days that have no more events than the largest day that counts in full: a sale or an import is no bulk."""
-_THIN: Final = 0.1
+_USUAL, _THIN = 0.9, 0.1  # see `find_bulk_end`
 
 _Ints = npt.NDArray[np.int64]
 
@@ -329,11 +327,8 @@ def select_positive(db: Any, events: Sequence[str]) -> int:
 
 
 def drop_tail(db: Any) -> int:
-    """Removes the days of a thin tail from the table `acts`; returns how many events they have."""
-    days, counts = _count_days(db)
-    if not len(days):
-        return 0
-    return int(db.execute("DELETE FROM acts WHERE d > ?", [find_bulk_end(days, counts)]).fetchall()[0][0])
+    """Removes the days of a thin tail from the table `acts`, which has rows; returns how many events they have."""
+    return int(db.execute("DELETE FROM acts WHERE d > ?", [find_bulk_end(*_count_days(db))]).fetchall()[0][0])
 
 
 def find_bulk_end(days: _Ints, counts: _Ints) -> int:

@@ -131,18 +131,14 @@ def _log_time_format(log: TableSurvey, roles: Roles, given: str | None) -> str |
 
 
 def _find_facts(
-    log: TableSurvey,
-    entities: Mapping[str, TableSurvey | None],
-    roles: Roles,
-    timezone: str,
-    tell: Callable[[str], None],
+    survey: TableSurvey, entities: Mapping[str, TableSurvey | None], roles: Roles, timezone: str, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """Returns the attributes of `StarterInputs` from events on; the log is read again with the roles of its columns."""
     columns = {USER_ID: roles.user_id, ITEM_ID: roles.item_id, EVENT_TIME: roles.event_time}
     columns |= {} if roles.event is None else {EVENT: roles.event}
-    contexts = find_contexts(rest_of_log(log, roles))
+    contexts = find_contexts(rest_of_log(survey, roles))
     table = BehaviorTable(
-        **log.table.model_dump(exclude={"columns", "keep", "decimal_mark"}),
+        **survey.table.model_dump(exclude={"columns", "keep", "decimal_mark"}),
         keep=contexts,
         columns=columns,
         constant_event=CONSTANT_EVENT if roles.event is None else None,
@@ -150,18 +146,17 @@ def _find_facts(
         incomplete_rows="drop",
     )
     rows = LogTable(table, timezone, contexts)
-    blocks = (block for plans in plan_log(table, log.days) for plan in plans for block in plan.blocks())
-    for block in log_rows(blocks, tell, "behavior_table, second pass", log.rows):
+    blocks = (block for plans in plan_log(table, survey.days) for plan in plans for block in plan.blocks())
+    for block in log_rows(blocks, log, "behavior_table, second pass", survey.rows):
         rows.observe(block)
-    tell(f"behavior_table: habits of {rows.rows:,} rows")
+    log(f"behavior_table: habits of {rows.rows:,} rows")
     strays = rows.drop_strays(dt.date.today())
     days, events = rows.count_days(), rows.count_events()
-    select_positive(rows.db, positive_events(order_events(list(events))))
-    tail = drop_tail(rows.db)
+    tail = drop_tail(rows.db) if select_positive(rows.db, positive_events(order_events(list(events)))) else 0
     habits = find_habits(rows.db)
     if len(days) < 2 or habits is None:
         got = f"{rows.rows:,} rows on {len(days)} days"
-        where = f"log {log.table.uri}, column {roles.event_time}"
+        where = f"log {survey.table.uri}, column {roles.event_time}"
         raise ConfigError(Fault(where, "rows of at least two days: one to learn from and one to score", got, "give more days"))
     first, last = (dt.date.fromisoformat(day) for day in (min(days), max(days)))
     keys = (("user", USER_ID, roles.user_key), ("item", ITEM_ID, roles.item_key))
@@ -218,7 +213,7 @@ def describe_starter(
     """
     settings = inputs.settings
     loaded = load_config(inputs.path, home, checks_features=False)
-    log(f"{inputs.path}: checked against the tables")
+    log(f"{inputs.path} is checked against the tables")
     found = validate(loaded, today, log)
     lines = [
         f"Wrote {inputs.path} and fg.json next to it. Read config.yaml once: a comment explains each choice.",
@@ -227,37 +222,35 @@ def describe_starter(
         describe_validation(found, str(inputs.path)),
     ]
     if not found.faults:
-        commands = _next_commands(inputs, home, project)
-        lines += [_describe_cost(inputs, loaded), "", "Next:", *(f"  {command}" for command in commands)]
+        lines += [_describe_cost(inputs, loaded, _first_days(inputs, project)), "", "Next:"]
+        lines += [f"  {command}" for command in _next_commands(inputs, home, project)]
     return "\n".join(lines), not found.faults
 
 
-def _first_days(inputs: StarterInputs) -> tuple[str, str]:
-    """Returns the first and the last evaluation day of the first command."""
+def _first_days(inputs: StarterInputs, project: Path | None) -> tuple[str, str]:
+    """Returns the first and the last evaluation day of the first command, which is for one day inside a project."""
     days, settings = inputs.settings.evaluation_days, inputs.settings
     last = days.last or settings.start + dt.timedelta(days=days.window)
     first = last
-    if settings.values["span_days"] is None:  # else each day is a span of several, which is a fit for each
+    if project is None and settings.values["span_days"] is None:  # else each day is a span of several, which is a fit for each
         first = min((day for day in map(to_date, days.days) if day > last - dt.timedelta(days=SHOWN_DAYS)), default=last)
     return first.isoformat(), last.isoformat()
 
 
-def _describe_cost(inputs: StarterInputs, loaded: LoadedConfig) -> str:
-    first, last = _first_days(inputs)
-    made = plan_runs(Scene(loaded), TRAIN_AND_EVALUATE, first, last, with_upstream=True).days_by_asset
-    partitions, days, fits = sum(made.values()), max(made.values()), made[TOTAL_HIT_RATE.name]
-    habits = inputs.habits
-    events = habits.day_events[habits.days >= to_number(inputs.settings.start)].sum()
+def _describe_cost(inputs: StarterInputs, loaded: LoadedConfig, days: tuple[str, str]) -> str:
+    made = plan_runs(Scene(loaded), TRAIN_AND_EVALUATE, *days, with_upstream=True).days_by_asset
+    partitions, fits = sum(made.values()), made[TOTAL_HIT_RATE.name]
+    events = inputs.habits.day_events[inputs.habits.days >= to_number(inputs.settings.start)].sum()
     seconds = _PARTITION_S * partitions + _FIT_S * fits + _EVENT_S * float(events)
     return (
-        f"The first command makes {partitions:,} partitions of {days:,} days and {fits} fit{'s' if fits > 1 else ''}: about "
-        f"{math.ceil(seconds / 60)} minutes on two quiet cores."
+        f"The first command makes {partitions:,} partitions of {max(made.values()):,} days and {fits} fit{'s' if fits > 1 else ''}: about "
+        f"{math.ceil(seconds / 60)} min on two quiet cores."
     )
 
 
 def _next_commands(inputs: StarterInputs, home: Path, project: Path | None) -> list[str]:
     """Returns the commands that lead to the first hit rates and lists, ready to be pasted in any folder."""
-    (first, last), name = _first_days(inputs), inputs.name
+    (first, last), name = _first_days(inputs, project), inputs.name
     config, folder = shlex.quote(str(inputs.path)), shlex.quote(str(home))
     if project is None:
         commands = [f"export DSSM_CONFIG={config} DAGSTER_HOME={folder}"]
