@@ -40,6 +40,8 @@ FEW_USERS: Final = 20
 SPAN_USERS: Final = 40
 """Users of the days that are evaluated together, a user counted on each of its days."""
 
+_MAX_SPAN: Final = 90
+
 
 class Recipe(StrEnum):
     """A named starting point: which kind of log the settings are for."""
@@ -176,7 +178,7 @@ def span_days(pairs_per_day: float, users_per_day: float, days_left: int) -> int
         return 1
     of_pairs = math.ceil(SPAN_PAIRS / pairs_per_day) if pairs_per_day < MIN_PAIRS else 1
     of_users = math.ceil(SPAN_USERS / users_per_day) if users_per_day < FEW_USERS else 1
-    return max(1, min(14, days_left // 4, max(of_pairs, of_users)))
+    return max(1, min(_MAX_SPAN, days_left // 4, max(of_pairs, of_users)))
 
 
 def _mean_of_last_days(days: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], days_left: int) -> float:

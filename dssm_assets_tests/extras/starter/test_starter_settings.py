@@ -194,14 +194,14 @@ def test_widths_follow_the_corpus_up_to_half_of_the_vectors(items: int, width: i
 
 
 def test_few_pairs_are_evaluated_over_several_days() -> None:
-    assert [span_days(pairs, 20, 100) for pairs in (30, 29, 10, 1, 0)] == [1, 5, 12, 14, 1]
+    assert [span_days(pairs, 20, 100) for pairs in (30, 29, 10, 1, 0)] == [1, 5, 12, 25, 1]
     assert [span_days(10, 20, left) for left in (30, 3)] == [7, 1]
     # The last evaluation day begins the last seven days: a quarter of the 28 that the window leaves.
     assert _settings(_log(SHOP, [10] * 200)).evaluation_days.last == FIRST + dt.timedelta(200 - 7)
 
 
 def test_few_users_are_evaluated_over_several_days_however_many_pairs_they_have() -> None:
-    assert [span_days(500, users, 100) for users in (20, 19, 8, 2)] == [1, 3, 5, 14]
+    assert [span_days(500, users, 100) for users in (20, 19, 8, 2)] == [1, 3, 5, 20]
     # Three users with 40 pairs each, every day: 14 days for 40 users, of which a quarter of the 28 that are left is 7.
     days = np.repeat(np.arange(200), 120)
     pairs = _pairs(np.tile(np.arange(120) // 40, 200), np.tile(np.arange(120) % 40, 200), to_number(FIRST) + days)
