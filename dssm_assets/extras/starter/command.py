@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from dssm_assets.commands.config_arguments import add_config_arguments, announce
 
 RECIPES: Final = ("retail", "video", "news", "sparse")
 """As `starter_settings.py` has them, but importing it would slow down every command."""
+_print_line: Final = partial(print, flush=True)
 _ROLES: Final = {"user_id": "user ids", "item_id": "item ids", "event_time": "timestamps", "event": "event names"}
 
 
@@ -70,9 +72,10 @@ def _init(parsed: argparse.Namespace) -> int:
         recipe=parsed.recipe and Recipe(parsed.recipe),
         time_format=parsed.time_format,
         is_replacing=parsed.force,
+        log=_print_line,
     )
     write_instance_file(folder)
-    described, is_valid = describe_starter(inputs, folder, dt.date.today())
+    described, is_valid = describe_starter(inputs, folder, dt.date.today(), log=_print_line)
     print(described)
     return 0 if is_valid else 1
 
@@ -84,7 +87,7 @@ def _validate(parsed: argparse.Namespace) -> int:
 
     has_faults = False
     for loaded in load_configured(choice, checks_features=False):
-        found = validate(loaded, dt.date.today())
+        found = validate(loaded, dt.date.today(), _print_line)
         has_faults |= bool(found.faults)
         print(describe_validation(found, str(loaded.path or loaded.config.name)))
     return 1 if has_faults else 0

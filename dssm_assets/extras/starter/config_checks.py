@@ -38,7 +38,7 @@ from dssm_assets.steps.feature_config import check_towers
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.sources.reader import log_rows, read_days
 from dssm_assets.storage.sources.source import open_source
 from dssm_assets.storage.sources.source_columns import CsvTypes, cast_text, csv_types
 
@@ -67,7 +67,7 @@ class Validation:
         self.faults.append(Fault(where, expected, got, remedy))
 
 
-def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
+def validate(loaded: LoadedConfig, today: dt.date, log: Callable[[str], None] = lambda line: None) -> Validation:
     """Returns all mismatches between a configuration and its data; an open calendar ends on the day before `today`."""
     checks, config = _Checks(loaded, today), loaded.config
     checks.check_calendar()
@@ -76,7 +76,7 @@ def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
     checks.run_check(lambda: check_extras(config.evaluation.extra_baselines))
     for side in _KEYS:
         checks.run_check(partial(checks.read_entities, side))
-    checks.run_check(checks.read_log)
+    checks.run_check(lambda: checks.read_log(log))
     checks.check_evaluation_days()
     for side in _KEYS:
         checks.check_look_ahead(side)
@@ -134,9 +134,9 @@ class _Checks(Validation):
         if missing and not (isinstance(table, BehaviorTable) and table.allow_empty_days):
             self.add(f"table {name}", "every day of the calendar", f"nothing for {shown}", remedy)
 
-    def read_log(self) -> None:
+    def read_log(self, log: Callable[[str], None]) -> None:
         """Reads the log once; raises faults of its files and columns, collects faults of its rows."""
-        table, log = self.config.tables.behavior, self.log
+        table, rows = self.config.tables.behavior, self.log
         types: CsvTypes | None = None
         kinds: dict[str, pa.DataType] = {}
         seen: set[str] = set()
@@ -144,22 +144,22 @@ class _Checks(Validation):
             types = types or csv_types(table, plans)
             seen.update(name for plan in plans for name in plan.columns)
             kinds |= {field.name: field.type for field in plans[0].schema}
-            for block in (block for plan in plans for block in plan.blocks()):
-                log.observe(types.observe(block))
-        self.faults.extend(log.faults(self.config.events))
+            for block in log_rows((block for plan in plans for block in plan.blocks()), log, "behavior_table"):
+                rows.observe(types.observe(block))
+        self.faults.extend(rows.faults(self.config.events))
         for name in (*table.value_columns, *table.context_columns):
             if types is not None and name not in seen:  # days of JSON lines may lack it, but not all of them
                 where, remedy = f"table behavior_table, column {name}", "correct tables.behavior, or take the column out of it"
                 self.add(where, "the column to exist on one of the days", "no day that has it", remedy)
-        if by_day := log.count_days():
+        if by_day := rows.count_days():
             self._check_days("behavior_table", [day for day in self.days if day not in by_day], table)
             outside = sum(count for day, count in by_day.items() if not self.days[0] <= day <= self.days[-1])
-            rows = f"{log.rows:,} rows from {min(by_day)} to {max(by_day)}"
-            self.figures["behavior_table"] = f"{rows}, {outside:,} of them outside the calendar" if outside else rows
-            self.figures["events"] = ", ".join(f"{name} {count:,}" for name, count in log.count_events().items())
+            figure = f"{rows.rows:,} rows from {min(by_day)} to {max(by_day)}"
+            self.figures["behavior_table"] = f"{figure}, {outside:,} of them outside the calendar" if outside else figure
+            self.figures["events"] = ", ".join(f"{name} {count:,}" for name, count in rows.count_events().items())
         for side, key in _KEYS.items():
             is_integer = bool(types and types.candidates.get(key)) or not is_text(kinds.get(key, pa.string()))
-            self.log_ids[side] = cast_text(log.distinct_ids(key), pa.int64()) if is_integer else log.distinct_ids(key)
+            self.log_ids[side] = cast_text(rows.distinct_ids(key), pa.int64()) if is_integer else rows.distinct_ids(key)
 
     def check_evaluation_days(self) -> None:
         if not select_positive(self.log.db, self.config.events.positive):

@@ -1,6 +1,6 @@
 """A behaviour log, read once in blocks into a temporary database: its counts, what is wrong with it, how users and items behave.
 
-Facts about habits are those of the last `RECENT_DAYS` days that have events, for settings are chosen for the days to come.
+Facts about habits are those of the last `RECENT_DAYS` days before a thin tail, for settings are chosen for the days that are evaluated.
 """
 
 from __future__ import annotations
@@ -34,11 +34,8 @@ MIN_PAIRS: Final = 30
 RECENT_DAYS: Final = 30
 MIN_MEETINGS: Final = 100
 """Users who met an item after its first one, over all items."""
-SCORED_DAYS: Final = 3
-"""Last days that have events, on which half-lives of popularity are compared."""
-LIST_LENGTH: Final = 50
-HALF_LIVES: Final = (0.25, 1.0, 3.0, 7.0, 30.0, 90.0)
-_ENDLESS: Final = 1e6  # days: no decay
+_LAST_DAYS: Final = 3
+_USUAL, _THIN = 0.9, 0.1  # see `find_bulk_end`
 
 _Ints = npt.NDArray[np.int64]
 
@@ -61,15 +58,6 @@ _SPREAD: Final = """
 SELECT count(*) - count(DISTINCT i), sum((x - mean) ** 2), coalesce(stddev_samp(x), 0) FROM (
     SELECT i, x, avg(x) OVER (PARTITION BY i) AS mean FROM (
         SELECT i, (min(t) - $recent::BIGINT * 86400000) / 86400000 AS x FROM acts WHERE d >= $recent GROUP BY u, i))
-"""
-_HALF_LIVES: Final = """
-WITH scored AS (SELECT d, min(t) AS begin FROM acts WHERE d >= $last AND d > $first GROUP BY d),
-truth AS (SELECT d, i, count(*) AS n FROM acts GROUP BY d, i),
-scores AS (
-    SELECT scored.d, half_life, i, sum(2.0 ** ((t - begin) / 86400000 / half_life)) AS score
-    FROM acts JOIN scored ON acts.d < scored.d CROSS JOIN (SELECT unnest($half_lives) AS half_life) GROUP BY ALL),
-lists AS (SELECT * FROM scores QUALIFY row_number() OVER (PARTITION BY d, half_life ORDER BY score DESC, i) <= $length)
-SELECT half_life FROM lists JOIN truth USING (d, i) GROUP BY half_life ORDER BY sum(n) DESC, half_life DESC LIMIT 1
 """
 _DELETE_STRAYS: Final = """
 WITH counts AS (SELECT day, count(*) AS n FROM log WHERE day IS NOT NULL GROUP BY day),
@@ -104,7 +92,7 @@ class LogTable:
         self.db = duckdb.connect(str(self._folder.path / "log.duckdb"))
         named = "".join(f", other_{number} VARCHAR" for number in range(len(others)))
         self.db.execute(
-            f"CREATE TABLE log (user_id VARCHAR, item_id VARCHAR, event VARCHAR, time_ms BIGINT, day INTEGER{named})"
+            f"CREATE TEMP TABLE log (user_id VARCHAR, item_id VARCHAR, event VARCHAR, time_ms BIGINT, day INTEGER{named})"
         )
         self._faults: dict[str, Fault] = {}
 
@@ -314,7 +302,6 @@ class LogHabits:
             items with few meetings do not look short-lived. None: fewer than `MIN_MEETINGS` can tell.
         spread_days: the same around the mean of all items, which is alike for items that are always there.
         new_per_day: mean over the last days of events on items that their users had not interacted with on an earlier day.
-        half_life_days: of the recent popularity whose 50 first items hold most events of the last days; None: counts without decay.
         days: that have events, ascending, in days since 1970-01-01; `day_events` has the events of each.
     """
 
@@ -326,7 +313,6 @@ class LogHabits:
     item_spread_days: float | None
     spread_days: float
     new_per_day: float
-    half_life_days: float | None
     days: _Ints
     day_events: _Ints
     pairs: WarmPairs
@@ -340,19 +326,42 @@ def select_positive(db: Any, events: Sequence[str]) -> int:
     return int(db.execute("SELECT count(*) FROM acts").fetchall()[0][0])
 
 
+def drop_tail(db: Any) -> int:
+    """Removes the days of a thin tail from the table `acts`, which has rows; returns how many events they have."""
+    return int(db.execute("DELETE FROM acts WHERE d > ?", [find_bulk_end(*_count_days(db))]).fetchall()[0][0])
+
+
+def find_bulk_end(days: _Ints, counts: _Ints) -> int:
+    """Returns the last day before a thin tail, the last day without one.
+
+    The bulk ends where the fraction of events is furthest ahead of that of days. What follows is a tail if a day of it has less than a tenth
+    of the events of a mean day. Days above nine tenths of all count as these have: after an import or a sale comes the log itself.
+
+    Args:
+        days: ascending, those that have events; `counts` has the events of each.
+    """
+    usual = np.cumsum(np.minimum(counts, np.quantile(counts, _USUAL, method="lower")))
+    events, passed = usual / usual[-1], (days + 1 - days[0]) / (days[-1] + 1 - days[0])
+    end = int(np.argmax(events - passed))
+    return int(days[end if 1 - events[end] < _THIN * (1 - passed[end]) else -1])
+
+
+def _count_days(db: Any) -> tuple[_Ints, _Ints]:
+    counts = db.execute("SELECT d, count(*) FROM acts GROUP BY d ORDER BY d").fetchall()
+    days, events = np.array(counts, np.int64).reshape(-1, 2).T
+    return days, events
+
+
 def find_habits(db: Any) -> LogHabits | None:
     """Returns the facts of the table `acts`; None if it has no rows."""
-    counts = np.array(db.execute("SELECT d, count(*) FROM acts GROUP BY d ORDER BY d").fetchall(), np.int64).reshape(-1, 2)
-    if not len(counts):
+    days, day_events = _count_days(db)
+    if not len(days):
         return None
-    days, day_events = counts.T
     recent = {"recent": int(days[days > days[-1] - RECENT_DAYS][0])}
-    last_days = days[-SCORED_DAYS:]
+    last_days = days[-_LAST_DAYS:]
     known, repeat, new = db.execute(_SHARES, recent | {"last": int(last_days[0])}).fetchall()[0]
     ((half, most),) = db.execute(_LENGTHS, recent).fetchall()[0]
     meetings, squares, spread = db.execute(_SPREAD, recent).fetchall()[0]
-    asked = {"last": int(last_days[0]), "first": int(days[0]), "half_lives": [*HALF_LIVES, _ENDLESS], "length": LIST_LENGTH}
-    best = db.execute(_HALF_LIVES, asked).fetchall()
     return LogHabits(
         events_per_day=float(np.median(day_events[days >= recent["recent"]])),
         history_events=int(half),
@@ -362,7 +371,6 @@ def find_habits(db: Any) -> LogHabits | None:
         item_spread_days=float(squares / meetings) ** 0.5 if meetings >= MIN_MEETINGS else None,
         spread_days=spread,
         new_per_day=new / len(last_days),
-        half_life_days=best[0][0] if best and best[0][0] < _ENDLESS else None,
         days=days,
         day_events=day_events,
         pairs=WarmPairs.count(db),

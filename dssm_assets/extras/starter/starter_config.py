@@ -17,7 +17,7 @@ from dssm_assets.core.features_raw import plan
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS
 from dssm_assets.core.sources.convert import NO_IDS
 from dssm_assets.extras.starter.column_roles import EVENT_STAGES, ColumnProfile, Roles, ValueKind, is_time, list_separator
-from dssm_assets.extras.starter.log_table import LogHabits
+from dssm_assets.extras.starter.log_table import LogHabits, to_date
 from dssm_assets.extras.starter.starter_settings import Recipe, StarterSettings, choose_settings
 from dssm_assets.extras.starter.table_survey import TableSurvey
 
@@ -67,6 +67,7 @@ class StarterInputs:
         events: event -> rows, the most frequent first.
         first, last: days of the log; `empty_days` between them have no rows.
         strays: rows that are left out, of days far from all others.
+        tail: positive events of a thin tail, which no habit counts.
         habits: of the log's positive events.
         log_items: distinct items of all events.
         item_columns: columns of the log that follow from the item.
@@ -86,6 +87,7 @@ class StarterInputs:
     last: dt.date
     empty_days: int
     strays: int
+    tail: int
     habits: LogHabits
     log_items: int
     item_columns: frozenset[str]
@@ -149,6 +151,18 @@ class StarterInputs:
             notes.append(
                 f"{self.strays:,} rows have times ahead of today, or far before all others: they are outside the calendar"
             )
+        if self.settings.start > self.first:
+            notes.append(
+                f"the calendar begins on {self.settings.start}, the log on {self.first}: every day has partitions, however few its events, "
+                "and a first hit rate should take minutes. An earlier calendar.start knows more, with a longer window.days"
+            )
+        if self.tail:
+            end = to_date(self.habits.days[-1])
+            notes.append(
+                f"a thin tail: the last {(self.last - end).days:,} days have {self.tail:,} positive events, the "
+                f"{(end - self.first).days + 1:,} days before them {self.habits.day_events.sum():,}; settings and first commands are for "
+                f"days until {end}"
+            )
         if known_frac < _FEW_KNOWN:
             notes.append(
                 f"{known_frac:.1%} of recent events are by ids in {roles.user_id} that have an earlier day: if they are orders or sessions, "
@@ -158,7 +172,7 @@ class StarterInputs:
 
     @cached_property
     def settings(self) -> StarterSettings:
-        return choose_settings(self.habits, self.first, self.last, items=self.items, recipe=self.recipe)
+        return choose_settings(self.habits, self.first, items=self.items, recipe=self.recipe)
 
     def attributes(self, side: str) -> list[ColumnProfile]:
         """Returns the columns of the user or item table that have no role."""

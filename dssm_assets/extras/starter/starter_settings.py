@@ -22,7 +22,8 @@ WANTED_EVENTS: Final = 200_000
 """Positive events that a training window should have."""
 MIN_WINDOW: Final = 30
 MAX_CALENDAR: Final = 1500
-"""Days beyond which the oldest are left out of the calendar as far as `WANTED_EVENTS` can be spared."""
+"""Days of a log beyond which its calendar is the last `SHORT_CALENDAR` of them: a day has 19 partitions, however few its events."""
+SHORT_CALENDAR: Final = 730
 REPEATING: Final = 0.1
 """Fraction of repeated events from which on a log counts as one of repeated interactions."""
 SHORT_LIFE_DAYS: Final = 3.5
@@ -38,6 +39,8 @@ FEW_USERS: Final = 20
 """Users with warm pairs below which a day says little, however many pairs they have: a rate of eight users is off by a tenth."""
 SPAN_USERS: Final = 40
 """Users of the days that are evaluated together, a user counted on each of its days."""
+
+_MAX_SPAN: Final = 90
 
 
 class Recipe(StrEnum):
@@ -67,15 +70,15 @@ class StarterSettings:
     values: Mapping[str, object]
 
 
-def choose_settings(
-    habits: LogHabits, first: dt.date, last: dt.date, *, items: int, recipe: Recipe | None = None
-) -> StarterSettings:
-    """Returns the settings for a log of some days with some items; without a recipe, the habits choose it."""
+def choose_settings(habits: LogHabits, first: dt.date, *, items: int, recipe: Recipe | None = None) -> StarterSettings:
+    """Returns the settings for a log that begins on a day and has some items; without a recipe, the habits choose it."""
+    last = to_date(habits.days[-1])
     named, reason = choose_recipe(habits)
     if recipe is not None and recipe is not named:
         reason = f"as asked for; by its habits the log is {named}, because {reason}"
     chosen = recipe or named
-    start = to_date(calendar_start(habits, first, last))
+    is_long = (last - first).days >= MAX_CALENDAR
+    start = last - dt.timedelta(days=SHORT_CALENDAR - 1) if is_long else first
     window = window_days(habits, chosen, start, last)
     validation = validation_days(habits, window)
     events = int(habits.day_events[habits.days > habits.days[-1] - window].sum())
@@ -87,7 +90,6 @@ def choose_settings(
     length = min(500 if sees_days else 100, max(20, habits.long_history_events))
     # By hand: 300 items have 300 / 8 = 37 dimensions of codes, so 32 in steps of 8; 512 and more have 64.
     code_dim = max(8, min(64, items // 8 // 8 * 8))
-    half_life = habits.half_life_days
     values = {
         "window_days": window,
         "code_dim": code_dim,
@@ -105,7 +107,6 @@ def choose_settings(
         "group_sessions": "true" if sees_days else None,
         "validation_days": validation or None,
         "held_out_days": min(HELD_OUT_DAYS[1], max(HELD_OUT_DAYS[0], math.ceil(2_000 / max(pairs, 1.0)))),  # 2,000 pairs
-        "recent_days": min(7, window) if half_life is None else max(1, min(window, round(2 * half_life))),
         "span_days": span if span > 1 else None,
         "events": f"{events:,}",
         "pairs": f"{pairs:,.0f}",
@@ -129,18 +130,6 @@ def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
     if habits.history_events < 10 or habits.events_per_day < 100:
         return Recipe.SPARSE, history
     return Recipe.VIDEO, f"{repeats}, and half of the active users have more than {habits.history_events:,} events"
-
-
-def calendar_start(habits: LogHabits, first: dt.date, last: dt.date) -> int:
-    """Returns the first day of the calendar, in days since 1970-01-01.
-
-    The log's first day, unless the log is longer than `MAX_CALENDAR` days: then the latest day that keeps that many days and
-    `WANTED_EVENTS` events.
-    """
-    begin, end = to_number(first), to_number(last)
-    if end + 1 - begin <= MAX_CALENDAR:
-        return begin
-    return max(begin, min(end + 1 - MAX_CALENDAR, _day_of_event(habits, WANTED_EVENTS)))
 
 
 def _day_of_event(habits: LogHabits, wanted: int) -> int:
@@ -189,7 +178,7 @@ def span_days(pairs_per_day: float, users_per_day: float, days_left: int) -> int
         return 1
     of_pairs = math.ceil(SPAN_PAIRS / pairs_per_day) if pairs_per_day < MIN_PAIRS else 1
     of_users = math.ceil(SPAN_USERS / users_per_day) if users_per_day < FEW_USERS else 1
-    return max(1, min(14, days_left // 4, max(of_pairs, of_users)))
+    return max(1, min(_MAX_SPAN, days_left // 4, max(of_pairs, of_users)))
 
 
 def _mean_of_last_days(days: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], days_left: int) -> float:

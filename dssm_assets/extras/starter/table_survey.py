@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,8 +45,8 @@ class TableSurvey:
         return self.columns[0].rows if self.columns else 0
 
 
-def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
-    """Returns the survey of a table: of day folders the last one is read, of a log all of them.
+def survey_table(uri: str, name: str, *, is_log: bool, log: Callable[[str], None] = lambda line: None) -> TableSurvey:
+    """Returns the survey of a table: of day folders the last one is read, of a log all of them. `log` is told how far it is.
 
     Raises:
         SourceMissingError: if there is no file of a known format.
@@ -60,12 +60,12 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
     for encoding in (None, "cp1252", "latin-1"):  # cp1252 has more printable characters, latin-1 knows every byte
         pieces = _change(pieces, encoding=encoding)
         with suppress(EncodingError):
-            columns = _profile(pieces)
+            columns = _profile(pieces, log)
             break
     has_comma, first = any(column.has_decimal_comma for column in columns), pieces[0]
     if is_csv and has_comma and isinstance(first, SourceFile) and first.csv_shape().separator != ",":
         pieces = _change(pieces, decimal_mark=",")
-        columns = _profile(pieces)
+        columns = _profile(pieces, log)
     return TableSurvey(pieces[0].table, columns, tuple(days))
 
 
@@ -89,13 +89,13 @@ def _change(pieces: Sequence[SourcePiece], **settings: Any) -> list[SourcePiece]
     return [replace(piece, table=table) for piece in pieces]
 
 
-def _profile(pieces: Sequence[SourcePiece]) -> tuple[ColumnProfile, ...]:
-    with map_rows(pieces[0].table, pieces) as rows:
+def _profile(pieces: Sequence[SourcePiece], log: Callable[[str], None]) -> tuple[ColumnProfile, ...]:
+    with map_rows(pieces[0].table, pieces, log) as rows:
         return tuple(profile_column(name, rows.column(name)) for name in rows.column_names)
 
 
 def _find_layout(uri: str, name: str) -> SourceTable:
-    """Returns a table with format and layout, judged by file endings and folders named ds=...
+    """Returns a table with format and layout, judged by file endings and folders named ds=...; without any ending by the first file.
 
     It is JSON lines only without parquet and csv: a `schema.json` next to a table does not belong to it.
     """
@@ -107,10 +107,11 @@ def _find_layout(uri: str, name: str) -> SourceTable:
         raise SourceMissingError(Fault(f"{name}, {uri}", "a file or folder", "no such file or folder", "correct the path"))
     shown = [file for file in names if not is_hidden(file, path)]
     counts = {form: sum(file.endswith(endings) for file in shown) for form, endings in ENDINGS.items()}
-    chosen = max(counts, key=lambda form: (counts[form] and form is not FileFormat.JSON, counts[form]))
-    if fs.isfile(path) and not counts[chosen] and (by_content := find_format(fs, path, f"{name}, {uri}")) is not None:
-        return SourceTable(uri=uri, format=by_content)
-    if not counts[chosen]:
+    chosen: FileFormat | None = max(counts, key=lambda form: (counts[form] and form is not FileFormat.JSON, counts[form]))
+    if not max(counts.values()):
+        unnamed = [file for file in shown if file == path or "." not in file.rpartition("/")[2]]
+        chosen = find_format(fs, unnamed[0], f"{name}, {uri}") if unnamed else None
+    if chosen is None:
         others = ", ".join(file.rpartition("/")[2] for file in names[:5]) or "nothing"
         remedy = "give a .parquet, .csv or .jsonl file, or a folder of them"
         raise SourceMissingError(Fault(f"{name}, {uri}", "parquet, csv or JSON lines files", others, remedy))

@@ -12,8 +12,9 @@ is sorted by time costs little; a csv log is read from start to end, and JSON li
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ from dssm_assets.storage.local_files import ScratchFolder, arrow_writer, map_arr
 from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece
 from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedPiece, csv_types, plan_pieces
 
+_LOG_SECONDS: Final = 3.0
 _NO_DATE: Final = np.iinfo(np.int32).min
 
 
@@ -75,8 +77,8 @@ def map_rows(
     schema = plans[0].schema
     with ScratchFolder("source") as scratch:
         read, typed = scratch / "read.arrow", scratch / "typed.arrow"
-        blocks = (types.observe(block) for plan in plans for block in plan.blocks())
-        write_arrow(read, schema, (batch for block in blocks for batch in block.to_batches()))
+        blocks = log_rows((block for plan in plans for block in plan.blocks()), log, pieces[0].name)
+        write_arrow(read, schema, (batch for block in blocks for batch in types.observe(block).to_batches()))
         _log_left_out(plans, log)
         rows, found = map_arrow(read), types.apply(schema.empty_table()).schema
         if not found.equals(schema):
@@ -84,6 +86,19 @@ def map_rows(
             write_arrow(typed, found, (batch for block in blocks for batch in block.to_batches()))
             rows = map_arrow(typed)
         yield rows
+
+
+def log_rows(blocks: Iterable[pa.Table], log: Callable[[str], None], name: str, rows: int | None = None) -> Iterator[pa.Table]:
+    """Yields blocks of a table; logs now and then how many rows have passed and how fast, and of `rows` when the last one will."""
+    begun = told = time.monotonic()
+    done = 0
+    for block in blocks:
+        yield block
+        done, now = done + block.num_rows, time.monotonic()
+        if now - told >= _LOG_SECONDS:
+            told, pace = now, done / (now - begun)
+            left = "" if rows is None else f" of {rows:,}, ETA {max(0, rows - done) / max(pace, 1):.0f} s"
+            log(f"{name}: {done:,} rows{left}, {pace:,.0f} rows/s")
 
 
 def _log_left_out(plans: Sequence[PlannedPiece], log: Callable[[str], None]) -> None:

@@ -34,7 +34,9 @@ _NO_NAMES: Final = ("", "NULL", "\\N", *NO_IDS)
 """Fields of a row without a value."""
 _LONG: Final = "::"
 _SHORT: Final = "\x1f"
-"""Unit separator: takes the position of `::`, because a csv reader wants one character."""
+"""Unit separator: takes the position of `::` and of spaces, because a csv reader wants one character."""
+_SPACES: Final = " "
+"""One or several between two fields, as in columns that are aligned."""
 _SEPARATORS: Final = (_LONG, ",", ";", "\t", "|")
 _HEAD_BYTES: Final = 1 << 20
 _SAMPLE_BYTES: Final = 1 << 16
@@ -58,7 +60,7 @@ class CsvShape:
 
     @property
     def delimiter(self) -> str:
-        return _SHORT if self.separator == _LONG else self.separator
+        return _SHORT if self.separator in (_LONG, _SPACES) else self.separator
 
 
 @contextmanager
@@ -109,8 +111,9 @@ def copy_text(handle: Any, target: Path, encoding: str | None, separator: str | 
             block = handle.read(_BLOCK_BYTES)
             try:
                 text = waiting + decoder.decode(block, final=not block)
-                whole = text.rstrip(":") if block and separator == _LONG else text  # the other half of :: may follow
-                copy.write((whole.replace(_LONG, _SHORT) if separator == _LONG else whole).encode())
+                is_long = separator in (_LONG, _SPACES)
+                whole = text[: text.rfind("\n") + 1] if block and is_long else text  # the rest of a separator may follow
+                copy.write(_shorten(whole, separator).encode())
             except UnicodeError as error:
                 got = str(error)
                 if isinstance(error, UnicodeDecodeError):
@@ -124,6 +127,13 @@ def copy_text(handle: Any, target: Path, encoding: str | None, separator: str | 
             lines, waiting = lines + whole.count("\n"), text[len(whole) :]
 
 
+def _shorten(text: str, separator: str | None) -> str:
+    """Returns whole lines with one character for each separator of several."""
+    if separator == _SPACES:
+        return re.sub(" +", _SHORT, re.sub(r"^ +| +(?=\r?$)", "", text, flags=re.MULTILINE))
+    return text.replace(_LONG, _SHORT) if separator == _LONG else text
+
+
 def read_head(handle: Any, encoding: str | None) -> str:
     """Returns the first lines of an open text file, the first of them whole."""
     reader = io.TextIOWrapper(handle, encoding or _find_encoding(handle), errors="replace")
@@ -135,7 +145,8 @@ def read_head(handle: Any, encoding: str | None) -> str:
 def find_csv_shape(head: str, columns: int | None = None) -> CsvShape:
     """Returns how a csv file is divided, by its first lines: by the separator that the first line has, and each of the others as often.
 
-    By hand: "1\\tRock, Live\\n2\\tPop" has a comma and a tab in its first line, but a comma only there: tabs separate it.
+    By hand: "1\\tRock, Live\\n2\\tPop" has a comma and a tab in its first line, but a comma only there: tabs separate it. Spaces separate a
+    file without any of the others and without quotes, if each line has as many fields.
 
     Args:
         columns: how many there are, where names are given and the first line is a row.
@@ -143,6 +154,9 @@ def find_csv_shape(head: str, columns: int | None = None) -> CsvShape:
     first, *others = (_QUOTED.sub("", line) for line in head.split("\n"))
     counts = {separator: first.count(separator) for separator in _SEPARATORS}
     possible = [one for one, count in counts.items() if count and (columns is None or count == columns - 1)]
+    widths = {len(line.split()) for line in (first, *others[:-1]) if line}
+    if not any(counts.values()) and '"' not in head and len(widths) == 1 and widths != {1} and columns in (None, *widths):
+        return CsvShape(_SPACES, False)
     regular = [
         one for one in possible if all(line.count(one) == counts[one] for line in others[:-1] if line)
     ]  # the last may be cut off
@@ -170,8 +184,8 @@ def _has_quoted_fields(head: str) -> bool:
 
 def _split_lines(lines: Sequence[str], shape: CsvShape, is_strict: bool = False) -> list[list[str]]:
     """Returns the fields of lines; none at all where one is too long for a csv reader, or, if strict, quotes are not around fields."""
-    if shape.separator == _LONG:
-        return [line.split(_LONG) for line in lines]
+    if shape.delimiter == _SHORT:
+        return [_shorten(line, shape.separator).split(_SHORT) for line in lines]
     rows = (f"{line}\n" for line in lines)
     try:
         if shape.has_quotes:

@@ -16,6 +16,7 @@ from dssm_assets.extras.starter.log_table import (
     LogTable,
     WarmPairs,
     count_by_day,
+    find_bulk_end,
     find_habits,
     select_positive,
     to_date,
@@ -157,21 +158,25 @@ def test_only_the_last_month_counts_for_fractions() -> None:
     assert (found.repeat_frac, found.known_frac, found.events_per_day) == (0.0, 0.5, 1.0)
 
 
-def test_half_life_follows_what_was_popular_lately() -> None:
-    # Every day has 60 items of its own, six times each; half of the next day's events are on them. 50 fit into the list, so
-    # older items only take their places: the shortest half-life wins.
-    rows = [
-        (f"u{event}", 60 * (day - event % 2) + event // 2 % 60, day + event / 1000)
-        for day in range(1, 9)
-        for event in range(360)
-    ]
-    found = _habits(rows)
-    assert found.half_life_days == 0.25
-    # The same 60 items every day, some a little more often than others: more days tell them apart better.
-    rng = np.random.default_rng(0)
-    steady = [(f"u{e}", int(rng.zipf(1.5)) % 300, day + e / 1000) for day in range(9) for e in range(300)]
-    found = _habits(steady)
-    assert found.half_life_days is None or found.half_life_days >= 3
+@pytest.mark.parametrize(
+    ("counts", "last"),
+    [
+        ([1000] * 16 + [16] * 28, 15),
+        ([1000] * 16 + [0] * 20 + [20] * 3, 15),
+        ([1000] * 30 + [0] * 20 + [1000] * 3, 52),
+        ([1000] * 60 + [150] * 60, 119),  # a slow time has a seventh
+        ([20] * 28 + [1000] * 16, 43),
+        ([2**week for week in range(12) for _ in range(7)], 83),
+        (([0] * 6 + [500]) * 8, 55),
+        ([100] * 40 + [90_000] + [100] * 50, 90),  # a sale
+        ([90_000] + [100] * 50, 50),  # older events under the date of an import
+        ([9, 1], 1),
+    ],
+    ids=["tail", "after a gap", "gap", "slow", "head", "growing", "weekly", "sale", "import", "two days"],
+)
+def test_bulk_ends_before_a_thin_tail(counts: list[int], last: int) -> None:
+    days = np.flatnonzero(counts)
+    assert find_bulk_end(days, np.array(counts)[days]) == last
 
 
 def _pairs(rows: list[tuple[int, int, int]]) -> WarmPairs:

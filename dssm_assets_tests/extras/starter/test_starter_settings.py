@@ -19,7 +19,6 @@ from dssm_assets.extras.starter.starter_config import fill_template
 from dssm_assets.extras.starter.starter_settings import (
     Recipe,
     StarterSettings,
-    calendar_start,
     choose_recipe,
     choose_settings,
     span_days,
@@ -57,7 +56,6 @@ SHOP = _log(
         item_spread_days=None,
         spread_days=0.0,
         new_per_day=1400,
-        half_life_days=7.0,
         days=_NONE,
         day_events=_NONE,
         pairs=WarmPairs(_NONE, _NONE),
@@ -80,7 +78,7 @@ def _last(habits: LogHabits) -> dt.date:
 
 
 def _settings(habits: LogHabits, recipe: Recipe | None = None) -> StarterSettings:
-    return choose_settings(habits, FIRST, _last(habits), items=5000, recipe=recipe)
+    return choose_settings(habits, FIRST, items=5000, recipe=recipe)
 
 
 def _window(habits: LogHabits, recipe: Recipe = Recipe.RETAIL) -> int:
@@ -109,11 +107,12 @@ def test_window_leaves_days_to_evaluate() -> None:
     assert _window(_log(SHOP, [1, 1])) == 1
 
 
-def test_calendar_leaves_out_old_days_that_can_be_spared() -> None:
-    sparse, dense = _log(SHOP, [10] * 8000), _log(SHOP, [1000] * 8000)
-    assert calendar_start(sparse, FIRST, _last(sparse)) == to_number(FIRST)
-    assert calendar_start(dense, FIRST, _last(dense)) == dense.days[-1] + 1 - 1500
-    assert calendar_start(SHOP, FIRST, _last(SHOP)) == to_number(FIRST)
+@pytest.mark.parametrize(("days", "start"), [(400, 0), (1500, 0), (1501, 771), (8000, 7270)])
+def test_calendar_of_many_years_is_its_last_two(days: int, start: int) -> None:
+    habits = _log(SHOP, [10] * days)
+    found = _settings(habits)
+    assert (found.start - FIRST).days == start
+    assert found.evaluation_days.window <= days - start - 28
 
 
 def test_recipe_follows_the_habits_and_can_be_named() -> None:
@@ -137,7 +136,7 @@ def test_validation_days_hold_enough_events_and_leave_most_of_the_window() -> No
 
 
 def test_every_choice_is_valid_and_has_a_reason() -> None:
-    for habits in (SHOP, replace(SHOP, known_frac=0.1, repeat_frac=0.0), replace(NEWS, half_life_days=0.25)):
+    for habits in (SHOP, replace(SHOP, known_frac=0.1, repeat_frac=0.0), NEWS):
         found = _settings(habits)
         Model.model_validate(_config(found)["model"])
         Training.model_validate(_config(found)["training"])
@@ -168,9 +167,6 @@ ONCE, EVENTS = replace(SHOP, repeat_frac=0.01), replace(SHOP, known_frac=0.2)
         (SHOP, "training.epochs", 3),
         (_log(SHOP, [50] * 40), "training.epochs", 20),
         (_log(SHOP, [100_000] * 100), "training.epochs", 2),
-        (SHOP, "evaluation.recent_days", 14),
-        (replace(SHOP, half_life_days=0.25), "evaluation.recent_days", 1),
-        (replace(SHOP, half_life_days=None), "evaluation.recent_days", 7),
         (SHOP, "model.output_dim", 128),
         (SHOP, "model.prior", True),
         (SHOP, "training.validation_days", 2),
@@ -192,20 +188,20 @@ def test_settings_follow_the_habits(habits: LogHabits, key: str, value: object) 
 
 @pytest.mark.parametrize(("items", "width"), [(20, 8), (300, 32), (511, 56), (512, 64), (10_000_000, 64)])
 def test_widths_follow_the_corpus_up_to_half_of_the_vectors(items: int, width: int) -> None:
-    found = choose_settings(SHOP, FIRST, _last(SHOP), items=items)
+    found = choose_settings(SHOP, FIRST, items=items)
     assert _config(found)["statistics"] == {"embedding_dim": {"item": width, "item_code": width}}
     assert _config(found)["model"]["output_dim"] == 2 * width
 
 
 def test_few_pairs_are_evaluated_over_several_days() -> None:
-    assert [span_days(pairs, 20, 100) for pairs in (30, 29, 10, 1, 0)] == [1, 5, 12, 14, 1]
+    assert [span_days(pairs, 20, 100) for pairs in (30, 29, 10, 1, 0)] == [1, 5, 12, 25, 1]
     assert [span_days(10, 20, left) for left in (30, 3)] == [7, 1]
     # The last evaluation day begins the last seven days: a quarter of the 28 that the window leaves.
     assert _settings(_log(SHOP, [10] * 200)).evaluation_days.last == FIRST + dt.timedelta(200 - 7)
 
 
 def test_few_users_are_evaluated_over_several_days_however_many_pairs_they_have() -> None:
-    assert [span_days(500, users, 100) for users in (20, 19, 8, 2)] == [1, 3, 5, 14]
+    assert [span_days(500, users, 100) for users in (20, 19, 8, 2)] == [1, 3, 5, 20]
     # Three users with 40 pairs each, every day: 14 days for 40 users, of which a quarter of the 28 that are left is 7.
     days = np.repeat(np.arange(200), 120)
     pairs = _pairs(np.tile(np.arange(120) // 40, 200), np.tile(np.arange(120) % 40, 200), to_number(FIRST) + days)

@@ -161,6 +161,9 @@ def test_dumps_have_no_header_and_no_quotes(
         ("1,a|b\n", 2, CsvShape(",", True)),
         ("1,5|a,b|c\n2|a|c\n", 3, CsvShape("|", True)),
         ("id\n1\n", None, CsvShape(",", True)),
+        ("  1  20 3\n10 200 3 \n", None, CsvShape(" ", False)),
+        ("1 2 3\n4 5 6\n", 2, CsvShape(",", True)),
+        ("item name\na\nb c\n", None, CsvShape(",", True)),
     ],
 )
 def test_the_separator_is_the_one_that_every_line_has_as_often(head: str, columns: int | None, expected: CsvShape) -> None:
