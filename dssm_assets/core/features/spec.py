@@ -5,7 +5,6 @@ The keys of one feature type are those of its class in `operators/`.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,11 +100,9 @@ class FgSpec:
 
     Attributes:
         definitions: features and sequences in the order of fg.json.
-        raw: the parsed fg.json.
     """
 
     definitions: tuple[Operator | SequenceFeature, ...]
-    raw: Mapping[str, Any]
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
@@ -202,7 +199,7 @@ def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile
     definitions = [definition for definition in found if definition is not None]
     faults.extend(_check_between(definitions, where, _output_names(entries)))
     FeatureSpecError.raise_if(faults)
-    return FgSpec(tuple(definitions), copy.deepcopy(dict(raw)))
+    return FgSpec(tuple(definitions))
 
 
 @dataclass(frozen=True)

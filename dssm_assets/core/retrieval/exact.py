@@ -307,13 +307,11 @@ def merge_lists(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntA
     owner = np.repeat(row_of_value(bounds), k)
     is_item = index.ravel() >= 0
     owner, item, score = owner[is_item], index.ravel()[is_item], scores.ravel()[is_item]
-    order = np.lexsort((-score, item, owner))
-    owner, item, score = owner[order], item[order], score[order]
-    is_first = np.ones(len(owner), bool)
-    is_first[1:] = (owner[1:] != owner[:-1]) | (item[1:] != item[:-1])
-    owner, item, score = owner[is_first], item[is_first], score[is_first]
     order = np.lexsort((item, -score, owner))
     owner, item, score = owner[order], item[order], score[order]
+    _, first = np.unique(owner * (item.max(initial=0) + 1) + item, return_index=True)
+    first.sort()
+    owner, item, score = owner[first], item[first], score[first]
     rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
     best = rank < k
     top = np.full((len(counts), k), -1, dtype=np.int64)
