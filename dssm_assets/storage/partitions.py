@@ -176,8 +176,7 @@ class PartitionStore:
             after = replace(found, files=stored, replaced=(), erasures=(*found.erasures, erasure))
             if not put_if(self.fs, layout.manifest_path(self.root, asset, ds), after.to_json().encode(), condition):
                 raise PartitionReplacedError(_replaced(before, "all"))
-            former = {file.path for file in (*found.files, *found.replaced)}
-            self._remove_files(asset, ds, former - {file.path for file in stored})
+            self._remove_files(asset, ds, _all_paths(found) - {file.path for file in stored})
         return after
 
     def _remove_files(self, asset: str, ds: str, paths: Iterable[str]) -> None:
@@ -219,7 +218,7 @@ class PartitionStore:
                 return False
             self.fs.rm_file(layout.manifest_path(self.root, asset, ds))
             if not self.leaves_files:
-                self._remove_files(asset, ds, {file.path for file in (*manifest.files, *manifest.replaced)})
+                self._remove_files(asset, ds, _all_paths(manifest))
             return True
 
     def remove_replaced(self, asset: str, ds: str, files: Sequence[ReplacedFile]) -> None:
@@ -411,6 +410,11 @@ class PartitionStore:
                 os.fsync(handle.fileno())
             file.replace(target)
         return StoredFile(file.name, inside, size, digest, rows)
+
+
+def _all_paths(manifest: Manifest) -> set[str]:
+    """Returns the paths of the files that a manifest lists, replaced ones too."""
+    return {file.path for file in manifest.files} | {file.path for file in manifest.replaced}
 
 
 def _replaced(manifest: Manifest, names: str) -> Fault:
