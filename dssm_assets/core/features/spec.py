@@ -124,7 +124,7 @@ class FgSpec:
     @cached_property
     def _of_rows(self) -> Mapping[str, Feature]:
         named = {item.feature_name: item for item in self.definitions if isinstance(item, Operator)}
-        inputs = {name: _all_inputs(operator, named) for name, operator in named.items()}
+        inputs = {name: _list_read(operator, named) for name, operator in named.items()}
         sides = {name: side_of(expression.source for expression in inputs[name]) for name in named}
         return {name: Feature(name, sides[name], _columns_of(inputs[name]), operator) for name, operator in named.items()}
 
@@ -152,14 +152,16 @@ class FgSpec:
         return tuple(feature for feature in self.features if feature.side is Side(side))
 
 
-def _all_inputs(operator: Operator, named: Mapping[str, Operator]) -> list[Expression]:
+def _list_read(operator: Operator, named: Mapping[str, Operator]) -> list[Expression]:
+    """Returns the inputs of an operator, and those of the features among them, and so on."""
     found = list(dict.fromkeys(operator.expressions))
     seen = set(found)
     for expression in found:  # which grows meanwhile
-        inner = named[expression.name].expressions if expression.source is Source.FEATURE else ()
+        is_known = expression.source is Source.FEATURE and expression.name in named
+        inner = named[expression.name].expressions if is_known else ()
         found += [new for new in dict.fromkeys(inner) if new not in seen]
         seen.update(inner)
-    return [expression for expression in found if expression.source is not Source.FEATURE]
+    return found
 
 
 def _columns_of(inputs: Iterable[Expression]) -> tuple[str, ...]:
@@ -349,18 +351,10 @@ def _reference_faults(
     operator: Operator, named: Mapping[str, Operator], all_names: Collection[str], of_sequences: set[str]
 ) -> Iterator[Fault]:
     place = f"fg.json, feature {operator.feature_name}"
-    inputs: list[Expression] = []
-    seen = {operator.feature_name}
-    waiting = list(operator.expressions)
-    while waiting:
-        expression = waiting.pop(0)
-        if expression.source is not Source.FEATURE:
-            inputs.append(expression)
-        elif expression.name == operator.feature_name:
+    inputs = _list_read(operator, named)
+    for expression in (expression for expression in inputs if expression.source is Source.FEATURE):
+        if expression.name == operator.feature_name:
             yield Fault(place, "a feature that does not depend on itself", str(expression), "break the cycle")
-        elif expression.name in named and expression.name not in seen:
-            seen.add(expression.name)
-            waiting.extend(named[expression.name].expressions)
         elif expression.name in of_sequences - set(named) and expression in operator.expressions:
             got, remedy = f"{expression}, a sub-feature of a sequence", "define a feature of the row and refer to that"
             yield Fault(place, "a feature of the row", got, remedy)
