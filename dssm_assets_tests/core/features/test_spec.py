@@ -116,25 +116,25 @@ def test_one_error_names_every_fault() -> None:
         "feature": [],
     }  # fmt: skip
     with pytest.raises(FeatureSpecError) as caught:
-        parse_fg(raw, "my.json")
+        parse_fg(raw)
     text = str(caught.value)
     for words in (
-        "my.json, feature m, key feature_type: expected one of: id_feature, raw_feature, ",
-        "my.json, feature typo, key hash_buckets: expected one of: combiner, default_bucketize_value, default_value",
-        "my.json, feature twice: expected a unique name, got 2 features of that name",
-        "my.json, feature no_colon, key expression: expected a valid value, got 'x': an expression is written side:name",
-        "my.json, feature far_side, key expression: expected a valid value, got 'moon:x': unknown side 'moon'",
-        "my.json, feature no_input, key expression: expected a value, got nothing",
-        "my.json, feature cross, inputs: expected inputs of one tower, got user and item inputs together (item:k, user:m)",
-        "my.json, feature late, inputs: expected inputs of one tower, got context and item",
-        "my.json, feature norm, key normalizer: expected a valid value, got 'method=log2': unknown normalizer method 'log2'",
-        "my.json, feature dangling: expected a feature of this file, got feature:nowhere",
-        "my.json, feature self: expected a feature that does not depend on itself",
-        "my.json, sequence s, key sequence_size",
-        "my.json, sequence s, feature w, key colour",
-        "my.json, feature number 14: expected a mapping",
-        "my.json, key reserves",
-        "my.json, key feature: expected one of: features, reserves",
+        "fg.json, feature m, key feature_type: expected one of: id_feature, raw_feature, ",
+        "fg.json, feature typo, key hash_buckets: expected one of: combiner, default_bucketize_value, default_value",
+        "fg.json, feature twice: expected a unique name, got 2 features of that name",
+        "fg.json, feature no_colon, key expression: expected a valid value, got 'x': an expression is written side:name",
+        "fg.json, feature far_side, key expression: expected a valid value, got 'moon:x': unknown side 'moon'",
+        "fg.json, feature no_input, key expression: expected a value, got nothing",
+        "fg.json, feature cross, inputs: expected inputs of one tower, got user and item inputs together (item:k, user:m)",
+        "fg.json, feature late, inputs: expected inputs of one tower, got context and item",
+        "fg.json, feature norm, key normalizer: expected a valid value, got 'method=log2': unknown normalizer method 'log2'",
+        "fg.json, feature dangling: expected a feature of this file, got feature:nowhere",
+        "fg.json, feature self: expected a feature that does not depend on itself",
+        "fg.json, sequence s, key sequence_size",
+        "fg.json, sequence s, feature w, key colour",
+        "fg.json, feature number 14: expected a mapping",
+        "fg.json, key reserves",
+        "fg.json, key feature: expected one of: features, reserves",
     ):
         assert words in text
     assert len(caught.value.faults) == 16
