@@ -39,7 +39,6 @@ class AssetRun:
     def __init__(self, context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> None:
         self.context, self.scene, self.row = context, scene, row
         self.data_version: dg.DataVersion | None = None
-        self._columns_of: dict[str, frozenset[str]] = {}
 
     def open_workspace(self, regular: "Workspace", days: Sequence[str]) -> "Workspace":
         """Returns the workspace to use, given the regular one."""
@@ -98,17 +97,12 @@ class AssetRun:
         return {name: inputs for name, inputs in named if name is not None}
 
     def _input_columns(self, manifest: "Manifest") -> dict[str, frozenset[str]]:
-        """Returns table -> its columns, of the tables that the partition was computed from, dependencies first.
-
-        Reads the columns of each input table once.
-        """
+        """Returns table -> its columns, of the tables that the partition was computed from, dependencies first."""
         days = dict(key.rsplit("/", 1) for key in manifest.inputs if key.count("/") == 1)
         days.setdefault(self.row.feature_source, manifest.ds)
-        for name in [*self.row.deps, *sorted(days)]:
-            if name in days and name not in self._columns_of:
-                found = self._workspace.find(name, days[name])
-                self._columns_of[name] = frozenset() if found is None else frozenset(column.name for column in found.columns)
-        return self._columns_of
+        names = [name for name in dict.fromkeys([*self.row.deps, *sorted(days)]) if name in days]
+        found = {name: self._workspace.find(name, days[name]) for name in names}
+        return {name: frozenset(column.name for column in one.columns) for name, one in found.items() if one is not None}
 
 
 def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: float) -> dict[str, Any]:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.arrays.ids import check_unique, comparable_ids
+from dssm_assets.core.arrays.ids import check_unique, comparable_ids, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.forgotten import NOBODY, Forgotten
@@ -70,10 +69,9 @@ class IdRows:
         found: list[Id] = self._ids.take(pa.array(rows)).to_pylist()
         return found
 
-    def rows_of(self, ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    def rows_of(self, ids: pa.ChunkedArray) -> IntArray:
         """Returns the row of each id of a column of the bundle's type, -1 of unknown ones."""
-        found: npt.NDArray[np.int64] = pc.fill_null(pc.index_in(ids, self._ids), -1).to_numpy().astype(np.int64)
-        return found
+        return find_positions(ids, self._ids)
 
     def is_same_column(self, others: pa.ChunkedArray) -> bool:
         """Returns whether another column has the same ids in the same rows."""

@@ -88,7 +88,6 @@ class LiveEngine:
         self._counts = Counter[str]()
         self._refused: tuple[str, float, str] | None = None
         """The published bundle that cannot be used, when it is tried again, and why it cannot."""
-        """The ids in which the forgotten users are hidden, and the state of their list."""
         self._forget_fault = ""
         self._stopped = threading.Event()
         self._changing = threading.Lock()

@@ -8,7 +8,7 @@ sends no other one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,8 +22,9 @@ from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, flatten
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.config.model import PoolingKind
 from dssm_assets.core.errors import DssmError, Fault, InputError, SchemaError, StorageError
-from dssm_assets.core.features.expressions import SEQUENCE, Kind
+from dssm_assets.core.features.expressions import SEQUENCE, Expression, Kind
 from dssm_assets.core.features.generator import FeatureGenerator, input_columns
+from dssm_assets.core.features.operators.sequence_feature import SequenceFeature
 from dssm_assets.core.features.requests import request_rows
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.file_names import BundleFile
@@ -125,7 +126,11 @@ class RequestEncoder:
             for side in ("user", "context")
         )
         sequences = generator.spec.sequence_features if self.has_history else ()
-        plain = {form: name for feature in sequences for form, name in _sequence_inputs(feature).items()}
+        plain = {
+            form: expression.name
+            for sequence, expression in _sequence_inputs(sequences)
+            for form in (f"{sequence.sequence_name}__{expression.name}", expression.name)
+        }
         plain |= {col.EVENT_TIMES_MS: col.EVENT_TIMES_MS} if self.has_history else {}
         further = [name for feature in sequences for name in feature.inputs]
         self.inputs: tuple[str, ...] = tuple(dict.fromkeys([*user, *context, *further, *plain]))
@@ -313,21 +318,17 @@ def _columns(features: Sequence[Feature], names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for feature in features for name in input_columns(feature, names)))
 
 
-def _sequence_inputs(feature: Feature) -> dict[str, str]:
-    """Returns name -> plain name of the inputs that have a value per event; a request may send either, the longer one counts."""
-    assert feature.sequence is not None and feature.sub_feature is not None
-    plain = [expression.name for expression in feature.sub_feature.sequence_inputs]
-    return {form: name for name in plain for form in (f"{feature.sequence.sequence_name}__{name}", name)}
+def _sequence_inputs(features: Sequence[Feature]) -> Iterator[tuple[SequenceFeature, Expression]]:
+    """Yields the inputs that have a value per event; a request may send a plain name or that of the sequence, the longer one counts."""
+    for feature in features:
+        assert feature.sequence is not None and feature.sub_feature is not None
+        yield from ((feature.sequence, expression) for expression in feature.sub_feature.sequence_inputs)
 
 
 def _fill_history(request: Mapping[str, Any], features: Sequence[Feature]) -> dict[str, Any]:
     """Returns the request with every absent input of the history as a list of nulls, one per item of the history."""
     names = list(request)
-    delimiters: dict[str, str] = {}
-    for feature in features:
-        if feature.sequence is not None and feature.sub_feature is not None:
-            for expression in feature.sub_feature.sequence_inputs:
-                delimiters[feature.sequence.column(expression, names)] = feature.sequence.sequence_delim
+    delimiters = {sequence.column(one, names): sequence.sequence_delim for sequence, one in _sequence_inputs(features)}
     lengths = [_list_length(request.get(name), delimiter) for name, delimiter in delimiters.items()]
     length = next((count for count in lengths if count is not None), None)
     if length is None:

@@ -24,6 +24,7 @@ from dssm_assets.core.channels.channel import NeighborChoice, OwnItems, SharedDa
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, channel_scorers, from_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Model, Similarity
+from dssm_assets.core.errors import Fault, ProvenanceError, remedy_of_missing
 from dssm_assets.core.evaluation.baselines.fit_data import FitData, recent_items
 from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer
 from dssm_assets.core.evaluation.baselines.registry import baseline_scorers, fit_baselines
@@ -290,6 +291,9 @@ def read_merges(workspace: Workspace, ds: str) -> StoredWeights:
         return StoredWeights([], NeighborChoice(workspace.config.window.days), [])
     stored = workspace.need(CHANNEL_WEIGHTS.name, ds)
     rows, facts = workspace.tables.read(stored).to_pylist(), stored.facts
+    if "days" not in facts:
+        got = "weights of an earlier version, without the neighbors that were chosen"
+        raise ProvenanceError(Fault(stored.key, "weights of this version", got, remedy_of_missing(CHANNEL_WEIGHTS.name, ds)))
     choice = NeighborChoice(int(str(facts["days"])), int(str(facts["common_users"])), bool(facts["is_of_last_items"]))
     return StoredWeights(from_rows(rows, [source.name for source in settings.sources]), choice, [stored])
 

@@ -80,20 +80,15 @@ def choose_config(config: str | None = None, home: Path | None = None, *, packag
     named_home, home_named_by = next(((folder / text, name) for text, name in homes if text), (None, ""))
     own = None if named_home is None else named_home / CONFIG_FILE
     here, demo = folder / CONFIG_FILE, folder / DEFAULT_HOME / CONFIG_FILE
-    if named := _split_paths(config or "", folder):
-        paths, named_by = named, "--config"
-    elif named := _split_paths(os.environ.get(CONFIG_VARIABLE, ""), folder):
-        paths, named_by = named, CONFIG_VARIABLE
-    elif own is not None and own.is_file():
-        paths, named_by = (own,), "in the home"
-    elif here.is_file():
-        paths, named_by = (here,), "in this folder"
-    elif demo.is_file():
-        paths, named_by = (demo,), f"in this folder's {DEFAULT_HOME}"
-    elif packaged is not None:
+    named = {"--config": config or "", CONFIG_VARIABLE: os.environ.get(CONFIG_VARIABLE, "")}
+    rule = {by: tuple(folder / part for part in text.split(os.pathsep) if part) for by, text in named.items()}
+    found = {"in the home": own, "in this folder": here, f"in this folder's {DEFAULT_HOME}": demo}
+    rule |= {by: (path,) for by, path in found.items() if path is not None and path.is_file()}
+    named_by, paths = next(((by, paths) for by, paths in rule.items() if paths), ("", ()))
+    if not paths and packaged is not None:
         paths, named_by = (packaged,), _NEITHER
         named_home, home_named_by = named_home or folder / DEFAULT_HOME, home_named_by or "default"
-    else:
+    elif not paths:
         expected = f"a file named by --config or {CONFIG_VARIABLE}, or {CONFIG_FILE} in the home or in the current folder"
         places = " or ".join(str(path.parent) for path in (own, here, demo) if path is not None)
         remedy = (
@@ -109,7 +104,3 @@ def choose_config(config: str | None = None, home: Path | None = None, *, packag
         chosen_home if home is not None else Path(os.environ.get("DAGSTER_HOME") or chosen_home).absolute(),
         tuple(path for path in dict.fromkeys(filter(None, (own, here))) if path.is_file() and path not in paths),
     )
-
-
-def _split_paths(text: str, folder: Path) -> tuple[Path, ...]:
-    return tuple(folder / part for part in text.split(os.pathsep) if part)

@@ -6,7 +6,6 @@ import itertools
 import lzma
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
+from dssm_assets.core.config.section import repeated_names
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.sources.convert import check_text
 from dssm_assets.storage.local_files import is_local
@@ -86,9 +86,8 @@ def check_names(names: Sequence[str], where: str) -> None:
     Raises:
         SchemaError: naming those that have.
     """
-    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
-    if repeated:
-        raise SchemaError(Fault(where, "columns with different names", f"several named {', '.join(repeated)}", "rename them"))
+    if repeated := repeated_names(names):
+        raise SchemaError(Fault(where, "columns with different names", f"several named {repeated}", "rename them"))
 
 
 def _read(fs: Any, path: str, columns: Sequence[str], where: str) -> pa.Table:

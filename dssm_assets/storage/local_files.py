@@ -142,11 +142,6 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def read_bytes(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-        return file.read()
-
-
 def write_atomic(path: Path | str, chunks: Iterable[bytes | memoryview]) -> None:
     """Replaces a file in one step, or leaves it unchanged on failure; creates its folder if it is missing.
 

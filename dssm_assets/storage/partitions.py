@@ -45,7 +45,7 @@ from dssm_assets.core.errors import (
 )
 from dssm_assets.storage import layout
 from dssm_assets.storage.forgotten_list import ForgottenList
-from dssm_assets.storage.local_files import ScratchFolder, folder_lock, is_local, local_staging, read_bytes
+from dssm_assets.storage.local_files import ScratchFolder, folder_lock, is_local, local_staging
 from dssm_assets.storage.locations import absent_condition, location_errors, open_location, put_if, unchanged_condition
 from dssm_assets.storage.manifest import Column, Erasure, Manifest, ReplacedFile, StoredFile
 from dssm_assets.storage.sized_files import SizedFileSystem
@@ -128,12 +128,8 @@ class PartitionStore:
             stored = tuple(file for file in staged if isinstance(file, StoredFile))
             self._refuse_forgotten(Manifest(asset, ds, stored, tuple(columns)))
             # Under the lock nobody removes a file of this name before the manifest lists it.
-            mark = self._new_mark()
-            files = [
-                file if isinstance(file, StoredFile) else self._put(asset, ds, *file, mark, is_shared=is_shared)
-                for file in staged
-            ]
-            return self._publish(Manifest(asset, ds, tuple(files), tuple(columns), dict(inputs or {}), dict(facts or {})))
+            files = self._put_all(asset, ds, staged, is_shared=is_shared)
+            return self._publish(Manifest(asset, ds, files, tuple(columns), dict(inputs or {}), dict(facts or {})))
 
     def publish_shared(self, manifest: Manifest, ds: str, inputs: Mapping[str, str] | None = None) -> Manifest:
         """Publishes the shared files of a partition for another day too; returns that day's manifest.
@@ -157,9 +153,7 @@ class PartitionStore:
         except PartitionReplacedError:
             before = self.find(manifest.asset, manifest.ds)
             listed = set[str]() if before is None else {file.path for file in before.files}
-            for file in manifest.files:
-                if file.path not in listed and not layout.is_shared(file.path):
-                    self.fs.rm_file(layout.file_path(self.root, manifest.asset, manifest.ds, file.path))
+            self._remove_files(manifest.asset, manifest.ds, {file.path for file in manifest.files} - listed)
             raise
 
     def rewrite(self, before: Manifest, files: Sequence[tuple[Path, int] | StoredFile], erasure: Erasure) -> Manifest:
@@ -178,24 +172,19 @@ class PartitionStore:
             found, condition = self._find_unchanged(asset, ds)
             if found is None or found != before:
                 raise PartitionReplacedError(_replaced(before, "all"))
-            mark, is_shared = self._new_mark(), any(layout.is_shared(file.path) for file in before.files)
-            stored = [
-                file if isinstance(file, StoredFile) else self._put(asset, ds, *file, mark, is_shared=is_shared)
-                for file in files
-            ]
-            after = replace(found, files=tuple(stored), replaced=(), erasures=(*found.erasures, erasure))
+            stored = self._put_all(asset, ds, files, is_shared=any(layout.is_shared(file.path) for file in before.files))
+            after = replace(found, files=stored, replaced=(), erasures=(*found.erasures, erasure))
             if not put_if(self.fs, layout.manifest_path(self.root, asset, ds), after.to_json().encode(), condition):
                 raise PartitionReplacedError(_replaced(before, "all"))
-            former = [*(file.path for file in found.files), *(file.path for file in found.replaced)]
-            gone = set(former) - {file.path for file in stored}
-            for path in (path for path in gone if not layout.is_shared(path)):
-                with contextlib.suppress(FileNotFoundError):
-                    self.fs.rm_file(layout.file_path(self.root, asset, ds, path))
+            self._remove_files(asset, ds, _all_paths(found) - {file.path for file in stored})
         return after
 
-    def _new_mark(self) -> str:
-        """Returns what makes the file names of a write its own; a local store needs nothing, it is locked."""
-        return "" if self.is_local else uuid.uuid4().hex[:12]
+    def _remove_files(self, asset: str, ds: str, paths: Iterable[str]) -> None:
+        """Removes files of a partition; shared ones stay, because other days may list them."""
+        for path in paths:
+            if not layout.is_shared(path):
+                with contextlib.suppress(FileNotFoundError):
+                    self.fs.rm_file(layout.file_path(self.root, asset, ds, path))
 
     def _publish(self, manifest: Manifest) -> Manifest:
         """Replaces the manifest of a partition, which is locked; returns the new one."""
@@ -228,11 +217,8 @@ class PartitionStore:
             if manifest is None or not is_old(manifest):
                 return False
             self.fs.rm_file(layout.manifest_path(self.root, asset, ds))
-            paths = {file.path for file in manifest.files} | {file.path for file in manifest.replaced}
-            for path in () if self.leaves_files else paths:
-                if not layout.is_shared(path):
-                    with contextlib.suppress(FileNotFoundError):
-                        self.fs.rm_file(layout.file_path(self.root, asset, ds, path))
+            if not self.leaves_files:
+                self._remove_files(asset, ds, _all_paths(manifest))
             return True
 
     def remove_replaced(self, asset: str, ds: str, files: Sequence[ReplacedFile]) -> None:
@@ -282,7 +268,7 @@ class PartitionStore:
         try:
             with location_errors(self.root, "key storage.root", may_be_missing=True):
                 # start=0 because for a whole file s3fs first requests its size, and for a missing one a listing.
-                text = read_bytes(path) if self.is_local else self.fs.cat_file(path, start=0)
+                text = Path(path).read_bytes() if self.is_local else self.fs.cat_file(path, start=0)
         except FileNotFoundError:
             return None
         return Manifest.from_json(text)
@@ -397,12 +383,23 @@ class PartitionStore:
         with self.locked(asset, ds):
             if self.is_local:
                 os.utime(path)  # tells it from a replaced file of this content and name
-            return self._put(asset, ds, path, rows, self._new_mark(), is_shared=is_shared)
+            return self._put(asset, ds, path, rows, is_shared=is_shared)
 
-    def _put(self, asset: str, ds: str, file: Path, rows: int, mark: str, *, is_shared: bool) -> StoredFile:
-        """Moves a file into the folder of a partition; a shared one, which many days list, has no name of its own."""
+    def _put_all(
+        self, asset: str, ds: str, staged: Iterable[tuple[Path, int] | StoredFile], *, is_shared: bool
+    ) -> tuple[StoredFile, ...]:
+        """Moves staged files into the folder of a partition; those that are stored already stay."""
+        return tuple(
+            file if isinstance(file, StoredFile) else self._put(asset, ds, *file, is_shared=is_shared) for file in staged
+        )
+
+    def _put(self, asset: str, ds: str, file: Path, rows: int, *, is_shared: bool) -> StoredFile:
+        """Moves a file into the folder of a partition.
+
+        Its name is that of this write alone, except that of a shared one, which many days list, and in a local store, which is locked.
+        """
         digest, size = file_sha256(file), file.stat().st_size
-        name = layout.content_name(file.name, digest, "" if is_shared else mark)
+        name = layout.content_name(file.name, digest, "" if is_shared or self.is_local else uuid.uuid4().hex[:12])
         inside = f"{layout.SHARED}/{name}" if is_shared else name
         target = layout.file_path(self.root, asset, ds, inside)
         if not self.is_local:
@@ -413,6 +410,11 @@ class PartitionStore:
                 os.fsync(handle.fileno())
             file.replace(target)
         return StoredFile(file.name, inside, size, digest, rows)
+
+
+def _all_paths(manifest: Manifest) -> set[str]:
+    """Returns the paths of the files that a manifest lists, replaced ones too."""
+    return {file.path for file in manifest.files} | {file.path for file in manifest.replaced}
 
 
 def _replaced(manifest: Manifest, names: str) -> Fault:

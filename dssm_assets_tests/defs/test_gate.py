@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
+from dssm_assets.core.evaluation.labels import Spans
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
@@ -116,7 +117,7 @@ def verdict(loaded, **hits):
         )
         workspace.tables.write(TOTAL_HIT_RATE, DAYS[int(name[1:])], earlier)
     counts = workspace.tables.read(workspace.need("hit_counts", EVALUATION_DAY))
-    return hit_rate_gate(workspace, EVALUATION_DAY, counts, total)
+    return hit_rate_gate(workspace, EVALUATION_DAY, counts, total, Spans(window=6, history=9))
 
 
 def test_the_last_stored_days_before_are_the_measure(world, tmp_path):

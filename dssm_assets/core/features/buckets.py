@@ -31,9 +31,6 @@ NO_BUCKET: Final = -1
 DEFAULT_BUCKET: Final = 0
 OUTSIDE_BUCKET: Final = 1
 
-_MANY: Final = 1_024
-"""From this number of values on it is faster to look up distinct ones."""
-
 
 def bin_of(boundaries: Any, numbers: Any) -> IntArray:
     """Returns the bin [a, b) of each float32 number: the number of boundaries at or below it.
@@ -71,12 +68,6 @@ class Vocabulary:
 
     def __call__(self, hashes: Any) -> IntArray:
         """Returns the bucket of each int64 hash."""
-        if len(hashes) > _MANY:
-            encoded = pa.array(hashes).dictionary_encode()
-            return np.asarray(self._look_up(encoded.dictionary.to_numpy())[encoded.indices.to_numpy()])
-        return self._look_up(hashes)
-
-    def _look_up(self, hashes: Any) -> IntArray:
         position = np.searchsorted(self.hashes[:-1], hashes)
         return np.where(self.hashes[position] == hashes, self.buckets[position], self.outside)
 

@@ -250,16 +250,14 @@ def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:
     return ragged.build_lists(parts.take(pa.array(positions)), offsets, ragged.null_mask(array))
 
 
-def keep_recent(offsets: Offsets, length: int, is_oldest_first: bool) -> tuple[IntArray | None, Offsets]:
-    """Returns the positions of the `length` most recent elements of each row and their offsets; None for all elements.
+def keep_recent(offsets: Offsets, length: int, is_oldest_first: bool) -> tuple[IntArray, Offsets]:
+    """Returns the positions of the `length` most recent elements of each row and their offsets.
 
     Args:
         length: elements to keep, 0 for all.
         is_oldest_first: the most recent elements are the last of a row, else the first.
     """
     lengths = np.diff(offsets)
-    if not length or not (lengths > length).any():
-        return None, offsets
-    fewer = np.minimum(lengths, length)
+    fewer = np.minimum(lengths, length) if length else lengths
     starts = offsets[1:] - fewer if is_oldest_first else offsets[:-1]
     return ragged.ranges(starts, fewer), ragged.offsets_of(fewer)

@@ -293,8 +293,7 @@ class FeatureColumns:
         inputs = []
         for expression in feature.operator.expressions:
             if expression in sequence_inputs:
-                elements = flat[expression]
-                inputs.append(elements if positions is None else elements.take(pa.array(positions)))
+                inputs.append(flat[expression].take(pa.array(positions)))
             elif expression.source is Source.CONST:
                 inputs.append(_constant(expression.name, len(rows)))
             else:

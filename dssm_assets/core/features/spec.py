@@ -5,7 +5,6 @@ The keys of one feature type are those of its class in `operators/`.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,11 +100,9 @@ class FgSpec:
 
     Attributes:
         definitions: features and sequences in the order of fg.json.
-        raw: the parsed fg.json.
     """
 
     definitions: tuple[Operator | SequenceFeature, ...]
-    raw: Mapping[str, Any]
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
@@ -127,7 +124,7 @@ class FgSpec:
     @cached_property
     def _of_rows(self) -> Mapping[str, Feature]:
         named = {item.feature_name: item for item in self.definitions if isinstance(item, Operator)}
-        inputs = {name: _all_inputs(operator, named) for name, operator in named.items()}
+        inputs = {name: _list_read(operator, named) for name, operator in named.items()}
         sides = {name: side_of(expression.source for expression in inputs[name]) for name in named}
         return {name: Feature(name, sides[name], _columns_of(inputs[name]), operator) for name, operator in named.items()}
 
@@ -155,21 +152,23 @@ class FgSpec:
         return tuple(feature for feature in self.features if feature.side is Side(side))
 
 
-def _all_inputs(operator: Operator, named: Mapping[str, Operator]) -> list[Expression]:
+def _list_read(operator: Operator, named: Mapping[str, Operator]) -> list[Expression]:
+    """Returns the inputs of an operator, and those of the features among them, and so on."""
     found = list(dict.fromkeys(operator.expressions))
     seen = set(found)
     for expression in found:  # which grows meanwhile
-        inner = named[expression.name].expressions if expression.source is Source.FEATURE else ()
+        is_known = expression.source is Source.FEATURE and expression.name in named
+        inner = named[expression.name].expressions if is_known else ()
         found += [new for new in dict.fromkeys(inner) if new not in seen]
         seen.update(inner)
-    return [expression for expression in found if expression.source is not Source.FEATURE]
+    return found
 
 
 def _columns_of(inputs: Iterable[Expression]) -> tuple[str, ...]:
     return tuple(sorted({expression.name for expression in inputs if expression.is_column}))
 
 
-def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile | None = None) -> FgSpec:
+def parse_fg(raw: Mapping[str, Any], read_file: ReadFile | None = None) -> FgSpec:
     """Returns the feature definitions of a parsed fg.json.
 
     Args:
@@ -184,25 +183,25 @@ def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile
             an embedding and disagree on its table.
     """
     faults = [
-        Fault(f"{where}, key {key}", f"one of: {', '.join(_KEYS)}", "an unknown key", "remove it or correct its spelling")
+        Fault(f"fg.json, key {key}", f"one of: {', '.join(_KEYS)}", "an unknown key", "remove it or correct its spelling")
         for key in sorted(set(raw) - set(_KEYS))
     ]
     entries, reserves, separator = (raw.get(key) for key in _KEYS)
     if not isinstance(entries, list):
-        faults.append(Fault(f"{where}, key features", "a list of features", repr(entries)[:80], "write a list"))
+        faults.append(Fault("fg.json, key features", "a list of features", repr(entries)[:80], "write a list"))
         entries = []
     if reserves is not None and not (isinstance(reserves, list) and all(isinstance(name, str) for name in reserves)):
-        faults.append(Fault(f"{where}, key reserves", "a list of column names", repr(reserves)[:80], "write a list of names"))
+        faults.append(Fault("fg.json, key reserves", "a list of column names", repr(reserves)[:80], "write a list of names"))
     if separator is not None and not (isinstance(separator, str) and separator):
         got, remedy = repr(separator)[:80], "write the separator of values"
-        faults.append(Fault(f"{where}, key multi_val_sep", "a non-empty text", got, remedy))
+        faults.append(Fault("fg.json, key multi_val_sep", "a non-empty text", got, remedy))
         separator = None
     parser = _Parser(faults, read_file)
-    found = [parser.entry(_with_separator(entry, separator), number, where) for number, entry in enumerate(entries, 1)]
+    found = [parser.entry(_with_separator(entry, separator), number) for number, entry in enumerate(entries, 1)]
     definitions = [definition for definition in found if definition is not None]
-    faults.extend(_check_between(definitions, where, _output_names(entries)))
+    faults.extend(_check_between(definitions, _output_names(entries)))
     FeatureSpecError.raise_if(faults)
-    return FgSpec(tuple(definitions), copy.deepcopy(dict(raw)))
+    return FgSpec(tuple(definitions))
 
 
 @dataclass(frozen=True)
@@ -212,13 +211,13 @@ class _Parser:
     faults: list[Fault]
     read_file: ReadFile | None
 
-    def entry(self, entry: Any, number: int, where: str) -> Operator | SequenceFeature | None:
+    def entry(self, entry: Any, number: int) -> Operator | SequenceFeature | None:
         if not isinstance(entry, Mapping):
-            self._refuse(f"{where}, feature number {number}", "a mapping", entry, "write its keys in braces")
+            self._refuse(f"fg.json, feature number {number}", "a mapping", entry, "write its keys in braces")
             return None
         if entry.get("feature_type") != SEQUENCE_FEATURE:
-            return self._operator(entry, f"{where}, feature {entry.get('feature_name') or f'number {number}'}")
-        place = f"{where}, sequence {entry.get('sequence_name') or f'number {number}'}"
+            return self._operator(entry, f"fg.json, feature {entry.get('feature_name') or f'number {number}'}")
+        place = f"fg.json, sequence {entry.get('sequence_name') or f'number {number}'}"
         given = entry.get("features")
         found = [self._sub_feature(item, n, place) for n, item in enumerate(given if isinstance(given, list) else [], 1)]
         subs = tuple(sub for sub in found if sub is not None)
@@ -303,9 +302,7 @@ def _output_names(entries: list[Any]) -> list[str]:
     return found
 
 
-def _check_between(
-    definitions: Sequence[Operator | SequenceFeature], where: str, all_names: Collection[str]
-) -> Iterator[Fault]:
+def _check_between(definitions: Sequence[Operator | SequenceFeature], all_names: Collection[str]) -> Iterator[Fault]:
     """Yields the faults between definitions: repeated names, references, inputs of two towers, shared embeddings.
 
     Args:
@@ -316,23 +313,23 @@ def _check_between(
     sequences = [item for item in definitions if isinstance(item, SequenceFeature)]
     for name, count in sorted(Counter(all_names).items()):
         if count > 1:
-            yield Fault(f"{where}, feature {name}", "a unique name", f"{count} features of that name", "rename the others")
+            yield Fault(f"fg.json, feature {name}", "a unique name", f"{count} features of that name", "rename the others")
     for weighted in (operator for operator in operators if operator.is_weighted):
         column = feature_weights(weighted.feature_name)
         if column in all_names:
             got = f"the name of the weights column of {weighted.feature_name}"
-            yield Fault(f"{where}, feature {column}", "a unique name", got, "rename it")
+            yield Fault(f"fg.json, feature {column}", "a unique name", got, "rename it")
     named = {operator.feature_name: operator for operator in operators}
     if long := _find_long_chain(named):
         expected, remedy = f"at most {_LONGEST_CHAIN} features that read one another", "read columns, or write longer formulas"
-        yield Fault(f"{where}, feature {long}", expected, "more", remedy)
+        yield Fault(f"fg.json, feature {long}", expected, "more", remedy)
         return
     of_sequences = {sequence.output_name(sub.operator) for sequence in sequences for sub in sequence.features}
     for operator in operators:
-        yield from _reference_faults(operator, named, all_names, of_sequences=of_sequences, where=where)
+        yield from _reference_faults(operator, named, all_names, of_sequences)
     for sequence in sequences:
-        yield from _sequence_faults(sequence, where)
-    yield from _sharing_faults(operators, sequences, where)
+        yield from _sequence_faults(sequence)
+    yield from _sharing_faults(operators, sequences)
 
 
 def _find_long_chain(named: Mapping[str, Operator]) -> str | None:
@@ -351,21 +348,13 @@ def _find_long_chain(named: Mapping[str, Operator]) -> str | None:
 
 
 def _reference_faults(
-    operator: Operator, named: Mapping[str, Operator], all_names: Collection[str], *, of_sequences: set[str], where: str
+    operator: Operator, named: Mapping[str, Operator], all_names: Collection[str], of_sequences: set[str]
 ) -> Iterator[Fault]:
-    place = f"{where}, feature {operator.feature_name}"
-    inputs: list[Expression] = []
-    seen = {operator.feature_name}
-    waiting = list(operator.expressions)
-    while waiting:
-        expression = waiting.pop(0)
-        if expression.source is not Source.FEATURE:
-            inputs.append(expression)
-        elif expression.name == operator.feature_name:
+    place = f"fg.json, feature {operator.feature_name}"
+    inputs = _list_read(operator, named)
+    for expression in (expression for expression in inputs if expression.source is Source.FEATURE):
+        if expression.name == operator.feature_name:
             yield Fault(place, "a feature that does not depend on itself", str(expression), "break the cycle")
-        elif expression.name in named and expression.name not in seen:
-            seen.add(expression.name)
-            waiting.extend(named[expression.name].expressions)
         elif expression.name in of_sequences - set(named) and expression in operator.expressions:
             got, remedy = f"{expression}, a sub-feature of a sequence", "define a feature of the row and refer to that"
             yield Fault(place, "a feature of the row", got, remedy)
@@ -379,8 +368,8 @@ def _reference_faults(
         yield Fault(f"{place}, inputs", "inputs of one tower", got, remedy)
 
 
-def _sequence_faults(sequence: SequenceFeature, where: str) -> Iterator[Fault]:
-    place = f"{where}, sequence {sequence.sequence_name}"
+def _sequence_faults(sequence: SequenceFeature) -> Iterator[Fault]:
+    place = f"fg.json, sequence {sequence.sequence_name}"
     if sequence.sequence_pk is not None and not parse_expression(sequence.sequence_pk).is_column:
         yield Fault(f"{place}, key sequence_pk", "an input column", repr(sequence.sequence_pk), "name the column of its ids")
     for operator in (sub.operator for sub in sequence.features):
@@ -398,7 +387,7 @@ def _sequence_faults(sequence: SequenceFeature, where: str) -> Iterator[Fault]:
             yield Fault(f"{inside}, key feature_type", expected, operator.feature_type, remedy)
 
 
-def _sharing_faults(operators: Sequence[Operator], sequences: Sequence[SequenceFeature], where: str) -> Iterator[Fault]:
+def _sharing_faults(operators: Sequence[Operator], sequences: Sequence[SequenceFeature]) -> Iterator[Fault]:
     groups: dict[str, dict[str, Operator]] = defaultdict(dict)
     members = [(operator.feature_name, operator) for operator in operators]
     members += [(sequence.output_name(sub.operator), sub.operator) for sequence in sequences for sub in sequence.features]
@@ -406,7 +395,7 @@ def _sharing_faults(operators: Sequence[Operator], sequences: Sequence[SequenceF
         groups[operator.embedding_name or name][name] = operator
     for embedding, group in groups.items():
         if len(group) > 1:
-            yield from _contradictions(group, f"{where}, embedding {embedding}")
+            yield from _contradictions(group, f"fg.json, embedding {embedding}")
 
 
 def _contradictions(group: Mapping[str, Operator], place: str) -> Iterator[Fault]:

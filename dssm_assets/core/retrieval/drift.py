@@ -45,7 +45,6 @@ class CommonIds:
     """
 
     ids: pa.Array
-    """Common ids that are compared, int64 or string, ascending."""
     common_count: int
     before_count: int
 

@@ -15,7 +15,6 @@ Shapes: U users, B users of a block, V vectors of all users, M vectors per user,
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -45,8 +44,6 @@ _HALF_ULP = 2.0**-24
 """Half the distance from 1 to the next float32: how far one rounding moves a number, relatively."""
 _SMALLEST = 2.0**-125
 """More than is lost where a float32 product or sum falls below the smallest normal number."""
-_ITEMS_AT_ONCE = 2048
-"""Items scored at once for a user of several vectors, which stay in the cache."""
 _LONGEST = 1e37
 """Products of lengths beyond which float32 may overflow."""
 
@@ -184,9 +181,8 @@ def _split_blocks(counts: IntArray, block_size: int) -> Iterator[slice]:
     """Yields ranges of users, given the number of proposals of each, ascending."""
     start = 0
     while start < len(counts):
-        stop = min(start + block_size, len(counts))
-        while stop - start > 1 and (stop - start) * counts[stop - 1] > _BLOCK_CELLS:
-            stop = start + (stop - start) // 2
+        last = min(start + block_size, len(counts))
+        stop = min(last, start + max(1, _BLOCK_CELLS // int(counts[last - 1])))
         yield slice(start, stop)
         start = stop
 
@@ -282,15 +278,14 @@ def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: I
     """
     vectors = prepare_vectors(users.reshape(-1, users.shape[2]), metric).astype(np.float64).reshape(users.shape)
     best = np.full(columns.shape, -np.inf)
-    for user, start in itertools.product(range(len(users)), range(0, columns.shape[1], _ITEMS_AT_ONCE)):
-        part = slice(start, start + _ITEMS_AT_ONCE)
-        rows = np.take(items, columns[user, part], axis=0).astype(np.float64)
-        for vector in vectors[user]:  # each row is summed for itself: the same whatever the other rows are
+    for user, own in enumerate(vectors):
+        rows = np.take(items, columns[user], axis=0).astype(np.float64)
+        for vector in own:  # each row is summed for itself: the same whatever the other rows are
             if metric is Metric.L2:
                 scores = -np.einsum("cd,cd->c", rows - vector, rows - vector)
             else:
                 scores = np.einsum("cd,d->c", rows, vector)
-            np.maximum(best[user, part], scores, out=best[user, part])
+            np.maximum(best[user], scores, out=best[user])
     with np.errstate(over="ignore"):  # scores beyond float32 become infinite
         return best.astype(np.float32).astype(np.float64) + 0  # -0 becomes 0
 
@@ -307,13 +302,11 @@ def merge_lists(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntA
     owner = np.repeat(row_of_value(bounds), k)
     is_item = index.ravel() >= 0
     owner, item, score = owner[is_item], index.ravel()[is_item], scores.ravel()[is_item]
-    order = np.lexsort((-score, item, owner))
-    owner, item, score = owner[order], item[order], score[order]
-    is_first = np.ones(len(owner), bool)
-    is_first[1:] = (owner[1:] != owner[:-1]) | (item[1:] != item[:-1])
-    owner, item, score = owner[is_first], item[is_first], score[is_first]
     order = np.lexsort((item, -score, owner))
     owner, item, score = owner[order], item[order], score[order]
+    _, first = np.unique(owner * (item.max(initial=0) + 1) + item, return_index=True)
+    first.sort()
+    owner, item, score = owner[first], item[first], score[first]
     rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
     best = rank < k
     top = np.full((len(counts), k), -1, dtype=np.int64)

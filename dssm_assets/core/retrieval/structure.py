@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 SHOWN = 5
 """Ids named per kind of fault."""
-NULL_IDS, NULL_VECTORS = "without an id", "without a vector"
 NOT_FINITE, ZEROS, TWICE = "not finite (NaN or infinity)", "all zeros", "under an id that another row has"
 
 
@@ -36,20 +35,18 @@ class StructureReport:
 
     Attributes:
         row_count: rows of the table.
-        width: floats per vector expected.
-        wrong_type: type of the vectors if it is not a fixed-size list of `width` float32, else "".
+        width: floats per vector.
         offences: faults of single rows.
     """
 
     row_count: int
     expected_row_count: int
     width: int
-    wrong_type: str
     offences: tuple[Offence, ...]
 
     @property
     def passed(self) -> bool:
-        return not self.wrong_type and not self.offences and self.row_count == self.expected_row_count
+        return not self.offences and self.row_count == self.expected_row_count
 
     @property
     def sentence(self) -> str:
@@ -59,8 +56,6 @@ class StructureReport:
         faults = []
         if self.row_count != self.expected_row_count:
             faults.append(f"{self.row_count} rows where {self.expected_row_count} were expected")
-        if self.wrong_type:
-            faults.append(f"vectors are {self.wrong_type}, not {self.width} float32 each")
         return "; ".join([*faults, *map(str, self.offences)])
 
 
@@ -70,25 +65,16 @@ class VectorStructure:
     def __init__(self, *, width: int, expected_row_count: int, is_of_users: bool = False) -> None:
         self._width, self._expected, self._shown = width, expected_row_count, 0 if is_of_users else SHOWN
         self._ids: list[pa.Array] = []
-        self._wrong_type = ""
         self._offences: dict[str, Offence] = {}
 
     def check_rows(self, ids: pa.Array, vectors: pa.Array) -> None:
         """Checks the next rows.
 
         Args:
-            ids: integers or text.
-            vectors: fixed_size_list<float32>, one per id.
+            ids: integers or text, none of them null.
+            vectors: fixed_size_list<float32> of the width, one per id, none of them null.
         """
         self._ids.append(ids)
-        self._note(NULL_IDS, ids.filter(ids.is_null()))
-        kind = vectors.type
-        if not pa.types.is_fixed_size_list(kind) or kind.list_size != self._width or kind.value_type != pa.float32():
-            self._wrong_type = str(kind)
-            return
-        self._note(NULL_VECTORS, ids.filter(vectors.is_null()))
-        if vectors.null_count:  # otherwise nothing needs to be copied
-            ids, vectors = ids.filter(vectors.is_valid()), vectors.filter(vectors.is_valid())
         # A null among the floats becomes NaN.
         matrix = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(ids), self._width)
         is_finite = np.isfinite(matrix).all(axis=1)
@@ -98,20 +84,19 @@ class VectorStructure:
     def append(self, following: VectorStructure) -> None:
         """Adds the rows that another one has checked, as those that follow its own."""
         self._ids += following._ids
-        self._wrong_type = self._wrong_type or following._wrong_type
         for offence in following._offences.values():
             self._add(offence)
 
     def report(self) -> StructureReport:
         offences, rows = list(self._offences.values()), sum(map(len, self._ids))
-        ids = pa.chunked_array(self._ids).drop_null() if rows else []
+        ids = pa.chunked_array(self._ids) if rows else []
         extra = len(ids) - pc.count_distinct(ids).as_py() if rows else 0
         if extra:
             counts = pc.value_counts(ids)
             offences.append(
                 Offence(TWICE, extra, self._texts(counts.field("values").filter(pc.greater(counts.field("counts"), 1))))
             )
-        return StructureReport(rows, self._expected, self._width, self._wrong_type, tuple(offences))
+        return StructureReport(rows, self._expected, self._width, tuple(offences))
 
     def _note(self, what: str, wrong_ids: pa.Array) -> None:
         if len(wrong_ids):
@@ -123,4 +108,4 @@ class VectorStructure:
         self._offences[more.what] = Offence(more.what, known.count + more.count, first)
 
     def _texts(self, ids: pa.Array) -> tuple[str, ...]:
-        return tuple(str(value) if value.is_valid else "null" for value in ids[: self._shown])
+        return tuple(map(str, ids[: self._shown]))

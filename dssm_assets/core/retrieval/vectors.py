@@ -27,7 +27,6 @@ Vectors = NDArray[np.float32]
 _SHOWN_IDS = 5
 _CELLS_AT_ONCE = 2**16
 """Numbers of pairs that are scored together: few enough for the processor's cache."""
-_LENGTHS_AT_ONCE = 4096
 
 
 class Metric(StrEnum):
@@ -120,11 +119,7 @@ def prepare_vectors(vectors: NDArray[np.floating[Any]], metric: Metric) -> Vecto
 
 def vector_lengths(vectors: NDArray[Any]) -> NDArray[np.float64]:
     """Returns the Euclidean length of each vector, float64 [N]."""
-    squares = np.empty(len(vectors), dtype=np.float64)
-    for start in range(0, len(vectors), _LENGTHS_AT_ONCE):
-        part = vectors[start : start + _LENGTHS_AT_ONCE].astype(np.float64)
-        np.einsum("nd,nd->n", part, part, out=squares[start : start + len(part)])
-    return np.asarray(np.sqrt(squares))
+    return np.asarray(np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)))
 
 
 def pair_scores(users: Vectors, items: Vectors, rows: NDArray[Any], columns: NDArray[Any], metric: Metric) -> Vectors:

@@ -14,7 +14,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdCounts, IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks, repeat_rows
 from dssm_assets.core.config.pipeline import NegativeItems
-from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowIncompleteError, remedy_of_missing
+from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.samples.sample_tables import file_schema, refuse_collisions, require_columns
@@ -83,19 +83,16 @@ def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
     """Returns how many positive samples each item has: item_id, count int64, sorted by item_id.
 
     Args:
-        tables: positive samples, one table per day; only item_id is read, and one table is in memory at a time.
+        tables: positive samples, one table per day, at least one; only item_id is read, and one table is in memory at a time. A table
+            without rows is fine: a day without positives.
 
     Raises:
-        WindowIncompleteError: there is not a single table. A table without rows is fine: a day without positives.
         SchemaError: item_id is missing, null, not an id, or of another type than on the days before.
     """
     counts = IdCounts(f"table positive_sample, column {col.ITEM_ID}")
     for table in tables:
         require_columns("table positive_sample", table.column_names, [col.ITEM_ID])
         counts.update(table.column(col.ITEM_ID))
-    if not counts:
-        remedy = remedy_of_missing("train_and_evaluate", "DAY")
-        raise WindowIncompleteError(Fault("table positive_sample", "the days of the window", "no day", remedy))
     return pa.table(dict(zip((col.ITEM_ID, col.COUNT), counts.total(), strict=True)))
 
 

@@ -79,14 +79,13 @@ def _convert_times(
     if is_text(column.type):
         text = pc.utf8_trim_whitespace(column.cast(pa.string()))
         text = pc.if_else(pc.equal(text, ""), None, text)
-        if time_format is not None:
-            column = read_times(text, time_format)
-            is_unread = pc.and_(pc.is_valid(text), pc.is_null(column))
-            remedy = "correct time_format, or fix those rows"
-            _refuse_unread(text, is_unread, where, f"text in the format {time_format!r}", remedy)
-            kind = column.type
-        else:
+        if time_format is None:
             return _from_text(text, unit=unit, timezone=timezone, where=where)
+        column = read_times(text, time_format)
+        is_unread = pc.and_(pc.is_valid(text), pc.is_null(column))
+        remedy = "correct time_format, or fix those rows"
+        _refuse_unread(text, is_unread, where, f"text in the format {time_format!r}", remedy)
+        kind = column.type
     if pat.is_timestamp(kind):
         coarse = column.cast(pa.timestamp("ms", kind.tz), safe=False)
         return coarse.cast(pa.int64()) if kind.tz else _from_wall_clock(coarse, timezone)

@@ -234,11 +234,9 @@ def count_unknown_ids(log: pa.Table, users: IdIndex, items: IdIndex) -> dict[str
     for key, kind, known in ((USER_ID, "user", users), (ITEM_ID, "item", items)):
         ids = log.column(key)
         if ids.type != known.ids.type:
-            where, remedy = (
-                f"tables behavior_table and {kind}_table, column {key}",
-                "store the ids with one type in both sources",
-            )
-            faults.append(Fault(where, "one type of id", f"{ids.type} and {known.ids.type}", remedy))
+            where = f"tables behavior_table and {kind}_table, column {key}"
+            got, remedy = f"{ids.type} and {known.ids.type}", "store the ids with one type in both sources"
+            faults.append(Fault(where, "one type of id", got, remedy))
             continue
         unknown = ids.filter(pa.array(known.lookup(ids) < 0))
         counts |= {f"unknown_{kind}s": pc.count_distinct(unknown).as_py(), f"unknown_{kind}_rows": len(unknown)}

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dssm_assets.core.arrays.ragged import combine_chunks, null_mask
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE
 from dssm_assets.core.features.fg_tables import FEATURE_BINNING
 
@@ -27,31 +27,24 @@ def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | 
         merged: numeric value counts of the window (`merge_value_counts`).
         own_bins: feature -> bins, for features that override num_bins.
     """
-    names = combine_chunks(merged.column(FEATURE)).dictionary_encode()
-    codes = names.indices.to_numpy()
-    column = combine_chunks(merged.column(VALUE))
-    is_missing = null_mask(column)
-    values = np.nan_to_num(column.to_numpy(zero_copy_only=False).astype(np.float64))
-    counts = combine_chunks(merged.column(COUNT)).to_numpy()
-    order = np.lexsort((values, is_missing, codes))
-    bounds = np.searchsorted(codes[order], np.arange(len(names.dictionary) + 1))
     rows = []
-    for code, name in enumerate(names.dictionary.to_pylist()):
-        own = order[bounds[code] : bounds[code + 1]]
-        present = own[~is_missing[own]]
-        known = values[present]
+    for name in sorted(merged.column(FEATURE).unique().to_pylist()):
+        own = merged.filter(pc.equal(merged.column(FEATURE), name))
+        known = own.filter(own.column(VALUE).is_valid()).sort_by(VALUE)
+        values, counts = known.column(VALUE).to_numpy().astype(np.float64), known.column(COUNT).to_numpy()
+        total = int(own.column(COUNT).to_numpy().sum())
         rows.append(
             {
                 FEATURE: name,
-                "boundaries": equal_frequency_boundaries(known, counts[present], (own_bins or {}).get(name, num_bins)),
-                COUNT: int(counts[own].sum()),
-                "missing_count": int(counts[own[is_missing[own]]].sum()),
-                "distinct_count": len(known),
-                "min": float(known[0]) if len(known) else None,
-                "max": float(known[-1]) if len(known) else None,
+                "boundaries": equal_frequency_boundaries(values, counts, (own_bins or {}).get(name, num_bins)),
+                COUNT: total,
+                "missing_count": total - int(counts.sum()),
+                "distinct_count": len(values),
+                "min": float(values[0]) if len(values) else None,
+                "max": float(values[-1]) if len(values) else None,
             }
         )
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row[FEATURE])), schema=FEATURE_BINNING.schema)
+    return pa.Table.from_pylist(rows, schema=FEATURE_BINNING.schema)
 
 
 def equal_frequency_boundaries(values: Any, counts: Any, num_bins: int) -> list[float]:

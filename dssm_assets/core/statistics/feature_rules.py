@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from dssm_assets.core.arrays.ragged import combine_chunks, null_mask
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE_HASH
 from dssm_assets.core.config.features import HASH_RATIO, EmbeddingDimPolicy, HashFunction, Statistics
 from dssm_assets.core.errors import Fault, SchemaError
@@ -30,35 +30,29 @@ class FeatureCounts:
     """Category counts of a window, grouped by feature; features that share an embedding are counted together."""
 
     def __init__(self, counts: pa.Table) -> None:
-        names = combine_chunks(counts.column(FEATURE)).dictionary_encode()
-        hashes = combine_chunks(counts.column(VALUE_HASH))
-        codes = names.indices.to_numpy()
-        order = np.argsort(codes, kind="stable")
-        self._hashes = hashes.fill_null(0).to_numpy()[order]
-        self._is_missing = null_mask(hashes)[order]
-        self._counts = combine_chunks(counts.column(COUNT)).to_numpy()[order]
-        bounds = np.searchsorted(codes[order], np.arange(len(names.dictionary) + 1))
-        self._slices = {name: slice(bounds[i], bounds[i + 1]) for i, name in enumerate(names.dictionary.to_pylist())}
+        names = counts.column(FEATURE)
+        self._rows = {name: counts.filter(pc.equal(names, name)) for name in names.unique().to_pylist()}
+        self._no_rows = counts.slice(0, 0)
 
     def __contains__(self, feature: str) -> bool:
-        return feature in self._slices
+        return feature in self._rows
 
     def totals(self, features: Sequence[str]) -> tuple[int, int]:
         """Returns the number of values of the features including missing ones, and the number of missing ones."""
-        counts, is_missing = self._rows_of(features)[1:]
-        return int(counts.sum()), int(counts[is_missing].sum())
+        rows = self._rows_of(features)
+        counts = rows.column(COUNT).to_numpy()
+        return int(counts.sum()), int(counts[rows.column(VALUE_HASH).is_null().to_numpy()].sum())
 
     def by_frequency(self, features: Sequence[str]) -> tuple[Int64s, Int64s]:
         """Returns the distinct hashes of all the features and their counts: most frequent first, then smaller hash."""
-        hashes, counts, is_missing = self._rows_of(features)
-        distinct, position = np.unique(hashes[~is_missing], return_inverse=True)
-        summed = np.bincount(position, counts[~is_missing], len(distinct)).astype(np.int64)  # exact below 2^53
-        order = np.lexsort((distinct, -summed))
-        return distinct[order], summed[order]
+        rows = self._rows_of(features)
+        known = rows.filter(rows.column(VALUE_HASH).is_valid())
+        summed = known.group_by(VALUE_HASH, use_threads=False).aggregate([(COUNT, "sum")])
+        ordered = summed.sort_by([(f"{COUNT}_sum", "descending"), (VALUE_HASH, "ascending")])
+        return ordered.column(VALUE_HASH).to_numpy(), ordered.column(f"{COUNT}_sum").to_numpy()
 
-    def _rows_of(self, features: Sequence[str]) -> tuple[Int64s, Int64s, Any]:
-        rows = np.concatenate([np.zeros(0, np.int64), *(np.r_[self._slices[name]] for name in features)])
-        return self._hashes[rows], self._counts[rows], self._is_missing[rows]
+    def _rows_of(self, features: Sequence[str]) -> pa.Table:
+        return pa.concat_tables([self._no_rows, *(self._rows[name] for name in features)])
 
     def vocabulary(self, features: Sequence[str], min_count: int) -> Int64s:
         """Returns the hashes that occur at least min_count times in all the features, in the order of by_frequency."""

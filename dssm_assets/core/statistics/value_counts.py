@@ -19,6 +19,7 @@ import pyarrow as pa
 from dssm_assets.core.arrays import ragged
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE, VALUE_HASH
 from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.features.column_values import insert_default
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.fg_tables import CATEGORY_VALUE_COUNTS, NUMERIC_VALUE_COUNTS
 from dssm_assets.core.features.spec import Feature
@@ -111,13 +112,8 @@ def _flatten(array: pa.Array) -> tuple[pa.Array, ragged.Offsets]:
     if ragged.is_list(flat.type):
         values, inner_offsets = _flatten(flat)
         return values, inner_offsets[offsets]
-    lengths = np.diff(offsets)
-    filled_offsets = ragged.offsets_of(np.maximum(lengths, 1))
-    if len(flat) == filled_offsets[-1]:
-        return flat, filled_offsets
-    positions = np.full(filled_offsets[-1], -1, np.int64)
-    positions[ragged.ranges(filled_offsets[:-1], lengths)] = np.arange(len(flat))
-    return flat.take(pa.array(positions, mask=positions < 0)), filled_offsets
+    positions, filled_offsets = insert_default(np.arange(len(flat)), offsets, -1)
+    return flat.take(ragged.mask_numbers(positions, positions < 0)), filled_offsets
 
 
 def _check(table: pa.Table, features: Sequence[Feature]) -> None:

@@ -97,14 +97,10 @@ class DuckDBEngine:
             if (kept := partition_to_keep(self.store, target, accepts, reports)) is not None:
                 raise _NotAccepted(kept)
 
+        # The types of the results do not depend on the rows.
+        schema = kernel(self.store.read_schema(source).empty_table(), 0)[0].schema
         try:
-            tables = map_tables()
-            # The types of the results do not depend on the rows; a partition without rows has no batch.
-            first = next(tables, None)
-            if first is None:
-                first, _ = kernel(self.store.open(source).schema.empty_table(), 0)
-            rows = (batch for table in itertools.chain([first], tables) for batch in table.to_batches())
-            return self._write(target, rows, first.schema), reports
+            return self._write(target, (batch for table in map_tables() for batch in table.to_batches()), schema), reports
         except _NotAccepted as refused:
             return refused.args[0], reports
 

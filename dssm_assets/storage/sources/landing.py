@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
-from dssm_assets.core.sources.event_time import dates_of, is_ordered, to_event_time_ms
+from dssm_assets.core.sources.event_time import dates_of, is_ordered
 from dssm_assets.storage.sources.source import Source, find_day, open_source
 from dssm_assets.storage.sources.source_columns import DS, PlannedPiece, has_value, plan_pieces
 from dssm_assets.storage.sources.source_files import SourceMissingError
@@ -133,7 +133,7 @@ class SourceLanding:
         column = self._table.columns.get(EVENT_TIME, EVENT_TIME)
         kind = self._source.pieces()[0].schema().field(column).type
         first = self._source.first_change(before, column) if _has_order(self._table, kind) else None
-        return None if first is None else str(dates_of(_to_ms(self._source, pa.array([first], kind), timezone), timezone)[0])
+        return None if first is None else str(dates_of(self._source.read_times(pa.array([first], kind), timezone), timezone)[0])
 
     def _start_ms(self, ds: str, days: int) -> int:
         day = dt.date.fromisoformat(ds) + dt.timedelta(days=days)
@@ -168,19 +168,12 @@ def _newest_ms(source: Source, timezone: str) -> int | None:
     table, ahead_ms, found = source.table, (time.time() + 86_400) * 1000, []
     for plan in plan_pieces(table, source.pieces()):
         for has_statistics in (True, False):
-            parts = (_to_ms(source, values, timezone) for values in _timestamps(table, plan, has_statistics))
+            parts = (source.read_times(values, timezone) for values in _timestamps(table, plan, has_statistics))
             past = [pc.max(times.filter(pc.less(times, ahead_ms))).as_py() for times in parts]
             if known := [newest for newest in past if newest is not None]:
                 found.append(max(known))
                 break
     return max(found, default=None)
-
-
-def _to_ms(source: Source, values: Any, timezone: str) -> pa.Array:
-    table = source.table
-    unit = table.time_unit if isinstance(table, BehaviorTable) else "auto"
-    where = f"table {source.name}, column {EVENT_TIME}"
-    return to_event_time_ms(values, unit=unit, timezone=timezone, where=where, time_format=table.time_format)
 
 
 def _timestamps(table: SourceTable, plan: PlannedPiece, has_statistics: bool) -> Iterator[Any]:

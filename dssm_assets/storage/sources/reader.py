@@ -25,7 +25,7 @@ import pyarrow as pa
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import EmptyDayError, Fault, PartitionMissingError, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
-from dssm_assets.core.sources.event_time import dates_of, day_ranges, is_ordered, to_event_time_ms
+from dssm_assets.core.sources.event_time import dates_of, day_ranges, is_ordered
 from dssm_assets.core.sources.normalise import empty_day_fault
 from dssm_assets.storage.local_files import ScratchFolder, arrow_writer, map_arrow, write_arrow
 from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece
@@ -166,7 +166,7 @@ def _read_log(source: Source, days: list[str], timezone: str, log: Callable[[str
     types = csv_types(table, plans)
     with ScratchFolder("source") as scratch:
         path = scratch / "rows.arrow"
-        batches = _spill(path, plans, types, _DayFilter(table, source.name, timezone, days))
+        batches = _spill(path, plans, types, _DayFilter(source, timezone, days))
         _log_left_out(plans, log)
         if isinstance(table, BehaviorTable) and not table.allow_empty_days:
             EmptyDayError.raise_if(empty_day_fault(day) for day in days if day not in batches)
@@ -180,33 +180,29 @@ def _read_log(source: Source, days: list[str], timezone: str, log: Callable[[str
 class _DayFilter:
     """Finds the rows of the wanted days."""
 
-    def __init__(self, table: SourceTable, name: str, timezone: str, days: list[str]) -> None:
-        self.where = f"table {name}, column {EVENT_TIME}"
-        self.unit = table.time_unit if isinstance(table, BehaviorTable) else "auto"
-        self.time_format = table.time_format
+    def __init__(self, source: Source, timezone: str, days: list[str]) -> None:
+        self.source = source
         self.timezone = timezone
         self.names = days
         self.days = np.array(days, dtype="datetime64[D]").astype(np.int32)
 
     def dates(self, timestamps: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
         """Returns days since 1970-01-01, _NO_DATE for a missing timestamp."""
-        event_time_ms = to_event_time_ms(
-            timestamps, unit=self.unit, timezone=self.timezone, where=self.where, time_format=self.time_format
-        )
+        event_time_ms = self.source.read_times(timestamps, self.timezone)
         dates = dates_of(event_time_ms, self.timezone).cast(pa.int32()).fill_null(int(_NO_DATE))
         return np.asarray(dates.to_numpy(zero_copy_only=False), dtype=np.int32)
 
     def blocks(self, plan: PlannedPiece) -> Iterator[pa.Table]:
         """Yields the rows of a piece, without those of other days that it can leave out."""
         kind = plan.schema.field(EVENT_TIME).type
-        if EVENT_TIME not in plan.columns or not is_ordered(kind) or self.time_format is not None:
+        if EVENT_TIME not in plan.columns or not is_ordered(kind) or self.source.table.time_format is not None:
             return plan.blocks()
 
         def may_hold(first: Any, last: Any) -> bool:
             low, high = self.dates(pa.array([first, last], kind))
             return bool(((self.days >= low) & (self.days <= high)).any())
 
-        ranges = day_ranges(self.names, kind, unit=self.unit, timezone=self.timezone)
+        ranges = day_ranges(self.names, kind, unit=self.source.time_unit, timezone=self.timezone)
         return plan.blocks(DayBounds(plan.columns[EVENT_TIME], ranges, may_hold))
 
 
@@ -228,6 +224,6 @@ def _spill(path: Path, plans: list[PlannedPiece], types: CsvTypes, day_filter: _
                     batches.setdefault(str(np.datetime64(int(date), "D")), []).append(count)
                     count += 1
     if missing:
-        got = f"{missing} rows without one"
-        raise SchemaError(Fault(day_filter.where, "a timestamp in every row", got, "drop or fix those rows in the source"))
+        where, got = f"table {day_filter.source.name}, column {EVENT_TIME}", f"{missing} rows without one"
+        raise SchemaError(Fault(where, "a timestamp in every row", got, "drop or fix those rows in the source"))
     return batches

@@ -17,8 +17,10 @@ from typing import Any, Final
 import pyarrow as pa
 from pydantic import ValidationError
 
-from dssm_assets.core.config.pipeline import FileFormat, Layout, SourceTable
+from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.sources.canonical_tables import EVENT_TIME
+from dssm_assets.core.sources.event_time import to_event_time_ms
 from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage.locations import location_errors, open_location
 
@@ -102,6 +104,16 @@ class Stamp:
 
 class Source(Named):
     """An open source table. One that has versions is read as of one of them."""
+
+    @property
+    def time_unit(self) -> str:
+        """Returns the unit of an integer time column."""
+        return self.table.time_unit if isinstance(self.table, BehaviorTable) else "auto"
+
+    def read_times(self, values: Any, timezone: str) -> pa.Array:
+        """Returns values of the time column as unix milliseconds; see `to_event_time_ms` for errors."""
+        where, time_format = f"table {self.name}, column {EVENT_TIME}", self.table.time_format
+        return to_event_time_ms(values, unit=self.time_unit, timezone=timezone, where=where, time_format=time_format)
 
     @property
     def version(self) -> str:

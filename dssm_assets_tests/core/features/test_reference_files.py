@@ -45,13 +45,6 @@ REQUEST = {
 }
 
 
-def test_file_of_the_reference_is_read_and_written_back() -> None:
-    spec = parse_fg(json.loads(TEXT))
-    assert spec.raw == json.loads(TEXT)
-    assert spec.raw["reserves"] == ["member", "clicked"]
-    assert parse_fg(spec.raw).raw == json.loads(TEXT)
-
-
 def test_file_separator_applies_to_features_without_one() -> None:
     generator = FeatureGenerator.from_fg_json(json.loads(TEXT))
     expected = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.pipeline import NegativeItems
-from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError, WindowIncompleteError
+from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError
 from dssm_assets.core.samples.history import build_history
 from dssm_assets.core.samples.negatives import (
     count_positives,
@@ -89,9 +89,7 @@ def test_count_positives_over_days_equals_one_count(days: list[list[int]], as_te
     assert table["count"].type == pa.int64()
 
 
-def test_count_positives_refuses_no_days_two_types_and_nulls() -> None:
-    with pytest.raises(WindowIncompleteError, match="the days of the window"):
-        count_positives([])
+def test_count_positives_refuses_two_types_and_nulls() -> None:
     with pytest.raises(SchemaError, match="expected int64, as on the days before, got string"):
         count_positives([day([1], pa.int64()), day(["1"], pa.string())])
     with pytest.raises(SchemaError, match="1 nulls in 2 rows"):

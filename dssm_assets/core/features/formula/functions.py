@@ -57,10 +57,7 @@ def _finite(compute: Callable[..., Any]) -> Compute:
 
 
 def _is_missing(columns: tuple[Numbers, ...]) -> Mask:
-    is_missing: Mask = np.isnan(columns[0])
-    for column in columns[1:]:
-        is_missing |= np.isnan(column)
-    return is_missing
+    return np.asarray(np.isnan(columns).any(axis=0))
 
 
 def _truth(test: Callable[..., Any]) -> Compute:

@@ -8,6 +8,7 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from dssm_assets.core.config.section import repeated_names
 from dssm_assets.core.features.column_values import number_values, number_vectors
 from dssm_assets.core.features.expressions import ExpressionText, Source, parse_expression
 from dssm_assets.core.features.formula.formula import Column, parse_formula
@@ -43,14 +44,12 @@ class ExprFeature(NumericOperator):
             raise ValueError(
                 f"a const cannot be a variable; write the number into the expression instead of {', '.join(constants)}"
             )
-        names = self._names
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
+        if repeated := repeated_names(self._names):
             raise ValueError(
-                f"several variables are named {', '.join(repeated)}; rename one of them with a raw_feature of stub_type "
+                f"several variables are named {repeated}; rename one of them with a raw_feature of stub_type "
                 "true and use that as feature:name"
             )
-        parse_formula(self.expression, names)
+        parse_formula(self.expression, self._names)
         return self
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:

@@ -118,14 +118,6 @@ def _common_ratio(terms: Terms, among: Terms) -> Numbers:
     return np.asarray(np.bincount(terms.rows, is_common, len(terms.lengths)) / np.maximum(terms.lengths, 1))
 
 
-def _equality(query: Terms, title: Terms) -> Numbers:
-    is_equal = query.lengths == title.lengths
-    compared = is_equal[query.rows]
-    differs = query.codes[compared] != title.codes[is_equal[title.rows]]
-    is_equal[query.rows[compared][differs]] = False
-    return np.asarray(is_equal, np.float64)
-
-
 def _first_position(query: Terms, title: Terms) -> Numbers:
     """Compares all positions of all rows with the first query term, the remaining positions with the second, and so on."""
     found = np.full(len(query.lengths), -1.0)
@@ -184,7 +176,7 @@ _MEASURES: Final[Mapping[Method, Callable[[Terms, Terms], Any]]] = {
     Method.QUERY_COMMON_RATIO: _common_ratio,
     Method.TITLE_COMMON_RATIO: lambda query, title: _common_ratio(title, query),
     Method.IS_CONTAIN: lambda query, title: _first_position(query, title) >= 0,
-    Method.IS_EQUAL: _equality,
+    Method.IS_EQUAL: lambda query, title: (query.lengths == title.lengths) & (_first_position(query, title) == 0),
     Method.INDEX_OF: _first_position,
     Method.PROXIMITY_MIN_COVER: partial(_measure_rows, _shortest_window),
     Method.PROXIMITY_MIN_DIST: partial(_measure_rows, lambda terms, title: min(_pair_distances(terms, title))),

@@ -119,7 +119,7 @@ class ElementKeys(SequenceKeys):
         lists = column_values.as_lists(array, self.sequence_delim, where)
         flat, offsets = ragged.flatten(lists)
         positions, offsets = column_values.keep_recent(offsets, self.sequence_length, self.oldest_first)
-        return flat if positions is None else flat.take(pa.array(positions)), offsets, ragged.null_mask(lists)
+        return flat.take(pa.array(positions)), offsets, ragged.null_mask(lists)
 
 
 class SequenceIdFeature(ElementKeys, CategoryOperator):

@@ -6,12 +6,10 @@ defines applies.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache, partial
 from itertools import chain
@@ -154,21 +152,11 @@ class TokenizerType(StrEnum):
     """A model of the library sentencepiece."""
 
 
-@dataclass(frozen=True)
-class TextTokenizer:
-    """A tokenizer. Two tokenizers are equal if their files are.
-
-    Attributes:
-        digest: SHA-256 of the file.
-        size: number of ids; every id is below it.
-    """
-
-    digest: str
-    size: int
-    encode: Callable[[Sequence[str]], list[list[int]]] = field(compare=False, repr=False)
+Encode = Callable[[Sequence[str]], list[list[int]]]
+"""Returns the token ids of each text."""
 
 
-def _load_bpe(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
+def _load_bpe(content: bytes) -> tuple[int, Encode]:
     tokenizers = import_library("tokenizers", "tokenizer_type bpe")
     try:
         tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
@@ -183,7 +171,7 @@ def _encode_bpe(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def _load_sentencepiece(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
+def _load_sentencepiece(content: bytes) -> tuple[int, Encode]:
     sentencepiece = import_library("sentencepiece", "tokenizer_type sentencepiece")
     try:
         # From an empty file the library makes a processor that finds nothing, instead of an error.
@@ -220,20 +208,19 @@ class TokenizeFeature(Operator):
     tokenizer_type: TokenizerType = TokenizerType.BPE
     text_normalizer: TextNormalizer | None = None
     output_type: Literal["word_id"] = "word_id"
-    _tokenizer: TextTokenizer | None = PrivateAttr(default=None)
+    _tokenizer: tuple[int, Encode] = PrivateAttr()
 
     @model_validator(mode="after")
     def _read_tokenizer(self, info: ValidationInfo) -> TokenizeFeature:
         content = fg_files.read_named_file(info.context, self.vocab_file)
         load = _load_bpe if self.tokenizer_type is TokenizerType.BPE else _load_sentencepiece
-        self._tokenizer = TextTokenizer(hashlib.sha256(content).hexdigest(), *load(content))
+        self._tokenizer = load(content)
         return self
 
     @property
     def num_buckets(self) -> int:
         """The number of ids of the tokenizer, because the bucket of a token is its id."""
-        assert self._tokenizer is not None
-        return self._tokenizer.size
+        return self._tokenizer[0]
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the lists of token ids; each distinct text is tokenized once."""
@@ -255,14 +242,14 @@ class TokenizeFeature(Operator):
 
     def _tokenize(self, texts: list[str]) -> tuple[IntArray, Offsets]:
         """Returns the token ids of the texts, followed by those of the default, and their offsets."""
-        assert self._tokenizer is not None
+        _, encode = self._tokenizer
         flat, lengths = [], []
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             part = texts[start : start + _TEXTS_AT_ONCE]
-            ids = self._tokenizer.encode(part if self.text_normalizer is None else self.text_normalizer.normalize(part))
+            ids = encode(part if self.text_normalizer is None else self.text_normalizer.normalize(part))
             lengths.append(np.fromiter(map(len, ids), np.int64, len(ids)))
             flat.append(np.fromiter(chain.from_iterable(ids), np.int64, int(lengths[-1].sum())))
-        default = self._tokenizer.encode([self.default_text])[0] if self.default_text else []
+        default = encode([self.default_text])[0] if self.default_text else []
         flat.append(np.array(default, dtype=np.int64))
         lengths.append(np.array([len(default)]))
         return np.concatenate(flat), ragged.offsets_of(np.concatenate(lengths))

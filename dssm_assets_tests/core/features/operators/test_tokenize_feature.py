@@ -155,7 +155,6 @@ def test_texts_are_normalized_first() -> None:
 def test_copy_in_another_process_gives_the_same_tokens(keys: dict[str, Any]) -> None:
     operator = feature(**keys)
     copy = pickle.loads(pickle.dumps(operator))
-    assert copy == operator
     assert copy.compute([pa.array(["red wine"])]) == operator.compute([pa.array(["red wine"])])
 
 
