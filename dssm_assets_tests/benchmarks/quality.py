@@ -45,7 +45,6 @@ from dssm_assets_tests.benchmarks.quality_peers import PEERS
 from dssm_assets_tests.benchmarks.quality_scores import (
     FILTERED,
     UNFILTERED,
-    ByScores,
     Recommender,
     hit_rate,
     mean_metrics,
@@ -96,7 +95,7 @@ def list_ours(split: Split, entities: Entities | None, ours: Chosen, fitted: dic
                 if ours.neighbours_std:
                     yield f"{name} and neighbours{label}", add_neighbours(vectors, added[label])
                 yield f"{name}{label}", vectors
-            yield f"neighbours alone{label}", ByScores(added[label].scores)
+            yield f"neighbours alone{label}", added[label]
 
     return fit
 

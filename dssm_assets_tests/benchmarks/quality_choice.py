@@ -3,7 +3,7 @@
 The last event of every user's training part is its validation item. The product's own search (`training.validation_days`) fits each
 candidate to the events before and chooses its number of epochs by hit_rate@20 of items that are new to the user. Then to the
 best candidate is added, one after the other, what gains most of the other candidates, codes in closed form, neighbours and
-popularity, by NDCG at the k that is published. What gains less than one standard error over users is left out. A strength is 0 or
+popularity, by NDCG@20. What gains less than one standard error over users is left out. A strength is 0 or
 a power of two in deviations of the scores; the powers reach on until the best one is at neither end.
 
 Letters: V users, I items, D vector width, S parts, C candidates of a user.
@@ -31,6 +31,8 @@ from dssm_assets_tests.benchmarks.quality_settings import Chosen, Settings
 
 KS: Final = (5, 20)
 """Length of the lists by which epochs are compared: the largest below the number of items."""
+LENGTH: Final = 20
+"""Ranks that count when everything else is compared."""
 PATIENCE: Final = 2
 """Epochs without a better hit rate after which a candidate's search ends."""
 STRENGTHS: Final = tuple(2.0**power for power in range(-5, 2))
@@ -59,8 +61,7 @@ def choose_parts(split: Split, candidates: Mapping[str, Settings], codes: SvdIni
     for name, settings in candidates.items():
         found[name], vectors[name], validation = _search(name, split, settings)
     codes = codes.model_copy(update={"score_std": 1.0})
-    length = 10 if split.is_ordered else 20
-    lists, units = _read_lists(vectors, validation, split.without_last(), codes, length)
+    lists, units = _read_lists(vectors, validation, split.without_last(), codes)
     names = (*vectors, CODES, NEIGHBOURS, POPULARITY)
     factors = choose_strengths(lists, names, len(vectors)) / units
     strengths = dict(zip(names, (factors / factors[: len(vectors)].max()).tolist(), strict=True))
@@ -81,19 +82,17 @@ class Lists:
         margins: in deviations of a part's scores [V, C, S].
         is_counted: neither the item itself, nor left out of the list, nor a candidate that occurs again [V, C].
         is_found: the item is a candidate; others gain nothing [V].
-        length: ranks that count.
     """
 
     margins: npt.NDArray[np.float32]
     is_counted: npt.NDArray[np.bool_]
     is_found: npt.NDArray[np.bool_]
-    length: int
 
     def gains(self, weights: _Floats) -> _Floats:
-        """Returns NDCG@length of each user, 1 / log2(rank + 2); among equal scores an item has the middle rank [V]."""
+        """Returns the NDCG of each user, 1 / log2(rank + 2); among equal scores an item has the middle rank [V]."""
         scores = self.margins @ weights.astype(np.float32)
         ranks = ((scores > 0) & self.is_counted).sum(axis=1) + 0.5 * ((scores == 0) & self.is_counted).sum(axis=1)
-        return np.where(self.is_found & (ranks < self.length), 1.0 / np.log2(ranks + 2.0), 0.0)
+        return np.where(self.is_found & (ranks < LENGTH), 1.0 / np.log2(ranks + 2.0), 0.0)
 
 
 def choose_strengths(lists: Lists, names: tuple[str, ...], num_candidates: int) -> _Floats:
@@ -108,7 +107,7 @@ def choose_strengths(lists: Lists, names: tuple[str, ...], num_candidates: int) 
         more = lists.gains(trials[part]) - lists.gains(weights)
         gain, error = more.mean(), more.std() / np.sqrt(len(more))
         is_added = gain > error
-        _print(f"{names[part]} {'added' if is_added else 'left out'}: NDCG@{lists.length} +{gain:.4f}, error {error:.4f}")
+        _print(f"{names[part]} {'added' if is_added else 'left out'}: NDCG@{LENGTH} +{gain:.4f}, error {error:.4f}")
         if not is_added:
             break
         left.remove(part)
@@ -133,7 +132,7 @@ def _tune(lists: Lists, weights: _Floats, part: int, name: str) -> _Floats:
 
 
 def _read_lists(
-    vectors: Mapping[str, ByVectors], validation: ValidationSet, split: Split, codes: SvdInit, length: int
+    vectors: Mapping[str, ByVectors], validation: ValidationSet, split: Split, codes: SvdInit
 ) -> tuple[Lists, _Floats]:
     """Returns the candidates of the users, and the deviation of every part's scores over all items, mean over users [S].
 
@@ -150,7 +149,7 @@ def _read_lists(
             [
                 *(one.users[block] @ one.items.T for one in vectors.values()),
                 coded.users[users] @ coded.items.T,
-                neighbours.scores(users),
+                neighbours.score(users),
                 np.broadcast_to(values, (len(users), len(values))),
             ]
         )  # [S, users of the block, I]
@@ -159,14 +158,14 @@ def _read_lists(
         left_out, rows = validation.excluded.select_users(block), np.arange(len(block))[:, None]
         is_open = np.ones(scores.shape[1:], np.bool_)
         is_open[left_out.users, left_out.items] = False
-        depth = min(_DEPTH * length, len(values))
+        depth = min(_DEPTH * LENGTH, len(values))
         best = np.argpartition(np.where(is_open, -scores, np.inf), depth - 1, axis=2)[:, :, :depth]
         chosen = np.sort(np.concatenate(best, axis=1), axis=1)
         is_own = chosen == items[:, None]
         is_counted = (np.diff(chosen, axis=1, prepend=-1) > 0) & ~is_own & is_open[rows, chosen]
         margins = scores[:, rows, chosen] - scores[:, rows, items[:, None]]
         blocks.append((np.moveaxis(margins, 0, 2), is_counted, is_own.any(axis=1)))
-    return Lists(*(np.concatenate(column) for column in zip(*blocks, strict=True)), length), units
+    return Lists(*(np.concatenate(column) for column in zip(*blocks, strict=True))), units
 
 
 def _prior(weight: float) -> Prior:

@@ -53,7 +53,7 @@ from dssm_assets_tests.benchmarks.quality_data import (
     popularity,
     user_columns,
 )
-from dssm_assets_tests.benchmarks.quality_scores import ByScores, ByVectors, Recommender
+from dssm_assets_tests.benchmarks.quality_scores import ByScores, ByVectors
 from dssm_assets_tests.benchmarks.quality_settings import Chosen, Settings
 from dssm_assets_tests.core.training.worlds import infer_item_vectors, infer_user_vectors
 
@@ -282,19 +282,7 @@ def print_progress(name: str) -> Callable[[Progress], None]:
     return show
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """Scores by neighbours: the weight of each item of a user, csr [U, I], and w, csr [I, I]."""
-
-    users: sp.csr_matrix
-    weights: sp.csr_matrix
-
-    def scores(self, users: Ints) -> npt.NDArray[np.float32]:
-        """Returns the scores of all items [B, I]."""
-        return np.asarray((self.users[users] @ self.weights).toarray(), np.float32)
-
-
-def find_neighbours(split: Split, score_std: float, known: Split) -> Neighbours:
+def find_neighbours(split: Split, score_std: float, known: Split) -> ByScores:
     """Returns the neighbours of a training part for users as `known`.
 
     Args:
@@ -311,7 +299,8 @@ def find_neighbours(split: Split, score_std: float, known: Split) -> Neighbours:
     weights = (rows @ counts @ columns).tocsr()
     sample = np.unique(np.linspace(0, users.shape[0] - 1, min(users.shape[0], _SAMPLE)).astype(np.int64))
     std = float((users[sample] @ weights).toarray().std(axis=1).mean())
-    return Neighbours(users.astype(np.float32), (weights * (score_std / max(std, 1e-9))).astype(np.float32))
+    users, weights = users.astype(np.float32), (weights * (score_std / max(std, 1e-9))).astype(np.float32)
+    return ByScores(lambda rows: np.asarray((users[rows] @ weights).toarray(), np.float32))
 
 
 def _weigh_last(split: Split) -> sp.csr_matrix:
@@ -323,11 +312,9 @@ def _weigh_last(split: Split) -> sp.csr_matrix:
     return sp.csr_matrix(cells, (len(split.user_ids), len(split.item_ids)))
 
 
-def add_neighbours(vectors: ByVectors, neighbours: Neighbours | None) -> Recommender:
-    """Returns the recommender whose scores are the sum of both; without neighbours the vectors."""
-    if neighbours is None:
-        return vectors
-    return ByScores(lambda users: vectors.users[users] @ vectors.items.T + neighbours.scores(users))
+def add_neighbours(vectors: ByVectors, neighbours: ByScores) -> ByScores:
+    """Returns the recommender whose scores are the sum of both."""
+    return ByScores(lambda users: vectors.users[users] @ vectors.items.T + neighbours.score(users))
 
 
 def _count_following(split: Split) -> sp.csr_matrix:

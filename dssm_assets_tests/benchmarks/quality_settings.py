@@ -1,16 +1,12 @@
 """The settings of each data set and split, and where they were chosen.
 
-All were chosen on the inner split (the rule applied again inside the training part) and are used once per seed on the
-outer one. ML-1M has its own pace (batch, rates); otherwise there is one recipe, and splits differ in the history that a sample
-sees: for the last 20 % one that ends up to a quarter early, for leave-one-out the exact history, for calendar splits any share
-of it, or all other items of the user. On calendar splits a frozen embedding is concatenated to the towers' outputs. For
-leave-one-out of ML-1M the user tower is a sequence encoder, items have no features but their id, and codes in closed form are
-added to the products.
+All were chosen on the inner split (the rule applied again inside the training part) and are used once per seed on the outer one.
+ML-1M has its own pace (batch, rates); otherwise splits differ in the history that a sample sees: for the last 20 % one that ends
+up to a quarter early, for leave-one-out the exact history, for calendar splits any share of it, or all other items of the user.
 
-Settings of text files are the same for every file, up to facts of it: the number of items, and of events per user. There are two
-candidates, the encoder and three poolings. Validation inside the training part decides for one of them or their sum, for their
-epochs, and for how strongly codes in closed form, neighbours of items and popularity are added (`quality_choice.py`). All values
-were chosen on the inner splits of files that are derived from MovieLens, Online Retail and Complete Journey.
+Settings of text files are the same for every file, up to the numbers of events and items. Validation inside the training part
+decides what is added to the best of the candidates, how strongly, and how many epochs each is fitted (`quality_choice.py`). Their
+values were chosen on the inner splits of files that are derived from MovieLens, Online Retail and Complete Journey.
 """
 
 from __future__ import annotations
@@ -211,12 +207,14 @@ def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any] | None:
     return {"popularity": {}, "ease": {"l2": l2}, "als": als}.get(name)
 
 
-MAX_SOFTMAX_ITEMS: Final = 20_000
-"""Items up to which the loss is a softmax over all of them; of more items, those of the batch and 1,024 are drawn."""
+MAX_SOFTMAX_ITEMS: Final = 8_000
+"""Items up to which the loss is a softmax over all of them; of more items, those of the batch and 4,096 are drawn."""
 MAX_SAMPLES: Final = 6_000_000
 """Samples of all epochs of one fit: some quarter of an hour on one thread."""
 LARGE_EVENTS: Final = 500_000
-"""Events from which on batches are large and there is one fit of each candidate instead of two."""
+"""Events from which on batches are large."""
+TWO_FITS_EVENTS: Final = 200_000
+"""Events up to which a candidate has two fits, so that the command stays within 40 CPU-minutes."""
 LONG_EVENTS: Final = 50.0
 """Events per user from which on the encoder reads 200 of them, with less dropout."""
 TEXT_PEERS: Final[dict[str, dict[str, Any]]] = {
@@ -252,7 +250,7 @@ def _encoder(events: int, items: int, events_per_user: float) -> Settings:
     """The encoder alone, whose state is the user's vector."""
     is_long = events_per_user >= LONG_EVENTS
     length, dropout = (200, 0.2) if is_long else (50, 0.5)
-    negatives = {"sampler": Sampler.ALL, "in_batch": False} if items <= MAX_SOFTMAX_ITEMS else {"num_sample": 1024}
+    negatives = {"sampler": Sampler.ALL, "in_batch": False} if items <= MAX_SOFTMAX_ITEMS else {"num_sample": 4096}
     model = {
         "output_dim": 64,
         "hidden_units": [],
@@ -289,4 +287,5 @@ def _poolings(events: int, *, is_ordered: bool) -> Settings:
 def _settings(model: dict[str, Any], *, events: int) -> Settings:
     fitted = Model(norm=Norm.NONE, skip=True, temperature=0.1, min_history=1, **model)
     training = _training(_Pace(512, 2e-3, 0.998, epochs=min(30, max(2, MAX_SAMPLES // max(1, events)))))
-    return Settings(fitted, training, with_user_id=False, with_side=False, is_timed=False)
+    fits = 2 if events <= TWO_FITS_EVENTS else 1
+    return Settings(fitted, training, with_user_id=False, with_side=False, is_timed=False, fits=fits)

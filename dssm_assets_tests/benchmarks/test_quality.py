@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dssm_assets_tests.benchmarks import quality
-from dssm_assets_tests.benchmarks.quality_choice import Lists, choose_strengths
+from dssm_assets_tests.benchmarks.quality_choice import LENGTH, Lists, choose_strengths
 from dssm_assets_tests.benchmarks.quality_data import read_graph_split, read_sequence_split
 from dssm_assets_tests.benchmarks.quality_ours import find_neighbours, fit_chosen, narrow_vectors
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors, mean_metrics
@@ -38,31 +38,29 @@ def test_command_names_widths_and_shows_the_fair_row_first(tmp_path: Path, capsy
 
 
 def test_validation_item_changes_the_history_alone(tmp_path: Path) -> None:
-    vectors, neighbours = [], []
+    vectors = []
     for shift in (0, 3):
         rows = [[*row[:4], 10 * (row[4] // 10) + (row[4] + shift) % 10, row[5]] for row in _circles(40, 6)]
         split = read_sequence_split(_write(tmp_path / str(shift), rows), inner=False)
         part = split.without_last()
         settings = text_candidates(part)["poolings"].with_training(epochs=1)
         vectors.append(fit_chosen(Chosen(((settings, 1.0),), ADDED_CODES), part, None, 0, split))
-        neighbours.append(find_neighbours(part, 1.0, split))
     assert vectors[0].items.tobytes() == vectors[1].items.tobytes()
     assert not np.allclose(vectors[0].users, vectors[1].users)
-    np.testing.assert_array_equal(*((one.weights != 0).toarray() for one in neighbours))
 
 
 @pytest.mark.parametrize(
     ("margins", "strength"),
     [
-        # Towers put a wrong item 50 ahead of the right one and codes one behind it: 64 is beyond the strengths that are tried first.
+        # Towers put wrong items 50 ahead of the right one and codes one behind it: 64 is beyond the strengths that are tried first.
         ([[50, -1]] * 3 + [[-1, 0]] * 9, 64.0),
         # Codes turn three users of 16 to the better and two to the worse: a gain of .06 with an error of .14.
         ([[1, -8]] * 3 + [[-1, 8]] * 2 + [[1, 8]] * 11, 0.0),
     ],
 )
 def test_strengths(margins: list[list[float]], strength: float) -> None:
-    one = np.array(margins, np.float32)[:, None, :]
-    lists = Lists(one, np.ones(one.shape[:2], np.bool_), np.ones(len(one), np.bool_), 1)
+    wrong = np.repeat(np.array(margins, np.float32)[:, None, :], LENGTH, axis=1)
+    lists = Lists(wrong, np.ones(wrong.shape[:2], np.bool_), np.ones(len(wrong), np.bool_))
     assert choose_strengths(lists, ("towers", "codes"), 1).tolist() == [1.0, strength]
 
 
@@ -79,9 +77,9 @@ def test_graph_by_hand(tmp_path: Path) -> None:
     train, test = _write(tmp_path / "a", [[1, 2, 3, 4], [1, 2]]), _write(tmp_path / "b", [[5, 6], [3, 4, 9]])
     split = read_graph_split(train, test, inner=False)
     assert (split.eval_users.tolist(), split.truth_item.tolist(), split.dropped_pairs) == ([1], [2, 3], 3)
-    # c(1, 2) = 1 / root 4 + 1 / root 2 and c(1, 3) = 1 / root 4; items 1 and 2 have two users, item 3 one, and each 3 more.
-    weights = find_neighbours(split, 1.0, split).weights.toarray()
-    assert weights[0, 1] / weights[0, 2] == pytest.approx((0.5 + 0.5**0.5) / 5 / (0.5 / 20**0.5))
+    # c(1, 2) = 1 / root 4 + 1 / root 2, c(1, 3) = c(2, 3) = 1 / root 4; items 1 and 2 have two users, item 3 one, and each 3 more.
+    scores = find_neighbours(split, 1.0, split).score(np.array([1]))[0]
+    assert scores[0] / scores[2] == pytest.approx((0.5 + 0.5**0.5) / 5 / (2 * 0.5 / 20**0.5))
     # Ranks 0 and 30 of two items; the user whose items are unknown counts as missed.
     found = mean_metrics(np.array([0, 30]), split, ("Recall@20", "NDCG@20"))
     assert found == {"Recall@20": 0.25, "NDCG@20": pytest.approx(0.5 / (1 + 1 / np.log2(3)))}
