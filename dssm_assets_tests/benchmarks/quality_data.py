@@ -126,16 +126,16 @@ def read_graph_split(train: Path, test: Path, *, inner: bool) -> Split:
 
 
 def _read_lines(*paths: Path) -> tuple[Ints, Ints]:
-    """Returns user, item and place in the line of each event, numbered over all files [3, E], and the number of its file [E]."""
+    """Returns user, item and place in the line of each event, numbered by text over all files [3, E], and the number of its file [E]."""
     cells = [
         (file, user, item, place)
         for file, path in enumerate(paths)
         for user, *items in filter(None, map(str.split, path.read_text(encoding="utf-8-sig").splitlines()))
         for place, item in enumerate(items)
     ]
-    files, *ids, places = (pa.array(column) for column in zip(*cells, strict=True))
-    numbers = [column.dictionary_encode().indices.to_numpy() for column in ids]
-    return np.stack([*numbers, places.to_numpy()]).astype(np.int64), files.to_numpy()
+    files, users, items, places = zip(*cells, strict=True)
+    numbers = [np.unique(column, return_inverse=True)[1] for column in (users, items)]
+    return np.stack([*numbers, np.array(places)]), np.array(files)
 
 
 def _time_by_place(split: Split) -> Split:

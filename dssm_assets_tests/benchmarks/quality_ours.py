@@ -141,7 +141,7 @@ def narrow_vectors(vectors: ByVectors, width: int) -> ByVectors:
         return vectors
     users, of_users = np.linalg.qr(vectors.users.astype(np.float64))
     items, of_items = np.linalg.qr(vectors.items - vectors.items.mean(axis=0, dtype=np.float64))
-    left, values, right = np.linalg.svd(of_users @ of_items.T)
+    left, values, right = np.linalg.svd(of_users @ of_items.T, full_matrices=False)
     roots = np.sqrt(values[:width])
     users, items = users @ (left[:, :width] * roots), items @ (right[:width].T * roots)
     return ByVectors(users.astype(np.float32), items.astype(np.float32))

@@ -52,8 +52,8 @@ def test_validation_item_changes_the_history_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("margins", "strength"),
     [
-        # Towers put wrong items 50 ahead of the right one and codes one behind it: 64 is beyond the strengths that are tried first.
-        ([[50, -1]] * 3 + [[-1, 0]] * 9, 64.0),
+        # Towers put wrong items 1.5, 3, ... 48 ahead of the right one, codes one behind it: each strength up to 64 finds one more.
+        ([[1.5 * 2**power, -1] for power in range(6)] + [[-1, 0]] * 9, 64.0),
         # Codes turn three users of 16 to the better and two to the worse: a gain of .06 with an error of .14.
         ([[1, -8]] * 3 + [[-1, 8]] * 2 + [[1, 8]] * 11, 0.0),
     ],
@@ -76,7 +76,7 @@ def test_narrow_vectors_keep_lists_that_need_no_more() -> None:
 def test_graph_by_hand(tmp_path: Path) -> None:
     train, test = _write(tmp_path / "a", [[1, 2, 3, 4], [1, 2]]), _write(tmp_path / "b", [[5, 6], [3, 4, 9]])
     split = read_graph_split(train, test, inner=False)
-    assert (split.eval_users.tolist(), split.truth_item.tolist(), split.dropped_pairs) == ([1], [2, 3], 3)
+    assert (split.eval_users.tolist(), sorted(split.truth_item.tolist()), split.dropped_pairs) == ([1], [2, 3], 3)
     # c(1, 2) = 1 / root 4 + 1 / root 2, c(1, 3) = c(2, 3) = 1 / root 4; items 1 and 2 have two users, item 3 one, and each 3 more.
     scores = find_neighbours(split, 1.0, split).score(np.array([1]))[0]
     assert scores[0] / scores[2] == pytest.approx((0.5 + 0.5**0.5) / 5 / (2 * 0.5 / 20**0.5))
