@@ -83,7 +83,7 @@ Lister = Callable[[int], Iterator[tuple[str, Recommender]]]
 def list_ours(split: Split, entities: Entities | None, ours: Chosen, fitted: dict[str, Split]) -> Lister:
     """Returns a fit of ours to every one of these splits, by the end of the names; what is known of users is `split`.
 
-    Vectors wider than `MAX_DIM` come first as narrow ones. Neighbours have a row of their own.
+    Vectors wider than `MAX_DIM` come first as narrow ones, which are also shown without neighbours. These have a row of their own.
     """
     added = {label: find_neighbours(part, ours.neighbours_std or 1.0, split) for label, part in fitted.items()}
 
@@ -94,7 +94,8 @@ def list_ours(split: Split, entities: Entities | None, ours: Chosen, fitted: dic
                 name = f"{OURS}, {vectors.items.shape[1]} dimensions"
                 if ours.neighbours_std:
                     yield f"{name} and neighbours{label}", add_neighbours(vectors, added[label])
-                yield f"{name}{label}", vectors
+                if vectors.items.shape[1] <= MAX_DIM or not ours.neighbours_std:
+                    yield f"{name}{label}", vectors
             yield f"neighbours alone{label}", added[label]
 
     return fit

@@ -208,13 +208,13 @@ def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any] | None:
 
 
 MAX_SOFTMAX_ITEMS: Final = 8_000
-"""Items up to which the loss is a softmax over all of them; of more items, those of the batch and 4,096 are drawn."""
+"""Items up to which the loss is a softmax over all of them; of more items, those of the batch and others are drawn."""
 MAX_SAMPLES: Final = 6_000_000
 """Samples of all epochs of one fit: some quarter of an hour on one thread."""
 LARGE_EVENTS: Final = 500_000
 """Events from which on batches are large."""
-TWO_FITS_EVENTS: Final = 200_000
-"""Events up to which a candidate has two fits, so that the command stays within 40 CPU-minutes."""
+SMALL_EVENTS: Final = 200_000
+"""Events up to which a candidate has two fits and 4,096 negatives, else one and 2,048: some 40 CPU-minutes of a set."""
 LONG_EVENTS: Final = 50.0
 """Events per user from which on the encoder reads 200 of them, with less dropout."""
 TEXT_PEERS: Final[dict[str, dict[str, Any]]] = {
@@ -250,7 +250,11 @@ def _encoder(events: int, items: int, events_per_user: float) -> Settings:
     """The encoder alone, whose state is the user's vector."""
     is_long = events_per_user >= LONG_EVENTS
     length, dropout = (200, 0.2) if is_long else (50, 0.5)
-    negatives = {"sampler": Sampler.ALL, "in_batch": False} if items <= MAX_SOFTMAX_ITEMS else {"num_sample": 4096}
+    negatives = (
+        {"sampler": Sampler.ALL, "in_batch": False}
+        if items <= MAX_SOFTMAX_ITEMS
+        else {"num_sample": 4096 if events <= SMALL_EVENTS else 2048}
+    )
     model = {
         "output_dim": 64,
         "hidden_units": [],
@@ -287,5 +291,5 @@ def _poolings(events: int, *, is_ordered: bool) -> Settings:
 def _settings(model: dict[str, Any], *, events: int) -> Settings:
     fitted = Model(norm=Norm.NONE, skip=True, temperature=0.1, min_history=1, **model)
     training = _training(_Pace(512, 2e-3, 0.998, epochs=min(30, max(2, MAX_SAMPLES // max(1, events)))))
-    fits = 2 if events <= TWO_FITS_EVENTS else 1
+    fits = 2 if events <= SMALL_EVENTS else 1
     return Settings(fitted, training, with_user_id=False, with_side=False, is_timed=False, fits=fits)
