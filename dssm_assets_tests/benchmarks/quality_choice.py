@@ -103,11 +103,12 @@ def choose_strengths(lists: Lists, names: tuple[str, ...], num_candidates: int) 
     weights, left = np.eye(len(names))[base], set(range(len(names))) - {base}
     while left:
         trials = {part: _tune(lists, weights, part, names[part]) for part in sorted(left)}
-        part = max(trials, key=lambda one: lists.gains(trials[one]).mean())
-        more = lists.gains(trials[part]) - lists.gains(weights)
-        gain, error = more.mean(), more.std() / np.sqrt(len(more))
-        is_added = gain > error
-        _print(f"{names[part]} {'added' if is_added else 'left out'}: NDCG@{LENGTH} +{gain:.4f}, error {error:.4f}")
+        more = {part: lists.gains(trial) - lists.gains(weights) for part, trial in trials.items()}
+        errors = {part: gains.std() / np.sqrt(len(gains)) for part, gains in more.items()}
+        part = max(trials, key=lambda one: more[one].mean() - errors[one])
+        is_added = more[part].mean() > errors[part]
+        verb = "added" if is_added else "left out"
+        _print(f"{names[part]} {verb}: NDCG@{LENGTH} +{more[part].mean():.4f}, error {errors[part]:.4f}")
         if not is_added:
             break
         left.remove(part)
