@@ -14,7 +14,7 @@ the validation item of published protocols: the first rows of ours neither train
 history for which items are recalled. A graph is a train and a test file, whose order means nothing. Settings are fixed up to a
 choice inside the training part (`quality_choice.py`).
 
-Peers need their libraries (`pip install 'dssm-assets[bench]'`); one that is not installed is reported as missing. `--inner`
+Peers need their libraries (`pip install 'dssm-assets[bench]'`); one that is not installed or too large is reported as missing. `--inner`
 scores on the inner split, on which settings are chosen.
 """
 
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if peer is not None:
             try:
                 found |= measure(split, list_peer(name, split, peer, label), range(given.seeds), metrics)
-            except ImportError as error:
+            except (ImportError, MemoryError) as error:
                 missing.append(f"{name}: {error}")
     print("\n".join([render(dataset, rule, split, found, inner=given.inner), *missing]))
 
