@@ -1,149 +1,183 @@
-"""Chooses among fixed candidates for a text file, by validation inside its training part.
+"""Chooses what is added up for a text file, by validation inside its training part.
 
-The last event of every user's training part is the validation day: the product's own search (`training.validation_days`) fits each
-candidate to the events before and chooses its number of epochs by hit_rate@20 of items that are new to the user. Then every
-candidate alone, and the sum of all, each with and without codes in closed form, neighbours and popularity in several
-strengths, is compared by NDCG@200: lists of 20 differ by too few hits for so many. A sum of scores is one inner product of
-concatenated vectors, plus the sparse scores of neighbours. The best is fitted again to the whole training part; what is held
-out from that is not read.
+The last event of every user's training part is its validation item. The product's own search (`training.validation_days`) fits each
+candidate to the events before and chooses its number of epochs by hit_rate@20 of items that are new to the user. Then to the
+best candidate is added, one after the other, what gains most of the other candidates, codes in closed form, neighbours and
+popularity, by NDCG@20. What gains less than one standard error over users is left out. A strength is 0 or
+a power of two in deviations of the scores; the powers reach on until the best one is at neither end.
 
-Letters: V users of the validation day, P their truth pairs, B users of a block, I items, D vector width.
+Letters: V users, I items, D vector width, S parts, C candidates of a user.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ragged import row_of_value
 from dssm_assets.core.config.model import Targets
+from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.validation import ValidationSet, item_vectors, user_blocks, validation_set
-from dssm_assets_tests.benchmarks.quality_data import SECONDS_PER_DAY, Split, popularity
+from dssm_assets_tests.benchmarks.quality_data import Split, popularity
 from dssm_assets_tests.benchmarks.quality_ours import code_vectors, find_neighbours, print_progress, split_tables
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors
-from dssm_assets_tests.benchmarks.quality_settings import Settings
+from dssm_assets_tests.benchmarks.quality_settings import Chosen, Settings
 
 KS: Final = (5, 20)
 """Length of the lists by which epochs are compared: the largest below the number of items."""
-LENGTH: Final = 200
+LENGTH: Final = 20
 """Ranks that count when everything else is compared."""
-PATIENCE: Final = 3
+PATIENCE: Final = 2
 """Epochs without a better hit rate after which a candidate's search ends."""
-POPULARITY: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
-"""Weights of ln(count + 1) beside the logits of one part."""
-NEIGHBOURS: Final = (0.0, 0.025, 0.05)
-"""Deviations of the scores of neighbours that are tried."""
-_NO_DECAY_DAYS: Final = 1e6
-"""Half-life of the prior's recent count: without times every event is as old as any other."""
-_MAX_SCORES: Final = 100_000_000
-"""Scores of a way, of an even sample of users."""
-_BLOCK: Final = 512
+STRENGTHS: Final = tuple(2.0**power for power in range(-5, 2))
+"""Strengths that are tried first, in deviations of the scores of the best candidate."""
+MAX_STRENGTHS: Final = 20
+"""Strengths of a part that are tried in all."""
+CODES, NEIGHBOURS, POPULARITY = "codes", "neighbours", "popularity"
+_MAX_USERS: Final = 20_000
+"""Users that decide, evenly spaced."""
+_DEPTH: Final = 5
+"""Candidates of a user are this many times the ranks that count, of each part the best."""
+_BLOCK: Final = 64
+
+_Floats = npt.NDArray[np.float64]
+
+
+def choose_parts(split: Split, candidates: Mapping[str, Settings], codes: SvdInit) -> Chosen:
+    """Returns the candidates that are added up, with their numbers of epochs, and what else is added.
+
+    Args:
+        split: the last event of each user is alone on the last day.
+        candidates: by name; `training.epochs` are at most.
+        codes: those that may be added.
+    """
+    found, vectors = {}, {}
+    for name, settings in candidates.items():
+        found[name], vectors[name], validation = _search(name, split, settings)
+    codes = codes.model_copy(update={"score_std": 1.0})
+    lists, units = _read_lists(vectors, validation, split.without_last(), codes)
+    names = (*vectors, CODES, NEIGHBOURS, POPULARITY)
+    factors = choose_strengths(lists, names, len(vectors)) / units
+    strengths = dict(zip(names, (factors / factors[: len(vectors)].max()).tolist(), strict=True))
+    _print(f"factors of scores: {strengths}")
+    return Chosen(
+        tuple((found[name], strengths[name]) for name in found if strengths[name]),
+        codes.model_copy(update={"score_std": strengths[CODES]}) if strengths[CODES] else None,
+        _prior(strengths[POPULARITY]) if strengths[POPULARITY] else None,
+        strengths[NEIGHBOURS],
+    )
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What is fitted to the whole training part: settings whose vectors are concatenated, the first of which may add codes once."""
+class Lists:
+    """What each user's candidates score more than its item, by each part.
 
-    parts: tuple[Settings, ...]
-    prior: Prior | None
-    neighbours_std: float = 0.0
+    Attributes:
+        margins: in deviations of a part's scores [V, C, S].
+        is_counted: neither the item itself, nor left out of the list, nor a candidate that occurs again [V, C].
+        is_found: the item is a candidate; others gain nothing [V].
+    """
+
+    margins: npt.NDArray[np.float32]
+    is_counted: npt.NDArray[np.bool_]
+    is_found: npt.NDArray[np.bool_]
+
+    def gains(self, weights: _Floats) -> _Floats:
+        """Returns the NDCG of each user, 1 / log2(rank + 2); among equal scores an item has the middle rank [V]."""
+        scores = self.margins @ weights.astype(np.float32)
+        ranks = ((scores > 0) & self.is_counted).sum(axis=1) + 0.5 * ((scores == 0) & self.is_counted).sum(axis=1)
+        return np.where(self.is_found & (ranks < LENGTH), 1.0 / np.log2(ranks + 2.0), 0.0)
 
 
-_Found = tuple[Settings, ByVectors]
-"""A candidate with its best number of epochs, and its vectors on the validation day [V, D] and [I, D]."""
+def choose_strengths(lists: Lists, names: tuple[str, ...], num_candidates: int) -> _Floats:
+    """Returns the weight of every part, 0 of those left out, 1 of the best of the first `num_candidates` [S]."""
+    alone = [lists.gains(row).mean() for row in np.eye(len(names))]
+    _print(", ".join(f"{name} {gain:.4f}" for name, gain in zip(names, alone, strict=True)))
+    base = int(np.argmax(alone[:num_candidates]))
+    weights, left = np.eye(len(names))[base], set(range(len(names))) - {base}
+    while left:
+        trials = {part: _tune(lists, weights, part, names[part]) for part in sorted(left)}
+        more = {part: lists.gains(trial) - lists.gains(weights) for part, trial in trials.items()}
+        errors = {part: gains.std() / np.sqrt(len(gains)) for part, gains in more.items()}
+        part = max(trials, key=lambda one: more[one].mean() - errors[one])
+        is_added = more[part].mean() > errors[part]
+        verb = "added" if is_added else "left out"
+        _print(f"{names[part]} {verb}: NDCG@{LENGTH} +{more[part].mean():.4f}, error {errors[part]:.4f}")
+        if not is_added:
+            break
+        left.remove(part)
+        weights = trials[part]
+        for other in set(np.flatnonzero(weights).tolist()) - {base, part}:
+            weights = _tune(lists, weights, other, names[other])
+    return weights
 
 
-class _Way(NamedTuple):
-    """What is added to what."""
+def _tune(lists: Lists, weights: _Floats, part: int, name: str) -> _Floats:
+    """Returns the weights with the best one of a part, which may be 0."""
+    one, found = np.eye(len(weights))[part], {}
+    tried = [0.0, *STRENGTHS]
+    while tried and len(found) < MAX_STRENGTHS:
+        found |= {value: lists.gains(weights * (1 - one) + value * one).mean() for value in tried}
+        best = max(found, key=lambda value: (found[value], -value))
+        ends = {max(found): 2.0, min(set(found) - {0.0}): 0.5}
+        tried = [best * ends[best]] if best in ends else []
+    if tried:
+        _print(f"{name}: strength {best:g} is the end of what was tried")
+    return weights * (1 - one) + best * one
 
-    parts: tuple[str, ...]
-    with_codes: bool
-    neighbours_std: float
-    popularity: float
 
-
-def choose_parts(split: Split, candidates: Mapping[str, Settings]) -> Chosen:
-    """Returns the best candidate, or all of them, with their numbers of epochs and what is added.
+def _read_lists(
+    vectors: Mapping[str, ByVectors], validation: ValidationSet, split: Split, codes: SvdInit
+) -> tuple[Lists, _Floats]:
+    """Returns the candidates of the users, and the deviation of every part's scores over all items, mean over users [S].
 
     Args:
-        split: the last event of each user is alone on the last day (`read_sequence_split`).
-        candidates: by name, with one temperature and the same `added_codes`; `training.epochs` are at most.
+        vectors: of the validation day by name, [V, D] and [I, D]; the other parts are fitted to the split.
     """
-    found: dict[str, _Found] = {}
-    for name, settings in candidates.items():
-        found[name], validation = _search(name, split, settings)
-        print(f"{name}: {found[name][0].training.epochs} epochs", file=sys.stderr, flush=True)
-    best = _best_way(found, validation, _before_last_day(split))
-    parts = [replace(found[name][0], added_codes=None) for name in best.parts]
-    if best.with_codes:
-        parts[0] = found[best.parts[0]][0]
-    prior = Prior(popularity=best.popularity, recent=0.0, half_life_days=_NO_DECAY_DAYS) if best.popularity else None
-    return Chosen(tuple(parts), prior, best.neighbours_std)
+    coded, neighbours = code_vectors(split, codes, split), find_neighbours(split, 1.0, split)
+    values = _prior(1.0).values_for(popularity(split), popularity(split))
+    places = np.unique(np.linspace(0, validation.num_users - 1, min(validation.num_users, _MAX_USERS)).astype(np.int64))
+    blocks, units = [], np.zeros(0)
+    for block in np.array_split(places, -(-len(places) // _BLOCK)):
+        users, items = validation.user_index[block], validation.truth.items[validation.truth.offsets[block]]
+        scores = np.stack(
+            [
+                *(one.users[block] @ one.items.T for one in vectors.values()),
+                coded.users[users] @ coded.items.T,
+                neighbours.score(users),
+                np.broadcast_to(values, (len(users), len(values))),
+            ]
+        )  # [S, users of the block, I]
+        units = units if len(units) else scores.std(axis=2, dtype=np.float64).mean(axis=1) + 1e-9
+        scores /= units[:, None, None].astype(np.float32)
+        left_out, rows = validation.excluded.select_users(block), np.arange(len(block))[:, None]
+        is_open = np.ones(scores.shape[1:], np.bool_)
+        is_open[left_out.users, left_out.items] = False
+        depth = min(_DEPTH * LENGTH, len(values))
+        best = np.argpartition(np.where(is_open, -scores, np.inf), depth - 1, axis=2)[:, :, :depth]
+        chosen = np.sort(np.concatenate(best, axis=1), axis=1)
+        is_own = chosen == items[:, None]
+        is_counted = (np.diff(chosen, axis=1, prepend=-1) > 0) & ~is_own & is_open[rows, chosen]
+        margins = scores[:, rows, chosen] - scores[:, rows, items[:, None]]
+        blocks.append((np.moveaxis(margins, 0, 2), is_counted, is_own.any(axis=1)))
+    return Lists(*(np.concatenate(column) for column in zip(*blocks, strict=True))), units
 
 
-def _best_way(found: Mapping[str, _Found], validation: ValidationSet, split: Split) -> _Way:
-    """Returns the way with the largest NDCG; of equal ones the first, which adds least."""
-    names, settings = tuple(found), next(iter(found.values()))[0]
-    sets = [(name,) for name in names] + ([names] if len(names) > 1 else [])
-    ways = [
-        _Way(parts, with_codes, std, weight * settings.model.temperature)
-        for parts in sets
-        for with_codes in ((False,) if settings.added_codes is None else (False, True))
-        for std in NEIGHBOURS
-        for weight in POPULARITY
-    ]
-    codes = None if settings.added_codes is None else code_vectors(split, settings.added_codes)
-    neighbours = find_neighbours(split, 1.0)
-    values = Prior(popularity=1.0, recent=0.0, half_life_days=_NO_DECAY_DAYS).values_for(popularity(split), popularity(split))
-    gains = np.zeros(len(ways))
-    for places, rows, items in _blocks(validation):
-        users = validation.user_index[places]
-        left_out = validation.excluded.select_users(places)
-        products = {name: vectors.users[places] @ vectors.items.T for name, (_, vectors) in found.items()}
-        of_codes = 0.0 if codes is None else codes.users[users] @ codes.items.T
-        of_neighbours = neighbours.scores(users)
-        for number, way in enumerate(ways):
-            scores = sum(products[name] for name in way.parts) + way.with_codes * of_codes
-            scores = scores + np.float32(way.neighbours_std) * of_neighbours + np.float32(way.popularity) * values
-            scores[left_out.users, left_out.items] = -np.inf
-            gains[number] += _gains(scores, rows, items).sum()
-    best = ways[int(gains.argmax())]
-    print(f"validation NDCG@{LENGTH} {gains.max() / len(validation.truth.items):.4f} by {best}", file=sys.stderr, flush=True)
-    return best
+def _prior(weight: float) -> Prior:
+    """Returns popularity; without times every event is as old as any other."""
+    return Prior(popularity=weight, recent=0.0, half_life_days=1e6)
 
 
-def _blocks(validation: ValidationSet) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Yields places of users [B], and the place in the block and item of each of their pairs; of an even sample of users."""
-    count = min(validation.num_users, max(1, _MAX_SCORES // validation.num_items))
-    chosen = np.unique(np.linspace(0, validation.num_users - 1, count).astype(np.int64))
-    owner = row_of_value(validation.truth.offsets)
-    for begin in range(0, len(chosen), _BLOCK):
-        places = chosen[begin : begin + _BLOCK]
-        is_here = np.isin(owner, places)
-        yield places, np.searchsorted(places, owner[is_here]), validation.truth.items[is_here]
-
-
-def _gains(
-    scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """Returns 1 / log2(rank + 2) of each pair, 0 behind `LENGTH`; among equal scores a pair has the middle rank [P]."""
-    of_rows, own = scores[rows], scores[rows, items][:, None]
-    ranks = (of_rows > own).sum(axis=1) + 0.5 * ((of_rows == own).sum(axis=1) - 1)
-    return np.where(ranks < LENGTH, 1.0 / np.log2(ranks + 2.0), 0.0)
-
-
-def _search(name: str, split: Split, settings: Settings) -> tuple[_Found, ValidationSet]:
-    """Returns the vectors of the best epoch that was fitted to the days before the last one, and the last day."""
+def _search(name: str, split: Split, settings: Settings) -> tuple[Settings, ByVectors, ValidationSet]:
+    """Returns the settings with the best number of epochs, its vectors fitted to the days before the last one, and the last day."""
     settings = settings.with_model(targets=Targets.NEW)
-    tables = split_tables(split, None, settings)
-    data = tables.train_data()
+    data = split_tables(split, None, settings).train_data()
     result = fit(
         data,
         model=settings.model,
@@ -151,15 +185,12 @@ def _search(name: str, split: Split, settings: Settings) -> tuple[_Found, Valida
         seed=0,
         context=FitContext(progress=print_progress(name), ks=KS),
     )
-    best = max(result.scores, key=lambda score: score.hit_rate)
+    best = max(result.scores, key=lambda score: score.hit_rate).epoch
+    _print(f"{name}: {best} epochs{', the most that are tried' * (best == settings.training.epochs)}")
     validation = validation_set(data, data.num_days - 1, Targets.NEW)
     users = np.concatenate(list(user_blocks(result.two_tower, validation)))
-    vectors = ByVectors(users, item_vectors(result.two_tower, validation))
-    return (settings.with_training(epochs=best.epoch), vectors), validation
+    return settings.with_training(epochs=best), ByVectors(users, item_vectors(result.two_tower, validation)), validation
 
 
-def _before_last_day(split: Split) -> Split:
-    """Returns the split with what the search is fitted to as its training part, users and items numbered as before."""
-    day = split.time_s // SECONDS_PER_DAY
-    kept = day < day.max()
-    return replace(split, user=split.user[kept], item=split.item[kept], time_s=split.time_s[kept])
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

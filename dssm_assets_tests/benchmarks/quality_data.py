@@ -57,6 +57,7 @@ class Split:
         truth_item: item of each truth pair [P].
         dropped_pairs: held-out pairs whose user or item the training part does not know.
         lost_users: users with held-out items, none of which the training part knows.
+        is_ordered: the order of a user's events means something.
     """
 
     user_ids: Ints
@@ -69,6 +70,7 @@ class Split:
     truth_item: Ints
     dropped_pairs: int
     lost_users: int = 0
+    is_ordered: bool = True
 
     def by_user(self) -> tuple[Ints, Ints]:
         """Returns the training events' numbers by (user, time) [E], and where each user's begin and end [U + 1]."""
@@ -79,6 +81,11 @@ class Split:
         """Returns the items of each user with truth in the training part."""
         order, bounds = self.by_user()
         return ItemSets(bounds, self.item[order]).select_users(self.eval_users)
+
+    def without_last(self) -> Split:
+        """Returns the split of a text file without each user's last training event, users and items numbered as before."""
+        kept = self.time_s // SECONDS_PER_DAY < self.time_s.max() // SECONDS_PER_DAY
+        return replace(self, user=self.user[kept], item=self.item[kept], time_s=self.time_s[kept] + 1)
 
     def truth_counts(self) -> Ints:
         """Returns how many items each user with truth has [V]."""
@@ -104,19 +111,44 @@ def read_sequence_split(path: Path, *, inner: bool) -> Split:
     """Returns leave one out of a text file of sequences ("user item item ...", oldest first).
 
     An event that repeats an earlier one of its user stays. Seen items are left out of the lists, so a repeated held-out item can not
-    be hit. There are no times: events of a user are a second apart and all users' last ones are at one midnight, so before that day
-    is every user's line without its last item.
+    be hit.
     """
-    lines = [line.split()[1:] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    lengths = np.array([len(line) for line in lines], np.int64)
-    user, position = np.repeat(np.arange(len(lengths)), lengths), ranges(np.zeros(len(lengths), np.int64), lengths)
-    item = pa.array([item for line in lines for item in line]).dictionary_encode().indices.to_numpy().astype(np.int64)
-    split = cut(np.stack([user, item, position]), "loo", inner=inner)
-    counts = np.bincount(split.user)
-    from_end = np.repeat(counts, counts) - 1 - ranges(np.zeros(len(counts), np.int64), counts)
+    return _time_by_place(cut(_read_lines(path)[0], "loo", inner=inner))
+
+
+def read_graph_split(train: Path, test: Path, *, inner: bool) -> Split:
+    """Returns the split of two such files, whose order means nothing and is drawn; inner: the last fifth of each training line."""
+    log, files = _read_lines(train, test)
+    order = np.random.default_rng(TIE_SEED).permutation(len(files))
+    log, is_test = log[:, order], files[order] == 1
+    split = cut(log[:, ~is_test], "lastpct-20", inner=False) if inner else _split_log(log, is_test)
+    return replace(_time_by_place(split), is_ordered=False)
+
+
+def _read_lines(*paths: Path) -> tuple[Ints, Ints]:
+    """Returns user, item and place in the line of each event, numbered by text over all files [3, E], and the number of its file [E]."""
+    cells = [
+        (file, user, item, place)
+        for file, path in enumerate(paths)
+        for user, *items in filter(None, map(str.split, path.read_text(encoding="utf-8-sig").splitlines()))
+        for place, item in enumerate(items)
+    ]
+    files, users, items, places = zip(*cells, strict=True)
+    numbers = [np.unique(column, return_inverse=True)[1] for column in (users, items)]
+    return np.stack([*numbers, np.array(places)]), np.array(files)
+
+
+def _time_by_place(split: Split) -> Split:
+    """Returns the split with events of a user a second apart, and all users' last ones at one midnight.
+
+    So before that day is every user's line without its last item.
+    """
+    order, bounds = split.by_user()
+    from_end = np.repeat(bounds[1:], np.diff(bounds)) - 1 - np.arange(len(order))
     by_time = np.argsort(-from_end, kind="stable")
     midnight = SECONDS_PER_DAY * (1 + -(-int(from_end.max(initial=0)) // SECONDS_PER_DAY))
-    return replace(split, user=split.user[by_time], item=split.item[by_time], time_s=midnight - from_end[by_time])
+    order = order[by_time]
+    return replace(split, user=split.user[order], item=split.item[order], time_s=midnight - from_end[by_time])
 
 
 def cut(log: Ints, rule: str, *, inner: bool) -> Split:
@@ -125,6 +157,11 @@ def cut(log: Ints, rule: str, *, inner: bool) -> Split:
     if inner:
         log = log[:, ~held_out]
         held_out = _hold_out(log, rule)
+    return _split_log(log, held_out)
+
+
+def _split_log(log: Ints, held_out: npt.NDArray[np.bool_]) -> Split:
+    """Returns a log whose held-out events are the truth."""
     train, test = log[:, ~held_out], log[:, held_out]
     (user_ids, user), (item_ids, item) = (np.unique(train[side], return_inverse=True) for side in (0, 1))
     truth = test[:, np.isin(test[0], user_ids) & np.isin(test[1], item_ids)]

@@ -8,6 +8,10 @@ Neighbours can be added to the scores of vectors: the score of item j after item
     c(i, j) = sum of exp(-(events between) / DECAY),   w(i, j) = c(i, j) / sqrt((n(i) + SHRINK) (m(j) + SHRINK))
 
 with n and m the sums of c over rows and columns. A user's score of j is the sum of w(i, j) over its last items, by the same decay.
+Of a graph, where order means nothing, c is the sum over users with both of 1 / sqrt(items of the user), n and m are numbers of
+users, and all items of a user count alike.
+
+What is fitted and what is known of a user when it is scored may differ: `known` is a split with more events of the same users and items.
 
 Shapes: E events, U users, I items, D vector width, B users of a block.
 """
@@ -49,8 +53,8 @@ from dssm_assets_tests.benchmarks.quality_data import (
     popularity,
     user_columns,
 )
-from dssm_assets_tests.benchmarks.quality_scores import ByScores, ByVectors, Recommender
-from dssm_assets_tests.benchmarks.quality_settings import Settings
+from dssm_assets_tests.benchmarks.quality_scores import ByScores, ByVectors
+from dssm_assets_tests.benchmarks.quality_settings import Chosen, Settings
 from dssm_assets_tests.core.training.worlds import infer_item_vectors, infer_user_vectors
 
 HISTORY_PREFIX: Final = "past__"
@@ -90,21 +94,26 @@ class Tables:
         return TrainData(self.spec, **{name: getattr(self, name) for name in names})
 
 
-def fit_vectors(split: Split, entities: Entities | None, settings: Settings, seed: int) -> ByVectors:
-    """Returns the vectors of all users and items of the training part, without a prior.
+def fit_chosen(chosen: Chosen, split: Split, entities: Entities | None, seed: int, known: Split) -> ByVectors:
+    """Returns the vectors of what is chosen, without neighbours."""
+    vectors = [fit_vectors(split, entities, part, seed, known).scale(factor) for part, factor in chosen.parts]
+    codes = [] if chosen.codes is None else [code_vectors(split, chosen.codes, known)]
+    return add_prior(concatenate_vectors(vectors + codes), split, chosen.prior)
+
+
+def fit_vectors(split: Split, entities: Entities | None, settings: Settings, seed: int, known: Split) -> ByVectors:
+    """Returns the vectors of all items of the training part and of all users as `known`, without a prior.
 
     Of several fits the vectors are side by side, so that a product is the mean of the fits' products. Their seeds are
-    fits x seed, fits x seed + 1, ... Added codes are further columns, whose products are added to that mean.
+    fits x seed, fits x seed + 1, ...
     """
     tables = split_tables(split, entities, settings)
-    fitted = [_fit_once(tables, settings, settings.fits * seed + number) for number in range(settings.fits)]
-    vectors = concatenate_vectors(fitted, settings.fits**-0.5)
-    if settings.added_codes is not None:
-        vectors = concatenate_vectors([vectors, code_vectors(split, settings.added_codes)])
-    return vectors
+    queries = tables if known is split else split_tables(known, entities, settings)
+    seeds = range(settings.fits * seed, settings.fits * (seed + 1))
+    return concatenate_vectors([_fit_once(tables, queries, settings, one).scale(1 / settings.fits) for one in seeds])
 
 
-def code_vectors(split: Split, section: SvdInit) -> ByVectors:
+def code_vectors(split: Split, section: SvdInit, known: Split) -> ByVectors:
     """Returns the codes of `training.svd_init` as vectors: a user's is the sum of its items' over the root of their number.
 
     They are what a frozen embedding under a pooling of kind root gives. Here they stand alone, because a pooling in the towers
@@ -114,14 +123,28 @@ def code_vectors(split: Split, section: SvdInit) -> ByVectors:
     weighed = divide_rows(histories, section.user_exponent)
     codes = item_codes(weighed, np.asarray(weighed.sum(axis=0)).ravel(), CODE_DIM, section)
     codes *= section.scale if section.score_std is None else np.float32(scale_to_std(histories, codes, section.score_std))
-    lengths = np.maximum(1.0, np.bincount(split.user, minlength=len(split.user_ids)))
-    return ByVectors(np.asarray((histories @ codes) / np.sqrt(lengths)[:, None], np.float32), codes)
+    lengths = np.maximum(1.0, np.bincount(known.user, minlength=len(known.user_ids)))
+    return ByVectors(np.asarray((interactions(known) @ codes) / np.sqrt(lengths)[:, None], np.float32), codes)
 
 
-def concatenate_vectors(parts: Sequence[ByVectors], factor: float = 1.0) -> ByVectors:
-    """Returns vectors whose inner product is the sum of those of the parts, times the square of a factor."""
-    users, items = (np.concatenate([getattr(part, side) for part in parts], axis=1) for side in ("users", "items"))
-    return ByVectors(users * np.float32(factor), items * np.float32(factor))
+def concatenate_vectors(parts: Sequence[ByVectors]) -> ByVectors:
+    """Returns vectors whose inner product is the sum of those of the parts."""
+    return ByVectors(*(np.concatenate([getattr(part, side) for part in parts], axis=1) for side in ("users", "items")))
+
+
+def narrow_vectors(vectors: ByVectors, width: int) -> ByVectors:
+    """Returns vectors of at most this width whose products are nearest, by the sum of squares over all users and items.
+
+    Products are taken minus their mean over items, which changes no user's list.
+    """
+    if vectors.items.shape[1] <= width:
+        return vectors
+    users, of_users = np.linalg.qr(vectors.users.astype(np.float64))
+    items, of_items = np.linalg.qr(vectors.items - vectors.items.mean(axis=0, dtype=np.float64))
+    left, values, right = np.linalg.svd(of_users @ of_items.T, full_matrices=False)
+    roots = np.sqrt(values[:width])
+    users, items = users @ (left[:, :width] * roots), items @ (right[:width].T * roots)
+    return ByVectors(users.astype(np.float32), items.astype(np.float32))
 
 
 def add_prior(vectors: ByVectors, split: Split, prior: Prior | None) -> ByVectors:
@@ -134,7 +157,7 @@ def add_prior(vectors: ByVectors, split: Split, prior: Prior | None) -> ByVector
     return ByVectors(append_one(vectors.users), append_prior(vectors.items, values))
 
 
-def _fit_once(tables: Tables, settings: Settings, seed: int) -> ByVectors:
+def _fit_once(tables: Tables, queries: Tables, settings: Settings, seed: int) -> ByVectors:
     result = fit(
         tables.train_data(),
         model=settings.model,
@@ -144,11 +167,11 @@ def _fit_once(tables: Tables, settings: Settings, seed: int) -> ByVectors:
     )
     users = infer_user_vectors(
         result.two_tower,
-        tables.user_features,
-        history_start=tables.users["history_start"].to_numpy(),
-        history_end=tables.users["history_end"].to_numpy(),
-        history=tables.history,
-        as_of_ms=tables.end_ms,
+        queries.user_features,
+        history_start=queries.users["history_start"].to_numpy(),
+        history_end=queries.users["history_end"].to_numpy(),
+        history=queries.history,
+        as_of_ms=queries.end_ms,
         batch_size=INFERENCE_ROWS,
     )
     return ByVectors(users, infer_item_vectors(result.two_tower, tables.items, INFERENCE_ROWS))
@@ -259,49 +282,49 @@ def print_progress(name: str) -> Callable[[Progress], None]:
     return show
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """Scores by neighbours: the weight of each item of a user, csr [U, I], and w, csr [I, I]."""
+def find_neighbours(split: Split, score_std: float, known: Split) -> ByScores:
+    """Returns the neighbours of a training part for users as `known`.
 
-    users: sp.csr_matrix
-    weights: sp.csr_matrix
-
-    def scores(self, users: Ints) -> npt.NDArray[np.float32]:
-        """Returns the scores of all items [B, I]."""
-        return np.asarray((self.users[users] @ self.weights).toarray(), np.float32)
-
-
-def find_neighbours(split: Split, score_std: float) -> Neighbours:
-    """Returns the neighbours of a training part; `score_std`: deviation of a user's scores over all items, mean over users."""
-    order, bounds = split.by_user()
-    items, lengths = split.item[order], np.diff(bounds)
-    shape = (len(lengths), len(split.item_ids))
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    places = ranges(np.zeros(len(lengths), np.int64), lengths)
-    from_end = np.repeat(lengths, lengths) - 1 - places
-    is_last = from_end < WINDOW
-    users = sp.csr_matrix((np.exp(-from_end[is_last] / DECAY), (owner[is_last], items[is_last])), shape)
-    counts = _count_following(items, places, shape[1])
-    rows, columns = (np.asarray(counts.sum(axis=axis)).ravel() + SHRINK for axis in (1, 0))
-    weights = (sp.diags(rows**-0.5) @ counts @ sp.diags(columns**-0.5)).tocsr()
-    sample = np.unique(np.linspace(0, shape[0] - 1, min(shape[0], _SAMPLE)).astype(np.int64))
+    Args:
+        score_std: deviation of a user's scores over all items, mean over users.
+    """
+    if split.is_ordered:
+        counts, users = _count_following(split), _weigh_last(known)
+        sizes = [np.asarray(counts.sum(axis=axis)).ravel() for axis in (1, 0)]
+    else:
+        matrix, users, sizes = interactions(split), interactions(known), [popularity(split)] * 2
+        counts = sp.csr_matrix(matrix.T @ divide_rows(matrix, 0.5))
+        counts.setdiag(0.0)
+    rows, columns = (sp.diags((size + SHRINK) ** -0.5) for size in sizes)
+    weights = (rows @ counts @ columns).tocsr()
+    sample = np.unique(np.linspace(0, users.shape[0] - 1, min(users.shape[0], _SAMPLE)).astype(np.int64))
     std = float((users[sample] @ weights).toarray().std(axis=1).mean())
-    return Neighbours(users.astype(np.float32), (weights * (score_std / max(std, 1e-9))).astype(np.float32))
+    users, weights = users.astype(np.float32), (weights * (score_std / max(std, 1e-9))).astype(np.float32)
+    return ByScores(lambda rows: np.asarray((users[rows] @ weights).toarray(), np.float32))
 
 
-def add_neighbours(vectors: ByVectors, neighbours: Neighbours | None) -> Recommender:
-    """Returns the recommender whose scores are the sum of both; without neighbours the vectors."""
-    if neighbours is None:
-        return vectors
-    return ByScores(lambda users: vectors.users[users] @ vectors.items.T + neighbours.scores(users))
+def _weigh_last(split: Split) -> sp.csr_matrix:
+    """Returns the weights of each user's last items, csr [U, I]."""
+    order, bounds = split.by_user()
+    from_end = np.repeat(bounds[1:], np.diff(bounds)) - 1 - np.arange(len(order))
+    last = order[from_end < WINDOW]
+    cells = np.exp(-from_end[from_end < WINDOW] / DECAY), (split.user[last], split.item[last])
+    return sp.csr_matrix(cells, (len(split.user_ids), len(split.item_ids)))
 
 
-def _count_following(items: Ints, places: Ints, num_items: int) -> sp.csr_matrix:
-    """Returns c of events by user, each with its place among its user's events."""
-    before = np.minimum(places, WINDOW)
+def add_neighbours(vectors: ByVectors, neighbours: ByScores) -> ByScores:
+    """Returns the recommender whose scores are the sum of both."""
+    return ByScores(lambda users: vectors.users[users] @ vectors.items.T + neighbours.score(users))
+
+
+def _count_following(split: Split) -> sp.csr_matrix:
+    """Returns c of users with an order, csr [I, I]."""
+    order, bounds = split.by_user()
+    lengths, items = np.diff(bounds), split.item[order]
+    before = np.minimum(ranges(np.zeros(len(lengths), np.int64), lengths), WINDOW)
     gaps = ranges(np.zeros(len(before), np.int64), before)  # 0: the event just before
     later = np.repeat(np.arange(len(items)), before)
     first, second = items[later - 1 - gaps], items[later]
     differs = first != second
-    counts = np.exp(-gaps[differs] / DECAY)
-    return sp.csr_matrix((counts, (first[differs], second[differs])), (num_items, num_items))
+    cells = np.exp(-gaps[differs] / DECAY), (first[differs], second[differs])
+    return sp.csr_matrix(cells, (len(split.item_ids), len(split.item_ids)))

@@ -17,6 +17,8 @@ from dssm_assets_tests.benchmarks.quality_data import Ints, Split, interactions,
 from dssm_assets_tests.benchmarks.quality_scores import ByScores, ByVectors, Recommender
 
 Settings = dict[str, Any]
+MAX_EASE_ITEMS = 20_000
+"""Items up to which EASE inverts its matrix: 40,000 would take 30 GB."""
 
 
 def fit_popularity(split: Split, settings: Settings, seed: int) -> Recommender:
@@ -30,6 +32,8 @@ def fit_ease(split: Split, settings: Settings, seed: int) -> Recommender:
     """Returns EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", equation 8)."""
     del seed
     matrix = interactions(split)
+    if matrix.shape[1] > MAX_EASE_ITEMS:
+        raise MemoryError(f"more than {MAX_EASE_ITEMS:,} items")
     gram = (matrix.T @ matrix).toarray().astype(np.float64)
     gram[np.diag_indices_from(gram)] += settings["l2"]
     inverse = np.linalg.inv(gram)

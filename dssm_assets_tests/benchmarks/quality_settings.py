@@ -1,16 +1,12 @@
 """The settings of each data set and split, and where they were chosen.
 
-All were chosen on the inner split (the rule applied again inside the training part) and are used once per seed on the
-outer one. ML-1M has its own pace (batch, rates); otherwise there is one recipe, and splits differ in the history that a sample
-sees: for the last 20 % one that ends up to a quarter early, for leave-one-out the exact history, for calendar splits any share
-of it, or all other items of the user. On calendar splits a frozen embedding is concatenated to the towers' outputs. For
-leave-one-out of ML-1M the user tower is a sequence encoder, items have no features but their id, and codes in closed form are
-added to the products.
+All were chosen on the inner split (the rule applied again inside the training part) and are used once per seed on the outer one.
+ML-1M has its own pace (batch, rates); otherwise splits differ in the history that a sample sees: for the last 20 % one that ends
+up to a quarter early, for leave-one-out the exact history, for calendar splits any share of it, or all other items of the user.
 
-Settings of text files are the same for every file, up to facts of it: the number of items, and of events per user. There are two
-candidates, the encoder and three poolings. Validation inside the training part decides for one of them or their sum, for their
-epochs, and for how strongly codes in closed form, neighbours of items and popularity are added (`quality_choice.py`). All values
-were chosen on the inner splits of files that are derived from MovieLens, Online Retail and Complete Journey.
+Settings of text files are the same for every file, up to the numbers of events and items. Validation inside the training part
+decides what is added to the best of the candidates, how strongly, and how many epochs each is fitted (`quality_choice.py`). Their
+values were chosen on the inner splits of files that are derived from MovieLens, Online Retail and Complete Journey.
 """
 
 from __future__ import annotations
@@ -39,10 +35,7 @@ class Settings:
         with_counts: an item's popularity is a feature of it.
         is_timed: events have times; without, popularity is that of all events only.
         id_dim: width of item and user embeddings; side_dim: of the others; code_dim: of the frozen embedding, 0 without.
-        prior: in one more dimension, in units of the cosine.
         fits: number of fits with seeds of their own, whose vectors are concatenated.
-        added_codes: codes in closed form whose products are added to those of the fits, with an embedding of no feature.
-        neighbours_std: deviation of the scores of neighbours that are added; 0 without.
     """
 
     model: Model
@@ -54,16 +47,30 @@ class Settings:
     id_dim: int = 64
     side_dim: int = 16
     code_dim: int = 0
-    prior: Prior | None = None
     fits: int = 1
-    added_codes: SvdInit | None = None
-    neighbours_std: float = 0.0
 
     def with_model(self, **changes: Any) -> Settings:
         return replace(self, model=Model.model_validate({**self.model.model_dump(), **changes}))
 
     def with_training(self, **changes: Any) -> Settings:
         return replace(self, training=Training.model_validate({**self.training.model_dump(), **changes}))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is added up.
+
+    Attributes:
+        parts: settings, and the factor of their vectors' products.
+        codes: codes in closed form whose products are added, with an embedding of no feature.
+        prior: in one more dimension, in units of the products.
+        neighbours_std: deviation of the scores of neighbours that are added; 0 without.
+    """
+
+    parts: tuple[tuple[Settings, float], ...]
+    codes: SvdInit | None = None
+    prior: Prior | None = None
+    neighbours_std: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ LARGE = _Pace(batch_size=512, rate=2e-3, weight_average=0.999, epochs=4)
 
 
 _Recipe = dict[str, Any]
-"""Keys of `Settings`; `model` and `training` hold what differs between splits."""
+"""Keys of `Settings` and `Chosen`; `model` and `training` hold what differs between splits."""
 _LAST_PART: _Recipe = {"model": {"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)}}
 _LAST_ONE: _Recipe = {}
 # Batch and rates by the training loss of the first steps on the inner split; negatives by two epochs of a third of its users; two fits
@@ -102,7 +109,7 @@ _ENCODED: _Recipe = {
     "with_side": False,
     "with_counts": False,
     "fits": 2,
-    "added_codes": SvdInit(embedding=CODE, score_std=0.035, ridge=30.0, user_exponent=0.5),
+    "codes": SvdInit(embedding=CODE, score_std=0.035, ridge=30.0, user_exponent=0.5),
     "neighbours_std": 0.03,
 }
 # Codes and prior of both calendar splits on the mean of the inner split and the same 15 and 30 (90 and 180) days earlier, one seed.
@@ -150,7 +157,7 @@ _EASE_L2: Final = {
 """Data set and split, or "" for the other splits -> l2."""
 
 
-def chosen(dataset: str, split: str) -> Settings:
+def chosen(dataset: str, split: str) -> Chosen:
     """Returns the settings chosen for a data set and split; for other splits those of the nearest known one."""
     kind = split.partition("-")[0]
     pace, recipe = _CHOSEN.get((dataset, split)) or next(
@@ -171,7 +178,10 @@ def chosen(dataset: str, split: str) -> Settings:
         "num_sample": 0,
         **recipe.get("model", {}),
     }
-    return Settings(**{**recipe, "model": Model(**model), "training": _training(pace, **recipe.get("training", {}))})
+    added = {name: value for name, value in recipe.items() if name in ("codes", "prior", "neighbours_std")}
+    given = {name: value for name, value in recipe.items() if name not in added}
+    given |= {"model": Model(**model), "training": _training(pace, **recipe.get("training", {}))}
+    return Chosen(((Settings(**given), 1.0),), **added)
 
 
 def _training(pace: _Pace, **changes: Any) -> Training:
@@ -197,12 +207,14 @@ def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any] | None:
     return {"popularity": {}, "ease": {"l2": l2}, "als": als}.get(name)
 
 
-MAX_SOFTMAX_ITEMS: Final = 20_000
-"""Items up to which the loss is a softmax over all of them; of more items, those of the batch and 1,024 are drawn."""
+MAX_SOFTMAX_ITEMS: Final = 8_000
+"""Items up to which the loss is a softmax over all of them; of more items, those of the batch and others are drawn."""
 MAX_SAMPLES: Final = 6_000_000
 """Samples of all epochs of one fit: some quarter of an hour on one thread."""
 LARGE_EVENTS: Final = 500_000
-"""Events from which on batches are large and there is one fit of each candidate instead of two."""
+"""Events from which on batches are large."""
+SMALL_EVENTS: Final = 200_000
+"""Events up to which a candidate has two fits and 4,096 negatives, else one and 2,048: some 40 CPU-minutes of a set."""
 LONG_EVENTS: Final = 50.0
 """Events per user from which on the encoder reads 200 of them, with less dropout."""
 TEXT_PEERS: Final[dict[str, dict[str, Any]]] = {
@@ -222,24 +234,27 @@ TEXT_PEERS: Final[dict[str, dict[str, Any]]] = {
         "epochs": 40,
     },
 }
-ADDED_CODES: Final = SvdInit(embedding=CODE, score_std=0.05, ridge=30.0, popularity_exponent=0.25, user_exponent=0.5)
-"""Codes that validation may add; the products of a candidate have a deviation of .15 to .25, of their sum of .3."""
+ADDED_CODES: Final = SvdInit(embedding=CODE, ridge=30.0, popularity_exponent=0.25, user_exponent=0.5)
+"""Codes that validation may add, in the strength that it finds."""
 
 
 def text_candidates(split: Split) -> dict[str, Settings]:
     """Returns the candidates by name, for a training part of this size."""
     events = len(split.user)
+    poolings = {"poolings": _poolings(events, is_ordered=split.is_ordered)}
     per_user = events / max(1, len(split.user_ids))
-    candidates = {"encoder": _encoder(events, len(split.item_ids), per_user), "poolings": _poolings(events)}
-    fits = 1 if events >= LARGE_EVENTS else 2
-    return {name: replace(one, fits=fits, added_codes=ADDED_CODES) for name, one in candidates.items()}
+    return {"encoder": _encoder(events, len(split.item_ids), per_user), **poolings} if split.is_ordered else poolings
 
 
 def _encoder(events: int, items: int, events_per_user: float) -> Settings:
     """The encoder alone, whose state is the user's vector."""
     is_long = events_per_user >= LONG_EVENTS
     length, dropout = (200, 0.2) if is_long else (50, 0.5)
-    negatives = {"sampler": Sampler.ALL, "in_batch": False} if items <= MAX_SOFTMAX_ITEMS else {"num_sample": 1024}
+    negatives = (
+        {"sampler": Sampler.ALL, "in_batch": False}
+        if items <= MAX_SOFTMAX_ITEMS
+        else {"num_sample": 4096 if events <= SMALL_EVENTS else 2048}
+    )
     model = {
         "output_dim": 64,
         "hidden_units": [],
@@ -253,20 +268,22 @@ def _encoder(events: int, items: int, events_per_user: float) -> Settings:
     return settings.with_training(group_users=True, warmup_frac=0.02, **pace)
 
 
-def _poolings(events: int) -> Settings:
-    """The very last item, the last few and all of them."""
+def _poolings(events: int, *, is_ordered: bool) -> Settings:
+    """The very last item, the last few and all of them; without an order all other items of the user."""
+    recent = [Pooling(kind=PoolingKind.RECENCY, length=50, scale=scale) for scale in (1.0, 4.0)]
+    ordered = {"history_length": 200, "poolings": [*recent, ROOT_200]}
+    others = {
+        "history": History.LEAVE_ONE_OUT,
+        "history_length": 3000,
+        "poolings": [ROOT_ALL, Pooling(kind=PoolingKind.MEAN, length=3000)],
+    }
     model = {
         "output_dim": 128,
         "hidden_units": [128],
         "dropout": 0.1,
         "embedding_dropout": 0.2,
-        "history_length": 200,
-        "poolings": [
-            Pooling(kind=PoolingKind.RECENCY, length=50, scale=1.0),
-            Pooling(kind=PoolingKind.RECENCY, length=50, scale=4.0),
-            Pooling(kind=PoolingKind.ROOT, length=200),
-        ],
         "num_sample": 0,
+        **(ordered if is_ordered else others),
     }
     return _settings(model, events=events)
 
@@ -274,4 +291,5 @@ def _poolings(events: int) -> Settings:
 def _settings(model: dict[str, Any], *, events: int) -> Settings:
     fitted = Model(norm=Norm.NONE, skip=True, temperature=0.1, min_history=1, **model)
     training = _training(_Pace(512, 2e-3, 0.998, epochs=min(30, max(2, MAX_SAMPLES // max(1, events)))))
-    return Settings(fitted, training, with_user_id=False, with_side=False, is_timed=False)
+    fits = 2 if events <= SMALL_EVENTS else 1
+    return Settings(fitted, training, with_user_id=False, with_side=False, is_timed=False, fits=fits)
