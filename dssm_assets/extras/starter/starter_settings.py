@@ -162,11 +162,12 @@ def window_days(habits: LogHabits, recipe: Recipe, start: dt.date, last: dt.date
 def validation_days(habits: LogHabits, window: int) -> int:
     """Returns the last days of the window on which epochs and prior are chosen; 0 if the window has a single day.
 
-    They should have 3,000 events, and are a fifth of the window and a year at most. A window of 3 days still spares one, because the
-    towers are fitted again on the whole window afterwards.
+    They should have 3,000 events, also where the last day is a sale, and are a fifth of the window and a year at most. A window of 3
+    days still spares one, because the towers are fitted again on the whole window afterwards.
     """
-    wanted = int(habits.days[-1]) + 1 - _day_of_event(habits, 3_000)
-    return min(max(1, wanted), max(window // 5, int(window > 1)), 365)
+    last_days = int(habits.days[-1]) + 1 - _day_of_event(habits, 3_000)
+    wanted = max(last_days, math.ceil(3_000 / max(1.0, habits.events_per_day)))
+    return min(wanted, max(window // 5, int(window > 1)), 365)
 
 
 def span_days(pairs_per_day: float, users_per_day: float, days_left: int) -> int:
