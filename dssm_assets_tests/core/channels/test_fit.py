@@ -94,9 +94,10 @@ def test_fitted_merges_survive_the_table() -> None:
     assert sorted(from_rows(table.to_pylist(), NAMES), key=lambda one: one.name) == sorted(merges, key=lambda one: one.name)
 
 
-def test_neighbors_are_those_that_find_most_of_a_held_out_day() -> None:
-    # Items 0 and 2 were taken together by two users long ago, items 0 and 1 by one lately; x has item 0 and
-    # takes item 1 next. Item 3 is what others take now.
+@pytest.mark.parametrize(("users", "chosen"), [(1, NeighborChoice(40)), (9, NeighborChoice(30, common_users=1))])
+def test_neighbors_are_those_that_surely_find_more_of_a_held_out_day(users: int, chosen: NeighborChoice) -> None:
+    # Items 0 and 2 were taken together by two users long ago, items 0 and 1 by one lately; some users have item 0 and take item 1
+    # next. Item 3 is what others take now. One hit more of one user is chance, nine of nine users are not.
     lately = interactions([("a", "i0", 1, 9), ("a", "i1", 1, 9)], ["a", "b", "c", "x"], ["i0", "i1", "i2", "i3"])
     rows = [
         (user, item, 1, 9 if user == "a" else 1) for user, item in zip("aabbcc", ["i0", "i1"] + ["i0", "i2"] * 2, strict=True)
@@ -108,6 +109,6 @@ def test_neighbors_are_those_that_find_most_of_a_held_out_day() -> None:
         recent_events=np.array([0.0, 0, 0, 1]),
         read_user_items=lambda days: user_items(window if days == 40 else lately),
     )
-    own = OwnItems(np.array([0, 1]), np.array([0]), np.array([1]), np.array([5]))
-    found = choose_neighbors(data, own, ItemSets(np.array([0, 1]), np.array([1])), k=1)
-    assert found == NeighborChoice(days=30, common_users=1, is_of_last_items=False)
+    of_each = np.arange(users + 1)
+    own = OwnItems(of_each, np.zeros(users, np.int64), np.ones(users, np.int64), np.full(users, 5))
+    assert choose_neighbors(data, own, ItemSets(of_each, np.ones(users, np.int64)), k=1) == chosen
