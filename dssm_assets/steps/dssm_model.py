@@ -25,7 +25,6 @@ from dssm_assets.core.training.fit_report import EpochScore, Progress
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, map_train_data, remove_state, run_job, save_carried_rows
 from dssm_assets.steps.workspace import PROGRESS_SECONDS, StepResult, Workspace, check_built_from, day_before, digests, each_day
-from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
 
@@ -42,7 +41,7 @@ def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[Ep
     """
     with _prepare_fit(workspace, ds) as plan:
         try:
-            outcome = run_job(plan.job, _progress_log(workspace), workspace.now, after_epoch=after_epoch)
+            outcome = run_job(plan.job, _progress_log(workspace), workspace.now, plan.folder, after_epoch=after_epoch)
         except PrunedFitError:
             remove_state(plan.job)
             raise
@@ -74,7 +73,7 @@ def fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, node_rank: int) ->
             if is_downloading is (node_rank == 0):
                 plan = open_files.enter_context(_prepare_fit(workspace, ds))
             ranks.wait()
-        outcome = run_job(plan.job, _progress_log(workspace), workspace.now, ranks, plan.folder)
+        outcome = run_job(plan.job, _progress_log(workspace), workspace.now, plan.folder, ranks)
         if outcome is None:
             return None
         return _publish(workspace, plan, outcome, fit_key=plan.job.key, report=outcome.report)
@@ -95,7 +94,7 @@ class _Plan:
 def _prepare_fit(workspace: Workspace, ds: str) -> Iterator[_Plan]:
     settings, samples = towers_of(workspace, ds), workspace.need("train_samples", ds)
     check_plan(settings)
-    with ScratchFolder("fit") as folder:
+    with workspace.tables.partitions.staging() as folder:
         warm, earlier = _warm_start(workspace, settings, ds, folder)
         inputs = digests([samples, settings.manifest, *earlier])
         yield _Plan(ds, settings, inputs, _new_job(workspace, settings, samples, inputs, warm), folder)
@@ -116,7 +115,7 @@ def _run_fit(workspace: Workspace, plan: _Plan) -> FitOutcome:
         from dssm_assets.steps.fit_process import run_in_processes
 
         return run_in_processes(plan.job, plan.folder, training.num_processes, progress)
-    outcome = run_job(plan.job, progress, workspace.now)
+    outcome = run_job(plan.job, progress, workspace.now, plan.folder)
     assert outcome is not None  # a single process is the first
     return outcome
 

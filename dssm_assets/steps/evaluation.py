@@ -8,7 +8,7 @@ which `ground_truth` and `total_hit_rate` do without), definitions (`core/evalua
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -278,16 +278,14 @@ class StoredCells:
     """
 
     def __init__(self, workspace: Workspace, manifest: Manifest) -> None:
-        self._tables, self._manifest = workspace.tables, manifest
+        self._tables = workspace.tables
         schema = pa.schema([field for field in self._tables.read_schema(manifest) if field.name not in _KEYS])
         workspace.loaded.scratch.mkdir(parents=True, exist_ok=True)
         with ScratchFolder("cells", workspace.loaded.scratch) as folder:
             path = folder / "rows.arrow"
             write_arrow(path, schema, self._tables.batches(manifest, schema.names))
             self._rows = map_arrow(path)
-        self._ranges: dict[tuple[str, ...], list[tuple[int, int]]] = {}
-        for key, first, end in self._find_runs():
-            self._ranges.setdefault(key, []).append((first, end))
+        self._ranges = self._find_ranges(manifest)
 
     def cell(self, scope: Scope, population: Population) -> dict[str, pa.Table]:
         scorers = sorted(name for name, *rest in self._ranges if rest == [scope, population])
@@ -298,13 +296,15 @@ class StoredCells:
         ranges = self._ranges.get((scorer, scope, population), [])
         return pa.concat_tables([self._rows.slice(0, 0), *(self._rows.slice(first, end - first) for first, end in ranges)])
 
-    def _find_runs(self) -> Iterator[tuple[tuple[str, ...], int, int]]:
-        """Yields (scorer, scope, population), first and end of rows with these keys; one run may come in pieces."""
-        begin = 0
-        for batch in self._tables.batches(self._manifest, _KEYS, as_dictionaries=_KEYS):
+    def _find_ranges(self, manifest: Manifest) -> dict[tuple[str, ...], list[tuple[int, int]]]:
+        """Returns (scorer, scope, population) -> first and end of each range of rows with these keys; one run may come in pieces."""
+        found, begin = dict[tuple[str, ...], list[tuple[int, int]]](), 0
+        for batch in self._tables.batches(manifest, _KEYS, as_dictionaries=_KEYS):
             columns = [batch.column(name) for name in _KEYS]
             codes = np.stack([column.indices.to_numpy(zero_copy_only=False) for column in columns])
             starts = np.flatnonzero((np.diff(codes, axis=1, prepend=-1) != 0).any(axis=0)).tolist()
             for first, end in zip(starts, [*starts[1:], batch.num_rows], strict=False):
-                yield tuple(column[first].as_py() for column in columns), begin + first, begin + end
+                key = tuple(column[first].as_py() for column in columns)
+                found.setdefault(key, []).append((begin + first, begin + end))
             begin += batch.num_rows
+        return found

@@ -79,9 +79,9 @@ class FitJob:
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """The files of the model's partition, as bytes or paths, and the report with the figures that differ from run to run."""
+    """The files of the model's partition, and the report with the figures that differ from run to run."""
 
-    files: dict[str, bytes | Path]
+    files: dict[str, Path]
     report: dict[str, Any]
 
 
@@ -89,8 +89,8 @@ def run_job(
     job: FitJob,
     progress: Callable[[Progress], None],
     now: Callable[[], float],
+    out: Path,
     ranks: Ranks = SINGLE_PROCESS,
-    out: Path | None = None,
     after_epoch: Callable[[Sequence[EpochScore]], None] = lambda scores: None,
 ) -> FitOutcome | None:
     """Runs the job and returns its output; None in a process that is not the first of several.
@@ -99,7 +99,7 @@ def run_job(
 
     Args:
         now: as in `FitContext`, and so are `progress` and `after_epoch`.
-        out: folder in which the model is written piece by piece; None: its bytes are returned.
+        out: folder in which the files are written, the weights piece by piece.
     """
     data = map_train_data(job.tables, TowerSpec.model_validate_json(job.towers))
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)
@@ -117,16 +117,14 @@ def run_job(
     process = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
     result.report["peak_bytes"] = peak_bytes()
     result.report["peak_bytes_of"] = f"{process}, its largest resident size since it started, whatever it did before the fit"
-    weights: dict[str, bytes | Path] = {}
-    for name, chunks in _weights(result):
+    files: dict[str, Path] = {}
+    for name, chunks in _model_files(result):
         if not ranks.is_first:
             deque(chunks, maxlen=0)  # sharded tables are gathered by all processes, and written by the first
-        elif out is None:
-            weights[name] = b"".join(chunks)
         else:
-            write_atomic(out / name, chunks)
-            weights[name] = out / name
-    return FitOutcome({**weights, **_small_files(result)}, result.report) if ranks.is_first else None
+            files[name] = out / name
+            write_atomic(files[name], chunks)
+    return FitOutcome(files, result.report) if ranks.is_first else None
 
 
 def map_train_data(tables: Mapping[str, str], spec: TowerSpec) -> TrainData:
@@ -181,33 +179,29 @@ def _read_warm_start(files: WarmFiles) -> WarmStart:
     return WarmStart(files.name, towers, rows)
 
 
-def _small_files(result: FitResult) -> dict[str, bytes]:
-    """Returns all files except the weights: the same for the same data, configuration and seed, resumed or not."""
-    steady = {key: value for key, value in result.report.items() if key not in UNSTEADY}
-    losses, search_losses = (
-        [round(float(loss), 6) for loss in curve] for curve in (result.loss_by_step, result.search_loss_by_step)
-    )
-    files: dict[str, bytes] = {
-        ModelFile.TOWERS: result.two_tower.spec.to_json().encode(),
-        ModelFile.LOSSES: json.dumps(losses).encode(),
-        ModelFile.REPORT: json.dumps(steady, indent=1, sort_keys=True).encode(),
-    }
-    if result.scores:
-        validation = {"scores": [asdict(score) for score in result.scores], "loss_by_step": search_losses}
-        files[ModelFile.VALIDATION] = json.dumps(validation).encode()
-    if result.prior is not None:
-        files[ModelFile.PRIOR] = result.prior.model_dump_json().encode()
-    if result.group_codes is not None:
-        files[ModelFile.GROUP_CODES] = result.group_codes.to_bytes()
-    return files
+def _model_files(result: FitResult) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Yields the files, piece by piece: the same for the same data, configuration and seed, resumed or not.
 
-
-def _weights(result: FitResult) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Yields the files of weights, piece by piece. Each must be exhausted before the next: they are read from the same towers."""
+    Each must be exhausted before the next: weights are read from the same towers.
+    """
     yield ModelFile.WEIGHTS, model_chunks(result.two_tower)
     if result.search_weights:
         result.two_tower.load_state_dict(result.search_weights)
         yield ModelFile.SEARCH_WEIGHTS, model_chunks(result.two_tower)
+    steady = {key: value for key, value in result.report.items() if key not in UNSTEADY}
+    losses, search_losses = (
+        [round(float(loss), 6) for loss in curve] for curve in (result.loss_by_step, result.search_loss_by_step)
+    )
+    yield ModelFile.TOWERS, [result.two_tower.spec.to_json().encode()]
+    yield ModelFile.LOSSES, [json.dumps(losses).encode()]
+    yield ModelFile.REPORT, [json.dumps(steady, indent=1, sort_keys=True).encode()]
+    if result.scores:
+        validation = {"scores": [asdict(score) for score in result.scores], "loss_by_step": search_losses}
+        yield ModelFile.VALIDATION, [json.dumps(validation).encode()]
+    if result.prior is not None:
+        yield ModelFile.PRIOR, [result.prior.model_dump_json().encode()]
+    if result.group_codes is not None:
+        yield ModelFile.GROUP_CODES, [result.group_codes.to_bytes()]
 
 
 _SLOTS: Final = (b"a", b"b")

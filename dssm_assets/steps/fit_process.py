@@ -84,14 +84,11 @@ def main(arguments: list[str]) -> None:
         with process_group(Training.model_validate(job.training).device) as ranks:
             if ranks.is_first:
                 out.mkdir(parents=True)
-            outcome = run_job(job, print_progress, time.perf_counter, ranks, out)
+            outcome = run_job(job, print_progress, time.perf_counter, out, ranks)
     except DssmError as error:
         write_error(job_file.parent, int(os.environ["RANK"]), error)
         raise
     if outcome is not None:
-        for name, content in outcome.files.items():
-            if isinstance(content, bytes):
-                (out / name).write_bytes(content)
         (out / _FULL_REPORT).write_text(json.dumps(outcome.report))
 
 

@@ -9,7 +9,7 @@ Does not belong here: counting (`core/evaluation/hits.py`), lists (`core/evaluat
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -33,7 +33,7 @@ from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, HIT_COUNTS, HIT_RATE_DETAIL
 from dssm_assets.core.evaluation.hits import ColdScope, count_hits
 from dssm_assets.core.evaluation.labels import describe_border
-from dssm_assets.core.evaluation.report import ReportFacts, merge_facts, report_facts
+from dssm_assets.core.evaluation.report import ReportFacts
 from dssm_assets.core.evaluation.scorer import InteractedItems, KnownLists, ModelScorer, model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth, is_in_sample, read_truth, sample_users
@@ -68,8 +68,14 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
         count = f"{users.truth.num_users:,} of {users.day_users:,} users x {len(users.item_ids):,} items"
         workspace.log(f"scoring {count}: the model and the baselines")
         written = parallel.write_user_ranges(workspace, partial(HitCounter, day, rankers), users.truth, cuts, folder)
-        facts = replace(
-            merge_facts([part.facts for part in written]),
+        without_truth, without_vector = zip(*(part.facts for part in written), strict=True)
+        facts = ReportFacts(
+            evaluated_users=users.truth.num_users,
+            users_without_truth={cell: sum(one[cell] for one in without_truth) for cell in without_truth[0]},
+            users_without_vector=sum(without_vector),
+            truth_pairs=len(users.truth.pair_item),
+            pairs_outside_corpus=int((users.truth.pair_item < 0).sum()),
+            corpus_items=len(users.item_ids),
             day_users=users.day_users,
             cold_items=len(rankers.cold_items),
             category_column=rankers.category_column,
@@ -113,8 +119,8 @@ class HitCounter(parallel.RangeScorer):
         self._count_users = progress_log(workspace, rankers.num_users, "users")
         release_memory()
 
-    def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, ReportFacts]:
-        """Returns the rows of hit_counts of these users, and who was counted."""
+    def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, tuple[dict[str, int], int]]:
+        """Returns the rows of hit_counts of these users, and how many of them have no truth, by cell, and no vector."""
         rankers, config, users = self._rankers, self._workspace.config, truth.user_ids
         window = read_interactions_of_users(self._workspace, rankers.events.window, users, self._corpus)
         history = read_interactions_of_users(self._workspace, rankers.events.older, users, self._corpus, window)
@@ -131,7 +137,7 @@ class HitCounter(parallel.RangeScorer):
         cold = ColdScope(rankers.cold_items, (ColdModelScorer(model, rankers.cold_items), by_category))
         is_sampled = find_positions(users, rankers.part_users) >= 0
         counts = count_hits(scorers, truth, interacted, ks, cold, is_sampled, cuts.item_tier, self._count_users)
-        return counts.table, report_facts(truth, model, counts)
+        return counts.table, (counts.users_without_truth, int((model.vector_row < 0).sum()))
 
 
 class ListWriter(parallel.RangeScorer):

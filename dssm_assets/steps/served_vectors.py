@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
-from dssm_assets.core.arrays.ragged import combine_chunks, flatten
+from dssm_assets.core.arrays.ragged import combine_chunks, flatten, is_text
 from dssm_assets.core.channels.channel import SharedData
 from dssm_assets.core.channels.merge import to_table
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
@@ -43,12 +43,7 @@ from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.scoring import read_fit_data, read_merges
 from dssm_assets.steps.stored_interactions import find_event_days
 from dssm_assets.steps.training import find_history_days
-from dssm_assets.steps.vectors import (
-    pack_user_vectors,
-    read_group_codes,
-    read_recent_priors,
-    with_group_codes,
-)
+from dssm_assets.steps.vectors import pack_user_vectors, read_group_codes, read_recent_priors, with_group_codes
 from dssm_assets.steps.workspace import Workspace, check_built_from, day_before, digests, start_of_day_ms, window_days
 from dssm_assets.storage.local_files import ScratchArrays, arrow_writer, map_arrow, read_rows, write_arrow_table
 from dssm_assets.storage.manifest import Manifest
@@ -278,7 +273,7 @@ def table_ids(table: pa.Table, side: str, kind: pa.DataType) -> pa.Array:
 def write_item_columns(folder: Path, columns: pa.Table) -> None:
     """Writes item_columns.arrow, text dictionary-encoded."""
     for number, column in enumerate(columns.itercolumns()):
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        if is_text(column.type):
             columns = columns.set_column(number, columns.column_names[number], combine_chunks(column).dictionary_encode())
     write_arrow_table(folder / BundleFile.ITEM_COLUMNS, columns)
 

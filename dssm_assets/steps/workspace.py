@@ -212,15 +212,13 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
     faults = []
     for manifest in inputs:
         digest = built.inputs.get(manifest.key)
+        if manifest.has_had(digest):
+            continue
         expected, got = "a partition that was built from this input", "one that was not"
         if digest is not None:
-            expected, got = (
-                f"the digest that it was built from, {digest[:12]}",
-                f"the input's digest now, {manifest.digest[:12]}",
-            )
-        if not manifest.has_had(digest):
-            remedy = remedy_of_missing(built.asset, built.ds)
-            faults.append(Fault(f"{built.key}, input {manifest.key}", expected, got, remedy))
+            expected = f"the digest that it was built from, {digest[:12]}"
+            got = f"the input's digest now, {manifest.digest[:12]}"
+        faults.append(Fault(f"{built.key}, input {manifest.key}", expected, got, remedy_of_missing(built.asset, built.ds)))
     ProvenanceError.raise_if(faults)
 
 

@@ -8,7 +8,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,22 +52,28 @@ def write_job(folder: Path, model: dict[str, Any], training: dict[str, Any], eve
     )
 
 
-def run(job: FitJob) -> FitOutcome:
-    outcome = run_job(job, lambda progress: None, time.perf_counter)
-    assert outcome is not None
-    return outcome
+class Fitted(NamedTuple):
+    """What a fit leaves: the content of its files, and its report."""
+
+    files: dict[str, bytes]
+    report: dict[str, Any]
 
 
-def read(files: Mapping[str, bytes | Path], name: str) -> bytes:
-    """Returns a file of a fit, which is held in memory or stored."""
-    content = files[name]
-    return content if isinstance(content, bytes) else content.read_bytes()
+def run(job: FitJob) -> Fitted:
+    with TemporaryDirectory() as out:
+        outcome = run_job(job, lambda progress: None, time.perf_counter, Path(out))
+        assert outcome is not None
+        return read_files(outcome)
 
 
-def weights_of(files: Mapping[str, bytes | Path]) -> dict[str, np.ndarray[Any, Any]]:
+def read_files(outcome: FitOutcome) -> Fitted:
+    return Fitted({name: path.read_bytes() for name, path in outcome.files.items()}, outcome.report)
+
+
+def weights_of(files: Mapping[str, bytes]) -> dict[str, np.ndarray[Any, Any]]:
     """Returns the weights that a fit left, by name."""
-    spec = TowerSpec.model_validate_json(read(files, ModelFile.TOWERS).decode())
-    towers = model_from_bytes(read(files, ModelFile.WEIGHTS), spec)
+    spec = TowerSpec.model_validate_json(files[ModelFile.TOWERS].decode())
+    towers = model_from_bytes(files[ModelFile.WEIGHTS], spec)
     return {name: tensor.numpy() for name, tensor in towers.state_dict().items()}
 
 
@@ -84,4 +91,5 @@ def _run_until_killed(job: str, phase: str, step: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.set_num_threads(1)
-    run_job(FitJob.from_json(job), progress, time.perf_counter)
+    with TemporaryDirectory() as out:
+        run_job(FitJob.from_json(job), progress, time.perf_counter, Path(out))

@@ -59,12 +59,9 @@ def _fit(ranks: ProcessGroup, part: SharedFit, out: Path) -> None:
 
     out.mkdir(exist_ok=True)
     try:
-        outcome = run_job(part.job, progress, time.perf_counter, ranks, out)
+        outcome = run_job(part.job, progress, time.perf_counter, out, ranks)
     except _StoppedError:
         return
     if outcome is not None:
         assert outcome.files[ModelFile.WEIGHTS] == out / ModelFile.WEIGHTS
-        for name, content in outcome.files.items():
-            if isinstance(content, bytes):
-                (out / name).write_bytes(content)
         (out / REPORT).write_text(json.dumps(outcome.report))

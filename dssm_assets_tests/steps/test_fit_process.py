@@ -15,7 +15,7 @@ from dssm_assets.core.errors import ConfigError, DssmError, Fault, SchemaError
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.steps.fit_process import find_cause, gpu_of, run_in_processes, write_error
-from dssm_assets_tests.steps.fit_jobs import QUIET, read, run, weights_of, write_job
+from dssm_assets_tests.steps.fit_jobs import QUIET, read_files, run, weights_of, write_job
 
 TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "gradient_clip": 1.0, "epochs": 2}
 """160 samples in batches of 27 leave a last one of 25, and 120 one of 12: parts of unequal sizes."""
@@ -28,9 +28,9 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> Non
     job = write_job(tmp_path / "tables", {**QUIET, **MODEL_SECTION, "skip": True}, {**TRAINING, "embedding_optimiser": "adam"})
     alone = run(job)
     seen: list[Progress] = []
-    shared = run_in_processes(replace(job, state=str(tmp_path / "none")), tmp_path, 2, seen.append)
+    shared = read_files(run_in_processes(replace(job, state=str(tmp_path / "none")), tmp_path, 2, seen.append))
     assert set(shared.files) == set(alone.files) > {ModelFile.SEARCH_WEIGHTS}
-    losses = [json.loads(read(outcome.files, ModelFile.LOSSES)) for outcome in (alone, shared)]
+    losses = [json.loads(fitted.files[ModelFile.LOSSES]) for fitted in (alone, shared)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     assert losses[0][-1] < losses[0][0]
     assert shared.report["validation_hit_rate"] == pytest.approx(alone.report["validation_hit_rate"], abs=0.05)

@@ -114,6 +114,12 @@ def mask_numbers(values: NDArray[Any], nulls: Mask) -> pa.Array:
     return pa.array(values, mask=nulls if nulls.any() else None)
 
 
+def number_values(values: pa.Array) -> tuple[IntArray, IntArray]:
+    """Returns the first position of each distinct value, ascending [M], and the number of each value [n], by first occurrence."""
+    numbers = np.asarray(values.dictionary_encode().indices, np.int64)
+    return np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1)), numbers
+
+
 def row_blocks(count: int, size: int) -> Iterator[IntArray]:
     """Yields the rows 0 .. count - 1 in blocks of `size`; the last may be smaller."""
     for begin in range(0, count, size):
@@ -176,6 +182,18 @@ class ItemSets(NamedTuple):
         """Returns the sets of the given users, in that order."""
         lengths = self.lengths[users]
         return ItemSets(offsets_of(lengths), self.items[ranges(self.offsets[users], lengths)])
+
+    def find(self, items: NDArray[np.integer[Any]]) -> tuple[IntArray, Mask]:
+        """Returns where in `self.items` each item [U, C] of a user is, and whether it is there; sets are ascending, -1 is not an item.
+
+        By hand: of the sets [[3, 5], [3]] the items [[5, -1], [3, 5]] are at the places 1 and 2, and there are the first of each row.
+        """
+        if not len(self.items):
+            return np.zeros(items.shape, np.int64), np.zeros(items.shape, np.bool_)
+        width = int(max(items.max(initial=0), self.items.max())) + 2
+        pairs, wanted = self.users * width + self.items, np.arange(len(items))[:, None] * width + items
+        found = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+        return found, (pairs[found] == wanted) & (items >= 0)
 
     def contains(self, users: IntArray, items: NDArray[np.integer[Any]]) -> Mask:
         """Returns whether each item is in its user's set, in the shape that the two broadcast to; -1 is not an item.

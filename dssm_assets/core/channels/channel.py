@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.arrays.ordering import list_largest
-from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, repeat_rows
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of, ranges, repeat_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import NeighborLists, csr_of, last_item_weights
 from dssm_assets.core.evaluation.baselines.neighbors_recent import score_neighbors
@@ -142,12 +142,9 @@ class SharedData:
     @classmethod
     def fit(cls, data: FitData, choice: NeighborChoice) -> SharedData:
         """Returns it from the interactions of all users."""
-        users, neighbors = (
-            np.bincount(data.user_items.items, minlength=len(data.window_events)),
-            data.find_neighbors(choice.days),
-        )
-        counts = (data.window_events, data.recent_events, data.history_events)
-        return cls(*counts, users, neighbors[choice.common_users], choice.is_of_last_items)
+        users = np.bincount(data.user_items.items, minlength=len(data.window_events))
+        counts = (data.window_events, data.recent_events, data.history_events, users)
+        return cls(*counts, data.find_neighbors(choice.days)[choice.common_users], choice.is_of_last_items)
 
     def to_arrays(self) -> Arrays:
         csr = {"starts": self.neighbors.indptr, "items": self.neighbors.indices, "similarities": self.neighbors.data}
@@ -237,14 +234,7 @@ class OwnHistoryChannel:
     def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
         signals = np.zeros((len(OWN_SIGNALS), *candidates.shape))
         lengths, pairs = self._pairs(user_rows)
-        if not len(pairs):
-            return signals
-        items = self.own.items[pairs]
-        width = int(max(candidates.max(initial=0), items.max())) + 2
-        keys = repeat_rows(lengths) * width + items
-        wanted = np.arange(len(candidates))[:, None] * width + candidates
-        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        is_own = (candidates >= 0) & (keys[found] == wanted)
+        found, is_own = ItemSets(offsets_of(lengths), self.own.items[pairs]).find(candidates)
         signals[:, is_own] = self._describe_pairs(pairs[found[is_own]])
         return signals
 
@@ -291,13 +281,8 @@ class NeighborChannel:
         scores.sort_indices()
         largest = scores.max(axis=1).toarray().ravel()
         similarity = np.zeros(candidates.shape)
-        keys = repeat_rows(np.diff(scores.indptr)) * (scores.shape[1] + 1) + scores.indices
-        if len(keys):
-            wanted = np.arange(len(candidates))[:, None] * (scores.shape[1] + 1) + candidates
-            found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-            is_known = (candidates >= 0) & (keys[found] == wanted)
-            row = np.nonzero(is_known)[0]
-            similarity[is_known] = score_neighbors(scores.data[found[is_known]], largest[row])
+        found, is_known = ItemSets(scores.indptr, scores.indices).find(candidates)
+        similarity[is_known] = score_neighbors(scores.data[found[is_known]], largest[np.nonzero(is_known)[0]])
         return np.stack([rank_signal(places, self.depth), similarity])
 
     def _score_items(self, user_rows: IntArray) -> Any:

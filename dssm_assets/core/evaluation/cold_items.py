@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, is_text
 from dssm_assets.core.evaluation.scorer import ModelScorer
 
 
@@ -63,8 +63,7 @@ def choose_category_column(items: pa.Table, ignored: Sequence[str]) -> str | Non
     wanted, distances = math.sqrt(max(items.num_rows, 1)), dict[str, float]()
     for field in items.schema:
         kind = field.type
-        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if field.name not in ignored and (is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        if field.name not in ignored and (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
             count = pc.count_distinct(items.column(field.name)).as_py()
             if count > 1:
                 distances[field.name] = abs(math.log(count / wanted))

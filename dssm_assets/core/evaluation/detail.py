@@ -5,8 +5,6 @@ Shapes: U users, B users of a block, K top-k.
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 import pyarrow as pa
 
@@ -18,9 +16,6 @@ from dssm_assets.core.evaluation.segments import TIERS, Cuts, segment_column, ti
 from dssm_assets.core.evaluation.truth import Truth
 from dssm_assets.core.retrieval.exact import Scores
 
-BLOCK_USERS: Final = 2048
-"""Users whose lists are ranked at once."""
-
 
 def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) -> pa.Table:
     """Returns one row per user with truth, sorted by user_id, from the model's lists over all candidates.
@@ -28,13 +23,8 @@ def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) ->
     Args:
         cuts: segments of these users and tiers of the items.
     """
-    blocks = []
-    for start in range(0, max(truth.num_users, 1), BLOCK_USERS):
-        stop = min(start + BLOCK_USERS, truth.num_users)
-        lists = scorer.top_k(np.arange(start, stop), k)
-        users = truth.users_from(start, stop), cuts.users_from(start, stop)
-        blocks.append(detail_of_lists(*lists, *users, item_ids=scorer.item_ids))
-    return pa.concat_tables(blocks)
+    lists = scorer.top_k(np.arange(truth.num_users), k)
+    return detail_of_lists(*lists, truth, cuts, item_ids=scorer.item_ids)
 
 
 def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, cuts: Cuts, *, item_ids: pa.Array) -> pa.Table:

@@ -29,11 +29,11 @@ class ScopeLabel(NamedTuple):
     meaning: str
 
 
-_LABELS = zip((baseline.label for baseline in BASELINES.values()), itertools.cycle(BASELINE_COLORS), strict=False)
+_COLORED = zip(BASELINES.items(), itertools.cycle(BASELINE_COLORS), strict=False)
 SCORERS: Final[Mapping[str, ScorerLabel]] = {
     MODEL: ScorerLabel("two-tower model", "#cc3311"),
     MERGED: ScorerLabel("merged list", "#117733"),
-    **{name: ScorerLabel(*label) for name, label in zip(BASELINES, _LABELS, strict=True)},
+    **{name: ScorerLabel(baseline.label, color) for (name, baseline), color in _COLORED},
     CATEGORY_POPULARITY: ScorerLabel("popularity by category", "#aa7744"),
 }
 """In the order in which they are shown."""

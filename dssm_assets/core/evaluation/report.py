@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -21,11 +21,6 @@ from dssm_assets.core.evaluation.labels import SCOPES, TREND_SCOPES, Spans, disp
 from dssm_assets.core.evaluation.rates import DAY, Gain, best_baseline, not_warm_frac, rows_of_cell
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.core.evaluation.segments import ItemPopularity
-from dssm_assets.core.evaluation.truth import Truth
-
-if TYPE_CHECKING:
-    from dssm_assets.core.evaluation.hits import HitCounts
-    from dssm_assets.core.evaluation.scorer import ModelScorer
 
 CELL_CHARS: Final = 60
 MIN_SEGMENT_ITEMS: Final = 100
@@ -72,27 +67,6 @@ class ReportFacts:
     category_column: str | None = None
     recent_hours: float | None = None
     recent_border: str | None = None
-
-
-def report_facts(truth: Truth, scorer: ModelScorer, hit_counts: HitCounts) -> ReportFacts:
-    return ReportFacts(
-        evaluated_users=truth.num_users,
-        users_without_truth=hit_counts.users_without_truth,
-        users_without_vector=int((scorer.vector_row < 0).sum()),
-        truth_pairs=len(truth.pair_item),
-        pairs_outside_corpus=int((truth.pair_item < 0).sum()),
-        corpus_items=len(scorer.item_ids),
-    )
-
-
-def merge_facts(facts: Sequence[ReportFacts]) -> ReportFacts:
-    """Returns the facts of a run from those of its ranges of users, at least one, over one corpus."""
-    sums = {
-        name: sum(getattr(one, name) for one in facts)
-        for name in ("evaluated_users", "users_without_vector", "truth_pairs", "pairs_outside_corpus")
-    }
-    without = {key: sum(one.users_without_truth[key] for one in facts) for key in facts[0].users_without_truth}
-    return replace(facts[0], users_without_truth=without, **sums)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, number_values
 from dssm_assets.core.columns import ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, ItemSnapshot, Loss, Model, Norm
 from dssm_assets.core.config.training import Training, batches_per_epoch
@@ -219,8 +219,7 @@ def can_merge_items(model: Model) -> bool:
 def find_equal_pairs(items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
     """Returns the first position of each distinct pair (item, source), ascending [M], and the group of each position [n]."""
     keys = items * (int(source.max(initial=0)) + 2) + source + 1
-    group = pa.array(keys).dictionary_encode().indices.to_numpy().astype(np.int64)  # numbered in the order of first occurrence
-    return np.flatnonzero(np.diff(np.maximum.accumulate(group), prepend=-1)), group
+    return number_values(pa.array(keys))
 
 
 def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:

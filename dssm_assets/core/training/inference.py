@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from dssm_assets.core.arrays.bags import Bags
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray, row_blocks
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, number_values, row_blocks
 from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, add_missing_context, select_rows
 from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.models.two_tower import TwoTower
@@ -91,20 +91,17 @@ def find_equal_rows(inputs: TowerInput) -> tuple[IntArray, IntArray]:
     """Returns the first row of each group of rows with equal values, ascending [M], and the group of each row [n]."""
     columns = [inputs.singles, *(_number_bags(bag)[:, None] for bag in inputs.bags)]
     rows = np.ascontiguousarray(np.concatenate(columns, axis=1), np.int64)
-    bounds = np.arange(len(rows) + 1) * rows.shape[1]
-    group = _number_texts(rows, bounds)
-    return np.flatnonzero(np.diff(np.maximum.accumulate(group), prepend=-1)), group
+    return number_values(_as_texts(rows, np.arange(len(rows) + 1) * rows.shape[1]))
 
 
 def _number_bags(bag: Bags) -> IntArray:
     """Returns a number per bag; equal bags have equal numbers."""
-    values, weights = (_number_texts(numbers, bag.offsets) for numbers in (bag.values, bag.weights))
+    values, weights = (number_values(_as_texts(numbers, bag.offsets))[1] for numbers in (bag.values, bag.weights))
     return values * (1 + int(weights.max(initial=0))) + weights
 
 
-def _number_texts(numbers: npt.NDArray[Any], offsets: IntArray) -> IntArray:
-    """Returns a number per slice of an array, in the order of first occurrence; equal bytes have equal numbers."""
+def _as_texts(numbers: npt.NDArray[Any], offsets: IntArray) -> pa.Array:
+    """Returns the bytes of each slice of an array."""
     data = np.ascontiguousarray(numbers)
     buffers = [None, pa.py_buffer(offsets.astype(np.int64) * data.itemsize), pa.py_buffer(data)]
-    texts = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
-    return np.asarray(texts.dictionary_encode().indices, np.int64)
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)

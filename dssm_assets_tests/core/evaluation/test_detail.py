@@ -66,7 +66,7 @@ def test_detail_equals_sets_and_loops(data: st.DataObject) -> None:
             assert (hits, truth_count) == (len(set(kept) & inside), len(inside))
 
 
-def test_detail_does_not_depend_on_the_block_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detail_has_every_user_and_an_empty_list_without_a_vector() -> None:
     rng = np.random.default_rng(2)
     users = [f"u{i}" for i in range(9)]
     truth = truth_of([(user, CORPUS[i % 4]) for i, user in enumerate(users)], [("u1", "b")], CORPUS)
@@ -78,7 +78,5 @@ def test_detail_does_not_depend_on_the_block_of_users(monkeypatch: pytest.Monkey
     scorer = model_scorer(*read_corpus(vectors(CORPUS, "item"), Similarity.COSINE), vectors(users[:7], "user"), truth.user_ids)
     cuts = Cuts({"activity": label_activity(np.arange(9), [2, 5])}, np.array([0, 1, 2, 3]))
     whole = hit_rate_detail(scorer, truth, cuts, k=3)
-    monkeypatch.setattr("dssm_assets.core.evaluation.detail.BLOCK_USERS", 2)
-    assert whole.equals(hit_rate_detail(scorer, truth, cuts, k=3))
     assert whole.column("segment_activity").to_pylist() == ["0", "1", "2-4", "2-4", "2-4", "5+", "5+", "5+", "5+"]
     assert whole.column("topk_ids").to_pylist()[7:] == [[], []]

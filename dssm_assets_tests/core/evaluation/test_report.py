@@ -19,12 +19,12 @@ from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, QUAL
 from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, Gain, gains_over_best, total_hit_rate, trend_table
 from dssm_assets.core.evaluation.report import (
     ListFacts,
+    ReportFacts,
     cell,
     channel_section,
     headline,
     list_section,
     render_report,
-    report_facts,
     segment_report,
     segment_section,
     trend_section,
@@ -80,12 +80,15 @@ def report(run: Run, **options: Any) -> str:
     model, truth, counts, detail, total = run
     popularity = ItemPopularity(model.item_ids, np.arange(len(model.item_ids)))
     quality = list_quality(detail.select([LISTS]).to_batches(), popularity, SETTINGS.k)
+    outside = int((truth.pair_item < 0).sum())
+    counted = truth.num_users, counts.users_without_truth, int((model.vector_row < 0).sum())
+    facts = ReportFacts(*counted, len(truth.pair_item), outside, len(model.item_ids))
     return render_report(
         day="2026-03-01",
         total=total,
         segments={"model": segment_table(detail, SETTINGS, seed=3)},
         gains=gains_over_best(counts.table, total, k=200, samples=200, seed=3),
-        facts=report_facts(truth, model, counts),
+        facts=facts,
         lists=ListFacts(quality, OVERLAP_SCHEMA.empty_table(), None, popularity),
         trend=trend_table([("2026-03-01", total)], 200),
         **options,

@@ -10,7 +10,7 @@ Shapes: V users, B users of a block, I items, E (user, item) pairs, K top-k.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -130,9 +130,6 @@ class NeighborLists:
     weights: NDArray[np.float32] | None = None
     """float32 [E], as of `last_item_weights`; None: 1 of each item."""
 
-    def own_items(self, user: int) -> IntArray:
-        return self.items[self.indptr[user] : self.indptr[user + 1]]
-
     def score_items(self, user_rows: IntArray) -> Any:
         """Returns the scores of all items, scipy csr [B, I]."""
         starts = self.indptr[user_rows]
@@ -145,6 +142,12 @@ class NeighborLists:
         users.eliminate_zeros()
         return users @ self.neighbors
 
+    def each_user(self, user_rows: IntArray, summed: Any) -> Iterator[tuple[IntArray, Any, Any]]:
+        """Yields each user's own items, the items with a score and these, given the scores of these users."""
+        for row, user in enumerate(user_rows):
+            cells = slice(summed.indptr[row], summed.indptr[row + 1])
+            yield self.items[self.indptr[user] : self.indptr[user + 1]], summed.indices[cells], summed.data[cells]
+
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K], best first, equal ones by index, -1 after the last item with a score above 0."""
         return self.list_best(user_rows, self.score_items(user_rows), k)
@@ -153,10 +156,7 @@ class NeighborLists:
         """Returns `top_items`, given the scores of these users."""
         is_offered = np.ones(summed.shape[1], np.bool_) if self.allowed is None else self.allowed.copy()
         lists = np.full((len(user_rows), k), -1, np.int64)
-        for row, (user, found) in enumerate(zip(user_rows, lists, strict=True)):
-            cells = slice(summed.indptr[row], summed.indptr[row + 1])
-            items, scores = summed.indices[cells], summed.data[cells]
-            mine = self.own_items(user)
+        for found, (mine, items, scores) in zip(lists, self.each_user(user_rows, summed), strict=True):
             before = is_offered[mine]
             is_offered[mine] &= self.has_own_items
             best = find_best(items, np.where(np.take(is_offered, items), scores, 0.0), k)

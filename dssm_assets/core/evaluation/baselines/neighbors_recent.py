@@ -45,12 +45,10 @@ class NeighborsRecentScorer:
     name: str = "neighbors_recent"
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        summed = self.lists.score_items(user_rows)
         result = np.full((len(user_rows), k), -1, np.int64)
-        for row, (user, found) in enumerate(zip(user_rows, result, strict=True)):
-            cells = slice(summed.indptr[row], summed.indptr[row + 1])
-            near, scores = summed.indices[cells], summed.data[cells]
-            left_out = self.order[:0] if self.lists.has_own_items else self.lists.own_items(user)
+        users = self.lists.each_user(user_rows, self.lists.score_items(user_rows))
+        for found, (mine, near, scores) in zip(result, users, strict=True):
+            left_out = self.order[:0] if self.lists.has_own_items else mine
             # Of the others only the first can be in the list.
             items = np.union1d(near, self.order[: k + len(left_out)])
             totals = 1.0 + self.values[items]
