@@ -142,7 +142,7 @@ def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
             rates = {name: row["hit_rate"] for name, row in rows.items()}
             best = best_baseline(rates)
             if rates:
-                counts = [f"{next(iter(rows.values()))[column]:,}" for column in ("users", TRUTH_COUNT)]
+                counts = [f"{rows[scorers_in_order(rows)[0]][column]:,}" for column in ("users", TRUTH_COUNT)]
                 shown = [f"{rates[name]:.3f}" if name in rates else "-" for name in (MODEL, MERGED)]
                 baseline = "-" if best is None else f"{display_name(best, spans)} {rates[best]:.3f}"
                 body.append([f"{scope}, {population}".replace("_", " "), *counts, *shown, baseline])
@@ -226,7 +226,8 @@ def scope_section(
     k, last_rows = ks[-1], by_k[ks[-1]]
     if not last_rows:
         return f"## {label.title}\n\n{meaning}: no known user has such a known item to find, so there is no number."
-    first = next(iter(last_rows.values()))
+    names = scorers_in_order(last_rows)
+    first = last_rows[names[0]]  # parts of merged lists may be scored for a sample of the users
     note = f"{meaning}: {first['users']:,} users, {first[TRUTH_COUNT]:,} items to find."
     if facts is not None:
         note = f"{note[:-1]}; {facts.users_without_truth[f'{scope}/{population}']:,} evaluated users have no such item and do not count."
@@ -234,7 +235,7 @@ def scope_section(
         category = "no column is a category" if facts.category_column is None else f"by column {cell(facts.category_column)}"
         note += f" Candidates: the {facts.cold_items:,} cold items of the corpus. Popularity by category: {category}."
     rates, means = [], []
-    for name in scorers_in_order(last_rows):
+    for name in names:
         cells, last = [by_k[cut][name] for cut in ks], last_rows[name]
         shown = _name(name, spans)
         rates.append([shown, *map(with_interval, cells)])

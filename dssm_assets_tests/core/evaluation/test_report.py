@@ -25,6 +25,7 @@ from dssm_assets.core.evaluation.report import (
     headline,
     list_section,
     render_report,
+    scope_section,
     segment_report,
     segment_section,
     trend_section,
@@ -103,6 +104,11 @@ def test_channels_say_of_how_many_users_they_are(users: int, sentence: str | Non
     text = channel_section(pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA), [gain])
     assert "| vectors |" in text and "+0.0100 [+0.0000, +0.0200]" in text
     assert ("sample" in text) is (sentence is not None) and (sentence or "") in text
+
+
+def test_a_scope_says_how_many_users_are_scored_though_parts_are_of_a_sample() -> None:
+    rows = [{**total_row(name, k=200), "users": users} for name, users in (("channel_own_history", 900), ("model", 2000))]
+    assert "2,000 users" in scope_section(pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA), Scope.ALL, None)
 
 
 def test_a_report_on_a_span_of_days_names_them(run: Run) -> None:
