@@ -80,8 +80,7 @@ class WeightAverage:
 
     def _swap(self) -> None:
         """Exchanges the towers' weights and the average by exchanging their storage: nothing is copied."""
-        averages = {**self._dense, **{f"tables.{dim}": rows for dim, rows in self._rows.items()}}
-        live = dict(self._towers.named_parameters())
-        live_tables = {f"tables.{dim}": self._towers.tables.table(dim) for dim in self._towers.tables.dims}
-        for name, weight in {**live, **live_tables}.items():
-            weight.data, averages[name].data = averages[name].data, weight.data
+        pairs: list[tuple[Tensor, Tensor]] = [(weight, self._dense[name]) for name, weight in self._towers.named_parameters()]
+        pairs += [(self._towers.tables.table(dim), average) for dim, average in self._rows.items()]
+        for weight, average in pairs:
+            weight.data, average.data = average.data, weight.data

@@ -61,16 +61,12 @@ class ProcessGroup(Ranks):
         return torch.cat([self.gather(items[:own], num_shared), items[own:]])
 
     def sum_gradients(self, module: nn.Module) -> None:
-        for parameter in module.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        if not gradients:
-            return
+        parameters = list(module.parameters())
+        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         dist.all_reduce(flat)
-        for gradient, part in zip(gradients, torch.split(flat, [one.numel() for one in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        for parameter, part in zip(parameters, torch.split(flat, [one.numel() for one in parameters]), strict=True):
+            parameter.grad = part.view_as(parameter)
 
     def sum_row_gradients(self, found: Sequence[RowGradients], tables: EmbeddingTables) -> list[RowGradients]:
         """Returns the rows that any process read and their gradients, summed in the order of the processes.
@@ -216,8 +212,7 @@ class ShardedTables(EmbeddingTables):
     def mean_length(self, dim: int, first: int, end: int) -> float:
         rank, count = self._ranks.rank, self._ranks.count
         low, high = (-(-(bound - rank) // count) for bound in (first, end))
-        total = self.table(dim)[low:high].norm(dim=1).double().sum().to(exchange_device())
-        dist.all_reduce(total)
+        total = _summed(self.table(dim)[low:high].norm(dim=1).double().sum().to(exchange_device()))
         return float(total) / (end - first) if end > first else 0.0
 
     def _draw_table(self, dim: int, generator: torch.Generator) -> Tensor:
