@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dssm_assets.core.arrays.ragged import row_blocks
 from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays
 from dssm_assets.core.evaluation.segments import Cuts
@@ -141,9 +142,8 @@ def write_user_ranges(
 ) -> list[WrittenRange]:
     """Returns the files of all ranges, in the order of the users; without users one empty file."""
     tasks = []
-    for number, start in enumerate(range(0, max(truth.num_users, 1), RANGE_USERS)):
-        stop = min(start + RANGE_USERS, truth.num_users)
-        tasks.append((truth.users_from(start, stop), cuts.users_from(start, stop), folder / part_name(number)))
+    for number, users in enumerate(list(row_blocks(truth.num_users, RANGE_USERS)) or [np.zeros(0, np.int64)]):
+        tasks.append((truth.select_users(users)[0], cuts.select_users(users), folder / part_name(number)))
     return list(run_parallel(workspace, make_scorer, tasks, {}))
 
 

@@ -127,9 +127,8 @@ class Cuts:
     users: Mapping[str, pa.Array]
     item_tier: IntArray | None = None
 
-    def users_from(self, start: int, stop: int) -> Cuts:
-        rows = pa.array(np.arange(start, stop))
-        return Cuts({name: labels.take(rows) for name, labels in self.users.items()}, self.item_tier)
+    def select_users(self, users: IntArray) -> Cuts:
+        return Cuts({name: labels.take(pa.array(users)) for name, labels in self.users.items()}, self.item_tier)
 
 
 def segment_column(name: str) -> str:

@@ -51,10 +51,6 @@ class Truth:
     def num_users(self) -> int:
         return len(self.user_ids)
 
-    def users_from(self, start: int, stop: int) -> Truth:
-        """Returns the truth of the users in rows start .. stop - 1 alone, their rows counted from 0."""
-        return self.select_users(np.arange(start, stop))[0]
-
     def select_users(self, users: ragged.IntArray) -> tuple[Truth, ragged.IntArray]:
         """Returns the truth of the users in some rows, ascending, alone, their rows counted from 0, and the positions of its pairs."""
         first, end = np.searchsorted(self.pair_user, users), np.searchsorted(self.pair_user, users, side="right")

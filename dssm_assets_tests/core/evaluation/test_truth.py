@@ -55,9 +55,9 @@ def test_read_truth_keeps_unknown_items() -> None:
     known = truth.with_history(ItemSets(np.array([0, 0, 0, 1, 1]), np.array([0])))  # v also took b, long ago
     assert known.pairs_in(Scope.NEW).tolist() == [True, False, False, False]
     assert known.pairs_in(Scope.UNSEEN).tolist() == [True, False, False, False]
-    assert known.users_from(2, 3).is_known.tolist() == [False, True, True]
+    assert known.select_users(np.array([2]))[0].is_known.tolist() == [False, True, True]
     assert truth.pairs_in(Scope.NEW).tolist() == [True, True, False, False]  # the table knows the window
-    part = truth.users_from(3, 4)
+    part = truth.select_users(np.array([3]))[0]
     assert (part.user_ids.to_pylist(), part.pair_user.tolist(), part.pair_item.tolist()) == (["w"], [0], [1])
     some, places = truth.select_users(np.array([0, 2]))
     assert (some.user_ids.to_pylist(), some.is_warm_user.tolist()) == (["t", "v"], [False, True])
