@@ -4,7 +4,8 @@ A prior is tried in units of the loss's logits: score = u . v / temperature + a 
 one is in units of the product, which is what is stored and searched: a and w times the temperature.
 
 Counts are of the samples before the validation days, ages run up to the last of them, to the millisecond: where the last hour
-says more than the month, as in news, a half-life of minutes is chosen. Strengths have no upper end.
+says more than the month, as in news, a half-life of minutes is chosen. Up to a strength of 4 most hits decide; beyond, it doubles
+for as long as that surely finds more.
 
 Letters: U users, I items, C candidates of a user, K interests, P truth pairs, D vector width.
 """
@@ -18,7 +19,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray, ItemSets
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, ItemSets, Mask
 from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.models.prior import HALF_LIVES, Prior, ages_in_days, decayed_counts
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX
@@ -26,9 +27,10 @@ from dssm_assets.core.training.data import TrainData
 
 COARSE_HALF_LIVES = (1 / 12, 1.0, 7.0, 30.0)
 """Those that are tried first; every other is next to one of them."""
-COARSE_STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
-FACTORS = (2.0, 1.25)
-"""By which strengths are multiplied and divided for as long as that finds more, one after the other."""
+COARSE_STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""Beyond the last one a strength is doubled for as long as that surely finds more."""
+FACTORS = (1.5, 1.2)
+"""By which strengths are then multiplied and divided, one after the other."""
 WEAKEST = 0.25
 """The first strength above 0."""
 MAX_SCORES = 4_000_000
@@ -93,18 +95,20 @@ class PriorSearch:
             excluded: items that are left out of each user's list; none of them is a truth item of the user.
         """
         scores = self.score_candidates(users, items * np.float32(scale), truth, k, excluded)
-        hits: dict[_Setting, int] = {}
+        hits: dict[_Setting, Mask] = {}
 
         def find_best(settings: Iterable[_Setting]) -> _Setting:
-            for setting in settings:
+            tried = list(settings)
+            for setting in tried:
                 if setting not in hits:
-                    hits[setting] = scores.count_hits(self.item_values(_prior(setting)), k)
-            return max(hits, key=lambda setting: hits[setting])
+                    hits[setting] = scores.find_hits(self.item_values(_prior(setting)), k)
+            return max(tried, key=lambda setting: int(hits[setting].sum()))
 
         best = find_best(_coarse())
+        while _is_surely_more(hits[stronger := find_best(_around(best, (1.0, 2.0)))], hits[best]):
+            best = stronger
         for factor in FACTORS:
-            while (better := find_best(_around(best, factor))) != best:
-                best = better
+            best = find_best(_around(best, (1 / factor, 1.0, factor)))
         popularity, recent, half_life = best
         return _prior((popularity / scale, recent / scale, half_life))
 
@@ -157,13 +161,13 @@ class CandidateScores:
     truth: ItemSets
     truth_scores: FloatArray
 
-    def count_hits(self, values: FloatArray, k: int) -> int:
-        """Returns how many truth pairs are among their user's k best when an item's value is added to its score."""
+    def find_hits(self, values: FloatArray, k: int) -> Mask:
+        """Returns which truth pairs are among their user's k best when an item's value is added to its score, bool [P]."""
         if k >= self.scores.shape[1]:
-            return len(self.truth.items)
+            return np.ones(len(self.truth.items), np.bool_)
         totals = self.scores + values[self.items]
         kth = np.partition(totals, totals.shape[1] - k, axis=1)[:, totals.shape[1] - k]
-        return int((self.truth_scores + values[self.truth.items] >= kth[self.truth.users]).sum())
+        return np.asarray(self.truth_scores + values[self.truth.items] >= kth[self.truth.users])
 
 
 def _prior(setting: _Setting) -> Prior:
@@ -176,11 +180,14 @@ def _coarse() -> Iterator[_Setting]:
     yield from product(COARSE_STRENGTHS, COARSE_STRENGTHS[1:], COARSE_HALF_LIVES)
 
 
-def _around(best: _Setting, factor: float) -> Iterator[_Setting]:
-    """Yields the settings next to one, weaker ones first."""
+def _around(best: _Setting, factors: Sequence[float]) -> Iterator[_Setting]:
+    """Yields the settings next to one, whose strengths are its own times each of some factors, weaker ones first."""
     place = HALF_LIVES.index(best[2])
-    yield from product(_next_to(best[0], factor), _next_to(best[1], factor), HALF_LIVES[max(0, place - 1) : place + 2])
+    strengths = ([strength * factor for factor in factors] if strength else (0.0, WEAKEST) for strength in best[:2])
+    yield from product(*strengths, HALF_LIVES[max(0, place - 1) : place + 2])
 
 
-def _next_to(strength: float, factor: float) -> Sequence[float]:
-    return (strength / factor, strength, strength * factor) if strength else (0.0, WEAKEST)
+def _is_surely_more(hits: Mask, before: Mask) -> bool:
+    """Returns whether hits are more by twice the standard error of their difference over truth pairs."""
+    gain = hits.astype(np.int64) - before
+    return bool(gain.sum() > 2 * np.sqrt(np.square(gain).sum()))
