@@ -244,7 +244,7 @@ def print_summary(console: Console, days: Sequence[DayRates]) -> None:
 
 
 def print_hit_rates(console: Console, day: DayRates) -> None:
-    """Prints the tables of every scope as in the day's report, known and new users, and what the gate said."""
+    """Prints the tables of every scope as in the day's report, of known and of all users, and what the gate said."""
     from dssm_assets.core.evaluation.report import rates_report
 
     console.print(Markdown(rates_report(day.label, day.total, day.spans)))

@@ -75,6 +75,6 @@ def read_day(workspace: Workspace, ds: str) -> DayRates:
     config = workspace.config
     last_day = truth_days(ds, config.evaluation.span_days)[-1]
     total = workspace.tables.read(manifest)
-    counted: Any = workspace.need("hit_counts", ds).facts["report"]
-    spans = Spans.from_config(config, ds, counted.get("recent_hours"))
+    recent_hours: Any = manifest.facts.get("recent_hours")
+    spans = Spans.from_config(config, ds, recent_hours)
     return DayRates(ds, total, stated.get("sentence"), last_day, spans)

@@ -155,7 +155,7 @@ def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> lis
     # Only days of the window: which others are stored depends on what was made before.
     count = min(max(settings.held_out_days, workspace.config.evaluation.span_days), workspace.config.window.days)
     days = days_between(day_before(ds, count), day_before(ds))
-    return [one for one in (_read_days(workspace, ds, days[::-1], scratch, None), best) if one.days]
+    return [one for one in (_read_days(workspace, ds, days[::-1], scratch, None, best.choice), best) if one.days]
 
 
 def held_out_spans(days: Sequence[str], length: int) -> list[list[str]]:
@@ -171,10 +171,19 @@ def held_out_spans(days: Sequence[str], length: int) -> list[list[str]]:
 
 
 def _read_days(
-    workspace: Workspace, ds: str, days: Sequence[str], scratch: ScratchArrays, vectors: ValidationVectors | None
+    workspace: Workspace,
+    ds: str,
+    days: Sequence[str],
+    scratch: ScratchArrays,
+    vectors: ValidationVectors | None,
+    choice: NeighborChoice | None = None,
 ) -> _HeldOut:
-    """Returns all validation days, or without vectors the latest of the days that together have as many pairs as configured."""
-    found = _HeldOut(has_vectors=vectors is not None)
+    """Returns all validation days, or without vectors the latest of the days that together have as many pairs as configured.
+
+    Args:
+        choice: of the neighbors; None: the first day makes it.
+    """
+    found = _HeldOut(has_vectors=vectors is not None, choice=choice)
     for span in held_out_spans(days, workspace.config.evaluation.span_days):
         if vectors is None and found.pairs >= workspace.config.channels.held_out_pairs:
             break
@@ -217,6 +226,8 @@ def _add_span(
     if found.choice is None:
         workspace.log("choosing the neighbors: window, common users, items that they start from")
         found.choice = choose_neighbors(data, own, to_find, config.evaluation.k[-1])
+    else:
+        data = replace(data, common_users=(found.choice.common_users,))
     channels = make_channels(config.channels.depths, SharedData.fit(data, found.choice), own, model, days.now_ms)
     found.days.append(HeldOutDay(channels, to_find))
     found.names.append(name)
@@ -233,7 +244,9 @@ def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut], choice: Neigh
             source += "; there are no vectors of a validation day, so they have the weight of item_to_item"
         elif len(held_out) > 1:
             source += f", starting from weights of the other channels that were learned on {', '.join(held_out[0].names)}"
-    border = describe_border("days of neighbors", choice.days, NEIGHBOR_DAYS[-1], math.inf, "nothing beyond it is tried")
+    border = None
+    if held_out and choice.days in NEIGHBOR_DAYS:
+        border = describe_border("days of neighbors", choice.days, NEIGHBOR_DAYS[-1], math.inf, "nothing beyond it is tried")
     items = "the user's last items" if choice.is_of_last_items else "all items of the user"
     lines = [
         f"{source}. Neighbors are those of the last {choice.days} days with {choice.common_users} common users or more, of {items}{f' ({border})' if border else ''}. One unit of a signal, or of the product of two, adds its weight to the log-odds that the user interacts with "

@@ -121,7 +121,9 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     )
     verdict = hit_rate_gate(workspace, ds, cells, total, spans)
     stated = {"passed": verdict.is_passed, "sentence": verdict.description}
-    manifest = workspace.write_table(TOTAL_HIT_RATE, ds, total, [counts, detail], gate=stated)
+    manifest = workspace.write_table(
+        TOTAL_HIT_RATE, ds, total, [counts, detail], gate=stated, recent_hours=counted.recent_hours
+    )
     rates = {scope: rows_of_cell(total, scope, k) for scope in Scope}
     checks = (_beats_popularity(rates[Scope.ALL], k), verdict)
     headline = _headline(rates, merged_gains or gains, k) | {"gate": verdict.description}

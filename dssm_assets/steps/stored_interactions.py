@@ -111,24 +111,27 @@ def count_recent_events(workspace: Workspace, days: EventDays, corpus: IdIndex) 
     """Returns the recent events of a window, by the half-life of `evaluation.recent` that was best on its last days.
 
     That is the one whose first k items before each of these days held most events of the day, for the largest k of `evaluation.k`;
-    of equal ones the longest. It needs memory for one count per half-life and item.
+    of equal ones the longest. Where several days are evaluated together, the items before the first of them. It needs memory for one
+    count per half-life and item.
     """
     settings = workspace.config.evaluation
     half_lives_ms = np.array(settings.recent, np.float64)[:, None] * MS_PER_HOUR  # [H, 1]
     counts, hits = np.zeros((len(half_lives_ms), len(corpus.ids))), np.zeros(len(half_lives_ms), np.int64)
-    scored = {day.ds for day in days.window[1:][-SCORED_DAYS * settings.span_days :]}
-    newest, k = 0, min(settings.k[-1], len(corpus.ids))
-    for day in days.window:
+    num_scored = min(SCORED_DAYS * settings.span_days, len(days.window) - 1)
+    k, newest, best = settings.k[-1], None, list[IntArray]()
+    for days_left, day in zip(range(len(days.window), 0, -1), days.window, strict=True):
+        if days_left <= num_scored and (num_scored - days_left) % settings.span_days == 0:
+            best = [np.argsort(-counted, kind="stable")[:k] for counted in counts]
         table = workspace.tables.read(day, [col.ITEM_IDS, col.EVENT_TIMES_MS])
         items, times = (combine_chunks(pc.list_flatten(column)) for column in table.columns)
         rows = corpus.lookup(cast_ids(items, corpus.ids.type, "interactions, column item_id"))
         rows, times_ms = rows[rows >= 0], times.to_numpy()[rows >= 0]
         if not len(rows):
             continue
-        if day.ds in scored:
-            best = np.argsort(-counts, axis=1, kind="stable")[:, :k]
-            hits += np.bincount(rows, minlength=len(corpus.ids))[best].sum(axis=1)
-        newest_before, newest = newest, max(newest, int(times_ms.max()))
+        if best:
+            hits += np.bincount(rows, minlength=len(corpus.ids))[np.stack(best)].sum(axis=1)
+        last = int(times_ms.max())
+        newest_before, newest = (last, last) if newest is None else (newest, max(newest, last))
         counts *= np.exp2((newest_before - newest) / half_lives_ms)
         for place, half_life_ms in enumerate(half_lives_ms):
             counts[place] += np.bincount(rows, np.exp2((times_ms - newest) / half_life_ms), len(corpus.ids))

@@ -23,6 +23,7 @@ from dssm_assets.core.channels.merge import (
     IS_OWN_ITEM,
     RANK_OF_NEIGHBORS,
     RANK_OF_VECTORS,
+    SIMILARITY_OF_NEIGHBORS,
     Candidates,
     Merge,
     Term,
@@ -146,7 +147,11 @@ def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]
     if not is_positive.any():
         return merge
     by_name = dict(zip(signals_of([name for name in merge.channels if name in known]), signals, strict=True))
-    terms = [term for term in merge.weights if _is_known(term, known)]
+    lacks_vectors = ChannelName.VECTORS in merge.channels and ChannelName.VECTORS not in known
+    # Of two signals of neighbors that say nearly the same, the vectors take over the one of `_stand_in`.
+    terms = [
+        term for term in merge.weights if _is_known(term, known) and not (lacks_vectors and SIMILARITY_OF_NEIGHBORS in term)
+    ]
     values = np.stack([by_name[one] if other is None else by_name[one] * by_name[other] for one, other in terms], axis=1)
     intercept, found = fit_logistic(values, is_positive, weight, np.array([merge.weights[term] for term in terms]))
     weights = {**merge.weights, **dict(zip(terms, found.round(_DECIMALS).tolist(), strict=True))}

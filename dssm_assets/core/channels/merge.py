@@ -59,13 +59,14 @@ class Term(NamedTuple):
 
 RANK_OF_VECTORS: Final = Signal(ChannelName.VECTORS, RANK)
 RANK_OF_NEIGHBORS: Final = Signal(ChannelName.ITEM_TO_ITEM, RANK)
+SIMILARITY_OF_NEIGHBORS: Final = Signal(ChannelName.ITEM_TO_ITEM, SIMILARITY)
 IS_OWN_ITEM: Final = Signal(ChannelName.OWN_HISTORY, IS_OWN)
 SIGNALS: Final = (
     RANK_OF_VECTORS,
     Signal(ChannelName.VECTORS, SIMILARITY),
     *(Signal(ChannelName.OWN_HISTORY, name) for name in OWN_SIGNALS),
     RANK_OF_NEIGHBORS,
-    Signal(ChannelName.ITEM_TO_ITEM, SIMILARITY),
+    SIMILARITY_OF_NEIGHBORS,
     *(Signal(ChannelName.RECENT_POPULARITY, name) for name in EVENT_SIGNALS),
 )
 """All of them; those of a channel in the order of `Channel.describe`."""

@@ -101,7 +101,7 @@ class Evaluation(Section):
     )
     bootstrap_samples: int = Field(default=1000, ge=100, le=100_000, description="Resamples of users for the 95% intervals.")
     recent: Annotated[list[Annotated[float, Field(gt=0, le=100_000)]], Ascending] = Field(
-        default=[1, 3, 6, 12, 24, 72, 168, 720],
+        default=[1, 3, 6, 12, 24, 72, 168, 720, 2160],
         min_length=1,
         max_length=20,
         description="Half-lives of recent popularity in hours, ascending. The one is taken whose list held most events of the last days "

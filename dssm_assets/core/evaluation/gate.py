@@ -1,7 +1,7 @@
 """The gate: whether what a day's model would serve is good enough to be shipped.
 
 The gate judges what is served: the merged list where channels are enabled, else the model's vectors alone (`gate.scorer`). In each
-configured scope, over warm users and items at the largest k, it asks two questions, and of the merged list, which every user gets, the
+configured scope, over warm users and items at the largest k, it asks two questions, and of the merged list the
 first one also over all users and items of the day. They compare on the same day and the same users, so that a hard day, on which
 everything finds less, does not count as a bad model:
 

@@ -55,7 +55,7 @@ def ages_in_days(time_ms: IntArray) -> npt.NDArray[np.float64]:
     with a half-life of 12 hours.
     """
     times = np.asarray(time_ms, np.int64)
-    return np.asarray((times.max(initial=0) - times) / MS_PER_DAY)
+    return np.asarray((times.max(initial=np.iinfo(np.int64).min) - times) / MS_PER_DAY)
 
 
 def decayed_counts(

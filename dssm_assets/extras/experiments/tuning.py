@@ -263,7 +263,9 @@ def find_borders(best: Trial, config: PipelineConfig) -> list[str]:
         if isinstance(value, int | float):
             numbers = [math.inf if one == NONE else one for one in getattr(proposed, "choices", ()) if one != CONFIGURED]
             ends = (min(numbers), max(numbers)) if numbers else (proposed.low * 1.1, proposed.high / 1.1)
-            found.append(describe_border(key, value, *ends, f"try it: dssm-assets experiment NAME --set {key}=VALUE"))
+            found.append(
+                describe_border(key, value, *ends, f"try it: dssm-assets experiment NAME --from DAY --set {key}=VALUE")
+            )
     return list(filter(None, found))
 
 

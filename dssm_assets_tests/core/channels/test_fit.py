@@ -16,6 +16,7 @@ from dssm_assets.core.channels.merge import (
     IS_OWN_ITEM,
     RANK_OF_NEIGHBORS,
     RANK_OF_VECTORS,
+    SIMILARITY_OF_NEIGHBORS,
     Term,
     default_merges,
     from_rows,
@@ -71,7 +72,8 @@ def test_vectors_take_the_weight_of_neighbors_if_held_out_days_have_none() -> No
     own, fitted = Term(RANK_OF_VECTORS, IS_OWN_ITEM), merges["merged_without_vectors"].weights[neighbors]
     assert fitted > DEFAULT_WEIGHTS[neighbors]
     merged = merges["merged"].weights
-    assert (merged[vectors], merged[own], merged[neighbors]) == (fitted, -fitted, 0.0)
+    assert merged[vectors] == -merged[own] > DEFAULT_WEIGHTS[neighbors]
+    assert (merged[neighbors], merged[Term(SIMILARITY_OF_NEIGHBORS)]) == (0.0, 0.0)
     alone = merges["merged_without_item_to_item"].weights
     assert (alone[vectors], alone[own]) == (DEFAULT_WEIGHTS[vectors], -DEFAULT_WEIGHTS[vectors])
     assert merged[Term(IS_OWN_ITEM)] != DEFAULT_WEIGHTS[Term(IS_OWN_ITEM)]

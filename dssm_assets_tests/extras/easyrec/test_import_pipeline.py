@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from typing import Any
 
@@ -21,7 +22,7 @@ from dssm_assets_tests.extras.easyrec.configurations import (
 
 
 def fg_entries(found: ImportedPipeline) -> dict[str, dict[str, Any]]:
-    return {entry.get("feature_name") or entry["sequence_name"]: entry for entry in found.spec.raw["features"]}
+    return {entry.get("feature_name") or entry["sequence_name"]: entry for entry in json.loads(found.fg_json)["features"]}
 
 
 def test_dssm_of_easyrec() -> None:
@@ -103,7 +104,7 @@ def test_mind_of_easyrec() -> None:
 
 
 def history_of(found: ImportedPipeline) -> list[tuple[str, str]]:
-    (history,) = [entry for entry in found.spec.raw["features"] if "features" in entry]
+    (history,) = [entry for entry in json.loads(found.fg_json)["features"] if "features" in entry]
     return [(sub["feature_name"], sub["expression"]) for sub in history["features"]]
 
 
