@@ -92,7 +92,7 @@ class Spans:
         """Returns the name of a scorer with its number of days or its half-life, if it has one."""
         if scorer == "recent_popularity" and self.recent_hours is not None:
             days = self.recent_hours / 24
-            return f"{name}, half-life {f'{days:g} d' if days >= 1 else f'{self.recent_hours:g} h'}"
+            return f"popularity, half-life {f'{days:g} d' if days >= 1 else f'{self.recent_hours:g} h'}"
         known = {
             "popularity": (f"{name},", self.window),
             "own_history_window": (name.removesuffix(" window"), self.window),

@@ -31,7 +31,7 @@ def test_names_of_a_day_tell_how_far_back_their_scorers_read() -> None:
     assert [display_name(name, spans) for name in ("model", "popularity", "recent_popularity", "ease")] == [
         "two-tower model",
         "popularity, 6 days",
-        "recent popularity, half-life 6 h",
+        "popularity, half-life 6 h",
         "EASE",
     ]
     assert display_name("own_history_window", spans) == "own history, 6 days"
@@ -39,4 +39,4 @@ def test_names_of_a_day_tell_how_far_back_their_scorers_read() -> None:
     short = parse_config(worlds.merged(worlds.CONFIG, {"window": {"history_days": 8}}))
     spans = Spans.from_config(short, "2024-01-12", 72.0)
     assert display_name("own_history_all", spans) == "own history, all 8 days"
-    assert display_name("recent_popularity", spans) == "recent popularity, half-life 3 d"
+    assert display_name("recent_popularity", spans) == "popularity, half-life 3 d"
