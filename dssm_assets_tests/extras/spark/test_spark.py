@@ -82,7 +82,10 @@ def test_pieces_cover_every_row_whatever_the_row_group_size(tables: TableStore, 
 def test_files_and_reports_of_tasks_come_back_in_the_order_of_the_rows(tables: TableStore) -> None:
     """The session runs the last task first; the second one makes no rows."""
     source = tables.write(replace(NOTES, name="source"), DS, notes(*ROWS[:11]))
-    kernel = lambda table, start: (table.slice(0, 0) if start == 4 else table, start)  # noqa: E731
+
+    def kernel(table: pa.Table, start: int) -> tuple[pa.Table, int]:
+        return (table.slice(0, 0) if start == 4 else table), start
+
     published, reports = SparkEngine(tables, LocalSession()).write_mapped(TARGET, source, kernel)
     assert [(file.name, file.rows) for file in published.files] == [("part-00000.parquet", 4), ("part-00002.parquet", 3)]
     assert reports == [0, 4, 8]

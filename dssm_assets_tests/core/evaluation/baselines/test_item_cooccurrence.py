@@ -1,4 +1,4 @@
-"""Item co-occurrence by hand, and that neighbours equal a dense computation."""
+"""Item co-occurrence by hand, alone and times recent popularity, and that neighbours equal a dense computation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.evaluation.baselines import item_cooccurrence
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import LAST_ITEMS, fit_neighbors, last_item_weights
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets_tests.core.evaluation.baselines.small_world import lists
@@ -62,3 +62,20 @@ def test_neighbors_of_some_items_are_their_rows_alone() -> None:
     wanted = np.arange(30) % 3 == 0
     whole, some = (fit_neighbors(items, 30, of_items=of_items, num_neighbors=5)[1] for of_items in (None, wanted))
     assert some.toarray().tolist() == (whole.toarray() * wanted[:, None]).tolist()
+
+
+def test_neighbors_times_recent_popularity_by_hand() -> None:
+    # Recent events: c 1, d 2, so that c scores 3 ln 2 / ln 3 = 1.893 and d 3 without neighbors.
+    # v had c last, before that a and f at one time, which weigh .8: a .816, b .462, c .653, d .707 + .462 = 1.169, the largest.
+    # ln(1 + 20 / 1.169 of these): a 2.71, b 2.19, c 2.50, d 3.04; with the values d 6.04, c 4.39, a 2.71, b 2.19.
+    # u had b last, before that a and e: a .577, b .462, c .653, d .462, so a 2.93, b 2.72, c 3.04 + 1.89, d 2.72 + 3.
+    assert lists("neighbors_recent", 6) == {"n": "dcabef", "u": "dcabef", "v": "dcabef"}
+    assert lists("neighbors_recent", 2) == {"n": "dc", "u": "dc", "v": "dc"}
+
+
+def test_the_last_items_of_a_user_weigh_less_by_place() -> None:
+    indptr, times = np.array([0, 4, 4, 5]), np.array([5, 9, 9, 7, 2])
+    assert last_item_weights(indptr, times) == pytest.approx([0.8**3, 1, 1, 0.8**2, 1])
+    many = last_item_weights(np.array([0, 30]), np.arange(30))
+    assert np.flatnonzero(many).tolist() == list(range(30 - LAST_ITEMS, 30))
+    assert many[-3] == pytest.approx(0.64)
