@@ -248,9 +248,10 @@ def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut], choice: Neigh
     if held_out and choice.days in NEIGHBOR_DAYS:
         border = describe_border("days of neighbors", choice.days, NEIGHBOR_DAYS[-1], math.inf, "nothing beyond it is tried")
     items = "the user's last items" if choice.is_of_last_items else "all items of the user"
+    neighbors = f"Neighbors of {items} by the last {choice.days} days, with {choice.common_users} common users or more"
     lines = [
-        f"{source}. Neighbors are those of the last {choice.days} days with {choice.common_users} common users or more, of {items}{f' ({border})' if border else ''}. One unit of a signal, or of the product of two, adds its weight to the log-odds that the user interacts with "
-        "the item.",
+        f"{source}. {neighbors}{f' ({border})' if border else ''}. One unit of a signal, or of the product of two, adds its weight to "
+        "the log-odds that the user interacts with the item.",
         "",
         "| channel | signal | times | " + " | ".join(merge.name for merge in merges) + " |",
     ]

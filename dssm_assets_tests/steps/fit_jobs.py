@@ -61,9 +61,7 @@ class Fitted(NamedTuple):
 
 def run(job: FitJob) -> Fitted:
     with TemporaryDirectory() as out:
-        outcome = run_job(job, lambda progress: None, time.perf_counter, Path(out))
-        assert outcome is not None
-        return read_files(outcome)
+        return read_files(run_job(job, lambda progress: None, time.perf_counter, Path(out)))
 
 
 def read_files(outcome: FitOutcome) -> Fitted:

@@ -33,6 +33,7 @@ from dssm_assets.core.channels.merge import (
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.neighbors_recent import NeighborsRecentScorer, score_recent
 from dssm_assets.core.evaluation.baselines.popularity import order_by_events
+from dssm_assets.core.evaluation.rates import is_sure_gain
 
 if TYPE_CHECKING:
     from dssm_assets.core.evaluation.baselines.fit_data import FitData
@@ -92,8 +93,7 @@ def choose_neighbors(data: FitData, own: OwnItems, truth: ItemSets, k: int) -> N
             found = scorer.top_items(users, k)
             hits[number, users] = truth.select_users(users).contains(np.arange(len(users))[:, None], found).sum(axis=1)
     best = int(hits.sum(axis=1).argmax())
-    gain = hits[best] - hits[0]
-    return choices[best if gain.sum() > 2 * np.sqrt(np.square(gain).sum()) else 0]
+    return choices[best if is_sure_gain(hits[best] - hits[0]) else 0]
 
 
 def fit_merges(

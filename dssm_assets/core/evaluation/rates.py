@@ -60,6 +60,17 @@ def interval(resampled: NDArray[Any]) -> tuple[Floats, Floats]:
     return np.asarray(low, np.float64), np.asarray(high, np.float64)
 
 
+def is_sure_gain(gain: IntArray | Floats) -> bool:
+    """Returns whether hits are gained by more than twice the standard error of their sum, which is that of independent differences.
+
+    By hand: nine gained and none lost are 9 for 2 * 3; nine gained and four lost are 5 for 2 * 3.6, which may be chance.
+
+    Args:
+        gain: of each pair or user, hits of one list minus hits of another.
+    """
+    return bool(gain.sum() > 2 * np.sqrt(np.square(gain).sum()))
+
+
 class HitCells(Protocol):
     """Hit counts that are read one cell (scope and population) at a time."""
 

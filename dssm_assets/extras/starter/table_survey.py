@@ -46,7 +46,7 @@ class TableSurvey:
 
 
 def survey_table(uri: str, name: str, *, is_log: bool, log: Callable[[str], None] = lambda line: None) -> TableSurvey:
-    """Returns the survey of a table: of day folders the last one is read, of a log all of them. `log` is told how far it is.
+    """Returns the survey of a table: of day folders the last one is read, of a log all of them. `log` receives lines of progress.
 
     Raises:
         SourceMissingError: if there is no file of a known format.

@@ -13,6 +13,7 @@ from dssm_assets.core.evaluation.rates import (
     TREND_SCHEMA,
     best_baseline,
     gains_over_best,
+    is_sure_gain,
     paired_gain,
     total_hit_rate,
     trend_table,
@@ -170,3 +171,11 @@ def test_best_baseline_leaves_out_the_model_and_lists_of_channels() -> None:
     rates = {"model": 0.9, "merged": 0.8, "channel_vectors": 0.7, "ease": 0.2, "als": 0.2, "popularity": 0.1}
     assert best_baseline(rates) == "als"
     assert best_baseline({"model": 0.9, "merged_without_vectors": 0.8}) is None
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "is_sure"), [(9, 0, True), (9, 4, False), (4, 0, False), (0, 9, False), (0, 0, False)]
+)
+def test_a_sure_gain_is_more_than_two_errors(gained: int, lost: int, is_sure: bool) -> None:
+    # The errors are the roots of 9, 13 and 4.
+    assert is_sure_gain(np.repeat([1, -1, 0], [gained, lost, 50])) is is_sure

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray, ItemSets, Mask
 from dssm_assets.core.columns import EVENT_TIME_MS
+from dssm_assets.core.evaluation.rates import is_sure_gain
 from dssm_assets.core.models.prior import HALF_LIVES, Prior, ages_in_days, decayed_counts
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX
 from dssm_assets.core.training.data import TrainData
@@ -105,7 +106,7 @@ class PriorSearch:
             return max(tried, key=lambda setting: int(hits[setting].sum()))
 
         best = find_best(_coarse())
-        while _is_surely_more(hits[stronger := find_best(_around(best, (1.0, 2.0)))], hits[best]):
+        while is_sure_gain(hits[stronger := find_best(_around(best, (1.0, 2.0)))].astype(np.int64) - hits[best]):
             best = stronger
         for factor in FACTORS:
             best = find_best(_around(best, (1 / factor, 1.0, factor)))
@@ -185,9 +186,3 @@ def _around(best: _Setting, factors: Sequence[float]) -> Iterator[_Setting]:
     place = HALF_LIVES.index(best[2])
     strengths = ([strength * factor for factor in factors] if strength else (0.0, WEAKEST) for strength in best[:2])
     yield from product(*strengths, HALF_LIVES[max(0, place - 1) : place + 2])
-
-
-def _is_surely_more(hits: Mask, before: Mask) -> bool:
-    """Returns whether hits are more by twice the standard error of their difference over truth pairs."""
-    gain = hits.astype(np.int64) - before
-    return bool(gain.sum() > 2 * np.sqrt(np.square(gain).sum()))
