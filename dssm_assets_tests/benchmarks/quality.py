@@ -5,7 +5,8 @@
 
 DIR/DATASET holds users.parquet, items.parquet and behavior.parquet. `quality_data.py` explains the splits, `quality_settings.py`
 lists the settings and where they were chosen. Leave-one-out is also reported as published: HR@k and NDCG@k beside published
-figures, on MovieLens-1M in the order in which users rated.
+figures, on MovieLens-1M in the order in which users rated. With `--query-time` the queries of ours know the time of the held-out item,
+as a request does: how long after the user's last event it is, is a feature of the user.
 
     python -m dssm_assets_tests.benchmarks.quality --train FILE --test FILE
 
@@ -157,10 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", default="lastpct-20", help="lastpct-P, loo or temporal-D (default: lastpct-20)")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 (default: 3)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="(default: all)")
+    parser.add_argument("--query-time", action="store_true", help="queries know the time of the held-out item (with --data)")
     parser.add_argument("--inner", action="store_true", help="applies the rule twice: the split on which settings are chosen")
     given = parser.parse_args(arguments)
     if (given.train is None) != (given.test is None):
         parser.error("--train and --test belong together")
+    if given.query_time and given.data is None:
+        parser.error("--query-time needs --data: text files have no times")
     dataset, rule, label = (given.sequences or given.train or Path(given.dataset)).stem, "loo", ""
     entities: Entities | None = None
     try:
@@ -179,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fitted = {NOT_TRAINED: split.without_last(), TRAINED: split} if label else {"": split}
         first = next(iter(fitted.values()))
         ours = chosen(dataset, rule) if given.data else choose_parts(first, text_candidates(first), ADDED_CODES)
+        ours = ours.with_gap() if given.query_time else ours
         found |= measure(split, list_ours(split, entities, ours, fitted), range(given.seeds), metrics)
     missing = []
     for name in (name for name in PEERS if name in given.models):

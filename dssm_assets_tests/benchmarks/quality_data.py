@@ -26,9 +26,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 from scipy.sparse import csr_matrix
 
 from dssm_assets.core.arrays.ragged import ItemSets, list_lengths, offsets_of, ranges
+from dssm_assets.core.models.event_layers import NUM_GAPS, gap_classes
 
 Ints = npt.NDArray[np.int64]
 Entities = tuple[pa.Table, pa.Table]
@@ -40,7 +42,7 @@ AGES = (18, 25, 35, 45, 50, 56)
 YEARS = (1930, 1940, 1950, 1960, 1970, 1980, 1985, 1990, 1992, 1994, 1995, 1996, 1997, 1998, 1999, 2000)
 DECAY_DAYS = (7, 30, 90)
 COUNT_BUCKETS = 20
-USER_ID, ITEM = "user", "item"
+USER_ID, ITEM, GAP = "user", "item", "gap"
 CODE = "code"
 """A second item id, for frozen embeddings in closed form."""
 
@@ -54,7 +56,7 @@ class Split:
         user, item, time_s: the training events in time order [E].
         eval_users: users with truth, ascending [V].
         truth_row: position in eval_users of each truth pair's user, ascending [P].
-        truth_item: item of each truth pair [P].
+        truth_item, truth_time_s: item and time of each truth pair [P].
         dropped_pairs: held-out pairs whose user or item the training part does not know.
         lost_users: users with held-out items, none of which the training part knows.
         is_ordered: the order of a user's events means something.
@@ -68,6 +70,7 @@ class Split:
     eval_users: Ints
     truth_row: Ints
     truth_item: Ints
+    truth_time_s: Ints
     dropped_pairs: int
     lost_users: int = 0
     is_ordered: bool = True
@@ -177,6 +180,7 @@ def _split_log(log: Ints, held_out: npt.NDArray[np.bool_]) -> Split:
         eval_users=eval_users,
         truth_row=truth_row,
         truth_item=np.searchsorted(item_ids, truth[1])[order],
+        truth_time_s=truth[2, order],
         dropped_pairs=test.shape[1] - truth.shape[1],
         lost_users=len(np.unique(test[0])) - len(eval_users),
     )
@@ -248,6 +252,22 @@ def item_columns(split: Split, entities: Entities | None, *, with_counts: bool, 
     if with_counts and with_recent:
         columns += [_buckets(f"popularity_{days}d", np.log(_recent_popularity(split, days) + 0.1)) for days in DECAY_DAYS]
     return columns
+
+
+def gap_columns(split: Split) -> tuple[FeatureColumn, FeatureColumn]:
+    """Returns the time since the user's last event as a feature of the events [E], and of all users [U] when asked for their truth."""
+    order, bounds = split.by_user()
+    times, last = split.time_s[order], bounds[1:] - 1
+    of_events = np.zeros(len(order), np.int64)
+    of_events[order] = _gap_indices(np.diff(times, prepend=times[0]))
+    of_events[order[bounds[:-1]]] = 0
+    asked = times[last]
+    asked[split.eval_users[split.truth_row]] = split.truth_time_s
+    return tuple(FeatureColumn(GAP, values, NUM_GAPS + 1) for values in (of_events, _gap_indices(asked - times[last])))
+
+
+def _gap_indices(seconds: Ints) -> Ints:
+    return gap_classes(torch.from_numpy(seconds)).numpy() + 1
 
 
 def identity(name: str, count: int) -> FeatureColumn:

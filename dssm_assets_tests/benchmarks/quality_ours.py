@@ -40,6 +40,7 @@ from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets_tests.benchmarks.quality_data import (
     CODE,
+    GAP,
     ITEM,
     SECONDS_PER_DAY,
     USER_ID,
@@ -47,6 +48,7 @@ from dssm_assets_tests.benchmarks.quality_data import (
     FeatureColumn,
     Ints,
     Split,
+    gap_columns,
     identity,
     interactions,
     item_columns,
@@ -190,13 +192,19 @@ def split_tables(split: Split, entities: Entities | None, settings: Settings) ->
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     users, items = _table(user_features, len(split.user_ids)), _table(item_features, len(split.item_ids))
+    user_rows, user_row = users, (split.user + 1) * bool(user_features)
+    if settings.with_gap:
+        of_events, of_users = gap_columns(split)
+        user_features.append(of_users)
+        user_rows, user_row = users.take(split.user).append_column(GAP, of_events.arrow()), np.arange(len(order)) + 1
+        users = users.append_column(GAP, of_users.arrow())
     samples = {
         "item_index": split.item.astype(np.int32),
         "user_index": split.user.astype(np.int32),
         "history_end": place,
         "weight": _sample_weights(day, settings),
         "event_time_ms": event_ms,
-        "user_row": ((split.user + 1) * bool(user_features)).astype(np.int32),
+        "user_row": user_row.astype(np.int32),
         "item_row": (split.item + 1).astype(np.int32),
         "day": day.astype(np.int32),
     }
@@ -209,7 +217,7 @@ def split_tables(split: Split, entities: Entities | None, settings: Settings) ->
     return Tables(
         spec=tower_spec(_tower_features(user_features, item_features, settings), settings.model),
         samples=pa.table(samples),
-        user_rows=_behind_unknown(users),
+        user_rows=_behind_unknown(user_rows),
         item_rows=_behind_unknown(items),
         history=pa.table(history),
         users=pa.table({"history_start": bounds[:-1], "history_end": bounds[1:]}),

@@ -33,6 +33,7 @@ class Settings:
         with_user_id: the user id is a feature.
         with_side: gender, age, occupation, zip; genres, year.
         with_counts: an item's popularity is a feature of it.
+        with_gap: the time since the user's last event is a feature of the query.
         is_timed: events have times; without, popularity is that of all events only.
         id_dim: width of item and user embeddings; side_dim: of the others; code_dim: of the frozen embedding, 0 without.
         fits: number of fits with seeds of their own, whose vectors are concatenated.
@@ -43,6 +44,7 @@ class Settings:
     with_user_id: bool = True
     with_side: bool = True
     with_counts: bool = True
+    with_gap: bool = False
     is_timed: bool = True
     id_dim: int = 64
     side_dim: int = 16
@@ -71,6 +73,10 @@ class Chosen:
     codes: SvdInit | None = None
     prior: Prior | None = None
     neighbours_std: float = 0.0
+
+    def with_gap(self) -> Chosen:
+        """Returns the same with queries that know how long after the user's last event they are."""
+        return replace(self, parts=tuple((replace(settings, with_gap=True), factor) for settings, factor in self.parts))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 
 from dssm_assets_tests.benchmarks import quality
 from dssm_assets_tests.benchmarks.quality_choice import LENGTH, Lists, choose_strengths
-from dssm_assets_tests.benchmarks.quality_data import read_graph_split, read_sequence_split
+from dssm_assets_tests.benchmarks.quality_data import cut, gap_columns, read_graph_split, read_sequence_split
 from dssm_assets_tests.benchmarks.quality_ours import find_neighbours, fit_chosen, narrow_vectors
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors, mean_metrics
-from dssm_assets_tests.benchmarks.quality_settings import ADDED_CODES, Chosen, text_candidates
+from dssm_assets_tests.benchmarks.quality_settings import ADDED_CODES, Chosen, chosen, text_candidates
 
 
 def _write(path: Path, rows: list[list[int]]) -> Path:
@@ -47,6 +48,23 @@ def test_validation_item_changes_the_history_alone(tmp_path: Path) -> None:
         vectors.append(fit_chosen(Chosen(((settings, 1.0),), ADDED_CODES), part, None, 0, split))
     assert vectors[0].items.tobytes() == vectors[1].items.tobytes()
     assert not np.allclose(vectors[0].users, vectors[1].users)
+
+
+def test_query_time_by_hand() -> None:
+    # Both users take the items 0 1 2 at the seconds 0 0 5; the last item of one comes 3 seconds later, that of the other 5.
+    times, users = np.array([[0, 0], [0, 0], [5, 5], [8, 10]]), np.array([[0, 1]] * 4)
+    split = cut(
+        np.stack([part.reshape(-1) for part in (users, users * 0 + np.arange(4)[:, None] % 3, times)]), "loo", inner=False
+    )
+    of_events, of_users = gap_columns(split)
+    order, _ = split.by_user()
+    # One more than the classes of 0, 5 and 3 seconds: 0, 5 and 4; 0 for a first event.
+    assert of_events.values[order].tolist() == [0, 1, 6] * 2
+    assert of_users.values.tolist() == [5, 6]
+    settings = chosen("ml-1m", "loo").parts[0][0].with_training(epochs=1)
+    for with_gap in (False, True):
+        vectors = fit_chosen(Chosen(((replace(settings, with_gap=with_gap), 1.0),)), split, None, 0, split)
+        assert np.array_equal(*vectors.users) is not with_gap
 
 
 @pytest.mark.parametrize(
