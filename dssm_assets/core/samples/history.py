@@ -5,6 +5,7 @@ Letters: U users, H history rows.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -20,7 +21,7 @@ from dssm_assets.core.arrays.ragged import bisect_ranges, combine_chunks, list_l
 from dssm_assets.core.errors import Fault, WindowIncompleteError, remedy_of_missing
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples.embedding_index import Bucketize
-from dssm_assets.core.samples.sample_tables import file_schema, require_columns, users_schema
+from dssm_assets.core.samples.sample_tables import file_schema, require_columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class HistoryCsr:
         events = [pa.array(column) for column in (self.item_index, self.event_time_ms, *self.features.values())]
         schema = file_schema(TrainSamplesFile.HISTORY, dict.fromkeys(self.features, pa.int32()))
         users = [self.users.ids, pa.array(self.starts), pa.array(self.ends)]
-        users_table = pa.Table.from_arrays(users, schema=users_schema(self.users.ids.type))
+        users_table = pa.Table.from_arrays(users, schema=file_schema(TrainSamplesFile.USERS, id_type=self.users.ids.type))
         return pa.Table.from_arrays(events, schema=schema), users_table
 
 
@@ -93,7 +94,6 @@ def build_history(
     """
     user_counts, item_counts = (IdCounts(f"{_TABLE}, column {name}") for name in (col.USER_ID, col.ITEM_IDS))
     for table in days([col.USER_ID, col.ITEM_IDS]):
-        require_columns(_TABLE, table.column_names, [col.USER_ID, col.ITEM_IDS])
         user_counts.update(table.column(col.USER_ID), list_lengths(table.column(col.ITEM_IDS)))
         item_counts.update(_flatten(table, col.ITEM_IDS))
     if not user_counts:
@@ -149,13 +149,9 @@ def _claim_rows(user_index: npt.NDArray[np.int32], free: npt.NDArray[np.int64]) 
 
 
 def _blocks(ends: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yields consecutive ranges (first, end) of whole users: at most BLOCK_ROWS rows, or one user with more."""
-    first, count = 0, int(ends[-1]) if len(ends) else 0
-    while first < count:
-        last = int(np.searchsorted(ends, first + BLOCK_ROWS, side="right")) - 1
-        end = int(ends[last]) if last >= 0 and ends[last] > first else int(ends[np.searchsorted(ends, first, side="right")])
-        yield first, end
-        first = end
+    """Yields consecutive ranges (first, end) of whole users: those whose events end in the same BLOCK_ROWS rows."""
+    last = np.flatnonzero(np.diff(ends // BLOCK_ROWS, append=-1))
+    yield from itertools.pairwise([0, *ends[last].tolist()])
 
 
 def _sort_block(columns: list[npt.NDArray[Any]], ends: npt.NDArray[np.int64], first: int, end: int) -> None:

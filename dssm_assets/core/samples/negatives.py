@@ -17,7 +17,7 @@ from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples.history import HistoryCsr
-from dssm_assets.core.samples.sample_tables import file_schema, refuse_collisions, require_columns
+from dssm_assets.core.samples.sample_tables import file_schema, refuse_collisions
 
 
 def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeItems) -> pa.Table:
@@ -35,7 +35,6 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
         ConfigError: every weight is 0, so nothing could be drawn.
         SchemaError: a feature is named weight or count, or the ids of the two tables differ in type.
     """
-    require_columns("table item_features_fg", item_fg.column_names, [col.ITEM_ID])
     features = [name for name in item_fg.column_names if name not in {col.ITEM_ID, col.FEATURE_DATE}]
     own = [col.ITEM_ID, col.WEIGHT, col.COUNT]
     refuse_collisions("table negative_items", {"columns of its own": own, "features": features})
@@ -87,11 +86,10 @@ def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
             without rows is fine: a day without positives.
 
     Raises:
-        SchemaError: item_id is missing, null, not an id, or of another type than on the days before.
+        SchemaError: item_id is null, not an id, or of another type than on the days before.
     """
     counts = IdCounts(f"table positive_sample, column {col.ITEM_ID}")
     for table in tables:
-        require_columns("table positive_sample", table.column_names, [col.ITEM_ID])
         counts.update(table.column(col.ITEM_ID))
     return pa.table(dict(zip((col.ITEM_ID, col.COUNT), counts.total(), strict=True)))
 
@@ -118,23 +116,17 @@ def find_hard_negatives(
         exposure_events: events that mean that an item was shown.
 
     Raises:
-        ConfigError: there is no exposure event.
-        SchemaError: a column is missing, or ids have another type than in the corpus or the history.
+        SchemaError: ids have another type than in the corpus or the history.
     """
-    if not exposure_events:
-        remedy = "name the event that means shown, or choose a sampler without hard negatives"
-        raise ConfigError(Fault("configuration, key events.exposure", "an event: the sampler is a hard one", "none", remedy))
     pairs, first_day = np.zeros(0, np.int64), np.zeros(0, np.int32)
     positives = _history_pairs(history, len(item_index))
     for number, table in enumerate(days):
-        require_columns(_TABLE, table.column_names, HARD_NEGATIVE_COLUMNS)
         positive_rows = table.filter(pc.equal(table.column(col.LABEL), 1))
         positives = np.union1d(positives, _find_pairs(positive_rows, item_index, history))
         shown = _find_pairs(select_exposures(table, exposure_events), item_index, history)
-        new = np.setdiff1d(shown, pairs, assume_unique=True)
-        pairs, first_day = np.concatenate([pairs, new]), np.concatenate([first_day, np.full(len(new), number, np.int32)])
-        order = np.argsort(pairs, kind="stable")
-        pairs, first_day = pairs[order], first_day[order]
+        first_day = np.concatenate([first_day, np.full(len(shown), number, np.int32)])
+        pairs, first = np.unique(np.concatenate([pairs, shown]), return_index=True)
+        first_day = first_day[first]
     is_kept = np.isin(pairs, positives, assume_unique=True, invert=True)
     users, items = np.divmod(pairs[is_kept], max(len(item_index), 1))
     arrays = [pa.array(users.astype(np.int32)), pa.array(items.astype(np.int32)), pa.array(first_day[is_kept])]

@@ -78,13 +78,9 @@ class SampleWeights:
 
         Args:
             day: number of the day in the window, 0 the oldest.
-
-        Raises:
-            SchemaError: events have weights and there is no column of events.
         """
         weights = np.ones(positive_sample.num_rows)
         if self.event_weights:
-            require_columns("table positive_sample", positive_sample.column_names, self.columns)
             names = pa.array(list(self.event_weights), pa.string())
             position = pc.index_in(combine_chunks(positive_sample.column(col.EVENT)).cast(pa.string()), value_set=names)
             weights = np.array([*self.event_weights.values(), 1.0])[pc.fill_null(position, len(names)).to_numpy()]

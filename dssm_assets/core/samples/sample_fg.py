@@ -24,7 +24,7 @@ from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features_raw.local_time import shift_day
-from dssm_assets.core.samples.sample_tables import refuse_collisions, require_columns
+from dssm_assets.core.samples.sample_tables import refuse_collisions
 
 
 class FeatureRows:
@@ -34,10 +34,9 @@ class FeatureRows:
         """Indexes a feature table by the key `user_id` or `item_id`.
 
         Raises:
-            SchemaError: a column is missing, or ids are null or neither integers nor text.
+            SchemaError: ids are null or neither integers nor text.
             DuplicateKeyError: an id has two rows.
         """
-        require_columns(where, feature_table.column_names, [key, col.FEATURE_DATE])
         self._key = key
         self._index = IdIndex(feature_table.column(key), where=f"{where}, column {key}")
         self._dates = _encode_dates(feature_table.column(col.FEATURE_DATE))
@@ -63,7 +62,6 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
     Raises:
         SchemaError: a context feature has the name of another column, or ids have different types.
     """
-    require_columns("table sample", sample.column_names, [col.USER_ID, col.ITEM_ID])
     (user_row, user_date), (item_row, item_date) = users.find(sample), items.find(sample)
     found = {
         col.USER_FEATURE_DATE: user_date,

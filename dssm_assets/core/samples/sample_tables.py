@@ -108,67 +108,60 @@ TRAINING_WINDOW: Final = TableSpec(
     ),
 )
 
-_SAMPLES = (
-    ColumnSpec(ITEM_INDEX, pa.int32(), "The positive item: row of negative_items and items.arrow."),
-    ColumnSpec(USER_INDEX, pa.int32(), "The user: row of users.arrow, -1 for a user without any history."),
-    ColumnSpec(
-        HISTORY_END,
-        pa.int64(),
-        "Row of history.arrow at which the history that this sample may see ends (0 where user_index is -1).",
-    ),
-    ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When the positive event happened."),
-    ColumnSpec(col.WEIGHT, pa.float32(), "Weight of the sample in the loss."),
-    ColumnSpec(DAY, pa.int32(), "Day of the window; 0 is the oldest."),
-    ColumnSpec(col.USER_ROW, pa.int32(), "The user's features as of the day before: row of user_rows.arrow, 0 if unknown."),
-    ColumnSpec(col.ITEM_ROW, pa.int32(), "The item's features as of the day before: row of item_rows.arrow, 0 if unknown."),
-)
-_HISTORY = (
-    ColumnSpec(ITEM_INDEX, pa.int32(), "The item of the event: row of negative_items, -1 if it is not in the corpus."),
-    ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When the event happened."),
-)
-_USER_BOUNDS = (
-    ColumnSpec(HISTORY_START, pa.int64(), "First row of the user in history.arrow."),
-    ColumnSpec(HISTORY_END, pa.int64(), "Row after the user's last in history.arrow."),
-)
-_HARD_NEGATIVES = (
-    ColumnSpec(USER_INDEX, pa.int32(), "The user: row of users.arrow."),
-    ColumnSpec(ITEM_INDEX, pa.int32(), "An item that was shown but that the user never interacted with: row of items.arrow."),
-    ColumnSpec(DAY, pa.int32(), "Day of the window on which it was first shown; 0 is the oldest."),
-)
-_ITEMS = (ColumnSpec(col.WEIGHT, pa.float64(), "Weight of the item as a negative, unnormalised."),)
 _COLUMNS: Final = {
-    TrainSamplesFile.SAMPLES: _SAMPLES,
-    TrainSamplesFile.HISTORY: _HISTORY,
-    TrainSamplesFile.HARD_NEGATIVES: _HARD_NEGATIVES,
-    TrainSamplesFile.ITEMS: _ITEMS,
+    TrainSamplesFile.SAMPLES: (
+        ColumnSpec(ITEM_INDEX, pa.int32(), "The positive item: row of negative_items and items.arrow."),
+        ColumnSpec(USER_INDEX, pa.int32(), "The user: row of users.arrow, -1 for a user without any history."),
+        ColumnSpec(
+            HISTORY_END,
+            pa.int64(),
+            "Row of history.arrow at which the history that this sample may see ends (0 where user_index is -1).",
+        ),
+        ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When the positive event happened."),
+        ColumnSpec(col.WEIGHT, pa.float32(), "Weight of the sample in the loss."),
+        ColumnSpec(DAY, pa.int32(), "Day of the window; 0 is the oldest."),
+        ColumnSpec(col.USER_ROW, pa.int32(), "The user's features as of the day before: row of user_rows.arrow, 0 if unknown."),
+        ColumnSpec(col.ITEM_ROW, pa.int32(), "The item's features as of the day before: row of item_rows.arrow, 0 if unknown."),
+    ),
+    TrainSamplesFile.HISTORY: (
+        ColumnSpec(ITEM_INDEX, pa.int32(), "The item of the event: row of negative_items, -1 if it is not in the corpus."),
+        ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When the event happened."),
+    ),
+    TrainSamplesFile.USERS: (
+        ColumnSpec(col.USER_ID, None, "The user. Its row number is its user_index."),
+        ColumnSpec(HISTORY_START, pa.int64(), "First row of the user in history.arrow."),
+        ColumnSpec(HISTORY_END, pa.int64(), "Row after the user's last in history.arrow."),
+    ),
+    TrainSamplesFile.HARD_NEGATIVES: (
+        ColumnSpec(USER_INDEX, pa.int32(), "The user: row of users.arrow."),
+        ColumnSpec(
+            ITEM_INDEX, pa.int32(), "An item that was shown but that the user never interacted with: row of items.arrow."
+        ),
+        ColumnSpec(DAY, pa.int32(), "Day of the window on which it was first shown; 0 is the oldest."),
+    ),
+    TrainSamplesFile.ITEMS: (ColumnSpec(col.WEIGHT, pa.float64(), "Weight of the item as a negative, unnormalised."),),
 }
 _FEATURE_TEXT = "Embedding index of the feature; 0 means missing."
 _WEIGHTS_TEXT = "Weight of each value of the feature before it; a tower reads the mean of the values by these weights."
 _WEIGHTS = pa.list_(pa.float32())
 
 
-def file_schema(file: TrainSamplesFile, features: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
-    """Returns the schema of an Arrow file of train_samples; see `users_schema` for users.arrow.
+def file_schema(
+    file: TrainSamplesFile, features: Mapping[str, pa.DataType] | None = None, *, id_type: pa.DataType | None = None
+) -> pa.Schema:
+    """Returns the schema of an Arrow file of train_samples.
 
     Args:
         features: name -> int32 (single-valued), list<int32> (multi-valued) or list<float32> (weights of the feature before
             it): context features in samples.arrow, sequence sub-features in history.arrow.
+        id_type: of the user ids in users.arrow.
     """
-    return _arrow_schema(file, _COLUMNS.get(file, ()), features or {})
-
-
-def users_schema(user_id_type: pa.DataType) -> pa.Schema:
-    """Returns the schema of users.arrow for ids of the given type."""
-    user = ColumnSpec(col.USER_ID, user_id_type, "The user. Its row number is its user_index.")
-    return _arrow_schema(TrainSamplesFile.USERS, (user, *_USER_BOUNDS), {})
-
-
-def _arrow_schema(name: str, fixed: Sequence[ColumnSpec], features: Mapping[str, pa.DataType]) -> pa.Schema:
-    refuse_collisions(name, {"columns of its own": [spec.name for spec in fixed], "features": list(features)})
-    texts = {feature: _WEIGHTS_TEXT if kind == _WEIGHTS else _FEATURE_TEXT for feature, kind in features.items()}
-    described = [*fixed, *(ColumnSpec(feature, kind, texts[feature]) for feature, kind in features.items())]
+    fixed, kinds = _COLUMNS.get(file, ()), features or {}
+    refuse_collisions(file, {"columns of its own": [spec.name for spec in fixed], "features": list(kinds)})
+    texts = {feature: _WEIGHTS_TEXT if kind == _WEIGHTS else _FEATURE_TEXT for feature, kind in kinds.items()}
+    described = [*fixed, *(ColumnSpec(feature, kind, texts[feature]) for feature, kind in kinds.items())]
     return pa.schema(
-        [pa.field(spec.name, spec.type, spec.is_nullable, {"description": spec.description}) for spec in described]
+        [pa.field(spec.name, spec.type or id_type, spec.is_nullable, {"description": spec.description}) for spec in described]
     )
 
 

@@ -27,7 +27,7 @@ from dssm_assets.core.samples.history import HistoryCsr, history_end
 from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.samples.sample_fg import count_uses
-from dssm_assets.core.samples.sample_tables import file_schema, require_columns
+from dssm_assets.core.samples.sample_tables import file_schema
 
 _TABLE = "table positive_sample"
 Rows = npt.NDArray[np.int32]
@@ -60,10 +60,8 @@ def discretise_day(
             the later events itself (`core/training/data.py`).
 
     Raises:
-        SchemaError: a column is missing, an id is null or of the wrong type, or a feature has the name of a fixed column.
+        SchemaError: a feature's column is missing, an id is null or of the wrong type, or a feature has the name of a fixed column.
     """
-    fixed = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS]
-    require_columns(_TABLE, positive_sample.column_names, fixed)
     items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
     is_kept = items >= 0
     kept = positive_sample.filter(pa.array(is_kept))
@@ -108,7 +106,6 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
     Args:
         distribution: of its weights, stored in the schema of items.arrow.
     """
-    require_columns("table negative_items", negative_items.column_names, [col.WEIGHT])
     indices = features.to_indices(negative_items, "table negative_items")
     weight = combine_chunks(negative_items.column(col.WEIGHT))
     schema = with_distribution(
@@ -126,10 +123,6 @@ class KeptRows:
 
     def __init__(self) -> None:
         self._is_kept: dict[str, npt.NDArray[np.bool_]] = {}
-
-    @property
-    def num_rows(self) -> int:
-        return 1 + sum(int(is_kept.sum()) for is_kept in self._is_kept.values())
 
     @property
     def tables(self) -> list[str]:

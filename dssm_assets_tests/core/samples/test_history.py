@@ -78,7 +78,7 @@ def replace(name: str, values: pa.Array) -> pa.Table:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (DAY_1.drop_columns(["user_id"]), "column user_id: expected the column to exist"),
+        (DAY_1.drop_columns(["seq__brand"]), "column seq__brand: expected the column to exist"),
         (replace("item_ids", pa.array([[300, None]])), "no null ids"),
         (replace("item_ids", pa.array([["a", "b"]])), "expected int64, the type of ids, got string"),
         (replace("user_id", pa.array([None], pa.int64())), "no null ids"),

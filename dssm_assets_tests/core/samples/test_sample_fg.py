@@ -75,9 +75,7 @@ def test_columns_from_two_sources_are_refused() -> None:
         widen(run(sample_table([1], [7]), users, items), users, items)
 
 
-def test_a_feature_table_without_its_date_or_with_a_user_twice_is_refused() -> None:
-    with pytest.raises(SchemaError, match="table item_features_fg, column feature_date"):
-        run(sample_table([1], [7]), users_fg([1]), items_fg([7]).drop_columns(["feature_date"]))
+def test_a_feature_table_with_a_user_twice_is_refused() -> None:
     with pytest.raises(DuplicateKeyError, match="table user_features_fg, column user_id"):
         run(sample_table([1], [7]), users_fg([1, 1]), items_fg([7]))
 
