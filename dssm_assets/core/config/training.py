@@ -151,8 +151,6 @@ class StepPlan:
 
         Example: 18 steps with 2 of warm-up become 9 steps with 1 of warm-up.
         """
-        if num_steps == self.num_steps:
-            return self
         return StepPlan(num_steps, num_steps - -(-self.warmup_steps * num_steps // max(1, self.num_steps)))
 
 

@@ -24,13 +24,13 @@ Users = npt.NDArray[np.int32]
 class NegativeRule:
     """How an epoch chooses negatives."""
 
-    def __init__(self, data: TrainData, model: Model, item_frac: Floats, user_ends: IntArray | None, end_day: int) -> None:
+    def __init__(self, data: TrainData, model: Model, item_frac: Floats, user_ends: IntArray, end_day: int) -> None:
         """Builds the sampler.
 
         Args:
             data: the corpus, the users' interactions, and what they were shown.
             item_frac: share of each item among the samples that are trained on [I].
-            user_ends: where each user's known events end [U]; None: all are known.
+            user_ends: where each user's known events end [U].
             end_day: interactions and exposures from this day on are unknown.
         """
         self._data, self._model, self._item_frac = data, model, item_frac
@@ -87,8 +87,7 @@ class NegativeRule:
         if not self._model.has_hard_negatives or not isinstance(self._sampler, HardSampler):
             return HardDraw.empty()
         drawn = self._sampler.edges.draw(user_index, self._model.num_hard_sample, rng)
-        if len(rows) < len(item_index):
-            drawn = drawn.keep(np.isin(drawn.rows, rows))
+        drawn = drawn.keep(np.isin(drawn.rows, rows))
         is_kept = (drawn.days < self._end_day) & (drawn.items != item_index[drawn.rows])
         if self._model.masks_user_positives:
             cells = self._known_cells(user_index[drawn.rows], drawn.items)

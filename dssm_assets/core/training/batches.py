@@ -92,7 +92,7 @@ class Epoch:
         )
         end_day = 1 + int(data.read_key(DAY, order).max())
         needs_ends = model.history is History.LEAVE_ONE_OUT or model.masks_user_positives
-        ends = data.user_ends(data.first_time_ms(end_day)) if needs_ends and end_day < data.num_days else None
+        ends = data.user_ends(end_day if needs_ends else None)
         self._history_rule = HistoryRule(model.history, ends, window_shifts)
         counts = np.bincount(data.read_key(ITEM_INDEX, order), minlength=data.num_items)
         self._negatives = NegativeRule(data, model, counts / len(order), ends, end_day)
@@ -267,8 +267,7 @@ def _shuffle(
 ) -> IntArray:
     if shifts is None and not training.group_sessions:
         return rng.permutation(rows)
-    names = SESSION_KEYS if shifts is None else (USER_INDEX, HISTORY_END)
-    keys = {name: data.read_key(name, rows) for name in names}
+    keys = {name: data.read_key(name, rows) for name in SESSION_KEYS}
     groups = find_sessions(keys)[1] if shifts is None else find_windows(data, keys, shifts)
     return rows[shuffle_sessions(groups, rng)]
 

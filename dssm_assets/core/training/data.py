@@ -57,12 +57,12 @@ class HistoryRule:
 
     Attributes:
         history: everything before the event or its day, or all other items of the user.
-        user_ends: with `History.LEAVE_ONE_OUT`, where each user's visible events end [U]; None: all are visible.
+        user_ends: where each user's visible events end, for `History.LEAVE_ONE_OUT` [U].
         window_shifts: of each user, for `SharedWindows` [U]; None: no row shares the events of another.
     """
 
-    history: History = History.EVENT
-    user_ends: IntArray | None = None
+    history: History
+    user_ends: IntArray
     window_shifts: IntArray | None = None
 
 
@@ -110,8 +110,9 @@ class TrainData:
         self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(TowerSide.ITEM))
         self.items = SideReader(items, "items", spec.features_of(TowerSide.ITEM))
         self._interactions = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
-        bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})
-        self.user_starts, self._user_ends = (whole_column(bounds, name) for name in (HISTORY_START, HISTORY_END))
+        bounds = (HISTORY_START, HISTORY_END)
+        TableView(users, "users", dict.fromkeys(bounds, pa.int64()))  # checks the columns
+        self.user_starts, self._user_ends = (users.column(name).to_numpy() for name in bounds)
         self.history = HistoryReader(history, spec)
         self.history.check_bounds(self.user_starts, self._user_ends, "table users")
         # Without user features nothing is read from user_rows, and every user_row must be 0.
@@ -125,7 +126,8 @@ class TrainData:
         self._edges = None
         if hard_negatives is not None:
             self._edges = read_hard_edges(hard_negatives, num_users=users.num_rows, num_items=self.num_items)
-        self._item_weights = whole_column(TableView(items, "items", {WEIGHT: pa.float64()}), WEIGHT).astype(np.float64)
+        TableView(items, "items", {WEIGHT: pa.float64()})  # checks the column
+        self._item_weights = items.column(WEIGHT).to_numpy()
         self._weight_distribution = distribution_of(items.schema)
 
     @cached_property
@@ -181,15 +183,13 @@ class TrainData:
             found.append(find_new_items(*bounds, items, self._items_at))
         return np.concatenate(found)
 
-    def first_time_ms(self, day: int) -> int:
-        """Returns the time of the first sample of this day or a later one; there must be one."""
-        columns = (self.keys.blocks(name) for name in (DAY, EVENT_TIME_MS))
-        return min(int(times[days >= day].min()) for days, times in zip(*columns, strict=True) if (days >= day).any())
-
-    def user_ends(self, before_ms: int | None = None) -> IntArray:
-        """Returns where each user's events before a timestamp (strictly) end [U]; None: where all of them end."""
-        if before_ms is None:
+    def user_ends(self, before_day: int | None = None) -> IntArray:
+        """Returns where each user's events before the first sample of a day or a later one end [U]; None: where all of them end."""
+        if before_day is None or before_day >= self.num_days:
             return self._user_ends
+        columns = (self.keys.blocks(name) for name in (DAY, EVENT_TIME_MS))
+        later = (times[days >= before_day] for days, times in zip(*columns, strict=True))
+        before_ms = min(int(times.min()) for times in later if len(times))
 
         def is_before(events: IntArray, _: IntArray) -> Mask:
             return self._interactions.read_column(EVENT_TIME_MS, self._interactions.select(events)) < before_ms
@@ -227,7 +227,7 @@ class TrainData:
             context = hide_rows(context, is_hidden)
         sides = {TowerSide.USER: self.sample_users.read(keys[USER_ROW]), TowerSide.CONTEXT: context}
         features = merge_sides(self.spec.features_of(TowerSide.USER, TowerSide.CONTEXT), sides)
-        return features.with_history(self._read_history(keys, rule or HistoryRule(), kept_frac))
+        return features.with_history(self._read_history(keys, rule or HistoryRule(History.EVENT, self._user_ends), kept_frac))
 
     def item_keys(self, features: Sequence[str]) -> IntArray:
         """Returns the embedding indices of single-valued item features of the whole corpus [I, F], a block at a time."""
@@ -235,15 +235,14 @@ class TrainData:
         places = [singles.index(name) for name in features]
         return np.concatenate([self.items.read(rows).singles[:, places] for rows in row_blocks(self.num_items, _BLOCK_ROWS)])
 
-    def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> tuple[IntArray, IntArray]:
+    def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray) -> tuple[IntArray, IntArray]:
         """Returns the items of these users' events up to `user_ends`, user by user (-1: not in the corpus) [n], and their numbers.
 
         User -1 has none.
         """
         lengths = np.zeros(len(user_index), np.int64)
         known = user_index >= 0
-        ends = (self._user_ends if user_ends is None else user_ends)[user_index[known]]
-        starts = self.user_starts[user_index[known]]
+        starts, ends = (bounds[user_index[known]] for bounds in (self.user_starts, user_ends))
         lengths[known] = ends - starts
         return self._items_at(ranges(starts, ends - starts)).astype(np.int64), lengths
 
@@ -256,7 +255,7 @@ class TrainData:
                 ends = starts + np.ceil((ends - starts) * kept_frac).astype(np.int64)
             return self.history.read(starts, ends, self.windows(keys, rule.window_shifts))
         known = np.flatnonzero(keys[USER_INDEX] >= 0)
-        ends[known] = (self._user_ends if rule.user_ends is None else rule.user_ends)[keys[USER_INDEX][known]]
+        ends[known] = rule.user_ends[keys[USER_INDEX][known]]
         positions, offsets = without_own_item(starts, ends, keys[ITEM_INDEX], self._items_at)
         if kept_frac is not None:
             lengths = np.ceil(np.diff(offsets) * kept_frac).astype(np.int64)
@@ -281,12 +280,10 @@ class TrainData:
         return self._interactions.read_column(ITEM_INDEX, self._interactions.select(positions))
 
     def _history_bounds(self, keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
-        user_index, ends = keys[USER_INDEX], keys[HISTORY_END]
-        known = user_index >= 0
-        if not len(self.user_starts):
-            return np.zeros(len(ends), np.int64), np.zeros(len(ends), np.int64)
-        starts = self.user_starts[np.where(known, user_index, 0)]
-        return np.where(known, starts, 0), np.where(known, ends, 0)
+        user_index, known = keys[USER_INDEX], keys[USER_INDEX] >= 0
+        starts = np.zeros(len(user_index), np.int64)
+        starts[known] = self.user_starts[user_index[known]]
+        return starts, np.where(known, keys[HISTORY_END], 0)
 
     def _check_histories(self) -> None:
         for rows in row_blocks(self.num_samples, _BLOCK_ROWS):
@@ -360,14 +357,6 @@ def without_own_item(
     return positions[is_other], offsets_of(np.bincount(row[is_other], minlength=len(starts)))
 
 
-def whole_column(view: TableView, column: str) -> npt.NDArray[Any]:
-    """Returns a column as one array: a view if the table has one chunk, else a copy."""
-    blocks = list(view.blocks(column))
-    if not blocks:
-        return np.zeros(0, np.int64)
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-
-
 def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardEdges:
     """Returns the edges of hard_negatives.arrow; a table in one chunk is not copied.
 
@@ -382,7 +371,7 @@ def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardE
         return HardEdges.empty()
     ends = {USER_INDEX: num_users, ITEM_INDEX: num_items}
     SchemaError.raise_if(fault for column, end in ends.items() for fault in view.range_faults(column, 0, end, _REMEDY))
-    users, items, days = (whole_column(view, column) for column in (USER_INDEX, ITEM_INDEX, DAY))
+    users, items, days = (table.column(name).to_numpy() for name in (USER_INDEX, ITEM_INDEX, DAY))
     return HardEdges(offsets_of(np.bincount(users, minlength=num_users)), items, days)
 
 

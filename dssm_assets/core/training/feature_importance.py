@@ -107,7 +107,7 @@ def _score(
 
 def events_before(data: TrainData, day: int) -> IntArray:
     """Returns how many events of all histories each item has before a day of the window [I]."""
-    ends, counts = data.user_ends(data.first_time_ms(day)), np.zeros(data.num_items, np.int64)
+    ends, counts = data.user_ends(day), np.zeros(data.num_items, np.int64)
     for users in row_blocks(len(ends), _USERS):
         items, _ = data.known_items(users, ends)
         counts += np.bincount(items[items >= 0], minlength=data.num_items)

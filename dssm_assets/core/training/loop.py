@@ -130,7 +130,7 @@ class _FitRun:
         """Finds the number of epochs and the prior; returns the towers of the best epoch."""
         history, context = self._history, self._context
         evaluator = EpochEvaluator(self._data, self._first_validation_day, self._model, context.ks, ranks=context.ranks)
-        trainer = self._new_trainer(rows, before_day=self._first_validation_day)
+        trainer = self._new_trainer(rows, self._first_validation_day)
         for _ in self._train_epochs(trainer, rows, self._training.epochs):
             with trainer.evaluation_weights():
                 history.scores.append(evaluator.score(trainer.two_tower, history.epoch))
@@ -149,7 +149,7 @@ class _FitRun:
     def fit_final(self, rows: IntArray) -> TwoTower:
         """Returns towers fitted to the whole window, after a search for its best number of epochs."""
         best = self._history.best
-        trainer = self._new_trainer(rows, before_day=None)
+        trainer = self._new_trainer(rows, self._data.num_days)
         for _ in self._train_epochs(trainer, rows, self._training.epochs if best is None else best.epoch):
             pass
         trainer.finish()
@@ -210,11 +210,11 @@ class _FitRun:
     def _state(self, trainer: Trainer) -> dict[str, Tensor]:
         return {**trainer.state(), **{f"{_BEST}{name}": tensor for name, tensor in self._best_weights.items()}}
 
-    def _new_trainer(self, rows: IntArray, before_day: int | None) -> Trainer:
+    def _new_trainer(self, rows: IntArray, before_day: int) -> Trainer:
         """Returns a trainer at the start of its phase, or where the stored state left it.
 
         Args:
-            before_day: the first weights depend on the days before this one alone; None: on the whole window.
+            before_day: the first weights depend on the days before this one alone.
         """
         model, training, device = self._model, self._training, self._compute.device
         initial, dropout = (int(word) for word in np.random.SeedSequence(self._seed).generate_state(2))
@@ -232,7 +232,7 @@ class _FitRun:
             self._saved = {}  # the next phase starts from first weights of its own
         return trainer
 
-    def _write_first_weights(self, towers: TwoTower, before_day: int | None) -> None:
+    def _write_first_weights(self, towers: TwoTower, before_day: int) -> None:
         """Overwrites random weights by earlier ones and by `svd_init`."""
         warm_start, section, data = self._context.warm_start, self._training.svd_init, self._data
         if warm_start is not None:
@@ -244,8 +244,7 @@ class _FitRun:
         if not self._saved or section.group_by:
             from dssm_assets.core.training.closed_form.svd_init import write_codes
 
-            ends = data.user_ends() if before_day is None else data.user_ends(data.first_time_ms(before_day))
-            self._group_codes = write_codes(towers, data, section, ends)
+            self._group_codes = write_codes(towers, data, section, data.user_ends(before_day))
 
     def _samples_left(self) -> tuple[int, int]:
         """Returns how many samples the fit still reads: if the search stops as early as it still can, and at most."""

@@ -6,15 +6,15 @@ every tensor), then all tensors as float32, little-endian, sorted by name. No pi
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from dssm_assets.core.errors import ConfigError, StorageError
 from dssm_assets.core.models.embedding import EmbeddingTables
@@ -59,13 +59,8 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
     remedy = "fit the model again with the current configuration"
     faults = spec_faults(spec, TowerSpec.model_validate_json(header["spec"]), _WHAT, remedy)
     ConfigError.raise_if(faults)
-    sizes = {name: math.prod(shape) for name, shape in sorted(header["shapes"].items())}
-    check_size(4 * sum(sizes.values()), len(data) - start, _WHAT, _REMEDY)
-    state: dict[str, Tensor] = {}
-    for name, count in sizes.items():
-        values = data[start : start + 4 * count].view("<f4").reshape(header["shapes"][name])
-        state[name] = torch.from_numpy(values)
-        start += 4 * count
+    described = [(name, "<f4", shape) for name, shape in sorted(header["shapes"].items())]
+    state = {name: torch.from_numpy(values) for name, values in read_arrays(data[start:], described, _WHAT, _REMEDY)}
     by_dim = {int(name.removeprefix(_TABLE)): state[name] for name in state if name.startswith(_TABLE)}
     generator = torch.Generator().manual_seed(0)
     two_tower = TwoTower(spec, generator, EmbeddingTables(spec, generator, by_dim))
@@ -99,7 +94,16 @@ def read_header(data: bytes | npt.NDArray[np.uint8], magic: bytes, what: str, re
     return json.loads(bytes(data[start:end])), end
 
 
-def check_size(expected: int, got: int, what: str, remedy: str) -> None:
-    """Raises a StorageError if the tensors behind a header have another size."""
-    if expected != got:
-        raise StorageError(f"{what}: expected {expected} bytes of tensors, got {got}. To fix: {remedy}")
+def read_arrays(
+    data: memoryview | npt.NDArray[np.uint8], described: Sequence[tuple[str, str, Sequence[int]]], what: str, remedy: str
+) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Yields name and array, a view of the bytes, of tensors that are described by name, type and shape.
+
+    Raises:
+        StorageError: together they have another size than the bytes.
+    """
+    sizes = [math.prod(shape) * np.dtype(kind).itemsize for _, kind, shape in described]
+    if sum(sizes) != len(data):
+        raise StorageError(f"{what}: expected {sum(sizes)} bytes of tensors, got {len(data)}. To fix: {remedy}")
+    for (name, kind, shape), end, size in zip(described, itertools.accumulate(sizes), sizes, strict=True):
+        yield name, np.asarray(data[end - size : end]).view(kind).reshape(shape)

@@ -9,12 +9,10 @@ Belongs here: the format of a running fit's state, when it is stored, earlier we
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import numpy as np
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
@@ -24,7 +22,7 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.fit_report import FitHistory
-from dssm_assets.core.training.model_format import check_size, header_bytes, read_header
+from dssm_assets.core.training.model_format import header_bytes, read_arrays, read_header
 
 _MAGIC: Final = b"DSSMFS01"
 _TYPES: Final = {"float32": "<f4", "float64": "<f8", "int64": "<i8", "uint8": "|u1"}
@@ -98,13 +96,9 @@ def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | 
     header, start = read_header(data, _MAGIC, _WHAT, _REMEDY)
     if header["key"] != key:
         return None
-    size = sum(math.prod(shape) * np.dtype(_TYPES[kind]).itemsize for _, kind, shape in header["tensors"])
-    check_size(size, len(data) - start, _WHAT, _REMEDY)
-    tensors = {}
-    for name, kind, shape in header["tensors"]:
-        values = np.frombuffer(data, _TYPES[kind], math.prod(shape), start).astype(kind)
-        tensors[name] = torch.from_numpy(values.reshape(shape))
-        start += values.nbytes
+    described = [(name, _TYPES[kind], shape) for name, kind, shape in header["tensors"]]
+    arrays = read_arrays(memoryview(data)[start:], described, _WHAT, _REMEDY)
+    tensors = {name: torch.from_numpy(values.copy()) for name, values in arrays}
     lists = {name: tensors.pop(f"record.{name}").tolist() for name in ("losses", "search_losses")}
     return TypeAdapter(FitHistory).validate_python({**header["record"], **lists}), tensors
 

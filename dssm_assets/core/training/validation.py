@@ -92,7 +92,7 @@ def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.A
     """
     rows = data.rows_of_days(first_day, data.num_days, targets=targets)
     keys = data.read_keys(rows)
-    ends = data.user_ends(data.first_time_ms(first_day)) if len(rows) else data.user_ends()
+    ends = data.user_ends(first_day)
     lengths = ends - data.user_starts
     known = np.flatnonzero(keys[USER_INDEX] >= 0)
     scored = known[lengths[keys[USER_INDEX][known]] > 0]

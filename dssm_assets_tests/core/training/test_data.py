@@ -152,7 +152,7 @@ def test_unknown_user_has_no_history_and_no_known_items() -> None:
     inputs = data.read_user_side(rows, data.read_keys(rows))
     assert inputs.is_empty_history is not None
     assert inputs.is_empty_history.tolist() == [1.0, 0.0]
-    items, lengths = data.known_items(np.array([-1, 1]))
+    items, lengths = data.known_items(np.array([-1, 1]), data.user_ends())
     assert lengths.tolist() == [0, EVENTS]
     assert items.tolist() == tables.history.column("item_index").to_pylist()[EVENTS : 2 * EVENTS]
 
@@ -184,15 +184,13 @@ def test_memory_mapped_tables_in_any_chunks_read_the_same(tmp_path: Path, max_ch
 TABLES = world()
 
 
-def test_user_ends_before_a_timestamp() -> None:
+def test_user_ends_before_a_day() -> None:
     data = TABLES.data(SPEC)
     times, starts = TABLES.history.column("event_time_ms").to_numpy(), np.arange(USERS) * EVENTS
-    for timestamp in (0, 1, int(times[3]), int(times[3]) + 1, int(times.max()) + 1):
-        expected = [start + int((times[start : start + EVENTS] < timestamp).sum()) for start in starts.tolist()]
-        assert data.user_ends(timestamp).tolist() == expected
-    assert data.user_ends().tolist() == (starts + EVENTS).tolist()
-    assert data.first_time_ms(1) == times[4]
-    assert data.first_time_ms(0) == 0
+    for day, first_ms in ((0, 0), (1, times[4])):
+        expected = [start + int((times[start : start + EVENTS] < first_ms).sum()) for start in starts.tolist()]
+        assert data.user_ends(day).tolist() == expected
+    assert data.user_ends().tolist() == data.user_ends(data.num_days).tolist() == (starts + EVENTS).tolist()
 
 
 def table(pairs: list[tuple[int, int]]) -> pa.Table:

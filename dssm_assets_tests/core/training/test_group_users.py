@@ -13,7 +13,7 @@ from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.tower_spec import TowerSide, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import Batch, epoch_batches
-from dssm_assets.core.training.data import HistoryRule, TrainData
+from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.loop import fit
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, SMALL_MODEL, USERS, world
@@ -84,7 +84,7 @@ def test_vectors_of_a_batch_are_those_of_its_samples_read_one_by_one() -> None:
         for batch in epoch_batches(data, np.arange(COUNT), model=model, training=section, seed=5, epoch=0):
             seen.append(towers.user_vectors(batch.user))
         rows = _order(data, model)
-        alone = towers.user_vectors(data.read_user_side(rows, data.read_keys(rows), HistoryRule()))
+        alone = towers.user_vectors(data.read_user_side(rows, data.read_keys(rows)))
     torch.testing.assert_close(torch.cat(seen), alone, atol=1e-5, rtol=1e-5)
 
 
