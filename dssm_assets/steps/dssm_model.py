@@ -43,7 +43,7 @@ def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[Ep
         try:
             outcome = run_job(plan.job, _progress_log(workspace), workspace.now, plan.folder, after_epoch=after_epoch)
         except PrunedFitError:
-            remove_state(plan.job)
+            remove_state(Path(plan.job.state))
             raise
         assert outcome is not None  # a single process is the first
         return _publish(workspace, plan, outcome)
@@ -123,7 +123,7 @@ def _run_fit(workspace: Workspace, plan: _Plan) -> FitOutcome:
 def _publish(workspace: Workspace, plan: _Plan, outcome: FitOutcome, **facts: object) -> Manifest:
     facts = {"seed": plan.settings.seed, **facts}
     manifest = workspace.artifacts.publish("dssm_model", plan.ds, outcome.files, inputs=plan.inputs, facts=facts)
-    remove_state(plan.job)
+    remove_state(Path(plan.job.state))
     return manifest
 
 

@@ -132,8 +132,9 @@ def map_train_data(tables: Mapping[str, str], spec: TowerSpec) -> TrainData:
     return TrainData(spec, **{name: map_arrow(path) for name, path in tables.items()})
 
 
-def remove_state(job: FitJob) -> None:
-    StateFiles(Path(job.state)).remove()
+def remove_state(state: Path) -> None:
+    for path in (state, *state.parent.glob(f"{state.name}.*-of-*")):
+        path.unlink(missing_ok=True)
 
 
 def peak_bytes() -> int:
@@ -143,10 +144,8 @@ def peak_bytes() -> int:
 
 
 def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
-    """Writes which rows of which embeddings are carried over: an npz of `today/<embedding>` and `earlier/<embedding>`."""
-    arrays = {f"{day}/{name}": getattr(found, day) for name, found in rows.items() for day in ("today", "earlier")}
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
+    """Writes which rows of which embeddings are carried over: an npz of `rows/<embedding>`, today's and the earlier ones."""
+    np.savez(path, **{f"rows/{name}": np.stack([found.today, found.earlier]) for name, found in rows.items()})
 
 
 def map_model(path: Path, spec: TowerSpec) -> TwoTower:
@@ -174,8 +173,7 @@ def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], rank
 def _read_warm_start(files: WarmFiles) -> WarmStart:
     towers = map_model(Path(files.model), TowerSpec.model_validate_json(files.towers))
     with np.load(files.rows, allow_pickle=False) as arrays:
-        names = [name.removeprefix("today/") for name in arrays.files if name.startswith("today/")]
-        rows = {name: CarriedRows(arrays[f"today/{name}"], arrays[f"earlier/{name}"]) for name in names}
+        rows = {name.removeprefix("rows/"): CarriedRows(*arrays[name]) for name in arrays.files}
     return WarmStart(files.name, towers, rows)
 
 
@@ -247,11 +245,6 @@ class StateFiles:
         if self._ranks.is_first:
             write_atomic(self._path, [slot])
         self._slot = slot
-
-    def remove(self) -> None:
-        self._path.unlink(missing_ok=True)
-        for part in self._path.parent.glob(f"{self._path.name}.*-of-*"):
-            part.unlink(missing_ok=True)
 
     def _part_path(self, slot: bytes) -> Path:
         return self._path.with_name(f"{self._path.name}.{slot.decode()}.{self._ranks.rank}-of-{self._ranks.count}")

@@ -187,8 +187,12 @@ class WindowRows:
         for positive in window:
             require_columns(_name(positive), [column.name for column in positive.columns], self._columns)
         self._tables = _find_feature_tables(workspace, window)
-        for positive, day in zip(window, self._tables, strict=True):
-            self._mark(positive, day)
+        for positive, tables in zip(window, self._tables, strict=True):
+            rows = workspace.tables.read(positive, list(ROW_COLUMNS.values()))
+            for side, table in tables.items():
+                if table is not None and self._features[side].names:
+                    places, manifest = table.locate(rows.column(ROW_COLUMNS[side])), table.manifest
+                    self._kept[side].mark(manifest.digest, manifest.rows, places)
 
     @property
     def built_from(self) -> list[Manifest]:
@@ -223,13 +227,6 @@ class WindowRows:
         schema = file_schema(TrainSamplesFile.SAMPLES, types)
         days = range(len(self._window))
         return Stream(schema, (self._samples_of_day(number, schema, item_index, history) for number in days))
-
-    def _mark(self, positive: Manifest, tables: Mapping[str, PointedTable | None]) -> None:
-        rows = self._workspace.tables.read(positive, list(ROW_COLUMNS.values()))
-        for side, table in tables.items():
-            if table is not None and self._features[side].names:
-                places, manifest = table.locate(rows.column(ROW_COLUMNS[side])), table.manifest
-                self._kept[side].mark(manifest.digest, manifest.rows, places)
 
     def _rows_of(self, side: str, table: Manifest, schema: pa.Schema, *, is_first: bool) -> pa.RecordBatch:
         features, where = self._features[side], _name(table)

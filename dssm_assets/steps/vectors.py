@@ -177,8 +177,6 @@ def _read_vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, ids
     width = workspace.tables.open(manifest).schema.field(column).type.list_size
     index = IdIndex(ids)
     found = np.zeros((len(ids), width), np.float32)
-    if not len(ids):
-        return found
     for batch in workspace.tables.batches(manifest, [key, column], batch_rows=BATCH_ROWS):
         rows = index.lookup(batch.column(0))
         matrix = to_matrix(batch.column(1), f"{manifest.key}, column {column}")

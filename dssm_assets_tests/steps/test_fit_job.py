@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dssm_assets.core.training.distributed.process_group import ProcessGroup
-from dssm_assets.steps.fit_job import StateFiles
+from dssm_assets.steps.fit_job import StateFiles, remove_state
 
 
 class FakeGroup(ProcessGroup):
@@ -31,7 +31,7 @@ def test_one_process_stores_one_file(tmp_path: Path) -> None:
     assert states.read() is None
     states.write([b"a", b"b"])
     assert StateFiles(tmp_path / "day.state").read() == b"ab"
-    states.remove()
+    remove_state(tmp_path / "day.state")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -43,7 +43,7 @@ def test_parts_are_valid_once_all_are_written(tmp_path: Path) -> None:
         first.write([b"first " + text])
     second.write([b"second 3"])  # the first is killed here
     assert [states.read() for states in _both(path)] == [b"first 2", b"second 2"]
-    first.remove()
+    remove_state(path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -52,7 +52,7 @@ class FeatureCounts:
         return ordered.column(VALUE_HASH).to_numpy(), ordered.column(f"{COUNT}_sum").to_numpy()
 
     def _rows_of(self, features: Sequence[str]) -> pa.Table:
-        return pa.concat_tables([self._no_rows, *(self._rows[name] for name in features)])
+        return pa.concat_tables([self._no_rows, *(self._rows[name] for name in features if name in self._rows)])
 
     def vocabulary(self, features: Sequence[str], min_count: int) -> Int64s:
         """Returns the hashes that occur at least min_count times in all the features, in the order of by_frequency."""

@@ -250,9 +250,7 @@ def shuffle_sessions(session: IntArray, rng: np.random.Generator) -> IntArray:
 def find_windows(data: TrainData, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray) -> IntArray:
     """Returns the window of each sample, numbered from 0 [B]; a sample without history is a window of its own."""
     length = max(view.pooling.length for view in data.spec.sequence_views)
-    firsts = data.window_starts(keys, shifts, length)
-    firsts = np.where(firsts < 0, -1 - np.arange(len(firsts)), firsts)
-    return np.unique(firsts, return_inverse=True)[1].astype(np.int64).reshape(-1)
+    return np.unique(data.window_starts(keys, shifts, length), return_inverse=True)[1].astype(np.int64).reshape(-1)
 
 
 def _window_shifts(data: TrainData, model: Model, training: Training, rng: np.random.Generator) -> IntArray | None:

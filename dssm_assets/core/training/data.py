@@ -270,11 +270,11 @@ class TrainData:
         return SharedWindows(self._user_ends[user], shifts[user])
 
     def window_starts(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray, length: int) -> IntArray:
-        """Returns the first event of each sample's window [B]; -1 for a sample without history."""
+        """Returns the first event of each sample's window [B]; a number of its own below 0 for a sample without history."""
         starts, ends = self._history_bounds(keys)
         windows = self.windows(keys, shifts)
         firsts = starts if windows is None else windows.first_events(starts, ends, length)
-        return np.where(ends > starts, firsts, -1)
+        return np.where(ends > starts, firsts, -1 - np.arange(len(ends)))
 
     def _items_at(self, positions: IntArray) -> npt.NDArray[np.int32]:
         return self._interactions.read_column(ITEM_INDEX, self._interactions.select(positions))

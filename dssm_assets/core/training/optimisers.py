@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dssm_assets.core.arrays.ordering import sort_with_places
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray, row_of_value
+from dssm_assets.core.arrays.ragged import repeat_rows
 from dssm_assets.core.config.training import EmbeddingOptimiser, StepPlan
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, weighted_sums
 
@@ -140,20 +140,12 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
     starts = np.flatnonzero(np.concatenate([sorted_rows[:1] > 0, sorted_rows[1:] != sorted_rows[:-1]]))
     bags, weights = order, None  # of look-ups without bags
     if any(lookup.offsets is not None for lookup in found):
-        ends = np.cumsum([len(lookup.pooled) for lookup in found])
-        parts = [_bag_of_value(lookup) + end - len(lookup.pooled) for lookup, end in zip(found, ends, strict=True)]
-        bags = np.concatenate(parts).take(order)
-        weights = np.concatenate([_weights(lookup) for lookup in found]).take(order)
+        lengths = [np.ones(len(one.rows), np.int64) if one.offsets is None else np.diff(one.offsets) for one in found]
+        bags = repeat_rows(np.concatenate(lengths)).take(order)
+        by_value = [np.ones(len(one.rows), np.float32) if one.weights is None else one.weights for one in found]
+        weights = np.concatenate(by_value).take(order)
     summed = weighted_sums(gradients, bags, np.append(starts, len(sorted_rows)), weights)
     return torch.from_numpy(sorted_rows[starts]).to(summed.device), summed
-
-
-def _bag_of_value(lookup: Lookup) -> IntArray:
-    return np.arange(len(lookup.rows)) if lookup.offsets is None else row_of_value(lookup.offsets)
-
-
-def _weights(lookup: Lookup) -> FloatArray:
-    return np.ones(len(lookup.rows), np.float32) if lookup.weights is None else lookup.weights
 
 
 class DenseOptimiser:
@@ -165,20 +157,17 @@ class DenseOptimiser:
     def __init__(self, module: nn.Module, weight_decay: float) -> None:
         parameters = list(module.parameters())
         self._parameters = [p for p in parameters if p.ndim > 1] + [p for p in parameters if p.ndim <= 1]
-        self._weight_decay, self._state = weight_decay, dict[str, Tensor]()
+        self._weight_decay = weight_decay
+        self._moments = [(torch.zeros(()), torch.zeros_like(p), torch.zeros_like(p)) for p in self._parameters]
 
     @torch.no_grad()
     def update(self, learning_rate: float) -> None:
         """Updates the parameters by their gradients; one without a gradient is unchanged, and the step does not count for it."""
-        for place, parameter in enumerate(self._parameters):
+        for parameter, (step, mean, square) in zip(self._parameters, self._moments, strict=True):
             gradient = parameter.grad
             if gradient is None:
                 continue
-            if f"{place}.step" not in self._state:
-                self._state[f"{place}.step"] = torch.zeros(())
-                self._state |= {f"{place}.{name}": torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-            step, mean, square = (self._state[f"{place}.{name}"] for name in ("step", "exp_avg", "exp_avg_sq"))
-            step += 1
+            step.add_(1)
             if parameter.ndim > 1:
                 parameter.mul_(1.0 - learning_rate * self._weight_decay)
             mean.lerp_(gradient, 1.0 - _DECAY)
@@ -187,14 +176,15 @@ class DenseOptimiser:
             parameter.addcdiv_(mean, size, value=-learning_rate / (1.0 - _DECAY ** float(step)))
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the moments and the number of steps of each parameter that had a gradient, by position; not copies."""
-        return dict(self._state)
+        """Returns the moments and the number of steps of each parameter, by position; not copies."""
+        named = ({"step": step, "exp_avg": mean, "exp_avg_sq": square} for step, mean, square in self._moments)
+        return {f"{place}.{name}": tensor for place, tensors in enumerate(named) for name, tensor in tensors.items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Restores what `state` returned."""
+        own = self.state()
         for name, tensor in state.items():
-            kept_at = "cpu" if name.endswith(".step") else self._parameters[int(name.partition(".")[0])].device
-            self._state[name] = tensor.to(kept_at, copy=True)
+            own[name].copy_(tensor)
 
 
 def learning_rate_frac(step: int, plan: StepPlan, final_frac: float) -> float:

@@ -69,13 +69,11 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
     width = item.embedding_dim
     groups = read_groups(data, item, section) if section.group_by else None
     weighed = divide_rows(histories, section.user_exponent)
-    totals = np.asarray(weighed.sum(axis=0)).ravel()
-    if groups is None:
-        rows = item_codes(weighed, totals, width, section)
-    else:
-        joint = sp.hstack([weighed, weighed @ groups.members]).tocsr()
-        found = item_codes(joint, np.asarray(joint.sum(axis=0)).ravel(), width, section)
-        rows, group_codes = found[: len(totals)], found[len(totals) :]
+    joint = weighed if groups is None else sp.hstack([weighed, weighed @ groups.members]).tocsr()
+    totals = np.asarray(joint.sum(axis=0)).ravel()
+    found = item_codes(joint, totals, width, section)
+    rows, group_codes = found[: item.num_embeddings], found[item.num_embeddings :]
+    if groups is not None:
         rows = np.asarray(rows + groups.members @ group_codes, np.float32)
     factor = section.scale if section.score_std is None else np.float32(scale_to_std(histories, rows, section.score_std))
     rows *= factor
