@@ -65,7 +65,7 @@ def open_bucketizer(workspace: Workspace, ds: str) -> tuple[Bucketizer, list[Man
 
 def tower_side_of(feature: BucketFeature) -> str:
     """Returns the side of a feature in a tower: user, context, item, or sequence for a sub-feature of the history."""
-    return SEQUENCE if feature.is_sequence else str(feature.side)
+    return str(feature.side) if feature.sequence_name is None else SEQUENCE
 
 
 def tower_features(bucketizer: Bucketizer) -> list[TowerFeature]:

@@ -313,7 +313,7 @@ class UserRowMaker:
             LeakError: a history has events after the moment.
         """
         ids = combine_chunks(encoded.column(col.USER_ID))
-        starts, ends = self._history.bounds(ids, where="table user_features_fg, column user_id")
+        starts, ends = self._history.bounds(self._history.users.lookup(ids, where="table user_features_fg, column user_id"))
         features = encoded.select([])  # with the number of rows, where there is no feature
         for name, column in self._indexed.to_indices(encoded, "table user_features_fg").items():
             features = features.append_column(name, column)

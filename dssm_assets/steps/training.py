@@ -182,8 +182,7 @@ class WindowRows:
         self._kept = {side: KeptRows() for side in ROW_COLUMNS}
         model = workspace.config.model
         self._weights = SampleWeights(model.event_weights, model.recency_half_life_days, len(window))
-        keys = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS, *ROW_COLUMNS.values(), *self._weights.columns]
-        self._columns = [*keys, *self._context.columns]
+        self._columns = [col.USER_ID, col.ITEM_ID, col.EVENT, col.EVENT_TIME_MS, *ROW_COLUMNS.values(), *self._context.columns]
         for positive in window:
             require_columns(_name(positive), [column.name for column in positive.columns], self._columns)
         self._tables = _find_feature_tables(workspace, window)
@@ -216,7 +215,11 @@ class WindowRows:
             if not used:
                 yield discretise_rows(encoded.empty_table(), features, file=file, where=_name(first), is_first=True)
             for table in used:
-                yield self._rows_of(side, table, schema, is_first=table is first)
+                parts = self._workspace.tables.batches(table, features.columns)
+                kept = pa.Table.from_batches(self._kept[side].select(table.digest, parts))
+                batch = discretise_rows(kept, features, file=file, where=_name(table), is_first=table is first)
+                require_types(_name(table), batch.schema, schema)
+                yield batch
 
         return Stream(schema, batches())
 
@@ -228,17 +231,9 @@ class WindowRows:
         days = range(len(self._window))
         return Stream(schema, (self._samples_of_day(number, schema, item_index, history) for number in days))
 
-    def _rows_of(self, side: str, table: Manifest, schema: pa.Schema, *, is_first: bool) -> pa.RecordBatch:
-        features, where = self._features[side], _name(table)
-        parts = self._workspace.tables.batches(table, features.columns)
-        kept = pa.Table.from_batches(self._kept[side].select(table.digest, parts))
-        batch = discretise_rows(kept, features, file=_ROW_FILES[side], where=where, is_first=is_first)
-        require_types(where, batch.schema, schema)
-        return batch
-
     def _samples_of_day(self, number: int, schema: pa.Schema, item_index: IdIndex, history: HistoryCsr) -> pa.RecordBatch:
         positive, config = self._window[number], self._workspace.config
-        table = self._workspace.tables.read(positive, self._columns, as_dictionaries=[col.USER_ID, col.ITEM_ID])
+        table = self._workspace.tables.read(positive, self._columns, as_dictionaries=[col.USER_ID, col.ITEM_ID, col.EVENT])
         feature_rows = {}
         for side, row in ROW_COLUMNS.items():
             pointed, rows = self._tables[number][side], table.column(row)

@@ -17,8 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, RowNumbers
-from dssm_assets.core.arrays.ragged import combine_chunks
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.group_codes import GroupCodes, read_keys
@@ -28,6 +27,7 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.drift import DriftReport, compute_drift, find_common_ids
 from dssm_assets.core.retrieval.structure import VectorStructure
 from dssm_assets.core.retrieval.vectors import to_matrix
+from dssm_assets.core.samples.sample_tables import HISTORY_END, HISTORY_START
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
@@ -78,21 +78,17 @@ class VectorSource(ABC):
         spec: the contract of what is written.
         table: the partition whose rows get vectors, in its order.
         dims: width of a vector.
-        built_from: the partitions that it reads.
+        inputs: the partitions that it reads, with their digests.
     """
 
     spec: ClassVar[TableSpec]
     table: Manifest
     dims: int
-    built_from: tuple[Manifest, ...]
+    inputs: dict[str, str]
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
         """Opens the source of a day."""
         self._workspace = workspace
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        return digests(self.built_from)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -143,32 +139,28 @@ def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> St
             staged.append((task[2], written_rows))
             structure.append(checked)
             facts |= {name: facts.get(name, 0) + count for name, count in counts.items()}
-        report, existing = structure.report(), workspace.find(kind.spec.name, ds)
-        if existing is None or report.passed:
+        report, manifest = structure.report(), workspace.find(kind.spec.name, ds)
+        if manifest is None or report.passed:
             manifest = workspace.tables.publish_parts(kind.spec, ds, staged, schema=source.schema, inputs=source.inputs)
-        else:
-            manifest = existing
-    drift_facts: dict[str, Any] = {}
-    drift_check = Check("vector_drift", False, "not compared: the structure of the vectors is broken")
+    drift = Check("vector_drift", False, "not compared: the structure of the vectors is broken")
     if report.passed:
-        drift_check, drift_facts = measure_drift(workspace, kind.spec, manifest)
+        drift = measure_drift(workspace, kind.spec, manifest)
     structure_check = Check("structure", report.passed, report.sentence)
-    return StepResult(manifest, {"dims": source.dims, **facts, **drift_facts}, (structure_check, drift_check))
+    return StepResult(manifest, {"dims": source.dims, **facts, **drift.facts}, (structure_check, drift))
 
 
-def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> tuple[Check, dict[str, Any]]:
-    """Returns the check and the figures of the drift since the partition before, if there is such a partition."""
+def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> Check:
+    """Returns the check, with its figures, of the drift since the partition before, if there is such a partition."""
     before = partitions_before(workspace, spec.name, manifest.ds, 1)
     if not before:
-        return Check("vector_drift", True, f"no partition before {manifest.ds} to compare with"), {}
+        return Check("vector_drift", True, f"no partition before {manifest.ds} to compare with")
     gate, seed = workspace.config.gate, workspace.config.seed
     key = spec.key[0]
     ids = [workspace.tables.read(part, [key]).column(key) for part in (manifest, before[0])]
     common = find_common_ids(ids[0], ids[1], limit=DRIFT_IDS, seed=seed)
     now, then = (_read_vectors(workspace, spec, part, common.ids) for part in (manifest, before[0]))
     report = DriftReport(before[0].ds, common, compute_drift(now, then, seed=seed), now.shape[1], gate.min_vector_cosine)
-    facts = report.facts()
-    return Check("vector_drift", report.passed, report.sentence, facts), facts
+    return Check("vector_drift", report.passed, report.sentence, report.facts())
 
 
 def _read_vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, ids: pa.Array) -> VectorArray:
@@ -177,6 +169,8 @@ def _read_vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, ids
     width = workspace.tables.open(manifest).schema.field(column).type.list_size
     index = IdIndex(ids)
     found = np.zeros((len(ids), width), np.float32)
+    if not len(ids):
+        return found
     for batch in workspace.tables.batches(manifest, [key, column], batch_rows=BATCH_ROWS):
         rows = index.lookup(batch.column(0))
         matrix = to_matrix(batch.column(1), f"{manifest.key}, column {column}")
@@ -198,7 +192,7 @@ class ItemVectors(VectorSource):
         self._group_codes = read_group_codes(workspace, model)
         self._priors = read_window_priors(workspace, model, samples, self._items.num_rows) if towers.spec.prior else None
         self.dims = towers.spec.item_vector_width
-        self.built_from = (model, self.table, samples)
+        self.inputs = digests([model, self.table, samples])
 
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
         """Yields the items first .. end - 1 of the corpus."""
@@ -222,28 +216,23 @@ class UserVectors(VectorSource):
         samples, self.table = workspace.need("train_samples", ds), workspace.need("user_features_fg", day_before(ds))
         bucketizer, config_inputs = open_bucketizer(workspace, ds)
         self._indexed = indexed_features(bucketizer, "user")
-        self._users = workspace.artifacts.map_table(samples, TrainSamplesFile.USERS)
+        users = workspace.artifacts.map_table(samples, TrainSamplesFile.USERS)
         history = workspace.artifacts.map_table(samples, TrainSamplesFile.HISTORY)
         as_of_ms = start_of_day_ms(ds, workspace.config.calendar.timezone)
         self._inference = UserInference(towers, history, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
-        self._known = IdIndex(self._users.column(col.USER_ID), where="train_samples, users.arrow")
+        self._known = IdIndex(users.column(col.USER_ID), where="train_samples, users.arrow")
+        self._bounds = [users.column(name).to_numpy() for name in (HISTORY_START, HISTORY_END)]
         self.dims = self._spec.user_vector_width
-        self.built_from = (model, samples, self.table, *config_inputs)
+        self.inputs = digests([model, samples, self.table, *config_inputs])
 
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
         """Yields the users first .. end - 1 of user_features_fg; counts users_without_history in the facts."""
         for batch in self._workspace.tables.rows(self.table, [col.USER_ID, *self._indexed.columns], first, end):
             rows = self._known.lookup(batch.column(0), where="table user_features_fg, column user_id")
             facts["users_without_history"] = facts.get("users_without_history", 0) + int((rows < 0).sum())
-            starts, ends = (self._history_bounds(name, rows) for name in ("history_start", "history_end"))
+            starts, ends = (np.where(rows >= 0, bounds[rows] if len(bounds) else 0, 0) for bounds in self._bounds)
             indices = pa.table(self._indexed.to_indices(pa.Table.from_batches([batch]), "table user_features_fg"))
             yield batch.column(0), pack_user_vectors(self._inference.vectors(indices, starts, ends), self._spec)
-
-    def _history_bounds(self, name: str, rows: RowNumbers) -> npt.NDArray[np.int64]:
-        """Returns a bound of each user's history; 0 for a user without one."""
-        bounds = np.zeros(len(rows), np.int64)
-        bounds[rows >= 0] = combine_chunks(self._users.column(name)).to_numpy()[rows[rows >= 0]]
-        return bounds
 
 
 def read_group_codes(workspace: Workspace, model: Manifest) -> GroupCodes | None:

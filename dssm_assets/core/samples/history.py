@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import Column, IdCounts, IdIndex
+from dssm_assets.core.arrays.ids import IdCounts, IdIndex
 from dssm_assets.core.arrays.ragged import bisect_ranges, combine_chunks, list_lengths, ranges
 from dssm_assets.core.errors import Fault, WindowIncompleteError, remedy_of_missing
 from dssm_assets.core.file_names import TrainSamplesFile
@@ -44,10 +44,10 @@ class HistoryCsr:
     event_time_ms: npt.NDArray[np.int64]
     features: Mapping[str, npt.NDArray[np.int32]]
 
-    def bounds(self, user_ids: Column, *, where: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Returns the first row of each user and the row after the last, int64 [B] each; 0 and 0 without a history."""
-        rows = self.users.lookup(user_ids, where=where)
-        first, end = (np.where(rows >= 0, bound[rows] if len(bound) else 0, 0) for bound in (self.starts, self.ends))
+    def bounds(self, user_index: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Returns the first row of each user and the row after the last, int64 [B] each; 0 and 0 for -1 (no history)."""
+        is_known = user_index >= 0
+        first, end = (np.where(is_known, bound[user_index] if len(bound) else 0, 0) for bound in (self.starts, self.ends))
         return first, end
 
     def to_tables(self) -> tuple[pa.Table, pa.Table]:
@@ -131,11 +131,7 @@ def history_end(
     So rows starts[u] .. result-1 are exactly the user's positives strictly before the cutoff. Events at the cutoff itself
     (the rest of a basket) are not among them. A user_index of -1 (no history) gives 0.
     """
-    is_known = user_index >= 0
-    # A pair without a user searches the empty range 0..0, which also works without any users.
-    low, high = (np.zeros(len(user_index), np.int64) for _ in range(2))
-    low[is_known], high[is_known] = history.starts[user_index[is_known]], history.ends[user_index[is_known]]
-    return bisect_ranges(low, high, lambda events, pairs: history.event_time_ms[events] < cutoff_ms[pairs])
+    return bisect_ranges(*history.bounds(user_index), lambda events, pairs: history.event_time_ms[events] < cutoff_ms[pairs])
 
 
 def _claim_rows(user_index: npt.NDArray[np.int32], free: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

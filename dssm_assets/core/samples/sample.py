@@ -68,11 +68,6 @@ class SampleWeights:
     half_life_days: float | None = None
     window_days: int = 1
 
-    @property
-    def columns(self) -> list[str]:
-        """The columns of positive_sample that `weigh` reads."""
-        return [col.EVENT] if self.event_weights else []
-
     def weigh(self, positive_sample: pa.Table, day: int) -> npt.NDArray[np.float32]:
         """Returns the weight of every row, float32 above 0.
 

@@ -40,15 +40,11 @@ BASE_COLUMNS: Final = (
     ColumnSpec(col.WEEKDAY, pa.int32(), "Day of the week (Monday is 0) in calendar.timezone."),
 )
 _DATE_COLUMNS = tuple(
-    ColumnSpec(
-        name, pa.string(), f"Day as of whose end the {side} features hold; null: {side} unknown by then.", is_nullable=True
-    )
+    ColumnSpec(name, pa.string(), f"Day as of whose end the {side} features hold; null: {side} unknown by then.", True)
     for name, side in ((col.USER_FEATURE_DATE, "user"), (col.ITEM_FEATURE_DATE, "item"))
 )
 _FEATURE_ROWS = tuple(
-    ColumnSpec(
-        name, pa.int32(), f"Row of {side}_features_fg of the previous day; null: {side} unknown by then.", is_nullable=True
-    )
+    ColumnSpec(name, pa.int32(), f"Row of {side}_features_fg of the previous day; null: {side} unknown by then.", True)
     for name, side in ((col.USER_ROW, "user"), (col.ITEM_ROW, "item"))
 )
 ROW_ORDER: Final = (col.EVENT_TIME_MS, col.USER_ID, col.ITEM_ID, col.EVENT)

@@ -37,10 +37,6 @@ class BucketFeature(FeatureInfo):
 
     name: str
 
-    @property
-    def is_sequence(self) -> bool:
-        return self.sequence_name is not None
-
 
 class Bucketizer:
     """Embedding indices of the features that feature_config keeps."""

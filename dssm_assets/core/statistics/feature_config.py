@@ -94,12 +94,7 @@ def decide_step_config(positives: int, training: Training) -> pa.Table:
 
     num_steps = epochs x positives x epoch_frac / batch_size, where each epoch is rounded up to whole batches. A fit that skips
     positives scales the plan to the fewer steps that it takes.
-
-    Raises:
-        ValueError: there are no positives.
     """
-    if positives < 1:
-        raise ValueError(f"steps need at least 1 positive, got {positives}")
     plan = planned_steps(positives, training)
     epochs = f"{training.epochs} epochs of {training.epoch_frac:g} of them"
     message = f"{positives} positives, {epochs}, batches of {training.batch_size}"

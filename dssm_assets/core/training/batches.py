@@ -91,8 +91,7 @@ class Epoch:
             and not data.spec.features_of(TowerSide.CONTEXT)
         )
         end_day = 1 + int(data.read_key(DAY, order).max())
-        needs_ends = model.history is History.LEAVE_ONE_OUT or model.masks_user_positives
-        ends = data.user_ends(end_day if needs_ends else None)
+        ends = data.user_ends(end_day)
         self._history_rule = HistoryRule(model.history, ends, window_shifts)
         counts = np.bincount(data.read_key(ITEM_INDEX, order), minlength=data.num_items)
         self._negatives = NegativeRule(data, model, counts / len(order), ends, end_day)

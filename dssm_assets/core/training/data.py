@@ -120,6 +120,7 @@ class TrainData:
         row_bounds |= {
             USER_ROW: (0, user_rows.num_rows if spec.features_of(TowerSide.USER) else 1),
             ITEM_ROW: (0, item_rows.num_rows),
+            DAY: (0, _MAX_DAYS),
         }
         check_samples(self.keys, row_bounds)
         self._check_histories()
@@ -383,9 +384,7 @@ def check_samples(keys: TableView, row_bounds: Mapping[str, tuple[int, int]]) ->
     """
     if not keys.num_rows:
         raise SchemaError(Fault("table samples", "at least one sample", "0 rows", "choose a window with positive events"))
-    faults = []
-    for column, (low, end) in {**row_bounds, DAY: (0, _MAX_DAYS)}.items():
-        faults += keys.range_faults(column, low, end, _REMEDY)
+    faults = [fault for column, bounds in row_bounds.items() for fault in keys.range_faults(column, *bounds, _REMEDY)]
     num_wrong = sum(int(np.count_nonzero(~(np.isfinite(block) & (block > 0)))) for block in keys.blocks(WEIGHT))
     if num_wrong:
         got = f"{num_wrong} rows with a NaN, infinite, zero or negative weight"

@@ -141,8 +141,7 @@ class _FitRun:
                     self._best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in state.items()}
             if history.epoch - best_epoch >= self._training.patience:
                 break
-        if self._best_weights:
-            trainer.two_tower.load_state_dict(self._best_weights)
+        trainer.two_tower.load_state_dict(self._best_weights)
         history.end_search()
         return trainer.two_tower
 

@@ -25,7 +25,6 @@ from dssm_assets.core.training.fit_report import FitHistory
 from dssm_assets.core.training.model_format import header_bytes, read_arrays, read_header
 
 _MAGIC: Final = b"DSSMFS01"
-_TYPES: Final = {"float32": "<f4", "float64": "<f8", "int64": "<i8", "uint8": "|u1"}
 _WHAT, _REMEDY = "state of a training", "remove the state, and the training starts again"
 
 
@@ -80,11 +79,10 @@ def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -
     numbers = {f"record.{name}": torch.tensor(values, dtype=torch.float64) for name, values in lists.items()}
     fields = {name: value for name, value in asdict(history).items() if name not in lists}
     named = {**numbers, **tensors}
-    kinds = [str(tensor.dtype).removeprefix("torch.") for tensor in named.values()]
-    described = [[name, kind, list(tensor.shape)] for (name, tensor), kind in zip(named.items(), kinds, strict=True)]
+    described = [[name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for name, tensor in named.items()]
     yield header_bytes(_MAGIC, {"key": key, "record": fields, "tensors": described})
-    for kind, tensor in zip(kinds, named.values(), strict=True):
-        yield tensor.detach().cpu().contiguous().numpy().astype(_TYPES[kind], copy=False).tobytes()
+    for tensor in named.values():
+        yield tensor.detach().cpu().numpy().tobytes()
 
 
 def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | None:
@@ -96,8 +94,7 @@ def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | 
     header, start = read_header(data, _MAGIC, _WHAT, _REMEDY)
     if header["key"] != key:
         return None
-    described = [(name, _TYPES[kind], shape) for name, kind, shape in header["tensors"]]
-    arrays = read_arrays(memoryview(data)[start:], described, _WHAT, _REMEDY)
+    arrays = read_arrays(memoryview(data)[start:], header["tensors"], _WHAT, _REMEDY)
     tensors = {name: torch.from_numpy(values.copy()) for name, values in arrays}
     lists = {name: tensors.pop(f"record.{name}").tolist() for name in ("losses", "search_losses")}
     return TypeAdapter(FitHistory).validate_python({**header["record"], **lists}), tensors

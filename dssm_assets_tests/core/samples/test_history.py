@@ -51,9 +51,9 @@ def test_build_history_of_two_days_by_hand() -> None:
 
 
 def test_bounds_of_users_without_a_history_are_empty() -> None:
-    starts, stops = build([DAY_0, DAY_1]).bounds(pa.array([9, 5, 4]), where="users")
+    starts, stops = build([DAY_0, DAY_1]).bounds(np.array([1, -1, 0], np.int32))
     assert (starts.tolist(), stops.tolist()) == ([3, 0, 0], [5, 0, 3])
-    starts, stops = build([DAY_0.slice(0, 0)]).bounds(pa.array([9]), where="users")
+    starts, stops = build([DAY_0.slice(0, 0)]).bounds(np.array([-1], np.int32))
     assert (starts.tolist(), stops.tolist()) == ([0], [0])
 
 

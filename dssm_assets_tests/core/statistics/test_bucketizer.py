@@ -46,14 +46,14 @@ BUCKETIZER = Bucketizer(CONFIG, COUNTS)
 
 
 def test_features_in_order_without_the_dropped_one() -> None:
-    found = [(f.name, f.side, f.is_multi, f.is_sequence, f.embedding_name, f.num_embeddings) for f in BUCKETIZER.features]
+    found = [(f.name, f.side, f.is_multi, f.sequence_name, f.embedding_name, f.num_embeddings) for f in BUCKETIZER.features]
     assert found == [
-        ("n", "user", False, False, "n", 4),
-        ("v", "item", True, False, "v", 6),
-        ("h", "user", False, False, "h", 101),
-        ("l", "user", False, False, "l", 4),
-        ("k", "context", False, False, "k", 7),
-        ("s__v", "user", False, True, "v", 6),
+        ("n", "user", False, None, "n", 4),
+        ("v", "item", True, None, "v", 6),
+        ("h", "user", False, None, "h", 101),
+        ("l", "user", False, None, "l", 4),
+        ("k", "context", False, None, "k", 7),
+        ("s__v", "user", False, "s", "v", 6),
     ]
 
 
