@@ -155,8 +155,7 @@ def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> 
     if not before:
         return Check("vector_drift", True, f"no partition before {manifest.ds} to compare with")
     gate, seed = workspace.config.gate, workspace.config.seed
-    key = spec.key[0]
-    ids = [workspace.tables.read(part, [key]).column(key) for part in (manifest, before[0])]
+    ids = [workspace.tables.read(part, [spec.key[0]]).column(0) for part in (manifest, before[0])]
     common = find_common_ids(ids[0], ids[1], limit=DRIFT_IDS, seed=seed)
     now, then = (_read_vectors(workspace, spec, part, common.ids) for part in (manifest, before[0]))
     report = DriftReport(before[0].ds, common, compute_drift(now, then, seed=seed), now.shape[1], gate.min_vector_cosine)

@@ -164,10 +164,8 @@ class TrainData:
         kept, begin = [], 0
         columns = (self.keys.blocks(name) for name in (DAY, USER_INDEX, HISTORY_END))
         for day, user_index, ends in zip(*columns, strict=True):
-            is_kept = (day >= first) & (day < end)
             starts, stops = self._history_bounds({USER_INDEX: user_index, HISTORY_END: ends})
-            if min_history:
-                is_kept &= stops - starts >= min_history
+            is_kept = (day >= first) & (day < end) & (stops - starts >= min_history)
             if targets is Targets.NEW:
                 is_kept &= self._is_new[begin : begin + len(day)]
             kept.append(begin + np.flatnonzero(is_kept))

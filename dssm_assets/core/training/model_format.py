@@ -57,8 +57,7 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
     """
     header, start = read_header(data, _MAGIC, _WHAT, _REMEDY)
     remedy = "fit the model again with the current configuration"
-    faults = spec_faults(spec, TowerSpec.model_validate_json(header["spec"]), _WHAT, remedy)
-    ConfigError.raise_if(faults)
+    ConfigError.raise_if(spec_faults(spec, TowerSpec.model_validate_json(header["spec"]), _WHAT, remedy))
     described = [(name, "<f4", shape) for name, shape in sorted(header["shapes"].items())]
     state = {name: torch.from_numpy(values) for name, values in read_arrays(data[start:], described, _WHAT, _REMEDY)}
     by_dim = {int(name.removeprefix(_TABLE)): state[name] for name in state if name.startswith(_TABLE)}
