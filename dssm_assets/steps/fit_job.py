@@ -145,7 +145,8 @@ def peak_bytes() -> int:
 
 def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
     """Writes which rows of which embeddings are carried over: an npz of `rows/<embedding>`, today's and the earlier ones."""
-    np.savez(path, **{f"rows/{name}": np.stack([found.today, found.earlier]) for name, found in rows.items()})
+    arrays: dict[str, Any] = {f"rows/{name}": np.stack([found.today, found.earlier]) for name, found in rows.items()}
+    np.savez(path, **arrays)
 
 
 def map_model(path: Path, spec: TowerSpec) -> TwoTower:

@@ -110,9 +110,9 @@ class TrainData:
         self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(TowerSide.ITEM))
         self.items = SideReader(items, "items", spec.features_of(TowerSide.ITEM))
         self._interactions = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
-        bounds = (HISTORY_START, HISTORY_END)
-        TableView(users, "users", dict.fromkeys(bounds, pa.int64()))  # checks the columns
-        self.user_starts, self._user_ends = (users.column(name).to_numpy() for name in bounds)
+        TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})  # checks the columns
+        self.user_starts: IntArray = users.column(HISTORY_START).to_numpy()
+        self._user_ends: IntArray = users.column(HISTORY_END).to_numpy()
         self.history = HistoryReader(history, spec)
         self.history.check_bounds(self.user_starts, self._user_ends, "table users")
         # Without user features nothing is read from user_rows, and every user_row must be 0.
@@ -128,7 +128,7 @@ class TrainData:
         if hard_negatives is not None:
             self._edges = read_hard_edges(hard_negatives, num_users=users.num_rows, num_items=self.num_items)
         TableView(items, "items", {WEIGHT: pa.float64()})  # checks the column
-        self._item_weights = items.column(WEIGHT).to_numpy()
+        self._item_weights: npt.NDArray[np.float64] = items.column(WEIGHT).to_numpy()
         self._weight_distribution = distribution_of(items.schema)
 
     @cached_property
