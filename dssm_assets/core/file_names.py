@@ -53,12 +53,8 @@ class BundleFile(StrEnum):
 
 
 class ItemChannelColumn(StrEnum):
-    """Columns of item_channels.arrow: one row per item of the bundle, in its order."""
+    """Columns of item_channels.arrow next to `channel.COUNTS`: one row per item of the bundle, in its order."""
 
-    WINDOW_EVENTS = "window_events"
-    RECENT_EVENTS = "recent_events"
-    HISTORY_EVENTS = "history_events"
-    WINDOW_USERS = "window_users"
     NEIGHBORS = "neighbors"
     SIMILARITIES = "similarities"
 

@@ -7,17 +7,15 @@ Shapes: I items.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, map_leaves
+from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks, map_leaves
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.retrieval.item_filter import BoolArray, mask_items
+from dssm_assets.core.retrieval.item_filter import AllowedItems, mask_items
 
 KEPT: Final = 16
 """Most recent filters that stay in memory: at a million items, about 10 MB each."""
@@ -25,29 +23,10 @@ _KEY: Final = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON
 _REMEDY: Final = "name one of these, or add the column to serving.filters and publish a bundle"
 
 
-class AllowedItems:
-    """Some items of a bundle."""
-
-    def __init__(self, mask: BoolArray) -> None:
-        """Keeps `mask`, bool [I]: true for the items that a list may contain."""
-        self.mask = mask
-        self.count = int(np.count_nonzero(mask))
-
-    @cached_property
-    def rows(self) -> IntArray:
-        """Rows of the items, ascending."""
-        return np.flatnonzero(self.mask)
-
-    @cached_property
-    def bits(self) -> npt.NDArray[np.uint8]:
-        """The mask as a bitmap for FAISS, bit n of byte m being row 8 m + n."""
-        return np.packbits(self.mask, bitorder="little")
-
-
 class ItemConditions:
     """Finds the allowed items of requests to one bundle. Safe for any number of threads."""
 
-    def __init__(self, columns: pa.Table, shown: BoolArray | None = None) -> None:
+    def __init__(self, columns: pa.Table, shown: Mask | None = None) -> None:
         """Takes the columns that filters may name, a row per item, and the items that may be shown at all (None: all)."""
         self._columns = columns
         self._all_shown = None if shown is None else AllowedItems(shown)
@@ -82,7 +61,7 @@ class ItemConditions:
             raise InputError(Fault("filters", "values that JSON can hold", str(error)[:80], remedy)) from error
 
 
-def _find_passing(columns: pa.Table, shown: BoolArray | None, filters: bytes) -> AllowedItems:
+def _find_passing(columns: pa.Table, shown: Mask | None, filters: bytes) -> AllowedItems:
     mask = mask_items(columns, orjson.loads(filters), remedy=_REMEDY)
     return AllowedItems(mask if shown is None else mask & shown)
 

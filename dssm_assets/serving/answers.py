@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import orjson
 import pyarrow as pa
+from fastapi import Security
+from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from dssm_assets.core.arrays.ragged import is_list
@@ -180,10 +182,10 @@ class Readiness(_Answer):
     is_ready: bool
 
 
-SECURITY_SCHEMES: Final = {
-    "HTTPBearer": {"type": "http", "scheme": "bearer", "description": "An API key of --api-key-file, if there is one."},
-    "APIKeyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
-}
+SECURITY: Final = (
+    Security(HTTPBearer(description="An API key of --api-key-file, if there is one.")),
+    Security(APIKeyHeader(name="X-API-Key", description="The same key.")),
+)
 """Either will do; `access.py` checks them."""
 _REASONS: Final[dict[int | str, str]] = {
     400: "The request is wrong: every fault is named.",
@@ -206,5 +208,4 @@ def describe_lists(*statuses: int, answer: type[BaseModel] = ItemList) -> dict[s
     """Returns the description of a route of lists, as FastAPI takes it: keys, answers in JSON or Arrow, refusals."""
     arrow = {"content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}
     responses = {200: arrow, **describe_refusals(400, 401, 403, *statuses, 503)}
-    keys: dict[str, Any] = {"security": [*({name: []} for name in SECURITY_SCHEMES), {}]}
-    return {"response_model": answer, "responses": responses, "openapi_extra": keys}
+    return {"response_model": answer, "responses": responses, "openapi_extra": {"security": [{}]}}

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.channels.channel import (
+    COUNTS,
     Float64Array,
     NearestItems,
     OwnItems,
@@ -27,7 +28,7 @@ from dssm_assets.core.channels.merge import find_candidates, from_rows, rank_can
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
-from dssm_assets.serving.allowed_items import AllowedItems
+from dssm_assets.core.retrieval.item_filter import AllowedItems
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.storage.bundles import broken
 
@@ -47,7 +48,6 @@ class BundleChannels:
         if content.get("version") != CHANNELS_VERSION:
             got = f"version {content.get('version')!r}, this version reads {CHANNELS_VERSION}"
             raise broken(bundle.bundle_id, f"channels.json has {got}")
-        self._num_items = len(bundle.items)
         self._now_ms = int(content["now_ms"])
         self._depths = {ChannelName(name): int(depth) for name, depth in content["depths"].items()}
         (self._merge,) = from_rows(content["weights"], tuple(self._depths))
@@ -59,10 +59,7 @@ class BundleChannels:
         self._own = [_read_lists(own, name) for name in _OWN_COLUMNS]
         starts, neighbors = _read_lists(items, ItemChannelColumn.NEIGHBORS)
         self._shared = SharedData(
-            window_events=items.column(ItemChannelColumn.WINDOW_EVENTS).to_numpy(),
-            recent_events=items.column(ItemChannelColumn.RECENT_EVENTS).to_numpy(),
-            history_events=items.column(ItemChannelColumn.HISTORY_EVENTS).to_numpy(),
-            window_users=items.column(ItemChannelColumn.WINDOW_USERS).to_numpy(),
+            **{name: items.column(name).to_numpy() for name in COUNTS},
             neighbors=csr_of(starts, neighbors, _read_lists(items, ItemChannelColumn.SIMILARITIES)[1]),
             is_of_last_items=content["is_of_last_items"],
         )
@@ -111,7 +108,7 @@ class BundleChannels:
         items = candidates.items
         if mask is not None:
             items = np.where(mask[items], items, -1)
-        depth = min(depth, self._num_items)
+        depth = min(depth, len(self._shared.window_events))
         fill_order = first_allowed(self._shared.recent_order, mask, depth + items.shape[1])
         ranked = rank_candidates(self._merge, items, candidates.signals, fill_order, depth)
         bits = np.zeros((len(own), items.shape[1] + 1), np.int64)  # which channels proposed each candidate; the last is none

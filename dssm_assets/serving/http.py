@@ -24,7 +24,6 @@ from typing import Annotated, Any, Final
 import faiss
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
@@ -37,7 +36,7 @@ from dssm_assets.serving.answers import (
     ARROW,
     JSON,
     RETRY_AFTER,
-    SECURITY_SCHEMES,
+    SECURITY,
     BatchAnswer,
     BodyTooLargeError,
     BusyError,
@@ -294,7 +293,7 @@ class _ListRoute(APIRoute):
 
 
 def _list_routes(service: Service) -> APIRouter:
-    router = APIRouter(route_class=_ListRoute)
+    router = APIRouter(route_class=_ListRoute, dependencies=SECURITY)
 
     @router.get("/recall", **describe_lists(404))
     async def recall(request: Request, _: Annotated[RecallQuery, Query()]) -> Response:
@@ -382,12 +381,3 @@ def _add_docs(app: FastAPI) -> None:
             swagger_favicon_url="docs/ui/favicon-32x32.png",
             swagger_ui_parameters={"validatorUrl": None},  # which would send the address of the service to its makers
         )
-
-    def describe() -> dict[str, Any]:
-        """Returns the schema with the keys, which `access.py` checks."""
-        if app.openapi_schema is None:
-            app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            app.openapi_schema["components"]["securitySchemes"] = SECURITY_SCHEMES
-        return app.openapi_schema
-
-    app.openapi = describe  # type: ignore[method-assign]

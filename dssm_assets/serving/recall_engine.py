@@ -24,15 +24,15 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, Mask
 from dssm_assets.core.channels.channel import OwnItems, first_allowed
 from dssm_assets.core.errors import DssmError, Fault, InputError, PartitionMissingError, StorageError
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.exact import merge_lists, score_interests
 from dssm_assets.core.retrieval.index import search_index
-from dssm_assets.core.retrieval.item_filter import BoolArray
+from dssm_assets.core.retrieval.item_filter import AllowedItems
 from dssm_assets.core.retrieval.vectors import Metric
-from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions
+from dssm_assets.serving.allowed_items import ItemConditions
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.channels import FILLED, BundleChannels
 from dssm_assets.serving.id_rows import Id, UnknownIdError
@@ -216,7 +216,7 @@ class RecallEngine:
                 else:
                     raise broken(wanted, f"a file is missing ({error})") from error
 
-    def showing(self, shown: BoolArray | None) -> RecallEngine:
+    def showing(self, shown: Mask | None) -> RecallEngine:
         """Returns an engine of the same bundle that shows only some of its items, bool [I]; None: all."""
         engine = copy.copy(self)
         engine._conditions = ItemConditions(self.bundle.item_columns, shown)
@@ -409,8 +409,7 @@ class RecallEngine:
         for start in range(0, len(users), step):
             part = users[start : start + step]
             scores, rows = search_index(self.bundle.index, part.reshape(-1, self.bundle.dims), depth, allowed)  # [B * V, M]
-            if part.shape[1] > 1:
-                rows, scores = merge_lists(rows, scores, np.arange(len(part) + 1) * part.shape[1])  # [B, M]
+            rows, scores = merge_lists(rows, scores, np.arange(len(part) + 1) * part.shape[1])  # [B, M]
             found += map(_sort_found, rows, scores)
         return found
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 from pydantic import AfterValidator, BaseModel, Field, Json, ValidationError, WithJsonSchema, WrapValidator
 
@@ -131,12 +131,8 @@ class RecallQuery(_ListQuery):
 
 def parse_query(model: type[RecallQuery | SimilarQuery], query: bytes) -> list[UserRequest]:
     """Returns the one request of a query; raises an InputError if a parameter is missing or has another form."""
-    given: dict[str, Any] = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name in ("exclude", "fields"):
-            given.setdefault(name, []).append(value)
-        else:
-            given[name] = value
+    sent = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    given = {name: values if name in ("exclude", "fields") else values[-1] for name, values in sent.items()}
     try:
         return [model.model_validate(given).to_request()]
     except ValidationError as error:

@@ -115,9 +115,8 @@ class RequestEncoder:
     ) -> None:
         """Takes the encoding of the model, and the stored inputs of users, None where a bundle has none."""
         self._generator, self._spec, self.stored = generator, spec, stored
-        own = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
-        self._features = own
-        self._indexed_features = _indexed(bucketizer, own)
+        self._features = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
+        self._indexed_features = _indexed(bucketizer, self._features)
         self._indexed_history = _indexed(bucketizer, spec.sequences)
         self.has_history = bool(spec.sequences)
         self._timed = [view.pooling for view in spec.history_views if make_pooling(view.pooling).needs_times]

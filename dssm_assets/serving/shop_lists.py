@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from dssm_assets.core.arrays.ragged import Mask
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.retrieval.item_filter import BoolArray
 from dssm_assets.serving.id_rows import IdRows
 from dssm_assets.storage.local_files import is_local
 from dssm_assets.storage.locations import location_errors, open_location
@@ -73,7 +73,7 @@ class ShopLists:
         self._contents = contents
         return has_changed
 
-    def find_shown(self, items: IdRows, contents: Mapping[str, _Content] | None = None) -> BoolArray | None:
+    def find_shown(self, items: IdRows, contents: Mapping[str, _Content] | None = None) -> Mask | None:
         """Returns the items that may be shown, bool [I], None: all; an InputError names a line that is no id of the bundle."""
         contents = self._contents if contents is None else contents
         if not contents:

@@ -25,10 +25,11 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LATENCY_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
-class ServiceMetrics:
+class ServiceMetrics(Collector):
     """The metrics of one application, in a registry of its own."""
 
     def __init__(self, read_state: Callable[[], EngineState]) -> None:
+        self._read_state = read_state
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per counter, which is not needed
         self.registry = CollectorRegistry()
         counter = partial(Counter, registry=self.registry)
@@ -44,20 +45,14 @@ class ServiceMetrics:
             buckets=LATENCY_SECONDS,
             registry=self.registry,
         )
-        self.registry.register(_BundleCollector(read_state))
+        self.registry.register(self)
 
     def render(self) -> bytes:
         """Returns the page that Prometheus scrapes, in the text format 0.0.4."""
         return generate_latest(self.registry)
 
-
-class _BundleCollector(Collector):
-    """Reads the state of the engine at the time of the scrape."""
-
-    def __init__(self, read_state: Callable[[], EngineState]) -> None:
-        self._read_state = read_state
-
     def collect(self) -> Iterator[Metric]:
+        """Yields the state of the engine at the time of the scrape."""
         state = self._read_state()
         for name, description, count in (
             ("dssm_bundle_swaps", "New bundles that replaced the previous one.", state.swaps),

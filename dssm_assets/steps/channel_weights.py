@@ -32,6 +32,7 @@ from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_u
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.prior import Prior, append_one, append_prior
 from dssm_assets.core.retrieval.exact import Corpus
+from dssm_assets.core.retrieval.vectors import check_vectors
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets.core.training.validation import item_vectors, user_blocks, validation_set
 from dssm_assets.steps.dssm_model import open_train_data
@@ -98,23 +99,76 @@ class ValidationVectors:
             users, items = append_one(users), append_prior(items, search.item_values(self._prior))
         rows = np.full(len(user_ids), -1, np.int64)
         rows[with_vector] = np.arange(len(with_vector))
-        corpus = Corpus(items, stored_similarity(self._model), item_ids)
+        check_vectors("item", items, item_ids)
+        corpus = Corpus(items, stored_similarity(self._model))
         return ModelScorer(corpus, item_ids, rows, users.reshape(len(users), -1))
 
 
 @dataclass
 class _HeldOut:
-    """Held-out days, their channels and what these were read from."""
+    """Held-out days, their channels and what these were read from.
 
-    has_vectors: bool
+    Attributes:
+        vectors: of the validation days; None: the days are others.
+        choice: of the neighbors; None: the first day makes it.
+    """
+
+    workspace: Workspace
+    ds: str
+    scratch: ScratchArrays
+    vectors: ValidationVectors | None
+    choice: NeighborChoice | None = None
     days: list[HeldOutDay] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    choice: NeighborChoice | None = None
     built_from: list[Manifest] = field(default_factory=list)
 
     @property
     def pairs(self) -> int:
         return sum(len(one.truth.items) for one in self.days)
+
+    def read_days(self, days: Sequence[str]) -> None:
+        """Adds all validation days, or without vectors the latest of the days that together have as many pairs as configured."""
+        config = self.workspace.config
+        for span in held_out_spans(days, config.evaluation.span_days):
+            if self.vectors is None and self.pairs >= config.channels.held_out_pairs:
+                break
+            is_stored = all(self.workspace.find("positive_sample", day) is not None for day in span)
+            if is_stored and span[0] > config.calendar.start.isoformat():
+                self._add_span(span)
+
+    def _add_span(self, span: Sequence[str]) -> None:
+        """Adds held-out days, unless they have no positive events of a known user, or nobody's vector is known."""
+        workspace, config, day = self.workspace, self.workspace.config, span[0]
+        positives, days = workspace.need_all("positive_sample", span), find_event_days(workspace, day)
+        events = pa.concat_tables([workspace.tables.read(one, [col.USER_ID, col.ITEM_ID]) for one in positives])
+        of_day = ground_truth(events, [])
+        if not of_day.num_rows:
+            return
+        corpus = workspace.need("negative_items", self.ds)
+        item_ids = workspace.tables.read(corpus, [col.ITEM_ID]).column(0).combine_chunks()
+        truth = read_truth(sample_users(of_day, HELD_OUT_USERS, config.seed), item_ids)
+        model = None if self.vectors is None else self.vectors.scorer(day, truth.user_ids, item_ids)
+        history = read_interactions_of_users(workspace, days.history, truth.user_ids, IdIndex(item_ids))
+        is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Skip users without history.
+        if (self.vectors is not None and model is None) or not is_kept.any():
+            return
+        name = day if len(span) == 1 else f"{day} to {span[-1]}"
+        workspace.log(f"held out {name}: {int(is_kept.sum()):,} pairs")
+        data = read_fit_data(workspace, days, item_ids, truth.user_ids, self.scratch)
+        is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # the others have half of all pairs
+        data = replace(data, neighbors_of=is_asked_for)
+        own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
+        starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
+        to_find = ItemSets(starts, truth.pair_item[is_kept])
+        if self.choice is None:
+            workspace.log("choosing the neighbors: window, common users, items that they start from")
+            self.choice = choose_neighbors(data, own, to_find, config.evaluation.k[-1])
+        else:
+            data = replace(data, common_users=(self.choice.common_users,))
+        channels = make_channels(config.channels.depths, SharedData.fit(data, self.choice), own, model, days.now_ms)
+        self.days.append(HeldOutDay(channels, to_find))
+        self.names.append(name)
+        self.built_from += [*positives, *days.history, corpus, *(self.vectors.built_from if self.vectors else ())]
 
 
 @each_day
@@ -135,10 +189,10 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
             choice = one.choice or choice
     inputs = digests([one.built_from for one in held_out])
     manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs, facts=choice._asdict())
-    facts: dict[str, Any] = {"held_out_days": "none", "has_held_out_vectors": False}
+    has_vectors = bool(held_out) and held_out[-1].vectors is not None
+    facts: dict[str, Any] = {"held_out_days": "none", "has_held_out_vectors": has_vectors}
     if held_out:
-        last = held_out[-1]
-        facts = {"held_out_days": ", ".join(last.names), "has_held_out_vectors": last.has_vectors, "held_out_pairs": last.pairs}
+        facts |= {"held_out_days": ", ".join(held_out[-1].names), "held_out_pairs": held_out[-1].pairs}
     return StepResult(manifest, facts, report_markdown=_report(merges, held_out, choice))
 
 
@@ -149,13 +203,16 @@ def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> lis
     """
     settings = workspace.config.channels
     vectors = ValidationVectors(workspace, ds)
-    best = _read_days(workspace, ds, vectors.days, scratch, vectors)
+    best = _HeldOut(workspace, ds, scratch, vectors)
+    best.read_days(vectors.days)
     if best.pairs >= settings.held_out_pairs:
         return [best]
     # Only days of the window: which others are stored depends on what was made before.
     count = min(max(settings.held_out_days, workspace.config.evaluation.span_days), workspace.config.window.days)
     days = days_between(day_before(ds, count), day_before(ds))
-    return [one for one in (_read_days(workspace, ds, days[::-1], scratch, None, best.choice), best) if one.days]
+    others = _HeldOut(workspace, ds, scratch, None, best.choice)
+    others.read_days(days[::-1])
+    return [one for one in (others, best) if one.days]
 
 
 def held_out_spans(days: Sequence[str], length: int) -> list[list[str]]:
@@ -170,77 +227,13 @@ def held_out_spans(days: Sequence[str], length: int) -> list[list[str]]:
     return [sorted(days[start : start + length]) for start in starts]
 
 
-def _read_days(
-    workspace: Workspace,
-    ds: str,
-    days: Sequence[str],
-    scratch: ScratchArrays,
-    vectors: ValidationVectors | None,
-    choice: NeighborChoice | None = None,
-) -> _HeldOut:
-    """Returns all validation days, or without vectors the latest of the days that together have as many pairs as configured.
-
-    Args:
-        choice: of the neighbors; None: the first day makes it.
-    """
-    found = _HeldOut(has_vectors=vectors is not None, choice=choice)
-    for span in held_out_spans(days, workspace.config.evaluation.span_days):
-        if vectors is None and found.pairs >= workspace.config.channels.held_out_pairs:
-            break
-        is_stored = all(workspace.find("positive_sample", day) is not None for day in span)
-        if is_stored and span[0] > workspace.config.calendar.start.isoformat():
-            _add_span(found, workspace, ds, span, scratch, vectors)
-    return found
-
-
-def _add_span(
-    found: _HeldOut,
-    workspace: Workspace,
-    ds: str,
-    span: Sequence[str],
-    scratch: ScratchArrays,
-    vectors: ValidationVectors | None,
-) -> None:
-    """Adds held-out days, unless they have no positive events of a known user, or nobody's vector is known."""
-    config, day = workspace.config, span[0]
-    positives, days = workspace.need_all("positive_sample", span), find_event_days(workspace, day)
-    of_day = ground_truth(pa.concat_tables([workspace.tables.read(one, [col.USER_ID, col.ITEM_ID]) for one in positives]), [])
-    if not of_day.num_rows:
-        return
-    corpus = workspace.need("negative_items", ds)
-    item_ids = workspace.tables.read(corpus, [col.ITEM_ID]).column(0).combine_chunks()
-    truth = read_truth(sample_users(of_day, HELD_OUT_USERS, config.seed), item_ids)
-    model = None if vectors is None else vectors.scorer(day, truth.user_ids, item_ids)
-    history = read_interactions_of_users(workspace, days.history, truth.user_ids, IdIndex(item_ids))
-    is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Skip users without history.
-    if (vectors is not None and model is None) or not is_kept.any():
-        return
-    name = day if len(span) == 1 else f"{day} to {span[-1]}"
-    workspace.log(f"held out {name}: {int(is_kept.sum()):,} pairs")
-    data = read_fit_data(workspace, days, item_ids, truth.user_ids, scratch)
-    is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # the others have half of all pairs
-    data = replace(data, neighbors_of=is_asked_for)
-    own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
-    starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
-    to_find = ItemSets(starts, truth.pair_item[is_kept])
-    if found.choice is None:
-        workspace.log("choosing the neighbors: window, common users, items that they start from")
-        found.choice = choose_neighbors(data, own, to_find, config.evaluation.k[-1])
-    else:
-        data = replace(data, common_users=(found.choice.common_users,))
-    channels = make_channels(config.channels.depths, SharedData.fit(data, found.choice), own, model, days.now_ms)
-    found.days.append(HeldOutDay(channels, to_find))
-    found.names.append(name)
-    found.built_from += [*positives, *days.history, corpus, *(vectors.built_from if vectors else ())]
-
-
 def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut], choice: NeighborChoice) -> str:
     if not merges:
         return "Channels are switched off (`channels.is_enabled`)."
     source = "Default weights: no day was held out"
     if held_out:
         source = f"Learned on {', '.join(held_out[-1].names)}"
-        if not held_out[-1].has_vectors:
+        if held_out[-1].vectors is None:
             source += "; there are no vectors of a validation day, so they have the weight of item_to_item"
         elif len(held_out) > 1:
             source += f", starting from weights of the other channels that were learned on {', '.join(held_out[0].names)}"

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
+from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids, find_positions
 from dssm_assets.core.arrays.ragged import combine_chunks, flatten, is_text
-from dssm_assets.core.channels.channel import SharedData
+from dssm_assets.core.channels.channel import COUNTS, SharedData
 from dssm_assets.core.channels.merge import to_table
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
 from dssm_assets.core.evaluation.evaluation_tables import MERGED
@@ -258,10 +258,7 @@ def read_filter_columns(
     """
     table = workspace.tables.read(item_table, list(dict.fromkeys([col.ITEM_ID, *names]))).combine_chunks()
     columns = {name: comparable_column(table.column(name), f"serving.filters, column {name}") for name in names}
-    rows = items.lookup(table_ids(table, "item", items.ids.type))
-    source = np.full(len(items), -1, np.int64)
-    source[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
-    return pa.table(columns), source
+    return pa.table(columns), find_positions(items.ids, table_ids(table, "item", items.ids.type))
 
 
 def table_ids(table: pa.Table, side: str, kind: pa.DataType) -> pa.Array:
@@ -429,11 +426,9 @@ def write_channels(
     }
     (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     data = read_fit_data(workspace, find_event_days(workspace, inputs.next_day), items.ids, history.users.ids, scratch)
-    shared = SharedData.fit(replace(data, common_users=(weights.neighbors.common_users,)), weights.neighbors).to_arrays()
-    starts = pa.array(shared["starts"], pa.int64())
-    column = ItemChannelColumn
-    counts = (column.WINDOW_EVENTS, column.RECENT_EVENTS, column.HISTORY_EVENTS, column.WINDOW_USERS)
-    columns = {name: pa.array(shared[name]) for name in counts}
-    columns[column.NEIGHBORS] = pa.LargeListArray.from_arrays(starts, pa.array(shared["items"], pa.int32()))
-    columns[column.SIMILARITIES] = pa.LargeListArray.from_arrays(starts, pa.array(shared["similarities"]))
+    shared = SharedData.fit(replace(data, common_users=(weights.neighbors.common_users,)), weights.neighbors)
+    neighbors, starts = shared.neighbors, pa.array(shared.neighbors.indptr, pa.int64())
+    columns = {name: pa.array(getattr(shared, name)) for name in COUNTS}
+    columns[ItemChannelColumn.NEIGHBORS] = pa.LargeListArray.from_arrays(starts, pa.array(neighbors.indices, pa.int32()))
+    columns[ItemChannelColumn.SIMILARITIES] = pa.LargeListArray.from_arrays(starts, pa.array(neighbors.data))
     write_arrow_table(folder / BundleFile.ITEM_CHANNELS, pa.table(columns))

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, cast_ids, sorted_unique
+from dssm_assets.core.arrays.ids import IdCounts, IdIndex, cast_ids, sorted_unique
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, Interactions, sum_interactions
 from dssm_assets.steps.training import find_history_days
@@ -92,11 +92,13 @@ def read_all_interactions(
 
 def count_item_events(workspace: Workspace, history: Sequence[Manifest], corpus: IdIndex) -> IntArray:
     """Returns int64 [I], the positive events of each item of the corpus in some days of user history."""
-    events = np.zeros(len(corpus.ids) + 1, dtype=np.int64)
-    for items in _read_items(workspace, history, corpus.ids.type):
-        counts = pc.value_counts(items)
-        # Items outside the corpus add to the last place.
-        events[corpus.lookup(counts.field("values"))] += counts.field("counts").to_numpy()
+    counts, events = IdCounts("interactions, column item_id"), np.zeros(len(corpus) + 1, np.int64)
+    for manifest in history:
+        for batch in workspace.tables.batches(manifest, [col.ITEM_IDS]):
+            counts.update(cast_ids(pc.list_flatten(batch.column(0)), corpus.ids.type, "interactions, column item_id"))
+    if counts:
+        items, events_of = counts.total()
+        events[corpus.lookup(items)] = events_of  # the last place is for items outside the corpus
     return events[:-1]
 
 
@@ -137,19 +139,6 @@ def count_recent_events(workspace: Workspace, days: EventDays, corpus: IdIndex) 
             counts[place] += np.bincount(rows, np.exp2((times_ms - newest) / half_life_ms), len(corpus.ids))
     chosen = len(hits) - 1 - int(np.argmax(hits[::-1]))
     return RecentEvents(counts[chosen], settings.recent[chosen])
-
-
-def _read_items(workspace: Workspace, history: Sequence[Manifest], kind: pa.DataType) -> Iterator[pa.Array]:
-    """Yields the item of every event of some days, about RANGE_EVENTS at a time: a look-up reads the whole corpus."""
-    parts: list[pa.Array] = []
-    for manifest in history:
-        for batch in workspace.tables.batches(manifest, [col.ITEM_IDS]):
-            parts.append(cast_ids(pc.list_flatten(batch.column(0)), kind, "interactions, column item_id"))
-            if sum(map(len, parts)) >= RANGE_EVENTS:
-                yield pa.concat_arrays(parts)
-                parts = []
-    if parts:
-        yield pa.concat_arrays(parts)
 
 
 def count_user_events(workspace: Workspace, history: Sequence[Manifest], user_ids: pa.Array) -> IntArray:

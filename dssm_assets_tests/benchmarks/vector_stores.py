@@ -24,9 +24,9 @@ import pyarrow as pa
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.index import kth_best, search_index, ship_index
+from dssm_assets.core.retrieval.item_filter import AllowedItems
 from dssm_assets.extras.vector_stores.conditions import parse_filters
 from dssm_assets.extras.vector_stores.store import Rows, open_store
-from dssm_assets.serving.allowed_items import AllowedItems
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets_tests.benchmarks.serving import vectors

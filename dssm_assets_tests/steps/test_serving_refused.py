@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from dssm_assets.core.errors import PartitionMissingError, ProvenanceError
+from dssm_assets.core.errors import InputError, PartitionMissingError, ProvenanceError
+from dssm_assets.steps.served_vectors import check_vectors, to_lists
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
@@ -65,3 +68,8 @@ def test_bundle_without_a_hit_rate_is_refused(world: worlds.BuiltWorld, tmp_path
     workspace.tables.partitions.remove("total_hit_rate", EVALUATION_DAY)
     with pytest.raises(PartitionMissingError, match="table total_hit_rate"):
         publish_bundle(workspace)
+
+
+def test_bundle_without_items_is_refused() -> None:
+    with pytest.raises(InputError, match="item vectors: expected one usable vector per id, got no item"):
+        check_vectors("item", pa.array([], pa.string()), to_lists(np.zeros((0, 2), np.float32)))

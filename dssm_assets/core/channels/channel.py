@@ -116,7 +116,8 @@ class NeighborChoice(NamedTuple):
     """Whether the user's last ten items count, or all alike."""
 
 
-_COUNTS: Final = ("window_events", "recent_events", "history_events", "window_users")
+COUNTS: Final = ("window_events", "recent_events", "history_events", "window_users")
+"""Attributes of `SharedData` with a number of each item; a bundle has them as columns."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +149,13 @@ class SharedData:
 
     def to_arrays(self) -> Arrays:
         csr = {"starts": self.neighbors.indptr, "items": self.neighbors.indices, "similarities": self.neighbors.data}
-        return {name: getattr(self, name) for name in _COUNTS} | csr | {"is_of_last_items": np.array([self.is_of_last_items])}
+        return {name: getattr(self, name) for name in COUNTS} | csr | {"is_of_last_items": np.array([self.is_of_last_items])}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> SharedData:
         neighbors = csr_of(arrays["starts"], arrays["items"], arrays["similarities"])
         is_of_last_items = bool(arrays["is_of_last_items"][0])
-        return cls(**{name: arrays[name] for name in _COUNTS}, neighbors=neighbors, is_of_last_items=is_of_last_items)
+        return cls(**{name: arrays[name] for name in COUNTS}, neighbors=neighbors, is_of_last_items=is_of_last_items)
 
     @cached_property
     def recent_order(self) -> IntArray:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, row_blocks
 from dssm_assets.core.channels.channel import Channel, Float64Array, NeighborChoice, OwnItems, neighbor_lists
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
@@ -90,8 +90,7 @@ def choose_neighbors(data: FitData, own: OwnItems, truth: ItemSets, k: int) -> N
         lists = neighbor_lists(data.find_neighbors(choice.days)[choice.common_users], own, choice.is_of_last_items)
         scorer = NeighborsRecentScorer(lists, values, order)
         for users in _user_blocks(truth):
-            found = scorer.top_items(users, k)
-            hits[number, users] = truth.select_users(users).contains(np.arange(len(users))[:, None], found).sum(axis=1)
+            hits[number, users] = truth.contains(users[:, None], scorer.top_items(users, k)).sum(axis=1)
     best = int(hits.sum(axis=1).argmax())
     return choices[best if is_sure_gain(hits[best] - hits[0]) else 0]
 
@@ -112,25 +111,20 @@ def fit_merges(
     known = [channel.name for channel in days[0].channels]
     rows: list[list[_Rows]] = [[] for _ in start]
     for day in days:
-        for candidates, is_positive in _read_blocks(day):
+        for users in _user_blocks(day.truth):
+            candidates = find_candidates(day.channels, users)
+            is_positive = day.truth.contains(users[:, None], candidates.items)  # [B, C]
             for merge, found in zip(start, rows, strict=True):
                 found.append(_choose_rows(merge, candidates, is_positive))
-            on_read(len(is_positive))
+            on_read(len(users))
     return [_fit_merge(merge, known, found) for merge, found in zip(start, rows, strict=True)]
-
-
-def _read_blocks(day: HeldOutDay) -> Iterator[tuple[Candidates, Mask]]:
-    """Yields the candidates of some users, and which of them the users interacted with, bool [B, C]."""
-    for users in _user_blocks(day.truth):
-        candidates = find_candidates(day.channels, users)
-        yield candidates, day.truth.select_users(users).contains(np.arange(len(users))[:, None], candidates.items)
 
 
 def _user_blocks(truth: ItemSets) -> Iterator[IntArray]:
     """Yields the users with truth, some at a time."""
     with_truth = np.flatnonzero(truth.lengths)
-    for start in range(0, len(with_truth), _BLOCK_USERS):
-        yield with_truth[start : start + _BLOCK_USERS]
+    for rows in row_blocks(len(with_truth), _BLOCK_USERS):
+        yield with_truth[rows]
 
 
 def _choose_rows(merge: Merge, candidates: Candidates, is_positive: Mask) -> _Rows:

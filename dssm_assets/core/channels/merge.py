@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ordering import order_largest
+from dssm_assets.core.arrays.ordering import order_largest, sort_with_places
 from dssm_assets.core.arrays.ragged import IntArray, Mask, ranges, repeat_rows
 from dssm_assets.core.channels.channel import (
     EVENT_SIGNALS,
@@ -140,8 +140,6 @@ class Candidates(NamedTuple):
 
     def select_users(self, rows: IntArray) -> Candidates:
         """Returns the candidates of the users in some rows, distinct and ascending."""
-        if len(rows) == len(self.items):
-            return self
         return Candidates(self.items[rows], self.places[:, rows], self.signals[:, rows], self.channels)
 
     def has_items_of(self, wanted: Collection[ChannelName]) -> Mask:
@@ -171,23 +169,18 @@ def unite_lists(proposed: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
     By hand: [[7, 3, -1]] and [[3, 5]] have the items [[3, 5, 7]], at the places [[1, -1, 0]] and [[0, 1, -1]].
     """
     lists = np.concatenate(proposed, axis=1)  # [B, N]
-    num_users, width = lists.shape
-    bits = width.bit_length()
-    # Each with where it was proposed, so that one sort of numbers brings equal items together.
-    keys = np.where(lists >= 0, lists, _NO_ITEM) << bits | np.arange(width)
-    keys.sort(axis=1)
-    found = keys >> bits
+    found, proposed_at = sort_with_places(np.where(lists >= 0, lists, _NO_ITEM))
     is_item = found < _NO_ITEM
     is_first = is_item.copy()
     is_first[:, 1:] &= found[:, 1:] != found[:, :-1]
     column = np.cumsum(is_first, axis=1) - 1
     count = int(column.max(initial=-1)) + 1
-    cell = (column + np.arange(num_users)[:, None] * count)[is_item]
-    items = np.full((num_users, count), -1, np.int64)
+    cell = (column + np.arange(len(lists))[:, None] * count)[is_item]
+    items = np.full((len(lists), count), -1, np.int64)
     np.put(items, cell, found[is_item])
-    source = keys[is_item] & ((1 << bits) - 1)
+    source = proposed_at[is_item]
     lengths = [one.shape[1] for one in proposed]
-    places = np.full((len(proposed), num_users, count), -1, np.int64)
+    places = np.full((len(proposed), *items.shape), -1, np.int64)
     np.put(
         places,
         np.take(repeat_rows(lengths) * items.size, source) + cell,

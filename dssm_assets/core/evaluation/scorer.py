@@ -22,7 +22,7 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.retrieval.exact import Corpus, Scores, flatten_interests, score_interests, search_interests
-from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
+from dssm_assets.core.retrieval.vectors import Vectors, check_vectors, to_matrix
 
 MAX_ENTRIES: Final = 1 << 21
 """List entries ranked at once; longer lists are ranked for fewer users at a time."""
@@ -139,6 +139,7 @@ class ModelScorer:
         scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
         known, vectors = self._vectors(user_rows)
         flat, bounds = flatten_interests(vectors)
+        check_vectors("user", flat, None, self.corpus.vectors.shape[1])
         index[known], scores[known] = search_interests(self.corpus, flat, bounds, k)
         return index, scores
 
@@ -194,7 +195,8 @@ def read_corpus(item_vectors: pa.Table, similarity: Similarity) -> tuple[pa.Arra
     items = combine_chunks(item_vectors.column(ITEM_ID))
     check_unique(items, "item_vectors, column item_id")
     vectors = to_matrix(item_vectors.column(ITEM_TOWER_EMB), "item_vectors, column item_tower_emb")
-    return items, Corpus(vectors, similarity, items)
+    check_vectors("item", vectors, items)
+    return items, Corpus(vectors, similarity)
 
 
 def model_scorer(item_ids: pa.Array, corpus: Corpus, user_vectors: pa.Table, user_ids: pa.Array) -> ModelScorer:

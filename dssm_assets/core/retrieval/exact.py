@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ordering import order_largest
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, row_of_value
 from dssm_assets.core.config.model import Similarity
-from dssm_assets.core.retrieval.vectors import Metric, Vectors, check_vectors, pair_scores, prepare_vectors, vector_lengths
+from dssm_assets.core.retrieval.vectors import Metric, Vectors, pair_scores, prepare_vectors, vector_lengths
 
 Scores = NDArray[np.float32]
 Lists = tuple[IntArray, Scores]
@@ -49,31 +49,18 @@ _LONGEST = 1e37
 
 
 class Corpus:
-    """Items ready to be searched, any number of times: checked, and of unit length for cosine."""
+    """Items ready to be searched, any number of times: of unit length for cosine."""
 
-    def __init__(
-        self,
-        item_vectors: NDArray[np.floating[Any]],
-        metric: Similarity | Metric,
-        item_ids: Any = None,
-        *,
-        is_checked: bool = False,
-    ) -> None:
-        """Checks the items, unless they were, and brings them into shape.
-
-        Raises:
-            InputError: for an empty corpus, NaN, infinite or zero vectors, naming how many and the first ids.
-        """
+    def __init__(self, item_vectors: NDArray[np.floating[Any]], metric: Similarity | Metric) -> None:
+        """Brings the items, at least one, into shape; `check_vectors` refuses vectors that cannot be searched."""
         self.metric = Metric.from_similarity(metric)
-        if not is_checked:
-            check_vectors("item", item_vectors, item_ids)
         self.vectors = prepare_vectors(item_vectors, self.metric)
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def select_items(self, rows: IntArray) -> Corpus:
-        selected = Corpus(self.vectors[rows], Metric.IP, is_checked=True)  # of unit length already, where it must be
+        selected = Corpus(self.vectors[rows], Metric.IP)  # of unit length already, where it must be
         selected.metric = self.metric
         return selected
 
@@ -93,10 +80,6 @@ class Corpus:
         with np.errstate(over="ignore"):  # such vectors are too long, and no quick score of them is used
             return np.concatenate([self.vectors, -half[:, None].astype(np.float32)], axis=1)
 
-    @cached_property
-    def _longest_quick(self) -> float:
-        return self.longest if self.metric is not Metric.L2 else float(vector_lengths(self.quick_items).max())
-
     def quick_users(self, users: Vectors) -> QuickUsers:
         """Returns users [B, D] with the bound on how far their quick scores lie from the defined ones.
 
@@ -108,7 +91,7 @@ class Corpus:
         if self.metric is Metric.L2:
             scale, shift = np.full(len(users), 0.5), lengths**2 / 2
             users = np.concatenate([users, np.ones((len(users), 1), np.float32)], axis=1)
-            margin = _HALF_ULP * np.sqrt(lengths**2 + 1) * self._longest_quick
+            margin = _HALF_ULP * np.sqrt(lengths**2 + 1) * vector_lengths(self.quick_items).max()
         else:
             margin = _HALF_ULP * lengths * self.longest
         margin = 2 * (users.shape[1] + 2) * (margin + _SMALLEST)
@@ -138,24 +121,18 @@ def search(
     excluded: ItemSets | None = None,
     block_size: int = BLOCK_SIZE,
     threads: int = 1,
-    is_checked: bool = False,
 ) -> Lists:
     """Returns each user's k best items: score descending, then item_index ascending, also across the cut at k.
 
     Args:
-        user_vectors: [U, D].
+        user_vectors: [U, D], such as `check_vectors` lets through.
         excluded: items that a user must not be given.
         block_size: users searched at once: memory against speed, never the result.
 
     Returns:
         item_index int64 [U, K] and scores float32 [U, K] (L2: minus the squared distance); where fewer than k items
         remain, -1 and -inf.
-
-    Raises:
-        InputError: for NaN, infinite or zero vectors, naming how many and the first rows.
     """
-    if not is_checked:
-        check_vectors("user", user_vectors, None, corpus.vectors.shape[1])
     users = prepare_vectors(user_vectors, corpus.metric)
     exclusions = ItemSets.empty(len(users)) if excluded is None else excluded
     faiss.omp_set_num_threads(threads)
@@ -236,7 +213,6 @@ def search_interests(
     excluded: ItemSets | None = None,
     block_size: int = BLOCK_SIZE,
     threads: int = 1,
-    is_checked: bool = False,
 ) -> tuple[IntArray, Scores]:
     """Returns each user's k best items, an item scored by the best of the user's vectors; k counts distinct items.
 
@@ -263,7 +239,6 @@ def search_interests(
         excluded=None if excluded is None else excluded.select_users(owners),
         block_size=block_size,
         threads=threads,
-        is_checked=is_checked,
     )
     return merge_lists(index, scores, bounds)
 

@@ -22,14 +22,14 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
-from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.retrieval.item_filter import AllowedItems
 from dssm_assets.core.retrieval.vectors import Vectors, vector_lengths
 
 FLAT_MAX_ITEMS: Final = 50_000
@@ -52,16 +52,6 @@ _RESCORED_COST: Final = 145
 _CODES: Final = 16
 _BLOCK_USERS: Final = 2048
 _ROUNDING: Final = 1e-6
-
-
-class Allowed(Protocol):
-    """The items that a search may find."""
-
-    count: int
-
-    @property
-    def bits(self) -> NDArray[np.uint8]:
-        """Returns a bitmap, bit n of byte m being row 8 m + n."""
 
 
 @dataclass(frozen=True)
@@ -96,33 +86,22 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
     """Returns an index over the items, tuned and measured with the users' vectors.
 
     Args:
-        item_vectors: [I, D], float32, by row of the index.
-        user_vectors: a sample of users [U, D], float32.
+        item_vectors: [I, D], float32, by row of the index; at least one.
+        user_vectors: a sample of users [U, D], float32; at least one.
         ks: list lengths at which the recall is measured; capped at the number of items.
         seed: of the choice of training vectors and of k-means.
-
-    Raises:
-        InputError: there are no items or no users, or their vectors differ in width.
     """
-    _check(item_vectors, user_vectors)
     kind = choose_kind(len(item_vectors), settings)
     index, parameters = _build_index(item_vectors, kind, seed)
     reachable = sorted({min(k, len(item_vectors)) for k in ks})
     bars = kth_best(item_vectors, user_vectors, reachable)
-    order, measured = list(reachable), dict[tuple[int, int], dict[int, float]]()
+    measured: dict[tuple[int, int], dict[int, float]] = {}
 
     def is_enough(depth: tuple[int, int]) -> bool:
         if depth not in measured:
             _set_depth(index, kind, parameters, depth)
-            recalls: dict[int, float] = {}
-            for k in order:
-                recalls |= recall_at(index, item_vectors, user_vectors, {k: bars[k]})
-                if recalls[k] < settings.min_index_recall:
-                    order.sort(key=lambda other: other != k)  # the next depth most likely fails there, too
-                    recalls = {}
-                    break
-            measured[depth] = recalls
-        return bool(measured[depth])
+            measured[depth] = recall_at(index, item_vectors, user_vectors, bars)
+        return min(measured[depth].values()) >= settings.min_index_recall
 
     if kind is IndexKind.IVF:
         chosen = choose_probes(len(item_vectors), parameters["cells"], reachable, is_enough)
@@ -130,13 +109,14 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
         depths = _depths(kind, len(item_vectors), reachable[-1])
         chosen = next((depth for depth in depths if is_enough(depth)), depths[-1])
     parameters = _set_depth(index, kind, parameters, chosen)
-    recall = measured[chosen] or recall_at(index, item_vectors, user_vectors, bars)
     # A list longer than the corpus is the whole corpus.
-    recall_of_ks = {k: recall[min(k, len(item_vectors))] for k in ks}
+    recall_of_ks = {k: measured[chosen][min(k, len(item_vectors))] for k in ks}
     return ShippedIndex(index, _NAMES[kind], parameters, recall_of_ks)
 
 
-def search_index(index: Any, vectors: Vectors, k: int, allowed: Allowed | None = None) -> tuple[Vectors, NDArray[np.int64]]:
+def search_index(
+    index: Any, vectors: Vectors, k: int, allowed: AllowedItems | None = None
+) -> tuple[Vectors, NDArray[np.int64]]:
     """Returns scores and rows [V, K] of the items nearest to vectors [V, D]; -1 where the index found fewer.
 
     Among allowed items, an approximate index searches as much deeper as fewer are allowed: so it meets as many as without a filter.
@@ -163,13 +143,8 @@ def search_index(index: Any, vectors: Vectors, k: int, allowed: Allowed | None =
 
 def kth_best(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int]) -> dict[int, Vectors]:
     """Returns k -> the score [U] of each user's k-th best item, by exact search. No k is above the number of items."""
-    found = {k: np.empty(len(user_vectors), np.float32) for k in ks}
-    for start in range(0, len(user_vectors), _BLOCK_USERS):
-        block = slice(start, start + _BLOCK_USERS)
-        scores, _ = faiss.knn(user_vectors[block], item_vectors, max(ks), metric=faiss.METRIC_INNER_PRODUCT)
-        for k in ks:
-            found[k][block] = scores[:, k - 1]
-    return found
+    scores, _ = faiss.knn(user_vectors, item_vectors, max(ks), metric=faiss.METRIC_INNER_PRODUCT)
+    return {k: scores[:, k - 1] for k in ks}
 
 
 def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Mapping[int, Vectors]) -> dict[int, float]:
@@ -189,9 +164,9 @@ def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Ma
     for start in range(0, len(user_vectors), _BLOCK_USERS):
         users = user_vectors[start : start + _BLOCK_USERS]
         for k, bar in bars.items():
-            _, rows = search_index(index, users, k)  # [B, K]
+            rows = np.sort(search_index(index, users, k)[1], axis=1)  # [B, K], repeated items next to each other
             scores = np.einsum("bd,bkd->bk", users, item_vectors[np.maximum(rows, 0)])
-            scores[(rows < 0) | _is_repeated(rows)] = -np.inf
+            scores[(rows < 0) | (np.diff(rows, axis=1, prepend=-1) == 0)] = -np.inf
             found[k] += int((scores >= bar[start : start + len(users), None] - slack).sum())
     return {k: count / (k * len(user_vectors)) for k, count in found.items()}
 
@@ -280,26 +255,3 @@ def _set_depth(index: Any, kind: IndexKind, parameters: Mapping[str, int], depth
         typed.downcast_index(index.base_index).nprobe, index.k_factor = depth
         return {**parameters, "probes": depth[0], "rescore_factor": depth[1]}
     return dict(parameters)
-
-
-def _is_repeated(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Returns [B, K], true where the same item occurs earlier in the list."""
-    order = np.argsort(rows, axis=1, kind="stable")
-    ordered = np.take_along_axis(rows, order, axis=1)
-    again = np.zeros(rows.shape, bool)
-    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    result = np.empty_like(again)
-    np.put_along_axis(result, order, again, axis=1)
-    return result
-
-
-def _check(items: Vectors, users: Vectors) -> None:
-    faults = []
-    for name, vectors in (("item", items), ("user", users)):
-        if not len(vectors):
-            got, remedy = "none", f"materialize {name}_features_fg of a day with {name}s"
-            faults.append(Fault(f"{name} vectors of the index", "at least one", got, remedy))
-    if items.shape[1] != users.shape[1]:
-        got = f"{items.shape[1]} and {users.shape[1]}"
-        faults.append(Fault("vectors of the index", "items and users of one width", got, "use vectors of one model"))
-    InputError.raise_if(faults)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -29,10 +30,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.arrays.ragged import combine_chunks, is_list, list_lengths
+from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks, is_list, list_lengths
 from dssm_assets.core.errors import Fault, InputError
-
-BoolArray = npt.NDArray[np.bool_]
 
 _WORDS: Final = ("in", "not", "min", "max")
 MAX_CONDITIONS: Final = 64
@@ -41,7 +40,26 @@ _SHOWN: Final = 80
 _INT64_END: Final = 2**63
 
 
-def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing column") -> BoolArray:
+class AllowedItems:
+    """Some items of a bundle."""
+
+    def __init__(self, mask: Mask) -> None:
+        """Keeps `mask`, bool [I]: true for the items that a list may contain."""
+        self.mask = mask
+        self.count = int(np.count_nonzero(mask))
+
+    @cached_property
+    def rows(self) -> IntArray:
+        """Rows of the items, ascending."""
+        return np.flatnonzero(self.mask)
+
+    @cached_property
+    def bits(self) -> npt.NDArray[np.uint8]:
+        """The mask as a bitmap for FAISS, bit n of byte m being row 8 m + n."""
+        return np.packbits(self.mask, bitorder="little")
+
+
+def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing column") -> Mask:
     """Returns which items pass a filter, bool [I].
 
     Args:
@@ -99,19 +117,19 @@ class _Column:
     def __init__(self, column: pa.ChunkedArray, where: str) -> None:
         values = combine_chunks(comparable_column(column, where))
         self.count, self.parents = len(values), None
-        self.is_missing: BoolArray = pc.is_null(values).to_numpy(zero_copy_only=False)
+        self.is_missing: Mask = pc.is_null(values).to_numpy(zero_copy_only=False)
         if is_list(values.type):
             self.is_missing |= list_lengths(values) == 0
             self.parents, values = pc.list_parent_indices(values).to_numpy(), pc.list_flatten(values)
         self.values = values
         self.type = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
 
-    def mask_where(self, is_passing: pa.Array) -> BoolArray:
+    def mask_where(self, is_passing: pa.Array) -> Mask:
         """Returns which items have a value that passes, bool [I]."""
-        flags: BoolArray = pc.fill_null(is_passing, False).to_numpy(zero_copy_only=False)
+        flags: Mask = pc.fill_null(is_passing, False).to_numpy(zero_copy_only=False)
         return flags if self.parents is None else np.bincount(self.parents[flags], minlength=self.count) > 0
 
-    def mask_any(self, wanted: Sequence[pa.Scalar]) -> BoolArray:
+    def mask_any(self, wanted: Sequence[pa.Scalar]) -> Mask:
         """Returns which items have one of the wanted values, bool [I]."""
         options = pc.SetLookupOptions(pa.array(wanted, self.type))
         if not pa.types.is_dictionary(self.values.type):
@@ -124,7 +142,7 @@ class _Reader:
         self._table, self._remedy, self._columns = table, remedy, dict[str, _Column]()
         self.faults: list[Fault] = []
 
-    def mask_all(self, group: Mapping[str, Any], where: str) -> BoolArray:
+    def mask_all(self, group: Mapping[str, Any], where: str) -> Mask:
         """Returns the items for which all conditions hold."""
         passes = np.ones(self._table.num_rows, bool)
         for name, condition in group.items():
@@ -140,7 +158,7 @@ class _Reader:
     def _note(self, where: str, expected: str, got: str, remedy: str) -> None:
         self.faults.append(Fault(where, expected, got, remedy))
 
-    def _mask(self, column: _Column, condition: Any, where: str) -> BoolArray:
+    def _mask(self, column: _Column, condition: Any, where: str) -> Mask:
         if not isinstance(condition, Mapping):
             return self._mask_any(column, condition, where)
         unknown = [word for word in condition if word not in _WORDS]
@@ -158,7 +176,7 @@ class _Reader:
             passes &= self._mask_range(column, condition, where)
         return passes
 
-    def _mask_any(self, column: _Column, wanted: Any, where: str) -> BoolArray:
+    def _mask_any(self, column: _Column, wanted: Any, where: str) -> Mask:
         """Returns the items with one of the wanted values."""
         values = wanted if isinstance(wanted, list) else [wanted]
         scalars = [self._scalar(column.type, value, where) for value in values if value is not None]
@@ -166,7 +184,7 @@ class _Reader:
         known = [scalar for scalar in scalars if scalar is not None]
         return passes | column.mask_any(known) if known else passes
 
-    def _mask_range(self, column: _Column, condition: Mapping[str, Any], where: str) -> BoolArray:
+    def _mask_range(self, column: _Column, condition: Mapping[str, Any], where: str) -> Mask:
         kind = column.type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)):
             words = " and ".join(word for word in ("min", "max") if word in condition)
@@ -177,7 +195,7 @@ class _Reader:
             if word in condition:
                 bound = self._scalar(kind, condition[word], f"{where}.{word}", is_bound=True)
                 if bound is not None:
-                    is_within = pc.and_(is_within, pc.fill_null(compare(column.values, bound), False))
+                    is_within = pc.and_(is_within, compare(column.values, bound))
         return column.mask_where(is_within)
 
     def _scalar(self, kind: pa.DataType, value: Any, where: str, *, is_bound: bool = False) -> pa.Scalar | None:
@@ -216,10 +234,7 @@ def _time(kind: pa.DataType, text: str) -> pa.Scalar:
     """Returns a date or a time from ISO text; a time without a zone is UTC where the column has one."""
     moment = dt.datetime.fromisoformat(text)
     if pa.types.is_timestamp(kind):
-        if moment.tzinfo is not None:
-            moment = moment.astimezone(dt.UTC).replace(tzinfo=None)
-        plain = pa.scalar(moment, pa.timestamp("us")).cast(pa.timestamp(kind.unit))
-        return pa.scalar(plain.value, kind)
+        return pa.scalar(moment, pa.timestamp("us")).cast(kind)  # brings a time with a zone to UTC
     return pa.scalar(moment.date(), pa.date32()).cast(kind)
 
 

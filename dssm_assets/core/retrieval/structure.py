@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dssm_assets.core.arrays.ids import find_repeated
+
 SHOWN = 5
 """Ids named per kind of fault."""
 NOT_FINITE, ZEROS, TWICE = "not finite (NaN or infinity)", "all zeros", "under an id that another row has"
@@ -89,13 +91,10 @@ class VectorStructure:
 
     def report(self) -> StructureReport:
         offences, rows = list(self._offences.values()), sum(map(len, self._ids))
-        ids = pa.chunked_array(self._ids) if rows else []
-        extra = len(ids) - pc.count_distinct(ids).as_py() if rows else 0
-        if extra:
-            counts = pc.value_counts(ids)
-            offences.append(
-                Offence(TWICE, extra, self._texts(counts.field("values").filter(pc.greater(counts.field("counts"), 1))))
-            )
+        if rows:
+            ids = pa.chunked_array(self._ids)
+            if extra := rows - pc.count_distinct(ids).as_py():
+                offences.append(Offence(TWICE, extra, self._texts(find_repeated(ids))))
         return StructureReport(rows, self._expected, self._width, tuple(offences))
 
     def _note(self, what: str, wrong_ids: pa.Array) -> None:

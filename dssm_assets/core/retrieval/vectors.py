@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
+from dssm_assets.core.arrays.ids import format_ids
 from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import Fault, InputError
 
 Vectors = NDArray[np.float32]
 
-_SHOWN_IDS = 5
 _CELLS_AT_ONCE = 2**16
 """Numbers of pairs that are scored together: few enough for the processor's cache."""
 
@@ -95,8 +95,8 @@ def vector_faults(side: str, vectors: NDArray[np.floating[Any]], ids: Any) -> li
     for what, is_bad in (("not finite (NaN or infinity)", ~finite), ("all zeros", finite & ~vectors.any(axis=1))):
         rows = np.flatnonzero(is_bad)
         if len(rows):
-            first = [str(ids[int(row)]) if ids is not None else f"row {row}" for row in rows[:_SHOWN_IDS]]
-            got = f"{len(rows)} of {len(is_bad)} {what}: {', '.join(first)}{', ...' if len(rows) > _SHOWN_IDS else ''}"
+            names = [f"row {row}" for row in range(len(vectors))] if ids is None else ids
+            got = f"{len(rows)} of {len(is_bad)} {what}: {format_ids(names, rows)}"
             expected, remedy = "finite vectors that are not all zeros", "train the model again or drop these ids"
             faults.append(Fault(f"{side} vectors, {what}", expected, got, remedy))
     return faults

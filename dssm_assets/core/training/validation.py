@@ -146,13 +146,13 @@ def hit_rate(
         excluded: what is left out of each user's list; None: nothing.
     """
     # Vectors of cosine similarity have length 1, so the product is the cosine, plus the prior in a dimension of its own.
-    corpus = Corpus(items, Metric.IP, is_checked=True)
+    corpus = Corpus(items, Metric.IP)
     hits = begin = 0
     for block in users:
         flat, bounds = flatten_interests(block)
         rows = np.arange(begin, begin + len(block))
         left_out = None if excluded is None else excluded.select_users(rows)
-        found, _ = search_interests(corpus, flat, bounds, k, excluded=left_out, is_checked=True)
+        found, _ = search_interests(corpus, flat, bounds, k, excluded=left_out)
         recalled = ItemSets.of_pairs(np.arange(len(found)).repeat(found.shape[1]), found.ravel(), len(found))
         wanted = truth.select_users(rows)
         hits += int(recalled.contains(wanted.users, wanted.items).sum())

@@ -255,7 +255,7 @@ def _rank_truth(
     on_detail: Callable[[pa.Table], None] | None,
 ) -> IntArray:
     """Returns the rank of every truth pair (int64 [P], K if missed), from lists that are made block by block."""
-    corpus, k = Corpus(items.vectors, settings.metric, items.ids, is_checked=True), settings.ks[-1]
+    corpus, k = Corpus(items.vectors, settings.metric), settings.ks[-1]
     vector_row = find_positions(truth.user_ids, users.ids)
     ranks, step = [], settings.block_size * max(settings.threads, 1)
     for rows in row_blocks(truth.num_users, step):
@@ -266,7 +266,6 @@ def _rank_truth(
             excluded=excluded.select_users(rows),
             block_size=settings.block_size,
             threads=settings.threads,
-            is_checked=True,
         )
         block, _ = truth.select_users(rows)
         ranks.append(hit_ranks(top_items, block.pair_user, block.pair_item))

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval.exact import Corpus, score_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets_tests.core.arrays.item_sets import item_sets
@@ -45,12 +44,6 @@ def score(user: list[int], item: list[int], metric: Metric) -> int:
     if metric is Metric.L2:
         return -sum((a - b) ** 2 for a, b in zip(user, item, strict=True))
     return sum(a * b for a, b in zip(user, item, strict=True))
-
-
-def test_unusable_interest_is_named_by_its_row() -> None:
-    corpus = Corpus(np.eye(2), Metric.IP)
-    with pytest.raises(InputError, match="1 of 3 all zeros: row 1"):
-        search_interests(corpus, np.array([[1, 0], [0, 0], [1, 1]]), np.array([0, 1, 3]), 1)
 
 
 def test_score_of_an_item_is_that_of_the_best_interest() -> None:

@@ -100,10 +100,10 @@ class AlsScorer:
         ranked = np.full((len(user_rows), min(k, len(self.items))), -1, dtype=np.int64)
         known = np.flatnonzero(self.users[user_rows].any(axis=1))
         if len(known):
-            place, _ = search(self._corpus, self.users[user_rows[known]], ranked.shape[1], is_checked=True)
+            place, _ = search(self._corpus, self.users[user_rows[known]], ranked.shape[1])
             ranked[known] = np.where(place >= 0, self.items[place], -1)
         return fill_up(ranked, self.order, k)
 
     @cached_property
     def _corpus(self) -> Corpus:
-        return Corpus(self.factors, Metric.IP, is_checked=True)
+        return Corpus(self.factors, Metric.IP)
