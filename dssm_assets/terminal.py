@@ -207,14 +207,15 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
             style="bold" if name in (MODEL, MERGED) else "",
         )
     window = "window" if day.spans is None else f"{day.spans.window} days before"
-    parts: list[RenderableType] = [
+    notes = Text(f"known (warm): users and items with positive events in the {window}\n{_UNSEEN}", style="dim")
+    everyone = _describe_cell(day, Scope.ALL, Population.ALL)
+    return Group(
         f"hit_rate@k on {day.label}, {users:,} known users",
         *([_SERVED] if headline == MERGED else []),
         table,
-    ]
-    notes = Text(f"known (warm): users and items with positive events in the {window}\n{_UNSEEN}", style="dim")
-    everyone = _describe_cell(day, Scope.ALL, Population.ALL)
-    return Group(*parts, *([f"all users and items of the day @{k}: {everyone}"] if everyone else []), notes)
+        *([f"all users and items of the day @{k}: {everyone}"] if everyone else []),
+        notes,
+    )
 
 
 def _three_digits(rate: float) -> str:

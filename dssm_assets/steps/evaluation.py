@@ -9,9 +9,9 @@ which `ground_truth` and `total_hit_rate` do without), definitions (`core/evalua
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -40,12 +40,14 @@ from dssm_assets.core.evaluation.rates import (
     channel_gains,
     gains_over_best,
     rows_of_cell,
+    split_cells,
     trend_table,
 )
 from dssm_assets.core.evaluation.rates import total_hit_rate as sum_hits
 from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, render_report, segment_report
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.segments import TIERS, columns_needed, segment_table, tier_columns, with_hits_of
+from dssm_assets.steps.stored_interactions import read_rows_of_users
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day, partitions_before, truth_days, window_days
 from dssm_assets.storage.local_files import ScratchFolder, map_arrow, write_arrow
@@ -86,7 +88,7 @@ def hit_rate_detail(workspace: Workspace, ds: str) -> StepResult:
     from dssm_assets.steps.scoring import write_lists_of_day
 
     k, manifest = workspace.config.evaluation.k[-1], write_lists_of_day(workspace, ds)
-    segments = _segment_rates(workspace, manifest)
+    segments = _segment_rates(workspace, manifest, {})
     facts = {"k": k, "segments": _segment_rows(segments)}
     return StepResult(manifest, facts, (), segment_report(ds, segments, k), _segment_images(segments, k))
 
@@ -96,7 +98,7 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     """Sums the hits to rates, writes the report, runs the gate."""
     config, settings = workspace.config, workspace.config.evaluation
     counts, detail = workspace.need(HIT_COUNTS.name, ds), workspace.need(HIT_RATE_DETAIL.name, ds)
-    cells = StoredCells(workspace, counts)
+    cells = read_cells(workspace, counts)
     k, resampling = settings.k[-1], {"samples": settings.bootstrap_samples, "seed": config.seed}
     total = sum_hits(cells, settings.k, settings.bootstrap_samples, config.seed)
     segments, lists = _segment_rates(workspace, detail, cells), _describe_lists(workspace, detail)
@@ -139,7 +141,7 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     return StepResult(manifest, facts, checks, report, images, headline)
 
 
-def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table | HitCells, total: pa.Table, spans: Spans) -> Check:
+def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: HitCells, total: pa.Table, spans: Spans) -> Check:
     """Returns whether the day's model may be shipped.
 
     With `gate.is_blocking` false a failure is a warning and does not hold the bundle back.
@@ -205,19 +207,19 @@ def _plotted_figures(total: pa.Table, lists: ListFacts, worth: Mapping[str, floa
     return figures
 
 
-def _segment_rates(workspace: Workspace, detail: Manifest, cells: StoredCells | None = None) -> dict[str, pa.Table]:
+def _segment_rates(workspace: Workspace, detail: Manifest, cells: HitCells) -> dict[str, pa.Table]:
     """Returns the hit rate of each segment of a stored hit_rate_detail: of the merged list, where cells have it, and of the model."""
     settings, seed = workspace.config.evaluation, workspace.config.seed
     stored = [column.name for column in detail.columns]
     wanted = [name for name in columns_needed(settings.segments) if name in stored]
     of_model = workspace.tables.read(detail, [col.USER_ID, *wanted])
     found = {MODEL: segment_table(of_model, settings, seed)}
-    if cells is not None:
+    merged = {scope: of[MERGED] for (scope, population), of in cells.items() if population == Population.ALL and MERGED in of}
+    if merged:
         scopes = {"hits": str(Scope.ALL), **{tier_columns(tier)[0]: tier_scope(tier) for tier in TIERS}}
-        rows = {name: cells.rows(MERGED, scopes[name], Population.ALL) for name in wanted if name in scopes}
-        if len(rows["hits"]):
-            of_merged = with_hits_of(of_model, rows, settings.k[-1], detail.ds)
-            found = {MERGED: segment_table(of_merged, settings, seed), **found}
+        rows = {name: merged.get(scopes[name], merged[Scope.ALL].slice(0, 0)) for name in wanted if name in scopes}
+        of_merged = with_hits_of(of_model, rows, settings.k[-1], detail.ds)
+        found = {MERGED: segment_table(of_merged, settings, seed), **found}
     return found
 
 
@@ -239,8 +241,9 @@ def _describe_lists(workspace: Workspace, detail: Manifest) -> ListFacts:
     overlap = OVERLAP_SCHEMA.empty_table()
     # Days whose ids are of another type (the source changed) have no users or items in common.
     if previous is not None and _id_types(workspace, previous) == _id_types(workspace, detail):
-        now, then = (workspace.tables.batches(one, [col.USER_ID, LISTS]) for one in (detail, previous))
-        overlap = list_overlap(now, then, ks)
+        columns = [col.USER_ID, LISTS]
+        read_before = partial(read_rows_of_users, workspace, previous, columns)
+        overlap = list_overlap(workspace.tables.batches(detail, columns), read_before, ks)
     return ListFacts(quality, overlap, None if previous is None else previous.ds, popularity)
 
 
@@ -269,44 +272,14 @@ def _trend_rows(trend: pa.Table) -> list[dict[str, Any]]:
     return list(days.values())
 
 
-_KEYS = (SCORER, SCOPE, POPULATION)
+def read_cells(workspace: Workspace, hit_counts: Manifest) -> HitCells:
+    """Returns the cells of a stored hit_counts.
 
-
-class StoredCells:
-    """The cells of a stored hit_counts. Each file is sorted by cell, so a cell is one range of rows of each file.
-
-    A range of rows of the stored files would decode their row groups again for each cell. So the rows are decoded once, into a file
-    that is mapped, whose pages the system can drop when memory is short; it has no name any more and is gone with the last cell.
+    Its rows are decoded once, into a file that is mapped, whose pages the system can drop when memory is short; it has no name any more
+    and is gone with the last cell.
     """
-
-    def __init__(self, workspace: Workspace, manifest: Manifest) -> None:
-        self._tables = workspace.tables
-        schema = pa.schema([field for field in self._tables.read_schema(manifest) if field.name not in _KEYS])
-        workspace.loaded.scratch.mkdir(parents=True, exist_ok=True)
-        with ScratchFolder("cells", workspace.loaded.scratch) as folder:
-            path = folder / "rows.arrow"
-            write_arrow(path, schema, self._tables.batches(manifest, schema.names))
-            self._rows = map_arrow(path)
-        self._ranges = self._find_ranges(manifest)
-
-    def cell(self, scope: Scope, population: Population) -> dict[str, pa.Table]:
-        scorers = sorted(name for name, *rest in self._ranges if rest == [scope, population])
-        return {name: self.rows(name, scope, population) for name in scorers}
-
-    def rows(self, scorer: str, scope: str, population: Population) -> pa.Table:
-        """Returns the rows of a scorer in a cell, of any scope; none if it has none there."""
-        ranges = self._ranges.get((scorer, scope, population), [])
-        return pa.concat_tables([self._rows.slice(0, 0), *(self._rows.slice(first, end - first) for first, end in ranges)])
-
-    def _find_ranges(self, manifest: Manifest) -> dict[tuple[str, ...], list[tuple[int, int]]]:
-        """Returns (scorer, scope, population) -> first and end of each range of rows with these keys; one run may come in pieces."""
-        found, begin = dict[tuple[str, ...], list[tuple[int, int]]](), 0
-        for batch in self._tables.batches(manifest, _KEYS, as_dictionaries=_KEYS):
-            columns = [batch.column(name) for name in _KEYS]
-            codes = np.stack([column.indices.to_numpy(zero_copy_only=False) for column in columns])
-            starts = np.flatnonzero((np.diff(codes, axis=1, prepend=-1) != 0).any(axis=0)).tolist()
-            for first, end in zip(starts, [*starts[1:], batch.num_rows], strict=False):
-                key = tuple(column[first].as_py() for column in columns)
-                found.setdefault(key, []).append((begin + first, begin + end))
-            begin += batch.num_rows
-        return found
+    workspace.loaded.scratch.mkdir(parents=True, exist_ok=True)
+    with ScratchFolder("cells", workspace.loaded.scratch) as folder:
+        path = folder / "rows.arrow"
+        write_arrow(path, workspace.tables.read_schema(hit_counts), workspace.tables.batches(hit_counts))
+        return split_cells(map_arrow(path))

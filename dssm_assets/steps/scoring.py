@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, find_positions
-from dssm_assets.core.arrays.ragged import IntArray, ItemSets, offsets_of
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets, combine_chunks, offsets_of
 from dssm_assets.core.channels.channel import NeighborChoice, OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, channel_scorers, from_rows
 from dssm_assets.core.config.channels import ChannelName
@@ -36,7 +36,7 @@ from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.evaluation.report import ReportFacts
 from dssm_assets.core.evaluation.scorer import InteractedItems, KnownLists, ModelScorer, model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import Cuts
-from dssm_assets.core.evaluation.truth import Truth, is_in_sample, read_truth, sample_users
+from dssm_assets.core.evaluation.truth import Truth, read_truth, sample_users
 from dssm_assets.steps import parallel
 from dssm_assets.steps.stored_interactions import (
     EventDays,
@@ -150,7 +150,8 @@ class ListWriter(parallel.RangeScorer):
         self._k, self._model = workspace.config.evaluation.k[-1], DayVectors(workspace, day.item_vectors, day.user_vectors)
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, None]:
-        return hit_rate_detail(self._model.scorer(truth.user_ids), truth, cuts, k=self._k), None
+        lists = self._model.scorer(truth.user_ids).top_k(np.arange(truth.num_users), self._k)
+        return hit_rate_detail(*lists, truth, cuts, item_ids=self._model.item_ids), None
 
 
 class ScoredDay(NamedTuple):
@@ -238,7 +239,7 @@ def fit_rankers(
         cold_items=cold,
         cold_order=order_by_category(cold, categories, data.window_events),
         category_column=category_column,
-        part_users=ids.filter(pa.array(is_in_sample(ids, PART_USERS, config.seed))),
+        part_users=combine_chunks(sample_users(pa.table({col.USER_ID: ids}), PART_USERS, config.seed).column(0)),
         recent_hours=data.recent_hours,
         num_users=len(ids),
     )

@@ -10,7 +10,7 @@ from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.scene import Scene
-from dssm_assets.steps.evaluation import hit_rate_gate
+from dssm_assets.steps.evaluation import hit_rate_gate, read_cells
 from dssm_assets.steps.workspace import StepResult, open_workspace
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, LocalStep
 
@@ -116,8 +116,8 @@ def verdict(loaded, **hits):
             [{**row, "hits": 10 if row["scorer"] == "popularity" else count} for row in total.to_pylist()], schema=total.schema
         )
         workspace.tables.write(TOTAL_HIT_RATE, DAYS[int(name[1:])], earlier)
-    counts = workspace.tables.read(workspace.need("hit_counts", EVALUATION_DAY))
-    return hit_rate_gate(workspace, EVALUATION_DAY, counts, total, Spans(window=6, history=9))
+    cells = read_cells(workspace, workspace.need("hit_counts", EVALUATION_DAY))
+    return hit_rate_gate(workspace, EVALUATION_DAY, cells, total, Spans(window=6, history=9))
 
 
 def test_the_last_stored_days_before_are_the_measure(world, tmp_path):

@@ -24,12 +24,12 @@ from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaError
 from dssm_assets.core.evaluation import hits
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
-from dssm_assets.core.evaluation.rates import gains_over_best, total_hit_rate
+from dssm_assets.core.evaluation.rates import gains_over_best, split_cells, total_hit_rate
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.truth import ground_truth
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps import evaluation
-from dssm_assets.steps.evaluation import StoredCells
+from dssm_assets.steps.evaluation import read_cells
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.core.evaluation.worlds import pairs_table
@@ -399,9 +399,9 @@ def test_rates_from_stored_cells_equal_those_from_the_table(tmp_path: Path) -> N
         path = tmp_path / f"{number}.parquet"
         staged.append((path, workspace.tables.write_part(path, HIT_COUNTS, part.to_batches(), part.schema)))
     manifest = workspace.tables.publish_parts(HIT_COUNTS, "2024-01-09", staged, schema=parts[0].schema)
-    whole, cells = pa.concat_tables(parts), StoredCells(workspace, manifest)
-    assert cells.cell(Scope.DISCOVERY, Population.NOT_WARM) == {}
-    assert cells.cell(Scope.ALL, Population.NOT_WARM)["model"].column("user_id").to_pylist() == [0, 2, 4, 6, 8, 10]
+    whole, cells = split_cells(pa.concat_tables(parts)), read_cells(workspace, manifest)
+    assert (Scope.DISCOVERY, Population.NOT_WARM) not in cells
+    assert cells[Scope.ALL, Population.NOT_WARM]["model"].column("user_id").to_pylist() == [0, 2, 4, 6, 8, 10]
     total = total_hit_rate(whole, [1, 2], 100, 5)
     assert total_hit_rate(cells, [1, 2], 100, 5).equals(total)
     options = {"k": 2, "samples": 100, "seed": 5}

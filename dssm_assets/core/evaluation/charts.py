@@ -165,11 +165,9 @@ def _draw_hit_rates(axis: Any, rows: list[dict[str, Any]], names: Sequence[str],
     for place, name in enumerate(names):
         own = sorted((row for row in rows if row[SCORER] == name), key=lambda row: int(row["k"]))
         x = np.array([ks.index(row["k"]) for row in own]) + (place - (len(names) - 1) / 2) * width
-        rate = np.array([row["hit_rate"] for row in own])
-        below = rate - np.array([row["ci_low"] for row in own])
-        above = np.array([row["ci_high"] for row in own]) - rate
+        rate, low, high = (np.array([row[column] for row in own]) for column in ("hit_rate", "ci_low", "ci_high"))
         # The percentile interval of few users may not contain their rate; a whisker cannot have a negative length.
-        whiskers = np.maximum([below, above], 0)
+        whiskers = np.maximum([rate - low, high - rate], 0)
         axis.bar(x, rate, width * 0.9, color=labels.color_of(name), label=labels.display_name(name, spans), zorder=2)
         axis.errorbar(x, rate, yerr=whiskers, fmt="none", ecolor=INK, elinewidth=0.9, capsize=1.6, alpha=0.75, zorder=3)
     axis.set_xticks(range(len(ks)), [f"@{k}" for k in ks])
@@ -195,23 +193,21 @@ def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:
     by_scorer = {name: one.to_pylist() for name, one in segments.items()}
     rows = next(iter(by_scorer.values()))
     shown = rows[:MAX_ROWS]
-    lines: list[tuple[str, int | None]] = []  # a heading before the places of each segment's values
-    for segment, group in groupby(range(len(shown)), key=lambda place: str(shown[place][SEGMENT])):
-        lines.append((segment.replace("_", " "), None))
-        lines += [(drawable(str(shown[place][VALUE]), place), place) for place in group]
-    height = ROW_INCHES * len(lines) + 1.1
+    num_lines = len(shown) + len({row[SEGMENT] for row in shown})
+    height = ROW_INCHES * num_lines + 1.1
     figure, (axis,) = _new_figure(8.2, height)
     _style_axis(axis, grid="x")
-    for y, (label, place) in enumerate(lines):
-        if place is None:
-            axis.text(-0.01, y, label, transform=axis.get_yaxis_transform(), ha="right", va="center", fontsize=9,
-                      color=INK, fontweight="bold", parse_math=False)  # fmt: skip
-        else:
-            _draw_segment(axis, y, label, {name: one[place] for name, one in by_scorer.items()})
+    for heading, (segment, group) in enumerate(groupby(enumerate(shown), key=lambda pair: str(pair[1][SEGMENT]))):
+        places = [place for place, _ in group]
+        axis.text(-0.01, places[0] + heading, segment.replace("_", " "), transform=axis.get_yaxis_transform(), ha="right",
+                  va="center", fontsize=9, color=INK, fontweight="bold", parse_math=False)  # fmt: skip
+        for place in places:
+            label = drawable(str(shown[place][VALUE]), place)
+            _draw_segment(axis, place + heading + 1, label, {name: one[place] for name, one in by_scorer.items()})
     first = [row for row in rows if row[SEGMENT] == rows[0][SEGMENT]]
     overall = sum(row["hits"] for row in first) / sum(row[TRUTH_COUNT] for row in first)
     axis.axvline(overall, color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
-    axis.set_ylim(len(lines) - 0.4, -0.6)
+    axis.set_ylim(num_lines - 0.4, -0.6)
     ends = [row["ci_high"] for one in by_scorer.values() for row in one[:MAX_ROWS]]
     axis.set_xlim(0, max(1e-3, min(1.0, max([*ends, overall]) * 1.06)))
     axis.set_yticks([])

@@ -8,26 +8,15 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of
+from dssm_assets.core.arrays.ragged import IntArray, Mask, build_lists, offsets_of
 from dssm_assets.core.columns import IS_WARM_USER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.evaluation.hits import hit_ranks, sums_per_user
-from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.segments import TIERS, Cuts, segment_column, tier_columns, tiers_of_items
 from dssm_assets.core.evaluation.truth import Truth
 from dssm_assets.core.retrieval.exact import Scores
 
 
-def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) -> pa.Table:
-    """Returns one row per user with truth, sorted by user_id, from the model's lists over all candidates.
-
-    Args:
-        cuts: segments of these users and tiers of the items.
-    """
-    lists = scorer.top_k(np.arange(truth.num_users), k)
-    return detail_of_lists(*lists, truth, cuts, item_ids=scorer.item_ids)
-
-
-def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, cuts: Cuts, *, item_ids: pa.Array) -> pa.Table:
+def hit_rate_detail(top_items: IntArray, top_scores: Scores, truth: Truth, cuts: Cuts, *, item_ids: pa.Array) -> pa.Table:
     """Returns one row per user with truth from given lists.
 
     Columns of `list_columns`, then warm_hits and warm_truth_count, which cover only warm items of warm users:
@@ -80,16 +69,13 @@ def list_columns(
     is_hit[truth.pair_user[found], ranks[found]] = True
     hits, truth_count = sums_per_user(truth, found), sums_per_user(truth, np.ones_like(found))
 
-    def lists(mask: Mask, values: pa.Array) -> pa.Array:
-        return pa.ListArray.from_arrays(pa.array(offsets_of(mask.sum(axis=1)).astype(np.int32)), values)
-
     def ids(mask: Mask) -> pa.Array:
-        return lists(mask, item_ids.take(pa.array(top_items[mask])))
+        return build_lists(item_ids.take(pa.array(top_items[mask])), offsets_of(mask.sum(axis=1)))
 
     return {
         USER_ID: truth.user_ids,
         "topk_ids": ids(is_item),
-        "topk_scores": lists(is_item, pa.array(top_scores[is_item], pa.float32())),
+        "topk_scores": build_lists(pa.array(top_scores[is_item], pa.float32()), offsets_of(is_item.sum(axis=1))),
         "hit_ids": ids(is_hit),
         "bad_ids": ids(is_item & ~is_hit),
         "hits": pa.array(hits),

@@ -61,7 +61,7 @@ _Rows = Mapping[str, Mapping[str, Any]]
 
 
 def hit_rate_gate(
-    hit_counts: pa.Table | HitCells,
+    hit_counts: HitCells,
     total: pa.Table,
     previous: Mapping[str, pa.Table],
     gate: Gate,

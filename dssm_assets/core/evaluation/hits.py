@@ -77,9 +77,8 @@ def count_hits(
         item_tier: int64 [I], position of each item's tier in TIERS; None: tiers are not counted.
         on_ranked: called with the number of users of each block.
     """
-    truth = truth.with_history(interacted.history)
     is_sampled = np.ones(truth.num_users, np.bool_) if is_sampled is None else is_sampled
-    to_find: dict[Scope, Mask] = {scope: truth.pairs_in(scope) for scope in Scope if scope is not Scope.COLD}
+    to_find = truth.pairs_by_scope(interacted.history)
     cells: dict[tuple[str, str, str], pa.Table] = {}
 
     def count_scope(scorer: str, scope: Scope, pairs: Mask, ranks: IntArray) -> None:

@@ -111,8 +111,6 @@ def _merge_pairs(parts: Sequence[_Pairs]) -> _Pairs:
     order = np.argsort(keys)
     keys = keys[order]
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
-    if not len(starts):
-        return _Pairs(keys, count, time)
     return _Pairs(keys[starts], np.add.reduceat(count[order], starts), np.maximum.reduceat(time[order], starts))
 
 

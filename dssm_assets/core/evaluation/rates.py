@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from itertools import pairwise, product
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -45,12 +46,11 @@ def resampled_sums(values: IntArray | Floats, samples: int, seed: int) -> Floats
     rng = np.random.Generator(np.random.PCG64(seed))
     wide = np.asarray(values, np.float64)
     step = max(1, MAX_WEIGHTS // num_users)
-    parts, weights = [], np.empty((min(step, samples), num_users))
+    parts = []
     for start in range(0, samples, step):
-        drawn = weights[: samples - start]
-        for resample in drawn:  # one at a time: its counts stay in the cache
-            resample[:] = np.bincount(rng.integers(num_users, size=num_users), minlength=num_users)
-        parts.append(drawn @ wide)
+        resamples = (rng.integers(num_users, size=num_users) for _ in range(min(step, samples - start)))
+        weights = [np.bincount(users, minlength=num_users) for users in resamples]
+        parts.append(np.array(weights, np.float64) @ wide)
     return np.concatenate(parts)
 
 
@@ -71,14 +71,31 @@ def is_sure_gain(gain: IntArray | Floats) -> bool:
     return bool(gain.sum() > 2 * np.sqrt(np.square(gain).sum()))
 
 
-class HitCells(Protocol):
-    """Hit counts that are read one cell (scope and population) at a time."""
-
-    def cell(self, scope: Scope, population: Population) -> dict[str, pa.Table]:
-        """Returns scorer -> its rows of a cell (user_id ascending, truth_count, hits_{k}), for scorers that have any, by name."""
+HitCells: TypeAlias = Mapping[tuple[str, str], Mapping[str, pa.Table]]
+"""Scope and population -> scorer, by name -> its rows (user_id ascending, truth_count, hits_{k}, ndcg_{k}); of those that have any."""
+_KEYS = (SCORER, SCOPE, POPULATION)
 
 
-def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap_samples: int, seed: int) -> pa.Table:
+def split_cells(hit_counts: pa.Table) -> HitCells:
+    """Returns the cells of hit counts: slices, which are copied nowhere, of runs of rows with the same keys.
+
+    Args:
+        hit_counts: scorer, scope, population, user_id, truth_count, hits_{k}, ndcg_{k}, in parts that are sorted by the first four.
+    """
+    runs: dict[tuple[str, ...], list[pa.RecordBatch]] = {}
+    for batch in hit_counts.to_batches():
+        columns = [batch.column(name) for name in _KEYS]
+        ends = np.unique(np.concatenate([pc.run_end_encode(column).run_ends for column in columns]))
+        for first, end in pairwise([0, *ends.tolist()]):
+            key = tuple(column[first].as_py() for column in columns)
+            runs.setdefault(key, []).append(batch.slice(first, end - first))
+    cells: dict[tuple[str, str], dict[str, pa.Table]] = {}
+    for scorer, scope, population in sorted(runs):
+        cells.setdefault((scope, population), {})[scorer] = pa.Table.from_batches(runs[scorer, scope, population])
+    return cells
+
+
+def total_hit_rate(hit_counts: HitCells, ks: Sequence[int], bootstrap_samples: int, seed: int) -> pa.Table:
     """Returns the rates, one row per scorer, scope, population and k, sorted by these.
 
     hit_rate@k = sum over users of |topk & truth| / sum over users of |truth| (micro: each item to find counts once);
@@ -96,8 +113,7 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
     probabilities 1/4, 1/2, 1/4, so the interval is [0.25, 1].
 
     Args:
-        hit_counts: scorer, scope, population, user_id, ascending, truth_count, hits_{k}, ndcg_{k}; or its cells, of which one
-            is in memory at a time.
+        hit_counts: cells as of `split_cells`.
         ks: cut-offs; each needs its columns hits_{k} and ndcg_{k}.
 
     Raises:
@@ -105,10 +121,11 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
         SchemaError: if columns of a cut-off are missing.
     """
     rows: list[dict[str, Any]] = []
-    for scope in sorted(Scope):
-        for population in sorted(Population):
-            for group in _group_by_users(_cell(hit_counts, scope, population)):
-                rows += _rows(group, ks, bootstrap_samples, seed, scope=scope, population=population)
+    for scope, population in product(Scope, Population):
+        cell = hit_counts.get((scope, population), {})
+        for num_users in {len(of_scorer) for of_scorer in cell.values()}:  # resamples depend on the number of users alone
+            group = {name: of_scorer for name, of_scorer in cell.items() if len(of_scorer) == num_users}
+            rows += _rows(group, ks, bootstrap_samples, seed, scope=scope, population=population)
     if not rows:
         got = "no user with truth"
         raise InputError(Fault("hit_counts", "at least one row", got, "check that the evaluation day has positive events"))
@@ -155,7 +172,7 @@ class Gain:
 
 
 def paired_gain(
-    hit_counts: pa.Table | HitCells,
+    hit_counts: HitCells,
     *,
     scorer: str,
     against: str,
@@ -178,7 +195,7 @@ def paired_gain(
         InputError: if one of the two has no users in the cell, or `against` was scored for other users.
     """
     population = population or counted_population(scope)
-    cell, where = _cell(hit_counts, scope, population), f"hit_counts, {scope}/{population}"
+    cell, where = hit_counts.get((scope, population), {}), f"hit_counts, {scope}/{population}"
     for name in (scorer, against):
         if name not in cell:
             remedy = "compare scorers of one run, in a cell that has users"
@@ -199,7 +216,7 @@ def paired_gain(
     return Gain(scorer, against, scope, k, float((hits - times * hits_against) / truth), float(low), float(high), population)
 
 
-def channel_gains(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
+def channel_gains(hit_counts: HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
     """Returns what each channel is worth: for warm pairs of all items, the gain of the merged list over that without it."""
     gain = partial(paired_gain, hit_counts, scorer=tables.MERGED, scope=Scope.ALL, k=k, samples=samples, seed=seed)
     scored = sorted(rows_of_cell(total, Scope.ALL, k))
@@ -207,7 +224,7 @@ def channel_gains(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, s
 
 
 def gains_over_best(
-    hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = tables.MODEL
+    hit_counts: HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = tables.MODEL
 ) -> list[Gain]:
     """Returns, for each scope that has users, a scorer's gain over the best baseline there, then that over all users and items."""
     gain, gains = partial(paired_gain, hit_counts, scorer=scorer, k=k, samples=samples, seed=seed), []
@@ -229,27 +246,6 @@ def best_baseline(rates: Mapping[str, float]) -> str | None:
     return max(baselines, key=lambda name: rates[name], default=None)
 
 
-def _cell(hit_counts: pa.Table | HitCells, scope: Scope, population: Population) -> dict[str, pa.Table]:
-    """Returns scorer -> its rows of the cell, for scorers that have any."""
-    if not isinstance(hit_counts, pa.Table):
-        return hit_counts.cell(scope, population)
-    rows = hit_counts.filter((pc.field(SCOPE) == str(scope)) & (pc.field(POPULATION) == str(population)))
-    return {name: rows.filter(pc.field(SCORER) == name) for name in sorted(pc.unique(rows.column(SCORER)).to_pylist())}
-
-
-def _group_by_users(cell: dict[str, pa.Table]) -> list[dict[str, pa.Table]]:
-    """Returns the scorers of a cell grouped by the users they were scored for; nearly always one group."""
-    groups: list[dict[str, pa.Table]] = []
-    for name, rows in cell.items():
-        for group in groups:
-            if next(iter(group.values())).column(USER_ID).equals(rows.column(USER_ID)):
-                group[name] = rows
-                break
-        else:
-            groups.append({name: rows})
-    return groups
-
-
 def integers(rows: pa.Table, column: str) -> IntArray:
     """Returns a column of whole numbers, int64."""
     return np.asarray(rows.column(column).to_numpy().astype(np.int64))
@@ -265,20 +261,13 @@ def _rows(
         raise SchemaError(Fault("hit_counts", f"columns {', '.join(wanted)}", f"no {', '.join(missing)}", remedy))
     cuts = [(name, k) for name in group for k in ks]
     num_users = len(next(iter(group.values())))
-    # The items to find of each scorer's users, then the hits of each cut, then its NDCG in steps; sums of whole numbers are exact.
-    values = np.empty((len(group) + 2 * len(cuts), num_users))
-    ends = (len(group), len(group) + len(cuts))
-    truth_rows, hits, steps = np.split(values, ends)
-    truth = dict(zip(group, truth_rows, strict=True))
-    for name, row in truth.items():
-        row[:] = group[name].column(TRUTH_COUNT)
-    ndcg = np.empty(len(cuts))
-    for i, (name, k) in enumerate(cuts):
-        hits[i] = group[name].column(tables.hits_column(k))
-        user_ndcg = group[name].column(tables.ndcg_column(k)).to_numpy()
-        ndcg[i] = user_ndcg.mean()
-        np.rint(user_ndcg * NDCG_STEPS, out=steps[i])
-    truth_sums, hit_sums, step_sums = np.split(resampled_sums(values.T, samples, seed), ends, axis=1)
+    truth = {name: integers(of_scorer, TRUTH_COUNT) for name, of_scorer in group.items()}
+    hits = [integers(group[name], tables.hits_column(k)) for name, k in cuts]
+    ndcg = [group[name].column(tables.ndcg_column(k)).to_numpy() for name, k in cuts]
+    # Sums of whole numbers are exact: of the items to find, of hits, of NDCG in steps.
+    values = np.stack([*truth.values(), *hits, *(np.rint(of_user * NDCG_STEPS) for of_user in ndcg)], axis=1)
+    ends = (len(truth), len(truth) + len(cuts))
+    truth_sums, hit_sums, step_sums = np.split(resampled_sums(values, samples, seed), ends, axis=1)
     low, high = interval(hit_sums / truth_sums.repeat(len(ks), axis=1))
     ndcg_low, ndcg_high = interval(step_sums / (NDCG_STEPS * num_users))
     return [
@@ -292,7 +281,7 @@ def _rows(
             "ci_high": float(high[i]),
             "user_recall": float((hits[i] / truth[name]).mean()),
             "user_hit_rate": float((hits[i] > 0).mean()),
-            "ndcg": float(ndcg[i]),
+            "ndcg": float(ndcg[i].mean()),
             "ndcg_ci_low": float(ndcg_low[i]),
             "ndcg_ci_high": float(ndcg_high[i]),
             "users": num_users,

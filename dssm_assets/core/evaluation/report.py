@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, product
 from typing import Any, Final
 
 import pyarrow as pa
@@ -136,16 +136,15 @@ def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
     sections = [scope_section(total, scope, spans) for scope in Scope]
     k = max(total.column("k").to_pylist())
     body = []
-    for scope in Scope:
-        for population in Population:
-            rows = rows_of_cell(total, scope, k, population)
-            rates = {name: row["hit_rate"] for name, row in rows.items()}
-            best = best_baseline(rates)
-            if rates:
-                counts = [f"{rows[scorers_in_order(rows)[0]][column]:,}" for column in ("users", TRUTH_COUNT)]
-                shown = [f"{rates[name]:.3f}" if name in rates else "-" for name in (MODEL, MERGED)]
-                baseline = "-" if best is None else f"{display_name(best, spans)} {rates[best]:.3f}"
-                body.append([f"{scope}, {population}".replace("_", " "), *counts, *shown, baseline])
+    for scope, population in product(Scope, Population):
+        rows = rows_of_cell(total, scope, k, population)
+        rates = {name: row["hit_rate"] for name, row in rows.items()}
+        best = best_baseline(rates)
+        if rates:
+            counts = [f"{rows[scorers_in_order(rows)[0]][column]:,}" for column in ("users", TRUTH_COUNT)]
+            shown = [f"{rates[name]:.3f}" if name in rates else "-" for name in (MODEL, MERGED)]
+            baseline = "-" if best is None else f"{display_name(best, spans)} {rates[best]:.3f}"
+            body.append([f"{scope}, {population}".replace("_", " "), *counts, *shown, baseline])
     head = ["items, users", "users", "items to find", "model", "merged", "best baseline"]
     populations = table(f"Known (warm), other (not warm) and all users and items, hit_rate@{k}", head, body)
     return "\n\n".join((f"# Hit rates on {day}", *sections, "## Known, other and all users", populations))

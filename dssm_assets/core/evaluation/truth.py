@@ -9,7 +9,7 @@ Shapes: U evaluated users, P truth pairs.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -35,8 +35,6 @@ class Truth:
             and still counts in the denominator.
         is_warm: bool [P], user and item warm.
         is_repeat: bool [P], the user had a positive event on the item in the window.
-        is_known: bool [P], the user had a positive event on the item before the day. The table knows the window only;
-            `with_history` adds all stored days.
     """
 
     user_ids: pa.Array
@@ -45,7 +43,6 @@ class Truth:
     pair_item: ragged.IntArray
     is_warm: ragged.Mask
     is_repeat: ragged.Mask
-    is_known: ragged.Mask
 
     @property
     def num_users(self) -> int:
@@ -55,24 +52,19 @@ class Truth:
         """Returns the truth of the users in some rows, ascending, alone, their rows counted from 0, and the positions of its pairs."""
         first, end = np.searchsorted(self.pair_user, users), np.searchsorted(self.pair_user, users, side="right")
         pairs, owner = ragged.ranges(first, end - first), ragged.repeat_rows(end - first)
-        flags = (self.is_warm[pairs], self.is_repeat[pairs], self.is_known[pairs])
         ids = self.user_ids.take(pa.array(users))
+        flags = (self.is_warm[pairs], self.is_repeat[pairs])
         return Truth(ids, self.is_warm_user[users], owner, self.pair_item[pairs], *flags), pairs
 
-    def with_history(self, history: ragged.ItemSets) -> Truth:
-        """Returns the truth with `is_known` of all stored days: a repeat, or among the user's items of the history.
-
-        Of an item outside the corpus only the window is known.
+    def pairs_by_scope(self, history: ragged.ItemSets) -> dict[Scope, ragged.Mask]:
+        """Returns bool [P] of every scope but cold: the pairs to find there. Of an item outside the corpus only the window is known.
 
         Args:
-            history: each user's items before the day.
+            history: each user's items before the day, in all stored days.
         """
-        return replace(self, is_known=self.is_repeat | history.contains(self.pair_user, self.pair_item))
-
-    def pairs_in(self, scope: Scope) -> ragged.Mask:
-        """Returns bool [P]: the pairs to find in a scope other than cold."""
-        of_scope = {Scope.ALL: np.ones_like(self.is_repeat), Scope.DISCOVERY: ~self.is_repeat, Scope.REPEAT: self.is_repeat}
-        return of_scope.get(scope, ~self.is_known)
+        is_repeat, is_new = self.is_repeat, ~(self.is_repeat | history.contains(self.pair_user, self.pair_item))
+        known = {Scope.ALL: np.ones_like(is_repeat), Scope.DISCOVERY: ~is_repeat, Scope.REPEAT: is_repeat}
+        return {**known, Scope.NEW: is_new, Scope.UNSEEN: is_new}
 
     def pairs_of(self, population: Population) -> ragged.Mask:
         """Returns bool [P]: the pairs of a population."""
@@ -106,7 +98,6 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
         pair_item=find_positions(items, corpus),
         is_warm=warm_user[owner] & warm_item,
         is_repeat=repeat,
-        is_known=repeat,
     )
 
 
@@ -131,27 +122,21 @@ def ground_truth(day_positives: pa.Table, window_pairs: Iterable[pa.Table]) -> p
     users = ragged.combine_chunks(day_positives.column(USER_ID))
     items = ragged.combine_chunks(day_positives.column(ITEM_ID))
     user_values, item_values = sorted_unique(users), sorted_unique(items)
-    width = max(len(item_values), 1)
-    pairs = np.unique(find_positions(users, user_values) * width + find_positions(items, item_values))
-    pair_user, pair_item = pairs // width, pairs % width
-    warm_user, warm_item = np.zeros(len(user_values), dtype=bool), np.zeros(width, dtype=bool)
-    is_repeat = np.zeros(len(pairs), dtype=bool)
+    num_users, num_items = len(user_values), len(item_values)
+    day = ragged.ItemSets.of_pairs(find_positions(users, user_values), find_positions(items, item_values), num_users)
+    is_repeat = np.zeros(len(day.items), np.bool_)
+    warm_user, warm_item = np.zeros(num_users + 1, np.bool_), np.zeros(num_items + 1, np.bool_)  # the last: of other ids
     for seen in window_pairs:
         seen_user, seen_item = _positions_of(seen, USER_ID, user_values), _positions_of(seen, ITEM_ID, item_values)
-        known = (seen_user >= 0) & (seen_item >= 0)
-        warm_user[seen_user[seen_user >= 0]] = True
-        warm_item[seen_item[seen_item >= 0]] = True
-        keys = np.sort(seen_user[known] * width + seen_item[known])  # in order they are found several times faster
-        places = np.minimum(np.searchsorted(pairs, keys), len(pairs) - 1)
-        is_repeat[places[pairs[places] == keys]] = True
-    counts = np.bincount(pair_user, minlength=len(user_values))
+        warm_user[seen_user] = warm_item[seen_item] = True
+        is_repeat |= ragged.ItemSets.of_pairs(seen_user, seen_item, num_users).contains(day.users, day.items)
     columns = {
-        GT_ITEMS: item_values.take(pa.array(pair_item)),
-        GT_IS_WARM: pa.array(warm_item[pair_item]),
+        GT_ITEMS: item_values.take(pa.array(day.items)),
+        GT_IS_WARM: pa.array(warm_item[day.items]),
         GT_IS_REPEAT: pa.array(is_repeat),
     }
-    lists = {name: ragged.build_lists(values, ragged.offsets_of(counts)) for name, values in columns.items()}
-    return pa.table({USER_ID: user_values, **lists, IS_WARM_USER: pa.array(warm_user)})
+    lists = {name: ragged.build_lists(values, day.offsets) for name, values in columns.items()}
+    return pa.table({USER_ID: user_values, **lists, IS_WARM_USER: pa.array(warm_user[:-1])})
 
 
 def _positions_of(window_pairs: pa.Table, column: str, values: pa.Array) -> ragged.IntArray:
@@ -166,14 +151,6 @@ def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa
     Args:
         max_users: most rows; None: all of them.
     """
-    if max_users is None:
-        return ground_truth
-    return ground_truth.filter(pa.array(is_in_sample(ragged.combine_chunks(ground_truth.column(USER_ID)), max_users, seed)))
-
-
-def is_in_sample(user_ids: pa.Array, max_users: int, seed: int) -> ragged.Mask:
-    """Returns bool [U]: whether a user is one of at most max_users, those with the smallest hash of seed and id."""
-    hashes = hash_values(pc.binary_join_element_wise(pa.scalar(str(seed)), user_ids.cast(pa.string()), ":"))
-    is_chosen = np.zeros(len(user_ids), np.bool_)
-    is_chosen[np.argsort(hashes, kind="stable")[:max_users]] = True
-    return is_chosen
+    users = ragged.combine_chunks(ground_truth.column(USER_ID)).cast(pa.string())
+    hashes = hash_values(pc.binary_join_element_wise(pa.scalar(str(seed)), users, ":"))
+    return ground_truth.take(pa.array(np.sort(np.argsort(hashes, kind="stable")[:max_users])))

@@ -58,10 +58,10 @@ Gain = tuple[float, float, float]  # the difference of two hit rates and both en
 @each_day
 def experiments(workspace: Workspace, ds: str) -> StepResult:
     """Compares the hit rates of a day's experiments with those of the regular run."""
-    from dssm_assets.steps.evaluation import StoredCells
+    from dssm_assets.steps.evaluation import read_cells
 
     config, base = workspace.config, workspace.tables.partitions
-    regular, cells = workspace.need("total_hit_rate", ds), StoredCells(workspace, workspace.need("hit_counts", ds))
+    regular, cells = workspace.need("total_hit_rate", ds), read_cells(workspace, workspace.need("hit_counts", ds))
     total = workspace.tables.read(regular)
     rows, inputs = _list_rows(REGULAR, "", total, None), {regular.key: regular.digest}
     for name in experiment_names(base):
@@ -72,7 +72,7 @@ def experiments(workspace: Workspace, ds: str) -> StepResult:
         own = replace(workspace, tables=TableStore(store))
         scored = own.tables.read(manifest)
         ks = sorted({*total.column("k").to_pylist()} & {*scored.column("k").to_pylist()})
-        others = StoredCells(own, own.need("hit_counts", ds))
+        others = read_cells(own, own.need("hit_counts", ds))
         gains = paired_gains(others, cells, ks, config.evaluation.bootstrap_samples, config.seed)
         rows += _list_rows(name, describe_changes(read_settings(workspace, name, ds)), scored, gains)
         inputs[f"{name}/{manifest.key}"] = manifest.digest
@@ -92,7 +92,7 @@ def paired_gains(first: HitCells, second: HitCells, ks: Sequence[int], samples: 
     names = [TRUTH_COUNT, *(hits_column(k) for k in ks)]
     found: dict[Cell, Gain] = {}
     for scope in Scope if ks else ():
-        one, other = (cells.cell(scope, Population.WARM) for cells in (first, second))
+        one, other = (cells.get((scope, Population.WARM), {}) for cells in (first, second))
         for scorer in (scorer for scorer in COMPARED if scorer in one and scorer in other):
             left, right = (cells[scorer].select([USER_ID, *names]) for cells in (one, other))
             joined = left.join(right, USER_ID, join_type="inner", right_suffix="_second").sort_by(USER_ID)

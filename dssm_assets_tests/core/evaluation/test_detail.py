@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.config.model import Similarity
-from dssm_assets.core.evaluation.detail import detail_of_lists, hit_rate_detail
+from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.evaluation_tables import HIT_RATE_DETAIL
 from dssm_assets.core.evaluation.scorer import model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import TIERS, Cuts, label_activity, tier_columns
@@ -24,7 +24,7 @@ def test_detail_by_hand() -> None:
     lists = np.array([[-1, -1, -1], [3, 0, 1]])  # n has no vector
     scores = np.array([[-np.inf] * 3, [0.5, 0.25, 0.125]], np.float32)
     cuts = Cuts({"activity": pa.array(["0", "10-29"]), "town": pa.array(["x", "y"])})
-    table = detail_of_lists(lists, scores, truth, cuts, item_ids=pa.array(CORPUS))
+    table = hit_rate_detail(lists, scores, truth, cuts, item_ids=pa.array(CORPUS))
     assert table.to_pylist() == [
         {
             "user_id": "n", "topk_ids": [], "topk_scores": [], "hit_ids": [], "bad_ids": [], "hits": 0, "truth_count": 1,
@@ -51,7 +51,7 @@ def test_detail_equals_sets_and_loops(data: st.DataObject) -> None:
     lists = np.array([(data.draw(listed) + [-1] * 5)[:5] for _ in range(truth.num_users)])
     scores = np.arange(lists.size, dtype=np.float32).reshape(lists.shape)
     tier = np.array(data.draw(st.lists(st.integers(0, 3), min_size=4, max_size=4)))
-    table = detail_of_lists(lists, scores, truth, Cuts({}, tier), item_ids=pa.array(CORPUS))
+    table = hit_rate_detail(lists, scores, truth, Cuts({}, tier), item_ids=pa.array(CORPUS))
     for row, own, values in zip(table.to_pylist(), lists.tolist(), scores.tolist(), strict=True):
         kept = list(dict.fromkeys(CORPUS[index] for index in own if index >= 0))
         wanted = {item for user, item in day if user == row["user_id"]}
@@ -77,6 +77,6 @@ def test_detail_has_every_user_and_an_empty_list_without_a_vector() -> None:
 
     scorer = model_scorer(*read_corpus(vectors(CORPUS, "item"), Similarity.COSINE), vectors(users[:7], "user"), truth.user_ids)
     cuts = Cuts({"activity": label_activity(np.arange(9), [2, 5])}, np.array([0, 1, 2, 3]))
-    whole = hit_rate_detail(scorer, truth, cuts, k=3)
+    whole = hit_rate_detail(*scorer.top_k(np.arange(9), 3), truth, cuts, item_ids=scorer.item_ids)
     assert whole.column("segment_activity").to_pylist() == ["0", "1", "2-4", "2-4", "2-4", "5+", "5+", "5+", "5+"]
     assert whole.column("topk_ids").to_pylist()[7:] == [[], []]

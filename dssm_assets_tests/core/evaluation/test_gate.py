@@ -10,7 +10,7 @@ import pytest
 from dssm_assets.core.config.evaluation import Gate
 from dssm_assets.core.errors import ConfigError, InputError
 from dssm_assets.core.evaluation.gate import GateReport, Verdict, hit_rate_gate
-from dssm_assets.core.evaluation.rates import total_hit_rate
+from dssm_assets.core.evaluation.rates import split_cells, total_hit_rate
 from dssm_assets_tests.core.evaluation.test_rates import counts
 
 K, SAMPLES, SEED = 5, 200, 3
@@ -27,7 +27,7 @@ def found(count: int) -> list[int]:
 
 
 def totals(hit_counts: pa.Table) -> pa.Table:
-    return total_hit_rate(hit_counts, [K], SAMPLES, SEED)
+    return total_hit_rate(split_cells(hit_counts), [K], SAMPLES, SEED)
 
 
 def before(**days: dict[str, int]) -> dict[str, pa.Table]:
@@ -40,7 +40,8 @@ def before(**days: dict[str, int]) -> dict[str, pa.Table]:
 
 def decide(hit_counts: pa.Table, previous: dict[str, pa.Table] | None = None, **keys: Any) -> GateReport:
     gate = Gate(**{"min_pairs": 0, **keys})
-    return hit_rate_gate(hit_counts, totals(hit_counts), previous or {}, gate, k=K, samples=SAMPLES, seed=SEED)
+    cells = split_cells(hit_counts)
+    return hit_rate_gate(cells, totals(hit_counts), previous or {}, gate, k=K, samples=SAMPLES, seed=SEED)
 
 
 def test_a_model_clearly_behind_the_baseline_fails_and_the_sentence_says_by_how_much() -> None:

@@ -11,10 +11,12 @@ from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.core.evaluation.rates import (
     TOTAL_SCHEMA,
     TREND_SCHEMA,
+    HitCells,
     best_baseline,
     gains_over_best,
     is_sure_gain,
     paired_gain,
+    split_cells,
     total_hit_rate,
     trend_table,
 )
@@ -40,8 +42,12 @@ def counts(
     )
 
 
+def joined(*parts: pa.Table) -> HitCells:
+    return split_cells(pa.concat_tables(parts))
+
+
 def test_total_hit_rate_example_of_the_docstring() -> None:
-    table = total_hit_rate(counts("model", [4, 1], [1, 1], ndcg=[0.25, 1.0]), [5], 2000, 1)
+    table = total_hit_rate(split_cells(counts("model", [4, 1], [1, 1], ndcg=[0.25, 1.0])), [5], 2000, 1)
     check_schema(TOTAL_HIT_RATE, table.schema)
     (row,) = table.to_pylist()
     assert row == {
@@ -65,13 +71,13 @@ def test_total_hit_rate_example_of_the_docstring() -> None:
 
 def test_total_hit_rate_without_rows_is_refused() -> None:
     with pytest.raises(InputError, match="no user with truth"):
-        total_hit_rate(counts("model", [], []), [5], 100, 1)
+        total_hit_rate(split_cells(counts("model", [], [])), [5], 100, 1)
 
 
 def test_counts_without_ndcg_are_refused() -> None:
     stored = counts("model", [1], [1]).drop_columns("ndcg_5")
     with pytest.raises(SchemaError, match=r"got no ndcg_5\. To fix: materialize hit_counts of this day again"):
-        total_hit_rate(stored, [5], 100, 1)
+        total_hit_rate(split_cells(stored), [5], 100, 1)
 
 
 def skewed(users: int, seed: int) -> tuple[list[int], list[int], list[int]]:
@@ -91,7 +97,7 @@ def analytic(numerator: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 
 def test_bootstrap_interval_is_that_of_a_ratio_estimator() -> None:
     truth, hits, _ = skewed(800, 5)
-    (row,) = total_hit_rate(counts("model", truth, hits), [5], 4000, 9).to_pylist()
+    (row,) = total_hit_rate(split_cells(counts("model", truth, hits)), [5], 4000, 9).to_pylist()
     low, high = analytic(np.array(hits), np.array(truth))
     assert row["ci_low"] == pytest.approx(low, abs=0.06 * (high - low))
     assert row["ci_high"] == pytest.approx(high, abs=0.06 * (high - low))
@@ -99,7 +105,7 @@ def test_bootstrap_interval_is_that_of_a_ratio_estimator() -> None:
 
 def test_gain_is_paired() -> None:
     truth, ours, theirs = skewed(800, 7)
-    table = pa.concat_tables([counts("model", truth, ours), counts("popularity", truth, theirs)])
+    table = joined(counts("model", truth, ours), counts("popularity", truth, theirs))
     cell = {"scope": Scope.ALL, "k": 5, "samples": 4000, "seed": 2}
     gain = paired_gain(table, scorer="model", against="popularity", **cell)
     low, high = analytic(np.array(ours) - np.array(theirs), np.array(truth))
@@ -115,7 +121,7 @@ def test_gain_is_paired() -> None:
 
 
 def test_gains_are_over_the_best_baseline() -> None:
-    table = pa.concat_tables([counts("model", [2, 2], [1, 1]), counts("bad", [2, 2], [0, 0]), counts("good", [2, 2], [2, 1])])
+    table = joined(counts("model", [2, 2], [1, 1]), counts("bad", [2, 2], [0, 0]), counts("good", [2, 2], [2, 1]))
     (gain,) = gains_over_best(table, total_hit_rate(table, [5], 100, 1), k=5, samples=100, seed=1)
     assert (gain.against, gain.gain, gain.scope) == ("good", -0.25, Scope.ALL)
 
@@ -125,24 +131,22 @@ def test_gain_over_a_scorer_of_some_users_is_that_of_these_users() -> None:
     cell = {"scope": Scope.ALL, "k": 5, "samples": 100, "seed": 2}
     ours = counts("merged", [9, 2, 9, 4], [9, 1, 9, 2], ["u0", "u1", "u2", "u3"])
     gain = paired_gain(
-        pa.concat_tables([ours, counts("channel_x", [2, 4], [0, 1], ["u1", "u3"])]),
+        joined(ours, counts("channel_x", [2, 4], [0, 1], ["u1", "u3"])),
         scorer="merged",
         against="channel_x",
         **cell,
     )
     assert gain.gain == pytest.approx(2 / 6)
-    alone = pa.concat_tables(
-        [counts("merged", [2, 4], [1, 2], ["u1", "u3"]), counts("channel_x", [2, 4], [0, 1], ["u1", "u3"])]
-    )
+    alone = joined(counts("merged", [2, 4], [1, 2], ["u1", "u3"]), counts("channel_x", [2, 4], [0, 1], ["u1", "u3"]))
     assert paired_gain(alone, scorer="merged", against="channel_x", **cell) == gain
 
 
 def test_gain_over_a_missing_scorer_or_other_users_is_refused() -> None:
     cell = {"scope": Scope.ALL, "k": 5, "samples": 100, "seed": 2}
-    table = pa.concat_tables([counts("model", [1], [1]), counts("other", [1], [1], ["zz"])])
+    table = joined(counts("model", [1], [1]), counts("other", [1], [1], ["zz"]))
     with pytest.raises(InputError, match="different users"):
         paired_gain(table, scorer="model", against="other", **cell)
-    some = pa.concat_tables([counts("model", [9, 2], [1, 1]), counts("popularity", [2], [1], ["u1"])])
+    some = joined(counts("model", [9, 2], [1, 1]), counts("popularity", [2], [1], ["u1"]))
     with pytest.raises(InputError, match="different users"):  # a baseline is counted for all users
         paired_gain(some, scorer="model", against="popularity", **cell)
     with pytest.raises(InputError, match="rows of scorer missing"):

@@ -16,7 +16,7 @@ from dssm_assets.core.evaluation.charts import hit_rate_png
 from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.hits import HitCounts, count_hits
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, QUALITY_SCHEMA, list_quality
-from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, Gain, gains_over_best, total_hit_rate, trend_table
+from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, Gain, gains_over_best, split_cells, total_hit_rate, trend_table
 from dssm_assets.core.evaluation.report import (
     ListFacts,
     ReportFacts,
@@ -73,8 +73,9 @@ def run() -> Run:
     counts = count_hits(scorers, truth, InteractedItems(*[seen.exclusions] * 2), SETTINGS.k)
     events_of_user = np.bincount(seen.user_index, seen.count, truth.num_users)[: truth.num_users]
     activity = label_activity(events_of_user, SETTINGS.segments[0].activity_edges)
-    detail = hit_rate_detail(model, truth, Cuts({"activity": activity}), k=SETTINGS.k[-1])
-    return model, truth, counts, detail, total_hit_rate(counts.table, SETTINGS.k, SETTINGS.bootstrap_samples, 3)
+    lists = model.top_k(np.arange(truth.num_users), SETTINGS.k[-1])
+    detail = hit_rate_detail(*lists, truth, Cuts({"activity": activity}), item_ids=model.item_ids)
+    return model, truth, counts, detail, total_hit_rate(split_cells(counts.table), SETTINGS.k, SETTINGS.bootstrap_samples, 3)
 
 
 def report(run: Run, **options: Any) -> str:
@@ -88,7 +89,7 @@ def report(run: Run, **options: Any) -> str:
         day="2026-03-01",
         total=total,
         segments={"model": segment_table(detail, SETTINGS, seed=3)},
-        gains=gains_over_best(counts.table, total, k=200, samples=200, seed=3),
+        gains=gains_over_best(split_cells(counts.table), total, k=200, samples=200, seed=3),
         facts=facts,
         lists=ListFacts(quality, OVERLAP_SCHEMA.empty_table(), None, popularity),
         trend=trend_table([("2026-03-01", total)], 200),

@@ -48,15 +48,13 @@ def test_read_truth_keeps_unknown_items() -> None:
     assert truth.pair_user.tolist() == [2, 2, 2, 3]
     assert truth.pair_item.tolist() == [1, 0, -1, 1]  # a, b, z of v; a of w
     assert truth.is_warm.tolist() == [False, True, True, False]
-    assert truth.pairs_in(Scope.REPEAT).tolist() == [False, False, True, True]
-    assert truth.pairs_in(Scope.DISCOVERY).tolist() == [True, True, False, False]
+    found = truth.pairs_by_scope(ItemSets(np.array([0, 0, 0, 1, 1]), np.array([0])))  # v also took b, long ago
+    assert found[Scope.REPEAT].tolist() == [False, False, True, True]
+    assert found[Scope.DISCOVERY].tolist() == [True, True, False, False]
+    assert found[Scope.NEW].tolist() == found[Scope.UNSEEN].tolist() == [True, False, False, False]
+    assert truth.pairs_by_scope(ItemSets.empty(4))[Scope.NEW].tolist() == [True, True, False, False]
     assert truth.pairs_of(Population.WARM).tolist() == [False, True, True, False]
     assert truth.pairs_of(Population.NOT_WARM).tolist() == [True, False, False, True]
-    known = truth.with_history(ItemSets(np.array([0, 0, 0, 1, 1]), np.array([0])))  # v also took b, long ago
-    assert known.pairs_in(Scope.NEW).tolist() == [True, False, False, False]
-    assert known.pairs_in(Scope.UNSEEN).tolist() == [True, False, False, False]
-    assert known.select_users(np.array([2]))[0].is_known.tolist() == [False, True, True]
-    assert truth.pairs_in(Scope.NEW).tolist() == [True, True, False, False]  # the table knows the window
     part = truth.select_users(np.array([3]))[0]
     assert (part.user_ids.to_pylist(), part.pair_user.tolist(), part.pair_item.tolist()) == (["w"], [0], [1])
     some, places = truth.select_users(np.array([0, 2]))

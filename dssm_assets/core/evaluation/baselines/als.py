@@ -12,7 +12,6 @@ Shapes: U evaluated users, B users of a block, I items, N items with events, F f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -58,7 +57,7 @@ def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> AlsSc
         model = _new_model()
         model.item_factors = factors
         users[known] = model.recalculate_user(np.arange(len(known)), _add_confidence(events[known]))
-    return AlsScorer(users, items, factors, arrays["order"])
+    return AlsScorer(users, items, Corpus(factors, Metric.IP, is_checked=True), arrays["order"])
 
 
 def _add_confidence(events: Any) -> Any:
@@ -91,8 +90,8 @@ class AlsScorer:
     """float32 [U, F], zeros without history."""
     items: IntArray
     """int64 [N], item_index of the items with events, ascending."""
-    factors: Factors
-    """float32 [N, F]"""
+    corpus: Corpus
+    """Their factors, float32 [N, F]."""
     order: IntArray
     name: str = "als"
 
@@ -100,10 +99,6 @@ class AlsScorer:
         ranked = np.full((len(user_rows), min(k, len(self.items))), -1, dtype=np.int64)
         known = np.flatnonzero(self.users[user_rows].any(axis=1))
         if len(known):
-            place, _ = search(self._corpus, self.users[user_rows[known]], ranked.shape[1])
+            place, _ = search(self.corpus, self.users[user_rows[known]], ranked.shape[1])
             ranked[known] = np.where(place >= 0, self.items[place], -1)
         return fill_up(ranked, self.order, k)
-
-    @cached_property
-    def _corpus(self) -> Corpus:
-        return Corpus(self.factors, Metric.IP)

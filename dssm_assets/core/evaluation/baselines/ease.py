@@ -75,14 +75,8 @@ class EaseScorer:
 
 def log_counts(interactions: Interactions, items: IntArray) -> Any:
     """Returns csr float32 [V, N]: log(1 + events) of each user on these items, which are ascending."""
-    place = np.full(interactions.num_items, -1, dtype=np.int64)
-    place[items] = np.arange(len(items))
-    column = place[interactions.item_index]
-    is_covered = column >= 0
-    values = np.log1p(interactions.count[is_covered]).astype(np.float32)
-    covered_before = np.concatenate([[0], np.cumsum(is_covered)])
-    starts = covered_before[interactions.indptr]
-    return sp.csr_matrix((values, column[is_covered], starts), shape=(len(interactions.indptr) - 1, len(items)))
+    values, shape = np.log1p(interactions.count).astype(np.float32), (len(interactions.indptr) - 1, interactions.num_items)
+    return sp.csr_matrix((values, interactions.item_index, interactions.indptr), shape=shape)[:, items]
 
 
 def fit_weights(cooccurrences: NDArray[np.float64], weights: NDArray[np.float32], ridge: float) -> None:

@@ -6,7 +6,7 @@ Shapes: V users, I items, E (user, item) pairs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
@@ -69,6 +69,7 @@ class FitData:
     recent_hours: float | None = None
     neighbors_of: Mask | None = None
     common_users: tuple[int, ...] = (1, 2)
+    _found: dict[int, Mapping[int, Any]] = field(default_factory=dict, init=False)
 
     @cached_property
     def popularity_order(self) -> IntArray:
@@ -89,7 +90,3 @@ class FitData:
                 users, len(self.window_events), self.allocate, common_users=self.common_users, of_items=self.neighbors_of
             )
         return self._found[days]
-
-    @cached_property
-    def _found(self) -> dict[int, Mapping[int, Any]]:
-        return {}
