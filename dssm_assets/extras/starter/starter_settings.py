@@ -166,7 +166,7 @@ def choose_days(habits: LogHabits, recipe: Recipe, first: dt.date) -> DaysChoice
     for length in lengths:
         start, span = last - dt.timedelta(days=length - 1), 1
         window = window_days(habits, count_warm(1), recipe, start, last)
-        for _ in range(2):  # the second span makes up for the pairs of which the first one has fewer than as many single days
+        for _ in range(2):  # days of a span have fewer pairs than single ones, so that the first guess may be too short
             wanted = span_days(span, *_mean_of_last_days(count_warm(span), window, start, last), length - window)
             span = max(span, wanted)
         if _mean_of_last_days(count_warm(span), window, start, last)[0] < MIN_PAIRS:
@@ -215,10 +215,10 @@ def span_days(span: int, pairs: float, users: float, days_left: int) -> int:
     A span has `SPAN_PAIRS` pairs and `SPAN_USERS` users, but no more than a quarter of the days that the window leaves to evaluate.
 
     Args:
-        span: days that have the `pairs` and `users`, means of the last weeks.
+        span: days that have the `pairs` and `users`, means of the last weeks. If these are no few, it is the answer.
     """
-    if span == 1 and (not pairs or (pairs >= MIN_PAIRS and users >= FEW_USERS)):
-        return 1
+    if (pairs >= MIN_PAIRS and users >= FEW_USERS) or (span == 1 and not pairs):
+        return span
     lacking = max(SPAN_PAIRS / max(pairs, 0.1), SPAN_USERS / max(users, 0.1))
     return max(1, min(_MAX_SPAN, days_left // _SPANS_LEFT, math.ceil(span * lacking)))
 

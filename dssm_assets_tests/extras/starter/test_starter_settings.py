@@ -199,8 +199,8 @@ def test_widths_follow_the_corpus_up_to_half_of_the_vectors(items: int, width: i
 def test_few_pairs_are_evaluated_over_several_days() -> None:
     assert [span_days(1, pairs, 20, 100) for pairs in (30, 29, 10, 1, 0)] == [1, 5, 12, 25, 1]
     assert [span_days(1, 10, 20, left) for left in (30, 3)] == [7, 1]
-    # Twelve days have half of the pairs that they should have.
-    assert [span_days(12, pairs, 40, 400) for pairs in (60, 1)] == [24, 90]
+    # Twelve days with enough pairs are enough; with a sixth of those that they should have, they are made six times as many.
+    assert [span_days(12, pairs, 40, 400) for pairs in (60, 20, 1)] == [12, 72, 90]
     # The last evaluation day begins the last seven days: a quarter of the 28 that the window leaves.
     assert _settings(_log(SHOP, [10] * 200)).evaluation_days.last == FIRST + dt.timedelta(200 - 7)
 
