@@ -32,7 +32,7 @@ from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS, refuse_collisions
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
 from dssm_assets.core.sources.normalise import convert_times, normalise_entities
-from dssm_assets.extras.starter.log_table import LogTable, WarmPairs, plan_log, select_positive
+from dssm_assets.extras.starter.log_table import LogTable, PairDays, plan_log, select_positive
 from dssm_assets.extras.starter.starter_config import MAX_LOOK_AHEAD
 from dssm_assets.steps.feature_config import check_towers
 from dssm_assets.steps.workspace import days_between
@@ -164,8 +164,9 @@ class _Checks(Validation):
     def check_evaluation_days(self) -> None:
         if not select_positive(self.log.db, self.config.events.positive):
             return
-        pairs, start, window = WarmPairs.count(self.log.db), self.config.calendar.start, self.config.window.days
-        days = pairs.evaluation_days(window, start, self.last, span=self.config.evaluation.span_days)
+        pairs = PairDays.read(self.log.db).count_warm(self.config.evaluation.span_days)
+        start, window = self.config.calendar.start, self.config.window.days
+        days = pairs.evaluation_days(window, start, self.last)
         self.figures["evaluation days"] = days.sentence
         if days.calendar_days and not pairs.evaluation_days(window, start, self.last, 1).days:
             expected = f"a day with a user and an item that the {window} days before it know"

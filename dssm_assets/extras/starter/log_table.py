@@ -37,15 +37,15 @@ MIN_MEETINGS: Final = 100
 _LAST_DAYS: Final = 3
 _USUAL, _THIN = 0.9, 0.1  # see `find_bulk_end`
 
-_Ints = npt.NDArray[np.int64]
+_NEVER: Final = -1_000_000_000
+"""A day before all days."""
 
-_WARM: Final = """
-CREATE OR REPLACE TEMP TABLE warm AS
-WITH pairs AS (SELECT DISTINCT u, i, d FROM acts),
-users AS (SELECT u, d, d - lag(d) OVER (PARTITION BY u ORDER BY d) AS gap FROM (SELECT DISTINCT u, d FROM pairs)),
-items AS (SELECT i, d, d - lag(d) OVER (PARTITION BY i ORDER BY d) AS gap FROM (SELECT DISTINCT i, d FROM pairs))
-SELECT u, d, greatest(users.gap, items.gap) AS needed FROM pairs JOIN users USING (u, d) JOIN items USING (i, d)
-WHERE users.gap IS NOT NULL AND items.gap IS NOT NULL
+_Ints = npt.NDArray[np.int64]
+_Days = npt.NDArray[np.int32]
+
+_PAIR_DAYS: Final = """
+SELECT u, i, d::INTEGER AS d, lag(d::INTEGER, 1, $never) OVER (PARTITION BY u, i ORDER BY d) AS before
+FROM (SELECT DISTINCT u, i, d FROM acts) ORDER BY d, u
 """
 _SHARES: Final = """
 SELECT avg(is_known::INT) FILTER (d >= $recent), avg(is_repeat::INT) FILTER (d >= $recent), count(*) FILTER (NOT is_repeat AND d >= $last)
@@ -247,38 +247,26 @@ class EvaluationDays:
 
 @dataclass(frozen=True)
 class WarmPairs:
-    """Pairs of user and item by day, and by the shortest window that knows both.
+    """Pairs of user and item in the span of days that begins with a day, by the shortest window that knows both.
 
-    A pair is warm, as in the evaluation, if its user and its item have a positive event in the window before its day.
+    A pair is warm, as in the evaluation, if its user and its item have a positive event in the window before the first day of the span.
 
     Attributes:
-        pairs: rows of day (since 1970-01-01), days of the shortest window, count [N, 3].
-        users: the same of users, by the shortest window that makes one of their pairs warm.
+        pairs: rows of the span's first day (since 1970-01-01), days of the shortest window, count [N, 3].
+        users: the same of users, on each day of the span once, by the shortest window that makes one of their pairs warm.
+        span: days whose pairs count together, each once.
     """
 
     pairs: _Ints
     users: _Ints
+    span: int = 1
 
-    @classmethod
-    def count(cls, db: Any) -> WarmPairs:
-        """Returns the pairs of a table `acts` of users u, items i and days d."""
-        db.execute(_WARM)
-        of_users = "(SELECT d, min(needed) AS needed FROM warm GROUP BY u, d)"
-        queries = [f"SELECT d, needed, count(*) FROM {table} GROUP BY 1, 2" for table in ("warm", of_users)]
-        return cls(*(np.array(db.execute(query).fetchall(), np.int64).reshape(-1, 3) for query in queries))
-
-    def evaluation_days(
-        self, window: int, first: dt.date, last: dt.date, min_pairs: int = MIN_PAIRS, span: int = 1
-    ) -> EvaluationDays:
-        """Returns the days with at least `min_pairs` that have a whole window in the calendar, from `first` to `last`.
-
-        The pairs of `span` days count for the first of them, each by the window before itself.
-        """
-        begin, end = to_number(first) + window, to_number(last) - span + 1
+    def evaluation_days(self, window: int, first: dt.date, last: dt.date, min_pairs: int = MIN_PAIRS) -> EvaluationDays:
+        """Returns the first days of spans with at least `min_pairs` that have a whole window in the calendar, from `first` to `last`."""
+        begin, end = to_number(first) + window, to_number(last) - self.span + 1
         days, counts = count_by_day(self.pairs, window)
-        sums, starts = np.append(0, np.cumsum(counts)), np.arange(begin, max(begin, end + 1))
-        counts = sums[np.searchsorted(days, starts + span)] - sums[np.searchsorted(days, starts)]
-        return EvaluationDays(tuple(starts[counts >= min_pairs].tolist()), window, max(0, end + 1 - begin), min_pairs)
+        chosen = days[(days >= begin) & (days <= end) & (counts >= min_pairs)]
+        return EvaluationDays(tuple(chosen.tolist()), window, max(0, end + 1 - begin), min_pairs)
 
 
 def count_by_day(rows: _Ints, window: int) -> tuple[_Ints, _Ints]:
@@ -286,6 +274,54 @@ def count_by_day(rows: _Ints, window: int) -> tuple[_Ints, _Ints]:
     rows = rows[rows[:, 1] <= window]
     days, place = np.unique(rows[:, 0], return_inverse=True)
     return days, np.bincount(place, rows[:, 2], len(days)).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class PairDays:
+    """The distinct pairs of user and item of each day, in order of days and users; arrays int32 [P].
+
+    Attributes:
+        users, items: numbers from 0 on.
+        days: since 1970-01-01.
+        before: the day on which the pair occurred last before; `_NEVER` for none.
+    """
+
+    users: _Days
+    items: _Days
+    days: _Days
+    before: _Days
+
+    @classmethod
+    def read(cls, db: Any) -> PairDays:
+        """Returns the pairs of a table `acts` of users u, items i and days d."""
+        found = db.sql(_PAIR_DAYS, params={"never": _NEVER}).to_arrow_table()
+        users, items = (found.column(name).combine_chunks().dictionary_encode().indices.to_numpy() for name in ("u", "i"))
+        return cls(users, items, found.column("d").to_numpy(), found.column("before").to_numpy())
+
+    def count_warm(self, span: int) -> WarmPairs:
+        """Returns the warm pairs of the span of days from each day on, by the window that they need.
+
+        By hand: user 0 takes item 0 on the days 0, 5 and 6. The span of two days from day 5 on has the pair once, and it needs a window
+        of 5 days; so does that from day 4 on, which has day 5 as well, with one of 4. That from day 6 on needs one day.
+        """
+        last_of_user, last_of_item = (np.full(ids.max(initial=0) + 1, _NEVER, np.int32) for ids in (self.users, self.items))
+        new_user = np.flatnonzero(np.append(True, (np.diff(self.days) != 0) | (np.diff(self.users) != 0)))
+        first_days = np.unique(np.unique(self.days)[:, None] - np.arange(span))
+        begins, ends = np.searchsorted(self.days, first_days), np.searchsorted(self.days, first_days + span)
+        tables: tuple[list[_Ints], list[_Ints]] = ([], [])
+        seen = 0
+        for day, begin, end in zip(first_days.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            last_of_user[self.users[seen:begin]] = self.days[seen:begin]
+            last_of_item[self.items[seen:begin]] = self.days[seen:begin]
+            seen, rows = begin, slice(begin, end)
+            last = np.minimum(last_of_user[self.users[rows]], last_of_item[self.items[rows]])
+            last[self.before[rows] >= day] = _NEVER  # the span has the pair on an earlier day
+            users = new_user[slice(*np.searchsorted(new_user, [begin, end]))] - begin
+            for table, days in zip(tables, (last, np.maximum.reduceat(last, users)), strict=True):
+                counts = np.bincount(day - days[days > _NEVER])
+                needed = np.flatnonzero(counts)
+                table.append(np.stack([np.full(len(needed), day), needed, counts[needed]], axis=1))
+        return WarmPairs(*(np.concatenate(table) for table in tables), span)
 
 
 @dataclass(frozen=True)
@@ -315,7 +351,7 @@ class LogHabits:
     new_per_day: float
     days: _Ints
     day_events: _Ints
-    pairs: WarmPairs
+    pairs: PairDays
 
 
 def select_positive(db: Any, events: Sequence[str]) -> int:
@@ -373,5 +409,5 @@ def find_habits(db: Any) -> LogHabits | None:
         new_per_day=new / len(last_days),
         days=days,
         day_events=day_events,
-        pairs=WarmPairs.count(db),
+        pairs=PairDays.read(db),
     )

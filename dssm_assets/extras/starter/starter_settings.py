@@ -11,12 +11,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from dssm_assets.extras.starter.log_table import MIN_PAIRS, EvaluationDays, LogHabits, count_by_day, to_date, to_number
+from dssm_assets.extras.starter.log_table import (
+    MIN_PAIRS,
+    EvaluationDays,
+    LogHabits,
+    WarmPairs,
+    count_by_day,
+    to_date,
+    to_number,
+)
 
 WANTED_EVENTS: Final = 200_000
 """Positive events that a training window should have."""
@@ -41,6 +49,7 @@ SPAN_USERS: Final = 40
 """Users of the days that are evaluated together, a user counted on each of its days."""
 
 _MAX_SPAN: Final = 90
+_SPANS_LEFT: Final = 4
 
 
 class Recipe(StrEnum):
@@ -72,19 +81,14 @@ class StarterSettings:
 
 def choose_settings(habits: LogHabits, first: dt.date, *, items: int, recipe: Recipe | None = None) -> StarterSettings:
     """Returns the settings for a log that begins on a day and has some items; without a recipe, the habits choose it."""
-    last = to_date(habits.days[-1])
     named, reason = choose_recipe(habits)
     if recipe is not None and recipe is not named:
         reason = f"as asked for; by its habits the log is {named}, because {reason}"
     chosen = recipe or named
-    is_long = (last - first).days >= MAX_CALENDAR
-    start = last - dt.timedelta(days=SHORT_CALENDAR - 1) if is_long else first
-    window = window_days(habits, chosen, start, last)
+    choice = choose_days(habits, chosen, first)
+    start, window, span, pairs, users = choice.start, choice.days.window, choice.span, choice.pairs, choice.users
     validation = validation_days(habits, window)
     events = int(habits.day_events[habits.days > habits.days[-1] - window].sum())
-    left = habits.pairs.evaluation_days(window, start, last).calendar_days
-    pairs, users = (_mean_of_last_days(*count_by_day(rows, window), left) for rows in (habits.pairs.pairs, habits.pairs.users))
-    span = span_days(pairs, users, left)
     sees_days = habits.known_frac >= 0.5  # samples see the days before their own, as in serving
     # Where each sample reads a history of its own, 100 events cost as much as 500 that are read once a day.
     length = min(500 if sees_days else 100, max(20, habits.long_history_events))
@@ -112,7 +116,7 @@ def choose_settings(habits: LogHabits, first: dt.date, *, items: int, recipe: Re
         "pairs": f"{pairs:,.0f}",
         "users": f"{users:,.0f}",
     }
-    return StarterSettings(chosen, reason, start, habits.pairs.evaluation_days(window, start, last, span=span), values)
+    return StarterSettings(chosen, reason, start, choice.days, values)
 
 
 def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
@@ -139,24 +143,59 @@ def _day_of_event(habits: LogHabits, wanted: int) -> int:
     return int(habits.days[::-1][min(place, len(habits.days) - 1)])
 
 
-def window_days(habits: LogHabits, recipe: Recipe, start: dt.date, last: dt.date) -> int:
+@dataclass(frozen=True)
+class DaysChoice:
+    """Calendar, window and span of an evaluation; `pairs` and `users` are the warm ones of a single day, means of the last weeks."""
+
+    start: dt.date
+    days: EvaluationDays
+    span: int
+    pairs: float
+    users: float
+
+
+def choose_days(habits: LogHabits, recipe: Recipe, first: dt.date) -> DaysChoice:
+    """Returns the first day of the calendar, the window and the days that are evaluated together.
+
+    Of a long log the calendar is short, unless its spans of the last weeks have fewer than `MIN_PAIRS` warm pairs on average.
+    """
+    last = to_date(habits.days[-1])
+    is_long = (last - first).days >= MAX_CALENDAR
+    lengths = (SHORT_CALENDAR, MAX_CALENDAR) if is_long else ((last - first).days + 1,)
+    count_warm = cache(habits.pairs.count_warm)
+    for length in lengths:
+        start, span = last - dt.timedelta(days=length - 1), 1
+        window = window_days(habits, count_warm(1), recipe, start, last)
+        for _ in range(2):  # days of a span have fewer pairs than single ones, so that the first guess may be too short
+            wanted = span_days(span, *_mean_of_last_days(count_warm(span), window, start, last), length - window)
+            span = max(span, wanted)
+        if _mean_of_last_days(count_warm(span), window, start, last)[0] < MIN_PAIRS:
+            window = window_days(habits, count_warm(span), recipe, start, last)
+        if _mean_of_last_days(count_warm(span), window, start, last)[0] >= MIN_PAIRS:
+            break
+    pairs, users = _mean_of_last_days(count_warm(1), window, start, last)
+    return DaysChoice(start, count_warm(span).evaluation_days(window, start, last), span, pairs, users)
+
+
+def window_days(habits: LogHabits, pairs: WarmPairs, recipe: Recipe, start: dt.date, last: dt.date) -> int:
     """Returns the training days: enough for `WANTED_EVENTS`, with days left that can be evaluated.
 
     At least 30 where there are as many, and ten years at most. Of items that live for days, old events say little: 30. A window that
     leaves fewer than 28 days with enough warm pairs (of a short log: than a quarter of its days, and than three, or half) is
-    shortened until it leaves them, or if none does, until it leaves most.
+    shortened until it leaves them, or if none does, until it leaves most. Four spans of several days fit behind it.
     """
     end = to_number(last)
     log_days = end + 1 - to_number(start)
     wanted = MIN_WINDOW if recipe is Recipe.NEWS else end + 1 - _day_of_event(habits, WANTED_EVENTS)
-    longest = max(1, min(max(MIN_WINDOW, wanted), 3660, log_days - 1))
+    left = 1 if pairs.span == 1 else _SPANS_LEFT * pairs.span
+    longest = max(1, min(max(MIN_WINDOW, wanted), 3660, log_days - left))
     event_days = int((habits.days >= to_number(start)).sum())
     needed = max(1, min(3, event_days // 2), min(28, event_days // 4))
     lengths = sorted({max(1, int(longest * 0.95**step)) for step in range(100)}, reverse=True)
-    left = [len(habits.pairs.evaluation_days(days, start, last).days) for days in lengths]
-    if not (most := max(left)):
+    counts = [len(pairs.evaluation_days(days, start, last).days) for days in lengths]
+    if not (most := max(counts)):
         return max(1, min(longest, log_days - needed))
-    return next(days for days, count in zip(lengths, left, strict=True) if count >= min(needed, most))
+    return next(days for days, count in zip(lengths, counts, strict=True) if count >= min(needed, most))
 
 
 def validation_days(habits: LogHabits, window: int) -> int:
@@ -170,19 +209,26 @@ def validation_days(habits: LogHabits, window: int) -> int:
     return min(wanted, max(window // 5, int(window > 1)), 365)
 
 
-def span_days(pairs_per_day: float, users_per_day: float, days_left: int) -> int:
+def span_days(span: int, pairs: float, users: float, days_left: int) -> int:
     """Returns the days whose interactions are to be found together: one, but of a log with few users or pairs a day more.
 
     A span has `SPAN_PAIRS` pairs and `SPAN_USERS` users, but no more than a quarter of the days that the window leaves to evaluate.
+
+    Args:
+        span: days that have the `pairs` and `users`, means of the last weeks. If these are no few, it is the answer.
     """
-    if not pairs_per_day:
-        return 1
-    of_pairs = math.ceil(SPAN_PAIRS / pairs_per_day) if pairs_per_day < MIN_PAIRS else 1
-    of_users = math.ceil(SPAN_USERS / users_per_day) if users_per_day < FEW_USERS else 1
-    return max(1, min(_MAX_SPAN, days_left // 4, max(of_pairs, of_users)))
+    if (pairs >= MIN_PAIRS and users >= FEW_USERS) or (span == 1 and not pairs):
+        return span
+    lacking = max(SPAN_PAIRS / max(pairs, 0.1), SPAN_USERS / max(users, 0.1))
+    return max(1, min(_MAX_SPAN, days_left // _SPANS_LEFT, math.ceil(span * lacking)))
 
 
-def _mean_of_last_days(days: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], days_left: int) -> float:
-    """Returns the mean of counts of days over the last weeks, empty days included, of the days that the window leaves."""
-    last_days = max(1, min(HELD_OUT_DAYS[1], days_left))
-    return float(counts[days > days[-1] - last_days].sum()) / last_days if len(days) else 0.0
+def _mean_of_last_days(found: WarmPairs, window: int, start: dt.date, last: dt.date) -> tuple[float, float]:
+    """Returns the mean pairs and users of spans over the last weeks, empty ones included, of the days that the window leaves."""
+    end = to_number(last) - found.span + 1
+    last_days = max(1, min(HELD_OUT_DAYS[1], end + 1 - to_number(start) - window))
+    means = []
+    for rows in (found.pairs, found.users):
+        days, counts = count_by_day(rows[rows[:, 0] <= end], window)
+        means.append(float(counts[days > days[-1] - last_days].sum()) / last_days if len(days) else 0.0)
+    return means[0], means[1]

@@ -14,6 +14,7 @@ from dssm_assets.extras.starter import log_table
 from dssm_assets.extras.starter.log_table import (
     LogHabits,
     LogTable,
+    PairDays,
     WarmPairs,
     count_by_day,
     find_bulk_end,
@@ -179,8 +180,8 @@ def test_bulk_ends_before_a_thin_tail(counts: list[int], last: int) -> None:
     assert find_bulk_end(days, np.array(counts)[days]) == last
 
 
-def _pairs(rows: list[tuple[int, int, int]]) -> WarmPairs:
-    return WarmPairs.count(_database(rows))
+def _pairs(rows: list[tuple[int, int, int]], span: int = 1) -> WarmPairs:
+    return PairDays.read(_database(rows)).count_warm(span)
 
 
 def test_shortest_windows_by_hand() -> None:
@@ -201,26 +202,39 @@ def test_shortest_windows_by_hand() -> None:
     assert found.evaluation_days(10, FIRST, to_date(9), min_pairs=1).calendar_days == 0
 
 
-def test_pairs_of_a_span_count_for_its_first_day() -> None:
-    # One pair is warm on each of the days 1 to 4. With three days of truth, day 1 has those of 1 to 3, day 2 those of 2 to 4.
-    rows = [(0, 0, day) for day in range(5)]
-    found = _pairs(rows).evaluation_days(1, FIRST, to_date(4), min_pairs=3, span=3)
-    assert (found.days, found.calendar_days) == ((1, 2), 2)
-    # The last day with a whole span in the calendar is day 2; no day has four pairs.
-    assert _pairs(rows).evaluation_days(1, FIRST, to_date(4), min_pairs=4, span=3).days == ()
-    assert _pairs(rows).evaluation_days(1, FIRST, to_date(4), min_pairs=4, span=4).days == (1,)
+def test_pairs_of_a_span_are_known_before_its_first_day_and_count_once() -> None:
+    # User 0 takes item 0 on the days 0, 5 and 6. The span of days 4 and 5 needs a window of 4 days, that of 5 and 6 one of 5, and the
+    # pair counts once; that of 6 and 7 needs one day.
+    rows = [(0, 0, 0), (0, 0, 5), (0, 0, 6)]
+    found = _pairs(rows, span=2)
+    assert found.pairs.tolist() == [[4, 4, 1], [5, 5, 1], [6, 1, 1]]
+    assert found.evaluation_days(4, FIRST, to_date(6), min_pairs=1).days == (4,)
+    assert found.evaluation_days(4, FIRST, to_date(7), min_pairs=1).days == (4, 6)
+    # User 1 begins on day 5 and comes back on day 6: warm on day 6, but not in the span that begins with day 5.
+    assert [count_by_day(_pairs([(0, 0, 0), (1, 0, 5), (1, 0, 6)], span).pairs, 9)[0].tolist() for span in (1, 2)] == [[6], [6]]
+    # On each of two days user 0 takes an item that day 0 knows: two pairs, and the user on two days. From day 2 on, item 1 needs two days.
+    found = _pairs([(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 2)], span=2)
+    assert [count_by_day(rows, 1)[1].tolist() for rows in (found.pairs, found.users)] == [[2], [2]]
+    assert found.evaluation_days(1, FIRST, to_date(2), min_pairs=2).days == (1,)
 
 
+@pytest.mark.parametrize("span", [1, 2, 9])
 @pytest.mark.parametrize("window", [1, 3, 7, 30])
-def test_any_window_is_as_counted_pair_by_pair(window: int) -> None:
+def test_any_window_and_span_is_as_counted_pair_by_pair(window: int, span: int) -> None:
     rng = np.random.default_rng(3)
-    rows = list(zip(*(rng.integers(0, most, 300).tolist() for most in (12, 9, 40)), strict=True))
-    expected: dict[int, int] = {}
-    for user, item, day in set(rows):
-        before = [row for row in rows if day - window <= row[2] < day]
-        if any(row[0] == user for row in before) and any(row[1] == item for row in before):
-            expected[day] = expected.get(day, 0) + 1
-    found = _pairs(rows)
-    days, counts = count_by_day(found.pairs, window)
-    assert dict(zip(days.tolist(), counts.tolist(), strict=True)) == expected
-    assert sum(expected.values()) == sum(counts) > sum(count_by_day(found.users, window)[1]) > 0
+    rows = list(zip(*(rng.integers(0, most, 300).tolist() for most in (30, 60, 40)), strict=True))
+    pairs: dict[int, int] = {}
+    users: dict[int, int] = {}
+    for day in range(1 - span, 40):
+        known = [row for row in rows if day - window <= row[2] < day]
+        warm: dict[tuple[int, int], int] = {}
+        for user, item, at in sorted(rows, key=lambda row: row[2]):
+            if day <= at < day + span and any(row[0] == user for row in known) and any(row[1] == item for row in known):
+                warm.setdefault((user, item), at)
+        pairs |= {day: len(warm)} if warm else {}
+        users |= {day: len({(user, at) for (user, _), at in warm.items()})} if warm else {}
+    found = _pairs(rows, span)
+    for table, expected in ((found.pairs, pairs), (found.users, users)):
+        days, counts = count_by_day(table, window)
+        assert dict(zip(days.tolist(), counts.tolist(), strict=True)) == expected
+    assert sum(pairs.values()) > 0

@@ -14,11 +14,12 @@ import yaml
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
-from dssm_assets.extras.starter.log_table import LogHabits, WarmPairs, to_date, to_number
+from dssm_assets.extras.starter.log_table import LogHabits, PairDays, to_date, to_number
 from dssm_assets.extras.starter.starter_config import fill_template
 from dssm_assets.extras.starter.starter_settings import (
     Recipe,
     StarterSettings,
+    choose_days,
     choose_recipe,
     choose_settings,
     span_days,
@@ -29,23 +30,22 @@ from dssm_assets.extras.starter.starter_settings import (
 FIRST = dt.date(2020, 1, 1)
 
 
-def _pairs(user: np.ndarray, item: np.ndarray, day: np.ndarray) -> WarmPairs:
+def _pairs(user: np.ndarray, item: np.ndarray, day: np.ndarray) -> PairDays:
     db = duckdb.connect()
     db.register("acts", pa.table({"u": user, "i": item, "d": day}))
-    return WarmPairs.count(db)
+    return PairDays.read(db)
 
 
 def _log(habits: LogHabits, events: Sequence[int]) -> LogHabits:
-    """Returns the habits with events of one user and item on every day from FIRST on, all pairs after the first day warm."""
+    """Returns the habits with events on every day from FIRST on: each user takes seven items in turn."""
     days = to_number(FIRST) + np.arange(len(events))
-    user = np.repeat(np.arange(max(events)), len(events))
-    day = np.tile(days, max(events))
-    kept = user < np.tile(np.minimum(events, 40), max(events))
-    pairs = _pairs(user[kept], np.zeros(kept.sum(), np.int64), day[kept])
+    users = np.minimum(events, 40)
+    user, day = np.concatenate([np.arange(count) for count in users]), np.repeat(days, users)
+    pairs = _pairs(user, (user + day) % 7, day)
     return replace(habits, days=days, day_events=np.array(events), pairs=pairs)
 
 
-_NONE = np.zeros((0, 3), np.int64)
+_NONE = np.zeros(0, np.int64)
 SHOP = _log(
     LogHabits(
         events_per_day=2500,
@@ -58,7 +58,7 @@ SHOP = _log(
         new_per_day=1400,
         days=_NONE,
         day_events=_NONE,
-        pairs=WarmPairs(_NONE, _NONE),
+        pairs=_pairs(_NONE, _NONE, _NONE),
     ),
     [2500] * 400,
 )
@@ -82,7 +82,7 @@ def _settings(habits: LogHabits, recipe: Recipe | None = None) -> StarterSetting
 
 
 def _window(habits: LogHabits, recipe: Recipe = Recipe.RETAIL) -> int:
-    return window_days(habits, recipe, FIRST, _last(habits))
+    return window_days(habits, habits.pairs.count_warm(1), recipe, FIRST, _last(habits))
 
 
 def test_window_holds_enough_events() -> None:
@@ -101,7 +101,7 @@ def test_window_leaves_days_to_evaluate() -> None:
     # Only the first 100 days have 30 pairs: some of them must be left.
     days = _log(SHOP, [100] * 100 + [1] * 100)
     window = _window(days)
-    assert len(days.pairs.evaluation_days(window, FIRST, _last(days)).days) >= 28
+    assert len(days.pairs.count_warm(1).evaluation_days(window, FIRST, _last(days)).days) >= 28
     # Where no day has enough, a quarter of the days is left.
     assert _window(_log(SHOP, [1] * 40)) == 30
     assert _window(_log(SHOP, [1, 1])) == 1
@@ -144,6 +144,9 @@ def test_every_choice_is_valid_and_has_a_reason() -> None:
         assert all("    # " in line for line in lines if line.startswith("  "))
 
 
+_days = np.repeat(to_number(FIRST) + np.arange(400), 400)
+CROWD = replace(SHOP, pairs=_pairs(np.tile(np.arange(400), 400), np.zeros(160_000, np.int64), _days))
+"""400 warm pairs a day."""
 ONCE, EVENTS = replace(SHOP, repeat_frac=0.01), replace(SHOP, known_frac=0.2)
 
 
@@ -175,7 +178,7 @@ ONCE, EVENTS = replace(SHOP, repeat_frac=0.01), replace(SHOP, known_frac=0.2)
         (_log(SHOP, [10] * 200), "evaluation.span_days", 7),
         # Days with 40 warm pairs: 50 days for 2,000, at most 28 are read. With 2,500 a week is plenty.
         (_log(SHOP, [40] * 100), "channels.held_out_days", 28),
-        (replace(SHOP, pairs=WarmPairs(SHOP.pairs.pairs * [1, 1, 100], SHOP.pairs.users)), "channels.held_out_days", 7),
+        (CROWD, "channels.held_out_days", 7),
     ],
 )
 def test_settings_follow_the_habits(habits: LogHabits, key: str, value: object) -> None:
@@ -194,16 +197,37 @@ def test_widths_follow_the_corpus_up_to_half_of_the_vectors(items: int, width: i
 
 
 def test_few_pairs_are_evaluated_over_several_days() -> None:
-    assert [span_days(pairs, 20, 100) for pairs in (30, 29, 10, 1, 0)] == [1, 5, 12, 25, 1]
-    assert [span_days(10, 20, left) for left in (30, 3)] == [7, 1]
+    assert [span_days(1, pairs, 20, 100) for pairs in (30, 29, 10, 1, 0)] == [1, 5, 12, 25, 1]
+    assert [span_days(1, 10, 20, left) for left in (30, 3)] == [7, 1]
+    # Twelve days with enough pairs are enough; with a sixth of those that they should have, they are made six times as many.
+    assert [span_days(12, pairs, 40, 400) for pairs in (60, 20, 1)] == [12, 72, 90]
     # The last evaluation day begins the last seven days: a quarter of the 28 that the window leaves.
     assert _settings(_log(SHOP, [10] * 200)).evaluation_days.last == FIRST + dt.timedelta(200 - 7)
 
 
 def test_few_users_are_evaluated_over_several_days_however_many_pairs_they_have() -> None:
-    assert [span_days(500, users, 100) for users in (20, 19, 8, 2)] == [1, 3, 5, 20]
+    assert [span_days(1, 500, users, 100) for users in (20, 19, 8, 2)] == [1, 3, 5, 20]
     # Three users with 40 pairs each, every day: 14 days for 40 users, of which a quarter of the 28 that are left is 7.
     days = np.repeat(np.arange(200), 120)
     pairs = _pairs(np.tile(np.arange(120) // 40, 200), np.tile(np.arange(120) % 40, 200), to_number(FIRST) + days)
     found = _settings(replace(_log(SHOP, [120] * 200), pairs=pairs))
     assert [found.values[name] for name in ("span_days", "pairs", "users")] == [7, "120", "3"]
+
+
+def test_pairs_that_only_the_span_itself_knows_do_not_count() -> None:
+    """Each day a new user takes 20 items, and 20 others on the next day: of a span only the user of the day before is warm.
+
+    Five items, 800 days later, make spans of seven days warm, 55 pairs each, if the calendar is long enough for such a window.
+    """
+    days = np.arange(1600)
+    begun, later = np.repeat(days, 20), np.repeat(days[:-800], 5)
+    user = np.concatenate([begun, begun, later])
+    day = np.concatenate([begun, begun + 1, later + 800])
+    item = np.concatenate([np.tile(np.arange(40).reshape(2, 20), 1600).ravel(), np.tile(np.arange(5), 800)])
+    log = day < 1600
+    habits = replace(_log(SHOP, [40] * 1600), pairs=_pairs(user[log], item[log], to_number(FIRST) + day[log]))
+    found = choose_days(habits, Recipe.VIDEO, FIRST)
+    assert (found.start, found.days.window, found.span) == (FIRST + dt.timedelta(100), 1472, 7)
+    assert [(found.pairs, found.users), len(found.days.days)] == [(25, 2), 22]
+    short = choose_days(habits, Recipe.VIDEO, FIRST + dt.timedelta(870))
+    assert (short.days.window, short.days.days) == (702, ()), "20 pairs are too few, however long the span"
