@@ -155,24 +155,17 @@ class DaysChoice:
 
 
 def choose_days(habits: LogHabits, recipe: Recipe, first: dt.date) -> DaysChoice:
-    """Returns the first day of the calendar, the window and the days that are evaluated together.
-
-    Of a long log the calendar is short, unless its spans of the last weeks have fewer than `MIN_PAIRS` warm pairs on average.
-    """
+    """Returns the first day of the calendar, the window and the days that are evaluated together."""
     last = to_date(habits.days[-1])
     is_long = (last - first).days >= MAX_CALENDAR
-    lengths = (SHORT_CALENDAR, MAX_CALENDAR) if is_long else ((last - first).days + 1,)
+    start = last - dt.timedelta(days=SHORT_CALENDAR - 1) if is_long else first
     count_warm = cache(habits.pairs.count_warm)
-    for length in lengths:
-        start, span = last - dt.timedelta(days=length - 1), 1
-        window = window_days(habits, count_warm(1), recipe, start, last)
-        for _ in range(2):  # days of a span have fewer pairs than single ones, so that the first guess may be too short
-            wanted = span_days(span, *_mean_of_last_days(count_warm(span), window, start, last), length - window)
-            span = max(span, wanted)
-        if _mean_of_last_days(count_warm(span), window, start, last)[0] < MIN_PAIRS:
-            window = window_days(habits, count_warm(span), recipe, start, last)
-        if _mean_of_last_days(count_warm(span), window, start, last)[0] >= MIN_PAIRS:
-            break
+    window, span = window_days(habits, count_warm(1), recipe, start, last), 1
+    for _ in range(2):  # days of a span have fewer pairs than single ones, so that the first guess may be too short
+        wanted = span_days(span, *_mean_of_last_days(count_warm(span), window, start, last), (last - start).days + 1 - window)
+        span = max(span, wanted)
+    if _mean_of_last_days(count_warm(span), window, start, last)[0] < MIN_PAIRS:
+        window = window_days(habits, count_warm(span), recipe, start, last)
     pairs, users = _mean_of_last_days(count_warm(1), window, start, last)
     return DaysChoice(start, count_warm(span).evaluation_days(window, start, last), span, pairs, users)
 

@@ -17,6 +17,7 @@ from dssm_assets.core.config.training import Training
 from dssm_assets.extras.starter.log_table import LogHabits, PairDays, to_date, to_number
 from dssm_assets.extras.starter.starter_config import fill_template
 from dssm_assets.extras.starter.starter_settings import (
+    DaysChoice,
     Recipe,
     StarterSettings,
     choose_days,
@@ -217,17 +218,20 @@ def test_few_users_are_evaluated_over_several_days_however_many_pairs_they_have(
 def test_pairs_that_only_the_span_itself_knows_do_not_count() -> None:
     """Each day a new user takes 20 items, and 20 others on the next day: of a span only the user of the day before is warm.
 
-    Five items, 800 days later, make spans of seven days warm, 55 pairs each, if the calendar is long enough for such a window.
+    Five items of every user, 400 days later, make spans of seven days warm, 55 pairs each, if the window reaches so far back.
     """
-    days = np.arange(1600)
-    begun, later = np.repeat(days, 20), np.repeat(days[:-800], 5)
+    days = np.arange(1400)
+    begun, later = np.repeat(days, 20), np.repeat(days[:-400], 5)
     user = np.concatenate([begun, begun, later])
-    day = np.concatenate([begun, begun + 1, later + 800])
-    item = np.concatenate([np.tile(np.arange(40).reshape(2, 20), 1600).ravel(), np.tile(np.arange(5), 800)])
-    log = day < 1600
-    habits = replace(_log(SHOP, [40] * 1600), pairs=_pairs(user[log], item[log], to_number(FIRST) + day[log]))
-    found = choose_days(habits, Recipe.VIDEO, FIRST)
-    assert (found.start, found.days.window, found.span) == (FIRST + dt.timedelta(100), 1472, 7)
-    assert [(found.pairs, found.users), len(found.days.days)] == [(25, 2), 22]
-    short = choose_days(habits, Recipe.VIDEO, FIRST + dt.timedelta(870))
-    assert (short.days.window, short.days.days) == (702, ()), "20 pairs are too few, however long the span"
+    day = np.concatenate([begun, begun + 1, later + 400])
+    item = np.concatenate([np.tile(np.arange(40).reshape(2, 20), 1400).ravel(), np.tile(np.arange(5), 1000)])
+
+    def choose(log: np.ndarray) -> DaysChoice:
+        pairs = _pairs(user[log], item[log], to_number(FIRST) + day[log])
+        return choose_days(replace(_log(SHOP, [40] * (int(day[log].max()) + 1)), pairs=pairs), Recipe.VIDEO, FIRST)
+
+    found = choose(day < 1400)
+    assert (found.start, found.span, found.pairs, found.users) == (FIRST, 7, 25, 2)
+    window = found.days.window
+    assert (window > 400, len(found.days.days)) == (True, 1400 - window - 6)
+    assert choose(day < 390).days.days == (), "20 pairs are too few, however long the span"
