@@ -321,7 +321,8 @@ class PairDays:
                 counts = np.bincount(day - days[days > _NEVER])
                 needed = np.flatnonzero(counts)
                 table.append(np.stack([np.full(len(needed), day), needed, counts[needed]], axis=1))
-        return WarmPairs(*(np.concatenate(table) for table in tables), span)
+        pairs, of_users = (np.concatenate(table) for table in tables)
+        return WarmPairs(pairs, of_users, span)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> AlsSc
         model = _new_model()
         model.item_factors = factors
         users[known] = model.recalculate_user(np.arange(len(known)), _add_confidence(events[known]))
-    return AlsScorer(users, items, Corpus(factors, Metric.IP, is_checked=True), arrays["order"])
+    return AlsScorer(users, items, Corpus(factors, Metric.IP), arrays["order"])
 
 
 def _add_confidence(events: Any) -> Any:
