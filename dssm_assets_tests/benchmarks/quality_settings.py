@@ -97,8 +97,8 @@ _Recipe = dict[str, Any]
 """Keys of `Settings` and `Chosen`; `model` and `training` hold what differs between splits."""
 _LAST_PART: _Recipe = {"model": {"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)}}
 _LAST_ONE: _Recipe = {}
-# Batch and rates by the training loss of the first steps on the inner split; negatives by two epochs of a third of its users; two fits
-# on short sequences derived from ML-1M; codes and neighbours by HR@200 of a third of the users; epochs by three quarters of an hour.
+# Batch and rates by the training loss of the first steps on the inner split; negatives by two epochs of a third of its users; blocks by
+# six epochs; codes and neighbours, beside two encoders of two blocks, by HR@200 of a third of the users; epochs by an hour.
 _ENCODED: _Recipe = {
     "model": {
         "output_dim": 64,
@@ -106,7 +106,7 @@ _ENCODED: _Recipe = {
         "dropout": 0.0,
         "embedding_dropout": 0.0,
         "temperature": 0.07,
-        "poolings": [Pooling(kind=PoolingKind.SEQUENCE, length=200, num_blocks=2, num_heads=2, dropout=0.2)],
+        "poolings": [Pooling(kind=PoolingKind.SEQUENCE, length=200, num_blocks=8, num_heads=2, dropout=0.2)],
         "sampler": Sampler.ALL,
         "in_batch": False,
     },
@@ -114,7 +114,6 @@ _ENCODED: _Recipe = {
     "with_user_id": False,
     "with_side": False,
     "with_counts": False,
-    "fits": 2,
     "codes": SvdInit(embedding=CODE, score_std=0.035, ridge=30.0, user_exponent=0.5),
     "neighbours_std": 0.03,
 }
@@ -150,7 +149,7 @@ _CHOSEN: dict[tuple[str, str], tuple[_Pace, _Recipe]] = {
     ("ml-100k", "loo"): (SMALL, _LAST_ONE),
     ("ml-100k", "temporal-60"): (SMALL, _ANY_SHARE),
     ("ml-1m", "lastpct-20"): (LARGE, _LAST_PART),
-    ("ml-1m", "loo"): (_Pace(batch_size=1600, rate=3e-3, weight_average=0.998, epochs=16), _ENCODED),
+    ("ml-1m", "loo"): (_Pace(batch_size=1600, rate=3e-3, weight_average=0.998, epochs=10), _ENCODED),
     ("ml-1m", "temporal-180"): (replace(LARGE, weight_average=0.998, epochs=1), _ALL_OTHERS),
 }
 _EASE_L2: Final = {
