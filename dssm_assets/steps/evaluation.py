@@ -9,7 +9,6 @@ which `ground_truth` and `total_hit_rate` do without), definitions (`core/evalua
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
@@ -47,7 +46,6 @@ from dssm_assets.core.evaluation.rates import total_hit_rate as sum_hits
 from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, render_report, segment_report
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.segments import TIERS, columns_needed, segment_table, tier_columns, with_hits_of
-from dssm_assets.steps.stored_interactions import read_rows_of_users
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day, partitions_before, truth_days, window_days
 from dssm_assets.storage.local_files import ScratchFolder, map_arrow, write_arrow
@@ -241,9 +239,8 @@ def _describe_lists(workspace: Workspace, detail: Manifest) -> ListFacts:
     overlap = OVERLAP_SCHEMA.empty_table()
     # Days whose ids are of another type (the source changed) have no users or items in common.
     if previous is not None and _id_types(workspace, previous) == _id_types(workspace, detail):
-        columns = [col.USER_ID, LISTS]
-        read_before = partial(read_rows_of_users, workspace, previous, columns)
-        overlap = list_overlap(workspace.tables.batches(detail, columns), read_before, ks)
+        now, then = (workspace.tables.batches(one, [col.USER_ID, LISTS]) for one in (detail, previous))
+        overlap = list_overlap(now, then, ks)
     return ListFacts(quality, overlap, None if previous is None else previous.ds, popularity)
 
 

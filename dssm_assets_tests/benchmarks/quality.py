@@ -158,13 +158,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", default="lastpct-20", help="lastpct-P, loo or temporal-D (default: lastpct-20)")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 (default: 3)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="(default: all)")
-    parser.add_argument("--query-time", action="store_true", help="queries know the time of the held-out item (with --data)")
+    parser.add_argument(
+        "--query-time", action="store_true", help="queries know the time of the held-out item (with --data, --split loo)"
+    )
     parser.add_argument("--inner", action="store_true", help="applies the rule twice: the split on which settings are chosen")
     given = parser.parse_args(arguments)
     if (given.train is None) != (given.test is None):
         parser.error("--train and --test belong together")
-    if given.query_time and given.data is None:
-        parser.error("--query-time needs --data: text files have no times")
+    if given.query_time and (given.data is None or given.split != "loo"):
+        parser.error("--query-time needs --data and --split loo: one held-out item of each user, and its time")
     dataset, rule, label = (given.sequences or given.train or Path(given.dataset)).stem, "loo", ""
     entities: Entities | None = None
     try:

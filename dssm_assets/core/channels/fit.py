@@ -90,7 +90,7 @@ def choose_neighbors(data: FitData, own: OwnItems, truth: ItemSets, k: int) -> N
         lists = neighbor_lists(data.find_neighbors(choice.days)[choice.common_users], own, choice.is_of_last_items)
         scorer = NeighborsRecentScorer(lists, values, order)
         for users in _user_blocks(truth):
-            hits[number, users] = truth.contains(users[:, None], scorer.top_items(users, k)).sum(axis=1)
+            hits[number, users] = _is_found(truth, users, scorer.top_items(users, k)).sum(axis=1)
     best = int(hits.sum(axis=1).argmax())
     return choices[best if is_sure_gain(hits[best] - hits[0]) else 0]
 
@@ -113,11 +113,16 @@ def fit_merges(
     for day in days:
         for users in _user_blocks(day.truth):
             candidates = find_candidates(day.channels, users)
-            is_positive = day.truth.contains(users[:, None], candidates.items)  # [B, C]
+            is_positive = _is_found(day.truth, users, candidates.items)  # [B, C]
             for merge, found in zip(start, rows, strict=True):
                 found.append(_choose_rows(merge, candidates, is_positive))
             on_read(len(users))
     return [_fit_merge(merge, known, found) for merge, found in zip(start, rows, strict=True)]
+
+
+def _is_found(truth: ItemSets, users: IntArray, items: IntArray) -> Mask:
+    """Returns which of the items [B, C] are their users' truth; the sets of a few users alone are looked through."""
+    return truth.select_users(users).contains(np.arange(len(users))[:, None], items)
 
 
 def _user_blocks(truth: ItemSets) -> Iterator[IntArray]:

@@ -9,14 +9,15 @@ Shapes: I items of the corpus, P list entries of a batch, B users of a block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import find_positions
-from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, list_lengths, ranges, row_blocks
+from dssm_assets.core.arrays.ragged import IntArray, list_lengths, ranges, repeat_rows
 from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.segments import ItemPopularity
@@ -79,7 +80,7 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
     return pa.Table.from_pylist([dict(zip(QUALITY_SCHEMA.names, row, strict=True)) for row in rows], QUALITY_SCHEMA)
 
 
-def list_overlap(detail: Iterable[pa.RecordBatch], read_before: Callable[[pa.Array], pa.Table], ks: Sequence[int]) -> pa.Table:
+def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBatch], ks: Sequence[int]) -> pa.Table:
     """Returns k, users, kept, jaccard: one row per k, none if no user has a list on both days.
 
     Both lists of a user are cut to the same length n, the smallest of k and the two lengths: kept = items in both / n,
@@ -91,42 +92,57 @@ def list_overlap(detail: Iterable[pa.RecordBatch], read_before: Callable[[pa.Arr
 
     Args:
         detail: batches with user_id, ascending, and topk_ids, each list without repetitions.
-        read_before: returns the same of an earlier day for some users, given in ascending order; ids of the same types.
+        before: the same of an earlier day; ids of the same types.
         ks: ascending.
     """
     users, kept, jaccard = (np.zeros(len(ks)) for _ in range(3))
-    for now, then in _same_users(detail, read_before):
-        both = _list_entries(now).join(_list_entries(then), ["row", "item"], join_type="inner", right_suffix="_then")
-        row, *places = (both.column(name).to_numpy() for name in ("row", "place", "place_then"))
-        later = np.maximum(*places)
+    for now, then in _same_users(detail, before):
+        later, row = _common_items(now, then)
         shortest = np.minimum(list_lengths(now), list_lengths(then))
         for at, k in enumerate(ks):
             length = np.minimum(shortest, k)
-            common = np.bincount(row[later < length[row]], minlength=len(now))[length > 0]
+            both = np.bincount(row[later < length[row]], minlength=len(now))[length > 0]
             length = length[length > 0]
             users[at] += len(length)
-            kept[at] += (common / length).sum()
-            jaccard[at] += (common / (2 * length - common)).sum()
+            kept[at] += (both / length).sum()
+            jaccard[at] += (both / (2 * length - both)).sum()
     rows = [(k, int(users[at]), kept[at] / users[at], jaccard[at] / users[at]) for at, k in enumerate(ks) if users[at]]
     return pa.Table.from_pylist([dict(zip(OVERLAP_SCHEMA.names, row, strict=True)) for row in rows], OVERLAP_SCHEMA)
 
 
-def _list_entries(lists: pa.ListArray) -> pa.Table:
-    """Returns row, item and place of every entry."""
-    return pa.table({"row": pc.list_parent_indices(lists), "item": lists.flatten(), "place": _list_positions(lists)})
+def _common_items(now: pa.ListArray, then: pa.ListArray) -> tuple[IntArray, IntArray]:
+    """Returns, for each item in both lists of a row: the later of its two positions, and the row."""
+    flat_now, flat_then = now.flatten(), then.flatten()
+    values = pc.unique(flat_now)
+    width = max(len(values), 1)
+    known = find_positions(flat_then, values)
+    is_known = known >= 0
+    ours = repeat_rows(list_lengths(now)) * width + find_positions(flat_now, values)
+    theirs = (repeat_rows(list_lengths(then)) * width + known)[is_known]
+    keys, at_now, at_then = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
+    later = np.maximum(_list_positions(now)[at_now], _list_positions(then)[is_known][at_then])
+    return later, keys // width
 
 
 def _same_users(
-    detail: Iterable[pa.RecordBatch], read_before: Callable[[pa.Array], pa.Table]
+    detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBatch]
 ) -> Iterator[tuple[pa.ListArray, pa.ListArray]]:
-    """Yields the lists of users who are in both, aligned, block by block."""
+    """Yields the lists of users who are in both, aligned. Both are read once, block by block."""
+    earlier = iter(before)
+    overlapping: list[pa.RecordBatch] = []
     for batch in detail:
-        before = read_before(batch.column(USER_ID))
-        rows = find_positions(batch.column(USER_ID), before.column(USER_ID))
-        for block in row_blocks(batch.num_rows, BLOCK_USERS):
-            both = block[rows[block] >= 0]
-            now, then = batch.column(LISTS).take(pa.array(both)), before.column(LISTS).take(pa.array(rows[both]))
-            yield now, combine_chunks(then)
+        for start in range(0, batch.num_rows, BLOCK_USERS):
+            block = batch.slice(start, BLOCK_USERS)
+            last: Any = block.column(USER_ID)[-1].as_py()
+            overlapping = [one for one in overlapping if one.column(USER_ID)[-1].as_py() >= block.column(USER_ID)[0].as_py()]
+            while not overlapping or overlapping[-1].column(USER_ID)[-1].as_py() < last:
+                following = next((one for one in earlier if one.num_rows), None)
+                if following is None:
+                    break
+                overlapping.append(following)
+            for one in overlapping:
+                rows = find_positions(block.column(USER_ID), one.column(USER_ID))
+                yield block.column(LISTS).filter(pa.array(rows >= 0)), one.column(LISTS).take(pa.array(rows[rows >= 0]))
 
 
 def _list_positions(lists: pa.ListArray) -> IntArray:

@@ -261,13 +261,16 @@ def _rows(
         raise SchemaError(Fault("hit_counts", f"columns {', '.join(wanted)}", f"no {', '.join(missing)}", remedy))
     cuts = [(name, k) for name in group for k in ks]
     num_users = len(next(iter(group.values())))
-    truth = {name: integers(of_scorer, TRUTH_COUNT) for name, of_scorer in group.items()}
-    hits = [integers(group[name], tables.hits_column(k)) for name, k in cuts]
-    ndcg = [group[name].column(tables.ndcg_column(k)).to_numpy() for name, k in cuts]
-    # Sums of whole numbers are exact: of the items to find, of hits, of NDCG in steps.
-    values = np.stack([*truth.values(), *hits, *(np.rint(of_user * NDCG_STEPS) for of_user in ndcg)], axis=1)
-    ends = (len(truth), len(truth) + len(cuts))
-    truth_sums, hit_sums, step_sums = np.split(resampled_sums(values, samples, seed), ends, axis=1)
+    # The items to find of each scorer's users, then the hits of each cut, then its NDCG in steps; sums of whole numbers are exact.
+    columns = [(name, TRUTH_COUNT) for name in group]
+    columns += [(name, column(k)) for column in (tables.hits_column, tables.ndcg_column) for name, k in cuts]
+    values, ends = np.empty((len(columns), num_users)), (len(group), len(group) + len(cuts))
+    for row, (name, column) in zip(values, columns, strict=True):
+        row[:] = group[name].column(column)
+    truth_rows, hits, steps = np.split(values, ends)
+    truth, ndcg = dict(zip(group, truth_rows, strict=True)), steps.mean(axis=1)
+    np.rint(np.multiply(steps, NDCG_STEPS, out=steps), out=steps)
+    truth_sums, hit_sums, step_sums = np.split(resampled_sums(values.T, samples, seed), ends, axis=1)
     low, high = interval(hit_sums / truth_sums.repeat(len(ks), axis=1))
     ndcg_low, ndcg_high = interval(step_sums / (NDCG_STEPS * num_users))
     return [
@@ -281,7 +284,7 @@ def _rows(
             "ci_high": float(high[i]),
             "user_recall": float((hits[i] / truth[name]).mean()),
             "user_hit_rate": float((hits[i] > 0).mean()),
-            "ndcg": float(ndcg[i].mean()),
+            "ndcg": float(ndcg[i]),
             "ndcg_ci_low": float(ndcg_low[i]),
             "ndcg_ci_high": float(ndcg_high[i]),
             "users": num_users,

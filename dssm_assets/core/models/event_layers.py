@@ -84,7 +84,7 @@ class SequenceEncoder(nn.Module):
 
     def __init__(self, width: int, settings: Pooling, generator: torch.Generator) -> None:
         super().__init__()
-        self._dropout, self._length = settings.dropout, settings.length
+        self._dropout, self._heads, self._length = settings.dropout, settings.num_heads, settings.length
         self.scale = math.sqrt(width) / 2
         """Of the events' vectors: rows of embedding tables begin short compared with what the layers add to them."""
         self.blocks = nn.ModuleList(
@@ -107,7 +107,7 @@ class SequenceEncoder(nn.Module):
             dropout: source of the dropout's randomness; None outside of training.
         """
         drops = partial(drop, frac=self._dropout, generator=dropout)
-        blocks = list(_attention_blocks(sequences, vectors.device, self._length))
+        blocks = list(_attention_blocks(sequences, vectors.device, self._heads, self._length))
         states = drops(vectors * self.scale)
         for block in self.blocks:
             states = block(states, blocks, drops)
@@ -167,24 +167,18 @@ class CausalAttention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, block: AttentionBlock, drop: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Returns what the events of a block read from one another [R, H, L, W / H]."""
-        rows, length = block.shape
         with torch.autocast(query.device.type, enabled=False):
             scores = torch.matmul(query * query.shape[3] ** -0.5, key.transpose(2, 3)).to(self.gap_bias.dtype)  # [R, H, L, L]
-            near = _biases(self.distance_bias, block.distances.clamp_min(0).view(1, -1)).view(-1, length, length)
-            by_distance = near.masked_fill(block.distances < 0, -torch.inf)
-            by_gap = _biases(self.gap_bias, block.gaps.view(rows, -1)).view(scores.shape)
-            weights = torch.softmax(scores + by_distance + by_gap, dim=3)
+            by_distance = _biases(self.distance_bias, block.distances).masked_fill(block.is_later, -torch.inf)
+            weights = torch.softmax(scores + by_distance + _biases(self.gap_bias, block.gaps), dim=3)
             return torch.matmul(drop(weights).to(value.dtype), value)
 
 
-def _biases(table: Tensor, classes: Tensor) -> Tensor:
-    """Returns the bias of each class [R, C] for each head [R, H, C], from a table [N, H].
+def _biases(table: Tensor, places: Tensor) -> Tensor:
+    """Returns the biases at these places of a table [N, H], of which one head's come after another's, in the shape of the places.
 
     Number by number, because the gradient of a look-up of rows takes seven times as long on CPUs.
     """
-    size, heads = table.shape
-    begins = torch.arange(0, size * heads, size, dtype=classes.dtype, device=classes.device)
-    places = classes[:, None] + begins[:, None]
     return table.t().reshape(-1).index_select(0, places.view(-1)).view(places.shape)
 
 
@@ -197,8 +191,9 @@ class AttentionBlock:
         cells: the event of each padded cell, n for padding [R * L].
         filled: the cells that hold events, by sequence.
         events: the event of each of these.
-        distances: number of events from the column's to the row's, -1 where the column's is later [L, L].
-        gaps: class of the time between two events of a sequence, 0 where the column's is later [R * L * L].
+        distances: for each head the place, as of `_biases`, of the number of events from the column's to the row's [H, L, L].
+        is_later: whether the column's event is later than the row's; then number and time between count as 0 [L, L].
+        gaps: for each head the place of the class of the time between two events of a sequence [R, H, L, L].
     """
 
     shape: tuple[int, int]
@@ -206,6 +201,7 @@ class AttentionBlock:
     filled: Tensor
     events: Tensor
     distances: Tensor
+    is_later: Tensor
     gaps: Tensor
 
 
@@ -219,7 +215,9 @@ def gap_classes(seconds: Tensor) -> Tensor:
     return (numbers.view(torch.int64) >> 51) - (1023 << 1)
 
 
-def _attention_blocks(sequences: EventSequences, device: torch.device, max_distance: int) -> Iterator[AttentionBlock]:
+def _attention_blocks(
+    sequences: EventSequences, device: torch.device, heads: int, max_distance: int
+) -> Iterator[AttentionBlock]:
     lengths = np.diff(sequences.offsets)
     order = np.argsort(lengths, kind="stable")[np.count_nonzero(lengths == 0) :]
     kind = np.ceil(np.log(np.maximum(lengths[order], 8)) / math.log(_LENGTH_STEP))
@@ -227,10 +225,12 @@ def _attention_blocks(sequences: EventSequences, device: torch.device, max_dista
         longest = int(lengths[group].max(initial=0))
         step = max(1, _MAX_CELLS // max(1, longest * longest))
         for begin in range(0, len(group), step):
-            yield _attention_block(sequences, group[begin : begin + step], device, max_distance)
+            yield _attention_block(sequences, group[begin : begin + step], device, heads, max_distance)
 
 
-def _attention_block(sequences: EventSequences, chosen: IntArray, device: torch.device, max_distance: int) -> AttentionBlock:
+def _attention_block(
+    sequences: EventSequences, chosen: IntArray, device: torch.device, heads: int, max_distance: int
+) -> AttentionBlock:
     starts, lengths = sequences.offsets[chosen], np.diff(sequences.offsets)[chosen]
     count, longest = len(chosen), int(lengths.max())
     place = np.arange(longest)
@@ -240,11 +240,14 @@ def _attention_block(sequences: EventSequences, chosen: IntArray, device: torch.
     cells, seconds = torch.from_numpy(at.reshape(-1)).to(device), torch.from_numpy(times).to(device)
     filled = torch.from_numpy(np.flatnonzero(is_event)).to(device)
     distances = torch.from_numpy(np.clip(place[:, None] - place, -1, max_distance - 1)).to(device)
+    gaps = gap_classes(seconds[:, :, None] - seconds[:, None, :]).int()
+    head = torch.arange(heads, dtype=torch.int32, device=device)[:, None, None]
     return AttentionBlock(
         shape=(count, longest),
         cells=torch.where(cells < 0, len(sequences.seconds), cells),
         filled=filled,
         events=cells[filled],
-        distances=distances,
-        gaps=gap_classes(seconds[:, :, None] - seconds[:, None, :]).int().view(-1),
+        distances=distances.clamp_min(0) + max_distance * head,
+        is_later=distances < 0,
+        gaps=gaps[:, None] + NUM_GAPS * head,
     )

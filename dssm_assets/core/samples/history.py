@@ -90,7 +90,7 @@ def build_history(
 
     Raises:
         WindowIncompleteError: there is not a single table.
-        SchemaError: a column is missing, or an id is null or has another type than on the days before.
+        SchemaError: a feature's column is missing, or an id is null or has another type than on the days before.
     """
     user_counts, item_counts = (IdCounts(f"{_TABLE}, column {name}") for name in (col.USER_ID, col.ITEM_IDS))
     for table in days([col.USER_ID, col.ITEM_IDS]):

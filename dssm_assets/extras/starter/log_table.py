@@ -268,6 +268,14 @@ class WarmPairs:
         chosen = days[(days >= begin) & (days <= end) & (counts >= min_pairs)]
         return EvaluationDays(tuple(chosen.tolist()), window, max(0, end + 1 - begin), min_pairs)
 
+    def mean_of_last_days(self, window: int, first: dt.date, last: dt.date, at_most: int) -> tuple[float, float]:
+        """Returns mean pairs and users of the last of these spans, empty ones included."""
+        begin, end = to_number(first) + window, to_number(last) - self.span + 1
+        last_days = max(1, min(at_most, end + 1 - begin))
+        tables = (count_by_day(rows[rows[:, 0] <= end], window) for rows in (self.pairs, self.users))
+        pairs, users = (float(counts[days > days[-1:] - last_days].sum()) / last_days for days, counts in tables)
+        return pairs, users
+
 
 def count_by_day(rows: _Ints, window: int) -> tuple[_Ints, _Ints]:
     """Returns the days of `WarmPairs.pairs` or `.users` that a window makes warm, ascending, and the counts."""

@@ -16,15 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from dssm_assets.extras.starter.log_table import (
-    MIN_PAIRS,
-    EvaluationDays,
-    LogHabits,
-    WarmPairs,
-    count_by_day,
-    to_date,
-    to_number,
-)
+from dssm_assets.extras.starter.log_table import MIN_PAIRS, EvaluationDays, LogHabits, WarmPairs, to_date, to_number
 
 WANTED_EVENTS: Final = 200_000
 """Positive events that a training window should have."""
@@ -161,12 +153,15 @@ def choose_days(habits: LogHabits, recipe: Recipe, first: dt.date) -> DaysChoice
     start = last - dt.timedelta(days=SHORT_CALENDAR - 1) if is_long else first
     count_warm = cache(habits.pairs.count_warm)
     window, span = window_days(habits, count_warm(1), recipe, start, last), 1
+
+    def mean_of_last_days(span: int) -> tuple[float, float]:
+        return count_warm(span).mean_of_last_days(window, start, last, at_most=HELD_OUT_DAYS[1])
+
     for _ in range(2):  # days of a span have fewer pairs than single ones, so that the first guess may be too short
-        wanted = span_days(span, *_mean_of_last_days(count_warm(span), window, start, last), (last - start).days + 1 - window)
-        span = max(span, wanted)
-    if _mean_of_last_days(count_warm(span), window, start, last)[0] < MIN_PAIRS:
+        span = max(span, span_days(span, *mean_of_last_days(span), (last - start).days + 1 - window))
+    if mean_of_last_days(span)[0] < MIN_PAIRS:
         window = window_days(habits, count_warm(span), recipe, start, last)
-    pairs, users = _mean_of_last_days(count_warm(1), window, start, last)
+    pairs, users = mean_of_last_days(1)
     return DaysChoice(start, count_warm(span).evaluation_days(window, start, last), span, pairs, users)
 
 
@@ -214,14 +209,3 @@ def span_days(span: int, pairs: float, users: float, days_left: int) -> int:
         return span
     lacking = max(SPAN_PAIRS / max(pairs, 0.1), SPAN_USERS / max(users, 0.1))
     return max(1, min(_MAX_SPAN, days_left // _SPANS_LEFT, math.ceil(span * lacking)))
-
-
-def _mean_of_last_days(found: WarmPairs, window: int, start: dt.date, last: dt.date) -> tuple[float, float]:
-    """Returns the mean pairs and users of spans over the last weeks, empty ones included, of the days that the window leaves."""
-    end = to_number(last) - found.span + 1
-    last_days = max(1, min(HELD_OUT_DAYS[1], end + 1 - to_number(start) - window))
-    means = []
-    for rows in (found.pairs, found.users):
-        days, counts = count_by_day(rows[rows[:, 0] <= end], window)
-        means.append(float(counts[days > days[-1] - last_days].sum()) / last_days if len(days) else 0.0)
-    return means[0], means[1]

@@ -88,7 +88,7 @@ def test_biases_by_distance_and_gap_by_hand() -> None:
         attention.out.bias.zero_()
     sequences = EventSequences((np.ones(3, np.int64),), np.array([100, 100, 107]), np.array([0, 3]), np.arange(3))
     states = _vectors(3)
-    blocks = list(_attention_blocks(sequences, states.device, LENGTH))
+    blocks = list(_attention_blocks(sequences, states.device, 2, LENGTH))
     found = attention(states, blocks, lambda values: values)
     assert gap_classes(torch.tensor([0, 7])).tolist() == [0, 6]
     for head, columns in enumerate((slice(0, 4), slice(4, 8))):

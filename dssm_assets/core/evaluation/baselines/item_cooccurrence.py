@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
@@ -84,12 +86,20 @@ class _NearestRows:
 
     def add(self, items: IntArray, rows: IntArray, columns: NDArray[np.int32], scores: NDArray[np.float64]) -> None:
         """Adds the rows of some items, ascending: of each cell the item's position, the column and the value."""
-        starts = offsets_of(np.bincount(rows, minlength=len(items)))
-        for item, own in zip(items, map(slice, starts, starts[1:]), strict=True):
-            best = find_best(columns[own], scores[own], self._most)
-            place = slice(self._count, self._count + len(best))
-            self._columns[place], self._values[place] = columns[own][best], scores[own][best]
-            self._lengths[item], self._count = len(best), place.stop
+        starts, is_high = offsets_of(np.bincount(rows, minlength=len(items))), np.ones(len(rows), np.bool_)
+        for row in np.flatnonzero(np.diff(starts) > self._most):  # sorting them whole would take longer
+            own = slice(starts[row], starts[row + 1])
+            least = np.partition(scores[own], -self._most)[-self._most]
+            is_high[own] = scores[own] >= least
+        cells = np.flatnonzero(is_high)
+        keys = pa.table({"row": rows[cells], "column": columns[cells], "score": scores[cells]})
+        order = [("row", "ascending"), ("score", "descending"), ("column", "ascending")]
+        cells = cells[pc.sort_indices(keys, sort_keys=order).to_numpy()]  # in half the time of np.lexsort
+        cells = cells[np.arange(len(cells)) - np.searchsorted(rows[cells], rows[cells]) < self._most]
+        place = slice(self._count, self._count + len(cells))
+        self._columns[place], self._values[place] = columns[cells], scores[cells]
+        self._lengths[items] = np.bincount(rows[cells], minlength=len(items))
+        self._count = place.stop
 
     def to_csr(self) -> Any:
         return csr_of(offsets_of(self._lengths), self._columns[: self._count], self._values[: self._count])
