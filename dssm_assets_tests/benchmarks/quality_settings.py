@@ -219,7 +219,8 @@ MAX_SAMPLES: Final = 6_000_000
 LARGE_EVENTS: Final = 500_000
 """Events from which on batches are large."""
 SMALL_EVENTS: Final = 200_000
-"""Events up to which a candidate has two fits and 4,096 negatives, else one and 2,048: some 40 CPU-minutes of a set."""
+"""Events up to which a candidate has two fits and 4,096 negatives, else one, 2,048 and twice the batch, which has the same hit rate after
+each epoch in two thirds of the time: some 40 CPU-minutes of a set."""
 LONG_EVENTS: Final = 50.0
 """Events per user from which on the encoder reads 200 of them, with less dropout."""
 TEXT_PEERS: Final[dict[str, dict[str, Any]]] = {
@@ -268,7 +269,8 @@ def _encoder(events: int, items: int, events_per_user: float) -> Settings:
         "poolings": [{"kind": PoolingKind.SEQUENCE, "length": length, "num_blocks": 2, "num_heads": 2, "dropout": dropout}],
         **negatives,
     }
-    pace = {"learning_rate": 3e-3, "embedding_learning_rate": 6e-3, "batch_size": 1600 if events >= LARGE_EVENTS else 256}
+    batch_size = 1600 if events >= LARGE_EVENTS else 512 if events > SMALL_EVENTS else 256
+    pace = {"learning_rate": 3e-3, "embedding_learning_rate": 6e-3, "batch_size": batch_size}
     settings = replace(_settings(model, events=events), with_counts=False)
     return settings.with_training(group_users=True, warmup_frac=0.02, **pace)
 

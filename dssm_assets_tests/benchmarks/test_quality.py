@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dssm_assets_tests.benchmarks import quality
-from dssm_assets_tests.benchmarks.quality_choice import LENGTH, Lists, choose_strengths
+from dssm_assets_tests.benchmarks.quality_choice import LENGTH, Lists, choose_strengths, sample_last_events
 from dssm_assets_tests.benchmarks.quality_data import cut, gap_columns, read_graph_split, read_sequence_split
 from dssm_assets_tests.benchmarks.quality_ours import find_neighbours, fit_chosen, narrow_vectors
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors, mean_metrics
@@ -48,6 +48,19 @@ def test_validation_item_changes_the_history_alone(tmp_path: Path) -> None:
         vectors.append(fit_chosen(Chosen(((settings, 1.0),), ADDED_CODES), part, None, 0, split))
     assert vectors[0].items.tobytes() == vectors[1].items.tobytes()
     assert not np.allclose(vectors[0].users, vectors[1].users)
+
+
+def test_last_events_of_some_users(tmp_path: Path) -> None:
+    # Five users with the items 1, 2 and 3, of which 3 is held out: users 0, 2 and 4 decide by item 2.
+    split = read_sequence_split(_write(tmp_path / "a", [[1, 2, 3]] * 5), inner=False)
+    found = sample_last_events(split, 3)
+    assert sorted(zip(found.item.tolist(), found.user.tolist(), strict=True)) == [
+        *((0, user) for user in range(5)),
+        (1, 0),
+        (1, 2),
+        (1, 4),
+    ]
+    assert len(sample_last_events(split, 9).user) == 10
 
 
 def test_query_time_by_hand() -> None:
