@@ -36,8 +36,11 @@ def order_largest(values: NDArray[np.floating[Any]], k: int) -> IntArray:
     Args:
         values: [R, N], without nan.
     """
-    ascending = -values
-    order: IntArray = np.argsort(ascending, axis=1)[:, : k + 1]  # not stable, which takes half the time
+    ascending, width = -values, min(k + 1, values.shape[1])
+    if not width:
+        return np.zeros(values.shape, np.int64)
+    order: IntArray = np.argpartition(ascending, width - 1, axis=1)[:, :width]
+    order = np.take_along_axis(order, np.argsort(np.take_along_axis(ascending, order, 1), axis=1), 1)
     best = np.take_along_axis(ascending, order, 1)
     is_tied = ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] < np.inf)).any(axis=1)
     order = order[:, :k]
