@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from scipy.special import expit
+from threadpoolctl import threadpool_limits
 
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, row_blocks
 from dssm_assets.core.channels.channel import Channel, Float64Array, NeighborChoice, OwnItems, neighbor_lists
@@ -117,7 +118,8 @@ def fit_merges(
             for merge, found in zip(start, rows, strict=True):
                 found.append(_choose_rows(merge, candidates, is_positive))
             on_read(len(users))
-    return [_fit_merge(merge, known, found) for merge, found in zip(start, rows, strict=True)]
+    with threadpool_limits(1, user_api="blas"):  # more gain nothing, and beside other processes take 20 times as long
+        return [_fit_merge(merge, known, found) for merge, found in zip(start, rows, strict=True)]
 
 
 def _is_found(truth: ItemSets, users: IntArray, items: IntArray) -> Mask:

@@ -200,9 +200,8 @@ def _worst(gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[st
         lines.append(f"{_gain_line(behind)}.")
     for gain in channels:
         if gain.against == f"{MERGED_WITHOUT}vectors" and gain.ci_low <= 0:
-            lines.append(
-                f"- The merged list would find nearly as much without the vectors: they are worth {_difference(gain)}."
-            )
+            found = "more" if gain.ci_high < 0 else "nearly as much"
+            lines.append(f"- The merged list would find {found} without the vectors: they are worth {_difference(gain)}.")
     served, by_segment = next(iter(segments.items()))
     large = [row for row in by_segment.to_pylist() if row[TRUTH_COUNT] >= MIN_SEGMENT_ITEMS]
     if large:

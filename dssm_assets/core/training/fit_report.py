@@ -203,7 +203,7 @@ def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Mo
 
 
 def _find_borders(best: EpochScore, training: Training) -> list[str]:
-    found = [describe_border("training.epochs", best.epoch, 0, training.epochs, "raise it")]
+    found = [describe_border("training.epochs", best.epoch, 0, training.epochs, "raise it") if training.epochs > 1 else None]
     if best.prior is not None and best.prior[1] > 0:
         ends = HALF_LIVES[0], HALF_LIVES[-1]
         found.append(describe_border("half-life of the prior in days", best.prior[2], *ends, "nothing beyond it is tried"))

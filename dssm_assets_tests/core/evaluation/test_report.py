@@ -337,4 +337,7 @@ def test_what_is_not_there_is_left_out() -> None:
         in text
     )
     assert "worst" not in text
+    harmful = [gain("merged", "merged_without_vectors", Scope.ALL, -0.01, -0.02, -0.001)]
+    text = headline(total([row("model", "unseen", 0.132)]), [], harmful, segments_of_both())
+    assert "- The merged list would find more without the vectors: they are worth -0.0100 [-0.0200, -0.0010]." in text
     assert headline(total([row("ease", "all", 0.3)]), [], [], segments_of_both()) == "No known user has a known item to find."

@@ -262,6 +262,7 @@ def test_search_ends_after_patience_epochs_without_a_better_one(
         "training.epochs: the best value, 5, is at the highest end of what was tried, and one beyond it may be better; raise it"
     )
     assert result.report["search_borders"] == ([border] if best == 5 else [])
+    assert _fitted({}, {"epochs": 1}).report["search_borders"] == []  # of one number nothing is chosen
 
 
 def test_eta_says_what_early_stopping_can_save_and_at_most(rates: list[float]) -> None:
