@@ -120,9 +120,8 @@ def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
     repeats = f"{habits.repeat_frac:.0%} of recent events repeat an item of an earlier day"
     if habits.repeat_frac >= REPEATING:
         return Recipe.RETAIL, repeats
-    history = (
-        f"half of the active users have {habits.history_events:,} events or fewer, and a day has {habits.events_per_day:,.0f}"
-    )
+    users = f"half of the active users have {habits.history_events:,} events or fewer"
+    history = f"{users}, and a recent day has {habits.events_per_day:,.0f} events"
     if habits.history_events < 10 or habits.events_per_day < 100:
         return Recipe.SPARSE, history
     return Recipe.VIDEO, f"{repeats}, and half of the active users have more than {habits.history_events:,} events"

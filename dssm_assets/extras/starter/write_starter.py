@@ -149,7 +149,7 @@ def _find_facts(
     blocks = (block for plans in plan_log(table, survey.days) for plan in plans for block in plan.blocks())
     for block in log_rows(blocks, log, "behavior_table, second pass", survey.rows):
         rows.observe(block)
-    log(f"behavior_table: habits of {rows.rows:,} rows")
+    log(f"behavior_table: reading the habits in {rows.rows:,} rows")
     strays = rows.drop_strays(dt.date.today())
     days, events = rows.count_days(), rows.count_events()
     tail = drop_tail(rows.db) if select_positive(rows.db, positive_events(order_events(list(events)))) else 0
