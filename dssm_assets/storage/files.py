@@ -26,7 +26,7 @@ _ENDINGS = (".parquet", ".pq")
 
 
 def read_parquet(uri: str, columns: Sequence[str], where: str) -> pa.Table:
-    """Returns the named columns of a parquet file, or of the parquet files of a folder in path order; missing ones are left out.
+    """Returns the named columns of a parquet file, or of a folder's in path order; if one is missing, all columns without rows.
 
     Args:
         uri: any fsspec URL or path.
@@ -96,7 +96,7 @@ def _read(fs: Any, path: str, columns: Sequence[str], where: str) -> pa.Table:
         file = pq.ParquetFile(handle)
         check_names(file.schema_arrow.names, where)
         present = [name for name in columns if name in file.schema_arrow.names]
-        if not present:  # the caller's error names the columns that there are
+        if len(present) < len(columns):  # the caller's error names the columns that there are
             return file.schema_arrow.remove_metadata().empty_table()
         table = file.read(columns=present).replace_schema_metadata(None)
         for name in present:

@@ -18,7 +18,8 @@ def test_read_parquet_reads_files_folders_and_urls(tmp_path: Path) -> None:
     pq.write_table(table.slice(0, 2), tmp_path / "a.parquet")
     pq.write_table(table.slice(2), tmp_path / "b.pq")
     (tmp_path / "notes.txt").write_text("no data")
-    assert read_parquet(str(tmp_path), ["user_id", "vector"], "users").to_pydict() == {"user_id": [1, 2, 3]}
+    assert read_parquet(str(tmp_path), ["user_id"], "users").to_pydict() == {"user_id": [1, 2, 3]}
+    assert read_parquet(str(tmp_path), ["user_id", "vector"], "users").to_pydict() == {"user_id": [], "other": []}
     assert read_parquet(f"file://{tmp_path}/a.parquet", ["user_id"], "users").num_rows == 2
     with fsspec.open("memory://vectors/a.parquet", "wb") as handle:
         pq.write_table(table, handle)

@@ -181,7 +181,7 @@ def require_columns(where: str, present: Iterable[str], required: Iterable[str])
     existing = list(present)
     got = f"columns {', '.join(existing)}" if existing else "no columns"
     SchemaError.raise_if(
-        Fault(f"{where}, column {name}", "the column to exist", got, "write it upstream or correct the configuration")
+        Fault(f"{where}, column {name}", "the column to exist", got, "write it, or rename the one that is meant")
         for name in dict.fromkeys(required)
         if name not in existing
     )
