@@ -34,7 +34,7 @@ _SUMMARY_KS: Final = 3
 """Cut-offs in the summary: the first ones and the largest."""
 _TREND_DAYS: Final = 3
 """Earlier days in the summary: with them it fits 80 columns."""
-_SERVED: Final = "The merged list is served. It joins the two-tower model, own history, neighbors and recent popularity."
+_SERVED: Final = "The merged list is served: the best of what all channels propose."
 _UNSEEN: Final = "unseen: items that a user never interacted with, own history left out"
 
 

@@ -95,11 +95,10 @@ def _read(fs: Any, path: str, columns: Sequence[str], where: str) -> pa.Table:
     with fs.open(path, "rb") as handle:
         file = pq.ParquetFile(handle)
         check_names(file.schema_arrow.names, where)
-        present = [name for name in columns if name in file.schema_arrow.names]
-        if len(present) < len(columns):  # the caller's error names the columns that there are
+        if not set(columns) <= set(file.schema_arrow.names):  # the caller's error names the columns that there are
             return file.schema_arrow.remove_metadata().empty_table()
-        table = file.read(columns=present).replace_schema_metadata(None)
-        for name in present:
+        table = file.read(columns=list(columns)).replace_schema_metadata(None)
+        for name in columns:
             check_text(table.column(name), f"{where}, column {name}")
         return table
 

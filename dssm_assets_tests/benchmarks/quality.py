@@ -84,15 +84,16 @@ Lister = Callable[[int], Iterator[tuple[str, Recommender]]]
 def list_ours(split: Split, entities: Entities | None, ours: Chosen, fitted: dict[str, Split]) -> Lister:
     """Returns a fit of ours to every one of these splits, by the end of the names; what is known of users is `split`.
 
-    Vectors come first as narrow ones of at most `MAX_DIM`, which are also shown without neighbours; if a prior is not all that they are
-    wider by, they have a row of their own.
+    Narrow vectors of at most `MAX_DIM` come first, with neighbours and without. Wider ones have a row of their own, unless a prior alone
+    makes them wider.
     """
     added = {label: find_neighbours(part, ours.neighbours_std or 1.0, split) for label, part in fitted.items()}
 
     def fit(seed: int) -> Iterator[tuple[str, Recommender]]:
         for label, part in fitted.items():
             wide = fit_chosen(ours, part, entities, seed, split)
-            for vectors in (narrow_vectors(wide, MAX_DIM), *[wide] * (wide.items.shape[1] > MAX_DIM + 1)):
+            narrow = narrow_vectors(wide, MAX_DIM)
+            for vectors in (narrow, wide) if wide.items.shape[1] > MAX_DIM + 1 else (narrow,):
                 name = f"{OURS}, {vectors.items.shape[1]} dimensions"
                 if ours.neighbours_std:
                     yield f"{name} and neighbours{label}", add_neighbours(vectors, added[label])
