@@ -42,7 +42,7 @@ def write_tables(tables: SourceTables, folder: Path) -> None:
     The files are staged and then moved into the folder, behavior.parquet last: if it exists, so do the others.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with ScratchFolder("tables", folder) as staging:
+    with ScratchFolder(parent=folder) as staging:
         for name in NAMES:
             table = getattr(tables, name).replace_schema_metadata(None)
             pq.write_table(table, staging / f"{name}.parquet", compression="zstd", row_group_size=_ROW_GROUP_ROWS)

@@ -6,6 +6,7 @@ import fcntl
 import math
 import os
 import shutil
+import stat
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
@@ -22,8 +23,8 @@ from dssm_assets.storage.layout import staging_folder
 
 LOCK: Final = ".lock"
 """The file that is locked where a folder cannot be."""
-PREFIX: Final = "dssm-"
-"""Of every temporary folder in a folder that others use too."""
+MARK: Final = ".dssm-assets"
+"""The file that tells our folder of temporary folders from one of that name which somebody else has made."""
 
 
 class ScratchFolder:
@@ -34,8 +35,14 @@ class ScratchFolder:
     """
 
     def __init__(self, kind: str = "", parent: Path | None = None) -> None:
-        """Makes a folder, named by what it is for, in an existing folder or the system's for temporary files (`kind` is needed there)."""
-        self.path, handle = _make_locked(f"{PREFIX}{kind}-" if kind else "", parent)
+        """Makes a folder directly in an existing one; with a `kind` in our own folder there, or in that of the system's temporary folder.
+
+        Where something else has the name of our own folder, it is made beside it, and nothing removes it if this process is killed.
+        """
+        if kind:
+            parent = Path(tempfile.gettempdir()) if parent is None else parent
+            parent = find_own_folder(parent, makes=True) or parent
+        self.path, handle = _make_locked(f"{kind}-" if kind else "", parent)
         self.close = weakref.finalize(self, _remove, self.path, handle, os.getpid())
 
     def __enter__(self) -> Path:
@@ -64,19 +71,44 @@ def _remove(path: Path, handle: int, pid: int) -> None:
         os.close(handle)
 
 
+def find_own_folder(parent: Path, *, makes: bool = False) -> Path | None:
+    """Returns `dssm-assets-<uid>` in a folder, below which this user's temporary folders are; None if we have not made what has that name.
+
+    The name is known, and everybody writes into the system's temporary folder: only a folder of this user's with our mark is ours, no link.
+
+    Args:
+        makes: make and mark it if there is none.
+    """
+    path, user = parent / f"dssm-assets-{os.geteuid()}", os.geteuid()
+    with suppress(OSError):  # whoever makes a folder beside it meets the error of a full disk, too
+        if makes:
+            with suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != user:
+            return None
+        if makes and not any(path.iterdir()):
+            (path / MARK).touch()
+        return path if (path / MARK).is_file() else None
+    return None
+
+
 def remove_abandoned(kind: str) -> None:
     """Removes what killed processes have left of a kind of `ScratchFolder` in the system's folder, where folders can be locked."""
-    for path in find_abandoned(Path(tempfile.gettempdir()), f"{PREFIX}{kind}-", math.inf, needs_lock=True):
+    own = find_own_folder(Path(tempfile.gettempdir()))
+    for path in find_abandoned(own, math.inf, kind, needs_lock=True) if own else ():
         shutil.rmtree(path, ignore_errors=True)
 
 
-def find_abandoned(parent: Path, prefix: str, before: float, *, needs_lock: bool = False) -> Iterator[Path]:
-    """Yields the folders of ended processes in a folder whose files have not changed since a time, in unix seconds; each is locked.
+def find_abandoned(parent: Path, before: float, kind: str = "", *, needs_lock: bool = False) -> Iterator[Path]:
+    """Yields the folders of ended processes in a folder of ours; none of their files has changed since a time. Each is locked.
 
     Args:
+        before: in unix seconds.
+        kind: of `ScratchFolder`; every one by default.
         needs_lock: none where folders cannot be locked, as on network filesystems; else their age alone counts there.
     """
-    for path in sorted(parent.glob(f"{prefix}*")):
+    for path in sorted(parent.glob(f"{kind}-*" if kind else "*")):
         with suppress(OSError):
             if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.geteuid():
                 continue

@@ -1,7 +1,7 @@
 """Files that nobody needs: expired partitions, leftovers of killed runs, replaced files; removed on request and by a day's first run.
 
     expired partitions  older than `storage.keep_days` of their group
-    temporary folders   <temporary folder>/dssm-*, <scratch>/dssm-*, <root>/_staging/*, <root>/serving/_staging/*
+    temporary folders   in ours of the system's and of scratch (`find_own_folder`), <root>/_staging/*, <root>/serving/_staging/*
     partition files     in the folder of a partition, but not in its manifest, or replaced; shared files that no day lists
     bundles             folders that current.json does not list: of a publisher that was killed
 
@@ -37,7 +37,7 @@ from dssm_assets.installed_extras import load_all
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import BundleStore, open_bundles
-from dssm_assets.storage.local_files import LOCK, PREFIX, find_abandoned
+from dssm_assets.storage.local_files import LOCK, find_abandoned, find_own_folder
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import experiment_names
 from dssm_assets.storage.partitions import PartitionStore
@@ -170,9 +170,10 @@ def _find_needed(workspace: Workspace, store: PartitionStore) -> set[str]:
 
 
 def find_temporary(folders: Iterable[Path], cache: Path, before: float) -> Iterator[Leftover]:
-    """Yields the temporary folders of ended processes in some folders and in the system's, and parts of fetched files."""
+    """Yields our temporary folders of ended processes in some folders and in the system's, and parts of fetched files."""
     for parent in {path.resolve() for path in (Path(tempfile.gettempdir()), *folders)}:
-        yield from _list_abandoned(parent, PREFIX, before)
+        if (own := find_own_folder(parent)) is not None:
+            yield from _list_abandoned(own, before)
     for path in sorted(cache.rglob("*.part")):
         with contextlib.suppress(FileNotFoundError):
             stat = path.stat()
@@ -209,7 +210,7 @@ def find_bundles(bundles: BundleStore, before: float) -> Iterator[Leftover]:
 
 def _find_staged(store: PartitionStore, staging: str, before: float) -> Iterator[Leftover]:
     if store.is_local:
-        yield from _list_abandoned(Path(staging), "", before)
+        yield from _list_abandoned(Path(staging), before)
         return
     for folder in _folders(store.fs, staging):
         files = _files(store.fs, folder)
@@ -217,8 +218,8 @@ def _find_staged(store: PartitionStore, staging: str, before: float) -> Iterator
             yield Leftover(Kind.TEMPORARY, folder, _size(files), partial(store.fs.rm, list(files)))
 
 
-def _list_abandoned(parent: Path, prefix: str, before: float) -> Iterator[Leftover]:
-    for path in find_abandoned(parent, prefix, before):
+def _list_abandoned(parent: Path, before: float) -> Iterator[Leftover]:
+    for path in find_abandoned(parent, before):
         with contextlib.suppress(FileNotFoundError):  # another cleanup removes it
             size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
             yield Leftover(Kind.TEMPORARY, str(path), size, partial(shutil.rmtree, path, ignore_errors=True))

@@ -11,6 +11,7 @@ import pytest
 
 from dssm_assets.extras.retention.leftovers import Kind, Leftover, find_bundles, find_in_store, find_temporary
 from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.local_files import ScratchFolder, find_own_folder
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets.storage.partitions import PartitionStore
@@ -148,11 +149,15 @@ def test_bundle_of_a_publisher_that_was_killed_before_the_first_pointer_is_remov
 def test_temporary_folders_and_parts_of_fetched_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary, scratch, cache = (tmp_path / name for name in ("tmp", "scratch", "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    left = [temporary / "dssm-source-a", temporary / "dssm-fit-b", scratch / "dssm-duckdb-c"]
-    others = [temporary / "not-ours", cache / "dssm_model" / "0123"]
+    for parent in (temporary, scratch):
+        parent.mkdir()
+    ours = [find_own_folder(parent, makes=True) or tmp_path for parent in (temporary, scratch)]
+    left = [ours[0] / "source-a", ours[0] / "fit-b", ours[1] / "duckdb-c"]
+    others = [temporary / "dssm-backup", temporary / "dssm-fit-b", scratch / "dssm-duckdb-c", cache / "dssm_model" / "0123"]
     for path in (*left, *others):
         path.mkdir(parents=True)
         (path / "file").write_bytes(b"1234")
+    (ours[0] / "linked").symlink_to(others[0])
     part = cache / "dssm_model" / "0123" / "tmpx.part"
     part.write_bytes(b"12")
     found = {found.path: found.bytes for found in _remove(find_temporary([scratch], cache, SOON))}
@@ -161,7 +166,31 @@ def test_temporary_folders_and_parts_of_fetched_files_are_removed(tmp_path: Path
     assert all((path / "file").exists() for path in others)
 
 
+@pytest.mark.parametrize("kind", ["folder", "link", "file"])
+def test_what_others_have_put_where_our_temporary_folders_would_be_stays(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    name, photos = tmp_path / "tmp" / f"dssm-assets-{os.geteuid()}", tmp_path / "photos" / "fit-2019"
+    photos.mkdir(parents=True)
+    (tmp_path / "tmp").mkdir()
+    if kind == "folder":
+        photos.parent.rename(name)
+    elif kind == "link":
+        name.symlink_to(photos.parent)
+    else:
+        name.write_bytes(b"1234")
+    before = sorted(tmp_path.rglob("*"))
+    with ScratchFolder("source"):
+        assert list(_remove(find_temporary([tmp_path / "tmp"], tmp_path / "cache", SOON))) == []
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_folder_of_another_user_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "dssm-source-a").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    own = find_own_folder(tmp_path, makes=True) or tmp_path
+    (own / "source-a").mkdir()
+    assert len(list(find_temporary([tmp_path], tmp_path / "cache", SOON))) == 1
+    own.rename(tmp_path / "dssm-assets-4711")
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     assert list(find_temporary([tmp_path], tmp_path / "cache", SOON)) == []

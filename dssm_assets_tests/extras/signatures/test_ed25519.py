@@ -15,6 +15,7 @@ from dssm_assets.extras.signatures.ed25519 import read_private_key, read_public_
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
 from dssm_assets.storage.bundles import SIGNING_KEY, BundleStore, base_of, open_bundles
+from dssm_assets.storage.local_files import find_own_folder
 from dssm_assets_tests import worlds
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving
@@ -96,13 +97,14 @@ def test_a_service_goes_on_with_the_bundle_that_was_signed(
 
 
 def test_copies_of_a_killed_service_are_removed(tmp_path: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = tmp_path / "temporary/dssm-bundle-left"
-    (left / "deep").mkdir(parents=True)
-    monkeypatch.setattr("tempfile.tempdir", str(left.parent))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    own = find_own_folder(tmp_path / "temporary", makes=True) or tmp_path
+    (own / "bundle-left" / "deep").mkdir(parents=True)
     keys, folder = read_public_keys(str(files / "key.pub")), sign(bundles.write_bundle(tmp_path), files / "key")
     store = BundleStore(str(tmp_path), keys=keys)
     served, fresh = store.fetch(folder.name), store.fetch(folder.name)
-    assert {*left.parent.iterdir()} == {served.folder, fresh.folder}
+    assert {*own.iterdir()} == {served.folder, fresh.folder, own / ".dssm-assets"}
 
 
 def test_recall_takes_a_key(tmp_path: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
