@@ -115,6 +115,8 @@ class _Loader(yaml.SafeLoader):
         try:
             if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
                 raise ValueError(f"more than {_LONGEST_NUMBER:,} characters")
+            if isinstance(node, yaml.ScalarNode):
+                node.value.encode()  # "\ud800", half of a character, is a ValueError
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of YAML's constructors
             problem = f"{str(node.value)[:80]!r} is no {node.tag.rpartition(':')[2]}: {error}"

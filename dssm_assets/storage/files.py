@@ -49,8 +49,10 @@ def list_files(fs: Any, path: str) -> list[str]:
     """Returns the paths of the files below a folder, or of what is no folder, ascending.
 
     Raises:
-        OSError: there are more than MOST_FILES, as below `/`; not where a store lists them in few requests.
+        OSError: the folder is `/`, or has more than MOST_FILES; not where a store lists them in few requests.
     """
+    if is_local(fs) and not path.strip("/"):
+        raise OSError("the folder of all files: name the table's own")
     if fs.async_impl:
         return sorted(map(str, fs.find(path)))
     walked = (str(info["name"]) for _, _, files in fs.walk(path, detail=True) for info in files.values())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -22,6 +26,9 @@ _S3_PROTOCOLS: Final = ("s3://", "s3a://")
 _CONFLICTS: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 """Error codes of S3 for a put whose condition no longer holds."""
 _LIBRARY_ERRORS: Final = ("botocore.", "aiobotocore.", "aiohttp.", "gcsfs.", "adlfs.", "azure.", "google.")
+_SYSTEM_ERRORS: Final = (OSError, ValueError, TypeError, LookupError, ImportError, AssertionError, NotImplementedError)
+_ARCHIVE_ERRORS: Final = (EOFError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+"""What Python says of archives that are none: `zip://clicks.csv::clicks.zip`."""
 _REMEDY: Final = "correct the path or URL, install its package, or set its credentials"
 
 
@@ -61,10 +68,8 @@ def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missi
     except InputError:
         raise
     except Exception as error:
-        is_of_system = isinstance(
-            error, OSError | ValueError | TypeError | LookupError | ImportError | AssertionError | NotImplementedError
-        )
-        is_of_location = is_of_system or f"{type(error).__module__}.".startswith(_LIBRARY_ERRORS)
+        is_known = isinstance(error, (*_SYSTEM_ERRORS, *_ARCHIVE_ERRORS))
+        is_of_location = is_known or f"{type(error).__module__}.".startswith(_LIBRARY_ERRORS)
         if not is_of_location or (may_be_missing and isinstance(error, FileNotFoundError)):
             raise
         text = " ".join(str(error).split()) or type(error).__name__

@@ -67,6 +67,7 @@ def bomb(shape):
         (b"name: " + b"[" * 500, r"config\.yaml: expected valid YAML in UTF-8"),
         (b"a: " + b"{a: " * 3000, r"config\.yaml: expected valid YAML in UTF-8"),
         ("name: \ud800".encode("utf-8", "surrogatepass"), r"config\.yaml: expected valid YAML in UTF-8"),
+        (b'name: "\\ud800"', r"'\\ud800' is no str: 'utf-8' codec can't encode(.|\n)*line 1, column 7"),
         (b"calendar: {start: 2024-02-30}", r"'2024-02-30' is no timestamp: day is out of range(.|\n)*line 1, column 19"),
         (b"a: 2024-01-01 25:00:00", "is no timestamp: hour must be in"),
         (b"seed: " + b"9" * 4301, "is no int: more than 1,000 characters"),
@@ -109,6 +110,12 @@ def test_feature_definitions_are_read_relative_to_the_configuration(tmp_path):
     (tmp_path / "features" / "fg.json").write_text('{"features": ' + "[" * 100 + "]" * 100 + "}")
     with pytest.raises(ConfigError, match=r"more than 100 levels"):
         load_config(tmp_path / "config.yaml", tmp_path / "home")
+    for half in ("\\ud800", "a\\uDC00\\ud800"):  # of a character, which would end as a trace where it is printed
+        (tmp_path / "features" / "fg.json").write_text('{"features": [{"feature_name": "%s"}]}' % half)
+        with pytest.raises(ConfigError, match=r"got '\\u.*, half of a character that two codes stand for\. To fix: "):
+            load_config(tmp_path / "config.yaml", tmp_path / "home")
+    (tmp_path / "features" / "fg.json").write_text('{"features": ["\\ud83d\\ude00"]}')
+    assert load_config(tmp_path / "config.yaml", tmp_path / "home", checks_features=False).fg == {"features": ["\U0001f600"]}
     (tmp_path / "features" / "fg.json").unlink()
     os.mkfifo(tmp_path / "features" / "fg.json")
     with pytest.raises(ConfigError, match=r"fg\.json is not a regular file"):

@@ -227,6 +227,17 @@ _SPECIAL_ZONES: Final = ("posix", "right/", "Factory", "localtime")
 """Names that Python knows, and Arrow, which computes local times, does not."""
 
 
+def check_timezone(name: str) -> str:
+    """Returns the name of a time zone; raises a ValueError if it is none."""
+    try:
+        if name.startswith(_SPECIAL_ZONES):
+            raise ZoneInfoNotFoundError(name)
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("timezone must be the name of a time zone, for example Europe/Berlin or UTC") from error
+    return name
+
+
 class Calendar(Section):
     """The range of daily partitions."""
 
@@ -235,18 +246,9 @@ class Calendar(Section):
         "`--with-upstream` makes stored states begin later."
     )
     end: dt.date | None = Field(default=None, description="Last day with data (default: yesterday).")
-    timezone: str = Field(default="UTC", description="Time zone of days, hours and weekdays: a name such as Asia/Shanghai.")
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, value: str) -> str:
-        try:
-            if value.startswith(_SPECIAL_ZONES):
-                raise ZoneInfoNotFoundError(value)
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError("timezone must be the name of a time zone, for example Europe/Berlin or UTC") from error
-        return value
+    timezone: Annotated[str, AfterValidator(check_timezone)] = Field(
+        default="UTC", description="Time zone of days, hours and weekdays: a name such as Asia/Shanghai."
+    )
 
     @model_validator(mode="after")
     def _ends_after_its_start(self) -> Calendar:

@@ -7,6 +7,7 @@ from a folder, a bundle or a test alike.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ FG_FILE: Final = "fg.json"
 """Name of the file of feature definitions next to a configuration."""
 MOST_LEVELS: Final = 100
 """Lists and mappings within one another; Python's own parsers, copies and messages fail somewhere beyond."""
+_MAY_BE_SURROGATE: Final = re.compile(r"\\u[dD]|[\ud800-\udfff]")
 FILE_KEY_SUFFIX: Final = "_file"
 """Suffix of the keys whose value is the name of a file."""
 CONTEXT_KEY: Final = "read_file"
@@ -27,7 +29,7 @@ def parse_json(text: str, **options: Any) -> Any:
     """Returns the value of a JSON text; options are those of `json.loads`.
 
     Raises:
-        ValueError: it is not JSON, or has more than MOST_LEVELS.
+        ValueError: it is not JSON, has more than MOST_LEVELS, or half a surrogate pair, which no table or terminal takes.
     """
     try:
         value = json.loads(text, **options)
@@ -39,6 +41,11 @@ def parse_json(text: str, **options: Any) -> Any:
         level = [inner for outer in lists for inner in outer]
     if level:
         raise ValueError(f"more than {MOST_LEVELS} levels")
+    if _MAY_BE_SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{error.object[error.start]!a}, half of a character that two codes stand for") from error
     return value
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from dssm_assets.core.columns import EVENT, ITEM_ID, USER_ID
-from dssm_assets.core.config.pipeline import BehaviorTable, Layout
+from dssm_assets.core.config.pipeline import BehaviorTable, Layout, check_timezone
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.core.features.fg_files import FG_FILE, fg_json
@@ -72,8 +72,14 @@ def write_starter(
 
     Raises:
         SourceMissingError, SchemaError: if a table cannot be read.
-        ConfigError: if a column's role cannot be guessed, the log has fewer than two days, or a file exists already.
+        ConfigError: if a column's role cannot be guessed, the log has fewer than two days, there is no such time zone, or a file exists
+            already.
     """
+    try:
+        check_timezone(timezone)
+    except ValueError as error:
+        expected = "the name of a time zone, such as Europe/Berlin"
+        raise ConfigError(Fault("--timezone", expected, repr(timezone), "correct it")) from error
     existing = [folder / file for file in (CONFIG_FILE, FG_FILE) if (folder / file).exists()]
     if existing and not is_replacing:
         raise ConfigError(Fault(str(existing[0]), "no such file", "an existing one", "choose another --out, or pass --force"))

@@ -270,6 +270,7 @@ def open_folder(table: SourceTable, name: str) -> SourceFolder:
 def find_format(fs: Any, path: str, where: str) -> FileFormat | None:
     """Returns the format of a file with an unknown ending, by its content; None if it is neither parquet nor text."""
     with decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"):
+        check_file(fs, path)
         with fs.open(path, "rb") as plain:
             if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
                 return FileFormat.PARQUET

@@ -440,12 +440,16 @@ def test_init_keeps_existing_files_without_force(sources, tmp_path, capsys):
     assert init("--force") == 0
 
 
-def test_init_refuses_a_log_of_one_day_and_a_missing_table(sources, capsys):
+def test_init_refuses_a_log_of_one_day_a_missing_table_and_an_unknown_zone(sources, capsys):
     worlds.write_rows(sources / "behavior.parquet", worlds.log_rows([4]))
     assert init() == 1
     assert "expected rows of at least two days: one to learn from and one to score" in capsys.readouterr().err
     assert init(user="source/missing.parquet") == 1
     assert "expected a file or folder, got no such file or folder" in capsys.readouterr().err
+    for zone in ("../x", "Mars/Phobos"):
+        assert init("--timezone", zone) == 1
+        expected = f"--timezone: expected the name of a time zone, such as Europe/Berlin, got '{zone}'. To fix: correct it"
+        assert expected in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stray", ["0001-01-01", "1970-01-01", "2099-01-01", "9999-12-31 23:59:59"])
