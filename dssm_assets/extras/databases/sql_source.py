@@ -190,8 +190,10 @@ class PostgresSource(DatabaseSource):
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
         url = self.url.set(drivername="postgresql", query={"connect_timeout": str(TIMEOUT_S), **self.url.query})
+        # libpq takes a space as %20 alone: SQLAlchemy leaves it in the login, and writes + in options.
+        login, mark, options = url.render_as_string(hide_password=False).partition("?")
         with self.errors("a connection"):
-            connection = self.driver.connect(url.render_as_string(hide_password=False))
+            connection = self.driver.connect(login.replace(" ", "%20") + mark + options.replace("+", "%20"))
         with connection, connection.cursor() as cursor:
             for statement in _POSTGRES_SESSION:
                 cursor.execute(statement)

@@ -191,6 +191,16 @@ def test_a_server_that_goes_away_while_a_day_is_read_leaves_what_was_stored(
     assert not any(own_server.password.encode() in text for text in (*files, out.encode(), err.encode(), caplog.text.encode()))
 
 
+@pytest.mark.parametrize("shop", ["postgres"], indirect=True)
+def test_a_password_and_options_may_have_spaces(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.run("DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN PASSWORD 'a b+c%d?e'")
+    host = shop.uri.rpartition("@")[2]
+    for password in ("a b+c%25d%3fe", "a%20b%2Bc%25d%3Fe"):
+        monkeypatch.setenv("SHOP_DB", f"postgresql://reader:{password}@{host}?options=-c%20work_mem%3D77kB")
+        asked = "SELECT current_user::text AS name, current_setting('work_mem') AS memory"
+        assert read(users(query=asked)) == {"name": ["reader"], "memory": ["77kB"]}
+
+
 WRONG = {
     "password": lambda uri, password: uri.replace(password, "Mark%3Aer/@1"),
     "database": lambda uri, password: uri.rpartition("/")[0] + "/Marker1",
