@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 NAME = "bundle_delta"
 JOB = "publish_delta"
+STATE_TAG = "dssm/sources"
+"""Tag of the sensor's runs: the state of the sources that they publish."""
+TRIES = 3
+"""Runs of one state, if all of them fail."""
 
 
 def build(scene: Scene) -> dg.Definitions:
@@ -71,7 +76,7 @@ def _build_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
         minimum_interval_seconds=60 * (minutes or 10),
         default_status=dg.DefaultSensorStatus.STOPPED if minutes is None else dg.DefaultSensorStatus.RUNNING,
         description="Publishes a delta of the served bundle when a source table, a stored day of item_table or user_history_fg, or the "
-        "whole bundle has changed since the last look, every serving.delta_minutes at most.",
+        f"whole bundle has changed since the last look, every serving.delta_minutes at most; again if its run fails, {TRIES} times in all.",
         tags=scene.tags,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -79,16 +84,27 @@ def _build_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
             state = _fingerprint(scene)
         except InputError as error:
             return dg.SensorResult(skip_reason=dg.SkipReason(f"no delta can be published: {error}"))
-        if state == context.cursor:
+        tags = {**scene.tags, STATE_TAG: state}
+        failed = _count_failed(context.instance, job.name, tags) if state == context.cursor else None
+        if failed == 0:
             return dg.SensorResult(skip_reason=dg.SkipReason("no source has changed since the last look"))
-        # Without a key, which starts one run ever: sources that are as they were once ask for a delta again.
-        return dg.SensorResult(run_requests=[dg.RunRequest(tags=scene.tags)], cursor=state)
+        if failed == TRIES:
+            reason = f"the last {TRIES} runs failed: correct what their error says, then launch the job {job.name}, or wait for a change"
+            return dg.SensorResult(skip_reason=dg.SkipReason(reason))
+        # Without a key, which starts one run ever: sources that are as they were once ask for a delta again, and so does a failed run.
+        return dg.SensorResult(run_requests=[dg.RunRequest(tags=tags)], cursor=state)
 
     return sensor
 
 
+def _count_failed(instance: dg.DagsterInstance, job: str, tags: dict[str, str]) -> int:
+    """Returns how many runs of a state of the sources have failed since one that did not, TRIES at most."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=job, tags=tags), limit=TRIES)  # the newest first
+    return len(list(takewhile(lambda run: run.status is dg.DagsterRunStatus.FAILURE, runs)))
+
+
 def _fingerprint(scene: Scene) -> str:
-    """Returns a digest of all that a delta depends on: files of the sources, newest stored days, the whole bundle."""
+    """Returns a digest, short enough for a tag, of all that a delta depends on: files of the sources, newest stored days, the whole bundle."""
     from dssm_assets.extras.bundle_delta.delta import find_base
     from dssm_assets.storage.bundles import open_bundles
     from dssm_assets.storage.partitions import PartitionStore
@@ -104,4 +120,4 @@ def _fingerprint(scene: Scene) -> str:
     for side in ("user", "item", "behavior"):
         table = getattr(loaded.config.tables, side)
         seen.append(None if table is None else fingerprint(table, f"{side}_table"))
-    return hashlib.sha256(repr(seen).encode()).hexdigest()
+    return hashlib.sha256(repr(seen).encode()).hexdigest()[:32]

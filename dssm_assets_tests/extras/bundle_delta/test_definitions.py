@@ -30,10 +30,10 @@ def today(monkeypatch):
     monkeypatch.setattr(bundle_delta, "today_in", lambda _: dt.date(2024, 1, 15))
 
 
-def tick(loaded, cursor=None):
-    defs = build_definitions(loaded)
+def tick(loaded, cursor=None, instance=None):
+    defs, instance = build_definitions(loaded), instance or dg.DagsterInstance.ephemeral()
     repository = defs.get_repository_def()
-    with dg.build_sensor_context(instance=dg.DagsterInstance.ephemeral(), cursor=cursor, repository_def=repository) as context:
+    with dg.build_sensor_context(instance=instance, cursor=cursor, repository_def=repository) as context:
         return defs.resolve_sensor_def(SENSOR).evaluate_tick(context)
 
 
@@ -50,6 +50,22 @@ def test_sensor_waits_for_a_bundle(tmp_path):
     found = tick(worlds.write_world(tmp_path))
     assert found.run_requests == []
     assert "a bundle to refresh, got none" in found.skip_message
+
+
+def test_a_delta_that_fails_is_asked_for_again_three_times_in_all(workspace):
+    def run(status, found):
+        (request,) = found.run_requests
+        instance.add_run(dg.DagsterRun("publish_delta", status=status, tags=request.tags))
+        return tick(workspace.loaded, found.cursor, instance)
+
+    instance, failure, nothing = dg.DagsterInstance.ephemeral(), dg.DagsterRunStatus.FAILURE, "no source has changed since the last look"
+    found = run(failure, tick(workspace.loaded, None, instance))
+    assert run(dg.DagsterRunStatus.STARTED, found).skip_message == nothing, "it may end well"
+    found = run(failure, run(failure, run(failure, tick(workspace.loaded, "another state", instance))))
+    assert found.run_requests == []
+    assert found.skip_message.startswith("the last 3 runs failed: correct what their error says, then launch the job publish_delta")
+    instance.add_run(dg.DagsterRun("publish_delta", status=dg.DagsterRunStatus.SUCCESS, tags=instance.get_runs()[0].tags))
+    assert tick(workspace.loaded, found.cursor, instance).skip_message == nothing
 
 
 def test_an_item_of_the_source_is_published_by_the_run_that_the_sensor_starts(workspace, capsys):
