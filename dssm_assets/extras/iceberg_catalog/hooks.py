@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from dssm_assets.core.asset_settings import READS
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
@@ -13,12 +17,15 @@ if TYPE_CHECKING:
     from dssm_assets.defs.asset_run import AssetRun
     from dssm_assets.steps.workspace import StepResult, Workspace
 
+CATALOG_FILE: Final = "iceberg.db"
+"""In the home."""
+
 
 def list_chosen(workspace: Workspace) -> Sequence[str]:
     """Returns the tables to publish, none without the key.
 
     Raises:
-        ConfigError: pyiceberg is not installed, or there is no asset of a chosen name.
+        ConfigError: pyiceberg is not installed, there is no asset of a chosen name, or the home's catalog is of another place.
     """
     chosen, faults = workspace.config.storage.iceberg, []
     if chosen is None:
@@ -29,8 +36,32 @@ def list_chosen(workspace: Workspace) -> Sequence[str]:
     if unknown := sorted(set(chosen.tables) - set(READS)):
         known = ", ".join(READS)
         faults.append(Fault("key storage.iceberg.tables", f"some of: {known}", ", ".join(unknown), "correct the names"))
+    if chosen.catalog is None:
+        faults += _find_moved(workspace)
     ConfigError.raise_if(faults)
     return chosen.tables
+
+
+def _find_moved(workspace: Workspace) -> list[Fault]:
+    """Returns the fault of a home that was moved or copied: its catalog has absolute paths, and would write into the former place."""
+    file, store = workspace.loaded.home / CATALOG_FILE, workspace.tables.partitions
+    if not file.exists():
+        return []
+    query = "SELECT metadata_location FROM iceberg_tables WHERE table_namespace = ?"  # as Iceberg's JDBC catalog has them
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as db:
+            places = [str(place).rpartition("://")[2] for (place,) in db.execute(query, (workspace.config.name,))]
+    except sqlite3.Error:  # pyiceberg makes its tables, or says what is wrong with them
+        return []
+    root, found = store.root.rstrip("/"), places
+    if store.is_local:
+        root, found = os.path.realpath(root), [os.path.realpath(place) for place in places]
+    wrong = sorted(place for place in found if not place.startswith(f"{root}/"))
+    if not wrong:
+        return []
+    remedy = f"remove {file} (its snapshots are lost, no stored day), then run dssm-assets catalog: it registers all days again"
+    expected = f"metadata of its tables in {root}, as in a home that was not moved or copied"
+    return [Fault(f"key storage.iceberg, catalog {file}", expected, wrong[0], remedy)]
 
 
 def on_run_start(workspace: Workspace) -> None:

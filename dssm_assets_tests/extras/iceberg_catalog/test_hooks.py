@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,6 +87,32 @@ def test_faults_are_told_before_a_run_computes(tmp_path: Path, monkeypatch: pyte
     assert "pip install 'dssm-assets[iceberg]'" in str(raised.value)
     assert "key storage.iceberg.tables: expected some of: user_table, item_table" in str(raised.value)
     assert "got user_vector. To fix: correct the names" in str(raised.value)
+
+
+@pytest.mark.parametrize("change", [shutil.move, shutil.copytree])
+def test_a_home_that_was_moved_or_copied_says_how_its_catalog_is_repaired(
+    tmp_path: Path, change: Callable[[Path, Path], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, now, again = tmp_path / "before", tmp_path / "now", tmp_path / "link"
+    file = now / "home" / "iceberg.db"
+    workspace, published = open_published(before)
+    put(workspace, "2024-01-01", [1])
+    put(workspace, "2024-01-02", [2])
+    published.sync(ASSET)
+    again.symlink_to(before)
+    hooks.on_run_start(open_published(again)[0])  # another name of the same place
+    change(before, now)
+    workspace, published = open_published(now)
+    with pytest.raises(ConfigError, match=rf"catalog {file}: .*got {before}/home/tables/.* To fix: remove {file} "):
+        hooks.on_run_start(workspace)
+    command = ["catalog", "--config", str(workspace.loaded.path), "--home", str(now / "home")]
+    assert cli.main(command) == 1
+    assert "then run dssm-assets catalog: it registers all days again" in capsys.readouterr().err
+    file.unlink()
+    assert cli.main(command) == 0
+    hooks.on_run_start(workspace)
+    assert users(find_table(published)) == {"2024-01-01": [1], "2024-01-02": [2]}
+    assert published.find_listed(ASSET) == set(files(now))
 
 
 def test_what_cannot_be_registered_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
