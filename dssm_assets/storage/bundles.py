@@ -352,25 +352,27 @@ class BundleStore:
         """
         remote = self.root if self._is_one_bundle() else self.folder(bundle_id)
         manifest, copy = self.manifest(bundle_id, remote, is_verified=is_verified), None
-        wrong, local = [], Path(remote)
+        wrong, local, files = list[str](), Path(remote), sorted(manifest["files"].items())
         if not self.is_local or (is_verified and self._keys is not None):
+            for name, entry in files:  # before any is copied: one that has become large would fill the disk
+                with contextlib.suppress(FileNotFoundError):
+                    wrong += _compare_size(name, int(self.fs.info(f"{remote}/{name}")["size"]), entry)
+            _raise_if_wrong(bundle_id, wrong)
             remove_abandoned("bundle")
             copy = ScratchFolder("bundle")
             local = copy.path
-        for name, entry in sorted(manifest["files"].items()):
+        for name, entry in files:
             try:
                 if copy is not None:
                     (local / name).parent.mkdir(parents=True, exist_ok=True)
                     self.fs.get_file(f"{remote}/{name}", str(local / name))
-                size = (local / name).stat().st_size
-                if size != int(entry["bytes"]):
-                    wrong.append(f"{name} has {size} bytes instead of {entry['bytes']}")
-                elif is_verified and file_sha256(local / name) != entry["sha256"]:
-                    wrong.append(f"{name} has another sha256")
+                found = _compare_size(name, (local / name).stat().st_size, entry)
+                if not found and is_verified and file_sha256(local / name) != entry["sha256"]:
+                    found = [f"{name} has another sha256"]
+                wrong += found
             except FileNotFoundError:
                 wrong.append(f"{name} is missing")
-        if wrong:
-            raise broken(bundle_id, f"files differ from the manifest: {'; '.join(wrong)}")
+        _raise_if_wrong(bundle_id, wrong)
         return FetchedBundle(bundle_id, manifest, local, copy)
 
     def manifest(self, bundle_id: str, folder: str | None = None, *, is_verified: bool = False) -> dict[str, Any]:
@@ -497,6 +499,15 @@ def base_of(manifest: Mapping[str, Any]) -> str | None:
 def broken(bundle_id: str, problem: str) -> StorageError:
     """Returns the error of a bundle that cannot be used."""
     return StorageError(f"bundle {bundle_id}: {problem}. To fix: publish the bundle again")
+
+
+def _compare_size(name: str, size: int, entry: Mapping[str, Any]) -> list[str]:
+    return [] if size == int(entry["bytes"]) else [f"{name} has {size} bytes instead of {entry['bytes']}"]
+
+
+def _raise_if_wrong(bundle_id: str, wrong: Collection[str]) -> None:
+    if wrong:
+        raise broken(bundle_id, f"files differ from the manifest: {'; '.join(wrong)}")
 
 
 def _describe_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +107,18 @@ def test_copies_of_a_killed_service_are_removed(tmp_path: Path, files: Path, mon
     store = BundleStore(str(tmp_path), keys=keys)
     served, fresh = store.fetch(folder.name), store.fetch(folder.name)
     assert {*own.iterdir()} == {served.folder, fresh.folder, own / ".dssm-assets"}
+
+
+def test_a_file_that_has_become_large_is_refused_before_any_is_copied(tmp_path: Path, files: Path) -> None:
+    keys, folder = read_public_keys(str(files / "key.pub")), sign(bundles.write_bundle(tmp_path), files / "key")
+    os.truncate(folder / "popular_items.arrow", 2 << 30)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="popular_items.arrow has 2147483648 bytes instead of"):
+            BundleStore(str(tmp_path), keys=keys).fetch(folder.name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_recall_takes_a_key(tmp_path: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
