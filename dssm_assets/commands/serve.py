@@ -135,6 +135,7 @@ def _read_limits(configured: ServiceLimits, texts: Sequence[str]) -> ServiceLimi
     """Returns the configured limits with those of the command line."""
     from pydantic import ValidationError
 
+    from dssm_assets.core.config.section import describe_expected
     from dssm_assets.core.config.service_limits import ServiceLimits
     from dssm_assets.core.errors import ConfigError, Fault
 
@@ -144,7 +145,7 @@ def _read_limits(configured: ServiceLimits, texts: Sequence[str]) -> ServiceLimi
     except ValidationError as error:
         remedy = f"write KEY=VALUE with one of: {', '.join(ServiceLimits.model_fields)}"
         faults = [
-            Fault(f"--limit {'.'.join(map(str, one['loc']))}", one["msg"], repr(one["input"])[:80], remedy)
+            Fault(f"--limit {'.'.join(map(str, one['loc']))}", describe_expected(one), repr(one["input"])[:80], remedy)
             for one in error.errors()
         ]
         raise ConfigError(faults) from error

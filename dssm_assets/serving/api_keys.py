@@ -20,7 +20,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from dssm_assets.core.config.section import Section, repeated_names
+from dssm_assets.core.config.section import Section, describe_expected, repeated_names
 from dssm_assets.core.errors import Fault, InputError
 
 MIN_KEY_LENGTH: Final = 16
@@ -77,8 +77,9 @@ def read_keys(path: str) -> list[ApiKey]:
     except OSError as error:
         raise InputError(Fault(where, "a readable file of keys", str(error), remedy)) from error
     except ValidationError as error:
-        wrong = [(", ".join([where, *map(str, one["loc"][:2])]), one["msg"]) for one in error.errors()]
-        raise InputError([Fault(place, expected, "another text", remedy) for place, expected in wrong]) from None
+        wrong = [(", ".join([where, *map(str, one["loc"][:2])]), describe_expected(one), one["type"]) for one in error.errors()]
+        got = {"missing": "nothing"}
+        raise InputError([Fault(place, said, got.get(kind, "another text"), remedy) for place, said, kind in wrong]) from None
     if twice := repeated_names(text for key in keys for text in (key.name, key.sha256)):
         raise InputError(Fault(where, "each name and key once", twice, "remove or rename one of the lines"))
     return keys

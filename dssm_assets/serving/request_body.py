@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 from pydantic import AfterValidator, BaseModel, Field, Json, ValidationError, WithJsonSchema, WrapValidator
 
-from dssm_assets.core.config.section import Section
+from dssm_assets.core.config.section import Section, describe_expected
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.serving.recall_engine import DEFAULT_K, MAX_K, ListOptions, Lists, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
@@ -178,5 +178,6 @@ def _input_error(error: ValidationError, *where: str) -> InputError:
     for item in error.errors(include_url=False, include_context=False):
         value = item.get("input")
         got = f"{type(value).__name__} of {len(value)} entries" if isinstance(value, list | dict) else repr(str(value)[:120])
-        faults.append(Fault(".".join(map(str, (*where, *item["loc"]))), item["msg"], got, SEE_DOCS))
+        got = "nothing" if item["type"] == "missing" else got  # its value is what lacks it
+        faults.append(Fault(".".join(map(str, (*where, *item["loc"]))), describe_expected(item), got, SEE_DOCS))
     return InputError(faults)

@@ -1,5 +1,6 @@
 """The HTTP service, on loopback, over the hand-written bundle (`bundles.py`)."""
 
+import re
 from contextlib import closing
 
 import pytest
@@ -55,6 +56,9 @@ def test_bad_input_is_400_and_lists_every_fault(client, method, path, body, wher
     assert status == 400
     assert [fault["where"] for fault in answer["faults"]] == where
     assert all(set(fault) == {"where", "expected", "got", "remedy"} for fault in answer["faults"])
+    assert not any(re.search("should|Field|Invalid|not permitted", fault["expected"]) for fault in answer["faults"])
+    if where == ["query.user_id"]:
+        assert (answer["faults"][0]["expected"], answer["faults"][0]["got"]) == ("a value", "nothing")
 
 
 def test_health_describes_the_bundle(client, folder):

@@ -194,6 +194,8 @@ def test_limits_come_from_the_command_line_and_wrong_ones_are_refused(capsys):
         "--limit max_request",
         "--limit max_requests",
     ]
+    assert "--limit max_request: expected no such key, got '1'" in text
+    assert "--limit max_requests: expected greater than or equal to 1, got '0'" in text
 
 
 @pytest.mark.parametrize(

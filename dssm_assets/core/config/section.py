@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from importlib import import_module
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
 UNREGISTERED: Final = "unregistered"
 """Type of the error about a name that no registry has."""
+_EXPECTED: Final = {"missing": "a value", "extra_forbidden": "no such key"}
+_WORDINGS: Final = (
+    (r"^Value error, ", ""),
+    (r"^Invalid JSON: ", "valid JSON: "),
+    (r"^\w+ should match pattern ", "a match of the pattern "),
+    (r"^\w+ should (?:be|have) ", ""),
+)
+"""How messages of pydantic, which are whole sentences, become what follows "expected"."""
 
 
 class Section(BaseModel):
     """Base of every section: frozen; unknown keys and numbers that are not finite are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def describe_expected(fault: Mapping[str, Any]) -> str:
+    """Returns what one of the errors of a ValidationError demands, as it follows the word "expected".
+
+    Example: "List should have at most 3 items after validation, not 4" becomes "at most 3 items after validation, not 4".
+    """
+    if fault["type"] in _EXPECTED:
+        return _EXPECTED[fault["type"]]
+    text = str(fault["msg"])
+    for pattern, words in _WORDINGS:
+        text = re.sub(pattern, words, text)
+    return text
 
 
 def check_distinct(names: list[str]) -> list[str]:
