@@ -151,8 +151,10 @@ class _Checks(Validation):
             if types is not None and name not in seen:  # days of JSON lines may lack it, but not all of them
                 where, remedy = f"table behavior_table, column {name}", "correct tables.behavior, or take the column out of it"
                 self.add(where, "the column to exist on one of the days", "no day that has it", remedy)
-        if by_day := rows.count_days():
+        by_day = rows.count_days()
+        if by_day or not self.faults:  # a log without a row, or without a folder of a day
             self._check_days("behavior_table", [day for day in self.days if day not in by_day], table)
+        if by_day:
             outside = sum(count for day, count in by_day.items() if not self.days[0] <= day <= self.days[-1])
             figure = f"{rows.rows:,} rows from {min(by_day)} to {max(by_day)}"
             self.figures["behavior_table"] = f"{figure}, {outside:,} of them outside the calendar" if outside else figure

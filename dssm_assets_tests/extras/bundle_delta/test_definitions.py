@@ -58,12 +58,18 @@ def test_a_delta_that_fails_is_asked_for_again_three_times_in_all(workspace):
         instance.add_run(dg.DagsterRun("publish_delta", status=status, tags=request.tags))
         return tick(workspace.loaded, found.cursor, instance)
 
-    instance, failure, nothing = dg.DagsterInstance.ephemeral(), dg.DagsterRunStatus.FAILURE, "no source has changed since the last look"
+    instance, failure, nothing = (
+        dg.DagsterInstance.ephemeral(),
+        dg.DagsterRunStatus.FAILURE,
+        "no source has changed since the last look",
+    )
     found = run(failure, tick(workspace.loaded, None, instance))
     assert run(dg.DagsterRunStatus.STARTED, found).skip_message == nothing, "it may end well"
     found = run(failure, run(failure, run(failure, tick(workspace.loaded, "another state", instance))))
     assert found.run_requests == []
-    assert found.skip_message.startswith("the last 3 runs failed: correct what their error says, then launch the job publish_delta")
+    assert found.skip_message.startswith(
+        "the last 3 runs failed: correct what their error says, then launch the job publish_delta"
+    )
     instance.add_run(dg.DagsterRun("publish_delta", status=dg.DagsterRunStatus.SUCCESS, tags=instance.get_runs()[0].tags))
     assert tick(workspace.loaded, found.cursor, instance).skip_message == nothing
 

@@ -115,7 +115,7 @@ def test_a_file_that_has_become_large_is_refused_before_any_is_copied(tmp_path: 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
     try:
-        with pytest.raises(StorageError, match="popular_items.arrow has 2147483648 bytes instead of"):
+        with pytest.raises(StorageError, match=r"popular_items\.arrow has 2147483648 bytes instead of"):
             BundleStore(str(tmp_path), keys=keys).fetch(folder.name)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -213,6 +213,9 @@ def test_days_of_the_calendar_without_rows(tmp_path):
     assert "got nothing for 2024-01-06, 2024-01-10. To fix: load those days" in fault(loaded)
     allowed = worlds.write_config(tmp_path, {"tables": {"behavior": {"allow_empty_days": True}}})
     assert validate(allowed, TODAY).faults == []
+    (tmp_path / "empty").mkdir()
+    behavior = {"uri": "{data}/empty", "layout": "ds_folders"}
+    assert "got nothing for 2024-01-01, 2024-01-02" in fault(worlds.write_config(tmp_path, {"tables": {"behavior": behavior}}))
 
 
 def test_calendars_that_end_before_or_after_the_log(tmp_path):
