@@ -19,9 +19,12 @@ from dssm_assets_tests.browser.ui import Ui
 
 GROUPS = [*ASSET_TABLE]
 _RIGHT_OF_TEXT = """(cell) => {
-    const range = document.createRange();
-    range.selectNodeContents(cell);
-    return Math.max(...[...range.getClientRects()].map((box) => box.right));
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), range = document.createRange(), rights = [];
+    while (texts.nextNode()) {
+        range.selectNodeContents(texts.currentNode);
+        rights.push(...[...range.getClientRects()].map((box) => box.right));
+    }
+    return Math.max(...rights);
 }"""
 
 
