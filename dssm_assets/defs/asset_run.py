@@ -1,7 +1,7 @@
 """One asset in one run: its workspace, its checks, and the metadata of its partitions. An extra may open other runs.
 
-Metadata are the day, figures, report, images, row count, schema, URI, time and column lineage. The UI shows entries in their order, and plots
-each that is a number over the partitions: what is no figure to watch is text or JSON.
+Metadata are the day, figures, report, images, row count, schema, URI, time and column lineage. The UI shows entries in their order.
+It plots each that is a number over the partitions, in the order of their names: what is no figure to watch is text or JSON.
 """
 
 import base64

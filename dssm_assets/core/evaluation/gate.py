@@ -157,7 +157,9 @@ class _Question:
         facts = {"baseline": best, "baseline_hit_rate": baseline, "baseline_margin": margin}
         facts |= {"gain": gain.gain, "gain_ci_low": gain.ci_low, "gain_ci_high": gain.ci_high}
         undecided = Verdict.NOT_ENOUGH_EVIDENCE if is_open else Verdict.PASSED
-        summary = f"gain {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}]"
+        summary = f"gain {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}]" + (
+            f", needs {margin:+g}" if margin else ""
+        )
         return GateReport(Verdict.FAILED if gain.ci_high < margin else undecided, sentence, facts, summary)
 
     def _compare_with_days_before(self, scorer: str, best: str, before: Mapping[str, _Rows]) -> GateReport:

@@ -88,6 +88,7 @@ def test_baseline_margin_moves_the_edge_both_ways() -> None:
     refused = decide(ahead, baseline_margin=0.6)
     assert not refused.passed
     assert "; at least +0.6 is required" in refused.sentence
+    assert refused.summary.startswith("failed: gain +") and refused.summary.endswith("], needs +0.6")
 
 
 def test_the_best_of_all_baselines_of_the_report_counts_unless_some_are_named() -> None:
