@@ -20,6 +20,8 @@ from dssm_assets.storage.config_file import load_config
 
 _SOURCE_TABLES: Final = ("user", "item", "behavior")
 _NAME: Final = r"^[a-z][a-z0-9_]*$"
+_EXECUTOR: Final = "dg.Definitions(executor=dg.in_process_executor)"
+"""What a project is advised to have: with Dagster's own executor each step is a process, which imports everything again."""
 
 
 class StarterTables(BaseModel):
@@ -76,7 +78,9 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
             if not any(folder.iterdir()):
                 folder.rmdir()  # dg has made it, and would refuse to write there the next time
             raise click.ClickException(str(error)) from error
-        click.echo(described)
+        click.echo(
+            f"{described}\n  # The project's definitions, for what is launched without a job in one process: {_EXECUTOR}"
+        )
 
 
 @dg.scaffold_with(RecallScaffolder)
@@ -84,7 +88,10 @@ class DssmRecall(dg.Component, dg.Model, dg.Resolvable):
     """Two-tower (DSSM) vector recall: assets from a behaviour log to hit_rate@k and a serving bundle, with checks, jobs and sensors.
 
     Every name starts with the prefix, so that a project may have several: asset `shop/total_hit_rate`, group `shop_evaluation`,
-    job `shop_daily_chain`. Runs use the project's executor.
+    job `shop_daily_chain`. A run of its jobs is one process; what else is launched uses the project's executor.
+
+    To scaffold it: dg scaffold defs dssm_assets.DssmRecall NAME --behavior LOG, and where you have them --user TABLE, --item TABLE,
+    --timezone ZONE, --time-format FORMAT. Each table is a file, a folder, a URL or a table of a database.
     """
 
     config: str = Field(CONFIG_FILE, description="The configuration file, relative to the folder of defs.yaml.")

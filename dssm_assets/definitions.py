@@ -43,8 +43,8 @@ def build_definitions(
 
     With one, assets, groups and jobs have plain names. With several, each name starts with the scene's (the key `name`):
     `shop/total_hit_rate`, group `shop_evaluation`, job `shop_daily_tables`. Another project adds them with
-    `dg.Definitions.merge(its_own, build_definitions([Path("a.yaml"), Path("b.yaml")]))`. There is no executor among them: runs use
-    the other project's.
+    `dg.Definitions.merge(its_own, build_definitions([Path("a.yaml"), Path("b.yaml")]))`. There is no executor among them: a run of
+    one of their jobs is one process, other runs use the other project's.
 
     Args:
         config: a loaded configuration, the path of a YAML file (its folder is the home), several of them, or None for what

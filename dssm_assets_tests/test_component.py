@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from dagster.components.component_scaffolding import scaffold_object
 from dagster.components.core.component_tree import ComponentTree
 
 from dssm_assets.cli import main
+from dssm_assets.component import DssmRecall, StarterTables
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets_tests import programs, worlds
@@ -121,6 +123,14 @@ def test_two_instances_share_a_project_with_its_assets_and_its_executor(tmp_path
     found = load(tmp_path, defs, "host_of_two", monkeypatch)
     dg.Definitions.validate_loadable(found)
     assert found.executor is dg.multiprocess_executor
+    jobs = {job.name: job.executor_def for job in found.resolve_all_job_defs()}
+    assert jobs["__ASSET_JOB"] is dg.multiprocess_executor
+    ours = {
+        f"{scene}_{job}"
+        for scene in ("shop", "news")
+        for job in ("daily_tables", "train_and_evaluate", "publish", "daily_chain")
+    }
+    assert {jobs[name] for name in ours} == {dg.in_process_executor}
     graph = found.resolve_asset_graph()
     names = {key.to_user_string() for key in graph.get_all_asset_keys()}
     own = {
@@ -159,7 +169,7 @@ def test_scaffolding_prints_the_survey_of_init_and_commands_for_its_folder(tmp_p
     given = [part for option, value in options(tmp_path).items() for part in (f"--{option}", value)]
     assert main(["init", *given, "--out", str(tmp_path / "out"), "--name", "shop"]) == 0
     found, of_init = survey(capsys.readouterr().out)
-    assert (printed, commands[-3:-1]) == (found, of_init[-3:-1])
+    assert (printed, commands[-4:-2]) == (found, of_init[-3:-1])
     assert "  users of the log: 12, 11 of them with a row in user_table" in printed
     assert commands == [
         f"cd {tmp_path}",
@@ -171,6 +181,7 @@ def test_scaffolding_prints_the_survey_of_init_and_commands_for_its_folder(tmp_p
         "dssm-assets recall --user-id a0 -k 20",
         "dssm-assets serve --port 8000  # lists over HTTP: http://127.0.0.1:8000/docs",
         "dg dev  # the UI: http://127.0.0.1:3000",
+        "# The project's definitions, for what is launched without a job in one process: dg.Definitions(executor=dg.in_process_executor)",
     ]
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     scaffold(tmp_path, defs / "news")
@@ -182,6 +193,12 @@ def test_scaffolding_without_a_log_says_what_to_give_and_leaves_nothing(tmp_path
     with pytest.raises(ClickException, match=r"To fix: dg scaffold defs dssm_assets\.DssmRecall shop --behavior LOG"):
         scaffold_object(path, TYPE, None, "yaml", tmp_path)
     assert not path.exists()
+
+
+def test_help_of_scaffolding_names_every_option():
+    # dg prints the component's docstring, and none of the options.
+    options = {f"--{name.replace('_', '-')}" for name in StarterTables.model_fields}
+    assert set(re.findall(r"--[a-z-]+", DssmRecall.__doc__)) == options
 
 
 def test_source_assets_name_source_tables(tmp_path, monkeypatch):
@@ -220,7 +237,7 @@ def test_dg_lists_scaffolds_checks_and_launches(tmp_path):
     write_host(tmp_path)
     (tmp_path / "instance").mkdir()
     env = environment(tmp_path, ROOT, tmp_path / "src")
-    assert TYPE in dg_command(tmp_path, env, "list", "components")
+    assert "dssm_assets.component.DssmRecall" in dg_command(tmp_path, env, "list", "components")
     given = [part for option, value in options(tmp_path).items() for part in (f"--{option}", value)]
     dg_command(tmp_path, env, "scaffold", "defs", TYPE, "shop", *given)
     assert "All definitions loaded successfully" in dg_command(tmp_path, env, "check", "defs")

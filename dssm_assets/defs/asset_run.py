@@ -1,7 +1,7 @@
 """One asset in one run: its workspace, its checks, and the metadata of its partitions. An extra may open other runs.
 
-Metadata are figures, report, images, row count, schema, URI, time and column lineage. The UI shows entries in their order, and plots
-each that is a number over the partitions: what is no figure to watch is text or JSON.
+Metadata are the day, figures, report, images, row count, schema, URI, time and column lineage. The UI shows entries in their order.
+It plots each that is a number over the partitions, in the order of their names: what is no figure to watch is text or JSON.
 """
 
 import base64
@@ -107,7 +107,9 @@ class AssetRun:
 
 def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: float) -> dict[str, Any]:
     manifest = result.manifest
-    metadata = {key: to_metadata_value(value) for key, value in result.headline.items()}
+    # First the day: the UI's Overview shows the partition that was made last, whichever it is.
+    metadata: dict[str, Any] = {"day": manifest.ds}
+    metadata |= {key: to_metadata_value(value) for key, value in result.headline.items()}
     if result.report_markdown is not None:
         metadata["report"] = dg.MetadataValue.md(result.report_markdown)
     for name, png in result.images.items():

@@ -402,7 +402,7 @@ _EVALUATION = (
         ),
         description="hit_rate@k of the merged list, the model and every baseline with 95% intervals, for warm, other and all users; for all "
         "items, discovery, repeat, new and unseen items. The metadata begin with the hit rate of what is served, its gain over the best "
-        "baseline and the gate's sentence; then the report (segments, properties of the lists, trend) and its charts.",
+        "baseline and the gate's verdict; then the report (segments, properties of the lists, trend) and its charts.",
         reading="One row per scorer, scope, population and k. Compare the model with popularity, then with own history, then "
         "on unseen items, which are what recall is for. The report gives the gain over each baseline on the same users.",
     ),

@@ -50,13 +50,18 @@ warnings.filterwarnings("ignore", message=rf"Asset job \w*{DAILY_CHAIN} material
 
 
 def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
-    """Returns plain name -> job: daily tables, training and evaluation, publishing, and the chain of all three."""
+    """Returns plain name -> job: daily tables, training and evaluation, publishing, and the chain of all three.
+
+    A run of them is one process, whatever executor the project has: a process per step imports all again, and limits of memory and
+    threads are those of one process.
+    """
     return {
         job: dg.define_asset_job(
             scene.name(job),
             selection=dg.AssetSelection.assets(*(scene.key(name) for name in job_assets(rows, job))),
             description=description,
             tags=scene.tags,
+            executor_def=dg.in_process_executor,
         )
         for job, description in _JOB_DESCRIPTIONS.items()
     }

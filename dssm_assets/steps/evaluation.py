@@ -126,7 +126,7 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     )
     rates = {scope: rows_of_cell(total, scope, k) for scope in Scope}
     checks = (_beats_popularity(rates[Scope.ALL], k), verdict)
-    headline = _headline(rates, merged_gains or gains, k) | {"gate": verdict.description}
+    headline = _headline(rates, merged_gains or gains, k) | {"gate": verdict.facts["verdict"]}
     worth = {gain.against.removeprefix(MERGED_WITHOUT): gain.gain for gain in channels}
     facts = _plotted_figures(total, lists, worth, settings.k) | {
         f"rates@{k}": {str(scope): {name: row["hit_rate"] for name, row in of.items()} for scope, of in rates.items() if of},
@@ -200,7 +200,7 @@ def _plotted_figures(total: pa.Table, lists: ListFacts, worth: Mapping[str, floa
         figures |= {f"hit_rate@{ks[0]}": short["hit_rate"], f"ndcg@{k}": long["ndcg"]}
     if ChannelName.VECTORS in worth:
         figures[f"worth@{k} of the vectors"] = worth[ChannelName.VECTORS]
-    figures |= {f"coverage@{k} of the vectors": row["coverage"] for row in lists.quality.to_pylist() if row["k"] == k}
+    figures |= {f"item_coverage@{k} of the vectors": row["coverage"] for row in lists.quality.to_pylist() if row["k"] == k}
     figures |= {f"kept_since_day_before@{k} of the vectors": row["kept"] for row in lists.overlap.to_pylist() if row["k"] == k}
     return figures
 

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-import ibis
 import pyarrow as pa
 
 from dssm_assets.core.asset_settings import digest_settings
@@ -30,6 +29,9 @@ from dssm_assets.storage.engines.engine import BatchKernel, Bindable, Engine, Ta
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
+
+if TYPE_CHECKING:
+    import ibis
 
 
 def _silent(message: str) -> None:

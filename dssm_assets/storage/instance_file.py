@@ -10,10 +10,6 @@ from dssm_assets.storage.local_files import write_atomic
 INSTANCE_FILE: Final = "dagster.yaml"
 INSTANCE_YAML: Final = """\
 # Written by dssm-assets: a local instance, SQLite in this folder.
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config: {dequeue_interval_seconds: 1}
 run_launcher:  # reports runs whose process was killed
   module: dssm_assets.deployment.watched_launcher
   class: WatchedRunLauncher

@@ -18,6 +18,14 @@ from dssm_assets_tests.browser.conftest import PICTURES_HOME
 from dssm_assets_tests.browser.ui import Ui
 
 GROUPS = [*ASSET_TABLE]
+_RIGHT_OF_TEXT = """(cell) => {
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), range = document.createRange(), rights = [];
+    while (texts.nextNode()) {
+        range.selectNodeContents(texts.currentNode);
+        rights.push(...[...range.getClientRects()].map((box) => box.right));
+    }
+    return Math.max(...rights);
+}"""
 
 
 @pytest.fixture
@@ -52,7 +60,8 @@ def test_graph_shows_groups_from_left_to_right(ui: Ui) -> None:
 def test_partition_shows_the_rate_and_the_report_with_chart_and_table_first(ui: Ui, last_day: str, top_k: int) -> None:
     ui.open_partition("total_hit_rate", last_day)
     expect(ui.page.get_by_text("Materialized", exact=True)).to_be_visible()
-    keys = ui.metadata(first=f"hit_rate@{top_k}")
+    keys = ui.metadata(first="day")
+    assert keys.index(f"hit_rate@{top_k}") == 1
     assert keys.index("gate") < keys.index("report") < keys.index("hit_rate_trend") < keys.index("dagster/row_count")
     report = ui.show("report")
     expect(report.get_by_role("heading", name=f"Recall on {last_day}")).to_be_visible()
@@ -91,10 +100,18 @@ def test_runs_of_a_command_are_in_the_timeline_and_their_rows_show_no_process(
 def test_hit_rate_is_plotted_over_the_days(ui: Ui, top_k: int) -> None:
     ui.open("/assets/total_hit_rate?view=overview")
     expect(ui.page.get_by_text("One row per scorer, scope, population and k.")).to_be_visible()
-    ui.page.get_by_role("button", name="Plots").click()
+    plots = ui.page.get_by_role("button", name="Plots")
+    shown = ui.page.locator("tr").filter(has=ui.page.get_by_text("gate", exact=True)).locator("td").last
+    expect(shown).to_be_visible()
+    right, edge = shown.evaluate(_RIGHT_OF_TEXT), plots.bounding_box()
+    assert edge is not None and 0 < right <= edge["x"] + edge["width"], "the gate's verdict is not cut off"
+    plots.click()
     title = ui.page.get_by_text(f"hit_rate@{top_k}", exact=True)
     title.evaluate("title => title.scrollIntoView({block: 'start'})")
     expect(title).to_be_visible()
     assert 8 <= ui.page.locator("canvas").count() <= 12
+    other = ui.page.get_by_text(f"item_coverage@{top_k} of the vectors", exact=True)
+    places = [title.bounding_box(), other.bounding_box()]
+    assert places[0] is not None and places[1] is not None and places[0]["y"] < places[1]["y"], "plots are sorted by name"
     ui.wait_until_still("canvas")
     assert _colours(ui.picture("hit_rate_by_partition")) > 8

@@ -38,6 +38,7 @@ def test_each_day_has_its_own_metadata(world, name):
     assert sorted(by_day) == days_of(name)
     for ds, metadata in by_day.items():
         manifest = world.workspace.need(name, ds)
+        assert next(iter(metadata.items())) == ("day", dg.MetadataValue.text(ds))
         assert metadata["dagster/row_count"].value == manifest.rows
         assert metadata["dagster/uri"].value == f"{world.loaded.root}/{name}/ds={ds}"
         assert metadata["digest"].value == manifest.digest

@@ -79,6 +79,10 @@ def test_dagster_and_its_libraries_are_of_one_release() -> None:
     release = pins["dagster"].rpartition(".")[2]
     assert {pins[f"dagster-{library}"] for library in ("postgres", "aws", "k8s")} == {f"0.29.{release}"}
     assert pins["dagster-webserver"] == pins["dagster"]
+    lowest = {one.name: bound.version for one in _declared() for bound in one.specifier if bound.operator == ">="}
+    of_dagster = {name: version for name, version in lowest.items() if name.startswith("dagster")}
+    programs, libraries = ("dagster", "dagster-webserver", "dagster-dg-cli"), ("dagster-postgres", "dagster-aws", "dagster-k8s")
+    assert of_dagster == dict.fromkeys(programs, "1.13.21") | dict.fromkeys(libraries, "0.29.21")
 
 
 def test_the_script_pins_what_is_installed_and_nothing_of_the_tests() -> None:

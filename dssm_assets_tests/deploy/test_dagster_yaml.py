@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -14,6 +15,7 @@ from dagster._core.workspace.load import location_origins_from_yaml_paths
 from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
 
 from dssm_assets.deployment.watched_launcher import WatchedRunLauncher
+from dssm_assets.storage.instance_file import INSTANCE_YAML
 from dssm_assets_tests.deploy.compose_file import DEPLOY, services
 
 LOCAL, PRODUCTION = DEPLOY / "dagster.yaml", DEPLOY / "production" / "dagster.yaml"
@@ -31,6 +33,20 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     return given
+
+
+@pytest.mark.parametrize("text", [LOCAL.read_text(encoding="utf-8"), INSTANCE_YAML], ids=["local", "of_a_home"])
+def test_instances_without_a_service_queue_runs_as_dagster_does(tmp_path: Path, text: str) -> None:
+    # Each look at a full queue is a line of the log, so that a line a second hides all others.
+    for folder, written in (("ours", text), ("dagster", "")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "dagster.yaml").write_text(written, encoding="utf-8")
+    found = []
+    for folder in ("ours", "dagster"):
+        with dg.DagsterInstance.from_config(str(tmp_path / folder)) as instance:
+            coordinator: Any = instance.run_coordinator
+            found.append((type(coordinator).__name__, coordinator.dequeue_interval_seconds))
+    assert found == [("QueuedRunCoordinator", 5)] * 2
 
 
 def test_the_local_instance_loads(tmp_path: Path) -> None:

@@ -238,10 +238,10 @@ def test_the_first_figures_are_those_of_what_is_served(undrawn, workspace, tmp_p
         ("hit_rate@2 gain over the best baseline", pytest.approx(rates["all"]["merged"] - best)),
         ("hit_rate@2 of the vectors", rates["all"]["model"]),
         ("hit_rate@2 of the vectors, unseen", rates["unseen"]["model"]),
-        ("gate", gate.description),
+        ("gate", gate.facts["verdict"]),
     ]
     numbers = [name for name, value in result.facts.items() if isinstance(value, float)]
-    assert numbers == ["hit_rate@1", "ndcg@2", "worth@2 of the vectors", "coverage@2 of the vectors"]
+    assert numbers == ["hit_rate@1", "ndcg@2", "worth@2 of the vectors", "item_coverage@2 of the vectors"]
     _, result = evaluate(configured(tmp_path, channels={"is_enabled": False}))
     assert (
         result.headline["hit_rate@2"] == result.headline["hit_rate@2 of the vectors"] == result.facts["rates@2"]["all"]["model"]
@@ -261,7 +261,10 @@ def test_list_quality_and_overlap_are_reported(undrawn, workspace):
     bits = -np.log2(np.array([7, 3, 2, 1]) / 13)
     assert quality["novelty"] == pytest.approx(bits @ [2, 1, 2, 1] / 6)
     assert (overlap["kept"], overlap["jaccard"]) == (0.5, 0.5)
-    assert (result.facts["coverage@2 of the vectors"], result.facts["kept_since_day_before@2 of the vectors"]) == (1.0, 0.5)
+    assert (result.facts["item_coverage@2 of the vectors"], result.facts["kept_since_day_before@2 of the vectors"]) == (
+        1.0,
+        0.5,
+    )
     assert f"Kept since {FIRST}" in result.report_markdown
     assert "over 2 users with a list on both days" in result.report_markdown
     assert "| 1 | 50.00% | 66.7% |" in result.report_markdown  # a, c, a

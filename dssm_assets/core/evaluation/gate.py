@@ -17,7 +17,7 @@ who is ahead. This passes, with a note.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from itertools import product
@@ -35,7 +35,7 @@ from dssm_assets.core.evaluation.scopes import Population, Scope
 
 
 class Verdict(StrEnum):
-    """What the gate says of a day."""
+    """What the gate says of a day, the worst last."""
 
     PASSED = "passed"
     NOT_ENOUGH_EVIDENCE = "not enough evidence"
@@ -45,11 +45,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class GateReport:
-    """The verdict on a day, or on one question, a sentence that says who is ahead and by how much, and the figures behind it."""
+    """The verdict on a day, or on one question, a sentence that says who is ahead and by how much, and the figures behind it.
+
+    Attributes:
+        summary: the figures that decide, in about 50 characters, which a column of the UI shows.
+    """
 
     verdict: Verdict
     sentence: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    summary: str = ""
 
     @property
     def passed(self) -> bool:
@@ -87,7 +92,7 @@ def hit_rate_gate(
         InputError: if a configured baseline was not scored.
     """
     days = sorted(previous)[-gate.last_partitions :] if gate.last_partitions else []
-    verdicts, sentences, facts = [], [], dict[str, Any]()
+    answers, sentences, facts = dict[Verdict, GateReport](), [], dict[str, Any]()
     for scope, population in product(gate.scopes, (Population.WARM, Population.ALL)):
         is_warm = population is Population.WARM
         if not is_warm and (gate.scorer is GatedScorer.MODEL or not not_warm_frac(total, scope, k, MERGED)):
@@ -98,11 +103,12 @@ def hit_rate_gate(
         words = ("" if scope is Scope.ALL else str(scope), "" if is_warm else "all users and items")
         prefix = ", ".join(filter(None, words))
         for answer in question.answer(before):
-            verdicts.append(answer.verdict)
+            answers.setdefault(answer.verdict, replace(answer, summary=", ".join(filter(None, (answer.summary, prefix)))))
             sentences.append(f"{prefix}: {answer.sentence}".removeprefix(": "))
             facts |= {f"{prefix} {name}".lstrip(): value for name, value in answer.facts.items()}
-    verdict = next((worst for worst in (Verdict.FAILED, Verdict.NOT_ENOUGH_EVIDENCE) if worst in verdicts), Verdict.PASSED)
-    return GateReport(verdict, f"{verdict}: {'; '.join(sentences)}", {"verdict": str(verdict), "k": k, **facts})
+    worst = next(answers[verdict] for verdict in reversed(Verdict) if verdict in answers)
+    summary, sentence = (f"{worst.verdict}: {text}" for text in (worst.summary, "; ".join(sentences)))
+    return GateReport(worst.verdict, sentence, {"verdict": summary, "k": k, **facts}, summary)
 
 
 @dataclass(frozen=True)
@@ -120,19 +126,20 @@ class _Question:
         wanted = (MERGED, MODEL) if self.gate.scorer is GatedScorer.SERVED else (MODEL,)
         scorer = next((name for name in wanted if name in self.rows), None)
         if scorer is None:
-            return [GateReport(Verdict.NOT_ENOUGH_EVIDENCE, "no known user has a known item to find")]
+            sentence = "no known user has a known item to find"
+            return [GateReport(Verdict.NOT_ENOUGH_EVIDENCE, sentence, summary="nothing to find")]
         row = self.rows[scorer]
         pairs, users = row[TRUTH_COUNT], row["users"]
         facts = {"scorer": scorer, "pairs": pairs, **{name: row[name] for name in ("hit_rate", "ci_low", "ci_high", "users")}}
         if pairs < self.gate.min_pairs or users < self.gate.min_users:
             needed = f"a verdict needs {self.gate.min_pairs:,} by {self.gate.min_users:,}"
             sentence = f"{pairs:,} items to find by {users:,} {'known ' * self.is_warm}users; {needed}"
-            return [GateReport(Verdict.NOT_ENOUGH_EVIDENCE, sentence, facts)]
+            return [GateReport(Verdict.NOT_ENOUGH_EVIDENCE, sentence, facts, f"{pairs:,} items to find")]
         best = _best(self.rows, self.gate, must_have_all=True)
         if best is None:
-            return [GateReport(Verdict.PASSED, "compared with no baseline", facts)]
+            return [GateReport(Verdict.PASSED, "compared with no baseline", facts, "compared with no baseline")]
         ahead = self._compare_with_best(scorer, best)
-        answers = [GateReport(ahead.verdict, ahead.sentence, {**facts, **ahead.facts})]
+        answers = [replace(ahead, facts={**facts, **ahead.facts})]
         has_second = self.gate.last_partitions and self.is_warm
         return [*answers, self._compare_with_days_before(scorer, best, before)] if has_second else answers
 
@@ -150,7 +157,10 @@ class _Question:
         facts = {"baseline": best, "baseline_hit_rate": baseline, "baseline_margin": margin}
         facts |= {"gain": gain.gain, "gain_ci_low": gain.ci_low, "gain_ci_high": gain.ci_high}
         undecided = Verdict.NOT_ENOUGH_EVIDENCE if is_open else Verdict.PASSED
-        return GateReport(Verdict.FAILED if gain.ci_high < margin else undecided, sentence, facts)
+        summary = f"gain {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}]" + (
+            f", needs {margin:+g}" if margin else ""
+        )
+        return GateReport(Verdict.FAILED if gain.ci_high < margin else undecided, sentence, facts, summary)
 
     def _compare_with_days_before(self, scorer: str, best: str, before: Mapping[str, _Rows]) -> GateReport:
         judged = [(day, rows, found) for day, rows in before.items() if scorer in rows and (found := _best(rows, self.gate))]
@@ -165,11 +175,13 @@ class _Question:
         finds = f"{now / baseline_now:.2f} times what that baseline finds" if baseline_now else "what no baseline finds"
         partitions = f"{len(judged)} partition{'s' if len(judged) > 1 else ''}"
         sentence = f"it finds {finds}, {ratio_before:.2f} times on the {partitions} before"
+        summary = ""
         if failed:
+            summary = f"{now / baseline_now:.2f} times the baseline, {ratio_before:.2f} before"
             sentence += f": surely a drop of more than {self.gate.max_drop_frac:.0%}"
         facts = {"ratio_before": ratio_before, "required_ratio": required, "max_drop_frac": self.gate.max_drop_frac}
         facts["days_before"] = [day for day, _, _ in judged]
-        return GateReport(Verdict.FAILED if failed else Verdict.PASSED, sentence, facts)
+        return GateReport(Verdict.FAILED if failed else Verdict.PASSED, sentence, facts, summary)
 
     def _describe(self, gain: Gain) -> str:
         """Returns who is ahead and by how much, with both rates and the interval of the difference."""

@@ -1,4 +1,7 @@
-"""The default engine: embedded DuckDB, and kernels in this process."""
+"""The default engine: embedded DuckDB, and kernels in this process.
+
+DuckDB and Ibis are imported with the first query: half a second, which a process of a step without one does not spend.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,8 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import duckdb
-import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -33,6 +34,9 @@ from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.sized_files import SizedFileSystem
 from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore
+
+if TYPE_CHECKING:
+    import ibis
 
 RANGE_GROUPS: Final = 8
 """Row groups per range, of the longest input that is stored in the order of the key."""
@@ -156,6 +160,8 @@ class _Database:
     """An empty database in memory, and the folder that it spills to."""
 
     def __init__(self, threads: int, memory: str, scratch: Path) -> None:
+        import duckdb
+
         scratch.mkdir(parents=True, exist_ok=True)
         self._folder = ScratchFolder("duckdb", scratch)
         self.connection = duckdb.connect(
@@ -201,9 +207,15 @@ class _Query(NamedTuple):
     schema: pa.Schema
 
 
-@ibis.udf.scalar.builtin(name="getvariable")  # type: ignore[untyped-decorator]
-def _variable(variable: str) -> str:
-    raise NotImplementedError
+def _variable(name: str) -> ibis.Value:
+    """Returns the expression of a variable of the connection."""
+    import ibis
+
+    @ibis.udf.scalar.builtin(name="getvariable")  # type: ignore[untyped-decorator]
+    def read(variable: str) -> str:
+        raise NotImplementedError
+
+    return read(name)
 
 
 _QUERIES: Final[dict[Any, _Query]] = {}
@@ -219,6 +231,8 @@ def _prepare(
     arguments: Mapping[str, Any],
 ) -> _Query:
     """Returns the query of an expression over inputs, which the SQL `tables` names, and sets its day in the connection."""
+    import ibis
+
     given = dict(arguments)
     if DAY in given:
         connection.execute(f"set variable {DAY} = {_sql_literal(given[DAY])}")

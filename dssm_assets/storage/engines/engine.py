@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-import ibis
 import pyarrow as pa
 
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.tables import TableStore
+
+if TYPE_CHECKING:
+    import ibis
 
 DAY: Final = "ds"
 """The column with the day of a row, where several days are read as one table."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -55,6 +56,7 @@ def test_a_model_clearly_behind_the_baseline_fails_and_the_sentence_says_by_how_
         "failed: two-tower model (0.2000) is behind the best baseline, popularity (0.5000), by -0.3000 "
         f"[{low:+.4f}, {high:+.4f}] of hit_rate@5, 40 users; no earlier partitions with enough items to find to compare with"
     )
+    assert report.summary == report.facts["verdict"] == f"failed: gain -0.3000 [{low:+.4f}, {high:+.4f}]"
 
 
 def test_a_model_clearly_ahead_passes_and_the_sentence_says_so() -> None:
@@ -86,6 +88,7 @@ def test_baseline_margin_moves_the_edge_both_ways() -> None:
     refused = decide(ahead, baseline_margin=0.6)
     assert not refused.passed
     assert "; at least +0.6 is required" in refused.sentence
+    assert refused.summary.startswith("failed: gain +") and refused.summary.endswith("], needs +0.6")
 
 
 def test_the_best_of_all_baselines_of_the_report_counts_unless_some_are_named() -> None:
@@ -152,6 +155,7 @@ def test_the_merged_list_is_also_compared_over_all_users_and_items() -> None:
     behind = "; all users and items: merged list (0.4000) is behind the best baseline, popularity (0.7000), by -0.3000 ["
     assert behind in report.sentence and report.sentence.endswith("of hit_rate@5, 80 users")
     assert (report.sentence.count("not judged"), report.sentence.count("partition before")) == (1, 1)
+    assert re.fullmatch(r"failed: gain -0\.3000 \[-[0-9.]+, -[0-9.]+\], all users and items", report.summary)
     # The vectors have no list for every user, and a day of warm pairs alone is one question.
     assert "all users" not in decide(table, scorer="model").sentence
     assert "all users" not in decide(pa.concat_tables([warm, in_cell(warm, "all", "all")])).sentence
@@ -163,6 +167,7 @@ def test_a_day_with_few_items_to_find_is_not_enough_evidence() -> None:
     report = decide(table, min_pairs=41)
     assert (report.verdict, report.passed) == (Verdict.NOT_ENOUGH_EVIDENCE, True)
     assert report.sentence == "not enough evidence: 40 items to find by 40 known users; a verdict needs 41 by 8"
+    assert report.summary == "not enough evidence: 40 items to find"
     assert not decide(table, min_pairs=40).passed
 
 
@@ -182,6 +187,7 @@ def test_a_lost_lead_is_a_drop_even_on_an_easy_day() -> None:
     assert report.sentence.endswith(
         "it finds 1.00 times what that baseline finds, 3.00 times on the 1 partition before: surely a drop of more than 30%"
     )
+    assert report.summary == "failed: 1.00 times the baseline, 3.00 before"
     # 1 time is what a drop of two thirds leaves.
     assert decide(
         day(model=found(36), popularity=found(36)), before(d06={"model": 30, "popularity": 10}), max_drop_frac=0.67
