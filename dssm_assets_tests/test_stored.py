@@ -53,6 +53,8 @@ def test_what_is_not_stored_or_no_table_is_refused(where):
         dssm_assets.load_model("last", **where)
     with pytest.raises(InputError, match="open the model with load_model"):
         dssm_assets.open_table("dssm_model", **where)
+    with pytest.raises(InputError, match="argument name, train_samples: expected a table, got an artifact"):
+        dssm_assets.open_table("train_samples", **where)  # its columns are those of six files
     with pytest.raises(ConfigError, match="one of: tiny, got 'shop'"):
         dssm_assets.open_table("sample", scene="shop", **where)
 

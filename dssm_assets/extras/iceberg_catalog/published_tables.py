@@ -114,7 +114,7 @@ class PublishedTables:
                 continue
             if asset in chosen:
                 empty = [
-                    ds for ds, manifest in self.store.find_days(asset, days).items() if manifest.columns and not manifest.rows
+                    ds for ds, manifest in self.store.find_days(asset, days).items() if manifest.is_table and not manifest.rows
                 ]
                 if empty:
                     left_out.setdefault("no rows", []).append(f"{asset} of {name_ranges(empty)}")
@@ -210,7 +210,7 @@ class PublishedTables:
 
 def _unfit(manifest: Manifest) -> str:
     """Returns why no table of the catalog can have these files, "" if one can."""
-    if not manifest.columns or not all(file.name.endswith(".parquet") for file in manifest.files):
+    if not manifest.is_table:
         return "files and no table"
     return "files that many days share" if any(layout.is_shared(file.path) for file in manifest.files) else ""
 
