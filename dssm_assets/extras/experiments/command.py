@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +164,7 @@ def _tune(parsed: argparse.Namespace) -> int:
     if parsed.trials < 1:
         faults.append(Fault("--trials", "at least 1", str(parsed.trials), "give a larger number"))
     ConfigError.raise_if(faults)
-    workspace = open_workspace(load_announced_scene(parsed).loaded)
+    workspace = open_workspace(load_announced_scene(parsed).loaded, functools.partial(print, flush=True))
     if not workspace.tables.partitions.days("dssm_model"):
         remedy = remedy_of_missing("train_and_evaluate", "DAY")
         raise ConfigError(Fault("dssm_model", "a day with a regular model, on whose samples trials are fitted", "none", remedy))
@@ -173,9 +174,12 @@ def _tune(parsed: argparse.Namespace) -> int:
         trial, best = trials[-1], best_trial(trials)
         rate = "no score" if trial.hit_rate is None else f"{trial.hit_rate:.4f}"
         so_far = "" if best is None else f", best {best.hit_rate:.4f}"
-        print(f"{len(trials)}/{parsed.trials} {trial.name}: {rate}, {trial.state}, {trial.seconds:.0f} s{so_far}", flush=True)
+        left = sum(one.seconds for one in trials) / len(trials) * (parsed.trials - len(trials))
+        print(
+            f"{len(trials)}/{parsed.trials} {trial.name}: {rate}, {trial.state}, {trial.seconds:.0f} s{so_far}, ETA {max(0, left):.0f} s",
+            flush=True,
+        )
 
-    print(f"study {parsed.study}: {parsed.trials} trials on the days before {day}", flush=True)
     result = run_study(workspace, StudyRequest(parsed.study, day, parsed.trials, parsed.seed), show)
     print(f"\n{result.table_path.read_text(encoding='utf-8')}")
     first = result.trials[0]
