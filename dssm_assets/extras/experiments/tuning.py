@@ -116,7 +116,8 @@ def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[S
     trials = [Trial(**{**body, "state": TrialState(body["state"])}) for body in bodies]
     workspace.log(
         f"study {request.name}: {len(trials)} of {request.trials} trials are done. Each fits the towers of {request.ds}, up to epoch "
-        f"{workspace.config.training.epochs}, and scores them on the days before (validation days: {_validation_days(workspace)}); {', '.join(space)} vary"
+        f"{workspace.config.training.epochs}, and scores them on the days before "
+        f"(validation days: {_validation_days(workspace)}); {', '.join(space)} vary"
     )
     for number in range(1, len(trials) + 1):
         on_trial(trials[:number])
