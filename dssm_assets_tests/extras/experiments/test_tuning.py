@@ -124,7 +124,7 @@ def test_the_command_says_what_it_will_do_before_the_first_fit_and_how_long_the_
     before = lines[1 : lines.index("FIT")]
     assert before[0].startswith(
         f"study tuned: 0 of 2 trials are done. Each fits the towers of {EVALUATION_DAY}, up to epoch 2, and scores them on the days "
-        "before; training.learning_rate, "
+        "before (validation days: 1); training.learning_rate, "
     )
     assert before[1] == "trial 1 of 2, tuned_0000: nothing changed"
     first, second = (line for line in lines if re.match(r"[12]/2 tuned_000[01]: ", line))
