@@ -58,6 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     from dssm_assets.commands import fit, hit_rates, publish, recall, serve
     from dssm_assets.commands.config_arguments import add_config_arguments
+    from dssm_assets.commands.day_argument import day_argument
+    from dssm_assets.core.days import DAY_FORMS
     from dssm_assets.installed_extras import load_all
 
     top = argparse.ArgumentParser(prog="dssm-assets", description="DSSM two-tower vector recall as Dagster assets.")
@@ -72,9 +74,15 @@ def build_parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=_demo)
     materialize = commands.add_parser("materialize", help="materialize an asset or a job over a range of days, in this process")
     materialize.add_argument("name", help="an asset, or one of the jobs daily_tables, train_and_evaluate and publish")
-    day = dt.date.fromisoformat
-    materialize.add_argument("--from", dest="first", required=True, type=day, help="first day, YYYY-MM-DD")
-    materialize.add_argument("--to", dest="last", type=day, help="last day, YYYY-MM-DD (default: the first day)")
+    materialize.add_argument(
+        "--from",
+        dest="first",
+        required=True,
+        type=day_argument,
+        metavar="DAY",
+        help=f"first day, {DAY_FORMS} of the calendar's days that can be made",
+    )
+    materialize.add_argument("--to", dest="last", type=day_argument, metavar="DAY", help="last day (default: the first day)")
     materialize.add_argument(
         "--processes",
         type=int,
@@ -157,7 +165,7 @@ def _materialize(parsed: argparse.Namespace) -> int:
     from dssm_assets.definitions import load_scene
     from dssm_assets.steps.workspace import open_workspace
 
-    days = (parsed.first.isoformat(), (parsed.last or parsed.first).isoformat())
+    days = (parsed.first, parsed.last or parsed.first)
     plan = materialize.plan_runs(load_scene(parsed.scene, choice), parsed.name, *days, with_upstream=parsed.with_upstream)
     if parsed.with_upstream:
         print("\n".join(map(str, plan.runs)))

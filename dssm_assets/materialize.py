@@ -10,13 +10,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from dssm_assets.core.days import choose_day
 from dssm_assets.core.errors import ConfigError, DaysFailedError, DssmError, Fault
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
 from dssm_assets.defs.automation import DAILY_CHAIN, DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
-from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, first_evaluation_day, plan_upstream
+from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, first_evaluation_day, makeable_days, plan_upstream
 from dssm_assets.defs.runs import make_run, open_instance
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
@@ -29,15 +30,21 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
 
     Args:
         name: the asset or job; it is made even where it is stored.
+        first, last: days as of `read_day`, of those that can be made.
         with_upstream: with everything that these days need and that is not stored, or was built from other inputs or with other
             settings.
 
     Raises:
         ConfigError: an unknown name, or a range that is empty or leaves the calendar.
+        PartitionMissingError: `first` or `latest` of no day that can be made.
     """
     rows = all_rows(scene.loaded.config)
     found = job_assets(rows, name) or [name]  # in pipeline order
     names = [row.name for row in rows if row.name in found and name != DAILY_CHAIN]
+    is_windowed = any(row.is_windowed for row in rows if row.name in names)
+    first, last = (
+        choose_day(day, makeable_days(scene, is_windowed=is_windowed), name, "a day that can be made") for day in (first, last)
+    )
     days = days_between(first, last)
     calendar = scene.loaded.config.calendar
     faults = []
@@ -51,7 +58,6 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
         remedy = "choose days of the calendar, or change calendar in the configuration"
         faults.append(Fault("range of days", expected, f"{first} to {last}", remedy))
     ConfigError.raise_if(faults)
-    is_windowed = any(row.is_windowed for row in rows if row.name in names)
     if not with_upstream:
         runs = [(ds,) for ds in days] if is_windowed else [tuple(days)]
         return RunPlan(scene, tuple(PlannedRun(tuple(names), run, is_windowed) for run in runs))

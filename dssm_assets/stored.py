@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from dssm_assets.core.days import DAY_FORMS, LATEST, read_day
 from dssm_assets.core.errors import ConfigError, Fault, InputError
 from dssm_assets.storage.config_choice import choose_config
 from dssm_assets.storage.config_file import LoadedConfig, load_config
@@ -126,7 +127,7 @@ class StoredModel:
 
 def open_table(
     name: str,
-    day: Day | None = None,
+    day: Day = LATEST,
     *,
     config: str | Path | None = None,
     home: str | Path | None = None,
@@ -134,11 +135,11 @@ def open_table(
 ) -> StoredTable:
     """Returns the partition of a table.
 
-    Example: `open_table("total_hit_rate", "2026-11-22").to_pandas()`.
+    Example: `open_table("total_hit_rate", "latest-1").to_pandas()`.
 
     Args:
         name: the table: any asset but models and other artifacts.
-        day: its day, YYYY-MM-DD or a date; by default the last one that is stored.
+        day: its day: a date (also as YYYY-MM-DD), `first`, `latest` or `latest-N` of those that are stored, N calendar days earlier.
         config: the configuration file.
         home: the home folder.
         scene: the name of the configuration, where several are named.
@@ -146,18 +147,18 @@ def open_table(
     Raises:
         ConfigError: no configuration is found, or it is wrong.
         PartitionMissingError: the day is not stored.
-        InputError: the asset is not a table.
+        InputError: the asset is not a table, or the day is no day.
     """
     loaded = load_chosen(config, home, scene)
     partitions = PartitionStore(loaded.root, loaded.config.storage.options)
     manifest = partitions.manifest(name, _choose_day(partitions, name, day))
-    if not manifest.columns:
+    if not manifest.is_table:
         raise InputError(Fault(f"argument name, {name}", "a table", "an artifact", "open the model with load_model"))
     return StoredTable(manifest, TableStore(partitions))
 
 
 def rates(
-    day: Day | None = None,
+    day: Day = LATEST,
     *,
     scope: str = "all",
     population: str = "warm",
@@ -188,7 +189,7 @@ def rates(
 
 
 def load_model(
-    day: Day | None = None,
+    day: Day = LATEST,
     *,
     config: str | Path | None = None,
     home: str | Path | None = None,
@@ -272,7 +273,9 @@ def load_chosen(config: str | Path | None, home: str | Path | None, scene: str |
     return named[0]
 
 
-def _choose_day(partitions: PartitionStore, name: str, day: Day | None) -> str:
-    if day is None:
-        return partitions.last_day(name)
-    return day if isinstance(day, str) else day.strftime("%Y-%m-%d")
+def _choose_day(partitions: PartitionStore, name: str, day: Day) -> str:
+    try:
+        text = read_day(day if isinstance(day, str) else day.strftime("%Y-%m-%d"))
+    except ValueError as error:
+        raise InputError(Fault("argument day", f"a date, {DAY_FORMS}", repr(day), "correct it")) from error
+    return partitions.choose_day(name, text)

@@ -18,6 +18,8 @@ from dssm_assets import demo, installed_extras
 from dssm_assets.cli import build_parser, main
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_factory import _log_end
+from dssm_assets.defs.scene import Scene
+from dssm_assets.materialize import plan_runs
 from dssm_assets.terminal import print_next_commands
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -71,6 +73,11 @@ OUTSIDE = "range of days: expected days from 2024-01-01 to {}, got {}. To fix: c
         (DAYS[-1], ["sample", "--from", "2023-12-31", "--to", DAYS[1]], OUTSIDE.format(DAYS[-1], f"2023-12-31 to {DAYS[1]}")),
         (DAYS[-1], ["sample", "--from", DAYS[-1], "--to", "2024-01-13"], OUTSIDE.format(DAYS[-1], f"{DAYS[-1]} to 2024-01-13")),
         (None, ["sample", "--from", TOMORROW], OUTSIDE.format("yesterday", f"{TOMORROW} to {TOMORROW}")),
+        (
+            DAYS[-1],
+            ["sample_fg", "--from", "latest-2", "--to", "latest-3"],
+            "range of days: expected a first day that is not after the last, got 2024-01-10 to 2024-01-09",
+        ),
     ],
 )
 def test_what_cannot_be_materialized_is_an_error_of_one_line(tmp_path, run, end, arguments, message):
@@ -82,7 +89,10 @@ def test_what_cannot_be_materialized_is_an_error_of_one_line(tmp_path, run, end,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["materialize", "sample", "--from", "yesterday"], "argument --from: invalid fromisoformat value: 'yesterday'"),
+        (
+            ["materialize", "sample", "--from", "yesterday"],
+            "argument --from: YYYY-MM-DD, first, latest or latest-N is expected, got 'yesterday'",
+        ),
         (["materialize", "sample"], "the following arguments are required: --from"),
         (["recall", "--features", '{"a": ' + "[" * 500 + "]" * 500 + "}"], "not JSON: more than 100 levels"),
         (["recall", "--history", '{"a": ' * 5_000], "not JSON: more than 100 levels"),
@@ -97,9 +107,38 @@ def test_wrong_usage_exits_with_status_two(world, run, capsys, arguments, messag
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "expected"),
+    [
+        (
+            "dssm_model",
+            "latest-6",
+            "dssm_model, day latest-6: expected a day that can be made, got 2024-01-06. To fix: name one of 2024-01-07 to 2024-01-12",
+        ),
+        (
+            "sample",
+            "latest-12",
+            "sample, day latest-12: expected a day that can be made, got 2023-12-31. To fix: name one of 2024-01-01 to 2024-01-12",
+        ),
+    ],
+)
+def test_a_named_day_that_cannot_be_made_says_which_can(tmp_path, run, name, first, expected):
+    """The window has 6 days: the 7th is the first that can be evaluated."""
+    loaded = worlds.write_config(tmp_path)
+    status, _, stderr = run(loaded, "materialize", name, "--from", first)
+    assert (status, only_line(stderr)) == (1, f"PartitionMissingError: {expected}")
+
+
+def test_latest_evaluation_day_is_the_last_whose_truth_is_within_the_calendar(tmp_path):
+    scene = Scene(worlds.write_config(tmp_path, {"evaluation": {"span_days": 3}}))
+    assert plan_runs(scene, "total_hit_rate", "first", "latest").runs[0].days == (DAYS[6],)
+    assert plan_runs(scene, "total_hit_rate", "latest", "latest").runs[-1].days == (DAYS[9],)
+    assert plan_runs(scene, "sample", "first", "latest").runs[-1].days == tuple(DAYS)
+
+
 def test_materialize_writes_exactly_the_given_days(tmp_path, run):
     loaded = worlds.write_world(tmp_path)
-    status, out, _ = run(loaded, "materialize", "item_table", "--from", DAYS[2], "--to", DAYS[4])
+    status, out, _ = run(loaded, "materialize", "item_table", "--from", DAYS[2], "--to", "latest-7")
     assert status == 0
     assert f"item_table {DAYS[2]} to {DAYS[4]}: 60 rows" in out
     workspace = worlds.open_workspace(loaded)

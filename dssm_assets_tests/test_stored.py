@@ -26,6 +26,8 @@ def test_a_table_is_opened_by_its_name_and_day(where):
     assert (table.day, list(table.columns)) == (DAYS[0], ["user_id", "city"])
     assert sorted(table.to_pandas().user_id) == sorted(set(worlds.users()) - {worlds.NO_PROFILE})
     assert table.to_arrow(["city"]).column_names == ["city"]
+    named = [dssm_assets.open_table("user_table", day, **where).day for day in ("first", "latest", "latest-3", DAYS[2])]
+    assert named == [DAYS[0], DAYS[-1], DAYS[-4], DAYS[2]]
 
 
 def test_rates_are_the_cells_of_total_hit_rate(where):
@@ -43,8 +45,16 @@ def test_what_is_not_stored_or_no_table_is_refused(where):
         dssm_assets.open_table("sampel", **where)
     with pytest.raises(PartitionMissingError, match=f"total_hit_rate.*{DAYS[0]}"):
         dssm_assets.open_table("total_hit_rate", DAYS[0], **where)
+    with pytest.raises(
+        PartitionMissingError, match=f"day latest-1: expected a stored day, got {DAYS[-2]}. To fix: name one of {DAYS[-1]}$"
+    ):
+        dssm_assets.rates("latest-1", **where)
+    with pytest.raises(InputError, match="argument day: expected a date, YYYY-MM-DD, first, latest or latest-N, got 'last'"):
+        dssm_assets.load_model("last", **where)
     with pytest.raises(InputError, match="open the model with load_model"):
         dssm_assets.open_table("dssm_model", **where)
+    with pytest.raises(InputError, match="argument name, train_samples: expected a table, got an artifact"):
+        dssm_assets.open_table("train_samples", **where)  # its columns are those of six files
     with pytest.raises(ConfigError, match="one of: tiny, got 'shop'"):
         dssm_assets.open_table("sample", scene="shop", **where)
 

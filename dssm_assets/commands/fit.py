@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import os
 
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
+from dssm_assets.commands.day_argument import day_argument
+from dssm_assets.core.days import DAY_FORMS
 from dssm_assets.storage.config_choice import choose_config
 
 
@@ -18,7 +19,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--rdzv-endpoint HOST:29500 --no-python dssm-assets fit --day 2026-02-15. The first process publishes the model; a run of "
         "dssm_model with training.launcher external uses it.",
     )
-    parser.add_argument("--day", required=True, type=dt.date.fromisoformat, help="the evaluation day, YYYY-MM-DD")
+    parser.add_argument(
+        "--day",
+        required=True,
+        type=day_argument,
+        metavar="DAY",
+        help=f"the evaluation day, {DAY_FORMS} of those with train_samples",
+    )
     parser.add_argument("--experiment", help="its name: fits with its settings, which a run of dssm_model has stored")
     add_config_arguments(parser)
     parser.set_defaults(command=_fit)
@@ -40,10 +47,11 @@ def _fit(parsed: argparse.Namespace) -> int:
         raise InputError(
             Fault("environment of dssm-assets fit", "the variables that torchrun sets", f"no {', '.join(missing)}", remedy)
         )
-    ds, is_first = parsed.day.isoformat(), environment["RANK"] == "0"
+    is_first = environment["RANK"] == "0"
     choice = announce_config(parsed) if is_first else choose_config(parsed.config, parsed.home)
     scene = load_scene(parsed.scene, choice)
     workspace = open_workspace(scene.loaded, lambda line: print(line, flush=True) if is_first else None)
+    ds = workspace.tables.partitions.choose_day("train_samples", parsed.day)
     if parsed.experiment is not None:
         workspace = load_extra("experiments", "experiments").reopen_experiment(workspace, parsed.experiment, ds)
     with process_group(towers_of(workspace, ds).training.device) as ranks:

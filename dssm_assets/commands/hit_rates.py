@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+from dssm_assets.commands.day_argument import day_argument
+from dssm_assets.core.days import DAY_FORMS, LATEST, is_date
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Workspace
@@ -20,7 +21,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         epilog="One table: model and baselines, what is new, and the days before as the trend. With --all a table per scope for "
         "known users and items, one of known, new and all of them, and what the gate said.",
     )
-    parser.add_argument("day", nargs="?", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
+    parser.add_argument(
+        "day", nargs="?", default=LATEST, type=day_argument, help=f"{DAY_FORMS} of the evaluated days (default: latest)"
+    )
     parser.add_argument("--all", dest="is_whole", action="store_true", help="every scope, interval and baseline")
     add_config_arguments(parser)
     parser.set_defaults(command=_hit_rates)
@@ -34,7 +37,7 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(scene.loaded)
-    ds = _choose_day(workspace, parsed.day.isoformat() if parsed.day else None)
+    ds = _choose_day(workspace, parsed.day)
     if parsed.is_whole:
         terminal.print_hit_rates(Console(), read_day(workspace, ds))
     else:
@@ -43,14 +46,14 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _choose_day(workspace: Workspace, wanted: str | None) -> str:
+def _choose_day(workspace: Workspace, wanted: str) -> str:
     """Returns the day to print; refuses one that is not evaluated, with the reason where it cannot be, else with the command."""
     from dssm_assets.core.errors import Fault, PartitionMissingError, remedy_of_missing
     from dssm_assets.steps.workspace import reason_to_skip
 
+    if not is_date(wanted):
+        return workspace.tables.partitions.choose_day("total_hit_rate", wanted)
     evaluated = workspace.tables.partitions.days("total_hit_rate")
-    if wanted is None:
-        return workspace.tables.partitions.last_day("total_hit_rate")
     if wanted in evaluated:
         return wanted
     calendar = workspace.config.calendar

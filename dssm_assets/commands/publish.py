@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime as dt
 
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
+from dssm_assets.commands.day_argument import day_argument
+from dssm_assets.core.days import DAY_FORMS, LATEST
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,9 +28,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     choice.add_argument(
         "--day",
-        type=dt.date.fromisoformat,
-        metavar="YYYY-MM-DD",
-        help="the day whose model is published (default: the last one that was evaluated)",
+        type=day_argument,
+        default=LATEST,
+        metavar="DAY",
+        help=f"the day whose model is published, {DAY_FORMS} of those that were evaluated (default: latest)",
     )
     add_config_arguments(parser)
     parser.set_defaults(command=_publish)
@@ -56,7 +58,7 @@ def _publish(parsed: argparse.Namespace) -> int:
     from dssm_assets import materialize, terminal
     from dssm_assets.steps.workspace import open_workspace
 
-    ds = parsed.day.isoformat() if parsed.day else open_workspace(scene.loaded).tables.partitions.last_day("total_hit_rate")
+    ds = open_workspace(scene.loaded).tables.partitions.choose_day("total_hit_rate", parsed.day)
     plan = materialize.plan_runs(scene, "publish", ds, ds)
     with terminal.ProgressTable(plan.days_by_asset) as table:
         materialize.run_plan(plan, table, choice.instance_home)

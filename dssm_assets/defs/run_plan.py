@@ -148,6 +148,16 @@ def first_evaluation_day(scene: Scene) -> str:
     return day_before(config.calendar.start.isoformat(), -config.window.days)
 
 
+def makeable_days(scene: Scene, *, is_windowed: bool) -> list[str]:
+    """Returns the days of the calendar that can be made: of windowed assets those whose window and truth lie within it."""
+    calendar, last = scene.loaded.config.calendar, scene.daily.get_last_partition_key()
+    if last is None:
+        return []
+    if not is_windowed:
+        return days_between(calendar.start.isoformat(), last)
+    return days_between(first_evaluation_day(scene), day_before(last, scene.loaded.config.evaluation.span_days - 1))
+
+
 def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) -> RunPlan:
     """Returns the runs that make some assets and what they need of what is not stored.
 

@@ -77,7 +77,7 @@ class Manifest:
 
     Attributes:
         files: in order.
-        columns: schema of a table; empty for an artifact.
+        columns: schema of a table; of an artifact that has tables `file: column`, else empty.
         inputs: "asset/ds" -> digest of each partition that it was built from.
         facts: small values that describe it (seed, counts).
         settings: digest of the settings that its step reads, "" where none was recorded.
@@ -104,6 +104,11 @@ class Manifest:
     def user_column(self) -> str | None:
         """Returns the column that tells whose the rows are, as `file: column` of an artifact; None: they are nobody's."""
         return next((column.name for column in self.columns if column.name.rpartition(" ")[2] == USER_ID), None)
+
+    @property
+    def is_table(self) -> bool:
+        """Returns whether the files are those of one table; an artifact may have columns, too, of several."""
+        return bool(self.columns) and all(file.name.endswith(".parquet") for file in self.files)
 
     @property
     def rows(self) -> int:

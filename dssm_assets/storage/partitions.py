@@ -34,6 +34,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from dssm_assets.core.days import LATEST, choose_day, is_date
 from dssm_assets.core.errors import (
     DssmError,
     Fault,
@@ -321,17 +322,22 @@ class PartitionStore:
         visible = [layout.ds_of_folder(path.rpartition("/")[0]) for path in paths if path.endswith(f"/{layout.MANIFEST}")]
         return sorted(filter(None, visible))
 
-    def last_day(self, asset: str) -> str:
-        """Returns the last day of an asset.
+    def choose_day(self, asset: str, day: str = LATEST) -> str:
+        """Returns the date that the text of a day names among the stored days of an asset; a date stays as it is.
+
+        Args:
+            day: as of `read_day` of `core/days.py`.
 
         Raises:
-            PartitionMissingError: it has none.
+            PartitionMissingError: no day is stored, or not that one.
         """
+        if is_date(day):
+            return day
         stored = self.days(asset)
         if not stored:
             remedy = f"correct the name, or {remedy_of_missing(asset, 'DAY')}"
             raise PartitionMissingError(Fault(f"table {asset} in {self.root}", "a stored day", "none", remedy))
-        return stored[-1]
+        return choose_day(day, stored, f"table {asset}", "a stored day")
 
     def filesystem_for(self, manifests: Iterable[Manifest]) -> Any:
         """Returns the filesystem to read the files of some partitions with; a remote one knows their sizes in advance."""

@@ -39,6 +39,7 @@ def test_it_shows_every_scope_known_new_and_all_pairs_and_the_gate(world, capsys
     status, out, stderr = run(capsys, world.loaded, "--all")
     assert (status, stderr) == (0, "")
     assert f"Hit rates on {EVALUATION_DAY}" in out
+    assert run(capsys, world.loaded, "first", "--all") == (0, out, "")
     for title in ("All items", "Discovery: items not in the window", "Repeat: items of the window"):
         assert title in out
     lines = [line.split() for line in out.split("Known (warm), other (not warm) and all")[1].splitlines()]
@@ -66,6 +67,11 @@ def test_a_day_that_is_not_evaluated_says_which_are(world, capsys):
     assert status == 1
     assert f"table total_hit_rate, day {DAYS[10]}: expected an evaluated day, got no partition. To fix: " in stderr
     assert f"--from {DAYS[10]} --with-upstream; evaluated are {EVALUATION_DAY} to {EVALUATION_DAY}" in stderr
+    _, _, stderr = run(capsys, world.loaded, "latest-1")
+    assert (
+        f"table total_hit_rate, day latest-1: expected a stored day, got {DAYS[10]}. To fix: name one of {EVALUATION_DAY}"
+        in stderr
+    )
 
 
 def test_a_day_outside_of_the_calendar_is_not_one_to_materialize(world, capsys):

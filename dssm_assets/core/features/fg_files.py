@@ -61,7 +61,7 @@ def read_named_file(context: Any, name: str) -> bytes:
     try:
         return reader(name)
     except OSError as error:
-        raise ValueError(f"file {name!r} cannot be read ({error}); paths are relative to the fg.json") from error
+        raise ValueError(f"file {name!r} cannot be read ({error})") from error
 
 
 def rename_files(definitions: Any, rename: Callable[[str], str]) -> Any:

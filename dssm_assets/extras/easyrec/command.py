@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 from pathlib import Path
 from typing import Final
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+from dssm_assets.commands.day_argument import day_argument
+from dssm_assets.core.days import DAY_FORMS
 
 SYSTEMS: Final = ("TorchEasyRec", "EasyRec")
 """As `import_settings.py` has them, but importing it would slow down every command."""
@@ -40,7 +41,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.set_defaults(command=_import)
     export = commands.add_parser("export-config", help="write a day's training run for EasyRec or TorchEasyRec")
-    export.add_argument("--day", required=True, type=dt.date.fromisoformat, help="the evaluation day, YYYY-MM-DD")
+    export.add_argument(
+        "--day",
+        required=True,
+        type=day_argument,
+        metavar="DAY",
+        help=f"the evaluation day, {DAY_FORMS} of those with feature_config",
+    )
     export.add_argument("--system", choices=SYSTEMS, default=SYSTEMS[0], help=f"whose configuration (default: {SYSTEMS[0]})")
     export.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: print it)")
     add_config_arguments(export)
@@ -73,7 +80,8 @@ def _export(parsed: argparse.Namespace) -> int:
     from dssm_assets.steps.workspace import open_workspace
     from dssm_assets.storage.local_files import write_atomic
 
-    text = export_text(open_workspace(scene.loaded), parsed.day.isoformat(), parsed.system)
+    workspace = open_workspace(scene.loaded)
+    text = export_text(workspace, workspace.tables.partitions.choose_day("feature_config", parsed.day), parsed.system)
     if parsed.out is None:
         print(text, end="")
     else:

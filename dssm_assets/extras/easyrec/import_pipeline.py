@@ -52,6 +52,8 @@ def import_files(
 ) -> ImportedPipeline:
     """Writes config.yaml, fg.json and import_report.md for a configuration, and copies the files that its features name.
 
+    Such a file is looked for next to the configuration, next to fg.json, then in the folders above the configuration.
+
     Args:
         pipeline: the configuration, in text format.
         base: config.yaml whose calendar, tables, events and other sections are kept.
@@ -67,8 +69,14 @@ def import_files(
     named: dict[str, bytes] = {}
 
     def read_named(name: str) -> bytes:
-        places = [parent / name for parent in (pipeline.parent, *([] if fg is None else [fg.parent]), Path())]
-        named[name] = read_bounded(next((path for path in places if path.is_file()), places[0]), NAMED_MIB)
+        folder = (
+            pipeline.absolute().parent
+        )  # theirs names files from the folder in which training is started, often a repository's root
+        places = [parent / name for parent in (folder, *([] if fg is None else [fg.parent]), *folder.parents)]
+        found = next((path for path in places if path.exists()), None)
+        if found is None:
+            raise FileNotFoundError(f"neither {folder} nor a folder above it has it")
+        named[name] = read_bounded(found, NAMED_MIB)
         return named[name]
 
     parsed = None if fg is None else _read_mapping(parse_json, fg, FG_MIB)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
+from dssm_assets.commands.day_argument import day_argument
+from dssm_assets.core.days import DAY_FORMS, LATEST
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Workspace
@@ -25,12 +27,20 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("name", nargs="+", metavar="NAME", help=name_help)
     set_help = "a setting, repeatable: model.prior=true"
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=set_help)
-    parser.add_argument("--from", dest="first", type=dt.date.fromisoformat, help="first evaluation day, YYYY-MM-DD")
-    parser.add_argument("--to", dest="last", type=dt.date.fromisoformat, help="last evaluation day (default: the first)")
+    parser.add_argument(
+        "--from",
+        dest="first",
+        type=day_argument,
+        metavar="DAY",
+        help=f"first evaluation day, {DAY_FORMS} of the evaluated ones",
+    )
+    parser.add_argument("--to", dest="last", type=day_argument, metavar="DAY", help="last evaluation day (default: the first)")
     add_config_arguments(parser)
     parser.set_defaults(command=_experiment)
     listed = commands.add_parser("experiments", help="compare the experiments of a day with the regular run")
-    listed.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last day that has any)")
+    listed.add_argument(
+        "--day", type=day_argument, default=LATEST, help=f"{DAY_FORMS} of the days that have any (default: latest)"
+    )
     listed.add_argument("-k", type=int, help="length of the lists (default: the longest)")
     add_config_arguments(listed)
     listed.set_defaults(command=_experiments)
@@ -42,7 +52,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     tuned.add_argument("--trials", type=int, default=20, help="trials that the study shall have in the end (default: 20)")
     tuned.add_argument(
-        "--day", type=dt.date.fromisoformat, help="evaluation day, YYYY-MM-DD (default: the last one with a model)"
+        "--day", type=day_argument, default=LATEST, help=f"evaluation day, {DAY_FORMS} of those with a model (default: latest)"
     )
     tuned.add_argument("--study", default="tuned", help="its name: small letters, digits and _ (default: tuned)")
     tuned.add_argument("--seed", type=int, default=0, help="of the proposals (default: 0)")
@@ -60,7 +70,7 @@ def _experiment(parsed: argparse.Namespace) -> int:
     if is_adopted and (parsed.settings or parsed.first or parsed.last):
         raise ConfigError(Fault("experiment adopt", "a name alone", "--set, --from or --to", "leave them out"))
     if not is_adopted and parsed.first is None:
-        raise ConfigError(Fault("experiment", "--from, the evaluation day", "none", "add --from YYYY-MM-DD"))
+        raise ConfigError(Fault("experiment", "--from, the evaluation day", "none", "add --from DAY"))
     return _adopt(parsed) if is_adopted else _run(parsed)
 
 
@@ -75,12 +85,15 @@ def _run(parsed: argparse.Namespace) -> int:
     from dssm_assets.steps.workspace import days_between, open_workspace
 
     scene = load_scene(parsed.scene, choice)
-    days = days_between(parsed.first.isoformat(), (parsed.last or parsed.first).isoformat())
+    workspace = open_workspace(scene.loaded)
+    ends = (
+        workspace.tables.partitions.choose_day("total_hit_rate", day) for day in (parsed.first, parsed.last or parsed.first)
+    )
+    days = days_between(*ends)
     plan = experiment_runs.plan_experiment(scene, parsed.name[0], entered, days)
     print("\n".join(f"experiment {plan.name}, {line}" for line in plan.settings), flush=True)
     with terminal.ProgressTable(dict.fromkeys(plan.names, len(days))) as table:
         experiment_runs.run_experiment(plan, table, choice.instance_home)
-    workspace = open_workspace(scene.loaded)
     for ds in days:
         _print_comparison(workspace, ds, None)
     return 0
@@ -105,12 +118,10 @@ def _experiments(parsed: argparse.Namespace) -> int:
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(scene.loaded)
-    days = workspace.tables.partitions.days("experiments")
-    if parsed.day is None and not days:
+    if not workspace.tables.partitions.days("experiments"):
         remedy = "run dssm-assets experiment NAME --set key=value --from DAY"
         raise ConfigError(Fault("experiments", "a day that has any", "none", remedy))
-    ds = parsed.day.isoformat() if parsed.day else days[-1]
-    _print_comparison(workspace, ds, parsed.k)
+    _print_comparison(workspace, workspace.tables.partitions.choose_day("experiments", parsed.day), parsed.k)
     return 0
 
 
@@ -153,20 +164,22 @@ def _tune(parsed: argparse.Namespace) -> int:
     if parsed.trials < 1:
         faults.append(Fault("--trials", "at least 1", str(parsed.trials), "give a larger number"))
     ConfigError.raise_if(faults)
-    workspace = open_workspace(load_announced_scene(parsed).loaded)
-    fitted = workspace.tables.partitions.days("dssm_model")
-    if parsed.day is None and not fitted:
+    workspace = open_workspace(load_announced_scene(parsed).loaded, functools.partial(print, flush=True))
+    if not workspace.tables.partitions.days("dssm_model"):
         remedy = remedy_of_missing("train_and_evaluate", "DAY")
         raise ConfigError(Fault("dssm_model", "a day with a regular model, on whose samples trials are fitted", "none", remedy))
-    day = parsed.day.isoformat() if parsed.day else fitted[-1]
+    day = workspace.tables.partitions.choose_day("dssm_model", parsed.day)
 
     def show(trials: Sequence[Trial]) -> None:
         trial, best = trials[-1], best_trial(trials)
         rate = "no score" if trial.hit_rate is None else f"{trial.hit_rate:.4f}"
         so_far = "" if best is None else f", best {best.hit_rate:.4f}"
-        print(f"{len(trials)}/{parsed.trials} {trial.name}: {rate}, {trial.state}, {trial.seconds:.0f} s{so_far}", flush=True)
+        left = sum(one.seconds for one in trials) / len(trials) * (parsed.trials - len(trials))
+        print(
+            f"{len(trials)}/{parsed.trials} {trial.name}: {rate}, {trial.state}, {trial.seconds:.0f} s{so_far}, ETA {max(0, left):.0f} s",
+            flush=True,
+        )
 
-    print(f"study {parsed.study}: {parsed.trials} trials on the days before {day}", flush=True)
     result = run_study(workspace, StudyRequest(parsed.study, day, parsed.trials, parsed.seed), show)
     print(f"\n{result.table_path.read_text(encoding='utf-8')}")
     first = result.trials[0]

@@ -114,6 +114,11 @@ def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[S
     study = _open_study(workspace, request, space)
     bodies = [body for frozen in study.get_trials(deepcopy=False) if (body := frozen.user_attrs.get(_TRIAL))]
     trials = [Trial(**{**body, "state": TrialState(body["state"])}) for body in bodies]
+    workspace.log(
+        f"study {request.name}: {len(trials)} of {request.trials} trials are done. Each fits the towers of {request.ds}, up to epoch "
+        f"{workspace.config.training.epochs}, and scores them on the days before "
+        f"(validation days: {_validation_days(workspace)}); {', '.join(space)} vary"
+    )
     for number in range(1, len(trials) + 1):
         on_trial(trials[:number])
     while len(trials) < request.trials:
@@ -181,6 +186,7 @@ def _run_trial(
     asked = study.ask(dict(space))
     changes = changes_of(asked.params, workspace.config)
     name, begin = f"{request.name}_{number:04d}", workspace.now()
+    workspace.log(f"trial {number + 1} of {request.trials}, {name}: {describe_changes(changes)} changed")
     scores: list[EpochScore] = []
 
     def follow(found: Sequence[EpochScore]) -> None:

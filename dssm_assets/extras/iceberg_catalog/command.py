@@ -11,14 +11,14 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "catalog",
         help="register stored tables in an Iceberg catalog, where other engines read them",
-        epilog="Runs and cleanups do the same for what they change. The files of the tables are not copied.",
+        epilog="It prints which stored assets it leaves out, and why. Runs and cleanups do the same for what they change. The files of the tables are not copied.",
     )
     add_config_arguments(parser)
     parser.set_defaults(command=_sync)
 
 
 def _sync(parsed: argparse.Namespace) -> int:
-    from dssm_assets.core.errors import ConfigError, Fault
+    from dssm_assets.core.errors import ConfigError, Fault, SchemaError
     from dssm_assets.extras.iceberg_catalog.hooks import list_chosen
     from dssm_assets.steps.workspace import open_workspace
 
@@ -28,6 +28,13 @@ def _sync(parsed: argparse.Namespace) -> int:
         raise ConfigError(Fault("key storage.iceberg", "tables to publish", "nothing", "add `iceberg: {}` to storage"))
     from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 
+    published, faults = PublishedTables(workspace), list[Fault]()
     for asset in chosen:
-        PublishedTables(workspace).sync(asset)
+        try:
+            published.sync(asset)
+        except SchemaError as error:  # it does not fit; others do
+            faults += error.faults
+    for reason, assets in published.find_left_out(chosen).items():
+        print(f"left out, {reason}: {', '.join(assets)}")
+    SchemaError.raise_if(faults)
     return 0

@@ -27,6 +27,7 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.typedef import Record
 from sqlalchemy.exc import IntegrityError
 
+from dssm_assets.core.days import name_ranges
 from dssm_assets.core.errors import DssmError, Fault, SchemaError, StorageError
 from dssm_assets.extras.iceberg_catalog.hooks import CATALOG_FILE
 from dssm_assets.steps.workspace import Workspace
@@ -106,6 +107,24 @@ class PublishedTables:
 
         return {path.rpartition("://")[2] for path in self._try(asset, find)}
 
+    def find_left_out(self, chosen: Sequence[str]) -> dict[str, list[str]]:
+        """Returns reason -> the stored assets that the catalog does not list for it, and the days of chosen ones that have no rows."""
+        left_out: dict[str, list[str]] = {}
+        for asset in self.store.assets():
+            if not (days := self.store.days(asset)):
+                continue
+            if asset in chosen:
+                empty = [
+                    ds for ds, manifest in self.store.find_days(asset, days).items() if manifest.is_table and not manifest.rows
+                ]
+                if empty:
+                    left_out.setdefault("no rows", []).append(f"{asset} of {name_ranges(empty)}")
+            elif reason := _unfit(self.store.manifest(asset, days[-1])):
+                left_out.setdefault(reason, []).append(asset)
+            else:
+                left_out.setdefault("storage.iceberg.tables does not name them", []).append(asset)
+        return left_out
+
     def _try(self, asset: str, change: Callable[[Catalog, Table | None], _Result]) -> _Result:
         """Returns the result of a change of a table, which is computed again if another one has overtaken it."""
         attempt = 0
@@ -158,8 +177,8 @@ class PublishedTables:
         self.log(f"Iceberg table {self.loaded.config.name}.{asset}: {added} files registered, {len(gone)} taken out; {folder}")
 
     def _read_footer(self, manifest: Manifest, file: StoredFile) -> pq.FileMetaData:
-        if not manifest.columns or layout.is_shared(file.path):
-            expected, got = "a table of parquet files of one day each", f"the file {file.path}"
+        if reason := _unfit(manifest):
+            expected, got = "a table of parquet files of one day each", f"the file {file.path} ({reason})"
             raise SchemaError(Fault(f"key storage.iceberg.tables, {manifest.asset}", expected, got, "remove it from the list"))
         with self.store.filesystem_for([manifest]).open(self.store.file_path(manifest, file), "rb") as handle:
             return pq.read_metadata(handle)
@@ -188,6 +207,13 @@ class PublishedTables:
             spec.add_identity(DAY)
         names = change.table_metadata.schema().name_mapping.model_dump_json()  # our files have names, and no numbers of columns
         return change.set_properties({"schema.name-mapping.default": names})
+
+
+def _unfit(manifest: Manifest) -> str:
+    """Returns why no table of the catalog can have these files, "" if one can."""
+    if not manifest.is_table:
+        return "files and no table"
+    return "files that many days share" if any(layout.is_shared(file.path) for file in manifest.files) else ""
 
 
 def _schema(manifest: Manifest, footer: pq.FileMetaData) -> pa.Schema:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 from pathlib import Path
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+from dssm_assets.commands.day_argument import day_argument
+from dssm_assets.core.days import DAY_FORMS
 
 KINDS = ("items", "users", "positive_edges", "hard_edges")
 """`items` and the keys of `sampler_tables.SPECS`, whose import would slow down every command."""
@@ -18,7 +19,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     actions = parser.add_subparsers(required=True, metavar="action")
     write = actions.add_parser("write", help="write the items, users and edges of an evaluation day's window")
-    write.add_argument("--day", required=True, type=dt.date.fromisoformat, help="the evaluation day, YYYY-MM-DD")
+    write.add_argument(
+        "--day",
+        required=True,
+        type=day_argument,
+        metavar="DAY",
+        help=f"the evaluation day, {DAY_FORMS} of those with negative_items",
+    )
     write.add_argument("--into", required=True, type=Path, metavar="DIR", help="folder of the text files")
     add_config_arguments(write)
     write.set_defaults(command=_write)
@@ -37,7 +44,8 @@ def _write(parsed: argparse.Namespace) -> int:
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(load_announced_scene(parsed).loaded)
-    rows, fields = write_sampler_tables(workspace, parsed.day.isoformat(), parsed.into, parsed.delimiter)
+    ds = workspace.tables.partitions.choose_day("negative_items", parsed.day)
+    rows, fields = write_sampler_tables(workspace, ds, parsed.into, parsed.delimiter)
     for name, count in rows.items():
         print(f"{parsed.into / name}.txt: {count:,} rows")
     print(f"attrs: {','.join(fields)}")

@@ -45,7 +45,7 @@ class StoredInput:
             PartitionReplacedError: a day was written again meanwhile, and its former files are gone.
         """
         first = self.manifests[0]
-        kinds = _TABLES if first.columns else _ARTIFACTS.get(first.asset, {}) | {"builtins.dict": _open_files}
+        kinds = _TABLES if first.is_table else _ARTIFACTS.get(first.asset, {}) | {"builtins.dict": _open_files}
         wanted = get_origin(annotation) or annotation
         name = next(iter(kinds)) if wanted is Any else f"{wanted.__module__}.{wanted.__qualname__}"
         by_ends = {_ends(kind): convert for kind, convert in kinds.items()}

@@ -121,6 +121,32 @@ def test_sequence_columns_and_files_of_features(tmp_path: Path, capsys: pytest.C
     assert "mind.config, line 1, column 15: expected protocol buffers' text format" in capsys.readouterr().err
 
 
+def test_files_of_features_are_found_from_the_configuration_whatever_folder_is_the_current_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A configuration of a repository names a tokenizer from the repository's root."""
+    repository, elsewhere = tmp_path / "repository", tmp_path / "elsewhere"
+    for folder, city in ((repository, "oslo"), (elsewhere, "bonn")):
+        (folder / "data" / "test").mkdir(parents=True)
+        (folder / "data" / "test" / "words.txt").write_text(f"rome\n{city}\n", encoding="utf-8")
+    path = repository / "examples" / "dssm.config"
+    path.parent.mkdir()
+    words = 'vocab_file: "data/test/words.txt" default_bucketize_value: 1'
+    path.write_text(TORCH_DSSM.replace('vocab_list: ["rome", "oslo"]', words), encoding="utf-8")
+    monkeypatch.chdir(elsewhere)
+    command = ["import-config", str(path), "--out", str(tmp_path / "ours"), "--force"]
+    assert main(command) == 0
+    assert (tmp_path / "ours" / "data" / "test" / "words.txt").read_text(encoding="utf-8") == "rome\noslo\n"
+    monkeypatch.chdir(repository)
+    assert main(["import-config", "examples/dssm.config", *command[2:]]) == 0
+    (repository / "data" / "test" / "words.txt").unlink()
+    monkeypatch.chdir(elsewhere)  # whose own file is another one
+    assert main(command) == 1
+    assert (
+        f"'data/test/words.txt' cannot be read (neither {path.parent} nor a folder above it has it)" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.slow
 def test_an_imported_configuration_trains(tmp_path: Path) -> None:
     worlds.write_world(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dssm_assets.cli import main
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.extras.experiments import tuning
@@ -109,6 +111,28 @@ def test_a_stopped_study_goes_on_as_if_it_had_not_stopped(
         (one.changes, one.hit_rate, one.state) for one in whole.trials
     ]
     assert result.config_path.read_bytes() == whole.config_path.read_bytes()
+
+
+def test_the_command_says_what_it_will_do_before_the_first_fit_and_how_long_the_rest_takes(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = _workspace(tmp_path_factory, tmp_path_factory.mktemp("said") / "world").loaded
+    plain = tuning.fit_scored
+    monkeypatch.setattr(tuning, "fit_scored", lambda *arguments: (print("FIT"), plain(*arguments))[1])
+    assert main(["tune", "--trials", "2", "--config", str(loaded.path), "--home", str(loaded.home)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    before = lines[1 : lines.index("FIT")]
+    assert before[0].startswith(
+        f"study tuned: 0 of 2 trials are done. Each fits the towers of {EVALUATION_DAY}, up to epoch 2, and scores them on the days "
+        "before (validation days: 1); training.learning_rate, "
+    )
+    assert before[1] == "trial 1 of 2, tuned_0000: nothing changed"
+    first, second = (line for line in lines if re.match(r"[12]/2 tuned_000[01]: ", line))
+    seconds = re.search(r", complete, (\d+) s, best \d\.\d+, ETA (\d+) s$", first)
+    assert seconds is not None
+    assert seconds[1] == seconds[2], "one trial is left, and it takes as long as the first"
+    assert second.endswith(", ETA 0 s")
+    assert any(line.startswith("search: step ") for line in lines), "progress within a trial"
 
 
 def test_a_study_does_not_go_on_with_another_seed(studied: tuple[Workspace, tuning.StudyResult]) -> None:

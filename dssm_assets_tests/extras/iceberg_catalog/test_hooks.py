@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 
 from dssm_assets import cli
 from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.schema import TableSpec
 from dssm_assets.extras.iceberg_catalog import hooks, published_tables
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
@@ -77,6 +79,32 @@ def test_without_the_key_nothing_is_imported_and_the_command_names_it(
     assert not (tmp_path / ROOT / "_iceberg").exists()
     assert cli.main(["catalog", "--config", str(workspace.loaded.path), "--home", str(tmp_path)]) != 0
     assert "add `iceberg: {}` to storage" in capsys.readouterr().err
+
+
+def test_the_command_lists_what_it_leaves_out_and_why_and_registers_what_fits(
+    world: worlds.BuiltWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = ["item_table", ASSET, "sample", "training_config"]
+    loaded = world.copy(tmp_path / "world", {"storage": {"iceberg": {"tables": tables}}})
+    workspace, published = open_workspace(loaded), published_tables.PublishedTables(open_workspace(loaded))
+    workspace.tables.write(TableSpec("sample", "", ("user_id",), ()), DAYS[3], pa.table({"user_id": pa.array([], pa.string())}))
+    assert cli.main(["catalog", "--config", str(loaded.path), "--home", str(loaded.home)]) == 1
+    printed = capsys.readouterr()
+    found = dict(
+        line.removeprefix("left out, ").split(": ") for line in printed.out.splitlines() if line.startswith("left out")
+    )
+    named = {reason: set(assets.split(", ")) for reason, assets in found.items()}
+    assert named["no rows"] == {f"sample of {DAYS[3]}"}
+    assert {"dssm_model", "serving_bundle", "train_samples"} & set(workspace.tables.partitions.assets()) <= named[
+        "files and no table"
+    ]
+    assert named["files that many days share"] == {"user_table"}
+    assert "user_vectors" in named["storage.iceberg.tables does not name them"]
+    left_out = set().union(*(assets for reason, assets in named.items() if reason != "no rows"))
+    assert left_out == set(workspace.tables.partitions.assets()) - set(tables)
+    assert "item_table: expected a table of parquet files of one day each" in printed.err
+    assert "training_config: expected a table of parquet files of one day each" in printed.err
+    assert set(users(find_table(published))) == set(DAYS), "the others are registered all the same"
 
 
 def test_faults_are_told_before_a_run_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,7 @@ def test_a_bundle_comes_as_its_engine(world, tmp_path_factory, tmp_path):
     answer = dssm_assets.recall("a0", k=5, config=loaded.path, home=loaded.home)
     assert engine.recall(UserRequest("a0", options=ListOptions(5))).to_dict() == answer.to_dict()
     assert set(read(loaded, "serving_bundle", dict, day=EVALUATION_DAY)) == {"manifest.json"}
+    assert "samples.arrow" in read(loaded, "train_samples", dict, day=EVALUATION_DAY), "an artifact whose manifest has columns"
 
 
 @pytest.mark.parametrize(
