@@ -254,9 +254,9 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        live.start()
+        live.watches.start()
         yield
-        live.stop()
+        live.watches.stop()
         await asyncio.sleep(0.1)  # Requests that shutdown_seconds has cancelled are answered meanwhile.
         service.threads.shutdown(wait=False, cancel_futures=True)  # Lists that are computed end.
         if tracer is not None:
@@ -328,7 +328,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """The bundle that serves, its age and its size."""
         state = service.live.state
         return Health(
-            status="ok" if state.refused_bundle_id is None and state.list_fault is None else "stale",
+            status="stale" if state.is_stale else "ok",
             age_days=(dt.datetime.now(dt.UTC).date() - dt.date.fromisoformat(state.ds)).days,
             loaded_seconds_ago=round(time.time() - state.loaded_at, 3),
             **{name: value for name, value in asdict(state).items() if name in Health.model_fields},
