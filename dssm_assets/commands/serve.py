@@ -71,7 +71,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         check_seconds=parsed.check_seconds,
         is_verified=not parsed.no_verify,
         shop_lists=ShopLists(blocked, stocked, location.root, location.options),
-        open_search=location.open_search,
+        open_search=location.open_search and partial(location.open_search, seconds=limits.request_seconds),
         keys=location.keys,
     )
     tracer = open_tracer() if configured.traces else None

@@ -187,8 +187,10 @@ class Service:
         shared = tuple(clock.stages)
         for call, asked in parsed:
             answers = [next(lists) if isinstance(one, UserRequest) else one for one in asked]
-            if not call.is_batch and isinstance(answers[0], DssmError):
-                call.reply.set_exception(answers[0])
+            # A batch has the errors of its requests beside lists, but for what no request can help.
+            is_fatal = StorageError if call.is_batch else DssmError
+            if (failed := next((one for one in answers if isinstance(one, is_fatal)), None)) is not None:
+                call.reply.set_exception(failed)
                 continue
             reply = render(engine, answers, is_batch=call.is_batch, is_arrow=call.is_arrow)
             clock.end("render")
