@@ -44,6 +44,7 @@ _MAX_INDEXED_WIDTH: Final = 2000
 _SESSION: Final = f"""SET timezone = 'UTC'; SET standard_conforming_strings = on; SET client_min_messages = warning;
 SET jit = off; SET hnsw.ef_search = {_CANDIDATES}; SET lock_timeout = '10s'"""
 _CONNECT_SECONDS: Final = 8
+_ALIVE_SECONDS: Final = 2.0
 _ARROW_TYPES: Final = {"bigint": pa.int64(), "integer": pa.int32(), "text": pa.string()}
 
 
@@ -155,7 +156,7 @@ class PgvectorStore(vs.VectorStore):
             connection = None
             with suppress(IndexError):
                 connection = self._idle.pop()
-            if connection is None or not _is_alive(connection):
+            if connection is None or not _is_alive(connection, min(_ALIVE_SECONDS, (self.seconds or math.inf) / 2)):
                 connection = psycopg.connect(self._uri, autocommit=True, prepare_threshold=None)
                 connection.execute(f"{_SESSION}; SET statement_timeout = {math.ceil(1000 * (self.seconds or 0))}")
             try:
@@ -337,13 +338,13 @@ def _replace_view(connection: Connection, view: str, relation: str | None) -> No
         connection.execute(f"CREATE {select_rows}")
 
 
-def _is_alive(connection: Connection) -> bool:
-    """Returns whether the server answers within two seconds."""
+def _is_alive(connection: Connection, seconds: float) -> bool:
+    """Returns whether the server answers in time."""
     answers = select.poll()
     answers.register(connection, select.POLLIN)
     with suppress(psycopg.OperationalError):
         connection.pgconn.send_query(b"")
-        if answers.poll(2000):
+        if answers.poll(1000 * seconds):
             while connection.pgconn.get_result() is not None:
                 pass
             return not connection.closed

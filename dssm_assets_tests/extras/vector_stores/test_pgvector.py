@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 import psycopg
 import pyarrow as pa
 import pytest
@@ -39,6 +40,29 @@ def test_a_lost_connection_is_opened_again(uri: str) -> None:
         "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
     assert stored.count() == 20
+
+
+def test_searches_end_where_the_server_hangs(uri: str) -> None:
+    publish(open_store(uri, "shop", {}), A, item_rows(20))
+    store = open_store(uri, "shop", {}, seconds=0.4)
+    stored = store.open(ITEM, A)
+    begun = time.monotonic()
+    with psycopg.connect(uri) as other:
+        ((table,),) = other.execute("SELECT tables ->> 'item' FROM shop_vector_versions").fetchall()
+        other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StorageError, match="statement timeout"):
+            stored.search(np.ones((30, 8), np.float32), 5)
+    assert time.monotonic() - begun < 1.5
+    assert len(stored.search(USER, 5)[0][0]) == 5
+    with store.connect() as connection:
+        server = psutil.Process(connection.info.backend_pid)
+    server.suspend()  # its connection is there, and nothing answers
+    assert len(stored.search(USER, 5)[0][0]) == 5, "by another connection"
+    with pytest.raises(StorageError, match="OperationalError"), store.connect() as connection:
+        psutil.Process(connection.info.backend_pid).suspend()
+        connection.execute("SELECT 1")
+    for process in psutil.Process(server.pid).parent().children():
+        process.resume()
 
 
 def test_errors_say_what_is_missing_and_no_password(uri: str) -> None:
