@@ -14,9 +14,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dssm_assets.core.errors import PartitionMissingError, StorageError
 from dssm_assets.serving.recall_engine import OpenSearch, RecallEngine
 from dssm_assets.serving.shop_lists import ShopLists
 from dssm_assets.serving.watches import Watches
@@ -76,7 +78,7 @@ class LiveEngine:
         open_search: OpenSearch | None = None,
         keys: BundleKeys | None = None,
     ) -> None:
-        """Opens the current bundle.
+        """Opens the current bundle, or another stored one while the search for its items lacks these.
 
         Args:
             check_seconds: interval at which the pointer and the lists are read.
@@ -103,8 +105,8 @@ class LiveEngine:
         self.watches.add("the bundles", self.refresh, check_seconds)
         self.watches.add("the lists of the shop", self.refresh_lists, check_seconds)
         self.watches.add("the users to be forgotten", self._hide_forgotten, FORGET_SECONDS)
-        self.engine = self._open_engine()
-        """The engine of the current bundle. Read it once per request."""
+        self.engine = self._open_first()
+        """The engine of the bundle that serves. Read it once per request."""
         self._serve()
         self._loaded_at = time.time()
 
@@ -192,7 +194,8 @@ class LiveEngine:
         """Makes users unknown who are to be forgotten; a fault is logged once."""
         try:
             forgotten = self._store.forgotten.read()
-            self.engine.bundle.users.hide(forgotten)
+            for engine in filter(None, (self._opened, self.engine)):
+                engine.bundle.users.hide(forgotten)
             self._forget_fault = ""
         except Exception as error:  # A store that is away for a moment must not end the watch.
             self._counts["check_errors"] += 1
@@ -200,15 +203,28 @@ class LiveEngine:
                 _log.error("cannot read which users are forgotten in %s: %s", self._store.root, error)
             self._forget_fault = str(error)
 
+    def _open_first(self) -> RecallEngine:
+        try:
+            return self._open_engine()
+        except PartitionMissingError:
+            pointer = self._store.pointer()
+            if self._opened is None or pointer is None:
+                raise
+            for bundle_id in reversed(pointer.stored):
+                with suppress(PartitionMissingError, StorageError):
+                    return self._add_search(RecallEngine.open(self._store, bundle_id=bundle_id, is_verified=self._is_verified))
+            raise
+
     def _open_engine(self) -> RecallEngine:
-        if self._open_search is None:
-            return RecallEngine.open(self._store, is_verified=self._is_verified)
         if self._opened is None or self._opened.bundle.bundle_id != self._store.current_id():
             self._opened = None
             self._opened = RecallEngine.open(self._store, is_verified=self._is_verified)
-        engine = self._opened.searching(self._open_search(self._opened.bundle))
+        engine = self._add_search(self._opened)
         self._opened = None
         return engine
+
+    def _add_search(self, engine: RecallEngine) -> RecallEngine:
+        return engine if self._open_search is None else engine.searching(self._open_search(engine.bundle))
 
     def _serve(self, fresh: RecallEngine | None = None) -> None:
         """Replaces the engine by a fresh one, or by itself, with the lists as they are now."""

@@ -210,11 +210,11 @@ class _LanceVectors(vs.StoredVectors):
         where = write_sql(condition, _DIALECT)
         lists, deadline = list[Found](), vs.Deadline(self._store.where, self._store.seconds)
         for start in range(0, len(vectors), _VECTORS_AT_ONCE):
-            deadline.check()
-            lists += self._ask(partial(self._search, vectors[start : start + _VECTORS_AT_ONCE], k, where, is_exact))
+            lists += self._ask(partial(self._search, vectors[start : start + _VECTORS_AT_ONCE], k, where, is_exact, deadline))
         return lists
 
-    def _search(self, vectors: Vectors, k: int, where: str, is_exact: bool) -> list[Found]:
+    def _search(self, vectors: Vectors, k: int, where: str, is_exact: bool, deadline: vs.Deadline) -> list[Found]:
+        deadline.check()
         # Lance returns 1 - product: of longer vectors the products lose no digits.
         scales = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vectors, axis=1))[1])
         query = self._table.search(vectors * scales[:, None], vector_column_name=VECTOR).distance_type("dot").limit(k)
@@ -223,7 +223,9 @@ class _LanceVectors(vs.StoredVectors):
         limit = None if self._store.seconds is None else dt.timedelta(seconds=self._store.seconds)
         rows = (query.where(where) if where else query).to_arrow(timeout=limit)
         if not is_exact and not np.isfinite(rows.column("_distance")).all():
-            return self._search(vectors, k, where, True)  # where fewer than k rows pass, Lance adds the last ones unmeasured
+            return self._search(
+                vectors, k, where, True, deadline
+            )  # where fewer than k rows pass, Lance adds the last ones unmeasured
         numbers = rows.column("query_index") if "query_index" in rows.column_names else pa.repeat(0, len(rows))
         rows = rows.append_column("number", numbers).sort_by([("number", "ascending"), ("_distance", "ascending")])
         ids, scores = rows.column(self._key).combine_chunks(), 1 - rows.column("_distance").to_numpy()

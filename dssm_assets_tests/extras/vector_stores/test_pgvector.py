@@ -1,11 +1,12 @@
 """What is PostgreSQL's own: lost connections, rights, locks and values that SQL treats in its way."""
 
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable
 
 import numpy as np
-import psutil
 import psycopg
 import pyarrow as pa
 import pytest
@@ -54,15 +55,17 @@ def test_searches_end_where_the_server_hangs(uri: str) -> None:
             stored.search(np.ones((30, 8), np.float32), 5)
     assert time.monotonic() - begun < 1.5
     assert len(stored.search(USER, 5)[0][0]) == 5
+    stopped = []
     with store.connect() as connection:
-        server = psutil.Process(connection.info.backend_pid)
-    server.suspend()  # its connection is there, and nothing answers
+        stopped.append(connection.info.backend_pid)
+    os.kill(stopped[0], signal.SIGSTOP)  # its connection is there, and nothing answers
     assert len(stored.search(USER, 5)[0][0]) == 5, "by another connection"
     with pytest.raises(StorageError, match="OperationalError"), store.connect() as connection:
-        psutil.Process(connection.info.backend_pid).suspend()
+        stopped.append(connection.info.backend_pid)
+        os.kill(stopped[1], signal.SIGSTOP)
         connection.execute("SELECT 1")
-    for process in psutil.Process(server.pid).parent().children():
-        process.resume()
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_errors_say_what_is_missing_and_no_password(uri: str) -> None:

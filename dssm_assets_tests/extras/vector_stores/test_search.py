@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import psycopg
 import pyarrow as pa
 import pytest
@@ -29,7 +30,7 @@ from dssm_assets.extras.vector_stores.search import StoreSearch, choose_search
 from dssm_assets.extras.vector_stores.store import VectorStore, open_store
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine
-from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.bundles import BundleStore, Pointer
 from dssm_assets_tests.extras.vector_stores.conftest import Opener
 from dssm_assets_tests.serving.bundles import ITEMS, write_bundle
 from dssm_assets_tests.serving.servers import Client, serving
@@ -149,9 +150,13 @@ def test_a_service_takes_a_new_bundle_once_the_store_has_it(
     assert (live.bundle_id, live.state.refused_bundle_id, live.state.refusals) == (first, second, 1)
     assert "expected vectors of bundle 2024-01-13" in (live.state.bundle_fault or "")
     assert len(caplog.messages) == 1, "each look asks, and the first one says it"
+    pointer = Pointer((first, second), (first, second), "2024-01-13")
+    (tmp_path / "serving" / "current.json").write_text(pointer.to_json())
+    started = LiveEngine(root, open_search=choose_search(lance, None))
+    assert started.bundle_id == first, "a service that starts meanwhile"
     fill(choose_store(lance), root)
-    assert live.refresh()
-    assert (live.bundle_id, live.state.refused_bundle_id) == (second, None)
+    assert (live.refresh(), started.refresh()) == (True, True)
+    assert (live.bundle_id, started.bundle_id, live.state.refused_bundle_id) == (second, second, None)
     assert live.engine.recall_for_user("u", ListOptions(2)).item_ids == ["n0", "n2"]
 
 
@@ -211,20 +216,19 @@ def test_a_store_that_hangs_refuses_its_lists_in_time_and_no_others(
 def hanging(uri: str, *, is_frozen: bool) -> Iterator[Callable[[], None]]:
     """Lets searches hang; yields what ends that."""
     with psycopg.connect(uri) as connection:
-        stopped: list[psutil.Process] = []
+        stopped: list[int] = []
         if is_frozen:
-            server = psutil.Process(connection.info.backend_pid).parent()
-            assert server is not None
-            stopped = [server, *server.children()]
+            own = "SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)::int UNION SELECT pid FROM pg_stat_activity"
+            stopped = [pid for (pid,) in connection.execute(own)]
         else:
             ((table,),) = connection.execute("SELECT tables ->> 'item' FROM hand_vector_versions").fetchall()
             connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-        for process in stopped:
-            process.suspend()
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
 
         def end() -> None:
-            for process in stopped:
-                process.resume()
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
             connection.rollback()
 
         try:
