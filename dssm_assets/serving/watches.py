@@ -58,5 +58,5 @@ class _Watch:
         if not looked_at or silent <= max(SILENT_LOOKS * self._seconds, LEAST_SILENT_SECONDS):
             return None
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
-        remedy = "To fix: see why their place is silent, then restart the service"
+        remedy = "To fix: see why their place is slow or silent; restart the service if it is not"
         return f"{self.name} were read last at {since}, {silent:.0f} seconds ago, not every {self._seconds:g}. {remedy}"

@@ -179,7 +179,7 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any], seconds: float 
     Args:
         scene: prefix of its tables.
         options: `storage.options`, of a LanceDB on S3.
-        seconds: of a search, at most twice as many; None: there is no limit.
+        seconds: of a request of a search, which ends after twice as many; None: there is no limit.
 
     Raises:
         ConfigError: the variable is not set, the scheme is unknown, or the client is not installed. The URI is not shown.
@@ -221,7 +221,7 @@ def missing_version(where: str, table: VectorTable, name: str, known: Collection
 
 
 class Deadline:
-    """The end of a search that takes several requests: none begins after it. Each has the same limit, so that all take twice as long at most."""
+    """The time in which a search may begin requests. Each has the same limit, so that a search takes twice as long at most."""
 
     def __init__(self, where: str, seconds: float | None) -> None:
         self._where, self._seconds, self._begun = where, seconds, time.monotonic()
