@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
 if TYPE_CHECKING:
     from dssm_assets.core.config.evaluation import Serving
-    from dssm_assets.serving.recall_engine import OpenSearch, RecallAnswer
+    from dssm_assets.serving.recall_engine import ItemSearch, RecallAnswer
     from dssm_assets.storage.bundles import BundleKeys
     from dssm_assets.storage.config_file import LoadedConfig
 
@@ -64,14 +64,14 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class BundleLocation(NamedTuple):
-    """Where the bundles are, the configuration's section `serving` (None without a configuration), the vector store that is searched, and
-    the keys that bundles must be signed by.
+    """Where the bundles are, the configuration's section `serving` (None without a configuration), what opens the search in a vector store
+    (it also takes the seconds of a search), and the keys that bundles must be signed by.
     """
 
     root: str
     options: Mapping[str, Any]
     serving: Serving | None
-    open_search: OpenSearch | None
+    open_search: Callable[..., ItemSearch] | None
     keys: BundleKeys | None
 
 
@@ -99,13 +99,13 @@ def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> Bun
     return BundleLocation(serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving, search, keys)
 
 
-def _choose_search(uri: str | None, loaded: LoadedConfig | None) -> OpenSearch | None:
+def _choose_search(uri: str | None, loaded: LoadedConfig | None) -> Callable[..., ItemSearch] | None:
     """Returns the search in the vector store of --store, "" being that of the configuration; None without the argument."""
     if uri is None:
         return None
     from dssm_assets.installed_extras import load_extra
 
-    open_search: OpenSearch = load_extra("vector_stores", "search").choose_search(uri, loaded)
+    open_search: Callable[..., ItemSearch] = load_extra("vector_stores", "search").choose_search(uri, loaded)
     return open_search
 
 

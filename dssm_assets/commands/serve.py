@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -72,12 +71,12 @@ def _serve(parsed: argparse.Namespace) -> int:
         check_seconds=parsed.check_seconds,
         is_verified=not parsed.no_verify,
         shop_lists=ShopLists(blocked, stocked, location.root, location.options),
-        open_search=location.open_search,
+        open_search=location.open_search and partial(location.open_search, seconds=limits.request_seconds),
         keys=location.keys,
     )
     tracer = open_tracer() if configured.traces else None
     if keys is not None:
-        threading.Thread(target=keys.watch, args=(parsed.check_seconds,), name="key-watch", daemon=True).start()
+        live.watches.add("the API keys", keys.refresh, parsed.check_seconds)
     sys.setswitchinterval(0.001)  # Else /health waits 5 ms for each thread that computes.
     config = uvicorn.Config(
         build_app(live, limits, tracer, threads=parsed.threads, keys=keys, log=log),

@@ -160,7 +160,9 @@ class BatchAnswer(_Answer):
 class Health(_Answer):
     """The bundle that serves, its age and its size."""
 
-    status: Literal["ok", "stale"] = Field(description="stale: a new bundle or a list cannot be used, or no item is shown.")
+    status: Literal["ok", "stale"] = Field(
+        description="stale: a new bundle or a list cannot be used, no item is shown, or a place is not read any more."
+    )
     bundle_id: str
     name: str
     ds: str = Field(description="The day of the bundle, YYYY-MM-DD.")
@@ -171,9 +173,12 @@ class Health(_Answer):
     dims: int
     refused_bundle_id: str | None = Field(description="The published bundle that cannot be used; null if there is none.")
     bundle_fault: str | None = Field(
-        description="Why it cannot be used: a damaged file, or a signature that is missing or wrong."
+        description="Why it cannot be used: a damaged file, a signature that is missing or wrong, or a vector store that lacks it."
     )
     list_fault: str | None = Field(description="Why the lists of the shop cannot be used; null if they can.")
+    watch_fault: str | None = Field(
+        description="Which of bundles, lists, users to be forgotten and API keys have not been read for three intervals, and since when."
+    )
 
 
 class Readiness(_Answer):

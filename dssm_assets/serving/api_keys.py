@@ -12,7 +12,6 @@ import datetime as dt
 import hashlib
 import hmac
 import logging
-import time
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -100,12 +99,6 @@ class LiveKeys:
         # All are compared, so that the time tells nothing.
         found = [key for digest in digests for key in self._keys if hmac.compare_digest(key.sha256, digest)]
         return found[0] if found else None
-
-    def watch(self, check_seconds: float) -> None:
-        """Reads the file again and again. It takes a thread of its own: a disk that hangs keeps nothing else waiting."""
-        while True:
-            time.sleep(check_seconds)
-            self.refresh()
 
     def refresh(self) -> None:
         """Reads the file again; one that cannot be used is logged once."""

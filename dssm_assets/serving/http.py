@@ -187,8 +187,10 @@ class Service:
         shared = tuple(clock.stages)
         for call, asked in parsed:
             answers = [next(lists) if isinstance(one, UserRequest) else one for one in asked]
-            if not call.is_batch and isinstance(answers[0], DssmError):
-                call.reply.set_exception(answers[0])
+            # A batch has the errors of its requests beside lists, but for what no request can help.
+            is_fatal = StorageError if call.is_batch else DssmError
+            if (failed := next((one for one in answers if isinstance(one, is_fatal)), None)) is not None:
+                call.reply.set_exception(failed)
                 continue
             reply = render(engine, answers, is_batch=call.is_batch, is_arrow=call.is_arrow)
             clock.end("render")
@@ -254,9 +256,9 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        live.start()
+        live.watches.start()
         yield
-        live.stop()
+        live.watches.stop()
         await asyncio.sleep(0.1)  # Requests that shutdown_seconds has cancelled are answered meanwhile.
         service.threads.shutdown(wait=False, cancel_futures=True)  # Lists that are computed end.
         if tracer is not None:
@@ -328,7 +330,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """The bundle that serves, its age and its size."""
         state = service.live.state
         return Health(
-            status="ok" if state.refused_bundle_id is None and state.list_fault is None else "stale",
+            status="stale" if state.is_stale else "ok",
             age_days=(dt.datetime.now(dt.UTC).date() - dt.date.fromisoformat(state.ds)).days,
             loaded_seconds_ago=round(time.time() - state.loaded_at, 3),
             **{name: value for name, value in asdict(state).items() if name in Health.model_fields},

@@ -13,16 +13,19 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dssm_assets.core.errors import PartitionMissingError, StorageError
 from dssm_assets.serving.recall_engine import OpenSearch, RecallEngine
-from dssm_assets.serving.shop_lists import READ_SECONDS, ShopLists
+from dssm_assets.serving.shop_lists import ShopLists
+from dssm_assets.serving.watches import Watches
 from dssm_assets.storage.bundles import BundleKeys, BundleStore
 
 RETRY_SECONDS: Final = 60.0
-"""A refused bundle is tried again after this time: its store may have been at fault, not its files."""
+"""A refused bundle is opened again after this time: its place may have been at fault, not its files."""
 
 FORGET_SECONDS: Final = 0.5
 """Interval at which the list of forgotten users is read."""
@@ -35,7 +38,7 @@ class EngineState:
     """The report of a service on its engine: the bundle that serves, and how often something happened since the start.
 
     `refused_bundle_id` is the published bundle that could not be opened, `bundle_fault` says why; `list_fault` says why a list of the shop
-    cannot be used, or that no item is shown.
+    cannot be used, or that no item is shown; `watch_fault` which place is not looked at any more.
     """
 
     bundle_id: str
@@ -53,10 +56,16 @@ class EngineState:
     check_errors: int = 0
     list_errors: int = 0
     list_fault: str | None = None
+    watch_fault: str | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether something that is newer than what serves cannot be used, or may be there unseen."""
+        return (self.refused_bundle_id, self.list_fault, self.watch_fault) != (None, None, None)
 
 
 class LiveEngine:
-    """The engine of the current bundle, kept current by a thread of its own."""
+    """The engine of the current bundle, kept current by watches; others may be added to them before the start."""
 
     def __init__(
         self,
@@ -69,31 +78,35 @@ class LiveEngine:
         open_search: OpenSearch | None = None,
         keys: BundleKeys | None = None,
     ) -> None:
-        """Opens the current bundle.
+        """Opens the current bundle, or another stored one while the search for its items lacks these.
 
         Args:
             check_seconds: interval at which the pointer and the lists are read.
             is_verified: compare the sha256 of every file of each bundle.
             shop_lists: which items may be shown.
-            open_search: as of `recall_once`; a new bundle serves once it can be opened.
+            open_search: as of `recall_once`; a new bundle serves once the search for its items can be opened.
             keys: must have signed each bundle.
 
         Raises:
             InputError: a line of a list is no id of the bundle's type.
             PartitionMissingError, StorageError: there is no usable bundle to start with; see `RecallEngine.open`.
         """
-        self._store, self._check_seconds, self._is_verified = BundleStore(root, options, keys), check_seconds, is_verified
+        self._store, self._is_verified = BundleStore(root, options, keys), is_verified
         self._lists, self._open_search = shop_lists or ShopLists(), open_search
         self.list_fault: str | None = None
         self._counts = Counter[str]()
         self._refused: tuple[str, float, str] | None = None
-        """The published bundle that cannot be used, when it is tried again, and why it cannot."""
+        """The published bundle that cannot be used, when it is opened again, and why it cannot."""
+        self._opened: RecallEngine | None = None
+        """The published bundle, open, while the search for its items cannot be opened."""
         self._forget_fault = ""
-        self._stopped = threading.Event()
         self._changing = threading.Lock()
-        self._reading_since: float | None = None
-        self.engine = self._open_engine()
-        """The engine of the current bundle. Read it once per request."""
+        self.watches = Watches()
+        self.watches.add("the bundles", self.refresh, check_seconds)
+        self.watches.add("the lists of the shop", self.refresh_lists, check_seconds)
+        self.watches.add("the users to be forgotten", self._hide_forgotten, FORGET_SECONDS)
+        self.engine = self._open_first()
+        """The engine of the bundle that serves. Read it once per request."""
         self._serve()
         self._loaded_at = time.time()
 
@@ -104,10 +117,8 @@ class LiveEngine:
 
     @property
     def state(self) -> EngineState:
-        bundle, fault, since = self.engine.bundle, self.list_fault, self._reading_since
+        bundle, fault = self.engine.bundle, self.list_fault
         refused_id, _, bundle_fault = self._refused or (None, 0.0, None)
-        if since is not None and (seconds := time.monotonic() - since) > 2 * READ_SECONDS:
-            fault = f"the lists of the shop have been read for {seconds:.0f} seconds. To fix: see why their place is silent"
         if fault is None and not self.engine.shown_frac:
             fault = f"the lists of the shop leave no item of bundle {bundle.bundle_id}, so all lists are empty. To fix: correct them"
         return EngineState(
@@ -122,25 +133,15 @@ class LiveEngine:
             refused_bundle_id=refused_id,
             bundle_fault=bundle_fault,
             list_fault=fault,
+            watch_fault=self.watches.find_fault(),
             **self._counts,
         )
-
-    def start(self) -> None:
-        """Starts to watch the pointer, the lists, and which users are forgotten: a list that hangs holds up nothing else."""
-        for look in (self.refresh, self.refresh_lists, self._hide_forgotten):
-            seconds = FORGET_SECONDS if look == self._hide_forgotten else self._check_seconds
-            threading.Thread(target=self._watch, args=(look, seconds), name="bundle-watch", daemon=True).start()
-
-    def stop(self) -> None:
-        """Ends the watch after the current look; the engine stays usable."""
-        self._stopped.set()
 
     def refresh_lists(self) -> bool:
         """Reads the lists of the shop that have changed; returns whether one has changed.
 
         If a list cannot be used, all stay as they were; it is logged and counted, and `list_fault` says why.
         """
-        self._reading_since = time.monotonic()
         try:
             has_changed = self._lists.refresh(self.engine.bundle.items)
             if has_changed:
@@ -150,8 +151,6 @@ class LiveEngine:
             self.list_fault = str(error)
             _log.error("lists of the shop stay as they were: %s", error)
             return False
-        finally:
-            self._reading_since = None
         self.list_fault = None
         if has_changed:
             count = len(self.engine.bundle.items)
@@ -167,7 +166,7 @@ class LiveEngine:
             _log.error("cannot read the pointer in %s, %s keeps serving: %s", self._store.root, self.bundle_id, error)
             return False
         if wanted == self.bundle_id:
-            self._refused = None
+            self._refused = self._opened = None
             return False
         if self._refused and self._refused[0] == wanted and time.monotonic() < self._refused[1]:
             return False
@@ -175,20 +174,28 @@ class LiveEngine:
             before, fresh = self.bundle_id, self._open_engine()
             self._serve(fresh)
         except Exception as error:  # Whatever is wrong with a new bundle, the old one keeps serving.
-            self._refused = (wanted, time.monotonic() + RETRY_SECONDS, str(error))
-            self._counts["refusals"] += 1
-            _log.error("refused bundle %s, %s keeps serving: %s", wanted, self.bundle_id, error)
+            self._refuse(wanted, str(error))
             return False
         self._refused, self._loaded_at = None, time.time()
         self._counts["swaps"] += 1
         _log.info("bundle %s replaces %s", fresh.bundle.bundle_id, before)
         return True
 
+    def _refuse(self, bundle_id: str, fault: str) -> None:
+        """Notes why a bundle cannot be used. One that waits for the search for its items is asked for again at the next look."""
+        is_known = self._refused is not None and (self._refused[0], self._refused[2]) == (bundle_id, fault)
+        retry_at = 0.0 if self._opened is not None else time.monotonic() + RETRY_SECONDS
+        self._refused = (bundle_id, retry_at, fault)
+        if not is_known:
+            self._counts["refusals"] += 1
+            _log.error("refused bundle %s, %s keeps serving: %s", bundle_id, self.bundle_id, fault)
+
     def _hide_forgotten(self) -> None:
         """Makes users unknown who are to be forgotten; a fault is logged once."""
         try:
             forgotten = self._store.forgotten.read()
-            self.engine.bundle.users.hide(forgotten)
+            for engine in filter(None, (self._opened, self.engine)):
+                engine.bundle.users.hide(forgotten)
             self._forget_fault = ""
         except Exception as error:  # A store that is away for a moment must not end the watch.
             self._counts["check_errors"] += 1
@@ -196,18 +203,31 @@ class LiveEngine:
                 _log.error("cannot read which users are forgotten in %s: %s", self._store.root, error)
             self._forget_fault = str(error)
 
+    def _open_first(self) -> RecallEngine:
+        try:
+            return self._open_engine()
+        except PartitionMissingError:
+            pointer = self._store.pointer()
+            if self._opened is None or pointer is None:
+                raise
+            for bundle_id in reversed(pointer.stored):
+                with suppress(PartitionMissingError, StorageError):
+                    return self._add_search(RecallEngine.open(self._store, bundle_id=bundle_id, is_verified=self._is_verified))
+            raise
+
     def _open_engine(self) -> RecallEngine:
-        engine = RecallEngine.open(self._store, is_verified=self._is_verified)
-        if self._open_search is not None:
-            engine = engine.searching(self._open_search(engine.bundle))
+        if self._opened is None or self._opened.bundle.bundle_id != self._store.current_id():
+            self._opened = None
+            self._opened = RecallEngine.open(self._store, is_verified=self._is_verified)
+        engine = self._add_search(self._opened)
+        self._opened = None
         return engine
+
+    def _add_search(self, engine: RecallEngine) -> RecallEngine:
+        return engine if self._open_search is None else engine.searching(self._open_search(engine.bundle))
 
     def _serve(self, fresh: RecallEngine | None = None) -> None:
         """Replaces the engine by a fresh one, or by itself, with the lists as they are now."""
         with self._changing:
             engine = fresh or self.engine
             self.engine = engine.showing(self._lists.find_shown(engine.bundle.items))
-
-    def _watch(self, look: Callable[[], object], seconds: float) -> None:
-        while not self._stopped.wait(seconds):
-            look()

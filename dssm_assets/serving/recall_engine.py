@@ -272,7 +272,10 @@ class RecallEngine:
             else:
                 alike.setdefault(plan.kind, {})[number] = plan
         for plans in alike.values():
-            answers |= zip(plans, self._list_items(list(plans.values())), strict=True)
+            try:
+                answers |= zip(plans, self._list_items(list(plans.values())), strict=True)
+            except StorageError as error:  # of a search elsewhere: lists of other kinds may need none
+                answers |= dict.fromkeys(plans, error)
         return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:

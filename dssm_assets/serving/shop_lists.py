@@ -7,10 +7,13 @@ used, or is not read in time, leaves the former one in place.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import fsspec.asyn
 import numpy as np
 import pyarrow as pa
 
@@ -22,6 +25,8 @@ from dssm_assets.storage.locations import location_errors, open_location
 
 READ_SECONDS: Final = 10.0
 """Time in which a list is read; its host may be silent."""
+MAX_LIST_BYTES: Final = 1 << 26
+"""Of a list, which is in memory as a whole; its host may send without end."""
 _BLOCKED, _STOCKED = "blocked items", "stocked items"
 
 
@@ -106,17 +111,19 @@ class ShopLists:
         with location_errors(uri, name):
             fs.invalidate_cache()
             is_web = bool({"http", "https"} & {*((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)})
-            limit = {"timeout": READ_SECONDS} if fs.async_impl else {}  # of fsspec, for all of its hosts
             try:
-                mark = None if is_web else str(fs.info(path, **limit))
+                mark = None if is_web else str(fs.info(path, **_limit_time(fs)))
                 if before is not None and mark is not None and mark == before.mark:
                     return before
                 if is_local(fs) and not Path(path).is_file():
                     raise InputError(Fault(where, "a file", "a folder, pipe or device", "write the list into a file"))
-                content = fs.cat_file(path, **limit)
+                content = _read_start(fs, path)
             except TimeoutError as error:
                 expected, remedy = f"its content in {READ_SECONDS:g} seconds", "see why its host does not answer"
                 raise InputError(Fault(where, expected, "none", remedy)) from error
+        if len(content) > MAX_LIST_BYTES:
+            expected = f"at most {MAX_LIST_BYTES >> 20} MiB"
+            raise InputError(Fault(where, expected, "more", "list the ids of this bundle's items alone, one per line"))
         try:
             lines = [line for text in content.decode("utf-8-sig").splitlines() if (line := text.strip())]
         except UnicodeDecodeError as error:
@@ -125,6 +132,32 @@ class ShopLists:
         if not lines and name == _STOCKED:
             raise InputError(Fault(where, "at least one item id", "none", "list the items, or serve without the list"))
         return _Content(pa.array(lines, pa.string()), mark)
+
+
+def _read_start(fs: Any, path: str) -> Any:
+    """Returns the bytes of a list, of one that is too long a byte more than it may have."""
+    if fs.async_impl:
+        with suppress(NotImplementedError):  # of those that do not stream: they ask their store for the range
+            return fsspec.asyn.sync(fs.loop, _stream_start, fs, path)
+    return fs.cat_file(path, start=0, end=MAX_LIST_BYTES + 1, **_limit_time(fs))
+
+
+def _limit_time(fs: Any) -> dict[str, float]:
+    """Returns the time limit of a call, which fsspec has for all hosts."""
+    return {"timeout": READ_SECONDS} if fs.async_impl else {}
+
+
+async def _stream_start(fs: Any, path: str) -> bytearray:
+    """As `_read_start`, from a host that may send more than it is asked for, or without end."""
+    content = bytearray()
+    async with asyncio.timeout(READ_SECONDS):
+        file = await fs.open_async(path, "rb", size=0)  # the size is not asked for
+        try:
+            while len(content) <= MAX_LIST_BYTES and (part := await file.read(MAX_LIST_BYTES + 1 - len(content))):
+                content += part
+        finally:
+            await file.close()
+    return content
 
 
 def _find_bucket(uri: str) -> tuple[str, str] | None:

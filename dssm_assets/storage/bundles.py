@@ -37,6 +37,7 @@ from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionRepla
 from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage import layout
 from dssm_assets.storage.config_file import LoadedConfig
+from dssm_assets.storage.files import check_file
 from dssm_assets.storage.forgotten_list import ForgottenList
 from dssm_assets.storage.local_files import ScratchFolder, folder_lock, is_local, local_staging, remove_abandoned, sync_folder
 from dssm_assets.storage.locations import location_errors, open_location, put_if, unchanged_condition
@@ -288,6 +289,7 @@ class BundleStore:
         path = self._pointer_path
         try:
             with location_errors(path, _WHERE, may_be_missing=True):
+                check_file(self.fs, path)
                 text = self.fs.cat_file(path, start=0)
         except FileNotFoundError:
             return None
@@ -363,6 +365,7 @@ class BundleStore:
             local = copy.path
         for name, entry in files:
             try:
+                self._check_regular(bundle_id, f"{remote}/{name}")
                 if copy is not None:
                     (local / name).parent.mkdir(parents=True, exist_ok=True)
                     self.fs.get_file(f"{remote}/{name}", str(local / name))
@@ -387,11 +390,11 @@ class BundleStore:
         """
         folder = folder or self.folder(bundle_id)
         try:
-            content = self.fs.cat_file(f"{folder}/{layout.BUNDLE_MANIFEST}")
+            content = self._read_file(bundle_id, f"{folder}/{layout.BUNDLE_MANIFEST}")
             if is_verified and self._keys is not None:
                 signature = None
                 with contextlib.suppress(FileNotFoundError):
-                    signature = bytes(self.fs.cat_file(f"{folder}/{layout.BUNDLE_SIGNATURE}"))
+                    signature = self._read_file(bundle_id, f"{folder}/{layout.BUNDLE_SIGNATURE}")
                 self._keys.check(bundle_id, content, signature)
             manifest: dict[str, Any] = json.loads(content)
             written_format, names = manifest.get("format"), list(manifest["files"])
@@ -408,6 +411,19 @@ class BundleStore:
         if is_verified and bundle_id_of(manifest) != bundle_id:
             raise broken(bundle_id, f"{layout.BUNDLE_MANIFEST} belongs to bundle {bundle_id_of(manifest)}")
         return manifest
+
+    def _read_file(self, bundle_id: str, path: str) -> bytes:
+        self._check_regular(bundle_id, path)
+        return bytes(self.fs.cat_file(path))
+
+    def _check_regular(self, bundle_id: str, path: str) -> None:
+        """Raises a StorageError for a pipe, which may never end, and a FileNotFoundError where there is nothing."""
+        try:
+            check_file(self.fs, path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise broken(bundle_id, str(error)) from error
 
     def write_manifest(self, folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
         """Writes a bundle's manifest into its local folder, and the signature where a key signs.

@@ -14,6 +14,7 @@ from typing import Any, Final
 from dssm_assets.core.errors import Fault, PartitionReplacedError, StorageError
 from dssm_assets.core.forgotten import NOBODY, Forgotten
 from dssm_assets.storage import layout
+from dssm_assets.storage.files import check_file
 from dssm_assets.storage.local_files import folder_lock, is_local
 from dssm_assets.storage.locations import location_errors, put_if, unchanged_condition
 
@@ -41,6 +42,7 @@ class ForgottenList:
         """
         try:
             with location_errors(self.path, "key storage.root", may_be_missing=True):
+                check_file(self._fs, self.path)
                 text = self._fs.cat_file(self.path, start=0)
         except FileNotFoundError:
             return NOBODY

@@ -114,6 +114,11 @@ def serving_root(root: str) -> str:
     return f"{root.rstrip('/')}/{SERVING}"
 
 
+def replaced_versions_path(serving: str) -> str:
+    """Returns the file that says when which version of the vector store was replaced, below a serving root."""
+    return f"{serving}/vector_store.json"
+
+
 def bundle_folder(serving: str, bundle_id: str) -> str:
     return f"{bundles_folder(serving)}/{bundle_id}"
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
 import re
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import faiss
 import fsspec
@@ -258,6 +261,49 @@ def test_a_silent_host_of_a_list_has_a_time_limit(monkeypatch):
     said = "expected its content in 1 seconds, got none"
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(InputError, match=said):
         ShopLists(f"http://127.0.0.1:{silent.getsockname()[1]}/blocked.txt")
+
+
+class EndlessHost(BaseHTTPRequestHandler):
+    """Sends ids without end, whatever it is asked for; notes how many bytes it could send."""
+
+    protocol_version, sent_bytes, length = "HTTP/1.1", 0, ""
+
+    def do_HEAD(self):
+        self.send_response(200)
+        if self.length:
+            self.send_header("Content-Length", self.length)
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        with contextlib.suppress(OSError):
+            while True:
+                EndlessHost.sent_bytes += self.wfile.write(b"n1\n" * 20_000)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["http", "s3", "file"])
+def test_a_list_without_end_is_read_up_to_its_limit(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(shop_lists, "MAX_LIST_BYTES", 1 << 20)
+    monkeypatch.setattr(EndlessHost, "sent_bytes", 0)
+    monkeypatch.setattr(EndlessHost, "length", str(1 << 40) if kind == "s3" else "")
+    with ThreadingHTTPServer(("127.0.0.1", 0), EndlessHost) as host:
+        threading.Thread(target=host.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{host.server_port}"
+        uri, options = f"{url}/stock.txt", {}
+        if kind == "s3":
+            uri, options = "s3://shop/stock.txt", {"endpoint_url": url, "key": "k", "secret": "s", "skip_instance_cache": True}
+        elif kind == "file":
+            uri = str(tmp_path / "stock.txt")
+            with open(uri, "wb") as file:  # noqa: PTH123
+                file.truncate(1 << 40)
+        with pytest.raises(InputError, match=r"stocked items .*stock.txt: expected at most 1 MiB, got more"):
+            ShopLists(stocked=uri, root="s3://shop/serving" if options else "", options=options)
+        host.shutdown()
+    assert EndlessHost.sent_bytes < 64 << 20, "buffers of the system, and nothing without end"
 
 
 def test_command_takes_conditions(root, capsys):

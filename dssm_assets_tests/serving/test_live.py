@@ -1,6 +1,8 @@
 """A live engine takes over new bundles while clients send requests: none fails, and each answer is from one whole bundle."""
 
 import logging
+import os
+import re
 import shutil
 import threading
 import time
@@ -8,12 +10,15 @@ from contextlib import closing
 
 import pytest
 
+from dssm_assets.serving import api_keys, watches
 from dssm_assets.serving import live as live_module
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions
 from dssm_assets.serving.shop_lists import ShopLists
+from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.forgotten_list import ForgottenList
 from dssm_assets_tests.serving import bundles
-from dssm_assets_tests.serving.servers import Client, serving
+from dssm_assets_tests.serving.servers import Client, key_line, serving, write_keys
 
 SWAPS = 12
 CLIENTS = 3
@@ -96,24 +101,56 @@ def test_refused_bundle_is_tried_again_after_the_retry_time(tmp_path, monkeypatc
     assert live.bundle_id == folder.name
 
 
-class HangingLists(ShopLists):
-    """Lists whose place never answers a second time."""
-
-    def refresh(self, items):
-        threading.Event().wait()
+def wait_for_ever(*_):
+    threading.Event().wait()
 
 
-def test_lists_that_hang_hold_up_no_bundle_and_show(tmp_path, monkeypatch):
-    monkeypatch.setattr(live_module, "READ_SECONDS", 0.05)
+def test_a_watch_that_hangs_holds_up_no_other_and_shows(tmp_path, monkeypatch):
+    monkeypatch.setattr(watches, "LEAST_SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(live_module, "FORGET_SECONDS", 0.01)
     write(tmp_path, 1)
-    live = LiveEngine(str(tmp_path), check_seconds=0.01, shop_lists=HangingLists())
-    with serving(live) as port:
-        second = write(tmp_path, 2).name
-        wait_until(lambda: live.bundle_id == second)
-        wait_until(lambda: live.state.list_fault is not None)
+    keys, lists = write_keys(tmp_path, key_line("k" * 16)), ShopLists()
+    live = LiveEngine(str(tmp_path), check_seconds=0.01, shop_lists=lists)
+    live.watches.add("the API keys", keys.refresh, 0.01)
+    places = {
+        "lists of the shop": (lists, "refresh"),
+        "API keys": (api_keys, "read_keys"),
+        "users to be forgotten": (ForgottenList, "read"),
+    }
+    with serving(live, keys=keys) as port:
+        assert Client(port).get("/health")[1]["status"] == "ok"
+        for place, hanging in places.items():
+            monkeypatch.setattr(*hanging, wait_for_ever)
+            wait_until(lambda place=place: place in str(live.state.watch_fault))
+        assert "bundles" not in live.state.watch_fault
+        monkeypatch.setattr(BundleStore, "pointer", wait_for_ever)
+        wait_until(lambda: "the bundles" in str(live.state.watch_fault))
         health = Client(port).get("/health")[1]
-    assert (health["status"], health["bundle_id"]) == ("stale", second)
-    assert health["list_fault"].startswith("the lists of the shop have been read for")
+    assert (health["status"], health["list_fault"]) == ("stale", None)
+    said = r"the bundles were read last at 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ, [1-9]\d* seconds ago, not every 0.01. To fix: .*; the lists of the shop"
+    assert re.match(said, health["watch_fault"])
+
+
+def test_lists_that_hang_hold_up_no_bundle(tmp_path, monkeypatch):
+    write(tmp_path, 1)
+    live = LiveEngine(str(tmp_path), check_seconds=0.01)
+    monkeypatch.setattr(live._lists, "refresh", wait_for_ever)
+    live.watches.start()
+    second = write(tmp_path, 2).name
+    wait_until(lambda: live.bundle_id == second)
+    live.watches.stop()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "item_index.faiss", "current.json"])
+def test_a_pipe_in_place_of_a_file_holds_up_no_watch(tmp_path, name):
+    first = write(tmp_path, 1).name
+    live = LiveEngine(str(tmp_path))
+    folder = tmp_path if name == "current.json" else write(tmp_path, 2)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert not live.refresh()
+    assert (live.bundle_id, live.state.check_errors) == (first, int(name == "current.json"))
+    assert name == "current.json" or f"{name} is not a regular file" in live.state.bundle_fault
 
 
 def test_unreadable_pointer_is_counted(tmp_path):

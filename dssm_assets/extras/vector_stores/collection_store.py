@@ -55,8 +55,11 @@ class _Version:
 class CollectionStore(vs.VectorStore):
     """The versions of a scene, by the calls of a client that a store adds."""
 
-    def __init__(self, uri: SplitResult, scene: str, name: str, lock: AbstractContextManager[Any]) -> None:
+    def __init__(
+        self, uri: SplitResult, scene: str, name: str, lock: AbstractContextManager[Any], seconds: float | None
+    ) -> None:
         """Reads the URI; `name` is that of the store in errors, `lock` is held by calls."""
+        self.seconds, self.call_seconds = seconds, TIMEOUT_SECONDS if seconds is None else min(seconds, TIMEOUT_SECONDS)
         self._heads = {table: f"{scene}_{table}" for table in (VectorTable.USER, VectorTable.ITEM)}
         """Table -> served alias; a version is whole once its items are there, which are therefore last."""
         self.user, self.password, self._lock = unquote(uri.username or ""), unquote(uri.password or ""), lock
@@ -233,7 +236,8 @@ class CollectionStore(vs.VectorStore):
 class CollectionVectors(vs.StoredVectors):
     """The rows of a collection, by the calls of a client that a store adds."""
 
-    def __init__(self, table: VectorTable, width: int, id_type: pa.DataType) -> None:
+    def __init__(self, store: CollectionStore, table: VectorTable, width: int, id_type: pa.DataType) -> None:
+        self._limits = store.where, store.seconds
         self.key, self._width = vs.KEYS[table][0], width
         self._types = {self.key: id_type, vs.INTEREST: pa.int32(), vs.MODEL_DIGEST: pa.string()}
         self._names = [*vs.KEYS[table], vs.MODEL_DIGEST]
@@ -247,8 +251,8 @@ class CollectionVectors(vs.StoredVectors):
         """Returns a condition in the words of the store, or raises UnsupportedConditionError."""
 
     @abstractmethod
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> Hits:
-        """Returns up to k rows for each vector."""
+    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, deadline: vs.Deadline, *, is_exact: bool) -> Hits:
+        """Returns up to k rows for each vector; begins no request after the deadline."""
 
     def read(self, ids: pa.Array) -> pa.Table:
         rows = [row for part in _split(ids) for row in self.find_rows(part, self._names)]
@@ -259,12 +263,12 @@ class CollectionVectors(vs.StoredVectors):
     def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[vs.Found]:
         wanted = self.write_condition(tuple(tuple(map(_round_bounds, group)) for group in condition))
         lists: Hits = []
-        step = max(1, _FOUND_IDS // k)
+        step, deadline = max(1, _FOUND_IDS // k), vs.Deadline(*self._limits)
         for start in range(0, len(vectors), step):
             part = vectors[start : start + step]
-            found = self.find_nearest(part, k, wanted, is_exact=is_exact)
+            found = self.find_nearest(part, k, wanted, deadline, is_exact=is_exact)
             if not is_exact and any(len(ids) < k for ids, _ in found):  # the index may have missed rows
-                found = self.find_nearest(part, k, wanted, is_exact=True)
+                found = self.find_nearest(part, k, wanted, deadline, is_exact=True)
             lists += found
         return [(pa.array(ids, self._types[self.key]), np.array(scores, np.float32)) for ids, scores in lists]
 

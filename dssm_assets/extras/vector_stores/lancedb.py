@@ -56,7 +56,7 @@ _VERSIONS: Final = pa.schema(
 class LanceDBStore(vs.VectorStore):
     """The tables of a scene."""
 
-    def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
         """Opens the folder. Of `options` S3 takes the endpoint, the login and the region; what is missing comes from `AWS_*` variables."""
         is_s3, place = uri.scheme.endswith("+s3"), f"{uri.netloc}{uri.path}"
         given = {name: value for name, value in rename_s3_options(options, _S3_NAMES).items() if name in _S3_NAMES}
@@ -65,7 +65,7 @@ class LanceDBStore(vs.VectorStore):
         self._passwords = [given[name] for name in _S3_NAMES[1:4] if name in given]
         self._scene, self._registry, self.where = scene, f"{scene}_versions", f"vector store {uri.scheme}://{place}"
         self._pattern = re.compile(f"{scene}_({'|'.join(VectorTable)})_[0-9a-f]{{14}}")
-        self._limits = _TABLE_LIMITS if is_s3 else None
+        self._limits, self.seconds = _TABLE_LIMITS if is_s3 else None, seconds
         with self.errors():
             self._database: Any = lancedb.connect(
                 f"s3://{place}" if is_s3 else place,
@@ -208,18 +208,24 @@ class _LanceVectors(vs.StoredVectors):
 
     def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
         where = write_sql(condition, _DIALECT)
-        parts = [vectors[start : start + _VECTORS_AT_ONCE] for start in range(0, len(vectors), _VECTORS_AT_ONCE)]
-        return [found for part in parts for found in self._ask(partial(self._search, part, k, where, is_exact))]
+        lists, deadline = list[Found](), vs.Deadline(self._store.where, self._store.seconds)
+        for start in range(0, len(vectors), _VECTORS_AT_ONCE):
+            lists += self._ask(partial(self._search, vectors[start : start + _VECTORS_AT_ONCE], k, where, is_exact, deadline))
+        return lists
 
-    def _search(self, vectors: Vectors, k: int, where: str, is_exact: bool) -> list[Found]:
+    def _search(self, vectors: Vectors, k: int, where: str, is_exact: bool, deadline: vs.Deadline) -> list[Found]:
+        deadline.check()
         # Lance returns 1 - product: of longer vectors the products lose no digits.
         scales = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vectors, axis=1))[1])
         query = self._table.search(vectors * scales[:, None], vector_column_name=VECTOR).distance_type("dot").limit(k)
         query = query.maximum_nprobes(0).minimum_nprobes(self._probes).select([self._key, "_distance"])
         query = query.bypass_vector_index() if is_exact else query
-        rows = (query.where(where) if where else query).to_arrow()
+        limit = None if self._store.seconds is None else dt.timedelta(seconds=self._store.seconds)
+        rows = (query.where(where) if where else query).to_arrow(timeout=limit)
         if not is_exact and not np.isfinite(rows.column("_distance")).all():
-            return self._search(vectors, k, where, True)  # where fewer than k rows pass, Lance adds the last ones unmeasured
+            return self._search(
+                vectors, k, where, True, deadline
+            )  # where fewer than k rows pass, Lance adds the last ones unmeasured
         numbers = rows.column("query_index") if "query_index" in rows.column_names else pa.repeat(0, len(rows))
         rows = rows.append_column("number", numbers).sort_by([("number", "ascending"), ("_distance", "ascending")])
         ids, scores = rows.column(self._key).combine_chunks(), 1 - rows.column("_distance").to_numpy()

@@ -17,6 +17,7 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import collection_store as cs
+from dssm_assets.extras.vector_stores import store as vs
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.store import KEYS, VECTOR, StoredVectors
 
@@ -34,13 +35,13 @@ _LOAD_SECONDS: Final = 60
 class MilvusStore(cs.CollectionStore):
     """Collections of a server, `milvus://user:password@host:19530/database`, `milvus+https://:TOKEN@host`, or of `milvus:///file.db`."""
 
-    def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
-        super().__init__(uri, scene, "Milvus", nullcontext())
+    def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
+        super().__init__(uri, scene, "Milvus", nullcontext(), seconds)
         token = f"{self.user}:{self.password}" if self.user else self.password
         self.client = self.call(MilvusClient, self.url if uri.hostname else self.address, token=token)
 
-    def call(self, function: Callable[..., cs.T], *args: Any, timeout: float = cs.TIMEOUT_SECONDS, **options: Any) -> cs.T:
-        return super().call(function, *args, timeout=timeout, **options)
+    def call(self, function: Callable[..., cs.T], *args: Any, timeout: float | None = None, **options: Any) -> cs.T:
+        return super().call(function, *args, timeout=self.call_seconds if timeout is None else timeout, **options)
 
     def list_names(self) -> list[str]:
         return list(self.call(self.client.list_collections))
@@ -103,7 +104,7 @@ class MilvusVectors(cs.CollectionVectors):
         store.load(collection)
         fields = {field["name"]: field for field in store.call(self._client.describe_collection, collection)["fields"]}
         is_number = fields[KEYS[table][0]]["type"] == DataType.INT64
-        super().__init__(table, int(fields[VECTOR]["params"]["dim"]), pa.int64() if is_number else pa.string())
+        super().__init__(store, table, int(fields[VECTOR]["params"]["dim"]), pa.int64() if is_number else pa.string())
 
     def count(self) -> int:
         return int(self._read(self._client.query, "", ["count(*)"])[0]["count(*)"])
@@ -118,20 +119,22 @@ class MilvusVectors(cs.CollectionVectors):
     def write_condition(self, condition: Condition) -> str:
         return " or ".join(f"({' and '.join(map(_write, group))})" for group in condition)
 
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> cs.Hits:
+    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, deadline: vs.Deadline, *, is_exact: bool) -> cs.Hits:
+        deadline.check()
         if k > _MAX_LIST:
             raise UnsupportedConditionError(f"a list of more than {_MAX_LIST}")
         if is_exact:
-            return self._compare(vectors, k, wanted)
+            return self._compare(vectors, k, wanted, deadline)
         params = {"metric_type": _METRIC, "params": {"ef": max(cs.SEARCH_CANDIDATES, 2 * k)}}
         answers = self._read(self._client.search, wanted, [self.key], list(vectors), limit=k, search_params=params)
         return [([hit["entity"][self.key] for hit in hits], [hit["distance"] for hit in hits]) for hits in answers]
 
-    def _compare(self, vectors: Vectors, k: int, wanted: str) -> cs.Hits:
+    def _compare(self, vectors: Vectors, k: int, wanted: str, deadline: vs.Deadline) -> cs.Hits:
         """Returns the exact lists: a server searches by its index alone, so that all rows that pass are read."""
         scores, ids = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), object)
         iterator = self._read(self._client.query_iterator, wanted, [self.key, VECTOR], batch_size=_COMPARED_ROWS)
         while part := self._store.call(lambda timeout: iterator.next()):
+            deadline.check()
             products = vectors @ np.array([row[VECTOR] for row in part], np.float32).T
             found = np.broadcast_to(np.array([row[self.key] for row in part], object), products.shape)
             scores, ids = np.hstack([scores, products]), np.hstack([ids, found])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
+import os
 import re
 import select
+import socket
+import threading
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
 import numpy as np
@@ -31,21 +35,23 @@ from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTOR, C
 from dssm_assets.storage.sources.table_source import hide_secrets, quote_name
 
 Connection: TypeAlias = psycopg.Connection[Any]
+T = TypeVar("T")
 
 _CANDIDATES: Final = 1000
 """Rows that a search of the index looks at, the most that pgvector allows."""
 _INDEX: Final = "USING hnsw (vector vector_ip_ops) WITH (m = 24, ef_construction = 48)"
 _MAX_INDEXED_WIDTH: Final = 2000
 _SESSION: Final = f"""SET timezone = 'UTC'; SET standard_conforming_strings = on; SET client_min_messages = warning;
-SET statement_timeout = 0; SET jit = off; SET hnsw.ef_search = {_CANDIDATES}"""
-_LIMITS: Final = "connect_timeout=8&tcp_user_timeout=8000&keepalives_idle=5&keepalives_interval=2"
+SET jit = off; SET hnsw.ef_search = {_CANDIDATES}; SET lock_timeout = '10s'"""
+_CONNECT_SECONDS: Final = 8
+_ALIVE_SECONDS: Final = 2.0
 _ARROW_TYPES: Final = {"bigint": pa.int64(), "integer": pa.int32(), "text": pa.string()}
 
 
 class PgvectorStore(vs.VectorStore):
     """The tables of a scene, in the first schema of the search path."""
 
-    def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
         """Connects to nothing yet.
 
         Raises:
@@ -54,11 +60,13 @@ class PgvectorStore(vs.VectorStore):
         if len(scene) > 43:  # PostgreSQL cuts names of tables at 63 bytes
             expected = "at most 43 characters, for tables in PostgreSQL"
             raise ConfigError(Fault("name", expected, f"{len(scene)}", "shorten the name of the scene"))
-        self._scene, self._versions = scene, f"{scene}_vector_versions"
+        self._scene, self._versions, self.seconds = scene, f"{scene}_vector_versions", seconds
         login, at, hosts = uri.netloc.rpartition("@")
         user, colon, password = login.partition(":")
         place = f"postgresql://{user}{colon}{quote(unquote(password), safe='')}{at}{hosts}{uri.path}"
-        self._uri = f"{place}?{_LIMITS}{uri.query and f'&{uri.query}'}"
+        waits = max(2, math.ceil(min(_CONNECT_SECONDS, seconds or _CONNECT_SECONDS)))
+        limits = f"connect_timeout={waits}&tcp_user_timeout={1000 * waits}&keepalives_idle=5&keepalives_interval=2"
+        self._uri = f"{place}?{limits}{uri.query and f'&{uri.query}'}"
         given = [password, *(value for name, value in parse_qsl(uri.query) if "pass" in name)]
         self._passwords = [*given, *map(unquote, given)]
         self.where = f"vector store {hide_secrets(place, self._passwords).replace('***@', '')}"
@@ -148,11 +156,12 @@ class PgvectorStore(vs.VectorStore):
             connection = None
             with suppress(IndexError):
                 connection = self._idle.pop()
-            if connection is None or not _is_alive(connection):
+            if connection is None or not _is_alive(connection, min(_ALIVE_SECONDS, (self.seconds or math.inf) / 2)):
                 connection = psycopg.connect(self._uri, autocommit=True, prepare_threshold=None)
-                connection.execute(_SESSION)
+                connection.execute(f"{_SESSION}; SET statement_timeout = {math.ceil(1000 * (self.seconds or 0))}")
             try:
-                yield connection
+                with _cut_after(connection, self.seconds):
+                    yield connection
             finally:
                 is_idle = connection.info.transaction_status is TransactionStatus.IDLE
                 self._idle.append(connection) if is_idle else connection.close()
@@ -161,7 +170,6 @@ class PgvectorStore(vs.VectorStore):
     def _change(self) -> Iterator[Connection]:
         """Begins a transaction beside which no other changes the scene's versions. It waits for those, but not long for readers."""
         with self.connect() as connection, connection.transaction():
-            connection.execute("SET LOCAL lock_timeout = '10s'")
             connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [self._versions])
             connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {self._versions} "
@@ -205,42 +213,52 @@ class _PgvectorVectors(vs.StoredVectors):
     def __init__(self, store: PgvectorStore, table: VectorTable, name: str) -> None:
         self._store, self._table, self._name, self._id = store, table, name, KEYS[table][0]
         columns = "SELECT attname, atttypid::regtype::text, atttypmod FROM pg_attribute WHERE attrelid = %s::regclass"
-        with self._connect() as (connection, relation):
-            types = {column: (kind, size) for column, kind, size in connection.execute(columns, [relation])}
-            self._types = {key: _ARROW_TYPES[types[key][0]] for key in (*KEYS[table], MODEL_DIGEST)}
+        found = self._ask(lambda connection, relation: connection.execute(columns, [relation]).fetchall())
+        types = {column: (kind, size) for column, kind, size in found}
+        self._types = {key: _ARROW_TYPES[types[key][0]] for key in (*KEYS[table], MODEL_DIGEST)}
         self._types[VECTOR] = pa.list_(pa.float32(), types[VECTOR][1])
 
     def count(self) -> int:
-        with self._connect() as (connection, relation):
-            return int(connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0])
+        return int(
+            self._ask(lambda connection, relation: connection.execute(f"SELECT count(*) FROM {relation}").fetchall())[0][0]
+        )
 
     def read(self, ids: pa.Array) -> pa.Table:
         names = ", ".join(f"{name}::float4[]" if name == VECTOR else name for name in self._types)
         wanted = f"{self._id} = ANY(%b::{_sql_type(self._types[self._id])}[])"
-        with self._connect() as (connection, relation), connection.cursor(binary=True, row_factory=dict_row) as cursor:
-            rows = cursor.execute(f"SELECT {names} FROM {relation} WHERE {wanted}", [ids.to_pylist()]).fetchall()
-        return pa.Table.from_pylist(rows, pa.schema(self._types))
+
+        def read_rows(connection: Connection, relation: str) -> list[Any]:
+            with connection.cursor(binary=True, row_factory=dict_row) as cursor:
+                return cursor.execute(f"SELECT {names} FROM {relation} WHERE {wanted}", [ids.to_pylist()]).fetchall()
+
+        return pa.Table.from_pylist(self._ask(read_rows), pa.schema(self._types))
 
     def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
         where = (write_sql(condition, _PostgresDialect()) or "true").replace("%", "%%")
-        negative = "(vector <#> %(vector)b::float8[]::vector)"
-        lists = []
-        with self._connect() as (connection, relation), connection.cursor(binary=True) as cursor:
-            sql = f"SELECT {self._id}, {negative} FROM {relation} WHERE {where} ORDER BY {negative}"
-            for vector in vectors:
-                found, given = list[Any](), {"vector": vector.tolist()}
-                if not is_exact and 2 * k <= _CANDIDATES:
-                    found = cursor.execute(f"{sql} LIMIT {2 * k}", given).fetchall()
-                if len(found) < 2 * k:  # the index may have missed rows: each is compared
-                    found = cursor.execute(f"{sql} + 0 LIMIT {k}", given).fetchall()
-                ids, negatives = zip(*found[:k], strict=True) if found else ((), ())
-                lists.append((pa.array(ids, self._types[self._id]), -np.array(negatives, np.float32)))
-        return lists
+        negative, deadline = "(vector <#> %(vector)b::float8[]::vector)", vs.Deadline(self._store.where, self._store.seconds)
 
-    @contextmanager
-    def _connect(self) -> Iterator[tuple[Connection, str]]:
+        def find_lists(connection: Connection, relation: str) -> list[Found]:
+            lists, sql = list[Found](), f"SELECT {self._id}, {negative} FROM {relation} WHERE {where} ORDER BY {negative}"
+            with connection.cursor(binary=True) as cursor:
+                for vector in vectors:
+                    deadline.check()
+                    found, given = list[Any](), {"vector": vector.tolist()}
+                    if not is_exact and 2 * k <= _CANDIDATES:
+                        found = cursor.execute(f"{sql} LIMIT {2 * k}", given).fetchall()
+                    if len(found) < 2 * k:  # the index may have missed rows: each is compared
+                        deadline.check()
+                        found = cursor.execute(f"{sql} + 0 LIMIT {k}", given).fetchall()
+                    ids, negatives = zip(*found[:k], strict=True) if found else ((), ())
+                    lists.append((pa.array(ids, self._types[self._id]), -np.array(negatives, np.float32)))
+            return lists
+
+        return self._ask(find_lists)
+
+    def _ask(self, read: Callable[[Connection, str], T]) -> T:
         with self._store.connect() as connection:
-            yield connection, self._store.find_table(connection, self._table, self._name)
+            with suppress(pg.UndefinedTable):  # dropped since, as the version was published again
+                return read(connection, self._store.find_table(connection, self._table, self._name))
+            return read(connection, self._store.find_table(connection, self._table, self._name))
 
 
 class _PostgresDialect(SqlDialect):
@@ -320,17 +338,37 @@ def _replace_view(connection: Connection, view: str, relation: str | None) -> No
         connection.execute(f"CREATE {select_rows}")
 
 
-def _is_alive(connection: Connection) -> bool:
-    """Returns whether the server answers within two seconds."""
+def _is_alive(connection: Connection, seconds: float) -> bool:
+    """Returns whether the server answers in time."""
     answers = select.poll()
     answers.register(connection, select.POLLIN)
     with suppress(psycopg.OperationalError):
         connection.pgconn.send_query(b"")
-        if answers.poll(2000):
+        if answers.poll(1000 * seconds):
             while connection.pgconn.get_result() is not None:
                 pass
             return not connection.closed
     return False
+
+
+@contextmanager
+def _cut_after(connection: Connection, seconds: float | None) -> Iterator[None]:
+    """Cuts a connection off that is in use for twice as long: a server that is frozen ends no statement by itself."""
+    if seconds is None:
+        yield
+        return
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        timer = threading.Timer(2 * seconds, _cut, [line])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _cut(line: socket.socket) -> None:
+    with suppress(OSError):  # it has just been closed
+        line.shutdown(socket.SHUT_RDWR)
 
 
 def _close(connections: Iterable[Connection]) -> None:

@@ -2,11 +2,15 @@
 
 The store has the whole bundle that is served and the one before it. A version is written aside and compared with the bundle; only then is
 it served. On a local disk one process at a time writes; on object stores each looks again whether another bundle is served by then.
+
+A version keeps the first id of its bundle, which gets another one when users are forgotten. It has the same items, and a service that finds
+either id goes on. A version that another one replaces stays for some minutes, in which services follow.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -33,6 +37,7 @@ from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import FetchedBundle, base_of, open_bundles
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.local_files import folder_lock, map_arrow
+from dssm_assets.storage.locations import put_if
 
 ASSET: Final = "vector_store"
 CHECK: Final = "stored_vectors"
@@ -41,13 +46,15 @@ COMPARED_ROWS: Final = 100
 """Vectors that are compared, and users whose lists the recall is measured with."""
 LIST_LENGTH: Final = 200
 _ROUNDING: Final = 1e-5
+FOLLOW_SECONDS: Final = 300.0
+"""In which services take the bundle that is served: by default they look every 5 s, and then open it."""
 
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class _Served:
-    """The served bundle: its id, that of the whole bundle, which is another one where it is a delta, and its manifest."""
+    """The served bundle: its id, the version of its whole bundle, and its manifest."""
 
     revision: str
     version: str
@@ -61,7 +68,7 @@ def vector_store(workspace: Workspace, ds: str) -> StepResult:
     follower = _Follower(workspace.loaded, workspace.log)
     check = Check(CHECK, True, f"the bundle of {ds} is not served, so nothing was published")
     facts: dict[str, Any] = {"is_served": False}
-    if source.facts["bundle_id"] in follower.list_names((served := follower.find_served()).version):
+    if source.facts["bundle_id"] in follower.list_names((served := follower.find_served()).revision):
         check = follower.follow(is_whole=True)
         facts = {
             "is_served": check.is_passed,
@@ -118,6 +125,7 @@ class _Follower:
 
     def __init__(self, loaded: LoadedConfig, log: Log) -> None:
         self._bundles, self._log, self._folder = open_bundles(loaded), log, layout.asset_folder(loaded.root, ASSET)
+        self._replaced_path = layout.replaced_versions_path(self._bundles.root)
         self._tables = (loaded.config.vector_store or VectorStoreSettings()).tables
         self.store = open_configured(loaded)
 
@@ -127,11 +135,16 @@ class _Follower:
         if pointer is None:
             remedy = remedy_of_missing("publish", "DAY")
             raise PartitionMissingError(Fault(f"serving root {self._bundles.root}", "a bundle that is served", "none", remedy))
-        return _Served(pointer.bundle_id, self._find_base(pointer.bundle_id), self._bundles.manifest(pointer.bundle_id))
+        version = self.list_names(pointer.bundle_id)[0]
+        return _Served(pointer.bundle_id, version, self._bundles.manifest(pointer.bundle_id))
 
     def list_names(self, bundle_id: str) -> list[str]:
-        """Returns the id of a bundle, and those that it had before users were forgotten."""
-        return [bundle_id, *self._bundles.manifest(bundle_id).get("was", ())]
+        """Returns the ids that the whole bundle of a bundle has had, the first one first: it gets another when users are forgotten."""
+        try:
+            base = base_of(self._bundles.manifest(bundle_id)) or bundle_id
+            return [*self._bundles.manifest(base).get("was", ()), base]
+        except PartitionMissingError:  # removed by hand
+            return [bundle_id]
 
     def follow(self, *, is_whole: bool = False) -> Check:
         """Writes what the store lacks of the served bundle, with `is_whole` all, and serves it; again, if another is served by then."""
@@ -144,32 +157,62 @@ class _Follower:
                     break
                 is_whole = False
             if check.is_passed:
+                if (former := self.store.find_served()) not in (None, served.version):
+                    self._note_replaced(str(former))
                 self.store.serve(served.version)
                 for name in self.find_removable(before=0):
                     self.store.remove(name)
             return check
 
     def find_removable(self, before: float) -> list[str]:
-        """Returns what the store can remove: all but the two whole bundles that were served last, and drafts since a unix time."""
-        pointer = self._bundles.pointer()
-        trail = () if pointer is None else pointer.trail
-        kept = dict.fromkeys(self._find_base(bundle_id) for bundle_id in reversed(trail))
-        return self.store.find_removable(list(kept)[:2], before)
+        """Returns what the store can remove: all but the two whole bundles that were served last, and drafts begun before a unix time.
 
-    def _find_base(self, bundle_id: str) -> str:
+        What was replaced in the last minutes stays as well. Where nothing is to be kept for so long, as after users were forgotten,
+        versions with vectors of users go all the same, but for those of the two bundles as they are now.
+        """
+        pointer = self._bundles.pointer()
+        trail, stored = ((), ()) if pointer is None else (pointer.trail, pointer.stored)
+        last = list(dict.fromkeys(self.list_names(bundle_id)[0] for bundle_id in reversed(trail)))[:2]
+        since = time.time() - FOLLOW_SECONDS
+        kept = [*last, *(name for name, replaced_at in self._read_replaced().items() if replaced_at > since)]
+        if before > since:
+            revisions = self.store.find_versions()
+            current = [name for name in last if revisions.get(name) in stored]
+            kept = [name for name in kept if name in current or not self._has_users(name)]
+        return self.store.find_removable(kept, before)
+
+    def _has_users(self, version: str) -> bool:
         try:
-            return base_of(self._bundles.manifest(bundle_id)) or bundle_id
-        except PartitionMissingError:  # removed by hand
-            return bundle_id
+            self.store.open(VectorTable.USER, version)
+        except PartitionMissingError:
+            return False
+        return True
+
+    def _note_replaced(self, version: str) -> None:
+        """Notes that a version is replaced now."""
+        now = time.time()
+        recent = {name: moment for name, moment in self._read_replaced().items() if moment > now - FOLLOW_SECONDS}
+        put_if(self._bundles.fs, self._replaced_path, json.dumps({**recent, version: now}).encode(), {})
+
+    def _read_replaced(self) -> dict[str, float]:
+        """Returns version -> when another one replaced it, in unix seconds, of those of the last minutes at least."""
+        try:
+            found: dict[str, float] = json.loads(self._bundles.fs.cat_file(self._replaced_path))
+        except FileNotFoundError:
+            return {}
+        return found
 
     def _update(self, served: _Served) -> Check | None:
         """Writes what differs from the revision that the store has; None where only a whole version will do."""
         before = self.store.find_versions().get(served.version)
         if before is None:
             return None
+        is_renamed = before in served.manifest.get("was", ())
+        if is_renamed and self._has_users(served.version):  # rows that are deleted stay in files of a store for a while
+            return None
         try:
-            old = self._bundles.manifest(before)
             stored = {table: self.store.open(table, served.version) for table in self._tables}
+            old = served.manifest if is_renamed else self._bundles.manifest(before)
         except PartitionMissingError:
             return None
         if before == served.revision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.extras.vector_stores import collection_store as cs
+from dssm_assets.extras.vector_stores import store as vs
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition
 from dssm_assets.extras.vector_stores.store import KEYS, RESERVED, VECTOR, StoredVectors
 
@@ -30,15 +32,17 @@ _FOLDER_LOCK: Final = threading.RLock()
 class QdrantStore(cs.CollectionStore):
     """Collections of a server, `qdrant://:KEY@host:6333` or `qdrant+https://...`, or of a folder, `qdrant:///folder`."""
 
-    def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
-        super().__init__(uri, scene, "Qdrant", nullcontext() if uri.hostname else _FOLDER_LOCK)
+    def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
+        super().__init__(uri, scene, "Qdrant", nullcontext() if uri.hostname else _FOLDER_LOCK, seconds)
         self.client = self.call(self._connect, is_folder=not uri.hostname)
 
     def _connect(self, *, is_folder: bool) -> QdrantClient:
         if is_folder:
             client = _FOLDERS.get(self.address) or QdrantClient(path=self.address, force_disable_check_same_thread=True)
             return _FOLDERS.setdefault(self.address, client)
-        return QdrantClient(self.url, api_key=self.password or None, timeout=cs.TIMEOUT_SECONDS, check_compatibility=False)
+        return QdrantClient(
+            self.url, api_key=self.password or None, timeout=math.ceil(self.call_seconds), check_compatibility=False
+        )
 
     def list_names(self) -> list[str]:
         return [one.name for one in self.call(self.client.get_collections).collections]
@@ -95,7 +99,7 @@ class QdrantVectors(cs.CollectionVectors):
         config: Any = store.call(store.client.get_collection, collection).config.params.vectors
         points, _ = store.call(store.client.scroll, collection, limit=1, with_payload=[key])
         is_number = any(isinstance(point.payload[key], int) for point in points if point.payload)
-        super().__init__(table, config.size, pa.int64() if is_number else pa.string())
+        super().__init__(store, table, config.size, pa.int64() if is_number else pa.string())
 
     def count(self) -> int:
         return self._store.call(self._store.client.count, self._collection, exact=True).count
@@ -110,7 +114,8 @@ class QdrantVectors(cs.CollectionVectors):
     def write_condition(self, condition: Condition) -> models.Filter | None:
         return models.Filter(should=[models.Filter(must=[*map(_write, group)]) for group in condition]) if condition else None
 
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> cs.Hits:
+    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, deadline: vs.Deadline, *, is_exact: bool) -> cs.Hits:
+        deadline.check()
         options = {
             "filter": wanted,
             "limit": k,

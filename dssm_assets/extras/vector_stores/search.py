@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
 
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import ConfigError, Fault, PartitionMissingError, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
 from dssm_assets.extras.vector_stores.store import VectorStore, find_uri, missing_version, open_store
 from dssm_assets.serving.bundle import Bundle
-from dssm_assets.serving.recall_engine import OpenSearch
-from dssm_assets.storage.bundles import base_of
 from dssm_assets.storage.config_file import LoadedConfig
 
+_LATE_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 5.0
 
-def choose_search(uri: str, loaded: LoadedConfig | None) -> OpenSearch:
+
+def choose_search(uri: str, loaded: LoadedConfig | None) -> Callable[..., StoreSearch]:
     """Returns what opens the search in the store at a URI; "": in that of the configuration.
+
+    It takes the bundle and the seconds that a search may take at most.
 
     Raises:
         ConfigError: neither is given; see also `open_store`.
@@ -29,14 +36,18 @@ def choose_search(uri: str, loaded: LoadedConfig | None) -> OpenSearch:
     chosen = uri if uri or loaded is None else find_uri(loaded)
     options = {} if loaded is None else loaded.config.storage.options
 
-    def open_search(bundle: Bundle) -> StoreSearch:
-        return StoreSearch(open_store(chosen, bundle.name, options), bundle)
+    def open_search(bundle: Bundle, seconds: float = ServiceLimits().request_seconds) -> StoreSearch:
+        return StoreSearch(open_store(chosen, bundle.name, options, seconds / 2), bundle)
 
     return open_search
 
 
 class StoreSearch:
-    """Searches the version of a store that has the items of a bundle. Safe for any number of threads."""
+    """Searches the version of a store that has the items of a bundle. Safe for any number of threads.
+
+    After a search that ended late, and in vain, others are refused at once for some seconds: a store that hangs must not hold all
+    threads of a service, which also make lists that need no store. Then one search tries whether it answers again.
+    """
 
     def __init__(self, store: VectorStore, bundle: Bundle, *, is_exact: bool = False) -> None:
         """Opens the version.
@@ -47,25 +58,39 @@ class StoreSearch:
         Raises:
             PartitionMissingError: the store does not have the vectors of this bundle, or not yet.
         """
-        self._items, self._is_exact, version = bundle.items, is_exact, base_of(bundle.manifest) or bundle.bundle_id
+        self._items, self._is_exact = bundle.items, is_exact
         types = ((field.name, field.type) for field in bundle.item_columns.schema)
         self._columns = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in types}
         revisions = store.find_versions()
-        if revisions.get(version) != bundle.bundle_id:
+        # A bundle without users who were forgotten has the items that it had under its former ids.
+        names = {bundle.bundle_id, *bundle.manifest.get("was", ())}
+        version = next((name for name, revision in revisions.items() if revision in names), None)
+        if version is None:
             raise missing_version(store.where, VectorTable.ITEM, bundle.bundle_id, set(revisions.values()))
         self._vectors = store.open(VectorTable.ITEM, version)
+        self._changing, self._fault, self._asks_at = threading.Lock(), "", 0.0
+        """Why the last search ended late, "" if it did not; when the store is asked again."""
 
     def find_rows(self, vectors: Vectors, k: int, filters: Any) -> list[IntArray] | None:
         """Returns the rows of items in the bundle, see `ItemSearch`; items that the bundle lacks are left out.
 
         Raises:
-            StorageError: the store does not answer, or has lost the version.
+            StorageError: the store does not answer, or did not a moment ago, or has lost the version.
         """
+        condition, begun = parse_filters(filters, self._columns), time.monotonic()
+        with self._changing:
+            if self._fault and begun < self._asks_at:
+                raise StorageError(self._fault)
+            self._asks_at = begun + _PAUSE_SECONDS  # if the last one ended late, this one alone asks
         try:
-            found = self._vectors.search(vectors, k, parse_filters(filters, self._columns), is_exact=self._is_exact)
+            found = self._vectors.search(vectors, k, condition, is_exact=self._is_exact)
         except UnsupportedConditionError:
             return None
-        except PartitionMissingError as error:  # not the fault of who asks
+        except (PartitionMissingError, StorageError) as error:  # the former is not the fault of who asks
+            now = time.monotonic()
+            if now - begun > _LATE_SECONDS:
+                self._fault, self._asks_at = str(error), now + _PAUSE_SECONDS
             raise StorageError(str(error)) from error
+        self._fault = ""
         rows = (self._items.rows_of(pa.chunked_array([ids])) for ids, _ in found)
         return [one[one >= 0] for one in rows]

@@ -104,6 +104,7 @@ class StoredVectors(ABC):
             is_exact: compare every row, without the index.
 
         Raises:
+            StorageError: it takes longer than the store was opened for.
             UnsupportedConditionError: the store cannot compare by such a condition.
         """
 
@@ -172,12 +173,13 @@ def find_uri(loaded: LoadedConfig) -> str:
     return folder.replace("s3://", "lancedb+s3://", 1) if "://" in folder else f"lancedb://{folder}"
 
 
-def open_store(uri: str, scene: str, options: Mapping[str, Any]) -> VectorStore:
+def open_store(uri: str, scene: str, options: Mapping[str, Any], seconds: float | None = None) -> VectorStore:
     """Returns the store at a URI, which may be `env:NAME`.
 
     Args:
         scene: prefix of its tables.
         options: `storage.options`, of a LanceDB on S3.
+        seconds: of a request of a search, which ends after twice as many; None: there is no limit.
 
     Raises:
         ConfigError: the variable is not set, the scheme is unknown, or the client is not installed. The URI is not shown.
@@ -196,7 +198,7 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any]) -> VectorStore:
         expected = "lancedb:///folder with a whole path, or lancedb+s3://bucket/folder without a login"
         raise ConfigError(Fault("vector store", expected, "another form", remedy))
     need_library(_LIBRARIES[module], module, f"vector store {scheme}://")
-    found: VectorStore = getattr(importlib.import_module(f"{__package__}.{module}"), store)(parts, scene, options)
+    found: VectorStore = getattr(importlib.import_module(f"{__package__}.{module}"), store)(parts, scene, options, seconds)
     return found
 
 
@@ -216,6 +218,22 @@ def missing_version(where: str, table: VectorTable, name: str, known: Collection
     return PartitionMissingError(
         Fault(f"{where}, table {table}", f"vectors of bundle {name}", f"those of {', '.join(sorted(known)) or 'none'}", remedy)
     )
+
+
+class Deadline:
+    """The time in which a search may begin requests. Each has the same limit, so that a search takes twice as long at most."""
+
+    def __init__(self, where: str, seconds: float | None) -> None:
+        self._where, self._seconds, self._begun = where, seconds, time.monotonic()
+
+    def check(self) -> None:
+        """Raises a StorageError after the end."""
+        if self._seconds is not None and time.monotonic() - self._begun > self._seconds:
+            expected, remedy = (
+                f"a search within {self._seconds:g} seconds",
+                "see why the store is slow, or raise request_seconds",
+            )
+            raise StorageError(str(Fault(self._where, expected, "a longer one", remedy)))
 
 
 @contextmanager

@@ -164,14 +164,14 @@ def test_run_that_is_refused_removes_no_file_that_is_listed(world):
 
 def test_service_treats_them_as_unknown_within_a_second(world, workspace):
     live = LiveEngine(open_bundles(world).root, check_seconds=3600)
-    live.start()
+    live.watches.start()
     users = live.engine.bundle.users
     assert users.find_row(IDS[0].as_py()) >= 0
     workspace.tables.partitions.forgotten.change(lambda now: Forgotten(now.salt, now.adding(IDS)))
     time.sleep(1.0)
     assert [users.find_row(user) for user in IDS.to_pylist()] == [-1, -1]
     assert users.find_row("a0") >= 0
-    live.stop()
+    live.watches.stop()
 
 
 def test_killed_request_is_ended_by_the_next_run(world, workspace):

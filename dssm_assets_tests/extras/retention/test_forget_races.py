@@ -102,7 +102,7 @@ def check_whole(world):
     assert {folder.name for folder in Path(bundles.root, "bundles").iterdir()} == set(pointer.stored)
     whole, delta = (bundles.fetch(bundle_id).manifest for bundle_id in pointer.stored)
     assert (delta["delta"]["base"], whole["users"]) == (pointer.stored[0], 10)
-    assert load_extra("vector_stores", "store").open_configured(world).find_versions() == {pointer.stored[0]: pointer.stored[1]}
+    assert load_extra("vector_stores", "store").open_configured(world).find_versions() == {whole["was"][0]: pointer.stored[1]}
 
 
 def test_bundle_delta_and_vector_store_lose_them_together(world):

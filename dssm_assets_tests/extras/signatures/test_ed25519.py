@@ -40,6 +40,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def sign(folder: Path, key: Path) -> Path:
     """Signs a bundle that was written by hand; returns its folder."""
     manifest = folder / "manifest.json"
@@ -77,6 +82,8 @@ def test_a_service_goes_on_with_the_bundle_that_was_signed(
     first = sign(unsigned, files / "key").name
     spoiled: dict[str, Callable[[Path], object]] = {
         "got no such file": lambda folder: (folder / "manifest.json.sig").unlink(),
+        "manifest.json.sig is not a regular file": lambda folder: replace_by_pipe(folder / "manifest.json.sig"),
+        "item_ids.arrow is not a regular file": lambda folder: replace_by_pipe(folder / "item_ids.arrow"),
         "by another key": lambda folder: sign(folder, files / "other"),
         "item_index.faiss has another sha256": lambda folder: flip(folder / "item_index.faiss", -1),
         "": lambda folder: None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pytest
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import PartitionMissingError, StorageError
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
-from dssm_assets.extras.vector_stores.store import Changes
+from dssm_assets.extras.vector_stores.store import Changes, open_store
 from dssm_assets_tests.extras.vector_stores.conftest import Opener
 from dssm_assets_tests.extras.vector_stores.made_rows import (
     item_rows,
@@ -119,6 +121,17 @@ def test_a_list_is_as_long_as_there_are_rows(opened: Opener) -> None:
     store = publish(opened(), A, items)
     ((ids, _),) = store.open(ITEM, A).search(vectors_of(items)[:1], 1000)
     assert sorted(ids.to_pylist()) == list(range(300))
+
+
+def test_a_search_that_takes_too_long_is_an_error(uri: str, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(opened(), A, item_rows(20))
+    stored = open_store(uri, "shop", {}, seconds=5.0).open(ITEM, A)
+    vectors = np.ones((300, 8), np.float32)
+    assert len(stored.search(vectors, 20)) == 300
+    clock = itertools.count(step=4.0)  # one request begins in time
+    monkeypatch.setattr("dssm_assets.extras.vector_stores.store.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with pytest.raises(StorageError, match="expected a search within 5 seconds, got a longer one"):
+        stored.search(vectors, 20)
 
 
 def test_the_index_finds_the_nearest_rows(opened: Opener) -> None:

@@ -1,5 +1,7 @@
 """What is PostgreSQL's own: lost connections, rights, locks and values that SQL treats in its way."""
 
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -39,6 +41,31 @@ def test_a_lost_connection_is_opened_again(uri: str) -> None:
         "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
     assert stored.count() == 20
+
+
+def test_searches_end_where_the_server_hangs(uri: str) -> None:
+    publish(open_store(uri, "shop", {}), A, item_rows(20))
+    store = open_store(uri, "shop", {}, seconds=0.4)
+    stored = store.open(ITEM, A)
+    begun = time.monotonic()
+    with psycopg.connect(uri) as other:
+        ((table,),) = other.execute("SELECT tables ->> 'item' FROM shop_vector_versions").fetchall()
+        other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StorageError, match="statement timeout"):
+            stored.search(np.ones((30, 8), np.float32), 5)
+    assert time.monotonic() - begun < 1.5
+    assert len(stored.search(USER, 5)[0][0]) == 5
+    stopped = []
+    with store.connect() as connection:
+        stopped.append(connection.info.backend_pid)
+    os.kill(stopped[0], signal.SIGSTOP)  # its connection is there, and nothing answers
+    assert len(stored.search(USER, 5)[0][0]) == 5, "by another connection"
+    with pytest.raises(StorageError, match="OperationalError"), store.connect() as connection:
+        stopped.append(connection.info.backend_pid)
+        os.kill(stopped[1], signal.SIGSTOP)
+        connection.execute("SELECT 1")
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_errors_say_what_is_missing_and_no_password(uri: str) -> None:

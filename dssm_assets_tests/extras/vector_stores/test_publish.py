@@ -26,7 +26,7 @@ from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets.storage.bundles import Pointer, open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.vector_stores import made_rows
-from dssm_assets_tests.extras.vector_stores.made_rows import to_rows, vectors_of
+from dssm_assets_tests.extras.vector_stores.made_rows import add_delta, to_rows, vectors_of
 from dssm_assets_tests.serving.bundles import write_manifest
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import EVALUATION_DAY
@@ -68,21 +68,6 @@ def read_all(workspace: Workspace, table: VectorTable) -> dict[str, list[float]]
     found = stored.read(pa.array([*bundle.vectors(table), "z_00"]))
     assert stored.count() == found.num_rows
     return dict(zip(found.column(f"{table}_id").to_pylist(), vectors_of(found).tolist(), strict=True))
-
-
-def add_delta(workspace: Workspace, **changed: np.ndarray) -> str:
-    """Stores and serves a delta in which some items have other vectors; returns its id."""
-    bundles, plain = open_bundles(workspace.loaded), PlainBundle(workspace)
-    table = plain.table("item_vectors.arrow")
-    ids, vectors = table.column("item_id").to_pylist(), np.array(table.column("item_tower_emb").to_pylist(), np.float32)
-    for name, vector in changed.items():
-        vectors[ids.index(name)] = vector
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-    body = {key: value for key, value in plain.manifest.items() if key not in ("format", "files")} | {"delta": {}}
-    with bundles.staging() as folder:
-        with pa.ipc.new_file(str(folder / "item_vectors.arrow"), table.schema) as file:
-            file.write_table(table.set_column(1, table.schema.field(1), lists))
-        return bundles.publish(folder, body, 3, base=plain.bundle_id, served=plain.bundle_id).bundle_id
 
 
 def publish_rows(store: VectorStore, version: str) -> None:

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pytest
 
 from dssm_assets.commands import recall
 from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import ConfigError, PartitionMissingError
+from dssm_assets.extras.vector_stores import search
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.search import StoreSearch, choose_search
 from dssm_assets.extras.vector_stores.store import VectorStore, open_store
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine
-from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.bundles import BundleStore, Pointer
 from dssm_assets_tests.extras.vector_stores.conftest import Opener
 from dssm_assets_tests.serving.bundles import ITEMS, write_bundle
 from dssm_assets_tests.serving.servers import Client, serving
@@ -129,19 +138,25 @@ def choose_store(uri: str) -> VectorStore:
 
 
 def test_a_service_takes_a_new_bundle_once_the_store_has_it(
-    tmp_path: Path, lance: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, lance: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = str(tmp_path / "serving")
     write_bundle(tmp_path / "serving", "2024-01-12", inputs={"dssm_model/2024-01-12": "one"})
     first = fill(choose_store(lance), root)
     live = LiveEngine(root, open_search=choose_search(lance, None))
     second = write_bundle(tmp_path / "serving", "2024-01-13", inputs={"dssm_model/2024-01-13": "two"}).name
-    assert not live.refresh()
-    assert (live.bundle_id, live.state.refused_bundle_id) == (first, second)
+    for _ in range(3):
+        assert not live.refresh()
+    assert (live.bundle_id, live.state.refused_bundle_id, live.state.refusals) == (first, second, 1)
+    assert "expected vectors of bundle 2024-01-13" in (live.state.bundle_fault or "")
+    assert len(caplog.messages) == 1, "each look asks, and the first one says it"
+    pointer = Pointer((first, second), (first, second), "2024-01-13")
+    (tmp_path / "serving" / "current.json").write_text(pointer.to_json())
+    started = LiveEngine(root, open_search=choose_search(lance, None))
+    assert started.bundle_id == first, "a service that starts meanwhile"
     fill(choose_store(lance), root)
-    monkeypatch.setattr("dssm_assets.serving.live.time.monotonic", lambda: float("inf"))
-    assert live.refresh()
-    assert live.bundle_id == second
+    assert (live.refresh(), started.refresh()) == (True, True)
+    assert (live.bundle_id, started.bundle_id, live.state.refused_bundle_id) == (second, second, None)
     assert live.engine.recall_for_user("u", ListOptions(2)).item_ids == ["n0", "n2"]
 
 
@@ -162,6 +177,64 @@ def test_a_service_without_its_store_says_try_again_later(root: str, lance: str)
     with serving(live) as port:
         status, content = Client(port).get("/recall?user_id=u&k=3")
     assert (status, content["error"]) == (503, "StorageError")
+
+
+@pytest.mark.parametrize("is_frozen", [False, True], ids=["locked", "frozen"])
+def test_a_store_that_hangs_refuses_its_lists_in_time_and_no_others(
+    root: str, postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch, is_frozen: bool
+) -> None:
+    """Another session has locked the table, or all processes of the server are stopped."""
+    monkeypatch.setattr(search, "_LATE_SECONDS", 0.5)
+    monkeypatch.setattr(search, "_PAUSE_SECONDS", 1.5)
+    uri, seconds, by_id, unknown = postgres(), 6.0, "/recall?user_id=u&k=3", "/recall?user_id=nobody&k=3"
+    fill(choose_store(uri), root)
+    live = LiveEngine(root, open_search=partial(choose_search(uri, None), seconds=seconds))
+    with serving(live, ServiceLimits(request_seconds=seconds), threads=2) as port, hanging(uri, is_frozen=is_frozen) as end:
+        clients = [Client(port) for _ in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            begun = time.monotonic()
+            first = [
+                pool.submit(client.get, path) for client, path in zip(clients, [by_id, by_id, by_id, unknown], strict=True)
+            ]
+            assert Client(port).get("/health")[0] == 200
+            assert [one.result()[0] for one in first] == [503, 503, 503, 200]
+            assert time.monotonic() - begun < seconds + 1
+        client = clients[0]
+        begun = time.monotonic()
+        assert [client.get(path)[0] for path in (unknown, by_id, unknown, by_id, unknown)] == [200, 503, 200, 503, 200]
+        assert time.monotonic() - begun < 1, "none of them waited for the store"
+        status, batch = client.send("POST", "/recall/batch", {"requests": [{"user_id": "nobody"}, {"user_id": "u"}]})
+        assert (status, batch["error"]) == (503, "StorageError")
+        end()
+        limit = time.monotonic() + 10
+        while client.get(by_id)[0] != 200:
+            assert time.monotonic() < limit, "it is asked again once it answers"
+            time.sleep(0.1)
+
+
+@contextmanager
+def hanging(uri: str, *, is_frozen: bool) -> Iterator[Callable[[], None]]:
+    """Lets searches hang; yields what ends that."""
+    with psycopg.connect(uri) as connection:
+        stopped: list[int] = []
+        if is_frozen:
+            own = "SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)::int UNION SELECT pid FROM pg_stat_activity"
+            stopped = [pid for (pid,) in connection.execute(own)]
+        else:
+            ((table,),) = connection.execute("SELECT tables ->> 'item' FROM hand_vector_versions").fetchall()
+            connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+
+        def end() -> None:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+            connection.rollback()
+
+        try:
+            yield end
+        finally:
+            end()
 
 
 def test_a_revision_that_the_store_does_not_have_yet_is_refused(root: str, lance: str) -> None:
