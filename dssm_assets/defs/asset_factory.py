@@ -15,7 +15,7 @@ import dagster as dg
 from dssm_assets.core.errors import PartitionReplacedError
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow, code_references
 from dssm_assets.defs.asset_run import describe_bytes, open_run, to_metadata_value
-from dssm_assets.defs.scene import Scene, name_days
+from dssm_assets.defs.scene import PARTITION_TAG, RANGE_TAGS, Scene, name_days
 from dssm_assets.deployment.run_owner import tag_run
 from dssm_assets.installed_extras import load_all, load_extra
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
 
 LAYER_TAG = "dssm/layer"
-"""Tag of an asset: daily, which takes a range of days in a run, or windowed, one day in a run. A job over one does not mix them."""
+"""Tag of an asset: daily, which takes a range of days in a run, or windowed, one day in a run. Their days differ, so a job has one of both."""
 SKIPPED = "skipped"
 """Metadata of a partition of which nothing is stored, because its day has nothing to evaluate; its value is the reason."""
 
@@ -53,6 +53,7 @@ def build_asset(
     def materialize(context: dg.AssetExecutionContext):
         from dssm_assets.steps.workspace import reason_to_skip, release_memory
 
+        _check_days(context, scene, row)
         days = list(context.partition_keys)
         subject = f"{scene.key(row.name).to_user_string()} {name_days(days)}"  # other days may be made at the same time
 
@@ -136,6 +137,15 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
             for check in row.checks
         ],
     }
+
+
+def _check_days(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> None:
+    """Fails a run of days that the asset does not have: one that was launched before they moved, or not by the UI."""
+    from dssm_assets.defs.run_plan import find_fault_of_days
+
+    first, last = (context.run.tags.get(tag) or context.run.tags.get(PARTITION_TAG) for tag in RANGE_TAGS)
+    if first and last and (fault := find_fault_of_days(scene, first, last, is_windowed=row.is_windowed)):
+        raise dg.Failure(str(fault), allow_retries=False)
 
 
 def _skip(row: AssetRow, reason: str) -> dg.MaterializeResult[Any]:

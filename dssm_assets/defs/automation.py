@@ -13,14 +13,12 @@ from dssm_assets.core.config.engines import Trigger
 from dssm_assets.core.errors import InputError
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP
-from dssm_assets.defs.scene import Scene
+from dssm_assets.defs.scene import PARTITION_TAG, RANGE_TAGS, Scene
 
 DAILY_TABLES = "daily_tables"
 TRAIN_AND_EVALUATE = "train_and_evaluate"
 PUBLISH = "publish"
 DAILY_CHAIN = "daily_chain"
-PARTITION_TAG = "dagster/partition"
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 LATE_TAG = "dssm/late_data"
 """Of a run that makes days again, because rows of them were added or removed after they were made."""
 SENSOR_INTERVAL_SECONDS = 300
@@ -30,7 +28,7 @@ DAYS_PER_TICK = 3
 _JOB_DESCRIPTIONS = {
     DAILY_TABLES: "From the source tables to samples, once per day. Takes a range of days.",
     TRAIN_AND_EVALUATE: "From the training window to the hit rate, one evaluation day per run. A run first makes the days of the "
-    "daily tables that it needs and that are missing, in runs of their own.",
+    "daily tables that it needs and that are missing, in runs of their own. The first day is the one after the first whole window.",
     PUBLISH: "The serving bundle that recall answers from, of a day whose gate has passed; a day that is not evaluated yet is "
     "evaluated first.",
 }

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Launch = Callable[[dg.AssetExecutionContext, LoadedConfig, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
 """Runs a job on a cluster with these Pipes extras; returns its custom messages once it is done."""
 SCENE_TAG = "dssm/scene"
+PARTITION_TAG = "dagster/partition"
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 MADE_FOR_TAG = "dssm/made_for"
 """Tag of a run that was made because another one needs it; its value begins the id of that one."""
 SPARE_DAYS = 30

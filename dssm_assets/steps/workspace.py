@@ -268,15 +268,21 @@ def partitions_before(workspace: Workspace, asset: str, ds: str, count: int) -> 
 
 
 def reason_to_skip(workspace: Workspace, ds: str) -> str | None:
-    """Returns why an evaluation day has nothing to evaluate or to train on; None if it has, or if that is not known yet.
+    """Returns why there is nothing to evaluate on a day; None if there is, or if that is not known yet.
 
-    It is known once positive_sample is stored for its truth, or for its window. Reads manifests only, as few as it can.
+    Its window or its truth lies outside the calendar, or has no positive event. The latter is known once positive_sample is stored for
+    all their days. Reads manifests only, as few as it can.
     """
-    truth = truth_days(ds, workspace.config.evaluation.span_days)
+    calendar, span = workspace.config.calendar, workspace.config.evaluation.span_days
+    window, truth = window_days(ds, workspace.config.window.days), truth_days(ds, span)
+    of_span = f"the days {truth[0]} to {truth[-1]} (evaluation.span_days {span})"
+    if window[0] < calendar.start.isoformat():
+        first = day_before(calendar.start.isoformat(), -len(window))
+        return f"the first day with a window of {len(window)} days in the calendar is {first}"
+    if calendar.end is not None and truth[-1] > calendar.end.isoformat():
+        return f"its truth would be the interactions of {ds if span == 1 else of_span}, and the calendar ends on {calendar.end}"
     if _has_no_rows(workspace, truth):
-        what = f"the day {ds}" if len(truth) == 1 else f"the days {truth[0]} to {truth[-1]} (evaluation.span_days {len(truth)})"
-        return f"there is no positive event on {what}, so there is nothing to find"
-    window = window_days(ds, workspace.config.window.days)
+        return f"there is no positive event on {f'the day {ds}' if span == 1 else of_span}, so there is nothing to find"
     if _has_no_rows(workspace, window):
         return f"there is no positive event in its window of {len(window)} days, so there is nothing to learn from"
     return None
