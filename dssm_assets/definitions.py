@@ -18,10 +18,10 @@ import dagster as dg
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.automation import build_jobs, daily_schedule, landed_sensor
+from dssm_assets.defs.automation import DAILY_TABLES, build_jobs, daily_schedule, landed_sensor
 from dssm_assets.defs.failure_sensor import failure_sensor
 from dssm_assets.defs.scene import Launch, Scene
-from dssm_assets.defs.upstream_runs import make_upstream
+from dssm_assets.defs.upstream_runs import build_chain, make_upstream
 from dssm_assets.installed_extras import load_all
 from dssm_assets.storage.config_choice import ConfigChoice, choose_config
 from dssm_assets.storage.config_file import LoadedConfig, load_config
@@ -67,13 +67,13 @@ def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool 
     """
     rows = all_rows(scene.loaded.config)
     make_first = partial(make_upstream, scene) if makes_upstream else None
-    jobs, extras = build_jobs(rows, scene), [extra.build(scene) for extra in load_all("definitions")]
-    every_job = [*jobs.values(), *(job for extra in extras for job in extra.jobs or ())]
+    jobs, chain, extras = build_jobs(rows, scene), build_chain(scene), [extra.build(scene) for extra in load_all("definitions")]
+    every_job = [*jobs.values(), chain, *(job for extra in extras for job in extra.jobs or ())]
     spine = dg.Definitions(
         assets=[build_asset(row, scene, observer, make_first) for row in rows],
-        jobs=[*jobs.values()],
-        schedules=[daily_schedule(scene, jobs, rows)],
-        sensors=[landed_sensor(scene, jobs, rows), failure_sensor(scene, every_job, rows)],
+        jobs=[*jobs.values(), chain],
+        schedules=[daily_schedule(scene, chain)],
+        sensors=[landed_sensor(scene, [chain, jobs[DAILY_TABLES]]), failure_sensor(scene, every_job, rows)],
     )
     return dg.Definitions.merge(spine, *extras)
 

@@ -16,8 +16,8 @@ from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
-from dssm_assets.defs.automation import DAILY_CHAIN, DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
-from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, first_evaluation_day, makeable_days, plan_upstream
+from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
+from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, find_fault_of_days, plan_upstream
 from dssm_assets.defs.runs import make_run, open_instance
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
@@ -40,32 +40,23 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
     """
     rows = all_rows(scene.loaded.config)
     found = job_assets(rows, name) or [name]  # in pipeline order
-    names = [row.name for row in rows if row.name in found and name != DAILY_CHAIN]
+    names = [row.name for row in rows if row.name in found]
     is_windowed = any(row.is_windowed for row in rows if row.name in names)
-    first, last = (
-        choose_day(day, makeable_days(scene, is_windowed=is_windowed), name, "a day that can be made") for day in (first, last)
-    )
+    makeable = (scene.windowed if is_windowed else scene.daily).get_partition_keys()
+    first, last = (choose_day(day, makeable, name, "a day that can be made") for day in (first, last))
     days = days_between(first, last)
-    calendar = scene.loaded.config.calendar
     faults = []
     if not names:
         known = ", ".join([DAILY_TABLES, TRAIN_AND_EVALUATE, PUBLISH, *sorted(row.name for row in rows)])
         faults.append(Fault("name", f"one of: {known}", repr(name), "correct the spelling"))
     if not days:
         faults.append(Fault("range of days", "a first day that is not after the last", f"{first} to {last}", "swap them"))
-    elif first < calendar.start.isoformat() or last > (scene.daily.get_last_partition_key() or ""):
-        expected = f"days from {calendar.start} to {calendar.end or 'yesterday'}"
-        remedy = "choose days of the calendar, or change calendar in the configuration"
-        faults.append(Fault("range of days", expected, f"{first} to {last}", remedy))
+    elif fault := find_fault_of_days(scene, first, last, is_windowed=is_windowed):
+        faults.append(fault)
     ConfigError.raise_if(faults)
     if not with_upstream:
         runs = [(ds,) for ds in days] if is_windowed else [tuple(days)]
         return RunPlan(scene, tuple(PlannedRun(tuple(names), run, is_windowed) for run in runs))
-    if is_windowed and first < (earliest := first_evaluation_day(scene)):
-        expected = (
-            f"{scene.loaded.config.window.days} days of the calendar before the first evaluation day: {earliest} or later"
-        )
-        raise ConfigError(Fault("range of days", expected, first, "evaluate a later day, or shorten window.days"))
     return plan_upstream(scene, [Wanted(tuple(names), tuple(days))], is_remaking=True)
 
 

@@ -75,6 +75,7 @@ class ProgressTable(Observer):
         self._tasks = {name: self._progress.add_task(name, total=days) for name, days in days_by_asset.items()}
         self._read_day = read_day
         self._recent: list[str] = []
+        self._skipped: set[str] = set()
         self._line = ""
         self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
@@ -106,9 +107,15 @@ class ProgressTable(Observer):
                 _print_line(describe_rates(self.rates[ds]))
 
     def on_skipped(self, ds: str, reason: str) -> None:
-        """Prints that there is nothing to do on a day; without a terminal it was printed as a progress line."""
+        """Prints once that there is nothing to evaluate on a day."""
+        if ds in self._skipped:
+            return
+        self._skipped.add(ds)
+        text = f"{ds} is skipped: {reason}"
         if self.console.is_terminal:
-            self.console.print(f"{ds} is skipped: {reason}", markup=False, highlight=False)
+            self.console.print(text, markup=False, highlight=False)
+        else:
+            _print_line(text)
 
     def render(self) -> RenderableType:
         tasks = {task.id: task for task in self._progress.tasks}

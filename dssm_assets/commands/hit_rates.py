@@ -56,11 +56,7 @@ def _choose_day(workspace: Workspace, wanted: str) -> str:
     evaluated = workspace.tables.partitions.days("total_hit_rate")
     if wanted in evaluated:
         return wanted
-    calendar = workspace.config.calendar
-    if calendar.start.isoformat() <= wanted and (calendar.end is None or wanted <= calendar.end.isoformat()):
-        reason = reason_to_skip(workspace, wanted)
-    else:
-        reason = f"it is not among the days {calendar.start} to {calendar.end or 'yesterday'}"
+    reason = reason_to_skip(workspace, wanted)
     got = "no partition" if reason is None else f"no partition: {reason}"
     remedy = remedy_of_missing("train_and_evaluate", wanted) if reason is None else "choose another day"
     remedy += f"; evaluated are {evaluated[0]} to {evaluated[-1]}" if evaluated else ""

@@ -51,15 +51,6 @@ class InputError(DssmError):
             raise cls(found)
 
 
-class SkippedDay(Exception):  # noqa: N818 - not an error: a day on which there is nothing to do
-    """Raised by a step that has nothing to do on a day, so that nothing that depends on it runs; the run does not fail."""
-
-    def __init__(self, ds: str, reason: str) -> None:
-        self.ds = ds
-        self.reason = reason
-        super().__init__(f"{ds} is skipped: {reason}")
-
-
 class ConfigError(InputError):
     """The configuration file is wrong: an unknown key, a bad value, a name that nothing defines."""
 

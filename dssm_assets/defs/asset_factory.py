@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dssm_assets.core.errors import PartitionReplacedError, SkippedDay
+from dssm_assets.core.errors import PartitionReplacedError
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow, code_references
 from dssm_assets.defs.asset_run import describe_bytes, open_run, to_metadata_value
-from dssm_assets.defs.scene import Scene, name_days
+from dssm_assets.defs.scene import PARTITION_TAG, RANGE_TAGS, Scene, name_days
 from dssm_assets.deployment.run_owner import tag_run
 from dssm_assets.installed_extras import load_all, load_extra
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
 
 LAYER_TAG = "dssm/layer"
-"""Tag of an asset: daily, which takes a range of days in a run, or windowed, one day in a run. A job over one does not mix them."""
-SKIPPED_TAG = "dssm/skipped"
-"""Tag of a run that found nothing to do on its day; its value is the reason."""
+"""Tag of an asset: daily, which takes a range of days in a run, or windowed, one day in a run. Their days differ, so a job has one of both."""
+SKIPPED = "skipped"
+"""Metadata of a partition of which nothing is stored, because its day has nothing to evaluate; its value is the reason."""
 
 
 class Observer:
@@ -38,7 +38,7 @@ class Observer:
         """Called when a partition of an asset has been written."""
 
     def on_skipped(self, ds: str, reason: str) -> None:
-        """Called when there is nothing to do on a day, so that nothing more of its run is made."""
+        """Called by each asset of an evaluation day that has nothing to evaluate."""
 
 
 MakeUpstream = Callable[[dg.AssetExecutionContext, AssetRow, Callable[[str], None]], None]
@@ -51,8 +51,9 @@ def build_asset(
     """Returns the asset of a row; with make_upstream its runs make first what they lack."""
 
     def materialize(context: dg.AssetExecutionContext):
-        from dssm_assets.steps.workspace import release_memory
+        from dssm_assets.steps.workspace import reason_to_skip, release_memory
 
+        _check_days(context, scene, row)
         days = list(context.partition_keys)
         subject = f"{scene.key(row.name).to_user_string()} {name_days(days)}"  # other days may be made at the same time
 
@@ -67,6 +68,12 @@ def build_asset(
                 extra.on_run_start(regular)
             if make_upstream is not None and run.is_regular:
                 make_upstream(context, row, log)
+        if row.is_windowed and (reason := reason_to_skip(regular, days[0])) is not None:
+            context.log.info(f"{subject} is skipped: {reason}")
+            observer.on_skipped(days[0], reason)
+            # A partition all the same: backfills of missing days would come back to the day for ever.
+            yield _skip(row, reason)
+            return
         workspace = run.open_workspace(regular, days)
         is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
         if is_submitted:
@@ -76,21 +83,13 @@ def build_asset(
         done: list[StepResult] = []
         metadata: dict[str, dict[str, Any]] = {}
         start = first = time.perf_counter()
-        try:
-            for result, seconds in results:
-                metadata[result.manifest.ds] = run.describe(result, seconds)
-                done.append(result)
-                observer.on_partition(row.name, result.manifest.ds)
-                first = time.perf_counter() if len(done) == 1 else first
-                if not is_submitted:
-                    _log_days(log, len(done), len(days), time.perf_counter() - first)
-        except SkippedDay as skipped:
-            log(str(skipped))
-            context.instance.add_run_tags(context.run.run_id, {SKIPPED_TAG: skipped.reason})
-            observer.on_skipped(skipped.ds, skipped.reason)
-            for check in row.checks:
-                yield dg.AssetCheckResult(check_name=check.name, passed=True, description=str(skipped))
-            return  # without an output, so that no downstream asset runs
+        for result, seconds in results:
+            metadata[result.manifest.ds] = run.describe(result, seconds)
+            done.append(result)
+            observer.on_partition(row.name, result.manifest.ds)
+            first = time.perf_counter() if len(done) == 1 else first
+            if not is_submitted:
+                _log_days(log, len(done), len(days), time.perf_counter() - first)
         for extra in load_all("materialized"):
             extra.on_materialized(context, run, workspace, done)
         for ds, of_day in metadata.items():
@@ -110,7 +109,7 @@ def build_asset(
 def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
     config = scene.loaded.config
     platform = config.platform
-    layer = "windowed" if row.is_windowed else "daily"
+    layer, partitions = ("windowed", scene.windowed) if row.is_windowed else ("daily", scene.daily)
     is_on_spark = row.runs_on_engine and config.engine == "spark"
     return scene.extra_attributes | {
         "key": scene.key(row.name),
@@ -124,8 +123,7 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "metadata": code_references(row.step, platform),
         "pool": platform.trainer_pool if row.pool == TRAINER else row.pool and scene.name(row.pool),
         "config_schema": next(filter(None, (extra.settings_form(row, scene) for extra in load_all("forms"))), None),
-        "partitions_def": scene.daily,
-        "output_required": not row.may_skip,
+        "partitions_def": partitions,
         "backfill_policy": dg.BackfillPolicy.multi_run(1) if row.is_windowed else dg.BackfillPolicy.single_run(),
         "check_specs": [
             dg.AssetCheckSpec(
@@ -134,11 +132,26 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
                 description=check.description,
                 blocking=check.is_blocking,
                 # A daily table takes a range of days in one run, for which Dagster records one result without a day.
-                partitions_def=scene.daily if row.is_windowed else None,
+                partitions_def=partitions if row.is_windowed else None,
             )
             for check in row.checks
         ],
     }
+
+
+def _check_days(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> None:
+    """Fails a run of days that the asset does not have: one that was launched before they moved, or not by the UI."""
+    from dssm_assets.defs.run_plan import find_fault_of_days
+
+    first, last = (context.run.tags.get(tag) or context.run.tags.get(PARTITION_TAG) for tag in RANGE_TAGS)
+    if first and last and (fault := find_fault_of_days(scene, first, last, is_windowed=row.is_windowed)):
+        raise dg.Failure(str(fault), allow_retries=False)
+
+
+def _skip(row: AssetRow, reason: str) -> dg.MaterializeResult[Any]:
+    """Returns the partition of a day that has nothing to evaluate."""
+    checks = [dg.AssetCheckResult(check_name=check.name, passed=True, description=f"skipped: {reason}") for check in row.checks]
+    return dg.MaterializeResult(metadata={SKIPPED: reason}, check_results=checks, data_version=dg.DataVersion(SKIPPED))
 
 
 _STEP_TRIES = 3

@@ -96,7 +96,6 @@ class AssetRow:
             window.
         reads_span: it reads its day_deps for all days of evaluation.span_days, which begin with the day.
         feature_source: for a table of encoded features, the table whose columns they are computed from.
-        may_skip: its step may find that there is nothing to do on a day; what depends on it then does not run.
         runs_on_engine: table algebra or feature generation; with `engine: spark` its step is a job on the cluster.
     """
 
@@ -120,7 +119,6 @@ class AssetRow:
     reads_span: bool = False
     feature_source: str = ""
     runs_on_engine: bool = False
-    may_skip: bool = False
 
     @property
     def name(self) -> str:

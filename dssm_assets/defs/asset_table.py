@@ -181,7 +181,6 @@ _SAMPLE = (
     ),
     _windowed(
         step=LazyStep("steps.sample", "training_window"),
-        may_skip=True,
         deps=("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg"),
         checks=(CheckRow("window_complete", "Every day of the window is materialized.", is_blocking=True),),
         description="The days that the model of this evaluation day learns from, with row counts and digests. A launched run first "

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,14 +13,12 @@ from dssm_assets.core.config.engines import Trigger
 from dssm_assets.core.errors import InputError
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP
-from dssm_assets.defs.scene import Scene
+from dssm_assets.defs.scene import PARTITION_TAG, RANGE_TAGS, Scene
 
 DAILY_TABLES = "daily_tables"
 TRAIN_AND_EVALUATE = "train_and_evaluate"
 PUBLISH = "publish"
 DAILY_CHAIN = "daily_chain"
-PARTITION_TAG = "dagster/partition"
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 LATE_TAG = "dssm/late_data"
 """Of a run that makes days again, because rows of them were added or removed after they were made."""
 SENSOR_INTERVAL_SECONDS = 300
@@ -31,11 +28,9 @@ DAYS_PER_TICK = 3
 _JOB_DESCRIPTIONS = {
     DAILY_TABLES: "From the source tables to samples, once per day. Takes a range of days.",
     TRAIN_AND_EVALUATE: "From the training window to the hit rate, one evaluation day per run. A run first makes the days of the "
-    "daily tables that it needs and that are missing, in runs of their own.",
+    "daily tables that it needs and that are missing, in runs of their own. The first day is the one after the first whole window.",
     PUBLISH: "The serving bundle that recall answers from, of a day whose gate has passed; a day that is not evaluated yet is "
     "evaluated first.",
-    DAILY_CHAIN: "One day, from its source tables to the published bundle, in one run: what the schedule and the sensor start. "
-    "The gate runs before the bundle is published. For many days at once: a backfill of train_and_evaluate.",
 }
 _SOURCE_TABLES = ("user", "item", "behavior")
 _BEHAVIOR_TABLE = "behavior_table"
@@ -45,12 +40,9 @@ _Status = dg.DagsterRunStatus
 _NOT_ENDED = (_Status.QUEUED, _Status.NOT_STARTED, _Status.STARTING, _Status.STARTED)
 _NOT_FAILED = (*_NOT_ENDED, _Status.SUCCESS)
 
-# The chain mixes the two backfill policies on purpose: it runs for one day at a time.
-warnings.filterwarnings("ignore", message=rf"Asset job \w*{DAILY_CHAIN} materializes assets with varying BackfillPolicies")
-
 
 def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
-    """Returns plain name -> job: daily tables, training and evaluation, publishing, and the chain of all three.
+    """Returns plain name -> job of assets: daily tables, training and evaluation, publishing.
 
     A run of them is one process, whatever executor the project has: a process per step imports all again, and limits of memory and
     threads are those of one process.
@@ -70,8 +62,6 @@ def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
 def job_assets(rows: Sequence[AssetRow], job: str) -> list[str]:
     """Returns the assets of a job in pipeline order; none for any other name."""
     run = [row for row in rows if not row.is_on_request]
-    if job == DAILY_CHAIN:
-        return [row.name for row in run]
     if job == DAILY_TABLES:
         return [row.name for row in run if not row.is_windowed]
     is_publishing = {TRAIN_AND_EVALUATE: False, PUBLISH: True}
@@ -79,15 +69,12 @@ def job_assets(rows: Sequence[AssetRow], job: str) -> list[str]:
 
 
 def find_job(rows: Sequence[AssetRow], names: Sequence[str]) -> str | None:
-    """Returns the job that has all of these assets, None if there is none.
-
-    Never the chain: the schedule and the sensor leave out a day that has a run of it.
-    """
+    """Returns the job that has all of these assets, None if there is none."""
     jobs = (DAILY_TABLES, TRAIN_AND_EVALUATE, PUBLISH)
     return next((job for job in jobs if set(names) <= set(job_assets(rows, job))), None)
 
 
-def daily_schedule(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRow]) -> dg.ScheduleDefinition:
+def daily_schedule(scene: Scene, chain: dg.JobDefinition) -> dg.ScheduleDefinition:
     """Returns the schedule of the daily chain; it is on by default if `platform.trigger` is `schedule`."""
     config = scene.loaded.config
     hour, minute = (int(part) for part in config.platform.schedule_at.split(":"))
@@ -95,14 +82,14 @@ def daily_schedule(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRo
 
     @dg.schedule(
         name=scene.name("daily_chain_schedule"),
-        job=jobs[DAILY_CHAIN],
+        job=chain,
         cron_schedule=f"{minute} {hour} * * *",
         execution_timezone=config.calendar.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING if is_on else dg.DefaultScheduleStatus.STOPPED,
         description=f"Every day at {config.platform.schedule_at} ({config.calendar.timezone}): the chain of the previous day.",
         tags=scene.tags,
     )
-    def schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(ZoneInfo(config.calendar.timezone))
         day = tick.date() - dt.timedelta(days=1)
         ds = day.isoformat()
@@ -112,18 +99,22 @@ def daily_schedule(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRo
             return dg.SkipReason(f"the calendar ended on {config.calendar.end}: it has no day {ds}")
         if (run := _find_run(context.instance, scene, DAILY_CHAIN, {PARTITION_TAG: ds}, _NOT_FAILED)) is not None:
             return dg.SkipReason(f"{ds} already has a run: {run}")
-        return _chain_runs(scene, rows, ds)
+        return _request_chain(scene, ds)
 
     return schedule
 
 
-def landed_sensor(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRow]) -> dg.SensorDefinition:
-    """Returns the sensor that starts the chain of each landed day; it is on by default if `platform.trigger` is `sensor`."""
+def landed_sensor(scene: Scene, jobs: Sequence[Any]) -> dg.SensorDefinition:
+    """Returns the sensor that starts the chain of each landed day; it is on by default if `platform.trigger` is `sensor`.
+
+    Args:
+        jobs: those of which it starts runs.
+    """
     is_on = scene.loaded.config.platform.trigger is Trigger.SENSOR
 
     @dg.sensor(
         name=scene.name("source_landed_sensor"),
-        jobs=[jobs[DAILY_CHAIN], jobs[DAILY_TABLES]],
+        jobs=jobs,
         minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED,
         description="Starts the daily chain of a day as soon as its user, item and behaviour tables have landed, one run per "
@@ -133,14 +124,12 @@ def landed_sensor(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRow
         tags=scene.tags,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        return _evaluate_landing(scene, rows, context.instance, context.cursor)
+        return _evaluate_landing(scene, context.instance, context.cursor)
 
     return sensor
 
 
-def _evaluate_landing(
-    scene: Scene, rows: Sequence[AssetRow], instance: dg.DagsterInstance, cursor: str | None
-) -> dg.SensorResult:
+def _evaluate_landing(scene: Scene, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:
     """Returns the runs of the days that have landed, otherwise the reason why none starts."""
     last_day, seen = read_cursor(cursor)
     runs: list[dg.RunRequest] = []
@@ -173,7 +162,7 @@ def _evaluate_landing(
         if (run := _find_run(instance, scene, DAILY_CHAIN, {PARTITION_TAG: ds}, _NOT_FAILED)) is not None:
             reasons.append(f"{ds} already has a run: {run}")
         else:
-            runs.extend(_chain_runs(scene, rows, ds))
+            runs.append(_request_chain(scene, ds))
         last_day = ds
     return dg.SensorResult(
         run_requests=runs,
@@ -217,43 +206,18 @@ def read_cursor(cursor: str | None) -> tuple[str | None, dict[str, Any]]:
     return body.get("last"), dict(body.get("seen") or {})
 
 
-def _chain_runs(scene: Scene, rows: Sequence[AssetRow], ds: str) -> list[dg.RunRequest]:
-    """Returns the runs that start when a day has ended: its chain, without training if its window reaches before the calendar.
-
-    With `evaluation.span_days` above 1 its run makes its daily tables, and a second run evaluates and publishes an earlier day.
-    """
-    evaluated = evaluated_day(scene, ds)
-    if evaluated == ds:
-        return [_run_request(scene, job_assets(rows, DAILY_CHAIN), ds, ds)]
-    requests = [_run_request(scene, job_assets(rows, DAILY_TABLES), ds, ds)]
-    if evaluated is not None:
-        names = [*job_assets(rows, TRAIN_AND_EVALUATE), *job_assets(rows, PUBLISH)]
-        requests.append(_run_request(scene, names, evaluated, f"{evaluated}:evaluation"))
-    return requests
-
-
 def evaluated_day(scene: Scene, ds: str) -> str | None:
-    """Returns the day that is evaluated when a day has ended; None if its window reaches before the calendar.
+    """Returns the day that is evaluated when a day has ended, whose truth ends with it; None if its window begins before the calendar.
 
-    It is the day itself. With `evaluation.span_days` above 1 it is the day whose truth ended on the day before, the last one with daily
-    tables of an earlier run.
-
-    Example: with a span of 7 days, what starts when January 20th has ended is its daily tables, and the evaluation of the 13th.
+    Example: with `evaluation.span_days: 7`, it is January 14th when the 20th has ended.
     """
-    config = scene.loaded.config
-    span = config.evaluation.span_days
-    day = dt.date.fromisoformat(ds) - dt.timedelta(days=0 if span == 1 else span)
-    return day.isoformat() if day - dt.timedelta(days=config.window.days) >= config.calendar.start else None
+    day = dt.date.fromisoformat(ds) - dt.timedelta(days=scene.loaded.config.evaluation.span_days - 1)
+    return day.isoformat() if day >= scene.first_evaluation_day else None
 
 
-def _run_request(scene: Scene, names: Sequence[str], ds: str, key: str) -> dg.RunRequest:
-    return dg.RunRequest(
-        run_key=f"{scene.name(DAILY_CHAIN)}:{key}",
-        job_name=scene.name(DAILY_CHAIN),
-        partition_key=ds,
-        asset_selection=[scene.key(name) for name in names],
-        tags=scene.tags,
-    )
+def _request_chain(scene: Scene, ds: str) -> dg.RunRequest:
+    job = scene.name(DAILY_CHAIN)
+    return dg.RunRequest(run_key=f"{job}:{ds}", job_name=job, partition_key=ds, tags=scene.tags)
 
 
 def _make_again(

@@ -9,8 +9,7 @@ import dagster as dg
 
 from dssm_assets.core.config.engines import Trigger
 from dssm_assets.defs.asset_row import AssetRow
-from dssm_assets.defs.automation import PARTITION_TAG
-from dssm_assets.defs.scene import MADE_FOR_TAG, Scene
+from dssm_assets.defs.scene import MADE_FOR_TAG, PARTITION_TAG, Scene
 
 WEBHOOK_VARIABLE = "DSSM_FAILURE_WEBHOOK"
 _TIMEOUT_SECONDS = 10.0

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+from dssm_assets.core.errors import Fault
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
 from dssm_assets.defs.scene import Scene, name_days
@@ -116,16 +117,33 @@ def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: 
     return NeededDays(daily, [row.name for row in in_order])
 
 
+def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool) -> Fault | None:
+    """Returns why some days of a range can never be made, or not yet; None if all can.
+
+    Args:
+        is_windowed: they are evaluation days.
+    """
+    config = scene.loaded.config
+    calendar, span = config.calendar, config.evaluation.span_days
+    if first < calendar.start.isoformat() or last > (scene.daily.get_last_partition_key() or ""):
+        expected = f"days from {calendar.start} to {calendar.end or 'yesterday'}"
+        remedy = "choose days of the calendar, or change calendar in the configuration"
+        return Fault("range of days", expected, f"{first} to {last}", remedy)
+    if is_windowed and first < (earliest := scene.first_evaluation_day.isoformat()):
+        expected = f"{config.window.days} days of the calendar before the first evaluation day: {earliest} or later"
+        return Fault("range of days", expected, first, "evaluate a later day, or shorten window.days")
+    if is_windowed and last > (latest := scene.windowed.get_last_partition_key() or ""):
+        expected = f"{span} days (evaluation.span_days) that have ended from the last evaluation day on: {latest} or earlier"
+        return Fault("range of days", expected, last, "evaluate an earlier day")
+    return None
+
+
 def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
     """Returns the runs that make what some assets need and lack; these assets on these days are left to a run of theirs.
 
-    They are made here, too, if an asset that is not one of them needs them. Empty if a window begins before the calendar, which
-    nothing fills.
+    They are made here, too, if an asset that is not one of them needs them.
     """
     rows = all_rows()
-    is_windowed = any(row.is_windowed for row in rows if row.name in wanted.names)
-    if is_windowed and wanted.days[0] < first_evaluation_day(scene):
-        return RunPlan(scene, ())
     plan = plan_upstream(scene, [wanted], is_remaking=True)
     needed = {name for run in plan.runs for name in run.names if name not in wanted.names}
     for row in reversed(rows):
@@ -140,22 +158,6 @@ def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
             ranges = _group_consecutive([ds for ds in run.days if ds not in wanted.days])
             runs += [replace(run, names=names, days=days) for days in ranges]
     return RunPlan(scene, tuple(runs), plan.outdated)
-
-
-def first_evaluation_day(scene: Scene) -> str:
-    """Returns the first day whose window lies within the calendar."""
-    config = scene.loaded.config
-    return day_before(config.calendar.start.isoformat(), -config.window.days)
-
-
-def makeable_days(scene: Scene, *, is_windowed: bool) -> list[str]:
-    """Returns the days of the calendar that can be made: of windowed assets those whose window and truth lie within it."""
-    calendar, last = scene.loaded.config.calendar, scene.daily.get_last_partition_key()
-    if last is None:
-        return []
-    if not is_windowed:
-        return days_between(calendar.start.isoformat(), last)
-    return days_between(first_evaluation_day(scene), day_before(last, scene.loaded.config.evaluation.span_days - 1))
 
 
 def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) -> RunPlan:

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine, create_engine, event
 
 from dssm_assets.core.errors import CheckFailedError
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.automation import RANGE_TAGS, find_job
+from dssm_assets.defs.automation import find_job
 from dssm_assets.defs.run_plan import PlannedRun
-from dssm_assets.defs.scene import MADE_FOR_TAG, Scene
+from dssm_assets.defs.scene import MADE_FOR_TAG, RANGE_TAGS, Scene
 from dssm_assets.deployment.run_owner import ORIGIN_TAG, RunOwner
 from dssm_assets.storage.config_choice import UI_LOCATION
 from dssm_assets.storage.instance_file import write_instance_file

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Launch = Callable[[dg.AssetExecutionContext, LoadedConfig, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
 """Runs a job on a cluster with these Pipes extras; returns its custom messages once it is done."""
 SCENE_TAG = "dssm/scene"
+PARTITION_TAG = "dagster/partition"
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 MADE_FOR_TAG = "dssm/made_for"
 """Tag of a run that was made because another one needs it; its value begins the id of that one."""
 SPARE_DAYS = 30
@@ -31,7 +33,9 @@ SPARE_DAYS = 30
 up at the time when it was requested, with the offset of the code location's last start."""
 
 
-def daily_partitions(calendar: Calendar, today: dt.date | None = None) -> dg.DailyPartitionsDefinition:
+def daily_partitions(
+    calendar: Calendar, today: dt.date | None = None, *, window: int = 0, span: int = 1
+) -> dg.DailyPartitionsDefinition:
     """Returns the days from the calendar's start to its end (or up to yesterday), both included.
 
     The end alone bounds the partitions. But the UI plots the latest 120 days, which Dagster counts back from the current date, past
@@ -39,13 +43,17 @@ def daily_partitions(calendar: Calendar, today: dt.date | None = None) -> dg.Dai
 
     Args:
         today: the date in the calendar's time zone; None for the current one.
+        window: leave out so many days at the start, which are the window of the first day that stays.
+        span: leave out the last days that have not so many days of the calendar from themselves on.
     """
-    start, timezone = calendar.start.isoformat(), calendar.timezone
+    timezone, one_day = calendar.timezone, dt.timedelta(days=1)
+    start, after = (calendar.start + window * one_day).isoformat(), span - 1
     if calendar.end is None:
-        return dg.DailyPartitionsDefinition(start_date=start, timezone=timezone)
-    hidden = max(0, ((today or today_in(timezone)) - calendar.end).days - 1 - SPARE_DAYS)
-    after_end = (calendar.end + dt.timedelta(days=1)).isoformat()
-    return dg.DailyPartitionsDefinition(start_date=start, end_date=after_end, timezone=timezone, end_offset=-hidden)
+        return dg.DailyPartitionsDefinition(start_date=start, timezone=timezone, end_offset=-after)
+    end = calendar.end - after * one_day
+    hidden = max(after, ((today or today_in(timezone)) - end).days - 1 - SPARE_DAYS)
+    end_date = (end + one_day).isoformat()
+    return dg.DailyPartitionsDefinition(start_date=start, end_date=end_date, timezone=timezone, end_offset=-hidden)
 
 
 def name_days(days: Sequence[str]) -> str:
@@ -75,6 +83,18 @@ class Scene:
     @cached_property
     def daily(self) -> dg.DailyPartitionsDefinition:
         return daily_partitions(self.loaded.config.calendar)
+
+    @cached_property
+    def windowed(self) -> dg.DailyPartitionsDefinition:
+        """Returns the evaluation days: their windows lie within the calendar, and their truth has ended."""
+        config = self.loaded.config
+        return daily_partitions(config.calendar, window=config.window.days, span=config.evaluation.span_days)
+
+    @property
+    def first_evaluation_day(self) -> dt.date:
+        """Returns the first day whose window lies within the calendar."""
+        config = self.loaded.config
+        return config.calendar.start + dt.timedelta(days=config.window.days)
 
     @cached_property
     def extra_attributes(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What a run lacks, made first: its days need other days and other assets, and these get runs of their own.
+"""Runs that a run makes in its own process: what its days lack, before its first step, and those of the daily chain.
 
 So one click, or one backfill, makes any evaluation day that the data allow. The runs are those of `materialize --with-upstream`
-(`run_plan.py`). They work in the process of the run that needs them, before its first step.
+(`run_plan.py`).
 """
 
 from collections.abc import Callable, Iterable
@@ -9,22 +9,29 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from dssm_assets.core.errors import Fault, PartitionMissingError
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.automation import build_jobs
-from dssm_assets.defs.scene import Scene, name_days
+from dssm_assets.defs.automation import (
+    DAILY_CHAIN,
+    DAILY_TABLES,
+    PUBLISH,
+    TRAIN_AND_EVALUATE,
+    build_jobs,
+    evaluated_day,
+    job_assets,
+)
+from dssm_assets.defs.scene import Scene
+from dssm_assets.deployment.run_owner import tag_run
 
 if TYPE_CHECKING:
-    from dssm_assets.defs.run_plan import PlannedRun
+    from dssm_assets.defs.run_plan import PlannedRun, RunPlan
+
+_RESUMED_TAG = "dagster/is_resume_retry"
 
 
 def make_upstream(scene: Scene, context: dg.AssetExecutionContext, row: AssetRow, log: Callable[[str], None]) -> None:
     """Makes what the run of a context lacks, if the asset is among its first.
-
-    Runs of one home make daily tables one after the other, so that days of a backfill which start together make nothing twice.
-    Windowed assets are those of the run's own day. They are made without the lock: they may wait for a pool.
 
     Args:
         row: the asset whose step begins.
@@ -32,48 +39,88 @@ def make_upstream(scene: Scene, context: dg.AssetExecutionContext, row: AssetRow
 
     Raises:
         DssmError: what a run raised.
-        PartitionMissingError: there is nothing to evaluate on the day.
     """
     from dssm_assets.defs.run_plan import Wanted, plan_missing
-    from dssm_assets.defs.runs import make_run
-    from dssm_assets.storage.local_files import folder_lock
 
     rows, nodes = all_rows(), {node.name for node in context.job_def.nodes}
     names = [one.name for one in rows if scene.op(one.name) in nodes]
     if any(dep in names for dep in row.deps):
         return
     wanted = Wanted(tuple(names), tuple(context.partition_keys))
-    plan = plan_missing(scene, wanted)
+    _make_runs(scene, context, lambda: plan_missing(scene, wanted), log)
+
+
+def build_chain(scene: Scene) -> dg.JobDefinition:
+    """Returns the job of a day, from its source tables to the published bundle.
+
+    Daily tables and evaluations have partitions of their own, so no job of assets has both: it is a run that makes theirs.
+    """
+
+    @dg.op(name=scene.name("make_day"))
+    def make_day(context: dg.OpExecutionContext) -> None:
+        from dssm_assets.defs.run_plan import Wanted, plan_upstream
+
+        tag_run(context.instance, context.run)
+        rows, ds = all_rows(scene.loaded.config), context.partition_key
+        wanted = [Wanted(tuple(job_assets(rows, DAILY_TABLES)), (ds,))]
+        if (evaluated := evaluated_day(scene, ds)) is not None:
+            wanted += [Wanted(tuple(job_assets(rows, job)), (evaluated,)) for job in (TRAIN_AND_EVALUATE, PUBLISH)]
+        is_remaking = _RESUMED_TAG not in context.run.tags
+        _make_runs(scene, context, lambda: plan_upstream(scene, wanted, is_remaking=is_remaking), context.log.info)
+
+    @dg.job(
+        name=scene.name(DAILY_CHAIN),
+        partitions_def=scene.daily,
+        description="One day, from its source tables to the published bundle, in runs of the three other jobs: what the schedule and the "
+        "sensor start. The gate runs before the bundle is published. For many days at once: a backfill of train_and_evaluate.",
+        tags=scene.tags,
+        executor_def=dg.in_process_executor,
+    )
+    def job() -> None:
+        make_day()
+
+    return job
+
+
+def _make_runs(
+    scene: Scene,
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    find_plan: "Callable[[], RunPlan]",
+    log: Callable[[str], None],
+) -> None:
+    """Makes the runs of a plan in the process of a run.
+
+    Runs of one home make daily tables one after the other, so that days of a backfill which start together make nothing twice.
+    Windowed assets are those of the run's own day. They are made without the lock: they may wait for a pool.
+    """
+    from dssm_assets.defs.runs import make_run
+    from dssm_assets.storage.local_files import folder_lock
+
+    plan = find_plan()
     if not plan.runs:
         return
-    progress = _Progress(log)
-    jobs = [*build_jobs(rows, scene).values()]
-    defs = dg.Definitions(assets=[build_asset(one, scene, progress) for one in rows], jobs=jobs)
+    rows = all_rows(scene.loaded.config)
+    assets = [build_asset(one, scene, _Progress(log)) for one in rows]
+    defs = dg.Definitions(assets=assets, jobs=[*build_jobs(rows, scene).values()])
 
     def make(runs: "Iterable[PlannedRun]") -> None:
         for run in runs:
-            log(f"made first, in run {make_run(defs, context.instance, scene, run, context.run)[:8]}: {run}")
+            log(f"made, in run {make_run(defs, context.instance, scene, run, context.run)[:8]}: {run}")
 
-    log(f"makes first what is missing: {'; '.join(map(str, plan.runs))}")
+    log(f"makes first: {'; '.join(map(str, plan.runs))}")
     if not all(run.is_windowed for run in plan.runs):
         scene.loaded.home.mkdir(parents=True, exist_ok=True)
         with folder_lock(scene.loaded.home):
-            plan = plan_missing(scene, wanted)  # another run may have made some meanwhile
+            plan = find_plan()  # another run may have made some meanwhile
             make(run for run in plan.runs if not run.is_windowed)
     make(run for run in plan.runs if run.is_windowed)
-    if progress.skipped:
-        where, expected = f"day {name_days(context.partition_keys)}", "something to evaluate"
-        raise PartitionMissingError(Fault(where, expected, progress.skipped, "choose another day"))
 
 
 class _Progress(Observer):
-    """Sends progress to the log of the run that waits; notes why a day was skipped."""
+    """Sends progress to the log of the run that waits."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
-        self._log, self.skipped = log, ""
+        self._log = log
 
     def on_log(self, text: str) -> None:
         self._log(text)
-
-    def on_skipped(self, ds: str, reason: str) -> None:
-        self.skipped = reason

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.errors import SkippedDay, remedy_of_missing
+from dssm_assets.core.errors import remedy_of_missing
 from dssm_assets.core.features import fg_tables
 from dssm_assets.core.features.expressions import SEQUENCE, Side
 from dssm_assets.core.features.generator import FeatureGenerator
@@ -20,7 +20,7 @@ from dssm_assets.core.samples.sample import label_events
 from dssm_assets.core.samples.sample_fg import LeakReport, add_feature_rows, check_no_leak, combine_leak_reports
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.previous_day import ID_COLUMNS, PreviousDayRows, find_previous_day_features
-from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, each_day, reason_to_skip, window_days
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, each_day, window_days
 from dssm_assets.storage.engines.engine import Target
 from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
@@ -186,11 +186,7 @@ def _select_positives(table: pa.Table, start: int) -> tuple[pa.Table, None]:
 
 @each_day
 def training_window(workspace: Workspace, ds: str) -> StepResult:
-    """Lists the window of a day and checks that it is complete.
-
-    Raises:
-        SkippedDay: the window is complete, and there is nothing to evaluate on the day.
-    """
+    """Lists the window of a day and checks that it is complete."""
     start, length = workspace.config.calendar.start.isoformat(), workspace.config.window.days
     days = window_days(ds, length)
     feature_days = [day for day in [day_before(days[0]), *days] if day >= start] or [day_before(ds)]
@@ -200,8 +196,6 @@ def training_window(workspace: Workspace, ds: str) -> StepResult:
     for (table, day), manifest in found.items():
         if manifest is None:
             missing.setdefault(table, []).append(day)
-    if not missing and (reason := reason_to_skip(workspace, ds)) is not None:
-        raise SkippedDay(ds, reason)
     window = workspace.find(sample_tables.TRAINING_WINDOW.name, ds)
     # An incomplete window does not replace an existing one.
     if window is None or not missing:
@@ -213,22 +207,15 @@ def training_window(workspace: Workspace, ds: str) -> StepResult:
         table_of_days = pa.Table.from_pylist(rows, spec.schema)
         inputs = digests(manifest for manifest in found.values() if manifest is not None)
         window = workspace.tables.write(spec, ds, table_of_days, inputs=inputs)
-    sentence = (
-        _describe_missing(missing, start, ds) if missing else f"all {length} days from {days[0]} to {days[-1]} are materialized"
-    )
+    sentence = _describe_missing(missing, ds) if missing else f"all {length} days from {days[0]} to {days[-1]} are materialized"
     check = Check("window_complete", not missing, sentence, {"window_days": length, "missing_days": missing})
     return StepResult(window, {"window_days": length}, (check,))
 
 
-def _describe_missing(missing: Mapping[str, Sequence[str]], first_day: str, ds: str) -> str:
-    """Returns the sentence on the missing days of tables; days before the first one can never be filled."""
+def _describe_missing(missing: Mapping[str, Sequence[str]], ds: str) -> str:
+    """Returns the sentence on the missing days of tables."""
     shown = "; ".join(
         f"{table}: {', '.join(days[:5])}" + (f" and {len(days) - 5} more" if len(days) > 5 else "")
         for table, days in missing.items()
     )
-    remedy = (
-        f"evaluate a later day or set window.days lower, for calendar.start is {first_day}"
-        if any(day < first_day for days in missing.values() for day in days)
-        else remedy_of_missing("train_and_evaluate", ds)
-    )
-    return f"missing: {shown}. To fix: {remedy}"
+    return f"missing: {shown}. To fix: {remedy_of_missing('train_and_evaluate', ds)}"

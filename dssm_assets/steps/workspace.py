@@ -270,26 +270,30 @@ def partitions_before(workspace: Workspace, asset: str, ds: str, count: int) -> 
 
 
 def reason_to_skip(workspace: Workspace, ds: str) -> str | None:
-    """Returns why an evaluation day has nothing to evaluate or to train on; None if it has, or if that is not known yet.
+    """Returns why there is nothing to evaluate on a day; None if there is, or if that is not known yet.
 
-    It is known once positive_sample of the day is stored. Reads manifests only.
+    Its window or its truth lies outside the calendar, or has no positive event. The latter is known once positive_sample is stored for
+    all their days. Reads manifests only, as few as it can.
     """
-    config = workspace.config
-    span = truth_days(ds, config.evaluation.span_days)
-    what = f"the day {ds}" if len(span) == 1 else f"the days {span[0]} to {span[-1]} (evaluation.span_days {len(span)})"
-    found = [workspace.find("positive_sample", day) for day in span]
-    missing = [day for day, manifest in zip(span, found, strict=True) if manifest is None]
-    if len(span) > 1 and missing:
-        last = config.calendar.end
-        if last is not None and span[-1] > last.isoformat():
-            return f"its truth would be the interactions of {what}, and the calendar ends on {last}"
-        return f"its truth is the interactions of {what}, and positive_sample is not stored for {missing[0]} yet"
-    if not missing and not any(manifest.rows for manifest in found if manifest is not None):
-        return f"there is no positive event on {what}, so there is nothing to find"
-    window = [workspace.find("positive_sample", day) for day in window_days(ds, config.window.days)]
-    if all(window) and not any(manifest.rows for manifest in window if manifest is not None):
+    calendar, span = workspace.config.calendar, workspace.config.evaluation.span_days
+    window, truth = window_days(ds, workspace.config.window.days), truth_days(ds, span)
+    of_span = f"the days {truth[0]} to {truth[-1]} (evaluation.span_days {span})"
+    if window[0] < calendar.start.isoformat():
+        first = day_before(calendar.start.isoformat(), -len(window))
+        return f"the first day with a window of {len(window)} days in the calendar is {first}"
+    if calendar.end is not None and truth[-1] > calendar.end.isoformat():
+        return f"its truth would be the interactions of {ds if span == 1 else of_span}, and the calendar ends on {calendar.end}"
+    if _has_no_rows(workspace, truth):
+        return f"there is no positive event on {f'the day {ds}' if span == 1 else of_span}, so there is nothing to find"
+    if _has_no_rows(workspace, window):
         return f"there is no positive event in its window of {len(window)} days, so there is nothing to learn from"
     return None
+
+
+def _has_no_rows(workspace: Workspace, days: Sequence[str]) -> bool:
+    """Returns whether positive_sample is stored for all days, without a row; ends at the first that is not."""
+    found = (workspace.find("positive_sample", ds) for ds in days)
+    return all(manifest is not None and manifest.rows == 0 for manifest in found)
 
 
 def release_memory() -> None:

@@ -3,6 +3,7 @@
 import io
 
 import pyarrow as pa
+import pytest
 from rich.console import Console
 
 from dssm_assets.cli import main
@@ -74,10 +75,17 @@ def test_a_day_that_is_not_evaluated_says_which_are(world, capsys):
     )
 
 
-def test_a_day_outside_of_the_calendar_is_not_one_to_materialize(world, capsys):
-    status, _, stderr = run(capsys, world.loaded, "2024-01-20")
+@pytest.mark.parametrize(
+    ("ds", "reason"),
+    [
+        (DAYS[5], f"the first day with a window of 6 days in the calendar is {DAYS[6]}"),
+        ("2024-01-20", f"its truth would be the interactions of 2024-01-20, and the calendar ends on {EVALUATION_DAY}"),
+    ],
+)
+def test_a_day_that_can_never_be_evaluated_is_not_one_to_materialize(world, capsys, ds, reason):
+    status, _, stderr = run(capsys, world.loaded, ds)
     assert status == 1
-    assert f"it is not among the days {DAYS[0]} to {EVALUATION_DAY}. To fix: choose another day" in stderr
+    assert f"got no partition: {reason}. To fix: choose another day; evaluated are" in stderr
 
 
 def test_a_day_that_cannot_be_evaluated_says_why(world, tmp_path, capsys):

@@ -6,7 +6,8 @@ import dagster as dg
 import pytest
 
 from dssm_assets.definitions import build_definitions
-from dssm_assets.defs.automation import read_cursor
+from dssm_assets.defs.automation import evaluated_day, read_cursor
+from dssm_assets.defs.scene import Scene
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS
 
@@ -25,13 +26,13 @@ def temporary_instance(tmp_path):
     return dg.DagsterInstance.local_temp(str(folder))
 
 
-def tick_schedule(tmp_path, local_time, instance=None, changes=None):
+def tick_schedule(tmp_path, local_time, instance=None):
     """Returns the runs that the schedule starts at a local time, or the reason why none, in a location loaded at that time."""
     at = dt.datetime.fromisoformat(f"{local_time}+08:00")
     used = instance or temporary_instance(tmp_path)
     with pytest.MonkeyPatch.context() as clock:
         clock.setattr("dssm_assets.defs.scene.today_in", lambda timezone: at.date())
-        defs = build_definitions(worlds.write_config(tmp_path, changes))
+        defs = build_definitions(worlds.write_config(tmp_path))
         repository = defs.get_repository_def()
         context = dg.build_schedule_context(instance=used, scheduled_execution_time=at, repository_def=repository)
         found = defs.resolve_schedule_def(SCHEDULE).evaluate_tick(context)
@@ -47,18 +48,10 @@ def test_schedule_ticks_in_the_calendars_timezone_and_is_switched_on_by_the_conf
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
 
-def names_of(run):
-    return {key.to_user_string() for key in run.asset_selection}
-
-
-def test_schedule_runs_all_assets_of_the_previous_day_once_the_window_fits(tmp_path):
-    # Six days of window from 2024-01-01: the first evaluation day is 2024-01-07.
+def test_schedule_runs_the_chain_of_the_previous_day(tmp_path):
     (run,) = tick_schedule(tmp_path, "2024-01-08T03:00")
     assert (run.partition_key, run.run_key) == ("2024-01-07", "daily_chain:2024-01-07")
-    assert names_of(run) == {*worlds.DAILY, *worlds.WINDOWED, *worlds.PUBLISHED}
     assert run.tags["dssm/scene"] == "tiny"
-    (run,) = tick_schedule(tmp_path, "2024-01-07T03:00")
-    assert (run.partition_key, names_of(run)) == ("2024-01-06", set(worlds.DAILY))
 
 
 @pytest.mark.parametrize(
@@ -181,14 +174,12 @@ def test_read_cursor_accepts_a_plain_day(cursor, expected):
     assert read_cursor(cursor) == expected
 
 
-def test_a_span_evaluates_the_day_whose_truth_ended_on_the_day_before(tmp_path):
-    # With two days of truth, what starts when the 10th has ended is its daily tables and the evaluation of the 8th, whose truth
-    # is that of the 8th and the 9th. The 6th has no whole window before it.
-    span = {"evaluation": {"span_days": 2}}
-    tables, evaluated = tick_schedule(tmp_path, "2024-01-11T03:00", changes=span)
-    assert (tables.partition_key, evaluated.partition_key) == ("2024-01-10", "2024-01-08")
-    assert names_of(tables) == set(worlds.DAILY)
-    assert names_of(evaluated) == {*worlds.WINDOWED, *worlds.PUBLISHED}
-    assert tables.run_key != evaluated.run_key
-    (only,) = tick_schedule(tmp_path, "2024-01-09T03:00", changes=span)
-    assert only.partition_key == "2024-01-08"
+@pytest.mark.parametrize(
+    ("span", "ended", "evaluated"),
+    # Six days of window from 2024-01-01: the first evaluation day is 2024-01-07. The truth of the 9th in a span of two is that of the
+    # 9th and the 10th.
+    [(1, "2024-01-06", None), (1, "2024-01-07", "2024-01-07"), (2, "2024-01-07", None), (2, "2024-01-10", "2024-01-09")],
+)
+def test_the_evaluated_day_is_the_last_whose_truth_has_ended(tmp_path, span, ended, evaluated):
+    scene = Scene(worlds.write_config(tmp_path, {"evaluation": {"span_days": span}}))
+    assert evaluated_day(scene, ended) == evaluated

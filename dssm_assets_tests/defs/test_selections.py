@@ -27,7 +27,7 @@ def merge(loaded, *jobs):
     [
         ('kind:pytorch and tag:"dssm/scene"="tiny"', {"dssm_model", "item_vectors", "user_vectors"}),
         ('tag:"dssm/layer"="daily"', {*worlds.DAILY}),
-        ('owner:"team:recommendation"', {*ASSETS, "of_the_host"}),
+        ('owner:"team:recommendation" and not tag:"dssm/layer"="daily"', {*ASSETS, "of_the_host"} - {*worlds.DAILY}),
         ('+key:"shop/item_vectors" and group:shop_training', {"dssm_model", "negative_items", "train_samples"}),
     ],
 )

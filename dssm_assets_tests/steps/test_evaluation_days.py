@@ -5,8 +5,8 @@ import shutil
 import dagster as dg
 import pytest
 
-from dssm_assets.core.errors import DaysFailedError, SkippedDay
-from dssm_assets.defs.asset_factory import SKIPPED_TAG
+from dssm_assets.core.errors import ConfigError, DaysFailedError
+from dssm_assets.defs.asset_factory import SKIPPED
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.run_plan import needed_days
 from dssm_assets.defs.scene import Scene
@@ -39,21 +39,29 @@ def test_a_day_without_truth_is_skipped_before_training_and_the_other_days_run(w
     plan = type(first)(scene, (*first.runs, *second.runs))
     run_plan(plan, recorder, tmp_path / "instance")
     reason = f"there is no positive event on the day {EMPTY}, so there is nothing to find"
-    assert recorder.skipped == [(EMPTY, reason)]
+    assert set(recorder.skipped) == {(EMPTY, reason)}
     assert {ds for _, ds in recorder.partitions} == {DAYS[8]}
     assert {name for name, _ in recorder.partitions} == set(worlds.WINDOWED)
     workspace = open_workspace(with_empty_day)
     assert all(workspace.find(name, EMPTY) is None for name in worlds.WINDOWED)
     with dg.DagsterInstance.local_temp(str(tmp_path / "instance")) as instance:
-        runs = {run.tags["dagster/partition"]: run for run in instance.get_runs()}
-        assert {run.status for run in runs.values()} == {dg.DagsterRunStatus.SUCCESS}
-        assert (runs[EMPTY].tags.get(SKIPPED_TAG), runs[DAYS[8]].tags.get(SKIPPED_TAG)) == (reason, None)
-        key = dg.AssetCheckKey(dg.AssetKey("training_window"), "window_complete")
-        found = {info.partition_key: info for info in instance.event_log_storage.get_asset_check_partition_info([key])}
-        assert {ds: info.latest_execution_status.value for ds, info in found.items()} == dict.fromkeys(
-            [EMPTY, DAYS[8]], "SUCCEEDED"
-        )
-        assert all(info.is_current for info in found.values())
+        assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.SUCCESS}
+        for name in worlds.WINDOWED:  # no day is missing, and the empty one says why it is empty
+            events = instance.fetch_materializations(dg.AssetKey(name), limit=10).records
+            found = {event.partition_key: event.asset_materialization.metadata.get(SKIPPED) for event in events}
+            assert (found[EMPTY].value, found[DAYS[8]]) == (reason, None), name
+        keys = [
+            dg.AssetCheckKey(dg.AssetKey(row.name), check.name)
+            for row in all_rows()
+            if row.name in worlds.WINDOWED
+            for check in row.checks
+        ]
+        found = instance.event_log_storage.get_asset_check_partition_info(keys)
+        assert {(info.partition_key, info.latest_execution_status.value) for info in found} == {
+            (EMPTY, "SUCCEEDED"),
+            (DAYS[8], "SUCCEEDED"),
+        }
+        assert all(info.is_current for info in found)
 
 
 def test_days_that_fail_do_not_stop_the_others_and_are_all_reported(world, tmp_path, monkeypatch):
@@ -73,8 +81,11 @@ def test_days_that_fail_do_not_stop_the_others_and_are_all_reported(world, tmp_p
 def test_only_days_that_are_known_to_have_nothing_are_skipped(world, with_empty_day, tmp_path):
     assert reason_to_skip(world.workspace, EVALUATION_DAY) is None
     assert reason_to_skip(open_workspace(with_empty_day), EMPTY) is not None
-    # The day after the calendar has no table yet: nothing is known of it.
-    assert reason_to_skip(world.workspace, "2024-01-13") is None
+    # Nothing is known of a span of which one day is empty and the other is not stored.
+    shutil.copytree(with_empty_day.path.parent, tmp_path / "world")
+    loaded = worlds.write_config(tmp_path / "world", {**SPAN, "tables": {"behavior": {"allow_empty_days": True}}})
+    shutil.rmtree(tmp_path / "world" / "home" / "tables" / "positive_sample" / f"ds={DAYS[10]}")
+    assert reason_to_skip(open_workspace(loaded), EMPTY) is None
 
 
 def test_a_window_without_positives_is_skipped(world, tmp_path):
@@ -105,17 +116,13 @@ def test_nothing_of_the_span_is_trained_on(world, tmp_path):
     assert max(days) == DAYS[9]
 
 
-def test_the_last_incomplete_span_is_skipped(world, tmp_path):
-    workspace = open_workspace(world.copy(tmp_path / "span", SPAN))
-    assert reason_to_skip(workspace, DAYS[10]) is None
+def test_a_day_whose_span_has_not_ended_is_no_day_to_evaluate(world, tmp_path):
+    scene = Scene(world.copy(tmp_path / "span", SPAN))
+    assert scene.windowed.get_partition_keys() == DAYS[WINDOW_DAYS:-1]
     with pytest.raises(
-        SkippedDay, match=f"{DAYS[11]} is skipped: .* the days 2024-01-12 to 2024-01-13 .*calendar ends on 2024-01-12"
+        ConfigError, match=rf"from the last evaluation day on: {DAYS[10]} or earlier, got {DAYS[11]}\. To fix: evaluate"
     ):
-        list(training_window(workspace, [DAYS[11]]))
-    shutil.rmtree(tmp_path / "span" / "home" / "tables" / "positive_sample" / f"ds={DAYS[11]}")
-    reason = reason_to_skip(open_workspace(workspace.loaded), DAYS[10])
-    assert reason is not None
-    assert reason.endswith(f"positive_sample is not stored for {DAYS[11]} yet")
+        plan_runs(scene, "total_hit_rate", DAYS[10], DAYS[11])
 
 
 def test_a_span_with_one_event_is_evaluated(world, with_empty_day):

@@ -249,14 +249,6 @@ def test_missing_days_are_named_per_table_with_the_command(windowed):
     assert check.facts["missing_days"] == {"item_features_fg": ["2024-01-08"], "positive_sample": ["2024-01-07"]}
 
 
-def test_the_check_says_that_days_before_the_calendar_cannot_be_filled(windowed):
-    (check,) = run(windowed, "2024-01-03").checks
-    assert not check.is_passed
-    assert check.description.endswith(
-        ". To fix: evaluate a later day or set window.days lower, for calendar.start is 2024-01-01"
-    )
-
-
 def test_window_days_cross_months_and_leap_days():
     assert window_days("2024-03-01", 2) == ["2024-02-28", "2024-02-29"]
     assert days_between("2024-01-02", "2024-01-01") == []

@@ -19,7 +19,7 @@ from dssm_assets.deployment.run_owner import end_dead_runs
 from dssm_assets.extras.experiments import experiments
 from dssm_assets.extras.experiments.forms import FORM_KEYS
 from dssm_assets.extras.experiments.runs import COMPARISON
-from dssm_assets.steps.workspace import Workspace
+from dssm_assets.steps.workspace import Workspace, reason_to_skip
 from dssm_assets.storage.local_files import write_atomic
 from dssm_assets.storage.overlay import OverlayStore
 
@@ -50,7 +50,8 @@ def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: S
     if not days:
         faults.append(Fault("range of days", "a first day that is not after the last", "none", "swap --from and --to"))
     if missing := [ds for ds in days if workspace.find("total_hit_rate", ds) is None]:
-        remedy = remedy_of_missing("total_hit_rate", missing[0], missing[-1])
+        reasons = [reason for ds in missing if (reason := reason_to_skip(workspace, ds)) is not None]
+        remedy = f"choose other days: {reasons[0]}" if reasons else remedy_of_missing("total_hit_rate", missing[0], missing[-1])
         got = f"none of {', '.join(missing)}"
         faults.append(Fault("total_hit_rate", "a regular run of each day to compare with", got, remedy))
     found: list[experiments.Experiment] = []

@@ -29,7 +29,7 @@ from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.training.fit_report import EpochScore
 from dssm_assets.extras.experiments.experiments import Experiment, describe_changes, drop_configured, edit_yaml, open_experiment
 from dssm_assets.steps.dssm_model import PrunedFitError, fit_scored
-from dssm_assets.steps.workspace import Workspace
+from dssm_assets.steps.workspace import Workspace, reason_to_skip
 from dssm_assets.storage.local_files import write_atomic
 from dssm_assets.storage.sources.table_source import need_library
 
@@ -131,7 +131,9 @@ def _check(workspace: Workspace, request: StudyRequest) -> None:
     need_library("optuna", "tune", "dssm-assets tune")
     faults = []
     if workspace.find("dssm_model", request.ds) is None:
-        remedy = f"{remedy_of_missing('train_and_evaluate', request.ds)}, or choose another --day"
+        reason = reason_to_skip(workspace, request.ds)
+        make = f"{remedy_of_missing('train_and_evaluate', request.ds)}, or " if reason is None else ""
+        remedy = f"{make}choose another --day{f': {reason}' if reason else ''}"
         faults.append(
             Fault(f"dssm_model of {request.ds}", "a regular model, on whose samples trials are fitted", "none", remedy)
         )

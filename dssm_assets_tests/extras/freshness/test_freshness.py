@@ -56,8 +56,8 @@ def test_checks_and_their_schedule_are_there_if_a_day_can_be_late(tmp_path, chan
         ("2024-01-07T00:00", {}, "2024-01-06", None),
         ("2024-01-08T00:00", {}, "2024-01-07", "2024-01-07"),
         ("2024-01-01T23:59", {}, None, None),
-        # A run of the 11th evaluates the 8th, whose truth is the 8th to the 10th.
-        ("2024-01-12T00:00", {"evaluation": {"span_days": 3}}, "2024-01-11", "2024-01-08"),
+        # A run of the 11th evaluates the 9th, whose truth is the 9th to the 11th.
+        ("2024-01-12T00:00", {"evaluation": {"span_days": 3}}, "2024-01-11", "2024-01-09"),
         ("2024-03-01T12:00", {"calendar": {"end": END}}, END, END),
     ],
 )

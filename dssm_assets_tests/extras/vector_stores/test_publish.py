@@ -17,7 +17,7 @@ import pytest
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, StorageError
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.automation import DAILY_CHAIN, PUBLISH, job_assets
+from dssm_assets.defs.automation import PUBLISH, job_assets
 from dssm_assets.extras.vector_stores import publish
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.publish import on_cleaned, on_served, vector_store
@@ -111,9 +111,8 @@ def test_a_run_in_dagster_has_the_check_in_the_ui(workspace: Workspace) -> None:
 
 
 def test_jobs_make_it_where_the_configuration_has_the_section(workspace: Workspace) -> None:
-    assert "vector_store" not in job_assets(all_rows(), DAILY_CHAIN)
-    rows = all_rows(workspace.config)
-    assert [job_assets(rows, job)[-1] for job in (PUBLISH, DAILY_CHAIN)] == ["vector_store", "vector_store"]
+    assert "vector_store" not in job_assets(all_rows(), PUBLISH)
+    assert job_assets(all_rows(workspace.config), PUBLISH)[-1] == "vector_store"
 
 
 def test_a_delta_writes_the_rows_that_it_changes_and_a_rollback_too(workspace: Workspace) -> None:
