@@ -15,6 +15,7 @@ import argparse
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,9 +28,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from dssm_assets.core.errors import DssmError
-from dssm_assets.extras.retention.leftovers import find_bundles, find_expired, find_in_store
+from dssm_assets.extras.retention.leftovers import find_bundles, find_expired, find_in_store, find_temporary
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.local_files import find_own_folder
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.benchmarks.faulty_proxy import faulty_proxy
 from dssm_assets_tests.benchmarks.hostile_inputs import INPUTS
@@ -120,7 +122,7 @@ def kills(folder: Path, limits: Limits) -> Iterator[Row]:
 
 
 def cleanups(folder: Path, limits: Limits) -> Iterator[Row]:
-    """Cleanups without a grace period beside racing writers and readers; partitions written while old ones expire."""
+    """Cleanups without a grace period beside racing writers and readers, partitions of days that expire, folders of others."""
     is_over, root = threading.Event(), str(folder / "race")
 
     def clean_forever() -> None:
@@ -153,6 +155,42 @@ def cleanups(folder: Path, limits: Limits) -> Iterator[Row]:
         if not {written, *days[-3:-1]} <= set(store.days("dssm_model")):
             row.failed.append(f"{written} of {days} written again: removed {removed}")
     yield row
+    yield _clean_beside_others(folder / "others", limits)
+
+
+def _clean_beside_others(folder: Path, limits: Limits) -> Row:
+    """Puts folders, links and files, also in the name of our own folder, beside what killed processes left: they stay, that goes."""
+    row, moves, before = Row("temporary folders beside those of others"), random.Random(17), tempfile.tempdir
+    names = ("dssm-backup", "dssm-fit-x", "fit-x", f"dssm-assets-{os.geteuid()}", "dssm-assets-4711", "_staging")
+    for attempt in range(max(1, round(500 * limits.scale))):
+        photos = folder / f"{attempt}" / "photos"
+        (photos / "fit-2019").mkdir(parents=True)
+        parents, left = [photos.parent / name for name in ("tmp", "scratch")], list[Path]()
+        for parent in parents:
+            parent.mkdir()
+            if moves.random() < 0.5 and (own := find_own_folder(parent, makes=True)) is not None:
+                left += [own / "fit-killed", own / "bundle-killed"]
+            for path in (parent / name for name in moves.sample(names, 3)):
+                kind = "ours" if path.exists() else moves.choice(["folder", "link", "file"])
+                if kind == "folder":
+                    shutil.copytree(photos, path)
+                elif kind == "link":
+                    path.symlink_to(photos)
+                elif kind == "file":
+                    path.touch()
+        theirs = sorted(photos.parent.rglob("*"))
+        for path in left:
+            path.mkdir()
+        tempfile.tempdir = str(parents[0])
+        try:
+            found = list(find_temporary(parents[1:], photos / "cache", time.time() + 60))
+            removed = [leftover.path for leftover in found if leftover.remove() is None]
+        finally:
+            tempfile.tempdir = before
+        row.tried += 1
+        if sorted(photos.parent.rglob("*")) != theirs or sorted(removed) != sorted(map(str, left)):
+            row.failed.append(f"attempt {attempt}: removed {removed}")
+    return row
 
 
 def damage(folder: Path, limits: Limits) -> Iterator[Row]:
