@@ -312,7 +312,7 @@ class _Request:
         workspace, store, now = self._workspace, self._stores[""], time.time()
         # What was begun after the change of the list stays: by the clock of the store.
         changed = store.fs.modified(store.forgotten.path).timestamp()
-        for _ in range(2):  # the snapshot that the first one replaces still lists files
+        for _ in range(3):  # the snapshot that the first one replaces still lists files, and so does the next, as taken out
             kept, faults = leftovers.clean_extras(workspace, time.time())
         self._faults += faults  # what an extra that is away still needs goes all the same
         found = (
@@ -348,7 +348,7 @@ class _Request:
         for name, of_name in days.items():
             asset = name.rpartition("/")[2]
             if asset in _VALUES:
-                self._note_values(f"{name} {of_name[0]} to {of_name[-1]}", _VALUES[asset])
+                self._note_values(" to ".join((f"{name} {of_name[0]}", *of_name[1:][-1:])), _VALUES[asset])
             elif asset not in _LEARNED:
                 self._receipt.counts.append(name)
         if self._forgotten.first_day:

@@ -106,11 +106,13 @@ class Receipt:
                 if learned.is_certain
                 else "may have learned (what it was fitted on is no longer stored as it was)"
             )
-            until = f" or storage.keep_days removes it, from {learned.removed_from} on" if learned.removed_from else ""
-            lines.append(f"{name} {has} from them, until it is made again{until}")
+            lines.append(f"{name} {has} from them, {_describe_end(name, learned.removed_from)}")
+        by_features: dict[str, list[str]] = {}
         for name, features in self.values.items():
-            kept = f"values of their features {', '.join(features)}, or unsalted hashes of these"
-            lines.append(f"{name} keeps {kept}, with counts over all users, until it is made again")
+            by_features.setdefault(", ".join(features), []).append(name)
+        for listed, names in by_features.items():
+            kept = f"values of their features {listed}, or unsalted hashes of these, with counts over all users"
+            lines.append(f"{kept}, stay until they are made again in {', '.join(names)}")
         if self.counts:
             lines.append(f"made from rows of theirs among others', naming nobody: {', '.join(self.counts)}")
         if self.reaching_back:
@@ -124,6 +126,12 @@ class Receipt:
         if self.faults:
             lines.append("the request has not ended: the next run, or dssm-assets forget, goes on with it")
         return lines
+
+
+def _describe_end(name: str, removed_from: str | None) -> str:
+    if name.startswith("bundle "):
+        return "until later bundles take its place"
+    return f"until it is made again{f', or storage.keep_days removes it, from {removed_from} on' if removed_from else ''}"
 
 
 def write_receipt(workspace: Workspace, receipt: Receipt) -> Path:
