@@ -34,7 +34,9 @@ class Extra:
         run_start: has `on_run_start(workspace)`, called once in each run.
         attributes: has `asset_attributes(scene)`, which returns further arguments of the assets of the asset table.
         cleaned: has `on_cleaned(workspace, before, removes)`, called by a cleanup between the removal of old partitions and that of files
-            that have not changed since a unix time; returns the paths of files that must stay.
+            that have not changed since a unix time; returns the paths of files that must stay. Its errors hold up nothing else.
+        unreached: has `list_unreached(workspace)`, which returns places that had rows of users by this extra, and that it does not reach:
+            the receipt of a request to forget users names them.
         served: has `on_served(loaded, log)`, called when another bundle may be served: after a delta and a rollback.
         materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored, before Dagster
             records them; `run` is the `AssetRun`.
@@ -50,6 +52,7 @@ class Extra:
     served: str = ""
     materialized: str = ""
     cleaned: str = ""
+    unreached: str = ""
 
 
 EXTRAS: Final[Mapping[str, Extra]] = {
@@ -59,7 +62,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "experiments": Extra(command="command", rows="forms", forms="forms", runs="runs"),
     "external_vectors": Extra(command="command"),
     "freshness": Extra(definitions="checks"),
-    "iceberg_catalog": Extra(command="command", run_start="hooks", materialized="hooks", cleaned="hooks"),
+    "iceberg_catalog": Extra(command="command", run_start="hooks", materialized="hooks", cleaned="hooks", unreached="hooks"),
     "lakehouses": Extra(),
     "mlflow_runs": Extra(run_start="hooks", materialized="hooks"),
     "retention": Extra(command="command", definitions="definitions", run_start="forget"),
@@ -68,7 +71,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "spark": Extra(),
     "starter": Extra(command="command"),
     "stored_tables": Extra(attributes="io_manager"),
-    "vector_stores": Extra(rows="rows", served="publish", cleaned="publish"),
+    "vector_stores": Extra(rows="rows", served="publish", cleaned="publish", unreached="former_stores"),
 }
 """Folder -> what the extra adds."""
 

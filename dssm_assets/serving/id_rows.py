@@ -25,6 +25,26 @@ class UnknownIdError(InputError):
     status: ClassVar[int] = 404
 
 
+def parse_id(value: Any, where: str, *, is_integer: bool) -> Id:
+    """Returns an id as it is stored: text of digits becomes an integer if ids are integers, otherwise text.
+
+    Raises:
+        InputError: the value is not an id.
+    """
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError
+        if not is_integer:
+            str(value).encode()  # refuses half a surrogate pair, which no table can hold
+            return str(value)
+        if (isinstance(value, str) and len(value) > 20) or (number := int(value)) not in INT64:
+            raise ValueError
+        return number
+    except ValueError as error:
+        expected = "an integer id" if is_integer else "a text id"
+        raise InputError(Fault(where, expected, repr(value)[:80], "correct the id")) from error
+
+
 class IdRows:
     """The row of each id."""
 
@@ -78,23 +98,8 @@ class IdRows:
         return bool(pa.chunked_array([self._ids]).cast(others.type).equals(others))
 
     def parse_id(self, value: Any, where: str) -> Id:
-        """Returns an id in the bundle's type: text of digits becomes an integer if ids are integers, otherwise text.
-
-        Raises:
-            InputError: the value is not an id.
-        """
-        try:
-            if isinstance(value, bool) or not isinstance(value, int | str):
-                raise ValueError
-            if not self.is_integer:
-                str(value).encode()  # refuses half a surrogate pair, which no table can hold
-                return str(value)
-            if (isinstance(value, str) and len(value) > 20) or (number := int(value)) not in INT64:
-                raise ValueError
-            return number
-        except ValueError as error:
-            expected = "an integer id" if self.is_integer else "a text id"
-            raise InputError(Fault(where, expected, repr(value)[:80], "correct the id")) from error
+        """Returns an id in the bundle's type, see the function."""
+        return parse_id(value, where, is_integer=self.is_integer)
 
     def parse_ids(self, values: Sequence[Any], where: str) -> list[Id]:
         """Returns ids in the bundle's type; an InputError names each value that is not an id."""

@@ -33,7 +33,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionReplacedError, StorageError, remedy_of_missing
+from dssm_assets.core.errors import (
+    Fault,
+    PartitionMissingError,
+    PartitionReplacedError,
+    SignatureError,
+    StorageError,
+    remedy_of_missing,
+)
 from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage import layout
 from dssm_assets.storage.config_file import LoadedConfig
@@ -179,8 +186,26 @@ class BundleStore:
         self.forgotten = ForgottenList(self.fs, self.root)
         self._pointer_path = layout.pointer_path(self.root)
 
+    def check_can_sign(self) -> None:
+        """Raises a SignatureError if stored bundles are signed and no key signs: services that require signatures would end."""
+        pointer = self.pointer() if self._keys is None else None
+        stored = () if pointer is None else pointer.stored
+        signed = [one for one in stored if self.fs.exists(f"{self.folder(one)}/{layout.BUNDLE_SIGNATURE}")]
+        if signed:
+            where, expected = (
+                f"environment variable {SIGNING_KEY}",
+                f"the file of a key, as bundles are signed: {', '.join(signed)}",
+            )
+            remedy = f"set it; or, to go on without signatures, remove {layout.BUNDLE_SIGNATURE} of these bundles"
+            raise SignatureError(str(Fault(where, expected, "no value", remedy)))
+
     def staging(self) -> ScratchFolder:
-        """Returns an empty local folder for a bundle's files. What it reads before users are forgotten is not published after it."""
+        """Returns an empty local folder for a bundle's files. What it reads before users are forgotten is not published after it.
+
+        Raises:
+            SignatureError: see `check_can_sign`.
+        """
+        self.check_can_sign()
         self.forgotten.note()
         return local_staging(self.root, is_root_local=self.is_local)
 

@@ -192,9 +192,27 @@ def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema:
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """Returns the schema that is stored: without metadata, and with dictionary-encoded columns decoded."""
-    kinds = {field.name: field.type.value_type for field in schema if pa.types.is_dictionary(field.type)}
-    return pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
+    """Returns the schema that is stored: without metadata, and with dictionaries decoded, those within lists too.
+
+    A dictionary would keep the values of rows that are filtered away, also those of users who are forgotten.
+    """
+    return pa.schema([field.with_type(_decode_type(field.type)) for field in schema])
+
+
+def _decode_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _decode_type(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_decode_type(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        fields = (field.with_type(_decode_type(field.type)) for field in (kind.key_field, kind.item_field))
+        return pa.map_(*fields, keys_sorted=kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_decode_type(kind.value_type)), kind.list_size)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_decode_type(kind.value_type)))
+    return kind
 
 
 def _regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from dssm_assets.core.asset_settings import READS
-from dssm_assets.core.errors import ConfigError, Fault, SchemaError
+from dssm_assets.core.errors import ConfigError, Fault, SchemaError, StorageError
 
 if TYPE_CHECKING:
     from dssm_assets.defs.asset_run import AssetRun
@@ -70,11 +70,20 @@ def on_run_start(workspace: Workspace) -> None:
 
 
 def on_materialized(_context: object, run: AssetRun, workspace: Workspace, results: Sequence[StepResult]) -> None:
-    """Registers the days that a regular run has stored, in one transaction; errors as of `PublishedTables`."""
+    """Registers the days that a regular run has stored, in one transaction.
+
+    The partitions are stored: if the catalog cannot be used, a line of the log says so, and a cleanup registers them.
+
+    Raises:
+        SchemaError: the catalog cannot hold the table.
+    """
     if run.is_regular and results and (asset := results[0].manifest.asset) in list_chosen(workspace):
         from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 
-        PublishedTables(workspace).sync(asset, [result.manifest.ds for result in results])
+        try:
+            PublishedTables(workspace).sync(asset, [result.manifest.ds for result in results])
+        except StorageError as error:
+            workspace.log(f"stored, but not registered in the catalog: {error}")
 
 
 def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str]:
@@ -96,3 +105,19 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
             workspace.log(str(error))
     # Also those of tables that are no longer chosen.
     return set().union(*map(published.find_listed, workspace.tables.partitions.assets()))
+
+
+def list_unreached(workspace: Workspace) -> list[str]:
+    """Returns the tables of the home's catalog that a cleanup does not bring up to date; their metadata have least and greatest ids."""
+    database, chosen = workspace.loaded.home / "iceberg.db", workspace.config.storage.iceberg
+    if not database.exists():
+        return []
+    where = f"Iceberg catalog {database}"
+    if chosen is None or chosen.catalog is not None:
+        return [where]
+    from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
+
+    published, synced = PublishedTables(workspace), {(workspace.config.name, asset) for asset in chosen.tables}
+    with published.open_catalog() as catalog:
+        stored = [name for space in catalog.list_namespaces() for name in catalog.list_tables(space)]
+    return [f"{where}, table {'.'.join(name)}" for name in stored if name not in synced]

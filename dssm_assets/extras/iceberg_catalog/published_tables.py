@@ -82,7 +82,10 @@ class PublishedTables:
         self._try(asset, lambda catalog, table: self._sync(catalog, table, asset, days))
 
     def expire(self, asset: str, before: float) -> None:
-        """Removes the snapshots that were replaced before a unix time, and the metadata files that only they need."""
+        """Removes the snapshots that were replaced before a unix time, and the metadata files that only they need.
+
+        A snapshot lists the files that it has taken out, with their least and greatest values. One that lists none follows it.
+        """
 
         def expire(_: Catalog, table: Table | None) -> None:
             if table and (kept := table.snapshot_as_of_timestamp(round(before * 1000))):
@@ -90,6 +93,10 @@ class PublishedTables:
                 table.maintenance.expire_snapshots().older_than(oldest).commit()
                 for path in needed - _metadata_files(table.refresh()):
                     table.io.delete(path)
+                listed = now.manifests(table.io) if (now := table.current_snapshot()) else []
+                if any(not (one.has_added_files() or one.has_existing_files()) for one in listed):
+                    with table.transaction() as change, change.update_snapshot().fast_append():
+                        pass
 
         self._try(asset, expire)
 

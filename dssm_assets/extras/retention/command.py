@@ -9,13 +9,16 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
 from dssm_assets.core.errors import Fault, InputError
 
 if TYPE_CHECKING:
     from dssm_assets.defs.scene import Scene
+
+NO_ROWS: Final = 3
+"""Status of `forget` if it has done all, and some of the ids have no row anywhere: they may be misspelt."""
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,12 +40,22 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "forget",
         help="remove every row of some users, or of old days, and drop what is delivered of them later",
-        epilog="Without arguments it ends a request that was killed. The receipt, a file in the home, names what was written again and "
-        "which models have learned from them; it has hashes, and no ids.",
+        epilog="Without arguments it goes on with a request that has not ended. The receipt, a file in the home, names what was written "
+        "again and what stays: sources, models that have learned from them, counts. It has no ids and no hashes of them. Status 0: done; "
+        f"{NO_ROWS}: done, but some ids have no row anywhere (they are on the list all the same); 1: an error, or not ended.",
     )
-    parser.add_argument("--user-ids", type=Path, metavar="FILE", help="text with one user id per line")
     parser.add_argument(
-        "--older-than", type=int, metavar="DAYS", help="keep the latest days alone, also of logs, which storage.keep_days keeps"
+        "--user-ids",
+        type=Path,
+        metavar="FILE",
+        help="text with one user id per line, as requests for recall have them; blanks and quotes around an id do not count",
+    )
+    parser.add_argument(
+        "--older-than",
+        type=int,
+        metavar="DAYS",
+        help="remove the partitions of all days but the latest DAYS, also of logs, which storage.keep_days keeps; the receipt names "
+        "later ones that were made from earlier days, too",
     )
     parser.add_argument("--dry-run", action="store_true", help="only print what would be written again")
     parser.add_argument("--retrain", action="store_true", help="then fit the models of the receipt again, and publish")
@@ -77,21 +90,27 @@ def _cleanup(parsed: argparse.Namespace) -> int:
 
 def _forget(parsed: argparse.Namespace) -> int:
     choice = announce_config(parsed)
+    import pyarrow as pa
+
     from dssm_assets.definitions import load_scene
-    from dssm_assets.extras.retention.forget import forget, read_user_ids, write_receipt
+    from dssm_assets.extras.retention.forget import check_ended, forget
+    from dssm_assets.extras.retention.receipt import write_receipt
+    from dssm_assets.extras.retention.user_ids import read_user_ids
     from dssm_assets.steps.workspace import open_workspace
 
     scene = load_scene(parsed.scene, choice)
     workspace = open_workspace(scene.loaded, print)
-    receipt = forget(workspace, read_user_ids(parsed.user_ids), parsed.older_than, dry_run=parsed.dry_run)
+    ids = pa.array([], pa.string()) if parsed.user_ids is None else read_user_ids(parsed.user_ids, workspace)
+    receipt = forget(workspace, ids, parsed.older_than, dry_run=parsed.dry_run)
     print("\n".join(receipt.describe()))
     if parsed.dry_run:
         print("nothing was written")
-        return 0
-    print(f"receipt: {write_receipt(workspace, receipt)}")
-    if parsed.retrain:
+    else:
+        print(f"receipt: {write_receipt(workspace, receipt)}")
+    check_ended(receipt)
+    if parsed.retrain and not parsed.dry_run:
         _retrain(scene, choice.instance_home, receipt.model_days)
-    return 0
+    return NO_ROWS if receipt.without_rows else 0
 
 
 def _retrain(scene: Scene, instance_home: Path, days: Sequence[str]) -> None:

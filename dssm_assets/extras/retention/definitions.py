@@ -1,13 +1,18 @@
 """The asset `cleanup`: removes expired partitions and leftovers, and tells the bytes of each asset. The job `forget`, as the command."""
 
 from collections import Counter
-from pathlib import Path
+from typing import Final
 
 import dagster as dg
 
 from dssm_assets.defs.asset_row import LazyStep, code_references
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP
 from dssm_assets.defs.scene import Scene
+
+_IDS: Final = (
+    "Path of a text with one user id per line: a file on the machine of the run, relative to the home of the scene (DSSM_HOME or "
+    "DAGSTER_HOME) unless it begins with /."
+)
 
 
 def build(scene: Scene) -> dg.Definitions:
@@ -51,19 +56,25 @@ def _build_forget(scene: Scene) -> dg.JobDefinition:
     @dg.op(
         name=scene.name("forget_users"),
         config_schema={
-            "user_ids": dg.Field(str, description="Path of a text with one user id per line, on the machine of the run."),
+            "user_ids": dg.Field(str, description=_IDS),
             "dry_run": dg.Field(bool, default_value=False, description="Only find what would be written again."),
         },
     )
     def forget_users(context: dg.OpExecutionContext) -> None:
-        from dssm_assets.extras.retention.forget import forget, read_user_ids, write_receipt
+        from dssm_assets.extras.retention.forget import check_ended, forget
+        from dssm_assets.extras.retention.receipt import write_receipt
+        from dssm_assets.extras.retention.user_ids import read_user_ids
 
         workspace, dry_run = scene.open_workspace(context.log.info), context.op_config["dry_run"]
-        receipt = forget(workspace, read_user_ids(Path(context.op_config["user_ids"])), dry_run=dry_run)
+        ids = read_user_ids(scene.loaded.home / context.op_config["user_ids"], workspace)
+        receipt = forget(workspace, ids, dry_run=dry_run)
         for line in receipt.describe():
             context.log.info(line)
         where = "none: nothing was written" if dry_run else str(write_receipt(workspace, receipt))
-        context.add_output_metadata({"receipt": where, "partitions": len(receipt.partitions), "bundles": len(receipt.bundles)})
+        counts = {"ids": receipt.ids, "ids without rows": receipt.without_rows}
+        counts |= {"partitions": len(receipt.partitions), "bundles": len(receipt.bundles)}
+        context.add_output_metadata({"receipt": where, **counts})
+        check_ended(receipt)
 
     @dg.job(
         name=scene.name("forget"),

@@ -7,11 +7,13 @@ encodings. Row numbers that other partitions store (`user_row` of samples) stay 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dssm_assets.core import columns as col
@@ -25,6 +27,7 @@ from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.local_files import map_arrow, write_arrow
 from dssm_assets.storage.manifest import Erasure, Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.tables import stored_schema
 
 _POINTED_AT: Final = "user_features_fg"
 """The table whose rows other partitions point into."""
@@ -35,10 +38,13 @@ Shared = dict[str, StoredFile]
 
 
 class Eraser:
-    """Removes the rows of forgotten users from the partitions of a store; without `writes` it only counts them."""
+    """Removes the rows of forgotten users from the partitions of a store; without `writes` it only counts them.
 
-    def __init__(self, store: PartitionStore, forgotten: Forgotten, *, writes: bool) -> None:
-        self._store, self._forgotten, self._writes = store, forgotten, writes
+    Adds the hashes of the users whose rows it finds to a set.
+    """
+
+    def __init__(self, store: PartitionStore, forgotten: Forgotten, found: set[str], *, writes: bool) -> None:
+        self._store, self._forgotten, self._found, self._writes = store, forgotten, found, writes
         self._shared: Shared = {}
 
     def erase(self, manifest: Manifest) -> Manifest | None:
@@ -55,7 +61,7 @@ class Eraser:
             numbers = tuple(rows.tolist()) if manifest.asset == _POINTED_AT else ()
             erasure = Erasure(self._forgotten.request, manifest.digest, manifest.size_bytes, len(rows), numbers)
             if not self._writes:
-                return Manifest(manifest.asset, manifest.ds, manifest.files, erasures=(erasure,))
+                return replace(manifest, erasures=(*manifest.erasures, erasure))
             after = self._store.rewrite(manifest, files, erasure)
         pairs = zip(manifest.files, after.files, strict=True)
         self._shared |= {old.path: new for old, new in pairs if layout.is_shared(old.path)}
@@ -69,7 +75,8 @@ class Eraser:
             path, fs = self._store.file_path(manifest, file), None if self._store.is_local else self._store.fs
             with pq.ParquetFile(path, filesystem=fs) as parquet:
                 groups = range(parquet.num_row_groups)
-                masks = [self._forgotten.find(parquet.read_row_group(group, [col.USER_ID]).column(0)) for group in groups]
+                ids = (parquet.read_row_group(group, [col.USER_ID]).column(0) for group in groups)
+                masks = [find_users(each, self._forgotten, self._found) for each in ids]
                 is_theirs = np.concatenate([*masks, np.zeros(0, np.bool_)])
                 gone.append(start + np.flatnonzero(is_theirs))
                 start += len(is_theirs)
@@ -79,7 +86,7 @@ class Eraser:
                     files.append(known)
                 elif self._writes:
                     kept = (parquet.read_row_group(group).filter(pa.array(~mask)) for group, mask in enumerate(masks))
-                    write_like(folder / file.name, parquet, kept)
+                    _write_like(folder / file.name, parquet, kept)
                     files.append((folder / file.name, file.rows - int(is_theirs.sum())))
         return files, np.concatenate(gone)
 
@@ -92,7 +99,7 @@ class Eraser:
         artifacts = ArtifactStore(self._store, folder)
         tables = {name: artifacts.map_table(manifest, name) for name in stored}
         users = tables[TrainSamplesFile.USERS]
-        is_user = self._forgotten.find(users.column(col.USER_ID))
+        is_user = find_users(users.column(col.USER_ID), self._forgotten, self._found)
         if not is_user.any():
             return [], np.zeros(0, np.int64)
         starts, ends = (combine_chunks(users.column(name)).to_numpy()[is_user] for name in (HISTORY_START, HISTORY_END))
@@ -123,14 +130,17 @@ class Eraser:
         return files, np.flatnonzero(is_sample) if is_sample.any() else np.flatnonzero(is_user)
 
 
-def erase_bundle(bundles: BundleStore, bundle_id: str, forgotten: Forgotten, base: str | None, *, writes: bool) -> str:
+def erase_bundle(
+    bundles: BundleStore, bundle_id: str, forgotten: Forgotten, found: set[str], *, base: str | None, writes: bool
+) -> str:
     """Stores a bundle without the rows of forgotten users beside it; returns its id, the same one if there are none.
 
     Args:
+        found: the hashes of the users whose rows it has are added.
         base: what the whole bundle of a delta is called now.
     """
     fetched = bundles.fetch(bundle_id)
-    is_user = forgotten.find(map_arrow(fetched.folder / BundleFile.USER_VECTORS).column(col.USER_ID))
+    is_user = find_users(map_arrow(fetched.folder / BundleFile.USER_VECTORS).column(col.USER_ID), forgotten, found)
     delta = fetched.manifest.get("delta")
     if not is_user.any() and (delta is None or delta["base"] == base):
         return bundle_id
@@ -148,14 +158,23 @@ def erase_bundle(bundles: BundleStore, bundle_id: str, forgotten: Forgotten, bas
         return bundles.store_again(fetched, folder, changes)
 
 
-def write_like(path: Path, parquet: pq.ParquetFile, groups: Iterator[pa.Table]) -> None:
-    """Writes row groups with the compression and the encodings of another file."""
+def find_users(ids: pa.ChunkedArray, forgotten: Forgotten, found: set[str]) -> Mask:
+    """Returns for each id whether it is that of a forgotten user; adds the hashes of these to a set."""
+    is_theirs: Mask = forgotten.find(ids)
+    if is_theirs.any():
+        found.update(forgotten.hash_ids(pc.unique(ids.filter(pa.array(is_theirs)))))
+    return is_theirs
+
+
+def _write_like(path: Path, parquet: pq.ParquetFile, groups: Iterator[pa.Table]) -> None:
+    """Writes row groups with the compression and the encodings of another file; dictionaries, which keep all values, are decoded."""
     columns = [parquet.metadata.row_group(0).column(place) for place in range(parquet.metadata.num_columns)]
     compression = {column.path_in_schema: column.compression.lower().replace("uncompressed", "none") for column in columns}
     encoded = [column.path_in_schema for column in columns if column.has_dictionary_page]
-    with pq.ParquetWriter(path, parquet.schema_arrow, compression=compression, use_dictionary=encoded or False) as writer:
+    schema = stored_schema(parquet.schema_arrow)
+    with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=encoded or False) as writer:
         for group in groups:
-            writer.write_table(group)
+            writer.write_table(group.cast(schema))
 
 
 def _point_at(numbers: pa.ChunkedArray, is_gone: Mask) -> Mask:

@@ -86,15 +86,27 @@ def _find(workspace: Workspace, before: float, *, removes: bool) -> Iterator[Lef
         yield leftover
         if not removes:  # else its manifest has gone, or has been written again
             expired.add(leftover.path)
-    kept = clean_extras(workspace, before, removes=removes)
+    kept, faults = clean_extras(workspace, before, removes=removes)
+    for fault in faults:
+        workspace.log(f"not cleaned: {fault}")
     yield from find_temporary([loaded.scratch], workspace.artifacts.cache, before)
-    yield from find_in_store(store, before, kept, expired)
+    if not (faults and store.leaves_files):  # else who lists files besides the manifests has not told which
+        yield from find_in_store(store, before, kept, expired)
     yield from find_bundles(open_bundles(loaded), before)
 
 
-def clean_extras(workspace: Workspace, before: float, *, removes: bool = True) -> frozenset[str]:
-    """Has extras remove what nobody needs since a unix time; returns the paths of the files that they still need."""
-    return frozenset[str]().union(*(extra.on_cleaned(workspace, before, removes=removes) for extra in load_all("cleaned")))
+def clean_extras(workspace: Workspace, before: float, *, removes: bool = True) -> tuple[frozenset[str], list[str]]:
+    """Has extras remove what nobody needs since a unix time.
+
+    Returns the paths of the files that they still need, and the faults of those that could not tell: a store that is away.
+    """
+    kept, faults = set[str](), list[str]()
+    for extra in load_all("cleaned"):
+        try:
+            kept |= extra.on_cleaned(workspace, before, removes=removes)
+        except Exception as error:  # an optional neighbour of the store may raise anything
+            faults.append(f"{type(error).__name__}: {error}")
+    return frozenset(kept), faults
 
 
 def clean_when_due(workspace: Workspace) -> None:

@@ -105,18 +105,19 @@ def on_served(loaded: LoadedConfig, log: Log) -> None:
 
 
 def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str]:
-    """Removes versions that no bundle needs, and drafts begun before a unix time; returns no files. A store that is away is logged."""
+    """Removes versions that no bundle needs, and drafts begun before a unix time; returns no files.
+
+    Raises:
+        StorageError: the store is away.
+    """
     loaded = workspace.loaded
     if loaded.config.vector_store is None and not workspace.tables.partitions.days(ASSET):
         return set()
-    try:
-        follower = _Follower(loaded, workspace.log)
-        for name in follower.find_removable(before):
-            workspace.log(f"{follower.store.where}: {name} {'is' if removes else 'would be'} removed")
-            if removes:
-                follower.store.remove(name)
-    except DssmError as error:
-        workspace.log(str(error))
+    follower = _Follower(loaded, workspace.log)
+    for name in follower.find_removable(before):
+        workspace.log(f"{follower.store.where}: {name} {'is' if removes else 'would be'} removed")
+        if removes:
+            follower.store.remove(name)
     return set()
 
 

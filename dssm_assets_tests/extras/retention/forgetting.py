@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import pyarrow as pa
+import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
+from dssm_assets.core.arrays.hashing import hash_texts
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets_tests import worlds
+from dssm_assets_tests.extras.retention import auditor
 
 MARK = "MARK\u00fc"
 GONE = {"a6": f"{MARK}-6", worlds.NO_PROFILE: f"{MARK}-7"}
 """User of the tiny world -> the id in its place; the second one has no profile."""
+HASHES: list[int] = hash_texts([*GONE.values(), f"{GONE['a6']}@x.org"]).view("int64").tolist()
+"""Of the ids, and of the mail address of the first: values of features."""
+
+
+OWN: dict[str, Any] = {
+    "features": {
+        "fg": {
+            "features": [
+                *worlds.FG["features"],
+                {"feature_name": "uid", "feature_type": "id_feature", "expression": "user:user_id"},
+                {"feature_name": "mail", "feature_type": "id_feature", "expression": "user:mail"},
+            ]
+        }
+    },
+    "tables": {
+        "user": {"uri": "{home}/source/linked.parquet"},
+        "behavior": {"uri": "{home}/source/behavior.csv", "format": "csv"},
+    },
+}
+"""The user's id and mail address are features, too; the log is a csv file in the home; users are a link there."""
 
 
 def write_world(folder: Path, changes: dict[str, Any] | None = None) -> LoadedConfig:
-    """Writes sources and configuration, in which the user's id is a feature, too."""
-    by_id = {"feature_name": "uid", "feature_type": "id_feature", "expression": "user:user_id"}
-    own = {"features": {"fg": {"features": [*worlds.FG["features"], by_id]}}}
-    worlds.write_rows(folder / "source" / "users.parquet", renamed(worlds.user_rows()))
+    """Writes sources and configuration: text columns of users are dictionaries, one of lists."""
+    rows = [{**row, "mail": f"{row['user_id']}@x.org"} for row in renamed(worlds.user_rows())]
+    users = pa.Table.from_pylist(rows)
+    mails = users.column("mail").combine_chunks().dictionary_encode()
+    tags = pa.ListArray.from_arrays(range(len(mails) + 1), mails)
+    users = users.set_column(0, "user_id", users.column("user_id").dictionary_encode())
+    users = users.set_column(2, "mail", mails).append_column("tags", tags)
+    (folder / "home" / "source").mkdir(parents=True)
+    (folder / "source").mkdir()
+    pq.write_table(users, folder / "source" / "users.parquet")
+    (folder / "home" / "source" / "linked.parquet").symlink_to("../../source/users.parquet")
     worlds.write_rows(folder / "source" / "items.parquet", worlds.item_rows())
     write_log(folder, len(worlds.DAYS))
-    return worlds.write_config(folder, worlds.merged(own, changes or {}))
+    return worlds.write_config(folder, worlds.merged(OWN, changes or {}))
 
 
 def write_log(folder: Path, days: int) -> None:
-    worlds.write_rows(folder / "source" / "behavior.parquet", renamed(worlds.log_rows(range(days))))
+    pcsv.write_csv(pa.Table.from_pylist(renamed(worlds.log_rows(range(days)))), folder / "home" / "source" / "behavior.csv")
 
 
 def renamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -37,18 +65,6 @@ def renamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "user_id": GONE.get(row["user_id"], row["user_id"])} for row in rows]
 
 
-def find_marks(folder: Path) -> Iterator[str]:
-    """Yields the files below a folder that hold an id of the two users, raw or decoded."""
-    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-        columns: list[Any] = []
-        if path.suffix == ".parquet":
-            columns = pq.read_table(path).to_pydict().values()
-        elif path.suffix == ".arrow":
-            columns = pa.ipc.open_file(path).read_all().to_pydict().values()
-        if MARK.encode() in path.read_bytes() or any(MARK in str(values) for values in columns):
-            yield str(path.relative_to(folder))
-    for path in folder.rglob("lancedb"):
-        store = lancedb.connect(path)
-        for name in store.list_tables().tables:
-            if MARK in str(store.open_table(name).to_arrow().to_pydict()):
-                yield f"lancedb {name}"
+def find_marks(folder: Path) -> list[str]:
+    """Returns the files of a folder, without sources, that hold an id of the two users."""
+    return [path for path in auditor.find_marks(folder, [MARK]) if not path.startswith("source/")]

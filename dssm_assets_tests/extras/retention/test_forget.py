@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,22 +14,24 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets import cli
-from dssm_assets.core.errors import InputError, PartitionReplacedError
+from dssm_assets.core.errors import InputError, PartitionReplacedError, SignatureError
 from dssm_assets.core.features_raw.raw_feature_tables import BEHAVIOR
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.forgotten import Forgotten
 from dssm_assets.defs.asset_factory import run_step
 from dssm_assets.extras.retention import leftovers
-from dssm_assets.extras.retention.forget import UnfinishedRequestError, forget, on_run_start, read_user_ids
+from dssm_assets.extras.retention.forget import UnfinishedRequestError, check_ended, forget, on_run_start
+from dssm_assets.extras.retention.user_ids import read_user_ids
 from dssm_assets.installed_extras import load_extra
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.steps import features_raw, source, statistics
 from dssm_assets.steps.previous_day import find_features_of_positives
 from dssm_assets.steps.workspace import is_current, open_workspace
-from dssm_assets.storage.bundles import open_bundles
+from dssm_assets.storage.bundles import SIGNING_KEY, open_bundles
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
-from dssm_assets_tests.extras.retention.forgetting import GONE, MARK, find_marks, write_world
+from dssm_assets_tests.extras.retention import auditor
+from dssm_assets_tests.extras.retention.forgetting import GONE, HASHES, MARK, OWN, find_marks, write_world
 from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -45,7 +49,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture
 def world(built, tmp_path):
-    shutil.copytree(built, tmp_path / "world")
+    shutil.copytree(built, tmp_path / "world", symlinks=True)
     return load_config(tmp_path / "world" / "config.yaml", tmp_path / "world" / "home")
 
 
@@ -54,16 +58,42 @@ def workspace(world):
     return open_workspace(world)
 
 
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def audit(folder):
+    return auditor.find_marks(folder, [MARK], HASHES)
+
+
 def manifests(workspace):
     store = workspace.tables.partitions
     return {one.key: one for asset in store.assets() for ds in store.days(asset) if (one := store.find(asset, ds))}
 
 
-def test_no_file_of_the_home_has_an_id_and_everything_else_stays(world, workspace):
-    before, vectors = manifests(workspace), PlainBundle(workspace).vectors("user")
-    assert len(list(find_marks(world.home))) > 100
+def test_auditor_finds_nothing_that_the_receipt_does_not_name(world, workspace):
+    """As text, in dictionaries, in a linked file, in a csv file, as a feature; in a home that was moved since."""
+    folder, before, vectors = world.home.parent, manifests(workspace), PlainBundle(workspace).vectors("user")
+    sources = [folder / "source" / "users.parquet", world.home / "source" / "behavior.csv"]
+    texts = [path.read_bytes() for path in sources]
+    assert len(audit(folder)) > 150
     receipt = forget(workspace, IDS)
-    assert list(find_marks(world.home)) == []
+    found = audit(folder)
+    # Sources are only read, also the one behind a link, and named
+    assert [path.read_bytes() for path in sources] == texts
+    assert (world.home / "source" / "linked.parquet").is_symlink()
+    assert [place.rpartition(", ")[2] for place in receipt.sources] == [
+        str(world.home / "source" / name) for name in ("linked.parquet", "behavior.csv")
+    ]
+    with_ids = {path for path, marks in found.items() if MARK in marks}
+    assert with_ids == {"source/users.parquet", "home/source/behavior.csv"}
+    # Hashes of values stay where the receipt says, and nowhere else
+    named = {
+        name.split()[0 if name[0] != "b" else 1] for name, features in receipt.values.items() if {"uid", "mail"} <= {*features}
+    }
+    assert named == {"category_value_counts", "feature_counts", *receipt.bundles.values()}
+    hashed = [path for path, marks in found.items() if MARK not in marks]
+    assert {next(one for one in named if f"/{one}/" in path) for path in hashed} == named
     after = manifests(workspace)
     assert after.keys() == before.keys()
     assert all(after[key].inputs == before[key].inputs and after[key].facts == before[key].facts for key in before)
@@ -74,6 +104,13 @@ def test_no_file_of_the_home_has_an_id_and_everything_else_stays(world, workspac
     bundle = PlainBundle(workspace)
     assert bundle.vectors("user") == {user: vector for user, vector in vectors.items() if user not in GONE.values()}
     assert receipt.bundles == {bundle.manifest["was"][0]: bundle.bundle_id}
+    # The remedy that the receipt names is one
+    for step in (statistics.category_value_counts, statistics.feature_counts):
+        list(step(workspace, workspace.tables.partitions.days(step.__name__)))
+    list(leftovers.clean(workspace, 0.0))
+    kept = {path for path in audit(folder) if "source/" not in path}
+    assert kept == {f"home/tables/serving/bundles/{bundle.bundle_id}/feature_counts.parquet"}
+    assert forget(workspace, IDS[:1], dry_run=True).values == {}
 
 
 def test_lineage_of_what_was_written_again_holds(workspace):
@@ -130,7 +167,7 @@ def test_late_rows_are_dropped_and_states_of_items_are_rebuilt(world, workspace)
     (of_users, _), (of_items, _) = (step(workspace, days) for step in (features_raw.user_activity, features_raw.item_activity))
     methods = [of_users.facts["state"], of_items.facts["state"]]
     assert methods == ["rolled", f"rebuilt from {len(DAYS) - 1} days"]
-    assert list(find_marks(world.home)) == []
+    assert find_marks(world.home) == []
     buys = [
         row
         for row in workspace.tables.read(workspace.need("item_activity", EVALUATION_DAY)).to_pylist()
@@ -148,7 +185,7 @@ def test_run_that_began_before_reads_again(world):
         early.tables.write(BEHAVIOR, DAYS[0], rows)
     ((again, _),) = run_step(features_raw.user_history, early, DAYS[:1])
     assert again.manifest.rows == 10
-    assert list(find_marks(world.home)) == []
+    assert find_marks(world.home) == []
 
 
 def test_run_that_is_refused_removes_no_file_that_is_listed(world):
@@ -176,9 +213,9 @@ def test_service_treats_them_as_unknown_within_a_second(world, workspace):
 
 def test_killed_request_is_ended_by_the_next_run(world, workspace):
     workspace.tables.partitions.forgotten.change(lambda now: Forgotten(now.salt, now.adding(IDS), request="cut short"))
-    assert list(find_marks(world.home))
+    assert find_marks(world.home)
     on_run_start(workspace)
-    assert list(find_marks(world.home)) == []
+    assert find_marks(world.home) == []
     assert workspace.tables.partitions.forgotten.read().request == ""
     on_run_start(workspace)
     assert len(list((world.home / "receipts").iterdir())) == 1
@@ -196,24 +233,52 @@ def test_request_has_not_ended_before_its_files_are_removed(world, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(leftovers, "find_bundles", stop)
         forget(open_workspace(world), IDS)
-    assert list(find_marks(world.home))
+    assert find_marks(world.home)
     on_run_start(open_workspace(world))
-    assert list(find_marks(world.home)) == []
+    assert find_marks(world.home) == []
 
 
 def test_damaged_files_hold_up_no_run_that_replaces_them(world, workspace):
     manifest = workspace.need("behavior", DAYS[0])
     Path(workspace.tables.paths([manifest])[0]).write_bytes(b"PAR1")
     Path(PlainBundle(workspace).folder, "user_vectors.arrow").write_bytes(b"x")
+    receipt = forget(workspace, IDS)
     with pytest.raises(UnfinishedRequestError, match=f"behavior/{DAYS[0]}.*bundle {EVALUATION_DAY}.*run dssm-assets forget"):
-        forget(workspace, IDS)
+        check_ended(receipt)
+    assert receipt.describe()[-1] == "the request has not ended: the next run, or dssm-assets forget, goes on with it"
     on_run_start(workspace)
     assert workspace.tables.partitions.forgotten.read().request
     list(features_raw.behavior(open_workspace(world), DAYS[:1]))
     publish_bundle(open_workspace(world))
     on_run_start(workspace)
     assert not workspace.tables.partitions.forgotten.read().request
-    assert list(find_marks(world.home)) == []
+    assert find_marks(world.home) == []
+
+
+def test_list_that_nobody_can_read_stops_no_run_at_its_start(world):
+    lines = []
+    workspace = open_workspace(world, lines.append)
+    Path(workspace.tables.partitions.forgotten.path).write_text("{")
+    on_run_start(workspace)
+    assert "the request goes on later, and this run begins: StorageError: " in lines[0]
+
+
+@needs_extras("signatures")
+def test_without_the_key_of_signed_bundles_nothing_is_changed(world, tmp_path, monkeypatch):
+    key = tmp_path / "key"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
+    monkeypatch.setenv(SIGNING_KEY, str(key))
+    publish_bundle(open_workspace(world))
+    monkeypatch.delenv(SIGNING_KEY)
+    before = content(world.home)
+    for change in (lambda: forget(open_workspace(world), IDS), lambda: publish_bundle(open_workspace(world))):
+        with pytest.raises(SignatureError, match=r"DSSM_SIGNING_KEY: expected the file of a key, .*To fix: set it; or, "):
+            change()
+        assert content(world.home) == before
+    monkeypatch.setenv(SIGNING_KEY, str(key))
+    forget(open_workspace(world), IDS)
+    (folder,) = (path for path in Path(open_bundles(world).root, "bundles").iterdir())
+    open_bundles(world).fetch(folder.name)
 
 
 def test_old_days_go_and_cannot_come_back(world, workspace):
@@ -227,38 +292,82 @@ def test_old_days_go_and_cannot_come_back(world, workspace):
         ("behavior_table", "user_history", "user_activity"), DAYS[-8]
     )
     assert f"behavior_table/{DAYS[0]}" in receipt.expired
+    # the window of 6 days and a history of all days; the state of a day is made from the day before
+    assert {"train_samples", "user_activity", f"bundle {open_bundles(workspace.loaded).current_id()}"} < {
+        *receipt.reaching_back
+    }
+    assert {"behavior", "user_history", "user_table"}.isdisjoint(receipt.reaching_back)
     with pytest.raises(InputError, match=f"expected days from {DAYS[-8]} on"):
         list(source.behavior_table(workspace, DAYS[:2]))
     worlds.run_steps(world, worlds.WINDOWED, [EVALUATION_DAY])
 
 
 @needs_extras("iceberg_catalog")
-def test_old_files_go_that_a_snapshot_lists(world):
-    workspace = open_workspace(write_world(world.home.parent, {"storage": {"iceberg": {"tables": ["behavior"]}}}))
+def test_old_files_go_that_a_snapshot_lists_once_the_catalog_is_there(world):
+    lines = []
+    loaded = worlds.write_config(world.home.parent, worlds.merged(OWN, {"storage": {"iceberg": {"tables": ["behavior"]}}}))
+    workspace = open_workspace(loaded, lines.append)
     load_extra("iceberg_catalog", "published_tables").PublishedTables(workspace).sync("behavior")
-    forget(workspace, pa.array([], pa.string()), 8)
+    database = world.home / "iceberg.db"
+    assert any("_iceberg" in path for path in find_marks(world.home)), "least and greatest ids of files"
+    stored = database.read_bytes()
+    database.write_bytes(b"no database" * 1000)
+    receipt = forget(workspace, IDS, 8)
+    assert "key storage.iceberg" in receipt.faults[0]
+    assert {path.split("/")[1] for path in find_marks(world.home)} == {"_iceberg"}
+    list(leftovers.clean(workspace, 0.0))
+    assert any(line.startswith("not cleaned: StorageError: key storage.iceberg") for line in lines)
+    on_run_start(workspace)
+    assert workspace.tables.partitions.forgotten.read().request
+    database.write_bytes(stored)
+    on_run_start(workspace)
+    assert not workspace.tables.partitions.forgotten.read().request
+    assert find_marks(world.home) == []
     days = {path.parent.name for path in Path(workspace.tables.partitions.root, "behavior").rglob("*.parquet")}
     assert min(days) == f"ds={DAYS[-8]}"
+    without = worlds.write_config(world.home.parent, OWN)
+    assert forget(open_workspace(without), IDS[:1], dry_run=True).elsewhere == [f"Iceberg catalog {database}"]
 
 
 def test_dry_run_writes_nothing_and_the_receipt_has_no_ids(world, capsys):
-    (world.home.parent / "ids.txt").write_text("\n".join(GONE.values()) + "\n", encoding="utf-8")
+    (world.home.parent / "ids.txt").write_text("\n".join([*GONE.values(), "nobody"]) + "\n", encoding="utf-8")
     arguments = ["forget", "--user-ids", str(world.home.parent / "ids.txt"), "--config", str(world.home.parent / "config.yaml")]
     arguments += ["--home", str(world.home)]
-    before = {path: path.read_bytes() for path in world.home.rglob("*") if path.is_file()}
-    assert cli.main([*arguments, "--dry-run"]) == 0
-    assert {path: path.read_bytes() for path in world.home.rglob("*") if path.is_file()} == before
+    before = content(world.home)
+    assert cli.main([*arguments, "--dry-run"]) == 3
+    assert content(world.home) == before
     planned = capsys.readouterr().out
-    assert cli.main(arguments) == 0
+    assert cli.main(arguments) == 3
     printed = capsys.readouterr().out
-    counts = next(line for line in planned.splitlines() if line.startswith("2 users are forgotten"))
-    assert counts in printed
+    assert "3 users would be forgotten; 1,233 rows of theirs in 161 partitions" in planned
+    assert "3 users are forgotten; 1,233 rows of theirs in 161 partitions" in printed
+    for text in (planned, printed):
+        assert "1 of 3 ids have no row anywhere in this home" in text
+        assert f"dssm_model/{EVALUATION_DAY} has learned from them, until it is made again" in text
     (receipt,) = (world.home / "receipts").glob("*.json")
-    content = json.loads(receipt.read_text(encoding="utf-8"))
-    assert MARK not in planned + printed + receipt.read_text(encoding="utf-8")
-    assert content["learned"][f"dssm_model/{EVALUATION_DAY}"] == "2024-01-13"
-    assert {"item_activity", "feature_config"} < set(content["counts"])
-    assert len(content["users"]) == 2
+    text = receipt.read_text(encoding="utf-8")
+    assert MARK not in planned + printed + text
+    assert {"item_activity", "negative_items"} < set(json.loads(text)["counts"])
+    listed = open_workspace(world).tables.partitions.forgotten.read()
+    assert len(listed.hashes) == 3
+    assert not any(one in text for one in listed.hashes), "the salt is beside them"
+    assert cli.main(arguments) == 0
+    assert "3 of 3 ids were on the list before" in capsys.readouterr().out
+
+
+def test_what_learned_from_nobody_of_them_is_not_named(world, workspace):
+    receipt = forget(workspace, pa.array(["nobody"]))
+    assert (receipt.ids, receipt.without_rows, receipt.rows) == (1, 1, 0)
+    assert (receipt.learned, receipt.values, receipt.counts) == ({}, {}, [])
+
+
+@pytest.mark.parametrize(("end", "day"), [("2024-01-25", None), ("2024-01-26", "2024-01-26"), (None, "2024-01-26")])
+def test_day_of_removal_is_one_that_comes(workspace, end, day):
+    """14 days are kept, so 2024-01-12 goes when 2024-01-26 is stored."""
+    kept = worlds.changed(
+        worlds.changed(workspace, "storage", keep_days={"training": 14}), "calendar", end=end and dt.date.fromisoformat(end)
+    )
+    assert forget(kept, IDS, dry_run=True).learned[f"dssm_model/{EVALUATION_DAY}"].removed_from == day
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
@@ -273,12 +382,58 @@ def test_ids_are_found_by_hash_as_by_themselves(kind):
     assert listed.find(column.combine_chunks().dictionary_encode()).tolist() == expected
 
 
-def test_file_of_ids_is_checked(tmp_path: Path):
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    """Three days of a world whose users are integers: 10**15 + 1 to 10**15 + 12."""
+    folder = tmp_path_factory.mktemp("numbered")
+    loaded = worlds.write_world(folder)
+    number = {user: 10**15 + place for place, user in enumerate(worlds.users(), 1)}
+    for name, rows in (("users", worlds.user_rows()), ("behavior", worlds.log_rows(range(3)))):
+        of_numbers = [{**row, "user_id": number[row["user_id"]]} for row in rows]
+        worlds.write_rows(folder / "source" / f"{name}.parquet", of_numbers)
+    worlds.run_steps(loaded, worlds.DAILY, DAYS[:3])
+    return folder
+
+
+def test_integer_ids_are_read_as_a_request_reads_them(numbered, tmp_path, capsys):
+    ids, own = tmp_path / "ids.txt", [10**15 + 3, 10**15 + 5, 10**15 + 8]
+    arguments = ["forget", "--user-ids", str(ids), "--config", str(numbered / "config.yaml"), "--home", str(numbered / "home")]
+    ids.write_text(f"user_id\n{own[0]}.0\n{own[1]}\n\nanna\n{2**63}\n")
+    assert cli.main(arguments) == 1
+    shown = capsys.readouterr().err
+    assert (
+        "expected one integer id per line, as the ids of this home, got 4 lines with something else: 1, 2, 5, 6. To fix"
+        in shown
+    )
+    assert "anna" not in shown
+    assert not (numbered / "home" / "tables" / "serving" / "forgotten.json").exists()
+    assert auditor.find_marks(numbered / "home", numbers=own)
+    ids.write_text(f" {own[0]} \n\"{own[1]}\"\r\n\t'{own[2]}'\n777\n0{own[0]}\n")
+    assert cli.main(arguments) == 3
+    printed = capsys.readouterr().out
+    # 3 days of 3 buys, and of user n (from 0) 1 + (n + d) mod 3 clicks: 6 over three days
+    assert "4 users are forgotten" in printed
+    assert "behavior_table/" not in printed
+    assert "1 of 4 ids have no row anywhere in this home; they are on the list all the same" in printed
+    assert "has learned" not in printed
+    (receipt,) = (numbered / "home" / "receipts").glob("*.json")
+    assert sum(json.loads(receipt.read_text())["partitions"][f"behavior/{ds}"]["rows"] for ds in DAYS[:3]) == 3 * (9 + 6)
+    assert auditor.find_marks(numbered / "home", numbers=own) == {}
+    assert set(auditor.find_marks(numbered / "source", numbers=own)) == {"behavior.parquet", "users.parquet"}
+    assert str(numbered / "source" / "behavior.parquet") in printed
+
+
+def test_file_of_ids_is_checked(workspace, tmp_path: Path):
     (tmp_path / "empty").write_text("\n\n")
     (tmp_path / "latin").write_bytes(b"\xff\n")
     for name in ("empty", "latin", "none"):
         with pytest.raises(InputError, match=rf"user ids {tmp_path / name}: expected .* To fix: write one id per line"):
-            read_user_ids(tmp_path / name)
-    (tmp_path / "ids").write_text("b\r\n\na\n", encoding="utf-8-sig")
-    assert read_user_ids(tmp_path / "ids").to_pylist() == ["a", "b"]
+            read_user_ids(tmp_path / name, workspace)
+    (tmp_path / "ids").write_text("b\r\n\n a\n'c'\n03.0\n", encoding="utf-8-sig")
+    assert read_user_ids(tmp_path / "ids", workspace).to_pylist() == ["03.0", "a", "b", "c"]
+    (tmp_path / "ids").write_text("user_id\na\n")
+    with pytest.raises(
+        InputError, match=r"one text id per line, as the ids of this home, got 1 line with something else: 1\. To"
+    ):
+        read_user_ids(tmp_path / "ids", workspace)
     assert np.array_equal(Forgotten().find(pa.array(["a"])), [False])

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_factory import run_step
 from dssm_assets.extras.retention.forget import forget
+from dssm_assets.extras.retention.forget import on_run_start as run_start
 from dssm_assets.installed_extras import load_extra, tell_served
 from dssm_assets.steps import features_raw, source
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
-from dssm_assets_tests.extras.retention.forgetting import GONE, find_marks, write_log, write_world
+from dssm_assets_tests.extras.retention.forgetting import GONE, OWN, find_marks, write_log, write_world
 from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.steps.bundles import publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -38,6 +38,7 @@ from pathlib import Path
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 from dssm_assets.extras.retention.forget import forget
+from dssm_assets.extras.retention.forget import on_run_start as run_start
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage import locations
 from dssm_assets.storage.config_file import load_config
@@ -85,13 +86,13 @@ def publish_delta(workspace, today):
 
 @pytest.fixture
 def world(built, tmp_path):
-    shutil.copytree(built, tmp_path / "world")
+    shutil.copytree(built, tmp_path / "world", symlinks=True)
     return load_config(tmp_path / "world" / "config.yaml", tmp_path / "world" / "home")
 
 
 def check_whole(world):
     """Checks that nothing of the users is left, and that everything else can be read."""
-    assert list(find_marks(world.home)) == []
+    assert find_marks(world.home) == []
     workspace, bundles = open_workspace(world), open_bundles(world)
     store = workspace.tables.partitions
     for asset in store.assets():
@@ -165,16 +166,38 @@ def test_job_writes_the_receipt_and_no_id_into_dagster(world, tmp_path):
         run_config = {"ops": {"forget_users": {"config": {"user_ids": str(tmp_path / "ids.txt")}}}}
         assert job.execute_in_process(run_config=run_config, instance=instance).success
     check_whole(world)
-    assert list(find_marks(history)) == []
+    assert find_marks(history) == []
     assert len(list((world.home / "receipts").glob("*.json"))) == 1
 
 
-def test_sources_in_the_home_are_written_again_and_others_named(tmp_path):
-    loaded = write_world(tmp_path)
-    shutil.copytree(tmp_path / "source", loaded.home / "source")
-    tables = {"user": {"uri": str(loaded.home / "source" / "users.parquet")}}
-    loaded = write_world(tmp_path, {"tables": tables})
-    receipt = forget(open_workspace(loaded), IDS)
-    assert receipt.sources == ["source/users.parquet"]
-    assert receipt.untouched_sources == [f"table behavior_table, {tmp_path / 'source' / 'behavior.parquet'}"]
-    assert pq.read_table(loaded.home / "source" / "users.parquet").num_rows == 12 - 2
+def test_store_that_is_away_holds_up_neither_runs_nor_the_rest(world):
+    """Its folder is a file meanwhile."""
+    lines, folder = [], Path(open_workspace(world).tables.partitions.root) / "lancedb"
+    workspace = open_workspace(world, lines.append)
+    folder.rename(folder.with_suffix(".aside"))
+    folder.write_text("")
+    receipt = forget(workspace, IDS)
+    assert any("vector store lancedb" in fault for fault in receipt.faults)
+    assert receipt.rows > 1000
+    assert {path.split("/")[1] for path in find_marks(world.home)} == {"lancedb.aside"}
+    run_start(workspace)
+    assert any(line.startswith("the request goes on later, and this run begins: UnfinishedRequestError: ") for line in lines)
+    assert workspace.tables.partitions.forgotten.read().request
+    folder.unlink()
+    folder.with_suffix(".aside").rename(folder)
+    run_start(workspace)
+    assert workspace.tables.partitions.forgotten.read().request == ""
+    check_whole(world)
+
+
+def test_store_that_the_configuration_names_no_more_is_named(world):
+    """In a home that was moved since: its store is where it is now."""
+    former = worlds.write_config(world.home.parent, OWN)
+    folder = Path(former.root) / "lancedb"
+    receipt = forget(open_workspace(former), IDS)
+    assert f"vector store lancedb://{folder}" in receipt.elsewhere
+    assert any(
+        f"lancedb://{folder} may have rows of theirs, and the configuration names it no more" in line
+        for line in receipt.describe()
+    )
+    assert {path.split("/")[1] for path in find_marks(world.home)} == {"lancedb"}

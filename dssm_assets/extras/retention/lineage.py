@@ -1,0 +1,97 @@
+"""Which partitions were made from rows of the users of a request, by the digests of inputs that manifests record.
+
+It tells only of partitions that hold no rows of users themselves: the others have lost them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from graphlib import TopologicalSorter
+
+from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.partitions import PartitionStore
+
+
+class Trace(IntEnum):
+    """Whether something was made from rows of the users; UNKNOWN: from a content that is no longer stored."""
+
+    NONE = 0
+    UNKNOWN = 1
+    CERTAIN = 2
+
+
+class Lineage:
+    """The partitions of some stores, as they are after the erasures of a request."""
+
+    def __init__(
+        self, stores: Mapping[str, PartitionStore], erased: Mapping[str, Manifest], request: str, first_day: str
+    ) -> None:
+        """Reads all manifests.
+
+        Args:
+            stores: prefix of the keys of a store -> the store; "" is that of the regular one.
+            erased: the partitions without their rows, as they are or as they are planned.
+            first_day: earlier days are forgotten; "" for none.
+        """
+        self._request, self._first_day = request, first_day
+        stored = {
+            f"{prefix}{manifest.key}": manifest
+            for prefix, store in stores.items()
+            for asset in store.assets()
+            for manifest in store.find_days(asset, [ds for ds in store.days(asset) if ds >= first_day]).values()
+        }
+        self._manifests = {**stored, **erased}
+        self._of_users = {manifest.asset for manifest in self._manifests.values() if manifest.user_column is not None}
+        self._sources = {manifest.asset for manifest in self._manifests.values() if not manifest.inputs} - self._of_users
+        self._traces, self._reaches_back = dict[str, Trace](), dict[str, bool]()
+        inputs = {key: self._find_inputs(key) for key in self._manifests}
+        for key in TopologicalSorter(inputs).static_order():
+            manifest = self._manifests[key]
+            prefix = key.removesuffix(manifest.key)
+            self._traces[key] = self.trace_inputs(manifest.inputs, prefix)
+            self._reaches_back[key] = self.reach_back(manifest.inputs, prefix)
+
+    def list_made_from_them(self) -> dict[str, Trace]:
+        """Returns the partitions that were, or may have been, made from rows of theirs, by key."""
+        nobody = {key for key, manifest in self._manifests.items() if manifest.user_column is None}
+        return {key: trace for key, trace in self._traces.items() if trace and key in nobody}
+
+    def list_reaching_back(self) -> list[str]:
+        """Returns the assets, by their keys, of partitions that were made from days that are forgotten, too."""
+        return sorted({key.rpartition("/")[0] for key, reaches in self._reaches_back.items() if reaches})
+
+    def trace_inputs(self, inputs: Mapping[str, str], prefix: str = "") -> Trace:
+        """Returns whether some inputs, "asset/ds" -> digest, had rows of theirs."""
+        return max((self._trace(key, digest, prefix) for key, digest in inputs.items()), default=Trace.NONE)
+
+    def reach_back(self, inputs: Mapping[str, str], prefix: str = "") -> bool:
+        """Returns whether some inputs are of days that are forgotten, or were made from such."""
+        found = ((key, self._resolve(key, digest, prefix)) for key, digest in inputs.items())
+        return any(
+            key.rpartition("/")[2] < self._first_day or self._reaches_back.get(place or "", False) for key, place in found
+        )
+
+    def _trace(self, key: str, digest: str, prefix: str) -> Trace:
+        asset, place = key.rpartition("/")[0], self._resolve(key, digest, prefix)
+        if place is None:
+            return Trace.NONE if asset in self._sources else Trace.UNKNOWN
+        manifest = self._manifests[place]
+        if manifest.user_column is None:
+            return self._traces[place] if digest == manifest.digest else min(self._traces[place], Trace.UNKNOWN)
+        later = [manifest.erasures[number:] for number, one in enumerate(manifest.erasures) if one.digest == digest]
+        if not later:
+            is_unknown = digest != manifest.digest and any(one.request == self._request for one in manifest.erasures)
+            return Trace.UNKNOWN if is_unknown else Trace.NONE
+        return Trace.CERTAIN if any(one.request == self._request for one in later[0]) else Trace.NONE
+
+    def _resolve(self, key: str, digest: str, prefix: str) -> str | None:
+        """Returns where an input is stored: an experiment reads the regular partitions where it has none of its own."""
+        found = [place for place in dict.fromkeys((f"{prefix}{key}", key)) if place in self._manifests]
+        return next((place for place in found if self._manifests[place].has_had(digest)), found[0] if found else None)
+
+    def _find_inputs(self, key: str) -> list[str]:
+        manifest = self._manifests[key]
+        prefix = key.removesuffix(manifest.key)
+        found = (self._resolve(name, digest, prefix) for name, digest in manifest.inputs.items())
+        return [place for place in found if place is not None]

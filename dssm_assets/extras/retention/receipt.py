@@ -1,0 +1,142 @@
+"""The receipt of a request to forget users: what has gone, what stays and why. It has counts of users, no ids and no hashes."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dssm_assets.steps.workspace import Workspace
+from dssm_assets.storage.local_files import write_atomic
+
+
+@dataclass
+class Learned:
+    """A model, weights or a bundle that was fitted on rows of theirs.
+
+    Attributes:
+        is_certain: False: what it was fitted on is no longer stored as it was.
+        removed_from: the day from which `storage.keep_days` removes it; None: it stays until it is made again.
+    """
+
+    is_certain: bool
+    removed_from: str | None = None
+
+
+@dataclass
+class Receipt:
+    """What a request has removed, or with `is_planned` would remove, and what it leaves.
+
+    Attributes:
+        users: the number of users of the request; of one that ends an earlier one, of all users of the list.
+        ids: the number of ids that were given.
+        already_listed: those of them that an earlier request had put on the list.
+        without_rows: those of the others of whom no table and no bundle has a row.
+        first_day: earlier days are forgotten; "" for none.
+        partitions: "asset/ds" -> rows removed, bytes before and after, names of the files that are stored now.
+        expired: partitions that were removed as a whole, because of their age.
+        bundles: id before -> id now.
+        removed_files, removed_bytes: replaced files, caches, and leftovers of killed runs.
+        sources: tables that may still have rows of theirs; these are left out whenever they are read.
+        learned: what was fitted on rows of theirs.
+        values: tables and bundles -> features of users whose values, or unsalted hashes of these, they count.
+        counts: other tables that were made from rows of theirs, too, and name nobody.
+        reaching_back: assets and bundles that were made from days before `first_day`, too.
+        elsewhere: stores and catalogs that had rows of theirs, and that the configuration names no more.
+        faults: what could not be done; the request has not ended then.
+    """
+
+    users: int
+    first_day: str
+    is_planned: bool = False
+    ids: int = 0
+    already_listed: int = 0
+    without_rows: int = 0
+    partitions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    expired: list[str] = field(default_factory=list)
+    bundles: dict[str, str] = field(default_factory=dict)
+    removed_files: int = 0
+    removed_bytes: int = 0
+    sources: list[str] = field(default_factory=list)
+    learned: dict[str, Learned] = field(default_factory=dict)
+    values: dict[str, list[str]] = field(default_factory=dict)
+    counts: list[str] = field(default_factory=list)
+    reaching_back: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows that were removed."""
+        return sum(one["rows"] for one in self.partitions.values())
+
+    @property
+    def model_days(self) -> list[str]:
+        """The days whose regular models have learned from rows of theirs, or may have, ascending."""
+        return sorted(key.rpartition("/")[2] for key in self.learned if key.startswith("dssm_model/"))
+
+    def describe(self) -> list[str]:
+        """Returns the receipt in short lines."""
+        are, would = ("would be", "would be ") if self.is_planned else ("are", "")
+        lines = [f"{self.users:,} users {are} forgotten; {self.rows:,} rows of theirs in {len(self.partitions):,} partitions"]
+        if self.already_listed:
+            lines.append(f"{self.already_listed:,} of {self.ids:,} ids were on the list before")
+        if self.without_rows:
+            listed = "would be on the list" if self.is_planned else "are on the list"
+            rest = f"they {listed} all the same: rows that sources deliver of them later are dropped"
+            lines.append(f"{self.without_rows:,} of {self.ids:,} ids have no row anywhere in this home; {rest}")
+        if self.expired:
+            lines.append(f"days before {self.first_day}: {len(self.expired)} partitions and bundles {would}removed")
+        lines += [f"bundle {before}: {now} without them" for before, now in self.bundles.items()]
+        if self.removed_files:
+            lines.append(
+                f"{self.removed_files} replaced and temporary files, {self.removed_bytes / 1e6:.1f} MB, {would}removed"
+            )
+        return lines + self._describe_rest()
+
+    def _describe_rest(self) -> list[str]:
+        """Returns what stays, in lines."""
+        lines = [f"source {uri} may have rows of theirs; they are left out when it is read" for uri in self.sources]
+        for name, learned in self.learned.items():
+            has = (
+                "has learned"
+                if learned.is_certain
+                else "may have learned (what it was fitted on is no longer stored as it was)"
+            )
+            lines.append(f"{name} {has} from them, {_describe_end(name, learned.removed_from)}")
+        by_features: dict[str, list[str]] = {}
+        for name, features in self.values.items():
+            by_features.setdefault(", ".join(features), []).append(name)
+        for listed, names in by_features.items():
+            kept = f"values of their features {listed}, or unsalted hashes of these, with counts over all users"
+            lines.append(f"{kept}, stay until they are made again in {', '.join(names)}")
+        if self.counts:
+            lines.append(f"made from rows of theirs among others', naming nobody: {', '.join(self.counts)}")
+        if self.reaching_back:
+            from_days = f"made from days before {self.first_day}, too, and may hold events of these until they are made again"
+            lines.append(f"{from_days}: {', '.join(self.reaching_back)}")
+        lines += [
+            f"{place} may have rows of theirs, and the configuration names it no more: remove them there"
+            for place in self.elsewhere
+        ]
+        lines += [f"not done: {fault}" for fault in self.faults]
+        if self.faults:
+            lines.append("the request has not ended: the next run, or dssm-assets forget, goes on with it")
+        return lines
+
+
+def _describe_end(name: str, removed_from: str | None) -> str:
+    if name.startswith("bundle "):
+        return "until later bundles take its place"
+    return f"until it is made again{f', or storage.keep_days removes it, from {removed_from} on' if removed_from else ''}"
+
+
+def write_receipt(workspace: Workspace, receipt: Receipt) -> Path:
+    """Writes a receipt into the home; returns its path."""
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    path = workspace.loaded.home / "receipts" / f"forget-{moment}-{secrets.token_hex(3)}.json"
+    write_atomic(path, [(json.dumps(asdict(receipt), indent=1) + "\n").encode()])
+    return path

@@ -1,0 +1,73 @@
+"""The file of the users who are to be forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from dssm_assets.core.columns import USER_ID
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.serving.id_rows import parse_id
+from dssm_assets.steps.workspace import Workspace
+from dssm_assets.storage.partitions import PartitionStore
+
+_SHOWN_LINES: Final = 50
+
+
+def read_user_ids(path: Path, workspace: Workspace) -> pa.Array:
+    """Returns the ids of a file with one per line, as text, ascending: read as a request for recall reads them.
+
+    Blanks and quotes around an id, and lines without one, are left out.
+
+    Raises:
+        InputError: the file cannot be read or has no id, or lines hold something else. Errors name lines and no ids: they are stored
+            with their runs.
+    """
+    where = f"user ids {path}"
+    try:
+        texts = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(Fault(where, "a readable text", type(error).__name__, "write one id per line, in UTF-8")) from error
+    is_integer, headers = _has_integer_ids(workspace.tables.partitions), _list_headers(workspace)
+    ids, wrong = set[str](), list[int]()
+    for number, text in enumerate(map(_strip, texts), 1):
+        if text and not ids and not wrong and text in headers:
+            wrong.append(number)
+        elif text:
+            try:
+                ids.add(str(parse_id(text, where, is_integer=is_integer)))
+            except InputError:
+                wrong.append(number)
+    if wrong:
+        lines = ", ".join(map(str, wrong[:_SHOWN_LINES])) + (", ..." if len(wrong) > _SHOWN_LINES else "")
+        expected = f"one {'integer' if is_integer else 'text'} id per line, as the ids of this home"
+        got = f"{len(wrong)} line{'s' if len(wrong) > 1 else ''} with something else: {lines}"
+        remedy = "correct them: no header, no other columns, no decimal point. Nobody was forgotten"
+        raise InputError(Fault(where, expected, got, remedy))
+    if not ids:
+        raise InputError(Fault(where, "at least one id", "none", "write one id per line, in UTF-8"))
+    return pa.array(sorted(ids), pa.string())
+
+
+def _strip(line: str) -> str:
+    text = line.strip()
+    return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def _list_headers(workspace: Workspace) -> set[str]:
+    """Returns what the column of user ids is called, here and in the sources."""
+    tables = (workspace.config.tables.user, workspace.config.tables.behavior)
+    return {USER_ID, *(table.columns.get(USER_ID, USER_ID) for table in tables if table is not None)}
+
+
+def _has_integer_ids(store: PartitionStore) -> bool:
+    """Returns whether the users of a store have integer ids, by the first table of users that it has."""
+    for asset in store.assets():
+        days = store.days(asset)
+        found = store.find(asset, days[-1]) if days else None
+        for column in () if found is None else found.columns:
+            if column.name == USER_ID:
+                return column.type.startswith(("int", "uint"))
+    return False
