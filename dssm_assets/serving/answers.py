@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import orjson
@@ -187,6 +188,17 @@ class Readiness(_Answer):
     is_ready: bool
 
 
+class DocsSection(StrEnum):
+    """A section of /docs."""
+
+    LISTS = "lists"
+    STATE = "state"
+
+
+SECTIONS: Final = {
+    DocsSection.LISTS: "Lists of items. Examples have ids of the demo.",
+    DocsSection.STATE: "What serves, for probes and for Prometheus; without a key.",
+}
 SECURITY: Final = (
     Security(HTTPBearer(description="An API key of --api-key-file, if there is one.")),
     Security(APIKeyHeader(name="X-API-Key", description="The same key.")),

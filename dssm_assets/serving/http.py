@@ -2,14 +2,15 @@
 
 One process answers: its event loop receives and sends, a pool of threads reads bodies and computes lists. So /health does not wait for
 lists. Belongs here: routes, how many lists are computed at once and how long each may take. Does not belong here: the lists
-(`recall_engine.py`), which bundle they come from (`live.py`), queries and bodies (`request_body.py`), the form of answers (`answers.py`),
-who may ask (`access.py`).
+(`recall_engine.py`), which bundle they come from (`live.py`), queries and bodies (`request_body.py`), their cost (`request_cost.py`), the
+form of answers (`answers.py`), who may ask (`access.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gc
 import importlib.metadata
 import logging
 import time
@@ -22,7 +23,7 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 import faiss
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -36,10 +37,12 @@ from dssm_assets.serving.answers import (
     ARROW,
     JSON,
     RETRY_AFTER,
+    SECTIONS,
     SECURITY,
     BatchAnswer,
     BodyTooLargeError,
     BusyError,
+    DocsSection,
     Health,
     Readiness,
     Refusal,
@@ -53,25 +56,31 @@ from dssm_assets.serving.api_keys import LiveKeys
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import RecallAnswer, RecallEngine, UserRequest
 from dssm_assets.serving.request_body import (
+    BATCH_EXAMPLES,
     MAX_ITEMS,
+    RECALL_EXAMPLES,
     SEE_DOCS,
     BatchRequest,
+    NoQuery,
     RecallQuery,
     RecallRequest,
     SimilarQuery,
-    count_items,
     parse_batch_body,
     parse_query,
     parse_recall_body,
+    read_query,
 )
+from dssm_assets.serving.request_cost import count_items, split_by_cost
 from dssm_assets.serving.telemetry import CONTENT_TYPE, STAGES, RequestTracer, ServiceMetrics, StageClock
 
 ANSWERED_TOGETHER: Final = 16
 """Single lists that a thread takes together, at most."""
-COMPUTED_TOGETHER: Final = 100
-"""Requests that are computed at once, at most: FAISS needs memory for all of them."""
+SMALL_BODY_BYTES: Final = 1 << 16
+"""A larger body is parsed while no other one is."""
 MAX_WAITING_BYTES: Final = 1 << 26
 """Of all bodies that arrive, wait or are computed."""
+Parse = Callable[[], Sequence[UserRequest | InputError]]
+"""Returns the requests of a query or a body, or why one is wrong; raises an InputError if all are."""
 _log = logging.getLogger(__name__)
 
 
@@ -79,7 +88,7 @@ _log = logging.getLogger(__name__)
 class _Call:
     """A request for lists that waits for a thread: a single list, or a batch."""
 
-    parse: Callable[[], Sequence[UserRequest | InputError]]
+    parse: Parse
     is_batch: bool
     is_arrow: bool
     ends_at: float
@@ -100,17 +109,14 @@ class Service:
         self._computing: dict[Future[Reply], int] = {}
         """Items that the batches among the calls ask for, of each call that waits or is computed; 0 for single lists."""
         self._waiting_bytes = 0
-        self.parsing = asyncio.Lock()
-        """One batch at a time is parsed, because the event loop waits for each thread that does it."""
+        self._parsing = asyncio.Lock()
 
     @property
     def has_room(self) -> bool:
         """Returns whether fewer than max_requests lists wait or are computed."""
         return len(self._computing) < self.limits.max_requests
 
-    async def answer(
-        self, request: Request, parse: Callable[[], Sequence[UserRequest | InputError]], *, batch_items: int | None = None
-    ) -> Response:
+    async def answer(self, request: Request, parse: Parse, *, batch_items: int | None = None) -> Response:
         """Returns the response with the lists of the requests that `parse` returns, computed in a thread from one bundle.
 
         A free thread takes single lists together with others that wait, which costs less than one by one.
@@ -122,8 +128,7 @@ class Service:
             DssmError: `parse` raised it, or there is no single list.
             BusyError: too many lists, or items of batches, wait or are computed, or this one has lasted request_seconds.
         """
-        if not self.has_room:
-            raise _busy(f"fewer than {self.limits.max_requests} requests at once", str(len(self._computing)))
+        self._check_room()
         is_batch, items = batch_items is not None, batch_items or 0
         total = sum(list(self._computing.values())) + items  # a copy, because threads remove calls
         if items and total > self._max_batch_items:
@@ -147,6 +152,33 @@ class Service:
         for source, count in reply.sources.items():
             self.metrics.answers.labels(source).inc(count)
         return Response(reply.body, media_type=ARROW if call.is_arrow else JSON)
+
+    async def parse_alone(self, parse: Parse) -> Parse:
+        """Returns a function with the requests of a batch or of a large body, which is parsed while no other one is.
+
+        The event loop waits for a thread that parses, so it then gets as much time for all else.
+
+        Raises:
+            InputError: `parse` raised it.
+            BusyError: too many lists wait or are computed, or other bodies have been parsed for request_seconds.
+        """
+        self._check_room()
+        try:
+            async with asyncio.timeout(self.limits.request_seconds):
+                await self._parsing.acquire()
+        except TimeoutError as error:
+            raise _busy(f"time for the body in {self.limits.request_seconds:g} seconds", "none") from error
+        start = time.monotonic()
+        try:
+            requests = await asyncio.to_thread(_parse_without_collecting, parse)
+        finally:
+            await asyncio.sleep(time.monotonic() - start)
+            self._parsing.release()
+        return lambda: requests
+
+    def _check_room(self) -> None:
+        if not self.has_room:
+            raise _busy(f"fewer than {self.limits.max_requests} requests at once", str(len(self._computing)))
 
     def _answer_waiting(self) -> None:
         calls: list[_Call] = []
@@ -176,12 +208,12 @@ class Service:
         clock.end("parse")
         requests = [one for _, asked in parsed for one in asked if isinstance(one, UserRequest)]
         found: list[RecallAnswer | DssmError] = []
-        for start in range(0, len(requests), COMPUTED_TOGETHER):
+        for part in split_by_cost(requests, len(engine.bundle.items)):
             if calls[0].is_batch:
                 self._answer_waiting()
             if time.monotonic() > max(call.ends_at for call in calls):
                 raise _busy("time for the list", "none")
-            found += engine.recall_for_users(requests[start : start + COMPUTED_TOGETHER], lambda: clock.end("encode"))
+            found += engine.recall_for_users(part, lambda: clock.end("encode"))
             clock.end("search")
         lists = iter(found)
         shared = tuple(clock.stages)
@@ -201,9 +233,11 @@ class Service:
         """Yields the body of a request; its bytes count until the request is answered.
 
         Raises:
+            InputError: the query has a parameter.
             BodyTooLargeError: it has more than max_body_bytes.
             BusyError: it has not arrived in request_seconds, or other bodies take the memory.
         """
+        await refuse_parameters(request)
         most, body = self.limits.max_body_bytes, bytearray()
         size = int(request.headers.get("content-length", 0))
         try:
@@ -228,6 +262,20 @@ class Service:
         path = request.url.path
         self.metrics.errors.labels(path if path in ROUTES else "other", error).inc()
         return JSONResponse(error_content(error, faults), status, RETRY_AFTER if status == BusyError.status else None)
+
+
+async def refuse_parameters(request: Request) -> None:
+    """Raises an InputError that names the parameters of a query, on a route that has none."""
+    read_query(NoQuery, request.scope["query_string"])
+
+
+def _parse_without_collecting(parse: Parse) -> Sequence[UserRequest | InputError]:
+    """Returns what `parse` returns. Of a body of many lists, the collector would look at all objects of the process over and over."""
+    gc.disable()
+    try:
+        return parse()
+    finally:
+        gc.enable()
 
 
 def _busy(expected: str, got: str) -> BusyError:
@@ -271,6 +319,8 @@ def build_app(
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
+        openapi_tags=[{"name": name.value, "description": text} for name, text in SECTIONS.items()],
+        dependencies=[Depends(refuse_parameters)],  # of all routes but _ListRoute, which read their queries
     )
     app.add_middleware(RequestGate, metrics=service.metrics, tracer=tracer, keys=keys, log=log)
     app.include_router(_list_routes(service))
@@ -295,28 +345,28 @@ class _ListRoute(APIRoute):
 
 
 def _list_routes(service: Service) -> APIRouter:
-    router = APIRouter(route_class=_ListRoute, dependencies=SECURITY)
+    router = APIRouter(route_class=_ListRoute, dependencies=SECURITY, tags=[DocsSection.LISTS])
 
-    @router.get("/recall", **describe_lists(404))
+    @router.get("/recall", summary="Items for a user", **describe_lists(404))
     async def recall(request: Request, _: Annotated[RecallQuery, Query()]) -> Response:
         """Items for a stored user, merged from all channels, or of the vectors alone."""
         return await service.answer(request, partial(parse_query, RecallQuery, request.scope["query_string"]))
 
-    @router.post("/recall", **describe_lists(404, 413))
-    async def recall_by_body(request: Request, _: RecallRequest) -> Response:
+    @router.post("/recall", summary="Items for a user, by a body", **describe_lists(404, 413))
+    async def recall_by_body(request: Request, _: Annotated[RecallRequest, Body(openapi_examples=RECALL_EXAMPLES)]) -> Response:
         """Items for a stored user, for one given by features and history, or for a stored user after further events."""
         async with service.receive_body(request) as body:
-            return await service.answer(request, partial(parse_recall_body, body))
+            parse: Parse = partial(parse_recall_body, body)
+            return await service.answer(request, parse if len(body) <= SMALL_BODY_BYTES else await service.parse_alone(parse))
 
-    @router.post("/recall/batch", **describe_lists(413, answer=BatchAnswer))
-    async def recall_batch(request: Request, _: BatchRequest) -> Response:
+    @router.post("/recall/batch", summary="Items for many users", **describe_lists(413, answer=BatchAnswer))
+    async def recall_batch(request: Request, _: Annotated[BatchRequest, Body(openapi_examples=BATCH_EXAMPLES)]) -> Response:
         """Items for many users: `answers` has for each request, in their order, what POST /recall answers, or its error."""
         async with service.receive_body(request) as body:
-            async with service.parsing:
-                requests = await asyncio.to_thread(parse_batch_body, body)
-            return await service.answer(request, lambda: requests, batch_items=count_items(requests))
+            parse = await service.parse_alone(partial(parse_batch_body, body))
+            return await service.answer(request, parse, batch_items=count_items(parse()))
 
-    @router.get("/similar", **describe_lists(404))
+    @router.get("/similar", summary="Items like an item", **describe_lists(404))
     async def similar(request: Request, _: Annotated[SimilarQuery, Query()]) -> Response:
         """The items that are most similar to an item."""
         return await service.answer(request, partial(parse_query, SimilarQuery, request.scope["query_string"]))
@@ -325,7 +375,7 @@ def _list_routes(service: Service) -> APIRouter:
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/health", responses=describe_refusals())
+    @app.get("/health", tags=[DocsSection.STATE], summary="The bundle that serves", responses=describe_refusals())
     async def health() -> Health:
         """The bundle that serves, its age and its size."""
         state = service.live.state
@@ -338,6 +388,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get(
         "/ready",
+        tags=[DocsSection.STATE],
+        summary="Whether lists are answered now",
         response_model=Readiness,
         responses={503: {"model": Readiness | Refusal, "description": "Not now; a refusal during a shutdown."}},
     )
@@ -345,7 +397,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """Whether lists are answered now: status 503 while as many as max_requests wait."""
         return JSONResponse({"is_ready": service.has_room}, 200 if service.has_room else BusyError.status)
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", tags=[DocsSection.STATE], summary="Metrics of Prometheus", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(service.metrics.render(), media_type=CONTENT_TYPE)

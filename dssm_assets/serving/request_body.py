@@ -1,19 +1,23 @@
 """The parameters and bodies that clients send, as models: they check requests and describe them in /docs.
 
-A body is read by pydantic from its bytes, which refuses lists within lists without end. Its size is limited by max_body_bytes.
+A body is read by pydantic from its bytes, which refuses lists within lists without end. Its size is limited by max_body_bytes, and faults
+are described one by one only as far as an answer can show them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from difflib import get_close_matches
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import parse_qs
 
-from pydantic import AfterValidator, BaseModel, Field, Json, ValidationError, WithJsonSchema, WrapValidator
+from fastapi.openapi.models import Example as OpenApiExample
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError, WithJsonSchema, WrapValidator
 
 from dssm_assets.core.config.section import Section, describe_expected
 from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.serving.answers import MAX_FAULTS
 from dssm_assets.serving.recall_engine import DEFAULT_K, MAX_K, ListOptions, Lists, UserRequest
+from dssm_assets.serving.request_cost import count_items
 from dssm_assets.serving.request_encoder import UserInputs
 
 MAX_LENGTH: Final = 10_000
@@ -22,6 +26,8 @@ MAX_NAMES: Final = 1000
 MAX_BATCH: Final = 1000
 MAX_ITEMS: Final = 250_000
 """Items that a batch asks for, over all of its lists; each column of `fields` counts as much again."""
+MAX_DESCRIBED: Final = MAX_BATCH * MAX_FAULTS
+"""Faults of a body that are described one by one: as many as the answer of a batch shows."""
 
 UnknownUser = Literal["popular", "404"]
 SEE_DOCS: Final = "see /docs for the parameters of each route"
@@ -52,7 +58,7 @@ _CHANNELS: Final = "merged: of all channels (default if the bundle has them); ve
 _FIELDS: Final = "Item columns to answer with, such as titles, of those that the bundle has for filters (serving.filters)"
 
 
-class RecallRequest(Section, json_schema_extra={"examples": [{"user_id": 1, "k": 20}]}):
+class RecallRequest(Section):
     """Body of POST /recall. Inputs of a stored user that it does not send are as stored; a user without any gets popular items."""
 
     user_id: int | str | None = Field(default=None, description="A stored user, or any other one.")
@@ -98,7 +104,13 @@ class BatchRequest(Section):
     )
 
 
-class _ListQuery(BaseModel):
+class NoQuery(BaseModel):
+    """The query of a route without parameters."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class _ListQuery(NoQuery):
     """Parameters of every list that is asked for by a query."""
 
     k: int = Field(default=DEFAULT_K, description=_K)
@@ -110,7 +122,7 @@ class _ListQuery(BaseModel):
 class SimilarQuery(_ListQuery):
     """Parameters of GET /similar."""
 
-    item_id: str = Field(description="An item of the bundle.")
+    item_id: str = Field(description="An item of the bundle.", examples=["1029743"])
 
     def to_request(self) -> UserRequest:
         return UserRequest(item_id=self.item_id, options=ListOptions(self.k, self.exclude, self.filters, fields=self.fields))
@@ -119,7 +131,7 @@ class SimilarQuery(_ListQuery):
 class RecallQuery(_ListQuery):
     """Parameters of GET /recall."""
 
-    user_id: str = Field(description="A stored user, or any other one.")
+    user_id: str = Field(description="A stored user, or any other one.", examples=["1"])
     exclude_history: bool = Field(default=False, description=_EXCLUDE_HISTORY)
     unknown: UnknownUser = Field(default="popular", description=_UNKNOWN)
     channels: Lists | None = Field(default=None, description=_CHANNELS)
@@ -129,14 +141,49 @@ class RecallQuery(_ListQuery):
         return UserRequest(self.user_id, options=options, is_popular_for_unknown=self.unknown == "popular")
 
 
+_STORED_USER: Final = {"user_id": 1, "k": 20}
+_EVENTS: Final = {"user_id": 1, "k": 20, "events": {"item_ids": [1029743, 1106523]}}
+_NEW_USER: Final = {"features": {"age": "25-34"}, "history": {"item_ids": [1029743, 1106523]}, "k": 20}
+_FILTERED: Final = {
+    "user_id": 1,
+    "k": 20,
+    "filters": {"department": "GROCERY", "brand": {"not": "Private"}},
+    "fields": ["product_category"],
+    "exclude_history": True,
+}
+RECALL_EXAMPLES: Final[dict[str, OpenApiExample]] = {
+    "stored": {"summary": "A stored user", "value": _STORED_USER},
+    "events": {"summary": "A stored user after two more events", "value": _EVENTS},
+    "new": {"summary": "A new user, by features and history", "value": _NEW_USER},
+    "filtered": {"summary": "Only some items, with a column of each", "value": _FILTERED},
+}
+"""Bodies of POST /recall that the demo answers."""
+BATCH_EXAMPLES: Final[dict[str, OpenApiExample]] = {
+    "three": {"summary": "Three users", "value": {"requests": [_STORED_USER, _EVENTS, _NEW_USER]}}
+}
+_Query = TypeVar("_Query", bound=NoQuery)
+_REPEATABLE: Final = ("exclude", "fields")
+
+
 def parse_query(model: type[RecallQuery | SimilarQuery], query: bytes) -> list[UserRequest]:
-    """Returns the one request of a query; raises an InputError if a parameter is missing or has another form."""
+    """Returns the one request of a query; errors as `read_query`."""
+    return [read_query(model, query).to_request()]
+
+
+def read_query(model: type[_Query], query: bytes) -> _Query:
+    """Returns the parameters of a query; raises an InputError if one is missing, unknown, repeated or of another form."""
     sent = parse_qs(query.decode("latin-1"), keep_blank_values=True)
-    given = {name: values if name in ("exclude", "fields") else values[-1] for name, values in sent.items()}
+    faults = [
+        Fault(f"query.{name}", "one value", f"{len(values)}: {', '.join(values)[:80]}", "send it once")
+        for name, values in sent.items()
+        if len(values) > 1 and name in model.model_fields and name not in _REPEATABLE
+    ]
     try:
-        return [model.model_validate(given).to_request()]
+        found = model.model_validate({name: values if name in _REPEATABLE else values[-1] for name, values in sent.items()})
     except ValidationError as error:
-        raise _input_error(error, "query") from error
+        raise InputError(faults + _FaultFinder(model).describe(error, "query").faults) from error
+    InputError.raise_if(faults)
+    return found
 
 
 def parse_recall_body(body: bytes | bytearray) -> list[UserRequest]:
@@ -144,7 +191,7 @@ def parse_recall_body(body: bytes | bytearray) -> list[UserRequest]:
     try:
         return [RecallRequest.model_validate_json(body).to_request()]
     except ValidationError as error:
-        raise _input_error(error, "body") from error
+        raise _FaultFinder(RecallRequest).describe(error, "body") from error
 
 
 def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
@@ -156,9 +203,10 @@ def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
     try:
         entries: list[Any] = BatchRequest.model_validate_json(body).requests
     except ValidationError as error:
-        raise _input_error(error, "body") from error
+        raise _FaultFinder(BatchRequest).describe(error, "body") from error
+    finder = _FaultFinder(RecallRequest)
     requests = [
-        _input_error(entry, "body", "requests", str(number)) if isinstance(entry, ValidationError) else entry.to_request()
+        finder.describe(entry, "body", "requests", str(number)) if isinstance(entry, ValidationError) else entry.to_request()
         for number, entry in enumerate(entries)
     ]
     if (count := count_items(requests)) > MAX_ITEMS:
@@ -167,17 +215,38 @@ def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
     return requests
 
 
-def count_items(requests: Sequence[UserRequest | InputError]) -> int:
-    """Returns the number of items that a batch asks for; each column of `fields` counts as much again."""
-    options = [one.options for one in requests if isinstance(one, UserRequest)]
-    return sum(min(max(one.k, 0), MAX_K) * (1 + len(set(one.fields))) for one in options)
+class _FaultFinder:
+    """Describes what is wrong with a query or a body: at most MAX_DESCRIBED faults, and the nearest names of MAX_FAULTS unknown ones."""
 
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._names, self._left = list(model.model_fields), MAX_DESCRIBED
+        self._nearest: dict[str, str] = {}
 
-def _input_error(error: ValidationError, *where: str) -> InputError:
-    faults = []
-    for item in error.errors(include_url=False, include_context=False):
-        value = item.get("input")
-        got = f"{type(value).__name__} of {len(value)} entries" if isinstance(value, list | dict) else repr(str(value)[:120])
-        got = "nothing" if item["type"] == "missing" else got  # its value is what lacks it
-        faults.append(Fault(".".join(map(str, (*where, *item["loc"]))), describe_expected(item), got, SEE_DOCS))
-    return InputError(faults)
+    def describe(self, error: ValidationError, *where: str) -> InputError:
+        """Returns the error of what is wrong at a place."""
+        self._left -= error.error_count()
+        if self._left < 0:
+            got = f"{error.error_count()} here"
+            return InputError(Fault(".".join(where), f"at most {MAX_DESCRIBED} faults in all", got, SEE_DOCS))
+        faults = []
+        for item in error.errors(include_url=False, include_context=False):
+            place, value = ".".join(map(str, (*where, *item["loc"]))), item.get("input")
+            got = (
+                f"{type(value).__name__} of {len(value)} entries" if isinstance(value, list | dict) else repr(str(value)[:120])
+            )
+            if item["type"] == "extra_forbidden":
+                faults.append(self._describe_name(place, str(item["loc"][-1])))
+            else:
+                got = "nothing" if item["type"] == "missing" else got  # its value is what lacks it
+                faults.append(Fault(place, describe_expected(item), got, SEE_DOCS))
+        return InputError(faults)
+
+    def _describe_name(self, place: str, name: str) -> Fault:
+        if self._names and name not in self._nearest and len(self._nearest) < MAX_FAULTS:
+            (self._nearest[name],) = get_close_matches(name[:80].lower(), self._names, 1, 0)
+        nearest = self._nearest.get(name)
+        expected = f"one of {', '.join(self._names)}" if self._names else "no parameter"
+        got, remedy = "an unknown name", SEE_DOCS
+        if nearest is not None:
+            got, remedy = f"{got}; the nearest is {nearest}", f"write {nearest} if you mean it; {SEE_DOCS}"
+        return Fault(place, expected, got, remedy)

@@ -5,8 +5,9 @@ Two events are the same if item and time are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from dssm_assets.core.channels.channel import OwnItems
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.channels import NO_ITEMS, BundleChannels
+from dssm_assets.serving.event_times import EventTimes
 from dssm_assets.serving.id_rows import INT64, Id, IdRows
 from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs, UserTower
 
@@ -53,13 +55,14 @@ class SeenUsers:
 
     def __init__(self, bundle: Bundle, tower: UserTower, channels: BundleChannels | None) -> None:
         self._bundle, self._tower, self._channels = bundle, tower, channels
+        self._times = EventTimes(bundle.manifest.get("calendar_start"), bundle.ds)
 
     def look_up(self, user_id: Any, inputs: UserInputs) -> SeenUser | None:
         """Returns the user of a request, None for one who is not stored and of whom it sends nothing.
 
         Raises:
-            InputError: the id or the events are invalid, both a history and events are sent, nothing reads the inputs, or the bundle
-                stores no histories.
+            InputError: the id, the events or their times are invalid, both a history and events are sent, nothing reads the inputs, or the
+                bundle stores no histories.
         """
         encoder, items = self._tower.encoder, self._bundle.items
         if inputs.is_empty:
@@ -71,6 +74,8 @@ class SeenUsers:
             remedy = "send events to add to the stored history, or history in place of it"
             raise InputError(Fault(f"{', '.join(histories)}, events", "one of them", "both", remedy))
         ignored, row = self._find_ignored(inputs), self._find_row(user_id)
+        among = {name: inputs.features[name] for name in encoder.history_inputs if name in inputs.features}
+        InputError.raise_if(self._times.find_faults({"features": among, "history": inputs.history, "events": inputs.events}))
         inputs = replace(inputs, history=self._name_items(inputs.history), events=self._name_items(inputs.events), row=row)
         needs_tower = bool(row < 0 or inputs.features or encoder.has_history)
         replaced = encoder.find_replaced(inputs) if needs_tower else ("history",) if inputs.history else ()
@@ -93,15 +98,24 @@ class SeenUsers:
         return -1 if user_id is None else users.find_row(users.parse_id(user_id, "user_id"))
 
     def _find_ignored(self, inputs: UserInputs) -> tuple[str, ...]:
-        """Returns the names that nothing reads."""
-        of_features = dict.fromkeys(self._tower.encoder.inputs)
-        of_lists = of_features | dict.fromkeys([] if self._channels is None else [col.ITEM_IDS, col.EVENT_TIMES_MS])
-        parts = [(inputs.features, of_features), (inputs.history, of_lists), (inputs.events, of_lists)]
-        ignored = [name for names, known in parts for name in names if name not in known]
-        if len(ignored) == sum(len(names) for names, _ in parts):
-            got, remedy = ", ".join(map(str, ignored))[:200], "use the names of fg.json without their side: age for user:age"
-            raise InputError(Fault("request, features", f"at least one of: {', '.join(of_lists)}", got, remedy))
-        return tuple(dict.fromkeys(ignored))
+        """Returns the names that nothing reads; raises an InputError if there are no others, but times of events."""
+        encoder = self._tower.encoder
+        more = () if self._channels is None else (col.ITEM_IDS, col.EVENT_TIMES_MS)
+        of_features = dict.fromkeys(encoder.inputs)
+        of_lists = of_features | dict.fromkeys(more)
+        parts = [
+            ("features", inputs.features, of_features),
+            ("history", inputs.history, of_lists),
+            ("events", inputs.events, of_lists),
+        ]
+        unread = {part: [name for name in names if name not in known] for part, names, known in parts}
+        ignored = tuple(dict.fromkeys(name for names in unread.values() for name in names))
+        is_read = any(name in known and name != col.EVENT_TIMES_MS for _, names, known in parts for name in names)
+        if ignored and not is_read:
+            of_events = [name for name in of_lists if name in encoder.history_inputs or name in more]
+            known_names = {"features": list(of_features), "history": of_events, "events": of_events}
+            raise InputError([_describe_unread(part, names, known_names[part]) for part, names in unread.items() if names])
+        return ignored
 
     def _name_items(self, lists: Mapping[str, Any]) -> Mapping[str, Any]:
         """Returns lists of events with the items' ids as item_ids: those that the vector is of."""
@@ -120,6 +134,15 @@ class SeenUsers:
         else:
             own = NO_ITEMS if row < 0 else self._channels.own_items(row)
         return self._channels.add_events(own, more.rows, more.times_ms) if more.ids else own
+
+
+def _describe_unread(part: str, names: Sequence[Any], known: Sequence[str]) -> Fault:
+    """Returns the fault of a part of a request with names that nothing reads; the nearest of the known ones is named for the first."""
+    remedy = "use the names of fg.json without their side: age for user:age"
+    nearest = get_close_matches(str(names[0])[:80], known, 1, 0)
+    remedy = f"write {nearest[0]} if you mean it; {remedy}" if nearest else remedy
+    got = f"{', '.join(map(str, names))[:200]}, which nothing reads"
+    return Fault(f"request, {part}", f"at least one of: {', '.join(known)}", got, remedy)
 
 
 def read_item_events(lists: Mapping[str, Any], items: IdRows, where: str) -> ItemEvents:

@@ -183,6 +183,7 @@ def _manifest_body(workspace: Workspace, inputs: served_vectors.BundleInputs, co
         "items": len(contents.items.index),
         "items_not_trained_on": sum(item not in trained for item in contents.items.index.ids.to_pylist()),
         "hash_function": config.features.hash_function.value,
+        "calendar_start": config.calendar.start.isoformat(),
         "timezone": config.calendar.timezone,
         "index": served_vectors.describe_index(contents.index, len(contents.users.sample) // spec.num_interests),
         "towers": {name: {"golden_rows": found.row_count} for name, found in contents.towers.items()},

@@ -127,7 +127,7 @@ def test_a_busy_service_answers_in_the_described_form(root, schema, monkeypatch)
     monkeypatch.setattr("dssm_assets.serving.http.render", lambda *_, **__: time.sleep(0.3))
     with serving(LiveEngine(root), limits=ServiceLimits(request_seconds=0.01)) as port, closing(Client(port)) as client:
         for path, method in LISTS:
-            asked = f"{path}?user_id=u&item_id=n0" if method == "get" else path
+            asked = {"/recall": f"{path}?user_id=u", "/similar": f"{path}?item_id=n0"}[path] if method == "get" else path
             body = {"requests": []} if "batch" in path else {}
             status, answer = client.send(method.upper(), asked, body if method == "post" else None)
             assert (status, client.headers["retry-after"]) == (503, "1")

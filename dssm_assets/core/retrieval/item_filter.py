@@ -69,11 +69,8 @@ def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing col
     Raises:
         InputError: naming every condition whose column does not exist, or whose value the column's type cannot have.
     """
+    count_conditions(wanted)
     groups = wanted if isinstance(wanted, list) else [wanted]
-    count = sum(len(group) for group in groups if isinstance(group, Mapping))
-    if max(count, len(groups)) > MAX_CONDITIONS:
-        got, remedy = f"{count} in {len(groups)} objects", "write one list of values in place of several"
-        raise InputError(Fault("filters", f"at most {MAX_CONDITIONS} conditions", got, remedy))
     reader = _Reader(table, remedy)
     passes = np.zeros(table.num_rows, bool)
     for number, group in enumerate(groups):
@@ -86,6 +83,16 @@ def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing col
         reader.faults.append(Fault("filters", "at least one object of conditions", "none", "leave the filter out"))
     InputError.raise_if(reader.faults)
     return passes
+
+
+def count_conditions(wanted: Any) -> int:
+    """Returns the number of conditions of a filter, each of which is compared with every item; raises an InputError if they are too many."""
+    groups = wanted if isinstance(wanted, list) else [wanted]
+    count = sum(len(group) for group in groups if isinstance(group, Mapping))
+    if max(count, len(groups)) > MAX_CONDITIONS:
+        got, remedy = f"{count} in {len(groups)} objects", "write one list of values in place of several"
+        raise InputError(Fault("filters", f"at most {MAX_CONDITIONS} conditions", got, remedy))
+    return count
 
 
 def comparable_column(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
@@ -179,7 +186,11 @@ class _Reader:
     def _mask_any(self, column: _Column, wanted: Any, where: str) -> Mask:
         """Returns the items with one of the wanted values."""
         values = wanted if isinstance(wanted, list) else [wanted]
-        scalars = [self._scalar(column.type, value, where) for value in values if value is not None]
+        given = [value for value in values if value is not None]
+        scalars = [convert_value(column.type, value, is_bound=False) for value in given]
+        wrong = [place for place, scalar in enumerate(scalars) if scalar is None]
+        if wrong:
+            self._note_value(column.type, given[wrong[0]], where, len(wrong) - 1)
         passes = column.is_missing.copy() if None in values else np.zeros(self._table.num_rows, bool)
         known = [scalar for scalar in scalars if scalar is not None]
         return passes | column.mask_any(known) if known else passes
@@ -193,18 +204,18 @@ class _Reader:
         is_within = pc.is_valid(column.values)
         for word, compare in (("min", pc.greater_equal), ("max", pc.less_equal)):
             if word in condition:
-                bound = self._scalar(kind, condition[word], f"{where}.{word}", is_bound=True)
-                if bound is not None:
+                bound = convert_value(kind, condition[word], is_bound=True)
+                if bound is None:
+                    self._note_value(kind, condition[word], f"{where}.{word}")
+                else:
                     is_within = pc.and_(is_within, compare(column.values, bound))
         return column.mask_where(is_within)
 
-    def _scalar(self, kind: pa.DataType, value: Any, where: str, *, is_bound: bool = False) -> pa.Scalar | None:
-        """Returns a value in a column's type; None, and a fault, if the type cannot have it."""
-        scalar = convert_value(kind, value, is_bound)
-        if scalar is None:
-            expected = "text such as 2024-01-31 or 2024-01-31T12:00:00" if pa.types.is_temporal(kind) else str(kind)
-            self._note(where, f"{expected}, the column's type", _shown(value), "write a value of the column's type")
-        return scalar
+    def _note_value(self, kind: pa.DataType, value: Any, where: str, others: int = 0) -> None:
+        """Notes a value that a column's type cannot have, and how many others there are."""
+        expected = "text such as 2024-01-31 or 2024-01-31T12:00:00" if pa.types.is_temporal(kind) else str(kind)
+        got = f"{_shown(value)}{f' and {others} others' if others else ''}"
+        self._note(where, f"{expected}, the column's type", got, "write a value of the column's type")
 
 
 def convert_value(kind: pa.DataType, value: Any, is_bound: bool) -> pa.Scalar | None:

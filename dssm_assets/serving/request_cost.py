@@ -1,0 +1,67 @@
+"""The work of requests: how many items batches ask for, and how many requests are computed at once.
+
+A list costs its items, and the conditions of its filter: each is compared with every item of the bundle, unless the filter is in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import orjson
+
+from dssm_assets.core.errors import InputError
+from dssm_assets.core.retrieval.item_filter import count_conditions
+from dssm_assets.serving.allowed_items import FILTER_KEY, KEPT
+from dssm_assets.serving.recall_engine import DEFAULT_K, MAX_K, UserRequest
+
+COMPUTED_TOGETHER: Final = 100
+"""Requests that are computed at once, at most: FAISS needs memory for all of them."""
+ITEMS_TOGETHER: Final = COMPUTED_TOGETHER * DEFAULT_K
+"""Items that they ask for, at most, unless it is one request."""
+COMPARED_TOGETHER: Final = 10_000_000
+"""Comparisons of an item with a condition that they need, at most, unless it is one request: about .1 s."""
+
+
+def count_items(requests: Sequence[UserRequest | InputError]) -> int:
+    """Returns the number of items that a batch asks for; each column of `fields` counts as much again."""
+    return sum(_count_items(one) for one in requests if isinstance(one, UserRequest))
+
+
+def split_by_cost(requests: Sequence[UserRequest], item_count: int) -> Iterator[Sequence[UserRequest]]:
+    """Yields requests that are computed at once, of all in their order; together they take about .1 s at most, unless it is one.
+
+    Args:
+        item_count: items of the bundle.
+    """
+    start, items, compared, known = 0, 0, 0, dict[bytes, None]()
+    for place, request in enumerate(requests):
+        more_items, more_compared = _count_items(request), item_count * _count_new_conditions(request.options.filters, known)
+        is_full = place - start >= COMPUTED_TOGETHER or items + more_items > ITEMS_TOGETHER
+        if place > start and (is_full or compared + more_compared > COMPARED_TOGETHER):
+            yield requests[start:place]
+            start, items, compared = place, 0, 0
+        items, compared = items + more_items, compared + more_compared
+    if start < len(requests):
+        yield requests[start:]
+
+
+def _count_items(request: UserRequest) -> int:
+    options = request.options
+    return min(max(options.k, 0), MAX_K) * (1 + len(set(options.fields)))
+
+
+def _count_new_conditions(filters: Any, kept: dict[bytes, None]) -> int:
+    """Returns the number of conditions of a filter, 0 of one that is refused or among the latest ones, which stay in memory; it joins these."""
+    if filters is None:
+        return 0
+    try:
+        count, key = count_conditions(filters), orjson.dumps(filters, default=sorted, option=FILTER_KEY)
+    except (InputError, TypeError):
+        return 0
+    count = 0 if key in kept else count
+    kept.pop(key, None)
+    kept[key] = None
+    if len(kept) > KEPT:
+        del kept[next(iter(kept))]
+    return count
