@@ -29,7 +29,7 @@ class StarterTables(BaseModel):
 
     behavior: str | None = Field(
         None,
-        description="The behaviour log: parquet, csv or JSON lines, a file or a folder, at a path or URL, or a table of a database.",
+        description="The behavior log: parquet, csv or JSON lines, a file or a folder, at a path or URL, or a table of a database.",
     )
     user: str | None = Field(None, description="The table of users (default: none, their ids are in the log).")
     item: str | None = Field(None, description="The table of items (default: none, their ids are in the log).")
@@ -58,7 +58,7 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
             starter_extra = load_extra("starter", "write_starter")
             if tables.behavior is None:
                 remedy = f"dg scaffold defs dssm_assets.DssmRecall {folder.name} --behavior LOG [--user TABLE] [--item TABLE]"
-                expected = "the behaviour log: a file, a folder, a URL or a table of a database"
+                expected = "the behavior log: a file, a folder, a URL or a table of a database"
                 raise ConfigError(Fault("option --behavior", expected, "none", remedy))
             name = folder.name.lower().replace("-", "_")
             inputs = starter_extra.write_starter(
@@ -85,7 +85,7 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
 
 @dg.scaffold_with(RecallScaffolder)
 class DssmRecall(dg.Component, dg.Model, dg.Resolvable):
-    """Two-tower (DSSM) vector recall: assets from a behaviour log to hit_rate@k and a serving bundle, with checks, jobs and sensors.
+    """Two-tower (DSSM) vector recall: assets from a behavior log to hit_rate@k and a serving bundle, with checks, jobs and sensors.
 
     Every name starts with the prefix, so that a project may have several: asset `shop/total_hit_rate`, group `shop_evaluation`,
     job `shop_daily_chain`. A run of its jobs is one process; what else is launched uses the project's executor.

@@ -91,7 +91,7 @@ def _write_reader_s_files(folder: Path) -> None:
     pq.write_table(pa.table({"user_id": [1, 2, 3], "item_id": [7, 8, 9]}), folder / "T.parquet")
     pq.write_table(pa.table({"item_id": [7, 8, 9], "in_stock": [True, True, False]}), folder / "shop.parquet")
     texts = {
-        "pipeline.config": rename(WORLD),
+        "pipeline.config": rename(WORLD).replace("buy_count_3d", "buy_count_7d"),  # `init` chooses other spans
         "fg.json": rename(json.dumps({"features": worlds.FG["features"][:2]})),
         "ids.txt": "3\n5\n",
         "blocked.txt": "1106523\n",

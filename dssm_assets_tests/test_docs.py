@@ -83,3 +83,14 @@ def test_every_feature_type_has_its_section() -> None:
         line[3:] for line in (ROOT / "docs" / "feature_generation.md").read_text().splitlines() if line.startswith("## ")
     }
     assert {*OPERATORS, SEQUENCE_FEATURE} <= headings
+
+
+def test_each_of_these_words_has_one_spelling() -> None:
+    other = re.compile("behav[i]our|bucketi[s][ei]", re.IGNORECASE)
+    kinds = (".py", ".md", ".yaml", ".toml", ".json", ".ipynb", ".html")
+    folders = (ROOT / name for name in ("dssm_assets", "dssm_assets_tests", "docs", "deploy"))
+    files = [
+        path for path in (*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))) if path.suffix in kinds
+    ]
+    assert len(files) > 500
+    assert [path for path in files if path.is_file() and other.search(path.read_text(encoding="utf-8"))] == []

@@ -29,7 +29,7 @@ _ROW_GROUP_ROWS: Final = 65_536
 
 @dataclass(frozen=True)
 class SourceTables:
-    """Raw users, items and behaviour, before normalisation."""
+    """Raw users, items and behavior, before normalisation."""
 
     users: pa.Table
     items: pa.Table

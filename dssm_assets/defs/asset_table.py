@@ -39,11 +39,11 @@ _SOURCE = (
     AssetRow(
         step=LazyStep("steps.source", "behavior_table"),
         is_log=True,
-        description="The day's behaviour log in canonical form: user, item, event and time (unix milliseconds), with value and "
+        description="The day's behavior log in canonical form: user, item, event and time (unix milliseconds), with value and "
         "context columns. Unknown event names, null ids and unexpected empty days are refused.",
         checks=(CheckRow("has_rows", "The day has events, or the configuration allows empty days.", is_blocking=True),),
         reading="One row per event. The metadata counts rows by event: a jump from one day to the next is usually a change in "
-        "logging, not in user behaviour.",
+        "logging, not in user behavior.",
     ),
 )
 """Your own three tables, mapped by the configuration."""
@@ -121,7 +121,7 @@ _FG = (
         deps=("item_all_feature",),
         component="6",
         feature_source="item_all_feature",
-        description="Encoded item features: numbers as float32, categories as 64-bit hashes. They are not bucketised yet, so they "
+        description="Encoded item features: numbers as float32, categories as 64-bit hashes. They are not bucketized yet, so they "
         "depend on no window.",
         checks=(_PARITY,),
         reading="One row per item. If fg_parity names a column, a live request would see another value than training did: do "
@@ -132,7 +132,7 @@ _FG = (
         deps=("user_all_feature",),
         component="7",
         feature_source="user_all_feature",
-        description="Encoded user features: numbers as float32, categories as 64-bit hashes, not bucketised yet.",
+        description="Encoded user features: numbers as float32, categories as 64-bit hashes, not bucketized yet.",
         checks=(_PARITY,),
         reading="One row per user. For a user who is not stored, the same generator computes the same features from a request.",
     ),

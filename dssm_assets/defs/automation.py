@@ -117,7 +117,7 @@ def landed_sensor(scene: Scene, jobs: Sequence[Any]) -> dg.SensorDefinition:
         jobs=jobs,
         minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED,
-        description="Starts the daily chain of a day as soon as its user, item and behaviour tables have landed, one run per "
+        description="Starts the daily chain of a day as soon as its user, item and behavior tables have landed, one run per "
         "day, days in order. The first day is the one after the last stored behavior_table, or yesterday if there is none; "
         "run earlier days as a backfill. To start elsewhere, set the cursor to the day before, YYYY-MM-DD. Where tables have "
         "versions, it makes the daily tables again from the first day of which rows were added or removed since the last look.",

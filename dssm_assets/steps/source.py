@@ -25,7 +25,7 @@ def item_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult
 
 
 def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Reads the behaviour of all days in one pass over the source."""
+    """Reads the behavior of all days in one pass over the source."""
     config = workspace.config
     timezone = config.calendar.timezone
     source, forgotten = open_source(config.tables.behavior, BEHAVIOR_TABLE.name), _read_forgotten(workspace, days)

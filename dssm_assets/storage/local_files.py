@@ -179,7 +179,7 @@ def write_atomic(path: Path | str, chunks: Iterable[bytes | memoryview]) -> None
 
     Concurrent writers do not disturb each other: the file of the last one remains.
     """
-    folder, name = os.path.split(path)
+    folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
     os.makedirs(folder, exist_ok=True)  # noqa: PTH103
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=f"._{name}-")
     try:

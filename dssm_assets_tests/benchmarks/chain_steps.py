@@ -55,7 +55,7 @@ def chain_steps() -> list[ChainStep]:
 
 
 def chain_config(world: World, window: int, engine_memory: str, statistic_days: Sequence[int]) -> dict[str, Any]:
-    """Returns the configuration of the chain: the world's 59 features, statistics of behaviour, item ids and histories."""
+    """Returns the configuration of the chain: the world's 59 features, statistics of behavior, item ids and histories."""
     raw = pipeline_config(world, window)
     _, some, most = statistic_days
     features: list[dict[str, Any]] = [

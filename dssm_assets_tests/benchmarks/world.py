@@ -189,7 +189,7 @@ def _category(rng: np.random.Generator, count: int, name: str, values: int) -> p
 
 
 def _number(rng: np.random.Generator, count: int, place: int) -> pa.Array:
-    """Returns counts, ratios of two counts, or amounts with two decimals, in turn, like statistics of behaviour."""
+    """Returns counts, ratios of two counts, or amounts with two decimals, in turn, like statistics of behavior."""
     missing = rng.random(count) < _MISSING_FRAC
     if place % 3 == 0:
         return pa.array(rng.geometric(0.05, count), pa.int64(), mask=missing)

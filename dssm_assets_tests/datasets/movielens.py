@@ -38,7 +38,7 @@ _FILES_100K: Final = ("u.user", "u.item", "u.data")
 
 
 def load(path: Path) -> SourceTables:
-    """Returns users, items and behaviour (user_id, item_id, event, event_time in seconds, rating), behaviour sorted by time.
+    """Returns users, items and behavior (user_id, item_id, event, event_time in seconds, rating), behavior sorted by time.
 
     Args:
         path: `ml-1m.zip` or `ml-100k.zip` as GroupLens publishes them.

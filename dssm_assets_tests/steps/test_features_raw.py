@@ -40,7 +40,7 @@ logs = st.lists(st.lists(events, max_size=6), min_size=len(DAYS), max_size=len(D
 
 
 def behavior_day(day: int, rows) -> pa.Table:
-    """Returns the behaviour table of a day (0 is the first), sorted by its key."""
+    """Returns the behavior table of a day (0 is the first), sorted by its key."""
     records = [
         {"user_id": user, "item_id": item, "event": event, "event_time_ms": worlds.start_ms(day) + ms, "price": price,
          "category": category, "hour": ms // 3_600_000, "weekday": day % 7}

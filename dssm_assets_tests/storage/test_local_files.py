@@ -50,6 +50,13 @@ def test_write_atomic_creates_the_folder_and_a_file_that_all_can_read(tmp_path: 
     assert [entry.name for entry in path.parent.iterdir()] == ["manifest.json"]
 
 
+def test_write_atomic_takes_a_name_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_atomic("day.config", [b"x"])
+    write_atomic(Path("day.config"), [b"y"])
+    assert (tmp_path / "day.config").read_bytes() == b"y"
+
+
 def test_write_atomic_leaves_no_piece_of_a_file_and_readers_what_they_have_opened(tmp_path: Path) -> None:
     path, limits = tmp_path / "part.parquet", resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))

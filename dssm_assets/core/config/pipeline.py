@@ -142,7 +142,7 @@ _RESERVED: Final = _LOG_COLUMNS | {col.LABEL, col.USER_ROW, col.ITEM_ROW} | _FEA
 
 
 class BehaviorTable(SourceTable):
-    """The behaviour log: one row per event with user, item, event name and time."""
+    """The behavior log: one row per event with user, item, event name and time."""
 
     layout: Layout = Field(default=Layout.TIME_COLUMN, description="How the table is divided into days.")
     constant_event: str | None = Field(default=None, description="Event name of every row, for a log without an event column.")
@@ -192,7 +192,7 @@ class BehaviorTable(SourceTable):
 
 
 class Tables(Section):
-    """The source tables: a behaviour log, and what is known of users and items."""
+    """The source tables: a behavior log, and what is known of users and items."""
 
     user: SourceTable | None = Field(default=None, description="One row per user (default: users are the ids in the log).")
     item: SourceTable | None = Field(default=None, description="One row per item (default: items are the ids in the log).")

@@ -45,7 +45,7 @@ def roll_activity(
     """Returns the activity state of day `ds`, by one group-by of what each row of the log and of the previous state adds.
 
     Args:
-        log: behaviour with a text column `ds`: the day and the days that leave a window; all days up to it without `previous`.
+        log: behavior with a text column `ds`: the day and the days that leave a window; all days up to it without `previous`.
         previous: state of the day before.
         entity: user_id or item_id.
         value_columns: columns to add up. Null and NaN count as 0; each value is rounded to 1/10,000, halves away from 0.

@@ -1,4 +1,4 @@
-"""The behaviour log of a day with item attributes and calendar columns, and the history of positive events per user.
+"""The behavior log of a day with item attributes and calendar columns, and the history of positive events per user.
 
 `enrich_behavior` is a query of the engine. `calendar_columns` then adds hour and weekday to each Arrow batch of its result,
 so the engine needs no support for time zones.

@@ -31,7 +31,7 @@ def roll_preferences(
     """Returns the preference state of day `ds`, by one group-by of what each row of the log and of the previous state adds.
 
     Args:
-        log: behaviour with a text column `ds`: the day and the day that leaves the window; all days up to it without `previous`.
+        log: behavior with a text column `ds`: the day and the day that leaves the window; all days up to it without `previous`.
         previous: state of the day before.
         preference_columns: item attributes, at least one.
     """

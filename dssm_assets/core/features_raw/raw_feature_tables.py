@@ -13,7 +13,7 @@ from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 _USER = ColumnSpec(c.USER_ID, None, "User of the source tables.")
 _ITEM = ColumnSpec(c.ITEM_ID, None, "Item of the source tables.")
-_EVENT = ColumnSpec(c.EVENT, pa.string(), "Kind of behaviour, as in events.funnel.")
+_EVENT = ColumnSpec(c.EVENT, pa.string(), "Kind of behavior, as in events.funnel.")
 
 BEHAVIOR = TableSpec(
     name="behavior",

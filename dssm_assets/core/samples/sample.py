@@ -33,7 +33,7 @@ def label_events(
     event) and then by every other scalar column, so rows that tie are equal and their order cannot matter.
 
     Raises:
-        SchemaError: a column is missing from the behaviour table, or a context column is named `label`.
+        SchemaError: a column is missing from the behavior table, or a context column is named `label`.
     """
     fixed = [spec.name for spec in BASE_COLUMNS]
     # A context column may be one that every sample has anyway (hour, weekday, request_id).

@@ -33,7 +33,7 @@ BASE_COLUMNS: Final = (
     ),
     ColumnSpec(col.USER_ID, None, "The user who acted."),
     ColumnSpec(col.ITEM_ID, None, "The item that was acted on."),
-    ColumnSpec(col.EVENT, pa.string(), "Kind of behaviour, one of events.funnel."),
+    ColumnSpec(col.EVENT, pa.string(), "Kind of behavior, one of events.funnel."),
     ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When, in milliseconds since 1970-01-01 UTC."),
     ColumnSpec(col.LABEL, pa.int8(), "1 where the event is one of events.positive, else 0."),
     ColumnSpec(col.HOUR, pa.int32(), "Hour of the day (0-23) in calendar.timezone."),

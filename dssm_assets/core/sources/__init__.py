@@ -1,1 +1,1 @@
-"""Source tables: raw users, items and behaviour converted to the canonical tables. Pure functions on Arrow."""
+"""Source tables: raw users, items and behavior converted to the canonical tables. Pure functions on Arrow."""

@@ -222,9 +222,9 @@ def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, time
 
 
 def count_unknown_ids(log: pa.Table, users: IdIndex, items: IdIndex) -> dict[str, int]:
-    """Returns the counts unknown_users, unknown_user_rows, unknown_items and unknown_item_rows of a day of behaviour.
+    """Returns the counts unknown_users, unknown_user_rows, unknown_items and unknown_item_rows of a day of behavior.
 
-    These are ids of the behaviour without a row in the user or item table. They are accepted: their features are missing.
+    These are ids of the behavior without a row in the user or item table. They are accepted: their features are missing.
 
     Raises:
         SchemaError: if an id is a number in one table and text in the other, so that no id could match.
@@ -245,7 +245,7 @@ def count_unknown_ids(log: pa.Table, users: IdIndex, items: IdIndex) -> dict[str
 
 
 def empty_day_fault(day: str) -> Fault:
-    """Returns the fault of a day without behaviour."""
+    """Returns the fault of a day without behavior."""
     remedy = "load the day into the source, or set tables.behavior.allow_empty_days if nothing happened on it"
     return Fault(f"table {BEHAVIOR_TABLE.name}, day {day}", "at least one row", "no rows", remedy)
 

@@ -91,7 +91,7 @@ class ImportRecord:
         settings: key of config.yaml -> setting.
         features: feature -> where it comes from.
         ids: field that names a column of ids -> the column.
-        told: sentence on different behaviour -> the features that it is about; empty: all.
+        told: sentence on different behavior -> the features that it is about; empty: all.
         without_counterpart: field, its line and value -> reason.
     """
 

@@ -25,7 +25,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "env:SHOP_DB#public.clicks, where the environment variable SHOP_DB holds its URI. A log alone is enough. The command writes "
         "config.yaml, fg.json and dagster.yaml, and checks them against the tables as `dssm-assets validate` does.",
     )
-    parser.add_argument("--behavior", required=True, metavar="PATH", help="the behaviour log")
+    parser.add_argument("--behavior", required=True, metavar="PATH", help="the behavior log")
     for side in ("user", "item"):
         parser.add_argument(f"--{side}", metavar="PATH", help=f"the table of {side}s (default: none, their ids are in the log)")
     what = f"the starting point: {', '.join(RECIPES)} (default: by the habits of the log)"

@@ -1,4 +1,4 @@
-"""A behaviour log, read once in blocks into a temporary database: its counts, what is wrong with it, how users and items behave.
+"""A behavior log, read once in blocks into a temporary database: its counts, what is wrong with it, how users and items behave.
 
 Facts about habits are those of the last `RECENT_DAYS` days before a thin tail, for settings are chosen for the days that are evaluated.
 """

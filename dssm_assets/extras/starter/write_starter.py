@@ -68,7 +68,7 @@ def write_starter(
     Args:
         columns: role in the log (user_id, item_id, event_time, event) -> column, where it cannot be guessed.
         recipe, time_format: None: by the habits and the values of the log.
-        log: receives lines of progress while the behaviour log is read.
+        log: receives lines of progress while the behavior log is read.
 
     Raises:
         SourceMissingError, SchemaError: if a table cannot be read.

@@ -1,7 +1,7 @@
 """Whether the rows of a day have landed in a source table, judged by listings and statistics where possible.
 
     snapshot      landed once there are data files: it is valid on every day
-    ds_folders    landed once the day's folder holds a data file, or the marker file if one is configured; a day of behaviour
+    ds_folders    landed once the day's folder holds a data file, or the marker file if one is configured; a day of behavior
                   that may be empty also once a later folder exists
     time_column   landed once the table has rows after the day; or rows of the day and a file written after the day ended
 

@@ -40,7 +40,7 @@ def read_days(
 ) -> Iterator[tuple[str, pa.Table]]:
     """Returns an iterator over (day, raw rows of that day), days ascending and distinct, in one pass over the source.
 
-    Columns have our names (`event_time` is the raw time column of a log); values are those of the source. A day of behaviour
+    Columns have our names (`event_time` is the raw time column of a log); values are those of the source. A day of behavior
     without rows is an empty table if `allow_empty_days` is set.
 
     Args:
@@ -50,7 +50,7 @@ def read_days(
     Raises:
         SourceMissingError: if there are no data files.
         PartitionMissingError: if days have no folder; names all of them.
-        EmptyDayError: while iterating, if days of behaviour have no rows and may not be empty; names all of them.
+        EmptyDayError: while iterating, if days of behavior have no rows and may not be empty; names all of them.
         SchemaError: while iterating, if a mapped column is missing or a file has the wrong format.
     """
     wanted = sorted({dt.date.fromisoformat(day).isoformat() for day in days})
@@ -109,7 +109,7 @@ def _log_left_out(plans: Sequence[PlannedPiece], log: Callable[[str], None]) -> 
 
 
 def _check_day_folders(source: Source, days: list[str]) -> dict[str, str]:
-    """Returns day -> its folder, without days of behaviour that may be empty and have no folder."""
+    """Returns day -> its folder, without days of behavior that may be empty and have no folder."""
     folders = source.days()
     if not folders:
         remedy = f"set {source.key}.layout to snapshot or time_column, or write day folders"

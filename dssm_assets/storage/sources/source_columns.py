@@ -126,7 +126,7 @@ def has_value(ids: Any) -> Any:
 
 
 def csv_types(table: SourceTable, plans: Sequence[PlannedPiece]) -> CsvTypes:
-    """Returns the type inference for csv files: of all columns for users and items, of the ids for behaviour."""
+    """Returns the type inference for csv files: of all columns for users and items, of the ids for behavior."""
     if table.format is not FileFormat.CSV:
         return CsvTypes([], [])
     names = plans[0].schema.names

@@ -1,4 +1,4 @@
-"""Tiny behaviour logs and the engine they are tried on."""
+"""Tiny behavior logs and the engine they are tried on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def at(day: int, ms: int = 0) -> int:
 
 
 def log(rows: Sequence[tuple[Any, ...]], schema: pa.Schema = LOG_SCHEMA) -> pa.Table:
-    """Returns behaviour rows (user, item, event, time, price, category, brand) as a table."""
+    """Returns behavior rows (user, item, event, time, price, category, brand) as a table."""
     names = schema.names[1:]
     return pa.Table.from_pylist([{"request_id": None, **dict(zip(names, row, strict=True))} for row in rows], schema=schema)
 
