@@ -50,6 +50,8 @@ def test_every_module_that_an_extra_names_can_be_imported() -> None:
     assert all(callable(module.asset_attributes) for module in load_all("attributes"))
     assert all(callable(module.on_materialized) for module in load_all("materialized"))
     assert all(callable(module.on_cleaned) for module in load_all("cleaned"))
+    assert all(callable(module.list_unreached) for module in load_all("unreached"))
+    assert all(callable(module.on_served) for module in load_all("served"))
 
 
 def test_without_any_extra_the_spine_is_there(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class PublishedTables:
     def expire(self, asset: str, before: float) -> None:
         """Removes the snapshots that were replaced before a unix time, and the metadata files that only they need.
 
-        A snapshot lists the files that it has taken out, with their least and greatest values. One that lists none follows it.
+        A snapshot lists the files that it has taken out, with their least and greatest values. One without them follows the current one.
         """
 
         def expire(_: Catalog, table: Table | None) -> None:
@@ -93,8 +93,8 @@ class PublishedTables:
                 table.maintenance.expire_snapshots().older_than(oldest).commit()
                 for path in needed - _metadata_files(table.refresh()):
                     table.io.delete(path)
-                listed = now.manifests(table.io) if (now := table.current_snapshot()) else []
-                if any(not (one.has_added_files() or one.has_existing_files()) for one in listed):
+                is_current = table.metadata.current_snapshot_id == kept.snapshot_id
+                if is_current and not all(one.has_added_files() or one.has_existing_files() for one in kept.manifests(table.io)):
                     with table.transaction() as change, change.update_snapshot().fast_append():
                         pass
 

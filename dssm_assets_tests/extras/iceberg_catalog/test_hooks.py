@@ -66,6 +66,33 @@ def test_a_table_that_does_not_fit_does_not_stop_cleanups(tmp_path: Path) -> Non
     assert users(find_table(published)) == {"2024-01-01": [1]}
 
 
+def test_a_catalog_that_is_away_fails_no_run_and_is_brought_up_to_date_later(tmp_path: Path) -> None:
+    lines: list[str] = []
+    workspace, published = open_published(tmp_path)
+    put(workspace, "2024-01-01", [1])
+    database = workspace.loaded.home / "iceberg.db"
+    database.parent.mkdir(exist_ok=True)
+    database.write_bytes(b"no database" * 1000)
+    materialized(open_workspace(workspace.loaded, lines.append))
+    assert "stored, but not registered in the catalog: key storage.iceberg, table" in lines[0]
+    database.unlink()
+    assert hooks.on_cleaned(workspace, 0.0, removes=True) == set(files(tmp_path))
+    assert users(find_table(published)) == {"2024-01-01": [1]}
+
+
+def test_what_a_cleanup_does_not_reach_is_named(tmp_path: Path) -> None:
+    workspace, published = open_published(tmp_path)
+    assert hooks.list_unreached(workspace) == []
+    put(workspace, "2024-01-01", [1])
+    published.sync(ASSET)
+    assert hooks.list_unreached(workspace) == []
+    catalog = f"Iceberg catalog {workspace.loaded.home / 'iceberg.db'}"
+    other, _ = open_published(tmp_path, {"storage": {"iceberg": {"tables": ["user_vectors"]}}})
+    assert hooks.list_unreached(other) == [f"{catalog}, table tiny.{ASSET}"]
+    without = open_workspace(worlds.write_config(tmp_path))
+    assert hooks.list_unreached(without) == [catalog]
+
+
 def test_without_the_key_nothing_is_imported_and_the_command_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

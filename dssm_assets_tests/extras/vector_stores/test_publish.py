@@ -22,11 +22,13 @@ from dssm_assets.extras.vector_stores import publish
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.publish import on_cleaned, on_served, vector_store
 from dssm_assets.extras.vector_stores.store import StoredVectors, VectorStore, open_configured, open_store
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets.storage.bundles import Pointer, open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.vector_stores import made_rows
 from dssm_assets_tests.extras.vector_stores.made_rows import add_delta, to_rows, vectors_of
+from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.serving.bundles import write_manifest
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import EVALUATION_DAY
@@ -254,11 +256,16 @@ def test_a_cleanup_removes_what_killed_publishers_left(workspace: Workspace) -> 
         assert len(open_store_of(workspace).find_removable([bundle_id], later)) == left
 
 
-def test_a_store_that_is_away_does_not_stop_a_cleanup(workspace: Workspace, tmp_path: Path) -> None:
+@needs_extras("retention")
+def test_a_store_that_is_away_does_not_stop_a_cleanup(workspace: Workspace) -> None:
     away = {"vector_store": {"uri": "qdrant://127.0.0.1:1"}}
     lines: list[str] = []
     loaded = worlds.write_config(workspace.loaded.home.parent, SETTINGS | away)
-    assert on_cleaned(open_workspace(loaded, lines.append), 0.0, removes=True) == set()
+    staged = Path(loaded.root) / "_staging" / "killed"
+    staged.mkdir(parents=True)
+    removed = [one.path for one in load_extra("retention", "leftovers").clean(open_workspace(loaded, lines.append), 0.0)]
+    assert str(staged) in removed
+    assert lines[0].startswith("not cleaned: StorageError: ")
     assert "expected a vector store that answers" in lines[0]
 
 
