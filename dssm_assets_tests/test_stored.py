@@ -95,7 +95,9 @@ def test_recall_answers_from_the_published_bundle(tmp_path_factory, tmp_path):
     assert (added.source, added.replaced, len(added.item_ids)) == ("features", (), 20)
     assert "own_history" in added.sources[added.item_ids.index("b_03")]
     # The calendar starts on 2024-01-01.
-    seconds = r"unix milliseconds from 2021-12-31 to .*, got 1705017600, which is 1970-01-20 17:36:57; as seconds it is 2024-01-12"
+    seconds = (
+        r"unix milliseconds from 2021-12-31 to .*, got 1705017600, which is 1970-01-20 17:36:57; as seconds it is 2024-01-12"
+    )
     with pytest.raises(InputError, match=seconds):
         dssm_assets.recall("a0", events={"item_ids": ["b_03"], "event_times_ms": [1_705_017_600]}, **where)
     assert dssm_assets.recall("a0", history={"item_ids": ["b_03"]}, **where).replaced == ("history",)
