@@ -28,7 +28,7 @@ NEW_USER = [
     "--features",
     '{"city": "city1"}',
     "--history",
-    json.dumps({"item_ids": ["a_01"], "category": ["cat_a"], "event_times_ms": [1]}),
+    json.dumps({"item_ids": ["a_01"], "category": ["cat_a"], "event_times_ms": [1_704_099_600_000]}),
 ]
 
 

@@ -101,9 +101,15 @@ def test_recall_answers_from_the_published_bundle(tmp_path_factory, tmp_path):
     answer = dssm_assets.recall("a0", k=10, channels="vectors", **where)
     assert set(answer.item_ids) == {f"a_{number:02d}" for number in range(10)}
     assert answer.bundle_id.startswith(EVALUATION_DAY)
-    added = dssm_assets.recall("a0", events={"item_ids": ["b_03"], "event_times_ms": [10**13]}, k=20, **where)
+    added = dssm_assets.recall("a0", events={"item_ids": ["b_03"], "event_times_ms": [1_705_017_600_000]}, k=20, **where)
     assert (added.source, added.replaced, len(added.item_ids)) == ("features", (), 20)
     assert "own_history" in added.sources[added.item_ids.index("b_03")]
+    # The calendar starts on 2024-01-01.
+    seconds = (
+        r"unix milliseconds from 2021-12-31 to .*, got 1705017600, which is 1970-01-20 17:36:57; as seconds it is 2024-01-12"
+    )
+    with pytest.raises(InputError, match=seconds):
+        dssm_assets.recall("a0", events={"item_ids": ["b_03"], "event_times_ms": [1_705_017_600]}, **where)
     assert dssm_assets.recall("a0", history={"item_ids": ["b_03"]}, **where).replaced == ("history",)
     assert dssm_assets.recall("a0", filters={"category": "NOPE"}, **where).item_ids == []
     assert dssm_assets.recall("a0", k=2, fields=["category"], **where).fields == {"category": ["cat_a"] * 2}

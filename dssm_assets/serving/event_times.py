@@ -44,8 +44,8 @@ class EventTimes:
             got, remedy = f"{wrong[0]}, which is {_show(wrong[0])}", "send unix milliseconds"
             for unit, (times_ms, per) in _UNITS.items():
                 if low <= (meant := wrong[0] * times_ms // per) < high and self._first is not None:
-                    got, remedy = f"{got}; in {unit} it is {_show(meant)}", f"send milliseconds, not {unit}"
-            got = f"{got}; and {len(wrong) - 1} other times" if len(wrong) > 1 else got
+                    got, remedy = f"{got}; as {unit} it is {_show(meant)}", f"send milliseconds, not {unit}"
+            got = f"{got}; and {len(wrong) - 1} more" if len(wrong) > 1 else got
             yield Fault(f"request, {part}, {col.EVENT_TIMES_MS}", f"unix milliseconds {span}", got, remedy)
 
 

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, Validat
 
 from dssm_assets.core.config.section import Section, describe_expected
 from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.retrieval.item_filter import count_conditions
 from dssm_assets.serving.answers import MAX_FAULTS
 from dssm_assets.serving.recall_engine import DEFAULT_K, MAX_K, ListOptions, Lists, UserRequest
 from dssm_assets.serving.request_cost import count_items
@@ -43,8 +44,13 @@ def _keep_error(value: Any, check: Any) -> Any:
     """Returns a checked request, or why it is wrong: the other requests of the batch are answered."""
     try:
         return check(value)
-    except ValidationError as error:
+    except (ValidationError, InputError) as error:
         return error
+
+
+def _check_filters(value: Any) -> Any:
+    count_conditions(value)
+    return value
 
 
 _Inputs = Annotated[dict[str, Annotated[Any, AfterValidator(_check_length)]], Field(max_length=MAX_NAMES)]
@@ -81,7 +87,7 @@ class RecallRequest(Section):
     k: int = Field(default=DEFAULT_K, description=_K)
     exclude: list[_ExcludedId] = Field(default_factory=list, max_length=MAX_LENGTH, description=f"{_EXCLUDE}.")
     exclude_history: bool = Field(default=False, description=_EXCLUDE_HISTORY)
-    filters: dict[str, Any] | list[Any] | None = Field(
+    filters: Annotated[dict[str, Any] | list[Any] | None, AfterValidator(_check_filters)] = Field(
         default=None,
         description="Item column -> condition, all of which must hold; or a list of such objects, one of which must hold. A "
         "condition is a value, a list of values, or an object with in, not, min, max.",
@@ -205,10 +211,12 @@ def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
     except ValidationError as error:
         raise _FaultFinder(BatchRequest).describe(error, "body") from error
     finder = _FaultFinder(RecallRequest)
-    requests = [
-        finder.describe(entry, "body", "requests", str(number)) if isinstance(entry, ValidationError) else entry.to_request()
-        for number, entry in enumerate(entries)
-    ]
+    requests: list[UserRequest | InputError] = []
+    for number, entry in enumerate(entries):
+        if isinstance(entry, ValidationError):
+            requests.append(finder.describe(entry, "body", "requests", str(number)))
+        else:
+            requests.append(entry.to_request() if isinstance(entry, RecallRequest) else entry)
     if (count := count_items(requests)) > MAX_ITEMS:
         expected = f"lists of at most {MAX_ITEMS} items together, counted again for each of fields"
         raise InputError(Fault("body.requests", expected, str(count), "ask for shorter lists, or for fewer at once"))

@@ -246,7 +246,7 @@ def forged_bundles(folder: Path, count: int, report: Report) -> None:
 
 
 def service_attacks(folder: Path, count: int, report: Report) -> None:
-    """Asks for much, sends deep or broken text, holds connections, replaces a list of the shop: others are answered within 5 seconds."""
+    """Asks for much, sends large, deep or broken text, holds connections, replaces a list of the shop: others are answered within 5 seconds."""
     root, blocked = folder / "attacked", folder / "blocked.txt"
     bundles.write_bundle(root)
     blocked.write_text("n3\n", encoding="utf-8")
@@ -264,14 +264,22 @@ def service_attacks(folder: Path, count: int, report: Report) -> None:
         ask(port, "/recall?user_id=u", "")
         assert time.monotonic() - begin < 5, "an answer was late"
 
+    def ask_meanwhile(port: int, path: str, text: str, times: int) -> None:
+        with ThreadPoolExecutor(times) as clients:
+            asked = [clients.submit(ask, port, path, text) for _ in range(times)]
+            ask_in_time(port)
+        for one in asked:
+            one.result()
+
     def send_batches(port: int, drawn: tuple[int, int, int]) -> None:
         k, count, times = drawn
-        body = json.dumps({"requests": [{"user_id": "u", "k": k}] * count})
-        with ThreadPoolExecutor(times) as clients:
-            batches = [clients.submit(ask, port, "/recall/batch", body) for _ in range(times)]
-            ask_in_time(port)
-        for batch in batches:
-            batch.result()
+        ask_meanwhile(port, "/recall/batch", json.dumps({"requests": [{"user_id": "u", "k": k}] * count}), times)
+
+    def send_costly(port: int, drawn: tuple[str, str, int]) -> None:
+        """Sends bodies as large as allowed, of equal entries: lists, objects, faults, conditions."""
+        key, entry, times = drawn
+        text = f'{{"{key}": [{",".join([entry] * (1_000_000 // (len(entry) + 1)))}]}}'
+        ask_meanwhile(port, "/recall/batch" if key == "requests" else "/recall", text, times)
 
     def send_text(port: int, drawn: tuple[int, str, str]) -> None:
         depth, key, text = drawn
@@ -296,7 +304,12 @@ def service_attacks(folder: Path, count: int, report: Report) -> None:
 
     texts = st.text(st.characters(), max_size=5)
     answered = st.sampled_from([b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"])
+    keys = st.sampled_from(["exclude", "fields", "filters", "user_id", "requests", "other"])
+    faults = '{"fields": [' + ",".join(["1"] * 500) + "]}"
+    conditions = json.dumps({"filters": [{"colour": number} for number in range(60)]})
+    entries = st.sampled_from(["[]", "{}", "1", '"a"', "[[[]]]", '{"a": []}', faults, conditions])
     attacks = st.one_of(
+        st.tuples(st.just(send_costly), st.tuples(keys, entries, st.integers(1, 32))),
         st.tuples(st.just(send_batches), st.tuples(st.integers(1, 10_000), st.integers(1, 1000), st.integers(1, 60))),
         st.tuples(
             st.just(send_text), st.tuples(st.integers(0, 3000), st.sampled_from(["filters", "features", "user_id"]), texts)

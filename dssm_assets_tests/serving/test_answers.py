@@ -9,6 +9,7 @@ import sys
 import time
 import typing
 from contextlib import closing
+from urllib.parse import urlencode
 
 import jsonschema
 import pyarrow as pa
@@ -16,7 +17,8 @@ import pytest
 
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets_tests.serving.bundles import write_bundle
+from dssm_assets_tests.serving.bundles import FG, POPULAR, USERS, write_bundle
+from dssm_assets_tests.serving.hand_tower import ITEMS
 from dssm_assets_tests.serving.servers import Client, key_line, serving, write_keys
 
 KEY = "key-of-the-shop-1"
@@ -79,6 +81,57 @@ def test_everything_is_described(schema):
         assert "security" not in schema["paths"][path]["get"]
     types = {path: schema["paths"][path]["get"]["responses"]["200"]["content"] for path in ("/health", "/ready")}
     assert all("$ref" in one["application/json"]["schema"] for one in types.values())
+
+
+def test_every_route_has_a_section_and_a_summary(schema):
+    described = {one["name"]: one["description"] for one in schema["tags"]}
+    routes = [route for methods in schema["paths"].values() for route in methods.values()]
+    assert {name for route in routes for name in route["tags"]} == set(described) == {"lists", "state"}
+    summaries = [route["summary"] for route in routes]
+    assert len(set(summaries)) == len(routes) and all(" " in summary for summary in summaries)
+
+
+def find_examples(schema):
+    """Yields method, path and body of each example of the description."""
+    for path, methods in schema["paths"].items():
+        for method, route in methods.items():
+            wanted = {one["name"]: one["schema"]["examples"][0] for one in route.get("parameters", []) if one["required"]}
+            query = f"?{urlencode(wanted)}" if wanted else ""
+            content = route.get("requestBody", {}).get("content", {}).get("application/json", {})
+            for body in [one["value"] for one in content["examples"].values()] if content else [None]:
+                yield method.upper(), f"{path}{query}", body
+
+
+def test_examples_run_on_a_bundle_with_the_ids_and_columns_of_the_demo(tmp_path, monkeypatch, schema):
+    age = {"feature_name": "city", "feature_type": "id_feature", "expression": "user:age", "value_dim": 1}
+    monkeypatch.setitem(FG, "features", [age, *FG["features"][1:]])
+    monkeypatch.setitem(POPULAR, 1029743, 3)
+    items = dict(zip((1029743, 1106523, 1082185, 856942), ITEMS.values(), strict=True))
+    columns = {"department": ["GROCERY"] * 3 + ["MEAT"], "brand": ["National", "Private"] * 2, "product_category": list("abcd")}
+    users = dict(zip((1, 2), USERS.values(), strict=True))
+    write_bundle(tmp_path, items=items, users=users, has_channels=True, stores_inputs=True, item_columns=pa.table(columns))
+    with serving(LiveEngine(str(tmp_path))) as port, closing(Client(port)) as client:
+        asked = [(path, *client.send(method, path, body)) for method, path, body in find_examples(schema)]
+    assert [(path.partition("?")[0], status) for path, status, _ in asked] == [
+        *[("/recall", 200)] * 5,
+        ("/recall/batch", 200),
+        *((path, 200) for path in ("/similar", "/health", "/ready", "/metrics")),
+    ]
+    lists = [
+        one for path, _, answer in asked if path.startswith(("/recall", "/similar")) for one in answer.get("answers", [answer])
+    ]
+    assert [one["source"] for one in lists] == [
+        "stored",
+        "stored",
+        "features",
+        "features",
+        "stored",
+        "stored",
+        "features",
+        "features",
+        "item",
+    ]
+    assert all(one["item_ids"] and "ignored" not in one for one in lists)
 
 
 BODY = {"user_id": "u", "k": 2, "fields": ["title"], "events": {"item_ids": ["n2"], "event_times_ms": [3000]}}
@@ -150,10 +203,10 @@ def generated(tmp_path_factory, schema):
 
 
 def test_a_generated_client_is_typed(generated, port):
-    models, routes = (importlib.import_module(f"recall_client.{name}") for name in ("models", "api.default"))
+    models = importlib.import_module("recall_client.models")
     recall, by_body, batch, similar, health = (
-        importlib.import_module(f"{routes.__name__}.{name}")
-        for name in ("recall", "recall_by_body", "recall_batch", "similar", "health")
+        importlib.import_module(f"recall_client.api.{name}")
+        for name in ("lists.recall", "lists.recall_by_body", "lists.recall_batch", "lists.similar", "state.health")
     )
     assert typing.get_type_hints(recall.sync)["return"] == models.ItemList | models.Refusal | None
     client = generated.AuthenticatedClient(f"http://127.0.0.1:{port}", KEY)

@@ -1,5 +1,7 @@
 """Requests that are answered together: each gets the answer that it gets alone; batches in JSON and Arrow."""
 
+import gc
+import itertools
 import json
 import socket
 import time
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import DssmError
-from dssm_assets.serving import http
+from dssm_assets.serving import http, request_cost
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, RecallEngine, UserRequest
 from dssm_assets.serving.request_body import RecallRequest
@@ -159,6 +161,52 @@ def test_a_single_list_waits_for_no_batch_that_waits(root, monkeypatch):
         assert ask("GET", "/recall?user_id=u") == 200
         assert len(computed) < 8, "some batches before, the one at work, then the list"
         assert {batch.result() for batch in batches} == {200}
+
+
+def test_a_single_list_waits_for_one_costly_request_of_a_batch(root, monkeypatch):
+    recall, computed = RecallEngine.recall_for_users, []
+
+    def recall_slowly(self, requests, *rest):
+        time.sleep(0.1)
+        computed.append([one.user_id for one in requests])
+        return recall(self, requests, *rest)
+
+    monkeypatch.setattr(RecallEngine, "recall_for_users", recall_slowly)
+    monkeypatch.setattr(request_cost, "COMPARED_TOGETHER", 4)
+    with serving(LiveEngine(root), threads=1) as port, ThreadPoolExecutor(1) as clients, closing(Client(port)) as client:
+        # Four items are compared with one condition each, so that each request is a part.
+        body = {"requests": [{"user_id": "u", "filters": {"colour": number}} for number in range(8)]}
+        batch = clients.submit(lambda: Client(port).send("POST", "/recall/batch", body))
+        while not computed:
+            time.sleep(0.01)
+        assert client.get("/recall?user_id=v")[0] == 200
+        place = computed.index(["v"])
+        assert 1 <= place <= 3
+        assert len(batch.result()[1]["answers"]) == 8
+    assert computed[:place] + computed[place + 1 :] == [["u"]] * 8
+
+
+def test_large_bodies_are_parsed_one_at_a_time_with_as_much_time_in_between(root, monkeypatch):
+    parse, spans = http.parse_recall_body, []
+
+    def parse_slowly(body):
+        start = time.monotonic()
+        time.sleep(0.1 * (len(body) > 1000))
+        spans.append((start, time.monotonic(), gc.isenabled()))
+        return parse(body)
+
+    monkeypatch.setattr(http, "parse_recall_body", parse_slowly)
+    monkeypatch.setattr(http, "SMALL_BODY_BYTES", 1000)
+    with serving(LiveEngine(root), threads=2) as port, ThreadPoolExecutor(4) as clients:
+
+        def ask(exclude):
+            with closing(Client(port)) as client:
+                return client.send("POST", "/recall", {"user_id": "u", "exclude": exclude})[0]
+
+        assert list(clients.map(ask, [["n1"] * 500] * 4)) == [200] * 4
+        assert all(start - end >= 0.1 for (_, end, _), (start, _, _) in itertools.pairwise(spans))
+        assert ask(["n1"]) == 200
+    assert [is_collecting for _, _, is_collecting in spans] == [False] * 4 + [True]
 
 
 def test_bodies_at_once_have_a_bounded_size(root, monkeypatch):

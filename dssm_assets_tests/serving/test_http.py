@@ -39,6 +39,15 @@ def test_unknown_parameter_chooses_popular_items_or_404(client):
         ("GET", "/recall", None, ["query.user_id"]),
         ("GET", "/recall?user_id=u&filters={", None, ["query.filters"]),
         ("GET", "/recall?user_id=u&unknown=500", None, ["query.unknown"]),
+        ("GET", "/recall?user_id=u&filter={}&exclude_histroy=true&k=0", None, ["query.exclude_histroy", "query.filter"]),
+        ("GET", "/recall?user_id=u&k=2&k=3&unknown=404&unknown=404", None, ["query.k", "query.unknown"]),
+        ("GET", "/similar?item_id=n0&K=2", None, ["query.K"]),
+        ("GET", "/health?verbose", None, ["query.verbose"]),
+        ("GET", "/ready?x=", None, ["query.x"]),
+        ("GET", "/metrics?x=1&y=2", None, ["query.x", "query.y"]),
+        ("GET", "/docs?x=1", None, ["query.x"]),
+        ("POST", "/recall?k=2", {"user_id": "u"}, ["query.k"]),
+        ("POST", "/recall/batch?k=2", {"requests": []}, ["query.k"]),
         (
             "POST",
             "/recall",
@@ -59,6 +68,26 @@ def test_bad_input_is_400_and_lists_every_fault(client, method, path, body, wher
     assert not any(re.search("should|Field|Invalid|not permitted", fault["expected"]) for fault in answer["faults"])
     if where == ["query.user_id"]:
         assert (answer["faults"][0]["expected"], answer["faults"][0]["got"]) == ("a value", "nothing")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "where", "nearest"),
+    [
+        ("GET", "/recall?user_id=u&filter={}", None, "query.filter", "filters"),
+        ("GET", "/recall?user_id=u&K=2", None, "query.K", "k"),
+        ("GET", "/similar?item_id=n0&exclud=n1", None, "query.exclud", "exclude"),
+        ("POST", "/recall", {"user_id": "u", "exclude_histroy": True}, "body.exclude_histroy", "exclude_history"),
+        ("POST", "/recall/batch", {"requests": [], "request": 1}, "body.request", "requests"),
+        ("POST", "/recall", {"events": {"items": ["n0"]}}, "request, events", "item_ids"),
+        ("POST", "/recall", {"events": {"items": ["n0"], "event_times_ms": [1]}}, "request, events", "item_ids"),
+    ],
+)
+def test_an_unknown_name_is_told_with_the_nearest(client, method, path, body, where, nearest):
+    status, answer = client.send(method, path, body)
+    (fault,) = answer["faults"]
+    assert (status, fault["where"]) == (400, where)
+    assert fault["remedy"].startswith(f"write {nearest} if you mean it")
+    assert nearest in fault["expected"]
 
 
 def test_health_describes_the_bundle(client, folder):

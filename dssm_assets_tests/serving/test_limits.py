@@ -125,6 +125,17 @@ def test_at_most_twenty_faults_are_reported(port):
         assert (status, len(content["faults"]), content["faults_left_out"]) == (400, 20, left_out)
 
 
+def test_faults_are_described_only_as_far_as_an_answer_shows_them(port):
+    body = json.dumps({f"{number:x}": 1 for number in range(50_000)}).encode()
+    assert refusal(post(port, body)) == (400, "InputError", [("body", "at most 20000 faults in all")])
+    # 40 requests have 500 faults each, those after them one.
+    requests = json.dumps({"requests": [{"fields": [1] * 500}] * 41}).encode()
+    head = POST.replace(b"/recall", b"/recall/batch") + b"Content-Length: %d\r\n\r\n" % len(requests)
+    answers = exchange(port, head, requests)[2]["answers"]
+    assert [one.get("faults_left_out") for one in answers] == [480] * 40 + [None]
+    assert answers[40]["faults"][0]["got"] == "500 here"
+
+
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("DELETE", "/recall", 405)])
 def test_other_refusals_have_the_same_form(port, method, path, status):
     answer = exchange(port, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())

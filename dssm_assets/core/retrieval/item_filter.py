@@ -214,7 +214,7 @@ class _Reader:
     def _note_value(self, kind: pa.DataType, value: Any, where: str, others: int = 0) -> None:
         """Notes a value that a column's type cannot have, and how many others there are."""
         expected = "text such as 2024-01-31 or 2024-01-31T12:00:00" if pa.types.is_temporal(kind) else str(kind)
-        got = f"{_shown(value)}{f' and {others} others' if others else ''}"
+        got = f"{_shown(value)}{f' and {others} more' if others else ''}"
         self._note(where, f"{expected}, the column's type", got, "write a value of the column's type")
 
 

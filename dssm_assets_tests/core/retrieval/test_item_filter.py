@@ -71,6 +71,7 @@ def test_passing_items_by_hand(wanted, passing):
         ({"size": "1"}, r"filters\.size: expected int32.*got '1'"),
         ({"size": True}, r"expected int32.*got True"),
         ({"size": 10**12}, r"expected int32"),
+        ({"size": [1, "a", None, 2.5, "b"]}, r"^filters\.size: expected int32, the column's type, got 'a' and 2 more"),
         ({"fresh": 1}, r"expected bool"),
         ({"price": {"min": "1"}}, r"filters\.price\.min: expected double"),
         ({"brand": {"min": "a"}}, r"filters\.brand: expected min of a column of numbers or times, got a column of string"),
