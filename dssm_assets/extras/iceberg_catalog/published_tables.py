@@ -94,7 +94,9 @@ class PublishedTables:
                 for path in needed - _metadata_files(table.refresh()):
                     table.io.delete(path)
                 is_current = table.metadata.current_snapshot_id == kept.snapshot_id
-                if is_current and not all(one.has_added_files() or one.has_existing_files() for one in kept.manifests(table.io)):
+                if is_current and not all(
+                    one.has_added_files() or one.has_existing_files() for one in kept.manifests(table.io)
+                ):
                     with table.transaction() as change, change.update_snapshot().fast_append():
                         pass
 

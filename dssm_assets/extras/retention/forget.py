@@ -48,13 +48,13 @@ _MOST_DAYS: Final = 100_000
 _LEARNED: Final = ("dssm_model", "channel_weights")
 """Assets that are fitted on rows of users and hold none."""
 _VALUES: Final = {
-    "category_value_counts": (Kind.CATEGORICAL,),
-    "numeric_value_counts": (Kind.NUMERIC,),
-    "feature_binning": (Kind.NUMERIC,),
-    "feature_counts": (Kind.CATEGORICAL,),
-    "feature_config": (Kind.NUMERIC,),
+    "category_value_counts": Kind.CATEGORICAL,
+    "numeric_value_counts": Kind.NUMERIC,
+    "feature_binning": Kind.NUMERIC,
+    "feature_counts": Kind.CATEGORICAL,
+    "feature_config": Kind.NUMERIC,
 }
-"""Assets with values of features, or their hashes, of all users: the kinds of these features. Bundles have all."""
+"""Assets with values of features, or their hashes, of all users, and the kind of these features. Bundles have both."""
 _COPIED: Final = ("user_table", "user_features_fg", "user_vectors")
 """Inputs of a bundle of which it holds rows of users, and nothing that is made from all."""
 _MOST_FAULTS: Final = 20
@@ -348,7 +348,7 @@ class _Request:
         for name, of_name in days.items():
             asset = name.rpartition("/")[2]
             if asset in _VALUES:
-                self._note_values(" to ".join((f"{name} {of_name[0]}", *of_name[1:][-1:])), _VALUES[asset])
+                self._note_values(_VALUES[asset], " to ".join((f"{name} {of_name[0]}", *of_name[1:][-1:])))
             elif asset not in _LEARNED:
                 self._receipt.counts.append(name)
         if self._forgotten.first_day:
@@ -360,15 +360,17 @@ class _Request:
             fitted_on = {key: digest for key, digest in inputs.items() if key.partition("/")[0] not in _COPIED}
             if self._receipt.partitions and (trace := lineage.trace_inputs(fitted_on)):
                 self._receipt.learned[f"bundle {bundle_id}"] = Learned(trace is Trace.CERTAIN)
-                self._note_values(f"bundle {bundle_id}", tuple(Kind))
+                for kind in Kind:
+                    self._note_values(kind, f"bundle {bundle_id}")
             if self._forgotten.first_day and lineage.reach_back(inputs):
                 self._receipt.reaching_back.append(f"bundle {bundle_id}")
 
-    def _note_values(self, name: str, kinds: tuple[Kind, ...]) -> None:
+    def _note_values(self, kind: Kind, name: str) -> None:
         spec = self._workspace.fg_spec
-        of_users = [*spec.features_of_side(Side.USER), *spec.features_of_side(Side.CONTEXT)]
-        if features := sorted(feature.name for feature in of_users if feature.kind in kinds):
-            self._receipt.values[name] = features
+        of_users = (*spec.features_of_side(Side.USER), *spec.features_of_side(Side.CONTEXT))
+        if features := sorted(feature.name for feature in of_users if feature.kind is kind):
+            self._receipt.features[kind] = features
+            self._receipt.values.setdefault(kind, []).append(name)
 
     def _find_removal(self, name: str, ds: str) -> str | None:
         """Returns the day from which a cleanup removes a partition, None if none does: experiments stay, and a calendar may end."""

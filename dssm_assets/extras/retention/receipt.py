@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dssm_assets.core.features.expressions import Kind
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.local_files import write_atomic
 
@@ -42,7 +43,8 @@ class Receipt:
         removed_files, removed_bytes: replaced files, caches, and leftovers of killed runs.
         sources: tables that may still have rows of theirs; these are left out whenever they are read.
         learned: what was fitted on rows of theirs.
-        values: tables and bundles -> features of users whose values, or unsalted hashes of these, they count.
+        features: kind -> the features of users of that kind.
+        values: kind -> tables and bundles that count values of these over all users: numbers, or unsalted hashes of categories.
         counts: other tables that were made from rows of theirs, too, and name nobody.
         reaching_back: assets and bundles that were made from days before `first_day`, too.
         elsewhere: stores and catalogs that had rows of theirs, and that the configuration names no more.
@@ -62,7 +64,8 @@ class Receipt:
     removed_bytes: int = 0
     sources: list[str] = field(default_factory=list)
     learned: dict[str, Learned] = field(default_factory=dict)
-    values: dict[str, list[str]] = field(default_factory=dict)
+    features: dict[Kind, list[str]] = field(default_factory=dict)
+    values: dict[Kind, list[str]] = field(default_factory=dict)
     counts: list[str] = field(default_factory=list)
     reaching_back: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
@@ -107,12 +110,12 @@ class Receipt:
                 else "may have learned (what it was fitted on is no longer stored as it was)"
             )
             lines.append(f"{name} {has} from them, {_describe_end(name, learned.removed_from)}")
-        by_features: dict[str, list[str]] = {}
-        for name, features in self.values.items():
-            by_features.setdefault(", ".join(features), []).append(name)
-        for listed, names in by_features.items():
-            kept = f"values of their features {listed}, or unsalted hashes of these, with counts over all users"
-            lines.append(f"{kept}, stay until they are made again in {', '.join(names)}")
+        for kind, names in self.values.items():
+            what = "numbers" if kind is Kind.NUMERIC else "unsalted hashes"
+            features = ", ".join(self.features[kind])
+            lines.append(
+                f"{what} of their features {features}, counted over all users, stay until made again in {', '.join(names)}"
+            )
         if self.counts:
             lines.append(f"made from rows of theirs among others', naming nobody: {', '.join(self.counts)}")
         if self.reaching_back:

@@ -15,6 +15,7 @@ import pytest
 
 from dssm_assets import cli
 from dssm_assets.core.errors import InputError, PartitionReplacedError, SignatureError
+from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features_raw.raw_feature_tables import BEHAVIOR
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.forgotten import Forgotten
@@ -88,9 +89,8 @@ def test_auditor_finds_nothing_that_the_receipt_does_not_name(world, workspace):
     with_ids = {path for path, marks in found.items() if MARK in marks}
     assert with_ids == {"source/users.parquet", "home/source/behavior.csv"}
     # Hashes of values stay where the receipt says, and nowhere else
-    named = {
-        name.split()[0 if name[0] != "b" else 1] for name, features in receipt.values.items() if {"uid", "mail"} <= {*features}
-    }
+    assert {"uid", "mail"} < {*receipt.features[Kind.CATEGORICAL]}
+    named = {name.split()[name.startswith("bundle ")] for name in receipt.values[Kind.CATEGORICAL]}
     assert named == {"category_value_counts", "feature_counts", *receipt.bundles.values()}
     hashed = [path for path, marks in found.items() if MARK not in marks]
     assert {next(one for one in named if f"/{one}/" in path) for path in hashed} == named

@@ -158,13 +158,15 @@ def test_two_requests_and_a_materialization_at_once_bring_nothing_back(world):
 
 
 def test_job_writes_the_receipt_and_no_id_into_dagster(world, tmp_path):
-    (tmp_path / "ids.txt").write_text("\n".join(IDS.to_pylist()), encoding="utf-8")
+    ids = world.home / "ids.txt"  # a relative path is below the home
+    ids.write_text("\n".join(IDS.to_pylist()), encoding="utf-8")
     job = build_definitions(world).get_job_def("forget")
     history = tmp_path / "instance"
     history.mkdir()
     with dg.DagsterInstance.local_temp(str(history)) as instance:
-        run_config = {"ops": {"forget_users": {"config": {"user_ids": str(tmp_path / "ids.txt")}}}}
+        run_config = {"ops": {"forget_users": {"config": {"user_ids": "ids.txt"}}}}
         assert job.execute_in_process(run_config=run_config, instance=instance).success
+    ids.unlink()
     check_whole(world)
     assert find_marks(history) == []
     assert len(list((world.home / "receipts").glob("*.json"))) == 1
