@@ -109,7 +109,7 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
 
 def list_unreached(workspace: Workspace) -> list[str]:
     """Returns the tables of the home's catalog that a cleanup does not bring up to date; their metadata have least and greatest ids."""
-    database, chosen = workspace.loaded.home / "iceberg.db", workspace.config.storage.iceberg
+    database, chosen = workspace.loaded.home / CATALOG_FILE, workspace.config.storage.iceberg
     if not database.exists():
         return []
     where = f"Iceberg catalog {database}"
