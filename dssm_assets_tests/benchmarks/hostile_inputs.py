@@ -245,51 +245,66 @@ def forged_bundles(folder: Path, count: int, report: Report) -> None:
     _try_each(drawn, count, attempt, report)
 
 
+def costly_bodies(folder: Path, count: int, report: Report) -> None:
+    """Sends up to 32 bodies at once, as large as allowed, of equal entries: lists, objects, faults, conditions."""
+    bundles.write_bundle(folder / "costly")
+    keys = st.sampled_from(["exclude", "fields", "filters", "user_id", "requests", "other"])
+    faults = '{"fields": [' + ",".join(["1"] * 500) + "]}"
+    conditions = json.dumps({"filters": [{"colour": number} for number in range(60)]})
+    entries = st.sampled_from(["[]", "{}", "1", '"a"', "[[[]]]", '{"a": []}', faults, conditions])
+    with serving(LiveEngine(str(folder / "costly"))) as port:
+
+        def attempt(drawn: tuple[str, str, int]) -> None:
+            key, entry, times = drawn
+            text = f'{{"{key}": [{",".join([entry] * (1_000_000 // (len(entry) + 1)))}]}}'
+            _ask_meanwhile(port, "/recall/batch" if key == "requests" else "/recall", text, times)
+
+        _try_each(st.tuples(keys, entries, st.integers(1, 32)), max(count // 20, 10), attempt, report)
+
+
+def _ask(port: int, path: str, text: str) -> None:
+    client = Client(port)
+    status, answer = client.send("POST" if text else "GET", path, text or None)
+    client.close()
+    assert status in (200, 400, 404, 413, 503), f"status {status}: {answer}"
+
+
+def _ask_in_time(port: int) -> None:
+    begin = time.monotonic()
+    _ask(port, "/health", "")
+    _ask(port, "/recall?user_id=u", "")
+    assert time.monotonic() - begin < 5, "an answer was late"
+
+
+def _ask_meanwhile(port: int, path: str, text: str, times: int) -> None:
+    """Sends a body several times at once, and asks for something else in the meantime."""
+    with ThreadPoolExecutor(times) as clients:
+        asked = [clients.submit(_ask, port, path, text) for _ in range(times)]
+        _ask_in_time(port)
+    for one in asked:
+        one.result()
+
+
 def service_attacks(folder: Path, count: int, report: Report) -> None:
-    """Asks for much, sends large, deep or broken text, holds connections, replaces a list of the shop: others are answered within 5 seconds."""
+    """Asks for much, sends deep or broken text, holds connections, replaces a list of the shop: others are answered within 5 seconds."""
     root, blocked = folder / "attacked", folder / "blocked.txt"
     bundles.write_bundle(root)
     blocked.write_text("n3\n", encoding="utf-8")
     live = LiveEngine(str(root), shop_lists=ShopLists(str(blocked)))
 
-    def ask(port: int, path: str, text: str) -> None:
-        client = Client(port)
-        status, answer = client.send("POST" if text else "GET", path, text or None)
-        client.close()
-        assert status in (200, 400, 404, 413, 503), f"status {status}: {answer}"
-
-    def ask_in_time(port: int) -> None:
-        begin = time.monotonic()
-        ask(port, "/health", "")
-        ask(port, "/recall?user_id=u", "")
-        assert time.monotonic() - begin < 5, "an answer was late"
-
-    def ask_meanwhile(port: int, path: str, text: str, times: int) -> None:
-        with ThreadPoolExecutor(times) as clients:
-            asked = [clients.submit(ask, port, path, text) for _ in range(times)]
-            ask_in_time(port)
-        for one in asked:
-            one.result()
-
     def send_batches(port: int, drawn: tuple[int, int, int]) -> None:
         k, count, times = drawn
-        ask_meanwhile(port, "/recall/batch", json.dumps({"requests": [{"user_id": "u", "k": k}] * count}), times)
-
-    def send_costly(port: int, drawn: tuple[str, str, int]) -> None:
-        """Sends bodies as large as allowed, of equal entries: lists, objects, faults, conditions."""
-        key, entry, times = drawn
-        text = f'{{"{key}": [{",".join([entry] * (1_000_000 // (len(entry) + 1)))}]}}'
-        ask_meanwhile(port, "/recall/batch" if key == "requests" else "/recall", text, times)
+        _ask_meanwhile(port, "/recall/batch", json.dumps({"requests": [{"user_id": "u", "k": k}] * count}), times)
 
     def send_text(port: int, drawn: tuple[int, str, str]) -> None:
         depth, key, text = drawn
-        ask(port, "/recall", f'{{"{key}": {"[" * depth}{json.dumps(text)}{"]" * depth}}}')
+        _ask(port, "/recall", f'{{"{key}": {"[" * depth}{json.dumps(text)}{"]" * depth}}}')
 
     def hold_connections(port: int, drawn: tuple[int, bytes]) -> None:
         with contextlib.ExitStack() as stack:
             for _ in range(drawn[0]):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)).sendall(drawn[1])
-            ask_in_time(port)
+            _ask_in_time(port)
 
     def replace_list(_: int, make: Callable[[Path], Any]) -> None:
         bad = folder / f"{make.__name__}-{time.monotonic_ns()}"
@@ -304,12 +319,7 @@ def service_attacks(folder: Path, count: int, report: Report) -> None:
 
     texts = st.text(st.characters(), max_size=5)
     answered = st.sampled_from([b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"])
-    keys = st.sampled_from(["exclude", "fields", "filters", "user_id", "requests", "other"])
-    faults = '{"fields": [' + ",".join(["1"] * 500) + "]}"
-    conditions = json.dumps({"filters": [{"colour": number} for number in range(60)]})
-    entries = st.sampled_from(["[]", "{}", "1", '"a"', "[[[]]]", '{"a": []}', faults, conditions])
     attacks = st.one_of(
-        st.tuples(st.just(send_costly), st.tuples(keys, entries, st.integers(1, 32))),
         st.tuples(st.just(send_batches), st.tuples(st.integers(1, 10_000), st.integers(1, 1000), st.integers(1, 60))),
         st.tuples(
             st.just(send_text), st.tuples(st.integers(0, 3000), st.sampled_from(["filters", "features", "user_id"]), texts)
@@ -323,7 +333,7 @@ def service_attacks(folder: Path, count: int, report: Report) -> None:
 
         def attempt(drawn: tuple[Callable[[int, Any], None], Any]) -> None:
             drawn[0](port, drawn[1])
-            ask_in_time(port)
+            _ask_in_time(port)
 
         _try_each(attacks, max(count // 20, 10), attempt, report)
 
@@ -336,6 +346,7 @@ INPUTS: Final[Mapping[str, Callable[[Path, int, Report], None]]] = {
     "requests with any body": http_requests,
     "files of API keys": key_files,
     "forged bundles": forged_bundles,
+    "bodies by cost": costly_bodies,
     "attacks on the running service": service_attacks,
 }
 
