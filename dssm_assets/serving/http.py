@@ -168,12 +168,11 @@ class Service:
                 await self._parsing.acquire()
         except TimeoutError as error:
             raise _busy(f"time for the body in {self.limits.request_seconds:g} seconds", "none") from error
-        start = time.monotonic()
         try:
+            start = time.monotonic()
             requests = await asyncio.to_thread(_parse_without_collecting, parse)
         finally:
-            await asyncio.sleep(time.monotonic() - start)
-            self._parsing.release()
+            asyncio.get_running_loop().call_later(time.monotonic() - start, self._parsing.release)
         return lambda: requests
 
     def _check_room(self) -> None:
