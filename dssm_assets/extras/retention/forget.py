@@ -55,8 +55,6 @@ _VALUES: Final = {
     "feature_config": Kind.NUMERIC,
 }
 """Assets with values of features, or their hashes, of all users, and the kind of these features. Bundles have both."""
-_COPIED: Final = ("user_table", "user_features_fg", "user_vectors")
-"""Inputs of a bundle of which it holds rows of users, and nothing that is made from all."""
 _MOST_FAULTS: Final = 20
 _FAULT_LENGTH: Final = 400
 
@@ -357,8 +355,7 @@ class _Request:
     def _name_bundles(self, lineage: Lineage) -> None:
         for bundle_id in () if (pointer := self._bundles.pointer()) is None else pointer.stored:
             inputs = self._bundles.manifest(bundle_id)["inputs"]
-            fitted_on = {key: digest for key, digest in inputs.items() if key.partition("/")[0] not in _COPIED}
-            if self._receipt.partitions and (trace := lineage.trace_inputs(fitted_on)):
+            if self._receipt.partitions and (trace := lineage.trace_inputs(inputs)):
                 self._receipt.learned[f"bundle {bundle_id}"] = Learned(trace is Trace.CERTAIN)
                 for kind in Kind:
                     self._note_values(kind, f"bundle {bundle_id}")

@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum
 from graphlib import TopologicalSorter
+from typing import Final
 
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import PartitionStore
+
+_LOOKED_UP: Final = frozenset({"user_table", "user_features_fg", "user_vectors"})
+"""Tables whose rows are looked up for the events of their users, or copied: without events nothing is made from them."""
 
 
 class Trace(IntEnum):
@@ -42,8 +46,8 @@ class Lineage:
             for manifest in store.find_days(asset, [ds for ds in store.days(asset) if ds >= first_day]).values()
         }
         self._manifests = {**stored, **erased}
-        self._of_users = {manifest.asset for manifest in self._manifests.values() if manifest.user_column is not None}
-        self._sources = {manifest.asset for manifest in self._manifests.values() if not manifest.inputs} - self._of_users
+        of_users = {manifest.asset for manifest in self._manifests.values() if manifest.user_column is not None}
+        self._sources = {manifest.asset for manifest in self._manifests.values() if not manifest.inputs} - of_users
         self._traces, self._reaches_back = dict[str, Trace](), dict[str, bool]()
         inputs = {key: self._find_inputs(key) for key in self._manifests}
         for key in TopologicalSorter(inputs).static_order():
@@ -63,7 +67,8 @@ class Lineage:
 
     def trace_inputs(self, inputs: Mapping[str, str], prefix: str = "") -> Trace:
         """Returns whether some inputs, "asset/ds" -> digest, had rows of theirs."""
-        return max((self._trace(key, digest, prefix) for key, digest in inputs.items()), default=Trace.NONE)
+        counted = {key: digest for key, digest in inputs.items() if key.partition("/")[0] not in _LOOKED_UP}
+        return max((self._trace(key, digest, prefix) for key, digest in counted.items()), default=Trace.NONE)
 
     def reach_back(self, inputs: Mapping[str, str], prefix: str = "") -> bool:
         """Returns whether some inputs are of days that are forgotten, or were made from such."""
