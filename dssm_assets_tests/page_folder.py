@@ -24,13 +24,43 @@ from dssm_assets.defs.scene import today_in
 from dssm_assets.steps.workspace import day_before
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
-from dssm_assets_tests.extras.easyrec.test_import_config import WORLD
 from dssm_assets_tests.worlds import DAILY, DAYS, PUBLISHED, WINDOWED
 
 _ITEMS = [row["item_id"] for row in worlds.item_rows()]
 ITEM_IDS = dict(zip(_ITEMS, [1029743, 1106523, *range(1000002, 1000000 + len(_ITEMS))], strict=True))
 USER_IDS = {name: number for number, name in enumerate(worlds.users(), 1)}
 DAY_MS = 86_400_000
+PIPELINE_CONFIG = """
+data_config { batch_size: 32 negative_sampler { input_path: "i" num_sample: 16 item_id_field: "item_id" } }
+train_config {
+  sparse_optimizer { adagrad_optimizer { lr: 0.05 } constant_learning_rate {} }
+  dense_optimizer { adam_optimizer { lr: 0.01 } constant_learning_rate {} }
+  num_epochs: 10
+}
+feature_configs { id_feature { feature_name: "city" expression: "user:city" num_buckets: 4 embedding_dim: 4 } }
+feature_configs { raw_feature { feature_name: "buys" expression: "user:buy_count_3d" boundaries: [1, 5] embedding_dim: 4 } }
+feature_configs { id_feature { feature_name: "item" expression: "item:item_id" embedding_name: "item" hash_bucket_size: 200 embedding_dim: 8 value_dim: 1 } }
+feature_configs { id_feature { feature_name: "category" expression: "item:category" vocab_list: ["cat_a", "cat_b"] embedding_dim: 4 value_dim: 1 } }
+feature_configs {
+  sequence_feature {
+    sequence_name: "bought" sequence_length: 20
+    features { id_feature { feature_name: "item" expression: "item:item_id" embedding_name: "item" hash_bucket_size: 200 embedding_dim: 8 } }
+    features { id_feature { feature_name: "category" expression: "item:category" vocab_list: ["cat_a", "cat_b"] embedding_dim: 4 } }
+  }
+}
+model_config {
+  feature_groups {
+    group_name: "user" feature_names: ["city", "buys", "bought__item", "bought__category"]
+  }
+  feature_groups { group_name: "item" feature_names: ["item", "category"] }
+  dssm {
+    user_tower { input: "user" mlp { hidden_units: 16 } }
+    item_tower { input: "item" mlp { hidden_units: 16 } }
+    output_dim: 8 similarity: COSINE temperature: 0.1
+  }
+  losses { softmax_cross_entropy {} }
+}
+"""
 RENAMED = {"city": "age", "category": "department", "cat_a": "GROCERY", "cat_b": "PASTRY"}
 """Names of the tiny world -> those of the demo, in configurations."""
 
@@ -91,7 +121,7 @@ def _write_reader_s_files(folder: Path) -> None:
     pq.write_table(pa.table({"user_id": [1, 2, 3], "item_id": [7, 8, 9]}), folder / "T.parquet")
     pq.write_table(pa.table({"item_id": [7, 8, 9], "in_stock": [True, True, False]}), folder / "shop.parquet")
     texts = {
-        "pipeline.config": rename(WORLD).replace("buy_count_3d", "buy_count_7d"),  # `init` chooses other spans
+        "pipeline.config": rename(PIPELINE_CONFIG).replace("buy_count_3d", "buy_count_7d"),  # `init` chooses other spans
         "fg.json": rename(json.dumps({"features": worlds.FG["features"][:2]})),
         "ids.txt": "3\n5\n",
         "blocked.txt": "1106523\n",

@@ -24,7 +24,7 @@ def test_a_list_is_asked_for_on_the_page_with_a_key(browser: Browser, tmp_path: 
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
         expect(page).to_have_title("dssm-assets recall")
-        page.locator("#operations-default-recall").click()
+        page.locator("#operations-lists-recall").click()
         page.get_by_role("button", name="Try it out").click()
         page.get_by_placeholder("user_id").fill("u")
         page.get_by_role("button", name="Execute").click()

@@ -72,7 +72,7 @@ def test_processes_run_dssm_assets_fit_for_the_day_of_the_job() -> None:
     assert (parsed.no_python, parsed.training_script) == (True, "dssm-assets")
     (day,) = [entry["value"] for entry in container["env"] if entry["name"] == "DSSM_DAY"]
     words = [word.replace("$(DSSM_DAY)", day) for word in parsed.training_script_args]
-    assert build_parser().parse_args(words).day.isoformat() == day == "2026-02-15"
+    assert build_parser().parse_args(words).day == day == "2026-02-15"
     # The image has the CPU's torch by default, so a GPU must not be reserved; each process has cores of its own.
     assert "nvidia.com/gpu" not in container["resources"]["limits"]
     assert int(parsed.nproc_per_node) <= int(container["resources"]["requests"]["cpu"])

@@ -21,39 +21,8 @@ from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.easyrec.configurations import EASYREC_MIND, TORCH_DSSM, UNKNOWN_SEQUENCES
 from dssm_assets_tests.extras.easyrec.field_tables import read_faults
+from dssm_assets_tests.page_folder import PIPELINE_CONFIG
 from dssm_assets_tests.worlds import EVALUATION_DAY
-
-WORLD = """
-data_config { batch_size: 32 negative_sampler { input_path: "i" num_sample: 16 item_id_field: "item_id" } }
-train_config {
-  sparse_optimizer { adagrad_optimizer { lr: 0.05 } constant_learning_rate {} }
-  dense_optimizer { adam_optimizer { lr: 0.01 } constant_learning_rate {} }
-  num_epochs: 10
-}
-feature_configs { id_feature { feature_name: "city" expression: "user:city" num_buckets: 4 embedding_dim: 4 } }
-feature_configs { raw_feature { feature_name: "buys" expression: "user:buy_count_3d" boundaries: [1, 5] embedding_dim: 4 } }
-feature_configs { id_feature { feature_name: "item" expression: "item:item_id" embedding_name: "item" hash_bucket_size: 200 embedding_dim: 8 value_dim: 1 } }
-feature_configs { id_feature { feature_name: "category" expression: "item:category" vocab_list: ["cat_a", "cat_b"] embedding_dim: 4 value_dim: 1 } }
-feature_configs {
-  sequence_feature {
-    sequence_name: "bought" sequence_length: 20
-    features { id_feature { feature_name: "item" expression: "item:item_id" embedding_name: "item" hash_bucket_size: 200 embedding_dim: 8 } }
-    features { id_feature { feature_name: "category" expression: "item:category" vocab_list: ["cat_a", "cat_b"] embedding_dim: 4 } }
-  }
-}
-model_config {
-  feature_groups {
-    group_name: "user" feature_names: ["city", "buys", "bought__item", "bought__category"]
-  }
-  feature_groups { group_name: "item" feature_names: ["item", "category"] }
-  dssm {
-    user_tower { input: "user" mlp { hidden_units: 16 } }
-    item_tower { input: "item" mlp { hidden_units: 16 } }
-    output_dim: 8 similarity: COSINE temperature: 0.1
-  }
-  losses { softmax_cross_entropy {} }
-}
-"""
 
 
 def test_a_configuration_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +119,7 @@ def test_files_of_features_are_found_from_the_configuration_whatever_folder_is_t
 @pytest.mark.slow
 def test_an_imported_configuration_trains(tmp_path: Path) -> None:
     worlds.write_world(tmp_path)
-    (tmp_path / "pipeline.config").write_text(WORLD, encoding="utf-8")
+    (tmp_path / "pipeline.config").write_text(PIPELINE_CONFIG, encoding="utf-8")
     command = [
         "import-config",
         str(tmp_path / "pipeline.config"),

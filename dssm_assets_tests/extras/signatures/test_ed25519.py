@@ -83,7 +83,7 @@ def test_a_service_goes_on_with_the_bundle_that_was_signed(
     spoiled: dict[str, Callable[[Path], object]] = {
         "got no such file": lambda folder: (folder / "manifest.json.sig").unlink(),
         "manifest.json.sig is not a regular file": lambda folder: replace_by_pipe(folder / "manifest.json.sig"),
-        "item_ids.arrow is not a regular file": lambda folder: replace_by_pipe(folder / "item_ids.arrow"),
+        "item_ids.arrow has 0 bytes": lambda folder: replace_by_pipe(folder / "item_ids.arrow"),
         "by another key": lambda folder: sign(folder, files / "other"),
         "item_index.faiss has another sha256": lambda folder: flip(folder / "item_index.faiss", -1),
         "": lambda folder: None,
