@@ -43,6 +43,8 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
     names = [row.name for row in rows if row.name in found]
     is_windowed = any(row.is_windowed for row in rows if row.name in names)
     makeable = (scene.windowed if is_windowed else scene.daily).get_partition_keys()
+    if not makeable and (fault := find_fault_of_days(scene, first, last, is_windowed=is_windowed)):
+        raise ConfigError(fault)
     first, last = (choose_day(day, makeable, name, "a day that can be made") for day in (first, last))
     days = days_between(first, last)
     faults = []

@@ -276,6 +276,6 @@ def load_chosen(config: str | Path | None, home: str | Path | None, scene: str |
 def _choose_day(partitions: PartitionStore, name: str, day: Day) -> str:
     try:
         text = read_day(day if isinstance(day, str) else day.strftime("%Y-%m-%d"))
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise InputError(Fault("argument day", f"a date, {DAY_FORMS}", repr(day), "correct it")) from error
     return partitions.choose_day(name, text)

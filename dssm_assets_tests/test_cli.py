@@ -136,6 +136,14 @@ def test_latest_evaluation_day_is_the_last_whose_truth_is_within_the_calendar(tm
     assert plan_runs(scene, "sample", "first", "latest").runs[-1].days == tuple(DAYS)
 
 
+def test_a_calendar_without_an_evaluation_day_says_so(tmp_path):
+    """Its window has 6 days, so that the 7th would be the first to evaluate."""
+    scene = Scene(worlds.write_config(tmp_path, {"calendar": {"end": DAYS[4]}}))
+    for day in ("latest", DAYS[3]):
+        with pytest.raises(ConfigError, match="6 days of the calendar before an evaluation day, and 1 from it on"):
+            plan_runs(scene, "total_hit_rate", day, day)
+
+
 def test_materialize_writes_exactly_the_given_days(tmp_path, run):
     loaded = worlds.write_world(tmp_path)
     status, out, _ = run(loaded, "materialize", "item_table", "--from", DAYS[2], "--to", "latest-7")

@@ -49,14 +49,18 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
 def _choose_day(workspace: Workspace, wanted: str) -> str:
     """Returns the day to print; refuses one that is not evaluated, with the reason where it cannot be, else with the command."""
     from dssm_assets.core.errors import Fault, PartitionMissingError, remedy_of_missing
-    from dssm_assets.steps.workspace import reason_to_skip
+    from dssm_assets.defs.scene import today_in
+    from dssm_assets.steps.workspace import reason_to_skip, truth_days
 
     if not is_date(wanted):
         return workspace.tables.partitions.choose_day("total_hit_rate", wanted)
     evaluated = workspace.tables.partitions.days("total_hit_rate")
     if wanted in evaluated:
         return wanted
-    reason = reason_to_skip(workspace, wanted)
+    config = workspace.config
+    reason, end = reason_to_skip(workspace, wanted), truth_days(wanted, config.evaluation.span_days)[-1]
+    if end >= today_in(config.calendar.timezone).isoformat():
+        reason = f"the interactions that are its truth end on {end}, which has not ended"
     got = "no partition" if reason is None else f"no partition: {reason}"
     remedy = remedy_of_missing("train_and_evaluate", wanted) if reason is None else "choose another day"
     remedy += f"; evaluated are {evaluated[0]} to {evaluated[-1]}" if evaluated else ""

@@ -125,6 +125,10 @@ def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool
     """
     config = scene.loaded.config
     calendar, span = config.calendar, config.evaluation.span_days
+    latest = scene.windowed.get_last_partition_key()
+    if is_windowed and latest is None:
+        expected = f"{config.window.days} days of the calendar before an evaluation day, and {span} from it on"
+        return Fault("range of days", expected, "a shorter calendar", "give more days, or shorten window.days")
     if first < calendar.start.isoformat() or last > (scene.daily.get_last_partition_key() or ""):
         expected = f"days from {calendar.start} to {calendar.end or 'yesterday'}"
         remedy = "choose days of the calendar, or change calendar in the configuration"
@@ -132,7 +136,7 @@ def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool
     if is_windowed and first < (earliest := scene.first_evaluation_day.isoformat()):
         expected = f"{config.window.days} days of the calendar before the first evaluation day: {earliest} or later"
         return Fault("range of days", expected, first, "evaluate a later day, or shorten window.days")
-    if is_windowed and last > (latest := scene.windowed.get_last_partition_key() or ""):
+    if is_windowed and last > str(latest):
         expected = f"{span} days (evaluation.span_days) that have ended from the last evaluation day on: {latest} or earlier"
         return Fault("range of days", expected, last, "evaluate an earlier day")
     return None

@@ -36,6 +36,8 @@ from dssm_assets.core.errors import Fault, InputError
 _WORDS: Final = ("in", "not", "min", "max")
 MAX_CONDITIONS: Final = 64
 """Of one filter: each is compared with every item."""
+MAX_VALUES: Final = 10_000
+"""In the lists of a filter: each is converted by itself."""
 _SHOWN: Final = 80
 _INT64_END: Final = 2**63
 
@@ -92,6 +94,13 @@ def count_conditions(wanted: Any) -> int:
     if max(count, len(groups)) > MAX_CONDITIONS:
         got, remedy = f"{count} in {len(groups)} objects", "write one list of values in place of several"
         raise InputError(Fault("filters", f"at most {MAX_CONDITIONS} conditions", got, remedy))
+    conditions = (one for group in groups if isinstance(group, Mapping) for one in group.values())
+    lists = (
+        one for condition in conditions for one in (condition.values() if isinstance(condition, Mapping) else (condition,))
+    )
+    if (values := sum(len(one) for one in lists if isinstance(one, list))) > MAX_VALUES:
+        remedy = "filter by a column that stands for these values"
+        raise InputError(Fault("filters", f"at most {MAX_VALUES} values in lists", str(values), remedy))
     return count
 
 

@@ -225,7 +225,7 @@ class _Delta:
         if base.has_file(BundleFile.CHANNELS):
             self._write_channels(counts.new_items, now_ms)
         return counts, {
-            **{key: value for key, value in base.manifest.items() if key not in ("format", "files")},
+            **{key: value for key, value in base.manifest.items() if key not in ("format", "files", "was")},
             "users": base.manifest["users"] + counts.new_users,
             "items": len(corpus),
             "items_not_trained_on": base.manifest["items_not_trained_on"] + counts.new_items,

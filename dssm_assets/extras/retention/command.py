@@ -105,10 +105,10 @@ def _forget(parsed: argparse.Namespace) -> int:
     print("\n".join(receipt.describe()))
     if parsed.dry_run:
         print("nothing was written")
-    else:
-        print(f"receipt: {write_receipt(workspace, receipt)}")
+        return NO_ROWS if receipt.without_rows else 0
+    print(f"receipt: {write_receipt(workspace, receipt)}")
     check_ended(receipt)
-    if parsed.retrain and not parsed.dry_run:
+    if parsed.retrain:
         _retrain(scene, choice.instance_home, receipt.model_days)
     return NO_ROWS if receipt.without_rows else 0
 

@@ -125,8 +125,14 @@ def on_run_start(workspace: Workspace) -> None:
 
 
 def _begin(known: Forgotten, ids: pa.Array, first_day: str) -> Forgotten:
-    request, hashes = known.request or secrets.token_hex(8), known.adding(ids)
-    return replace(known, hashes=hashes, first_day=max(known.first_day, first_day), request=request, state=new_state())
+    hashes, first_day = known.adding(ids), max(known.first_day, first_day)
+    begun = replace(known, hashes=hashes, first_day=first_day, request=known.request or secrets.token_hex(8))
+    return begun if begun.state == _name_erased(begun) else replace(begun, state=new_state())
+
+
+def _name_erased(forgotten: Forgotten) -> str:
+    """Returns the state of a list whose rows have gone once: tries to end its request then hold up no run that writes meanwhile."""
+    return f"{forgotten.request}-{len(forgotten.hashes)}-{forgotten.first_day}"
 
 
 def _find_first_day(workspace: Workspace, days: int) -> str:
@@ -163,9 +169,10 @@ class _Request:
         """Carries the request out; returns its receipt. `ids` are those that were asked for just now."""
         self._erase()
         if self._writes:
-            self._change_list(state=new_state())
-            self._faults.clear()
-            self._erase()
+            if self._forgotten.state != (erased := _name_erased(self._forgotten)):
+                self._change_list(state=erased)
+                self._faults.clear()
+                self._erase()
             with self._note_faults("files that nobody needs"):
                 self._remove_files()
         with self._note_faults("what stays"):

@@ -126,7 +126,7 @@ class Receipt:
             for place in self.elsewhere
         ]
         lines += [f"not done: {fault}" for fault in self.faults]
-        if self.faults:
+        if self.faults and not self.is_planned:
             lines.append("the request has not ended: the next run, or dssm-assets forget, goes on with it")
         return lines
 

@@ -82,6 +82,7 @@ def test_passing_items_by_hand(wanted, passing):
         ({"brand": "\ud800"}, r"expected string"),
         ({}, r"filters: expected an object of column and condition"),
         ([], r"at least one object"),
+        ([{"size": [1] * 6000}, {"size": {"not": [2] * 4001}}], r"filters: expected at most 10000 values in lists, got 10001"),
         ([{"brand": "a"}, 5], r"filters\[1\]: expected an object"),
         ("brand", r"filters: expected an object"),
     ],
