@@ -35,7 +35,7 @@ class Extra:
         attributes: has `asset_attributes(scene)`, which returns further arguments of the assets of the asset table.
         cleaned: has `on_cleaned(workspace, before, removes)`, called by a cleanup between the removal of old partitions and that of files
             that have not changed since a unix time; returns the paths of files that must stay. Its errors hold up nothing else.
-        unreached: has `list_unreached(workspace)`, which returns places that had rows of users by this extra, and that it does not reach:
+        unreached: has `list_unreached(workspace)`, which returns places with rows of users that this extra has written and no longer reaches:
             the receipt of a request to forget users names them.
         served: has `on_served(loaded, log)`, called when another bundle may be served: after a delta and a rollback.
         materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored, before Dagster

@@ -1,4 +1,4 @@
-"""Runs that a run makes in its own process: what its days lack, before its first step, and those of the daily chain.
+"""Runs made inside another run's process: missing days before its first step, and those of the daily chain.
 
 So one click, or one backfill, makes any evaluation day that the data allow. The runs are those of `materialize --with-upstream`
 (`run_plan.py`).

@@ -24,7 +24,7 @@ from dssm_assets.storage.layout import staging_folder
 LOCK: Final = ".lock"
 """The file that is locked where a folder cannot be."""
 MARK: Final = ".dssm-assets"
-"""The file that tells our folder of temporary folders from one of that name which somebody else has made."""
+"""Marks our folder of temporary folders: one of the same name without it is somebody else's."""
 
 
 class ScratchFolder:
@@ -72,7 +72,7 @@ def _remove(path: Path, handle: int, pid: int) -> None:
 
 
 def find_own_folder(parent: Path, *, makes: bool = False) -> Path | None:
-    """Returns `dssm-assets-<uid>` in a folder, below which this user's temporary folders are; None if we have not made what has that name.
+    """Returns `dssm-assets-<uid>` in a folder, the parent of this user's temporary folders; None if something else has the name.
 
     The name is known, and everybody writes into the system's temporary folder: only a folder of this user's with our mark is ours, no link.
 

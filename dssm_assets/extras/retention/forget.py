@@ -106,7 +106,7 @@ def check_ended(receipt: Receipt) -> None:
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Goes on with a request that has not ended, or waits for one that is carried out; then cleans the store when that is due.
+    """Goes on with an unfinished request, or waits for a running one; then cleans the store when due.
 
     Never raises: the list holds, and the run may be the one that replaces what nobody can read.
     """

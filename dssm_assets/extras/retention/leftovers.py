@@ -98,7 +98,7 @@ def _find(workspace: Workspace, before: float, *, removes: bool) -> Iterator[Lef
 def clean_extras(workspace: Workspace, before: float, *, removes: bool = True) -> tuple[frozenset[str], list[str]]:
     """Has extras remove what nobody needs since a unix time.
 
-    Returns the paths of the files that they still need, and the faults of those that could not tell: a store that is away.
+    Returns the paths of files still needed, and the faults of extras that could not tell, as with a store that is away.
     """
     kept, faults = set[str](), list[str]()
     for extra in load_all("cleaned"):
