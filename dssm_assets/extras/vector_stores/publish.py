@@ -121,6 +121,21 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
     return set()
 
 
+def list_unreached(workspace: Workspace) -> list[str]:
+    """Returns the stores of earlier configurations that got vectors of users, as their partitions tell, and an unused one of the home."""
+    store, loaded = workspace.tables.partitions, workspace.loaded
+    facts = [
+        json.loads(workspace.artifacts.read_bytes(manifest, "store.json"))
+        for manifest in store.find_days(ASSET, store.days(ASSET)).values()
+    ]
+    places = {one["store"] for one in facts if f"{VectorTable.USER} rows" in one}
+    if store.fs.exists(folder := layout.lancedb_folder(store.root)):  # the home may have been moved since
+        places.add(f"vector store lancedb://{folder}")
+    if places and loaded.config.vector_store is not None:
+        places.discard(open_configured(loaded).where)
+    return sorted(places)
+
+
 class _Follower:
     """Makes the store of a configuration have the vectors of the bundle that is served."""
 
