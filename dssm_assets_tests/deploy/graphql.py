@@ -18,6 +18,10 @@ STATE = (
     "query($id:String!){partitionBackfillOrError(backfillId:$id){__typename ... on PartitionBackfill{status error{message}"
     " runs(limit:100){id status parentRunId tags{key value}}} ... on PythonError{message}}}"
 )
+PARTITIONS = (
+    "query($key:AssetKeyInput!){assetOrError(assetKey:$key){__typename ... on Asset{assetMaterializations(limit:100)"
+    "{partition metadataEntries{label ... on TextMetadataEntry{text}}}}}}"
+)
 RUN = "query($id:ID!){runOrError(runId:$id){__typename ... on Run{status} ... on PythonError{message}}}"
 
 
@@ -66,6 +70,12 @@ class Client:
         found = self.ask(RUN, id=run_id)["runOrError"]
         assert found["__typename"] == "Run", f"the webserver has no run {run_id}: {found}"
         return str(found["status"])
+
+    def texts(self, asset: str, label: str) -> dict[str, str]:
+        """Returns the text of a metadata entry, by partition, of the materializations of an asset that have it."""
+        made = self.ask(PARTITIONS, key={"path": [asset]})["assetOrError"]["assetMaterializations"]
+        entries = {one["partition"]: {entry["label"]: entry.get("text") for entry in one["metadataEntries"]} for one in made}
+        return {ds: found[label] for ds, found in entries.items() if label in found}
 
     def runs(self, backfill_id: str, status: str) -> list[str]:
         return [run["id"] for run in self.state(backfill_id)["runs"] if run["status"] == status]
