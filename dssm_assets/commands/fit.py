@@ -16,7 +16,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "fit",
         help="fit the towers of a day together with other processes, started by torchrun on one machine or several",
         epilog="On each of 2 machines with 4 processes: torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d "
-        "--rdzv-endpoint HOST:29500 --no-python dssm-assets fit --day latest. The first process publishes the model; a run of "
+        "--rdzv-endpoint HOST:29500 --no-python dssm-assets fit --day DAY. The first process publishes the model; a run of "
         "dssm_model with training.launcher external uses it.",
     )
     parser.add_argument(

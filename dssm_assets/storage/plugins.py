@@ -7,16 +7,12 @@ imported wherever a configuration is loaded (`config_file.py`), and in each proc
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from dssm_assets.core.errors import Fault
@@ -55,34 +51,12 @@ def import_entry_points() -> tuple[Fault, ...]:
     return tuple(faults)
 
 
-@contextmanager
-def _noting_ctrl_c() -> Iterator[list[int]]:
-    """Yields a list that gets SIGINT if it comes: a KeyboardInterrupt without one is the module's own."""
-    received, former = list[int](), signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if callable(former):
-            former(number, frame)
-
-    is_ours = callable(former) and threading.current_thread() is threading.main_thread()  # others get no signal
-    if is_ours:
-        signal.signal(signal.SIGINT, note)
-    try:
-        yield received
-    finally:
-        if is_ours and signal.getsignal(signal.SIGINT) is note:
-            signal.signal(signal.SIGINT, former)
-
-
 def _find_fault(load: Callable[[], object], name: str, where: str, remedy: str) -> list[Fault]:
-    received = list[int]()
     try:
-        with _noting_ctrl_c() as received:
-            load()
+        load()
+    except KeyboardInterrupt:  # Ctrl-C
+        raise
     except BaseException as error:
-        if received and not isinstance(error, Exception):
-            raise
         module = name.partition(":")[0].strip()
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             return [Fault(where, "a module that can be imported", f"{name!r}: no module {error.name}", remedy)]

@@ -57,11 +57,12 @@ def read_named_file(context: Any, name: str) -> bytes:
     """
     reader: ReadFile | None = (context or {}).get(CONTEXT_KEY)
     if reader is None:
-        raise ValueError(f"file {name!r} cannot be read: give read_file")
+        raise ValueError(f"file {name!r} cannot be read: no folder of files belongs to these definitions; pass read_file")
     try:
         return reader(name)
     except OSError as error:
-        raise ValueError(f"file {name!r} cannot be read ({error})") from error
+        reason = error if error.strerror is None else f"{error.strerror}, {error.filename}"
+        raise ValueError(f"file {name!r} cannot be read: {reason}") from error
 
 
 def rename_files(definitions: Any, rename: Callable[[str], str]) -> Any:

@@ -52,7 +52,7 @@ def import_files(
 ) -> ImportedPipeline:
     """Writes config.yaml, fg.json and import_report.md for a configuration, and copies the files that its features name.
 
-    Such a file is looked for next to the configuration, next to fg.json, then in the folders above the configuration.
+    Such a file is looked for next to the configuration, next to fg.json, then in the folders above up to the repository's root.
 
     Args:
         pipeline: the configuration, in text format.
@@ -69,13 +69,13 @@ def import_files(
     named: dict[str, bytes] = {}
 
     def read_named(name: str) -> bytes:
-        folder = (
-            pipeline.absolute().parent
-        )  # theirs names files from the folder in which training is started, often a repository's root
-        places = [parent / name for parent in (folder, *([] if fg is None else [fg.parent]), *folder.parents)]
+        # Theirs names files from the folder in which training is started, often a repository's root.
+        folders = _list_folders(pipeline.absolute().parent)
+        places = [parent / name for parent in (folders[0], *([] if fg is None else [fg.parent]), *folders[1:])]
         found = next((path for path in places if path.exists()), None)
         if found is None:
-            raise FileNotFoundError(f"neither {folder} nor a folder above it has it")
+            above = f", nor in the folders above it up to {folders[-1]}" if folders[1:] else ""
+            raise FileNotFoundError(f"it is not in {folders[0]}{above}")
         named[name] = read_bounded(found, NAMED_MIB)
         return named[name]
 
@@ -93,6 +93,13 @@ def import_files(
     for name, content in {**named, **{name: text.encode() for name, text in texts.items()}}.items():
         write_atomic(folder / name, [content])
     return found
+
+
+def _list_folders(folder: Path) -> list[Path]:
+    """Returns a folder and those above it up to the root of its repository or project; the folder alone outside of one."""
+    folders = [folder, *folder.parents]
+    roots = (number for number, one in enumerate(folders) if (one / ".git").exists() or (one / "pyproject.toml").exists())
+    return folders[: next(roots, 0) + 1]
 
 
 def _read_mapping(parse: Callable[[str], Any], path: Path, most_mib: int = CONFIG_MIB) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ def list_chosen(workspace: Workspace) -> Sequence[str]:
     """Returns the tables to publish, none without the key.
 
     Raises:
-        ConfigError: pyiceberg is not installed, there is no asset of a chosen name, or the home's catalog is of another place.
+        ConfigError: pyiceberg is not installed, or there is no asset of a chosen name.
     """
     chosen, faults = workspace.config.storage.iceberg, []
     if chosen is None:
@@ -36,16 +36,19 @@ def list_chosen(workspace: Workspace) -> Sequence[str]:
     if unknown := sorted(set(chosen.tables) - set(READS)):
         known = ", ".join(READS)
         faults.append(Fault("key storage.iceberg.tables", f"some of: {known}", ", ".join(unknown), "correct the names"))
-    if chosen.catalog is None:
-        faults += _find_moved(workspace)
     ConfigError.raise_if(faults)
     return chosen.tables
 
 
+def refuse_moved(workspace: Workspace) -> None:
+    """Raises a StorageError if the home was moved or copied: its catalog has absolute paths, and would write into the former place."""
+    for fault in _find_moved(workspace):
+        raise StorageError(str(fault))
+
+
 def _find_moved(workspace: Workspace) -> list[Fault]:
-    """Returns the fault of a home that was moved or copied: its catalog has absolute paths, and would write into the former place."""
-    file, store = workspace.loaded.home / CATALOG_FILE, workspace.tables.partitions
-    if not file.exists():
+    file, store, chosen = workspace.loaded.home / CATALOG_FILE, workspace.tables.partitions, workspace.config.storage.iceberg
+    if chosen is None or chosen.catalog is not None or not file.exists():
         return []
     query = "SELECT metadata_location FROM iceberg_tables WHERE table_namespace = ?"  # as Iceberg's JDBC catalog has them
     try:
@@ -65,8 +68,10 @@ def _find_moved(workspace: Workspace) -> list[Fault]:
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Raises the errors of `list_chosen` before a run computes for hours."""
+    """Raises the errors of `list_chosen` before a run computes for hours; logs once that a home was moved, whose runs register nothing."""
     list_chosen(workspace)
+    for fault in _find_moved(workspace):
+        workspace.log(f"nothing is registered in the catalog: {fault}")
 
 
 def on_materialized(_context: object, run: AssetRun, workspace: Workspace, results: Sequence[StepResult]) -> None:
@@ -78,6 +83,8 @@ def on_materialized(_context: object, run: AssetRun, workspace: Workspace, resul
         SchemaError: the catalog cannot hold the table.
     """
     if run.is_regular and results and (asset := results[0].manifest.asset) in list_chosen(workspace):
+        if _find_moved(workspace):  # the run's start has said so
+            return
         from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 
         try:
@@ -90,10 +97,14 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
     """Expires snapshots that were replaced before a unix time, syncs all days, and returns the files that snapshots list.
 
     A day that is taken out is in the snapshot before, so its files stay until another cleanup expires that.
+
+    Raises:
+        StorageError: the home was moved or copied.
     """
     chosen = list_chosen(workspace)
     if not chosen:
         return set()
+    refuse_moved(workspace)
     from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 
     published = PublishedTables(workspace)
@@ -113,7 +124,7 @@ def list_unreached(workspace: Workspace) -> list[str]:
     if not database.exists():
         return []
     where = f"Iceberg catalog {database}"
-    if chosen is None or chosen.catalog is not None:
+    if chosen is None or chosen.catalog is not None or _find_moved(workspace):
         return [where]
     from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 

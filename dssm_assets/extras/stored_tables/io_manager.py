@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.errors import Fault, InputError, WindowIncompleteError
+from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.scene import Scene
 from dssm_assets.storage.config_file import LoadedConfig
 
@@ -49,7 +50,7 @@ class StoredTables(dg.IOManager):
 
         Raises:
             ConfigError: no configuration is found, or it is wrong.
-            WindowIncompleteError: days are not stored; it names them and the command that makes them.
+            WindowIncompleteError: days are not stored; it names them, why those that are skipped are, and the command that makes the others.
             InputError: no day is meant; otherwise as `StoredInput.convert`.
         """
         from dssm_assets.extras.stored_tables.stored_input import StoredInput
@@ -57,15 +58,35 @@ class StoredTables(dg.IOManager):
 
         where, columns = f"input {context.asset_key.to_user_string()}", context.definition_metadata.get("columns")
         partitions = PartitionStore(self._loaded.root, self._loaded.config.storage.options)
-        stored = StoredInput(where, self._loaded, partitions, _find_days(context, where, partitions), columns)
+        manifests = self._need_days(context, where, partitions)
+        stored = StoredInput(where, self._loaded, partitions, manifests, columns)
         return stored.convert(context.dagster_type.typing_type)
+
+    def _need_days(self, context: dg.InputContext, where: str, partitions: "PartitionStore") -> "list[Manifest]":
+        from dssm_assets.steps.workspace import open_workspace, reason_to_skip
+
+        name, days, reasons = context.asset_key.path[-1], _find_days(context, where, partitions), dict[str, str]()
+        if name in {row.name for row in all_rows() if row.is_windowed}:
+            workspace, stored = open_workspace(self._loaded), partitions.find_days(name, days)
+            missing = [ds for ds in days if ds not in stored]
+            reasons = {ds: reason for ds in missing if (reason := reason_to_skip(workspace, ds)) is not None}
+        remedy = "leave the day out of this asset's runs, or take the input as `deps` and read the days that dssm_assets.open_table has"
+        faults = [
+            Fault(where, "days with a table", f"{ds}, which is skipped: {reason}", remedy) for ds, reason in reasons.items()
+        ]
+        try:
+            found = partitions.window(name, [ds for ds in days if ds not in reasons])
+        except WindowIncompleteError as error:
+            faults = [*error.faults, *faults]
+        WindowIncompleteError.raise_if(faults)
+        return found
 
     def handle_output(self, context: dg.OutputContext, _: Any) -> None:
         where, remedy = f"output of {context.step_key}", "give the asset another io_manager_key"
         raise InputError(Fault(where, "an IO manager that writes", "dssm_assets.StoredTables, which only reads", remedy))
 
 
-def _find_days(context: dg.InputContext, where: str, partitions: "PartitionStore") -> "list[Manifest]":
+def _find_days(context: dg.InputContext, where: str, partitions: "PartitionStore") -> list[str]:
     name, days = context.asset_key.path[-1], list(context.asset_partition_keys) if context.has_asset_partitions else []
     if not days:
         remedy = "give its AssetSpec the partitions_def of its days, or correct the partition mapping"
@@ -76,4 +97,4 @@ def _find_days(context: dg.InputContext, where: str, partitions: "PartitionStore
         stored = sorted(set(days).intersection(partitions.days(name)))
         context.log.info(f"{where}: {len(stored)} of the calendar's {len(days)} days are stored")
         days = stored or days
-    return partitions.window(name, days)
+    return days

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets import cli
-from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.errors import ConfigError, StorageError
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.extras.iceberg_catalog import hooks, published_tables
 from dssm_assets.steps.workspace import open_workspace
@@ -145,7 +146,7 @@ def test_faults_are_told_before_a_run_computes(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("change", [shutil.move, shutil.copytree])
-def test_a_home_that_was_moved_or_copied_says_how_its_catalog_is_repaired(
+def test_runs_of_a_home_that_was_moved_or_copied_go_on_and_say_how_its_catalog_is_repaired(
     tmp_path: Path, change: Callable[[Path, Path], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, now, again = tmp_path / "before", tmp_path / "now", tmp_path / "link"
@@ -158,14 +159,24 @@ def test_a_home_that_was_moved_or_copied_says_how_its_catalog_is_repaired(
     hooks.on_run_start(open_published(again)[0])  # another name of the same place
     change(before, now)
     workspace, published = open_published(now)
-    with pytest.raises(ConfigError, match=rf"catalog {file}: .*got {before}/home/tables/.* To fix: remove {file} "):
-        hooks.on_run_start(workspace)
+    lines: list[str] = []
+    logged, content = open_workspace(workspace.loaded, lines.append), file.read_bytes()
+    hooks.on_run_start(logged)
+    materialized(logged)
+    assert len(lines) == 1
+    said = rf"nothing is registered.*catalog {file}: .*got {before}/home/tables/.* To fix: remove {file} "
+    assert re.match(said, lines[0])
+    with pytest.raises(StorageError, match=f"remove {file} "):
+        hooks.on_cleaned(logged, 0.0, removes=True)
+    assert hooks.list_unreached(logged) == [f"Iceberg catalog {file}"], "so a request to forget names it"
+    assert file.read_bytes() == content
     command = ["catalog", "--config", str(workspace.loaded.path), "--home", str(now / "home")]
     assert cli.main(command) == 1
     assert "then run dssm-assets catalog: it registers all days again" in capsys.readouterr().err
     file.unlink()
     assert cli.main(command) == 0
-    hooks.on_run_start(workspace)
+    hooks.on_run_start(logged)
+    assert len(lines) == 1
     assert users(find_table(published)) == {"2024-01-01": [1], "2024-01-02": [2]}
     assert published.find_listed(ASSET) == set(files(now))
 

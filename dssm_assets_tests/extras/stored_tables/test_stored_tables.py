@@ -134,6 +134,21 @@ def test_missing_days_are_named_with_the_command_that_makes_them(world):
     assert "expected at least one day" in refusal(InputError, world, "user_table", day=DAYS[0], mapping=before)
 
 
+def test_a_skipped_day_says_why_it_has_no_table(tmp_path_factory, tmp_path):
+    empty = DAYS[9]
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world", {"tables": {"behavior": {"allow_empty_days": True}}})
+    worlds.write_rows(
+        tmp_path / "world" / "source" / "behavior.parquet", worlds.log_rows([day for day in range(12) if day != 9])
+    )
+    worlds.run_steps(loaded, worlds.DAILY, [empty])
+    text = refusal(WindowIncompleteError, loaded, "item_vectors", day=empty)
+    assert f"got {empty}, which is skipped: there is no positive event on the day {empty}, so there is nothing to find" in text
+    assert "To fix: leave the day out of this asset's runs" in text and "dssm-assets materialize" not in text
+    text = refusal(WindowIncompleteError, loaded, "item_vectors", day=DAYS[10], mapping=THREE_DAYS)
+    assert f"{empty}, which is skipped" in text and f"no partition for {DAYS[8]}, {DAYS[10]}" in text
+    assert f"materialize item_vectors --from {DAYS[8]}" in text
+
+
 def test_a_model_and_a_table_come_as_their_handles(world):
     top = read(world, "dssm_model", StoredModel, day=EVALUATION_DAY, use=lambda model: model.top_items(["a0"], k=3))
     model = dssm_assets.load_model(EVALUATION_DAY, config=world.path, home=world.home)
