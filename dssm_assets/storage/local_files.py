@@ -94,7 +94,7 @@ def find_own_folder(parent: Path, *, makes: bool = False) -> Path | None:
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != user:
             return None
-        private = stat.S_IMODE(found.st_mode) & 0o777 == 0o700
+        private = found.st_mode & 0o777 == 0o700
         if makes and ((path / MARK).is_file() or (private and all(_NAME.fullmatch(one.name) for one in path.iterdir()))):
             (path / MARK).touch()
         return path if (path / MARK).is_file() else None
