@@ -1,4 +1,4 @@
-"""The days after a bundle's day, up to today: stored days, and the rest read from the sources as they are now.
+"""The days after a bundle's day, up to the last that has events: stored days, and the rest read from the sources as they are now.
 
 A day that has not ended has no partition, because its statistics would be incomplete. So the steps of the daily tables write it to a
 store over the regular one, which is removed afterwards.
@@ -18,6 +18,7 @@ from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
+from dssm_assets.storage.sources.landing import find_newest_day
 from dssm_assets.storage.sources.source import open_source
 
 _HISTORY = "user_history_fg"
@@ -43,7 +44,7 @@ class FreshDays:
 
 @contextmanager
 def open_fresh_days(workspace: Workspace, loaded: LoadedConfig, after: str, today: str) -> Iterator[FreshDays]:
-    """Yields the tables after a day, up to and including today; it exists as long as the context.
+    """Yields the tables after a day, up to the last day of the log or of the store, today at most; it exists as long as the context.
 
     Args:
         loaded: the configuration with other feature definitions.
@@ -52,7 +53,9 @@ def open_fresh_days(workspace: Workspace, loaded: LoadedConfig, after: str, toda
     Raises:
         InputError: a source cannot be read, or its rows are refused, as by the daily tables.
     """
-    last = max(today, day_before(after, -1))
+    newest = find_newest_day(loaded.config.tables.behavior, "behavior_table", loaded.config.calendar.timezone)
+    stored = workspace.tables.partitions.days(_HISTORY)
+    last = max(min(today, max(newest, *stored[-1:])), day_before(after, -1))
     days = days_between(day_before(after, -1), last)
     with workspace.tables.partitions.staging_in_store() as folder:
         behavior = loaded.config.tables.behavior.model_copy(update={"allow_empty_days": True})  # a day may have no events yet
@@ -62,8 +65,8 @@ def open_fresh_days(workspace: Workspace, loaded: LoadedConfig, after: str, toda
         fresh = workspace.over(replace(loaded, config=config), store)
         unread = [ds for ds in days if workspace.find(_HISTORY, ds) is None]
         tables = {
-            "user": _read_entities(fresh, config.tables.user, USER_TABLE, source.user_table, days, unread),
-            "item": _read_entities(fresh, config.tables.item, ITEM_TABLE, source.item_table, days, unread),
+            "user": _read_entities(fresh, config.tables.user, USER_TABLE, source.user_table, days, unread, today),
+            "item": _read_entities(fresh, config.tables.item, ITEM_TABLE, source.item_table, days, unread, today),
         }
         for step in (source.behavior_table, features_raw.behavior, features_raw.user_history, sample.user_history_fg):
             list(step(fresh, unread))
@@ -77,6 +80,7 @@ def _read_entities(
     step: Callable[[Workspace, Sequence[str]], Iterator[StepResult]],
     days: Sequence[str],
     unread: Sequence[str],
+    today: str,
 ) -> list[Manifest]:
     """Returns the partitions with the newest rows; the days that are read have them too."""
     if table is None:
@@ -86,7 +90,7 @@ def _read_entities(
     if table.layout is not Layout.DS_FOLDERS:
         list(step(fresh, targets))
         return [fresh.need(spec.name, days[-1])]
-    landed = sorted(ds for ds in open_source(table, spec.name).days() if days[0] <= ds <= days[-1])
+    landed = sorted(ds for ds in open_source(table, spec.name).days() if days[0] <= ds <= max(today, days[-1]))
     list(step(fresh, landed[-1:]))
     newest = fresh.need(spec.name, landed[-1] if landed else day_before(days[0]))
     rows = fresh.tables.read(newest)

@@ -44,13 +44,14 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "again and what stays: sources, models that have learned from them, counts. It has no ids and no hashes of them. Status 0: done; "
         f"{NO_ROWS}: done, but some ids have no row anywhere (they are on the list all the same); 1: an error, or not ended.",
     )
-    parser.add_argument(
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
         "--user-ids",
         type=Path,
         metavar="FILE",
         help="text with one user id per line, as requests for recall have them; blanks and quotes around an id do not count",
     )
-    parser.add_argument(
+    choice.add_argument(
         "--older-than",
         type=int,
         metavar="DAYS",

@@ -33,8 +33,6 @@ _POINTED_AT: Final = "user_features_fg"
 """The table whose rows other partitions point into."""
 _BUNDLE_FILES: Final = (BundleFile.USER_VECTORS, BundleFile.OWN_ITEMS, BundleFile.USER_INPUTS)
 """Files of a bundle with a row per user; the first has the ids."""
-Shared = dict[str, StoredFile]
-"""Path of a shared file -> the file in its place, which all days list."""
 
 
 class Eraser:
@@ -45,7 +43,7 @@ class Eraser:
 
     def __init__(self, store: PartitionStore, forgotten: Forgotten, found: set[str], *, writes: bool) -> None:
         self._store, self._forgotten, self._found, self._writes = store, forgotten, found, writes
-        self._shared: Shared = {}
+        self._shared: dict[str, StoredFile] = {}  # path of a shared file -> the file in its place, which all days list
 
     def erase(self, manifest: Manifest) -> Manifest | None:
         """Returns the partition without their rows; None if there are none.

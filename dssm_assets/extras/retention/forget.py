@@ -114,9 +114,8 @@ def on_run_start(workspace: Workspace) -> None:
         if workspace.tables.partitions.forgotten.read().request:
             workspace.log("a request to forget users has not ended; this run begins after it")
             receipt = forget(workspace, pa.array([], pa.string()))
-            if receipt.bundles or (
-                receipt.partitions and not receipt.faults
-            ):  # else another process has ended it, or nobody can yet
+            # Else another process has ended it, or nobody can yet.
+            if receipt.bundles or (receipt.partitions and not receipt.faults):
                 workspace.log(f"receipt: {write_receipt(workspace, receipt)}")
             check_ended(receipt)
     except Exception as error:  # an optional neighbour of the store may raise anything

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,11 @@ from dssm_assets.extras.bundle_delta.fresh_days import FreshDays, open_fresh_day
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
+from dssm_assets.steps import source
 from dssm_assets.steps.features_raw import item_all_feature
 from dssm_assets.steps.sample import item_features_fg
-from dssm_assets.steps.source import item_table
-from dssm_assets.steps.workspace import Workspace, open_workspace
+from dssm_assets.steps.source import behavior_table, item_table
+from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets.storage.bundles import BundleStore, open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.serving.bundles import vector_of
@@ -248,6 +249,22 @@ def test_object_store_and_day_folders_give_the_same_delta(
     open_bundles(workspace.loaded).fetch(result.published.bundle_id)
     assert fs.find(f"/{root}/_staging") == fs.find(f"/{root}/serving/_staging") == []
     fs.rm(f"/{root}", recursive=True)
+
+
+def test_days_after_the_end_of_the_log_are_not_read(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[str]()
+
+    def note(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+        read.extend(days)
+        return behavior_table(workspace, days)
+
+    monkeypatch.setattr(source, "behavior_table", note)
+    workspace = copy_of(served, tmp_path / "world")
+    assert publish_delta(workspace, "2024-11-07").published is None
+    assert read == [TODAY], "one day, as if today were the day after the bundle's"
+    change_sources(workspace)
+    assert publish_delta(workspace, "2024-11-07").counts.events == 3 * len(BOUGHT_TODAY)
+    assert read == [TODAY, TODAY], "the log ends on it"
 
 
 def test_a_service_takes_deltas_and_rollbacks_as_any_bundle(served: Path, tmp_path: Path) -> None:

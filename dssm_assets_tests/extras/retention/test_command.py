@@ -72,6 +72,12 @@ def test_grace_hours_that_are_no_time_are_refused(loaded: LoadedConfig, capsys: 
         assert "expected a number that is not negative" in capsys.readouterr().err
 
 
+def test_users_and_old_days_are_requests_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["forget", "--user-ids", "ids.txt", "--older-than", "365"])
+    assert "argument --older-than: not allowed with argument --user-ids" in capsys.readouterr().err
+
+
 def test_first_run_of_a_day_removes_leftovers(loaded: LoadedConfig) -> None:
     told: list[str] = []
     workspace = open_workspace(loaded, told.append)
