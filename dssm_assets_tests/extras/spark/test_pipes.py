@@ -10,7 +10,7 @@ import pytest
 
 from dssm_assets.core.errors import CheckFailedError, SubmittedJobError
 from dssm_assets.core.features.fg_tables import USER_FEATURES_FG
-from dssm_assets.core.features_raw.raw_feature_tables import USER_ACTIVITY
+from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.services import Services
@@ -66,17 +66,16 @@ def test_a_run_on_s3_has_the_log_lines_metadata_and_checks_of_its_job(
 def test_an_error_of_a_worker_is_the_error_of_the_run(world: BuiltWorld, cluster: Cluster, tmp_path: Path) -> None:
     loaded = world.copy(tmp_path / "copy", cluster.settings())
     workspace = open_workspace(loaded)
-    before = workspace.need("user_activity", DAYS[0])
-    invalid = workspace.tables.read(before)
-    index = invalid.schema.get_field_index("count_1d")
-    invalid = invalid.set_column(index, "count_1d", pa.repeat(pa.scalar(0, pa.int64()), invalid.num_rows))
-    workspace.tables.write(USER_ACTIVITY, DAYS[0], invalid, inputs=before.inputs, facts=before.facts)
-    existing = workspace.need("user_activity", DAYS[1])
+    before, existing = workspace.need("user_all_feature", DAYS[0]), workspace.need("user_features_fg", DAYS[0])
+    table = workspace.tables.read(before)
+    nested = pa.array([{"name": "a"}] * table.num_rows)
+    table = table.set_column(table.schema.get_field_index("city"), "city", nested)
+    workspace.tables.write(USER_ALL_FEATURE, DAYS[0], table, inputs=before.inputs, facts=before.facts)
     with pytest.raises(
-        SubmittedJobError, match=r"^table user_activity, column count_1d: expected counts of 0 or more, got \d+ neg"
+        SubmittedJobError, match=r"^feature city, input user:city: expected a column whose values have a text, got"
     ):
-        worlds.materialize(loaded, ["user_activity"], DAYS[1:])
-    assert workspace.need("user_activity", DAYS[1]) == existing
+        worlds.materialize(loaded, ["user_features_fg"], DAYS[:1])
+    assert workspace.need("user_features_fg", DAYS[0]) == existing
 
 
 @pytest.mark.slow
