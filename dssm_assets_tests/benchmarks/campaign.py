@@ -1,6 +1,6 @@
 """What happens when writers race, writers are killed, the object store fails, and input is hostile.
 
-    python -m dssm_assets_tests.benchmarks.campaign                     # everything, about ten minutes
+    python -m dssm_assets_tests.benchmarks.campaign                     # everything, about fifteen minutes
     python -m dssm_assets_tests.benchmarks.campaign --seconds inf       # 1,000 rounds of each race, however long they take
     python -m dssm_assets_tests.benchmarks.campaign --only races_disk kills --scale 0.1
 

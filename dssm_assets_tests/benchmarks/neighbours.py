@@ -114,7 +114,7 @@ def stores_away(folder: Path, count: int, report: Report) -> None:
         for name, uri in places.items():
             fill(choose_store(uri), root)
             live = LiveEngine(root, open_search=partial(choose_search(uri, None), seconds=seconds))
-            port = stack.enter_context(serving(live, ServiceLimits(request_seconds=seconds)))
+            port = stack.enter_context(serving(live, ServiceLimits(request_seconds=seconds, keep_alive_seconds=3600)))
             clients[name] = stack.enter_context(closing(Client(port)))
 
         def attempt(kind: str) -> None:
