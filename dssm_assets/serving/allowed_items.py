@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks, map_leaves
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.retrieval.item_filter import AllowedItems, count_conditions, mask_items
+from dssm_assets.core.retrieval.item_filter import AllowedItems, mask_items
 
-KEPT: Final = 16
+_KEPT: Final = 16
 """Most recent filters that stay in memory: at a million items, about 10 MB each."""
-FILTER_KEY: Final = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+_FILTER_KEY: Final = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 _REMEDY: Final = "name one of these, or add the column to serving.filters and publish a bundle"
 
 
@@ -30,7 +30,7 @@ class ItemConditions:
         """Takes the columns that filters may name, a row per item, and the items that may be shown at all (None: all)."""
         self._columns = columns
         self._all_shown = None if shown is None else AllowedItems(shown)
-        self._find_passing = lru_cache(KEPT)(partial(_find_passing, columns, shown))
+        self._find_passing = lru_cache(_KEPT)(partial(_find_passing, columns, shown))
 
     def check_fields(self, fields: Sequence[Any]) -> tuple[tuple[str, ...], list[Fault]]:
         """Returns the columns to answer with, each once, and a fault for each that is not among those for filters."""
@@ -54,9 +54,8 @@ class ItemConditions:
         """Returns the items that pass a request's filters, None: all may be shown; an InputError names what cannot be used."""
         if filters is None:
             return self._all_shown
-        count_conditions(filters)
         try:
-            return self._find_passing(orjson.dumps(filters, default=sorted, option=FILTER_KEY))  # sets become lists
+            return self._find_passing(orjson.dumps(filters, default=sorted, option=_FILTER_KEY))  # sets become lists
         except TypeError as error:
             remedy = "write text, numbers, lists and objects"
             raise InputError(Fault("filters", "values that JSON can hold", str(error)[:80], remedy)) from error

@@ -162,7 +162,7 @@ class Health(_Answer):
     """The bundle that serves, its age and its size."""
 
     status: Literal["ok", "stale"] = Field(
-        description="stale: a new bundle or a list cannot be used, no item is shown, or a place is not read any more."
+        description="stale: a new bundle or a list cannot be used, no item is shown, or a place cannot be read any more."
     )
     bundle_id: str
     name: str
@@ -178,7 +178,7 @@ class Health(_Answer):
     )
     list_fault: str | None = Field(description="Why the lists of the shop cannot be used; null if they can.")
     watch_fault: str | None = Field(
-        description="Which of bundles, lists, users to be forgotten and API keys have not been read for three intervals, and since when."
+        description="Which of bundles, lists, users to be forgotten and API keys could not be read for three intervals, since when and why."
     )
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
-import logging
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -25,8 +24,6 @@ from dssm_assets.core.errors import Fault, InputError
 MIN_KEY_LENGTH: Final = 16
 """Characters of a key; a shorter one can be guessed and is never valid."""
 MAX_FILE_BYTES: Final = 2**16
-
-_log = logging.getLogger(__name__)
 
 
 class KeyScope(StrEnum):
@@ -101,11 +98,9 @@ class LiveKeys:
         return found[0] if found else None
 
     def refresh(self) -> None:
-        """Reads the file again; one that cannot be used is logged once."""
+        """Reads the file again; raises an InputError, as `read_keys`, if it cannot be used."""
         try:
-            self._keys, fault = read_keys(self._path), None
+            self._keys, self.fault = read_keys(self._path), None
         except InputError as error:
-            fault = str(error)
-            if fault != self.fault:
-                _log.error("keys stay as they were: %s (%d faults)", error.faults[0], len(error.faults))
-        self.fault = fault
+            self.fault = str(error)
+            raise

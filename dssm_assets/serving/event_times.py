@@ -18,8 +18,6 @@ from dssm_assets.core.errors import Fault
 _DAYS_BEFORE: Final = 731
 _DAY_MS: Final = 86_400_000
 _EPOCH: Final = dt.date(1970, 1, 1)
-_UNITS: Final = {"seconds": (1000, 1), "microseconds": (1, 1000), "nanoseconds": (1, 1_000_000)}
-"""Unit that may be meant -> its milliseconds, as numerator and denominator."""
 
 
 class EventTimes:
@@ -42,9 +40,8 @@ class EventTimes:
                 continue
             span = f"up to {last}" if self._first is None else f"from {self._first} to {last}"
             got, remedy = f"{wrong[0]}, which is {_show(wrong[0])}", "send unix milliseconds"
-            for unit, (times_ms, per) in _UNITS.items():
-                if low <= (meant := wrong[0] * times_ms // per) < high and self._first is not None:
-                    got, remedy = f"{got}; as {unit} it is {_show(meant)}", f"send milliseconds, not {unit}"
+            if low <= (meant := wrong[0] * 1000) < high and self._first is not None:
+                got, remedy = f"{got}; as seconds it is {_show(meant)}", "send milliseconds, not seconds"
             got = f"{got}; and {len(wrong) - 1} more" if len(wrong) > 1 else got
             yield Fault(f"request, {part}, {col.EVENT_TIMES_MS}", f"unix milliseconds {span}", got, remedy)
 

@@ -13,8 +13,8 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,9 @@ from dssm_assets.storage.bundles import BundleKeys, BundleStore
 RETRY_SECONDS: Final = 60.0
 """A refused bundle is opened again after this time: its place may have been at fault, not its files."""
 
+OPEN_SECONDS: Final = 900.0
+"""A large bundle may take so long to be copied, compared with its manifest and opened; then the watch of bundles hangs."""
+
 FORGET_SECONDS: Final = 0.5
 """Interval at which the list of forgotten users is read."""
 
@@ -38,7 +41,7 @@ class EngineState:
     """The report of a service on its engine: the bundle that serves, and how often something happened since the start.
 
     `refused_bundle_id` is the published bundle that could not be opened, `bundle_fault` says why; `list_fault` says why a list of the shop
-    cannot be used, or that no item is shown; `watch_fault` which place is not looked at any more.
+    cannot be used, or that no item is shown; `watch_fault` which place cannot be read any more.
     """
 
     bundle_id: str
@@ -99,10 +102,9 @@ class LiveEngine:
         """The published bundle that cannot be used, when it is opened again, and why it cannot."""
         self._opened: RecallEngine | None = None
         """The published bundle, open, while the search for its items cannot be opened."""
-        self._forget_fault = ""
         self._changing = threading.Lock()
         self.watches = Watches()
-        self.watches.add("the bundles", self.refresh, check_seconds)
+        self._bundle_watch = self.watches.add("the bundles", self.refresh, check_seconds)
         self.watches.add("the lists of the shop", self.refresh_lists, check_seconds)
         self.watches.add("the users to be forgotten", self._hide_forgotten, FORGET_SECONDS)
         self.engine = self._open_first()
@@ -158,18 +160,19 @@ class LiveEngine:
         return has_changed
 
     def refresh(self) -> bool:
-        """Reads the pointer once; returns whether a new bundle took over. A broken one is logged and counted."""
-        try:
+        """Reads the pointer once; returns whether a new bundle took over. A broken one is logged and counted.
+
+        Raises:
+            DssmError: the pointer cannot be read; what serves goes on.
+        """
+        with self._counting_errors():
             wanted = self._store.current_id()
-        except Exception as error:  # A store that is away for a moment must not end the watch.
-            self._counts["check_errors"] += 1
-            _log.error("cannot read the pointer in %s, %s keeps serving: %s", self._store.root, self.bundle_id, error)
-            return False
         if wanted == self.bundle_id:
             self._refused = self._opened = None
             return False
         if self._refused and self._refused[0] == wanted and time.monotonic() < self._refused[1]:
             return False
+        self._bundle_watch.allow(OPEN_SECONDS)
         try:
             before, fresh = self.bundle_id, self._open_engine()
             self._serve(fresh)
@@ -191,17 +194,19 @@ class LiveEngine:
             _log.error("refused bundle %s, %s keeps serving: %s", bundle_id, self.bundle_id, fault)
 
     def _hide_forgotten(self) -> None:
-        """Makes users unknown who are to be forgotten; a fault is logged once."""
-        try:
+        """Makes users unknown who are to be forgotten."""
+        with self._counting_errors():
             forgotten = self._store.forgotten.read()
-            for engine in filter(None, (self._opened, self.engine)):
-                engine.bundle.users.hide(forgotten)
-            self._forget_fault = ""
-        except Exception as error:  # A store that is away for a moment must not end the watch.
+        for engine in filter(None, (self._opened, self.engine)):
+            engine.bundle.users.hide(forgotten)
+
+    @contextmanager
+    def _counting_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
             self._counts["check_errors"] += 1
-            if str(error) != self._forget_fault:
-                _log.error("cannot read which users are forgotten in %s: %s", self._store.root, error)
-            self._forget_fault = str(error)
+            raise
 
     def _open_first(self) -> RecallEngine:
         try:

@@ -15,7 +15,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, Validat
 
 from dssm_assets.core.config.section import Section, describe_expected
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.retrieval.item_filter import count_conditions
 from dssm_assets.serving.answers import MAX_FAULTS
 from dssm_assets.serving.recall_engine import DEFAULT_K, MAX_K, ListOptions, Lists, UserRequest
 from dssm_assets.serving.request_cost import count_items
@@ -46,11 +45,6 @@ def _keep_error(value: Any, check: Any) -> Any:
         return check(value)
     except (ValidationError, InputError) as error:
         return error
-
-
-def _check_filters(value: Any) -> Any:
-    count_conditions(value)
-    return value
 
 
 _Inputs = Annotated[dict[str, Annotated[Any, AfterValidator(_check_length)]], Field(max_length=MAX_NAMES)]
@@ -87,7 +81,7 @@ class RecallRequest(Section):
     k: int = Field(default=DEFAULT_K, description=_K)
     exclude: list[_ExcludedId] = Field(default_factory=list, max_length=MAX_LENGTH, description=f"{_EXCLUDE}.")
     exclude_history: bool = Field(default=False, description=_EXCLUDE_HISTORY)
-    filters: Annotated[dict[str, Any] | list[Any] | None, AfterValidator(_check_filters)] = Field(
+    filters: dict[str, Any] | list[Any] | None = Field(
         default=None,
         description="Item column -> condition, all of which must hold; or a list of such objects, one of which must hold. A "
         "condition is a value, a list of values, or an object with in, not, min, max.",

@@ -1,6 +1,7 @@
 """The work of requests: how many items batches ask for, and how many requests are computed at once.
 
-A list costs its items, and the conditions of its filter: each is compared with every item of the bundle, unless the filter is in memory.
+A list costs its items, and the conditions of its filter: each is compared with every item of the bundle, unless the request before had
+the same filter.
 """
 
 from __future__ import annotations
@@ -8,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import orjson
-
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval.item_filter import count_conditions
-from dssm_assets.serving.allowed_items import FILTER_KEY, KEPT
 from dssm_assets.serving.recall_engine import DEFAULT_K, MAX_K, UserRequest
 
 COMPUTED_TOGETHER: Final = 100
@@ -34,9 +32,11 @@ def split_by_cost(requests: Sequence[UserRequest], item_count: int) -> Iterator[
     Args:
         item_count: items of the bundle.
     """
-    start, items, compared, known = 0, 0, 0, dict[bytes, None]()
+    start, items, compared, before = 0, 0, 0, ""
     for place, request in enumerate(requests):
-        more_items, more_compared = _count_items(request), item_count * _count_new_conditions(request.options.filters, known)
+        more_items, filters = _count_items(request), repr(request.options.filters)  # 1 and true are equal, their texts are not
+        more_compared = 0 if filters == before else item_count * _count_conditions(request.options.filters)
+        before = filters
         is_full = place - start >= COMPUTED_TOGETHER or items + more_items > ITEMS_TOGETHER
         if place > start and (is_full or compared + more_compared > COMPARED_TOGETHER):
             yield requests[start:place]
@@ -51,17 +51,9 @@ def _count_items(request: UserRequest) -> int:
     return min(max(options.k, 0), MAX_K) * (1 + len(set(options.fields)))
 
 
-def _count_new_conditions(filters: Any, kept: dict[bytes, None]) -> int:
-    """Returns the number of conditions of a filter, 0 of one that is refused or among the latest ones, which stay in memory; it joins these."""
-    if filters is None:
-        return 0
+def _count_conditions(filters: Any) -> int:
+    """Returns the number of conditions of a filter, 0 of one that will be refused."""
     try:
-        count, key = count_conditions(filters), orjson.dumps(filters, default=sorted, option=FILTER_KEY)
-    except (InputError, TypeError):
+        return count_conditions(filters)
+    except InputError:
         return 0
-    count = 0 if key in kept else count
-    kept.pop(key, None)
-    kept[key] = None
-    if len(kept) > KEPT:
-        del kept[next(iter(kept))]
-    return count

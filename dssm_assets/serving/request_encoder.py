@@ -251,8 +251,8 @@ class RequestEncoder:
                 raise InputError(Fault(where, expected, "nothing", "send unix milliseconds, oldest first"))
             return np.zeros(length, np.int64)
         try:
-            if not isinstance(times, list | tuple | np.ndarray):
-                raise TypeError
+            if not isinstance(times, list | tuple | np.ndarray) or any(isinstance(one, float | np.floating) for one in times):
+                raise TypeError  # Arrow would cut fractions off.
             return np.array(pa.array(times, pa.int64()).to_numpy(zero_copy_only=True), np.int64)
         except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
             raise InputError(Fault(where, "a list of unix milliseconds", repr(times)[:80], "send integers")) from error

@@ -57,7 +57,11 @@ class ServiceMetrics(Collector):
         for name, description, count in (
             ("dssm_bundle_swaps", "New bundles that replaced the previous one.", state.swaps),
             ("dssm_bundle_refused", "New bundles that were broken, so that the previous one kept serving.", state.refusals),
-            ("dssm_bundle_check_errors", "Times that the pointer to the bundle could not be read.", state.check_errors),
+            (
+                "dssm_bundle_check_errors",
+                "Times that the pointer to the bundle, or the users to be forgotten, could not be read.",
+                state.check_errors,
+            ),
             ("dssm_shop_list_errors", "Lists of the shop that could not be used: the former ones stayed.", state.list_errors),
         ):
             yield CounterMetricFamily(name, description, count)

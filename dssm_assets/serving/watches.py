@@ -1,11 +1,12 @@
 """Watches of a service: what it looks at again and again, each in a thread of its own, and whether one has stopped to look.
 
 A disk or a host that hangs holds up its own watch alone. A thread cannot be ended from outside, so that a watch tells when it last
-finished a look.
+finished a look. A look that fails is no look.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,18 +15,23 @@ from typing import Final
 SILENT_LOOKS: Final = 3
 LEAST_SILENT_SECONDS: Final = 10.0
 """A slow disk or object store needs some seconds for a look."""
+_SHOWN: Final = 400
+
+_log = logging.getLogger(__name__)
 
 
 class Watches:
     """The watches of one process; `find_fault` is safe for any thread."""
 
     def __init__(self) -> None:
-        self._watches: list[_Watch] = []
+        self._watches: list[Watch] = []
         self._stopped = threading.Event()
 
-    def add(self, name: str, look: Callable[[], object], seconds: float) -> None:
-        """Adds a watch, which begins with `start`; `look` is called every so many seconds."""
-        self._watches.append(_Watch(name, look, seconds))
+    def add(self, name: str, look: Callable[[], object], seconds: float) -> Watch:
+        """Adds and returns a watch, which begins with `start`; `look` is called every so many seconds, and raises if it fails."""
+        watch = Watch(name, look, seconds)
+        self._watches.append(watch)
+        return watch
 
     def start(self) -> None:
         for watch in self._watches:
@@ -36,27 +42,50 @@ class Watches:
         self._stopped.set()
 
     def find_fault(self) -> str | None:
-        """Returns which watches have finished no look for three of their intervals, and since when; None: all look."""
+        """Returns which watches have finished no look for three of their intervals, since when and why; None: all look."""
         return "; ".join(fault for watch in self._watches if (fault := watch.find_fault())) or None
 
 
-class _Watch:
+class Watch:
+    """Looks at one place again and again; an error is logged where the look before had none or another."""
+
     def __init__(self, name: str, look: Callable[[], object], seconds: float) -> None:
         self.name, self._look, self._seconds = name, look, seconds
-        self._looked_at = (0.0, 0.0)
-        """When the last look ended, by the clocks of time.monotonic and time.time; zero before the start."""
+        self._looked_at, self._late_at = (0.0, 0.0), float("inf")
+        """When the last look ended, by the clocks of time.monotonic and time.time; from when on, by the first, the next one is late."""
+        self._error = ""
 
     def run(self, stopped: threading.Event) -> None:
-        self._looked_at = time.monotonic(), time.time()
+        self._note_look()
         while not stopped.wait(self._seconds):
+            self.look()
+
+    def look(self) -> None:
+        """Looks once; an error is kept for `find_fault`."""
+        try:
             self._look()
-            self._looked_at = time.monotonic(), time.time()
+        except Exception as error:  # A place that is away for a moment, or damaged, must not end the watch.
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_SHOWN]
+            if said != self._error:
+                _log.error("%s cannot be read and stay as they were: %s", self.name, said)
+            self._error = said
+        else:
+            self._error = ""
+            self._note_look()
+
+    def allow(self, seconds: float) -> None:
+        """Lets the current look, which has read its place, take so many seconds more for what it does with that."""
+        self._late_at = time.monotonic() + seconds
 
     def find_fault(self) -> str | None:
-        looked_at, moment = self._looked_at
-        silent = time.monotonic() - looked_at
-        if not looked_at or silent <= max(SILENT_LOOKS * self._seconds, LEAST_SILENT_SECONDS):
+        now, (looked_at, moment), error = time.monotonic(), self._looked_at, self._error
+        if now <= self._late_at:
             return None
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
-        remedy = "To fix: see why their place is slow or silent; restart the service if it is not"
-        return f"{self.name} were read last at {since}, {silent:.0f} seconds ago, not every {self._seconds:g}. {remedy}"
+        said = f"{self.name} were read last at {since}, {now - looked_at:.0f} seconds ago, not every {self._seconds:g}"
+        remedy = "see why their place is slow or silent; restart the service if it is not"
+        return f"{said}: {error}" if error else f"{said}. To fix: {remedy}"
+
+    def _note_look(self) -> None:
+        self._looked_at = time.monotonic(), time.time()
+        self._late_at = self._looked_at[0] + max(SILENT_LOOKS * self._seconds, LEAST_SILENT_SECONDS)

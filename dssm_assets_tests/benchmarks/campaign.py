@@ -1,6 +1,6 @@
 """What happens when writers race, writers are killed, the object store fails, and input is hostile.
 
-    python -m dssm_assets_tests.benchmarks.campaign                     # everything, about ten minutes
+    python -m dssm_assets_tests.benchmarks.campaign                     # everything, about fifteen minutes
     python -m dssm_assets_tests.benchmarks.campaign --seconds inf       # 1,000 rounds of each race, however long they take
     python -m dssm_assets_tests.benchmarks.campaign --only races_disk kills --scale 0.1
 
@@ -34,7 +34,8 @@ from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.local_files import find_own_folder
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.benchmarks.faulty_proxy import faulty_proxy
-from dssm_assets_tests.benchmarks.hostile_inputs import INPUTS
+from dssm_assets_tests.benchmarks.hostile_inputs import INPUTS, Report
+from dssm_assets_tests.benchmarks.neighbours import NEIGHBOURS
 from dssm_assets_tests.deploy.services import BUCKET, object_store
 from dssm_assets_tests.storage.bundles import marks, publish
 from dssm_assets_tests.storage.races import ASSET, publish_mark, race, read_marks
@@ -229,19 +230,29 @@ def disks(folder: Path, limits: Limits) -> Iterator[Row]:
 
 def inputs(folder: Path, limits: Limits) -> Iterator[Row]:
     """Hostile configurations, broken files and requests over HTTP: a typed error each, or none."""
-    for name, attempts in INPUTS.items():
-        row = Row(name)
+    yield from _attempts_of(INPUTS, folder, limits)
+
+
+def neighbours(folder: Path, limits: Limits) -> Iterator[Row]:
+    """Places that a service watches, stores and catalogs away or locked, and users who are forgotten."""
+    yield from _attempts_of(NEIGHBOURS, folder, limits)
+
+
+def _attempts_of(parts: Mapping[str, Callable[[Path, int, Report], None]], folder: Path, limits: Limits) -> Iterator[Row]:
+    for number, (name, attempts) in enumerate(parts.items()):
+        row, own = Row(name), folder / f"{number}"
+        own.mkdir()
 
         def report(failure: str | None, row: Row = row) -> None:
             row.tried += 1
             row.failed += [] if failure is None else [failure]
 
-        attempts(folder, max(10, round(2000 * limits.scale)), report)
+        attempts(own, max(10, round(2000 * limits.scale)), report)
         yield row
 
 
 PARTS: Final[Mapping[str, Callable[[Path, Limits], Iterator[Row]]]] = {
-    part.__name__: part for part in (races_disk, races_s3, faults_s3, kills, cleanups, damage, disks, inputs)
+    part.__name__: part for part in (races_disk, races_s3, faults_s3, kills, cleanups, damage, disks, inputs, neighbours)
 }
 
 

@@ -19,6 +19,7 @@ from dssm_assets.serving.access import OPEN_ROUTES, SCOPES
 from dssm_assets.serving.api_keys import read_keys
 from dssm_assets.serving.http import build_app
 from dssm_assets.serving.live import LiveEngine
+from dssm_assets.serving.watches import Watch
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, key_line, served_by_process, serving, write_keys
 
@@ -127,13 +128,15 @@ def test_a_running_service_takes_changed_keys(root, tmp_path):
 
 def test_a_broken_file_keeps_the_keys_and_is_logged_once(tmp_path, caplog):
     keys = write_keys(tmp_path, key_line(KEYS[0]))
+    watch = Watch("the API keys", keys.refresh, 1.0)
     for content in ("", KEYS[1], key_line(KEYS[1]) + "x\n"):
         (tmp_path / "keys.txt").write_text(content)
         caplog.clear()
-        keys.refresh()
-        keys.refresh()
+        watch.look()
+        watch.look()
         (line,) = caplog.messages
-        assert line.startswith("keys stay as they were: ") and "\n" not in line and KEYS[1] not in line
+        assert line.startswith("the API keys cannot be read and stay as they were: InputError: ")
+        assert "--api-key-file" in line and "\n" not in line and KEYS[1] not in line
     assert keys.find([b"", KEYS[0].encode()]).name == "shop"
     write_keys(tmp_path, key_line(KEYS[1]))
     keys.refresh()

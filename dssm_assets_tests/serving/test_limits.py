@@ -80,6 +80,8 @@ def refusal(answer):
         (b'{"history": {"item_ids": [' + b"1," * 10_000 + b"1]}}", "body.history.item_ids", "at most 10000 entries"),
         (b'{"features": {"city": ' + b"[" * 300 + b"]" * 300 + b"}}", "body", "valid JSON: recursion limit"),
         (b'{"user_id": "u", "filters": [' + b"[" * 300 + b"]" * 300 + b"]}", "body", "valid JSON: recursion limit"),
+        (b'{"user_id": "u", "filters": [' + b'{"a": 1},' * 64 + b'{"a": 1}]}', "filters", "at most 64 conditions"),
+        (b'{"user_id": "u", "filters": {"a": [' + b"1," * 10_000 + b"1]}}", "filters", "at most 10000 values"),
         (b"[" * 40_000, "body", "valid JSON"),
         (b'{"k": 1' + b"0" * 5000 + b"}", "body", "valid JSON"),
         (b'{"user_id": "\xff"}', "body", "valid JSON"),

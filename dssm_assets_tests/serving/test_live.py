@@ -10,10 +10,11 @@ from contextlib import closing
 
 import pytest
 
+from dssm_assets.core.errors import DssmError, StorageError
 from dssm_assets.serving import api_keys, watches
 from dssm_assets.serving import live as live_module
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import ListOptions
+from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
 from dssm_assets.serving.shop_lists import ShopLists
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.forgotten_list import ForgottenList
@@ -101,7 +102,7 @@ def test_refused_bundle_is_tried_again_after_the_retry_time(tmp_path, monkeypatc
     assert live.bundle_id == folder.name
 
 
-def wait_for_ever(*_):
+def wait_for_ever(*_, **__):
     threading.Event().wait()
 
 
@@ -148,16 +149,72 @@ def test_a_pipe_in_place_of_a_file_holds_up_no_watch(tmp_path, name):
     folder = tmp_path if name == "current.json" else write(tmp_path, 2)
     (folder / name).unlink()
     os.mkfifo(folder / name)
-    assert not live.refresh()
-    assert (live.bundle_id, live.state.check_errors) == (first, int(name == "current.json"))
-    assert name == "current.json" or f"{name} is not a regular file" in live.state.bundle_fault
+    if name == "current.json":
+        with pytest.raises(DssmError, match=r"current\.json is not a regular file"):
+            live.refresh()
+    else:
+        assert not live.refresh()
+        assert f"{name} is not a regular file" in live.state.bundle_fault
+    assert live.bundle_id == first
+
+
+def test_garbage_that_stays_shows_until_it_is_corrected(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(watches, "LEAST_SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(live_module, "FORGET_SECONDS", 0.01)
+    first = write(tmp_path, 1).name
+    keys = write_keys(tmp_path, key_line("k" * 16))
+    live = LiveEngine(str(tmp_path), check_seconds=0.01)
+    live.watches.add("the API keys", keys.refresh, 0.01)
+    places = {"the bundles": "current.json", "the users to be forgotten": "forgotten.json", "the API keys": "keys.txt"}
+    with serving(live, keys=keys) as port, closing(Client(port)) as client:
+        for name, place in places.items():
+            path = tmp_path / place
+            before = path.read_bytes() if path.exists() else None
+            (tmp_path / "garbage").write_text("<html>")
+            (tmp_path / "garbage").replace(path)
+            wait_until(lambda: client.get("/health")[1]["status"] == "stale")
+            health = client.get("/health")[1]
+            assert re.match(rf"{name} were read last at .*: \w+Error: .*{place}", health["watch_fault"])
+            assert (health["bundle_id"], health["refused_bundle_id"], health["list_fault"]) == (first, None, None)
+            path.unlink() if before is None else path.write_bytes(before)
+            wait_until(lambda: client.get("/health")[1]["status"] == "ok")
+    assert live.state.check_errors > 2, "the pointer and the users to be forgotten"
+    assert [line for line in caplog.messages if "<html>" in line] == []
+    assert len([line for line in caplog.messages if "current.json: not a pointer" in line]) == 1
+
+
+def test_a_bundle_that_is_opened_for_long_is_no_watch_that_hangs(tmp_path, monkeypatch):
+    monkeypatch.setattr(watches, "LEAST_SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(live_module, "OPEN_SECONDS", 1.5)
+    write(tmp_path, 1)
+    live = LiveEngine(str(tmp_path), check_seconds=0.05)
+    opened, is_opening = RecallEngine.open, threading.Event()
+
+    def open_slowly(*arguments, **options):
+        is_opening.set()
+        time.sleep(0.8)
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(RecallEngine, "open", open_slowly)
+    live.watches.start()
+    second, faults = write(tmp_path, 2).name, []
+    is_opening.wait(20)
+    while live.bundle_id != second:
+        faults.append(live.state.watch_fault)
+        time.sleep(0.02)
+    assert len(faults) > 10 and set(faults) == {None}
+    monkeypatch.setattr(RecallEngine, "open", wait_for_ever)
+    write(tmp_path, 3)
+    wait_until(lambda: "the bundles were read last at" in str(live.state.watch_fault))
+    live.watches.stop()
 
 
 def test_unreadable_pointer_is_counted(tmp_path):
     first = write(tmp_path, 1).name
     live = LiveEngine(str(tmp_path))
     (tmp_path / "current.json").write_text("")
-    assert not live.refresh()
+    with pytest.raises(StorageError, match="not a pointer to a bundle"):
+        live.refresh()
     assert live.state.check_errors == 1
     assert live.bundle_id == first
 

