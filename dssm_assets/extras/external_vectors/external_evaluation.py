@@ -38,7 +38,7 @@ from dssm_assets.core.arrays.ragged import (
     repeat_rows,
     row_blocks,
 )
-from dssm_assets.core.columns import ITEM_ID, USER_ID
+from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.evaluation.detail import list_columns
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
@@ -52,7 +52,8 @@ from dssm_assets.core.retrieval.vectors import Metric, Vectors, vector_faults
 from dssm_assets.core.samples.sample_tables import require_columns
 from dssm_assets.storage.files import TableWriter, read_parquet
 
-VECTOR: Final = "vector"
+VECTORS: Final = {USER_ID: USER_TOWER_EMB, ITEM_ID: ITEM_TOWER_EMB}
+"""The id of a table -> the column of its vectors."""
 SEPARATOR: Final = ","
 """Between the ids of a list in the reference's layout."""
 _FORM = "list, large_list or fixed_size_list of numbers"
@@ -145,8 +146,8 @@ class VectorEvaluation:
 
 def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEvaluation:
     """Returns the evaluation of the vectors in the files, and writes the requested outputs."""
-    users = read_vectors(read_parquet(files.user_vectors, (USER_ID, VECTOR), "user vectors"), USER_ID, "user vectors")
-    items = read_vectors(read_parquet(files.item_vectors, (ITEM_ID, VECTOR), "item vectors"), ITEM_ID, "item vectors")
+    users = read_vectors(read_parquet(files.user_vectors, partial(_choose_columns, USER_ID), "user vectors"), USER_ID, "user vectors")
+    items = read_vectors(read_parquet(files.item_vectors, partial(_choose_columns, ITEM_ID), "item vectors"), ITEM_ID, "item vectors")
     listed = read_parquet(files.truth, (USER_ID, ITEM_ID), "truth")
     truth, truth_rows = read_pairs(listed, "truth"), listed.num_rows
     seen = None if files.seen is None else read_pairs(read_parquet(files.seen, (USER_ID, ITEM_ID), "seen"), "seen")
@@ -290,15 +291,22 @@ def _check_fit(users: VectorSet, items: VectorSet, truth: pa.Table, seen: pa.Tab
 
 
 def read_vectors(table: pa.Table, id_column: str, where: str) -> VectorSet:
-    """Returns the vectors of a table with an id column and a column `vector`.
+    """Returns the vectors of a table with an id column and one of `VECTORS`, or with another name if no other column has vectors.
 
     Args:
-        table: one row per id; `vector` a list of numbers, or of users, who may have several, a list of such lists.
+        table: one row per id; a vector is a list of numbers, or of users, who may have several, a list of such lists.
 
     Raises:
         InputError: columns, ids or vectors are missing, ids are repeated, vectors differ in width, are not finite or all zeros.
     """
-    require_columns(where, table.column_names, (id_column, VECTOR))
+    found = _find_vectors(id_column, table.schema)
+    if len(found) != 1:
+        got = ", ".join(f"{field.name} ({field.type})" for field in table.schema if field.name != id_column) or "no other column"
+        expected = f"a column {VECTORS[id_column]}, or one other with a {_form_of(id_column)}"
+        remedy = f"name the vectors {VECTORS[id_column]}, and write each as a list of numbers"
+        missing = () if id_column in table.column_names else (id_column,)
+        SchemaError.raise_if([*missing_columns(where, table.column_names, missing), Fault(where, expected, got, remedy)])
+    require_columns(where, table.column_names, (id_column,))
     if not table.num_rows:
         raise InputError(Fault(where, "at least one row", "none", "write the vectors first"))
     ids = combine_chunks(comparable_ids(table.column(id_column), f"{where}, column {id_column}"))

@@ -171,7 +171,7 @@ def test_a_version_that_was_written_before_is_searched_and_followed(
     assert sorted(make_list(live.engine)) == sorted(before), "a service that has not followed yet"
     assert live.refresh()
     assert make_list(live.engine) == find_nearest(workspace) != before
-    add_delta(workspace, a_01=np.arange(len(PlainBundle(workspace).vectors("item")["a_01"])))
+    bundles.rollback()
     on_served(workspace.loaded, lines.append)
     assert lines[-1].endswith("1 item rows written, 0 removed"), "from now on rows alone"
 
