@@ -40,9 +40,9 @@ _CANDIDATES: Final = 1000
 """Rows that a search of the index looks at, the most that pgvector allows."""
 _INDEX_OPTIONS: Final = "m = 24, ef_construction = 48"
 _MAX_INDEXED_WIDTH: Final = 2000
-_VECTOR_COLUMNS: Final = """SELECT relname, attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
-WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AND relkind = 'r' AND relname ~ %s
-AND atttypid = to_regtype('vector')"""
+_VECTOR_COLUMNS: Final = """SELECT relname,
+(SELECT attname FROM pg_attribute WHERE attrelid = pg_class.oid AND atttypid = to_regtype('vector')) FROM pg_class
+WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relkind = 'r' AND relname ~ %s"""
 _SESSION: Final = f"""SET timezone = 'UTC'; SET standard_conforming_strings = on; SET client_min_messages = warning;
 SET jit = off; SET hnsw.ef_search = {_CANDIDATES}; SET lock_timeout = '10s'"""
 _CONNECT_SECONDS: Final = 8
