@@ -116,8 +116,8 @@ def _write_reader_s_files(folder: Path) -> None:
     items = pa.Table.from_pylist(_item_rows())
     csv.write_csv(items, folder / "items.csv")
     vectors = pa.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-    pq.write_table(pa.table({"user_id": [1, 2, 3], "vector": vectors}), folder / "U.parquet")
-    pq.write_table(pa.table({"item_id": [7, 8, 9], "vector": vectors}), folder / "I.parquet")
+    pq.write_table(pa.table({"user_id": [1, 2, 3], "user_tower_emb": vectors}), folder / "U.parquet")
+    pq.write_table(pa.table({"item_id": [7, 8, 9], "item_tower_emb": vectors}), folder / "I.parquet")
     pq.write_table(pa.table({"user_id": [1, 2, 3], "item_id": [7, 8, 9]}), folder / "T.parquet")
     pq.write_table(pa.table({"item_id": [7, 8, 9], "in_stock": [True, True, False]}), folder / "shop.parquet")
     texts = {

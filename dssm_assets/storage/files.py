@@ -6,7 +6,7 @@ import itertools
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final
@@ -25,11 +25,15 @@ MOST_FILES: Final = 500_000
 _ENDINGS = (".parquet", ".pq")
 
 
-def read_parquet(uri: str, columns: Sequence[str], where: str) -> pa.Table:
+Columns = Sequence[str] | Callable[[pa.Schema], Sequence[str]]
+
+
+def read_parquet(uri: str, columns: Columns, where: str) -> pa.Table:
     """Returns the named columns of a parquet file, or of a folder's in path order; if one is missing, all columns without rows.
 
     Args:
         uri: any fsspec URL or path.
+        columns: their names, or what chooses them from those of a file.
 
     Raises:
         InputError: the file does not exist, or the folder has no parquet file.
@@ -92,15 +96,16 @@ def check_names(names: Sequence[str], where: str) -> None:
         raise SchemaError(Fault(where, "columns with different names", f"several named {repeated}", "rename them"))
 
 
-def _read(fs: Any, path: str, columns: Sequence[str], where: str) -> pa.Table:
+def _read(fs: Any, path: str, columns: Columns, where: str) -> pa.Table:
     check_file(fs, path)
     with fs.open(path, "rb") as handle:
         file = pq.ParquetFile(handle)
         check_names(file.schema_arrow.names, where)
-        if not set(columns) <= set(file.schema_arrow.names):  # the caller's error names the columns that there are
+        names = columns(file.schema_arrow) if callable(columns) else columns
+        if not set(names) <= set(file.schema_arrow.names):  # the caller's error names the columns that there are
             return file.schema_arrow.remove_metadata().empty_table()
-        table = file.read(columns=list(columns)).replace_schema_metadata(None)
-        for name in columns:
+        table = file.read(columns=list(names)).replace_schema_metadata(None)
+        for name in names:
             check_text(table.column(name), f"{where}, column {name}")
         return table
 

@@ -44,7 +44,7 @@ def item_rows(items: np.ndarray, batch_rows: int = 10_000) -> Rows:
     table = pa.table(
         {
             "item_id": np.arange(count),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(items.reshape(-1)), items.shape[1]),
+            "item_tower_emb": pa.FixedSizeListArray.from_arrays(pa.array(items.reshape(-1)), items.shape[1]),
             "shelf": np.arange(count) % 4,
             "ds": pa.repeat("2026-01-01", count),
             "model_digest": pa.repeat("digest", count),

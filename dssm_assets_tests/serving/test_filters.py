@@ -297,9 +297,10 @@ def test_a_list_without_end_is_read_up_to_its_limit(tmp_path, monkeypatch, kind)
         if kind == "s3":
             uri, options = "s3://shop/stock.txt", {"endpoint_url": url, "key": "k", "secret": "s", "skip_instance_cache": True}
         elif kind == "file":
-            uri = str(tmp_path / "stock.txt")
-            with open(uri, "wb") as file:  # noqa: PTH123
-                file.truncate(1 << 40)
+            path = tmp_path / "stock.txt"
+            path.touch()
+            os.truncate(path, 1 << 40)
+            uri = str(path)
         with pytest.raises(InputError, match=r"stocked items .*stock.txt: expected at most 1 MiB, got more"):
             ShopLists(stocked=uri, root="s3://shop/serving" if options else "", options=options)
         host.shutdown()

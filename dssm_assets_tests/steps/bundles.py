@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -38,8 +39,7 @@ class PlainBundle:
         return pq.read_table(path) if name.endswith(".parquet") else pa.ipc.open_file(path).read_all()
 
     def json(self, name: str) -> Any:
-        with open(f"{self.folder}/{name}", encoding="utf-8") as file:  # noqa: PTH123
-            return json.load(file)
+        return json.loads(Path(self.folder, name).read_text(encoding="utf-8"))
 
     def vectors(self, side: str) -> dict[str, list[float]]:
         table = self.table(f"{side}_vectors.arrow")

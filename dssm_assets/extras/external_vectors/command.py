@@ -17,7 +17,8 @@ METRICS = ("ip", "cosine", "l2")
 _EPILOG = (
     "hit_rate@k = sum over users of |topk and truth| / sum over users of |truth|. The search is exact; ties go to the item that "
     "is first in the file. NDCG has binary relevance and is a mean over users. A user with truth and without a vector counts with an empty list. Users without truth do not count. "
-    "Truth items without a vector count as missed. With --exclude, seen pairs are neither candidates nor to be found."
+    "Truth items without a vector count as missed. With --exclude, seen pairs are neither candidates nor to be found. "
+    "Vectors may have another name, if no other column has lists of numbers."
 )
 
 
@@ -26,8 +27,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "evaluate", help="score your own user and item vectors: hit rates against truth", epilog=_EPILOG
     )
     files = parser.add_argument_group("parquet files or folders, at any fsspec URL")
-    files.add_argument("--user-vectors", required=True, help="user_id, vector: a list of numbers, or a list of such lists")
-    files.add_argument("--item-vectors", required=True, help="item_id, vector: a list of numbers")
+    files.add_argument(
+        "--user-vectors", required=True, help="user_id, user_tower_emb: a list of numbers, or a list of such lists"
+    )
+    files.add_argument("--item-vectors", required=True, help="item_id, item_tower_emb: a list of numbers")
     files.add_argument("--truth", required=True, help="user_id, item_id: what users interacted with; repeated pairs count once")
     files.add_argument("--items", help="item_id and the columns of --filters")
     files.add_argument("--exclude", dest="seen", metavar="SEEN", help="user_id, item_id: what users had seen before")

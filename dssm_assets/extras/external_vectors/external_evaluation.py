@@ -38,7 +38,7 @@ from dssm_assets.core.arrays.ragged import (
     repeat_rows,
     row_blocks,
 )
-from dssm_assets.core.columns import ITEM_ID, USER_ID
+from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.evaluation.detail import list_columns
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
@@ -52,7 +52,8 @@ from dssm_assets.core.retrieval.vectors import Metric, Vectors, vector_faults
 from dssm_assets.core.samples.sample_tables import require_columns
 from dssm_assets.storage.files import TableWriter, read_parquet
 
-VECTOR: Final = "vector"
+VECTORS: Final = {USER_ID: USER_TOWER_EMB, ITEM_ID: ITEM_TOWER_EMB}
+"""The id of a table -> the column of its vectors."""
 SEPARATOR: Final = ","
 """Between the ids of a list in the reference's layout."""
 _FORM = "list, large_list or fixed_size_list of numbers"
@@ -145,8 +146,7 @@ class VectorEvaluation:
 
 def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEvaluation:
     """Returns the evaluation of the vectors in the files, and writes the requested outputs."""
-    users = read_vectors(read_parquet(files.user_vectors, (USER_ID, VECTOR), "user vectors"), USER_ID, "user vectors")
-    items = read_vectors(read_parquet(files.item_vectors, (ITEM_ID, VECTOR), "item vectors"), ITEM_ID, "item vectors")
+    users, items = _read_file(files.user_vectors, USER_ID), _read_file(files.item_vectors, ITEM_ID)
     listed = read_parquet(files.truth, (USER_ID, ITEM_ID), "truth")
     truth, truth_rows = read_pairs(listed, "truth"), listed.num_rows
     seen = None if files.seen is None else read_pairs(read_parquet(files.seen, (USER_ID, ITEM_ID), "seen"), "seen")
@@ -171,6 +171,12 @@ def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEval
         if total is not None:
             total.write(pa.table({"hitrate": result.totals.column("hit_rate")[-1:]}))  # at the largest k
     return result
+
+
+def _read_file(uri: str, id_column: str) -> VectorSet:
+    where = f"{id_column.removesuffix('_id')} vectors"
+    table = read_parquet(uri, lambda schema: (id_column, _find_vectors(id_column, schema)), where)
+    return read_vectors(table, id_column, where)
 
 
 def _find_shown(files: VectorFiles) -> pa.Array | None:
@@ -290,20 +296,36 @@ def _check_fit(users: VectorSet, items: VectorSet, truth: pa.Table, seen: pa.Tab
 
 
 def read_vectors(table: pa.Table, id_column: str, where: str) -> VectorSet:
-    """Returns the vectors of a table with an id column and a column `vector`.
+    """Returns the vectors of a table, of the column of `VECTORS` or else of the only other one with lists of numbers.
 
     Args:
-        table: one row per id; `vector` a list of numbers, or of users, who may have several, a list of such lists.
+        table: one row per id; a vector is a list of numbers, or of users, who may have several, a list of such lists.
 
     Raises:
         InputError: columns, ids or vectors are missing, ids are repeated, vectors differ in width, are not finite or all zeros.
     """
-    require_columns(where, table.column_names, (id_column, VECTOR))
+    vectors = _find_vectors(id_column, table.schema)
+    require_columns(where, table.column_names, (id_column, vectors))
     if not table.num_rows:
         raise InputError(Fault(where, "at least one row", "none", "write the vectors first"))
     ids = combine_chunks(comparable_ids(table.column(id_column), f"{where}, column {id_column}"))
     check_unique(ids, f"{where}, column {id_column}")
-    return VectorSet(ids, *_read_matrix(table.column(VECTOR), ids, f"{where}, column {VECTOR}", id_column.removesuffix("_id")))
+    side = id_column.removesuffix("_id")
+    return VectorSet(ids, *_read_matrix(table.column(vectors), ids, f"{where}, column {vectors}", side))
+
+
+def _find_vectors(id_column: str, schema: pa.Schema) -> str:
+    """Returns the column of `VECTORS`, or if the table lacks it the only other one with lists of numbers."""
+    listed = [field.name for field in schema if field.name != id_column and _has_numbers(field.type)]
+    wanted = VECTORS[id_column]
+    return str(listed[0]) if len(listed) == 1 and wanted not in schema.names else wanted
+
+
+def _has_numbers(kind: pa.DataType) -> bool:
+    """Says whether a column has lists of numbers, or lists of such lists."""
+    inner = kind.value_type if is_list(kind) else None
+    numbers = inner.value_type if inner is not None and is_list(inner) else inner
+    return numbers is not None and bool(pat.is_floating(numbers) or pat.is_integer(numbers) or pat.is_decimal(numbers))
 
 
 def read_pairs(table: pa.Table, where: str) -> pa.Table:
@@ -314,11 +336,8 @@ def read_pairs(table: pa.Table, where: str) -> pa.Table:
 
 
 def _read_matrix(column: pa.ChunkedArray, ids: pa.Array, where: str, side: str) -> tuple[Vectors, IntArray]:
-    inner = column.type.value_type if is_list(column.type) else None
-    is_nested = inner is not None and is_list(inner)
-    numbers = inner.value_type if inner is not None and is_nested else inner
-    is_number = numbers is not None and (pat.is_floating(numbers) or pat.is_integer(numbers) or pat.is_decimal(numbers))
-    if not is_number or (is_nested and side != "user"):
+    is_nested = is_list(column.type) and is_list(column.type.value_type)
+    if not _has_numbers(column.type) or (is_nested and side != "user"):
         expected = f"{_FORM}, or a list of those" if side == "user" else _FORM
         raise SchemaError(Fault(where, expected, str(column.type), "write each vector as a list of numbers"))
     vector = pa.large_list(pa.float32())  # 64-bit offsets: all users may have more than 2 ** 31 numbers

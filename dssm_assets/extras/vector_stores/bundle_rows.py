@@ -17,7 +17,7 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.sources.convert import decode_column
-from dssm_assets.extras.vector_stores.store import DAY, INTEREST, KEYS, MODEL_DIGEST, RESERVED, VECTOR, Changes, Rows
+from dssm_assets.extras.vector_stores.store import DAY, INTEREST, KEYS, MODEL_DIGEST, RESERVED, Changes, Rows
 from dssm_assets.storage.bundles import FetchedBundle
 from dssm_assets.storage.local_files import map_arrow
 from dssm_assets.storage.sources.table_source import quote_name
@@ -46,12 +46,12 @@ class BundleRows:
             columns = {
                 self._key: ids.take(pa.array(np.repeat(np.arange(len(ids)), interests))),
                 INTEREST: pa.array(np.tile(np.arange(interests, dtype=np.int32), len(ids))),
-                VECTOR: pa.FixedSizeListArray.from_arrays(vectors.flatten(), int(manifest["dims"])),
+                col.USER_TOWER_EMB: pa.FixedSizeListArray.from_arrays(vectors.flatten(), int(manifest["dims"])),
             }
             self.content = pa.table(columns)
             return
         stored = map_arrow(folder / BundleFile.ITEM_VECTORS)
-        columns = {self._key: stored.column(col.ITEM_ID), VECTOR: stored.column(col.ITEM_TOWER_EMB)}
+        columns = {self._key: stored.column(col.ITEM_ID), col.ITEM_TOWER_EMB: stored.column(col.ITEM_TOWER_EMB)}
         if BundleFile.ITEM_COLUMNS in manifest["files"]:
             others = map_arrow(folder / BundleFile.ITEM_COLUMNS)
             if taken := sorted(RESERVED & set(others.column_names)):

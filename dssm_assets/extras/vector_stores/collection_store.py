@@ -193,7 +193,7 @@ class CollectionStore(vs.VectorStore):
         return f"{self._heads[table]}__{version}".replace("-", "_")
 
     def _send(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
-        width = rows.schema.field(vs.VECTOR).type.list_size + rows.num_columns
+        width = rows.schema.field(vs.find_vectors(rows.schema)).type.list_size + rows.num_columns
         step = min(max(1, _SENT_NUMBERS // width), _SENT_ROWS)
         for start in range(0, rows.num_rows, step):
             self.send_rows(table, collection, rows.slice(start, step), is_new=is_new)
@@ -238,13 +238,13 @@ class CollectionVectors(vs.StoredVectors):
 
     def __init__(self, store: CollectionStore, table: VectorTable, width: int, id_type: pa.DataType) -> None:
         self._limits = store.where, store.seconds
-        self.key, self._width = vs.KEYS[table][0], width
+        self.key, self.vectors, self._width = vs.KEYS[table][0], vs.VECTORS[table], width
         self._types = {self.key: id_type, vs.INTEREST: pa.int32(), vs.MODEL_DIGEST: pa.string()}
         self._names = [*vs.KEYS[table], vs.MODEL_DIGEST]
 
     @abstractmethod
     def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
-        """Yields the rows of some ids: some columns, and vectors."""
+        """Yields the rows of some ids: some columns, and vectors under their name in `VECTORS`."""
 
     @abstractmethod
     def write_condition(self, condition: Condition) -> Any:
@@ -257,8 +257,8 @@ class CollectionVectors(vs.StoredVectors):
     def read(self, ids: pa.Array) -> pa.Table:
         rows = [row for part in _split(ids) for row in self.find_rows(part, self._names)]
         columns = {name: pa.array([row[name] for row in rows], self._types[name]) for name in self._names}
-        vectors = pa.array(np.array([row[vs.VECTOR] for row in rows], np.float32).reshape(-1))
-        return pa.table({**columns, vs.VECTOR: pa.FixedSizeListArray.from_arrays(vectors, self._width)})
+        vectors = pa.array(np.array([row[self.vectors] for row in rows], np.float32).reshape(-1))
+        return pa.table({**columns, self.vectors: pa.FixedSizeListArray.from_arrays(vectors, self._width)})
 
     def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[vs.Found]:
         wanted = self.write_condition(tuple(tuple(map(_round_bounds, group)) for group in condition))

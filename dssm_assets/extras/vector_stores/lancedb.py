@@ -29,7 +29,7 @@ from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import store as vs
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.sql_conditions import SqlDialect, write_sql
-from dssm_assets.extras.vector_stores.store import KEYS, VECTOR, Changes, Found, Rows
+from dssm_assets.extras.vector_stores.store import KEYS, VECTORS, Changes, Found, Rows
 from dssm_assets.storage.locations import rename_s3_options
 
 _S3_NAMES: Final = ("aws_endpoint", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_region")
@@ -86,7 +86,7 @@ class LanceDBStore(vs.VectorStore):
             content = pa.RecordBatchReader.from_batches(schema, batches)
             written = self._database.create_table(name, content, schema=schema, storage_options=self._limits)
             if table is VectorTable.ITEM and (partitions := rows.count // _PARTITION_ROWS):
-                written.create_index(VECTOR, config=IvfFlat(distance_type="dot", num_partitions=partitions))
+                written.create_index(vs.find_vectors(schema), config=IvfFlat(distance_type="dot", num_partitions=partitions))
         return name
 
     def open(self, table: VectorTable, name: str) -> vs.StoredVectors:
@@ -204,7 +204,12 @@ class _LanceVectors(vs.StoredVectors):
         return count
 
     def read(self, ids: pa.Array) -> pa.Table:
-        return self._ask(lambda: self._table.search().where(_is_one_of(self._key, ids)).to_arrow())
+        rows = self._ask(lambda: self._table.search().where(_is_one_of(self._key, ids)).to_arrow())
+        return rows.rename_columns({vs.find_vectors(rows.schema): VECTORS[self._name[0]]})
+
+    def find_vectors(self) -> str:
+        name: str = self._ask(lambda: vs.find_vectors(self._table.schema))
+        return name
 
     def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
         where = write_sql(condition, _DIALECT)
@@ -217,7 +222,8 @@ class _LanceVectors(vs.StoredVectors):
         deadline.check()
         # Lance returns 1 - product: of longer vectors the products lose no digits.
         scales = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vectors, axis=1))[1])
-        query = self._table.search(vectors * scales[:, None], vector_column_name=VECTOR).distance_type("dot").limit(k)
+        table = self._table  # another thread may open it again
+        query = table.search(vectors * scales[:, None], vs.find_vectors(table.schema)).distance_type("dot").limit(k)
         query = query.maximum_nprobes(0).minimum_nprobes(self._probes).select([self._key, "_distance"])
         query = query.bypass_vector_index() if is_exact else query
         limit = None if self._store.seconds is None else dt.timedelta(seconds=self._store.seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 import os
-import re
 import select
 import socket
 import threading
@@ -31,7 +30,7 @@ from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.extras.vector_stores import store as vs
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.sql_conditions import SqlDialect, write_sql
-from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTOR, Changes, Found, Rows
+from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTORS, Changes, Found, Rows
 from dssm_assets.storage.sources.table_source import hide_secrets, quote_name
 
 Connection: TypeAlias = psycopg.Connection[Any]
@@ -39,8 +38,11 @@ T = TypeVar("T")
 
 _CANDIDATES: Final = 1000
 """Rows that a search of the index looks at, the most that pgvector allows."""
-_INDEX: Final = "USING hnsw (vector vector_ip_ops) WITH (m = 24, ef_construction = 48)"
+_INDEX_OPTIONS: Final = "m = 24, ef_construction = 48"
 _MAX_INDEXED_WIDTH: Final = 2000
+_VECTOR_COLUMNS: Final = """SELECT relname,
+(SELECT attname FROM pg_attribute WHERE attrelid = pg_class.oid AND atttypid = to_regtype('vector')) FROM pg_class
+WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relkind = 'r' AND relname ~ %s"""
 _SESSION: Final = f"""SET timezone = 'UTC'; SET standard_conforming_strings = on; SET client_min_messages = warning;
 SET jit = off; SET hnsw.ef_search = {_CANDIDATES}; SET lock_timeout = '10s'"""
 _CONNECT_SECONDS: Final = 8
@@ -83,7 +85,8 @@ class PgvectorStore(vs.VectorStore):
 
     def write(self, table: VectorTable, rows: Rows) -> str:
         draft = f"{self._scene}_{table}_{vs.new_token()}"
-        columns = [f"{quote_name(field.name)} {_sql_type(field.type)}" for field in rows.schema if field.name != VECTOR]
+        vectors = vs.find_vectors(rows.schema)
+        columns = [f"{quote_name(field.name)} {_sql_type(field.type)}" for field in rows.schema if field.name != vectors]
         with self._change() as connection:
             try:
                 connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
@@ -92,7 +95,7 @@ class PgvectorStore(vs.VectorStore):
                 fault = Fault(self.where, "the extension vector", hide_secrets(str(error), self._passwords), remedy)
                 raise StorageError(str(fault)) from None
         with self.connect() as connection, connection.transaction():
-            connection.execute(f"CREATE TABLE {draft} ({', '.join(columns)}, vector vector({rows.width}) NOT NULL)")
+            connection.execute(f"CREATE TABLE {draft} ({', '.join(columns)}, {vectors} vector({rows.width}) NOT NULL)")
             _copy(connection, draft, rows.schema, rows.batches, "FORMAT BINARY, FREEZE")
             connection.execute(f"ALTER TABLE {draft} ADD PRIMARY KEY ({', '.join(KEYS[table])})")
             if table is VectorTable.ITEM and rows.width <= _MAX_INDEXED_WIDTH:
@@ -125,7 +128,7 @@ class PgvectorStore(vs.VectorStore):
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
         with self._change() as connection:
             for table, change in changes.items():
-                rows, keys, relation = change.rows, KEYS[table], self.find_table(connection, table, version)
+                rows, keys, (relation, _) = change.rows, KEYS[table], self.find_table(connection, table, version)
                 _delete(connection, relation, {keys[0]: change.gone})
                 _delete(connection, relation, {key: rows.column(key) for key in keys})
                 _copy(connection, relation, rows.schema, rows.to_batches(), "FORMAT BINARY")
@@ -186,21 +189,23 @@ class PgvectorStore(vs.VectorStore):
             return {}
         return {row.version: row for row in rows}
 
-    def find_table(self, connection: Connection, table: VectorTable, name: str) -> str:
-        """Returns the table that a version or a draft has now.
+    def find_table(self, connection: Connection, table: VectorTable, name: str) -> tuple[str, str]:
+        """Returns the table that a version or a draft has now, and the column of its vectors.
 
         Raises:
             PartitionMissingError: it has none.
         """
         versions = self._read_versions(connection)
         relation = versions[name].tables.get(table) if name in versions else name
-        if relation not in self._find_tables(connection):
+        tables = self._find_tables(connection)
+        if relation not in tables:
             raise vs.missing_version(self.where, table, name, versions)
-        return str(relation)
+        return relation, tables[relation]
 
-    def _find_tables(self, connection: Connection) -> list[str]:
-        rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").fetchall()
-        return [name for (name,) in rows if re.fullmatch(f"{self._scene}_({'|'.join(VectorTable)})_[0-9a-f]{{14}}", name)]
+    def _find_tables(self, connection: Connection) -> dict[str, str]:
+        """Returns table -> column of its vectors."""
+        names = f"^{self._scene}_({'|'.join(VectorTable)})_[0-9a-f]{{14}}$"
+        return dict(connection.execute(_VECTOR_COLUMNS, [names]).fetchall())
 
     def _find_drafts(self, connection: Connection) -> list[str]:
         used = {relation for row in self._read_versions(connection).values() for relation in row.tables.values()}
@@ -213,31 +218,36 @@ class _PgvectorVectors(vs.StoredVectors):
     def __init__(self, store: PgvectorStore, table: VectorTable, name: str) -> None:
         self._store, self._table, self._name, self._id = store, table, name, KEYS[table][0]
         columns = "SELECT attname, atttypid::regtype::text, atttypmod FROM pg_attribute WHERE attrelid = %s::regclass"
-        found = self._ask(lambda connection, relation: connection.execute(columns, [relation]).fetchall())
+        found = self._ask(lambda connection, relation, _: connection.execute(columns, [relation]).fetchall())
         types = {column: (kind, size) for column, kind, size in found}
         self._types = {key: _ARROW_TYPES[types[key][0]] for key in (*KEYS[table], MODEL_DIGEST)}
-        self._types[VECTOR] = pa.list_(pa.float32(), types[VECTOR][1])
+        self._types[VECTORS[table]] = pa.list_(pa.float32(), next(size for kind, size in types.values() if kind == "vector"))
 
     def count(self) -> int:
-        return int(
-            self._ask(lambda connection, relation: connection.execute(f"SELECT count(*) FROM {relation}").fetchall())[0][0]
-        )
+        sql = "SELECT count(*) FROM"
+        ((count,),) = self._ask(lambda connection, relation, _: connection.execute(f"{sql} {relation}").fetchall())
+        return int(count)
 
     def read(self, ids: pa.Array) -> pa.Table:
-        names = ", ".join(f"{name}::float4[]" if name == VECTOR else name for name in self._types)
+        *names, own_name = self._types
         wanted = f"{self._id} = ANY(%b::{_sql_type(self._types[self._id])}[])"
 
-        def read_rows(connection: Connection, relation: str) -> list[Any]:
+        def read_rows(connection: Connection, relation: str, vectors: str) -> list[Any]:
+            selected = f"SELECT {', '.join(names)}, {vectors}::float4[] AS {own_name} FROM {relation}"
             with connection.cursor(binary=True, row_factory=dict_row) as cursor:
-                return cursor.execute(f"SELECT {names} FROM {relation} WHERE {wanted}", [ids.to_pylist()]).fetchall()
+                return cursor.execute(f"{selected} WHERE {wanted}", [ids.to_pylist()]).fetchall()
 
         return pa.Table.from_pylist(self._ask(read_rows), pa.schema(self._types))
 
+    def find_vectors(self) -> str:
+        return self._ask(lambda connection, relation, vectors: vectors)
+
     def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
         where = (write_sql(condition, _PostgresDialect()) or "true").replace("%", "%%")
-        negative, deadline = "(vector <#> %(vector)b::float8[]::vector)", vs.Deadline(self._store.where, self._store.seconds)
+        deadline = vs.Deadline(self._store.where, self._store.seconds)
 
-        def find_lists(connection: Connection, relation: str) -> list[Found]:
+        def find_lists(connection: Connection, relation: str, column: str) -> list[Found]:
+            negative = f"({column} <#> %(vector)b::float8[]::vector)"
             lists, sql = list[Found](), f"SELECT {self._id}, {negative} FROM {relation} WHERE {where} ORDER BY {negative}"
             with connection.cursor(binary=True) as cursor:
                 for vector in vectors:
@@ -254,11 +264,11 @@ class _PgvectorVectors(vs.StoredVectors):
 
         return self._ask(find_lists)
 
-    def _ask(self, read: Callable[[Connection, str], T]) -> T:
+    def _ask(self, read: Callable[[Connection, str, str], T]) -> T:
         with self._store.connect() as connection:
             with suppress(pg.UndefinedTable):  # dropped since, as the version was published again
-                return read(connection, self._store.find_table(connection, self._table, self._name))
-            return read(connection, self._store.find_table(connection, self._table, self._name))
+                return read(connection, *self._store.find_table(connection, self._table, self._name))
+            return read(connection, *self._store.find_table(connection, self._table, self._name))
 
 
 class _PostgresDialect(SqlDialect):
@@ -293,7 +303,7 @@ def _sql_type(kind: pa.DataType) -> str:
 def _copy(connection: Connection, relation: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], how: str) -> None:
     names = ", ".join(map(quote_name, schema.names))
     with connection.cursor().copy(f"COPY {relation} ({names}) FROM STDIN WITH ({how})") as copy:
-        copy.set_types(["bytea" if field.name == VECTOR else _sql_type(field.type) for field in schema])
+        copy.set_types(["bytea" if pat.is_fixed_size_list(field.type) else _sql_type(field.type) for field in schema])
         for batch in batches:
             for row in zip(*map(_to_values, batch.columns), strict=True):
                 copy.write_row(row)
@@ -302,7 +312,7 @@ def _copy(connection: Connection, relation: str, schema: pa.Schema, batches: Ite
 def _to_values(column: pa.Array) -> list[Any]:
     """Returns values as psycopg writes them, vectors as the bytes of pgvector's binary format."""
     if pat.is_fixed_size_list(column.type):
-        vectors = to_matrix(column, VECTOR).astype(">f4").view(np.uint8)
+        vectors = to_matrix(column, "vectors").astype(">f4").view(np.uint8)
         head = np.array([column.type.list_size, 0], ">u2").view(np.uint8)
         cells = np.hstack([np.broadcast_to(head, (len(vectors), 4)), vectors])
         return list(cells.view(f"V{cells.shape[1]}").ravel().tolist())
@@ -318,14 +328,15 @@ def _delete(connection: Connection, relation: str, keys: Mapping[str, Any]) -> N
 
 def _create_index(connection: Connection, relation: str, rows: Rows) -> None:
     # A row of the graph takes some 1,400 bytes beside its vector.
+    index = f"CREATE INDEX ON {relation} USING hnsw ({vs.find_vectors(rows.schema)} vector_ip_ops) WITH ({_INDEX_OPTIONS})"
     memory_mb = min(64 + rows.count * (4 * rows.width + 1400) // 2**20, 2048)
     connection.execute(f"SET LOCAL maintenance_work_mem = '{memory_mb}MB'")
     try:
         with connection.transaction():
-            connection.execute(f"CREATE INDEX ON {relation} {_INDEX}")
+            connection.execute(index)
     except pg.DiskFull:  # of the shared memory for parallel workers, of which containers have little
         connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
-        connection.execute(f"CREATE INDEX ON {relation} {_INDEX}")
+        connection.execute(index)
 
 
 def _replace_view(connection: Connection, view: str, relation: str | None) -> None:

@@ -31,7 +31,7 @@ from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.index import kth_best
 from dssm_assets.core.retrieval.vectors import to_matrix
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows, describe_files
-from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTOR, StoredVectors, open_configured
+from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTORS, StoredVectors, open_configured
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, digests, each_day
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import FetchedBundle, base_of, open_bundles
@@ -239,7 +239,7 @@ class _Follower:
             now, then = (self._bundles.fetch(bundle_id, is_verified=False) for bundle_id in (served.revision, before))
             for table in changed:
                 rows, former = BundleRows(now, table), BundleRows(then, table)
-                if rows.content.schema != former.content.schema:
+                if rows.content.schema != former.content.schema or stored[table].find_vectors() != VECTORS[table]:
                     return None
                 changes[table], counts[table] = rows.find_changes(former), rows.content.num_rows
         self.store.update(served.version, served.revision, changes)
@@ -280,7 +280,7 @@ def _compare(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> 
         problems.append(f"{rows.table} has {count:,} rows, the bundle {content.num_rows:,}")
     ids = content.column(keys[0]).take(pa.array(choose_rows(content.num_rows, COMPARED_ROWS)))
     wanted = rows.complete(content.filter(pc.is_in(content.column(keys[0]), combine_chunks(ids))))
-    names, order = [*keys, VECTOR, MODEL_DIGEST], [(key, "ascending") for key in keys]
+    names, order = [*keys, VECTORS[rows.table], MODEL_DIGEST], [(key, "ascending") for key in keys]
     wanted = wanted.select(names).sort_by(order)
     found = stored.read(combine_chunks(ids).unique()).select(names).cast(wanted.schema).sort_by(order)
     if not found.equals(wanted):
@@ -295,7 +295,7 @@ def _compare(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> 
 
 def _measure_recall(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> float:
     """Returns which fraction of the exact lists of some users the store's lists have; among equal scores any item is right."""
-    items = to_matrix(rows.content.column(VECTOR), "item vectors")
+    items = to_matrix(rows.content.column(col.ITEM_TOWER_EMB), "item vectors")
     users = map_arrow(bundle.folder / BundleFile.USER_VECTORS).column(col.USER_TOWER_EMB)
     chosen = to_matrix(users.take(pa.array(choose_rows(len(users), COMPARED_ROWS))), "user vectors").reshape(-1, items.shape[1])
     k, index = min(LIST_LENGTH, len(items)), IdIndex(combine_chunks(rows.content.column(col.ITEM_ID)))

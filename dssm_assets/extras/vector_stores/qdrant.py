@@ -22,7 +22,7 @@ from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.extras.vector_stores import collection_store as cs
 from dssm_assets.extras.vector_stores import store as vs
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition
-from dssm_assets.extras.vector_stores.store import KEYS, RESERVED, VECTOR, StoredVectors
+from dssm_assets.extras.vector_stores.store import DAY, KEYS, MODEL_DIGEST, StoredVectors, find_vectors
 
 _FOLDERS: Final[WeakValueDictionary[str, QdrantClient]] = WeakValueDictionary()
 _FOLDER_LOCK: Final = threading.RLock()
@@ -63,18 +63,20 @@ class QdrantStore(cs.CollectionStore):
         return QdrantVectors(self, table, collection)
 
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
-        vectors = models.VectorParams(size=schema.field(VECTOR).type.list_size, distance=models.Distance.DOT)
+        name = find_vectors(schema)
+        vectors = models.VectorParams(size=schema.field(name).type.list_size, distance=models.Distance.DOT)
         index = models.HnswConfigDiff(m=cs.LINKS if table is VectorTable.ITEM else 0, ef_construct=cs.LINK_CANDIDATES)
         self.call(self.client.create_collection, collection, vectors, hnsw_config=index)
         for field in schema:  # before the rows come, so that the index has links for them
-            if field.name not in RESERVED - {KEYS[table][0]}:
+            if field.name not in (name, DAY, MODEL_DIGEST):
                 self.call(self.client.create_payload_index, collection, _quote(field.name), _choose_index(field.type))
 
     def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
+        name = find_vectors(rows.schema)
         points = models.Batch(
             ids=_make_point_ids(rows.select(KEYS[table])),
-            vectors=to_matrix(rows.column(VECTOR), self.where).tolist(),
-            payloads=_make_payloads(rows.drop_columns([VECTOR])),
+            vectors=to_matrix(rows.column(name), self.where).tolist(),
+            payloads=_make_payloads(rows.drop_columns([name])),
         )
         self.call(self.client.upsert, collection, points, wait=True)
 
@@ -108,8 +110,11 @@ class QdrantVectors(cs.CollectionVectors):
         options: dict[str, Any] = {"limit": len(ids), "with_payload": names, "with_vectors": True}
         while options:
             points, offset = self._store.call(self._store.client.scroll, self._collection, _match_ids(self.key, ids), **options)
-            yield from ({**(point.payload or {}), VECTOR: point.vector} for point in points)
+            yield from ({**(point.payload or {}), self.vectors: point.vector} for point in points)
             options = {} if offset is None else {**options, "offset": offset}
+
+    def find_vectors(self) -> str:
+        return self.vectors  # points have one vector, without a name
 
     def write_condition(self, condition: Condition) -> models.Filter | None:
         return models.Filter(should=[models.Filter(must=[*map(_write, group)]) for group in condition]) if condition else None

@@ -34,7 +34,6 @@ from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.layout import lancedb_folder
 from dssm_assets.storage.sources.table_source import hide_secrets, need_library
 
-VECTOR: Final = "vector"
 INTEREST: Final = "interest"
 DAY: Final = "ds"
 MODEL_DIGEST: Final = "model_digest"
@@ -43,7 +42,9 @@ KEYS: Final[Mapping[VectorTable, tuple[str, ...]]] = {
     VectorTable.USER: (col.USER_ID, INTEREST),
 }
 """The columns that tell the rows of a table apart; the first is the id."""
-RESERVED: Final = frozenset({col.ITEM_ID, VECTOR, DAY, MODEL_DIGEST})
+VECTORS: Final[Mapping[VectorTable, str]] = {VectorTable.ITEM: col.ITEM_TOWER_EMB, VectorTable.USER: col.USER_TOWER_EMB}
+"""The column of the vectors. What was written before has another one, which is told by its type: see `find_vectors`."""
+RESERVED: Final = frozenset({col.ITEM_ID, col.ITEM_TOWER_EMB, DAY, MODEL_DIGEST})
 """Names that a column for filters cannot have."""
 _STORES: Final = {
     "lancedb": ("lancedb", "LanceDBStore"),
@@ -61,7 +62,7 @@ _LIBRARIES: Final = {"lancedb": "lancedb", "pgvector": "psycopg", "qdrant": "qdr
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to write: the columns of `KEYS`, `vector`, `ds`, `model_digest`, and of items those for filters. Batches are read once."""
+    """Rows to write: the columns of `KEYS`, then vectors, `ds`, `model_digest`, and of items those for filters. Batches are read once."""
 
     schema: pa.Schema
     count: int
@@ -70,7 +71,7 @@ class Rows:
     @property
     def width(self) -> int:
         """The number of entries of a vector."""
-        return int(self.schema.field(VECTOR).type.list_size)
+        return int(self.schema.field(find_vectors(self.schema)).type.list_size)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,11 @@ class StoredVectors(ABC):
 
     @abstractmethod
     def read(self, ids: pa.Array) -> pa.Table:
-        """Returns the rows of some ids: at least the columns of `KEYS`, `vector` and `model_digest`, in the types that were written."""
+        """Returns the rows of some ids: at least the columns of `KEYS`, `VECTORS` and `model_digest`, in the types that were written."""
+
+    @abstractmethod
+    def find_vectors(self) -> str:
+        """Returns the name that the column of the vectors has in the store."""
 
     @abstractmethod
     def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
@@ -200,6 +205,11 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any], seconds: float 
     need_library(_LIBRARIES[module], module, f"vector store {scheme}://")
     found: VectorStore = getattr(importlib.import_module(f"{__package__}.{module}"), store)(parts, scene, options, seconds)
     return found
+
+
+def find_vectors(schema: pa.Schema) -> str:
+    """Returns the name of the column of the vectors: the first one of fixed-size lists."""
+    return next(str(field.name) for field in schema if pa.types.is_fixed_size_list(field.type))
 
 
 def new_token() -> str:

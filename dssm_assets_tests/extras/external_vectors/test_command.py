@@ -12,7 +12,8 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
 
-from dssm_assets.core.errors import InputError
+from dssm_assets.core.errors import InputError, SchemaError
+from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.extras.external_vectors import command as evaluate
 
 
@@ -21,8 +22,8 @@ def files(tmp_path: Path) -> dict[str, str]:
     """Two users, three items; u's list by inner product is a, c, b; v has no vector and w no truth."""
     lists = pa.list_(pa.float32())
     tables = {
-        "users": pa.table({"user_id": ["u", "w"], "vector": pa.array([[1, 0], [0, 1]], lists)}),
-        "items": pa.table({"item_id": ["a", "b", "c"], "vector": pa.array([[1, 0], [0, 1], [1, 1]], lists)}),
+        "users": pa.table({"user_id": ["u", "w"], "user_tower_emb": pa.array([[1, 0], [0, 1]], lists)}),
+        "items": pa.table({"item_id": ["a", "b", "c"], "item_tower_emb": pa.array([[1, 0], [0, 1], [1, 1]], lists)}),
         "truth": pa.table({"user_id": ["u", "u", "u", "v"], "item_id": ["c", "c", "zzz", "a"]}),
         "seen": pa.table({"user_id": ["u"], "item_id": ["a"]}),
     }
@@ -62,6 +63,22 @@ def test_json_output_is_one_object(files: dict[str, str], capsys: pytest.Capture
     who = found["who"]
     assert (who["users_without_vector"], who["users_without_truth"], who["truth_rows_repeated"]) == (1, 1, 1)
     assert (who["truth_pairs_outside_corpus"], who["corpus_items"], who["scope"]) == (1, 3, "all")
+
+
+def test_vectors_are_found_by_name_or_type(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert [pq.read_schema(files[name]).names for name in ("users", "items")] == [
+        [column.name for column in spec.columns] for spec in (USER_VECTORS, ITEM_VECTORS)
+    ], "stored tables are evaluated as they are"
+    expected = run(files, "--json"), answer(capsys)
+    users, more = pq.read_table(files["users"]), pa.array([[7], [8]])
+    pq.write_table(users.append_column("history", more), files["users"])
+    assert (run(files, "--json"), answer(capsys)) == expected
+    renamed = users.rename_columns(["user_id", "vector"])
+    pq.write_table(renamed.append_column("city", pa.array(["x", "y"])), files["users"])
+    assert (run(files, "--json"), answer(capsys)) == expected
+    pq.write_table(renamed.append_column("history", more), files["users"])
+    with pytest.raises(SchemaError, match=r"column user_tower_emb: .* got columns user_id, vector, history\. To fix"):
+        run(files)
 
 
 def test_filters_leave_what_may_be_shown(files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ NESTED = pa.list_(pa.list_(pa.float32()))
 def vectors(given_vectors: dict[Any, Any], column: str) -> VectorSet:
     ids = pa.array(list(given_vectors), pa.int64() if isinstance(next(iter(given_vectors)), int) else pa.string())
     kind = NESTED if column == "user_id" else NESTED.value_type
-    return read_vectors(pa.table({column: ids, "vector": pa.array(list(given_vectors.values()), kind)}), column, column)
+    lists = pa.array(list(given_vectors.values()), kind)
+    return read_vectors(pa.table({column: ids, f"{column[:4]}_tower_emb": lists}), column, column)
 
 
 def pairs(rows: Sequence[tuple[Any, Any]], kind: pa.DataType) -> pa.Table:

@@ -16,7 +16,7 @@ LIST, NESTED = pa.list_(pa.float32()), pa.list_(pa.list_(pa.float32()))
 
 def read(rows: list[Any], kind: pa.DataType = LIST, ids: Any = None, column: str = "user_id") -> VectorSet:
     ids = pa.array([f"u{i}" for i in range(len(rows))]) if ids is None else ids
-    return read_vectors(pa.table({column: ids, "vector": pa.array(rows, kind)}), column, "user vectors")
+    return read_vectors(pa.table({column: ids, f"{column[:4]}_tower_emb": pa.array(rows, kind)}), column, "user vectors")
 
 
 def faults_of(*arguments: Any, **named: Any) -> str:
@@ -52,7 +52,7 @@ def test_any_list_of_numbers_is_a_vector(kind: pa.DataType) -> None:
 def test_a_list_of_lists_is_several_vectors_in_slices_and_chunks_too(kind: pa.DataType) -> None:
     rows = pa.array([[[9, 9]], [[1, 2], [3, 4]], [[5, 6]], [[7, 8], [1, 1], [2, 2]]], kind)
     chunked = pa.chunked_array([rows.slice(1, 1), rows.slice(2, 2)])
-    table = pa.table({"user_id": pa.array([3, 1, 2]), "vector": chunked})
+    table = pa.table({"user_id": pa.array([3, 1, 2]), "user_tower_emb": chunked})
     found = read_vectors(table, "user_id", "user vectors")
     assert found.bounds.tolist() == [0, 2, 3, 6]
     assert found.vectors.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [1, 1], [2, 2]]

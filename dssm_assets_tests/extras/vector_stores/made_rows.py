@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.item_filter import mask_items
-from dssm_assets.extras.vector_stores.store import Rows, StoredVectors, VectorStore
+from dssm_assets.extras.vector_stores.store import Rows, StoredVectors, VectorStore, find_vectors
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests.steps.bundles import PlainBundle
@@ -29,7 +29,7 @@ def item_rows(count: int, model: str = "model-a", seed: int = 0, width: int = WI
     return pa.table(
         {
             "item_id": ids,
-            "vector": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), width),
+            "item_tower_emb": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), width),
             "brand": pa.array(brands, pa.string()),
             "price": pa.array([None if number % 13 == 0 else number / 4 for number in range(count)], pa.float64()),
             "stock": pa.array([number % 10 for number in range(count)], pa.int64()),
@@ -52,7 +52,7 @@ def user_rows(users: list[Any], interests: int = 2, model: str = "model-a", widt
         {
             "user_id": pa.array([user for user in users for _ in range(interests)]),
             "interest": pa.array(np.tile(np.arange(interests, dtype=np.int32), len(users))),
-            "vector": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), width),
+            "user_tower_emb": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), width),
             "ds": pa.repeat("2024-01-12", count),
             "model_digest": pa.repeat(model, count),
         }
@@ -89,13 +89,13 @@ def add_delta(workspace: Workspace, **changed: np.ndarray) -> str:
 
 
 def vectors_of(table: pa.Table) -> np.ndarray:
-    column = table.column("vector").combine_chunks()
+    column = table.column(find_vectors(table.schema)).combine_chunks()
     return column.flatten().to_numpy().reshape(len(column), -1)
 
 
 def nearest(table: pa.Table, vector: np.ndarray, k: int, filters: Any = None) -> list[Any]:
     """Returns the ids of the k rows with the highest inner product that pass filters, best first."""
-    passes = np.ones(table.num_rows, bool) if filters is None else mask_items(table.drop(["vector"]), filters)
+    passes = np.ones(table.num_rows, bool) if filters is None else mask_items(table.drop(["item_tower_emb"]), filters)
     rows = np.flatnonzero(passes)
     order = np.argsort(-(vectors_of(table)[rows] @ vector), kind="stable")[:k]
     return table.column("item_id").take(pa.array(rows[order])).to_pylist()

@@ -64,7 +64,7 @@ def test_rows_are_read_as_they_were_written(opened: Opener, is_text: bool) -> No
     stored = store.open(ITEM, draft)
     assert stored.count() == 700
     wanted = items.take(pa.array([3, 599, 698]))
-    names = ["item_id", "vector", "model_digest"]
+    names = ["item_id", "item_tower_emb", "model_digest"]
     found = stored.read(wanted.column("item_id").combine_chunks()).select(names).cast(wanted.select(names).schema)
     assert found.sort_by("item_id").equals(wanted.select(names).sort_by("item_id"))
 
@@ -247,6 +247,26 @@ def test_a_version_that_is_published_again_has_the_new_tables_alone(opened: Open
         opened().remove(name)
     assert [open_rows.count(), len(open_rows.search(np.ones((1, 8), np.float32), 30)[0][0])] == [22, 22]
     assert model_digests(open_rows, pa.array([1, 2])) == {"model-b"}
+
+
+def test_vectors_may_have_another_name(opened: Opener) -> None:
+    """A version that was written before has the column `vector`; it is written again while a reader has it open."""
+    items, target = item_rows(60), np.ones((1, 8), np.float32)
+    users = user_rows(["u"]).rename_columns({"user_tower_emb": "vector"})
+    publish(opened(), A, items.rename_columns({"item_tower_emb": "vector"}), users)
+    reader = opened().open(ITEM, A)
+    before = reader.find_vectors(), opened().open(USER, A).find_vectors()
+    assert before in (("vector", "vector"), ("item_tower_emb", "user_tower_emb")), "points of Qdrant have no names"
+    assert np.array_equal(vectors_of(reader.read(pa.array([3]))), vectors_of(items)[3:4])
+    for newer in (items, item_rows(60, seed=1)):
+        for is_exact in (False, True):
+            ((ids, _),) = reader.search(target, 60, is_exact=is_exact)
+            assert ids.to_pylist() == nearest(items, target[0], 60)
+        publish(opened(), A, newer)
+        items = newer
+        for name in opened().find_removable([A], before=time.time() + 60):
+            opened().remove(name)
+    assert reader.find_vectors() == "item_tower_emb"
 
 
 def test_a_version_of_users_alone_is_served(opened: Opener) -> None:

@@ -17,15 +17,17 @@ import pytest
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets.extras.vector_stores import publish
+from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.publish import on_cleaned, on_served
 from dssm_assets.extras.vector_stores.search import choose_search
 from dssm_assets.extras.vector_stores.store import open_configured
 from dssm_assets.installed_extras import load_extra
 from dssm_assets.serving.live import LiveEngine
+from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
-from dssm_assets_tests.extras.vector_stores.made_rows import add_delta
+from dssm_assets_tests.extras.vector_stores.made_rows import add_delta, to_rows
 from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.serving.servers import Client, serving
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
@@ -56,6 +58,19 @@ def publish_other(workspace: Workspace, mark: str) -> str:
         shutil.copytree(plain.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
         body = {key: value for key, value in plain.manifest.items() if key not in ("format", "files", "was", "delta")}
         return bundles.publish(folder, {**body, "mark": mark}, 3).bundle_id
+
+
+def make_list(engine: RecallEngine) -> list[str]:
+    """Returns the list of a user from vectors alone."""
+    return engine.recall_for_user(STAYS, ListOptions(20, lists=Lists.VECTORS)).item_ids
+
+
+def find_nearest(workspace: Workspace) -> list[str]:
+    """Returns the same list, by the vectors of the served bundle."""
+    bundle = PlainBundle(workspace)
+    user = np.array(bundle.vectors("user")[STAYS])
+    scores = {item: float(user @ vector) for item, vector in bundle.vectors("item").items()}
+    return sorted(scores, key=lambda item: -scores[item])[:20]
 
 
 def forget(workspace: Workspace, *users: str) -> None:
@@ -124,8 +139,41 @@ def test_forgetting_writes_no_items_again(bundled: Path, tmp_path: Path) -> None
     second = PlainBundle(workspace).bundle_id
     assert (second != first, open_configured(workspace.loaded).find_versions()) == (True, {first: second})
     assert len([line for line in lines if "is published to" in line]) == 1, "the items are the same"
-    search = choose_search("", workspace.loaded)
-    assert search(LiveEngine(open_bundles(workspace.loaded).root).engine.bundle) is not None
+    engine = RecallEngine.open(open_bundles(workspace.loaded).root)
+    assert make_list(engine.searching(choose_search("", workspace.loaded)(engine.bundle))) == find_nearest(workspace)
+
+
+@pytest.mark.parametrize("kind", ["lancedb", "pgvector"])
+def test_a_version_that_was_written_before_is_searched_and_followed(
+    bundled: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Its vectors are in the column `vector`. A service has it open while a delta is published, which writes all rows."""
+    uri = request.getfixturevalue("postgres")() if kind == "pgvector" else f"lancedb://{tmp_path}/lance"
+    monkeypatch.setenv("VECTORS", uri)
+    folder = Path(shutil.copytree(bundled, tmp_path / "world"))
+    workspace = open_workspace(worlds.write_config(folder, {"vector_store": {"uri": "env:VECTORS"}}))
+    bundles, store, lines = open_bundles(workspace.loaded), open_configured(workspace.loaded), list[str]()
+    first = PlainBundle(workspace).bundle_id
+    rows = BundleRows(bundles.fetch(first), VectorTable.ITEM)
+    content = rows.complete(rows.content).rename_columns({"item_tower_emb": "vector"})
+    draft = store.write(VectorTable.ITEM, to_rows(content))
+    store.add(first, first, {VectorTable.ITEM: draft})
+    store.serve(first)
+    on_served(workspace.loaded, lines.append)
+    assert (store.open(VectorTable.ITEM, first).find_vectors(), lines) == ("vector", []), "the store has this bundle"
+    live = LiveEngine(bundles.root, open_search=choose_search("", workspace.loaded))
+    before = find_nearest(workspace)
+    assert make_list(live.engine) == before
+    add_delta(workspace, a_00=10 * np.arange(len(PlainBundle(workspace).vectors("item")["a_00"])))
+    on_served(workspace.loaded, lines.append)
+    assert store.open(VectorTable.ITEM, first).find_vectors() == "item_tower_emb"
+    assert any("is published to" in line for line in lines)
+    assert sorted(make_list(live.engine)) == sorted(before), "a service that has not followed yet"
+    assert live.refresh()
+    assert make_list(live.engine) == find_nearest(workspace) != before
+    bundles.rollback()
+    on_served(workspace.loaded, lines.append)
+    assert lines[-1].endswith("1 item rows written, 0 removed"), "from now on rows alone"
 
 
 @needs_extras("retention")

@@ -52,7 +52,7 @@ def test_values_that_sql_writes_differently(open_folder):
         "moments": pa.array([times[:1], None, []], pa.list_(pa.timestamp("us", "UTC"))),
         "flags": pa.array([[True], [False, None], None]),
     }
-    items = pa.table({**{name: item_rows(3)[name] for name in ("item_id", "vector", "ds", "model_digest")}, **columns})
+    items = pa.table({**{name: item_rows(3)[name] for name in ("item_id", "item_tower_emb", "ds", "model_digest")}, **columns})
     store = open_folder()
     stored = store.open(ITEM, store.write(ITEM, to_rows(items)))
     for filters in FILTERS:

@@ -87,7 +87,7 @@ def test_errors_say_what_is_missing_and_no_password(uri: str) -> None:
 
 def test_names_and_values_that_sql_treats_in_its_way(uri: str) -> None:
     numbers = [float("nan"), float("-inf"), -1.5, 0.1, float("inf")] * 20
-    items = item_rows(100).select(["item_id", "vector", "ds", "model_digest"])
+    items = item_rows(100).select(["item_id", "item_tower_emb", "ds", "model_digest"])
     items = items.append_column('a"b %s', pa.array([f"\\'{n % 3}%" for n in range(100)]))
     items = items.append_column("number", pa.array(numbers, pa.float32()))
     items = items.append_column("numbers", pa.array([[one, None] for one in numbers], pa.list_(pa.float64())))
