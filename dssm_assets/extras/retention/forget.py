@@ -56,7 +56,9 @@ _VALUES: Final = {
 }
 """Assets with values of features, or their hashes, of all users, and the kind of these features. Bundles have both."""
 _MOST_FAULTS: Final = 20
-_FAULT_LENGTH: Final = 400
+_FAULT_LENGTH: Final = 2000  # the remedy is at the end
+_RETRY_SECONDS: Final = 3600.0
+"""Between tries of runs to end a request that has faults: a try reads every manifest, and asks each store."""
 
 
 class UnfinishedRequestError(StorageError):
@@ -100,22 +102,25 @@ def check_ended(receipt: Receipt) -> None:
     if receipt.faults:
         got, remedy = (
             "; ".join(receipt.faults[:3]),
-            "see to these, then run dssm-assets forget; until then each run tries to end it",
+            "see to these, then run dssm-assets forget; until then runs try to end it, once an hour",
         )
         raise UnfinishedRequestError(str(Fault("users to be forgotten", "a request that ends", got, remedy)))
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Goes on with an unfinished request, or waits for a running one; then cleans the store when due.
+    """Goes on with an unfinished request, once an hour, or waits for a running one; then cleans the store when due.
 
     Never raises: the list holds, and the run may be the one that replaces what nobody can read.
     """
     try:
-        if workspace.tables.partitions.forgotten.read().request:
+        known = workspace.tables.partitions.forgotten.read()
+        if known.request and abs(time.time() - known.tried_at) < _RETRY_SECONDS:
+            workspace.log("a request to forget users has not ended; runs try it once an hour, dssm-assets forget at once")
+        elif known.request:
             workspace.log("a request to forget users has not ended; this run begins after it")
             receipt = forget(workspace, pa.array([], pa.string()))
             # Else another process has ended it, or nobody can yet.
-            if receipt.bundles or (receipt.partitions and not receipt.faults):
+            if receipt.bundles or receipt.expired or (receipt.partitions and not receipt.faults):
                 workspace.log(f"receipt: {write_receipt(workspace, receipt)}")
             check_ended(receipt)
     except Exception as error:  # an optional neighbour of the store may raise anything
@@ -125,7 +130,7 @@ def on_run_start(workspace: Workspace) -> None:
 
 def _begin(known: Forgotten, ids: pa.Array, first_day: str) -> Forgotten:
     hashes, first_day = known.adding(ids), max(known.first_day, first_day)
-    begun = replace(known, hashes=hashes, first_day=first_day, request=known.request or secrets.token_hex(8))
+    begun = replace(known, hashes=hashes, first_day=first_day, request=known.request or secrets.token_hex(8), tried_at=0.0)
     return begun if begun.state == _name_erased(begun) else replace(begun, state=new_state())
 
 
@@ -182,8 +187,8 @@ class _Request:
         if self._faults:
             more = len(self._faults) - _MOST_FAULTS
             self._receipt.faults = self._faults[:_MOST_FAULTS] + ([f"and {more} more"] if more > 0 else [])
-        elif self._writes:
-            self._change_list(request="")
+        if self._writes:
+            self._change_list(**({"tried_at": time.time()} if self._faults else {"request": ""}))
         self._count_ids(ids)
         return self._receipt
 
@@ -196,11 +201,12 @@ class _Request:
             self._faults.append(f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:_FAULT_LENGTH]}")
 
     def _count_ids(self, ids: pa.Array) -> None:
-        """Counts the ids that were listed before, and those of the others without any row; unknown where a table cannot be read."""
+        """Counts the ids that were listed before, and those of the others without any row; unknown where not every table was read."""
         hashes = set(self._forgotten.hash_ids(ids)) if len(ids) else set()
         self._receipt.ids, listed = len(ids), hashes & set(self._known.hashes)
         self._receipt.already_listed = len(listed)
-        self._receipt.without_rows = 0 if self._faults else len(hashes - listed - self._found)
+        is_unknown = self._faults or self._receipt.expired
+        self._receipt.without_rows = 0 if is_unknown else len(hashes - listed - self._found)
 
     def _erase(self) -> None:
         while self._erase_partitions() and self._writes:
@@ -341,7 +347,7 @@ class _Request:
         named: dict[str, SourceTable | None] = {"user_table": tables.user, "behavior_table": tables.behavior}
         self._receipt.sources = [name_table(table, name) for name, table in named.items() if table is not None]
         lineage = Lineage(self._stores, self._erased, self._forgotten.request, self._forgotten.first_day)
-        made = lineage.list_made_from_them() if self._receipt.partitions else {}
+        made = lineage.list_made_from_them() if self._had_rows() else {}
         days: dict[str, list[str]] = {}
         for key, trace in sorted(made.items()):
             name, _, ds = key.rpartition("/")
@@ -358,10 +364,14 @@ class _Request:
         if self._forgotten.first_day:
             self._receipt.reaching_back[:0] = lineage.list_reaching_back()
 
+    def _had_rows(self) -> bool:
+        """Returns whether tables had rows of theirs, or may have had: nobody looks into a day that goes as a whole."""
+        return bool(self._receipt.partitions or (self._receipt.users and self._receipt.expired))
+
     def _name_bundles(self, lineage: Lineage) -> None:
         for bundle_id in () if (pointer := self._bundles.pointer()) is None else pointer.stored:
             inputs = self._bundles.manifest(bundle_id)["inputs"]
-            if self._receipt.partitions and (trace := lineage.trace_inputs(inputs)):
+            if self._had_rows() and (trace := lineage.trace_inputs(inputs)):
                 self._receipt.learned[f"bundle {bundle_id}"] = Learned(trace is Trace.CERTAIN)
                 for kind in Kind:
                     self._note_values(kind, f"bundle {bundle_id}")
