@@ -56,7 +56,6 @@ _VALUES: Final = {
 }
 """Assets with values of features, or their hashes, of all users, and the kind of these features. Bundles have both."""
 _MOST_FAULTS: Final = 20
-_FAULT_LENGTH: Final = 2000  # the remedy is at the end
 _RETRY_SECONDS: Final = 3600.0
 """Between tries of runs to end a request that has faults: a try reads every manifest, and asks each store."""
 
@@ -84,26 +83,21 @@ def forget(workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_
     first_day = "" if days is None else _find_first_day(workspace, days)
     if dry_run:
         known = store.forgotten.read()
-        salted = replace(known, salt=known.salt or "0" * 16)
-        planned = replace(_begin(salted, ids, first_day), ids=None if known.request else ids)
+        planned = _begin(replace(known, salt=known.salt or "0" * 16), ids, first_day)
         return _Request(workspace, serving, known, planned, writes=False).run(ids)
     with folder_lock(layout.bundles_folder(serving.root)) if store.is_local else contextlib.nullcontext():
         known = store.forgotten.read()
         if not (known.request or len(ids) or first_day):
             return Receipt(len(known.hashes), known.first_day)
         forgotten = store.forgotten.change(partial(_begin, ids=ids, first_day=first_day))
-        if not known.request:
-            forgotten = replace(forgotten, ids=ids)
         return _Request(workspace, serving, known, forgotten, writes=True).run(ids)
 
 
 def check_ended(receipt: Receipt) -> None:
     """Raises an UnfinishedRequestError if a request has faults."""
     if receipt.faults:
-        got, remedy = (
-            "; ".join(receipt.faults[:3]),
-            "see to these, then run dssm-assets forget; until then runs try to end it, once an hour",
-        )
+        got = "; ".join(receipt.faults[:3])
+        remedy = "see to these, then run dssm-assets forget; until then runs try to end it, once an hour"
         raise UnfinishedRequestError(str(Fault("users to be forgotten", "a request that ends", got, remedy)))
 
 
@@ -129,8 +123,10 @@ def on_run_start(workspace: Workspace) -> None:
 
 
 def _begin(known: Forgotten, ids: pa.Array, first_day: str) -> Forgotten:
-    hashes, first_day = known.adding(ids), max(known.first_day, first_day)
-    begun = replace(known, hashes=hashes, first_day=first_day, request=known.request or secrets.token_hex(8), tried_at=0.0)
+    """Returns the list with a request; one that goes on with another looks for all users of the list, others for theirs alone."""
+    hashes, first_day, request = known.adding(ids), max(known.first_day, first_day), known.request or secrets.token_hex(8)
+    wanted = None if known.request else ids
+    begun = replace(known, hashes=hashes, first_day=first_day, request=request, tried_at=0.0, ids=wanted)
     return begun if begun.state == _name_erased(begun) else replace(begun, state=new_state())
 
 
@@ -198,7 +194,7 @@ class _Request:
         try:
             yield
         except Exception as error:
-            self._faults.append(f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:_FAULT_LENGTH]}")
+            self._faults.append(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}")
 
     def _count_ids(self, ids: pa.Array) -> None:
         """Counts the ids that were listed before, and those of the others without any row; unknown where not every table was read."""
@@ -241,10 +237,9 @@ class _Request:
         if manifest is None:
             return False
         if ds < self._forgotten.first_day:
-            if (key := f"{prefix}{manifest.key}") not in self._receipt.expired:
-                self._receipt.expired.append(key)
             if self._writes:
                 store.remove(asset, ds)
+            self._receipt.expired.append(f"{prefix}{manifest.key}")
             return False
         content = f"{prefix}{manifest.key} {manifest.digest}"
         if manifest.user_column is None or content in self._seen:
@@ -258,8 +253,7 @@ class _Request:
         return erased is not None
 
     def _note(self, prefix: str, manifest: Manifest) -> None:
-        of_request = [one for one in manifest.erasures if one.request == self._forgotten.request]
-        if of_request:
+        if of_request := [one for one in manifest.erasures if one.request == self._forgotten.request]:
             self._erased[f"{prefix}{manifest.key}"] = manifest
             self._receipt.partitions[f"{prefix}{manifest.key}"] = {
                 "rows": sum(one.count for one in of_request),
@@ -281,12 +275,11 @@ class _Request:
                 if manifest["ds"] < self._forgotten.first_day and bundle_id not in needed:
                     old.append(bundle_id)
                 elif bundle_id not in self._seen:
-                    base = base_of(manifest)
-                    now = base and names.get(base, base)
-                    names[bundle_id] = erase_bundle(
-                        self._bundles, bundle_id, self._forgotten, self._found, base=now, writes=self._writes
-                    )
-                    self._seen.add(names[bundle_id])
+                    base = (whole := base_of(manifest)) and names.get(whole, whole)
+                    now = erase_bundle(self._bundles, bundle_id, self._forgotten, self._found, base=base, writes=self._writes)
+                    self._seen.add(now)
+                    if now != bundle_id:
+                        names[bundle_id] = now
             except PartitionMissingError:  # removed by hand, or just now
                 continue
             except StorageError as error:  # damaged, or not signed: nobody can go back to it
@@ -294,15 +287,12 @@ class _Request:
                     self._faults.append(str(error))
                 else:
                     old.append(bundle_id)
-        names = {before: now for before, now in names.items() if before != now}
         self._receipt.bundles |= names
         self._receipt.expired += [f"bundle {bundle_id}" for bundle_id in old]
-        if not self._writes:
-            return
-        if names or old:
+        if self._writes and (names or old):
             self._bundles.replace_pointer(lambda found: (found or pointer).renamed(names).without(old))
-        for bundle_id in (*names, *old):
-            self._bundles.remove(bundle_id)
+            for bundle_id in (*names, *old):
+                self._bundles.remove(bundle_id)
 
     def _find_needed(self, bundle_id: str) -> set[str]:
         """Returns a bundle, and the whole one that it refreshes."""
@@ -395,11 +385,8 @@ class _Request:
 
 def _list_days(store: PartitionStore, asset: str) -> list[str]:
     """Returns the days of an asset that have a folder, also those that are not published yet."""
-    try:
-        names = [str(path) for path in store.fs.ls(layout.asset_folder(store.root, asset), detail=False)]
-    except FileNotFoundError:
-        return []
-    return sorted(ds for name in names if (ds := layout.ds_of_folder(name)) is not None)
+    folders = leftovers.list_folders(store.fs, layout.asset_folder(store.root, asset))
+    return [ds for folder in folders if (ds := layout.ds_of_folder(folder)) is not None]
 
 
 def _is_of_nobody(store: PartitionStore, asset: str) -> bool:

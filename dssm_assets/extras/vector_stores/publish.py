@@ -219,7 +219,9 @@ class _Follower:
         fs, path, is_noted = self._bundles.fs, layout.stores_with_users_path(self._bundles.root), False
         while not is_noted:
             condition, places = unchanged_condition(fs, path), _read_json(fs, path, [])
-            is_noted = self.store.where in places or put_if(fs, path, json.dumps([*places, self.store.where]).encode(), condition)
+            is_noted = self.store.where in places or put_if(
+                fs, path, json.dumps([*places, self.store.where]).encode(), condition
+            )
 
     def _update(self, served: _Served) -> Check | None:
         """Writes what differs from the revision that the store has; None where only a whole version will do."""

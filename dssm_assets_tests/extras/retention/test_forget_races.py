@@ -209,7 +209,9 @@ def test_store_that_is_away_holds_up_neither_runs_nor_the_rest(world):
 def test_store_that_the_configuration_names_no_more_is_named(world):
     """The store of the home is where that is now; another one is named though no partition tells of it."""
     other = world.home.parent / "other"
-    tell_served(worlds.write_config(world.home.parent, OWN | {"vector_store": {"uri": f"lancedb://{other}", "tables": ["user"]}}), print)
+    tell_served(
+        worlds.write_config(world.home.parent, OWN | {"vector_store": {"uri": f"lancedb://{other}", "tables": ["user"]}}), print
+    )
     former = worlds.write_config(world.home.parent, OWN)
     folder = Path(former.root) / "lancedb"
     for ds in (store := open_workspace(former).tables.partitions).days("vector_store"):
