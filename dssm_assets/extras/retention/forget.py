@@ -40,7 +40,6 @@ from dssm_assets.storage.bundles import BundleStore, base_of, open_bundles
 from dssm_assets.storage.forgotten_list import new_state
 from dssm_assets.storage.local_files import folder_lock
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.overlay import experiment_names
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.table_source import name_table
 
@@ -155,8 +154,7 @@ class _Request:
         self._workspace, self._bundles, self._known, self._writes = workspace, bundles, known, writes
         self._forgotten = forgotten
         store = workspace.tables.partitions
-        experiments = (leftovers.open_experiment_store(store, name) for name in experiment_names(store))
-        self._stores = {"": store} | {f"{one.root.rpartition('/')[2]}/": one for one in experiments}
+        self._stores = {"": store} | leftovers.open_experiments(store)
         self._found: set[str] = set()
         self._erasers = {name: Eraser(one, forgotten, self._found, writes=writes) for name, one in self._stores.items()}
         self._erased: dict[str, Manifest] = {}

@@ -171,8 +171,7 @@ def _find_needed(workspace: Workspace, store: PartitionStore) -> set[str]:
     for bundle_id in () if pointer is None else pointer.stored:
         with contextlib.suppress(PartitionMissingError):  # removed by hand, or by a publisher that was killed
             needed |= set(bundles.manifest(bundle_id)["inputs"])
-    for name in experiment_names(store):
-        own = open_experiment_store(store, name)
+    for own in open_experiments(store).values():
         for asset in own.assets():
             for manifest in own.find_days(asset, own.days(asset)).values():
                 needed |= set(manifest.inputs)
@@ -195,7 +194,7 @@ def find_in_store(
     store: PartitionStore, before: float, kept: Collection[str] = (), expired: Collection[str] = ()
 ) -> Iterator[Leftover]:
     """Yields staged files and partition files below the root of a store, but for paths to keep and files of partitions that will expire."""
-    stores = [store, *(open_experiment_store(store, name) for name in experiment_names(store))]
+    stores = [store, *open_experiments(store).values()]
     for root in (*(one.root for one in stores), layout.serving_root(store.root)):
         yield from _find_staged(store, layout.staging_folder(root), before)
     for one in stores:
@@ -203,8 +202,10 @@ def find_in_store(
             yield from find_in_asset(one, asset, before, kept, expired if one is store else ())
 
 
-def open_experiment_store(store: PartitionStore, name: str) -> PartitionStore:
-    return PartitionStore(store.fs.unstrip_protocol(layout.experiment_root(store.root, name)), store.options)
+def open_experiments(store: PartitionStore) -> dict[str, PartitionStore]:
+    """Returns "name/" -> the store of an experiment's own partitions."""
+    roots = {name: store.fs.unstrip_protocol(layout.experiment_root(store.root, name)) for name in experiment_names(store)}
+    return {f"{name}/": PartitionStore(root, store.options) for name, root in roots.items()}
 
 
 def find_bundles(bundles: BundleStore, before: float) -> Iterator[Leftover]:

@@ -166,7 +166,9 @@ def test_a_table_that_is_added_to_the_configuration_is_written_with_the_next_del
 def test_without_the_store_a_rollback_says_what_is_served_and_what_to_do(workspace: Workspace) -> None:
     loaded = worlds.write_config(workspace.loaded.home.parent, SETTINGS | {"vector_store": {"uri": "qdrant://127.0.0.1:1"}})
     bundle_id = PlainBundle(workspace).bundle_id
-    expected = f"expected the vectors of bundle {bundle_id}, which is served all the same.*To fix: see to the store, then materialize"
+    expected = (
+        f"expected the vectors of bundle {bundle_id}, which is served all the same.*To fix: see to the store, then materialize"
+    )
     with pytest.raises(StorageError, match=expected):
         on_served(loaded, print)
 
