@@ -26,6 +26,7 @@ class Forgotten:
         first_day: earlier days are forgotten as well; "" for none.
         request: the request that is being carried out, "" if the last one has ended.
         state: another text after each change of this list, and when a request ends; "" before the first.
+        tried_at: when the request was last tried in vain, in unix seconds; 0 before.
         ids: users of the list, as text, who are looked for alone: they are found faster than by their hashes.
     """
 
@@ -34,6 +35,7 @@ class Forgotten:
     first_day: str = ""
     request: str = ""
     state: str = ""
+    tried_at: float = 0.0
     ids: pa.Array | None = field(default=None, compare=False)
 
     @classmethod

@@ -357,9 +357,7 @@ class BundleStore:
                 if self.is_local:
                     sync_folder(Path(self._pointer_path).parent)
                 return pointer
-        raise StorageError(
-            f"{self._pointer_path}: other publishers replaced it {_TRIES} times meanwhile. To fix: publish again"
-        )
+        raise StorageError(f"{self._pointer_path}: other publishers replaced it {_TRIES} times meanwhile. To fix: run it again")
 
     def folder(self, bundle_id: str) -> str:
         """Returns the folder of a bundle inside the store's filesystem."""

@@ -10,6 +10,7 @@
     <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, manifest.json and its signature among them
     <root>/serving/current.json                         names the bundle that is served
     <root>/serving/forgotten.json                       hashes of the users who are to be forgotten
+    <root>/serving/stores_with_users.json               configured vector stores that have got vectors of users
     <root>/lancedb/...                                  vectors, unless another vector store is configured
 
 Belongs here: names of folders and files. Does not belong here: reading or writing them; names of the files inside an
@@ -117,6 +118,11 @@ def serving_root(root: str) -> str:
 def replaced_versions_path(serving: str) -> str:
     """Returns the file that says when which version of the vector store was replaced, below a serving root."""
     return f"{serving}/vector_store.json"
+
+
+def stores_with_users_path(serving: str) -> str:
+    """Returns the file that names the vector stores that got vectors of users, below a serving root."""
+    return f"{serving}/stores_with_users.json"
 
 
 def bundle_folder(serving: str, bundle_id: str) -> str:

@@ -40,7 +40,6 @@ from dssm_assets.storage.bundles import BundleStore, base_of, open_bundles
 from dssm_assets.storage.forgotten_list import new_state
 from dssm_assets.storage.local_files import folder_lock
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.overlay import experiment_names
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.table_source import name_table
 
@@ -56,7 +55,8 @@ _VALUES: Final = {
 }
 """Assets with values of features, or their hashes, of all users, and the kind of these features. Bundles have both."""
 _MOST_FAULTS: Final = 20
-_FAULT_LENGTH: Final = 400
+_RETRY_SECONDS: Final = 3600.0
+"""Between tries of runs to end a request that has faults: a try reads every manifest, and asks each store."""
 
 
 class UnfinishedRequestError(StorageError):
@@ -82,40 +82,38 @@ def forget(workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_
     first_day = "" if days is None else _find_first_day(workspace, days)
     if dry_run:
         known = store.forgotten.read()
-        salted = replace(known, salt=known.salt or "0" * 16)
-        planned = replace(_begin(salted, ids, first_day), ids=None if known.request else ids)
+        planned = _begin(replace(known, salt=known.salt or "0" * 16), ids, first_day)
         return _Request(workspace, serving, known, planned, writes=False).run(ids)
     with folder_lock(layout.bundles_folder(serving.root)) if store.is_local else contextlib.nullcontext():
         known = store.forgotten.read()
         if not (known.request or len(ids) or first_day):
             return Receipt(len(known.hashes), known.first_day)
         forgotten = store.forgotten.change(partial(_begin, ids=ids, first_day=first_day))
-        if not known.request:
-            forgotten = replace(forgotten, ids=ids)
         return _Request(workspace, serving, known, forgotten, writes=True).run(ids)
 
 
 def check_ended(receipt: Receipt) -> None:
     """Raises an UnfinishedRequestError if a request has faults."""
     if receipt.faults:
-        got, remedy = (
-            "; ".join(receipt.faults[:3]),
-            "see to these, then run dssm-assets forget; until then each run tries to end it",
-        )
+        got = "; ".join(receipt.faults[:3])
+        remedy = "see to these, then run dssm-assets forget; until then runs try to end it, once an hour"
         raise UnfinishedRequestError(str(Fault("users to be forgotten", "a request that ends", got, remedy)))
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Goes on with an unfinished request, or waits for a running one; then cleans the store when due.
+    """Goes on with an unfinished request, once an hour, or waits for a running one; then cleans the store when due.
 
     Never raises: the list holds, and the run may be the one that replaces what nobody can read.
     """
     try:
-        if workspace.tables.partitions.forgotten.read().request:
+        known = workspace.tables.partitions.forgotten.read()
+        if known.request and abs(time.time() - known.tried_at) < _RETRY_SECONDS:
+            workspace.log("a request to forget users has not ended; runs try it once an hour, dssm-assets forget at once")
+        elif known.request:
             workspace.log("a request to forget users has not ended; this run begins after it")
             receipt = forget(workspace, pa.array([], pa.string()))
             # Else another process has ended it, or nobody can yet.
-            if receipt.bundles or (receipt.partitions and not receipt.faults):
+            if receipt.bundles or receipt.expired or (receipt.partitions and not receipt.faults):
                 workspace.log(f"receipt: {write_receipt(workspace, receipt)}")
             check_ended(receipt)
     except Exception as error:  # an optional neighbour of the store may raise anything
@@ -124,8 +122,10 @@ def on_run_start(workspace: Workspace) -> None:
 
 
 def _begin(known: Forgotten, ids: pa.Array, first_day: str) -> Forgotten:
-    hashes, first_day = known.adding(ids), max(known.first_day, first_day)
-    begun = replace(known, hashes=hashes, first_day=first_day, request=known.request or secrets.token_hex(8))
+    """Returns the list with a request; one that goes on with another looks for all users of the list, others for theirs alone."""
+    hashes, first_day, request = known.adding(ids), max(known.first_day, first_day), known.request or secrets.token_hex(8)
+    wanted = None if known.request else ids
+    begun = replace(known, hashes=hashes, first_day=first_day, request=request, tried_at=0.0, ids=wanted)
     return begun if begun.state == _name_erased(begun) else replace(begun, state=new_state())
 
 
@@ -154,8 +154,7 @@ class _Request:
         self._workspace, self._bundles, self._known, self._writes = workspace, bundles, known, writes
         self._forgotten = forgotten
         store = workspace.tables.partitions
-        experiments = (leftovers.open_experiment_store(store, name) for name in experiment_names(store))
-        self._stores = {"": store} | {f"{one.root.rpartition('/')[2]}/": one for one in experiments}
+        self._stores = {"": store} | leftovers.open_experiments(store)
         self._found: set[str] = set()
         self._erasers = {name: Eraser(one, forgotten, self._found, writes=writes) for name, one in self._stores.items()}
         self._erased: dict[str, Manifest] = {}
@@ -182,8 +181,8 @@ class _Request:
         if self._faults:
             more = len(self._faults) - _MOST_FAULTS
             self._receipt.faults = self._faults[:_MOST_FAULTS] + ([f"and {more} more"] if more > 0 else [])
-        elif self._writes:
-            self._change_list(request="")
+        if self._writes:
+            self._change_list(**({"tried_at": time.time()} if self._faults else {"request": ""}))
         self._count_ids(ids)
         return self._receipt
 
@@ -193,14 +192,15 @@ class _Request:
         try:
             yield
         except Exception as error:
-            self._faults.append(f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:_FAULT_LENGTH]}")
+            self._faults.append(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}")
 
     def _count_ids(self, ids: pa.Array) -> None:
-        """Counts the ids that were listed before, and those of the others without any row; unknown where a table cannot be read."""
+        """Counts the ids that were listed before, and those of the others without any row; unknown where not every table was read."""
         hashes = set(self._forgotten.hash_ids(ids)) if len(ids) else set()
         self._receipt.ids, listed = len(ids), hashes & set(self._known.hashes)
         self._receipt.already_listed = len(listed)
-        self._receipt.without_rows = 0 if self._faults else len(hashes - listed - self._found)
+        is_unknown = self._faults or self._receipt.expired
+        self._receipt.without_rows = 0 if is_unknown else len(hashes - listed - self._found)
 
     def _erase(self) -> None:
         while self._erase_partitions() and self._writes:
@@ -235,10 +235,9 @@ class _Request:
         if manifest is None:
             return False
         if ds < self._forgotten.first_day:
-            if (key := f"{prefix}{manifest.key}") not in self._receipt.expired:
-                self._receipt.expired.append(key)
             if self._writes:
                 store.remove(asset, ds)
+            self._receipt.expired.append(f"{prefix}{manifest.key}")
             return False
         content = f"{prefix}{manifest.key} {manifest.digest}"
         if manifest.user_column is None or content in self._seen:
@@ -252,8 +251,7 @@ class _Request:
         return erased is not None
 
     def _note(self, prefix: str, manifest: Manifest) -> None:
-        of_request = [one for one in manifest.erasures if one.request == self._forgotten.request]
-        if of_request:
+        if of_request := [one for one in manifest.erasures if one.request == self._forgotten.request]:
             self._erased[f"{prefix}{manifest.key}"] = manifest
             self._receipt.partitions[f"{prefix}{manifest.key}"] = {
                 "rows": sum(one.count for one in of_request),
@@ -275,12 +273,11 @@ class _Request:
                 if manifest["ds"] < self._forgotten.first_day and bundle_id not in needed:
                     old.append(bundle_id)
                 elif bundle_id not in self._seen:
-                    base = base_of(manifest)
-                    now = base and names.get(base, base)
-                    names[bundle_id] = erase_bundle(
-                        self._bundles, bundle_id, self._forgotten, self._found, base=now, writes=self._writes
-                    )
-                    self._seen.add(names[bundle_id])
+                    base = (whole := base_of(manifest)) and names.get(whole, whole)
+                    now = erase_bundle(self._bundles, bundle_id, self._forgotten, self._found, base=base, writes=self._writes)
+                    self._seen.add(now)
+                    if now != bundle_id:
+                        names[bundle_id] = now
             except PartitionMissingError:  # removed by hand, or just now
                 continue
             except StorageError as error:  # damaged, or not signed: nobody can go back to it
@@ -288,15 +285,12 @@ class _Request:
                     self._faults.append(str(error))
                 else:
                     old.append(bundle_id)
-        names = {before: now for before, now in names.items() if before != now}
         self._receipt.bundles |= names
         self._receipt.expired += [f"bundle {bundle_id}" for bundle_id in old]
-        if not self._writes:
-            return
-        if names or old:
+        if self._writes and (names or old):
             self._bundles.replace_pointer(lambda found: (found or pointer).renamed(names).without(old))
-        for bundle_id in (*names, *old):
-            self._bundles.remove(bundle_id)
+            for bundle_id in (*names, *old):
+                self._bundles.remove(bundle_id)
 
     def _find_needed(self, bundle_id: str) -> set[str]:
         """Returns a bundle, and the whole one that it refreshes."""
@@ -341,7 +335,7 @@ class _Request:
         named: dict[str, SourceTable | None] = {"user_table": tables.user, "behavior_table": tables.behavior}
         self._receipt.sources = [name_table(table, name) for name, table in named.items() if table is not None]
         lineage = Lineage(self._stores, self._erased, self._forgotten.request, self._forgotten.first_day)
-        made = lineage.list_made_from_them() if self._receipt.partitions else {}
+        made = lineage.list_made_from_them() if self._had_rows() else {}
         days: dict[str, list[str]] = {}
         for key, trace in sorted(made.items()):
             name, _, ds = key.rpartition("/")
@@ -358,10 +352,14 @@ class _Request:
         if self._forgotten.first_day:
             self._receipt.reaching_back[:0] = lineage.list_reaching_back()
 
+    def _had_rows(self) -> bool:
+        """Returns whether tables had rows of theirs, or may have had: nobody looks into a day that goes as a whole."""
+        return bool(self._receipt.partitions or (self._receipt.users and self._receipt.expired))
+
     def _name_bundles(self, lineage: Lineage) -> None:
         for bundle_id in () if (pointer := self._bundles.pointer()) is None else pointer.stored:
             inputs = self._bundles.manifest(bundle_id)["inputs"]
-            if self._receipt.partitions and (trace := lineage.trace_inputs(inputs)):
+            if self._had_rows() and (trace := lineage.trace_inputs(inputs)):
                 self._receipt.learned[f"bundle {bundle_id}"] = Learned(trace is Trace.CERTAIN)
                 for kind in Kind:
                     self._note_values(kind, f"bundle {bundle_id}")
@@ -385,11 +383,8 @@ class _Request:
 
 def _list_days(store: PartitionStore, asset: str) -> list[str]:
     """Returns the days of an asset that have a folder, also those that are not published yet."""
-    try:
-        names = [str(path) for path in store.fs.ls(layout.asset_folder(store.root, asset), detail=False)]
-    except FileNotFoundError:
-        return []
-    return sorted(ds for name in names if (ds := layout.ds_of_folder(name)) is not None)
+    folders = leftovers.list_folders(store.fs, layout.asset_folder(store.root, asset))
+    return [ds for folder in folders if (ds := layout.ds_of_folder(folder)) is not None]
 
 
 def _is_of_nobody(store: PartitionStore, asset: str) -> bool:

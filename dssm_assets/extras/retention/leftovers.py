@@ -118,12 +118,10 @@ def clean_when_due(workspace: Workspace) -> None:
             return
         store.fs.makedirs(store.root, exist_ok=True)
         store.fs.pipe_file(path, b"")
-        removed = list(clean(workspace))
+        if sizes := [leftover.bytes for leftover in clean(workspace)]:
+            workspace.log(f"removed leftovers: {len(sizes)}, {sum(sizes) / (1 << 20):.1f} MiB")
     except Exception as error:
         workspace.log(f"leftovers were not removed: {type(error).__name__}: {error}")
-        return
-    if removed:
-        workspace.log(f"removed leftovers: {len(removed)}, {sum(leftover.bytes for leftover in removed) / (1 << 20):.1f} MiB")
 
 
 def find_expired(workspace: Workspace, before: float) -> Iterator[Leftover]:
@@ -173,8 +171,7 @@ def _find_needed(workspace: Workspace, store: PartitionStore) -> set[str]:
     for bundle_id in () if pointer is None else pointer.stored:
         with contextlib.suppress(PartitionMissingError):  # removed by hand, or by a publisher that was killed
             needed |= set(bundles.manifest(bundle_id)["inputs"])
-    for name in experiment_names(store):
-        own = open_experiment_store(store, name)
+    for own in open_experiments(store).values():
         for asset in own.assets():
             for manifest in own.find_days(asset, own.days(asset)).values():
                 needed |= set(manifest.inputs)
@@ -197,7 +194,7 @@ def find_in_store(
     store: PartitionStore, before: float, kept: Collection[str] = (), expired: Collection[str] = ()
 ) -> Iterator[Leftover]:
     """Yields staged files and partition files below the root of a store, but for paths to keep and files of partitions that will expire."""
-    stores = [store, *(open_experiment_store(store, name) for name in experiment_names(store))]
+    stores = [store, *open_experiments(store).values()]
     for root in (*(one.root for one in stores), layout.serving_root(store.root)):
         yield from _find_staged(store, layout.staging_folder(root), before)
     for one in stores:
@@ -205,29 +202,36 @@ def find_in_store(
             yield from find_in_asset(one, asset, before, kept, expired if one is store else ())
 
 
-def open_experiment_store(store: PartitionStore, name: str) -> PartitionStore:
-    return PartitionStore(store.fs.unstrip_protocol(layout.experiment_root(store.root, name)), store.options)
+def open_experiments(store: PartitionStore) -> dict[str, PartitionStore]:
+    """Returns "name/" -> the store of an experiment's own partitions."""
+    roots = {name: store.fs.unstrip_protocol(layout.experiment_root(store.root, name)) for name in experiment_names(store)}
+    return {f"{name}/": PartitionStore(root, store.options) for name, root in roots.items()}
 
 
 def find_bundles(bundles: BundleStore, before: float) -> Iterator[Leftover]:
     """Yields the bundles that the pointer does not list."""
-    for folder in _folders(bundles.fs, layout.bundles_folder(bundles.root)):
+    for folder in list_folders(bundles.fs, layout.bundles_folder(bundles.root)):
         bundle_id = folder.rpartition("/")[2]
         with bundles.locked():
             pointer, files = bundles.pointer(), _files(bundles.fs, folder)
-            is_listed = pointer is not None and bundle_id in pointer.stored
-            if not is_listed and _all_before(files, before) and (files or bundles.is_local):
-                yield Leftover(Kind.BUNDLE, folder, _size(files), partial(bundles.remove, bundle_id))
+            if (pointer is None or bundle_id not in pointer.stored) and (files or bundles.is_local):
+                yield from _list_if_old(Kind.BUNDLE, folder, files, before, partial(bundles.remove, bundle_id))
 
 
 def _find_staged(store: PartitionStore, staging: str, before: float) -> Iterator[Leftover]:
     if store.is_local:
         yield from _list_abandoned(Path(staging), before)
         return
-    for folder in _folders(store.fs, staging):
-        files = _files(store.fs, folder)
-        if files and _all_before(files, before):
-            yield Leftover(Kind.TEMPORARY, folder, _size(files), partial(store.fs.rm, list(files)))
+    for folder in list_folders(store.fs, staging):
+        if files := _files(store.fs, folder):
+            yield from _list_if_old(Kind.TEMPORARY, folder, files, before, partial(store.fs.rm, list(files)))
+
+
+def _list_if_old(
+    kind: Kind, folder: str, files: Mapping[str, Any], before: float, remove: Callable[[], object]
+) -> Iterator[Leftover]:
+    if all(_changed_at(info) < before for info in files.values()):
+        yield Leftover(kind, folder, sum(int(info["size"]) for info in files.values()), remove)
 
 
 def _list_abandoned(parent: Path, before: float) -> Iterator[Leftover]:
@@ -278,7 +282,7 @@ def _list_unneeded(files: Mapping[str, Any], manifests: Iterable[Manifest | None
         listed = {file.path for file in manifest.files}
         listed |= {file.path for file in manifest.replaced if file.replaced_at >= since and not file.is_removed}
         needed |= {path.rpartition("/")[2] for path in listed}
-    return sorted(path for path, info in files.items() if path.rpartition("/")[2] not in needed and changed_at(info) < before)
+    return sorted(path for path, info in files.items() if path.rpartition("/")[2] not in needed and _changed_at(info) < before)
 
 
 def _describe_file(fs: Any, path: str, info: Mapping[str, Any], before: float) -> Leftover:
@@ -294,7 +298,7 @@ def _remove_file(fs: Any, path: str, before: float) -> bool:
     return False
 
 
-def _folders(fs: Any, folder: str) -> list[str]:
+def list_folders(fs: Any, folder: str) -> list[str]:
     try:
         fs.invalidate_cache(folder)
         entries = fs.ls(folder, detail=True)
@@ -310,15 +314,7 @@ def _files(fs: Any, folder: str) -> dict[str, Any]:
     return {str(path): info for path, info in listed.items() if info["type"] == "file"}  # s3fs lists an empty folder, too
 
 
-def _all_before(files: Mapping[str, Any], before: float) -> bool:
-    return all(changed_at(info) < before for info in files.values())
-
-
-def _size(files: Mapping[str, Any]) -> int:
-    return sum(int(info["size"]) for info in files.values())
-
-
-def changed_at(info: Mapping[str, Any]) -> float:
+def _changed_at(info: Mapping[str, Any]) -> float:
     """Returns when a file was last changed, in unix seconds, as its filesystem tells it."""
     changed = info.get("mtime", info.get("LastModified", info.get("created")))
     return changed.timestamp() if isinstance(changed, dt.datetime) else float(changed)

@@ -35,7 +35,7 @@ class Receipt:
         users: the number of users of the request; of one that ends an earlier one, of all users of the list.
         ids: the number of ids that were given.
         already_listed: those of them that an earlier request had put on the list.
-        without_rows: those of the others of whom no table and no bundle has a row.
+        without_rows: those of the others of whom no table and no bundle has a row; 0 where not all were read, as those of `expired`.
         first_day: earlier days are forgotten; "" for none.
         partitions: "asset/ds" -> rows removed, bytes before and after, names of the files that are stored now.
         expired: partitions that were removed as a whole, because of their age.
@@ -127,7 +127,7 @@ class Receipt:
         ]
         lines += [f"not done: {fault}" for fault in self.faults]
         if self.faults and not self.is_planned:
-            lines.append("the request has not ended: the next run, or dssm-assets forget, goes on with it")
+            lines.append("the request has not ended: dssm-assets forget, or a run an hour later, goes on with it")
         return lines
 
 

@@ -31,13 +31,13 @@ from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.index import kth_best
 from dssm_assets.core.retrieval.vectors import to_matrix
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows, describe_files
-from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTORS, StoredVectors, open_configured
+from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTORS, StoredVectors, default_uri, open_configured
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, digests, each_day
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import FetchedBundle, base_of, open_bundles
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.local_files import folder_lock, map_arrow
-from dssm_assets.storage.locations import put_if
+from dssm_assets.storage.locations import put_if, unchanged_condition
 
 ASSET: Final = "vector_store"
 CHECK: Final = "stored_vectors"
@@ -89,7 +89,8 @@ def on_served(loaded: LoadedConfig, log: Log) -> None:
     Raises:
         StorageError: it cannot; the bundle stays served, and its vectors are missing.
     """
-    if loaded.config.vector_store is None:
+    pointer = open_bundles(loaded).pointer()
+    if loaded.config.vector_store is None or pointer is None:
         return
     try:
         check = _Follower(loaded, log).follow()
@@ -97,10 +98,8 @@ def on_served(loaded: LoadedConfig, log: Log) -> None:
     except DssmError as error:
         problem = str(error).partition(". To fix")[0]
     if problem:
-        pointer = open_bundles(loaded).pointer()
-        bundle_id = "none" if pointer is None else pointer.bundle_id
-        expected = f"the vectors of bundle {bundle_id}, which is served from now on"
-        remedy = f"do not repeat this, but materialize vector_store of {bundle_id[:10]}"
+        expected = f"the vectors of bundle {pointer.bundle_id}, which is served all the same"
+        remedy = f"see to the store, then materialize vector_store of {pointer.bundle_id[:10]}"
         raise StorageError(str(Fault("vector_store", expected, problem, remedy)))
 
 
@@ -122,15 +121,12 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
 
 
 def list_unreached(workspace: Workspace) -> list[str]:
-    """Returns the stores of earlier configurations that got vectors of users, as their partitions tell, and an unused one of the home."""
+    """Returns the stores of earlier configurations that got vectors of users, and an unused one of the home."""
     store, loaded = workspace.tables.partitions, workspace.loaded
-    facts = [
-        json.loads(workspace.artifacts.read_bytes(manifest, "store.json"))
-        for manifest in store.find_days(ASSET, store.days(ASSET)).values()
-    ]
-    places = {one["store"] for one in facts if f"{VectorTable.USER} rows" in one}
-    if store.fs.exists(folder := layout.lancedb_folder(store.root)):  # the home may have been moved since
-        places.add(f"vector store lancedb://{folder}")
+    bundles = open_bundles(loaded)
+    places = set(_read_json(bundles.fs, layout.stores_with_users_path(bundles.root), []))
+    if store.fs.exists(layout.lancedb_folder(store.root)):
+        places.add(f"vector store {default_uri(loaded)}")
     if places and loaded.config.vector_store is not None:
         places.discard(open_configured(loaded).where)
     return sorted(places)
@@ -142,7 +138,10 @@ class _Follower:
     def __init__(self, loaded: LoadedConfig, log: Log) -> None:
         self._bundles, self._log, self._folder = open_bundles(loaded), log, layout.asset_folder(loaded.root, ASSET)
         self._replaced_path = layout.replaced_versions_path(self._bundles.root)
-        self._tables = (loaded.config.vector_store or VectorStoreSettings()).tables
+        settings = loaded.config.vector_store or VectorStoreSettings()
+        self._tables = settings.tables
+        # The store beside the tables, which may move with them, is found there.
+        self._must_be_noted = settings.uri is not None and VectorTable.USER in settings.tables
         self.store = open_configured(loaded)
 
     def find_served(self) -> _Served:
@@ -212,11 +211,17 @@ class _Follower:
 
     def _read_replaced(self) -> dict[str, float]:
         """Returns version -> when another one replaced it, in unix seconds, of those of the last minutes at least."""
-        try:
-            found: dict[str, float] = json.loads(self._bundles.fs.cat_file(self._replaced_path))
-        except FileNotFoundError:
-            return {}
+        found: dict[str, float] = _read_json(self._bundles.fs, self._replaced_path, {})
         return found
+
+    def _note_store(self) -> None:
+        """Notes that the store gets vectors of users: `list_unreached` names it once no configuration does."""
+        fs, path, is_noted = self._bundles.fs, layout.stores_with_users_path(self._bundles.root), False
+        while not is_noted:
+            condition, places = unchanged_condition(fs, path), _read_json(fs, path, [])
+            is_noted = self.store.where in places or put_if(
+                fs, path, json.dumps([*places, self.store.where]).encode(), condition
+            )
 
     def _update(self, served: _Served) -> Check | None:
         """Writes what differs from the revision that the store has; None where only a whole version will do."""
@@ -252,6 +257,8 @@ class _Follower:
         """Writes a whole version, and compares it with the bundle before it is added."""
         bundle, store = self._bundles.fetch(served.revision), self.store
         self._log(f"{served.revision} is published to the {store.where}")
+        if self._must_be_noted:
+            self._note_store()
         drafts: dict[VectorTable, str] = {}
         problems: list[str] = []
         facts: dict[str, Any] = {}
@@ -270,6 +277,13 @@ class _Follower:
             f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4f}" for name, value in facts.items()
         )
         return Check(CHECK, True, sentence, facts)
+
+
+def _read_json(fs: Any, path: str, missing: Any) -> Any:
+    try:
+        return json.loads(fs.cat_file(path))
+    except FileNotFoundError:
+        return missing
 
 
 def _compare(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> tuple[list[str], dict[str, Any]]:

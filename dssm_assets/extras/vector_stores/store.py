@@ -172,8 +172,11 @@ def open_configured(loaded: LoadedConfig) -> VectorStore:
 
 def find_uri(loaded: LoadedConfig) -> str:
     chosen = loaded.config.vector_store
-    if chosen is not None and chosen.uri is not None:
-        return chosen.uri
+    return default_uri(loaded) if chosen is None or chosen.uri is None else chosen.uri
+
+
+def default_uri(loaded: LoadedConfig) -> str:
+    """Returns the URI of the LanceDB beside the tables."""
     folder = lancedb_folder(loaded.root)
     return folder.replace("s3://", "lancedb+s3://", 1) if "://" in folder else f"lancedb://{folder}"
 

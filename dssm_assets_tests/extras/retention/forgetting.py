@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from dssm_assets.core.arrays.hashing import hash_texts
+from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.retention import auditor
@@ -54,6 +56,11 @@ def write_world(folder: Path, changes: dict[str, Any] | None = None) -> LoadedCo
     worlds.write_rows(folder / "source" / "items.parquet", worlds.item_rows())
     write_log(folder, len(worlds.DAYS))
     return worlds.write_config(folder, worlds.merged(OWN, changes or {}))
+
+
+def let_an_hour_pass(workspace: Workspace) -> None:
+    """Moves the last try of the request back, so that a run tries again."""
+    workspace.tables.partitions.forgotten.change(lambda now: replace(now, tried_at=now.tried_at - 3601))
 
 
 def write_log(folder: Path, days: int) -> None:

@@ -32,7 +32,7 @@ from dssm_assets.storage.bundles import SIGNING_KEY, open_bundles
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.retention import auditor
-from dssm_assets_tests.extras.retention.forgetting import GONE, HASHES, MARK, OWN, find_marks, write_world
+from dssm_assets_tests.extras.retention.forgetting import GONE, HASHES, MARK, OWN, find_marks, let_an_hour_pass, write_world
 from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -245,11 +245,13 @@ def test_damaged_files_hold_up_no_run_that_replaces_them(world, workspace):
     receipt = forget(workspace, IDS)
     with pytest.raises(UnfinishedRequestError, match=f"behavior/{DAYS[0]}.*bundle {EVALUATION_DAY}.*run dssm-assets forget"):
         check_ended(receipt)
-    assert receipt.describe()[-1] == "the request has not ended: the next run, or dssm-assets forget, goes on with it"
+    assert receipt.describe()[-1] == "the request has not ended: dssm-assets forget, or a run an hour later, goes on with it"
+    let_an_hour_pass(workspace)
     on_run_start(workspace)
     assert workspace.tables.partitions.forgotten.read().request
     list(features_raw.behavior(open_workspace(world), DAYS[:1]))
     publish_bundle(open_workspace(world))
+    let_an_hour_pass(workspace)
     on_run_start(workspace)
     assert not workspace.tables.partitions.forgotten.read().request
     assert find_marks(world.home) == []
@@ -302,6 +304,22 @@ def test_old_days_go_and_cannot_come_back(world, workspace):
     worlds.run_steps(world, worlds.WINDOWED, [EVALUATION_DAY])
 
 
+def test_users_and_old_days_in_one_request_are_told_as_far_as_is_known(world, workspace):
+    """A user has rows on the first day alone, which goes unread: in a request for both, and in one for users that another joins."""
+    rows, once = workspace.tables.read(workspace.need("behavior", DAYS[0])), pa.array(["once"])
+    own = rows.slice(0, 1).set_column(rows.schema.get_field_index("user_id"), "user_id", [once])
+    workspace.tables.write(BEHAVIOR, DAYS[0], pa.concat_tables([rows, own]))
+    planned = forget(workspace, once, 8, dry_run=True)
+    assert (planned.ids, planned.without_rows, "item_activity" in planned.counts) == (1, 0, True)
+    assert forget(workspace, once[:0], 8, dry_run=True).counts == []
+    workspace.tables.partitions.forgotten.change(
+        lambda now: Forgotten(now.salt, now.adding(once), first_day=DAYS[-8], request="cut short")
+    )
+    on_run_start(workspace)
+    (receipt,) = (json.loads(path.read_text()) for path in (world.home / "receipts").iterdir())
+    assert (receipt["users"], receipt["expired"], receipt["counts"]) == (1, planned.expired, planned.counts)
+
+
 @needs_extras("iceberg_catalog")
 def test_old_files_go_that_a_snapshot_lists_once_the_catalog_is_there(world):
     lines = []
@@ -317,9 +335,11 @@ def test_old_files_go_that_a_snapshot_lists_once_the_catalog_is_there(world):
     assert {path.split("/")[1] for path in find_marks(world.home)} == {"_iceberg"}
     list(leftovers.clean(workspace, 0.0))
     assert any(line.startswith("not cleaned: StorageError: key storage.iceberg") for line in lines)
+    let_an_hour_pass(workspace)
     on_run_start(workspace)
     assert workspace.tables.partitions.forgotten.read().request
     database.write_bytes(stored)
+    let_an_hour_pass(workspace)
     on_run_start(workspace)
     assert not workspace.tables.partitions.forgotten.read().request
     assert find_marks(world.home) == []

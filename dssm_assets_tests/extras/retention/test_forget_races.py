@@ -23,7 +23,8 @@ from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
-from dssm_assets_tests.extras.retention.forgetting import GONE, OWN, find_marks, write_log, write_world
+from dssm_assets_tests.extras.retention import auditor
+from dssm_assets_tests.extras.retention.forgetting import GONE, MARK, OWN, find_marks, let_an_hour_pass, write_log, write_world
 from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.steps.bundles import publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -185,26 +186,41 @@ def test_store_that_is_away_holds_up_neither_runs_nor_the_rest(world):
     assert any("vector store lancedb" in fault for fault in receipt.faults)
     assert receipt.rows > 1000
     assert {path.split("/")[1] for path in find_marks(world.home)} == {"lancedb.aside"}
+    (fault,) = (line for line in receipt.describe() if "what follows the served bundle" in line)
+    assert fault.endswith(f"To fix: see to the store, then materialize vector_store of {EVALUATION_DAY}")
+    before, told = workspace.tables.partitions.forgotten.read(), len(lines)
+    run_start(workspace)
+    waits = "a request to forget users has not ended; runs try it once an hour, dssm-assets forget at once"
+    assert [line for line in lines[told:] if "request" in line] == [waits], "no store is asked"
+    let_an_hour_pass(workspace)
     run_start(workspace)
     assert any(line.startswith("the request goes on later, and this run begins: UnfinishedRequestError: ") for line in lines)
-    before = workspace.tables.partitions.forgotten.read()
-    run_start(workspace)
     assert before.request and workspace.tables.partitions.forgotten.read().state == before.state, "runs beside it go on"
     folder.unlink()
     folder.with_suffix(".aside").rename(folder)
+    run_start(workspace)
+    assert workspace.tables.partitions.forgotten.read().request, "the hour has begun again"
+    let_an_hour_pass(workspace)
     run_start(workspace)
     assert workspace.tables.partitions.forgotten.read().request == ""
     check_whole(world)
 
 
 def test_store_that_the_configuration_names_no_more_is_named(world):
-    """In a home that was moved since: its store is where it is now."""
+    """The store of the home is where that is now; another one is named though no partition tells of it."""
+    other = world.home.parent / "other"
+    tell_served(
+        worlds.write_config(world.home.parent, OWN | {"vector_store": {"uri": f"lancedb://{other}", "tables": ["user"]}}), print
+    )
     former = worlds.write_config(world.home.parent, OWN)
     folder = Path(former.root) / "lancedb"
+    for ds in (store := open_workspace(former).tables.partitions).days("vector_store"):
+        store.remove("vector_store", ds)  # as a cleanup does
     receipt = forget(open_workspace(former), IDS)
-    assert f"vector store lancedb://{folder}" in receipt.elsewhere
+    assert receipt.elsewhere == [f"vector store lancedb://{place}" for place in sorted((folder, other))]
     assert any(
         f"lancedb://{folder} may have rows of theirs, and the configuration names it no more" in line
         for line in receipt.describe()
     )
     assert {path.split("/")[1] for path in find_marks(world.home)} == {"lancedb"}
+    assert auditor.find_marks(other, [MARK])

@@ -17,7 +17,10 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import StorageError
 from dssm_assets.core.retrieval.item_filter import mask_items
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
-from dssm_assets.extras.vector_stores.store import VectorStore, open_store
+from dssm_assets.extras.vector_stores.publish import list_unreached
+from dssm_assets.extras.vector_stores.store import VectorStore, open_configured, open_store
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.services import BUCKET, object_store
 from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, nearest, publish, to_rows, user_rows, vectors_of
 
@@ -84,7 +87,7 @@ def test_other_programs_follow_the_table_of_versions(open_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_versions_on_s3():
+def test_versions_on_s3(tmp_path):
     with object_store() as options, socket.create_server(("127.0.0.1", 0)) as silent:
         uri, items = f"lancedb+s3://{BUCKET}/vectors", item_rows(300)
         publish(open_store(uri, "shop", options), OLD, items, user_rows([1, 2]))
@@ -96,6 +99,12 @@ def test_versions_on_s3():
         for name in store.find_removable([], before=time.time() + 60):
             store.remove(name)
         assert (store.find_versions(), store.find_served()) == ({NEW: NEW}, NEW)
+        home = {"storage": {"root": f"s3://{BUCKET}/home", "options": options}}
+        beside = worlds.write_config(tmp_path, home | {"vector_store": {}})
+        publish(open_configured(beside), OLD, items, user_rows([1, 2]))
+        assert list_unreached(open_workspace(beside)) == []
+        without = open_workspace(worlds.write_config(tmp_path, home))
+        assert list_unreached(without) == [f"vector store lancedb+s3://{BUCKET}/home/lancedb"]
         begun = time.monotonic()
         for wrong in ({"secret": "never-shown"}, {"endpoint_url": f"http://127.0.0.1:{silent.getsockname()[1]}"}):
             with pytest.raises(StorageError) as error:

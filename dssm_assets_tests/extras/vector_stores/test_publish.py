@@ -166,7 +166,9 @@ def test_a_table_that_is_added_to_the_configuration_is_written_with_the_next_del
 def test_without_the_store_a_rollback_says_what_is_served_and_what_to_do(workspace: Workspace) -> None:
     loaded = worlds.write_config(workspace.loaded.home.parent, SETTINGS | {"vector_store": {"uri": "qdrant://127.0.0.1:1"}})
     bundle_id = PlainBundle(workspace).bundle_id
-    expected = f"expected the vectors of bundle {bundle_id}, which is served from now on.*do not repeat this, but materialize"
+    expected = (
+        f"expected the vectors of bundle {bundle_id}, which is served all the same.*To fix: see to the store, then materialize"
+    )
     with pytest.raises(StorageError, match=expected):
         on_served(loaded, print)
 
@@ -269,10 +271,11 @@ def test_a_store_that_is_away_does_not_stop_a_cleanup(workspace: Workspace) -> N
     assert "expected a vector store that answers" in lines[0]
 
 
-def test_without_a_bundle_it_says_what_to_do(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
-    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "bare", SETTINGS)
-    with pytest.raises(StorageError, match="expected a bundle that is served, got none"):
-        on_served(loaded, print)
+@needs_extras("retention")
+def test_without_a_bundle_there_is_nothing_to_follow(tmp_path: Path) -> None:
+    """So a request to forget users ends in a home that has published nothing yet."""
+    workspace = open_workspace(worlds.write_config(tmp_path, SETTINGS))
+    assert load_extra("retention", "forget").forget(workspace, pa.array(["a0"])).faults == []
 
 
 URIS: Mapping[str, str] = {
