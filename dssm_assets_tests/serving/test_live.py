@@ -237,6 +237,7 @@ def test_concurrent_clients_see_whole_bundles_and_no_error(tmp_path):
         clients = [threading.Thread(target=send_requests, args=(port,)) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
+        wait_until(lambda: 1 in seen)
         for number in range(2, SWAPS + 2):
             folder = write(tmp_path, number, is_current=False)
             if number % 4 == 0:  # Clients must not notice a broken one in between.
