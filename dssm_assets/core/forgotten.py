@@ -44,7 +44,8 @@ class Forgotten:
         return cls(**{**found, "hashes": tuple(found["hashes"])})
 
     def to_json(self) -> str:
-        return json.dumps(asdict(replace(self, ids=None)), indent=1) + "\n"
+        known = {name: value for name, value in asdict(replace(self, ids=None)).items() if value or name == "hashes"}
+        return json.dumps(known, indent=1) + "\n"
 
     def hash_ids(self, ids: pa.Array) -> list[str]:
         """Returns the hash of each id, hexadecimal."""

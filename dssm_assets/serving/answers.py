@@ -178,7 +178,8 @@ class Health(_Answer):
     )
     list_fault: str | None = Field(description="Why the lists of the shop cannot be used; null if they can.")
     watch_fault: str | None = Field(
-        description="Which of bundles, lists, users to be forgotten and API keys could not be read for three intervals, since when and why."
+        description="Which of bundles, users to be forgotten and API keys could not be read for three intervals, since when and why; "
+        "and lists whose place hangs."
     )
 
 

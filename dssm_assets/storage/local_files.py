@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import math
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -26,10 +25,6 @@ LOCK: Final = ".lock"
 """The file that is locked where a folder cannot be."""
 MARK: Final = ".dssm-assets"
 """Marks our folder of temporary folders: one of the same name without it is somebody else's."""
-
-
-_NAME: Final = re.compile(r"[a-z-]+-[a-z0-9_]{8}")
-"""What `mkdtemp` calls a folder of a kind."""
 
 
 class ScratchFolder:
@@ -80,11 +75,10 @@ def find_own_folder(parent: Path, *, makes: bool = False) -> Path | None:
     """Returns `dssm-assets-<uid>` in a folder, the parent of this user's temporary folders; None if something else has the name.
 
     The name is known, and everybody writes into the system's temporary folder: only a folder of this user's with our mark is ours, no link.
-    A folder that nobody else can write, with nothing in it but what we name, has lost its mark: a cleaner of temporary folders takes old
-    files. Each use marks it again.
+    Each use renews the mark, as cleaners of temporary folders take old files.
 
     Args:
-        makes: make it if there is none, and mark it.
+        makes: make it if there is none, and mark it if it is empty.
     """
     path, user = parent / f"dssm-assets-{os.geteuid()}", os.geteuid()
     with suppress(OSError):  # whoever makes a folder beside it meets the error of a full disk, too
@@ -94,8 +88,7 @@ def find_own_folder(parent: Path, *, makes: bool = False) -> Path | None:
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != user:
             return None
-        private = found.st_mode & 0o777 == 0o700
-        if makes and ((path / MARK).is_file() or (private and all(_NAME.fullmatch(one.name) for one in path.iterdir()))):
+        if makes and ((path / MARK).is_file() or not any(path.iterdir())):
             (path / MARK).touch()
         return path if (path / MARK).is_file() else None
     return None

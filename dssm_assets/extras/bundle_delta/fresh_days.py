@@ -53,10 +53,12 @@ def open_fresh_days(workspace: Workspace, loaded: LoadedConfig, after: str, toda
     Raises:
         InputError: a source cannot be read, or its rows are refused, as by the daily tables.
     """
-    newest = find_newest_day(loaded.config.tables.behavior, "behavior_table", loaded.config.calendar.timezone)
-    stored = workspace.tables.partitions.days(_HISTORY)
-    last = max(min(today, max(newest, *stored[-1:])), day_before(after, -1))
-    days = days_between(day_before(after, -1), last)
+    first = last = day_before(after, -1)
+    if first < today:
+        newest = find_newest_day(loaded.config.tables.behavior, "behavior_table", loaded.config.calendar.timezone, today)
+        stored = [ds for ds in workspace.tables.partitions.days(_HISTORY) if ds <= today]
+        last = max([first, newest, *stored])
+    days = days_between(first, last)
     with workspace.tables.partitions.staging_in_store() as folder:
         behavior = loaded.config.tables.behavior.model_copy(update={"allow_empty_days": True})  # a day may have no events yet
         tables_of_day = loaded.config.tables.model_copy(update={"behavior": behavior})

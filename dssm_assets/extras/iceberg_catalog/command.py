@@ -19,14 +19,14 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _sync(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import ConfigError, Fault, SchemaError
-    from dssm_assets.extras.iceberg_catalog.hooks import list_chosen, refuse_moved
+    from dssm_assets.extras.iceberg_catalog.hooks import find_moved, list_chosen
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(load_announced_scene(parsed).loaded, print)
     chosen = list_chosen(workspace)
     if not chosen:
         raise ConfigError(Fault("key storage.iceberg", "tables to publish", "nothing", "add `iceberg: {}` to storage"))
-    refuse_moved(workspace)
+    ConfigError.raise_if(find_moved(workspace))
     from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 
     published, faults = PublishedTables(workspace), list[Fault]()

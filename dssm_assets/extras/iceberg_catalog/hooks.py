@@ -40,13 +40,8 @@ def list_chosen(workspace: Workspace) -> Sequence[str]:
     return chosen.tables
 
 
-def refuse_moved(workspace: Workspace) -> None:
-    """Raises a StorageError if the home was moved or copied: its catalog has absolute paths, and would write into the former place."""
-    for fault in _find_moved(workspace):
-        raise StorageError(str(fault))
-
-
-def _find_moved(workspace: Workspace) -> list[Fault]:
+def find_moved(workspace: Workspace) -> list[Fault]:
+    """Returns the fault of a home that was moved or copied: its catalog has absolute paths, and would write into the former place."""
     file, store, chosen = workspace.loaded.home / CATALOG_FILE, workspace.tables.partitions, workspace.config.storage.iceberg
     if chosen is None or chosen.catalog is not None or not file.exists():
         return []
@@ -70,7 +65,7 @@ def _find_moved(workspace: Workspace) -> list[Fault]:
 def on_run_start(workspace: Workspace) -> None:
     """Raises the errors of `list_chosen` before a run computes for hours; logs once that a home was moved, whose runs register nothing."""
     list_chosen(workspace)
-    for fault in _find_moved(workspace):
+    for fault in find_moved(workspace):
         workspace.log(f"nothing is registered in the catalog: {fault}")
 
 
@@ -83,7 +78,7 @@ def on_materialized(_context: object, run: AssetRun, workspace: Workspace, resul
         SchemaError: the catalog cannot hold the table.
     """
     if run.is_regular and results and (asset := results[0].manifest.asset) in list_chosen(workspace):
-        if _find_moved(workspace):  # the run's start has said so
+        if find_moved(workspace):  # the run's start has said so
             return
         from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 
@@ -96,15 +91,12 @@ def on_materialized(_context: object, run: AssetRun, workspace: Workspace, resul
 def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str]:
     """Expires snapshots that were replaced before a unix time, syncs all days, and returns the files that snapshots list.
 
-    A day that is taken out is in the snapshot before, so its files stay until another cleanup expires that.
-
-    Raises:
-        StorageError: the home was moved or copied.
+    A day that is taken out is in the snapshot before, so its files stay until another cleanup expires that. The catalog of a home that
+    was moved or copied lists no file of it.
     """
     chosen = list_chosen(workspace)
-    if not chosen:
+    if not chosen or find_moved(workspace):
         return set()
-    refuse_moved(workspace)
     from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 
     published = PublishedTables(workspace)
@@ -124,7 +116,7 @@ def list_unreached(workspace: Workspace) -> list[str]:
     if not database.exists():
         return []
     where = f"Iceberg catalog {database}"
-    if chosen is None or chosen.catalog is not None or _find_moved(workspace):
+    if chosen is None or chosen.catalog is not None or find_moved(workspace):
         return [where]
     from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 

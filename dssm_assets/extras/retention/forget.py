@@ -63,7 +63,9 @@ class UnfinishedRequestError(StorageError):
     """A request has done what it could, and its receipt has the faults that keep it from ending."""
 
 
-def forget(workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_run: bool = False) -> Receipt:
+def forget(
+    workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_run: bool = False, rest_seconds: float = 0
+) -> Receipt:
     """Forgets users, and with `days` all days but so many latest ones; goes on with a request that has not ended, too.
 
     What cannot be done, as where a vector store is away, is a fault of the receipt (see `check_ended`): all else is done, the list holds,
@@ -72,6 +74,7 @@ def forget(workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_
     Args:
         ids: of the users, as text.
         dry_run: only find what would be written again.
+        rest_seconds: nothing is done so long after a try that was in vain.
 
     Raises:
         InputError: `days` are fewer than the next evaluation day reads; or the store cannot be reached.
@@ -86,7 +89,7 @@ def forget(workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_
         return _Request(workspace, serving, known, planned, writes=False).run(ids)
     with folder_lock(layout.bundles_folder(serving.root)) if store.is_local else contextlib.nullcontext():
         known = store.forgotten.read()
-        if not (known.request or len(ids) or first_day):
+        if abs(time.time() - known.tried_at) < rest_seconds or not (known.request or len(ids) or first_day):
             return Receipt(len(known.hashes), known.first_day)
         forgotten = store.forgotten.change(partial(_begin, ids=ids, first_day=first_day))
         return _Request(workspace, serving, known, forgotten, writes=True).run(ids)
@@ -106,12 +109,9 @@ def on_run_start(workspace: Workspace) -> None:
     Never raises: the list holds, and the run may be the one that replaces what nobody can read.
     """
     try:
-        known = workspace.tables.partitions.forgotten.read()
-        if known.request and abs(time.time() - known.tried_at) < _RETRY_SECONDS:
+        if workspace.tables.partitions.forgotten.read().request:
             workspace.log("a request to forget users has not ended; runs try it once an hour, dssm-assets forget at once")
-        elif known.request:
-            workspace.log("a request to forget users has not ended; this run begins after it")
-            receipt = forget(workspace, pa.array([], pa.string()))
+            receipt = forget(workspace, pa.array([], pa.string()), rest_seconds=_RETRY_SECONDS)
             # Else another process has ended it, or nobody can yet.
             if receipt.bundles or receipt.expired or (receipt.partitions and not receipt.faults):
                 workspace.log(f"receipt: {write_receipt(workspace, receipt)}")
@@ -218,9 +218,10 @@ class _Request:
         start = time.perf_counter()
         for number, (prefix, store, asset) in enumerate(tables):
             rows = self._receipt.rows
-            for ds in _list_days(store, asset):
-                with self._note_faults(f"{prefix}{asset}/{ds}"):
-                    has_more |= self._look_at(prefix, asset, ds)
+            with self._note_faults(f"{prefix}{asset}"):
+                for ds in _list_days(store, asset):
+                    with self._note_faults(f"{prefix}{asset}/{ds}"):
+                        has_more |= self._look_at(prefix, asset, ds)
             if self._receipt.rows > rows:
                 left = (time.perf_counter() - start) / (number + 1) * (len(tables) - number - 1)
                 done = f"{number + 1} of {len(tables)} tables, {self._receipt.rows:,} rows so far, ETA {left:.0f} s"
@@ -265,7 +266,7 @@ class _Request:
         pointer = self._bundles.pointer()
         if pointer is None:
             return
-        names: dict[str, str] = {}
+        names, damaged = dict[str, str](), list[str]()
         old, needed = [], self._find_needed(pointer.bundle_id)
         for bundle_id in sorted(pointer.stored, key=lambda each: len(self._find_needed(each))):
             try:
@@ -284,12 +285,13 @@ class _Request:
                 if bundle_id == pointer.bundle_id:
                     self._faults.append(str(error))
                 else:
-                    old.append(bundle_id)
+                    damaged.append(bundle_id)
         self._receipt.bundles |= names
         self._receipt.expired += [f"bundle {bundle_id}" for bundle_id in old]
-        if self._writes and (names or old):
-            self._bundles.replace_pointer(lambda found: (found or pointer).renamed(names).without(old))
-            for bundle_id in (*names, *old):
+        self._receipt.damaged += damaged
+        if self._writes and (gone := [*names, *old, *damaged]):
+            self._bundles.replace_pointer(lambda found: (found or pointer).renamed(names).without([*old, *damaged]))
+            for bundle_id in gone:
                 self._bundles.remove(bundle_id)
 
     def _find_needed(self, bundle_id: str) -> set[str]:
@@ -383,8 +385,11 @@ class _Request:
 
 def _list_days(store: PartitionStore, asset: str) -> list[str]:
     """Returns the days of an asset that have a folder, also those that are not published yet."""
-    folders = leftovers.list_folders(store.fs, layout.asset_folder(store.root, asset))
-    return [ds for folder in folders if (ds := layout.ds_of_folder(folder)) is not None]
+    try:
+        names = [str(path) for path in store.fs.ls(layout.asset_folder(store.root, asset), detail=False)]  # some may be links
+    except FileNotFoundError:
+        return []
+    return sorted(ds for name in names if (ds := layout.ds_of_folder(name)) is not None)
 
 
 def _is_of_nobody(store: PartitionStore, asset: str) -> bool:

@@ -210,7 +210,7 @@ def open_experiments(store: PartitionStore) -> dict[str, PartitionStore]:
 
 def find_bundles(bundles: BundleStore, before: float) -> Iterator[Leftover]:
     """Yields the bundles that the pointer does not list."""
-    for folder in list_folders(bundles.fs, layout.bundles_folder(bundles.root)):
+    for folder in _list_folders(bundles.fs, layout.bundles_folder(bundles.root)):
         bundle_id = folder.rpartition("/")[2]
         with bundles.locked():
             pointer, files = bundles.pointer(), _files(bundles.fs, folder)
@@ -222,7 +222,7 @@ def _find_staged(store: PartitionStore, staging: str, before: float) -> Iterator
     if store.is_local:
         yield from _list_abandoned(Path(staging), before)
         return
-    for folder in list_folders(store.fs, staging):
+    for folder in _list_folders(store.fs, staging):
         if files := _files(store.fs, folder):
             yield from _list_if_old(Kind.TEMPORARY, folder, files, before, partial(store.fs.rm, list(files)))
 
@@ -298,7 +298,7 @@ def _remove_file(fs: Any, path: str, before: float) -> bool:
     return False
 
 
-def list_folders(fs: Any, folder: str) -> list[str]:
+def _list_folders(fs: Any, folder: str) -> list[str]:
     try:
         fs.invalidate_cache(folder)
         entries = fs.ls(folder, detail=True)

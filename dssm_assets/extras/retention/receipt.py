@@ -38,7 +38,8 @@ class Receipt:
         without_rows: those of the others of whom no table and no bundle has a row; 0 where not all were read, as those of `expired`.
         first_day: earlier days are forgotten; "" for none.
         partitions: "asset/ds" -> rows removed, bytes before and after, names of the files that are stored now.
-        expired: partitions that were removed as a whole, because of their age.
+        expired: partitions and bundles that were removed as a whole, because of their age.
+        damaged: bundles that were removed because nobody can read them, or this key has not signed them.
         bundles: id before -> id now.
         removed_files, removed_bytes: replaced files, caches, and leftovers of killed runs.
         sources: tables that may still have rows of theirs; these are left out whenever they are read.
@@ -47,7 +48,7 @@ class Receipt:
         values: kind -> tables and bundles that count values of these over all users: numbers, or unsalted hashes of categories.
         counts: other tables that were made from rows of theirs, too, and name nobody.
         reaching_back: assets and bundles that were made from days before `first_day`, too.
-        elsewhere: stores and catalogs that had rows of theirs, and that the configuration names no more.
+        elsewhere: stores and catalogs that had rows of theirs, and that are not reached from the configuration.
         faults: what could not be done; the request has not ended then.
     """
 
@@ -59,6 +60,7 @@ class Receipt:
     without_rows: int = 0
     partitions: dict[str, dict[str, Any]] = field(default_factory=dict)
     expired: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     bundles: dict[str, str] = field(default_factory=dict)
     removed_files: int = 0
     removed_bytes: int = 0
@@ -93,6 +95,7 @@ class Receipt:
             lines.append(f"{self.without_rows:,} of {self.ids:,} ids have no row anywhere in this home; {rest}")
         if self.expired:
             lines.append(f"days before {self.first_day}: {len(self.expired)} partitions and bundles {would}removed")
+        lines += [f"bundle {one}, damaged or not signed by this key, {would}removed" for one in self.damaged]
         lines += [f"bundle {before}: {now} without them" for before, now in self.bundles.items()]
         if self.removed_files:
             lines.append(
@@ -122,7 +125,7 @@ class Receipt:
             from_days = f"made from days before {self.first_day}, too, and may hold events of these until they are made again"
             lines.append(f"{from_days}: {', '.join(self.reaching_back)}")
         lines += [
-            f"{place} may have rows of theirs, and the configuration names it no more: remove them there"
+            f"{place} may have rows of theirs, and is not reached from this configuration: remove them there"
             for place in self.elsewhere
         ]
         lines += [f"not done: {fault}" for fault in self.faults]

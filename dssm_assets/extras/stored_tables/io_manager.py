@@ -65,21 +65,23 @@ class StoredTables(dg.IOManager):
     def _need_days(self, context: dg.InputContext, where: str, partitions: "PartitionStore") -> "list[Manifest]":
         from dssm_assets.steps.workspace import open_workspace, reason_to_skip
 
-        name, days, reasons = context.asset_key.path[-1], _find_days(context, where, partitions), dict[str, str]()
-        if name in {row.name for row in all_rows() if row.is_windowed}:
-            workspace, stored = open_workspace(self._loaded), partitions.find_days(name, days)
-            missing = [ds for ds in days if ds not in stored]
-            reasons = {ds: reason for ds in missing if (reason := reason_to_skip(workspace, ds)) is not None}
+        name, days = context.asset_key.path[-1], _find_days(context, where, partitions)
+        try:
+            return partitions.window(name, days)
+        except WindowIncompleteError:
+            if name not in {row.name for row in all_rows() if row.is_windowed}:
+                raise
+        workspace, stored = open_workspace(self._loaded), partitions.find_days(name, days)
+        reasons = {ds: reason for ds in days if ds not in stored and (reason := reason_to_skip(workspace, ds)) is not None}
         remedy = "leave the day out of this asset's runs, or take the input as `deps` and read the days that dssm_assets.open_table has"
         faults = [
             Fault(where, "days with a table", f"{ds}, which is skipped: {reason}", remedy) for ds, reason in reasons.items()
         ]
         try:
-            found = partitions.window(name, [ds for ds in days if ds not in reasons])
+            partitions.window(name, [ds for ds in days if ds not in reasons])
         except WindowIncompleteError as error:
             faults = [*error.faults, *faults]
-        WindowIncompleteError.raise_if(faults)
-        return found
+        raise WindowIncompleteError(faults)
 
     def handle_output(self, context: dg.OutputContext, _: Any) -> None:
         where, remedy = f"output of {context.step_key}", "give the asset another io_manager_key"

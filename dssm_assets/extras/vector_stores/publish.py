@@ -31,7 +31,15 @@ from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.index import kth_best
 from dssm_assets.core.retrieval.vectors import to_matrix
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows, describe_files
-from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTORS, StoredVectors, default_uri, open_configured
+from dssm_assets.extras.vector_stores.store import (
+    KEYS,
+    MODEL_DIGEST,
+    VECTORS,
+    StoredVectors,
+    VectorStore,
+    default_uri,
+    open_configured,
+)
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, digests, each_day
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import FetchedBundle, base_of, open_bundles
@@ -89,8 +97,7 @@ def on_served(loaded: LoadedConfig, log: Log) -> None:
     Raises:
         StorageError: it cannot; the bundle stays served, and its vectors are missing.
     """
-    pointer = open_bundles(loaded).pointer()
-    if loaded.config.vector_store is None or pointer is None:
+    if loaded.config.vector_store is None or (pointer := open_bundles(loaded).pointer()) is None:
         return
     try:
         check = _Follower(loaded, log).follow()
@@ -125,11 +132,20 @@ def list_unreached(workspace: Workspace) -> list[str]:
     store, loaded = workspace.tables.partitions, workspace.loaded
     bundles = open_bundles(loaded)
     places = set(_read_json(bundles.fs, layout.stores_with_users_path(bundles.root), []))
+    for manifest in store.find_days(ASSET, store.days(ASSET)).values():  # of versions that noted no places
+        facts = json.loads(workspace.artifacts.read_bytes(manifest, "store.json"))
+        if f"{VectorTable.USER} rows" in facts and not any(place.startswith(facts["store"]) for place in places):
+            places.add(facts["store"])
     if store.fs.exists(layout.lancedb_folder(store.root)):
         places.add(f"vector store {default_uri(loaded)}")
     if places and loaded.config.vector_store is not None:
-        places.discard(open_configured(loaded).where)
+        used = open_configured(loaded)
+        places -= {used.where, _name_place(loaded, used)}
     return sorted(places)
+
+
+def _name_place(loaded: LoadedConfig, store: VectorStore) -> str:
+    return f"{store.where}, tables {loaded.config.name}_*"
 
 
 class _Follower:
@@ -143,6 +159,7 @@ class _Follower:
         # The store beside the tables, which may move with them, is found there.
         self._must_be_noted = settings.uri is not None and VectorTable.USER in settings.tables
         self.store = open_configured(loaded)
+        self._place = _name_place(loaded, self.store)
 
     def find_served(self) -> _Served:
         """Returns the served bundle; raises a PartitionMissingError without one."""
@@ -164,6 +181,8 @@ class _Follower:
     def follow(self, *, is_whole: bool = False) -> Check:
         """Writes what the store lacks of the served bundle, with `is_whole` all, and serves it; again, if another is served by then."""
         with folder_lock(self._folder) if self._bundles.is_local else nullcontext():
+            if self._must_be_noted:
+                self._note_store()
             while True:
                 served = self.find_served()
                 check = None if is_whole else self._update(served)
@@ -219,9 +238,7 @@ class _Follower:
         fs, path, is_noted = self._bundles.fs, layout.stores_with_users_path(self._bundles.root), False
         while not is_noted:
             condition, places = unchanged_condition(fs, path), _read_json(fs, path, [])
-            is_noted = self.store.where in places or put_if(
-                fs, path, json.dumps([*places, self.store.where]).encode(), condition
-            )
+            is_noted = self._place in places or put_if(fs, path, json.dumps([*places, self._place]).encode(), condition)
 
     def _update(self, served: _Served) -> Check | None:
         """Writes what differs from the revision that the store has; None where only a whole version will do."""
@@ -257,8 +274,6 @@ class _Follower:
         """Writes a whole version, and compares it with the bundle before it is added."""
         bundle, store = self._bundles.fetch(served.revision), self.store
         self._log(f"{served.revision} is published to the {store.where}")
-        if self._must_be_noted:
-            self._note_store()
         drafts: dict[VectorTable, str] = {}
         problems: list[str] = []
         facts: dict[str, Any] = {}

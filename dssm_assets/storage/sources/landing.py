@@ -152,17 +152,19 @@ def fingerprint(table: SourceTable, name: str) -> str:
     return str(_newest_ms(source, "UTC")) if not found and table.layout is Layout.TIME_COLUMN else found
 
 
-def find_newest_day(table: SourceTable, name: str, timezone: str) -> str:
-    """Returns the last day of a log that is not ahead; "" if it has no rows.
+def find_newest_day(table: SourceTable, name: str, timezone: str, today: str) -> str:
+    """Returns the last day of a log up to today, of folders by their names; "" if it has no rows.
 
     Raises:
         SourceMissingError: if the file or folder does not exist, or holds no data files.
     """
     source = open_source(table, name)
     if table.layout is Layout.DS_FOLDERS:
-        return max(source.days(), default="")
+        return max((ds for ds in source.days() if ds <= today), default="")
     newest_ms = _newest_ms(source, timezone)
-    return "" if newest_ms is None else dt.datetime.fromtimestamp(newest_ms / 1000, ZoneInfo(timezone)).date().isoformat()
+    if newest_ms is None:
+        return ""
+    return min(today, dt.datetime.fromtimestamp(newest_ms / 1000, ZoneInfo(timezone)).date().isoformat())
 
 
 def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> LogState:

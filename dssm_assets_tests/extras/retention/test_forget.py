@@ -73,7 +73,9 @@ def manifests(workspace):
 
 
 def test_auditor_finds_nothing_that_the_receipt_does_not_name(world, workspace):
-    """As text, in dictionaries, in a linked file, in a csv file, as a feature; in a home that was moved since."""
+    """As text, in dictionaries, in a linked file, in a csv file, as a feature, in a linked day; in a home that was moved since."""
+    linked = Path(workspace.tables.partitions.root, f"user_history/ds={DAYS[0]}")
+    linked.symlink_to(linked.rename(world.home / "elsewhere"))
     folder, before, vectors = world.home.parent, manifests(workspace), PlainBundle(workspace).vectors("user")
     sources = [folder / "source" / "users.parquet", world.home / "source" / "behavior.csv"]
     texts = [path.read_bytes() for path in sources]

@@ -17,6 +17,7 @@ from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_factory import run_step
 from dssm_assets.extras.retention.forget import forget
 from dssm_assets.extras.retention.forget import on_run_start as run_start
+from dssm_assets.extras.vector_stores.publish import list_unreached
 from dssm_assets.installed_extras import load_extra, tell_served
 from dssm_assets.steps import features_raw, source
 from dssm_assets.steps.workspace import open_workspace
@@ -209,17 +210,19 @@ def test_store_that_is_away_holds_up_neither_runs_nor_the_rest(world):
 def test_store_that_the_configuration_names_no_more_is_named(world):
     """The store of the home is where that is now; another one is named though no partition tells of it."""
     other = world.home.parent / "other"
-    tell_served(
-        worlds.write_config(world.home.parent, OWN | {"vector_store": {"uri": f"lancedb://{other}", "tables": ["user"]}}), print
-    )
+    chosen = OWN | {"vector_store": {"uri": f"lancedb://{other}", "tables": ["user"]}}
+    tell_served(worlds.write_config(world.home.parent, chosen), print)
+    renamed = worlds.write_config(world.home.parent, chosen | {"name": "renamed"})
+    noted = f"vector store lancedb://{other}, tables {world.config.name}_*"
+    assert noted in list_unreached(open_workspace(renamed))
     former = worlds.write_config(world.home.parent, OWN)
     folder = Path(former.root) / "lancedb"
     for ds in (store := open_workspace(former).tables.partitions).days("vector_store"):
         store.remove("vector_store", ds)  # as a cleanup does
     receipt = forget(open_workspace(former), IDS)
-    assert receipt.elsewhere == [f"vector store lancedb://{place}" for place in sorted((folder, other))]
+    assert sorted(receipt.elsewhere) == sorted([f"vector store lancedb://{folder}", noted])
     assert any(
-        f"lancedb://{folder} may have rows of theirs, and the configuration names it no more" in line
+        f"lancedb://{folder} may have rows of theirs, and is not reached from this configuration" in line
         for line in receipt.describe()
     )
     assert {path.split("/")[1] for path in find_marks(world.home)} == {"lancedb"}
