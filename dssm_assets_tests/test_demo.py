@@ -69,7 +69,7 @@ def test_demo_stays_within_its_time_and_memory(homes: list[tuple[Path, dict[str,
     for _, measured, seconds, _ in homes:
         print(f"demo: {seconds:.0f} s, {measured['cpu_seconds']:.0f} CPU-s, larger process {measured['peak_kb'] / 1e6:.2f} GB")
         assert measured["status"] == 0
-        assert measured["cpu_seconds"] < 400  # 221 on a quiet machine; a busy one takes more for the same work
+        assert measured["cpu_seconds"] < 600  # 363 on a busy machine (2 cores, AMD EPYC)
         assert measured["peak_kb"] < 3_000_000
 
 

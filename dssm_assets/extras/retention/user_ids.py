@@ -29,7 +29,8 @@ def read_user_ids(path: Path, workspace: Workspace) -> pa.Array:
     try:
         texts = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(Fault(where, "a readable text", type(error).__name__, "write one id per line, in UTF-8")) from error
+        got = getattr(error, "strerror", None) or "bytes that are no UTF-8"
+        raise InputError(Fault(where, "a file of text", got, "write one id per line, in UTF-8")) from error
     is_integer, headers = _has_integer_ids(workspace.tables.partitions), _list_headers(workspace)
     ids, wrong = set[str](), list[int]()
     for number, text in enumerate(map(_strip, texts), 1):
