@@ -74,7 +74,7 @@ class Watch:
             self._note_look()
 
     def allow(self, seconds: float) -> None:
-        """Lets the current look, which has read its place, take so many seconds more for what it does with that."""
+        """Gives the current look so many more seconds, such as to open a bundle after the pointer was read."""
         self._late_at = time.monotonic() + seconds
 
     def find_fault(self) -> str | None:

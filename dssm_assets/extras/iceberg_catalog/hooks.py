@@ -91,8 +91,8 @@ def on_materialized(_context: object, run: AssetRun, workspace: Workspace, resul
 def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str]:
     """Expires snapshots that were replaced before a unix time, syncs all days, and returns the files that snapshots list.
 
-    A day that is taken out is in the snapshot before, so its files stay until another cleanup expires that. The catalog of a home that
-    was moved or copied lists no file of it.
+    The former snapshot still lists a removed day, so its files stay until another cleanup expires it. The catalog of a moved or copied
+    home lists no file of it.
     """
     chosen = list_chosen(workspace)
     if not chosen or find_moved(workspace):

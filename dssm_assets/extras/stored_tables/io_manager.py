@@ -50,7 +50,7 @@ class StoredTables(dg.IOManager):
 
         Raises:
             ConfigError: no configuration is found, or it is wrong.
-            WindowIncompleteError: days are not stored; it names them, why those that are skipped are, and the command that makes the others.
+            WindowIncompleteError: days are not stored; it gives the reason of each skipped day, and the command for the others.
             InputError: no day is meant; otherwise as `StoredInput.convert`.
         """
         from dssm_assets.extras.stored_tables.stored_input import StoredInput

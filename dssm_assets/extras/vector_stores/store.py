@@ -43,7 +43,7 @@ KEYS: Final[Mapping[VectorTable, tuple[str, ...]]] = {
 }
 """The columns that tell the rows of a table apart; the first is the id."""
 VECTORS: Final[Mapping[VectorTable, str]] = {VectorTable.ITEM: col.ITEM_TOWER_EMB, VectorTable.USER: col.USER_TOWER_EMB}
-"""The column of the vectors. What was written before has another one, which is told by its type: see `find_vectors`."""
+"""Table -> column of its vectors. Tables of earlier versions name it otherwise: `find_vectors` finds it by its type."""
 RESERVED: Final = frozenset({col.ITEM_ID, col.ITEM_TOWER_EMB, DAY, MODEL_DIGEST})
 """Names that a column for filters cannot have."""
 _STORES: Final = {
