@@ -17,7 +17,6 @@ from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_factory import run_step
 from dssm_assets.extras.retention.forget import forget
 from dssm_assets.extras.retention.forget import on_run_start as run_start
-from dssm_assets.extras.vector_stores.publish import list_unreached
 from dssm_assets.installed_extras import load_extra, tell_served
 from dssm_assets.steps import features_raw, source
 from dssm_assets.steps.workspace import open_workspace
@@ -214,7 +213,7 @@ def test_store_that_the_configuration_names_no_more_is_named(world):
     tell_served(worlds.write_config(world.home.parent, chosen), print)
     renamed = worlds.write_config(world.home.parent, chosen | {"name": "renamed"})
     noted = f"vector store lancedb://{other}, tables {world.config.name}_*"
-    assert noted in list_unreached(open_workspace(renamed))
+    assert noted in load_extra("vector_stores", "publish").list_unreached(open_workspace(renamed))
     former = worlds.write_config(world.home.parent, OWN)
     folder = Path(former.root) / "lancedb"
     for ds in (store := open_workspace(former).tables.partitions).days("vector_store"):
