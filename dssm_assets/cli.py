@@ -56,11 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     from importlib.metadata import version
 
-    from dssm_assets.commands import fit, hit_rates, publish, recall, serve
+    from dssm_assets.commands import fit, hit_rates
     from dssm_assets.commands.config_arguments import add_config_arguments
     from dssm_assets.commands.day_argument import day_argument
     from dssm_assets.core.days import DAY_FORMS
     from dssm_assets.installed_extras import load_all
+    from dssm_assets.service.commands import publish, recall, serve
 
     top = argparse.ArgumentParser(prog="dssm-assets", description="DSSM two-tower vector recall as Dagster assets.")
     top.add_argument("--version", action="version", version=f"dssm-assets {version('dssm-assets')}")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from dssm_assets.core.models.two_tower import TwoTower
-    from dssm_assets.serving.recall_engine import RecallAnswer
+    from dssm_assets.service.engine.recall_engine import RecallAnswer
     from dssm_assets.steps.workspace import Workspace
 
 Day = str | dt.date
@@ -221,7 +221,7 @@ def recall(
 ) -> RecallAnswer:
     """Returns the items that the published bundle recalls for a user or an item, as `dssm-assets recall` does.
 
-    It opens the bundle in every call: for many lists open a `dssm_assets.serving.recall_engine.RecallEngine` once.
+    It opens the bundle in every call: for many lists open a `dssm_assets.service.engine.recall_engine.RecallEngine` once.
 
     Args:
         user_id: a user; one who is unknown and has no features gets the popular items.
@@ -242,8 +242,8 @@ def recall(
         StorageError: no bundle is published.
         InputError: an argument is wrong, or both a user and an item are asked for.
     """
-    from dssm_assets.serving.recall_engine import ListOptions, Lists, recall_once
-    from dssm_assets.serving.request_encoder import UserInputs
+    from dssm_assets.service.engine.recall_engine import ListOptions, Lists, recall_once
+    from dssm_assets.service.engine.request_encoder import UserInputs
 
     if channels is not None and channels not in list(Lists):
         raise InputError(Fault("argument channels", f"one of: {', '.join(Lists)}", repr(channels), "correct it"))

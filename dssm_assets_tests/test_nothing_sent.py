@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dssm_assets_tests import worlds
-from dssm_assets_tests.serving import bundles
+from dssm_assets_tests.service import bundles
 from dssm_assets_tests.watched_process import can_trace, watch
 
 PACKAGE = Path(__file__).parents[1] / "dssm_assets"
@@ -136,7 +136,7 @@ def test_one_module_imports_onnxruntime():
         for path in PACKAGE.rglob("*.py")
         if re.search(r"^\s*(import|from) onnxruntime", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     }
-    assert importing == {"storage/onnx_session.py"}
+    assert importing == {"service/bundle/onnx_session.py"}
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "docker-compose.yaml", "kubernetes/code_location.yaml"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dssm_assets_tests import worlds
-from dssm_assets_tests.serving import bundles
+from dssm_assets_tests.service import bundles
 
 PACKAGE, FORBIDDING = Path(__file__).parents[1] / "dssm_assets", Path(__file__).parent / "fixtures" / "no_pickle"
 COMMAND = "import sys; from dssm_assets.cli import main; sys.exit(main(sys.argv[1:]))"

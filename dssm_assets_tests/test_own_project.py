@@ -15,7 +15,7 @@ import yaml
 
 from dssm_assets.cli import main
 from dssm_assets.core.file_names import BundleFile
-from dssm_assets.storage.bundles import open_bundles
+from dssm_assets.service.bundle.bundle_store import open_bundles
 from dssm_assets_tests import programs, worlds
 from dssm_assets_tests.own_project import CHANGES, copy_project
 from dssm_assets_tests.test_component import load, scaffold, write_host

@@ -21,7 +21,7 @@ NOT_RUN = {
     r"dssm-assets init --behavior ('env:SHOP_DB|s3://)": "needs servers: tests of extras/databases and extras/lakehouses have them",
     r"(cp deploy|docker|kubectl|helm)\b": "needs a cluster: tests of deploy/ start the same services",
     r"torchrun ": "two machines: commands/test_fit.py runs it on one",
-    r"openapi-python-client ": "serving/test_answers.py makes the client",
+    r"openapi-python-client ": "service/http/test_answers.py makes the client",
     r"from pymilvus": "needs servers: tests of extras/vector_stores use local modes",
 }
 """Beginning of a piece -> why it does not run here."""

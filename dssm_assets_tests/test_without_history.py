@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from dssm_assets.serving.recall_engine import RecallEngine, UserRequest
-from dssm_assets.serving.request_encoder import UserInputs
+from dssm_assets.service.bundle.bundle_store import open_bundles
+from dssm_assets.service.engine.recall_engine import RecallEngine, UserRequest
+from dssm_assets.service.engine.request_encoder import UserInputs
 from dssm_assets.steps.workspace import open_workspace
-from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
-from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.service.bundle.published_bundles import publish_bundle
 from dssm_assets_tests.steps.train_files import train_tables
 from dssm_assets_tests.worlds import EVALUATION_DAY
 

@@ -410,7 +410,7 @@ _EVALUATION = (
 
 _SERVING = (
     _windowed(
-        step=LazyStep("steps.serving", "serving_bundle"),
+        step=LazyStep("service.bundle.serving_bundle", "serving_bundle"),
         deps=(
             "total_hit_rate",
             "item_vectors",

@@ -29,15 +29,15 @@ from typing import Any, Final
 
 from dssm_assets.core.errors import DssmError
 from dssm_assets.extras.retention.leftovers import find_bundles, find_expired, find_in_store, find_temporary
+from dssm_assets.service.bundle.bundle_store import BundleStore
 from dssm_assets.steps.workspace import open_workspace
-from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.local_files import find_own_folder
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.benchmarks.faulty_proxy import faulty_proxy
 from dssm_assets_tests.benchmarks.hostile_inputs import INPUTS, Report
 from dssm_assets_tests.benchmarks.neighbours import NEIGHBOURS
 from dssm_assets_tests.deploy.services import BUCKET, object_store
-from dssm_assets_tests.storage.bundles import marks, publish
+from dssm_assets_tests.service.bundle.stored_bundles import marks, publish
 from dssm_assets_tests.storage.races import ASSET, publish_mark, race, read_marks
 from dssm_assets_tests.storage.stores import DS, verify
 from dssm_assets_tests.storage.test_disk_space import MOUNTED, WRITES

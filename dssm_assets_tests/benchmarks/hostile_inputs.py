@@ -1,7 +1,7 @@
 """Attempts of the campaign on whatever the outside hands in: configurations, files of tables, requests over HTTP.
 
 Each attempt ends well or with a typed error; a request is never answered with status 500. hypothesis draws the inputs, with
-a fixed seed: configurations from the pydantic models, files by breaking good ones, requests from `serving/any_json.py`.
+a fixed seed: configurations from the pydantic models, files by breaking good ones, requests from `service/http/any_json.py`.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError, InputError, PartitionMissingError, StorageError
 from dssm_assets.extras.signatures.ed25519 import Ed25519Keys
 from dssm_assets.extras.starter.table_survey import survey_table
-from dssm_assets.serving.api_keys import read_keys
-from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import RecallEngine
-from dssm_assets.serving.shop_lists import ShopLists
+from dssm_assets.service.engine.live import LiveEngine
+from dssm_assets.service.engine.recall_engine import RecallEngine
+from dssm_assets.service.engine.shop_lists import ShopLists
+from dssm_assets.service.http.api_keys import read_keys
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.files import read_parquet
 from dssm_assets.storage.sources.landing import SourceLanding
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source import open_source
-from dssm_assets_tests.serving import bundles
-from dssm_assets_tests.serving.any_json import bodies
-from dssm_assets_tests.serving.servers import Client, serving
+from dssm_assets_tests.service import bundles
+from dssm_assets_tests.service.http.any_json import bodies
+from dssm_assets_tests.service.http.servers import Client, serving
 from dssm_assets_tests.worlds import CONFIG
 
 Report = Callable[[str | None], None]

@@ -29,10 +29,10 @@ from dssm_assets.extras.retention.forget import forget
 from dssm_assets.extras.signatures.ed25519 import Ed25519Keys
 from dssm_assets.extras.vector_stores import search
 from dssm_assets.extras.vector_stores.search import choose_search
-from dssm_assets.serving import live as live_module
-from dssm_assets.serving import watches
-from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.shop_lists import ShopLists
+from dssm_assets.service.engine import live as live_module
+from dssm_assets.service.engine import watches
+from dssm_assets.service.engine.live import LiveEngine
+from dssm_assets.service.engine.shop_lists import ShopLists
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
@@ -43,9 +43,9 @@ from dssm_assets_tests.extras.retention import auditor
 from dssm_assets_tests.extras.retention.forgetting import GONE, HASHES, write_world
 from dssm_assets_tests.extras.vector_stores.conftest import postgres_server
 from dssm_assets_tests.extras.vector_stores.test_search import choose_store, fill, hanging
-from dssm_assets_tests.serving import bundles
-from dssm_assets_tests.serving.servers import Client, key_line, serving, write_keys
-from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.service import bundles
+from dssm_assets_tests.service.bundle.published_bundles import publish_bundle
+from dssm_assets_tests.service.http.servers import Client, key_line, serving, write_keys
 from dssm_assets_tests.storage.stores import verify
 from dssm_assets_tests.worlds import DAYS
 

@@ -34,8 +34,8 @@ import pyarrow as pa
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.retrieval.index import ship_index
-from dssm_assets.serving.recall_engine import RecallEngine
-from dssm_assets_tests.serving import bundles
+from dssm_assets.service.engine.recall_engine import RecallEngine
+from dssm_assets_tests.service import bundles
 
 K = 200
 DIMS = 64
@@ -181,7 +181,7 @@ class Server:
 
     def __init__(self, root: Path) -> None:
         code = (
-            "import argparse, sys; from dssm_assets.commands import serve; parser = argparse.ArgumentParser();"
+            "import argparse, sys; from dssm_assets.service.commands import serve; parser = argparse.ArgumentParser();"
             "serve.add_command(parser.add_subparsers()); parsed = parser.parse_args(sys.argv[1:]); sys.exit(parsed.command(parsed))"
         )
         command = [sys.executable, "-c", code, "serve", "--bundle", str(root), "--port", "0", "--no-verify"]

@@ -27,8 +27,8 @@ from dssm_assets.core.retrieval.index import kth_best, search_index, ship_index
 from dssm_assets.core.retrieval.item_filter import AllowedItems
 from dssm_assets.extras.vector_stores.conditions import parse_filters
 from dssm_assets.extras.vector_stores.store import Rows, open_store
-from dssm_assets.serving.bundle import Bundle
-from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.service.bundle.bundle_store import BundleStore
+from dssm_assets.service.engine.bundle_reader import Bundle
 from dssm_assets_tests.benchmarks.serving import vectors
 
 K: Final = 200

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from dssm_assets.serving.live import LiveEngine
-from dssm_assets_tests.serving.bundles import write_bundle
-from dssm_assets_tests.serving.servers import key_line, serving, write_keys
+from dssm_assets.service.engine.live import LiveEngine
+from dssm_assets_tests.service.bundles import write_bundle
+from dssm_assets_tests.service.http.servers import key_line, serving, write_keys
 
 KEY = "key-of-the-shop-1"
 

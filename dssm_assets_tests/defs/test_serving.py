@@ -5,7 +5,7 @@ import dagster as dg
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.scene import Scene
-from dssm_assets.storage.bundles import open_bundles
+from dssm_assets.service.bundle.bundle_store import open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
@@ -32,7 +32,7 @@ def test_bundle_with_recorded_checks_and_metadata_is_served_until_one_that_passe
         }
         (made,) = result.asset_materializations_for_node("serving_bundle")
         pointer = open_bundles(loaded).pointer()
-        monkeypatch.setattr("dssm_assets.steps.serving.MAX_TOWER_DIFFERENCE", 1e-30)
+        monkeypatch.setattr("dssm_assets.service.bundle.serving_bundle.MAX_TOWER_DIFFERENCE", 1e-30)
         failed = checks_of(run(loaded, instance))["exported_towers"]
     assert made.metadata["bundle_id"].value == pointer.bundle_id
     assert (made.metadata["users"].value, made.metadata["items"].value) == (len(worlds.users()), 20)

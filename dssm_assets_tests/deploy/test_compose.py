@@ -18,7 +18,7 @@ from dssm_assets.storage.layout import serving_root
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.compose_file import CONTAINER_FOLDERS, DEPLOY, config_files, environment_file, raw, services
 from dssm_assets_tests.deploy.services import HOST, running
-from dssm_assets_tests.serving.bundles import write_bundle
+from dssm_assets_tests.service.bundles import write_bundle
 
 SET = {"DAGSTER_PG_PASSWORD": "a", "AWS_ACCESS_KEY_ID": "b", "AWS_SECRET_ACCESS_KEY": "c"}
 

@@ -12,7 +12,7 @@ import pytest
 import s3fs
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.storage.bundles import BundleStore, Pointer, after_publish
+from dssm_assets.service.bundle.bundle_store import BundleStore, Pointer, after_publish
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.deploy.services import BUCKET, object_store

@@ -14,9 +14,9 @@ import pytest
 from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable, parse_config
 from dssm_assets.core.errors import ConfigError, DssmError, StorageError
 from dssm_assets.core.sources.normalise import empty_day_fault
+from dssm_assets.service.bundle import bundle_store as bundles
+from dssm_assets.service.bundle.bundle_store import BundleStore, after_publish
 from dssm_assets.steps.workspace import check_built_from
-from dssm_assets.storage import bundles
-from dssm_assets.storage.bundles import BundleStore, after_publish
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore

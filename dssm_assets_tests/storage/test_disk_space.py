@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from dssm_assets.core.errors import DiskFullError, SchemaError
+from dssm_assets.service.bundle.bundle_store import open_bundles
 from dssm_assets.steps.workspace import open_workspace
-from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.disk_space import disk_errors, explain_disk_error, is_disk_full, list_folders
 from dssm_assets_tests import worlds
-from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.service.bundle.published_bundles import publish_bundle
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 MOUNTED = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import DssmError, InputError, SchemaError
-from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.service.bundle.bundle_store import BundleStore
 from dssm_assets.storage.files import TableWriter, read_parquet
 from dssm_assets.storage.locations import open_location
 from dssm_assets.storage.partitions import PartitionStore

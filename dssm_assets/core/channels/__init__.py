@@ -2,5 +2,5 @@
 
 Belongs here: what a channel proposes and says about an item, how the lists are merged, how the weights of the merge are fitted.
 The same code runs in the evaluation and in the recall service, so it imports no torch. Does not belong here: reading tables
-(`steps/scoring.py`), the files of a bundle (`serving/channels.py`).
+(`steps/scoring.py`), the files of a bundle (`service/engine/channels.py`).
 """

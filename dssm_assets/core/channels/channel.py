@@ -2,7 +2,7 @@
 
 Belongs here: what a channel is, the four channels, how they are made from arrays, the same in the evaluation and in the recall
 service. Does not belong here: one list of them all (`merge.py`), reading the arrays from tables (`steps/`) or from a bundle
-(`serving/channels.py`).
+(`service/engine/channels.py`).
 
 Shapes: U users, B users of a block, L proposed items, C candidates, S signals of a channel, I items, E (user, item) pairs.
 """

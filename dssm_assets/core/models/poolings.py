@@ -1,7 +1,7 @@
 """Poolings of the user's history: the events that a pooling sees, and the weight of each.
 
 A new pooling is one class, one line in `POOLINGS`, and its meaning in `PoolingKind` (core/config/model.py) and in the serving rules
-(core/serving/tower_layout.py). From outside the package: `POOLINGS["my_pooling"] = MyPooling`, in a plug-in (docs/platform.md).
+(service/bundle/tower_layout.py). From outside the package: `POOLINGS["my_pooling"] = MyPooling`, in a plug-in (docs/platform.md).
 Does not belong here: reading events from a table (`tower_input`), the layers that learn from single events (`event_layers`). This
 module runs without torch, in serving too.
 

@@ -106,7 +106,7 @@ def _count_failed(instance: dg.DagsterInstance, job: str, tags: dict[str, str]) 
 def _fingerprint(scene: Scene) -> str:
     """Returns a digest, short enough for a tag, of all that a delta depends on: files of the sources, newest stored days, the whole bundle."""
     from dssm_assets.extras.bundle_delta.delta import find_base
-    from dssm_assets.storage.bundles import open_bundles
+    from dssm_assets.service.bundle.bundle_store import open_bundles
     from dssm_assets.storage.partitions import PartitionStore
     from dssm_assets.storage.sources.landing import fingerprint
 

@@ -1,7 +1,7 @@
 """The delta of a served bundle: the same towers, with the items and users that are new or have changed since its day.
 
 A delta is computed from the whole bundle and the sources as they are now, never from an earlier delta, so that late rows count and nothing
-accumulates. It is a bundle of its own: files that do not change are those of the whole one (`storage/bundles.py`).
+accumulates. It is a bundle of its own: files that do not change are those of the whole one (`service/bundle/bundle_store.py`).
 
     items     new or with changed attributes: vectors, by the statistics of the bundle's day. An item that has gone from its table stays.
     users     with events after the bundle's day, a new or changed profile: vectors from their whole history, own items of channels
@@ -48,14 +48,14 @@ from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference
 from dssm_assets.extras.bundle_delta.fresh_days import FreshDays, open_fresh_days
-from dssm_assets.steps import served_vectors
+from dssm_assets.service.bundle import served_vectors
+from dssm_assets.service.bundle.bundle_store import FORMAT, BundleStore, FetchedBundle, Published, base_of, open_bundles
 from dssm_assets.steps.feature_config import indexed_features
 from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.stored_interactions import read_rows_of_users
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.vectors import read_group_codes, read_recent_priors, with_group_codes
 from dssm_assets.steps.workspace import Workspace, day_before, start_of_day_ms, window_days
-from dssm_assets.storage.bundles import FORMAT, BundleStore, FetchedBundle, Published, base_of, open_bundles
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.local_files import map_arrow, write_arrow
 from dssm_assets.storage.manifest import Manifest

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dssm_assets.commands.recall import parse_json
+from dssm_assets.service.commands.recall import parse_json
 
 if TYPE_CHECKING:
     from dssm_assets.extras.external_vectors.external_evaluation import VectorEvaluation

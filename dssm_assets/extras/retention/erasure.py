@@ -21,9 +21,9 @@ from dssm_assets.core.arrays.ragged import Mask, combine_chunks, ranges
 from dssm_assets.core.file_names import BundleFile, TrainSamplesFile
 from dssm_assets.core.forgotten import Forgotten
 from dssm_assets.core.samples.sample_tables import HISTORY_END, HISTORY_START, USER_INDEX
+from dssm_assets.service.bundle.bundle_store import BundleStore
 from dssm_assets.storage import layout
 from dssm_assets.storage.artifacts import ArtifactStore
-from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.local_files import map_arrow, write_arrow
 from dssm_assets.storage.manifest import Erasure, Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore

@@ -34,9 +34,9 @@ from dssm_assets.extras.retention.erasure import Eraser, erase_bundle
 from dssm_assets.extras.retention.lineage import Lineage, Trace
 from dssm_assets.extras.retention.receipt import Learned, Receipt, write_receipt
 from dssm_assets.installed_extras import load_all, tell_served
+from dssm_assets.service.bundle.bundle_store import BundleStore, base_of, open_bundles
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
-from dssm_assets.storage.bundles import BundleStore, base_of, open_bundles
 from dssm_assets.storage.forgotten_list import new_state
 from dssm_assets.storage.local_files import folder_lock
 from dssm_assets.storage.manifest import Manifest

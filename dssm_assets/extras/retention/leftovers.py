@@ -34,9 +34,9 @@ from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets.defs.asset_table import expiring_groups
 from dssm_assets.defs.scene import today_in
 from dssm_assets.installed_extras import load_all
+from dssm_assets.service.bundle.bundle_store import BundleStore, open_bundles
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
-from dssm_assets.storage.bundles import BundleStore, open_bundles
 from dssm_assets.storage.local_files import LOCK, find_abandoned, find_own_folder
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import experiment_names

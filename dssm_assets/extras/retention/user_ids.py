@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.serving.id_rows import parse_id
+from dssm_assets.service.engine.id_rows import parse_id
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.partitions import PartitionStore
 

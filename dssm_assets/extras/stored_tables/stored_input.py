@@ -95,8 +95,8 @@ class StoredInput:
 
 
 def _open_engine(days: StoredInput) -> Any:
-    from dssm_assets.serving.recall_engine import RecallEngine
-    from dssm_assets.serving.shop_lists import ShopLists
+    from dssm_assets.service.engine.recall_engine import RecallEngine
+    from dssm_assets.service.engine.shop_lists import ShopLists
 
     bundle_id = (manifest := days.need_one_day()).facts["bundle_id"]
     if bundle_id is None:
@@ -131,5 +131,5 @@ _ARTIFACTS: Final[Mapping[str, _Kinds]] = {
     "dssm_model": {
         "dssm_assets.stored.StoredModel": lambda days: StoredModel(open_workspace(days.loaded), days.need_one_day().ds)
     },
-    "serving_bundle": {"dssm_assets.serving.recall_engine.RecallEngine": _open_engine},
+    "serving_bundle": {"dssm_assets.service.engine.recall_engine.RecallEngine": _open_engine},
 }

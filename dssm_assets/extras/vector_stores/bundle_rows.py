@@ -18,7 +18,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.extras.vector_stores.store import DAY, INTEREST, KEYS, MODEL_DIGEST, RESERVED, Changes, Rows
-from dssm_assets.storage.bundles import FetchedBundle
+from dssm_assets.service.bundle.bundle_store import FetchedBundle
 from dssm_assets.storage.local_files import map_arrow
 from dssm_assets.storage.sources.table_source import quote_name
 

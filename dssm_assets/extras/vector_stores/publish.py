@@ -40,9 +40,9 @@ from dssm_assets.extras.vector_stores.store import (
     default_uri,
     open_configured,
 )
+from dssm_assets.service.bundle.bundle_store import FetchedBundle, base_of, open_bundles
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, digests, each_day
 from dssm_assets.storage import layout
-from dssm_assets.storage.bundles import FetchedBundle, base_of, open_bundles
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.local_files import folder_lock, map_arrow
 from dssm_assets.storage.locations import put_if, unchanged_condition

@@ -16,7 +16,7 @@ from dssm_assets.core.errors import ConfigError, Fault, PartitionMissingError, S
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
 from dssm_assets.extras.vector_stores.store import VectorStore, find_uri, missing_version, open_store
-from dssm_assets.serving.bundle import Bundle
+from dssm_assets.service.engine.bundle_reader import Bundle
 from dssm_assets.storage.config_file import LoadedConfig
 
 _LATE_SECONDS: Final = 1.0

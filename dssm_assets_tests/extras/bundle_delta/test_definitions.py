@@ -8,10 +8,10 @@ import pytest
 from dssm_assets.cli import main
 from dssm_assets.definitions import build_definitions
 from dssm_assets.extras.bundle_delta import definitions as bundle_delta
+from dssm_assets.service.bundle.bundle_store import open_bundles
 from dssm_assets.steps.workspace import open_workspace
-from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
-from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.service.bundle.published_bundles import publish_bundle
 
 SENSOR = "bundle_delta_sensor"
 

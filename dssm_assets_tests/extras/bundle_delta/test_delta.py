@@ -27,18 +27,18 @@ from dssm_assets.core.errors import (
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile
 from dssm_assets.extras.bundle_delta.delta import DeltaCounts, publish_delta
 from dssm_assets.extras.bundle_delta.fresh_days import FreshDays, open_fresh_days
-from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
-from dssm_assets.serving.request_encoder import UserInputs
+from dssm_assets.service.bundle.bundle_store import BundleStore, open_bundles
+from dssm_assets.service.engine.live import LiveEngine
+from dssm_assets.service.engine.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
+from dssm_assets.service.engine.request_encoder import UserInputs
 from dssm_assets.steps import source
 from dssm_assets.steps.features_raw import item_all_feature
 from dssm_assets.steps.sample import item_features_fg
 from dssm_assets.steps.source import behavior_table, item_table
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
-from dssm_assets.storage.bundles import BundleStore, open_bundles
 from dssm_assets_tests import worlds
-from dssm_assets_tests.serving.bundles import vector_of
-from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
+from dssm_assets_tests.service.bundle.published_bundles import PlainBundle, publish_bundle
+from dssm_assets_tests.service.bundles import vector_of
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 TODAY = "2024-01-13"
@@ -316,7 +316,7 @@ def test_a_bundle_published_meanwhile_wins(served: Path, tmp_path: Path, monkeyp
         seen.append(other.bundle_id)
         return self.publish(*arguments, **options)
 
-    monkeypatch.setattr("dssm_assets.storage.bundles.BundleStore.publish", publish_other)
+    monkeypatch.setattr("dssm_assets.service.bundle.bundle_store.BundleStore.publish", publish_other)
     with pytest.raises(PartitionReplacedError, match=r"as when the delta began, got .*publish the delta again"):
         publish_delta(slower, TODAY)
     pointer = open_bundles(workspace.loaded).pointer()

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from dssm_assets.extras.bundle_delta.delta import publish_delta
-from dssm_assets.serving.id_rows import UnknownIdError
-from dssm_assets.serving.live import LiveEngine
+from dssm_assets.service.bundle.bundle_store import BundleStore
+from dssm_assets.service.engine.id_rows import UnknownIdError
+from dssm_assets.service.engine.live import LiveEngine
 from dssm_assets.steps.workspace import open_workspace
-from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.layout import serving_root
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.services import BUCKET
 from dssm_assets_tests.extras.bundle_delta.test_delta import FILTERS, TODAY, change_sources, copy_of
-from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.service.bundle.published_bundles import publish_bundle
 
 
 def test_delta_of_a_bundle_is_served_from_the_store_and_rolled_back(

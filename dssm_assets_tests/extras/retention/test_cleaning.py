@@ -14,12 +14,12 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_table import all_rows, expiring_groups
 from dssm_assets.extras.retention.leftovers import Kind, clean, find_expired
+from dssm_assets.service.bundle.bundle_store import open_bundles
 from dssm_assets.steps.workspace import days_between, open_workspace
 from dssm_assets.storage import layout
-from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets_tests import worlds
-from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.service.bundle.published_bundles import publish_bundle
 from dssm_assets_tests.storage.stores import verify
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 

@@ -24,17 +24,17 @@ from dssm_assets.extras.retention import leftovers
 from dssm_assets.extras.retention.forget import UnfinishedRequestError, check_ended, forget, on_run_start
 from dssm_assets.extras.retention.user_ids import read_user_ids
 from dssm_assets.installed_extras import load_extra
-from dssm_assets.serving.live import LiveEngine
+from dssm_assets.service.bundle.bundle_store import SIGNING_KEY, open_bundles
+from dssm_assets.service.engine.live import LiveEngine
 from dssm_assets.steps import features_raw, source, statistics
 from dssm_assets.steps.previous_day import find_features_of_positives
 from dssm_assets.steps.workspace import is_current, open_workspace
-from dssm_assets.storage.bundles import SIGNING_KEY, open_bundles
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.retention import auditor
 from dssm_assets_tests.extras.retention.forgetting import GONE, HASHES, MARK, OWN, find_marks, let_an_hour_pass, write_world
 from dssm_assets_tests.programs import needs_extras
-from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
+from dssm_assets_tests.service.bundle.published_bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 IDS = pa.array(sorted(GONE.values()))

@@ -18,15 +18,15 @@ from dssm_assets.defs.asset_factory import run_step
 from dssm_assets.extras.retention.forget import forget
 from dssm_assets.extras.retention.forget import on_run_start as run_start
 from dssm_assets.installed_extras import load_extra, tell_served
+from dssm_assets.service.bundle.bundle_store import open_bundles
 from dssm_assets.steps import features_raw, source
 from dssm_assets.steps.workspace import open_workspace
-from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.retention import auditor
 from dssm_assets_tests.extras.retention.forgetting import GONE, MARK, OWN, find_marks, let_an_hour_pass, write_log, write_world
 from dssm_assets_tests.programs import needs_extras
-from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.service.bundle.published_bundles import publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 pytestmark = needs_extras("bundle_delta", "vector_stores")

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from dssm_assets.extras.retention.leftovers import Kind, Leftover, find_bundles, find_in_store, find_temporary
-from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.service.bundle.bundle_store import BundleStore
 from dssm_assets.storage.local_files import ScratchFolder, find_own_folder
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets_tests.storage.bundles import bundles_on_disk, publish, store_of
+from dssm_assets_tests.service.bundle.stored_bundles import bundles_on_disk, publish, store_of
 from dssm_assets_tests.storage.races import publish_mark
 from dssm_assets_tests.storage.stores import DS, files_of, stores, verify
 

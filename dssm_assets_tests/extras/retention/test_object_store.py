@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from dssm_assets.extras.retention.leftovers import find_bundles, find_in_store
-from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.service.bundle.bundle_store import BundleStore
 from dssm_assets.storage.layout import serving_root
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.deploy.services import BUCKET

@@ -14,14 +14,14 @@ import pytest
 from dssm_assets.cli import main
 from dssm_assets.core.errors import InputError, SignatureError, StorageError
 from dssm_assets.extras.signatures.ed25519 import read_private_key, read_public_keys
-from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
-from dssm_assets.storage.bundles import SIGNING_KEY, BundleStore, base_of, open_bundles
+from dssm_assets.service.bundle.bundle_store import SIGNING_KEY, BundleStore, base_of, open_bundles
+from dssm_assets.service.engine.live import LiveEngine
+from dssm_assets.service.engine.recall_engine import ListOptions, RecallEngine
 from dssm_assets.storage.local_files import find_own_folder
 from dssm_assets_tests import worlds
-from dssm_assets_tests.serving import bundles
-from dssm_assets_tests.serving.servers import Client, serving
-from dssm_assets_tests.storage.bundles import publish
+from dssm_assets_tests.service import bundles
+from dssm_assets_tests.service.bundle.stored_bundles import publish
+from dssm_assets_tests.service.http.servers import Client, serving
 
 
 def openssl(*arguments: str | Path) -> None:

@@ -14,7 +14,7 @@ from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.runs import QUIET_CONSOLE
 from dssm_assets.defs.scene import Scene
-from dssm_assets.serving.recall_engine import ListOptions, RecallEngine, UserRequest
+from dssm_assets.service.engine.recall_engine import ListOptions, RecallEngine, UserRequest
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.stored import StoredModel, StoredTable

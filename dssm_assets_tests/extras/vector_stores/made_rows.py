@@ -11,9 +11,9 @@ import pyarrow as pa
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.item_filter import mask_items
 from dssm_assets.extras.vector_stores.store import Rows, StoredVectors, VectorStore, find_vectors
+from dssm_assets.service.bundle.bundle_store import open_bundles
 from dssm_assets.steps.workspace import Workspace
-from dssm_assets.storage.bundles import open_bundles
-from dssm_assets_tests.steps.bundles import PlainBundle
+from dssm_assets_tests.service.bundle.published_bundles import PlainBundle
 
 WIDTH = 8
 

@@ -23,14 +23,14 @@ from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.publish import on_cleaned, on_served, vector_store
 from dssm_assets.extras.vector_stores.store import StoredVectors, VectorStore, open_configured, open_store
 from dssm_assets.installed_extras import load_extra
+from dssm_assets.service.bundle.bundle_store import Pointer, open_bundles
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
-from dssm_assets.storage.bundles import Pointer, open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.vector_stores import made_rows
 from dssm_assets_tests.extras.vector_stores.made_rows import add_delta, to_rows, vectors_of
 from dssm_assets_tests.programs import needs_extras
-from dssm_assets_tests.serving.bundles import write_manifest
-from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
+from dssm_assets_tests.service.bundle.published_bundles import PlainBundle, publish_bundle
+from dssm_assets_tests.service.bundles import write_manifest
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 ITEM, USER = VectorTable.ITEM, VectorTable.USER

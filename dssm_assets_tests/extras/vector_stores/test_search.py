@@ -20,7 +20,6 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from dssm_assets.commands import recall
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import ConfigError, PartitionMissingError
@@ -28,12 +27,13 @@ from dssm_assets.extras.vector_stores import search
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.search import StoreSearch, choose_search
 from dssm_assets.extras.vector_stores.store import VectorStore, open_store
-from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine
-from dssm_assets.storage.bundles import BundleStore, Pointer
+from dssm_assets.service.bundle.bundle_store import BundleStore, Pointer
+from dssm_assets.service.commands import recall
+from dssm_assets.service.engine.live import LiveEngine
+from dssm_assets.service.engine.recall_engine import ListOptions, Lists, RecallEngine
 from dssm_assets_tests.extras.vector_stores.conftest import Opener
-from dssm_assets_tests.serving.bundles import ITEMS, write_bundle
-from dssm_assets_tests.serving.servers import Client, serving
+from dssm_assets_tests.service.bundles import ITEMS, write_bundle
+from dssm_assets_tests.service.http.servers import Client, serving
 
 ITEM_COUNT = 3000
 FILTERS: tuple[Any, ...] = (

@@ -1,0 +1,1 @@
+"""The commands of the service: publish, recall, serve."""

@@ -1,0 +1,238 @@
+"""The current bundle's engine, replaced by the next bundle's while requests go on, and when a list of the shop changes.
+
+Belongs here: watching the pointer and the lists, opening the new bundle next to the old one, refusing a broken one, the swap. Does not
+belong here: answering (`recall_engine.py`) and HTTP (`http.py`).
+
+The swap replaces one reference. A request that has read the reference finishes on the old bundle, which is freed after the
+last such request; so every answer comes from one whole bundle.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dssm_assets.core.errors import PartitionMissingError, StorageError
+from dssm_assets.service.bundle.bundle_store import BundleKeys, BundleStore
+from dssm_assets.service.engine.recall_engine import OpenSearch, RecallEngine
+from dssm_assets.service.engine.shop_lists import ShopLists
+from dssm_assets.service.engine.watches import Watches
+
+RETRY_SECONDS: Final = 60.0
+"""A refused bundle is opened again after this time: its place may have been at fault, not its files."""
+
+OPEN_SECONDS: Final = 900.0
+"""A large bundle may take so long to be copied, compared with its manifest and opened; then the watch of bundles hangs."""
+
+FORGET_SECONDS: Final = 0.5
+"""Interval at which the list of forgotten users is read."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """The report of a service on its engine: the bundle that serves, and how often something happened since the start.
+
+    `refused_bundle_id` is the published bundle that could not be opened, `bundle_fault` says why; `list_fault` says why a list of the shop
+    cannot be used, or that no item is shown; `watch_fault` which place cannot be read any more.
+    """
+
+    bundle_id: str
+    name: str
+    ds: str
+    users: int
+    items: int
+    dims: int
+    index: str
+    loaded_at: float
+    refused_bundle_id: str | None = None
+    bundle_fault: str | None = None
+    swaps: int = 0
+    refusals: int = 0
+    check_errors: int = 0
+    list_errors: int = 0
+    list_fault: str | None = None
+    watch_fault: str | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether something that is newer than what serves cannot be used, or may be there unseen."""
+        return (self.refused_bundle_id, self.list_fault, self.watch_fault) != (None, None, None)
+
+
+class LiveEngine:
+    """The engine of the current bundle, kept current by watches; others may be added to them before the start."""
+
+    def __init__(
+        self,
+        root: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        check_seconds: float = 5.0,
+        is_verified: bool = True,
+        shop_lists: ShopLists | None = None,
+        open_search: OpenSearch | None = None,
+        keys: BundleKeys | None = None,
+    ) -> None:
+        """Opens the current bundle, or another stored one while the search for its items lacks these.
+
+        Args:
+            check_seconds: interval at which the pointer and the lists are read.
+            is_verified: compare the sha256 of every file of each bundle.
+            shop_lists: which items may be shown.
+            open_search: as of `recall_once`; a new bundle serves once the search for its items can be opened.
+            keys: must have signed each bundle.
+
+        Raises:
+            InputError: a line of a list is no id of the bundle's type.
+            PartitionMissingError, StorageError: there is no usable bundle to start with; see `RecallEngine.open`.
+        """
+        self._store, self._is_verified = BundleStore(root, options, keys), is_verified
+        self._lists, self._open_search = shop_lists or ShopLists(), open_search
+        self.list_fault: str | None = None
+        self._counts = Counter[str]()
+        self._refused: tuple[str, float, str] | None = None
+        """The published bundle that cannot be used, when it is opened again, and why it cannot."""
+        self._opened: RecallEngine | None = None
+        """The published bundle, open, while the search for its items cannot be opened."""
+        self._changing = threading.Lock()
+        self.watches = Watches()
+        self._bundle_watch = self.watches.add("the bundles", self.refresh, check_seconds)
+        self.watches.add("the lists of the shop", self.refresh_lists, check_seconds)
+        self.watches.add("the users to be forgotten", self._hide_forgotten, FORGET_SECONDS)
+        self.engine = self._open_first()
+        """The engine of the bundle that serves. Read it once per request."""
+        self._serve()
+        self._loaded_at = time.time()
+
+    @property
+    def bundle_id(self) -> str:
+        """The bundle that serves."""
+        return self.engine.bundle.bundle_id
+
+    @property
+    def state(self) -> EngineState:
+        bundle, fault = self.engine.bundle, self.list_fault
+        refused_id, _, bundle_fault = self._refused or (None, 0.0, None)
+        if fault is None and not self.engine.shown_frac:
+            fault = f"the lists of the shop leave no item of bundle {bundle.bundle_id}, so all lists are empty. To fix: correct them"
+        return EngineState(
+            bundle.bundle_id,
+            bundle.name,
+            bundle.ds,
+            users=len(bundle.users),
+            items=len(bundle.items),
+            dims=bundle.dims,
+            index=str((bundle.manifest.get("index") or {}).get("kind", "unknown")),
+            loaded_at=self._loaded_at,
+            refused_bundle_id=refused_id,
+            bundle_fault=bundle_fault,
+            list_fault=fault,
+            watch_fault=self.watches.find_fault(),
+            **self._counts,
+        )
+
+    def refresh_lists(self) -> bool:
+        """Reads the lists of the shop that have changed; returns whether one has changed.
+
+        If a list cannot be used, all stay as they were; it is logged and counted, and `list_fault` says why.
+        """
+        try:
+            has_changed = self._lists.refresh(self.engine.bundle.items)
+            if has_changed:
+                self._serve()
+        except Exception as error:  # Whatever is wrong with a list, the former ones stay.
+            self._counts["list_errors"] += 1
+            self.list_fault = str(error)
+            _log.error("lists of the shop stay as they were: %s", error)
+            return False
+        self.list_fault = None
+        if has_changed:
+            count = len(self.engine.bundle.items)
+            _log.info("%d of %d items are shown", round(self.engine.shown_frac * count), count)
+        return has_changed
+
+    def refresh(self) -> bool:
+        """Reads the pointer once; returns whether a new bundle took over. A broken one is logged and counted.
+
+        Raises:
+            DssmError: the pointer cannot be read; what serves goes on.
+        """
+        with self._counting_errors():
+            wanted = self._store.current_id()
+        if wanted == self.bundle_id:
+            self._refused = self._opened = None
+            return False
+        if self._refused and self._refused[0] == wanted and time.monotonic() < self._refused[1]:
+            return False
+        self._bundle_watch.allow(OPEN_SECONDS)
+        try:
+            before, fresh = self.bundle_id, self._open_engine()
+            self._serve(fresh)
+        except Exception as error:  # Whatever is wrong with a new bundle, the old one keeps serving.
+            self._refuse(wanted, str(error))
+            return False
+        self._refused, self._loaded_at = None, time.time()
+        self._counts["swaps"] += 1
+        _log.info("bundle %s replaces %s", fresh.bundle.bundle_id, before)
+        return True
+
+    def _refuse(self, bundle_id: str, fault: str) -> None:
+        """Notes why a bundle cannot be used. One that waits for the search for its items is asked for again at the next look."""
+        is_known = self._refused is not None and (self._refused[0], self._refused[2]) == (bundle_id, fault)
+        retry_at = 0.0 if self._opened is not None else time.monotonic() + RETRY_SECONDS
+        self._refused = (bundle_id, retry_at, fault)
+        if not is_known:
+            self._counts["refusals"] += 1
+            _log.error("refused bundle %s, %s keeps serving: %s", bundle_id, self.bundle_id, fault)
+
+    def _hide_forgotten(self) -> None:
+        """Makes users unknown who are to be forgotten."""
+        with self._counting_errors():
+            forgotten = self._store.forgotten.read()
+        for engine in filter(None, (self._opened, self.engine)):
+            engine.bundle.users.hide(forgotten)
+
+    @contextmanager
+    def _counting_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self._counts["check_errors"] += 1
+            raise
+
+    def _open_first(self) -> RecallEngine:
+        try:
+            return self._open_engine()
+        except PartitionMissingError:
+            pointer = self._store.pointer()
+            if self._opened is None or pointer is None:
+                raise
+            for bundle_id in reversed(pointer.stored):
+                with suppress(PartitionMissingError, StorageError):
+                    return self._add_search(RecallEngine.open(self._store, bundle_id=bundle_id, is_verified=self._is_verified))
+            raise
+
+    def _open_engine(self) -> RecallEngine:
+        if self._opened is None or self._opened.bundle.bundle_id != self._store.current_id():
+            self._opened = None
+            self._opened = RecallEngine.open(self._store, is_verified=self._is_verified)
+        engine = self._add_search(self._opened)
+        self._opened = None
+        return engine
+
+    def _add_search(self, engine: RecallEngine) -> RecallEngine:
+        return engine if self._open_search is None else engine.searching(self._open_search(engine.bundle))
+
+    def _serve(self, fresh: RecallEngine | None = None) -> None:
+        """Replaces the engine by a fresh one, or by itself, with the lists as they are now."""
+        with self._changing:
+            engine = fresh or self.engine
+            self.engine = engine.showing(self._lists.find_shown(engine.bundle.items))

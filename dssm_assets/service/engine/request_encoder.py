@@ -1,0 +1,358 @@
+"""The user tower of a bundle, run on requests: its input is computed by the code that computed the training rows.
+
+An input that a request lacks is missing, as a null in a table is. A context feature without any of its inputs is missing
+too, as in the stored vectors, which are computed without a context; with its inputs, the vector is one of this request.
+Inputs of a stored user that a request does not send are as stored: all user features if it sends none of their inputs, the history if it
+sends no other one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, flatten
+from dssm_assets.core.config.features import HashFunction
+from dssm_assets.core.config.model import PoolingKind
+from dssm_assets.core.errors import DssmError, Fault, InputError, SchemaError, StorageError
+from dssm_assets.core.features.expressions import SEQUENCE, Expression, Kind
+from dssm_assets.core.features.generator import FeatureGenerator, input_columns
+from dssm_assets.core.features.operators.sequence_feature import SequenceFeature
+from dssm_assets.core.features.requests import request_rows
+from dssm_assets.core.features.spec import Feature
+from dssm_assets.core.file_names import BundleFile
+from dssm_assets.core.models.poolings import make_pooling
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, feature_columns, select_rows
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
+from dssm_assets.core.samples.embedding_index import IndexedFeatures
+from dssm_assets.core.statistics.bucketizer import Bucketizer
+from dssm_assets.service.bundle.bundle_contents import EVENT_TIMES_MS, ITEM_ROWS, history_column
+from dssm_assets.service.bundle.bundle_store import broken
+from dssm_assets.service.bundle.onnx_session import open_session
+from dssm_assets.service.bundle.tower_layout import OUTPUT, TowerLayout, tower_layout
+from dssm_assets.service.engine.bundle_reader import Bundle
+from dssm_assets.storage.local_files import read_rows
+
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class UserInputs:
+    """The inputs that a request has for a user.
+
+    Attributes:
+        features: input name -> value, `{"age": "25-34"}` for `user:age`.
+        history: input name -> list, all of one length, oldest item first: item_ids, event_times_ms, and the other inputs of
+            the sequence features of fg.json. For those, a name here overrides the same name in `features`.
+        events: the same of events that are added to the stored history; without it, they are the history.
+        row: of the stored user in the bundle, -1 of one who is not stored.
+    """
+
+    features: Mapping[str, Any] = field(default_factory=dict)
+    history: Mapping[str, Any] = field(default_factory=dict)
+    events: Mapping[str, Any] = field(default_factory=dict)
+    row: int = -1
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the request sends nothing about the user."""
+        return not (self.features or self.history or self.events)
+
+
+NO_INPUTS: Final = UserInputs()
+
+
+class StoredUsers:
+    """The stored inputs of a bundle's users; look-ups read the memory-mapped file."""
+
+    def __init__(self, bundle: Bundle, spec: TowerSpec) -> None:
+        """Maps the file of a bundle that has one; raises a StorageError if it does not match the bundle's users and tower."""
+        self._table = bundle.read_arrow(BundleFile.USER_INPUTS)
+        self._features = list(feature_columns(spec.features_of(TowerSide.USER)))
+        self._history = [history_column(feature.name) for feature in spec.sequences]
+        lacking = {*self._features, *self._history, ITEM_ROWS, EVENT_TIMES_MS} - set(self._table.column_names)
+        if lacking or self._table.num_rows != len(bundle.users):
+            rows = f"{self._table.num_rows} rows for {len(bundle.users)} users"
+            raise broken(bundle.bundle_id, f"user_inputs.arrow has {rows}, without {', '.join(sorted(lacking)) or 'nothing'}")
+
+    def features(self, rows: Sequence[int]) -> dict[str, pa.Array]:
+        """Returns the user features' columns of embedding indices and weights [B]."""
+        table = read_rows(self._table.select(self._features), rows)
+        return {name: table.column(name).chunk(0) for name in self._features}
+
+    def history(self, rows: Sequence[int]) -> tuple[IntArray, list[pa.Array], IntArray]:
+        """Returns the times of all events, the sub-features' embedding indices of each, and where each user's begin [B + 1]."""
+        table = read_rows(self._table.select([EVENT_TIMES_MS, *self._history]), rows)
+        (times, offsets), *features = (flatten(combine_chunks(column)) for column in table.columns)
+        return times.to_numpy(), [values for values, _ in features], offsets
+
+    def events(self, row: int) -> set[tuple[int, int]]:
+        """Returns row of the item and unix milliseconds of a user's latest events, without those on items that the bundle lacks."""
+        table = self._table.select([ITEM_ROWS, EVENT_TIMES_MS]).slice(row, 1)
+        items, times = (column[0].values.to_pylist() for column in table.columns)
+        return {(item, time_ms) for item, time_ms in zip(items, times, strict=True) if item >= 0}
+
+
+class RequestEncoder:
+    """Computes the user tower's input for requests.
+
+    Attributes:
+        inputs: names that a request may send.
+        history_inputs: those of lists with a value per event. One that a user or context feature reads, too, is that feature's among `features`.
+        item_names: names other than item_ids under which the ids of the events' items may be sent.
+        has_history: whether the tower reads the history.
+    """
+
+    def __init__(
+        self, generator: FeatureGenerator, bucketizer: Bucketizer, spec: TowerSpec, stored: StoredUsers | None = None
+    ) -> None:
+        """Takes the encoding of the model, and the stored inputs of users, None where a bundle has none."""
+        self._generator, self._spec, self.stored = generator, spec, stored
+        self._features = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
+        self._indexed_features = _indexed(bucketizer, self._features)
+        self._indexed_history = _indexed(bucketizer, spec.sequences)
+        self.has_history = bool(spec.sequences)
+        self._timed = [view.pooling for view in spec.history_views if make_pooling(view.pooling).needs_times]
+        user, context = (
+            [name for feature in generator.spec.features_of_side(side) for name in feature.inputs]
+            for side in ("user", "context")
+        )
+        sequences = generator.spec.sequence_features if self.has_history else ()
+        plain = {
+            form: expression.name
+            for sequence, expression in _sequence_inputs(sequences)
+            for form in (f"{sequence.sequence_name}__{expression.name}", expression.name)
+        }
+        plain |= {col.EVENT_TIMES_MS: col.EVENT_TIMES_MS} if self.has_history else {}
+        further = [name for feature in sequences for name in feature.inputs]
+        self.inputs: tuple[str, ...] = tuple(dict.fromkeys([*user, *context, *further, *plain]))
+        self.item_names = [form for form, name in plain.items() if name == col.ITEM_IDS != form]
+        self._user_inputs, self._shared_inputs = frozenset(user), frozenset(plain) & {*user, *context}
+        self.history_inputs = frozenset(plain) - self._shared_inputs
+
+    def encode_each(self, inputs: Sequence[UserInputs]) -> list[TowerInput | DssmError]:
+        """Returns the tower's input of each request, one row, or the error of a request with inputs that cannot be used.
+
+        Requests with the same names become rows of one table, because a table of 16 rows takes little longer than one of one row.
+        """
+        encoded: dict[int, TowerInput | DssmError] = {}
+        alike: dict[Any, list[int]] = {}
+        for number, one in enumerate(inputs):
+            names = (frozenset(part) for part in (one.features, one.history, one.events))
+            alike.setdefault((*names, one.row >= 0), []).append(number)
+        for numbers in alike.values():
+            try:
+                rows = self._encode_rows([inputs[number] for number in numbers])
+                encoded |= {number: select_rows(rows, np.array([place])) for place, number in enumerate(numbers)}
+            except DssmError as error:
+                if len(numbers) == 1:
+                    encoded[numbers[0]] = error
+                    continue
+                for number in numbers:
+                    (encoded[number],) = self.encode_each([inputs[number]])
+        return [encoded[number] for number in range(len(inputs))]
+
+    def find_replaced(self, inputs: UserInputs) -> tuple[str, ...]:
+        """Returns which parts of the stored user's input are not the stored ones; none of a user who is not stored."""
+        if inputs.row < 0:
+            return ()
+        sends = {
+            "features": not self._user_inputs.isdisjoint(inputs.features),
+            "history": bool(inputs.history) or not self.history_inputs.isdisjoint(inputs.features),
+        }
+        return tuple(name for name, is_sent in sends.items() if is_sent or self.stored is None)
+
+    def _encode_rows(self, requests: Sequence[UserInputs]) -> TowerInput:
+        """Returns a row per request; all have values for the same names, and all are stored users or none is."""
+        faults: list[Fault] = []
+        replaced = self.find_replaced(requests[0])
+        rows = TowerInput(np.zeros((len(requests), 0), np.int64))
+        users = [one.row for one in requests]
+        stored = self.stored if users[0] >= 0 else None
+        try:
+            known = {} if stored is None or "features" in replaced else stored.features(users)
+            rows = self._encode_features([one.features for one in requests], known)
+        except SchemaError as error:
+            faults += error.faults
+        if self.has_history:
+            known_events = None if stored is None or "history" in replaced else stored.history(users)
+            features = [
+                {name: one.features[name] for name in one.features if name not in self._shared_inputs} for one in requests
+            ]
+            lists = [{**own, **one.history, **one.events} for own, one in zip(features, requests, strict=True)]
+            try:
+                rows = rows.with_history(self._encode_history(lists, known_events))
+            except InputError as error:
+                faults += error.faults
+        InputError.raise_if(faults)
+        return rows
+
+    def _encode_features(self, requests: Sequence[Mapping[str, Any]], known: Mapping[str, pa.Array]) -> TowerInput:
+        """Returns a row per request; `known` are columns of user features that are indices already."""
+        user, context = (self._generator.spec.features_of_side(side) for side in ("user", "context"))
+        names = list(requests[0])
+        has_inputs = {feature.name: any(name in names for name in feature.inputs) for feature in context}
+        sides = {"user": user, "context": context if any(has_inputs.values()) else ()}
+        table = request_rows(requests, _columns([feature for part in sides.values() for feature in part], names))
+        columns: dict[str, Any] = {}
+        for side, features in sides.items():
+            encoded = self._generator.encode(table, side) if features else pa.table({})
+            columns |= dict(zip(encoded.column_names, encoded.columns, strict=True))
+        for feature in context:
+            columns |= {} if has_inputs[feature.name] else _missing_feature(feature, len(requests))
+        indices = {**self._indexed_features.to_indices(pa.table(columns), "request"), **known}
+        return SideReader(pa.table(indices), "request", self._features).read(np.arange(len(requests)))
+
+    def _encode_history(
+        self, requests: Sequence[Mapping[str, Any]], known: tuple[IntArray, list[pa.Array], IntArray] | None
+    ) -> TowerInput:
+        """Returns a row per request; `known` are the events that the requests' are added to, as of `StoredUsers.history`."""
+        features = self._generator.spec.sequence_features
+        filled = [_fill_history(request, features) for request in requests]
+        table = request_rows(filled, _columns(features, list(filled[0])))
+        encoded = self._generator.encode(table, SEQUENCE, is_whole=True)
+        lists = {name: combine_chunks(encoded.column(name)) for name in self._indexed_history.names}
+        lengths = {name: ragged.list_lengths(values).tolist() for name, values in lists.items()}
+        before, stored_values, stored_bounds = known or (np.empty(0, np.int64), [], np.zeros(len(requests) + 1, np.int64))
+        sent_times = []
+        for row, request in enumerate(requests):
+            given, end = request.get(col.EVENT_TIMES_MS), stored_bounds[row + 1]
+            own = self._timestamps(given, _common_length({name: counts[row] for name, counts in lengths.items()}, given))
+            # Without times they are newer than all that is stored.
+            sent_times.append(own + before[end - 1] if given is None and end > stored_bounds[row] else own)
+        rows, sent_counts = np.arange(len(requests)), [len(own) for own in sent_times]
+        owner = np.concatenate([np.repeat(rows, np.diff(stored_bounds)), np.repeat(rows, sent_counts)])
+        times = np.concatenate([before, *sent_times])
+        order = np.lexsort((times, owner))  # at one time the stored events come first
+        columns = {name: values.flatten() for name, values in lists.items()}
+        sent = self._indexed_history.to_indices(pa.table(columns), "request, history")
+        if stored_values:
+            sent = {name: pa.concat_arrays([old, new]) for old, (name, new) in zip(stored_values, sent.items(), strict=True)}
+        events = {name: values.take(pa.array(order)) for name, values in sent.items()}
+        bounds = ragged.offsets_of(np.bincount(owner, minlength=len(requests)))
+        return HistoryReader(pa.table({col.EVENT_TIME_MS: times[order], **events}), self._spec).read(bounds[:-1], bounds[1:])
+
+    def _timestamps(self, times: Any, length: int) -> IntArray:
+        where = f"request, input {col.EVENT_TIMES_MS}"
+        if times is None:
+            if length and self._timed:
+                half_life = self._timed[0].half_life_days
+                reason = "the user tower reads the time between items"
+                if half_life is not None and self._timed[0].kind is not PoolingKind.SEQUENCE:
+                    reason = f"an item's weight halves every {half_life:g} days"
+                expected = f"the time of each item, since {reason}"
+                raise InputError(Fault(where, expected, "nothing", "send unix milliseconds, oldest first"))
+            return np.zeros(length, np.int64)
+        try:
+            if not isinstance(times, list | tuple | np.ndarray) or any(isinstance(one, float | np.floating) for one in times):
+                raise TypeError  # Arrow would cut fractions off.
+            return np.array(pa.array(times, pa.int64()).to_numpy(zero_copy_only=True), np.int64)
+        except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
+            raise InputError(Fault(where, "a list of unix milliseconds", repr(times)[:80], "send integers")) from error
+
+
+class UserTower:
+    """Computes vectors of users from their features. Safe for any number of threads."""
+
+    def __init__(self, encoder: RequestEncoder, layout: TowerLayout, session: Any) -> None:
+        self.encoder, self._layout, self._session = encoder, layout, session
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> UserTower:
+        """Returns the user tower; raises a StorageError if its files do not match each other or cannot be read."""
+        try:
+            spec = TowerSpec.model_validate(bundle.read_json(BundleFile.TOWERS)["spec"])
+            function = HashFunction(bundle.manifest.get("hash_function") or HashFunction.MURMUR)
+            fg = bundle.read_json(BundleFile.FG)
+            generator = FeatureGenerator.from_fg_json(fg, hash_function=function, read_file=bundle.read_bytes)
+            bucketizer = Bucketizer(
+                bundle.read_parquet(BundleFile.FEATURE_CONFIG), bundle.read_parquet(BundleFile.FEATURE_COUNTS)
+            )
+            session = open_session(bundle.path(BundleFile.USER_TOWER), num_threads=1)  # One row is too little work to split.
+        except StorageError:
+            raise
+        except Exception as error:  # Each library raises its own errors; any of them means an unusable tower.
+            raise broken(bundle.bundle_id, f"the user tower cannot be loaded ({error})") from error
+        layout = tower_layout(spec, is_user=True)
+        wrong = {model_input.name for model_input in session.get_inputs()} ^ set(layout.input_names)
+        if wrong:
+            problem = f"user_tower.onnx and towers.json differ in the inputs {', '.join(sorted(wrong))}"
+            raise broken(bundle.bundle_id, problem)
+        stored = StoredUsers(bundle, spec) if bundle.has_file(BundleFile.USER_INPUTS) else None
+        return cls(RequestEncoder(generator, bucketizer, spec, stored), layout, session)
+
+    def compute_vectors(self, inputs: Sequence[UserInputs]) -> list[Vector | DssmError]:
+        """Returns the vector of each user, float32 [D] ([K, D] for K interests), or the error that names its unusable inputs.
+
+        Features are encoded together.
+        """
+        computed: list[Vector | DssmError] = []
+        for one in self.encoder.encode_each(inputs):
+            if isinstance(one, DssmError):
+                computed.append(one)
+                continue
+            # Row by row: a matrix product would round one row differently from the same row among others.
+            (vectors,) = self._session.run([OUTPUT], self._layout.feed(one))
+            if np.isfinite(vectors).all():
+                computed.append(vectors[0])
+            else:
+                remedy = "look for extreme values among the inputs"
+                computed.append(InputError(Fault("request, features", "a finite vector", "NaN or infinity", remedy)))
+        return computed
+
+
+def _indexed(bucketizer: Bucketizer, features: Sequence[TowerFeature]) -> IndexedFeatures:
+    weighted = frozenset(feature.name for feature in features if feature.is_weighted)
+    return IndexedFeatures(bucketizer.bucketize, [feature.name for feature in features], weighted)
+
+
+def _columns(features: Sequence[Feature], names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(name for feature in features for name in input_columns(feature, names)))
+
+
+def _sequence_inputs(features: Sequence[Feature]) -> Iterator[tuple[SequenceFeature, Expression]]:
+    """Yields the inputs that have a value per event; a request may send a plain name or that of the sequence, the longer one counts."""
+    for feature in features:
+        assert feature.sequence is not None and feature.sub_feature is not None
+        yield from ((feature.sequence, expression) for expression in feature.sub_feature.sequence_inputs)
+
+
+def _fill_history(request: Mapping[str, Any], features: Sequence[Feature]) -> dict[str, Any]:
+    """Returns the request with every absent input of the history as a list of nulls, one per item of the history."""
+    names = list(request)
+    delimiters = {sequence.column(one, names): sequence.sequence_delim for sequence, one in _sequence_inputs(features)}
+    lengths = [_list_length(request.get(name), delimiter) for name, delimiter in delimiters.items()]
+    length = next((count for count in lengths if count is not None), None)
+    if length is None:
+        return dict(request)
+    return {**request, **{name: [None] * length for name in delimiters if request.get(name) is None}}
+
+
+def _list_length(value: Any, delimiter: str) -> int | None:
+    """Returns the number of items in a list or a delimited text, None for any other value."""
+    if isinstance(value, str):
+        return len(value.split(delimiter)) if value else 0
+    return len(value) if isinstance(value, list | tuple) else None
+
+
+def _missing_feature(feature: Feature, count: int) -> dict[str, pa.Array]:
+    """Returns the encoded columns of a feature without a value in any row."""
+    one = pa.float32() if feature.kind is Kind.NUMERIC else pa.int64()
+    columns = {feature.name: pa.nulls(count, pa.list_(one) if feature.depth else one)}
+    return columns | ({} if feature.weights_name is None else {feature.weights_name: pa.nulls(count, pa.list_(pa.float32()))})
+
+
+def _common_length(lengths: Mapping[str, int], times: Any) -> int:
+    """Returns the number of items in the history."""
+    all_lengths = {**lengths, col.EVENT_TIMES_MS: len(times)} if isinstance(times, list | tuple | np.ndarray) else lengths
+    if len(set(all_lengths.values())) > 1:
+        got = ", ".join(f"{name} {count}" for name, count in all_lengths.items())
+        raise InputError(Fault("request, history", "lists of equal lengths", got, "send one value per item in each list"))
+    return next(iter(all_lengths.values()), 0)

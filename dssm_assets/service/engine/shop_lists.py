@@ -1,0 +1,166 @@
+"""Lists of the shop that change without a new bundle: items that must not be shown, and items in stock, which alone may be.
+
+A list is a text file, one item id per line, at a path or fsspec URL; in the bucket of the bundles it is read with their keys. It is read again
+when it changes. Write it under another name and rename it: a reader may meet a file that is still being written. A list that cannot be
+used, or is not read in time, leaves the former one in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import fsspec.asyn
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.arrays.ragged import Mask
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.service.engine.id_rows import IdRows
+from dssm_assets.storage.local_files import is_local
+from dssm_assets.storage.locations import location_errors, open_location
+
+READ_SECONDS: Final = 10.0
+"""Time in which a list is read; its host may be silent."""
+MAX_LIST_BYTES: Final = 1 << 26
+"""Of a list, which is in memory as a whole; its host may send without end."""
+_BLOCKED, _STOCKED = "blocked items", "stocked items"
+
+
+class _Content(NamedTuple):
+    """The ids in a file, and the mark that changes when it is written (None if the filesystem has no mark)."""
+
+    ids: pa.Array
+    mark: str | None
+
+
+class ShopLists:
+    """Both lists; either may be absent."""
+
+    def __init__(
+        self,
+        blocked: str | None = None,
+        stocked: str | None = None,
+        root: str = "",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Reads the lists.
+
+        Args:
+            blocked, stocked: path or URL of each.
+            root: of the bundles. A list in its bucket is read with its options, another one as the environment says.
+            options: of the filesystem of `root`.
+
+        Raises:
+            InputError: with the faults of both.
+        """
+        self._uris = {name: uri for name, uri in ((_STOCKED, stocked), (_BLOCKED, blocked)) if uri is not None}
+        self._files = {
+            name: open_location(uri, name, (options or {}) if _find_bucket(uri) == _find_bucket(root) else {})
+            for name, uri in self._uris.items()
+        }
+        self._contents: dict[str, _Content] = {}
+        self._contents = self._read()
+
+    def refresh(self, items: IdRows) -> bool:
+        """Reads the lists again where they have changed; returns whether any has. After an error all are as before.
+
+        Raises:
+            InputError: a list cannot be used for a bundle with these items.
+        """
+        contents = self._read()
+        has_changed = any(not one.ids.equals(self._contents[name].ids) for name, one in contents.items())
+        if has_changed:
+            self.find_shown(items, contents)
+        self._contents = contents
+        return has_changed
+
+    def find_shown(self, items: IdRows, contents: Mapping[str, _Content] | None = None) -> Mask | None:
+        """Returns the items that may be shown, bool [I], None: all; an InputError names a line that is no id of the bundle."""
+        contents = self._contents if contents is None else contents
+        if not contents:
+            return None
+        shown = np.full(len(items), _STOCKED not in contents)
+        for name, content in contents.items():
+            try:
+                ids = content.ids.cast(pa.int64()) if items.is_integer else content.ids
+            except pa.ArrowInvalid as error:
+                where = f"{name} {self._uris[name]}"
+                raise InputError(Fault(where, "one integer item id per line", str(error)[:80], "correct the list")) from error
+            rows = items.rows_of(pa.chunked_array([ids]))
+            shown[rows[rows >= 0]] = name == _STOCKED
+        return shown
+
+    def _read(self) -> dict[str, _Content]:
+        found, faults = {}, []
+        for name in self._uris:
+            try:
+                found[name] = self._read_list(name)
+            except InputError as error:
+                faults += error.faults
+        InputError.raise_if(faults)
+        return found
+
+    def _read_list(self, name: str) -> _Content:
+        """Returns the content of a list, the same as before if it has not changed."""
+        uri, (fs, path), before = self._uris[name], self._files[name], self._contents.get(name)
+        where = f"{name} {uri}"
+        with location_errors(uri, name):
+            fs.invalidate_cache()
+            is_web = bool({"http", "https"} & {*((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)})
+            try:
+                mark = None if is_web else str(fs.info(path, **_limit_time(fs)))
+                if before is not None and mark is not None and mark == before.mark:
+                    return before
+                if is_local(fs) and not Path(path).is_file():
+                    raise InputError(Fault(where, "a file", "a folder, pipe or device", "write the list into a file"))
+                content = _read_start(fs, path)
+            except TimeoutError as error:
+                expected, remedy = f"its content in {READ_SECONDS:g} seconds", "see why its host does not answer"
+                raise InputError(Fault(where, expected, "none", remedy)) from error
+        if len(content) > MAX_LIST_BYTES:
+            expected = f"at most {MAX_LIST_BYTES >> 20} MiB"
+            raise InputError(Fault(where, expected, "more", "list the ids of this bundle's items alone, one per line"))
+        try:
+            lines = [line for text in content.decode("utf-8-sig").splitlines() if (line := text.strip())]
+        except UnicodeDecodeError as error:
+            got = f"byte {error.start} that is not"
+            raise InputError(Fault(where, "text in UTF-8, one item id per line", got, "write the list again")) from error
+        if not lines and name == _STOCKED:
+            raise InputError(Fault(where, "at least one item id", "none", "list the items, or serve without the list"))
+        return _Content(pa.array(lines, pa.string()), mark)
+
+
+def _read_start(fs: Any, path: str) -> Any:
+    """Returns the bytes of a list, of one that is too long a byte more than it may have."""
+    if fs.async_impl:
+        with suppress(NotImplementedError):  # of those that do not stream: they ask their store for the range
+            return fsspec.asyn.sync(fs.loop, _stream_start, fs, path)
+    return fs.cat_file(path, start=0, end=MAX_LIST_BYTES + 1, **_limit_time(fs))
+
+
+def _limit_time(fs: Any) -> dict[str, float]:
+    """Returns the time limit of a call, which fsspec has for all hosts."""
+    return {"timeout": READ_SECONDS} if fs.async_impl else {}
+
+
+async def _stream_start(fs: Any, path: str) -> bytearray:
+    """As `_read_start`, from a host that may send more than it is asked for, or without end."""
+    content = bytearray()
+    async with asyncio.timeout(READ_SECONDS):
+        file = await fs.open_async(path, "rb", size=0)  # the size is not asked for
+        try:
+            while len(content) <= MAX_LIST_BYTES and (part := await file.read(MAX_LIST_BYTES + 1 - len(content))):
+                content += part
+        finally:
+            await file.close()
+    return content
+
+
+def _find_bucket(uri: str) -> tuple[str, str] | None:
+    """Returns protocol and bucket of a URL, None for a path."""
+    protocol, found, rest = uri.partition("://")
+    return (protocol, rest.partition("/")[0]) if found else None

@@ -1,0 +1,436 @@
+"""The HTTP service: /recall, /recall/batch, /similar, /health, /ready, /metrics, and its description in /docs.
+
+One process answers: its event loop receives and sends, a pool of threads reads bodies and computes lists. So /health does not wait for
+lists. Belongs here: routes, how many lists are computed at once and how long each may take. Does not belong here: the lists
+(`recall_engine.py`), which bundle they come from (`live.py`), queries and bodies (`request_body.py`), their cost (`request_cost.py`), the
+form of answers (`answers.py`), who may ask (`access.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import gc
+import importlib.metadata
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Annotated, Any, Final
+
+import faiss
+from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
+
+from dssm_assets.core.config.service_limits import ServiceLimits
+from dssm_assets.core.errors import DssmError, Fault, InputError, StorageError
+from dssm_assets.service.engine.live import LiveEngine
+from dssm_assets.service.engine.recall_engine import RecallAnswer, RecallEngine, UserRequest
+from dssm_assets.service.http.access import DOCS, ROUTES, RequestGate, check_requests
+from dssm_assets.service.http.answers import (
+    ARROW,
+    JSON,
+    RETRY_AFTER,
+    SECTIONS,
+    SECURITY,
+    BatchAnswer,
+    BodyTooLargeError,
+    BusyError,
+    DocsSection,
+    Health,
+    Readiness,
+    Refusal,
+    Reply,
+    describe_lists,
+    describe_refusals,
+    error_content,
+    render,
+)
+from dssm_assets.service.http.api_keys import LiveKeys
+from dssm_assets.service.http.request_body import (
+    BATCH_EXAMPLES,
+    MAX_ITEMS,
+    RECALL_EXAMPLES,
+    SEE_DOCS,
+    BatchRequest,
+    NoQuery,
+    RecallQuery,
+    RecallRequest,
+    SimilarQuery,
+    parse_batch_body,
+    parse_query,
+    parse_recall_body,
+    read_query,
+)
+from dssm_assets.service.http.request_cost import count_items, split_by_cost
+from dssm_assets.service.http.telemetry import CONTENT_TYPE, STAGES, RequestTracer, ServiceMetrics, StageClock
+
+ANSWERED_TOGETHER: Final = 16
+"""Single lists that a thread takes together, at most."""
+SMALL_BODY_BYTES: Final = 1 << 16
+"""A larger body is parsed while no other one is."""
+MAX_WAITING_BYTES: Final = 1 << 26
+"""Of all bodies that arrive, wait or are computed."""
+Parse = Callable[[], Sequence[UserRequest | InputError]]
+"""Returns the requests of a query or a body, or why one is wrong; raises an InputError if all are."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """A request for lists that waits for a thread: a single list, or a batch."""
+
+    parse: Parse
+    is_batch: bool
+    is_arrow: bool
+    ends_at: float
+    """When its client has given up, by the clock of time.monotonic."""
+    reply: Future[Reply] = field(default_factory=Future)
+
+
+class Service:
+    """The things that routes share: the engine, its threads, the limits and the metrics."""
+
+    def __init__(self, live: LiveEngine, limits: ServiceLimits, threads: int) -> None:
+        self.live, self.limits = live, limits
+        self.metrics = ServiceMetrics(lambda: live.state)
+        # Each searches on one core: together they use all.
+        self.threads = ThreadPoolExecutor(threads, "recall", faiss.omp_set_num_threads, (1,))
+        self._max_batch_items = threads * MAX_ITEMS
+        self._waiting: deque[_Call] = deque()
+        self._computing: dict[Future[Reply], int] = {}
+        """Items that the batches among the calls ask for, of each call that waits or is computed; 0 for single lists."""
+        self._waiting_bytes = 0
+        self._parsing = asyncio.Lock()
+
+    @property
+    def has_room(self) -> bool:
+        """Returns whether fewer than max_requests lists wait or are computed."""
+        return len(self._computing) < self.limits.max_requests
+
+    async def answer(self, request: Request, parse: Parse, *, batch_items: int | None = None) -> Response:
+        """Returns the response with the lists of the requests that `parse` returns, computed in a thread from one bundle.
+
+        A free thread takes single lists together with others that wait, which costs less than one by one.
+
+        Args:
+            batch_items: items that a batch asks for; None: it is a single list.
+
+        Raises:
+            DssmError: `parse` raised it, or there is no single list.
+            BusyError: too many lists, or items of batches, wait or are computed, or this one has lasted request_seconds.
+        """
+        self._check_room()
+        is_batch, items = batch_items is not None, batch_items or 0
+        total = sum(list(self._computing.values())) + items  # a copy, because threads remove calls
+        if items and total > self._max_batch_items:
+            raise _busy(f"at most {self._max_batch_items} items of batches at once", str(total))
+        ends_at = time.monotonic() + self.limits.request_seconds
+        call = _Call(
+            partial(check_requests, request.scope, parse), is_batch, ARROW in request.headers.get("accept", ""), ends_at
+        )
+        self._computing[call.reply] = items
+        call.reply.add_done_callback(self._computing.pop)
+        if is_batch:
+            self.threads.submit(self._answer_calls, [call])
+        else:
+            self._waiting.append(call)
+            self.threads.submit(self._answer_waiting)
+        try:
+            reply = await asyncio.wait_for(asyncio.wrap_future(call.reply), self.limits.request_seconds)
+        except TimeoutError as error:
+            raise _busy(f"a list in {self.limits.request_seconds:g} seconds", "none") from error
+        request.scope[STAGES] = reply.stages
+        for source, count in reply.sources.items():
+            self.metrics.answers.labels(source).inc(count)
+        return Response(reply.body, media_type=ARROW if call.is_arrow else JSON)
+
+    async def parse_alone(self, parse: Parse) -> Parse:
+        """Returns a function with the requests of a batch or of a large body, which is parsed while no other one is.
+
+        The event loop waits for a thread that parses, so it then gets as much time for all else.
+
+        Raises:
+            InputError: `parse` raised it.
+            BusyError: too many lists wait or are computed, or other bodies have been parsed for request_seconds.
+        """
+        self._check_room()
+        try:
+            async with asyncio.timeout(self.limits.request_seconds):
+                await self._parsing.acquire()
+        except TimeoutError as error:
+            raise _busy(f"time for the body in {self.limits.request_seconds:g} seconds", "none") from error
+        try:
+            start = time.monotonic()
+            requests = await asyncio.to_thread(_parse_without_collecting, parse)
+        finally:
+            asyncio.get_running_loop().call_later(time.monotonic() - start, self._parsing.release)
+        return lambda: requests
+
+    def _check_room(self) -> None:
+        if not self.has_room:
+            raise _busy(f"fewer than {self.limits.max_requests} requests at once", str(len(self._computing)))
+
+    def _answer_waiting(self) -> None:
+        calls: list[_Call] = []
+        with suppress(IndexError):
+            while len(calls) < ANSWERED_TOGETHER:
+                calls.append(self._waiting.popleft())
+        self._answer_calls(calls)
+
+    def _answer_calls(self, calls: Sequence[_Call]) -> None:
+        """Answers calls, all from one bundle; they share all stages but the last. One that was cancelled is left out."""
+        calls = [call for call in calls if call.reply.set_running_or_notify_cancel()]
+        try:
+            self._compute(self.live.engine, calls)
+        except Exception as error:
+            for call in calls:
+                if not call.reply.done():
+                    call.reply.set_exception(error)
+
+    def _compute(self, engine: RecallEngine, calls: Sequence[_Call]) -> None:
+        """Sets the reply of each call. A batch answers single lists that wait first, a long one also in between."""
+        clock, parsed = StageClock(), list[tuple[_Call, Sequence[UserRequest | InputError]]]()
+        for call in calls:
+            try:
+                parsed.append((call, call.parse()))
+            except InputError as error:
+                call.reply.set_exception(error)
+        clock.end("parse")
+        requests = [one for _, asked in parsed for one in asked if isinstance(one, UserRequest)]
+        found: list[RecallAnswer | DssmError] = []
+        for part in split_by_cost(requests, len(engine.bundle.items)):
+            if calls[0].is_batch:
+                self._answer_waiting()
+            if time.monotonic() > max(call.ends_at for call in calls):
+                raise _busy("time for the list", "none")
+            found += engine.recall_for_users(part, lambda: clock.end("encode"))
+            clock.end("search")
+        lists = iter(found)
+        shared = tuple(clock.stages)
+        for call, asked in parsed:
+            answers = [next(lists) if isinstance(one, UserRequest) else one for one in asked]
+            # A batch has the errors of its requests beside lists, but for what no request can help.
+            is_fatal = StorageError if call.is_batch else DssmError
+            if (failed := next((one for one in answers if isinstance(one, is_fatal)), None)) is not None:
+                call.reply.set_exception(failed)
+                continue
+            reply = render(engine, answers, is_batch=call.is_batch, is_arrow=call.is_arrow)
+            clock.end("render")
+            call.reply.set_result(reply._replace(stages=(*shared, clock.stages[-1])))
+
+    @asynccontextmanager
+    async def receive_body(self, request: Request) -> AsyncIterator[bytearray]:
+        """Yields the body of a request; its bytes count until the request is answered.
+
+        Raises:
+            InputError: the query has a parameter.
+            BodyTooLargeError: it has more than max_body_bytes.
+            BusyError: it has not arrived in request_seconds, or other bodies take the memory.
+        """
+        await refuse_parameters(request)
+        most, body = self.limits.max_body_bytes, bytearray()
+        size = int(request.headers.get("content-length", 0))
+        try:
+            async with asyncio.timeout(self.limits.request_seconds):
+                async for chunk in request.stream():
+                    body += chunk
+                    self._waiting_bytes += len(chunk)
+                    if max(size, len(body)) > most:
+                        remedy = "send less, or raise serving.limits.max_body_bytes of the service"
+                        got = str(size or f"{len(body)} or more")
+                        raise BodyTooLargeError(Fault("body", f"at most {most} bytes", got, remedy))
+                    if self._waiting_bytes > MAX_WAITING_BYTES:
+                        raise _busy(f"at most {MAX_WAITING_BYTES} bytes of bodies at once", str(self._waiting_bytes))
+            yield body
+        except TimeoutError as error:
+            raise _busy(f"a whole body in {self.limits.request_seconds:g} seconds", f"{len(body)} bytes") from error
+        finally:
+            self._waiting_bytes -= len(body)
+
+    def refuse(self, request: Request, error: str, faults: Sequence[Fault], status: int) -> Response:
+        """Returns the response with an error, and counts it."""
+        path = request.url.path
+        self.metrics.errors.labels(path if path in ROUTES else "other", error).inc()
+        return JSONResponse(error_content(error, faults), status, RETRY_AFTER if status == BusyError.status else None)
+
+
+async def refuse_parameters(request: Request) -> None:
+    """Raises an InputError that names the parameters of a query, on a route that has none."""
+    read_query(NoQuery, request.scope["query_string"])
+
+
+def _parse_without_collecting(parse: Parse) -> Sequence[UserRequest | InputError]:
+    """Returns what `parse` returns. Of a body of many lists, the collector would look at all objects of the process over and over."""
+    gc.disable()
+    try:
+        return parse()
+    finally:
+        gc.enable()
+
+
+def _busy(expected: str, got: str) -> BusyError:
+    return BusyError(Fault("service", expected, got, "try again later"))
+
+
+def build_app(
+    live: LiveEngine,
+    limits: ServiceLimits | None = None,
+    tracer: RequestTracer | None = None,
+    *,
+    threads: int = 2,
+    keys: LiveKeys | None = None,
+    log: Callable[[str], None] | None = None,
+) -> FastAPI:
+    """Returns the application over an engine.
+
+    Args:
+        limits: default: those of an empty configuration. keep_alive_seconds and shutdown_seconds are options of uvicorn.
+        tracer: makes spans of requests; None: there are none.
+        threads: that compute lists.
+        keys: None: everybody may ask.
+        log: takes a line of JSON for each answer; None: there is no log.
+    """
+    service = Service(live, limits or ServiceLimits(), threads)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        live.watches.start()
+        yield
+        live.watches.stop()
+        await asyncio.sleep(0.1)  # Requests that shutdown_seconds has cancelled are answered meanwhile.
+        service.threads.shutdown(wait=False, cancel_futures=True)  # Lists that are computed end.
+        if tracer is not None:
+            tracer.close()
+
+    app = FastAPI(
+        title="dssm-assets recall",
+        version=importlib.metadata.version("dssm-assets"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+        openapi_tags=[{"name": name.value, "description": text} for name, text in SECTIONS.items()],
+        dependencies=[Depends(refuse_parameters)],  # of all routes but _ListRoute, which read their queries
+    )
+    app.add_middleware(RequestGate, metrics=service.metrics, tracer=tracer, keys=keys, log=log)
+    app.include_router(_list_routes(service))
+    _add_routes(app, service)
+    _add_error_handlers(app, service)
+    _add_docs(app)
+    return app
+
+
+class _ListRoute(APIRoute):
+    """A route whose function reads the query or the body by itself; its signature tells /docs about them.
+
+    FastAPI's reading of them takes as long as all other work of the event loop on a request.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def answer(request: Request) -> Response:
+            response: Response = await self.endpoint(request, None)
+            return response
+
+        return answer
+
+
+def _list_routes(service: Service) -> APIRouter:
+    router = APIRouter(route_class=_ListRoute, dependencies=SECURITY, tags=[DocsSection.LISTS])
+
+    @router.get("/recall", summary="Items for a user", **describe_lists(404))
+    async def recall(request: Request, _: Annotated[RecallQuery, Query()]) -> Response:
+        """Items for a stored user, merged from all channels, or of the vectors alone."""
+        return await service.answer(request, partial(parse_query, RecallQuery, request.scope["query_string"]))
+
+    @router.post("/recall", summary="Items for a user, by a body", **describe_lists(404, 413))
+    async def recall_by_body(request: Request, _: Annotated[RecallRequest, Body(openapi_examples=RECALL_EXAMPLES)]) -> Response:
+        """Items for a stored user, for one given by features and history, or for a stored user after further events."""
+        async with service.receive_body(request) as body:
+            parse: Parse = partial(parse_recall_body, body)
+            return await service.answer(request, parse if len(body) <= SMALL_BODY_BYTES else await service.parse_alone(parse))
+
+    @router.post("/recall/batch", summary="Items for many users", **describe_lists(413, answer=BatchAnswer))
+    async def recall_batch(request: Request, _: Annotated[BatchRequest, Body(openapi_examples=BATCH_EXAMPLES)]) -> Response:
+        """Items for many users: `answers` has for each request, in their order, what POST /recall answers, or its error."""
+        async with service.receive_body(request) as body:
+            parse = await service.parse_alone(partial(parse_batch_body, body))
+            return await service.answer(request, parse, batch_items=count_items(parse()))
+
+    @router.get("/similar", summary="Items like an item", **describe_lists(404))
+    async def similar(request: Request, _: Annotated[SimilarQuery, Query()]) -> Response:
+        """The items that are most similar to an item."""
+        return await service.answer(request, partial(parse_query, SimilarQuery, request.scope["query_string"]))
+
+    return router
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/health", tags=[DocsSection.STATE], summary="The bundle that serves", responses=describe_refusals())
+    async def health() -> Health:
+        """The bundle that serves, its age and its size."""
+        state = service.live.state
+        return Health(
+            status="stale" if state.is_stale else "ok",
+            age_days=(dt.datetime.now(dt.UTC).date() - dt.date.fromisoformat(state.ds)).days,
+            loaded_seconds_ago=round(time.time() - state.loaded_at, 3),
+            **{name: value for name, value in asdict(state).items() if name in Health.model_fields},
+        )
+
+    @app.get(
+        "/ready",
+        tags=[DocsSection.STATE],
+        summary="Whether lists are answered now",
+        response_model=Readiness,
+        responses={503: {"model": Readiness | Refusal, "description": "Not now; a refusal during a shutdown."}},
+    )
+    async def ready() -> Response:
+        """Whether lists are answered now: status 503 while as many as max_requests wait."""
+        return JSONResponse({"is_ready": service.has_room}, 200 if service.has_room else BusyError.status)
+
+    @app.get("/metrics", tags=[DocsSection.STATE], summary="Metrics of Prometheus", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(service.metrics.render(), media_type=CONTENT_TYPE)
+
+
+def _add_error_handlers(app: FastAPI, service: Service) -> None:
+    @app.exception_handler(HTTPException)
+    async def refuse_route(request: Request, error: HTTPException) -> Response:
+        fault = Fault("request", "a route and its method", f"{request.method} {request.url.path[:120]}", SEE_DOCS)
+        return service.refuse(request, "InputError", [fault], error.status_code)
+
+    @app.exception_handler(DssmError)
+    async def refuse(request: Request, error: DssmError) -> Response:
+        if isinstance(error, InputError):
+            return service.refuse(request, type(error).__name__, error.faults, getattr(error, "status", 400))
+        _log.error("%s failed: %s", request.url.path, error)
+        return service.refuse(request, type(error).__name__, [], BusyError.status if isinstance(error, StorageError) else 500)
+
+
+def _add_docs(app: FastAPI) -> None:
+    """Adds / and /docs. Its scripts come from a package, not from the internet; addresses are relative, for a proxy with a prefix."""
+    app.mount(f"{DOCS}/ui", StaticFiles(packages=[("fastapi_swagger", "resources")]))
+
+    @app.get("/", include_in_schema=False)
+    async def lead_to_docs() -> Response:
+        return RedirectResponse("docs")
+
+    @app.get(DOCS, include_in_schema=False)
+    async def docs() -> Response:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url="docs/ui/swagger-ui-bundle.js",
+            swagger_css_url="docs/ui/swagger-ui.css",
+            swagger_favicon_url="docs/ui/favicon-32x32.png",
+            swagger_ui_parameters={"validatorUrl": None},  # which would send the address of the service to its makers
+        )

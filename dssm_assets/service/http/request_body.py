@@ -1,0 +1,254 @@
+"""The parameters and bodies that clients send, as models: they check requests and describe them in /docs.
+
+A body is read by pydantic from its bytes, which refuses lists within lists without end. Its size is limited by max_body_bytes, and faults
+are described one by one only as far as an answer can show them.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Annotated, Any, Final, Literal, TypeVar
+from urllib.parse import parse_qs
+
+from fastapi.openapi.models import Example as OpenApiExample
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError, WithJsonSchema, WrapValidator
+
+from dssm_assets.core.config.section import Section, describe_expected
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.service.engine.recall_engine import DEFAULT_K, MAX_K, ListOptions, Lists, UserRequest
+from dssm_assets.service.engine.request_encoder import UserInputs
+from dssm_assets.service.http.answers import MAX_FAULTS
+from dssm_assets.service.http.request_cost import count_items
+
+MAX_LENGTH: Final = 10_000
+"""Entries of a list, and characters of a text."""
+MAX_NAMES: Final = 1000
+MAX_BATCH: Final = 1000
+MAX_ITEMS: Final = 250_000
+"""Items that a batch asks for, over all of its lists; each column of `fields` counts as much again."""
+MAX_DESCRIBED: Final = MAX_BATCH * MAX_FAULTS
+"""Faults of a body that are described one by one: as many as the answer of a batch shows."""
+
+UnknownUser = Literal["popular", "404"]
+SEE_DOCS: Final = "see /docs for the parameters of each route"
+
+
+def _check_length(value: Any) -> Any:
+    if isinstance(value, list | str) and len(value) > MAX_LENGTH:
+        raise ValueError(f"at most {MAX_LENGTH} entries or characters, not {len(value)}")
+    return value
+
+
+def _keep_error(value: Any, check: Any) -> Any:
+    """Returns a checked request, or why it is wrong: the other requests of the batch are answered."""
+    try:
+        return check(value)
+    except (ValidationError, InputError) as error:
+        return error
+
+
+_Inputs = Annotated[dict[str, Annotated[Any, AfterValidator(_check_length)]], Field(max_length=MAX_NAMES)]
+_ExcludedId = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]})]
+"""Checked by the engine, which knows the type of the bundle's ids."""
+_K: Final = f"Length of the list, 1 to {MAX_K}. It is shorter where fewer items may be in it."
+_EXCLUDE: Final = "Items to leave out of the list"
+_EXCLUDE_HISTORY: Final = "Leave out items that the user interacted with before."
+_UNKNOWN: Final = "Answer for a user who is neither stored nor described by the request: popular items, or status 404."
+_CHANNELS: Final = "merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
+_FIELDS: Final = "Item columns to answer with, such as titles, of those that the bundle has for filters (serving.filters)"
+
+
+class RecallRequest(Section):
+    """Body of POST /recall. Inputs of a stored user that it does not send are as stored; a user without any gets popular items."""
+
+    user_id: int | str | None = Field(default=None, description="A stored user, or any other one.")
+    features: _Inputs = Field(
+        default_factory=dict,
+        description="Input name of fg.json -> value. With one of a user feature, all stored user features are replaced.",
+    )
+    history: _Inputs = Field(
+        default_factory=dict,
+        description="Input name -> list, oldest item first: item_ids, event_times_ms and others. It replaces the stored history; "
+        "`replaced` of the answer says so.",
+    )
+    events: _Inputs = Field(
+        default_factory=dict,
+        description="As `history`, but added to the stored history: the events of a session. All are ordered by event_times_ms (unix "
+        "milliseconds), at one time the stored ones first, then as sent. An event with item and time of a stored or an earlier one is "
+        "left out; of an item that the bundle lacks, only those of the request are known. Without event_times_ms all are new, and newer than what is stored. Stored are the latest events that the user tower "
+        "reads, and the last time of each item.",
+    )
+    k: int = Field(default=DEFAULT_K, description=_K)
+    exclude: list[_ExcludedId] = Field(default_factory=list, max_length=MAX_LENGTH, description=f"{_EXCLUDE}.")
+    exclude_history: bool = Field(default=False, description=_EXCLUDE_HISTORY)
+    filters: dict[str, Any] | list[Any] | None = Field(
+        default=None,
+        description="Item column -> condition, all of which must hold; or a list of such objects, one of which must hold. A "
+        "condition is a value, a list of values, or an object with in, not, min, max.",
+    )
+    unknown: UnknownUser = Field(default="popular", description=_UNKNOWN)
+    channels: Lists | None = Field(default=None, description=_CHANNELS)
+    fields: list[str] = Field(default_factory=list, max_length=MAX_NAMES, description=f"{_FIELDS}.")
+
+    def to_request(self) -> UserRequest:
+        options = ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels, self.fields)
+        inputs = UserInputs(self.features, self.history, self.events)
+        return UserRequest(self.user_id, inputs, options, self.unknown == "popular")
+
+
+class BatchRequest(Section):
+    """Body of POST /recall/batch."""
+
+    requests: list[Annotated[RecallRequest, WrapValidator(_keep_error)]] = Field(
+        max_length=MAX_BATCH, description="Each as the body of POST /recall."
+    )
+
+
+class NoQuery(BaseModel):
+    """The query of a route without parameters."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class _ListQuery(NoQuery):
+    """Parameters of every list that is asked for by a query."""
+
+    k: int = Field(default=DEFAULT_K, description=_K)
+    exclude: list[str] = Field(default_factory=list, description=f"{_EXCLUDE}; may be repeated.")
+    filters: Json[Any] = Field(default=None, description="JSON, as `filters` of the body of POST /recall.")
+    fields: list[str] = Field(default_factory=list, description=f"{_FIELDS}; may be repeated.")
+
+
+class SimilarQuery(_ListQuery):
+    """Parameters of GET /similar."""
+
+    item_id: str = Field(description="An item of the bundle.", examples=["1029743"])
+
+    def to_request(self) -> UserRequest:
+        return UserRequest(item_id=self.item_id, options=ListOptions(self.k, self.exclude, self.filters, fields=self.fields))
+
+
+class RecallQuery(_ListQuery):
+    """Parameters of GET /recall."""
+
+    user_id: str = Field(description="A stored user, or any other one.", examples=["1"])
+    exclude_history: bool = Field(default=False, description=_EXCLUDE_HISTORY)
+    unknown: UnknownUser = Field(default="popular", description=_UNKNOWN)
+    channels: Lists | None = Field(default=None, description=_CHANNELS)
+
+    def to_request(self) -> UserRequest:
+        options = ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels, self.fields)
+        return UserRequest(self.user_id, options=options, is_popular_for_unknown=self.unknown == "popular")
+
+
+_STORED_USER: Final = {"user_id": 1, "k": 20}
+_EVENTS: Final = {"user_id": 1, "k": 20, "events": {"item_ids": [1029743, 1106523]}}
+_NEW_USER: Final = {"features": {"age": "25-34"}, "history": {"item_ids": [1029743, 1106523]}, "k": 20}
+_FILTERED: Final = {
+    "user_id": 1,
+    "k": 20,
+    "filters": {"department": "GROCERY", "brand": {"not": "Private"}},
+    "fields": ["product_category"],
+    "exclude_history": True,
+}
+RECALL_EXAMPLES: Final[dict[str, OpenApiExample]] = {
+    "stored": {"summary": "A stored user", "value": _STORED_USER},
+    "events": {"summary": "A stored user after two more events", "value": _EVENTS},
+    "new": {"summary": "A new user, by features and history", "value": _NEW_USER},
+    "filtered": {"summary": "Only some items, with a column of each", "value": _FILTERED},
+}
+"""Bodies of POST /recall that the demo answers."""
+BATCH_EXAMPLES: Final[dict[str, OpenApiExample]] = {
+    "three": {"summary": "Three users", "value": {"requests": [_STORED_USER, _EVENTS, _NEW_USER]}}
+}
+_Query = TypeVar("_Query", bound=NoQuery)
+_REPEATABLE: Final = ("exclude", "fields")
+
+
+def parse_query(model: type[RecallQuery | SimilarQuery], query: bytes) -> list[UserRequest]:
+    """Returns the one request of a query; errors as `read_query`."""
+    return [read_query(model, query).to_request()]
+
+
+def read_query(model: type[_Query], query: bytes) -> _Query:
+    """Returns the parameters of a query; raises an InputError if one is missing, unknown, repeated or of another form."""
+    sent = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    faults = [
+        Fault(f"query.{name}", "one value", f"{len(values)}: {', '.join(values)[:80]}", "send it once")
+        for name, values in sent.items()
+        if len(values) > 1 and name in model.model_fields and name not in _REPEATABLE
+    ]
+    try:
+        found = model.model_validate({name: values if name in _REPEATABLE else values[-1] for name, values in sent.items()})
+    except ValidationError as error:
+        raise InputError(faults + _FaultFinder(model).describe(error, "query").faults) from error
+    InputError.raise_if(faults)
+    return found
+
+
+def parse_recall_body(body: bytes | bytearray) -> list[UserRequest]:
+    """Returns the one request of POST /recall; raises an InputError if it is not JSON in UTF-8 of this form."""
+    try:
+        return [RecallRequest.model_validate_json(body).to_request()]
+    except ValidationError as error:
+        raise _FaultFinder(RecallRequest).describe(error, "body") from error
+
+
+def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
+    """Returns the requests of POST /recall/batch, in their order, or for each why it is wrong.
+
+    Raises:
+        InputError: the body has no list of requests, a longer one than is allowed, or they ask for more than MAX_ITEMS items.
+    """
+    try:
+        entries: list[Any] = BatchRequest.model_validate_json(body).requests
+    except ValidationError as error:
+        raise _FaultFinder(BatchRequest).describe(error, "body") from error
+    finder = _FaultFinder(RecallRequest)
+    requests: list[UserRequest | InputError] = []
+    for number, entry in enumerate(entries):
+        if isinstance(entry, ValidationError):
+            requests.append(finder.describe(entry, "body", "requests", str(number)))
+        else:
+            requests.append(entry.to_request() if isinstance(entry, RecallRequest) else entry)
+    if (count := count_items(requests)) > MAX_ITEMS:
+        expected = f"lists of at most {MAX_ITEMS} items together, counted again for each of fields"
+        raise InputError(Fault("body.requests", expected, str(count), "ask for shorter lists, or for fewer at once"))
+    return requests
+
+
+class _FaultFinder:
+    """Describes what is wrong with a query or a body: at most MAX_DESCRIBED faults, and the nearest names of MAX_FAULTS unknown ones."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._names, self._left = list(model.model_fields), MAX_DESCRIBED
+        self._nearest: dict[str, str] = {}
+
+    def describe(self, error: ValidationError, *where: str) -> InputError:
+        """Returns the error of what is wrong at a place."""
+        self._left -= error.error_count()
+        if self._left < 0:
+            got = f"{error.error_count()} here"
+            return InputError(Fault(".".join(where), f"at most {MAX_DESCRIBED} faults in all", got, SEE_DOCS))
+        faults = []
+        for item in error.errors(include_url=False, include_context=False):
+            place, value = ".".join(map(str, (*where, *item["loc"]))), item.get("input")
+            got = (
+                f"{type(value).__name__} of {len(value)} entries" if isinstance(value, list | dict) else repr(str(value)[:120])
+            )
+            if item["type"] == "extra_forbidden":
+                faults.append(self._describe_name(place, str(item["loc"][-1])))
+            else:
+                got = "nothing" if item["type"] == "missing" else got  # its value is what lacks it
+                faults.append(Fault(place, describe_expected(item), got, SEE_DOCS))
+        return InputError(faults)
+
+    def _describe_name(self, place: str, name: str) -> Fault:
+        if self._names and name not in self._nearest and len(self._nearest) < MAX_FAULTS:
+            (self._nearest[name],) = get_close_matches(name[:80].lower(), self._names, 1, 0)
+        nearest = self._nearest.get(name)
+        expected = f"one of {', '.join(self._names)}" if self._names else "no parameter"
+        got, remedy = "an unknown name", SEE_DOCS
+        if nearest is not None:
+            got, remedy = f"{got}; the nearest is {nearest}", f"write {nearest} if you mean it; {SEE_DOCS}"
+        return Fault(place, expected, got, remedy)

@@ -1,0 +1,157 @@
+"""Prometheus metrics of the service, and OpenTelemetry spans of its requests.
+
+A request has a span, and in it one for each stage of its list. Spans are made after the answer. Their SDK and its exporter are an extra; the
+standard environment configures them (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, ...).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from dssm_assets.core.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from dssm_assets.service.engine.live import EngineState
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+LATENCY_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class ServiceMetrics(Collector):
+    """The metrics of one application, in a registry of its own."""
+
+    def __init__(self, read_state: Callable[[], EngineState]) -> None:
+        self._read_state = read_state
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per counter, which is not needed
+        self.registry = CollectorRegistry()
+        counter = partial(Counter, registry=self.registry)
+        self.requests = counter("dssm_requests_total", "Requests by route and status.", ("route", "status"))
+        self.errors = counter("dssm_request_errors_total", "Refused or failed requests by route and error.", ("route", "error"))
+        self.answers = counter("dssm_answers_total", "Lists by their source.", ("source",))
+        stale = "1 while the file of API keys cannot be used: the former keys stay."
+        self.keys_stale = Gauge("dssm_api_keys_stale", stale, registry=self.registry)
+        self.seconds = Histogram(
+            "dssm_request_seconds",
+            "Time to the response by route.",
+            ("route",),
+            buckets=LATENCY_SECONDS,
+            registry=self.registry,
+        )
+        self.registry.register(self)
+
+    def render(self) -> bytes:
+        """Returns the page that Prometheus scrapes, in the text format 0.0.4."""
+        return generate_latest(self.registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the state of the engine at the time of the scrape."""
+        state = self._read_state()
+        for name, description, count in (
+            ("dssm_bundle_swaps", "New bundles that replaced the previous one.", state.swaps),
+            ("dssm_bundle_refused", "New bundles that were broken, so that the previous one kept serving.", state.refusals),
+            (
+                "dssm_bundle_check_errors",
+                "Times that the pointer to the bundle, or the users to be forgotten, could not be read.",
+                state.check_errors,
+            ),
+            ("dssm_shop_list_errors", "Lists of the shop that could not be used: the former ones stayed.", state.list_errors),
+        ):
+            yield CounterMetricFamily(name, description, count)
+        info = GaugeMetricFamily("dssm_bundle_info", "The serving bundle.", labels=("bundle_id", "ds", "name", "index"))
+        info.add_metric((state.bundle_id, state.ds, state.name, state.index), 1.0)
+        yield info
+        yield GaugeMetricFamily("dssm_bundle_loaded_timestamp_seconds", "When the serving bundle was loaded.", state.loaded_at)
+        yield GaugeMetricFamily("dssm_bundle_users", "Users with a stored vector.", state.users)
+        yield GaugeMetricFamily("dssm_bundle_items", "Items in the index.", state.items)
+
+
+STAGES: Final = "dssm_assets.stages"
+"""Key of a request's scope with the stages of its list."""
+
+
+class Stage(NamedTuple):
+    """A part of the time that a list took, in unix nanoseconds: parse, encode, search or render."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+
+
+class StageClock:
+    """Times the stages of a list, one after the other."""
+
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+        self._start_ns = time.time_ns()
+
+    def end(self, name: str) -> None:
+        """Ends a stage; the next one begins."""
+        now = time.time_ns()
+        self.stages.append(Stage(name, self._start_ns, now))
+        self._start_ns = now
+
+
+class RequestTracer:
+    """Makes the spans of requests."""
+
+    def __init__(self, provider: Any) -> None:
+        """Takes the provider of the tracer, `opentelemetry.trace.TracerProvider`."""
+        self._provider = provider
+        self._tracer = provider.get_tracer("dssm_assets.serving")
+
+    def record(self, scope: Mapping[str, Any], route: str, status: int, start_ns: int, end_ns: int) -> None:
+        """Makes the spans of an answered request; it is part of the trace that its header `traceparent` names.
+
+        Args:
+            route: its path, or `other`.
+            start_ns: when it arrived, unix nanoseconds.
+        """
+        from opentelemetry import propagate, trace
+
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        attributes = {"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status}
+        span = self._tracer.start_span(
+            f"{scope['method']} {route}",
+            context=propagate.extract(headers),
+            kind=trace.SpanKind.SERVER,
+            attributes=attributes,
+            start_time=start_ns,
+        )
+        if span.is_recording():
+            if status >= 500:
+                span.set_status(trace.StatusCode.ERROR)
+            inside = trace.set_span_in_context(span)
+            stages: Iterable[Stage] = scope.get(STAGES, ())
+            for stage in stages:
+                child = self._tracer.start_span(stage.name, context=inside, start_time=stage.start_ns)
+                child.end(stage.end_ns)
+        span.end(end_ns)
+
+    def close(self) -> None:
+        """Exports what is left, as far as the collector takes it in 2 seconds."""
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(2.0)
+
+
+def open_tracer() -> RequestTracer:
+    """Returns a tracer that exports by OTLP over HTTP; raises a ConfigError without the extra."""
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        remedy = "pip install 'dssm-assets[telemetry]', or set serving.traces to false"
+        fault = Fault("serving.traces", "the libraries of OpenTelemetry", f"no module {error.name}", remedy)
+        raise ConfigError(fault) from error
+    provider = TracerProvider(shutdown_on_exit=False)  # `close` does it
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return RequestTracer(provider)

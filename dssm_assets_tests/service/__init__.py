@@ -1,0 +1,1 @@
+"""Tests of the service: the bundle, the engine, HTTP, the commands."""
