@@ -229,7 +229,7 @@ def test_arguments_that_cannot_be_are_refused(capsys, argument, value, said):
 
 
 def test_operations_page_has_every_limit_with_its_default():
-    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
     section = page.partition("## The recall service")[2].partition("\n## ")[0]
     shown = {1 << 20: "1 MiB"}
     for name, value in ServiceLimits().model_dump().items():
