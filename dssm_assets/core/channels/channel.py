@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ordering import list_largest
+from dssm_assets.core.arrays.ordering import top_of_rows
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of, ranges, repeat_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import NeighborLists, csr_of, last_item_weights
@@ -230,7 +230,7 @@ class OwnHistoryChannel:
             lengths = np.bincount(owner, minlength=len(user_rows))
         _, events, age, repeats = self._describe_pairs(pairs)
         score = OWN_ORDER[0] * events + OWN_ORDER[1] * age + OWN_ORDER[2] * repeats
-        return list_largest(lengths, self.own.items[pairs], score, self.depth)
+        return top_of_rows(lengths, self.own.items[pairs], score, min(self.depth, int(lengths.max(initial=0))))
 
     def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
         signals = np.zeros((len(OWN_SIGNALS), *candidates.shape))

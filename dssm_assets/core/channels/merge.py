@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ordering import order_largest, sort_with_places
+from dssm_assets.core.arrays.ordering import sort_with_places, take_top, top_k
 from dssm_assets.core.arrays.ragged import IntArray, Mask, ranges, repeat_rows
 from dssm_assets.core.channels.channel import (
     EVENT_SIGNALS,
@@ -140,6 +140,8 @@ class Candidates(NamedTuple):
 
     def select_users(self, rows: IntArray) -> Candidates:
         """Returns the candidates of the users in some rows, distinct and ascending."""
+        if len(rows) == len(self.items):
+            return self
         return Candidates(self.items[rows], self.places[:, rows], self.signals[:, rows], self.channels)
 
     def has_items_of(self, wanted: Collection[ChannelName]) -> Mask:
@@ -258,13 +260,8 @@ def rank_candidates(
     """
     odds = log_odds(merge, signals)
     odds[items < 0] = -np.inf
-    order = order_largest(odds, k)
-    lists = fill_up(np.take_along_axis(items, order, 1), fill_order, k)
-    scores, columns = np.full(lists.shape, merge.intercept), np.full(lists.shape, -1, np.int64)
-    best = np.take_along_axis(odds, order, 1)
-    row, place = np.nonzero(np.isfinite(best))
-    scores[row, place], columns[row, place] = best[row, place], order[row, place]
-    return RankedItems(lists, scores, columns)
+    columns = top_k(odds, k)
+    return RankedItems(fill_up(take_top(items, columns), fill_order, k), take_top(odds, columns, merge.intercept), columns)
 
 
 def log_odds(merge: Merge, signals: Sequence[Float64Array] | Float64Array) -> Float64Array:
