@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets
 from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.merge import channel_scorers, default_merges
@@ -17,7 +18,7 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import DuplicateKeyError, InputError
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors
 from dssm_assets.core.evaluation.hits import rank_truth
-from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.evaluation.interactions import Interactions, sum_interactions
 from dssm_assets.core.evaluation.scorer import (
     InteractedItems,
     KnownLists,
@@ -29,7 +30,7 @@ from dssm_assets.core.evaluation.scorer import (
 )
 from dssm_assets.core.evaluation.truth import Truth
 from dssm_assets_tests.core.arrays.item_sets import item_sets
-from dssm_assets_tests.core.evaluation.worlds import FixedScorer, fitted_scorers, item_events, read_interactions, user_items
+from dssm_assets_tests.core.evaluation.worlds import FixedScorer, fitted_scorers, item_events, user_items
 
 
 def vectors(ids: list[str], rows: list[list[float]], side: str) -> pa.Table:
@@ -128,13 +129,15 @@ def test_lists_are_long_enough_however_many_own_items_are_ranked_first(monkeypat
 NUM_USERS, NUM_ITEMS, K = 40, 60, 12
 
 
-def random_interactions(rng: np.random.Generator, events: int) -> Interactions:
+def random_interactions(rng: np.random.Generator, events: int, earlier: Interactions | None = None) -> Interactions:
     """Some users have nearly all items, some have none; counts and times tie."""
     users = np.minimum(rng.geometric(0.12, events) - 1, NUM_USERS - 3)
     items = np.minimum(rng.geometric(0.06, events) - 1, NUM_ITEMS - 2)
     columns = {"user_id": users, "item_id": items, "count": rng.integers(1, 3, events)}
     columns["last_event_time_ms"] = rng.integers(0, 4, events)
-    return read_interactions(pa.table(columns), pa.array(np.arange(NUM_USERS)), pa.array(np.arange(NUM_ITEMS)))
+    return sum_interactions(
+        [pa.table(columns)], pa.array(np.arange(NUM_USERS)), IdIndex(pa.array(np.arange(NUM_ITEMS))), earlier
+    )
 
 
 def random_model(rng: np.random.Generator) -> ModelScorer:
@@ -174,7 +177,8 @@ def merged_scorers(model: ModelScorer, recent: Interactions, window: Interaction
 def test_ranks_of_every_scorer_are_those_in_its_full_ranking(seed: int) -> None:
     """Every user looks for every item and for one outside the corpus, in each kind of list."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    recent, window, history = (random_interactions(rng, events) for events in (30, 400, 900))
+    recent, window = (random_interactions(rng, events) for events in (30, 400))
+    history = random_interactions(rng, 500, window)
     rows: IntArray = np.repeat(np.arange(NUM_USERS), NUM_ITEMS + 1)
     items = np.tile(np.arange(-1, NUM_ITEMS), NUM_USERS)
     past = InteractedItems(window.exclusions, history.exclusions)

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import lapack
+from threadpoolctl import threadpool_limits
 
 from dssm_assets.core.arrays.ordering import take_top, top_k
 from dssm_assets.core.arrays.ragged import IntArray
@@ -41,7 +42,10 @@ def fit(data: FitData) -> Arrays:
         for interactions in data.read_history():
             users = log_counts(interactions, items).astype(np.float64)
             cooccurrences += (users.T.tocsr() @ users).toarray()
-        fit_weights(cooccurrences, weights.reshape(len(items), -1), RIDGE)
+        with threadpool_limits(
+            1, user_api="blas"
+        ):  # beside other processes two take ten times as long, and sums depend on them
+            fit_weights(cooccurrences, weights.reshape(len(items), -1), RIDGE)
     return {"items": items, "weights": weights, "order": data.popularity_order}
 
 
