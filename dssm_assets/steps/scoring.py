@@ -26,15 +26,20 @@ from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.errors import Fault, ProvenanceError, remedy_of_missing
 from dssm_assets.core.evaluation.baselines.fit_data import FitData, recent_items
-from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer
+from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer, order_by_category
 from dssm_assets.core.evaluation.baselines.registry import baseline_scorers, fit_baselines
-from dssm_assets.core.evaluation.cold_items import ColdModelScorer, order_by_category
-from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, HIT_COUNTS, HIT_RATE_DETAIL
-from dssm_assets.core.evaluation.hits import ColdScope, count_hits
+from dssm_assets.core.evaluation.hits import ColdScope, count_hits, hit_rate_detail
 from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.evaluation.report import ReportFacts
-from dssm_assets.core.evaluation.scorer import InteractedItems, KnownLists, ModelScorer, model_scorer, read_corpus
+from dssm_assets.core.evaluation.scorer import (
+    ColdModelScorer,
+    InteractedItems,
+    KnownLists,
+    ModelScorer,
+    model_scorer,
+    read_corpus,
+)
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth, read_truth, sample_users
 from dssm_assets.steps import parallel

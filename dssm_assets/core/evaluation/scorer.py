@@ -8,7 +8,7 @@ Shapes: U evaluated users, B users of a block, M vectors per user, I items, D ve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -171,6 +171,24 @@ class ModelScorer:
         width = self.corpus.vectors.shape[1]
         each = found.shape[1] // width if found.shape[1] % width == 0 else 1
         return known, found.reshape(len(known), each, found.shape[1] // each)
+
+
+class ColdModelScorer:
+    """The model over items that nobody interacted with before the day alone.
+
+    Among all items they are behind what has many events, for good reason: such lists cannot show how well they are found.
+    """
+
+    def __init__(self, model: ModelScorer, items: IntArray) -> None:
+        """Takes the model over all items, and the item_index of the cold ones."""
+        self.name, self._items = model.name, items
+        self._inside = replace(model, corpus=model.corpus.select_items(items))
+
+    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
+        if not len(self._items):
+            return np.full((len(user_rows), k), -1, np.int64)
+        found = self._inside.top_items(user_rows, k)
+        return np.where(found >= 0, self._items[found], -1)
 
 
 class KnownLists:

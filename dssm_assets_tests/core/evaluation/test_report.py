@@ -13,8 +13,7 @@ import pytest
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.charts import hit_rate_png
-from dssm_assets.core.evaluation.detail import hit_rate_detail
-from dssm_assets.core.evaluation.hits import HitCounts, count_hits
+from dssm_assets.core.evaluation.hits import HitCounts, count_hits, hit_rate_detail
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, QUALITY_SCHEMA, list_quality
 from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, Gain, gains_over_best, split_cells, total_hit_rate, trend_table
 from dssm_assets.core.evaluation.report import (

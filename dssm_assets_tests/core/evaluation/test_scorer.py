@@ -20,6 +20,7 @@ from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbor
 from dssm_assets.core.evaluation.hits import rank_truth
 from dssm_assets.core.evaluation.interactions import Interactions, sum_interactions
 from dssm_assets.core.evaluation.scorer import (
+    ColdModelScorer,
     InteractedItems,
     KnownLists,
     ModelScorer,
@@ -197,3 +198,15 @@ def test_ranks_of_every_scorer_are_those_in_its_full_ranking(seed: int) -> None:
                 for user, item in zip(rows.tolist(), items.tolist(), strict=True)
             ]
             assert ranks.tolist() == expected, (scorer.name, len(dropped))
+
+
+@pytest.mark.parametrize(("cold", "expected"), [([1, 3], [[3, 1, -1]]), ([], [[-1, -1, -1]])])
+def test_the_model_ranks_cold_items_among_themselves(cold: list[int], expected: list[list[int]]) -> None:
+    def table(side: str, ids: list[str], vectors: list[list[float]]) -> pa.Table:
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(np.array(vectors, np.float32).ravel()), 2)
+        return pa.table({f"{side}_id": ids, f"{side}_tower_emb": flat})
+
+    items = table("item", ["a", "b", "c", "d"], [[9, 0], [1, 0], [8, 0], [2, 0]])
+    corpus = read_corpus(items, Similarity.INNER_PRODUCT)
+    model = model_scorer(*corpus, table("user", ["u"], [[1, 0]]), pa.array(["u"]))
+    assert ColdModelScorer(model, np.array(cold, np.int64)).top_items(np.array([0]), 3).tolist() == expected
