@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 
 
 def sort_with_places(values: IntArray) -> tuple[IntArray, IntArray]:
@@ -73,8 +73,14 @@ def top_of_rows(lengths: Any, entries: NDArray[np.integer[Any]], values: NDArray
         entries: one row after the other, distinct within a row [n].
         values: of -inf is no entry [n].
     """
-    listed = pad_rows(lengths, entries, -1)
-    return take_top(listed, top_k(pad_rows(lengths, values, -np.inf), k, listed))
+    lengths, starts = np.asarray(lengths), offsets_of(lengths)[:-1]
+    top = np.full((len(lengths), k), -1, np.int64)
+    size = np.frexp(lengths)[1]  # rows of about one length share a table: one long row would make it wide for all
+    for rows in (np.flatnonzero(size == one) for one in np.unique(size[lengths > 0])):
+        cells = ranges(starts[rows], lengths[rows])
+        listed, table = pad_rows(lengths[rows], entries[cells], -1), pad_rows(lengths[rows], values[cells], -np.inf)
+        top[rows] = take_top(listed, top_k(table, k, listed))
+    return top
 
 
 def pad_rows(lengths: Any, values: NDArray[Any], pad: float) -> NDArray[Any]:

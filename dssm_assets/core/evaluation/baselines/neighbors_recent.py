@@ -9,7 +9,7 @@ Shapes: V users, B users of a block, I items, K top-k.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +47,9 @@ class NeighborsRecentScorer:
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         summed, left_out = self.lists.score_items(user_rows), self.lists.left_out(user_rows)
         row, near = row_of_value(summed.indptr), summed.indices
-        gains = score_neighbors(summed.data, pad_rows(np.diff(summed.indptr), summed.data, 0.0).max(axis=1, initial=0.0)[row])
+        gains = score_neighbors(summed.data, _largest_of_rows(summed)[row])
         gains[~self.lists.is_offered(user_rows, summed)] = -np.inf
-        # Beyond the neighbours only the first can be in a list.
+        # Items without neighbours: only the first can be in a list.
         first = self.order[: k + int(left_out.lengths.max(initial=0))]
         place = np.full(len(self.order), -1)
         place[first] = np.arange(len(first))
@@ -57,10 +57,20 @@ class NeighborsRecentScorer:
         totals[row[is_first], place[near[is_first]]] += gains[is_first]
         own, own_place = left_out.users, place[left_out.items]
         totals[own[own_place >= 0], own_place[own_place >= 0]] = -np.inf
-        beyond = np.bincount(row[~is_first], minlength=len(user_rows))
-        others = pad_rows(beyond, (1.0 + self.values[near] + gains)[~is_first], -np.inf)
-        items = np.hstack((np.broadcast_to(first, totals.shape), pad_rows(beyond, near[~is_first], -1)))
-        return take_top(items, top_k(np.hstack((totals, others)), k, items))
+        # Of the other neighbours, those that are better than the k-th of the first.
+        values, width = 1.0 + self.values[near] + gains, min(k, len(first))
+        least = -np.partition(-totals, width - 1, axis=1)[:, width - 1]
+        is_other = ~is_first & (values >= least[row])
+        others = np.bincount(row[is_other], minlength=len(user_rows))
+        items = np.hstack((np.broadcast_to(first, totals.shape), pad_rows(others, near[is_other], -1)))
+        return take_top(items, top_k(np.hstack((totals, pad_rows(others, values[is_other], -np.inf))), k, items))
+
+
+def _largest_of_rows(matrix: Any) -> NDArray[np.float64]:
+    largest, has_any = np.zeros(matrix.shape[0]), np.diff(matrix.indptr) > 0
+    if has_any.any():
+        largest[has_any] = np.maximum.reduceat(matrix.data, matrix.indptr[:-1][has_any])
+    return largest
 
 
 def score_recent(data: FitData) -> NDArray[np.float64]:
