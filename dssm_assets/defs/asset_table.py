@@ -355,7 +355,7 @@ _EVALUATION = (
         "user interacts with the item.",
     ),
     _windowed(
-        step=LazyStep("steps.evaluation", "hit_counts"),
+        step=LazyStep("steps.scoring", "hit_counts"),
         deps=("ground_truth", "item_vectors", "user_vectors", "channel_weights"),
         component="18",
         kinds=frozenset({"faiss", "parquet"}),

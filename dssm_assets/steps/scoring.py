@@ -53,7 +53,7 @@ from dssm_assets.steps.stored_interactions import (
     read_rows_of_users,
 )
 from dssm_assets.steps.user_segments import read_categories, read_cuts, read_item_popularity
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, progress_log, release_memory
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, each_day, progress_log, release_memory
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
@@ -61,7 +61,8 @@ PART_USERS: Final = 20_000
 """Channel ablations, `merged_without_X` and `channel_X`, use at most this many sampled users: a standard error of about .001."""
 
 
-def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
+@each_day
+def hit_counts(workspace: Workspace, ds: str) -> StepResult:
     """Writes hit_counts of a day: the hits of the model, of every baseline and of the merged lists, per user."""
     day, events = find_scored_day(workspace, ds), find_event_days(workspace, ds)
     negative_items, item_table = workspace.need("negative_items", ds), workspace.need("item_table", day_before(ds))

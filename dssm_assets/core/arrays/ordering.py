@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 
 
-def sort_with_places(values: IntArray) -> tuple[IntArray, IntArray]:
+def sort_with_positions(values: IntArray) -> tuple[IntArray, IntArray]:
     """Returns the values in ascending order and the position of each, equal ones by their position [n] or row by row [R, N].
 
     Value and position are one number, and numbers are sorted in a fraction of the time of a stable order.
@@ -47,12 +47,12 @@ def top_k(values: NDArray[np.floating[Any]], k: int, ids: NDArray[np.integer[Any
     last = np.partition(ascending, width - 1, axis=1)[:, width - 1, None]
     cells = np.flatnonzero((ascending <= last) & (ascending < np.inf))  # K of each row, and those that equal the last of these
     lengths = np.bincount(cells // columns, minlength=rows)
-    places, found = pad_rows(lengths, cells % columns, -1), pad_rows(lengths, np.take(ascending, cells), np.inf)
+    positions, found = pad_rows(lengths, cells % columns, -1), pad_rows(lengths, np.take(ascending, cells), np.inf)
     if ids is not None:
         by_id = np.argsort(pad_rows(lengths, np.take(ids, cells).astype(np.int64), np.iinfo(np.int64).max), axis=1)
-        places, found = (np.take_along_axis(one, by_id, 1) for one in (places, found))
+        positions, found = (np.take_along_axis(one, by_id, 1) for one in (positions, found))
     order = np.argsort(found, axis=1, kind="stable")[:, :k]
-    top[:, : order.shape[1]] = np.take_along_axis(places, order, 1)
+    top[:, : order.shape[1]] = np.take_along_axis(positions, order, 1)
     return top
 
 

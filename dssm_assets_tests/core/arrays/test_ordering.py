@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ordering import sort_with_places, take_top, top_k, top_of_rows
+from dssm_assets.core.arrays.ordering import sort_with_positions, take_top, top_k, top_of_rows
 
 # Few different values, so that most rows have equal ones, also across the cut.
 some_values = st.sampled_from([-1.5, 0.0, 2.0, np.inf, -np.inf])
@@ -16,13 +16,15 @@ some_values = st.sampled_from([-1.5, 0.0, 2.0, np.inf, -np.inf])
 
 @given(st.lists(st.integers(0, 1 << 40) | st.integers(0, 3), max_size=40))
 def test_numbers_are_sorted_with_their_places(values: list[int]) -> None:
-    ascending, places = sort_with_places(np.array(values, np.int64))
-    assert list(zip(ascending.tolist(), places.tolist(), strict=True)) == sorted(zip(values, range(len(values)), strict=True))
+    ascending, positions = sort_with_positions(np.array(values, np.int64))
+    assert list(zip(ascending.tolist(), positions.tolist(), strict=True)) == sorted(
+        zip(values, range(len(values)), strict=True)
+    )
 
 
 def test_large_numbers_of_32_bits_are_sorted_with_their_places() -> None:
-    ascending, places = sort_with_places(np.array([2**31 - 1, 5, 2**30], np.int32))
-    assert (ascending.tolist(), places.tolist()) == ([5, 2**30, 2**31 - 1], [1, 2, 0])
+    ascending, positions = sort_with_positions(np.array([2**31 - 1, 5, 2**30], np.int32))
+    assert (ascending.tolist(), positions.tolist()) == ([5, 2**30, 2**31 - 1], [1, 2, 0])
 
 
 @given(
@@ -34,11 +36,11 @@ def test_the_largest_values_are_those_of_a_stable_sort(rows: list[list[float]], 
     for k in (1, 3, 50):
         for given_ids in (None, np.array(ids, np.int32)):
             found = top_k(np.array(rows), k, given_ids)
-            for row, own, places in zip(rows, ids, found.tolist(), strict=True):
+            for row, own, positions in zip(rows, ids, found.tolist(), strict=True):
                 ties = range(len(row)) if given_ids is None else own
                 entries = [place for place in range(len(row)) if row[place] > -np.inf]
                 expected = sorted(entries, key=lambda place, row=row, ties=ties: (-row[place], ties[place]))[:k]
-                assert places == expected + [-1] * (k - len(expected))
+                assert positions == expected + [-1] * (k - len(expected))
 
 
 def test_rows_of_different_lengths_by_hand() -> None:
