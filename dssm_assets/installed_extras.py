@@ -56,11 +56,13 @@ class Extra:
 
 
 EXTRAS: Final[Mapping[str, Extra]] = {
+    "als": Extra(),
     "bundle_delta": Extra(definitions="definitions"),
     "databases": Extra(),
     "easyrec": Extra(command="command"),
     "experiments": Extra(command="command", rows="forms", forms="forms", runs="runs"),
     "external_vectors": Extra(command="command"),
+    "feature_importance": Extra(rows="rows"),
     "freshness": Extra(definitions="checks"),
     "iceberg_catalog": Extra(command="command", run_start="hooks", materialized="hooks", cleaned="hooks", unreached="hooks"),
     "lakehouses": Extra(),

@@ -19,7 +19,8 @@ from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, Task, Te
 from rich.table import Table
 from rich.text import Text
 
-from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, TOTAL_HIT_RATE
+from dssm_assets.core.config.channels import ChannelName
+from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MODEL, TOTAL_HIT_RATE
 from dssm_assets.core.evaluation.labels import Spans, display_name, scorers_in_order
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.defs.asset_factory import Observer
@@ -34,8 +35,16 @@ _SUMMARY_KS: Final = 3
 """Cut-offs in the summary: the first ones and the largest."""
 _TREND_DAYS: Final = 3
 """Earlier days in the summary: with them it fits 80 columns."""
-_SERVED: Final = "The merged list is served: the best of what all channels propose."
-_UNSEEN: Final = "unseen: items that a user never interacted with, own history left out"
+_READING: Final = (
+    "The merged list is what users get: the best of what all channels propose.",
+    "The two-tower model is there for items that are new to a user (unseen).",
+    "What users take again is left to own history.",
+)
+_NOTES: Final = (
+    "95%: the interval of @{k}; dates: @{k} of the days before",
+    "unseen: @{k} of items that a user never interacted with, own history left out",
+    "known (warm): users and items with positive events in the {window}",
+)
 
 
 class _PaceColumn(ProgressColumn):
@@ -195,8 +204,7 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
     users = max((row["users"] for (_, scope, _), row in day.cells.items() if scope == Scope.ALL), default=0)
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("")  # the only column that is folded in a narrow terminal
-    trend = (f"@{k}\n{one.ds[5:]}" for one in earlier)
-    for heading in (*(f"\n@{cut}" for cut in ks), f"@{k}\n95%", f"unseen\n@{k}", *trend):
+    for heading in (*(f"@{cut}" for cut in ks), "95%", "unseen", *(one.ds[5:] for one in earlier)):
         table.add_column(heading, justify="right", no_wrap=True)
     scorers = scorers_in_order(name for name, scope, cut in day.cells if (scope, cut) == (Scope.ALL, k))
     headline = next((name for name in (MERGED, MODEL) if name in scorers), None)
@@ -211,14 +219,14 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
             style="bold" if name in (MODEL, MERGED) else "",
         )
     window = "window" if day.spans is None else f"{day.spans.window} days before"
-    notes = Text(f"known (warm): users and items with positive events in the {window}\n{_UNSEEN}", style="dim")
     everyone = _describe_cell(day, Scope.ALL, Population.ALL)
+    has_own_history = (f"{CHANNEL}{ChannelName.OWN_HISTORY}", Scope.ALL, k) in day.cells
     return Group(
         f"hit_rate@k on {day.label}, {users:,} known users",
-        *([_SERVED] if headline == MERGED else []),
+        *(_READING if has_own_history else _READING[:1] if headline == MERGED else ()),
         table,
         *([f"all users and items of the day @{k}: {everyone}"] if everyone else []),
-        notes,
+        Text("\n".join(_NOTES).format(k=k, window=window), style="dim"),
     )
 
 

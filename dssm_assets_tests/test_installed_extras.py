@@ -69,7 +69,7 @@ def test_each_extra_can_be_deleted(tmp_path: Path, name: str) -> None:
 
 
 def test_an_extra_that_is_not_installed_is_named() -> None:
-    with pytest.raises(ConfigError, match="the extra nothing, got only bundle_delta, "):
+    with pytest.raises(ConfigError, match="the extra nothing, got only als, "):
         load_extra("nothing", "command")
 
 

@@ -287,16 +287,6 @@ _TRAINING = (
         reading="Look at the loss curve first. To try other epochs, learning rates, temperatures and negatives, enter them in the "
         "Launchpad with an `experiment` name: the regular model does not change. Trainings run one at a time (pool).",
     ),
-    _windowed(
-        step=LazyStep("steps.feature_importance", "feature_importance"),
-        deps=("training_config", "train_samples"),
-        is_on_request=True,
-        pool=TRAINER,
-        description="What each group of features is worth: hit rates on the validation days of towers that were fitted without it, "
-        "of all items, of items new to the user, and of items without any event. No job runs it.",
-        reading="One fit per group: it takes as many times as long as dssm_model. A group that is worth nothing, or less, on several "
-        "days can go to features.exclude.",
-    ),
 )
 """Negatives, training rows, the two towers."""
 
@@ -365,7 +355,7 @@ _EVALUATION = (
         "user interacts with the item.",
     ),
     _windowed(
-        step=LazyStep("steps.evaluation", "hit_counts"),
+        step=LazyStep("steps.scoring", "hit_counts"),
         deps=("ground_truth", "item_vectors", "user_vectors", "channel_weights"),
         component="18",
         kinds=frozenset({"faiss", "parquet"}),

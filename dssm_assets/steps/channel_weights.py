@@ -10,7 +10,6 @@ Where `evaluation.span_days` days are evaluated together, so many are held out t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -22,11 +21,10 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import ItemSets, offsets_of
 from dssm_assets.core.channels.channel import NeighborChoice, OwnItems, SharedData, make_channels
-from dssm_assets.core.channels.fit import NEIGHBOR_DAYS, HeldOutDay, choose_neighbors, fit_merges
+from dssm_assets.core.channels.fit import HeldOutDay, choose_neighbors, fit_merges
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, default_merges, to_table
 from dssm_assets.core.config.channels import MergeWeights
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
@@ -161,7 +159,7 @@ class _HeldOut:
         starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
         to_find = ItemSets(starts, truth.pair_item[is_kept])
         if self.choice is None:
-            workspace.log("choosing the neighbors: window, common users, items that they start from")
+            workspace.log("choosing the neighbors: with one common user or two")
             self.choice = choose_neighbors(data, own, to_find, config.evaluation.k[-1])
         else:
             data = replace(data, common_users=(self.choice.common_users,))
@@ -237,13 +235,11 @@ def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut], choice: Neigh
             source += "; there are no vectors of a validation day, so they have the weight of item_to_item"
         elif len(held_out) > 1:
             source += f", starting from weights of the other channels that were learned on {', '.join(held_out[0].names)}"
-    border = None
-    if held_out and choice.days in NEIGHBOR_DAYS:
-        border = describe_border("days of neighbors", choice.days, NEIGHBOR_DAYS[-1], math.inf, "nothing beyond it is tried")
-    items = "the user's last items" if choice.is_of_last_items else "all items of the user"
-    neighbors = f"Neighbors of {items} by the last {choice.days} days, with {choice.common_users} common users or more"
+    neighbors = (
+        f"Neighbors of all items of the user by the last {choice.days} days, with {choice.common_users} common users or more"
+    )
     lines = [
-        f"{source}. {neighbors}{f' ({border})' if border else ''}. One unit of a signal, or of the product of two, adds its weight to "
+        f"{source}. {neighbors}. One unit of a signal, or of the product of two, adds its weight to "
         "the log-odds that the user interacts with the item.",
         "",
         "| channel | signal | times | " + " | ".join(merge.name for merge in merges) + " |",

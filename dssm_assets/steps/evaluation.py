@@ -1,6 +1,6 @@
 """The assets of the evaluation: the day's truth, hits, lists, rates with the report and the gate.
 
-Read `ground_truth`, `hit_counts`, `hit_rate_detail`, `total_hit_rate` in this order; what the report adds to the rates follows.
+Read `ground_truth`, `hit_counts` (`scoring.py`), `hit_rate_detail`, `total_hit_rate` in this order; what the report adds to the rates follows.
 
 Does not belong here: what a day's scoring reads and runs (`scoring.py`; imported by the steps that need it, because it loads scipy,
 which `ground_truth` and `total_hit_rate` do without), definitions (`core/evaluation`).
@@ -40,9 +40,9 @@ from dssm_assets.core.evaluation.rates import (
     gains_over_best,
     rows_of_cell,
     split_cells,
+    sum_hits,
     trend_table,
 )
-from dssm_assets.core.evaluation.rates import total_hit_rate as sum_hits
 from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, render_report, segment_report
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.segments import TIERS, columns_needed, segment_table, tier_columns, with_hits_of
@@ -71,13 +71,6 @@ def ground_truth(workspace: Workspace, ds: str) -> StepResult:
         "warm_users": pc.sum(table.column(col.IS_WARM_USER)).as_py(),
     }
     return StepResult(workspace.write_table(GROUND_TRUTH, ds, table, [span, window]), facts)
-
-
-@each_day
-def hit_counts(workspace: Workspace, ds: str) -> StepResult:
-    from dssm_assets.steps.scoring import count_hits_of_day
-
-    return count_hits_of_day(workspace, ds)
 
 
 @each_day

@@ -26,15 +26,20 @@ from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.errors import Fault, ProvenanceError, remedy_of_missing
 from dssm_assets.core.evaluation.baselines.fit_data import FitData, recent_items
-from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer
+from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer, order_by_category
 from dssm_assets.core.evaluation.baselines.registry import baseline_scorers, fit_baselines
-from dssm_assets.core.evaluation.cold_items import ColdModelScorer, order_by_category
-from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, HIT_COUNTS, HIT_RATE_DETAIL
-from dssm_assets.core.evaluation.hits import ColdScope, count_hits
+from dssm_assets.core.evaluation.hits import ColdScope, count_hits, hit_rate_detail
 from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.evaluation.report import ReportFacts
-from dssm_assets.core.evaluation.scorer import InteractedItems, KnownLists, ModelScorer, model_scorer, read_corpus
+from dssm_assets.core.evaluation.scorer import (
+    ColdModelScorer,
+    InteractedItems,
+    KnownLists,
+    ModelScorer,
+    model_scorer,
+    read_corpus,
+)
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth, read_truth, sample_users
 from dssm_assets.steps import parallel
@@ -48,7 +53,7 @@ from dssm_assets.steps.stored_interactions import (
     read_rows_of_users,
 )
 from dssm_assets.steps.user_segments import read_categories, read_cuts, read_item_popularity
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, progress_log, release_memory
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, each_day, progress_log, release_memory
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
@@ -56,7 +61,8 @@ PART_USERS: Final = 20_000
 """Channel ablations, `merged_without_X` and `channel_X`, use at most this many sampled users: a standard error of about .001."""
 
 
-def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
+@each_day
+def hit_counts(workspace: Workspace, ds: str) -> StepResult:
     """Writes hit_counts of a day: the hits of the model, of every baseline and of the merged lists, per user."""
     day, events = find_scored_day(workspace, ds), find_event_days(workspace, ds)
     negative_items, item_table = workspace.need("negative_items", ds), workspace.need("item_table", day_before(ds))

@@ -13,10 +13,10 @@ from dssm_assets.core.arrays.ids import IdIndex, cast_ids
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.config.evaluation import Segment, SegmentKind
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.evaluation.cold_items import choose_category_column
 from dssm_assets.core.evaluation.segments import (
     Cuts,
     ItemPopularity,
+    choose_category_column,
     label_activity,
     label_column,
     label_tenure,

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ordering import order_largest
+from dssm_assets.core.arrays.ordering import top_k
 from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.evaluation.hits import hit_ranks
 from dssm_assets.core.evaluation.rates import resampled_sums
@@ -68,8 +68,7 @@ class ByScores:
             if excluded is not None:
                 left_out = excluded.select_users(rows)
                 scores[left_out.users, left_out.items] = -np.inf
-            order = order_largest(scores, k)
-            found[rows, : order.shape[1]] = np.where(np.isneginf(np.take_along_axis(scores, order, 1)), -1, order)
+            found[rows] = top_k(scores, k)
         return found
 
 

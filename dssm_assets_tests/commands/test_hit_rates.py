@@ -115,26 +115,33 @@ def rates_on(ds, **rates):
 
 
 def test_summary_has_the_headline_first_its_interval_alone_and_earlier_days_as_the_trend():
-    days = [rates_on(f"2024-01-0{n}", model=(0.1 * n, 0.2), popularity=(0.05, 0.1), merged=(0.3, 0.25)) for n in range(1, 6)]
+    rates = {"popularity": (0.05, 0.1), "merged": (0.3, 0.25), "channel_own_history": (0.2, 0.0)}
+    days = [rates_on(f"2024-01-0{n}", model=(0.1 * n, 0.2), **rates) for n in range(1, 6)]
     lines = lines_of(summary(days))
     assert lines[0].split() == ["hit_rate@k", "on", "2024-01-05,", "40", "known", "users"]
-    assert lines[1].startswith("The merged list is served: the best of what all channels propose.")
-    assert lines[2].split() == ["@9", "unseen", "@9", "@9", "@9"]
-    assert lines[3].split() == ["@1", "@2", "@9", "95%", "@9", "01-02", "01-03", "01-04"]
-    # Merged at k = 1, 2, 9: .30, .31, .33; of half width .05. New .25; earlier days .33 each. The model on day n: .1 n + .03.
-    assert lines[5].split() == ["merged", "list", *[".300", ".310", ".330", ".280-.380", ".250", ".330", ".330", ".330"]]
-    assert lines[6].split() == ["two-tower", "model", *[".500", ".510", ".530", ".200", ".230", ".330", ".430"]]
-    assert lines[7].split() == ["popularity", *[".050", ".060", ".080", ".100", ".080", ".080", ".080"]]
-    assert lines[8:] == [
-        "known (warm): users and items with positive events in the window",
-        "unseen: items that a user never interacted with, own history left out",
+    assert lines[1:4] == [
+        "The merged list is what users get: the best of what all channels propose.",
+        "The two-tower model is there for items that are new to a user (unseen).",
+        "What users take again is left to own history.",
     ]
+    assert lines[4].split() == ["@1", "@2", "@9", "95%", "unseen", "01-02", "01-03", "01-04"]
+    # Merged at k = 1, 2, 9: .30, .31, .33; of half width .05. New .25; earlier days .33 each. The model on day n: .1 n + .03.
+    assert lines[6].split() == ["merged", "list", *[".300", ".310", ".330", ".280-.380", ".250", ".330", ".330", ".330"]]
+    assert lines[7].split() == ["two-tower", "model", *[".500", ".510", ".530", ".200", ".230", ".330", ".430"]]
+    assert lines[8].split() == ["popularity", *[".050", ".060", ".080", ".100", ".080", ".080", ".080"]]
+    assert lines[9:] == [
+        "95%: the interval of @9; dates: @9 of the days before",
+        "unseen: @9 of items that a user never interacted with, own history left out",
+        "known (warm): users and items with positive events in the window",
+    ]
+    del rates["channel_own_history"]
+    assert not any("own history." in line for line in lines_of(summary([rates_on("2024-01-05", model=(0.1, 0.2), **rates)])))
 
 
 def test_summary_without_a_merged_list_leads_with_the_model():
     lines = lines_of(summary([rates_on("2024-01-05", popularity=(0.05, 0.1), model=(0.1, 0.2))]))
-    assert lines[4].split() == ["two-tower", "model", ".100", ".110", ".130", ".080-.180", ".200"]
-    assert not any("served" in line for line in lines)
+    assert lines[3].split() == ["two-tower", "model", ".100", ".110", ".130", ".080-.180", ".200"]
+    assert not any("merged" in line for line in lines)
     assert describe_rates(rates_on("2024-01-05", popularity=(0.05, 0.1), ease=(0.02, 0.3), model=(0.1, 0.2))) == (
         "2024-01-05  hit_rate@9: two-tower model 0.130; popularity 0.080  unseen: two-tower model 0.200; EASE 0.300"
     )

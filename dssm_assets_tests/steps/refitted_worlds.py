@@ -12,8 +12,9 @@ import pytest
 
 from dssm_assets.service.bundle.serving_bundle import serving_bundle
 from dssm_assets.steps.dssm_model import dssm_model
-from dssm_assets.steps.evaluation import hit_counts, hit_rate_detail, total_hit_rate
+from dssm_assets.steps.evaluation import hit_rate_detail, total_hit_rate
 from dssm_assets.steps.feature_config import training_config
+from dssm_assets.steps.scoring import hit_counts
 from dssm_assets.steps.training import train_samples
 from dssm_assets.steps.vectors import item_vectors, user_vectors
 from dssm_assets.steps.workspace import Check, Workspace, open_workspace

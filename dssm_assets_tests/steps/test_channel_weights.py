@@ -18,8 +18,8 @@ from dssm_assets.core.file_names import ModelFile
 from dssm_assets.steps import channel_weights as steps_of_weights
 from dssm_assets.steps.channel_weights import ValidationVectors, channel_weights, held_out_spans
 from dssm_assets.steps.dssm_model import dssm_model
-from dssm_assets.steps.evaluation import hit_counts
 from dssm_assets.steps.feature_config import training_config
+from dssm_assets.steps.scoring import hit_counts
 from dssm_assets.steps.workspace import day_before, open_workspace
 from dssm_assets_tests.worlds import EVALUATION_DAY
 

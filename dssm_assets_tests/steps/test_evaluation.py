@@ -24,11 +24,11 @@ from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaError
 from dssm_assets.core.evaluation import hits
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
-from dssm_assets.core.evaluation.rates import gains_over_best, split_cells, total_hit_rate
+from dssm_assets.core.evaluation.rates import gains_over_best, split_cells, sum_hits
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.truth import ground_truth
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps import evaluation
+from dssm_assets.steps import evaluation, scoring
 from dssm_assets.steps.evaluation import read_cells
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
@@ -113,7 +113,7 @@ def run(step, workspace, ds=DAY):
 
 def evaluate(workspace, ds=DAY):
     """Returns the results of hit_rate_detail and total_hit_rate of a day."""
-    run(evaluation.hit_counts, workspace, ds)
+    run(scoring.hit_counts, workspace, ds)
     return run(evaluation.hit_rate_detail, workspace, ds), run(evaluation.total_hit_rate, workspace, ds)
 
 
@@ -121,7 +121,7 @@ def test_scoring_says_what_it_does_and_how_far_it_is(workspace, monkeypatch):
     # Three users in blocks of one; the clock moves by 6 seconds a reading.
     lines = []
     monkeypatch.setattr(hits, "BLOCK_USERS", 1)
-    run(evaluation.hit_counts, replace(workspace, log=lines.append, now=itertools.count(0, 6).__next__))
+    run(scoring.hit_counts, replace(workspace, log=lines.append, now=itertools.count(0, 6).__next__))
     assert {"reading the interactions of all users, days: 1", "fitting item co-occurrence", "fitting EASE"} <= set(lines)
     assert lines[-3].startswith("scoring 3 of 3 users x 4 items")
     assert lines[-2:] == ["1/3 users, 0.17 users/s, ETA 12 s", "2/3 users, 0.17 users/s, ETA 6 s"]
@@ -150,7 +150,7 @@ def test_the_category_is_a_column_of_item_table(workspace, tmp_path):
     with pytest.raises(
         ConfigError, match=r"evaluation\.category_column: expected a column of item_table: item_id, kind, price, got colour"
     ):
-        run(evaluation.hit_counts, other)
+        run(scoring.hit_counts, other)
 
 
 SEGMENTS = [  # segment, value, users, hits, items to find; by hand: u finds a of a, c; v finds d of d, zz; w misses b
@@ -355,7 +355,7 @@ def test_sampled_users_are_scored_as_among_all_users(undrawn, workspace, tmp_pat
 
     whole = {row["user_id"]: row for row in rows(workspace, evaluation.hit_rate_detail)}
     few = configured(tmp_path, {"max_users": 2})
-    counted = run(evaluation.hit_counts, few)
+    counted = run(scoring.hit_counts, few)
     assert (counted.facts["evaluated_users"], counted.facts["day_users"]) == (2, 3)
     sample = rows(few, evaluation.hit_rate_detail)
     assert len(sample) == 2
@@ -368,7 +368,7 @@ def test_sampled_users_are_scored_as_among_all_users(undrawn, workspace, tmp_pat
 def test_items_taken_before_the_window_are_discovered_and_not_new(workspace):
     long_ago = {"user_id": ["u"], "item_ids": [["c", "d"]], "event_times_ms": [[0, 1]]}
     put(workspace, "user_history_fg", "2024-01-02", pa.table(long_ago))
-    rows = workspace.tables.read(run(evaluation.hit_counts, workspace).manifest).to_pylist()
+    rows = workspace.tables.read(run(scoring.hit_counts, workspace).manifest).to_pylist()
     cells = {(row["scope"], row["user_id"]): row for row in rows if row["population"] == "all" and row["scorer"] == "model"}
     # u has a (window) and c (long ago), v d and zz, w b (window). The model's lists: u a, b; v c, d; w a, c.
     assert {user for scope, user in cells if scope == "discovery"} == {"u", "v"}
@@ -405,7 +405,7 @@ def test_rates_from_stored_cells_equal_those_from_the_table(tmp_path: Path) -> N
     whole, cells = split_cells(pa.concat_tables(parts)), read_cells(workspace, manifest)
     assert (Scope.DISCOVERY, Population.NOT_WARM) not in cells
     assert cells[Scope.ALL, Population.NOT_WARM]["model"].column("user_id").to_pylist() == [0, 2, 4, 6, 8, 10]
-    total = total_hit_rate(whole, [1, 2], 100, 5)
-    assert total_hit_rate(cells, [1, 2], 100, 5).equals(total)
+    total = sum_hits(whole, [1, 2], 100, 5)
+    assert sum_hits(cells, [1, 2], 100, 5).equals(total)
     options = {"k": 2, "samples": 100, "seed": 5}
     assert gains_over_best(cells, total, **options) == gains_over_best(whole, total, **options)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ordering import list_largest
+from dssm_assets.core.arrays.ordering import top_of_rows
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of, ranges, repeat_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import NeighborLists, csr_of, last_item_weights
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Float64Array = npt.NDArray[np.float64]
 
 RANK: Final = "rank"
-"""Signal of a list: ln((L + 1) / (place + 1)), places from 0. The first of 500 has 6.2, the last almost 0, others have 0."""
+"""Signal of a list: ln((L + 1) / (place + 1)), positions from 0. The first of 500 has 6.2, the last almost 0, others have 0."""
 SIMILARITY: Final = "similarity"
 """Signal of the vectors: by how many standard deviations of the scores in the user's list an item's score is above their mean. Of the
 neighbours: ln(1 + 20 c / the user's largest c), where c is an item's sum of similarities to the user's items."""
@@ -66,13 +66,13 @@ class Channel(Protocol):
     def propose(self, user_rows: IntArray) -> IntArray:
         """Returns item_index int64 [B, L] for the given rows of the users: best first, distinct, -1 after the last."""
 
-    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
+    def describe(self, user_rows: IntArray, candidates: IntArray, positions: IntArray) -> Float64Array:
         """Returns the signals float64 [S, B, C] of candidates (`merge.SIGNALS` names them); 0 where it says nothing about one.
 
         Args:
             user_rows: rows of the users [B].
             candidates: item_index int64 [B, C], -1 where there is none.
-            places: int64 [B, C], of each candidate in what `propose` returns for these users; -1 where it is not there.
+            positions: int64 [B, C], of each candidate in what `propose` returns for these users; -1 where it is not there.
         """
 
 
@@ -230,9 +230,9 @@ class OwnHistoryChannel:
             lengths = np.bincount(owner, minlength=len(user_rows))
         _, events, age, repeats = self._describe_pairs(pairs)
         score = OWN_ORDER[0] * events + OWN_ORDER[1] * age + OWN_ORDER[2] * repeats
-        return list_largest(lengths, self.own.items[pairs], score, self.depth)
+        return top_of_rows(lengths, self.own.items[pairs], score, min(self.depth, int(lengths.max(initial=0))))
 
-    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
+    def describe(self, user_rows: IntArray, candidates: IntArray, positions: IntArray) -> Float64Array:
         signals = np.zeros((len(OWN_SIGNALS), *candidates.shape))
         lengths, pairs = self._pairs(user_rows)
         found, is_own = ItemSets(offsets_of(lengths), self.own.items[pairs]).find(candidates)
@@ -252,10 +252,10 @@ class OwnHistoryChannel:
         return np.stack((np.ones(len(pairs)), events, np.log(age_days), repeats))
 
 
-def rank_signal(places: IntArray, length: int) -> Float64Array:
-    """Returns the signal RANK of candidates, float64 [B, C], of their places [B, C] in lists of a length; -1: not in the list."""
-    gains = np.append(np.log((length + 1) / (np.arange(length) + 1)), 0.0)  # the last entry is for places of -1
-    return np.take(gains, places)
+def rank_signal(positions: IntArray, length: int) -> Float64Array:
+    """Returns the signal RANK of candidates, float64 [B, C], of their positions [B, C] in lists of a length; -1: not in the list."""
+    gains = np.append(np.log((length + 1) / (np.arange(length) + 1)), 0.0)  # the last entry is for positions of -1
+    return np.take(gains, positions)
 
 
 def neighbor_lists(neighbors: Any, own: OwnItems, is_of_last_items: bool, allowed: Mask | None = None) -> NeighborLists:
@@ -277,14 +277,14 @@ class NeighborChannel:
     def propose(self, user_rows: IntArray) -> IntArray:
         return self.lists.list_best(user_rows, self._score_items(user_rows), self.depth)
 
-    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
+    def describe(self, user_rows: IntArray, candidates: IntArray, positions: IntArray) -> Float64Array:
         scores = self._score_items(user_rows)
         scores.sort_indices()
         largest = scores.max(axis=1).toarray().ravel()
         similarity = np.zeros(candidates.shape)
         found, is_known = ItemSets(scores.indptr, scores.indices).find(candidates)
         similarity[is_known] = score_neighbors(scores.data[found[is_known]], largest[np.nonzero(is_known)[0]])
-        return np.stack([rank_signal(places, self.depth), similarity])
+        return np.stack([rank_signal(positions, self.depth), similarity])
 
     def _score_items(self, user_rows: IntArray) -> Any:
         if self._known is None or not np.array_equal(self._known[0], user_rows):
@@ -303,19 +303,19 @@ class VectorChannel:
     def propose(self, user_rows: IntArray) -> IntArray:
         return self.nearest.top_items(user_rows, self.depth)
 
-    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
+    def describe(self, user_rows: IntArray, candidates: IntArray, positions: IntArray) -> Float64Array:
         scores = self.nearest.score_items(user_rows, candidates)
-        # Sums over the places of the list, so that they do not depend on who else is in the block.
+        # Sums over the positions of the list, so that they do not depend on who else is in the block.
         listed = np.zeros((len(user_rows), self.depth))
         is_listed = np.zeros(listed.shape, np.bool_)
-        row, column = np.nonzero(places >= 0)
-        listed[row, places[row, column]], is_listed[row, places[row, column]] = scores[row, column], True
+        row, column = np.nonzero(positions >= 0)
+        listed[row, positions[row, column]], is_listed[row, positions[row, column]] = scores[row, column], True
         count = np.maximum(is_listed.sum(axis=1, keepdims=True), 1)
         mean = listed.sum(axis=1, keepdims=True) / count
         deviation = np.sqrt(((listed - mean) ** 2 * is_listed).sum(axis=1, keepdims=True) / count)
         is_known = (candidates >= 0) & (deviation > 0)
         similarity = np.where(is_known, (scores - mean) / np.where(deviation > 0, deviation, 1.0), 0.0)
-        return np.stack([rank_signal(places, self.depth), similarity])
+        return np.stack([rank_signal(positions, self.depth), similarity])
 
 
 @dataclass(frozen=True)
@@ -331,7 +331,7 @@ class PopularityChannel:
     def propose(self, user_rows: IntArray) -> IntArray:
         return np.tile(self.order, (len(user_rows), 1))
 
-    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
+    def describe(self, user_rows: IntArray, candidates: IntArray, positions: IntArray) -> Float64Array:
         return np.take(self.values, candidates, axis=1)
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ordering import order_largest, sort_with_places
+from dssm_assets.core.arrays.ordering import sort_with_positions, take_top, top_k
 from dssm_assets.core.arrays.ragged import IntArray, Mask, ranges, repeat_rows
 from dssm_assets.core.channels.channel import (
     EVENT_SIGNALS,
@@ -132,7 +132,7 @@ class Candidates(NamedTuple):
 
     items: IntArray
     """int64 [B, C], ascending and distinct within a row; -1, which is no item, after the last."""
-    places: IntArray
+    positions: IntArray
     """int64 [channels, B, C]: the position of each in what the channel proposed, -1 where it did not."""
     signals: Float64Array
     """float64 [S, B, C], in the order of `signals_of`."""
@@ -140,36 +140,38 @@ class Candidates(NamedTuple):
 
     def select_users(self, rows: IntArray) -> Candidates:
         """Returns the candidates of the users in some rows, distinct and ascending."""
-        return Candidates(self.items[rows], self.places[:, rows], self.signals[:, rows], self.channels)
+        if len(rows) == len(self.items):
+            return self
+        return Candidates(self.items[rows], self.positions[:, rows], self.signals[:, rows], self.channels)
 
     def has_items_of(self, wanted: Collection[ChannelName]) -> Mask:
         """Returns the users for whom some channels propose an item, bool [B]."""
         own = [name in wanted for name in self.channels]
-        return np.asarray((self.places[own] >= 0).any(axis=(0, 2)))
+        return np.asarray((self.positions[own] >= 0).any(axis=(0, 2)))
 
     def of_channels(self, wanted: Collection[ChannelName]) -> tuple[IntArray, list[Float64Array]]:
         """Returns the items that some channels propose, int64 [B, C], -1 in place of others, and what these channels say."""
         own = [name in wanted for name in self.channels]
         said = zip(signals_of(self.channels), self.signals, strict=True)
         signals = [values for signal, values in said if signal.channel in wanted]
-        return np.where((self.places[own] >= 0).any(axis=0), self.items, -1), signals
+        return np.where((self.positions[own] >= 0).any(axis=0), self.items, -1), signals
 
 
 def find_candidates(channels: Sequence[Channel], user_rows: IntArray) -> Candidates:
     """Returns the union of what the channels propose, with their signals."""
-    items, places = unite_lists([channel.propose(user_rows) for channel in channels])
-    said = {one.name: one.describe(user_rows, items, positions) for one, positions in zip(channels, places, strict=True)}
+    items, positions = unite_lists([channel.propose(user_rows) for channel in channels])
+    said = {one.name: one.describe(user_rows, items, own) for one, own in zip(channels, positions, strict=True)}
     ordered = [said[name] for name in dict.fromkeys(signal.channel for signal in SIGNALS) if name in said]
-    return Candidates(items, places, np.concatenate(ordered), tuple(said))
+    return Candidates(items, positions, np.concatenate(ordered), tuple(said))
 
 
 def unite_lists(proposed: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
-    """Returns items and places of `Candidates`, given lists of the same users, int64 [B, L] each, distinct within a row, -1 after the last.
+    """Returns items and positions of `Candidates`, given lists of the same users, int64 [B, L] each, distinct within a row, -1 after the last.
 
-    By hand: [[7, 3, -1]] and [[3, 5]] have the items [[3, 5, 7]], at the places [[1, -1, 0]] and [[0, 1, -1]].
+    By hand: [[7, 3, -1]] and [[3, 5]] have the items [[3, 5, 7]], at the positions [[1, -1, 0]] and [[0, 1, -1]].
     """
     lists = np.concatenate(proposed, axis=1)  # [B, N]
-    found, proposed_at = sort_with_places(np.where(lists >= 0, lists, _NO_ITEM))
+    found, proposed_at = sort_with_positions(np.where(lists >= 0, lists, _NO_ITEM))
     is_item = found < _NO_ITEM
     is_first = is_item.copy()
     is_first[:, 1:] &= found[:, 1:] != found[:, :-1]
@@ -180,13 +182,13 @@ def unite_lists(proposed: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
     np.put(items, cell, found[is_item])
     source = proposed_at[is_item]
     lengths = [one.shape[1] for one in proposed]
-    places = np.full((len(proposed), *items.shape), -1, np.int64)
+    positions = np.full((len(proposed), *items.shape), -1, np.int64)
     np.put(
-        places,
+        positions,
         np.take(repeat_rows(lengths) * items.size, source) + cell,
         np.take(ranges(np.zeros(len(lengths), np.int64), lengths), source),
     )
-    return items, places
+    return items, positions
 
 
 @dataclass
@@ -258,13 +260,8 @@ def rank_candidates(
     """
     odds = log_odds(merge, signals)
     odds[items < 0] = -np.inf
-    order = order_largest(odds, k)
-    lists = fill_up(np.take_along_axis(items, order, 1), fill_order, k)
-    scores, columns = np.full(lists.shape, merge.intercept), np.full(lists.shape, -1, np.int64)
-    best = np.take_along_axis(odds, order, 1)
-    row, place = np.nonzero(np.isfinite(best))
-    scores[row, place], columns[row, place] = best[row, place], order[row, place]
-    return RankedItems(lists, scores, columns)
+    columns = top_k(odds, k)
+    return RankedItems(fill_up(take_top(items, columns), fill_order, k), take_top(odds, columns, merge.intercept), columns)
 
 
 def log_odds(merge: Merge, signals: Sequence[Float64Array] | Float64Array) -> Float64Array:
@@ -299,10 +296,10 @@ class ChannelScorer:
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         found = self.users.read(user_rows)
-        places = found.places[found.channels.index(self.channel)]
-        lists = np.full((len(user_rows), int(places.max(initial=-1)) + 1), -1, np.int64)
-        row, column = np.nonzero(places >= 0)
-        lists[row, places[row, column]] = found.items[row, column]
+        positions = found.positions[found.channels.index(self.channel)]
+        lists = np.full((len(user_rows), int(positions.max(initial=-1)) + 1), -1, np.int64)
+        row, column = np.nonzero(positions >= 0)
+        lists[row, positions[row, column]] = found.items[row, column]
         return fill_up(lists[:, :k], self.fill_order, k)
 
 

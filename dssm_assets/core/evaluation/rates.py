@@ -95,7 +95,7 @@ def split_cells(hit_counts: pa.Table) -> HitCells:
     return cells
 
 
-def total_hit_rate(hit_counts: HitCells, ks: Sequence[int], bootstrap_samples: int, seed: int) -> pa.Table:
+def sum_hits(hit_counts: HitCells, ks: Sequence[int], bootstrap_samples: int, seed: int) -> pa.Table:
     """Returns the rates, one row per scorer, scope, population and k, sorted by these.
 
     hit_rate@k = sum over users of |topk & truth| / sum over users of |truth| (micro: each item to find counts once);

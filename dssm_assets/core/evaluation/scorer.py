@@ -8,7 +8,7 @@ Shapes: U evaluated users, B users of a block, M vectors per user, I items, D ve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -78,12 +78,21 @@ def rank_items(scorer: Scorer, users: IntArray, own: InteractedItems, k: int) ->
         own: items of these users.
     """
     ranked = scorer.top_items(users, 2 * k)  # long enough to lose the own items of most users
-    return RankedLists(ranked[:, :k], *(leave_out(scorer, users, ranked, items, k) for items in own))
+    in_history = _is_in(own.history, ranked)
+    row, column = np.nonzero(in_history)
+    in_window = np.zeros(ranked.shape, np.bool_)
+    in_window[row, column] = own.window.contains(row, ranked[row, column])  # the history has these, too
+    left_out = zip(own, (in_window, in_history), strict=True)
+    return RankedLists(ranked[:, :k], *(leave_out(scorer, users, ranked, items, is_own, k) for items, is_own in left_out))
 
 
-def leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: ItemSets, k: int) -> IntArray:
-    """Returns int64 [B, K], the lists without the own items, from rankings [B, L]; users whose ranking is too short are ranked again."""
-    is_kept = _is_not_in(own, ranked)
+def leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: ItemSets, is_own: Mask, k: int) -> IntArray:
+    """Returns int64 [B, K], the lists without the own items, from rankings [B, L]; users whose ranking is too short are ranked again.
+
+    Args:
+        is_own: bool [B, L], which items of the rankings are among the user's own.
+    """
+    is_kept = ~is_own
     lists = keep_first(ranked, is_kept, k)
     # A list that ends in -1 contains all that the scorer has to offer.
     short = np.flatnonzero((is_kept.sum(axis=1) < k) & (ranked[:, -1] >= 0))
@@ -92,12 +101,12 @@ def leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: ItemSets, 
     for start in range(0, len(short), step):
         rows = short[start : start + step]
         longer = scorer.top_items(users[rows], length)
-        lists[rows] = keep_first(longer, _is_not_in(own.select_users(rows), longer), k)
+        lists[rows] = keep_first(longer, ~_is_in(own.select_users(rows), longer), k)
     return lists
 
 
-def _is_not_in(own: ItemSets, ranked: IntArray) -> Mask:
-    return ~own.contains(np.arange(len(ranked))[:, None], ranked)
+def _is_in(own: ItemSets, ranked: IntArray) -> Mask:
+    return own.contains(np.arange(len(ranked))[:, None], ranked)
 
 
 def keep_first(items: IntArray, is_kept: Mask, k: int) -> IntArray:
@@ -162,6 +171,24 @@ class ModelScorer:
         width = self.corpus.vectors.shape[1]
         each = found.shape[1] // width if found.shape[1] % width == 0 else 1
         return known, found.reshape(len(known), each, found.shape[1] // each)
+
+
+class ColdModelScorer:
+    """The model over items that nobody interacted with before the day alone.
+
+    Among all items they are behind what has many events, for good reason: such lists cannot show how well they are found.
+    """
+
+    def __init__(self, model: ModelScorer, items: IntArray) -> None:
+        """Takes the model over all items, and the item_index of the cold ones."""
+        self.name, self._items = model.name, items
+        self._inside = replace(model, corpus=model.corpus.select_items(items))
+
+    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
+        if not len(self._items):
+            return np.full((len(user_rows), k), -1, np.int64)
+        found = self._inside.top_items(user_rows, k)
+        return np.where(found >= 0, self._items[found], -1)
 
 
 class KnownLists:

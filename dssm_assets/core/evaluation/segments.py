@@ -1,6 +1,6 @@
 """Segments: groups of users by a property, tiers of items by popularity, and the hit rate of each.
 
-Belongs here: labels and bounds of segments, the table per segment. Does not belong here: the rows per user (`detail.py`),
+Belongs here: labels and bounds of segments, the table per segment. Does not belong here: the rows per user (`hits.py`),
 reading what segments are built from (`steps/user_segments.py`), texts and charts (`report.py`, `charts.py`).
 
 Shapes: U evaluated users, I items.
@@ -8,6 +8,7 @@ Shapes: U evaluated users, I items.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ids import cast_ids, find_positions
-from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks
+from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks, is_text
 from dssm_assets.core.columns import COUNT, ITEM_ID, SEGMENT, TRUTH_COUNT, USER_ID, VALUE
 from dssm_assets.core.config.evaluation import Evaluation, Segment, SegmentKind
 from dssm_assets.core.errors import Fault, SchemaError, remedy_of_missing
@@ -296,3 +297,22 @@ def _shown_values(labels: pa.Array, segment: Segment) -> list[str]:
     frequent = sorted(counts, key=lambda value: (-counts[value], value))[:MOST_VALUES]
     numbers = {value: parse_number(value) for value in frequent}
     return [*sorted(frequent, key=lambda value: (np.inf if numbers[value] is None else numbers[value], value)), MISSING]
+
+
+def choose_category_column(items: pa.Table, ignored: Sequence[str]) -> str | None:
+    """Returns the column whose values are most like categories: about as many values as each has items. None: there is none.
+
+    Candidates are columns of texts, whole numbers or booleans with at least two values. By hand: of 10,000 items the square root
+    is 100; of columns with 3, 80 and 6,000 values the second is nearest, by ratio.
+
+    Args:
+        ignored: columns that are no candidates, as the item's id.
+    """
+    wanted, distances = math.sqrt(max(items.num_rows, 1)), dict[str, float]()
+    for field in items.schema:
+        kind = field.type
+        if field.name not in ignored and (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+            count = pc.count_distinct(items.column(field.name)).as_py()
+            if count > 1:
+                distances[field.name] = abs(math.log(count / wanted))
+    return min(distances, key=lambda name: distances[name], default=None)

@@ -23,7 +23,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ordering import order_largest
+from dssm_assets.core.arrays.ordering import take_top, top_k
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, row_of_value
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.retrieval.vectors import Metric, Vectors, pair_scores, prepare_vectors, vector_lengths
@@ -180,22 +180,12 @@ def _search_block(
     rows = np.repeat(np.arange(len(users)), count)
     scores = pair_scores(users, corpus.vectors, rows, items.ravel(), corpus.metric).reshape(items.shape)
     scores[items < 0] = -np.inf
-    index, best = _order_lists(items, scores, k)
+    top = top_k(scores, k)
+    index, best = take_top(items, top), take_top(scores, top, -np.inf)
     if is_whole:
         return index, best, np.ones(len(users), np.bool_)
     # No other item has a quick score above the least of the proposals; that of the k-th best is at least this.
     return index, best, best[:, -1] * quick.scale + quick.shift - quick.margin > proposed[:, -1]
-
-
-def _order_lists(items: IntArray, scores: Scores, k: int) -> Lists:
-    """Returns the k best of each row: score descending, then in the order given; a score of -inf is no item."""
-    order = order_largest(scores, k)
-    values = np.take_along_axis(scores, order, axis=1)
-    index = np.full((len(items), k), -1, dtype=np.int64)
-    best = np.full((len(items), k), -np.inf, dtype=np.float32)
-    index[:, : order.shape[1]] = np.where(np.isneginf(values), -1, np.take_along_axis(items, order, axis=1))
-    best[:, : order.shape[1]] = values
-    return index, best
 
 
 def flatten_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:

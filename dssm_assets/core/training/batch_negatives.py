@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dssm_assets.core.arrays.ordering import sort_with_places
+from dssm_assets.core.arrays.ordering import sort_with_positions
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, repeat_rows
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.losses import LossTerms, MaskedPairs
@@ -127,7 +127,7 @@ def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> M
     last = ends[known[matching]]
     first = last - columns_per_item[known[matching]]
     positions = ranges(first, last - first)
-    return MaskedPairs(np.repeat(rows[matching], last - first), sort_with_places(column_items)[1][positions])
+    return MaskedPairs(np.repeat(rows[matching], last - first), sort_with_positions(column_items)[1][positions])
 
 
 def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> MaskedPairs:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dssm_assets.core.arrays.ordering import sort_with_places
+from dssm_assets.core.arrays.ordering import sort_with_positions
 from dssm_assets.core.arrays.ragged import repeat_rows
 from dssm_assets.core.config.training import EmbeddingOptimiser, StepPlan
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, weighted_sums
@@ -134,7 +134,7 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
     """
     pooled = [lookup.pooled for lookup in found]
     gradients = torch.cat([torch.zeros_like(one) if one.grad is None else one.grad for one in pooled])  # [G, d]
-    sorted_rows, order = sort_with_places(np.concatenate([lookup.rows for lookup in found]))
+    sorted_rows, order = sort_with_positions(np.concatenate([lookup.rows for lookup in found]))
     first = int(np.searchsorted(sorted_rows, 1))
     sorted_rows, order = sorted_rows[first:], order[first:]
     starts = np.flatnonzero(np.concatenate([sorted_rows[:1] > 0, sorted_rows[1:] != sorted_rows[:-1]]))

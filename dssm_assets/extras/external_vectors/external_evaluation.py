@@ -40,10 +40,9 @@ from dssm_assets.core.arrays.ragged import (
 )
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.errors import Fault, InputError, SchemaError
-from dssm_assets.core.evaluation.detail import list_columns
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
-from dssm_assets.core.evaluation.hits import count_cell, hit_ranks
-from dssm_assets.core.evaluation.rates import split_cells, total_hit_rate
+from dssm_assets.core.evaluation.hits import count_cell, hit_ranks, list_columns
+from dssm_assets.core.evaluation.rates import split_cells, sum_hits
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, search_interests
@@ -249,7 +248,7 @@ def evaluate_vectors(
         user_vectors=len(users.vectors),
         dims=items.vectors.shape[1],
     )
-    return VectorEvaluation(total_hit_rate(split_cells(hits), settings.ks, settings.bootstrap_samples, settings.seed), who)
+    return VectorEvaluation(sum_hits(split_cells(hits), settings.ks, settings.bootstrap_samples, settings.seed), who)
 
 
 def _rank_truth(

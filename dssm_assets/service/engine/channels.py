@@ -112,7 +112,7 @@ class BundleChannels:
         fill_order = first_allowed(self._shared.recent_order, mask, depth + items.shape[1])
         ranked = rank_candidates(self._merge, items, candidates.signals, fill_order, depth)
         bits = np.zeros((len(own), items.shape[1] + 1), np.int64)  # which channels proposed each candidate; the last is none
-        bits[:, :-1] = ((candidates.places >= 0).T @ (1 << np.arange(len(channels)))).T
+        bits[:, :-1] = ((candidates.positions >= 0).T @ (1 << np.arange(len(channels)))).T
         names = [str(channel.name) for channel in channels]
         numbers = range(1 << len(names))
         sources = [[name for bit, name in enumerate(names) if number >> bit & 1] or [FILLED] for number in numbers]

@@ -68,13 +68,13 @@ def test_places_equal_a_search_of_each_list(lists: list[list[list[int]]], length
     first, second = (
         [one[:cut] + [-1] * (6 - cut) for one in side[:users]] for side, cut in zip(lists, (length, 3), strict=True)
     )
-    united, places = unite_lists([np.array(first), np.array(second)])
+    united, positions = unite_lists([np.array(first), np.array(second)])
     for user in range(users):
         items = [item for item in united[user].tolist() if item >= 0]
         assert items == sorted({*first[user], *second[user]} - {-1})
         for channel, side in enumerate((first, second)):
             expected = [side[user].index(item) if item in side[user] else -1 for item in items]
-            assert places[channel, user, : len(items)].tolist() == expected
+            assert positions[channel, user, : len(items)].tolist() == expected
 
 
 def test_log_odds_by_hand() -> None:

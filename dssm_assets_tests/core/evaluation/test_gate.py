@@ -11,7 +11,7 @@ import pytest
 from dssm_assets.core.config.evaluation import Gate
 from dssm_assets.core.errors import ConfigError, InputError
 from dssm_assets.core.evaluation.gate import GateReport, Verdict, hit_rate_gate
-from dssm_assets.core.evaluation.rates import split_cells, total_hit_rate
+from dssm_assets.core.evaluation.rates import split_cells, sum_hits
 from dssm_assets_tests.core.evaluation.test_rates import counts
 
 K, SAMPLES, SEED = 5, 200, 3
@@ -28,7 +28,7 @@ def found(count: int) -> list[int]:
 
 
 def totals(hit_counts: pa.Table) -> pa.Table:
-    return total_hit_rate(split_cells(hit_counts), [K], SAMPLES, SEED)
+    return sum_hits(split_cells(hit_counts), [K], SAMPLES, SEED)
 
 
 def before(**days: dict[str, int]) -> dict[str, pa.Table]:

@@ -17,7 +17,7 @@ from dssm_assets.core.evaluation.rates import (
     is_sure_gain,
     paired_gain,
     split_cells,
-    total_hit_rate,
+    sum_hits,
     trend_table,
 )
 from dssm_assets.core.evaluation.scopes import Scope
@@ -47,7 +47,7 @@ def joined(*parts: pa.Table) -> HitCells:
 
 
 def test_total_hit_rate_example_of_the_docstring() -> None:
-    table = total_hit_rate(split_cells(counts("model", [4, 1], [1, 1], ndcg=[0.25, 1.0])), [5], 2000, 1)
+    table = sum_hits(split_cells(counts("model", [4, 1], [1, 1], ndcg=[0.25, 1.0])), [5], 2000, 1)
     check_schema(TOTAL_HIT_RATE, table.schema)
     (row,) = table.to_pylist()
     assert row == {
@@ -71,13 +71,13 @@ def test_total_hit_rate_example_of_the_docstring() -> None:
 
 def test_total_hit_rate_without_rows_is_refused() -> None:
     with pytest.raises(InputError, match="no user with truth"):
-        total_hit_rate(split_cells(counts("model", [], [])), [5], 100, 1)
+        sum_hits(split_cells(counts("model", [], [])), [5], 100, 1)
 
 
 def test_counts_without_ndcg_are_refused() -> None:
     stored = counts("model", [1], [1]).drop_columns("ndcg_5")
     with pytest.raises(SchemaError, match=r"got no ndcg_5\. To fix: materialize hit_counts of this day again"):
-        total_hit_rate(split_cells(stored), [5], 100, 1)
+        sum_hits(split_cells(stored), [5], 100, 1)
 
 
 def skewed(users: int, seed: int) -> tuple[list[int], list[int], list[int]]:
@@ -97,7 +97,7 @@ def analytic(numerator: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 
 def test_bootstrap_interval_is_that_of_a_ratio_estimator() -> None:
     truth, hits, _ = skewed(800, 5)
-    (row,) = total_hit_rate(split_cells(counts("model", truth, hits)), [5], 4000, 9).to_pylist()
+    (row,) = sum_hits(split_cells(counts("model", truth, hits)), [5], 4000, 9).to_pylist()
     low, high = analytic(np.array(hits), np.array(truth))
     assert row["ci_low"] == pytest.approx(low, abs=0.06 * (high - low))
     assert row["ci_high"] == pytest.approx(high, abs=0.06 * (high - low))
@@ -115,14 +115,14 @@ def test_gain_is_paired() -> None:
         pytest.approx(high, abs=0.08 * (high - low)),
     )
     # Unpaired, the two rates overlap; paired, the difference is clear.
-    rows = {row["scorer"]: row for row in total_hit_rate(table, [5], 1000, 2).to_pylist()}
+    rows = {row["scorer"]: row for row in sum_hits(table, [5], 1000, 2).to_pylist()}
     assert rows["popularity"]["ci_high"] > rows["model"]["ci_low"]
     assert gain.ci_low > 0
 
 
 def test_gains_are_over_the_best_baseline() -> None:
     table = joined(counts("model", [2, 2], [1, 1]), counts("bad", [2, 2], [0, 0]), counts("good", [2, 2], [2, 1]))
-    (gain,) = gains_over_best(table, total_hit_rate(table, [5], 100, 1), k=5, samples=100, seed=1)
+    (gain,) = gains_over_best(table, sum_hits(table, [5], 100, 1), k=5, samples=100, seed=1)
     assert (gain.against, gain.gain, gain.scope) == ("good", -0.25, Scope.ALL)
 
 

@@ -13,10 +13,9 @@ import pytest
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.charts import hit_rate_png
-from dssm_assets.core.evaluation.detail import hit_rate_detail
-from dssm_assets.core.evaluation.hits import HitCounts, count_hits
+from dssm_assets.core.evaluation.hits import HitCounts, count_hits, hit_rate_detail
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, QUALITY_SCHEMA, list_quality
-from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, Gain, gains_over_best, split_cells, total_hit_rate, trend_table
+from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, Gain, gains_over_best, split_cells, sum_hits, trend_table
 from dssm_assets.core.evaluation.report import (
     ListFacts,
     ReportFacts,
@@ -75,7 +74,7 @@ def run() -> Run:
     activity = label_activity(events_of_user, SETTINGS.segments[0].activity_edges)
     lists = model.top_k(np.arange(truth.num_users), SETTINGS.k[-1])
     detail = hit_rate_detail(*lists, truth, Cuts({"activity": activity}), item_ids=model.item_ids)
-    return model, truth, counts, detail, total_hit_rate(split_cells(counts.table), SETTINGS.k, SETTINGS.bootstrap_samples, 3)
+    return model, truth, counts, detail, sum_hits(split_cells(counts.table), SETTINGS.k, SETTINGS.bootstrap_samples, 3)
 
 
 def report(run: Run, **options: Any) -> str:

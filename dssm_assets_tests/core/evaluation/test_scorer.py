@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets
 from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.merge import channel_scorers, default_merges
@@ -17,8 +18,9 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import DuplicateKeyError, InputError
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors
 from dssm_assets.core.evaluation.hits import rank_truth
-from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.evaluation.interactions import Interactions, sum_interactions
 from dssm_assets.core.evaluation.scorer import (
+    ColdModelScorer,
     InteractedItems,
     KnownLists,
     ModelScorer,
@@ -29,7 +31,7 @@ from dssm_assets.core.evaluation.scorer import (
 )
 from dssm_assets.core.evaluation.truth import Truth
 from dssm_assets_tests.core.arrays.item_sets import item_sets
-from dssm_assets_tests.core.evaluation.worlds import FixedScorer, fitted_scorers, item_events, read_interactions, user_items
+from dssm_assets_tests.core.evaluation.worlds import FixedScorer, fitted_scorers, item_events, user_items
 
 
 def vectors(ids: list[str], rows: list[list[float]], side: str) -> pa.Table:
@@ -128,13 +130,15 @@ def test_lists_are_long_enough_however_many_own_items_are_ranked_first(monkeypat
 NUM_USERS, NUM_ITEMS, K = 40, 60, 12
 
 
-def random_interactions(rng: np.random.Generator, events: int) -> Interactions:
+def random_interactions(rng: np.random.Generator, events: int, earlier: Interactions | None = None) -> Interactions:
     """Some users have nearly all items, some have none; counts and times tie."""
     users = np.minimum(rng.geometric(0.12, events) - 1, NUM_USERS - 3)
     items = np.minimum(rng.geometric(0.06, events) - 1, NUM_ITEMS - 2)
     columns = {"user_id": users, "item_id": items, "count": rng.integers(1, 3, events)}
     columns["last_event_time_ms"] = rng.integers(0, 4, events)
-    return read_interactions(pa.table(columns), pa.array(np.arange(NUM_USERS)), pa.array(np.arange(NUM_ITEMS)))
+    return sum_interactions(
+        [pa.table(columns)], pa.array(np.arange(NUM_USERS)), IdIndex(pa.array(np.arange(NUM_ITEMS))), earlier
+    )
 
 
 def random_model(rng: np.random.Generator) -> ModelScorer:
@@ -174,7 +178,8 @@ def merged_scorers(model: ModelScorer, recent: Interactions, window: Interaction
 def test_ranks_of_every_scorer_are_those_in_its_full_ranking(seed: int) -> None:
     """Every user looks for every item and for one outside the corpus, in each kind of list."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    recent, window, history = (random_interactions(rng, events) for events in (30, 400, 900))
+    recent, window = (random_interactions(rng, events) for events in (30, 400))
+    history = random_interactions(rng, 500, window)
     rows: IntArray = np.repeat(np.arange(NUM_USERS), NUM_ITEMS + 1)
     items = np.tile(np.arange(-1, NUM_ITEMS), NUM_USERS)
     past = InteractedItems(window.exclusions, history.exclusions)
@@ -193,3 +198,15 @@ def test_ranks_of_every_scorer_are_those_in_its_full_ranking(seed: int) -> None:
                 for user, item in zip(rows.tolist(), items.tolist(), strict=True)
             ]
             assert ranks.tolist() == expected, (scorer.name, len(dropped))
+
+
+@pytest.mark.parametrize(("cold", "expected"), [([1, 3], [[3, 1, -1]]), ([], [[-1, -1, -1]])])
+def test_the_model_ranks_cold_items_among_themselves(cold: list[int], expected: list[list[int]]) -> None:
+    def table(side: str, ids: list[str], vectors: list[list[float]]) -> pa.Table:
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(np.array(vectors, np.float32).ravel()), 2)
+        return pa.table({f"{side}_id": ids, f"{side}_tower_emb": flat})
+
+    items = table("item", ["a", "b", "c", "d"], [[9, 0], [1, 0], [8, 0], [2, 0]])
+    corpus = read_corpus(items, Similarity.INNER_PRODUCT)
+    model = model_scorer(*corpus, table("user", ["u"], [[1, 0]]), pa.array(["u"]))
+    assert ColdModelScorer(model, np.array(cold, np.int64)).top_items(np.array([0]), 3).tolist() == expected

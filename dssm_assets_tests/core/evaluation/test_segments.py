@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,6 +14,7 @@ from dssm_assets.core.evaluation.segments import (
     TIERS,
     ItemPopularity,
     activity_labels,
+    choose_category_column,
     edge_labels,
     label_activity,
     label_column,
@@ -197,3 +200,20 @@ def test_self_information_is_minus_log2_of_the_smoothed_fraction() -> None:
 def test_counts_are_matched_by_id_and_missing_counts_are_zero() -> None:
     counted = pa.table({"item_id": ["c", "zz", "a"], "count": [5, 9, 2]})
     assert popularity_from_counts(pa.array(["a", "b", "c"]), counted).count.tolist() == [2, 0, 5]
+
+
+def test_a_category_has_about_as_many_values_as_each_has_items() -> None:
+    place = np.arange(900)  # the root is 30
+    columns = {
+        "item_id": place,
+        "brand": [f"b{k % 3}" for k in place],
+        "category": [f"c{k % 40}" for k in place],
+        "size": [k % 400 for k in place],
+        "price": (place % 30) * 1.5,
+        "since": [dt.datetime(2024, 1, 1 + k % 30) for k in place.tolist()],
+        "shop": ["one"] * 900,
+    }
+    items = pa.table(columns)
+    assert choose_category_column(items, ["item_id"]) == "category"
+    assert choose_category_column(items.drop_columns(["category"]), ["item_id"]) == "brand"
+    assert choose_category_column(items.select(["item_id", "price", "since", "shop"]), ["item_id"]) is None

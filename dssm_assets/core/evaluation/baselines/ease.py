@@ -19,8 +19,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import lapack
+from threadpoolctl import threadpool_limits
 
-from dssm_assets.core.arrays.ordering import find_best
+from dssm_assets.core.arrays.ordering import take_top, top_k
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
 from dssm_assets.core.evaluation.baselines.popularity import fill_up
@@ -41,7 +42,10 @@ def fit(data: FitData) -> Arrays:
         for interactions in data.read_history():
             users = log_counts(interactions, items).astype(np.float64)
             cooccurrences += (users.T.tocsr() @ users).toarray()
-        fit_weights(cooccurrences, weights.reshape(len(items), -1), RIDGE)
+        with threadpool_limits(
+            1, user_api="blas"
+        ):  # beside other processes two take ten times as long, and sums depend on them
+            fit_weights(cooccurrences, weights.reshape(len(items), -1), RIDGE)
     return {"items": items, "weights": weights, "order": data.popularity_order}
 
 
@@ -66,11 +70,8 @@ class EaseScorer:
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         scores = np.asarray(self.users[user_rows] @ self.weights)
-        ranked = np.full((len(user_rows), k), -1, dtype=np.int64)
-        for row, of_user in zip(ranked, scores, strict=True):
-            best = find_best(self.items, of_user, k)
-            row[: len(best)] = self.items[best]
-        return fill_up(ranked, self.order, k)
+        found = top_k(np.where(scores > 0, scores, -np.inf), k)
+        return fill_up(take_top(self.items[None], found), self.order, k)
 
 
 def log_counts(interactions: Interactions, items: IntArray) -> Any:

@@ -10,7 +10,7 @@ Shapes: V users, B users of a block, I items, E (user, item) pairs, K top-k.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ordering import find_best
+from dssm_assets.core.arrays.ordering import top_of_rows
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of, ranges, repeat_rows, row_of_value
 from dssm_assets.core.evaluation.baselines.popularity import fill_up
 
@@ -142,27 +142,28 @@ class NeighborLists:
         users.eliminate_zeros()
         return users @ self.neighbors
 
-    def each_user(self, user_rows: IntArray, summed: Any) -> Iterator[tuple[IntArray, Any, Any]]:
-        """Yields each user's own items, the items with a score and these, given the scores of these users."""
-        for row, user in enumerate(user_rows):
-            cells = slice(summed.indptr[row], summed.indptr[row + 1])
-            yield self.items[self.indptr[user] : self.indptr[user + 1]], summed.indices[cells], summed.data[cells]
-
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K], best first, equal ones by index, -1 after the last item with a score above 0."""
         return self.list_best(user_rows, self.score_items(user_rows), k)
 
     def list_best(self, user_rows: IntArray, summed: Any, k: int) -> IntArray:
         """Returns `top_items`, given the scores of these users."""
-        is_offered = np.ones(summed.shape[1], np.bool_) if self.allowed is None else self.allowed.copy()
-        lists = np.full((len(user_rows), k), -1, np.int64)
-        for found, (mine, items, scores) in zip(lists, self.each_user(user_rows, summed), strict=True):
-            before = is_offered[mine]
-            is_offered[mine] &= self.has_own_items
-            best = find_best(items, np.where(np.take(is_offered, items), scores, 0.0), k)
-            is_offered[mine] = before
-            found[: len(best)] = items[best]
-        return lists
+        is_listed = self.is_offered(user_rows, summed) & (summed.data > 0)
+        return top_of_rows(np.diff(summed.indptr), summed.indices, np.where(is_listed, summed.data, -np.inf), k)
+
+    def is_offered(self, user_rows: IntArray, summed: Any) -> Mask:
+        """Returns which items with a score may be in the lists of these users, bool [n] for `summed.indices`."""
+        is_offered = np.ones(summed.nnz, np.bool_) if self.allowed is None else self.allowed[summed.indices]
+        left_out = self.left_out(user_rows)
+        if len(left_out.items):
+            is_offered &= ~left_out.contains(row_of_value(summed.indptr), summed.indices)
+        return is_offered
+
+    def left_out(self, user_rows: IntArray) -> ItemSets:
+        """Returns these users' own items, if they may not be in the list."""
+        if self.has_own_items:
+            return ItemSets.empty(len(user_rows))
+        return ItemSets(self.indptr, self.items).select_users(user_rows)
 
 
 LAST_ITEMS: Final = 10

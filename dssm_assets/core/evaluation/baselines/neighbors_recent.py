@@ -9,13 +9,13 @@ Shapes: V users, B users of a block, I items, K top-k.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ordering import find_best
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ordering import pad_rows, take_top, top_k
+from dssm_assets.core.arrays.ragged import IntArray, row_of_value
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import NeighborLists, csr_of, last_item_weights
 from dssm_assets.core.evaluation.baselines.popularity import order_by_events
 
@@ -45,18 +45,32 @@ class NeighborsRecentScorer:
     name: str = "neighbors_recent"
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        result = np.full((len(user_rows), k), -1, np.int64)
-        users = self.lists.each_user(user_rows, self.lists.score_items(user_rows))
-        for found, (mine, near, scores) in zip(result, users, strict=True):
-            left_out = self.order[:0] if self.lists.has_own_items else mine
-            # Of the others only the first can be in the list.
-            items = np.union1d(near, self.order[: k + len(left_out)])
-            totals = 1.0 + self.values[items]
-            totals[np.searchsorted(items, near)] += score_neighbors(scores, scores.max(initial=0.0))
-            totals[np.isin(items, left_out)] = 0.0
-            best = find_best(items, totals, k)
-            found[: len(best)] = items[best]
-        return result
+        summed, left_out = self.lists.score_items(user_rows), self.lists.left_out(user_rows)
+        row, near = row_of_value(summed.indptr), summed.indices
+        gains = score_neighbors(summed.data, _largest_of_rows(summed)[row])
+        gains[~self.lists.is_offered(user_rows, summed)] = -np.inf
+        # Items without neighbours: only the first can be in a list.
+        first = self.order[: k + int(left_out.lengths.max(initial=0))]
+        place = np.full(len(self.order), -1)
+        place[first] = np.arange(len(first))
+        totals, is_first = np.tile(1.0 + self.values[first], (len(user_rows), 1)), place[near] >= 0
+        totals[row[is_first], place[near[is_first]]] += gains[is_first]
+        own, own_place = left_out.users, place[left_out.items]
+        totals[own[own_place >= 0], own_place[own_place >= 0]] = -np.inf
+        # Of the other neighbours, those that are better than the k-th of the first.
+        values, width = 1.0 + self.values[near] + gains, min(k, len(first))
+        least = -np.partition(-totals, width - 1, axis=1)[:, width - 1]
+        is_other = ~is_first & (values >= least[row])
+        others = np.bincount(row[is_other], minlength=len(user_rows))
+        items = np.hstack((np.broadcast_to(first, totals.shape), pad_rows(others, near[is_other], -1)))
+        return take_top(items, top_k(np.hstack((totals, pad_rows(others, values[is_other], -np.inf))), k, items))
+
+
+def _largest_of_rows(matrix: Any) -> NDArray[np.float64]:
+    largest, has_any = np.zeros(matrix.shape[0]), np.diff(matrix.indptr) > 0
+    if has_any.any():
+        largest[has_any] = np.maximum.reduceat(matrix.data, matrix.indptr[:-1][has_any])
+    return largest
 
 
 def score_recent(data: FitData) -> NDArray[np.float64]:

@@ -24,6 +24,22 @@ def order_by_events(item_events: IntArray | NDArray[np.float64]) -> IntArray:
     return np.argsort(-item_events, kind="stable").astype(np.int64)
 
 
+def order_by_category(items: IntArray, categories: IntArray, window_events: IntArray) -> IntArray:
+    """Returns the items, those whose category has the most events in the window first, then the lower item_index, int64 [C].
+
+    By hand: items 1, 2 and 3 of the categories 0, 1 and 1 are cold; item 0 of category 1 has 5 events, no other has any: 2, 3, 1.
+
+    Args:
+        items: item_index of the cold items, ascending [C].
+        categories: int64 [I], of every item of the corpus; -1 for those of no category, which come last.
+        window_events: int64 [I].
+    """
+    known = categories >= 0
+    totals = np.bincount(categories[known], weights=window_events[known], minlength=1)
+    value = np.where(categories[items] >= 0, totals[categories[items]], -1.0)
+    return items[np.argsort(-value, kind="stable")]
+
+
 def fill_up(ranked: IntArray, order: IntArray, k: int) -> IntArray:
     """Returns int64 [B, K]: the ranked items, then the first of `order` that are not among them, -1 after the last item.
 

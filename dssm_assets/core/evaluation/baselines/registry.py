@@ -66,7 +66,7 @@ BASELINES: Final[dict[str, Baseline]] = {
     "item_cooccurrence": Baseline("item co-occurrence", f"{_HERE}.item_cooccurrence", is_extra=False),
     "neighbors_recent": Baseline("neighbors x popularity", f"{_HERE}.neighbors_recent", is_extra=False),
     "ease": Baseline("EASE", f"{_HERE}.ease", is_extra=False),
-    "als": Baseline("implicit ALS", f"{_HERE}.als", needs_library=True),
+    "als": Baseline("implicit ALS", "dssm_assets.extras.als.als", needs_library=True),
     "own_history_window": Baseline("own history, window", f"{_HERE}.own_history:WINDOW", is_extra=False),
     "own_history_all": Baseline("own history, all days", f"{_HERE}.own_history:ALL_DAYS", is_extra=False),
 }

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.evaluation.baselines.popularity import fill_up
+from dssm_assets.core.evaluation.baselines.popularity import fill_up, order_by_category
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets_tests.core.evaluation.baselines.small_world import USERS, lists
 
@@ -48,3 +48,9 @@ def test_fill_up_equals_walking_through_both_lists(data: st.DataObject) -> None:
     for own, result in zip(ranked, fill_up(padded, np.array(order), k).tolist(), strict=True):
         walked = list(dict.fromkeys([*own, *order]))
         assert result == (walked + [-1] * k)[:k]
+
+
+def test_items_of_the_most_popular_category_come_first() -> None:
+    categories, events = np.array([1, 0, 1, 1, -1]), np.array([5, 0, 0, 0, 0])
+    assert order_by_category(np.array([1, 2, 3, 4]), categories, events).tolist() == [2, 3, 1, 4]
+    assert order_by_category(np.array([2, 0]), np.full(3, -1), np.zeros(3)).tolist() == [2, 0]

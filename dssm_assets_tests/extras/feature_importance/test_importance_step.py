@@ -11,10 +11,10 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import TowerSide, tower_spec
-from dssm_assets.core.training.feature_importance import events_before, only_items
 from dssm_assets.core.training.validation import validation_set
+from dssm_assets.extras.feature_importance.feature_importance import events_before, only_items
+from dssm_assets.extras.feature_importance.importance_step import ALL_FEATURES, TABLE, feature_groups, feature_importance
 from dssm_assets.steps import feature_config
-from dssm_assets.steps.feature_importance import ALL_FEATURES, TABLE, feature_groups, feature_importance
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds

@@ -10,10 +10,10 @@ import pytest
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.evaluation.baselines import als
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays
 from dssm_assets.core.evaluation.baselines.registry import fit_baselines
 from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.extras.als import als
 from dssm_assets_tests.core.evaluation.worlds import fit_data, interactions
 from dssm_assets_tests.worlds import CONFIG
 

@@ -11,7 +11,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.spec import FgSpec
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.schema import ColumnSpec, TableSpec
-from dssm_assets.core.training.feature_importance import FeatureWorth, leave_out_groups
+from dssm_assets.extras.feature_importance.feature_importance import FeatureWorth, leave_out_groups
 from dssm_assets.steps.dssm_model import open_train_data
 from dssm_assets.steps.feature_config import RunSettings, towers_of
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, each_day, progress_log

@@ -1,0 +1,1 @@
+"""The baseline `als`, which needs the library `implicit`."""
