@@ -1,9 +1,9 @@
 """The HTTP service: /recall, /recall/batch, /similar, /health, /ready, /metrics, and its description in /docs.
 
-One process answers: its event loop receives and sends, a pool of threads reads bodies and computes lists. So /health does not wait for
+One process answers: its event loop receives, parses small bodies and sends, a pool of threads computes lists. So /health does not wait for
 lists. Belongs here: routes, how many lists are computed at once and how long each may take. Does not belong here: the lists
-(`recall_engine.py`), which bundle they come from (`live.py`), queries and bodies (`request_body.py`), their cost (`request_cost.py`), the
-form of answers (`answers.py`), who may ask (`access.py`).
+(`recall_engine.py`), which bundle they come from (`live.py`), queries and bodies (`request_body.py`), the form of answers
+(`answers.py`), who may ask (`access.py`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import datetime as dt
 import gc
 import importlib.metadata
 import logging
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Annotated, Any, Final
@@ -32,8 +33,9 @@ from starlette.staticfiles import StaticFiles
 
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError, Fault, InputError, StorageError
+from dssm_assets.core.retrieval.item_filter import count_conditions
 from dssm_assets.service.engine.live import LiveEngine
-from dssm_assets.service.engine.recall_engine import RecallAnswer, RecallEngine, UserRequest
+from dssm_assets.service.engine.recall_engine import DEFAULT_K, RecallAnswer, RecallEngine, UserRequest
 from dssm_assets.service.http.access import DOCS, ROUTES, RequestGate, check_requests
 from dssm_assets.service.http.answers import (
     ARROW,
@@ -65,34 +67,41 @@ from dssm_assets.service.http.request_body import (
     RecallQuery,
     RecallRequest,
     SimilarQuery,
+    count_items,
     parse_batch_body,
     parse_query,
     parse_recall_body,
     read_query,
 )
-from dssm_assets.service.http.request_cost import count_items, split_by_cost
-from dssm_assets.service.http.telemetry import CONTENT_TYPE, STAGES, RequestTracer, ServiceMetrics, StageClock
+from dssm_assets.service.http.telemetry import CONTENT_TYPE, STAGES, RequestTracer, ServiceMetrics, Stage, StageClock
 
 ANSWERED_TOGETHER: Final = 16
 """Single lists that a thread takes together, at most."""
+COMPUTED_TOGETHER: Final = 100
+"""Requests of a batch that are computed at once, at most: FAISS needs memory for all of them."""
+ITEMS_TOGETHER: Final = COMPUTED_TOGETHER * DEFAULT_K
+"""Items that they ask for, at most, unless it is one request."""
+COMPARED_TOGETHER: Final = 10_000_000
+"""Comparisons of an item with a condition that they need, at most, unless it is one request: about .1 s."""
 SMALL_BODY_BYTES: Final = 1 << 16
 """A larger body is parsed while no other one is."""
 MAX_WAITING_BYTES: Final = 1 << 26
 """Of all bodies that arrive, wait or are computed."""
-Parse = Callable[[], Sequence[UserRequest | InputError]]
-"""Returns the requests of a query or a body, or why one is wrong; raises an InputError if all are."""
+Requests = Sequence[UserRequest | InputError]
+"""The lists that are asked for, or why one cannot be."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """A request for lists that waits for a thread: a single list, or a batch."""
+    """A request that waits for a thread: for a single list, or for a batch."""
 
-    parse: Parse
+    requests: Requests
     is_batch: bool
     is_arrow: bool
     ends_at: float
     """When its client has given up, by the clock of time.monotonic."""
+    parsed: Stage
     reply: Future[Reply] = field(default_factory=Future)
 
 
@@ -106,6 +115,8 @@ class Service:
         self.threads = ThreadPoolExecutor(threads, "recall", faiss.omp_set_num_threads, (1,))
         self._max_batch_items = threads * MAX_ITEMS
         self._waiting: deque[_Call] = deque()
+        """Single lists that no thread has taken."""
+        self._taking = threading.Lock()
         self._computing: dict[Future[Reply], int] = {}
         """Items that the batches among the calls ask for, of each call that waits or is computed; 0 for single lists."""
         self._waiting_bytes = 0
@@ -113,30 +124,29 @@ class Service:
 
     @property
     def has_room(self) -> bool:
-        """Returns whether fewer than max_requests lists wait or are computed."""
+        """Whether fewer than max_requests lists wait or are computed."""
         return len(self._computing) < self.limits.max_requests
 
-    async def answer(self, request: Request, parse: Parse, *, batch_items: int | None = None) -> Response:
+    async def answer(
+        self, request: Request, parse: Callable[[], Requests], *, is_batch: bool = False, is_large: bool = False
+    ) -> Response:
         """Returns the response with the lists of the requests that `parse` returns, computed in a thread from one bundle.
-
-        A free thread takes single lists together with others that wait, which costs less than one by one.
-
-        Args:
-            batch_items: items that a batch asks for; None: it is a single list.
 
         Raises:
             DssmError: `parse` raised it, or there is no single list.
             BusyError: too many lists, or items of batches, wait or are computed, or this one has lasted request_seconds.
         """
         self._check_room()
-        is_batch, items = batch_items is not None, batch_items or 0
+        clock = StageClock()
+        requests = check_requests(request.scope, await self._parse_alone(parse) if is_large else parse())
+        clock.end("parse")
+        self._check_room()  # others may have come meanwhile
+        items = count_items(requests) if is_batch else 0
         total = sum(list(self._computing.values())) + items  # a copy, because threads remove calls
         if items and total > self._max_batch_items:
             raise _busy(f"at most {self._max_batch_items} items of batches at once", str(total))
-        ends_at = time.monotonic() + self.limits.request_seconds
-        call = _Call(
-            partial(check_requests, request.scope, parse), is_batch, ARROW in request.headers.get("accept", ""), ends_at
-        )
+        seconds, is_arrow = self.limits.request_seconds, ARROW in request.headers.get("accept", "")
+        call = _Call(requests, is_batch, is_arrow, time.monotonic() + seconds, clock.stages[0])
         self._computing[call.reply] = items
         call.reply.add_done_callback(self._computing.pop)
         if is_batch:
@@ -145,79 +155,84 @@ class Service:
             self._waiting.append(call)
             self.threads.submit(self._answer_waiting)
         try:
-            reply = await asyncio.wait_for(asyncio.wrap_future(call.reply), self.limits.request_seconds)
+            reply = await asyncio.wait_for(asyncio.wrap_future(call.reply), seconds)
         except TimeoutError as error:
-            raise _busy(f"a list in {self.limits.request_seconds:g} seconds", "none") from error
+            raise _busy(f"a list in {seconds:g} seconds", "none") from error
         request.scope[STAGES] = reply.stages
         for source, count in reply.sources.items():
             self.metrics.answers.labels(source).inc(count)
-        return Response(reply.body, media_type=ARROW if call.is_arrow else JSON)
+        return Response(reply.body, media_type=ARROW if is_arrow else JSON)
 
-    async def parse_alone(self, parse: Parse) -> Parse:
-        """Returns a function with the requests of a batch or of a large body, which is parsed while no other one is.
+    async def _parse_alone(self, parse: Callable[[], Requests]) -> Requests:
+        """Returns what `parse` returns, while no other large body is parsed, in a thread.
 
         The event loop waits for a thread that parses, so it then gets as much time for all else.
 
         Raises:
             InputError: `parse` raised it.
-            BusyError: too many lists wait or are computed, or other bodies have been parsed for request_seconds.
+            BusyError: other bodies have been parsed for request_seconds.
         """
-        self._check_room()
         try:
             async with asyncio.timeout(self.limits.request_seconds):
                 await self._parsing.acquire()
         except TimeoutError as error:
             raise _busy(f"time for the body in {self.limits.request_seconds:g} seconds", "none") from error
+        start = time.monotonic()
         try:
-            start = time.monotonic()
-            requests = await asyncio.to_thread(_parse_without_collecting, parse)
+            return await asyncio.to_thread(_parse_without_collecting, parse)
         finally:
             asyncio.get_running_loop().call_later(time.monotonic() - start, self._parsing.release)
-        return lambda: requests
 
     def _check_room(self) -> None:
         if not self.has_room:
             raise _busy(f"fewer than {self.limits.max_requests} requests at once", str(len(self._computing)))
 
     def _answer_waiting(self) -> None:
-        calls: list[_Call] = []
-        with suppress(IndexError):
-            while len(calls) < ANSWERED_TOGETHER:
-                calls.append(self._waiting.popleft())
-        self._answer_calls(calls)
+        """Answers single lists that wait, together, which costs less than one by one.
 
-    def _answer_calls(self, calls: Sequence[_Call]) -> None:
-        """Answers calls, all from one bundle; they share all stages but the last. One that was cancelled is left out."""
+        One thread takes lists and encodes their users at a time: threads that encode would wait for each other anyway, and so the next takes all
+        that have come meanwhile.
+        """
+        calls: list[_Call] = []
+        with ExitStack() as taking:
+            taking.enter_context(self._taking)
+            with suppress(IndexError):
+                while len(calls) < ANSWERED_TOGETHER:
+                    calls.append(self._waiting.popleft())
+            self._answer_calls(calls, taking.close)
+
+    def _answer_calls(self, calls: Sequence[_Call], on_encoded: Callable[[], None] = lambda: None) -> None:
+        """Answers calls, all from one bundle; they share all stages but parsing and rendering. One that was cancelled is left out."""
         calls = [call for call in calls if call.reply.set_running_or_notify_cancel()]
         try:
-            self._compute(self.live.engine, calls)
+            if calls:
+                self._compute(self.live.engine, calls, on_encoded)
         except Exception as error:
             for call in calls:
                 if not call.reply.done():
                     call.reply.set_exception(error)
 
-    def _compute(self, engine: RecallEngine, calls: Sequence[_Call]) -> None:
+    def _compute(self, engine: RecallEngine, calls: Sequence[_Call], on_encoded: Callable[[], None]) -> None:
         """Sets the reply of each call. A batch answers single lists that wait first, a long one also in between."""
-        clock, parsed = StageClock(), list[tuple[_Call, Sequence[UserRequest | InputError]]]()
-        for call in calls:
-            try:
-                parsed.append((call, call.parse()))
-            except InputError as error:
-                call.reply.set_exception(error)
-        clock.end("parse")
-        requests = [one for _, asked in parsed for one in asked if isinstance(one, UserRequest)]
+        clock = StageClock()
+
+        def end_encoding() -> None:
+            clock.end("encode")
+            on_encoded()
+
         found: list[RecallAnswer | DssmError] = []
+        requests = [one for call in calls for one in call.requests if isinstance(one, UserRequest)]
         for part in split_by_cost(requests, len(engine.bundle.items)):
             if calls[0].is_batch:
                 self._answer_waiting()
             if time.monotonic() > max(call.ends_at for call in calls):
                 raise _busy("time for the list", "none")
-            found += engine.recall_for_users(part, lambda: clock.end("encode"))
+            found += engine.recall_for_users(part, end_encoding)
             clock.end("search")
         lists = iter(found)
         shared = tuple(clock.stages)
-        for call, asked in parsed:
-            answers = [next(lists) if isinstance(one, UserRequest) else one for one in asked]
+        for call in calls:
+            answers = [next(lists) if isinstance(one, UserRequest) else one for one in call.requests]
             # A batch has the errors of its requests beside lists, but for what no request can help.
             is_fatal = StorageError if call.is_batch else DssmError
             if (failed := next((one for one in answers if isinstance(one, is_fatal)), None)) is not None:
@@ -225,7 +240,7 @@ class Service:
                 continue
             reply = render(engine, answers, is_batch=call.is_batch, is_arrow=call.is_arrow)
             clock.end("render")
-            call.reply.set_result(reply._replace(stages=(*shared, clock.stages[-1])))
+            call.reply.set_result(reply._replace(stages=(call.parsed, *shared, clock.stages[-1])))
 
     @asynccontextmanager
     async def receive_body(self, request: Request) -> AsyncIterator[bytearray]:
@@ -268,13 +283,41 @@ async def refuse_parameters(request: Request) -> None:
     read_query(NoQuery, request.scope["query_string"])
 
 
-def _parse_without_collecting(parse: Parse) -> Sequence[UserRequest | InputError]:
-    """Returns what `parse` returns. Of a body of many lists, the collector would look at all objects of the process over and over."""
+def _parse_without_collecting(parse: Callable[[], Requests]) -> Requests:
+    """Of a body of many lists, the collector would look at all objects of the process over and over."""
     gc.disable()
     try:
         return parse()
     finally:
         gc.enable()
+
+
+def split_by_cost(requests: Sequence[UserRequest], item_count: int) -> Iterator[Sequence[UserRequest]]:
+    """Yields requests that are computed at once, of all in their order; together they take about .1 s at most, unless it is one.
+
+    A list costs its items, and the conditions of its filter: each is compared with every item of the bundle, unless the request before had
+    the same filter.
+    """
+    start, items, compared, before = 0, 0, 0, ""
+    for position, request in enumerate(requests):
+        more_items, filters = count_items([request]), repr(request.options.filters)  # 1 and true are equal, their texts are not
+        more_compared = 0 if filters == before else item_count * _count_conditions(request.options.filters)
+        before = filters
+        is_full = position - start >= COMPUTED_TOGETHER or items + more_items > ITEMS_TOGETHER
+        if position > start and (is_full or compared + more_compared > COMPARED_TOGETHER):
+            yield requests[start:position]
+            start, items, compared = position, 0, 0
+        items, compared = items + more_items, compared + more_compared
+    if start < len(requests):
+        yield requests[start:]
+
+
+def _count_conditions(filters: Any) -> int:
+    """Returns the number of conditions of a filter, 0 of one that will be refused."""
+    try:
+        return count_conditions(filters)
+    except InputError:
+        return 0
 
 
 def _busy(expected: str, got: str) -> BusyError:
@@ -355,15 +398,13 @@ def _list_routes(service: Service) -> APIRouter:
     async def recall_by_body(request: Request, _: Annotated[RecallRequest, Body(openapi_examples=RECALL_EXAMPLES)]) -> Response:
         """Items for a stored user, for one given by features and history, or for a stored user after further events."""
         async with service.receive_body(request) as body:
-            parse: Parse = partial(parse_recall_body, body)
-            return await service.answer(request, parse if len(body) <= SMALL_BODY_BYTES else await service.parse_alone(parse))
+            return await service.answer(request, partial(parse_recall_body, body), is_large=len(body) > SMALL_BODY_BYTES)
 
     @router.post("/recall/batch", summary="Items for many users", **describe_lists(413, answer=BatchAnswer))
     async def recall_batch(request: Request, _: Annotated[BatchRequest, Body(openapi_examples=BATCH_EXAMPLES)]) -> Response:
         """Items for many users: `answers` has for each request, in their order, what POST /recall answers, or its error."""
         async with service.receive_body(request) as body:
-            parse = await service.parse_alone(partial(parse_batch_body, body))
-            return await service.answer(request, parse, batch_items=count_items(parse()))
+            return await service.answer(request, partial(parse_batch_body, body), is_batch=True, is_large=True)
 
     @router.get("/similar", summary="Items like an item", **describe_lists(404))
     async def similar(request: Request, _: Annotated[SimilarQuery, Query()]) -> Response:
