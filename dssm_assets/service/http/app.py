@@ -13,13 +13,12 @@ import datetime as dt
 import gc
 import importlib.metadata
 import logging
-import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -102,7 +101,11 @@ class _Call:
     ends_at: float
     """When its client has given up, by the clock of time.monotonic."""
     parsed: Stage
-    reply: Future[Reply] = field(default_factory=Future)
+    reply: asyncio.Future[Reply]
+
+    @property
+    def has_inputs(self) -> bool:
+        return any(isinstance(one, UserRequest) and not one.inputs.is_empty for one in self.requests)
 
 
 class Service:
@@ -113,11 +116,11 @@ class Service:
         self.metrics = ServiceMetrics(lambda: live.state)
         # Each searches on one core: together they use all.
         self.threads = ThreadPoolExecutor(threads, "recall", faiss.omp_set_num_threads, (1,))
-        self._max_batch_items = threads * MAX_ITEMS
+        self._num_threads = self._idle = threads
+        """Of the threads, those that have not been called for single lists."""
         self._waiting: deque[_Call] = deque()
         """Single lists that no thread has taken."""
-        self._taking = threading.Lock()
-        self._computing: dict[Future[Reply], int] = {}
+        self._computing: dict[_Call, int] = {}
         """Items that the batches among the calls ask for, of each call that waits or is computed; 0 for single lists."""
         self._waiting_bytes = 0
         self._parsing = asyncio.Lock()
@@ -137,25 +140,23 @@ class Service:
             BusyError: too many lists, or items of batches, wait or are computed, or this one has lasted request_seconds.
         """
         self._check_room()
-        clock = StageClock()
+        clock, loop, seconds = StageClock(), asyncio.get_running_loop(), self.limits.request_seconds
         requests = check_requests(request.scope, await self._parse_alone(parse) if is_large else parse())
         clock.end("parse")
         self._check_room()  # others may have come meanwhile
         items = count_items(requests) if is_batch else 0
-        total = sum(list(self._computing.values())) + items  # a copy, because threads remove calls
-        if items and total > self._max_batch_items:
-            raise _busy(f"at most {self._max_batch_items} items of batches at once", str(total))
-        seconds, is_arrow = self.limits.request_seconds, ARROW in request.headers.get("accept", "")
-        call = _Call(requests, is_batch, is_arrow, time.monotonic() + seconds, clock.stages[0])
-        self._computing[call.reply] = items
-        call.reply.add_done_callback(self._computing.pop)
+        if items and (total := sum(self._computing.values()) + items) > self._num_threads * MAX_ITEMS:
+            raise _busy(f"at most {self._num_threads * MAX_ITEMS} items of batches at once", str(total))
+        is_arrow = ARROW in request.headers.get("accept", "")
+        call = _Call(requests, is_batch, is_arrow, time.monotonic() + seconds, clock.stages[0], loop.create_future())
+        self._computing[call] = items
         if is_batch:
-            self.threads.submit(self._answer_calls, [call])
+            self.threads.submit(self._answer_calls, loop, [call])
         else:
             self._waiting.append(call)
-            self.threads.submit(self._answer_waiting)
+            loop.call_soon(self._call_thread, loop)  # after what else is to do in this turn, which may bring further lists
         try:
-            reply = await asyncio.wait_for(asyncio.wrap_future(call.reply), seconds)
+            reply = await asyncio.wait_for(call.reply, seconds)
         except TimeoutError as error:
             raise _busy(f"a list in {seconds:g} seconds", "none") from error
         request.scope[STAGES] = reply.stages
@@ -187,60 +188,75 @@ class Service:
         if not self.has_room:
             raise _busy(f"fewer than {self.limits.max_requests} requests at once", str(len(self._computing)))
 
-    def _answer_waiting(self) -> None:
-        """Answers single lists that wait, together, which costs less than one by one.
+    def _call_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Calls a thread that will take single lists, if one is idle."""
+        if self._waiting and self._idle:
+            self._idle -= 1
+            self.threads.submit(self._answer_waiting, loop).add_done_callback(
+                lambda _: loop.call_soon_threadsafe(self._end_thread, loop)
+            )
 
-        One thread takes lists and encodes their users at a time: threads that encode would wait for each other anyway, and so the next takes all
-        that have come meanwhile.
+    def _end_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._idle += 1
+        self._call_thread(loop)
+
+    def _answer_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answers single lists that wait, together, which costs less than one by one: a share of them, or those with inputs all at once.
+
+        The features of 16 users are encoded in the time of one's.
         """
-        calls: list[_Call] = []
-        with ExitStack() as taking:
-            taking.enter_context(self._taking)
-            with suppress(IndexError):
-                while len(calls) < ANSWERED_TOGETHER:
-                    calls.append(self._waiting.popleft())
-            self._answer_calls(calls, taking.close)
+        calls, most = list[_Call](), -(-len(self._waiting) // (self._idle + 1))
+        with suppress(IndexError):
+            while len(calls) < (ANSWERED_TOGETHER if calls and calls[0].has_inputs else min(most, ANSWERED_TOGETHER)):
+                calls.append(self._waiting.popleft())
+        self._answer_calls(loop, calls)
 
-    def _answer_calls(self, calls: Sequence[_Call], on_encoded: Callable[[], None] = lambda: None) -> None:
-        """Answers calls, all from one bundle; they share all stages but parsing and rendering. One that was cancelled is left out."""
-        calls = [call for call in calls if call.reply.set_running_or_notify_cancel()]
+    def _answer_calls(self, loop: asyncio.AbstractEventLoop, calls: Sequence[_Call]) -> None:
+        """Answers calls, all from one bundle, at once; they share all stages but parsing and rendering."""
+        wanted = [call for call in calls if not call.reply.done()]
+        replies: list[Reply | Exception] = []
         try:
-            if calls:
-                self._compute(self.live.engine, calls, on_encoded)
+            if wanted:
+                replies = self._compute(loop, self.live.engine, wanted)
         except Exception as error:
-            for call in calls:
-                if not call.reply.done():
-                    call.reply.set_exception(error)
+            replies = [error] * len(wanted)
+        loop.call_soon_threadsafe(self._send, calls, dict(zip(wanted, replies, strict=True)))
 
-    def _compute(self, engine: RecallEngine, calls: Sequence[_Call], on_encoded: Callable[[], None]) -> None:
-        """Sets the reply of each call. A batch answers single lists that wait first, a long one also in between."""
-        clock = StageClock()
+    def _send(self, calls: Sequence[_Call], replies: Mapping[_Call, Reply | Exception]) -> None:
+        for call in calls:
+            del self._computing[call]
+            if call.reply.done():  # Its client has given up.
+                continue
+            if isinstance(reply := replies[call], Exception):
+                call.reply.set_exception(reply)
+            else:
+                call.reply.set_result(reply)
 
-        def end_encoding() -> None:
-            clock.end("encode")
-            on_encoded()
-
-        found: list[RecallAnswer | DssmError] = []
+    def _compute(
+        self, loop: asyncio.AbstractEventLoop, engine: RecallEngine, calls: Sequence[_Call]
+    ) -> list[Reply | Exception]:
+        """Returns the reply of each call. A batch answers single lists that wait first, a long one also in between."""
+        clock, found = StageClock(), list[RecallAnswer | DssmError]()
         requests = [one for call in calls for one in call.requests if isinstance(one, UserRequest)]
         for part in split_by_cost(requests, len(engine.bundle.items)):
-            if calls[0].is_batch:
-                self._answer_waiting()
+            if calls[0].is_batch and self._waiting:
+                self._answer_waiting(loop)
             if time.monotonic() > max(call.ends_at for call in calls):
                 raise _busy("time for the list", "none")
-            found += engine.recall_for_users(part, end_encoding)
+            found += engine.recall_for_users(part, lambda: clock.end("encode"))
             clock.end("search")
-        lists = iter(found)
-        shared = tuple(clock.stages)
+        lists, shared, replies = iter(found), tuple(clock.stages), list[Reply | Exception]()
         for call in calls:
             answers = [next(lists) if isinstance(one, UserRequest) else one for one in call.requests]
             # A batch has the errors of its requests beside lists, but for what no request can help.
             is_fatal = StorageError if call.is_batch else DssmError
             if (failed := next((one for one in answers if isinstance(one, is_fatal)), None)) is not None:
-                call.reply.set_exception(failed)
+                replies.append(failed)
                 continue
             reply = render(engine, answers, is_batch=call.is_batch, is_arrow=call.is_arrow)
             clock.end("render")
-            call.reply.set_result(reply._replace(stages=(call.parsed, *shared, clock.stages[-1])))
+            replies.append(reply._replace(stages=(call.parsed, *shared, clock.stages[-1])))
+        return replies
 
     @asynccontextmanager
     async def receive_body(self, request: Request) -> AsyncIterator[bytearray]:
