@@ -140,11 +140,13 @@ def _print_answer(answer: RecallAnswer) -> None:
     if answer.replaced:
         print(f"sent in place of what is stored of the user: {' and '.join(answer.replaced)}")
     print(f"{len(answer.item_ids)} items, source {answer.source.value}, bundle {answer.bundle_id}")
-    columns = [] if answer.sources is None else [[", ".join(names) for names in answer.sources]]
-    columns += (answer.fields or {}).values()
-    for number, (item, score, *rest) in enumerate(zip(answer.item_ids, answer.scores, *columns, strict=True), 1):
-        shown = "  ".join("" if value is None else str(value) for value in rest)
-        print(f"{number:>5}  {item}  {score:.6g}  {shown}".rstrip())
+    columns = {"item": answer.item_ids, "score": [f"{score:.6g}" for score in answer.scores]}
+    columns |= {} if answer.sources is None else {"channels": [", ".join(names) for names in answer.sources]}
+    columns |= answer.fields or {}
+    for place, row in zip(
+        ["place", *range(1, len(answer.item_ids) + 1)], [columns, *zip(*columns.values(), strict=True)], strict=True
+    ):
+        print(f"{rank:>5}  {'  '.join('' if value is None else str(value) for value in row)}".rstrip())
 
 
 def parse_json(text: str) -> Any:

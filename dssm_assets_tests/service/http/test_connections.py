@@ -49,4 +49,3 @@ def test_a_slow_reader_gets_its_whole_answer_over_tls(root, certificate):
                 answer.readline()
                 head = http.client.parse_headers(answer)
                 assert len(answer.read(int(head["content-length"]))) == int(head["content-length"]) > 8_000_000
-
