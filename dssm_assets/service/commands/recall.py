@@ -140,13 +140,12 @@ def _print_answer(answer: RecallAnswer) -> None:
     if answer.replaced:
         print(f"sent in place of what is stored of the user: {' and '.join(answer.replaced)}")
     print(f"{len(answer.item_ids)} items, source {answer.source.value}, bundle {answer.bundle_id}")
-    columns = {"item": answer.item_ids, "score": [f"{score:.6g}" for score in answer.scores]}
-    columns |= {} if answer.sources is None else {"channels": [", ".join(names) for names in answer.sources]}
-    columns |= answer.fields or {}
-    for place, row in zip(
-        ["place", *range(1, len(answer.item_ids) + 1)], [columns, *zip(*columns.values(), strict=True)], strict=True
-    ):
-        print(f"{rank:>5}  {'  '.join('' if value is None else str(value) for value in row)}".rstrip())
+    names = ["item", "score", *([] if answer.sources is None else ["channels"]), *(answer.fields or {})]
+    columns = [answer.item_ids, [f"{score:.6g}" for score in answer.scores]]
+    columns += [] if answer.sources is None else [[", ".join(channels) for channels in answer.sources]]
+    columns += (answer.fields or {}).values()
+    for rank, row in enumerate([names, *zip(*columns, strict=True)]):
+        print(f"{rank or 'rank':>5}  {'  '.join('' if value is None else str(value) for value in row)}".rstrip())
 
 
 def parse_json(text: str) -> Any:
