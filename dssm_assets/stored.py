@@ -135,7 +135,10 @@ def open_table(
 ) -> StoredTable:
     """Returns the partition of a table.
 
-    Example: `open_table("total_hit_rate", "latest-1").to_pandas()`.
+    Example:
+        >>> table = open_table("user_table", "first")
+        >>> table.to_pandas().columns.to_list()
+        ['user_id', 'city']
 
     Args:
         name: the table: any asset but models and other artifacts.
@@ -168,7 +171,11 @@ def rates(
 ) -> pd.DataFrame:
     """Returns the hit rates of a day: a row per scorer, a column per length of the list.
 
-    Example: `rates().loc["merged", 200]` is hit_rate@200 of the list that is served. Intervals and counts are in the table `total_hit_rate`.
+    Intervals and counts are in the table `total_hit_rate`.
+
+    Example: hit_rate@10 of the list that is served, and of the vectors alone.
+        >>> rates().loc[["merged", "model"], 10].round(2).to_dict()
+        {'merged': 1.0, 'model': 1.0}
 
     Args:
         day, config, home, scene: as of `open_table`.
@@ -195,7 +202,12 @@ def load_model(
     home: str | Path | None = None,
     scene: str | None = None,
 ) -> StoredModel:
-    """Returns the trained model of a day; arguments and errors as `open_table`."""
+    """Returns the trained model of a day; arguments and errors as `open_table`.
+
+    Example:
+        >>> load_model().top_items(["a0", "b1"], k=3).column("user_id").to_pylist()
+        ['a0', 'a0', 'a0', 'b1', 'b1', 'b1']
+    """
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(load_chosen(config, home, scene))
@@ -223,6 +235,11 @@ def recall(
 
     It opens the bundle in every call: for many lists open a `dssm_assets.service.engine.recall_engine.RecallEngine` once.
 
+    Example:
+        >>> answer = recall("a0", k=5, filters={"category": "cat_a"})
+        >>> answer.source.value, len(answer.item_ids)
+        ('stored', 5)
+
     Args:
         user_id: a user; one who is unknown and has no features gets the popular items.
         features: of a user, by input name; they replace the stored ones.
@@ -247,8 +264,7 @@ def recall(
 
     if channels is not None and channels not in list(Lists):
         raise InputError(Fault("argument channels", f"one of: {', '.join(Lists)}", repr(channels), "correct it"))
-    wanted = None if channels is None else Lists(channels)
-    options = ListOptions(k, exclude, filters, exclude_history, wanted, fields)
+    lists = None if channels is None else Lists(channels)
     loaded = load_chosen(config, home, scene)
     return recall_once(
         serving_root(loaded.root),
@@ -257,7 +273,7 @@ def recall(
         user_id=user_id,
         inputs=UserInputs(features or {}, history or {}, events or {}),
         item_id=item_id,
-        options=options,
+        options=ListOptions(k, exclude, filters, exclude_history, lists, fields),
     )
 
 

@@ -1,6 +1,7 @@
 """Reading from Python: tables, the model of a day, and lists of the bundle; imports stay light."""
 
 import datetime as dt
+import doctest
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import dssm_assets
+from dssm_assets import stored
 from dssm_assets.cli import main
 from dssm_assets.core.errors import ConfigError, InputError, PartitionMissingError
 from dssm_assets_tests import worlds
@@ -94,7 +96,7 @@ def test_the_towers_of_a_model_are_its_weights(where):
     assert towers.spec.output_dim == 8
 
 
-def test_recall_answers_from_the_published_bundle(tmp_path_factory, tmp_path):
+def test_recall_answers_from_the_published_bundle(tmp_path_factory, tmp_path, monkeypatch):
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "published", {"serving": {"filters": ["category"]}})
     where = {"config": loaded.path, "home": loaded.home}
     worlds.run_steps(loaded, worlds.PUBLISHED, [EVALUATION_DAY])
@@ -117,6 +119,10 @@ def test_recall_answers_from_the_published_bundle(tmp_path_factory, tmp_path):
         dssm_assets.recall(**where)
     with pytest.raises(InputError, match="one of: merged, vectors, got 'best'"):
         dssm_assets.recall("a0", channels="best", **where)
+    monkeypatch.setenv("DSSM_CONFIG", str(loaded.path))
+    monkeypatch.setenv("DSSM_HOME", str(loaded.home))
+    examples = doctest.testmod(stored)
+    assert (examples.failed, examples.attempted) == (0, 6), "examples of docstrings"
 
 
 def test_importing_the_package_and_its_reading_calls_loads_neither_dagster_nor_torch():

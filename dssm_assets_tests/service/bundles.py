@@ -73,9 +73,11 @@ WORDS: dict[str, list[str]] = {
 """The vocabulary of each embedding: index 0 is missing, 1 any other value, 2 the first word."""
 
 
-def vector_of(engine: RecallEngine, inputs: UserInputs) -> np.ndarray:
+def vector_of(engine: RecallEngine, inputs: UserInputs, user_id: Any = None) -> np.ndarray:
     """Returns the vector of a user, or raises why there is none."""
-    (found,) = engine.tower.compute_vectors([inputs])
+    user = engine.users.look_up(user_id, inputs)
+    assert user is not None
+    (found,) = engine.tower.compute_vectors([user])
     if isinstance(found, Exception):
         raise found
     return found

@@ -3,7 +3,7 @@
     <scene>_item_<token>, <scene>_user_<token>    a draft, or a table of a version, with an index
     <scene>_versions                              one row per version: its revision, its tables, and whether it is served
 
-The table of versions is the alias: one commit serves the items and the users of a version. In one table for all, with tags, one
+The table of versions is the alias: one row names the items and the users of a version. In one table for all, with tags, one
 publisher's `create_index` would index the rows of another, and files of removed rows could stay.
 """
 
@@ -24,7 +24,6 @@ import pyarrow as pa
 from lancedb.index import IvfFlat
 
 from dssm_assets.core.config.pipeline import VectorTable
-from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import store as vs
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
@@ -77,7 +76,8 @@ class LanceDBStore(vs.VectorStore):
         return {version: row["revision"] for version, row in self._read_versions().items()}
 
     def find_served(self) -> str | None:
-        return next((version for version, row in self._read_versions().items() if row["is_served"]), None)
+        # Two that were served at once are both marked until another is.
+        return max((version for version, row in self._read_versions().items() if row["is_served"]), default=None)
 
     def write(self, table: VectorTable, rows: Rows) -> str:
         name, schema = f"{self._scene}_{table}_{vs.new_token()}", _declare_keys(rows.schema, table)
@@ -101,13 +101,12 @@ class LanceDBStore(vs.VectorStore):
             _merge(versions, ["bundle_id"]).execute(pa.Table.from_pylist([row], schema=pa.schema(list(_VERSIONS)[:-1])))
 
     def serve(self, version: str) -> None:
-        former = self.find_served()
-        try:
-            self._point_to(version)
-        except PartitionMissingError:
-            if former is not None:
-                self._point_to(former)
-            raise
+        self._need(version)
+        former = [name for name, row in self._read_versions().items() if row["is_served"] and name != version]
+        self._mark([version], is_served=True)
+        self._need(version)  # if it was removed in between, the former ones stay served
+        # No others: one that has come meanwhile was served after this one. So of any number of publishers one version stays.
+        self._mark(former, is_served=False)
 
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
         self._set_revision(version, "")
@@ -172,11 +171,11 @@ class LanceDBStore(vs.VectorStore):
         with self.errors():
             self._open(self._registry).update(where=f"bundle_id = {_write(version)}", values={"revision": revision})
 
-    def _point_to(self, version: str) -> None:
-        self._need(version)
-        with self.errors():
-            self._open(self._registry).update(values_sql={"is_served": f"bundle_id = {_write(version)}"})
-        self._need(version)  # if it was removed in between, no version is served
+    def _mark(self, versions: Sequence[str], *, is_served: bool) -> None:
+        if versions:
+            with self.errors():
+                where = _is_one_of("bundle_id", pa.array(versions, pa.string()))
+                self._open(self._registry).update(where=where, values={"is_served": is_served})
 
     def _need(self, version: str) -> None:
         if version not in (versions := self._read_versions()):

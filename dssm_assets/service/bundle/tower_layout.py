@@ -14,6 +14,7 @@ Letters: B rows, F single-valued features, L width of a padded feature.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -93,22 +94,39 @@ class TowerLayout:
 
     def feed(self, inputs: TowerInput) -> Feed:
         """Returns input name -> array for some rows; each padded feature is as wide as its longest row, at least 1."""
+        return self._fill(inputs)[0]
+
+    def feed_each(self, inputs: TowerInput) -> Iterator[Feed]:
+        """Yields for each row what `feed` returns for the row alone."""
+        feed, bags = self._fill(inputs)
+        widths = {name: np.maximum(np.diff(bag.offsets), 1).tolist() for name, bag in bags.items()}
+        for row in range(len(inputs)):
+            yield {
+                name: values[row : row + 1, : widths[name][row]] if name in widths else values[row : row + 1]
+                for name, values in feed.items()
+            }
+
+    def _fill(self, inputs: TowerInput) -> tuple[Feed, dict[str, Bags]]:
+        """Returns the feed, and the bag of each padded input."""
         feed: Feed = {SINGLES: np.ascontiguousarray(inputs.singles, np.int64)} if self.singles else {}
-        bags = list(inputs.bags)
+        bags, padded = list(inputs.bags), dict[str, Bags]()
         for features, sequence in zip(self.encoded, inputs.sequences, strict=True):
             events = sequence.select_rows(np.arange(len(inputs)))
             bags += [Bags(values, events.offsets, np.ones(len(values), np.float32)) for values in events.values]
             newest = events.offsets[1:][row_of_value(events.offsets)] - 1
             ages = Bags(events.seconds[newest] - events.seconds, events.offsets, np.ones(len(newest), np.float32))
-            feed[seconds_input(features[0].name)] = pad_bags(ages)[0]
+            padded[name := seconds_input(features[0].name)] = ages
+            feed[name] = pad_bags(ages)[0]
         weighted = {feature.name for feature in self.weighted}
         for feature, bag in zip(self.padded, bags, strict=True):
-            feed[indices_input(feature.name)], weights = pad_bags(bag)
+            padded[name := indices_input(feature.name)] = bag
+            feed[name], weights = pad_bags(bag)
             if feature.name in weighted:
-                feed[weights_input(feature.name)] = weights
+                padded[name := weights_input(feature.name)] = bag
+                feed[name] = weights
         if inputs.is_empty_history is not None:
             feed[IS_EMPTY_HISTORY] = np.asarray(inputs.is_empty_history, np.float32)
-        return feed
+        return feed, padded
 
 
 def tower_layout(spec: TowerSpec, *, is_user: bool) -> TowerLayout:

@@ -140,11 +140,12 @@ def _print_answer(answer: RecallAnswer) -> None:
     if answer.replaced:
         print(f"sent in place of what is stored of the user: {' and '.join(answer.replaced)}")
     print(f"{len(answer.item_ids)} items, source {answer.source.value}, bundle {answer.bundle_id}")
-    columns = [] if answer.sources is None else [[", ".join(names) for names in answer.sources]]
+    names = ["item", "score", *([] if answer.sources is None else ["channels"]), *(answer.fields or {})]
+    columns = [answer.item_ids, [f"{score:.6g}" for score in answer.scores]]
+    columns += [] if answer.sources is None else [[", ".join(channels) for channels in answer.sources]]
     columns += (answer.fields or {}).values()
-    for number, (item, score, *rest) in enumerate(zip(answer.item_ids, answer.scores, *columns, strict=True), 1):
-        shown = "  ".join("" if value is None else str(value) for value in rest)
-        print(f"{number:>5}  {item}  {score:.6g}  {shown}".rstrip())
+    for rank, row in enumerate([names, *zip(*columns, strict=True)]):
+        print(f"{rank or 'rank':>5}  {'  '.join('' if value is None else str(value) for value in row)}".rstrip())
 
 
 def parse_json(text: str) -> Any:

@@ -52,7 +52,6 @@ def _serve(parsed: argparse.Namespace) -> int:
     from dssm_assets.service.engine.shop_lists import ShopLists
     from dssm_assets.service.http.api_keys import LiveKeys
     from dssm_assets.service.http.app import build_app
-    from dssm_assets.service.http.connections import BoundedServer
     from dssm_assets.service.http.telemetry import open_tracer
 
     _check_arguments(parsed)
@@ -91,7 +90,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         timeout_graceful_shutdown=limits.shutdown_seconds,
     )
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # As by SIGTERM, the process then ends without a traceback.
-    BoundedServer(config).run()
+    uvicorn.Server(config).run()
     return 0
 
 

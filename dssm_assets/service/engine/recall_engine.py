@@ -1,7 +1,7 @@
 """Recall from one bundle: for a stored user, for a new user's features, for an item, or the popular items.
 
 Belongs here: which vector is searched with, the search, excluded items, the answer. Does not belong here: opening
-files (`bundle.py`), the user of a request (`seen_users.py`, `request_encoder.py`), HTTP (`http.py`).
+files (`bundle_reader.py`), the user of a request (`request_users.py`, `request_encoder.py`), HTTP.
 
 Lists are ordered by score, then by the item's row in the index. The search goes as much deeper as items are excluded. Where only
 some items are allowed, the index passes the others by, or every allowed item is compared: where few are, and where the index found
@@ -37,8 +37,8 @@ from dssm_assets.service.engine.allowed_items import ItemConditions
 from dssm_assets.service.engine.bundle_reader import Bundle
 from dssm_assets.service.engine.channels import FILLED, BundleChannels
 from dssm_assets.service.engine.id_rows import Id, UnknownIdError
-from dssm_assets.service.engine.request_encoder import NO_INPUTS, UserInputs, UserTower
-from dssm_assets.service.engine.seen_users import SeenUser, SeenUsers
+from dssm_assets.service.engine.request_encoder import NO_INPUTS, RequestUser, UserInputs, UserTower
+from dssm_assets.service.engine.request_users import RequestUsers
 from dssm_assets.service.engine.shop_lists import ShopLists
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class RecallEngine:
         self.tower = UserTower.from_bundle(bundle)
         self.channels = BundleChannels(bundle) if bundle.has_file(BundleFile.CHANNELS) else None
         self._popular = (bundle.popular_rows, bundle.popular_counts) if self.channels is None else self.channels.popular_items
-        self._users = SeenUsers(bundle, self.tower, self.channels)
+        self.users = RequestUsers(bundle, self.tower.encoder, self.channels)
 
     @classmethod
     def open(
@@ -254,13 +254,13 @@ class RecallEngine:
         list is the one that its request gets alone. `on_encoded` is called before the search.
         """
         answers: dict[int, RecallAnswer | DssmError] = {}
-        users: dict[int, SeenUser | None] = {}
+        users: dict[int, RequestUser | None] = {}
         for number, request in enumerate(requests):
             try:
-                users[number] = self._users.look_up(request.user_id, request.inputs) if request.item_id is None else None
+                users[number] = self.users.look_up(request.user_id, request.inputs) if request.item_id is None else None
             except DssmError as error:
                 answers[number] = error
-        encoded = {number: user.inputs for number, user in users.items() if user is not None and user.needs_tower}
+        encoded = {number: user for number, user in users.items() if user is not None and user.needs_tower}
         vectors = dict(zip(encoded, self.tower.compute_vectors(list(encoded.values())), strict=True))
         on_encoded()
         alike: dict[tuple[int, int, int, int], dict[int, _Plan]] = {}
@@ -282,7 +282,7 @@ class RecallEngine:
         """Returns the items with the vectors nearest to an item's, without the item itself; errors as `recall`."""
         return self.recall(UserRequest(item_id=item_id, options=options))
 
-    def _plan(self, request: UserRequest, user: SeenUser | None, vector: Vector | DssmError | None) -> _Plan:
+    def _plan(self, request: UserRequest, user: RequestUser | None, vector: Vector | DssmError | None) -> _Plan:
         """Returns the search of a request; `vector` is that of the inputs, or the reason for its absence."""
         options, bundle = request.options, self.bundle
         if isinstance(vector, DssmError):
@@ -307,7 +307,7 @@ class RecallEngine:
             source=AnswerSource.STORED if vector is None else AnswerSource.FEATURES,
             selection=selection,
             depth=self.channels.vector_depth if self.channels is not None and is_merged else selection.depth,
-            vector=bundle.user_vector(user.inputs.row) if vector is None else vector,
+            vector=bundle.user_vector(user.row) if vector is None else vector,
             own=own if is_merged else None,
             ignored=user.ignored,
             replaced=user.replaced,

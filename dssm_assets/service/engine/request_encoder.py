@@ -8,9 +8,9 @@ sends no other one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, flatten
+from dssm_assets.core.channels.channel import OwnItems
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.config.model import PoolingKind
 from dssm_assets.core.errors import DssmError, Fault, InputError, SchemaError, StorageError
@@ -29,7 +30,7 @@ from dssm_assets.core.features.requests import request_rows
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.models.poolings import make_pooling
-from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, feature_columns, select_rows
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, feature_columns
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.statistics.bucketizer import Bucketizer
@@ -45,28 +46,47 @@ Vector = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class UserInputs:
-    """The inputs that a request has for a user.
+    """The inputs that a request sends for a user.
 
     Attributes:
         features: input name -> value, `{"age": "25-34"}` for `user:age`.
         history: input name -> list, all of one length, oldest item first: item_ids, event_times_ms, and the other inputs of
             the sequence features of fg.json. For those, a name here overrides the same name in `features`.
         events: the same of events that are added to the stored history; without it, they are the history.
-        row: of the stored user in the bundle, -1 of one who is not stored.
     """
 
     features: Mapping[str, Any] = field(default_factory=dict)
     history: Mapping[str, Any] = field(default_factory=dict)
     events: Mapping[str, Any] = field(default_factory=dict)
-    row: int = -1
 
     @property
     def is_empty(self) -> bool:
-        """Whether the request sends nothing about the user."""
         return not (self.features or self.history or self.events)
 
 
 NO_INPUTS: Final = UserInputs()
+
+
+class RequestUser(NamedTuple):
+    """The user of a request, as `RequestUsers` looks one up.
+
+    Attributes:
+        row: of the stored user in the bundle, -1 of one who is not stored.
+        read_own: returns the user's items.
+        features: as of `UserInputs`.
+        lists: the history that was sent, or the events that are new.
+        replaced: which of `features` and `history` are not the stored ones, of a stored user.
+        ignored: names of the request that neither a feature nor the user's items read.
+        needs_tower: whether the vector is another one than the stored one.
+    """
+
+    row: int
+    read_own: Callable[[], OwnItems]
+    features: Mapping[str, Any] = NO_INPUTS.features
+    lists: Mapping[str, Any] = NO_INPUTS.history
+    replaced: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    needs_tower: bool = False
 
 
 class StoredUsers:
@@ -105,15 +125,16 @@ class RequestEncoder:
 
     Attributes:
         inputs: names that a request may send.
+        user_inputs: those of user features.
         history_inputs: those of lists with a value per event. One that a user or context feature reads, too, is that feature's among `features`.
         item_names: names other than item_ids under which the ids of the events' items may be sent.
         has_history: whether the tower reads the history.
+        stored: inputs of stored users; None where a bundle has none.
     """
 
     def __init__(
         self, generator: FeatureGenerator, bucketizer: Bucketizer, spec: TowerSpec, stored: StoredUsers | None = None
     ) -> None:
-        """Takes the encoding of the model, and the stored inputs of users, None where a bundle has none."""
         self._generator, self._spec, self.stored = generator, spec, stored
         self._features = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
         self._indexed_features = _indexed(bucketizer, self._features)
@@ -134,65 +155,51 @@ class RequestEncoder:
         further = [name for feature in sequences for name in feature.inputs]
         self.inputs: tuple[str, ...] = tuple(dict.fromkeys([*user, *context, *further, *plain]))
         self.item_names = [form for form, name in plain.items() if name == col.ITEM_IDS != form]
-        self._user_inputs, self._shared_inputs = frozenset(user), frozenset(plain) & {*user, *context}
+        self.user_inputs, self._shared_inputs = frozenset(user), frozenset(plain) & {*user, *context}
         self.history_inputs = frozenset(plain) - self._shared_inputs
 
-    def encode_each(self, inputs: Sequence[UserInputs]) -> list[TowerInput | DssmError]:
-        """Returns the tower's input of each request, one row, or the error of a request with inputs that cannot be used.
+    def encode(self, users: Sequence[RequestUser]) -> Iterator[tuple[list[int], TowerInput | DssmError]]:
+        """Yields numbers of users, and the tower's input of these, a row for each, or why theirs cannot be used.
 
-        Requests with the same names become rows of one table, because a table of 16 rows takes little longer than one of one row.
+        Users with the same names become rows of one table, because a table of 16 rows takes little longer than one of one row.
         """
-        encoded: dict[int, TowerInput | DssmError] = {}
         alike: dict[Any, list[int]] = {}
-        for number, one in enumerate(inputs):
-            names = (frozenset(part) for part in (one.features, one.history, one.events))
-            alike.setdefault((*names, one.row >= 0), []).append(number)
-        for numbers in alike.values():
+        for number, user in enumerate(users):
+            kind = frozenset(user.features), frozenset(user.lists), user.row >= 0, user.replaced
+            alike.setdefault(kind, []).append(number)
+        groups = list(alike.values())
+        while groups:
+            numbers = groups.pop()
             try:
-                rows = self._encode_rows([inputs[number] for number in numbers])
-                encoded |= {number: select_rows(rows, np.array([place])) for place, number in enumerate(numbers)}
+                yield numbers, self._encode_rows([users[number] for number in numbers])
             except DssmError as error:
                 if len(numbers) == 1:
-                    encoded[numbers[0]] = error
-                    continue
-                for number in numbers:
-                    (encoded[number],) = self.encode_each([inputs[number]])
-        return [encoded[number] for number in range(len(inputs))]
+                    yield numbers, error
+                else:
+                    groups += [[number] for number in numbers]
 
-    def find_replaced(self, inputs: UserInputs) -> tuple[str, ...]:
-        """Returns which parts of the stored user's input are not the stored ones; none of a user who is not stored."""
-        if inputs.row < 0:
-            return ()
-        sends = {
-            "features": not self._user_inputs.isdisjoint(inputs.features),
-            "history": bool(inputs.history) or not self.history_inputs.isdisjoint(inputs.features),
-        }
-        return tuple(name for name, is_sent in sends.items() if is_sent or self.stored is None)
-
-    def _encode_rows(self, requests: Sequence[UserInputs]) -> TowerInput:
-        """Returns a row per request; all have values for the same names, and all are stored users or none is."""
+    def _encode_rows(self, users: Sequence[RequestUser]) -> TowerInput:
+        """Returns a row per user; all send values for the same names and replace the same, and all are stored or none is."""
         faults: list[Fault] = []
-        replaced = self.find_replaced(requests[0])
-        rows = TowerInput(np.zeros((len(requests), 0), np.int64))
-        users = [one.row for one in requests]
-        stored = self.stored if users[0] >= 0 else None
+        stored, rows = self.stored if users[0].row >= 0 else None, [user.row for user in users]
+        inputs = TowerInput(np.zeros((len(users), 0), np.int64))
         try:
-            known = {} if stored is None or "features" in replaced else stored.features(users)
-            rows = self._encode_features([one.features for one in requests], known)
+            known = {} if stored is None or "features" in users[0].replaced else stored.features(rows)
+            inputs = self._encode_features([user.features for user in users], known)
         except SchemaError as error:
             faults += error.faults
         if self.has_history:
-            known_events = None if stored is None or "history" in replaced else stored.history(users)
-            features = [
-                {name: one.features[name] for name in one.features if name not in self._shared_inputs} for one in requests
+            known_events = None if stored is None or "history" in users[0].replaced else stored.history(rows)
+            lists = [
+                {**{name: user.features[name] for name in user.features if name not in self._shared_inputs}, **user.lists}
+                for user in users
             ]
-            lists = [{**own, **one.history, **one.events} for own, one in zip(features, requests, strict=True)]
             try:
-                rows = rows.with_history(self._encode_history(lists, known_events))
+                inputs = inputs.with_history(self._encode_history(lists, known_events))
             except InputError as error:
                 faults += error.faults
         InputError.raise_if(faults)
-        return rows
+        return inputs
 
     def _encode_features(self, requests: Sequence[Mapping[str, Any]], known: Mapping[str, pa.Array]) -> TowerInput:
         """Returns a row per request; `known` are columns of user features that are indices already."""
@@ -288,24 +295,23 @@ class UserTower:
         stored = StoredUsers(bundle, spec) if bundle.has_file(BundleFile.USER_INPUTS) else None
         return cls(RequestEncoder(generator, bucketizer, spec, stored), layout, session)
 
-    def compute_vectors(self, inputs: Sequence[UserInputs]) -> list[Vector | DssmError]:
+    def compute_vectors(self, users: Sequence[RequestUser]) -> list[Vector | DssmError]:
         """Returns the vector of each user, float32 [D] ([K, D] for K interests), or the error that names its unusable inputs.
 
         Features are encoded together.
         """
-        computed: list[Vector | DssmError] = []
-        for one in self.encoder.encode_each(inputs):
-            if isinstance(one, DssmError):
-                computed.append(one)
+        computed: dict[int, Vector | DssmError] = {}
+        for numbers, encoded in self.encoder.encode(users):
+            if isinstance(encoded, DssmError):
+                computed |= dict.fromkeys(numbers, encoded)
                 continue
             # Row by row: a matrix product would round one row differently from the same row among others.
-            (vectors,) = self._session.run([OUTPUT], self._layout.feed(one))
-            if np.isfinite(vectors).all():
-                computed.append(vectors[0])
-            else:
+            for number, feed in zip(numbers, self._layout.feed_each(encoded), strict=True):
+                (vectors,) = self._session.run([OUTPUT], feed)
                 remedy = "look for extreme values among the inputs"
-                computed.append(InputError(Fault("request, features", "a finite vector", "NaN or infinity", remedy)))
-        return computed
+                fault = Fault("request, features", "a finite vector", "NaN or infinity", remedy)
+                computed[number] = vectors[0] if np.isfinite(vectors).all() else InputError(fault)
+        return [computed[number] for number in range(len(users))]
 
 
 def _indexed(bucketizer: Bucketizer, features: Sequence[TowerFeature]) -> IndexedFeatures:

@@ -49,11 +49,10 @@ _KEY, _USERS = "dssm_assets.key", "dssm_assets.users"
 _log = logging.getLogger(__name__)
 
 
-def check_requests(scope: Scope, parse: Callable[[], Sequence[UserRequest | InputError]]) -> Sequence[UserRequest | InputError]:
-    """Returns what `parse` returns, with an error in place of each request that the key may not send; notes the users for the log."""
-    requests, key = parse(), scope.get(_KEY)
-    asked = [one for one in requests if isinstance(one, UserRequest)]
-    scope[_USERS] = {str(one.user_id) for one in asked if one.user_id is not None}
+def check_requests(scope: Scope, requests: Sequence[UserRequest | InputError]) -> Sequence[UserRequest | InputError]:
+    """Returns requests with an error in place of each that the key may not send; notes their users for the log."""
+    key, users = scope.get(_KEY), (one.user_id for one in requests if isinstance(one, UserRequest))
+    scope[_USERS] = {str(user) for user in users if user is not None}
     if key is None or key.allows(KeyScope.EVENTS):
         return requests
     return [_forbid(key, KeyScope.EVENTS) if isinstance(one, UserRequest) and one.inputs.events else one for one in requests]

@@ -6,6 +6,7 @@ are described one by one only as far as an answer can show them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import parse_qs
@@ -18,7 +19,6 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.service.engine.recall_engine import DEFAULT_K, MAX_K, ListOptions, Lists, UserRequest
 from dssm_assets.service.engine.request_encoder import UserInputs
 from dssm_assets.service.http.answers import MAX_FAULTS
-from dssm_assets.service.http.request_cost import count_items
 
 MAX_LENGTH: Final = 10_000
 """Entries of a list, and characters of a text."""
@@ -215,6 +215,12 @@ def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
         expected = f"lists of at most {MAX_ITEMS} items together, counted again for each of fields"
         raise InputError(Fault("body.requests", expected, str(count), "ask for shorter lists, or for fewer at once"))
     return requests
+
+
+def count_items(requests: Sequence[UserRequest | InputError]) -> int:
+    """Returns the number of items that requests ask for; each column of `fields` counts as much again."""
+    options = [one.options for one in requests if isinstance(one, UserRequest)]
+    return sum(min(max(one.k, 0), MAX_K) * (1 + len(set(one.fields))) for one in options)
 
 
 class _FaultFinder:

@@ -171,10 +171,9 @@ def test_events_are_added_to_the_history_of_today(refreshed: tuple[Workspace, De
     new = {"item_ids": ["b_00"], "event_times_ms": [NEXT_MS + 80_000_000], "category": ["cat_b"]}
     known = {"item_ids": BOUGHT_TODAY[:1], "event_times_ms": [NEXT_MS + 3_600_000], "category": ["cat_a"]}
     for user in ("a0", "a1", "c0", "c1"):
-        row = engine.bundle.users.find_row(user)
-        stored = vector_of(engine, UserInputs({"hour": None}, row=row))
+        stored = vector_of(engine, UserInputs({"hour": None}), user)
         np.testing.assert_allclose(vectors[user], stored, rtol=0, atol=1e-5)
-        assert np.abs(vectors[user] - vector_of(engine, UserInputs(events=new, row=row))).max() > 1e-3
+        assert np.abs(vectors[user] - vector_of(engine, UserInputs(events=new), user)).max() > 1e-3
     options = ListOptions(20)
     for user, is_known in (("a0", True), ("c0", True), ("a1", False)):
         answer = engine.recall(UserRequest(user_id=user, inputs=UserInputs(events=known), options=options))

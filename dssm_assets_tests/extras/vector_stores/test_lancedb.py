@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.config.pipeline import VectorTable
-from dssm_assets.core.errors import StorageError
+from dssm_assets.core.errors import PartitionMissingError, StorageError
 from dssm_assets.core.retrieval.item_filter import mask_items
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
 from dssm_assets.extras.vector_stores.publish import list_unreached
@@ -111,3 +111,27 @@ def test_versions_on_s3(tmp_path):
                 open_store(uri, "shop", {**options, **wrong}).find_versions()
             assert not {options["key"], options["secret"], "never-shown"} & set(str(error.value).replace("/", " ").split())
         assert time.monotonic() - begun < 30
+
+
+def test_a_version_that_is_removed_before_it_is_served_leaves_the_former_one_served(open_folder, monkeypatch):
+    """Whatever a cleanup of another publisher removes in between."""
+    publish(open_folder(), OLD, item_rows(20))
+    store, other = open_folder(), open_folder()
+    store.add(NEW, NEW, {ITEM: store.write(ITEM, to_rows(item_rows(30)))})
+    need, errors = store._need, list[Exception]()
+
+    def need_beside_a_cleanup(version):
+        """The first look finds the version, the second one does not; a cleanup follows each."""
+        try:
+            need(version)
+        except PartitionMissingError as error:
+            errors.append(error)
+        for name in other.find_removable([], before=0):
+            other.remove(name)
+        if errors:
+            raise errors[0]
+
+    monkeypatch.setattr(store, "_need", need_beside_a_cleanup)
+    with pytest.raises(PartitionMissingError):
+        store.serve(NEW)
+    assert (other.find_versions(), other.find_served()) == ({OLD: OLD}, OLD)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
 from dssm_assets.cli import build_parser, main
@@ -24,7 +25,20 @@ def run(root, capsys):
 
 
 def test_recall_prints_the_list_of_a_stored_user(run, folder):
-    assert run("--user-id", "u", "-k", "2") == (f"2 items, source stored, bundle {folder.name}\n    1  n0  1\n    2  n2  0.6\n")
+    head = f"items, source stored, bundle {folder.name}\n rank  item  score"
+    assert run("--user-id", "u", "-k", "2") == f"2 {head}\n    1  n0  1\n    2  n2  0.6\n"
+
+
+def test_recall_names_the_columns_of_its_rows(tmp_path, capsys):
+    colours = pa.table({"colour": ["red", None, "blue", None]})
+    bundles.write_bundle(tmp_path, has_channels=True, item_columns=colours)
+    assert main(["recall", "--bundle", str(tmp_path), "--user-id", "nobody", "-k", "2", "--fields", "colour"]) == 0
+    *_, head, first, second = capsys.readouterr().out.splitlines()
+    assert (head, first, second) == (
+        " rank  item  score  channels  colour",
+        "    1  n2  3  popular  blue",
+        "    2  n3  2  popular",
+    )
 
 
 def test_json_flag_prints_one_object(run, folder):

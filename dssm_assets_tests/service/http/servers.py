@@ -25,7 +25,6 @@ from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.service.engine.live import LiveEngine
 from dssm_assets.service.http.api_keys import LiveKeys
 from dssm_assets.service.http.app import build_app
-from dssm_assets.service.http.connections import BoundedServer
 
 
 @contextlib.contextmanager
@@ -47,7 +46,7 @@ def serving(
     with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
-        server = BoundedServer(config)
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         limit = time.monotonic() + 20
