@@ -241,7 +241,7 @@ def gains_over_best(
 
 
 def baselines_of(rows: Iterable[str]) -> list[str]:
-    """Returns those of some scorers that are neither the model nor lists of channels, by name."""
+    """Leaves out the model and lists of channels; returns the others by name."""
     return sorted(name for name in rows if name != tables.MODEL and not tables.is_of_channels(name))
 
 
