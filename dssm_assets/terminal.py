@@ -7,9 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -28,6 +27,8 @@ from dssm_assets.storage.config_choice import UI_COMMAND
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from dssm_assets.core.evaluation.rates import Rows
 
 _SHOWN_ASSETS: Final = 6
 """Rows of the progress table: a terminal of 24 lines also holds the hit rates below it."""
@@ -181,15 +182,10 @@ class DayRates:
     def ks(self) -> list[int]:
         return sorted({int(k) for k in self.total.column("k").to_pylist()})
 
-    @cached_property
-    def cells(self) -> dict[tuple[str, str, int], dict[str, Any]]:
-        """Returns (scorer, scope, k) -> its row, for warm users and items."""
-        rows = self.total.to_pylist()
-        return {(row["scorer"], row["scope"], row["k"]): row for row in rows if row["population"] == Population.WARM}
+    def rows(self, scope: Scope, k: int, population: Population = Population.WARM) -> "Rows":
+        from dssm_assets.core.evaluation.rates import rows_of_cell
 
-    def show_rate(self, scorer: str, scope: Scope, k: int) -> str:
-        row = self.cells.get((scorer, scope, k))
-        return "-" if row is None else _three_digits(row["hit_rate"])
+        return rows_of_cell(self.total, scope, k, population)
 
 
 def summary(days: Sequence[DayRates]) -> RenderableType:
@@ -201,26 +197,27 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
     day, earlier = days[-1], days[-1 - _TREND_DAYS : -1]
     k = day.ks[-1]
     ks = day.ks if len(day.ks) <= _SUMMARY_KS else [*day.ks[: _SUMMARY_KS - 1], k]
-    users = max((row["users"] for (_, scope, _), row in day.cells.items() if scope == Scope.ALL), default=0)
+    rows = {cut: day.rows(Scope.ALL, cut) for cut in ks}
+    of_k, unseen, past = rows[k], day.rows(Scope.UNSEEN, k), [one.rows(Scope.ALL, k) for one in earlier]
+    users = max((row["users"] for row in of_k.values()), default=0)
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("")  # the only column that is folded in a narrow terminal
     for heading in (*(f"@{cut}" for cut in ks), "95%", "unseen", *(one.ds[5:] for one in earlier)):
         table.add_column(heading, justify="right", no_wrap=True)
-    scorers = scorers_in_order(name for name, scope, cut in day.cells if (scope, cut) == (Scope.ALL, k))
+    scorers = scorers_in_order(of_k)
     headline = next((name for name in (MERGED, MODEL) if name in scorers), None)
     for name in sorted(scorers, key=lambda one: one != headline):
-        row = day.cells[name, Scope.ALL, k]
+        interval = f"{_three_digits(of_k[name]['ci_low'])}-{_three_digits(of_k[name]['ci_high'])}"
         table.add_row(
             display_name(name, day.spans),
-            *(day.show_rate(name, Scope.ALL, cut) for cut in ks),
-            f"{_three_digits(row['ci_low'])}-{_three_digits(row['ci_high'])}" if name == headline else "",
-            day.show_rate(name, Scope.UNSEEN, k),
-            *(one.show_rate(name, Scope.ALL, k) for one in earlier),
+            *(_show_rate(of_cut, name) for of_cut in rows.values()),
+            interval if name == headline else "",
+            *(_show_rate(of_cell, name) for of_cell in (unseen, *past)),
             style="bold" if name in (MODEL, MERGED) else "",
         )
     window = "window" if day.spans is None else f"{day.spans.window} days before"
     everyone = _describe_cell(day, Scope.ALL, Population.ALL)
-    has_own_history = (f"{CHANNEL}{ChannelName.OWN_HISTORY}", Scope.ALL, k) in day.cells
+    has_own_history = f"{CHANNEL}{ChannelName.OWN_HISTORY}" in of_k
     return Group(
         f"hit_rate@k on {day.label}, {users:,} known users",
         *(_READING if has_own_history else _READING[:1] if headline == MERGED else ()),
@@ -228,6 +225,10 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
         *([f"all users and items of the day @{k}: {everyone}"] if everyone else []),
         Text("\n".join(_NOTES).format(k=k, window=window), style="dim"),
     )
+
+
+def _show_rate(rows: "Rows", scorer: str) -> str:
+    return _three_digits(rows[scorer]["hit_rate"]) if scorer in rows else "-"
 
 
 def _three_digits(rate: float) -> str:
@@ -242,11 +243,11 @@ def describe_rates(day: DayRates) -> str:
 
 def _describe_cell(day: DayRates, scope: Scope, population: Population) -> str:
     """Returns the rates of merged list, model and the best baseline in a scope and population; empty if nobody counts there."""
-    from dssm_assets.core.evaluation.rates import best_baseline, rows_of_cell
+    from dssm_assets.core.evaluation.rates import best_baseline
 
-    rates = {name: row["hit_rate"] for name, row in rows_of_cell(day.total, scope, day.ks[-1], population).items()}
-    shown = [name for name in (MERGED, MODEL, best_baseline(rates)) if name in rates]
-    return "; ".join(f"{display_name(name, day.spans)} {rates[name]:.3f}" for name in shown)
+    rows = day.rows(scope, day.ks[-1], population)
+    shown = [name for name in (MERGED, MODEL, best_baseline(rows)) if name in rows]
+    return "; ".join(f"{display_name(name, day.spans)} {rows[name]['hit_rate']:.3f}" for name in shown)
 
 
 def print_summary(console: Console, days: Sequence[DayRates]) -> None:

@@ -36,6 +36,7 @@ from dssm_assets.core.evaluation.rates import (
     TREND_COLUMNS,
     Gain,
     HitCells,
+    Rows,
     channel_gains,
     gains_over_best,
     rows_of_cell,
@@ -152,11 +153,7 @@ def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: HitCells, total: pa
     return Check("hit_rate_gate", report.passed, report.sentence, report.facts, is_blocking=config.gate.is_blocking)
 
 
-_Rows = Mapping[str, Mapping[str, Any]]
-"""Scorer -> its row of total_hit_rate at one k, in a scope and the population that it is reported in."""
-
-
-def _beats_popularity(rates: _Rows, k: int) -> Check:
+def _beats_popularity(rates: Rows, k: int) -> Check:
     name = "beats_popularity"
     if MODEL not in rates or POPULARITY not in rates:
         return Check(name, True, "no warm user has a warm item to find on this day, so there is nothing to compare")
@@ -166,12 +163,12 @@ def _beats_popularity(rates: _Rows, k: int) -> Check:
     return Check(name, model >= POPULARITY_FACTOR * popularity, sentence, {"model": model, "popularity": popularity})
 
 
-def _served_row(rates: _Rows) -> Mapping[str, Any] | None:
+def _served_row(rates: Rows) -> Mapping[str, Any] | None:
     """Returns the row of what is served: the merged list, without channels the model."""
     return rates.get(MERGED, rates.get(MODEL))
 
 
-def _headline(rates: Mapping[Scope, _Rows], gains: Sequence[Gain], k: int) -> dict[str, float]:
+def _headline(rates: Mapping[Scope, Rows], gains: Sequence[Gain], k: int) -> dict[str, float]:
     """Returns what the day is judged by: the rate and the gain over the best baseline of what is served, the vectors' rates."""
     served = _served_row(rates[Scope.ALL])
     if served is None:

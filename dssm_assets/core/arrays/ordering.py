@@ -45,11 +45,12 @@ def top_k(values: NDArray[np.floating[Any]], k: int, ids: NDArray[np.integer[Any
         return top
     ascending = -values  # in the other order partition takes ten times as long for rows with many -inf
     last = np.partition(ascending, width - 1, axis=1)[:, width - 1, None]
-    cells = np.flatnonzero((ascending <= last) & (ascending < np.inf))  # K of each row, and those that equal the last of these
-    lengths = np.bincount(cells // columns, minlength=rows)
-    positions, found = pad_rows(lengths, cells % columns, -1), pad_rows(lengths, np.take(ascending, cells), np.inf)
+    # K of each row, and those that equal the last of these.
+    row, column = np.nonzero(ascending <= np.minimum(last, np.finfo(values.dtype).max))
+    lengths = np.bincount(row, minlength=rows)
+    positions, found = pad_rows(lengths, column, -1), pad_rows(lengths, ascending[row, column], np.inf)
     if ids is not None:
-        by_id = np.argsort(pad_rows(lengths, np.take(ids, cells).astype(np.int64), np.iinfo(np.int64).max), axis=1)
+        by_id = np.argsort(pad_rows(lengths, ids[row, column].astype(np.int64), np.iinfo(np.int64).max), axis=1)
         positions, found = (np.take_along_axis(one, by_id, 1) for one in (positions, found))
     order = np.argsort(found, axis=1, kind="stable")[:, :k]
     top[:, : order.shape[1]] = np.take_along_axis(positions, order, 1)
@@ -85,7 +86,9 @@ def top_of_rows(lengths: Any, entries: NDArray[np.integer[Any]], values: NDArray
 
 def pad_rows(lengths: Any, values: NDArray[Any], pad: float) -> NDArray[Any]:
     """Returns the values [n] of rows of different lengths as a table [R, longest row]."""
-    is_value = np.arange(np.max(lengths, initial=0)) < np.asarray(lengths)[:, None]
-    table = np.full(is_value.shape, pad, values.dtype)
-    table[is_value] = values
+    shape = len(lengths), int(np.max(lengths, initial=0))
+    if len(values) == shape[0] * shape[1]:
+        return values.reshape(shape)
+    table = np.full(shape, pad, values.dtype)
+    table[np.arange(shape[1]) < np.asarray(lengths)[:, None]] = values
     return table

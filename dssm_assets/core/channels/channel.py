@@ -106,14 +106,14 @@ def join_users(users: Sequence[OwnItems]) -> OwnItems:
 
 
 class NeighborChoice(NamedTuple):
-    """Which neighbours of which items the channel `item_to_item` has: what is chosen on held-out days (`fit.choose_neighbors`)."""
+    """Which neighbours the channel `item_to_item` has; `fit.choose_neighbors` chooses the number of common users."""
 
     days: int
-    """Last days of the window in which items are neighbours."""
+    """Last days of the window in which items are neighbours: all, but in weights of earlier versions."""
     common_users: int = 2
     """Users that neighbours have in common at least: 1 or 2. Of pairs with one nearly all are chance, unless a log has few others."""
     is_of_last_items: bool = False
-    """Whether the user's last ten items count, or all alike."""
+    """Only the user's last ten items count, not all alike: in weights of earlier versions."""
 
 
 COUNTS: Final = ("window_events", "recent_events", "history_events", "window_users")

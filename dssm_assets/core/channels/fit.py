@@ -117,7 +117,7 @@ def fit_merges(
 
 
 def _is_found(truth: ItemSets, users: IntArray, items: IntArray) -> Mask:
-    """Returns which of the items [B, C] are their users' truth; the sets of a few users alone are looked through."""
+    """Returns a mask of the items [B, C] that their users took; looks through the sets of these users alone."""
     return truth.select_users(users).contains(np.arange(len(users))[:, None], items)
 
 
@@ -129,7 +129,7 @@ def _user_blocks(truth: ItemSets) -> Iterator[IntArray]:
 
 
 def _choose_rows(merge: Merge, candidates: Candidates, is_positive: Mask) -> _Rows:
-    """Returns the rows of a merge in a block: its positive candidates, and a sample of the others."""
+    """Takes the positive candidates of a merge and a sample of the others."""
     items, signals = candidates.of_channels(merge.channels)
     chosen, weight = _sample((items >= 0) & ~is_positive)
     chosen |= (items >= 0) & is_positive
@@ -156,10 +156,10 @@ def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]
 
 
 def _stand_in(weights: Mapping[Term, float]) -> dict[Term, float]:
-    """Returns weights in which the vectors have what was fitted for `item_to_item`, if it is above 0, and that channel 0.
+    """Gives the vectors the weight fitted for `item_to_item`, if it is above 0, and sets that channel's to 0.
 
-    Both are lists of what goes with the user's items. Together with neighbours whose weight was fitted alone, vectors with any
-    weight of their own would push own items out of the list. Like the neighbours, they then say nothing of own items.
+    Both list items that go with the user's. Beside neighbours whose weight was fitted alone, vectors with a weight of their own would
+    push own items out of the list. Like the neighbours, they then say nothing of own items.
     """
     vectors, neighbors = Term(RANK_OF_VECTORS), Term(RANK_OF_NEIGHBORS)
     changed = dict(weights)
@@ -229,10 +229,10 @@ def fit_logistic(
 
 
 def _sample(is_row: Mask) -> tuple[Mask, Float64Array]:
-    """Returns which of the marked entries are kept, about ROWS_PER_USER of each row evenly spaced, and how many each represents."""
+    """Keeps about ROWS_PER_USER of the marked entries of each row, evenly spaced; returns their mask and how many each represents."""
     count = is_row.sum(axis=1)
     step = (np.minimum(count, ROWS_PER_USER) / np.maximum(count, 1))[:, None]
     place = np.cumsum(is_row, axis=1) - 1
-    # Of `count` entries, those are kept at which place * kept / count passes a whole number.
+    # An entry is kept where place * kept / count passes a whole number.
     is_kept = is_row & (np.floor((place + 1) * step + 1e-9) > np.floor(place * step + 1e-9))
     return is_kept, count / np.maximum(is_kept.sum(axis=1), 1)

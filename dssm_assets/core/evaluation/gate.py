@@ -28,9 +28,18 @@ import pyarrow as pa
 from dssm_assets.core.columns import TRUTH_COUNT
 from dssm_assets.core.config.evaluation import Gate, GatedScorer
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, is_of_channels
+from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL
 from dssm_assets.core.evaluation.labels import Spans, display_name
-from dssm_assets.core.evaluation.rates import Gain, HitCells, best_baseline, not_warm_frac, paired_gain, rows_of_cell
+from dssm_assets.core.evaluation.rates import (
+    Gain,
+    HitCells,
+    Rows,
+    baselines_of,
+    best_baseline,
+    not_warm_frac,
+    paired_gain,
+    rows_of_cell,
+)
 from dssm_assets.core.evaluation.scopes import Population, Scope
 
 
@@ -59,10 +68,6 @@ class GateReport:
     @property
     def passed(self) -> bool:
         return self.verdict is not Verdict.FAILED
-
-
-_Rows = Mapping[str, Mapping[str, Any]]
-"""Scorer -> its row of total_hit_rate at one k, in one scope and population."""
 
 
 def hit_rate_gate(
@@ -115,13 +120,13 @@ def hit_rate_gate(
 class _Question:
     """One scope of one day in one population: its rates, the rules, and how two scorers are compared."""
 
-    rows: _Rows
+    rows: Rows
     gate: Gate
     paired: partial[Gain]
     spans: Spans | None
     is_warm: bool
 
-    def answer(self, before: Mapping[str, _Rows]) -> list[GateReport]:
+    def answer(self, before: Mapping[str, Rows]) -> list[GateReport]:
         """Returns one answer if the scope is too small to compare, else the answers to both questions, of all users to the first."""
         wanted = (MERGED, MODEL) if self.gate.scorer is GatedScorer.SERVED else (MODEL,)
         scorer = next((name for name in wanted if name in self.rows), None)
@@ -162,7 +167,7 @@ class _Question:
         )
         return GateReport(Verdict.FAILED if gain.ci_high < margin else undecided, sentence, facts, summary)
 
-    def _compare_with_days_before(self, scorer: str, best: str, before: Mapping[str, _Rows]) -> GateReport:
+    def _compare_with_days_before(self, scorer: str, best: str, before: Mapping[str, Rows]) -> GateReport:
         judged = [(day, rows, found) for day, rows in before.items() if scorer in rows and (found := _best(rows, self.gate))]
         hits, pairs = (sum(rows[scorer][column] for _, rows, _ in judged) for column in ("hits", TRUTH_COUNT))
         baseline_hits = sum(rows[found]["hits"] for _, rows, found in judged)
@@ -192,12 +197,10 @@ class _Question:
         )
 
 
-def _best(rows: _Rows, gate: Gate, *, must_have_all: bool = False) -> str | None:
+def _best(rows: Rows, gate: Gate, *, must_have_all: bool = False) -> str | None:
     """Returns the best of the configured baselines, by default of all; None without any."""
-    scored = {name: row["hit_rate"] for name, row in rows.items() if name != MODEL and not is_of_channels(name)}
-    wanted = scored if gate.baselines is None else gate.baselines
-    missing = [name for name in wanted if name not in scored]
+    missing = [name for name in gate.baselines or () if name not in rows]
     if missing and must_have_all:
-        expected = f"baselines of the day: {', '.join(sorted(scored))}"
+        expected = f"baselines of the day: {', '.join(baselines_of(rows))}"
         raise InputError(Fault("key gate.baselines", expected, ", ".join(missing), "name baselines that were scored"))
-    return best_baseline({name: scored[name] for name in wanted if name in scored})
+    return best_baseline(rows, gate.baselines)

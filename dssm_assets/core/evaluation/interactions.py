@@ -70,7 +70,7 @@ def sum_interactions(
         owner, items = find_positions(table.column(USER_ID), user_ids), corpus.lookup(table.column(ITEM_ID))
         count, time = (table.column(name).to_numpy() for name in (COUNT, LAST_EVENT_TIME_MS))
         parts.append(_known_pairs(owner, items, count, time, num_items))
-        # Merged whenever as many pairs are unmerged as merged.
+        # Merge when the unmerged part is as long as the merged one: linear in all.
         if sum(len(part.keys) for part in parts) - merged_pairs > max(merged_pairs, MERGE_PAIRS):
             parts = [_merge_pairs(parts)]
             merged_pairs = len(parts[0].keys)

@@ -7,7 +7,7 @@ Shapes: U users of a cell, S scorers, K number of cut-offs, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, product
@@ -136,6 +136,10 @@ def sum_hits(hit_counts: HitCells, ks: Sequence[int], bootstrap_samples: int, se
 TOTAL_SCHEMA = tables.TOTAL_HIT_RATE.schema
 
 
+Rows: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Scorer -> its row of total_hit_rate at one k, in one scope and population."""
+
+
 def rows_of_cell(
     total: pa.Table, scope: Scope | str, k: int, population: Population | None = None
 ) -> dict[str, dict[str, Any]]:
@@ -229,21 +233,27 @@ def gains_over_best(
     """Returns, for each scope that has users, a scorer's gain over the best baseline there, then that over all users and items."""
     gain, gains = partial(paired_gain, hit_counts, scorer=scorer, k=k, samples=samples, seed=seed), []
     for scope, population in (*((scope, counted_population(scope)) for scope in Scope), (Scope.ALL, Population.ALL)):
-        rates = {name: row["hit_rate"] for name, row in rows_of_cell(total, scope, k, population).items()}
-        best = best_baseline(rates)
-        if best is not None and scorer in rates:
+        rows = rows_of_cell(total, scope, k, population)
+        best = best_baseline(rows)
+        if best is not None and scorer in rows:
             gains.append(gain(against=best, scope=scope, population=population))
     return gains
 
 
-def best_baseline(rates: Mapping[str, float]) -> str | None:
-    """Returns the baseline with the highest rate, among equal rates the first by name; None without a baseline.
+def baselines_of(rows: Iterable[str]) -> list[str]:
+    """Leaves out the model and lists of channels; returns the others by name."""
+    return sorted(name for name in rows if name != tables.MODEL and not tables.is_of_channels(name))
+
+
+def best_baseline(rows: Rows, among: Collection[str] | None = None) -> str | None:
+    """Returns the baseline with the highest hit rate, of equal ones the first by name; None without a baseline.
 
     Args:
-        rates: rate by scorer, in one scope and population; the model and the lists of channels are not baselines.
+        rows: of one scope and population, as of `rows_of_cell`.
+        among: the baselines to choose from; None: all.
     """
-    baselines = sorted(name for name in rates if name != tables.MODEL and not tables.is_of_channels(name))
-    return max(baselines, key=lambda name: rates[name], default=None)
+    names = [name for name in baselines_of(rows) if among is None or name in among]
+    return max(names, key=lambda name: rows[name]["hit_rate"], default=None)
 
 
 def integers(rows: pa.Table, column: str) -> IntArray:

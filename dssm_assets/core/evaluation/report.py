@@ -138,12 +138,11 @@ def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
     body = []
     for scope, population in product(Scope, Population):
         rows = rows_of_cell(total, scope, k, population)
-        rates = {name: row["hit_rate"] for name, row in rows.items()}
-        best = best_baseline(rates)
-        if rates:
+        if rows:
+            best = best_baseline(rows)
             counts = [f"{rows[scorers_in_order(rows)[0]][column]:,}" for column in ("users", TRUTH_COUNT)]
-            shown = [f"{rates[name]:.3f}" if name in rates else "-" for name in (MODEL, MERGED)]
-            baseline = "-" if best is None else f"{display_name(best, spans)} {rates[best]:.3f}"
+            shown = [f"{rows[name]['hit_rate']:.3f}" if name in rows else "-" for name in (MODEL, MERGED)]
+            baseline = "-" if best is None else f"{display_name(best, spans)} {rows[best]['hit_rate']:.3f}"
             body.append([f"{scope}, {population}".replace("_", " "), *counts, *shown, baseline])
     head = ["items, users", "users", "items to find", "model", "merged", "best baseline"]
     populations = table(f"Known (warm), other (not warm) and all users and items, hit_rate@{k}", head, body)

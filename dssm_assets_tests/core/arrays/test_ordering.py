@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from random import Random
 
 import numpy as np
@@ -48,6 +49,17 @@ def test_rows_of_different_lengths_by_hand() -> None:
     assert found.tolist() == [[9, 5], [-1, -1], [6, 4]]
     assert top_of_rows([3], np.array([7, 2, 5]), np.array([1.0, 1.0, -np.inf]), 4).tolist() == [[2, 7, -1, -1]]
     assert top_of_rows([0], np.zeros(0, int), np.zeros(0), 2).tolist() == [[-1, -1]]
+
+
+def test_a_long_row_does_not_widen_the_others() -> None:
+    lengths = [100_000, *[3] * 200]  # 161 MB as one table
+    entries = np.concatenate([np.arange(one) for one in lengths])
+    tracemalloc.start()
+    found = top_of_rows(lengths, entries, entries.astype(float), 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found[[0, 1, 200]].tolist() == [[99_999, 99_998], [2, 1], [2, 1]]
+    assert peak < 20e6
 
 
 def test_what_is_missing_is_named() -> None:

@@ -173,8 +173,10 @@ def test_trend_has_one_k_and_population_in_the_order_of_days() -> None:
 
 def test_best_baseline_leaves_out_the_model_and_lists_of_channels() -> None:
     rates = {"model": 0.9, "merged": 0.8, "channel_vectors": 0.7, "ease": 0.2, "als": 0.2, "popularity": 0.1}
-    assert best_baseline(rates) == "als"
-    assert best_baseline({"model": 0.9, "merged_without_vectors": 0.8}) is None
+    rows = {name: {"hit_rate": rate} for name, rate in rates.items()}
+    assert best_baseline(rows) == "als"
+    assert best_baseline(rows, ["model", "popularity", "of another day"]) == "popularity"
+    assert best_baseline({name: rows[name] for name in ("model", "merged")}) is None
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def fit_neighbors(
     of_items: Mask | None = None,
     num_neighbors: int = NUM_NEIGHBORS,
 ) -> dict[int, Any]:
-    """Returns, for each fewest number of common users, scipy csr [I, I]: row i holds the similarities of i's most similar other
-    items that have so many users in common with it, best first, equal ones by index.
+    """Returns scipy csr [I, I] for each least number of common users: row i has the similarities of i's most similar other items,
+    best first, equal ones by index.
 
     An item is not its own neighbour: that the user has it already says nothing about what goes with it. Of pairs with fewer than two
     common users, nearly all are chance.

@@ -51,7 +51,7 @@ def fill_up(ranked: IntArray, order: IntArray, k: int) -> IntArray:
     """
     lists = np.full((len(ranked), k), -1, np.int64)
     lists[:, : ranked.shape[1]] = ranked[:, :k]
-    short = np.flatnonzero((lists < 0).any(axis=1))
+    short = np.flatnonzero((lists < 0).any(axis=1) & (len(order) > 0))
     own, fill = ranked[short], order[: k + ranked.shape[1]]  # at most M of these are ranked already
     by_item = np.argsort(fill)
     found = by_item[np.minimum(np.searchsorted(fill, own, sorter=by_item), len(fill) - 1)]

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.evaluation.baselines import item_cooccurrence
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import LAST_ITEMS, fit_neighbors, last_item_weights
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import (
+    LAST_ITEMS,
+    NeighborLists,
+    fit_neighbors,
+    last_item_weights,
+)
+from dssm_assets.core.evaluation.baselines.neighbors_recent import NeighborsRecentScorer, score_neighbors
+from dssm_assets.core.evaluation.baselines.popularity import order_by_events
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets_tests.core.evaluation.baselines.small_world import lists
@@ -71,6 +79,27 @@ def test_neighbors_times_recent_popularity_by_hand() -> None:
     # u had b last, before that a and e: a .577, b .462, c .653, d .462, so a 2.93, b 2.72, c 3.04 + 1.89, d 2.72 + 3.
     assert lists("neighbors_recent", 6) == {"n": "dcabef", "u": "dcabef", "v": "dcabef"}
     assert lists("neighbors_recent", 2) == {"n": "dc", "u": "dc", "v": "dc"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("has_own_items", [True, False])
+def test_neighbors_times_recent_popularity_equal_a_sort_of_all_items(seed: int, has_own_items: bool) -> None:
+    """Few distinct values, so that many items tie; some users have no item, some nearly all."""
+    rng = np.random.default_rng(seed)
+    _, own = random_items(seed, rng.uniform(0.0, 0.6, 30))
+    similar = np.round(rng.random((30, 30)), 1) * (rng.random((30, 30)) < 0.3)
+    values = rng.integers(0, 3, 30) / 2
+    lists = NeighborLists(own.offsets, own.items, sp.csr_matrix(similar), has_own_items=has_own_items)
+    scorer = NeighborsRecentScorer(lists, values, order_by_events(values))
+    users = rng.permutation(40)[:9]
+    for k in (1, 7, 40):
+        for user, found in zip(users.tolist(), scorer.top_items(users, k).tolist(), strict=True):
+            mine = own.items[own.offsets[user] : own.offsets[user + 1]]
+            summed = (np.bincount(mine, minlength=30).astype(np.float32) @ sp.csr_matrix(similar)).astype(float)
+            totals = 1.0 + values + score_neighbors(summed, summed.max())
+            offered = [item for item in range(30) if has_own_items or item not in mine]
+            best = sorted(offered, key=lambda item, totals=totals: (-totals[item], item))[:k]
+            assert found == best + [-1] * (k - len(best))
 
 
 def test_the_last_items_of_a_user_weigh_less_by_place() -> None:

@@ -48,6 +48,7 @@ def test_fill_up_equals_walking_through_both_lists(data: st.DataObject) -> None:
     for own, result in zip(ranked, fill_up(padded, np.array(order), k).tolist(), strict=True):
         walked = list(dict.fromkeys([*own, *order]))
         assert result == (walked + [-1] * k)[:k]
+    assert fill_up(padded, np.zeros(0, np.int64), k)[0].tolist() == ([*ranked[0], *[-1] * k])[:k]
 
 
 def test_items_of_the_most_popular_category_come_first() -> None:
