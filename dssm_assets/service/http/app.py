@@ -76,6 +76,8 @@ from dssm_assets.service.http.telemetry import CONTENT_TYPE, STAGES, RequestTrac
 
 ANSWERED_TOGETHER: Final = 16
 """Single lists that a thread takes together, at most."""
+GATHER_SECONDS: Final = 0.003
+"""Encoding the features of one user takes longer."""
 COMPUTED_TOGETHER: Final = 100
 """Requests of a batch that are computed at once, at most: FAISS needs memory for all of them."""
 ITEMS_TOGETHER: Final = COMPUTED_TOGETHER * DEFAULT_K
@@ -120,6 +122,8 @@ class Service:
         """Of the threads, those that have not been called for single lists."""
         self._waiting: deque[_Call] = deque()
         """Single lists that no thread has taken."""
+        self._encoded_together = 0
+        """Lists with inputs that were last taken at once."""
         self._computing: dict[_Call, int] = {}
         """Items that the batches among the calls ask for, of each call that waits or is computed; 0 for single lists."""
         self._waiting_bytes = 0
@@ -154,7 +158,7 @@ class Service:
             self.threads.submit(self._answer_calls, loop, [call])
         else:
             self._waiting.append(call)
-            loop.call_soon(self._call_thread, loop)  # after what else is to do in this turn, which may bring further lists
+            self._call_soon(loop)
         try:
             reply = await asyncio.wait_for(call.reply, seconds)
         except TimeoutError as error:
@@ -188,27 +192,37 @@ class Service:
         if not self.has_room:
             raise _busy(f"fewer than {self.limits.max_requests} requests at once", str(len(self._computing)))
 
+    def _call_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Calls a thread, if one is idle, after what else is to do in this turn of the loop, which may bring further lists.
+
+        While several clients send inputs, they wait for each other a moment: the features of 16 users are encoded in the time of one's.
+        """
+        gathers = self._encoded_together > 1 and self._waiting and self._waiting[0].has_inputs
+        loop.call_later(GATHER_SECONDS if gathers else 0, self._call_thread, loop)
+
     def _call_thread(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Calls a thread that will take single lists, if one is idle."""
         if self._waiting and self._idle:
             self._idle -= 1
-            self.threads.submit(self._answer_waiting, loop).add_done_callback(
-                lambda _: loop.call_soon_threadsafe(self._end_thread, loop)
-            )
+            self.threads.submit(self._work, loop)
 
-    def _end_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._answer_waiting(loop)
+        finally:
+            loop.call_soon_threadsafe(self._end_work, loop)
+
+    def _end_work(self, loop: asyncio.AbstractEventLoop) -> None:
         self._idle += 1
-        self._call_thread(loop)
+        self._call_soon(loop)
 
     def _answer_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answers single lists that wait, together, which costs less than one by one: a share of them, or those with inputs all at once.
-
-        The features of 16 users are encoded in the time of one's.
-        """
+        """Answers single lists that wait, together, which costs less than one by one: a share of them, or those with inputs all at once."""
         calls, most = list[_Call](), -(-len(self._waiting) // (self._idle + 1))
         with suppress(IndexError):
             while len(calls) < (ANSWERED_TOGETHER if calls and calls[0].has_inputs else min(most, ANSWERED_TOGETHER)):
                 calls.append(self._waiting.popleft())
+        if calls and calls[0].has_inputs:
+            self._encoded_together = len(calls)
         self._answer_calls(loop, calls)
 
     def _answer_calls(self, loop: asyncio.AbstractEventLoop, calls: Sequence[_Call]) -> None:

@@ -53,38 +53,38 @@ _ExcludedId = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "integer"}, {"ty
 _K: Final = f"Length of the list, 1 to {MAX_K}. It is shorter where fewer items may be in it."
 _EXCLUDE: Final = "Items to leave out of the list"
 _EXCLUDE_HISTORY: Final = "Leave out items that the user interacted with before."
-_UNKNOWN: Final = "Answer for a user who is neither stored nor described by the request: popular items, or status 404."
+_UNKNOWN: Final = "For a user who is not stored and sends no inputs: popular items, or status 404."
 _CHANNELS: Final = "merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
-_FIELDS: Final = "Item columns to answer with, such as titles, of those that the bundle has for filters (serving.filters)"
+_FIELDS: Final = "Item columns to answer with, such as titles, from serving.filters"
 
 
 class RecallRequest(Section):
-    """Body of POST /recall. Inputs of a stored user that it does not send are as stored; a user without any gets popular items."""
+    """Body of POST /recall. What it does not send of a stored user is as stored. An unknown user without inputs gets popular items."""
 
     user_id: int | str | None = Field(default=None, description="A stored user, or any other one.")
     features: _Inputs = Field(
         default_factory=dict,
-        description="Input name of fg.json -> value. With one of a user feature, all stored user features are replaced.",
+        description="Input name of fg.json -> value. An input of a user feature replaces all stored user features.",
     )
     history: _Inputs = Field(
         default_factory=dict,
-        description="Input name -> list, oldest item first: item_ids, event_times_ms and others. It replaces the stored history; "
-        "`replaced` of the answer says so.",
+        description="Input name -> list, oldest item first: item_ids, event_times_ms and others. Replaces the stored history; the "
+        "answer's `replaced` says so.",
     )
     events: _Inputs = Field(
         default_factory=dict,
-        description="As `history`, but added to the stored history: the events of a session. All are ordered by event_times_ms (unix "
-        "milliseconds), at one time the stored ones first, then as sent. An event with item and time of a stored or an earlier one is "
-        "left out; of an item that the bundle lacks, only those of the request are known. Without event_times_ms all are new, and newer than what is stored. Stored are the latest events that the user tower "
-        "reads, and the last time of each item.",
+        description="As `history`, but added to the stored history: the events of a session. Merged with the stored events by "
+        "event_times_ms (unix milliseconds); at one time the stored ones come first. Duplicates (same item and time) are dropped. Without "
+        "times, events count as newer than everything stored. Stored are the latest events that the user tower reads, and the last time of "
+        "each item; of an item that the bundle lacks, nothing.",
     )
     k: int = Field(default=DEFAULT_K, description=_K)
     exclude: list[_ExcludedId] = Field(default_factory=list, max_length=MAX_LENGTH, description=f"{_EXCLUDE}.")
     exclude_history: bool = Field(default=False, description=_EXCLUDE_HISTORY)
     filters: dict[str, Any] | list[Any] | None = Field(
         default=None,
-        description="Item column -> condition, all of which must hold; or a list of such objects, one of which must hold. A "
-        "condition is a value, a list of values, or an object with in, not, min, max.",
+        description="Item column -> condition; all must hold. Of a list of such objects, one must hold. A condition is a value, a list "
+        "of values, or an object with in, not, min, max.",
     )
     unknown: UnknownUser = Field(default="popular", description=_UNKNOWN)
     channels: Lists | None = Field(default=None, description=_CHANNELS)
