@@ -17,17 +17,18 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.errors import Fault
 from dssm_assets.service.engine.recall_engine import UserRequest
 from dssm_assets.service.http.answers import RETRY_AFTER, BusyError, ForbiddenError, UnauthorizedError, error_content
 from dssm_assets.service.http.api_keys import ApiKey, KeyScope, LiveKeys
+from dssm_assets.service.http.request_body import Requests
 from dssm_assets.service.http.telemetry import RequestTracer, ServiceMetrics
 
 OPEN_ROUTES: Final = ("/health", "/ready", "/metrics")
@@ -49,7 +50,7 @@ _KEY, _USERS = "dssm_assets.key", "dssm_assets.users"
 _log = logging.getLogger(__name__)
 
 
-def check_requests(scope: Scope, requests: Sequence[UserRequest | InputError]) -> Sequence[UserRequest | InputError]:
+def check_requests(scope: Scope, requests: Requests) -> Requests:
     """Returns requests with an error in place of each that the key may not send; notes their users for the log."""
     key, users = scope.get(_KEY), (one.user_id for one in requests if isinstance(one, UserRequest))
     scope[_USERS] = {str(user) for user in users if user is not None}

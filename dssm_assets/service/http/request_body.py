@@ -29,6 +29,8 @@ MAX_ITEMS: Final = 250_000
 MAX_DESCRIBED: Final = MAX_BATCH * MAX_FAULTS
 """Faults of a body that are described one by one: as many as the answer of a batch shows."""
 
+Requests = Sequence[UserRequest | InputError]
+"""The lists that are asked for, or why one cannot be."""
 UnknownUser = Literal["popular", "404"]
 SEE_DOCS: Final = "see /docs for the parameters of each route"
 
@@ -217,7 +219,7 @@ def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
     return requests
 
 
-def count_items(requests: Sequence[UserRequest | InputError]) -> int:
+def count_items(requests: Requests) -> int:
     """Returns the number of items that requests ask for; each column of `fields` counts as much again."""
     options = [one.options for one in requests if isinstance(one, UserRequest)]
     return sum(min(max(one.k, 0), MAX_K) * (1 + len(set(one.fields))) for one in options)

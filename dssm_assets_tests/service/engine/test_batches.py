@@ -18,6 +18,7 @@ from dssm_assets.core.errors import DssmError
 from dssm_assets.service.engine.live import LiveEngine
 from dssm_assets.service.engine.recall_engine import ListOptions, RecallEngine, UserRequest
 from dssm_assets.service.http import app as http
+from dssm_assets.service.http import list_queue
 from dssm_assets.service.http.request_body import RecallRequest
 from dssm_assets_tests.service import bundles
 from dssm_assets_tests.service.http.servers import Client, serving
@@ -172,7 +173,7 @@ def test_a_single_list_waits_for_one_costly_request_of_a_batch(root, monkeypatch
         return recall(self, requests, *rest)
 
     monkeypatch.setattr(RecallEngine, "recall_for_users", recall_slowly)
-    monkeypatch.setattr(http, "COMPARED_TOGETHER", 4)
+    monkeypatch.setattr(list_queue, "COMPARED_TOGETHER", 4)
     with serving(LiveEngine(root), threads=1) as port, ThreadPoolExecutor(1) as clients, closing(Client(port)) as client:
         # Four items are compared with one condition each, so that each request is a part.
         body = {"requests": [{"user_id": "u", "filters": {"colour": number}} for number in range(8)]}
