@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_requests(scope: Scope, requests: Requests) -> Requests:
-    """Returns requests with an error in place of each that the key may not send; notes their users for the log."""
+    """Puts an error in place of each request that the key may not send; notes the users for the log."""
     key, users = scope.get(_KEY), (one.user_id for one in requests if isinstance(one, UserRequest))
     scope[_USERS] = {str(user) for user in users if user is not None}
     if key is None or key.allows(KeyScope.EVENTS):
@@ -123,7 +123,7 @@ class RequestGate:
                 self._log(self._line(scope, request_id, status, size, seconds))
 
     def _check_key(self, scope: Scope, headers: Mapping[bytes, bytes]) -> JSONResponse | None:
-        """Notes the key of a request; returns the refusal if it has none, or one that has ended or lacks the route's scope."""
+        """Notes the key of a request; returns a refusal if the key is unknown, has ended, or lacks the route's scope."""
         if self._keys is None:
             return None
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")

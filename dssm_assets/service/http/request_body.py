@@ -1,7 +1,7 @@
 """The parameters and bodies that clients send, as models: they check requests and describe them in /docs.
 
-A body is read by pydantic from its bytes, which refuses lists within lists without end. Its size is limited by max_body_bytes, and faults
-are described one by one only as far as an answer can show them.
+Pydantic reads bodies from their bytes, so that endless lists within lists are refused. Faults are described one by one only as far as an
+answer can show them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _check_length(value: Any) -> Any:
 
 
 def _keep_error(value: Any, check: Any) -> Any:
-    """Returns a checked request, or why it is wrong: the other requests of the batch are answered."""
+    """Returns a checked request, or why it is wrong: the rest of the batch is answered."""
     try:
         return check(value)
     except (ValidationError, InputError) as error:
@@ -173,7 +173,7 @@ def parse_query(model: type[RecallQuery | SimilarQuery], query: bytes) -> list[U
 
 
 def read_query(model: type[_Query], query: bytes) -> _Query:
-    """Returns the parameters of a query; raises an InputError if one is missing, unknown, repeated or of another form."""
+    """Returns the parameters of a query; an InputError names missing, unknown, repeated and wrong ones."""
     sent = parse_qs(query.decode("latin-1"), keep_blank_values=True)
     faults = [
         Fault(f"query.{name}", "one value", f"{len(values)}: {', '.join(values)[:80]}", "send it once")
@@ -189,7 +189,7 @@ def read_query(model: type[_Query], query: bytes) -> _Query:
 
 
 def parse_recall_body(body: bytes | bytearray) -> list[UserRequest]:
-    """Returns the one request of POST /recall; raises an InputError if it is not JSON in UTF-8 of this form."""
+    """Returns the one request of POST /recall; an InputError if it is not JSON in UTF-8 of this form."""
     try:
         return [RecallRequest.model_validate_json(body).to_request()]
     except ValidationError as error:
@@ -226,14 +226,13 @@ def count_items(requests: Requests) -> int:
 
 
 class _FaultFinder:
-    """Describes what is wrong with a query or a body: at most MAX_DESCRIBED faults, and the nearest names of MAX_FAULTS unknown ones."""
+    """Describes faults of a query or body: at most MAX_DESCRIBED, with the nearest names of MAX_FAULTS unknown ones."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._names, self._left = list(model.model_fields), MAX_DESCRIBED
         self._nearest: dict[str, str] = {}
 
     def describe(self, error: ValidationError, *where: str) -> InputError:
-        """Returns the error of what is wrong at a place."""
         self._left -= error.error_count()
         if self._left < 0:
             got = f"{error.error_count()} here"

@@ -78,7 +78,7 @@ STAGES: Final = "dssm_assets.stages"
 
 
 class Stage(NamedTuple):
-    """A part of the time that a list took, in unix nanoseconds: parse, encode, search or render."""
+    """A part of a list's time, in unix nanoseconds: parse, encode, search or render."""
 
     name: str
     start_ns: int
@@ -136,7 +136,7 @@ class RequestTracer:
         span.end(end_ns)
 
     def close(self) -> None:
-        """Exports what is left, as far as the collector takes it in 2 seconds."""
+        """Exports the rest, as far as the collector takes it in 2 seconds."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(2.0)
