@@ -48,11 +48,11 @@ def _serve(parsed: argparse.Namespace) -> int:
     import uvicorn
 
     from dssm_assets.core.config.evaluation import Serving
+    from dssm_assets.installed_extras import load_extra
     from dssm_assets.service.engine.live import LiveEngine
     from dssm_assets.service.engine.shop_lists import ShopLists
     from dssm_assets.service.http.api_keys import LiveKeys
     from dssm_assets.service.http.app import build_app
-    from dssm_assets.service.http.telemetry import open_tracer
 
     _check_arguments(parsed)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -73,7 +73,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         open_search=location.open_search and partial(location.open_search, seconds=limits.request_seconds),
         keys=location.keys,
     )
-    tracer = open_tracer() if configured.traces else None
+    tracer = load_extra("traces", "tracer").open_tracer() if configured.traces else None
     if keys is not None:
         live.watches.add("the API keys", keys.refresh, parsed.check_seconds)
     sys.setswitchinterval(0.001)  # Else /health waits 5 ms for each thread that computes.

@@ -29,7 +29,7 @@ from dssm_assets.service.engine.recall_engine import UserRequest
 from dssm_assets.service.http.answers import RETRY_AFTER, BusyError, ForbiddenError, UnauthorizedError, error_content
 from dssm_assets.service.http.api_keys import ApiKey, KeyScope, LiveKeys
 from dssm_assets.service.http.request_body import Requests
-from dssm_assets.service.http.telemetry import RequestTracer, ServiceMetrics
+from dssm_assets.service.http.telemetry import ServiceMetrics, Tracer
 
 OPEN_ROUTES: Final = ("/health", "/ready", "/metrics")
 BATCH: Final = "/recall/batch"
@@ -69,7 +69,7 @@ class RequestGate:
         self,
         app: ASGIApp,
         metrics: ServiceMetrics,
-        tracer: RequestTracer | None = None,
+        tracer: Tracer | None = None,
         keys: LiveKeys | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:

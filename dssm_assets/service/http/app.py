@@ -64,7 +64,7 @@ from dssm_assets.service.http.request_body import (
     parse_recall_body,
     read_query,
 )
-from dssm_assets.service.http.telemetry import CONTENT_TYPE, STAGES, RequestTracer, ServiceMetrics, StageClock
+from dssm_assets.service.http.telemetry import CONTENT_TYPE, STAGES, ServiceMetrics, StageClock, Tracer
 
 SMALL_BODY_BYTES: Final = 1 << 16
 """A larger body is parsed while no other one is."""
@@ -186,7 +186,7 @@ def _parse_without_collecting(parse: Callable[[], Requests]) -> Requests:
 def build_app(
     live: LiveEngine,
     limits: ServiceLimits | None = None,
-    tracer: RequestTracer | None = None,
+    tracer: Tracer | None = None,
     *,
     threads: int = 2,
     keys: LiveKeys | None = None,
