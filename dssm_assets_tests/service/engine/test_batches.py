@@ -164,6 +164,28 @@ def test_a_single_list_waits_for_no_batch_that_waits(root, monkeypatch):
         assert {batch.result() for batch in batches} == {200}
 
 
+def test_clients_that_send_inputs_at_once_are_answered_together(root, monkeypatch):
+    recall, computed = RecallEngine.recall_for_users, []
+
+    def recall_slowly(self, requests, *rest):
+        time.sleep(0.1)
+        computed.append(len(requests))
+        return recall(self, requests, *rest)
+
+    monkeypatch.setattr(RecallEngine, "recall_for_users", recall_slowly)
+    monkeypatch.setattr(list_queue, "GATHER_SECONDS", 0.5)
+    with serving(LiveEngine(root), threads=2) as port, ThreadPoolExecutor(8) as clients:
+
+        def ask(city):
+            with closing(Client(port)) as client:
+                return client.send("POST", "/recall", {"features": {"city": city}, "k": 1})[1]["source"]
+
+        for _ in range(2):
+            assert list(clients.map(ask, ["x", "y"] * 4)) == ["features"] * 8
+    assert sum(computed) == 16
+    assert computed[-1] == 8, "those of the second round waited for each other"
+
+
 def test_a_single_list_waits_for_one_costly_request_of_a_batch(root, monkeypatch):
     recall, computed = RecallEngine.recall_for_users, []
 
