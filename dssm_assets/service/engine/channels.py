@@ -77,10 +77,10 @@ class BundleChannels:
         rows = np.array(item_rows, np.int64)
         times = np.array(times_ms or [self._now_ms] * len(rows), np.int64)[rows >= 0]
         rows = rows[rows >= 0]
-        items, places = np.unique(np.concatenate([own.items, rows]), return_inverse=True)
+        items, positions = np.unique(np.concatenate([own.items, rows]), return_inverse=True)
         counts, last = np.zeros(len(items), np.int64), np.zeros(len(items), np.int64)
-        np.add.at(counts, places, np.concatenate([own.counts, np.ones(len(rows), np.int64)]))
-        np.maximum.at(last, places, np.concatenate([own.last_time_ms, times]))
+        np.add.at(counts, positions, np.concatenate([own.counts, np.ones(len(rows), np.int64)]))
+        np.maximum.at(last, positions, np.concatenate([own.last_time_ms, times]))
         return OwnItems(np.array([0, len(items)], np.int64), items, counts, last)
 
     def merge(

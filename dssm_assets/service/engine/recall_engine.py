@@ -372,7 +372,7 @@ class RecallEngine:
             plan.replaced,
             self.bundle.items.ids_at(rows[wanted]),
             scores[wanted].tolist(),
-            None if sources is None else [sources[place] for place in wanted.tolist()],
+            None if sources is None else [sources[position] for position in wanted.tolist()],
             self._conditions.read_fields(selection.fields, rows[wanted]),
         )
 
