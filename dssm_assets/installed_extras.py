@@ -73,6 +73,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "spark": Extra(),
     "starter": Extra(command="command"),
     "stored_tables": Extra(attributes="io_manager"),
+    "traces": Extra(),
     "vector_stores": Extra(rows="rows", served="publish", cleaned="publish", unreached="publish"),
 }
 """Folder -> what the extra adds."""

@@ -64,8 +64,9 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class BundleLocation(NamedTuple):
-    """Where the bundles are, the configuration's section `serving` (None without a configuration), what opens the search in a vector store
-    (it also takes the seconds of a search), and the keys that bundles must be signed by.
+    """Root and options of the bundles; the section `serving`, None without a configuration; keys that must have signed bundles.
+
+    `open_search` opens the search in a vector store; it also takes the seconds of a search.
     """
 
     root: str
@@ -100,7 +101,7 @@ def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> Bun
 
 
 def _choose_search(uri: str | None, loaded: LoadedConfig | None) -> Callable[..., ItemSearch] | None:
-    """Returns the search in the vector store of --store, "" being that of the configuration; None without the argument."""
+    """Returns the search in the vector store of --store, "" for that of the configuration; None without the argument."""
     if uri is None:
         return None
     from dssm_assets.installed_extras import load_extra
@@ -149,7 +150,6 @@ def _print_answer(answer: RecallAnswer) -> None:
 
 
 def parse_json(text: str) -> Any:
-    """Returns the value of an argument that is JSON."""
     from dssm_assets.core.features import fg_files
 
     try:

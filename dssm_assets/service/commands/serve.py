@@ -48,11 +48,11 @@ def _serve(parsed: argparse.Namespace) -> int:
     import uvicorn
 
     from dssm_assets.core.config.evaluation import Serving
+    from dssm_assets.installed_extras import load_extra
     from dssm_assets.service.engine.live import LiveEngine
     from dssm_assets.service.engine.shop_lists import ShopLists
     from dssm_assets.service.http.api_keys import LiveKeys
     from dssm_assets.service.http.app import build_app
-    from dssm_assets.service.http.telemetry import open_tracer
 
     _check_arguments(parsed)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -73,7 +73,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         open_search=location.open_search and partial(location.open_search, seconds=limits.request_seconds),
         keys=location.keys,
     )
-    tracer = open_tracer() if configured.traces else None
+    tracer = load_extra("traces", "tracer").open_tracer() if configured.traces else None
     if keys is not None:
         live.watches.add("the API keys", keys.refresh, parsed.check_seconds)
     sys.setswitchinterval(0.001)  # Else /health waits 5 ms for each thread that computes.
@@ -95,7 +95,7 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 
 def _check_arguments(parsed: argparse.Namespace) -> None:
-    """Raises an InputError for an address, number of threads or interval that cannot be."""
+    """Raises an InputError for an impossible address, number of threads or interval."""
     from dssm_assets.core.errors import Fault, InputError
 
     bounds = {"port": (0, 65_535), "threads": (1, 1024), "check_seconds": (0.01, 86_400)}
@@ -111,7 +111,7 @@ def _check_arguments(parsed: argparse.Namespace) -> None:
 
 
 def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str | None]:
-    """Returns the files of the certificate and its key, after a look at them."""
+    """Returns the files of the certificate and its key, checked."""
     import ssl
 
     from dssm_assets.core.errors import Fault, InputError
@@ -130,7 +130,7 @@ def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str
 
 
 def _read_limits(configured: ServiceLimits, texts: Sequence[str]) -> ServiceLimits:
-    """Returns the configured limits with those of the command line."""
+    """Returns the limits of the command line over the configured ones."""
     from pydantic import ValidationError
 
     from dssm_assets.core.config.section import describe_expected

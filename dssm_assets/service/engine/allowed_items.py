@@ -1,5 +1,4 @@
-"""Which items of a bundle a list may contain: by the conditions of a request, and by lists of the shop (blocked, in stock). And the values
-of their columns.
+"""Items that a list may contain, by the request's conditions and the shop's lists (blocked, in stock), and the values of their columns.
 
 Shapes: I items.
 """
@@ -27,13 +26,13 @@ class ItemConditions:
     """Finds the allowed items of requests to one bundle. Safe for any number of threads."""
 
     def __init__(self, columns: pa.Table, shown: Mask | None = None) -> None:
-        """Takes the columns that filters may name, a row per item, and the items that may be shown at all (None: all)."""
+        """Takes the columns for filters, a row per item, and the items that may be shown at all (None: all)."""
         self._columns = columns
         self._all_shown = None if shown is None else AllowedItems(shown)
         self._find_passing = lru_cache(_KEPT)(partial(_find_passing, columns, shown))
 
     def check_fields(self, fields: Sequence[Any]) -> tuple[tuple[str, ...], list[Fault]]:
-        """Returns the columns to answer with, each once, and a fault for each that is not among those for filters."""
+        """Returns the columns to answer with, each once, and a fault for each unknown one."""
         names = tuple(dict.fromkeys(map(str, fields)))
         known = ", ".join(self._columns.column_names) or "there is none"
         unknown = [name for name in names if name not in self._columns.column_names]
@@ -51,7 +50,7 @@ class ItemConditions:
         return {name: orjson.loads(orjson.dumps(values.to_pylist())) for name, values in zip(fields, texts, strict=True)}
 
     def find(self, filters: Any) -> AllowedItems | None:
-        """Returns the items that pass a request's filters, None: all may be shown; an InputError names what cannot be used."""
+        """Returns the items that pass a request's filters, None: all. An InputError names faults of the filters."""
         if filters is None:
             return self._all_shown
         try:
@@ -67,7 +66,7 @@ def _find_passing(columns: pa.Table, shown: Mask | None, filters: bytes) -> Allo
 
 
 def _times_as_text(values: pa.Array) -> pa.Array:
-    """Returns dates and times as ISO text, to the microsecond, null outside of the years 1 to 9999; other values as they are."""
+    """Writes dates and times as ISO text, to the microsecond; null outside of the years 1 to 9999."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if not pa.types.is_temporal(values.type):

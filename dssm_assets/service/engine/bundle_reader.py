@@ -31,7 +31,7 @@ class Bundle:
     """A bundle, read-only; its tables and index are mapped, so that several services on a machine have one copy in memory."""
 
     def __init__(self, fetched: FetchedBundle) -> None:
-        """Opens the files; raises a StorageError if one is missing, cannot be read, or does not match the others."""
+        """Opens the files; a StorageError names a file that is missing, unreadable, or does not match the others."""
         try:
             self._open(fetched)
         except (FileNotFoundError, pa.ArrowInvalid, RuntimeError, KeyError, ValueError, InputError) as error:
@@ -79,14 +79,13 @@ class Bundle:
         return json.loads(self.read_bytes(name))
 
     def read_arrow(self, name: str) -> pa.Table:
-        """Returns the table in an Arrow file, memory-mapped."""
+        """Maps the table of an Arrow file."""
         return map_arrow(self.path(name))
 
     def read_parquet(self, name: str) -> pa.Table:
         return pq.read_table(self.path(name), partitioning=None)
 
     def _check_sizes(self, item_vectors: pa.Table) -> None:
-        """Checks that the files match each other."""
         user_width = self._user_vectors.type.list_size if len(self.users) else self.interests * self.dims
         expected = {
             "items": (int(self.manifest["items"]), len(self.items), len(self.item_vectors), self.index.ntotal),

@@ -1,8 +1,4 @@
-"""The channels of a bundle: merged lists, by the code that the evaluation runs.
-
-Belongs here: from a bundle's files to the channels of a request, the merged list and where its items come from. Does not belong
-here: the search for a vector (`recall_engine.py`), the merge itself (`core/channels/merge.py`).
-"""
+"""The channels of a bundle: merged lists, by the code that the evaluation runs (`core/channels/merge.py`)."""
 
 from __future__ import annotations
 
@@ -43,7 +39,7 @@ class BundleChannels:
     """Merges lists. Safe for any number of threads."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Reads the files; raises a StorageError if they do not match the bundle, or another version wrote them."""
+        """Reads the files; a StorageError if they do not match the bundle, or another version wrote them."""
         content = bundle.read_json(BundleFile.CHANNELS)
         if content.get("version") != CHANNELS_VERSION:
             got = f"version {content.get('version')!r}, this version reads {CHANNELS_VERSION}"
@@ -70,7 +66,6 @@ class BundleChannels:
 
     @property
     def vector_depth(self) -> int:
-        """Returns how many items the vectors propose."""
         return self._depths[ChannelName.VECTORS]
 
     def own_items(self, user_row: int) -> OwnItems:
@@ -78,23 +73,23 @@ class BundleChannels:
         return OwnItems(np.array([0, len(rows)], np.int64), rows, counts, times)
 
     def add_events(self, own: OwnItems, item_rows: Sequence[int], times_ms: Sequence[int] | None) -> OwnItems:
-        """Returns a user's items after some more events; those without times are of the bundle's day."""
+        """Adds events to a user's items; without times, events are of the bundle's day."""
         rows = np.array(item_rows, np.int64)
         times = np.array(times_ms or [self._now_ms] * len(rows), np.int64)[rows >= 0]
         rows = rows[rows >= 0]
-        items, places = np.unique(np.concatenate([own.items, rows]), return_inverse=True)
+        items, positions = np.unique(np.concatenate([own.items, rows]), return_inverse=True)
         counts, last = np.zeros(len(items), np.int64), np.zeros(len(items), np.int64)
-        np.add.at(counts, places, np.concatenate([own.counts, np.ones(len(rows), np.int64)]))
-        np.maximum.at(last, places, np.concatenate([own.last_time_ms, times]))
+        np.add.at(counts, positions, np.concatenate([own.counts, np.ones(len(rows), np.int64)]))
+        np.maximum.at(last, positions, np.concatenate([own.last_time_ms, times]))
         return OwnItems(np.array([0, len(items)], np.int64), items, counts, last)
 
     def merge(
         self, own: Sequence[OwnItems], nearest: NearestItems, allowed: AllowedItems | None, depth: int
     ) -> Iterator[tuple[IntArray, Float64Array, list[list[str]]]]:
-        """Yields the merged list of each user: rows of items, best first, -1 after the last; their log-odds; their sources.
+        """Yields each user's merged list: item rows, best first, -1 after the last; log-odds; sources.
 
-        Log-odds are those that the user interacts with an item; its sources are the channels that proposed it, or `popular`.
-        Together the lists cost less than one by one; each is the one of the user alone.
+        Log-odds say how likely the user interacts with the item. Sources are the channels that proposed it, or `popular`. Lists are merged
+        together, which costs less; each equals the list of the user alone.
 
         Args:
             own: of each user, the user's items.
@@ -122,6 +117,6 @@ class BundleChannels:
 
 
 def _read_lists(table: pa.Table, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Returns the start of each row's list in a column, and the values of all lists."""
+    """Returns starts and values of a column of lists."""
     lists = combine_chunks(table.column(name))
     return lists.offsets.to_numpy(), lists.values.to_numpy()

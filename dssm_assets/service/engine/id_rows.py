@@ -49,7 +49,7 @@ class IdRows:
     """The row of each id."""
 
     def __init__(self, ids: pa.Array | pa.ChunkedArray, where: str) -> None:
-        """Indexes a column of ids; raises a SchemaError or DuplicateKeyError if they are no ids, null, or not unique."""
+        """Indexes a column; a SchemaError or DuplicateKeyError if a value is no id, null, or repeated."""
         self._ids: pa.Array = combine_chunks(comparable_ids(ids, where))
         check_unique(self._ids, where)
         self._order = pc.sort_indices(self._ids).to_numpy()
@@ -64,7 +64,7 @@ class IdRows:
         return self._ids.type
 
     def find_row(self, wanted: Id) -> int:
-        """Returns the row of an id in the bundle's type (see `parse_id`), -1 if it is unknown."""
+        """Returns the row of an id in the bundle's type, -1 of an unknown one."""
         position = bisect.bisect_left(self._order, wanted, key=self._id_at)
         if position == len(self._order):
             return -1
@@ -72,7 +72,7 @@ class IdRows:
         return row if self._id_at(row) == wanted and not self._is_hidden(wanted) else -1
 
     def hide(self, forgotten: Forgotten) -> None:
-        """Makes users who are forgotten unknown, at once and for all threads."""
+        """Makes forgotten users unknown, at once and for all threads."""
         if forgotten.hashes:
             forgotten.hash_ids(self._ids[:1])  # what it imports takes a second: not in a request
         self._forgotten, self._hidden = forgotten, frozenset(forgotten.hashes)
@@ -85,7 +85,6 @@ class IdRows:
         return self._ids[int(row)].as_py()
 
     def ids_at(self, rows: IntArray) -> list[Id]:
-        """Returns the ids of some rows, in the order of the rows."""
         found: list[Id] = self._ids.take(pa.array(rows)).to_pylist()
         return found
 
@@ -94,15 +93,14 @@ class IdRows:
         return find_positions(ids, self._ids)
 
     def is_same_column(self, others: pa.ChunkedArray) -> bool:
-        """Returns whether another column has the same ids in the same rows."""
+        """Whether another column has the same ids in the same order."""
         return bool(pa.chunked_array([self._ids]).cast(others.type).equals(others))
 
     def parse_id(self, value: Any, where: str) -> Id:
-        """Returns an id in the bundle's type, see the function."""
         return parse_id(value, where, is_integer=self.is_integer)
 
     def parse_ids(self, values: Sequence[Any], where: str) -> list[Id]:
-        """Returns ids in the bundle's type; an InputError names each value that is not an id."""
+        """Returns ids in the bundle's type; an InputError names all other values."""
         parsed, faults = list[Id](), list[Fault]()
         for number, value in enumerate(values):
             try:

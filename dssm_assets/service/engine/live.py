@@ -1,10 +1,7 @@
 """The current bundle's engine, replaced by the next bundle's while requests go on, and when a list of the shop changes.
 
-Belongs here: watching the pointer and the lists, opening the new bundle next to the old one, refusing a broken one, the swap. Does not
-belong here: answering (`recall_engine.py`) and HTTP (`http.py`).
-
-The swap replaces one reference. A request that has read the reference finishes on the old bundle, which is freed after the
-last such request; so every answer comes from one whole bundle.
+The swap replaces one reference. Requests that have read it finish on the old bundle, which is freed after the last one: every answer comes
+from one whole bundle.
 """
 
 from __future__ import annotations
@@ -25,10 +22,10 @@ from dssm_assets.service.engine.shop_lists import ShopLists
 from dssm_assets.service.engine.watches import Watches
 
 RETRY_SECONDS: Final = 60.0
-"""A refused bundle is opened again after this time: its place may have been at fault, not its files."""
+"""Then a refused bundle is opened again: its place may have been at fault, not its files."""
 
 OPEN_SECONDS: Final = 900.0
-"""A large bundle may take so long to be copied, compared with its manifest and opened; then the watch of bundles hangs."""
+"""For copying, verifying and opening a large bundle; then the watch of bundles hangs."""
 
 FORGET_SECONDS: Final = 0.5
 """Interval at which the list of forgotten users is read."""
@@ -38,10 +35,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineState:
-    """The report of a service on its engine: the bundle that serves, and how often something happened since the start.
+    """The serving bundle, and counts since the start.
 
-    `refused_bundle_id` is the published bundle that could not be opened, `bundle_fault` says why; `list_fault` says why a list of the shop
-    cannot be used, or that no item is shown; `watch_fault` which place cannot be read any more.
+    `bundle_fault` says why the published `refused_bundle_id` cannot be opened; `list_fault` why a list of the shop cannot be used, or that no
+    item is shown; `watch_fault` which place can no longer be read.
     """
 
     bundle_id: str
@@ -63,12 +60,12 @@ class EngineState:
 
     @property
     def is_stale(self) -> bool:
-        """Whether something that is newer than what serves cannot be used, or may be there unseen."""
+        """Whether something newer cannot be used, or may be there unseen."""
         return (self.refused_bundle_id, self.list_fault, self.watch_fault) != (None, None, None)
 
 
 class LiveEngine:
-    """The engine of the current bundle, kept current by watches; others may be added to them before the start."""
+    """The engine of the current bundle, kept current by watches; add others before the start."""
 
     def __init__(
         self,
@@ -114,7 +111,6 @@ class LiveEngine:
 
     @property
     def bundle_id(self) -> str:
-        """The bundle that serves."""
         return self.engine.bundle.bundle_id
 
     @property
@@ -140,9 +136,9 @@ class LiveEngine:
         )
 
     def refresh_lists(self) -> bool:
-        """Reads the lists of the shop that have changed; returns whether one has changed.
+        """Reads changed lists of the shop; returns whether one has changed.
 
-        If a list cannot be used, all stay as they were; it is logged and counted, and `list_fault` says why.
+        If a list cannot be used, all stay as they were; `list_fault` says why, and it is counted.
         """
         try:
             has_changed = self._lists.refresh(self.engine.bundle.items)
@@ -185,7 +181,7 @@ class LiveEngine:
         return True
 
     def _refuse(self, bundle_id: str, fault: str) -> None:
-        """Notes why a bundle cannot be used. One that waits for the search for its items is asked for again at the next look."""
+        """Notes why a bundle cannot be used. The next look asks again for one that waits for the search for its items."""
         is_known = self._refused is not None and (self._refused[0], self._refused[2]) == (bundle_id, fault)
         retry_at = 0.0 if self._opened is not None else time.monotonic() + RETRY_SECONDS
         self._refused = (bundle_id, retry_at, fault)
@@ -194,7 +190,6 @@ class LiveEngine:
             _log.error("refused bundle %s, %s keeps serving: %s", bundle_id, self.bundle_id, fault)
 
     def _hide_forgotten(self) -> None:
-        """Makes users unknown who are to be forgotten."""
         with self._counting_errors():
             forgotten = self._store.forgotten.read()
         for engine in filter(None, (self._opened, self.engine)):
@@ -232,7 +227,7 @@ class LiveEngine:
         return engine if self._open_search is None else engine.searching(self._open_search(engine.bundle))
 
     def _serve(self, fresh: RecallEngine | None = None) -> None:
-        """Replaces the engine by a fresh one, or by itself, with the lists as they are now."""
+        """Serves a fresh engine, or the same, with the lists of the shop as they are now."""
         with self._changing:
             engine = fresh or self.engine
             self.engine = engine.showing(self._lists.find_shown(engine.bundle.items))

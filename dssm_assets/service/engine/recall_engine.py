@@ -1,12 +1,10 @@
 """Recall from one bundle: for a stored user, for a new user's features, for an item, or the popular items.
 
-Belongs here: which vector is searched with, the search, excluded items, the answer. Does not belong here: opening
-files (`bundle_reader.py`), the user of a request (`request_users.py`, `request_encoder.py`), HTTP.
+Does not belong here: opening files (`bundle_reader.py`), the user of a request (`request_users.py`, `request_encoder.py`), HTTP.
 
-Lists are ordered by score, then by the item's row in the index. The search goes as much deeper as items are excluded. Where only
-some items are allowed, the index passes the others by, or every allowed item is compared: where few are, and where the index found
-fewer than there are. So a list is shorter than k only if no more items may be in it, or, where all items are allowed, if an
-approximate index finds no more.
+Lists are ordered by score, then by the item's row in the index. The search goes as much deeper as items are excluded. Under conditions the
+index passes other items by; where few items are allowed, or the index finds too few, every allowed item is compared. So a list is
+shorter than k only if no more items may be in it, or if an approximate index without conditions finds no more.
 
 Shapes: D vector dimension, M candidates, V vectors of a user (its interests; an item scores by the best of them).
 """
@@ -48,7 +46,7 @@ DEFAULT_K: Final = 200
 MAX_K: Final = 10_000
 SCANNED_ITEMS: Final = 20_000
 SCANNED_FRAC: Final = 0.01
-"""If at most so many items, or this fraction, are allowed, every allowed item is compared: an index takes longer to pass the others by."""
+"""Up to so many allowed items, or this fraction, every one is compared: an index takes longer to pass the others by."""
 MERGED_AT_ONCE: Final = 16
 """Lists merged together, at most: more do not fit a core's cache."""
 
@@ -65,10 +63,7 @@ class ItemSearch(Protocol):
     """A search for items elsewhere than in the bundle's own index."""
 
     def find_rows(self, vectors: Vector, k: int, filters: Any) -> list[IntArray] | None:
-        """Returns the rows of the k items nearest to each vector [N, D], of those that pass the filters of a request.
-
-        None: it cannot compare by these filters.
-        """
+        """Returns the rows of the k nearest items to each vector [N, D] that pass a request's filters; None: it cannot compare by them."""
 
 
 OpenSearch = Callable[[Bundle], ItemSearch]
@@ -117,7 +112,7 @@ ANY_LIST: Final = ListOptions()
 
 @dataclass(frozen=True)
 class UserRequest:
-    """A user who wants a list: by the inputs of the request, if it has any, else the stored user's, else the popular items.
+    """A request for a list: by its inputs, if it has any, else by the stored user's, else of the popular items.
 
     Attributes:
         user_id: of a stored user, or None.
@@ -141,12 +136,12 @@ class RecallAnswer:
         bundle_id: the bundle that the whole answer comes from.
         source: see `AnswerSource`.
         ignored: inputs of the request that nothing reads.
-        replaced: `features` and `history` where those of the request, not the stored ones, are the stored user's.
+        replaced: which of a stored user's `features` and `history` the request replaced.
         item_ids: best first.
-        scores: of a merged list, the log-odds that the user interacts with each; of the vectors alone, the similarity of each; of popular
-            items, their recent positive events (`evaluation.recent`), in a bundle without channels their number in the window.
-        sources: for each item the channels that proposed it, of a merged list, or `popular`; None for a list of vectors alone.
-        fields: column -> its value for each item, of the columns that were asked for.
+        scores: of a merged list, log-odds of an interaction; of the vectors alone, similarities; of popular items, recent positive events
+            (`evaluation.recent`), in a bundle without channels those of the window.
+        sources: for each item the channels that proposed it, or `popular`; None for a list of vectors alone.
+        fields: column -> its value for each item.
     """
 
     bundle_id: str
@@ -167,7 +162,7 @@ class RecallEngine:
     """Answers from one bundle. Safe for any number of threads."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Loads the user tower of an open bundle; raises a StorageError if its files do not allow it."""
+        """Loads the user tower of an open bundle; a StorageError if its files do not match."""
         self.bundle = bundle
         self._conditions, self.shown_frac = ItemConditions(bundle.item_columns), 1.0
         self._search: ItemSearch | None = None
@@ -217,7 +212,7 @@ class RecallEngine:
                     raise broken(wanted, f"a file is missing ({error})") from error
 
     def showing(self, shown: Mask | None) -> RecallEngine:
-        """Returns an engine of the same bundle that shows only some of its items, bool [I]; None: all."""
+        """Returns an engine of the same bundle that shows some of its items, bool [I]; None: all."""
         engine = copy.copy(self)
         engine._conditions = ItemConditions(self.bundle.item_columns, shown)
         engine.shown_frac = 1.0 if shown is None else float(shown.mean())
@@ -248,10 +243,9 @@ class RecallEngine:
     def recall_for_users(
         self, requests: Sequence[UserRequest], on_encoded: Callable[[], None] = lambda: None
     ) -> list[RecallAnswer | DssmError]:
-        """Returns the list of each request, or why it has none.
+        """Returns the list of each request, or why it has none; `on_encoded` is called before the search.
 
-        Together they cost less than one by one, because features are encoded and lists are merged for many at once. Each
-        list is the one that its request gets alone. `on_encoded` is called before the search.
+        Features are encoded and lists merged for many at once, which costs less. Each list equals that of the request alone.
         """
         answers: dict[int, RecallAnswer | DssmError] = {}
         users: dict[int, RequestUser | None] = {}
@@ -279,11 +273,11 @@ class RecallEngine:
         return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the items with the vectors nearest to an item's, without the item itself; errors as `recall`."""
+        """Returns the items most similar to an item, without the item itself; errors as `recall`."""
         return self.recall(UserRequest(item_id=item_id, options=options))
 
     def _plan(self, request: UserRequest, user: RequestUser | None, vector: Vector | DssmError | None) -> _Plan:
-        """Returns the search of a request; `vector` is that of the inputs, or the reason for its absence."""
+        """Plans the search of a request; `vector` is computed from the inputs, or says why it cannot be."""
         options, bundle = request.options, self.bundle
         if isinstance(vector, DssmError):
             raise vector
@@ -327,7 +321,7 @@ class RecallEngine:
         return _Plan(AnswerSource.ITEM, selection, selection.depth, vector)
 
     def _select(self, options: ListOptions, left_out: IntArray = _NO_ROWS) -> _Selection:
-        """Returns which items a list may have, after checking the options; ids outside the corpus have no row."""
+        """Checks the options; returns the items that a list may have. Ids outside the corpus have no row."""
         k, faults = options.k, []
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
             faults.append(Fault("k", f"a number from 1 to {MAX_K}", repr(k), "ask for a list of that length"))
@@ -341,7 +335,7 @@ class RecallEngine:
         return _Selection(options, np.unique(left_out), allowed, fields)
 
     def _list_items(self, plans: Sequence[_Plan]) -> list[RecallAnswer]:
-        """Returns the lists of plans of one kind."""
+        """Computes plans of one kind."""
         first, bundle = plans[0], self.bundle
         allowed = first.selection.allowed
         if first.source is AnswerSource.POPULAR:
@@ -368,7 +362,7 @@ class RecallEngine:
     def _make_answer(
         self, plan: _Plan, rows: IntArray, scores: npt.NDArray[Any], sources: Sequence[list[str]] | None = None
     ) -> RecallAnswer:
-        """Returns the list of the first k wanted items among some rows, best first; -1 is no item."""
+        """Lists the first k of these rows, best first, without excluded items; -1 is no item."""
         selection = plan.selection
         wanted = np.flatnonzero((rows >= 0) & ~np.isin(rows, selection.excluded))[: selection.options.k]
         return RecallAnswer(
@@ -378,17 +372,14 @@ class RecallEngine:
             plan.replaced,
             self.bundle.items.ids_at(rows[wanted]),
             scores[wanted].tolist(),
-            None if sources is None else [sources[place] for place in wanted.tolist()],
+            None if sources is None else [sources[position] for position in wanted.tolist()],
             self._conditions.read_fields(selection.fields, rows[wanted]),
         )
 
     def find_nearest(
         self, vectors: Sequence[Vector], depth: int, allowed: AllowedItems | None, filters: Any = None
     ) -> list[Nearest]:
-        """Returns the allowed items nearest to each user's vector, at most `depth`, by score, then by row.
-
-        `filters` are those of the request; of the items that pass them the shop shows those that are allowed.
-        """
+        """Returns the allowed items nearest to each user's vector, at most `depth`, by score, then by row; `filters` are the request's."""
         bundle = self.bundle
         users = np.stack([vector.reshape(-1, bundle.dims) for vector in vectors])  # [B, V, D]
         depth = max(min(depth, len(bundle.items) if allowed is None else allowed.count), 1)
@@ -419,7 +410,7 @@ class RecallEngine:
     def _search_elsewhere(
         self, search: ItemSearch, users: Vector, depth: int, allowed: AllowedItems | None, filters: Any
     ) -> list[Nearest]:
-        """Returns the items that another search finds, compared by the bundle's vectors; none where it cannot compare by the filters."""
+        """Asks another search; ranks its items by the bundle's vectors. Finds none where it cannot compare by the filters."""
         deeper = min(math.ceil(depth / max(self.shown_frac, 1e-9)), MAX_K)
         rows = search.find_rows(users.reshape(-1, self.bundle.dims), deeper, filters)
         if rows is None:
@@ -431,7 +422,7 @@ class RecallEngine:
         return [self._scan(user, depth, found) for user, found in zip(users, of_users, strict=True)]
 
     def _scan(self, vectors: Vector, depth: int, rows: IntArray | None) -> Nearest:
-        """As `find_nearest` for one user [V, D], by comparing every one of some items; None: of all."""
+        """As `find_nearest` for one user [V, D], by comparing every one of these items; None: all."""
         rows = np.arange(len(self.bundle.items)) if rows is None else rows
         rows, scores = _sort_found(rows, (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1))
         return rows[:depth], scores[:depth]
@@ -439,7 +430,7 @@ class RecallEngine:
 
 @dataclass(frozen=True)
 class _Selection:
-    """Which items a list has: the first k that are allowed (None: every item is), without rows of excluded items; and their columns."""
+    """The items of a list: the first k allowed ones (None: all are), without excluded rows; and the columns to answer with."""
 
     options: ListOptions
     excluded: IntArray
@@ -448,7 +439,7 @@ class _Selection:
 
     @property
     def depth(self) -> int:
-        """Length of a list that still has k items without the excluded ones."""
+        """Items to search for, so that k are left without the excluded ones."""
         return self.options.k + len(self.excluded)
 
 
@@ -466,13 +457,13 @@ class _Plan:
 
     @property
     def kind(self) -> tuple[int, int, int, int]:
-        """Key of plans that are computed together; their merged lists are about as long. Popular items have depth 0."""
+        """Plans of one kind are computed together; their merged lists are about as long. Popular items have depth 0."""
         merged_depth = 0 if self.own is None else self.selection.depth.bit_length()
         return self.depth, id(self.selection.allowed), merged_depth, np.size(self.vector)
 
 
 def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
-    """Returns items without -1 and their scores, by score, then by row."""
+    """Orders items by score, then by row; drops -1."""
     rows, scores = rows[rows >= 0], scores[rows >= 0]
     order = np.lexsort((rows, -scores))
     return rows[order], scores[order]

@@ -1,9 +1,7 @@
 """The user tower of a bundle, run on requests: its input is computed by the code that computed the training rows.
 
-An input that a request lacks is missing, as a null in a table is. A context feature without any of its inputs is missing
-too, as in the stored vectors, which are computed without a context; with its inputs, the vector is one of this request.
-Inputs of a stored user that a request does not send are as stored: all user features if it sends none of their inputs, the history if it
-sends no other one.
+An input that a request lacks is missing, as a null in a table; so is a context feature without any of its inputs, as in the stored vectors.
+A stored user keeps all stored user features if the request sends none of their inputs, and the stored history if it sends no other.
 """
 
 from __future__ import annotations
@@ -93,7 +91,7 @@ class StoredUsers:
     """The stored inputs of a bundle's users; look-ups read the memory-mapped file."""
 
     def __init__(self, bundle: Bundle, spec: TowerSpec) -> None:
-        """Maps the file of a bundle that has one; raises a StorageError if it does not match the bundle's users and tower."""
+        """Maps the file; a StorageError if it does not match the bundle's users and tower."""
         self._table = bundle.read_arrow(BundleFile.USER_INPUTS)
         self._features = list(feature_columns(spec.features_of(TowerSide.USER)))
         self._history = [history_column(feature.name) for feature in spec.sequences]
@@ -114,7 +112,7 @@ class StoredUsers:
         return times.to_numpy(), [values for values, _ in features], offsets
 
     def events(self, row: int) -> set[tuple[int, int]]:
-        """Returns row of the item and unix milliseconds of a user's latest events, without those on items that the bundle lacks."""
+        """Returns item row and unix milliseconds of a user's latest events on items of the bundle."""
         table = self._table.select([ITEM_ROWS, EVENT_TIMES_MS]).slice(row, 1)
         items, times = (column[0].values.to_pylist() for column in table.columns)
         return {(item, time_ms) for item, time_ms in zip(items, times, strict=True) if item >= 0}
@@ -126,7 +124,7 @@ class RequestEncoder:
     Attributes:
         inputs: names that a request may send.
         user_inputs: those of user features.
-        history_inputs: those of lists with a value per event. One that a user or context feature reads, too, is that feature's among `features`.
+        history_inputs: those of lists with a value per event. Among `features`, a name that a user or context feature reads is that feature's.
         item_names: names other than item_ids under which the ids of the events' items may be sent.
         has_history: whether the tower reads the history.
         stored: inputs of stored users; None where a bundle has none.
@@ -179,7 +177,7 @@ class RequestEncoder:
                     groups += [[number] for number in numbers]
 
     def _encode_rows(self, users: Sequence[RequestUser]) -> TowerInput:
-        """Returns a row per user; all send values for the same names and replace the same, and all are stored or none is."""
+        """Returns a row per user; all send the same names and replace the same, and all are stored or none is."""
         faults: list[Fault] = []
         stored, rows = self.stored if users[0].row >= 0 else None, [user.row for user in users]
         inputs = TowerInput(np.zeros((len(users), 0), np.int64))
@@ -220,7 +218,7 @@ class RequestEncoder:
     def _encode_history(
         self, requests: Sequence[Mapping[str, Any]], known: tuple[IntArray, list[pa.Array], IntArray] | None
     ) -> TowerInput:
-        """Returns a row per request; `known` are the events that the requests' are added to, as of `StoredUsers.history`."""
+        """Returns a row per request; its events are added to the `known` ones, as of `StoredUsers.history`."""
         features = self._generator.spec.sequence_features
         filled = [_fill_history(request, features) for request in requests]
         table = request_rows(filled, _columns(features, list(filled[0])))
@@ -273,7 +271,7 @@ class UserTower:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> UserTower:
-        """Returns the user tower; raises a StorageError if its files do not match each other or cannot be read."""
+        """Opens the user tower; a StorageError if its files cannot be read or do not match each other."""
         try:
             spec = TowerSpec.model_validate(bundle.read_json(BundleFile.TOWERS)["spec"])
             function = HashFunction(bundle.manifest.get("hash_function") or HashFunction.MURMUR)
@@ -324,14 +322,14 @@ def _columns(features: Sequence[Feature], names: Sequence[str]) -> list[str]:
 
 
 def _sequence_inputs(features: Sequence[Feature]) -> Iterator[tuple[SequenceFeature, Expression]]:
-    """Yields the inputs that have a value per event; a request may send a plain name or that of the sequence, the longer one counts."""
+    """Yields the inputs with a value per event. A request may send the plain name or the sequence's; the longer one counts."""
     for feature in features:
         assert feature.sequence is not None and feature.sub_feature is not None
         yield from ((feature.sequence, expression) for expression in feature.sub_feature.sequence_inputs)
 
 
 def _fill_history(request: Mapping[str, Any], features: Sequence[Feature]) -> dict[str, Any]:
-    """Returns the request with every absent input of the history as a list of nulls, one per item of the history."""
+    """Fills absent inputs of the history with nulls, one per item of the history."""
     names = list(request)
     delimiters = {sequence.column(one, names): sequence.sequence_delim for sequence, one in _sequence_inputs(features)}
     lengths = [_list_length(request.get(name), delimiter) for name, delimiter in delimiters.items()]
@@ -349,14 +347,13 @@ def _list_length(value: Any, delimiter: str) -> int | None:
 
 
 def _missing_feature(feature: Feature, count: int) -> dict[str, pa.Array]:
-    """Returns the encoded columns of a feature without a value in any row."""
+    """Returns the columns of a feature that no row has a value of."""
     one = pa.float32() if feature.kind is Kind.NUMERIC else pa.int64()
     columns = {feature.name: pa.nulls(count, pa.list_(one) if feature.depth else one)}
     return columns | ({} if feature.weights_name is None else {feature.weights_name: pa.nulls(count, pa.list_(pa.float32()))})
 
 
 def _common_length(lengths: Mapping[str, int], times: Any) -> int:
-    """Returns the number of items in the history."""
     all_lengths = {**lengths, col.EVENT_TIMES_MS: len(times)} if isinstance(times, list | tuple | np.ndarray) else lengths
     if len(set(all_lengths.values())) > 1:
         got = ", ".join(f"{name} {count}" for name, count in all_lengths.items())

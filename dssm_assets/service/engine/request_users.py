@@ -29,7 +29,7 @@ _EPOCH: Final = dt.datetime(1970, 1, 1)
 
 
 class ItemEvents(NamedTuple):
-    """Events in a request: each item's id and row, -1 of an unknown one, and its time; None if it has no times."""
+    """Events in a request: ids and rows of the items, -1 of unknown ones, and times; None: it has no times."""
 
     ids: list[Id]
     rows: list[int]
@@ -83,7 +83,7 @@ class RequestUsers:
         return RequestUser(row, read_own, inputs.features, lists, replaced, ignored, needs_tower)
 
     def _find_ignored(self, inputs: UserInputs) -> tuple[str, ...]:
-        """Returns the names that nothing reads; raises an InputError if there are no others, but times of events."""
+        """Returns the names that nothing reads; an InputError if nothing else is sent but times of events."""
         encoder = self._encoder
         more = () if self._channels is None else (col.ITEM_IDS, col.EVENT_TIMES_MS)
         of_features = dict.fromkeys(encoder.inputs)
@@ -103,7 +103,7 @@ class RequestUsers:
         return ignored
 
     def _name_items(self, lists: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Returns lists of events with the items' ids as item_ids: those that the vector is of."""
+        """Adds item_ids to lists of events that have the ids under another name."""
         sent = next((name for name in self._encoder.item_names if name in lists), None)
         return lists if sent is None else {**lists, col.ITEM_IDS: lists[sent]}
 
@@ -150,7 +150,7 @@ class RequestUsers:
 
 
 def _find_wrong_times(parts: Mapping[str, Mapping[str, Any]], first: dt.date | None, ds: str) -> Iterator[Fault]:
-    """Yields a fault for each part of a request whose event_times_ms has a time before the first day (None: any) or after the last."""
+    """Yields a fault for each part of a request with times before the first day (None: any) or after the last."""
     last = max(dt.date.fromisoformat(ds), dt.datetime.now(dt.UTC).date()) + dt.timedelta(days=1)
     low = float("-inf") if first is None else _to_ms(first)
     high = _to_ms(last) + _DAY_MS
@@ -185,7 +185,7 @@ def _show(time_ms: int) -> str:
 
 
 def _describe_unread(part: str, names: Sequence[Any], known: Sequence[str]) -> Fault:
-    """Returns the fault of a part of a request with names that nothing reads; the nearest of the known ones is named for the first."""
+    """Names what nothing reads in a part of a request, and the known name nearest to the first."""
     remedy = "use the names of fg.json without their side: age for user:age"
     nearest = get_close_matches(str(names[0])[:80], known, 1, 0)
     remedy = f"write {nearest[0]} if you mean it; {remedy}" if nearest else remedy

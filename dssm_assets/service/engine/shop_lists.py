@@ -31,7 +31,7 @@ _BLOCKED, _STOCKED = "blocked items", "stocked items"
 
 
 class _Content(NamedTuple):
-    """The ids in a file, and the mark that changes when it is written (None if the filesystem has no mark)."""
+    """Ids, and the mark that changes with the file (None: the filesystem has no marks)."""
 
     ids: pa.Array
     mark: str | None
@@ -79,7 +79,7 @@ class ShopLists:
         return has_changed
 
     def find_shown(self, items: IdRows, contents: Mapping[str, _Content] | None = None) -> Mask | None:
-        """Returns the items that may be shown, bool [I], None: all; an InputError names a line that is no id of the bundle."""
+        """Returns the items that may be shown, bool [I], None: all. An InputError names a line without an id."""
         contents = self._contents if contents is None else contents
         if not contents:
             return None
@@ -105,7 +105,7 @@ class ShopLists:
         return found
 
     def _read_list(self, name: str) -> _Content:
-        """Returns the content of a list, the same as before if it has not changed."""
+        """Returns a list's content: the former one if the file has not changed."""
         uri, (fs, path), before = self._uris[name], self._files[name], self._contents.get(name)
         where = f"{name} {uri}"
         with location_errors(uri, name):
@@ -135,7 +135,7 @@ class ShopLists:
 
 
 def _read_start(fs: Any, path: str) -> Any:
-    """Returns the bytes of a list, of one that is too long a byte more than it may have."""
+    """Returns the bytes of a list, at most one more than it may have."""
     if fs.async_impl:
         with suppress(NotImplementedError):  # of those that do not stream: they ask their store for the range
             return fsspec.asyn.sync(fs.loop, _stream_start, fs, path)
@@ -143,12 +143,11 @@ def _read_start(fs: Any, path: str) -> Any:
 
 
 def _limit_time(fs: Any) -> dict[str, float]:
-    """Returns the time limit of a call, which fsspec has for all hosts."""
     return {"timeout": READ_SECONDS} if fs.async_impl else {}
 
 
 async def _stream_start(fs: Any, path: str) -> bytearray:
-    """As `_read_start`, from a host that may send more than it is asked for, or without end."""
+    """As `_read_start`; the host may send without end."""
     content = bytearray()
     async with asyncio.timeout(READ_SECONDS):
         file = await fs.open_async(path, "rb", size=0)  # the size is not asked for

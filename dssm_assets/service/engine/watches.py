@@ -1,7 +1,6 @@
-"""Watches of a service: what it looks at again and again, each in a thread of its own, and whether one has stopped to look.
+"""Watches of a service: each looks at one place again and again, in a thread of its own, and tells when it last could.
 
-A disk or a host that hangs holds up its own watch alone. A thread cannot be ended from outside, so that a watch tells when it last
-finished a look. A look that fails is no look.
+So a disk or host that hangs holds up its own watch alone. A look that fails is no look.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Watches:
         self._stopped = threading.Event()
 
     def add(self, name: str, look: Callable[[], object], seconds: float) -> Watch:
-        """Adds and returns a watch, which begins with `start`; `look` is called every so many seconds, and raises if it fails."""
+        """Adds a watch: `look` is called every so many seconds after `start`, and raises if it fails."""
         watch = Watch(name, look, seconds)
         self._watches.append(watch)
         return watch
@@ -42,12 +41,12 @@ class Watches:
         self._stopped.set()
 
     def find_fault(self) -> str | None:
-        """Returns which watches have finished no look for three of their intervals, since when and why; None: all look."""
+        """Names the watches without a look for three of their intervals, since when and why; None: all look."""
         return "; ".join(fault for watch in self._watches if (fault := watch.find_fault())) or None
 
 
 class Watch:
-    """Looks at one place again and again; an error is logged where the look before had none or another."""
+    """Looks at one place again and again; logs an error unless the look before had the same."""
 
     def __init__(self, name: str, look: Callable[[], object], seconds: float) -> None:
         self.name, self._look, self._seconds = name, look, seconds
@@ -74,7 +73,7 @@ class Watch:
             self._note_look()
 
     def allow(self, seconds: float) -> None:
-        """Gives the current look so many more seconds, such as to open a bundle after the pointer was read."""
+        """Gives the current look more seconds, such as to open a bundle after the pointer was read."""
         self._late_at = time.monotonic() + seconds
 
     def find_fault(self) -> str | None:

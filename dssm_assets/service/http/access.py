@@ -17,18 +17,19 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.errors import Fault
 from dssm_assets.service.engine.recall_engine import UserRequest
 from dssm_assets.service.http.answers import RETRY_AFTER, BusyError, ForbiddenError, UnauthorizedError, error_content
 from dssm_assets.service.http.api_keys import ApiKey, KeyScope, LiveKeys
-from dssm_assets.service.http.telemetry import RequestTracer, ServiceMetrics
+from dssm_assets.service.http.request_body import Requests
+from dssm_assets.service.http.telemetry import ServiceMetrics, Tracer
 
 OPEN_ROUTES: Final = ("/health", "/ready", "/metrics")
 BATCH: Final = "/recall/batch"
@@ -49,8 +50,8 @@ _KEY, _USERS = "dssm_assets.key", "dssm_assets.users"
 _log = logging.getLogger(__name__)
 
 
-def check_requests(scope: Scope, requests: Sequence[UserRequest | InputError]) -> Sequence[UserRequest | InputError]:
-    """Returns requests with an error in place of each that the key may not send; notes their users for the log."""
+def check_requests(scope: Scope, requests: Requests) -> Requests:
+    """Puts an error in place of each request that the key may not send; notes the users for the log."""
     key, users = scope.get(_KEY), (one.user_id for one in requests if isinstance(one, UserRequest))
     scope[_USERS] = {str(user) for user in users if user is not None}
     if key is None or key.allows(KeyScope.EVENTS):
@@ -68,7 +69,7 @@ class RequestGate:
         self,
         app: ASGIApp,
         metrics: ServiceMetrics,
-        tracer: RequestTracer | None = None,
+        tracer: Tracer | None = None,
         keys: LiveKeys | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
@@ -122,7 +123,7 @@ class RequestGate:
                 self._log(self._line(scope, request_id, status, size, seconds))
 
     def _check_key(self, scope: Scope, headers: Mapping[bytes, bytes]) -> JSONResponse | None:
-        """Notes the key of a request; returns the refusal if it has none, or one that has ended or lacks the route's scope."""
+        """Notes the key of a request; returns a refusal if the key is unknown, has ended, or lacks the route's scope."""
         if self._keys is None:
             return None
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")

@@ -37,7 +37,7 @@ class BodyTooLargeError(InputError):
 
 
 class UnauthorizedError(InputError):
-    """The request has no API key of this service, or one whose last day is over."""
+    """The request has no API key of this service, or the key's last day is over."""
 
     status: ClassVar[int] = 401
 
@@ -131,17 +131,17 @@ class ItemList(_Answer):
     ignored: list[str] | None = Field(default=None, description="Inputs of the request that nothing reads.")
     replaced: list[Literal["features", "history"]] | None = Field(
         default=None,
-        description="Inputs of a stored user that the request sent or that are not stored, so that stored ones were not used.",
+        description="Inputs of a stored user that were not the stored ones: the request sent them, or the bundle has none.",
     )
     item_ids: list[int | str] = Field(description="Best first.")
     scores: list[float] = Field(
-        description="Of each item. In a merged list the log-odds that the user interacts with it, in one of vectors alone the similarity, of "
-        "popular items their recent positive events, in a bundle without channels those in the window."
+        description="Of each item. In a merged list: log-odds that the user interacts with it. In a list of vectors alone: similarity. Of "
+        "popular items: recent positive events; without channels, those in the window."
     )
     sources: list[list[str]] | None = Field(
-        default=None, description="Of each item the channels that proposed it, or popular; absent in a list of vectors alone."
+        default=None, description="The channels that proposed each item, or popular; absent in a list of vectors alone."
     )
-    fields: dict[str, list[Any]] | None = Field(default=None, description="Item column -> its value of each item.")
+    fields: dict[str, list[Any]] | None = Field(default=None, description="Item column -> its value for each item.")
 
 
 class Refusal(_Answer):
@@ -162,7 +162,7 @@ class Health(_Answer):
     """The bundle that serves, its age and its size."""
 
     status: Literal["ok", "stale"] = Field(
-        description="stale: a new bundle or a list cannot be used, no item is shown, or a place cannot be read any more."
+        description="stale: a new bundle or a list cannot be used, no item is shown, or a place can no longer be read."
     )
     bundle_id: str
     name: str
@@ -174,12 +174,12 @@ class Health(_Answer):
     dims: int
     refused_bundle_id: str | None = Field(description="The published bundle that cannot be used; null if there is none.")
     bundle_fault: str | None = Field(
-        description="Why it cannot be used: a damaged file, a signature that is missing or wrong, or a vector store that lacks it."
+        description="Why it cannot be used: a damaged file, a missing or wrong signature, or a vector store that lacks it."
     )
     list_fault: str | None = Field(description="Why the lists of the shop cannot be used; null if they can.")
     watch_fault: str | None = Field(
-        description="Which of bundles, users to be forgotten and API keys could not be read for three intervals, since when and why; "
-        "and lists whose place hangs."
+        description="What could not be read for three intervals, since when and why: bundles, users to be forgotten, API keys, or lists "
+        "whose place hangs."
     )
 
 
@@ -207,7 +207,7 @@ SECURITY: Final = (
 """Either will do; `access.py` checks them."""
 _REASONS: Final[dict[int | str, str]] = {
     400: "The request is wrong: every fault is named.",
-    401: "It has no API key of this service, or one whose last day is over.",
+    401: "It has no API key of this service, or the key's last day is over.",
     403: "Its API key lacks a scope: recall, similar, or events for a body with events.",
     404: "The bundle has no such user or item.",
     413: "The body is larger than serving.limits.max_body_bytes.",

@@ -48,7 +48,6 @@ class ApiKey(Section):
         return dt.datetime.now(dt.UTC).date() > self.last_day
 
     def allows(self, scope: KeyScope) -> bool:
-        """Returns whether the key has a scope."""
         return not self.scopes.isdisjoint((scope, KeyScope.ADMIN))
 
 
@@ -91,14 +90,14 @@ class LiveKeys:
         """Why the file cannot be used; None if it can."""
 
     def find(self, given: Sequence[bytes]) -> ApiKey | None:
-        """Returns the key that is one of the given ones, also if it has ended; None if there is none."""
+        """Returns the key among the given ones, also an ended one; None: there is none."""
         digests = [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in given if len(one) >= MIN_KEY_LENGTH]
         # All are compared, so that the time tells nothing.
         found = [key for digest in digests for key in self._keys if hmac.compare_digest(key.sha256, digest)]
         return found[0] if found else None
 
     def refresh(self) -> None:
-        """Reads the file again; raises an InputError, as `read_keys`, if it cannot be used."""
+        """Reads the file again; errors as `read_keys`."""
         try:
             self._keys, self.fault = read_keys(self._path), None
         except InputError as error:

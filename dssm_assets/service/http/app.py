@@ -1,9 +1,8 @@
 """The HTTP service: /recall, /recall/batch, /similar, /health, /ready, /metrics, and its description in /docs.
 
 One process answers: its event loop receives, parses small bodies and sends, a pool of threads computes lists. So /health does not wait for
-lists. Belongs here: routes, how many lists are computed at once and how long each may take. Does not belong here: the lists
-(`recall_engine.py`), which bundle they come from (`live.py`), queries and bodies (`request_body.py`), the form of answers
-(`answers.py`), who may ask (`access.py`).
+lists. Belongs here: routes, how bodies arrive. Does not belong here: which lists are computed together (`list_queue.py`), which bundle
+they come from (`live.py`), queries and bodies (`request_body.py`), the form of answers (`answers.py`), who may ask (`access.py`).
 """
 
 from __future__ import annotations
@@ -14,15 +13,12 @@ import gc
 import importlib.metadata
 import logging
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any, Final
 
-import faiss
 from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import APIRoute
@@ -32,9 +28,7 @@ from starlette.staticfiles import StaticFiles
 
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError, Fault, InputError, StorageError
-from dssm_assets.core.retrieval.item_filter import count_conditions
 from dssm_assets.service.engine.live import LiveEngine
-from dssm_assets.service.engine.recall_engine import DEFAULT_K, RecallAnswer, RecallEngine, UserRequest
 from dssm_assets.service.http.access import DOCS, ROUTES, RequestGate, check_requests
 from dssm_assets.service.http.answers import (
     ARROW,
@@ -49,116 +43,67 @@ from dssm_assets.service.http.answers import (
     Health,
     Readiness,
     Refusal,
-    Reply,
     describe_lists,
     describe_refusals,
     error_content,
-    render,
 )
 from dssm_assets.service.http.api_keys import LiveKeys
+from dssm_assets.service.http.list_queue import ListQueue, busy
 from dssm_assets.service.http.request_body import (
     BATCH_EXAMPLES,
-    MAX_ITEMS,
     RECALL_EXAMPLES,
     SEE_DOCS,
     BatchRequest,
     NoQuery,
     RecallQuery,
     RecallRequest,
+    Requests,
     SimilarQuery,
-    count_items,
     parse_batch_body,
     parse_query,
     parse_recall_body,
     read_query,
 )
-from dssm_assets.service.http.telemetry import CONTENT_TYPE, STAGES, RequestTracer, ServiceMetrics, Stage, StageClock
+from dssm_assets.service.http.telemetry import CONTENT_TYPE, STAGES, ServiceMetrics, StageClock, Tracer
 
-ANSWERED_TOGETHER: Final = 16
-"""Single lists that a thread takes together, at most."""
-COMPUTED_TOGETHER: Final = 100
-"""Requests of a batch that are computed at once, at most: FAISS needs memory for all of them."""
-ITEMS_TOGETHER: Final = COMPUTED_TOGETHER * DEFAULT_K
-"""Items that they ask for, at most, unless it is one request."""
-COMPARED_TOGETHER: Final = 10_000_000
-"""Comparisons of an item with a condition that they need, at most, unless it is one request: about .1 s."""
 SMALL_BODY_BYTES: Final = 1 << 16
 """A larger body is parsed while no other one is."""
 MAX_WAITING_BYTES: Final = 1 << 26
 """Of all bodies that arrive, wait or are computed."""
-Requests = Sequence[UserRequest | InputError]
-"""The lists that are asked for, or why one cannot be."""
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class _Call:
-    """A request that waits for a thread: for a single list, or for a batch."""
-
-    requests: Requests
-    is_batch: bool
-    is_arrow: bool
-    ends_at: float
-    """When its client has given up, by the clock of time.monotonic."""
-    parsed: Stage
-    reply: asyncio.Future[Reply]
-
-    @property
-    def has_inputs(self) -> bool:
-        return any(isinstance(one, UserRequest) and not one.inputs.is_empty for one in self.requests)
-
-
 class Service:
-    """The things that routes share: the engine, its threads, the limits and the metrics."""
+    """The things that routes share: the engine, the queue of lists, the limits and the metrics."""
 
     def __init__(self, live: LiveEngine, limits: ServiceLimits, threads: int) -> None:
         self.live, self.limits = live, limits
         self.metrics = ServiceMetrics(lambda: live.state)
-        # Each searches on one core: together they use all.
-        self.threads = ThreadPoolExecutor(threads, "recall", faiss.omp_set_num_threads, (1,))
-        self._num_threads = self._idle = threads
-        """Of the threads, those that have not been called for single lists."""
-        self._waiting: deque[_Call] = deque()
-        """Single lists that no thread has taken."""
-        self._computing: dict[_Call, int] = {}
-        """Items that the batches among the calls ask for, of each call that waits or is computed; 0 for single lists."""
+        self.queue = ListQueue(live, threads, limits.request_seconds)
         self._waiting_bytes = 0
         self._parsing = asyncio.Lock()
 
     @property
     def has_room(self) -> bool:
         """Whether fewer than max_requests lists wait or are computed."""
-        return len(self._computing) < self.limits.max_requests
+        return len(self.queue) < self.limits.max_requests
 
     async def answer(
         self, request: Request, parse: Callable[[], Requests], *, is_batch: bool = False, is_large: bool = False
     ) -> Response:
-        """Returns the response with the lists of the requests that `parse` returns, computed in a thread from one bundle.
+        """Returns the response with the lists of the requests that `parse` returns.
 
         Raises:
             DssmError: `parse` raised it, or there is no single list.
-            BusyError: too many lists, or items of batches, wait or are computed, or this one has lasted request_seconds.
+            BusyError: too much waits or is computed, or this one has lasted request_seconds.
         """
         self._check_room()
-        clock, loop, seconds = StageClock(), asyncio.get_running_loop(), self.limits.request_seconds
+        clock = StageClock()
         requests = check_requests(request.scope, await self._parse_alone(parse) if is_large else parse())
         clock.end("parse")
         self._check_room()  # others may have come meanwhile
-        items = count_items(requests) if is_batch else 0
-        if items and (total := sum(self._computing.values()) + items) > self._num_threads * MAX_ITEMS:
-            raise _busy(f"at most {self._num_threads * MAX_ITEMS} items of batches at once", str(total))
         is_arrow = ARROW in request.headers.get("accept", "")
-        call = _Call(requests, is_batch, is_arrow, time.monotonic() + seconds, clock.stages[0], loop.create_future())
-        self._computing[call] = items
-        if is_batch:
-            self.threads.submit(self._answer_calls, loop, [call])
-        else:
-            self._waiting.append(call)
-            loop.call_soon(self._call_thread, loop)  # after what else is to do in this turn, which may bring further lists
-        try:
-            reply = await asyncio.wait_for(call.reply, seconds)
-        except TimeoutError as error:
-            raise _busy(f"a list in {seconds:g} seconds", "none") from error
+        reply = await self.queue.compute(requests, clock.stages[0], is_batch=is_batch, is_arrow=is_arrow)
         request.scope[STAGES] = reply.stages
         for source, count in reply.sources.items():
             self.metrics.answers.labels(source).inc(count)
@@ -177,7 +122,7 @@ class Service:
             async with asyncio.timeout(self.limits.request_seconds):
                 await self._parsing.acquire()
         except TimeoutError as error:
-            raise _busy(f"time for the body in {self.limits.request_seconds:g} seconds", "none") from error
+            raise busy(f"time for the body in {self.limits.request_seconds:g} seconds", "none") from error
         start = time.monotonic()
         try:
             return await asyncio.to_thread(_parse_without_collecting, parse)
@@ -186,77 +131,7 @@ class Service:
 
     def _check_room(self) -> None:
         if not self.has_room:
-            raise _busy(f"fewer than {self.limits.max_requests} requests at once", str(len(self._computing)))
-
-    def _call_thread(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Calls a thread that will take single lists, if one is idle."""
-        if self._waiting and self._idle:
-            self._idle -= 1
-            self.threads.submit(self._answer_waiting, loop).add_done_callback(
-                lambda _: loop.call_soon_threadsafe(self._end_thread, loop)
-            )
-
-    def _end_thread(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._idle += 1
-        self._call_thread(loop)
-
-    def _answer_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answers single lists that wait, together, which costs less than one by one: a share of them, or those with inputs all at once.
-
-        The features of 16 users are encoded in the time of one's.
-        """
-        calls, most = list[_Call](), -(-len(self._waiting) // (self._idle + 1))
-        with suppress(IndexError):
-            while len(calls) < (ANSWERED_TOGETHER if calls and calls[0].has_inputs else min(most, ANSWERED_TOGETHER)):
-                calls.append(self._waiting.popleft())
-        self._answer_calls(loop, calls)
-
-    def _answer_calls(self, loop: asyncio.AbstractEventLoop, calls: Sequence[_Call]) -> None:
-        """Answers calls, all from one bundle, at once; they share all stages but parsing and rendering."""
-        wanted = [call for call in calls if not call.reply.done()]
-        replies: list[Reply | Exception] = []
-        try:
-            if wanted:
-                replies = self._compute(loop, self.live.engine, wanted)
-        except Exception as error:
-            replies = [error] * len(wanted)
-        loop.call_soon_threadsafe(self._send, calls, dict(zip(wanted, replies, strict=True)))
-
-    def _send(self, calls: Sequence[_Call], replies: Mapping[_Call, Reply | Exception]) -> None:
-        for call in calls:
-            del self._computing[call]
-            if call.reply.done():  # Its client has given up.
-                continue
-            if isinstance(reply := replies[call], Exception):
-                call.reply.set_exception(reply)
-            else:
-                call.reply.set_result(reply)
-
-    def _compute(
-        self, loop: asyncio.AbstractEventLoop, engine: RecallEngine, calls: Sequence[_Call]
-    ) -> list[Reply | Exception]:
-        """Returns the reply of each call. A batch answers single lists that wait first, a long one also in between."""
-        clock, found = StageClock(), list[RecallAnswer | DssmError]()
-        requests = [one for call in calls for one in call.requests if isinstance(one, UserRequest)]
-        for part in split_by_cost(requests, len(engine.bundle.items)):
-            if calls[0].is_batch and self._waiting:
-                self._answer_waiting(loop)
-            if time.monotonic() > max(call.ends_at for call in calls):
-                raise _busy("time for the list", "none")
-            found += engine.recall_for_users(part, lambda: clock.end("encode"))
-            clock.end("search")
-        lists, shared, replies = iter(found), tuple(clock.stages), list[Reply | Exception]()
-        for call in calls:
-            answers = [next(lists) if isinstance(one, UserRequest) else one for one in call.requests]
-            # A batch has the errors of its requests beside lists, but for what no request can help.
-            is_fatal = StorageError if call.is_batch else DssmError
-            if (failed := next((one for one in answers if isinstance(one, is_fatal)), None)) is not None:
-                replies.append(failed)
-                continue
-            reply = render(engine, answers, is_batch=call.is_batch, is_arrow=call.is_arrow)
-            clock.end("render")
-            replies.append(reply._replace(stages=(call.parsed, *shared, clock.stages[-1])))
-        return replies
+            raise busy(f"fewer than {self.limits.max_requests} requests at once", str(len(self.queue)))
 
     @asynccontextmanager
     async def receive_body(self, request: Request) -> AsyncIterator[bytearray]:
@@ -280,10 +155,10 @@ class Service:
                         got = str(size or f"{len(body)} or more")
                         raise BodyTooLargeError(Fault("body", f"at most {most} bytes", got, remedy))
                     if self._waiting_bytes > MAX_WAITING_BYTES:
-                        raise _busy(f"at most {MAX_WAITING_BYTES} bytes of bodies at once", str(self._waiting_bytes))
+                        raise busy(f"at most {MAX_WAITING_BYTES} bytes of bodies at once", str(self._waiting_bytes))
             yield body
         except TimeoutError as error:
-            raise _busy(f"a whole body in {self.limits.request_seconds:g} seconds", f"{len(body)} bytes") from error
+            raise busy(f"a whole body in {self.limits.request_seconds:g} seconds", f"{len(body)} bytes") from error
         finally:
             self._waiting_bytes -= len(body)
 
@@ -308,42 +183,10 @@ def _parse_without_collecting(parse: Callable[[], Requests]) -> Requests:
         gc.enable()
 
 
-def split_by_cost(requests: Sequence[UserRequest], item_count: int) -> Iterator[Sequence[UserRequest]]:
-    """Yields requests that are computed at once, of all in their order; together they take about .1 s at most, unless it is one.
-
-    A list costs its items, and the conditions of its filter: each is compared with every item of the bundle, unless the request before had
-    the same filter.
-    """
-    start, items, compared, before = 0, 0, 0, ""
-    for position, request in enumerate(requests):
-        more_items, filters = count_items([request]), repr(request.options.filters)  # 1 and true are equal, their texts are not
-        more_compared = 0 if filters == before else item_count * _count_conditions(request.options.filters)
-        before = filters
-        is_full = position - start >= COMPUTED_TOGETHER or items + more_items > ITEMS_TOGETHER
-        if position > start and (is_full or compared + more_compared > COMPARED_TOGETHER):
-            yield requests[start:position]
-            start, items, compared = position, 0, 0
-        items, compared = items + more_items, compared + more_compared
-    if start < len(requests):
-        yield requests[start:]
-
-
-def _count_conditions(filters: Any) -> int:
-    """Returns the number of conditions of a filter, 0 of one that will be refused."""
-    try:
-        return count_conditions(filters)
-    except InputError:
-        return 0
-
-
-def _busy(expected: str, got: str) -> BusyError:
-    return BusyError(Fault("service", expected, got, "try again later"))
-
-
 def build_app(
     live: LiveEngine,
     limits: ServiceLimits | None = None,
-    tracer: RequestTracer | None = None,
+    tracer: Tracer | None = None,
     *,
     threads: int = 2,
     keys: LiveKeys | None = None,
@@ -366,7 +209,7 @@ def build_app(
         yield
         live.watches.stop()
         await asyncio.sleep(0.1)  # Requests that shutdown_seconds has cancelled are answered meanwhile.
-        service.threads.shutdown(wait=False, cancel_futures=True)  # Lists that are computed end.
+        service.queue.close()
         if tracer is not None:
             tracer.close()
 

@@ -1,7 +1,7 @@
 """The parameters and bodies that clients send, as models: they check requests and describe them in /docs.
 
-A body is read by pydantic from its bytes, which refuses lists within lists without end. Its size is limited by max_body_bytes, and faults
-are described one by one only as far as an answer can show them.
+Pydantic reads bodies from their bytes, so that endless lists within lists are refused. Faults are described one by one only as far as an
+answer can show them.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ MAX_ITEMS: Final = 250_000
 MAX_DESCRIBED: Final = MAX_BATCH * MAX_FAULTS
 """Faults of a body that are described one by one: as many as the answer of a batch shows."""
 
+Requests = Sequence[UserRequest | InputError]
+"""The lists that are asked for, or why one cannot be."""
 UnknownUser = Literal["popular", "404"]
 SEE_DOCS: Final = "see /docs for the parameters of each route"
 
@@ -40,7 +42,7 @@ def _check_length(value: Any) -> Any:
 
 
 def _keep_error(value: Any, check: Any) -> Any:
-    """Returns a checked request, or why it is wrong: the other requests of the batch are answered."""
+    """Returns a checked request, or why it is wrong: the rest of the batch is answered."""
     try:
         return check(value)
     except (ValidationError, InputError) as error:
@@ -53,38 +55,38 @@ _ExcludedId = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "integer"}, {"ty
 _K: Final = f"Length of the list, 1 to {MAX_K}. It is shorter where fewer items may be in it."
 _EXCLUDE: Final = "Items to leave out of the list"
 _EXCLUDE_HISTORY: Final = "Leave out items that the user interacted with before."
-_UNKNOWN: Final = "Answer for a user who is neither stored nor described by the request: popular items, or status 404."
+_UNKNOWN: Final = "For a user who is not stored and sends no inputs: popular items, or status 404."
 _CHANNELS: Final = "merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
-_FIELDS: Final = "Item columns to answer with, such as titles, of those that the bundle has for filters (serving.filters)"
+_FIELDS: Final = "Item columns to answer with, such as titles, from serving.filters"
 
 
 class RecallRequest(Section):
-    """Body of POST /recall. Inputs of a stored user that it does not send are as stored; a user without any gets popular items."""
+    """Body of POST /recall. What it does not send of a stored user is as stored. An unknown user without inputs gets popular items."""
 
     user_id: int | str | None = Field(default=None, description="A stored user, or any other one.")
     features: _Inputs = Field(
         default_factory=dict,
-        description="Input name of fg.json -> value. With one of a user feature, all stored user features are replaced.",
+        description="Input name of fg.json -> value. An input of a user feature replaces all stored user features.",
     )
     history: _Inputs = Field(
         default_factory=dict,
-        description="Input name -> list, oldest item first: item_ids, event_times_ms and others. It replaces the stored history; "
-        "`replaced` of the answer says so.",
+        description="Input name -> list, oldest item first: item_ids, event_times_ms and others. Replaces the stored history; the "
+        "answer's `replaced` says so.",
     )
     events: _Inputs = Field(
         default_factory=dict,
-        description="As `history`, but added to the stored history: the events of a session. All are ordered by event_times_ms (unix "
-        "milliseconds), at one time the stored ones first, then as sent. An event with item and time of a stored or an earlier one is "
-        "left out; of an item that the bundle lacks, only those of the request are known. Without event_times_ms all are new, and newer than what is stored. Stored are the latest events that the user tower "
-        "reads, and the last time of each item.",
+        description="As `history`, but added to the stored history: the events of a session. Merged with the stored events by "
+        "event_times_ms (unix milliseconds); at one time the stored ones come first. Duplicates (same item and time) are dropped. Without "
+        "times, events count as newer than everything stored. Stored are the latest events that the user tower reads, and the last time of "
+        "each item; of an item that the bundle lacks, nothing.",
     )
     k: int = Field(default=DEFAULT_K, description=_K)
     exclude: list[_ExcludedId] = Field(default_factory=list, max_length=MAX_LENGTH, description=f"{_EXCLUDE}.")
     exclude_history: bool = Field(default=False, description=_EXCLUDE_HISTORY)
     filters: dict[str, Any] | list[Any] | None = Field(
         default=None,
-        description="Item column -> condition, all of which must hold; or a list of such objects, one of which must hold. A "
-        "condition is a value, a list of values, or an object with in, not, min, max.",
+        description="Item column -> condition; all must hold. Of a list of such objects, one must hold. A condition is a value, a list "
+        "of values, or an object with in, not, min, max.",
     )
     unknown: UnknownUser = Field(default="popular", description=_UNKNOWN)
     channels: Lists | None = Field(default=None, description=_CHANNELS)
@@ -171,7 +173,7 @@ def parse_query(model: type[RecallQuery | SimilarQuery], query: bytes) -> list[U
 
 
 def read_query(model: type[_Query], query: bytes) -> _Query:
-    """Returns the parameters of a query; raises an InputError if one is missing, unknown, repeated or of another form."""
+    """Returns the parameters of a query; an InputError names missing, unknown, repeated and wrong ones."""
     sent = parse_qs(query.decode("latin-1"), keep_blank_values=True)
     faults = [
         Fault(f"query.{name}", "one value", f"{len(values)}: {', '.join(values)[:80]}", "send it once")
@@ -187,7 +189,7 @@ def read_query(model: type[_Query], query: bytes) -> _Query:
 
 
 def parse_recall_body(body: bytes | bytearray) -> list[UserRequest]:
-    """Returns the one request of POST /recall; raises an InputError if it is not JSON in UTF-8 of this form."""
+    """Returns the one request of POST /recall; an InputError if it is not JSON in UTF-8 of this form."""
     try:
         return [RecallRequest.model_validate_json(body).to_request()]
     except ValidationError as error:
@@ -217,21 +219,20 @@ def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
     return requests
 
 
-def count_items(requests: Sequence[UserRequest | InputError]) -> int:
+def count_items(requests: Requests) -> int:
     """Returns the number of items that requests ask for; each column of `fields` counts as much again."""
     options = [one.options for one in requests if isinstance(one, UserRequest)]
     return sum(min(max(one.k, 0), MAX_K) * (1 + len(set(one.fields))) for one in options)
 
 
 class _FaultFinder:
-    """Describes what is wrong with a query or a body: at most MAX_DESCRIBED faults, and the nearest names of MAX_FAULTS unknown ones."""
+    """Describes faults of a query or body: at most MAX_DESCRIBED, with the nearest names of MAX_FAULTS unknown ones."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._names, self._left = list(model.model_fields), MAX_DESCRIBED
         self._nearest: dict[str, str] = {}
 
     def describe(self, error: ValidationError, *where: str) -> InputError:
-        """Returns the error of what is wrong at a place."""
         self._left -= error.error_count()
         if self._left < 0:
             got = f"{error.error_count()} here"

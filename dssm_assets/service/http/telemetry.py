@@ -1,22 +1,15 @@
-"""Prometheus metrics of the service, and OpenTelemetry spans of its requests.
-
-A request has a span, and in it one for each stage of its list. Spans are made after the answer. Their SDK and its exporter are an extra; the
-standard environment configures them (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, ...).
-"""
+"""Prometheus metrics of the service, and the stages of a request's time, of which a tracer makes spans."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-
-from dssm_assets.core.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     from dssm_assets.service.engine.live import EngineState
@@ -78,7 +71,7 @@ STAGES: Final = "dssm_assets.stages"
 
 
 class Stage(NamedTuple):
-    """A part of the time that a list took, in unix nanoseconds: parse, encode, search or render."""
+    """A part of a list's time, in unix nanoseconds: parse, encode, search or render."""
 
     name: str
     start_ns: int
@@ -99,59 +92,16 @@ class StageClock:
         self._start_ns = now
 
 
-class RequestTracer:
+class Tracer(Protocol):
     """Makes the spans of requests."""
 
-    def __init__(self, provider: Any) -> None:
-        """Takes the provider of the tracer, `opentelemetry.trace.TracerProvider`."""
-        self._provider = provider
-        self._tracer = provider.get_tracer("dssm_assets.serving")
-
     def record(self, scope: Mapping[str, Any], route: str, status: int, start_ns: int, end_ns: int) -> None:
-        """Makes the spans of an answered request; it is part of the trace that its header `traceparent` names.
+        """Makes the spans of an answered request, in the trace that its header `traceparent` names.
 
         Args:
             route: its path, or `other`.
             start_ns: when it arrived, unix nanoseconds.
         """
-        from opentelemetry import propagate, trace
-
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        attributes = {"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status}
-        span = self._tracer.start_span(
-            f"{scope['method']} {route}",
-            context=propagate.extract(headers),
-            kind=trace.SpanKind.SERVER,
-            attributes=attributes,
-            start_time=start_ns,
-        )
-        if span.is_recording():
-            if status >= 500:
-                span.set_status(trace.StatusCode.ERROR)
-            inside = trace.set_span_in_context(span)
-            stages: Iterable[Stage] = scope.get(STAGES, ())
-            for stage in stages:
-                child = self._tracer.start_span(stage.name, context=inside, start_time=stage.start_ns)
-                child.end(stage.end_ns)
-        span.end(end_ns)
 
     def close(self) -> None:
-        """Exports what is left, as far as the collector takes it in 2 seconds."""
-        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
-        closing.start()
-        closing.join(2.0)
-
-
-def open_tracer() -> RequestTracer:
-    """Returns a tracer that exports by OTLP over HTTP; raises a ConfigError without the extra."""
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        remedy = "pip install 'dssm-assets[telemetry]', or set serving.traces to false"
-        fault = Fault("serving.traces", "the libraries of OpenTelemetry", f"no module {error.name}", remedy)
-        raise ConfigError(fault) from error
-    provider = TracerProvider(shutdown_on_exit=False)  # `close` does it
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return RequestTracer(provider)
+        """Exports the rest."""

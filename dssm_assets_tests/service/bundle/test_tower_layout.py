@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 
 from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.models.tower_input import select_rows
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.service.bundle.tower_export import export_tower
 from dssm_assets.service.bundle.tower_layout import describe_towers, pad_bags, tower_layout
@@ -34,6 +35,19 @@ def test_inputs_have_a_fixed_order_and_cover_every_feature() -> None:
     # A history is limited to its last 4 events; the first user has none.
     assert feed["indices/h__item"].shape[1] <= 4
     assert feed["is_empty_history"][:2].tolist() == [1, 0]
+
+
+def test_each_row_is_fed_as_alone() -> None:
+    """Also the events of a sequence, whose rows and times have one width."""
+    for spec in (worlds.spec(), worlds.spec(poolings=[{"kind": "sequence"}, {"kind": "attention"}])):
+        layout, rows = tower_layout(spec, is_user=True), worlds.user_rows(spec)
+        for row, feed in enumerate(layout.feed_each(rows)):
+            alone = layout.feed(select_rows(rows, np.array([row])))
+            assert {name: values.tolist() for name, values in feed.items()} == {
+                name: values.tolist() for name, values in alone.items()
+            }
+            assert all(values.flags.c_contiguous for values in feed.values())
+        assert row == worlds.ROWS - 1
 
 
 def test_described_inputs_are_those_of_the_exported_models() -> None:

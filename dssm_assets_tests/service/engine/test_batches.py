@@ -18,6 +18,7 @@ from dssm_assets.core.errors import DssmError
 from dssm_assets.service.engine.live import LiveEngine
 from dssm_assets.service.engine.recall_engine import ListOptions, RecallEngine, UserRequest
 from dssm_assets.service.http import app as http
+from dssm_assets.service.http import list_queue
 from dssm_assets.service.http.request_body import RecallRequest
 from dssm_assets_tests.service import bundles
 from dssm_assets_tests.service.http.servers import Client, serving
@@ -163,6 +164,28 @@ def test_a_single_list_waits_for_no_batch_that_waits(root, monkeypatch):
         assert {batch.result() for batch in batches} == {200}
 
 
+def test_clients_that_send_inputs_at_once_are_answered_together(root, monkeypatch):
+    recall, computed = RecallEngine.recall_for_users, []
+
+    def recall_slowly(self, requests, *rest):
+        time.sleep(0.1)
+        computed.append(len(requests))
+        return recall(self, requests, *rest)
+
+    monkeypatch.setattr(RecallEngine, "recall_for_users", recall_slowly)
+    monkeypatch.setattr(list_queue, "GATHER_SECONDS", 0.5)
+    with serving(LiveEngine(root), threads=2) as port, ThreadPoolExecutor(8) as clients:
+
+        def ask(city):
+            with closing(Client(port)) as client:
+                return client.send("POST", "/recall", {"features": {"city": city}, "k": 1})[1]["source"]
+
+        for _ in range(2):
+            assert list(clients.map(ask, ["x", "y"] * 4)) == ["features"] * 8
+    assert sum(computed) == 16
+    assert computed[-1] == 8, "those of the second round waited for each other"
+
+
 def test_a_single_list_waits_for_one_costly_request_of_a_batch(root, monkeypatch):
     recall, computed = RecallEngine.recall_for_users, []
 
@@ -172,7 +195,7 @@ def test_a_single_list_waits_for_one_costly_request_of_a_batch(root, monkeypatch
         return recall(self, requests, *rest)
 
     monkeypatch.setattr(RecallEngine, "recall_for_users", recall_slowly)
-    monkeypatch.setattr(http, "COMPARED_TOGETHER", 4)
+    monkeypatch.setattr(list_queue, "COMPARED_TOGETHER", 4)
     with serving(LiveEngine(root), threads=1) as port, ThreadPoolExecutor(1) as clients, closing(Client(port)) as client:
         # Four items are compared with one condition each, so that each request is a part.
         body = {"requests": [{"user_id": "u", "filters": {"colour": number}} for number in range(8)]}

@@ -177,7 +177,7 @@ def test_a_request_without_a_key_has_the_described_form(client, schema, path, me
 
 
 def test_a_busy_service_answers_in_the_described_form(root, schema, monkeypatch):
-    monkeypatch.setattr("dssm_assets.service.http.app.render", lambda *_, **__: time.sleep(0.3))
+    monkeypatch.setattr("dssm_assets.service.http.list_queue.render", lambda *_, **__: time.sleep(0.3))
     with serving(LiveEngine(root), limits=ServiceLimits(request_seconds=0.01)) as port, closing(Client(port)) as client:
         for path, method in LISTS:
             asked = {"/recall": f"{path}?user_id=u", "/similar": f"{path}?item_id=n0"}[path] if method == "get" else path

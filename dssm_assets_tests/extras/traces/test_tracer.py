@@ -8,15 +8,23 @@ import threading
 import time
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from dssm_assets.core.errors import ConfigError
+from dssm_assets.extras.traces.tracer import open_tracer
 from dssm_assets.service.engine.live import LiveEngine
-from dssm_assets.service.http.telemetry import open_tracer
+from dssm_assets_tests.service import bundles
 from dssm_assets_tests.service.http.servers import Client, serving
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    bundles.write_bundle(tmp_path)
+    return str(tmp_path)
 
 
 def test_spans_arrive_at_a_receiver_over_http(root: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Which requests are computed at once: by number, items and comparisons."""
 
 from dssm_assets.service.engine.recall_engine import ListOptions, UserRequest
-from dssm_assets.service.http.app import split_by_cost
+from dssm_assets.service.http.list_queue import split_by_cost
 from dssm_assets.service.http.request_body import count_items
 
 

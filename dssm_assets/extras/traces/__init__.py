@@ -1,0 +1,1 @@
+"""OpenTelemetry spans of the requests to a service: `serving.traces`. Deleting this folder takes them away."""
