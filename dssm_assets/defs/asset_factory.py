@@ -18,6 +18,7 @@ from dssm_assets.defs.asset_run import describe_bytes, open_run, to_metadata_val
 from dssm_assets.defs.scene import PARTITION_TAG, RANGE_TAGS, Scene, name_days
 from dssm_assets.deployment.run_owner import tag_run
 from dssm_assets.installed_extras import load_all, load_extra
+from dssm_assets.steps.checks import add_checks
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
@@ -85,7 +86,7 @@ def build_asset(
         start = first = time.perf_counter()
         for result, seconds in results:
             metadata[result.manifest.ds] = run.describe(result, seconds)
-            done.append(result)
+            done.append(add_checks(row.name, workspace, result))
             observer.on_partition(row.name, result.manifest.ds)
             first = time.perf_counter() if len(done) == 1 else first
             if not is_submitted:
