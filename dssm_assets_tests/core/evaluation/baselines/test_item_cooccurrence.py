@@ -12,8 +12,9 @@ from dssm_assets.core.evaluation.baselines import item_cooccurrence
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import LAST_ITEMS, fit_neighbors, last_item_weights
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.storage.local_files import ScratchArrays
+from dssm_assets.testing import user_items
 from dssm_assets_tests.core.evaluation.baselines.small_world import lists
-from dssm_assets_tests.core.evaluation.worlds import interactions, user_items
+from dssm_assets_tests.core.evaluation.worlds import interactions
 
 
 def test_item_cooccurrence_by_hand() -> None:
