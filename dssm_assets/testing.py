@@ -94,20 +94,24 @@ def random_batch(seed: int, rows: int, negatives: int, hard: int, kind: torch.dt
     return LossBatch((user, item, torch.cat([item, tensor(negatives, 3)]), tensor(hard, 3)), terms)
 
 
+def _compute_loss(name: str, vectors: Sequence[Tensor], terms: LossTerms, scale: float = 1.0) -> Tensor:
+    user, positive, columns, hard = vectors
+    return LOSSES[name](user, positive, columns, hard, terms, scale, None)
+
+
 class LossContract(_NamedContract):
     """What training asks of a loss: the entries `names` of `LOSSES`."""
 
     def test_gradients_are_those_of_the_value(self, name: str) -> None:
         batch = random_batch(3, 4, 3, 2)
-        assert torch.autograd.gradcheck(lambda *vectors: LOSSES[name](*vectors, batch.terms, 3.0, None), batch.leaves)
+        assert torch.autograd.gradcheck(lambda *vectors: _compute_loss(name, vectors, batch.terms, 3.0), batch.leaves)
 
     def test_a_cell_masked_twice_is_masked_once(self, name: str) -> None:
         batch = random_batch(1, 3, 2, 0)
         masked = batch.terms.masked
         twice = replace(batch.terms, masked=MaskedPairs(np.repeat(masked.rows, 2), np.repeat(masked.columns, 2)))
-        assert (
-            LOSSES[name](*batch.vectors, twice, 1.0, None).item() == LOSSES[name](*batch.vectors, batch.terms, 1.0, None).item()
-        )
+        once, again = (_compute_loss(name, batch.vectors, terms).item() for terms in (batch.terms, twice))
+        assert once == again
 
     def test_a_column_masked_for_all_rows_has_no_influence(self, name: str) -> None:
         batch = random_batch(4, 3, 2, 1)
@@ -116,13 +120,13 @@ class LossContract(_NamedContract):
         for factor in (1.0, 100.0):
             user, positive, columns, hard = (vector.clone() for vector in batch.vectors)
             columns[4] *= factor
-            values.append(LOSSES[name](user, positive, columns, hard, terms, 1.0, None).item())
+            values.append(_compute_loss(name, (user, positive, columns, hard), terms).item())
         assert values[0] == pytest.approx(values[1], rel=1e-12)
 
     def test_only_the_ratios_of_weights_matter(self, name: str) -> None:
         batch = random_batch(5, 4, 2, 2)
         doubled = replace(batch.terms, weight=2.0 * batch.terms.weight)
-        values = [LOSSES[name](*batch.vectors, terms, 1.0, None).item() for terms in (batch.terms, doubled)]
+        values = [_compute_loss(name, batch.vectors, terms).item() for terms in (batch.terms, doubled)]
         assert values[0] == pytest.approx(values[1], rel=1e-12)
 
     def test_half_vectors_get_half_gradients_inside_autocast(self, name: str) -> None:
@@ -131,9 +135,9 @@ class LossContract(_NamedContract):
         leaves = [tensor.bfloat16().requires_grad_() for tensor in batch.vectors]
         wide = [tensor.detach().float() for tensor in leaves]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            value = LOSSES[name](*leaves, batch.terms, 2.0, None)
+            value = _compute_loss(name, leaves, batch.terms, 2.0)
         value.backward()  # type: ignore[no-untyped-call]
-        assert value.item() == LOSSES[name](*wide, batch.terms, 2.0, None).item()
+        assert value.item() == _compute_loss(name, wide, batch.terms, 2.0).item()
         assert [leaf.grad.dtype for leaf in leaves if leaf.grad is not None] == [torch.bfloat16] * 4
 
 
@@ -246,8 +250,8 @@ def _sum_events(users: IntArray, items: IntArray) -> Interactions:
 
 def _select_user(found: Interactions, user: int) -> Interactions:
     own = slice(found.indptr[user], found.indptr[user + 1])
-    pairs = (column[own] for column in (found.item_index, found.count, found.last_time_ms))
-    return Interactions(np.array([0, own.stop - own.start]), *pairs, found.num_items)
+    items, counts, times = (column[own] for column in (found.item_index, found.count, found.last_time_ms))
+    return Interactions(np.array([0, len(items)]), items, counts, times, found.num_items)
 
 
 def check_rows(operator: Operator, *columns: pa.Array) -> None:

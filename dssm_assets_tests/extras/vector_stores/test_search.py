@@ -27,11 +27,11 @@ from dssm_assets.extras.vector_stores import search
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.search import StoreSearch, choose_search
 from dssm_assets.extras.vector_stores.store import VectorStore, open_store
+from dssm_assets.extras.vector_stores.testing import Opener
 from dssm_assets.service.bundle.bundle_store import BundleStore, Pointer
 from dssm_assets.service.commands import recall
 from dssm_assets.service.engine.live import LiveEngine
 from dssm_assets.service.engine.recall_engine import ListOptions, Lists, RecallEngine
-from dssm_assets_tests.extras.vector_stores.conftest import Opener
 from dssm_assets_tests.service.bundles import ITEMS, write_bundle
 from dssm_assets_tests.service.http.servers import Client, serving
 
