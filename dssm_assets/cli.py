@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end_with(error: BaseException, parsed: argparse.Namespace) -> int:
-    """Returns the exit status of a command that an error has ended, and prints what its user can do.
+    """Prints what the user can do about an error; returns the exit status.
 
     Raises:
         BaseException: the error itself, unless it comes from the input, the disk, Ctrl-C or a reader that left (`| head`).

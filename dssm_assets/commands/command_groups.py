@@ -23,7 +23,7 @@ class Group(StrEnum):
 
 
 class Commands:
-    """Adds commands to a parser, and lists them in its help by group, in the order in which they were added."""
+    """Adds commands to a parser. Its help lists them by group, first added first."""
 
     def __init__(self, top: argparse.ArgumentParser) -> None:
         self._top, self._parsers = top, top.add_subparsers(required=True, metavar="command")

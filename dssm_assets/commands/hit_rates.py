@@ -49,7 +49,7 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
 
 
 def _choose_day(workspace: Workspace, wanted: str) -> str:
-    """Returns the day to print; refuses one that is not evaluated, with the reason where it cannot be, else with the command."""
+    """Returns the day to print. The error of a day without rates says why it has none, or which command makes them."""
     from dssm_assets.core.errors import Fault, PartitionMissingError, remedy_of_missing
     from dssm_assets.defs.scene import today_in
     from dssm_assets.steps.workspace import reason_to_skip, truth_days

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LAYER_TAG = "dssm/layer"
 """Tag of an asset: daily, which takes a range of days in a run, or windowed, one day in a run. Their days differ, so a job has one of both."""
 SKIPPED = "skipped"
-"""Metadata of a partition of which nothing is stored, because its day has nothing to evaluate; its value is the reason."""
+"""Metadata of a partition without content: its day has nothing to evaluate; its value is the reason."""
 
 
 class Observer:
@@ -141,7 +141,7 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
 
 
 def _check_days(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> None:
-    """Fails a run of days that the asset does not have: one that was launched before they moved, or not by the UI."""
+    """Fails a run of days that the asset does not have: launched before they moved, or not by the UI."""
     from dssm_assets.defs.run_plan import find_fault_of_days
 
     first, last = (context.run.tags.get(tag) or context.run.tags.get(PARTITION_TAG) for tag in RANGE_TAGS)

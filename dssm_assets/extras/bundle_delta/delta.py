@@ -71,7 +71,7 @@ class DeltaCounts:
 
     Attributes:
         new_items, new_users: that the whole bundle lacks.
-        changed_items: items of the bundle with other attributes than before, among those that features read.
+        changed_items: items of the bundle with changed attributes that features read.
         gone_items: items of the bundle without a row in item_table any more; they stay.
         refreshed_users: users of the bundle with events or another profile since.
         events: positive events after its day.
@@ -241,7 +241,7 @@ class _Delta:
         return len(gone) - len(_without(gone, self._base.ids["item"]))
 
     def _find_changed(self, side: str, names: Iterable[str], reader: str) -> pa.Array:
-        """Returns the ids of the newest rows that differ from those of the bundle's day in a column that `reader` reads."""
+        """Compares the newest rows with the bundle's day in the columns of `reader`; returns the ids of changed ones."""
         before, newest, key = self._base.tables_before[side], self._fresh.tables[side], _KEYS[side]
         old, new = ({one.name: one.type for one in manifest.columns} for manifest in (before, newest[-1]))
         compared = sorted({name for name in names if name in old} - {key})
@@ -267,7 +267,7 @@ class _Delta:
         return pc.unique(pa.concat_arrays([pa.array([], kind), *parts]))
 
     def _find_entities(self, side: str, others: pa.Array) -> _Entities:
-        """Returns the encoded features of the users or items whose attributes have changed, and of some others."""
+        """Returns the encoded features of users or items with changed attributes, and of some others."""
         known = self._base.ids[side]
         times = {f"days_since_{name}": name for name in self._plan.times(_KEYS[side])}
         inputs = {name for feature in self._fresh.workspace.fg_spec.features_of_side(side) for name in feature.inputs}
@@ -386,7 +386,7 @@ class _Delta:
 
 
 def _replace_rows(stored: pa.Table, users: _Entities, changed: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of all users, of which some have changed: a row each in the order of `users`; those of new ones come last."""
+    """Yields the rows of all users, some of them changed: a row each in the order of `users`; new users come last."""
     place = np.full(stored.num_rows, -1, np.int64)
     place[users.rows[~users.is_new]] = np.flatnonzero(~users.is_new)
     start = 0

@@ -47,7 +47,8 @@ def build(scene: Scene) -> dg.Definitions:
 
 
 def find_due_day(scene: Scene, asset: str, latest_end: dt.datetime) -> str | None:
-    """Returns the newest day of an asset that must be stored if days are due that ended up to a local time; None if there is none yet."""
+    """Returns the newest day of an asset that must be stored, if days are due that ended by a local time; None if there is none
+    yet."""
     calendar = scene.loaded.config.calendar
     day = min(latest_end.date() - dt.timedelta(days=1), calendar.end or dt.date.max)
     if day < calendar.start:

@@ -89,7 +89,7 @@ def on_materialized(_context: object, run: AssetRun, workspace: Workspace, resul
 
 
 def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str]:
-    """Expires snapshots that were replaced before a unix time, syncs all days, and returns the files that snapshots list.
+    """Expires snapshots replaced before a unix time, syncs all days; returns the files listed by snapshots.
 
     The former snapshot still lists a removed day, so its files stay until another cleanup expires it. The catalog of a moved or copied
     home lists no file of it.

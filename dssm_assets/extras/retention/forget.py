@@ -104,7 +104,7 @@ def check_ended(receipt: Receipt) -> None:
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Goes on with an unfinished request, once an hour, or waits for a running one; then cleans the store when due.
+    """Continues an unfinished request, once an hour, or waits for a running one; then cleans the store when due.
 
     Never raises: the list holds, and the run may be the one that replaces what nobody can read.
     """
@@ -164,7 +164,7 @@ class _Request:
         self._receipt = Receipt(users, forgotten.first_day, is_planned=not writes)
 
     def run(self, ids: pa.Array) -> Receipt:
-        """Carries the request out; returns its receipt. `ids` are those that were asked for just now."""
+        """Carries the request out; returns its receipt. `ids`: as asked for just now."""
         self._erase()
         if self._writes:
             if self._forgotten.state != (erased := _name_erased(self._forgotten)):
@@ -295,13 +295,13 @@ class _Request:
                 self._bundles.remove(bundle_id)
 
     def _find_needed(self, bundle_id: str) -> set[str]:
-        """Returns a bundle, and the whole one that it refreshes."""
+        """Returns a bundle and its whole bundle."""
         with contextlib.suppress(PartitionMissingError, StorageError):
             return {bundle_id, base_of(self._bundles.manifest(bundle_id)) or bundle_id}
         return {bundle_id}
 
     def _change_list(self, **changes: Any) -> None:
-        """Changes the list, unless another request was added to this one, which then ends both."""
+        """Changes the list. If another request was added meanwhile, leaves it: that request ends both."""
         done = (self._forgotten.hashes, self._forgotten.first_day)
         self._workspace.tables.partitions.forgotten.change(
             lambda now: replace(now, **changes) if (now.hashes, now.first_day) == done else now
@@ -384,7 +384,7 @@ class _Request:
 
 
 def _list_days(store: PartitionStore, asset: str) -> list[str]:
-    """Returns the days of an asset that have a folder, also those that are not published yet."""
+    """Returns the days with a folder of an asset, unpublished ones included."""
     try:
         names = [str(path) for path in store.fs.ls(layout.asset_folder(store.root, asset), detail=False)]  # some may be links
     except FileNotFoundError:

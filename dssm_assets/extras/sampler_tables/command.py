@@ -11,7 +11,7 @@ from dssm_assets.commands.day_argument import day_argument
 from dssm_assets.core.days import DAY_FORMS
 
 KINDS = ("items", "users", "positive_edges", "hard_edges")
-"""`items` and the keys of `sampler_tables.SPECS`, whose import would slow down every command."""
+"""`items` and the keys of `sampler_tables.SPECS`; importing that would slow down every command."""
 
 
 def add_command(commands: Commands) -> None:

@@ -63,7 +63,7 @@ EVENT_STAGES: Final = tuple(
 """Names of events, from the widest to the narrowest."""
 _UNNAMED: Final = re.compile(r"column_\d+")
 _FEW_IDS: Final = 10
-"""Distinct values up to which a column without a name has ratings or flags, not ids."""
+"""A column without a name has ratings or flags, not ids, up to so many distinct values."""
 _MAX_EVENTS: Final = 50
 _SEPARATORS: Final = ("\x1d", "|", ";", ", ", ",")
 _LIST_SAMPLE: Final = 5_000
@@ -74,7 +74,7 @@ _PART_USES: Final = 2
 """Times that a part occurs on average."""
 _LONGEST_PART: Final = 60
 _FEW_TIMES: Final = 20
-"""Distinct numbers in the range of unix times from which on they are times whatever their name."""
+"""So many distinct numbers in the range of unix times are times, whatever their name."""
 _UNIX_S: Final = (631_152_000, 4_102_444_800)
 """1990 to 2100: other numbers are not read as times."""
 _DAY_NUMBERS: Final = (19900101, 21001231)
@@ -311,7 +311,7 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
 
 
 def _as_ids(column: ColumnProfile) -> ColumnProfile:
-    """Returns the profile of a column of integers in place of one of whole floats whose name says that they are ids: 17850.0."""
+    """Returns the profile of whole floats as that of integers, if their name says that they are ids: 17850.0."""
     is_named = any(pattern.search(column.name) for pattern in (*_ID_WORDS.values(), _ID)) and not _MEASURE.search(column.name)
     is_whole = all(end is not None and end.is_integer() for end in (column.low, column.high))
     if column.kind is not ValueKind.NUMBER or not is_named or not is_whole:

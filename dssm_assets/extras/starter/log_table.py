@@ -30,7 +30,7 @@ _LEAST_PAIRS: Final = 100
 _FOLLOWS_FROM: Final = 0.5
 _STRAYS: Final = 0.1
 MIN_PAIRS: Final = 30
-"""Warm pairs that a day needs for a figure that says something."""
+"""Warm pairs that a day needs for a meaningful figure."""
 RECENT_DAYS: Final = 30
 MIN_MEETINGS: Final = 100
 """Users who met an item after its first one, over all items."""
@@ -167,7 +167,7 @@ class LogTable:
         ]
 
     def later_frac(self, key: str, ids: Any, times_ms: Any) -> float:
-        """Returns the fraction of ids with a time and an event whose time is on a later day than the first event.
+        """Of the ids with a time and an event, returns the fraction with the time on a later day than the first event.
 
         A time of registration lies before the first event. A column of last visits tells on every earlier day what happened later.
         """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def asset_attributes(scene: Scene) -> dict[str, Any]:
-    """Returns the arguments that bind the assets of a scene to one IO manager, which other projects then need not name."""
+    """Returns the arguments that bind a scene's assets to one IO manager, so that other projects need not name it."""
     key = scene.name("stored_tables")
     manager = dg.IOManagerDefinition.hardcoded_io_manager(StoredTables(scene.loaded))
     return {"io_manager_key": key, "resource_defs": {key: manager}}

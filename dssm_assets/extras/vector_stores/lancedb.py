@@ -3,8 +3,8 @@
     <scene>_item_<token>, <scene>_user_<token>    a draft, or a table of a version, with an index
     <scene>_versions                              one row per version: its revision, its tables, and whether it is served
 
-The table of versions is the alias: one commit serves the items and the users of a version. In one table for all, with tags, one
-publisher's `create_index` would index the rows of another, and files of removed rows could stay.
+The table of versions is the alias: one commit serves the items and the users of a version. With one tagged table for all, a
+publisher's `create_index` would index another's rows, and files of removed rows could stay.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PROBED: Final = 0.85
 """Of the index's partitions: of vectors without any structure fewer than .8 have less than .95 of the nearest 200."""
 _VECTORS_AT_ONCE: Final = 64
 _IS_KEY: Final = {"lance-schema:unenforced-primary-key": "true"}
-"""Of two commits that insert the same key, Lance then repeats the second, which updates."""
+"""If two commits insert the same key, Lance then repeats the second as an update."""
 _VERSIONS: Final = pa.schema(
     [
         pa.field("bundle_id", pa.string(), nullable=False, metadata=_IS_KEY),

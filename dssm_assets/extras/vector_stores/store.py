@@ -81,7 +81,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a revision changes in a table: rows that are new or replace those of the same key, and ids whose rows go."""
+    """What a revision changes in a table: rows to add or replace by key, and ids to remove."""
 
     rows: pa.Table
     gone: pa.Array
@@ -108,7 +108,7 @@ class StoredVectors(ABC):
 
     @abstractmethod
     def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
-        """Returns the k rows with the highest inner product for each vector [N, D], of those for which a condition holds.
+        """Returns the k rows with the highest inner product for each vector [N, D]; only rows for which a condition holds.
 
         Args:
             is_exact: compare every row, without the index.
@@ -130,7 +130,7 @@ class VectorStore(ABC):
 
     @abstractmethod
     def find_versions(self) -> dict[str, str]:
-        """Returns bundle id -> revision of the versions that are stored; "" where the update to another one was not finished."""
+        """Returns bundle id -> revision of the stored versions; "" where an update was not finished."""
 
     @abstractmethod
     def find_served(self) -> str | None:
@@ -150,7 +150,7 @@ class VectorStore(ABC):
 
     @abstractmethod
     def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
-        """Makes drafts the tables of a version, in place of those that it has, which become drafts."""
+        """Makes drafts the tables of a version; its former tables become drafts."""
 
     @abstractmethod
     def serve(self, version: str) -> None:
@@ -241,7 +241,7 @@ def missing_version(where: str, table: VectorTable, name: str, known: Collection
 
 
 class Deadline:
-    """The time in which a search may begin requests. Each has the same limit, so that a search takes twice as long at most."""
+    """How long a search may begin requests. Each request has the same limit, so a search takes twice as long at most."""
 
     def __init__(self, where: str, seconds: float | None) -> None:
         self._where, self._seconds, self._begun = where, seconds, time.monotonic()
