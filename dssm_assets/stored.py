@@ -228,7 +228,7 @@ def recall(
         user_id: a user; one who is unknown and has no features gets the popular items.
         features: of a user, by input name; they replace the stored ones.
         history: of a user: lists, oldest first, e.g. item_ids and event_times_ms; it replaces the stored one.
-        events: the same of events that are added to the stored history, of a session for example; those that it has already are left out.
+        events: the same of events that are added to the stored history, of a session for example; stored ones are left out.
         item_id: an item in place of a user: returns the most similar items.
         k: length of the list.
         exclude: items to leave out.

@@ -1,7 +1,7 @@
-"""The delta of a served bundle: the same towers, with the items and users that are new or have changed since its day.
+"""The delta of a served bundle: the same towers, with new and changed items and users since its day.
 
 A delta is computed from the whole bundle and the sources as they are now, never from an earlier delta, so that late rows count and nothing
-accumulates. It is a bundle of its own: files that do not change are those of the whole one (`service/bundle/bundle_store.py`).
+accumulates. It is a bundle of its own: unchanged files are shared with the whole one (`service/bundle/bundle_store.py`).
 
     items     new or with changed attributes: vectors, by the statistics of the bundle's day. An item that has gone from its table stays.
     users     with events after the bundle's day, a new or changed profile: vectors from their whole history, own items of channels
@@ -121,7 +121,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
 
 
 def find_base(store: BundleStore) -> tuple[str, str]:
-    """Returns the whole bundle that a delta refreshes, and the bundle that is served; raises PartitionMissingError without it."""
+    """Returns the whole bundle to refresh, and the served bundle; raises PartitionMissingError without one."""
     pointer = store.pointer()
     if pointer is None:
         remedy = remedy_of_missing("publish", "DAY")
@@ -344,7 +344,7 @@ class _Delta:
         served_vectors.write_item_columns(self._folder, both.take(pa.array(chosen, mask=(source < 0) & (kept >= len(plain)))))
 
     def _write_users(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
-        """Writes the rows of users; those that have changed are made from their whole history up to now."""
+        """Writes the rows of users; changed ones are made from their whole history up to now."""
         base = self._base
         starts = range(0, len(users.ids), BATCH_USERS)
         parts = [self._make_rows(users, slice(start, start + BATCH_USERS), corpus, now_ms) for start in starts]

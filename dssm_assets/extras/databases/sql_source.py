@@ -44,7 +44,7 @@ _POSTGRES_SESSION: Final = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, RE
 
 @dataclass(frozen=True)
 class Column:
-    """A column: the SQL that reads it, and the type that its values get."""
+    """A column: the SQL to read it, and the type of its values."""
 
     name: str
     expression: str

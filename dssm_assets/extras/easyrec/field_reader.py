@@ -164,7 +164,7 @@ class FieldReader:
         return [reader for number, reader in self._read.items() if reader and self.entries[number].name == name]
 
     def only_message(self, ending: str = "") -> tuple[str, FieldReader]:
-        """Returns the first field that is a message and has a name that ends so; "" and this reader if there is none."""
+        """Returns the first message field with such an end of its name; "" and this reader if there is none."""
         names = [entry.name for entry in self.entries if isinstance(entry.value, Message) and entry.name.endswith(ending)]
         return (names[0], self.message(names[0])) if names else ("", self)
 

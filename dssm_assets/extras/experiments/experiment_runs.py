@@ -100,7 +100,7 @@ class Adoption:
 
     @property
     def remade(self) -> list[str]:
-        """Returns what to materialize, so that the regular partitions follow: the whole job, or what comes after the towers."""
+        """Returns what to materialize for the regular partitions to follow: the whole job, or what comes after the towers."""
         if experiments.needs_fit(self.changed):
             return [TRAIN_AND_EVALUATE]
         return [row.name for row in all_rows() if row.name in (*experiments.reached_assets(self.changed), *COUNTED)]

@@ -92,7 +92,7 @@ def expand_settings(config: PipelineConfig, entered: Mapping[str, Any]) -> dict[
     Example: `statistics.embedding_dim.item` = 64 becomes `statistics.embedding_dim` = the configured widths with item: 64.
 
     Raises:
-        ConfigError: naming every key that does not exist or cannot be changed, with the nearest one that can.
+        ConfigError: naming every key that does not exist or cannot be changed, with the nearest valid one.
     """
     known, configured = settable_keys(), config.model_dump(mode="json")
     found: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def expand_settings(config: PipelineConfig, entered: Mapping[str, Any]) -> dict[
 
 
 def normalise_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the changes that differ from the configuration, with the values that the configuration makes of them.
+    """Returns the changes that differ from the configuration, with their values as parsed.
 
     Example: `training.svd_init` = {dim: 64} becomes a mapping with all keys of that section, those not given by default.
     """
@@ -130,7 +130,7 @@ def apply_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> Pipelin
     """Returns the configuration with some values replaced, validated as if they were in the file.
 
     Raises:
-        ConfigError: naming every value that its key does not allow, and what one section then demands of another.
+        ConfigError: naming every forbidden value, and conflicts between sections.
     """
     raw = config.model_dump(mode="json")
     for key, value in changes.items():

@@ -1,12 +1,12 @@
-"""Trials of a study: each an experiment whose towers are scored on the last days of a window, before its evaluation day.
+"""Trials of a study: each is an experiment, scored on the last days of the window before an evaluation day.
 
 Every trial fits the towers of one day with other settings, without the refit on the whole window, and is scored after every
-epoch on the validation days. A trial that is behind the median of earlier ones at the same epoch is pruned. What happened on
-the evaluation day is not read.
+epoch on the validation days. A trial that is behind the median of earlier ones at the same epoch is pruned. The evaluation day
+itself is not read.
 
-Proposals come from Optuna's TPE sampler, seeded by the study's seed and the number of finished trials: a study that was
-stopped and goes on proposes what it would have proposed. The study is a SQLite file in the home folder; a trial that was
-killed is started again under its name and resumes from its checkpoint.
+Proposals come from Optuna's TPE sampler, seeded by the study's seed and the number of finished trials: a resumed study makes the
+same proposals. The study is a SQLite file in the home folder; a killed trial starts again under its name and resumes from its
+checkpoint.
 
 The space is small: settings around the configured ones, known to matter on logs of every kind (`docs/what_was_learned.md`),
 without other features or samples. The first trial is the configuration as it is. Epochs are not searched: a trial stops at its

@@ -63,7 +63,8 @@ def find_moved(workspace: Workspace) -> list[Fault]:
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Raises the errors of `list_chosen` before a run computes for hours; logs once that a home was moved, whose runs register nothing."""
+    """Raises the errors of `list_chosen` before a run computes for hours; logs once that the home was moved, so its runs register
+    nothing."""
     list_chosen(workspace)
     for fault in find_moved(workspace):
         workspace.log(f"nothing is registered in the catalog: {fault}")

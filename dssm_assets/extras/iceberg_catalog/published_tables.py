@@ -3,8 +3,8 @@
 The day is the column `ds`, an identity partition. Its value is in the catalog alone: the files do not have the column, and readers
 take it from there by the rules of column projection in Iceberg's specification.
 
-The manifests are the truth. `sync` makes the catalog list what they list, so it also repairs what a killed run has left, and a commit
-that another one has overtaken is computed again.
+The manifests are the truth. `sync` makes the catalog equal to them: it repairs what a killed run has left, and repeats a commit
+that came too late.
 """
 
 from __future__ import annotations

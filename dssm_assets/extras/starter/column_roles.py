@@ -39,7 +39,8 @@ _ID_NAMES: Final = {
         r"|offer|ad|app|job)s?_?(id|key)?"
     ),
 }
-"""Whole names of ids, which count where no column has a word of those above: `artist_id` is an attribute where there is a `track_id`."""
+"""Whole names of ids, which count where no column has a word from above: `artist_id` is an attribute where there is a
+`track_id`."""
 _ID: Final = _words(r"id$|_no$|nr$|number$|nummer$|code$|key$|^user$|^item$")
 _TIME: Final = _words(r"time|date|datum|zeit|^ts$|_ts$|_at$|moment|clock")
 _MOMENT: Final = _words(r"join|regist|publish|creat|born|birth|since|seen|start|releas|updat")
@@ -110,7 +111,7 @@ class ColumnProfile:
         time_formats: the formats, other than ISO 8601, that read all its values as times.
         has_decimal_comma: whether its texts are numbers with a comma before their fractions. "1,250" alone may be thousands.
         clock_formats: the formats that read all its values as times of day.
-        no_ids: those of its texts that say that an id is missing.
+        no_ids: its texts that stand for a missing id.
     """
 
     name: str

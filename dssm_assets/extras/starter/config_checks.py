@@ -216,7 +216,7 @@ class _Checks(Validation):
         return set(self.entities[side].column_names) if side in self.entities else None
 
     def check_columns(self) -> None:
-        """Checks that the columns named by the configuration exist, that generated names are free, and the values of segments."""
+        """Checks that configured columns exist and generated names are free, and the values of segments."""
         raw, config, log = self.config.raw_features, self.config, self.config.tables.behavior
         segments = [segment for segment in config.evaluation.segments if segment.kind is SegmentKind.USER_COLUMN]
         named: list[tuple[str, str, Iterable[str]]] = [

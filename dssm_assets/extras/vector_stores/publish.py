@@ -55,7 +55,7 @@ COMPARED_ROWS: Final = 100
 LIST_LENGTH: Final = 200
 _ROUNDING: Final = 1e-5
 FOLLOW_SECONDS: Final = 300.0
-"""In which services take the bundle that is served: by default they look every 5 s, and then open it."""
+"""Within these services take the served bundle: by default they look every 5 s, and then open it."""
 
 Log = Callable[[str], None]
 
@@ -241,7 +241,7 @@ class _Follower:
             is_noted = self._place in places or put_if(fs, path, json.dumps([*places, self._place]).encode(), condition)
 
     def _update(self, served: _Served) -> Check | None:
-        """Writes what differs from the revision that the store has; None where only a whole version will do."""
+        """Writes the difference from the store's revision; returns None where only a whole version will do."""
         before = self.store.find_versions().get(served.version)
         if before is None:
             return None
