@@ -38,9 +38,23 @@ CHECKS: Final[dict[str, AssetCheck]] = {}
 
 
 def add_checks(asset: str, workspace: Workspace, result: StepResult) -> StepResult:
-    """Returns the result with the outcomes of the registered checks of its asset."""
-    found = (replace(one.function(workspace, result), name=name) for name, one in CHECKS.items() if one.asset == asset)
-    return replace(result, checks=(*result.checks, *found))
+    """Returns the result with the outcomes of the registered checks of its asset.
+
+    Raises:
+        ConfigError: a function returns something else than a `Check`.
+    """
+    found = tuple(_run(name, one, workspace, result) for name, one in CHECKS.items() if one.asset == asset)
+    return replace(result, checks=(*result.checks, *found)) if found else result
+
+
+def _run(name: str, check: AssetCheck, workspace: Workspace, result: StepResult) -> Check:
+    from dssm_assets.steps.workspace import Check
+
+    outcome = check.function(workspace, result)
+    if not isinstance(outcome, Check):
+        remedy = "return Check(name, is_passed, description, facts) of dssm_assets.steps.workspace"
+        raise ConfigError(Fault(f"CHECKS, {name}, its function", "a Check", repr(outcome), remedy))
+    return replace(outcome, name=name)
 
 
 def check_names(ours: Mapping[str, Collection[str]]) -> None:

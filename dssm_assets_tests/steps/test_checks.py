@@ -83,3 +83,12 @@ def test_checks_that_belong_nowhere_are_refused_together(
     assert "total_hit_rate" in error.value.faults[1].expected
     assert main(["validate", "--config", "config.yaml", "--home", str(loaded.home)]) == 1
     assert "CHECKS, lost: expected an asset" in capsys.readouterr().out
+
+
+def test_a_function_that_returns_no_check_is_named(own_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = write_log(own_project)
+    monkeypatch.setitem(CHECKS, "no_robot", replace(CHECKS["no_robot"], function=lambda workspace, result: True))  # type: ignore[arg-type, return-value]
+    with pytest.raises(
+        ConfigError, match=r"CHECKS, no_robot, its function: expected a Check, got True\. To fix: return Check\("
+    ):
+        worlds.materialize(loaded, ["behavior_table"], DAYS[:1])
