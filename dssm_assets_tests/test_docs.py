@@ -63,6 +63,11 @@ def test_every_link_leads_somewhere(page: str) -> None:
         assert not anchor or anchor in map(_anchor, re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)), link
 
 
+def test_the_index_names_every_page() -> None:
+    named = set(re.findall(r"\]\((\w+\.md)", TEXTS["docs/README.md"]))
+    assert {Path(page).name for page in TEXTS if page.startswith("docs/")} - {"README.md"} == named
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_examples_give_what_they_show(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
