@@ -25,7 +25,7 @@ _EXECUTOR: Final = "dg.Definitions(executor=dg.in_process_executor)"
 
 
 class StarterTables(BaseModel):
-    """The options of `dg scaffold defs dssm_assets.DssmRecall`, which mean what those of `dssm-assets init` mean."""
+    """The options of `dg scaffold defs dssm_assets.DssmRecall`, as of `dssm-assets init`."""
 
     behavior: str | None = Field(
         None,
@@ -48,7 +48,7 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
         return StarterTables
 
     def scaffold(self, request: dg.ScaffoldRequest[StarterTables]) -> None:
-        """Writes the files into the component's folder, whose name becomes that of the scene; prints what `dssm-assets init` prints.
+        """Writes the files into the component's folder and names the scene after it; prints what `dssm-assets init` prints.
 
         Raises:
             ClickException: no log is named, or the tables cannot be understood; dg prints it without a traceback.

@@ -39,7 +39,7 @@ ConfigSource = LoadedConfig | Path
 def build_definitions(
     config: ConfigSource | Sequence[ConfigSource] | None = None, launch: Launch | None = None
 ) -> dg.Definitions:
-    """Returns the asset graph of one configuration, or those of several.
+    """Returns the asset graph of one or several configurations.
 
     With one, assets, groups and jobs have plain names. With several, each name starts with the scene's (the key `name`):
     `shop/total_hit_rate`, group `shop_evaluation`, job `shop_daily_tables`. Another project adds them with
@@ -133,7 +133,7 @@ def load_scene(name: str | None = None, choice: ConfigChoice | None = None) -> S
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Returns the asset graph of what the environment names, and what `dg scaffold defs` wrote in this project.
+    """Returns the asset graph of the environment's configurations, and the definitions that `dg scaffold defs` wrote.
 
     Called when Dagster loads the code location. One run is one process: steps share imports, and memory limits hold.
     """

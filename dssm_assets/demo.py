@@ -78,7 +78,7 @@ def evaluation_days(loaded: LoadedConfig, count: int) -> list[str]:
 def plan_demo(loaded: LoadedConfig, days: Sequence[str]) -> RunPlan:
     """Returns the runs that are still missing: everything of the evaluation days, in their order, and the bundle of the last one.
 
-    If earlier days are made after the last one, its report is made again, with their trend.
+    If earlier days are made after the last one, its report is made again: it shows their trend.
     """
     rows = all_rows()
     evaluated = Wanted(tuple(job_assets(rows, TRAIN_AND_EVALUATE)), tuple(days))

@@ -1,4 +1,4 @@
-"""The extras of this installation: those of the table whose folder in `dssm_assets/extras` is there.
+"""The installed extras: the rows of the table with a folder in `dssm_assets/extras`.
 
 The spine knows extras from here alone, so deleting a folder takes its feature away and nothing else. An extra may import the spine, but no
 other extra; import contracts prove both.
@@ -30,13 +30,13 @@ class Extra:
         rows: has `ROWS`, further rows of the asset table.
         definitions: has `build(scene)`, which returns assets, jobs and sensors beside the asset table.
         forms: has `settings_form(row, scene)`, the form of an asset in the Launchpad.
-        runs: has `open_run(context, scene, row)`, the run of an asset whose settings ask for another than the regular one.
+        runs: has `open_run(context, scene, row)`: another run than the regular one, where its settings ask for it.
         run_start: has `on_run_start(workspace)`, called once in each run.
         attributes: has `asset_attributes(scene)`, which returns further arguments of the assets of the asset table.
-        cleaned: has `on_cleaned(workspace, before, removes)`, called by a cleanup between the removal of old partitions and that of files
-            that have not changed since a unix time; returns the paths of files that must stay. Its errors hold up nothing else.
-        unreached: has `list_unreached(workspace)`, which returns places with rows of users that this extra has written and no longer reaches:
-            the receipt of a request to forget users names them.
+        cleaned: has `on_cleaned(workspace, before, removes)`, called by a cleanup after old partitions are removed, before files
+            unchanged since a unix time are. Returns the paths of files that must stay. Its errors hold up nothing else.
+        unreached: has `list_unreached(workspace)`: stores with rows of users that this extra no longer reaches. The receipt of a
+            request to forget users names them.
         served: has `on_served(loaded, log)`, called when another bundle may be served: after a delta and a rollback.
         materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored, before Dagster
             records them; `run` is the `AssetRun`.
@@ -87,7 +87,7 @@ def find_extras() -> dict[str, Extra]:
 
 
 def load_all(kind: str) -> list[ModuleType]:
-    """Returns the modules of one kind, an attribute of `Extra`, of the extras that have one."""
+    """Returns the extras' modules of one kind, an attribute of `Extra`."""
     modules = ((name, getattr(extra, kind)) for name, extra in find_extras().items())
     return [_load(name, module) for name, module in modules if module]
 

@@ -31,8 +31,7 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
     Args:
         name: the asset or job; it is made even where it is stored.
         first, last: days as of `read_day`, of those that can be made.
-        with_upstream: with everything that these days need and that is not stored, or was built from other inputs or with other
-            settings.
+        with_upstream: also make what these days need: missing, built from other inputs or with other settings.
 
     Raises:
         ConfigError: an unknown name, or a range that is empty or leaves the calendar.
@@ -63,10 +62,10 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
 
 
 def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: int = 1) -> None:
-    """Makes the runs on the Dagster instance of a folder, which becomes one if it is not yet.
+    """Makes the runs on the Dagster instance of a folder, which it creates if missing.
 
-    Runs there whose process was killed are marked as failed before. An evaluation day that fails, because of its input or of a
-    check, does not stop the next one; a run of daily tables that fails does.
+    First marks runs of killed processes as failed. An evaluation day that fails, by its input or a check, does not stop the next one; a
+    run of daily tables that fails does.
 
     Args:
         processes: how many runs are made at the same time, each in a process.
@@ -113,8 +112,8 @@ def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterato
 def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRun]:
     """Yields the runs in pieces that need not wait for each other.
 
-    A rolling state is a run of its own. Other daily tables are cut into ranges of days, except that samples, which read features of
-    the previous day, are apart. Runs of an evaluation day are cut before its report.
+    A rolling state is a run of its own. Other daily tables are cut into ranges of days. Samples are apart: they read features of
+    the previous day. Runs of an evaluation day are cut before its report.
     """
     rows = {row.name: row for row in all_rows()}
     for run in runs:

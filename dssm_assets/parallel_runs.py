@@ -1,7 +1,7 @@
 """Runs of a plan in parallel processes.
 
 This process hands a run to a worker as soon as the runs that it needs have ended, and receives the calls of the workers' observers.
-Workers are forked from one other process, a fork server, which first imports what the runs need.
+Workers are forked from a fork server, which first imports what the runs need.
 """
 
 import multiprocessing
@@ -34,10 +34,10 @@ def make_in_parallel(
     may_fail: Callable[[Any], bool],
     modules: Sequence[str] = (),
 ) -> Mapping[int, DssmError]:
-    """Makes the runs, in this process or in several others; returns the errors of those that may fail, by their position.
+    """Makes the runs, in this process or in several others; returns the errors of runs that may fail, by position.
 
     Args:
-        runs: in the order in which they are begun.
+        runs: in the order of their beginning.
         needs: for each run, the positions of earlier runs that end before it begins.
         may_fail: whether the other runs go on after a DssmError of a run.
         modules: are imported once for all workers.

@@ -94,7 +94,7 @@ class StoredModel:
 
     @cached_property
     def towers(self) -> TwoTower:
-        """Returns the two towers, a torch module in evaluation mode whose tables are memory-mapped."""
+        """Returns the two towers, a torch module in evaluation mode with memory-mapped tables."""
         from dssm_assets.steps.vectors import open_towers
 
         return open_towers(self._workspace, self.day)[1]
@@ -142,7 +142,8 @@ def open_table(
 
     Args:
         name: the table: any asset but models and other artifacts.
-        day: its day: a date (also as YYYY-MM-DD), `first`, `latest` or `latest-N` of those that are stored, N calendar days earlier.
+        day: its day: a date (also as YYYY-MM-DD), or among the stored days `first`, `latest` or `latest-N`, N calendar days
+            earlier.
         config: the configuration file.
         home: the home folder.
         scene: the name of the configuration, where several are named.
@@ -244,14 +245,14 @@ def recall(
         user_id: a user; one who is unknown and has no features gets the popular items.
         features: of a user, by input name; they replace the stored ones.
         history: of a user: lists, oldest first, e.g. item_ids and event_times_ms; it replaces the stored one.
-        events: the same of events that are added to the stored history, of a session for example; those that it has already are left out.
-        item_id: in place of a user, an item, whose most similar items are returned.
+        events: the same of events that are added to the stored history, of a session for example; stored ones are left out.
+        item_id: an item in place of a user: returns the most similar items.
         k: length of the list.
         exclude: items to leave out.
         filters: conditions on item columns, as `--filters` and the service take them.
         exclude_history: leave out what the user interacted with before.
         channels: merged or vectors; by default merged if the bundle has channels.
-        fields: item columns to answer with, of those in serving.filters.
+        fields: columns of serving.filters to answer with.
         config, home, scene: as of `open_table`.
 
     Raises:

@@ -271,7 +271,7 @@ def _print_gate(console: Console, day: DayRates) -> None:
 
 
 def print_next_commands(console: Console, home: Path, days: Sequence[str]) -> None:
-    """Prints the commands that show what a home holds, ready to be pasted in any folder, and where to look in the UI."""
+    """Prints commands to look into a home, ready to be pasted in any folder, and where to look in the UI."""
     folder = shlex.quote(str(home))
     commands = [
         f"dssm-assets hit-rates {days[-1]} --all --home {folder}  # every scope, interval and baseline",

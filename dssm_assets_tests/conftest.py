@@ -34,6 +34,8 @@ settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("quick")
 
 HERE: Final = Path(__file__).parent
+pytest.register_assert_rewrite("dssm_assets.testing", "dssm_assets.extras.vector_stores.testing")
+collect_ignore = ["fixtures"]  # other projects, with tests of their own
 SHARED_SERVERS: Final = ("extras/spark", "extras/databases", "browser", "deploy")
 """Folders whose tests share running servers: all tests of such a folder run in one process."""
 LONGEST: Final = (

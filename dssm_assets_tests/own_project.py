@@ -1,4 +1,4 @@
-"""A project next to this one: a folder with a package (a loss, a sampler, a pooling, a baseline) and an installed feature operator."""
+"""A project next to this one: a folder with a package (a loss, a sampler, a pooling, a baseline, a check) and an installed feature operator."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.models.losses import LOSSES
 from dssm_assets.core.models.poolings import POOLINGS
 from dssm_assets.core.models.samplers import SAMPLERS
+from dssm_assets.steps.checks import CHECKS
 from dssm_assets.storage import plugins
 from dssm_assets_tests import worlds
 
 SOURCE: Final = Path(__file__).parent / "fixtures" / "own_project"
 LENGTH: Final = {"feature_name": "category_length", "feature_type": "length_feature", "expression": "item:category"}
 CHANGES: Final[dict[str, Any]] = {
-    "plugins": ["own_recall.ranking"],
+    "plugins": ["own_recall.ranking", "own_recall.checks"],
     "features": {"fg": {"features": [*worlds.FG["features"], LENGTH]}},
     "model": {"loss": "bpr", "sampler": "rare_first", "poolings": [{"kind": "halving", "length": 20}]},
     "evaluation": {"extra_baselines": ["least_popular"]},
 }
 """What its configuration has that the tiny world's has not."""
-_REGISTRIES: Final[tuple[dict[str, Any], ...]] = (LOSSES, SAMPLERS, POOLINGS, BASELINES, OPERATORS)
+_REGISTRIES: Final[tuple[dict[str, Any], ...]] = (LOSSES, SAMPLERS, POOLINGS, BASELINES, OPERATORS, CHECKS)
 
 
 def copy_project(folder: Path) -> Path:

@@ -27,7 +27,8 @@ from dssm_assets_tests import quick_processes
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = {
-    page.name: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8")
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 }
 CHANGED: Final = {"recall.example.com": "127.0.0.1", "--host 0.0.0.0": "--host 127.0.0.1", "--trials 20": "--trials 2"}
 _ASSIGNMENT: Final = re.compile(r"[A-Z_]+=")

@@ -21,7 +21,7 @@ from dssm_assets.defs.asset_factory import _log_end
 from dssm_assets.defs.scene import Scene
 from dssm_assets.materialize import plan_runs
 from dssm_assets.terminal import print_next_commands
-from dssm_assets_tests import worlds
+from dssm_assets_tests import programs, worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 
@@ -51,6 +51,21 @@ def environment(loaded):
 def only_line(stderr):
     (line,) = stderr.strip().splitlines()
     return line
+
+
+@programs.needs_extras(*installed_extras.EXTRAS)
+def test_help_lists_all_commands_by_what_one_wants(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    *_, listed = build_parser().format_help().partition("\nstart")
+    groups = [[line.split()[0] for line in block.splitlines()[1:] if line[2] != " "] for block in listed.split("\n\n")]
+    assert groups == [
+        ["demo", "init", "validate", "configuration"],
+        ["materialize", "fit", "experiment", "tune"],
+        ["hit-rates", "experiments", "evaluate"],
+        ["publish", "rollback", "recall", "serve"],
+        ["import-config", "export-config", "catalog", "sampler-tables"],
+        ["cleanup", "forget"],
+    ]
 
 
 TOMORROW = (dt.date.today() + dt.timedelta(days=1)).isoformat()

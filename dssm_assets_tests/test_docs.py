@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").glob("*.md") if ">>> " in page.read_text())
 
 
-TEXTS = {page.name: page.read_text() for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"))}
+TEXTS = {
+    page.relative_to(ROOT).as_posix(): page.read_text()
+    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"))
+}
 
 
 def _commands() -> list[str]:
@@ -53,12 +56,16 @@ def _anchor(heading: str) -> str:
 
 @pytest.mark.parametrize("page", sorted(TEXTS))
 def test_every_link_leads_somewhere(page: str) -> None:
-    folder = ROOT if page in ("README.md", "CHANGELOG.md") else ROOT / "docs"
     for link in re.findall(r"\]\(((?!http)[^)]+)\)", TEXTS[page]):
         name, _, anchor = link.partition("#")
-        path = folder / (name or page)
+        path = (ROOT / page).parent / name if name else ROOT / page
         assert path.exists(), link
         assert not anchor or anchor in map(_anchor, re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)), link
+
+
+def test_the_index_names_every_page() -> None:
+    named = set(re.findall(r"\]\((\w+\.md)", TEXTS["docs/README.md"]))
+    assert {Path(page).name for page in TEXTS if page.startswith("docs/")} - {"README.md"} == named
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,4 +1,4 @@
-"""The arguments --config, --home and --scene, and the first line of a command, which says what they came to."""
+"""The arguments --config, --home and --scene. A command's first line says what they came to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, *, has_scene: bool = True) -> None:
-    """Adds --config and --home, and --scene for a command that works with one configuration."""
+    """Adds --config and --home, with has_scene also --scene: the command works with one configuration."""
     group = parser.add_argument_group("configuration")
     group.add_argument(
         "--config",

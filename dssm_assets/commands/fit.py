@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 
+from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
 from dssm_assets.commands.day_argument import day_argument
 from dssm_assets.core.days import DAY_FORMS
 from dssm_assets.storage.config_choice import choose_config
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "fit",
+        group=Group.RUN,
         help="fit the towers of a day together with other processes, started by torchrun on one machine or several",
         epilog="On each of 2 machines with 4 processes: torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d "
         "--rdzv-endpoint HOST:29500 --no-python dssm-assets fit --day DAY. The first process publishes the model; a run of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 from dssm_assets.commands.day_argument import day_argument
 from dssm_assets.core.days import DAY_FORMS, LATEST, is_date
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
     from dssm_assets.terminal import DayRates
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "hit-rates",
+        group=Group.LOOK,
         help="print the hit rates of an evaluation day",
         epilog="One table: model and baselines, what is new, and the days before as the trend. With --all a table per scope for "
         "known users and items, one of known, new and all of them, and what the gate said.",
@@ -47,7 +49,7 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
 
 
 def _choose_day(workspace: Workspace, wanted: str) -> str:
-    """Returns the day to print; refuses one that is not evaluated, with the reason where it cannot be, else with the command."""
+    """Returns the day to print. The error of a day without rates says why it has none, or which command makes them."""
     from dssm_assets.core.errors import Fault, PartitionMissingError, remedy_of_missing
     from dssm_assets.defs.scene import today_in
     from dssm_assets.steps.workspace import reason_to_skip, truth_days

@@ -18,6 +18,7 @@ from dssm_assets.defs.asset_run import describe_bytes, open_run, to_metadata_val
 from dssm_assets.defs.scene import PARTITION_TAG, RANGE_TAGS, Scene, name_days
 from dssm_assets.deployment.run_owner import tag_run
 from dssm_assets.installed_extras import load_all, load_extra
+from dssm_assets.steps.checks import add_checks
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 LAYER_TAG = "dssm/layer"
 """Tag of an asset: daily, which takes a range of days in a run, or windowed, one day in a run. Their days differ, so a job has one of both."""
 SKIPPED = "skipped"
-"""Metadata of a partition of which nothing is stored, because its day has nothing to evaluate; its value is the reason."""
+"""Metadata of a partition without content: its day has nothing to evaluate; its value is the reason."""
 
 
 class Observer:
@@ -85,7 +86,7 @@ def build_asset(
         start = first = time.perf_counter()
         for result, seconds in results:
             metadata[result.manifest.ds] = run.describe(result, seconds)
-            done.append(result)
+            done.append(add_checks(row.name, workspace, result))
             observer.on_partition(row.name, result.manifest.ds)
             first = time.perf_counter() if len(done) == 1 else first
             if not is_submitted:
@@ -140,7 +141,7 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
 
 
 def _check_days(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> None:
-    """Fails a run of days that the asset does not have: one that was launched before they moved, or not by the UI."""
+    """Fails a run of days that the asset does not have: launched before they moved, or not by the UI."""
     from dssm_assets.defs.run_plan import find_fault_of_days
 
     first, last = (context.run.tags.get(tag) or context.run.tags.get(PARTITION_TAG) for tag in RANGE_TAGS)

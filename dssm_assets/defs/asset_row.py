@@ -67,7 +67,7 @@ def code_references(step: LazyStep, platform: Platform) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class CheckRow:
-    """A check that an asset's own step reports."""
+    """A check that an asset's own step reports, or a plug-in's (`steps/checks.py`)."""
 
     name: str
     description: str

@@ -48,7 +48,7 @@ class AssetRun:
     def describe(self, result: "StepResult", seconds: float) -> dict[str, Any]:
         """Returns the metadata of one partition; those about columns and inputs for the last day of a run only.
 
-        They are nine tenths of an event, the UI shows those of the latest one, and every partition's manifest has its own.
+        They are nine tenths of an event, and the UI shows the latest event's; every manifest has its own.
         """
         from dssm_assets.steps.workspace import window_days
 

@@ -12,6 +12,7 @@ from functools import partial
 from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow, LazyStep
 from dssm_assets.installed_extras import load_all
+from dssm_assets.steps.checks import CHECKS, check_names
 
 PUBLISHING_GROUP = "serving"
 """The group of the assets that only the job `publish` runs."""
@@ -458,8 +459,20 @@ def expiring_groups() -> dict[str, str]:
 
 
 def all_rows(config: PipelineConfig | None = None) -> list[AssetRow]:
-    """Returns every asset, in pipeline order, those of extras last; on request are those that no job of a configuration runs."""
+    """Returns every asset in pipeline order, those of extras last, each with the checks of plug-ins.
+
+    Assets on request are those that no job of the configuration runs.
+
+    Raises:
+        ConfigError: a plug-in's check names no asset, or its own name cannot be used.
+    """
     of_extras = (row for extra in load_all("rows") for row in extra.ROWS)
     rows = [*(replace(row, group=group) for group, rows in ASSET_TABLE.items() for row in rows), *of_extras]
+    check_names({row.name: {check.name for check in row.checks} for row in rows})
     wanted = {row.section for row in rows if row.section and getattr(config, row.section, None) is not None}
-    return [replace(row, is_on_request=False) if row.section in wanted else row for row in rows]
+    rows = [replace(row, is_on_request=False) if row.section in wanted else row for row in rows]
+    return [replace(row, checks=(*row.checks, *added)) if (added := _added_checks(row)) else row for row in rows]
+
+
+def _added_checks(row: AssetRow) -> list[CheckRow]:
+    return [CheckRow(name, one.description, one.is_blocking) for name, one in CHECKS.items() if one.asset == row.name]

@@ -207,7 +207,7 @@ def read_cursor(cursor: str | None) -> tuple[str | None, dict[str, Any]]:
 
 
 def evaluated_day(scene: Scene, ds: str) -> str | None:
-    """Returns the day that is evaluated when a day has ended, whose truth ends with it; None if its window begins before the calendar.
+    """Returns the day to evaluate when a day has ended: its truth ends with it; None if its window begins before the calendar.
 
     Example: with `evaluation.span_days: 7`, it is January 14th when the 20th has ended.
     """
@@ -223,7 +223,7 @@ def _request_chain(scene: Scene, ds: str) -> dg.RunRequest:
 def _make_again(
     scene: Scene, instance: dg.DagsterInstance, *, found: Sequence[str | None], seen: dict[str, Any], last: str, has_next: bool
 ) -> tuple[list[dg.RunRequest], str]:
-    """Returns the run that makes the stored days from the first with late data to the last started one again, or why all runs wait.
+    """Returns the run that makes stored days again, from the first with late data to the last started one; or why all runs wait.
 
     Until earlier runs of these days have ended, `seen` has the first day. The run comes once for a version of the tables. After one such
     run the next day goes first, so that rows which keep coming late do not hold it back.

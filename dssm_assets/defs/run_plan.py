@@ -168,8 +168,8 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
     """Returns the runs that make some assets and what they need of what is not stored.
 
     Daily tables are made on the days that have none, over consecutive days in one run; from the first day on that one was made
-    with other settings, it and what depends on it are made again. Of a day's windowed assets those are made that are not stored
-    or were built from other inputs than the stored ones or with other settings, and what depends on them.
+    with other settings, it and what depends on it are made again. Rebuilds a day's windowed assets that are missing, stale or
+    made with other settings, and everything downstream.
     A log's gaps before the rolling states that the days begin with stay.
 
     Args:

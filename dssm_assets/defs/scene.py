@@ -43,7 +43,7 @@ def daily_partitions(
 
     Args:
         today: the date in the calendar's time zone; None for the current one.
-        window: leave out so many days at the start, which are the window of the first day that stays.
+        window: leave out so many days at the start: the first day's window.
         span: leave out the last days that have not so many days of the calendar from themselves on.
     """
     timezone, one_day = calendar.timezone, dt.timedelta(days=1)

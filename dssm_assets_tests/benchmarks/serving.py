@@ -181,8 +181,9 @@ class Server:
 
     def __init__(self, root: Path) -> None:
         code = (
-            "import argparse, sys; from dssm_assets.service.commands import serve; parser = argparse.ArgumentParser();"
-            "serve.add_command(parser.add_subparsers()); parsed = parser.parse_args(sys.argv[1:]); sys.exit(parsed.command(parsed))"
+            "import argparse, sys; from dssm_assets.commands.command_groups import Commands;"
+            "from dssm_assets.service.commands import serve; parser = argparse.ArgumentParser();"
+            "serve.add_command(Commands(parser)); parsed = parser.parse_args(sys.argv[1:]); sys.exit(parsed.command(parsed))"
         )
         command = [sys.executable, "-c", code, "serve", "--bundle", str(root), "--port", "0", "--no-verify"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

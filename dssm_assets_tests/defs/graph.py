@@ -1,4 +1,4 @@
-"""The asset graph as plain data: the snapshot `asset_graph.json`, and the command that renews it.
+"""All asset specs and jobs as plain data: the snapshot `asset_graph.json`, and the command that renews it.
 
 After an intended change, renew the file from the project's folder and review the difference:
 
@@ -40,7 +40,6 @@ def _asset(definition: dg.AssetsDefinition, key: dg.AssetKey) -> dict[str, Any]:
     partitions, policy = definition.partitions_def, definition.backfill_policy
     return {
         "group": spec.group_name,
-        "component": spec.tags.get("dssm/component", ""),
         "deps": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
         "kinds": sorted(spec.kinds),
         "owners": list(spec.owners),
@@ -52,18 +51,19 @@ def _asset(definition: dg.AssetsDefinition, key: dg.AssetKey) -> dict[str, Any]:
         "checks": {
             check.name: {
                 "blocking": check.blocking,
-                "is_described": bool(check.description),
+                "description": check.description,
                 "has_days": check.partitions_def is not None,
             }
             for check in sorted(definition.check_specs, key=lambda check: check.name)
         },
         "pool": definition.op.pool,
-        "is_described": bool((spec.description or "").strip()),
+        "tags": {name: tag for name, tag in sorted(spec.tags.items()) if not name.startswith("dagster/")},
+        "description": spec.description,
     }
 
 
 def text(graph: dict[str, Any]) -> str:
-    return json.dumps(graph, indent=1) + "\n"
+    return json.dumps(graph, indent=1, ensure_ascii=False) + "\n"
 
 
 def tiny_definitions(folder: Path) -> dg.Definitions:

@@ -163,10 +163,10 @@ def test_runs_are_launched_by_a_launcher_that_takes_its_settings() -> None:
     checked = process_config(resolve_to_config_type(WatchedK8sRunLauncher.config_type()), launcher["config"])
     assert checked.errors is None or checked.errors == []
     assert launcher["config"]["postgres_password_secret"] == values["global"]["postgresqlSecretName"]
-    operations = (DEPLOY.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    page = (DEPLOY.parent / "docs" / "deployment.md").read_text(encoding="utf-8")
     install = f"helm upgrade --install {launcher['config']['service_account_name']} dagster/dagster --version"
-    assert install in operations, "the chart names its objects after the release"
-    assert f"-n {launcher['config']['job_namespace']} -f deploy/kubernetes/values.yaml" in operations
+    assert install in page, "the chart names its objects after the release"
+    assert f"-n {launcher['config']['job_namespace']} -f deploy/kubernetes/values.yaml" in page
 
 
 def test_secrets_are_referred_to_and_never_written() -> None:

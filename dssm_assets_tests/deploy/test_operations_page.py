@@ -1,4 +1,4 @@
-"""docs/operations.md quotes the library exactly: each error is raised here, each file exists."""
+"""docs/operations.md quotes the library exactly: each error is raised here. Files that it and docs/deployment.md name exist."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.compose_file import DEPLOY, raw
 from dssm_assets_tests.storage.stores import NOTES, notes
 
-PAGE = (DEPLOY.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+DOCS = DEPLOY.parent / "docs"
+PAGE = (DOCS / "operations.md").read_text(encoding="utf-8")
+DEPLOYMENT = (DOCS / "deployment.md").read_text(encoding="utf-8")
 QUOTED = [text.strip() for text in re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)]
 
 
@@ -111,7 +113,7 @@ def test_every_quoted_error_is_raised_by_the_library(tmp_path: Path, monkeypatch
 
 def test_every_named_file_exists() -> None:
     root = DEPLOY.parent
-    named = set(re.findall(r"(?<![\w./])((?:deploy|dssm_assets)/[\w./-]+\w)", PAGE)) - {"deploy/.env"}
+    named = set(re.findall(r"(?<![\w./])((?:deploy|dssm_assets)/[\w./-]+\w)", PAGE + DEPLOYMENT)) - {"deploy/.env"}
     assert {"deploy/docker-compose.yaml", "deploy/kubernetes/values.yaml"} <= named
     assert [path for path in sorted(named) if not (root / path).exists()] == []
     assert (root / "deploy" / ".gitignore").read_text(encoding="utf-8").split() == [".env"]
@@ -120,9 +122,9 @@ def test_every_named_file_exists() -> None:
 def test_updates_and_restarts_name_every_service_that_they_concern() -> None:
     bodies = raw()["services"]
     reading = [name for name, body in bodies.items() if "./config:/opt/dssm/config:ro" in body.get("volumes", [])]
-    assert f"`docker compose restart {' '.join(reading)}`" in PAGE
+    assert f"`docker compose restart {' '.join(reading)}`" in DEPLOYMENT
     profiles = " ".join(f"--profile {name}" for body in bodies.values() for name in body.get("profiles", []))
-    assert f"`docker compose build && docker compose {profiles} up -d`" in PAGE
+    assert f"`docker compose build && docker compose {profiles} up -d`" in DEPLOYMENT
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))}
     deployed = [f"`{name}`" for name, text in texts.items() if "kind: Deployment\n" in text]
-    assert f"set a new tag in {' and '.join(deployed)}:" in PAGE
+    assert f"set a new tag in {' and '.join(deployed)}:" in DEPLOYMENT

@@ -17,8 +17,8 @@ from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps import stored_interactions
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.manifest import Manifest
+from dssm_assets.testing import item_events
 from dssm_assets_tests import worlds
-from dssm_assets_tests.core.evaluation.worlds import item_events
 
 ITEMS = pa.array([f"i{number}" for number in range(6)])
 CORPUS = IdIndex(ITEMS)

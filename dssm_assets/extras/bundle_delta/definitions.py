@@ -98,7 +98,7 @@ def _build_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
 
 
 def _count_failed(instance: dg.DagsterInstance, job: str, tags: dict[str, str]) -> int:
-    """Returns how many runs of a state of the sources have failed since one that did not, TRIES at most."""
+    """Counts the failed runs of a state of the sources since the last success, TRIES at most."""
     runs = instance.get_runs(dg.RunsFilter(job_name=job, tags=tags), limit=TRIES)  # the newest first
     return len(list(takewhile(lambda run: run.status is dg.DagsterRunStatus.FAILURE, runs)))
 

@@ -1,7 +1,7 @@
-"""The delta of a served bundle: the same towers, with the items and users that are new or have changed since its day.
+"""The delta of a served bundle: the same towers, with new and changed items and users since its day.
 
 A delta is computed from the whole bundle and the sources as they are now, never from an earlier delta, so that late rows count and nothing
-accumulates. It is a bundle of its own: files that do not change are those of the whole one (`service/bundle/bundle_store.py`).
+accumulates. It is a bundle of its own: unchanged files are shared with the whole one (`service/bundle/bundle_store.py`).
 
     items     new or with changed attributes: vectors, by the statistics of the bundle's day. An item that has gone from its table stays.
     users     with events after the bundle's day, a new or changed profile: vectors from their whole history, own items of channels
@@ -71,7 +71,7 @@ class DeltaCounts:
 
     Attributes:
         new_items, new_users: that the whole bundle lacks.
-        changed_items: items of the bundle with other attributes than before, among those that features read.
+        changed_items: items of the bundle with changed attributes that features read.
         gone_items: items of the bundle without a row in item_table any more; they stay.
         refreshed_users: users of the bundle with events or another profile since.
         events: positive events after its day.
@@ -121,7 +121,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
 
 
 def find_base(store: BundleStore) -> tuple[str, str]:
-    """Returns the whole bundle that a delta refreshes, and the bundle that is served; raises PartitionMissingError without it."""
+    """Returns the whole bundle to refresh, and the served bundle; raises PartitionMissingError without one."""
     pointer = store.pointer()
     if pointer is None:
         remedy = remedy_of_missing("publish", "DAY")
@@ -241,7 +241,7 @@ class _Delta:
         return len(gone) - len(_without(gone, self._base.ids["item"]))
 
     def _find_changed(self, side: str, names: Iterable[str], reader: str) -> pa.Array:
-        """Returns the ids of the newest rows that differ from those of the bundle's day in a column that `reader` reads."""
+        """Compares the newest rows with the bundle's day in the columns of `reader`; returns the ids of changed ones."""
         before, newest, key = self._base.tables_before[side], self._fresh.tables[side], _KEYS[side]
         old, new = ({one.name: one.type for one in manifest.columns} for manifest in (before, newest[-1]))
         compared = sorted({name for name in names if name in old} - {key})
@@ -267,7 +267,7 @@ class _Delta:
         return pc.unique(pa.concat_arrays([pa.array([], kind), *parts]))
 
     def _find_entities(self, side: str, others: pa.Array) -> _Entities:
-        """Returns the encoded features of the users or items whose attributes have changed, and of some others."""
+        """Returns the encoded features of users or items with changed attributes, and of some others."""
         known = self._base.ids[side]
         times = {f"days_since_{name}": name for name in self._plan.times(_KEYS[side])}
         inputs = {name for feature in self._fresh.workspace.fg_spec.features_of_side(side) for name in feature.inputs}
@@ -344,7 +344,7 @@ class _Delta:
         served_vectors.write_item_columns(self._folder, both.take(pa.array(chosen, mask=(source < 0) & (kept >= len(plain)))))
 
     def _write_users(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
-        """Writes the rows of users; those that have changed are made from their whole history up to now."""
+        """Writes the rows of users; changed ones are made from their whole history up to now."""
         base = self._base
         starts = range(0, len(users.ids), BATCH_USERS)
         parts = [self._make_rows(users, slice(start, start + BATCH_USERS), corpus, now_ms) for start in starts]
@@ -386,7 +386,7 @@ class _Delta:
 
 
 def _replace_rows(stored: pa.Table, users: _Entities, changed: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of all users, of which some have changed: a row each in the order of `users`; those of new ones come last."""
+    """Yields the rows of all users, some of them changed: a row each in the order of `users`; new users come last."""
     place = np.full(stored.num_rows, -1, np.int64)
     place[users.rows[~users.is_new]] = np.flatnonzero(~users.is_new)
     start = 0

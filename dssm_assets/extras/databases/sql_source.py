@@ -44,7 +44,7 @@ _POSTGRES_SESSION: Final = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, RE
 
 @dataclass(frozen=True)
 class Column:
-    """A column: the SQL that reads it, and the type that its values get."""
+    """A column: the SQL to read it, and the type of its values."""
 
     name: str
     expression: str
@@ -65,7 +65,7 @@ class DatabaseSource(TableSource):
     tables: ClassVar[str]
     """A SELECT of the names of some tables."""
     missing: ClassVar[str]
-    """What the driver's error says of a table that there is not."""
+    """The driver's words for a missing table."""
 
     @abstractmethod
     def find_columns(self) -> list[Column]:
@@ -312,7 +312,7 @@ class SqliteSource(DatabaseSource):
 
 
 def _find_kind(types: str) -> pa.DataType:
-    """Returns the type of a column whose values have some of SQLite's types."""
+    """Returns the type of a column by the SQLite types of its values."""
     found = {*types.split(",")} - {"null", ""}
     if not found:
         return pa.null()

@@ -1,5 +1,5 @@
 """Configurations of EasyRec and TorchEasyRec: read into this project's keys, and written for a day.
 
-Belongs here: protocol buffers' text format, which field means which key, and what the report says of a field without counterpart. Does not
+Belongs here: protocol buffers' text format, the keys of fields, and the report's words for a field without counterpart. Does not
 belong here: the meaning of the keys (`core/config`, `core/features`).
 """

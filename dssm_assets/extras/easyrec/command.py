@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 from dssm_assets.commands.day_argument import day_argument
 from dssm_assets.core.days import DAY_FORMS
@@ -14,9 +15,10 @@ SYSTEMS: Final = ("TorchEasyRec", "EasyRec")
 """As `import_settings.py` has them, but importing it would slow down every command."""
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "import-config",
+        group=Group.EXCHANGE,
         help="bring in a configuration of EasyRec or TorchEasyRec (DSSM, MIND)",
         epilog="Writes config.yaml, fg.json and import_report.md. The report names every field that has no counterpart, and what behaves "
         "differently.",
@@ -40,7 +42,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.set_defaults(command=_import)
-    export = commands.add_parser("export-config", help="write a day's training run for EasyRec or TorchEasyRec")
+    export = commands.add_parser(
+        "export-config", group=Group.EXCHANGE, help="write a day's training run for EasyRec or TorchEasyRec"
+    )
     export.add_argument(
         "--day",
         required=True,

@@ -1,4 +1,4 @@
-"""The training run of a day as a configuration of EasyRec or TorchEasyRec, and what neither of them can express."""
+"""A day's training run as a configuration of EasyRec or TorchEasyRec, with notes on what neither can express."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ _NOT_DEFINED: Final = {
     "feature_name", "feature_type", "embedding_name", "embedding_dim", "boundaries", "group", "value_type", "need_prefix",
     "default_bucketize_value", "match_type", "output_type", *VOCABULARY_KEYS,
 }  # fmt: skip
-"""Keys of a definition that its table has, or that the other system lacks without a loss."""
+"""Keys of a definition that its table has, or that the other system needs not."""
 _LACKED: Final = {
     "match_feature": {"combiner"},
     "overlap_feature": {"default_value"},
@@ -136,7 +136,7 @@ _LACKED: Final = {
     "sequence_id_feature": {"oldest_first"},
     "sequence_raw_feature": {"oldest_first"},
 }
-"""Feature type -> keys that TorchEasyRec's definitions lack, and that have an effect here."""
+"""Feature type -> effective keys that TorchEasyRec lacks."""
 
 
 def _torch_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:

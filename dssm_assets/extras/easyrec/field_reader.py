@@ -17,7 +17,7 @@ _KINDS: Final[dict[type, tuple[tuple[type, ...], str]]] = {
     bool: ((Word, int), "true or false"),
     Message: ((Message,), "a message"),
 }
-"""Kind that is asked for -> the types of values that fit, and their name."""
+"""Wanted kind -> fitting types of values, and their name."""
 _T = TypeVar("_T")
 _FIELDS: Final = {
     "the source tables are named in `tables`": "train_input_path",
@@ -117,7 +117,7 @@ class ImportRecord:
 
 
 class FieldReader:
-    """A message that knows which of its fields were read.
+    """A message that records which fields were read.
 
     A value of another type than expected is a fault of the record, and counts as not given. A field that is not repeated and given
     several times has its last value, as in protocol buffers.
@@ -164,7 +164,7 @@ class FieldReader:
         return [reader for number, reader in self._read.items() if reader and self.entries[number].name == name]
 
     def only_message(self, ending: str = "") -> tuple[str, FieldReader]:
-        """Returns the first field that is a message and has a name that ends so; "" and this reader if there is none."""
+        """Returns the first message field with such an end of its name; "" and this reader if there is none."""
         names = [entry.name for entry in self.entries if isinstance(entry.value, Message) and entry.name.endswith(ending)]
         return (names[0], self.message(names[0])) if names else ("", self)
 
@@ -180,7 +180,7 @@ class FieldReader:
             self.record.without_counterpart |= _leaves(entry, self._below(name), reason or REASONS[name], {})
 
     def tell_rest(self, reason: str) -> None:
-        """Records every field that nothing read, here and in the messages that were read, with the reason where REASONS has none."""
+        """Records every unread field, here and in the messages within, with this reason where REASONS has none."""
         for number, entry in enumerate(self.entries):
             if number not in self._read:
                 self.record.without_counterpart |= _leaves(entry, self._below(entry.name), reason, REASONS)

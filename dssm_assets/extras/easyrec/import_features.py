@@ -39,7 +39,7 @@ _SEQUENCE_KINDS: Final = {"sequence_id_feature": "id_feature", "sequence_raw_fea
 _HISTORY: Final = "history"
 """Name of the sequence that EasyRec's sequence features become."""
 _DEFAULT_LENGTH: Final = 50
-"""Elements of a history whose length is not given, as of model.history_length."""
+"""Elements of a history without a given length, as of model.history_length."""
 _NAMED: Final = "--sequence-column FEATURE=COLUMN names another"
 _NOT_OF_ELEMENTS: Final = {"sequence_length", "sequence_delim", "separator", "value_dim"}
 _UNREAD: Final = "no tower reads it; it is left out"
@@ -50,7 +50,7 @@ _UNKNOWN: Final = "nothing tells which column of an item it has, so it is left o
 class FeatureGroups:
     """Features of the user tower, those within sequences included, and of the item tower.
 
-    `keys` has feature of a history -> feature of the item that it has the values of, as far as the groups tell.
+    `keys`: feature of a history -> the item's feature with the same values, as far as the groups tell.
     """
 
     user: list[str] = field(default_factory=list)
@@ -120,7 +120,7 @@ def import_features(
     """Returns fg.json and what follows from the features.
 
     Args:
-        fg: the feature generator's fg.json, whose definitions go before those of feature_configs.
+        fg: the feature generator's fg.json: its definitions win over feature_configs.
         needs_history: the model has no use without a history, so the only sequence is taken as the history.
     """
     entries: list[dict[str, Any]] = []
@@ -366,7 +366,7 @@ def _find_columns(
     *,
     needs_history: bool,
 ) -> tuple[dict[str, str], list[str]]:
-    """Returns feature of a sequence -> the item's column that it has, and the features for which nothing tells one.
+    """Returns feature of a sequence -> its item column, and the features without a known one.
 
     Told by `ids`, a shared embedding, the groups, an input of the item, or else by names, which is recorded as a difference.
     If the model needs a history, the only sequence has the ids of the user's items.
@@ -415,7 +415,7 @@ def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGrou
 def _make_history(
     sequences: list[dict[str, Any]], columns: Mapping[str, str], groups: FeatureGroups, record: ImportRecord
 ) -> dict[str, Any] | None:
-    """Returns the only sequence that the towers can read, the user's positive events, of those with known item columns."""
+    """Of the sequences with known item columns, returns the one that towers read: the user's positive events."""
     read = [entry for entry in sequences if _named_features(entry).keys() & groups.names]
     history = next((entry["sequence_name"] for entry in read if "features" in entry), _HISTORY)
     lost = record.without_counterpart

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
 from dssm_assets.commands.day_argument import day_argument
 from dssm_assets.core.days import DAY_FORMS, LATEST
@@ -21,8 +22,10 @@ _EPILOG = (
 )
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("experiment", help="run a day with other settings next to the regular run", epilog=_EPILOG)
+def add_command(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "experiment", group=Group.RUN, help="run a day with other settings next to the regular run", epilog=_EPILOG
+    )
     name_help = "name of the experiment; `adopt NAME` writes its settings into the configuration"
     parser.add_argument("name", nargs="+", metavar="NAME", help=name_help)
     set_help = "a setting, repeatable: model.prior=true"
@@ -37,7 +40,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--to", dest="last", type=day_argument, metavar="DAY", help="last evaluation day (default: the first)")
     add_config_arguments(parser)
     parser.set_defaults(command=_experiment)
-    listed = commands.add_parser("experiments", help="compare the experiments of a day with the regular run")
+    listed = commands.add_parser("experiments", group=Group.LOOK, help="compare the experiments of a day with the regular run")
     listed.add_argument(
         "--day", type=day_argument, default=LATEST, help=f"{DAY_FORMS} of the days that have any (default: latest)"
     )
@@ -46,6 +49,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     listed.set_defaults(command=_experiments)
     tuned = commands.add_parser(
         "tune",
+        group=Group.RUN,
         help="search settings on the days before an evaluation day; needs the extra `tune`",
         epilog="Each trial is an experiment <study>_0000, <study>_0001, ... The first one is the configuration as it is. A "
         "stopped study goes on when the command is started again; a larger --trials continues it.",

@@ -1,4 +1,4 @@
-"""The table `experiments`: hit rates of a day's experiments beside those of the regular run, with gains paired by user.
+"""The table `experiments`: hit rates of a day's experiments beside the regular run, with gains paired by user.
 
 Shapes: U users of a cell, K cut-offs, R resamples.
 """
@@ -57,7 +57,7 @@ Gain = tuple[float, float, float]  # the difference of two hit rates and both en
 
 @each_day
 def experiments(workspace: Workspace, ds: str) -> StepResult:
-    """Compares the hit rates of a day's experiments with those of the regular run."""
+    """Compares the hit rates of a day's experiments with the regular run."""
     from dssm_assets.steps.evaluation import read_cells
 
     config, base = workspace.config, workspace.tables.partitions
@@ -107,7 +107,7 @@ def paired_gains(first: HitCells, second: HitCells, ks: Sequence[int], samples: 
 
 
 def _subtract_rates(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Returns [..., K] the rates of the first run minus those of the second, from the sums [..., 2 * (1 + K)] of truth and hits."""
+    """Returns the first run's rates minus the second's [..., K], from the sums of truth and hits [..., 2 * (1 + K)]."""
     first, second = np.split(sums, 2, axis=-1)
     rates: np.ndarray[Any, Any] = first[..., 1:] / first[..., :1] - second[..., 1:] / second[..., :1]
     return rates

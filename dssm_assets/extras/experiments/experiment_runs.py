@@ -100,14 +100,14 @@ class Adoption:
 
     @property
     def remade(self) -> list[str]:
-        """Returns what to materialize, so that the regular partitions follow: the whole job, or what comes after the towers."""
+        """Returns what to materialize for the regular partitions to follow: the whole job, or what comes after the towers."""
         if experiments.needs_fit(self.changed):
             return [TRAIN_AND_EVALUATE]
         return [row.name for row in all_rows() if row.name in (*experiments.reached_assets(self.changed), *COUNTED)]
 
 
 def adopt_experiment(scene: Scene, name: str) -> Adoption:
-    """Writes the settings of an experiment's last day into the configuration file, whose comments stay."""
+    """Writes the settings of an experiment's last day into the configuration file; comments stay."""
     workspace, path = scene.open_workspace(lambda _: None), scene.loaded.path
     days = OverlayStore(workspace.tables.partitions, name).days(experiments.SETTINGS)
     if not days:
@@ -126,7 +126,7 @@ def adopt_experiment(scene: Scene, name: str) -> Adoption:
 
 
 def _was_changed(workspace: Workspace, found: experiments.Experiment, ds: str) -> bool:
-    """Returns whether other towers follow from an experiment's settings than from those of its last run."""
+    """Returns whether the settings give other towers than at the experiment's last run."""
     before = experiments.read_settings(workspace, found.name, ds)
     keys = {key for key in {*before, *found.changes} if before.get(key) != found.changes.get(key)}
     return experiments.needs_fit(keys or found.changes) or (

@@ -1,4 +1,4 @@
-"""Experiments: their settings, which are any key of five sections, and the workspace in which a run works in their partitions."""
+"""Experiments: their settings (any key of five sections) and the workspace over their partitions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dssm_assets.storage.config_file import parse_yaml
 from dssm_assets.storage.overlay import OverlayStore
 
 SECTIONS: Final = ("model", "training", "statistics", "negative_items", "channels")
-"""Sections of which every key can be changed."""
+"""Every key of these sections can be changed."""
 OTHER_KEYS: Final = ("evaluation.k",)
 WHERE: Final = "run settings"
 REGULAR: Final = "regular"
@@ -92,7 +92,7 @@ def expand_settings(config: PipelineConfig, entered: Mapping[str, Any]) -> dict[
     Example: `statistics.embedding_dim.item` = 64 becomes `statistics.embedding_dim` = the configured widths with item: 64.
 
     Raises:
-        ConfigError: naming every key that does not exist or cannot be changed, with the nearest one that can.
+        ConfigError: naming every key that does not exist or cannot be changed, with the nearest valid one.
     """
     known, configured = settable_keys(), config.model_dump(mode="json")
     found: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def expand_settings(config: PipelineConfig, entered: Mapping[str, Any]) -> dict[
 
 
 def normalise_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the changes that differ from the configuration, with the values that the configuration makes of them.
+    """Returns the changes that differ from the configuration, with their values as parsed.
 
     Example: `training.svd_init` = {dim: 64} becomes a mapping with all keys of that section, those not given by default.
     """
@@ -130,7 +130,7 @@ def apply_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> Pipelin
     """Returns the configuration with some values replaced, validated as if they were in the file.
 
     Raises:
-        ConfigError: naming every value that its key does not allow, and what one section then demands of another.
+        ConfigError: naming every forbidden value, and conflicts between sections.
     """
     raw = config.model_dump(mode="json")
     for key, value in changes.items():
@@ -140,7 +140,7 @@ def apply_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> Pipelin
 
 
 def reached_assets(changes: Iterable[str]) -> frozenset[str]:
-    """Returns the windowed assets before the fit, or before the hit counts, whose content follows from some keys."""
+    """Returns the windowed assets, before the fit or the hit counts, that some keys change."""
     keys = [key for key in changes if key not in OTHER_KEYS]
     prepared = [asset for assets in PREPARED.values() for asset in assets]
     reached = {asset for asset in prepared for key in keys if any(f"{key}.".startswith(f"{read}.") for read in READS[asset])}
@@ -148,7 +148,7 @@ def reached_assets(changes: Iterable[str]) -> frozenset[str]:
 
 
 def needs_fit(changes: Iterable[str]) -> bool:
-    """Returns whether other towers follow from some keys; channels and lengths of lists need none."""
+    """Returns whether changes of these keys need new towers; channels and lengths of lists do not."""
     return any(not key.startswith(("channels.", "evaluation.")) for key in changes)
 
 
@@ -160,7 +160,7 @@ def edit_yaml(text: str, changes: Mapping[str, Any], note: str) -> str:
         note: comment above every changed key, with the value before; empty: no comment.
 
     Raises:
-        ConfigError: the text cannot be edited so that it has these values, such as one with aliases.
+        ConfigError: the text, such as one with aliases, cannot be edited to have these values.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap
@@ -249,7 +249,7 @@ def is_fitted(regular: Workspace, name: str, ds: str) -> bool:
 
 
 def _prepare(workspace: Workspace, partitions: OverlayStore, known: Experiment, asset: str, ds: str) -> None:
-    """Makes what an experiment's settings reach before an asset, and what an earlier run of it made with other settings."""
+    """Before an asset, makes what the experiment's settings reach or an earlier run made with other settings."""
     from dssm_assets.defs.asset_table import all_rows
 
     steps = {row.name: row.step for row in all_rows()}
@@ -263,7 +263,7 @@ def _prepare(workspace: Workspace, partitions: OverlayStore, known: Experiment, 
 
 
 def _overlay(regular: Workspace, partitions: OverlayStore, changes: Mapping[str, Any]) -> Workspace:
-    """Returns a workspace with an experiment's settings, whose partitions hide the regular ones."""
+    """Returns a workspace with an experiment's settings; its partitions hide the regular ones."""
     return regular.over(replace(regular.loaded, config=apply_changes(regular.config, changes)), partitions)
 
 

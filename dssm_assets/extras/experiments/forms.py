@@ -1,4 +1,4 @@
-"""What the graph and the Launchpad show of experiments: the asset `experiments`, and the forms in which settings are entered."""
+"""What the graph and the Launchpad show of experiments: the asset `experiments`, and the forms to enter settings."""
 
 import typing
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ FORM_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "hit_rate_detail": ("evaluation.k",),
     "total_hit_rate": ("evaluation.k",),
 }
-"""Assets that can be part of an experiment -> keys that have a field of their own in the Launchpad; others are entered as `changes`."""
+"""Asset of an experiment -> its keys with a field in the Launchpad; others are entered as `changes`."""
 _NAME_TEXT: Final = (
     "Name of an experiment: small letters, digits and _. Its results go to experiments/<name> in the store and to the table "
     "`experiments`; the regular partitions do not change. Required if any setting differs from the configuration. Enter it once per run."

@@ -1,15 +1,16 @@
-"""Trials of a study: each an experiment whose towers are scored on the last days of a window, before its evaluation day.
+"""Trials of a study: each is an experiment, scored on the last days of the window before an evaluation day.
 
 Every trial fits the towers of one day with other settings, without the refit on the whole window, and is scored after every
-epoch on the validation days. A trial that is behind the median of earlier ones at the same epoch is pruned. What happened on
-the evaluation day is not read.
+epoch on the validation days. A trial that is behind the median of earlier ones at the same epoch is pruned. The evaluation day
+itself is not read.
 
-Proposals come from Optuna's TPE sampler, seeded by the study's seed and the number of finished trials: a study that was
-stopped and goes on proposes what it would have proposed. The study is a SQLite file in the home folder; a trial that was
-killed is started again under its name and resumes from its checkpoint.
+Proposals come from Optuna's TPE sampler, seeded by the study's seed and the number of finished trials: a resumed study makes the
+same proposals. The study is a SQLite file in the home folder; a killed trial starts again under its name and resumes from its
+checkpoint.
 
-The space is small: settings around the configured ones that matter on logs of every kind (`docs/what_was_learned.md`) and that need
-no other features or samples. The first trial is the configuration as it is. Epochs are not searched: a trial stops at its best one.
+The space is small: settings around the configured ones, known to matter on logs of every kind (`docs/what_was_learned.md`),
+without other features or samples. The first trial is the configuration as it is. Epochs are not searched: a trial stops at its
+best one.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class StudyRequest:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """All finished trials, the best one, and the files that were written."""
+    """All finished trials, the best one, and the written files."""
 
     trials: tuple[Trial, ...]
     best: Trial
@@ -254,7 +255,7 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
 
 
 def trials_markdown(trials: Sequence[Trial], k: int) -> str:
-    """Returns the trials as a Markdown table in the order of their hit rates, those without one last."""
+    """Returns the trials as a Markdown table, highest hit rate first, trials without one last."""
     lines = [f"| trial | hit_rate@{k} | best epoch | state | changed |", "|---|---|---|---|---|"]
     for trial in sorted(trials, key=lambda one: (one.hit_rate is None, -(one.hit_rate or 0.0), one.name)):
         rate = "" if trial.hit_rate is None else f"{trial.hit_rate:.4f}"
@@ -278,7 +279,7 @@ def find_borders(best: Trial, config: PipelineConfig) -> list[str]:
 
 
 def search_space(config: PipelineConfig) -> dict[str, BaseDistribution]:
-    """Returns key of the configuration -> the values that are proposed, with the configured one among them."""
+    """Returns key -> the proposed values, the configured one included."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     model, training, days = config.model, config.training, float(config.window.days)

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.service.commands.recall import parse_json
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ _EPILOG = (
 )
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
-        "evaluate", help="score your own user and item vectors: hit rates against truth", epilog=_EPILOG
+        "evaluate", group=Group.LOOK, help="score your own user and item vectors: hit rates against truth", epilog=_EPILOG
     )
     files = parser.add_argument_group("parquet files or folders, at any fsspec URL")
     files.add_argument(

@@ -110,13 +110,13 @@ class ExternalSettings:
 
 @dataclass(frozen=True)
 class WhoCounted:
-    """Who and what was counted and what was not.
+    """How many users and items were counted, and how many were left out.
 
     Attributes:
         scope: all, or discovery if seen pairs were given.
         users_counted: users with truth in the scope; all rates are over them. The truth of those without a vector is missed.
         users_whose_truth_was_seen: users without other truth; not counted, like users without truth.
-        truth_pairs_outside_corpus: counted pairs whose item has no vector; they are missed.
+        truth_pairs_outside_corpus: counted pairs without a vector of the item; they are missed.
         user_vectors: vectors of all users; more than users if some have several.
     """
 
@@ -295,7 +295,7 @@ def _check_fit(users: VectorSet, items: VectorSet, truth: pa.Table, seen: pa.Tab
 
 
 def read_vectors(table: pa.Table, id_column: str, where: str) -> VectorSet:
-    """Returns the vectors of a table, of the column of `VECTORS` or else of the only other one with lists of numbers.
+    """Returns the vectors of a table: column `VECTORS`, or else its only column with lists of numbers.
 
     Args:
         table: one row per id; a vector is a list of numbers, or of users, who may have several, a list of such lists.

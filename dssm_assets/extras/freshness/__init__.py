@@ -1,1 +1,1 @@
-"""Checks that tell which daily tables and evaluations are late, day by day."""
+"""Checks of daily tables and evaluations for late days."""

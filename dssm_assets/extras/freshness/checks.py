@@ -1,8 +1,8 @@
 """The check `freshness` of each watched asset, and the schedule that runs it at the deadline of each day.
 
-Dagster's own time-partition check is not used: it expects the day that has just ended at the next tick of a cron, so it knows no deadline of
-36 hours, no evaluation that waits for the end of its span, no calendar whose first window is not full yet, and no day without anything to
-evaluate. A freshness policy looks at the latest materialization of any day, which a backfill of old days renews.
+Dagster's own time-partition check is not used. It expects the day that has just ended at the next tick of a cron: it knows
+neither a deadline of 36 hours, nor spans, nor the first window of a calendar, nor days without anything to evaluate. A freshness
+policy looks at the latest materialization of any day, which a backfill of old days renews.
 """
 
 import datetime as dt
@@ -47,7 +47,8 @@ def build(scene: Scene) -> dg.Definitions:
 
 
 def find_due_day(scene: Scene, asset: str, latest_end: dt.datetime) -> str | None:
-    """Returns the newest day of an asset that must be stored if days are due that ended up to a local time; None if there is none yet."""
+    """Returns the newest day that must be stored of an asset, if days that ended by a local time are due; None if there is none
+    yet."""
     calendar = scene.loaded.config.calendar
     day = min(latest_end.date() - dt.timedelta(days=1), calendar.end or dt.date.max)
     if day < calendar.start:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "catalog",
+        group=Group.EXCHANGE,
         help="register stored tables in an Iceberg catalog, where other engines read them",
         epilog="It prints which stored assets it leaves out, and why. Runs and cleanups do the same for what they change. The files of the tables are not copied.",
     )

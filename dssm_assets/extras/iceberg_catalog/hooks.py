@@ -63,7 +63,8 @@ def find_moved(workspace: Workspace) -> list[Fault]:
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Raises the errors of `list_chosen` before a run computes for hours; logs once that a home was moved, whose runs register nothing."""
+    """Raises the errors of `list_chosen` before a run computes for hours; logs once that the home was moved, so its runs register
+    nothing."""
     list_chosen(workspace)
     for fault in find_moved(workspace):
         workspace.log(f"nothing is registered in the catalog: {fault}")
@@ -89,7 +90,7 @@ def on_materialized(_context: object, run: AssetRun, workspace: Workspace, resul
 
 
 def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str]:
-    """Expires snapshots that were replaced before a unix time, syncs all days, and returns the files that snapshots list.
+    """Expires snapshots replaced before a unix time, syncs all days; returns the files listed by snapshots.
 
     The former snapshot still lists a removed day, so its files stay until another cleanup expires it. The catalog of a moved or copied
     home lists no file of it.

@@ -3,8 +3,8 @@
 The day is the column `ds`, an identity partition. Its value is in the catalog alone: the files do not have the column, and readers
 take it from there by the rules of column projection in Iceberg's specification.
 
-The manifests are the truth. `sync` makes the catalog list what they list, so it also repairs what a killed run has left, and a commit
-that another one has overtaken is computed again.
+The manifests are the truth. `sync` makes the catalog equal to them: it repairs what a killed run has left, and repeats a commit
+that came too late.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class PublishedTables:
         self.loaded, self.store, self.log = workspace.loaded, workspace.tables.partitions, workspace.log
 
     def open_catalog(self) -> Catalog:
-        """Returns the catalog that `storage.iceberg.catalog` names, by default that of the SQLite file in the home."""
+        """Returns the catalog of `storage.iceberg.catalog`, by default the SQLite file in the home."""
         chosen, properties = self.loaded.config.storage.iceberg, dict[str, Any]()
         if not self.store.is_local:  # by fsspec, too, so by the same variables of the environment
             options = rename_s3_options(self.store.options, PYICEBERG_S3_OPTIONS).items()
@@ -82,7 +82,7 @@ class PublishedTables:
         self._try(asset, lambda catalog, table: self._sync(catalog, table, asset, days))
 
     def expire(self, asset: str, before: float) -> None:
-        """Removes the snapshots that were replaced before a unix time, and the metadata files that only they need.
+        """Removes snapshots replaced before a unix time, and their own metadata files.
 
         A snapshot lists the files that it has taken out, with their least and greatest values. One without them follows the current one.
         """
@@ -117,7 +117,7 @@ class PublishedTables:
         return {path.rpartition("://")[2] for path in self._try(asset, find)}
 
     def find_left_out(self, chosen: Sequence[str]) -> dict[str, list[str]]:
-        """Returns reason -> the stored assets that the catalog does not list for it, and the days of chosen ones that have no rows."""
+        """Returns reason -> the stored assets left out for it, and the chosen ones' days without rows."""
         left_out: dict[str, list[str]] = {}
         for asset in self.store.assets():
             if not (days := self.store.days(asset)):
@@ -135,7 +135,7 @@ class PublishedTables:
         return left_out
 
     def _try(self, asset: str, change: Callable[[Catalog, Table | None], _Result]) -> _Result:
-        """Returns the result of a change of a table, which is computed again if another one has overtaken it."""
+        """Changes a table and returns the result; computes it again if another change came first."""
         attempt = 0
         while True:
             attempt += 1
@@ -193,7 +193,7 @@ class PublishedTables:
             return pq.read_metadata(handle)
 
     def _begin(self, catalog: Catalog, asset: str, table: Table | None, schemas: Sequence[pa.Schema]) -> Transaction:
-        """Returns a transaction on a table, which is created if there is none, that has the columns of some files."""
+        """Returns a transaction on a table with the columns of some files; creates the table if there is none."""
         try:
             change = self._create(catalog, asset, schemas[0]) if table is None else table.transaction()
             for schema in dict.fromkeys(schemas):
@@ -219,7 +219,7 @@ class PublishedTables:
 
 
 def _unfit(manifest: Manifest) -> str:
-    """Returns why no table of the catalog can have these files, "" if one can."""
+    """Returns why no table can have these files, "" if one can."""
     if not manifest.is_table:
         return "files and no table"
     return "files that many days share" if any(layout.is_shared(file.path) for file in manifest.files) else ""

@@ -116,7 +116,7 @@ class IcebergSource(LakeSource):
 
 
 def _to_plain(kind: pa.DataType) -> pa.DataType:
-    """Returns a type with plain texts, bytes and lists in place of large ones, so that it is that of the same rows in parquet."""
+    """Returns a type with plain texts, bytes and lists in place of large ones, as the same rows have in parquet."""
     if pat.is_large_list(kind) or pat.is_list(kind):
         return pa.list_(pa.field("element", _to_plain(kind.value_type)))
     return {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(kind, kind)

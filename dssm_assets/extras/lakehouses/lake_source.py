@@ -1,4 +1,4 @@
-"""What Delta and Iceberg tables share: a table as of the version at which it was opened, and what bounds of its files tell."""
+"""What Delta and Iceberg tables share: a table as of its version when opened, and the bounds of its files."""
 
 from __future__ import annotations
 

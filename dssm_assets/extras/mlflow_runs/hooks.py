@@ -1,7 +1,6 @@
 """Logs a fit as the MLflow run of its model, and adds the hit rates of its day. MLflow is imported where the configuration names a server.
 
-Day, digest and experiment identify the run of a model. What it says is read from stored partitions, so a run that is missing or was not
-completed is made with the hit rates.
+Day, digest and experiment identify the run of a model. It is read from stored partitions, so the hit rates complete a missing run.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
 from dssm_assets.core.errors import Fault, InputError
 
@@ -21,9 +22,10 @@ NO_ROWS: Final = 3
 """Status of `forget` if it has done all, and some of the ids have no row anywhere: they may be misspelt."""
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "cleanup",
+        group=Group.LOOK_AFTER,
         help="remove partitions older than storage.keep_days, what killed runs left behind, and replaced files",
         epilog="The first run of a day and the asset `cleanup` do the same. What a living process of this machine uses stays in any "
         "case; files of other machines and files that somebody is reading are protected by the grace period alone.",
@@ -39,6 +41,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(command=_cleanup)
     parser = commands.add_parser(
         "forget",
+        group=Group.LOOK_AFTER,
         help="remove every row of some users, or of old days, and drop what is delivered of them later",
         epilog="Without arguments it goes on with a request that has not ended. The receipt, a file in the home, names what was written "
         "again and what stays: sources, models that have learned from them, counts. It has no ids and no hashes of them. Status 0: done; "

@@ -22,8 +22,8 @@ def build(scene: Scene) -> dg.Definitions:
     @dg.asset(
         key=scene.key("cleanup"),
         group_name=scene.name(PUBLISHING_GROUP),
-        description="Removes the partitions that are older than `storage.keep_days` of their group, what killed runs left behind, and "
-        "replaced files; the first run of a day does the same. Its metadata have the number and the bytes of each asset.",
+        description="Removes partitions older than `storage.keep_days` of their group, leftovers of killed runs and replaced files, as the "
+        "first run of a day does. Its metadata have the number and the bytes of each asset.",
         kinds={"parquet"},
         metadata=code_references(LazyStep("extras.retention.leftovers", "clean"), platform),
         tags=scene.tags,
@@ -79,7 +79,7 @@ def _build_forget(scene: Scene) -> dg.JobDefinition:
 
     @dg.job(
         name=scene.name("forget"),
-        description="Removes every row of some users, and drops what is delivered of them later. The receipt is a file in the home.",
+        description="Removes every row of some users, and drops later deliveries of them. The receipt is a file in the home.",
         tags=scene.tags,
     )
     def forget_job() -> None:

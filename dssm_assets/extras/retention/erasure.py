@@ -30,7 +30,7 @@ from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import stored_schema
 
 _POINTED_AT: Final = "user_features_fg"
-"""The table whose rows other partitions point into."""
+"""Other partitions point into the rows of this table."""
 _BUNDLE_FILES: Final = (BundleFile.USER_VECTORS, BundleFile.OWN_ITEMS, BundleFile.USER_INPUTS)
 """Files of a bundle with a row per user; the first has the ids."""
 
@@ -38,7 +38,7 @@ _BUNDLE_FILES: Final = (BundleFile.USER_VECTORS, BundleFile.OWN_ITEMS, BundleFil
 class Eraser:
     """Removes the rows of forgotten users from the partitions of a store; without `writes` it only counts them.
 
-    Adds the hashes of the users whose rows it finds to a set.
+    Adds the hashes of found users to a set.
     """
 
     def __init__(self, store: PartitionStore, forgotten: Forgotten, found: set[str], *, writes: bool) -> None:
@@ -176,7 +176,7 @@ def _write_like(path: Path, parquet: pq.ParquetFile, groups: Iterator[pa.Table])
 
 
 def _point_at(numbers: pa.ChunkedArray, is_gone: Mask) -> Mask:
-    """Returns which numbers are those of a row that goes; -1 is no row's."""
+    """Returns which numbers point to a row that goes; -1 is no row's."""
     pointed: Mask = np.append(is_gone, False)[combine_chunks(numbers).to_numpy()]
     return pointed
 

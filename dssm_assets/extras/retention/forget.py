@@ -1,12 +1,12 @@
-"""Forgetting users: first a list that all readers obey at once, then everything that holds rows of theirs, written again without them.
+"""Forgets users: first a list, which all readers obey at once; then everything with rows of theirs is written again without them.
 
     1. the list names them: sources that deliver them are filtered, services treat them as unknown
     2. partitions, those of experiments too, and bundles are written again; the vector store follows the served bundle
     3. the list changes again: whatever began to read before this moment is not published
     4. what was written meanwhile is looked at again; replaced files, caches, leftovers of killed runs go; the request ends
 
-A killed request changes nothing twice: the next one ends it as well. So does one that ends one with faults, such as a vector store that is
-away: all else is done. The receipt (`receipt.py`) is read from the manifests, which note each erasure.
+A killed request changes nothing twice: the next one ends it. If a vector store is away, all else is done, and the next request
+ends this one, too. The receipt (`receipt.py`) is read from the manifests, which note each erasure.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ _RETRY_SECONDS: Final = 3600.0
 
 
 class UnfinishedRequestError(StorageError):
-    """A request has done what it could, and its receipt has the faults that keep it from ending."""
+    """A request could not end; its receipt has the faults."""
 
 
 def forget(
     workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_run: bool = False, rest_seconds: float = 0
 ) -> Receipt:
-    """Forgets users, and with `days` all days but so many latest ones; goes on with a request that has not ended, too.
+    """Forgets users, and with `days` all but so many latest days; also continues an unfinished request.
 
-    What cannot be done, as where a vector store is away, is a fault of the receipt (see `check_ended`): all else is done, the list holds,
-    and the next request ends this one.
+    If a vector store is away, that is a fault of the receipt (see `check_ended`): all else is done, the list holds, and the next
+    request ends this one.
 
     Args:
         ids: of the users, as text.
-        dry_run: only find what would be written again.
+        dry_run: only plan.
         rest_seconds: nothing is done so long after a try that was in vain.
 
     Raises:
@@ -104,9 +104,9 @@ def check_ended(receipt: Receipt) -> None:
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Goes on with an unfinished request, once an hour, or waits for a running one; then cleans the store when due.
+    """Continues an unfinished request, once an hour, or waits for a running one; then cleans the store when due.
 
-    Never raises: the list holds, and the run may be the one that replaces what nobody can read.
+    Never raises: the list holds, and this run may be what repairs an unreadable partition.
     """
     try:
         if workspace.tables.partitions.forgotten.read().request:
@@ -164,7 +164,7 @@ class _Request:
         self._receipt = Receipt(users, forgotten.first_day, is_planned=not writes)
 
     def run(self, ids: pa.Array) -> Receipt:
-        """Carries the request out; returns its receipt. `ids` are those that were asked for just now."""
+        """Carries the request out; returns its receipt. `ids`: as asked for just now."""
         self._erase()
         if self._writes:
             if self._forgotten.state != (erased := _name_erased(self._forgotten)):
@@ -195,7 +195,7 @@ class _Request:
             self._faults.append(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}")
 
     def _count_ids(self, ids: pa.Array) -> None:
-        """Counts the ids that were listed before, and those of the others without any row; unknown where not every table was read."""
+        """Counts the ids listed before, and the other ids without any row; the latter unknown where not every table was read."""
         hashes = set(self._forgotten.hash_ids(ids)) if len(ids) else set()
         self._receipt.ids, listed = len(ids), hashes & set(self._known.hashes)
         self._receipt.already_listed = len(listed)
@@ -295,20 +295,20 @@ class _Request:
                 self._bundles.remove(bundle_id)
 
     def _find_needed(self, bundle_id: str) -> set[str]:
-        """Returns a bundle, and the whole one that it refreshes."""
+        """Returns a bundle and its whole bundle."""
         with contextlib.suppress(PartitionMissingError, StorageError):
             return {bundle_id, base_of(self._bundles.manifest(bundle_id)) or bundle_id}
         return {bundle_id}
 
     def _change_list(self, **changes: Any) -> None:
-        """Changes the list, unless another request was added to this one, which then ends both."""
+        """Changes the list. If another request was added meanwhile, leaves it: that request ends both."""
         done = (self._forgotten.hashes, self._forgotten.first_day)
         self._workspace.tables.partitions.forgotten.change(
             lambda now: replace(now, **changes) if (now.hashes, now.first_day) == done else now
         )
 
     def _remove_files(self) -> None:
-        """Removes replaced files, leftovers, caches and bundles that no pointer lists: what may hold rows and that nobody may read."""
+        """Removes replaced files, leftovers, caches and unlisted bundles: they may hold rows, and nobody reads them."""
         workspace, store, now = self._workspace, self._stores[""], time.time()
         # What was begun after the change of the list stays: by the clock of the store.
         changed = store.fs.modified(store.forgotten.path).timestamp()
@@ -384,7 +384,7 @@ class _Request:
 
 
 def _list_days(store: PartitionStore, asset: str) -> list[str]:
-    """Returns the days of an asset that have a folder, also those that are not published yet."""
+    """Returns the days with a folder of an asset, unpublished ones included."""
     try:
         names = [str(path) for path in store.fs.ls(layout.asset_folder(store.root, asset), detail=False)]  # some may be links
     except FileNotFoundError:

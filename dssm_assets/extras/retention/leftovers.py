@@ -5,7 +5,7 @@
     partition files     in the folder of a partition, but not in its manifest, or replaced; shared files that no day lists
     bundles             folders that current.json does not list: of a publisher that was killed
 
-Only what has not changed during the grace period is listed: a run may go on to read what it wrote, or what was replaced. On a local disk
+Only files unchanged during the grace period are listed: a run may still read what it wrote or what was replaced. On a local disk
 a temporary folder stays while the process that made it lives, however old it is. Remove a leftover before you ask for the next: until
 then locks keep its writers out. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) removes parts of unfinished uploads to S3.
 
@@ -43,7 +43,7 @@ from dssm_assets.storage.overlay import experiment_names
 from dssm_assets.storage.partitions import PartitionStore
 
 _DAILY = "behavior"
-"""The log whose latest day is that of the store."""
+"""The latest day of this log is the store's."""
 _DUE_SECONDS: Final = 24 * 3600.0
 
 
@@ -98,7 +98,7 @@ def _find(workspace: Workspace, before: float, *, removes: bool) -> Iterator[Lef
 def clean_extras(workspace: Workspace, before: float, *, removes: bool = True) -> tuple[frozenset[str], list[str]]:
     """Has extras remove what nobody needs since a unix time.
 
-    Returns the paths of files still needed, and the faults of extras that could not tell, as with a store that is away.
+    Returns the paths of files still needed, and the faults of extras that could not tell.
     """
     kept, faults = set[str](), list[str]()
     for extra in load_all("cleaned"):

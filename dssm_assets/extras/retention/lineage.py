@@ -1,4 +1,4 @@
-"""Which partitions were made from rows of the users of a request, by the digests of inputs that manifests record.
+"""Which partitions were made from rows of a request's users, by the input digests in manifests.
 
 It tells only of partitions that hold no rows of users themselves: the others have lost them.
 """
@@ -62,7 +62,7 @@ class Lineage:
         return {key: trace for key, trace in self._traces.items() if trace and key in nobody}
 
     def list_reaching_back(self) -> list[str]:
-        """Returns the assets, by their keys, of partitions that were made from days that are forgotten, too."""
+        """Returns the keys of assets with partitions made from forgotten days, too."""
         return sorted({key.rpartition("/")[0] for key, reaches in self._reaches_back.items() if reaches})
 
     def trace_inputs(self, inputs: Mapping[str, str], prefix: str = "") -> Trace:

@@ -16,7 +16,7 @@ from dssm_assets.storage.local_files import write_atomic
 
 @dataclass
 class Learned:
-    """A model, weights or a bundle that was fitted on rows of theirs.
+    """A model, weights or a bundle fitted on rows of theirs.
 
     Attributes:
         is_certain: False: what it was fitted on is no longer stored as it was.
@@ -29,13 +29,13 @@ class Learned:
 
 @dataclass
 class Receipt:
-    """What a request has removed, or with `is_planned` would remove, and what it leaves.
+    """What a request has removed (with `is_planned`: would remove), and what stays.
 
     Attributes:
-        users: the number of users of the request; of one that ends an earlier one, of all users of the list.
+        users: the number of users of the request; if it ends an earlier one, of the whole list.
         ids: the number of ids that were given.
-        already_listed: those of them that an earlier request had put on the list.
-        without_rows: those of the others of whom no table and no bundle has a row; 0 where not all were read, as those of `expired`.
+        already_listed: how many of them an earlier request had put on the list.
+        without_rows: how many of the others have no row in any table or bundle; 0 where not all were read, as of `expired`.
         first_day: earlier days are forgotten; "" for none.
         partitions: "asset/ds" -> rows removed, bytes before and after, names of the files that are stored now.
         expired: partitions and bundles that were removed as a whole, because of their age.
@@ -48,7 +48,7 @@ class Receipt:
         values: kind -> tables and bundles that count values of these over all users: numbers, or unsalted hashes of categories.
         counts: other tables that were made from rows of theirs, too, and name nobody.
         reaching_back: assets and bundles that were made from days before `first_day`, too.
-        elsewhere: stores and catalogs that had rows of theirs, and that are not reached from the configuration.
+        elsewhere: stores and catalogs that had rows of theirs and are out of the configuration's reach.
         faults: what could not be done; the request has not ended then.
     """
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 from dssm_assets.commands.day_argument import day_argument
 from dssm_assets.core.days import DAY_FORMS
 
 KINDS = ("items", "users", "positive_edges", "hard_edges")
-"""`items` and the keys of `sampler_tables.SPECS`, whose import would slow down every command."""
+"""`items` and the keys of `sampler_tables.SPECS`; importing that would slow down every command."""
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
-        "sampler-tables", help="text tables of negative samplers, in the format of EasyRec and graph-learn"
+        "sampler-tables",
+        group=Group.EXCHANGE,
+        help="text tables of negative samplers, in the format of EasyRec and graph-learn",
     )
     actions = parser.add_subparsers(required=True, metavar="action")
     write = actions.add_parser("write", help="write the items, users and edges of an evaluation day's window")

@@ -55,7 +55,7 @@ class Ed25519Keys:
 
 
 def read_public_keys(file: str) -> Ed25519Keys:
-    """Returns the keys of a PEM file that may hold several, as while one replaces another.
+    """Returns the keys of a PEM file: several while one replaces another.
 
     Raises:
         ConfigError: cryptography is not installed.
@@ -73,7 +73,7 @@ def read_public_keys(file: str) -> Ed25519Keys:
 
 
 def read_private_key(file: str) -> Ed25519Keys:
-    """Returns the key of a PEM file, which signs and is the only trusted one; raises as `read_public_keys`."""
+    """Returns the key of a PEM file, which signs and alone is trusted; raises as `read_public_keys`."""
     with _reading(file, "a private key of Ed25519 (PEM) without a password"):
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key

@@ -77,7 +77,7 @@ def spark_submit(
 
 
 def _end(job: "subprocess.Popen[bytes]") -> None:
-    """Interrupts the processes of a job, spark-submit and the driver; kills those that still run after some seconds."""
+    """Interrupts the processes of a job, spark-submit and the driver; kills what still runs after some seconds."""
     end = time.monotonic() + _END_SECONDS
     with suppress(ProcessLookupError, PermissionError):  # they have ended
         os.killpg(job.pid, signal.SIGINT)

@@ -39,7 +39,8 @@ _ID_NAMES: Final = {
         r"|offer|ad|app|job)s?_?(id|key)?"
     ),
 }
-"""Whole names of ids, which count where no column has a word of those above: `artist_id` is an attribute where there is a `track_id`."""
+"""Whole names of ids, which count where no column has a word from above: `artist_id` is an attribute where there is a
+`track_id`."""
 _ID: Final = _words(r"id$|_no$|nr$|number$|nummer$|code$|key$|^user$|^item$")
 _TIME: Final = _words(r"time|date|datum|zeit|^ts$|_ts$|_at$|moment|clock")
 _MOMENT: Final = _words(r"join|regist|publish|creat|born|birth|since|seen|start|releas|updat")
@@ -63,7 +64,7 @@ EVENT_STAGES: Final = tuple(
 """Names of events, from the widest to the narrowest."""
 _UNNAMED: Final = re.compile(r"column_\d+")
 _FEW_IDS: Final = 10
-"""Distinct values up to which a column without a name has ratings or flags, not ids."""
+"""A column without a name has ratings or flags, not ids, up to so many distinct values."""
 _MAX_EVENTS: Final = 50
 _SEPARATORS: Final = ("\x1d", "|", ";", ", ", ",")
 _LIST_SAMPLE: Final = 5_000
@@ -74,7 +75,7 @@ _PART_USES: Final = 2
 """Times that a part occurs on average."""
 _LONGEST_PART: Final = 60
 _FEW_TIMES: Final = 20
-"""Distinct numbers in the range of unix times from which on they are times whatever their name."""
+"""So many distinct numbers in the range of unix times are times, whatever their name."""
 _UNIX_S: Final = (631_152_000, 4_102_444_800)
 """1990 to 2100: other numbers are not read as times."""
 _DAY_NUMBERS: Final = (19900101, 21001231)
@@ -110,7 +111,7 @@ class ColumnProfile:
         time_formats: the formats, other than ISO 8601, that read all its values as times.
         has_decimal_comma: whether its texts are numbers with a comma before their fractions. "1,250" alone may be thousands.
         clock_formats: the formats that read all its values as times of day.
-        no_ids: those of its texts that say that an id is missing.
+        no_ids: its texts that stand for a missing id.
     """
 
     name: str
@@ -311,7 +312,7 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
 
 
 def _as_ids(column: ColumnProfile) -> ColumnProfile:
-    """Returns the profile of a column of integers in place of one of whole floats whose name says that they are ids: 17850.0."""
+    """Returns the profile of whole floats as that of integers, if their name says that they are ids: 17850.0."""
     is_named = any(pattern.search(column.name) for pattern in (*_ID_WORDS.values(), _ID)) and not _MEASURE.search(column.name)
     is_whole = all(end is not None and end.is_integer() for end in (column.low, column.high))
     if column.kind is not ValueKind.NUMBER or not is_named or not is_whole:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
 
 RECIPES: Final = ("retail", "video", "news", "sparse")
@@ -16,9 +17,10 @@ _print_line: Final = partial(print, flush=True)
 _ROLES: Final = {"user_id": "user ids", "item_id": "item ids", "event_time": "timestamps", "event": "event names"}
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "init",
+        group=Group.START,
         help="survey your own tables and write a commented starter configuration for them",
         epilog="Tables are files or folders of parquet, csv or JSON lines, with or without folders ds=YYYY-MM-DD, at any fsspec URL; Delta "
         "tables, by their folders; Iceberg tables, iceberg:CATALOG#shop.clicks; or tables of a database: sqlite:///shop.db#clicks, or "
@@ -45,6 +47,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(command=_init)
     checker = commands.add_parser(
         "validate",
+        group=Group.START,
         help="check a configuration against its data before any run, and list all faults",
         epilog="Reads the user and item tables of the first and the last day, and the configured columns of the log. Writes nothing. "
         "Exit status: 0 without faults, else 1.",

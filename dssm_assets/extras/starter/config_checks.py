@@ -32,6 +32,7 @@ from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS, refuse_collisions
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
 from dssm_assets.core.sources.normalise import convert_times, normalise_entities
+from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.extras.starter.log_table import LogTable, PairDays, plan_log, select_positive
 from dssm_assets.extras.starter.starter_config import MAX_LOOK_AHEAD
 from dssm_assets.steps.feature_config import check_towers
@@ -74,6 +75,7 @@ def validate(loaded: LoadedConfig, today: dt.date, log: Callable[[str], None] = 
     first = config.calendar.start.isoformat()
     checks.run_check(lambda: PartitionStore(loaded.root, config.storage.options).find(BEHAVIOR_TABLE.name, first))
     checks.run_check(lambda: check_extras(config.evaluation.extra_baselines))
+    checks.run_check(all_rows)  # checks of plug-ins
     for side in _KEYS:
         checks.run_check(partial(checks.read_entities, side))
     checks.run_check(lambda: checks.read_log(log))
@@ -214,7 +216,7 @@ class _Checks(Validation):
         return set(self.entities[side].column_names) if side in self.entities else None
 
     def check_columns(self) -> None:
-        """Checks that the columns named by the configuration exist, that generated names are free, and the values of segments."""
+        """Checks that configured columns exist and generated names are free, and the values of segments."""
         raw, config, log = self.config.raw_features, self.config, self.config.tables.behavior
         segments = [segment for segment in config.evaluation.segments if segment.kind is SegmentKind.USER_COLUMN]
         named: list[tuple[str, str, Iterable[str]]] = [

@@ -1,6 +1,6 @@
 """A behavior log, read once in blocks into a temporary database: its counts, what is wrong with it, how users and items behave.
 
-Facts about habits are those of the last `RECENT_DAYS` days before a thin tail, for settings are chosen for the days that are evaluated.
+Habits are those of the last `RECENT_DAYS` days before a thin tail: settings are chosen for the days to evaluate.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LEAST_PAIRS: Final = 100
 _FOLLOWS_FROM: Final = 0.5
 _STRAYS: Final = 0.1
 MIN_PAIRS: Final = 30
-"""Warm pairs that a day needs for a figure that says something."""
+"""Warm pairs that a day needs for a meaningful figure."""
 RECENT_DAYS: Final = 30
 MIN_MEETINGS: Final = 100
 """Users who met an item after its first one, over all items."""
@@ -167,7 +167,7 @@ class LogTable:
         ]
 
     def later_frac(self, key: str, ids: Any, times_ms: Any) -> float:
-        """Returns the fraction of ids with a time and an event whose time is on a later day than the first event.
+        """Of the ids with a time and an event, returns the fraction with the time on a later day than the first event.
 
         A time of registration lies before the first event. A column of last visits tells on every earlier day what happened later.
         """
@@ -247,7 +247,7 @@ class EvaluationDays:
 
 @dataclass(frozen=True)
 class WarmPairs:
-    """Pairs of user and item in the span of days that begins with a day, by the shortest window that knows both.
+    """Pairs of user and item in a span of days, by the shortest window that knows both.
 
     A pair is warm, as in the evaluation, if its user and its item have a positive event in the window before the first day of the span.
 
@@ -338,14 +338,14 @@ class LogHabits:
     """Facts of the positive events; fractions are of the recent days' events.
 
     Attributes:
-        events_per_day: median over the recent days that have events.
+        events_per_day: median over the recent days with events.
         history_events: half of the recently active users have more events.
         long_history_events: a tenth of them has more.
         known_frac: events whose user has an event on an earlier day.
         repeat_frac: events whose user interacted with the same item on an earlier day.
         item_spread_days: standard deviation of the times at which users first met an item around the item's mean; unbiased, so that many
             items with few meetings do not look short-lived. None: fewer than `MIN_MEETINGS` can tell.
-        spread_days: the same around the mean of all items, which is alike for items that are always there.
+        spread_days: the same around the mean of all items, for comparison: equal for items that are always there.
         new_per_day: mean over the last days of events on items that their users had not interacted with on an earlier day.
         days: that have events, ascending, in days since 1970-01-01; `day_events` has the events of each.
     """
@@ -379,11 +379,12 @@ def drop_tail(db: Any) -> int:
 def find_bulk_end(days: _Ints, counts: _Ints) -> int:
     """Returns the last day before a thin tail, the last day without one.
 
-    The bulk ends where the fraction of events is furthest ahead of that of days. What follows is a tail if a day of it has less than a tenth
+    The bulk ends where the fraction of events is furthest ahead of the fraction of days. What follows is a tail if a day of it
+    has less than a tenth
     of the events of a mean day. Days above nine tenths of all count as these have: after an import or a sale comes the log itself.
 
     Args:
-        days: ascending, those that have events; `counts` has the events of each.
+        days: days with events, ascending; `counts` has the events of each.
     """
     usual = np.cumsum(np.minimum(counts, np.quantile(counts, _USUAL, method="lower")))
     events, passed = usual / usual[-1], (days + 1 - days[0]) / (days[-1] + 1 - days[0])

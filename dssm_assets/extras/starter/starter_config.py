@@ -30,22 +30,22 @@ CONSTANT_EVENT: Final = "act"
 CODE: Final = "item_code"
 """Feature and embedding of the item's closed-form code: the item once more, under another name. The templates name it too."""
 MAX_LOOK_AHEAD: Final = 0.01
-"""Fraction of ids whose time is later than their first event from which on a column was written later than it says."""
+"""From this fraction of ids with a time after their first event on, a column was written later than it says."""
 _FEW_VALUES: Final = 20
-"""Distinct integers up to which a column is a category whatever its name."""
+"""Up to so many distinct integers are categories, whatever the column's name."""
 _FEW_KNOWN: Final = 0.05
 """Fraction of events by users with an earlier day below which ids hardly ever come back."""
 _FEW_CODES: Final = 200
-"""Distinct integers up to which a column is a category if they count on from 0 or 1."""
+"""The same, if the integers count on from 0 or 1."""
 _MANY: Final = 1000
-"""Distinct texts up to which a column is a category even if they rarely repeat; beyond it, free text."""
+"""Up to so many distinct texts are categories even if they rarely repeat; beyond it, free text."""
 _RESERVED: Final = {"user_id", "item_id", "ds", "event", "event_time", "event_time_ms", "request_id", "hour", "weekday"}
 """Columns of a table that have a meaning of their own."""
 _QUANTITY: Final = re.compile(
     r"(^|_)age|year|count|num|qty|quantity|price|amount|size|length|duration|score|rating|weight|days|minutes|seconds|total|rank",
     re.IGNORECASE,
 )
-"""Names of numbers whose order means something."""
+"""Names of numbers with a meaningful order."""
 _CODE: Final = re.compile(
     r"code|type|kind|categ|class|group|segment|region|city|zip|country|state|channel|brand|gender|sex|occupation|status|lang|"
     r"genre|_id$",
@@ -71,7 +71,7 @@ class StarterInputs:
         habits: of the log's positive events.
         log_items: distinct items of all events.
         item_columns: columns of the log that follow from the item.
-        look_ahead: (side, column) -> fraction of the ids whose time in the column is later than their first event.
+        look_ahead: (side, column) -> fraction of ids with a time after their first event.
         recipe: that was asked for.
     """
 
@@ -180,7 +180,7 @@ class StarterInputs:
         return [] if survey is None else [column for column in survey.columns if column.name not in (key, *_RESERVED)]
 
     def times(self, side: str) -> list[ColumnProfile]:
-        """Returns the columns of the user or item table that are times of one format, those with look-ahead left out."""
+        """Returns the user or item columns with times of one format, without look-ahead."""
         survey, _ = self.side(side)
         times = [column for column in self.attributes(side) if is_time(column) and not self.has_look_ahead(side, column)]
         return [column for column in times if survey is not None and column.reads_times_with(survey.table.time_format)]
@@ -224,7 +224,7 @@ def find_contexts(columns: Sequence[ColumnProfile]) -> list[str]:
 
 
 def positive_events(funnel: Sequence[str]) -> list[str]:
-    """Returns all events but exposures and those that undo an interaction, such as a cancellation; the last one if there is no other."""
+    """Returns all events except exposures and cancellations; the last one if there is no other."""
     return [event for event in funnel if not _EXPOSURE.match(event) and not _UNDONE.search(event)] or [*funnel[-1:]]
 
 

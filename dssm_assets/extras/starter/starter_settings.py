@@ -25,9 +25,9 @@ MAX_CALENDAR: Final = 1500
 """Days of a log beyond which its calendar is the last `SHORT_CALENDAR` of them: a day has 19 partitions, however few its events."""
 SHORT_CALENDAR: Final = 730
 REPEATING: Final = 0.1
-"""Fraction of repeated events from which on a log counts as one of repeated interactions."""
+"""From this fraction of repeated events on, a log counts as one of repeated interactions."""
 SHORT_LIFE_DAYS: Final = 3.5
-"""Spread of an item's events up to which items live for days, a week at most."""
+"""Up to this spread of their events items live for days, a week at most."""
 SHORT_LIFE_FRAC: Final = 0.8
 """The same relative to the spread of all recent events: in a log of five days every item's is short. Catalogues that stay have .95
 and more, of logs of three days as of years; items that halve in a day have .16 in a month, .6 in five days, .72 to .76 in three."""
@@ -128,7 +128,7 @@ def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
 
 
 def _day_of_event(habits: LogHabits, wanted: int) -> int:
-    """Returns the latest day from which on there are so many events; the first one if there are fewer."""
+    """Returns the latest day with so many events from it on; the first one if there are fewer."""
     from_end = np.cumsum(habits.day_events[::-1])
     place = int(np.searchsorted(from_end, wanted))
     return int(habits.days[::-1][min(place, len(habits.days) - 1)])
@@ -197,7 +197,7 @@ def validation_days(habits: LogHabits, window: int) -> int:
 
 
 def span_days(span: int, pairs: float, users: float, days_left: int) -> int:
-    """Returns the days whose interactions are to be found together: one, but of a log with few users or pairs a day more.
+    """Returns how many days are evaluated together: one, but of a log with few users or pairs a day more.
 
     A span has `SPAN_PAIRS` pairs and `SPAN_USERS` users, but no more than a quarter of the days that the window leaves to evaluate.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def asset_attributes(scene: Scene) -> dict[str, Any]:
-    """Returns the arguments that bind the assets of a scene to one IO manager, which other projects then need not name."""
+    """Returns the arguments that bind a scene's assets to one IO manager, so that other projects need not name it."""
     key = scene.name("stored_tables")
     manager = dg.IOManagerDefinition.hardcoded_io_manager(StoredTables(scene.loaded))
     return {"io_manager_key": key, "resource_defs": {key: manager}}
@@ -29,8 +29,8 @@ class StoredTables(dg.IOManager):
     A table comes as one table of all its days, in order, with the day as the column `ds`. The input's metadata `{"columns": [...]}`
     name the columns to read, `ds` among them if it is wanted. Types: `stored_input.py`.
 
-    The partition mapping tells the days, and all of them must be stored. Only an asset or a check without partitions that means every day
-    of the calendar gets those that are, and logs how many. Days of experiments are not meant.
+    The partition mapping tells the days, and all of them must be stored. An asset or check without partitions means every day of
+    the calendar: it gets the stored ones, and logs how many. Experiments do not count.
     """
 
     def __init__(

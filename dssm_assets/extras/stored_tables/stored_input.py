@@ -1,4 +1,4 @@
-"""The stored days of one input, in the type that its annotation names. No Dagster."""
+"""The stored days of one input, in its annotated type. No Dagster."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StoredInput:
         """Returns the days in the type of an annotation; `Any` means the first type that fits.
 
         Raises:
-            InputError: the asset cannot be had in this type, several days are meant by one that holds a single one, or a column is unknown.
+            InputError: the asset has no such type, the type holds one day and several are asked for, or a column is unknown.
             SchemaError: a column has another type on other days.
             PartitionReplacedError: a day was written again meanwhile, and its former files are gone.
         """

@@ -1,4 +1,4 @@
-"""The rows that a bundle gives a vector store, and what differs between the rows of two bundles."""
+"""The rows of a bundle for a vector store, and the differences between two bundles' rows."""
 
 from __future__ import annotations
 
@@ -97,5 +97,5 @@ class BundleRows:
 
 
 def describe_files(manifest: Mapping[str, Any], table: VectorTable) -> list[str | None]:
-    """Returns the digests of the files of a bundle from which the rows of a table come."""
+    """Returns the digests of the bundle's files behind a table's rows."""
     return [manifest["files"].get(name, {}).get("sha256") for name in _FILES[table]]

@@ -199,7 +199,7 @@ class CollectionStore(vs.VectorStore):
             self.send_rows(table, collection, rows.slice(start, step), is_new=is_new)
 
     def _parse(self, aliases: Mapping[str, str]) -> dict[str, _Version]:
-        """Returns the versions; the revision is "" where a publisher was killed before it switched to the one it had named."""
+        """Returns the versions; the revision is "" after a publisher was killed before it switched."""
         found: dict[str, dict[VectorTable, str]] = {}
         revisions: dict[tuple[str, str], str] = {}
         for table, head in self._heads.items():
@@ -222,7 +222,7 @@ class CollectionStore(vs.VectorStore):
         return versions[version].tables
 
     def _find_read(self, aliases: Mapping[str, str]) -> set[str]:
-        """Returns the collections of versions and those that are served."""
+        """Returns the collections of versions, and the served ones."""
         of_versions = {collection for version in self._parse(aliases).values() for collection in version.tables.values()}
         return of_versions | {aliases[head] for head in self._heads.values() if head in aliases}
 
@@ -288,7 +288,7 @@ def _split(ids: pa.Array) -> list[pa.Array]:
 
 
 def _round_bounds(one: ColumnCondition) -> ColumnCondition:
-    """Returns a condition whose bounds of integers are integers: the index of a server may cut fractions off.
+    """Returns a condition with integer bounds for integers: the index of a server may cut fractions off.
 
     Raises:
         UnsupportedConditionError: it has a number that requests cannot hold exactly.

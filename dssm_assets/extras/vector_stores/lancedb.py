@@ -42,7 +42,7 @@ _PROBED: Final = 0.85
 """Of the index's partitions: of vectors without any structure fewer than .8 have less than .95 of the nearest 200."""
 _VECTORS_AT_ONCE: Final = 64
 _IS_KEY: Final = {"lance-schema:unenforced-primary-key": "true"}
-"""Of two commits that insert the same key, Lance then repeats the second, which updates."""
+"""If two commits insert the same key, Lance then repeats the second as an update."""
 _VERSIONS: Final = pa.schema(
     [
         pa.field("bundle_id", pa.string(), nullable=False, metadata=_IS_KEY),

@@ -145,7 +145,7 @@ class MilvusVectors(cs.CollectionVectors):
         return [([hit["entity"][self.key] for hit in hits], [hit["distance"] for hit in hits]) for hits in answers]
 
     def _compare(self, vectors: Vectors, k: int, wanted: str, deadline: vs.Deadline) -> cs.Hits:
-        """Returns the exact lists: a server searches by its index alone, so that all rows that pass are read."""
+        """Returns the exact lists: a server searches by its index alone, so all passing rows are read."""
         scores, ids = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), object)
         name = self.find_vectors()
         iterator = self._read(self._client.query_iterator, wanted, [self.key, name], batch_size=_COMPARED_ROWS)

@@ -37,7 +37,7 @@ Connection: TypeAlias = psycopg.Connection[Any]
 T = TypeVar("T")
 
 _CANDIDATES: Final = 1000
-"""Rows that a search of the index looks at, the most that pgvector allows."""
+"""Rows that a search of the index visits: pgvector's maximum."""
 _INDEX_OPTIONS: Final = "m = 24, ef_construction = 48"
 _MAX_INDEXED_WIDTH: Final = 2000
 _VECTOR_COLUMNS: Final = """SELECT relname,
@@ -320,7 +320,7 @@ def _to_values(column: pa.Array) -> list[Any]:
 
 
 def _delete(connection: Connection, relation: str, keys: Mapping[str, Any]) -> None:
-    """Deletes the rows with some keys, of which each column is given."""
+    """Deletes the rows with some keys, given column by column."""
     arrays = ", ".join(f"%b::{_sql_type(values.type)}[]" for values in keys.values())
     wanted = f"({', '.join(keys)}) IN (SELECT * FROM unnest({arrays}))"
     connection.execute(f"DELETE FROM {relation} WHERE {wanted}", [values.to_pylist() for values in keys.values()])

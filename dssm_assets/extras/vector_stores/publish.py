@@ -1,10 +1,10 @@
-"""The step of `vector_store`, and what makes the store follow the served bundle: after a delta, a rollback, and in a cleanup.
+"""The step of `vector_store`; after deltas, rollbacks and cleanups the store follows the served bundle.
 
-The store has the whole bundle that is served and the one before it. A version is written aside and compared with the bundle; only then is
-it served. On a local disk one process at a time writes; on object stores each looks again whether another bundle is served by then.
+The store has the served whole bundle and the one before it. A version is written aside, compared with the bundle, and then served. On a
+local disk one process at a time writes; on object stores each looks again at the end whether another bundle is served.
 
-A version keeps the first id of its bundle, which gets another one when users are forgotten. It has the same items, and a service that finds
-either id goes on. A version that another one replaces stays for some minutes, in which services follow.
+A version keeps the first id of its bundle. When users are forgotten, the bundle gets another id, but has the same items: a service that
+finds either id goes on. A replaced version stays for some minutes, until services have followed.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ ASSET: Final = "vector_store"
 CHECK: Final = "stored_vectors"
 MIN_RECALL: Final = 0.95
 COMPARED_ROWS: Final = 100
-"""Vectors that are compared, and users whose lists the recall is measured with."""
+"""Vectors to compare, and users to measure the recall with."""
 LIST_LENGTH: Final = 200
 _ROUNDING: Final = 1e-5
 FOLLOW_SECONDS: Final = 300.0
-"""In which services take the bundle that is served: by default they look every 5 s, and then open it."""
+"""Within these services take the served bundle: by default they look every 5 s, and then open it."""
 
 Log = Callable[[str], None]
 
@@ -171,7 +171,7 @@ class _Follower:
         return _Served(pointer.bundle_id, version, self._bundles.manifest(pointer.bundle_id))
 
     def list_names(self, bundle_id: str) -> list[str]:
-        """Returns the ids that the whole bundle of a bundle has had, the first one first: it gets another when users are forgotten."""
+        """Returns all ids that a bundle's whole bundle has had, oldest first: it gets another when users are forgotten."""
         try:
             base = base_of(self._bundles.manifest(bundle_id)) or bundle_id
             return [*self._bundles.manifest(base).get("was", ()), base]
@@ -201,8 +201,8 @@ class _Follower:
     def find_removable(self, before: float) -> list[str]:
         """Returns what the store can remove: all but the two whole bundles that were served last, and drafts begun before a unix time.
 
-        What was replaced in the last minutes stays as well. Where nothing is to be kept for so long, as after users were forgotten,
-        versions with vectors of users go all the same, but for those of the two bundles as they are now.
+        What was replaced in the last minutes stays as well. If `before` lies within them, as after users were
+        forgotten, versions with vectors of users go all the same, except the two bundles' current ones.
         """
         pointer = self._bundles.pointer()
         trail, stored = ((), ()) if pointer is None else (pointer.trail, pointer.stored)
@@ -229,7 +229,7 @@ class _Follower:
         put_if(self._bundles.fs, self._replaced_path, json.dumps({**recent, version: now}).encode(), {})
 
     def _read_replaced(self) -> dict[str, float]:
-        """Returns version -> when another one replaced it, in unix seconds, of those of the last minutes at least."""
+        """Returns version -> when it was replaced, in unix seconds; complete for the last minutes."""
         found: dict[str, float] = _read_json(self._bundles.fs, self._replaced_path, {})
         return found
 
@@ -241,7 +241,7 @@ class _Follower:
             is_noted = self._place in places or put_if(fs, path, json.dumps([*places, self._place]).encode(), condition)
 
     def _update(self, served: _Served) -> Check | None:
-        """Writes what differs from the revision that the store has; None where only a whole version will do."""
+        """Writes the difference from the store's revision; returns None where only a whole version will do."""
         before = self.store.find_versions().get(served.version)
         if before is None:
             return None
@@ -302,7 +302,7 @@ def _read_json(fs: Any, path: str, missing: Any) -> Any:
 
 
 def _compare(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> tuple[list[str], dict[str, Any]]:
-    """Compares the number of rows and some rows with those of a bundle, and lists of items with exact ones; returns problems and figures."""
+    """Compares the row count and some rows with the bundle, lists of items with exact ones; returns problems and figures."""
     content, keys = rows.content, KEYS[rows.table]
     count, problems = stored.count(), []
     if count != content.num_rows:
@@ -323,7 +323,7 @@ def _compare(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> 
 
 
 def _measure_recall(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> float:
-    """Returns which fraction of the exact lists of some users the store's lists have; among equal scores any item is right."""
+    """Returns the fraction of some users' exact lists in the store's lists; among equal scores any item is right."""
     items = to_matrix(rows.content.column(col.ITEM_TOWER_EMB), "item vectors")
     users = map_arrow(bundle.folder / BundleFile.USER_VECTORS).column(col.USER_TOWER_EMB)
     chosen = to_matrix(users.take(pa.array(choose_rows(len(users), COMPARED_ROWS))), "user vectors").reshape(-1, items.shape[1])

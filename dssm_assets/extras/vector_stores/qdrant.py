@@ -186,7 +186,7 @@ def _write(one: ColumnCondition) -> models.Filter:
 
 
 def _match(one: ColumnCondition, values: Sequence[Any]) -> list[models.Condition]:
-    """Returns conditions of which one must hold for a row to have one of some values."""
+    """Returns alternative conditions: one must hold for a row to have one of some values."""
     key = _quote(one.column)
     if pa.types.is_boolean(one.type):
         return [models.FieldCondition(key=key, match=models.MatchValue(value=value)) for value in values]
@@ -196,7 +196,7 @@ def _match(one: ColumnCondition, values: Sequence[Any]) -> list[models.Condition
 
 
 def _write_range(low: Any, high: Any) -> models.Range | models.DatetimeRange:
-    """Returns bounds, of which one may be None."""
+    """Returns both bounds; one may be None."""
     if isinstance(high if low is None else low, dt.date):
         return models.DatetimeRange(gte=_to_utc(low), lte=_to_utc(high))
     return models.Range(gte=low, lte=high)

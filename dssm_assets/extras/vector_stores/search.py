@@ -45,8 +45,8 @@ def choose_search(uri: str, loaded: LoadedConfig | None) -> Callable[..., StoreS
 class StoreSearch:
     """Searches the version of a store that has the items of a bundle. Safe for any number of threads.
 
-    After a search that ended late, and in vain, others are refused at once for some seconds: a store that hangs must not hold all
-    threads of a service, which also make lists that need no store. Then one search tries whether it answers again.
+    After a search that ended late, and in vain, others are refused at once for some seconds: a hanging store must not hold all
+    threads of the service, because other lists need no store. Then one search tries again.
     """
 
     def __init__(self, store: VectorStore, bundle: Bundle, *, is_exact: bool = False) -> None:

@@ -46,18 +46,23 @@ VECTORS: Final[Mapping[VectorTable, str]] = {VectorTable.ITEM: col.ITEM_TOWER_EM
 """Table -> column of its vectors. Tables of earlier versions name it otherwise: `find_vectors` finds it by its type."""
 RESERVED: Final = frozenset({col.ITEM_ID, col.ITEM_TOWER_EMB, DAY, MODEL_DIGEST})
 """Names that a column for filters cannot have."""
-_STORES: Final = {
-    "lancedb": ("lancedb", "LanceDBStore"),
-    "lancedb+s3": ("lancedb", "LanceDBStore"),
-    "postgresql": ("pgvector", "PgvectorStore"),
-    "postgres": ("pgvector", "PgvectorStore"),
-    "qdrant": ("qdrant", "QdrantStore"),
-    "qdrant+https": ("qdrant", "QdrantStore"),
-    "milvus": ("milvus", "MilvusStore"),
-    "milvus+https": ("milvus", "MilvusStore"),
+_HERE: Final = "dssm_assets.extras.vector_stores"
+STORES: Final[dict[str, str]] = {
+    "lancedb": f"{_HERE}.lancedb:LanceDBStore",
+    "lancedb+s3": f"{_HERE}.lancedb:LanceDBStore",
+    "postgresql": f"{_HERE}.pgvector:PgvectorStore",
+    "postgres": f"{_HERE}.pgvector:PgvectorStore",
+    "qdrant": f"{_HERE}.qdrant:QdrantStore",
+    "qdrant+https": f"{_HERE}.qdrant:QdrantStore",
+    "milvus": f"{_HERE}.milvus:MilvusStore",
+    "milvus+https": f"{_HERE}.milvus:MilvusStore",
 }
-"""Scheme -> module here, which is also the pip extra, and its class."""
+"""Scheme of a URI -> module and class, made of the URI's parts, the scene, the options and the seconds of `open_store`.
+
+A plug-in adds its own: `STORES["mystore"] = "my_project.my_store:MyStore"` (docs/platform.md).
+"""
 _LIBRARIES: Final = {"lancedb": "lancedb", "pgvector": "psycopg", "qdrant": "qdrant_client", "milvus": "pymilvus"}
+"""Module here, which is also the pip extra -> what it needs."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a revision changes in a table: rows that are new or replace those of the same key, and ids whose rows go."""
+    """What a revision changes in a table: rows to add or replace by key, and ids to remove."""
 
     rows: pa.Table
     gone: pa.Array
@@ -103,7 +108,7 @@ class StoredVectors(ABC):
 
     @abstractmethod
     def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
-        """Returns the k rows with the highest inner product for each vector [N, D], of those for which a condition holds.
+        """Returns the k rows with the highest inner product for each vector [N, D]; only rows for which a condition holds.
 
         Args:
             is_exact: compare every row, without the index.
@@ -125,7 +130,7 @@ class VectorStore(ABC):
 
     @abstractmethod
     def find_versions(self) -> dict[str, str]:
-        """Returns bundle id -> revision of the versions that are stored; "" where the update to another one was not finished."""
+        """Returns bundle id -> revision of the stored versions; "" where an update was not finished."""
 
     @abstractmethod
     def find_served(self) -> str | None:
@@ -145,7 +150,7 @@ class VectorStore(ABC):
 
     @abstractmethod
     def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
-        """Makes drafts the tables of a version, in place of those that it has, which become drafts."""
+        """Makes drafts the tables of a version; its former tables become drafts."""
 
     @abstractmethod
     def serve(self, version: str) -> None:
@@ -195,18 +200,20 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any], seconds: float 
     name = uri.removeprefix("env:") if uri.startswith("env:") else ""
     given = os.environ.get(name, "").strip() if name else uri
     scheme = given.partition("://")[0]
-    if scheme not in _STORES:
+    if scheme not in STORES:
         where = f"vector store{f', environment variable {name}' if name else ''}"
         got = "another one, not shown as it may be secret" if given else "no value"
         remedy = f"export {name}=lancedb:///data/vectors, or another" if name else "write such as lancedb:///data/vectors"
-        raise ConfigError(Fault(where, f"a URI of {'://, '.join(_STORES)}://", got, remedy))
-    parts, (module, store) = urlsplit(given), _STORES[scheme]
-    if module == "lancedb" and ("@" in parts.netloc or bool(parts.netloc) is (scheme == "lancedb")):
+        raise ConfigError(Fault(where, f"a URI of {'://, '.join(STORES)}://", got, remedy))
+    parts, (module, _, store) = urlsplit(given), STORES[scheme].partition(":")
+    extra = module.removeprefix(f"{_HERE}.")
+    if extra == "lancedb" and ("@" in parts.netloc or bool(parts.netloc) is (scheme == "lancedb")):
         remedy = "the login of a bucket is that of storage.options or of AWS_* variables"
         expected = "lancedb:///folder with a whole path, or lancedb+s3://bucket/folder without a login"
         raise ConfigError(Fault("vector store", expected, "another form", remedy))
-    need_library(_LIBRARIES[module], module, f"vector store {scheme}://")
-    found: VectorStore = getattr(importlib.import_module(f"{__package__}.{module}"), store)(parts, scene, options, seconds)
+    if extra in _LIBRARIES:
+        need_library(_LIBRARIES[extra], extra, f"vector store {scheme}://")
+    found: VectorStore = getattr(importlib.import_module(module), store)(parts, scene, options, seconds)
     return found
 
 
@@ -234,7 +241,7 @@ def missing_version(where: str, table: VectorTable, name: str, known: Collection
 
 
 class Deadline:
-    """The time in which a search may begin requests. Each has the same limit, so that a search takes twice as long at most."""
+    """How long a search may begin requests. Each request has the same limit, so a search takes twice as long at most."""
 
     def __init__(self, where: str, seconds: float | None) -> None:
         self._where, self._seconds, self._begun = where, seconds, time.monotonic()

@@ -8,14 +8,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
+from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
 from dssm_assets.commands.day_argument import day_argument
 from dssm_assets.core.days import DAY_FORMS, LATEST
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "publish",
+        group=Group.SERVE,
         help="publish a serving bundle, or refresh the served one (--delta)",
         epilog="`dssm-assets rollback` serves the bundle before it again.",
     )
@@ -35,7 +37,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     add_config_arguments(parser)
     parser.set_defaults(command=_publish)
-    back = commands.add_parser("rollback", help="serve the previous bundle again")
+    back = commands.add_parser("rollback", group=Group.SERVE, help="serve the previous bundle again")
     back.add_argument("--to", metavar="BUNDLE_ID", help="a stored bundle (default: the one served before the current one)")
     back.add_argument("--list", action="store_true", help="only print the stored bundles and which one is served")
     add_config_arguments(back)

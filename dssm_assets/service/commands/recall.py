@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
 if TYPE_CHECKING:
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from dssm_assets.storage.config_file import LoadedConfig
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("recall", help="print the items that the serving bundle recalls for a user or an item")
+def add_command(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "recall", group=Group.SERVE, help="print the items that the serving bundle recalls for a user or an item"
+    )
     query = parser.add_argument_group("query (the rest of a stored user is as stored)")
     query.add_argument("--user-id", help="a user; without a stored vector or features: the popular items")
     query.add_argument("--features", type=_json_object, help="""a new user as JSON, by input name: '{"age": "25-34"}'""")

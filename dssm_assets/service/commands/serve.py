@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.service.commands.recall import add_bundle_arguments, bundle_location
 
 if TYPE_CHECKING:
     from dssm_assets.core.config.service_limits import ServiceLimits
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("serve", help="serve /recall, /similar, /health and /metrics over HTTP")
+def add_command(commands: Commands) -> None:
+    parser = commands.add_parser("serve", group=Group.SERVE, help="serve /recall, /similar, /health and /metrics over HTTP")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="concurrent searches (default: one per core)")

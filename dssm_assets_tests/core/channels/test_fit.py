@@ -25,8 +25,9 @@ from dssm_assets.core.channels.merge import (
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.schema import check_schema
+from dssm_assets.testing import fit_data, user_items
 from dssm_assets_tests.core.channels import worlds
-from dssm_assets_tests.core.evaluation.worlds import fit_data, interactions, user_items
+from dssm_assets_tests.core.evaluation.worlds import interactions
 
 NAMES = tuple(ChannelName)
 

@@ -8,7 +8,8 @@ import pytest
 
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.evaluation.interactions import interactions_of_events, sum_interactions
-from dssm_assets_tests.core.evaluation.worlds import events_table, interactions, item_events
+from dssm_assets.testing import item_events
+from dssm_assets_tests.core.evaluation.worlds import events_table, interactions
 
 
 def test_rows_of_a_pair_are_added_and_unknown_items_are_dropped() -> None:

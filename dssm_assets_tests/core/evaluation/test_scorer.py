@@ -30,8 +30,9 @@ from dssm_assets.core.evaluation.scorer import (
     read_corpus,
 )
 from dssm_assets.core.evaluation.truth import Truth
+from dssm_assets.testing import item_events, user_items
 from dssm_assets_tests.core.arrays.item_sets import item_sets
-from dssm_assets_tests.core.evaluation.worlds import FixedScorer, fitted_scorers, item_events, user_items
+from dssm_assets_tests.core.evaluation.worlds import FixedScorer, fitted_scorers
 
 
 def vectors(ids: list[str], rows: list[list[float]], side: str) -> pa.Table:

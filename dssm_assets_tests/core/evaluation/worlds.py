@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ids import IdIndex
-from dssm_assets.core.arrays.ragged import IntArray, ItemSets, offsets_of
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.evaluation import Evaluation
-from dssm_assets.core.evaluation.baselines.fit_data import MAX_USER_ITEMS, FitData, recent_items
 from dssm_assets.core.evaluation.baselines.registry import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.interactions import Interactions, sum_interactions
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.evaluation.scorer import Scorer
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
+from dssm_assets.testing import fit_data
 
 
 def pairs_table(pairs: Sequence[tuple[Any, Any]], id_type: pa.DataType | None = None) -> pa.Table:
@@ -41,17 +41,6 @@ def interactions(rows: Sequence[tuple[str, str, int, int]], users: Sequence[str]
     return read_interactions(events_table(rows, pa.string()), pa.array(users, pa.string()), pa.array(items, pa.string()))
 
 
-def item_events(found: Interactions) -> IntArray:
-    """Returns int64 [I], positive events of each item."""
-    return np.bincount(found.item_index, weights=found.count, minlength=found.num_items).astype(np.int64)
-
-
-def user_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> ItemSets:
-    """Returns the items of the users of these interactions; see `recent_items`."""
-    lengths, items = recent_items(window, max_items)
-    return ItemSets(offsets_of(lengths), items)
-
-
 @dataclass
 class FixedScorer:
     """Gives the lists that it was made with, -1 after their end."""
@@ -64,20 +53,6 @@ class FixedScorer:
         width = min(k, self.lists.shape[1])
         result[:, :width] = self.lists[user_rows, :width]
         return result
-
-
-def fit_data(window: Interactions, recent: Interactions, history: Interactions, settings: Evaluation, **more: Any) -> FitData:
-    """Returns what baselines are fitted on; the recent events are those of `recent`, every item was met within the last days."""
-    return FitData(
-        window_events=item_events(window),
-        recent_events=item_events(recent).astype(np.float64),
-        history_events=item_events(history),
-        window_days=30,
-        read_user_items=lambda days: user_items(window),
-        read_history=lambda: iter([history]),
-        settings=settings,
-        **more,
-    )
 
 
 def fitted_scorers(window: Interactions, recent: Interactions, history: Interactions, settings: Evaluation) -> list[Scorer]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,46 +26,13 @@ from dssm_assets.core.models.losses import (
     sigmoid_loss,
     softmax_loss,
 )
-from dssm_assets.core.training.batch_negatives import matching_pairs
+from dssm_assets.testing import LossContract, random_batch
 
 _PAIRS = pytest.mark.parametrize("loss", [sigmoid_loss, l2_loss])
 
 
 def _diagonal(count: int) -> MaskedPairs:
     return MaskedPairs(np.arange(count), np.arange(count))
-
-
-@dataclass(frozen=True)
-class LossBatch:
-    """Vectors of users [B, 3], their items [B, 3], columns [C, 3] and hard negatives [H, 3], and the terms."""
-
-    vectors: tuple[Tensor, Tensor, Tensor, Tensor]
-    terms: LossTerms
-
-    @property
-    def leaves(self) -> list[Tensor]:
-        """Copies of the vectors that can receive gradients."""
-        return [tensor.clone().requires_grad_() for tensor in self.vectors]
-
-
-def random_batch(seed: int, rows: int, negatives: int, hard: int, kind: torch.dtype = torch.float64) -> LossBatch:
-    """Returns in-batch columns and `negatives` more, with collisions, weights, corrections and hard negatives."""
-    rng = np.random.default_rng(seed)
-
-    def tensor(*shape: int) -> Tensor:
-        return torch.from_numpy(rng.normal(size=shape)).to(kind)
-
-    user, item, items = tensor(rows, 3), tensor(rows, 3), rng.integers(0, 4, rows)
-    columns = np.concatenate([items, rng.integers(0, 4, negatives)])
-    terms = LossTerms(
-        positive_correction=tensor(rows),
-        column_correction=tensor(rows + negatives),
-        weight=torch.from_numpy(rng.uniform(0.5, 2, rows)).to(kind),
-        masked=matching_pairs(np.arange(rows), items, columns),
-        hard_rows=rng.integers(0, rows, hard),
-        hard_correction=tensor(hard),
-    )
-    return LossBatch((user, item, torch.cat([item, tensor(negatives, 3)]), tensor(hard, 3)), terms)
 
 
 def plain_terms(
@@ -228,28 +195,14 @@ def test_negatives_weigh_as_much_as_the_positive_however_many() -> None:
     assert many == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("loss", LOSSES.values())
-def test_a_cell_masked_twice_is_masked_once(loss: Callable[..., Tensor]) -> None:
-    batch = random_batch(1, 3, 2, 0)
-    masked = batch.terms.masked
-    twice = MaskedPairs(np.repeat(masked.rows, 2), np.repeat(masked.columns, 2))
-    again = loss(*batch.vectors, replace(batch.terms, masked=twice), 1.0)
-    assert again.item() == loss(*batch.vectors, batch.terms, 1.0).item()
+class TestLosses(LossContract):
+    names = tuple(LOSSES)
+
+
+def test_a_cell_masked_twice_counts_once() -> None:
     cells = MaskedPairs(np.array([0, 2, 2, 2]), np.array([1, 0, 2, 2]))
     assert count_negatives(plain_terms(3, 3, [1, 1], cells), 3).tolist() == [2, 5, 1]
     assert count_negatives(plain_terms(2, 0, []), 0).tolist() == [0, 0]
-
-
-@pytest.mark.parametrize("loss", LOSSES.values())
-def test_half_vectors_get_half_gradients_inside_autocast(loss: Callable[..., Tensor]) -> None:
-    batch = random_batch(2, 5, 3, 2, torch.float32)
-    leaves = [tensor.bfloat16().requires_grad_() for tensor in batch.vectors]
-    wide = [tensor.detach().float() for tensor in leaves]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = loss(*leaves, batch.terms, 2.0)
-    value.backward()  # type: ignore[no-untyped-call]
-    assert value.item() == loss(*wide, batch.terms, 2.0).item()
-    assert [leaf.grad.dtype for leaf in leaves if leaf.grad is not None] == [torch.bfloat16] * 4
 
 
 def test_terms_move_their_tensors_to_a_device_and_have_no_hard_negatives_by_default() -> None:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.config.model import Pooling, PoolingKind
-from dssm_assets.core.models.poolings import MS_PER_DAY, HistoryEvents, make_pooling
+from dssm_assets.core.models.poolings import MS_PER_DAY, POOLINGS, HistoryEvents, make_pooling
+from dssm_assets.testing import PoolingContract
 
 VALUES = [5, 6, 7, 0, 8]
 TIMES = [day * MS_PER_DAY for day in range(10, 15)]
@@ -98,30 +97,13 @@ def test_attention_keeps_the_sub_features_of_an_event_together() -> None:
     assert bags[0].weights.tolist() == [1, 1, 1]
 
 
-ROWS = st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 10**12)), max_size=6), max_size=5)
-SETTINGS = st.builds(
-    Pooling,
-    kind=st.sampled_from(list(PoolingKind)),
-    length=st.integers(1, 4) | st.just(5000),
-    half_life_days=st.none() | st.floats(1e-3, 1e4),
-    scale=st.floats(1e-3, 1e3),
-    sqrt_repeats=st.booleans(),
-)
-
-
-@given(ROWS, SETTINGS)
-def test_pooling_a_batch_equals_pooling_its_rows_one_by_one(rows: list[list[tuple[int, int]]], pooling: Pooling) -> None:
-    values = [[value for value, _ in row] for row in rows]
-    times = [sorted(time for _, time in row) for row in rows]
-    whole = pool_one(events_of(*values, times=times), **pooling.model_dump())
-    assert np.isfinite(whole.weights).all()
-    assert (whole.weights > 0).all() or pooling.half_life_days is not None
-    for number, row in enumerate(values):
-        alone = pool_one(events_of(row, times=[times[number]]), **pooling.model_dump())
-        here = slice(whole.offsets[number], whole.offsets[number + 1])
-        assert (
-            whole.values[here].tolist() == alone.values.tolist() == [v for v in row[-make_pooling(pooling).num_events :] if v]
-        )
-        assert whole.weights[here] == pytest.approx(alone.weights)
-        if pooling.kind in (PoolingKind.MEAN, PoolingKind.RECENCY) and len(alone.values):
-            assert alone.weights.sum() == pytest.approx(1.0, rel=1e-5)
+class TestPoolings(PoolingContract):
+    names = tuple(POOLINGS)
+    settings = (
+        {},
+        {"length": 1},
+        {"length": 4, "half_life_days": 1e-3},
+        {"half_life_days": 3.0, "sqrt_repeats": True},
+        {"length": 3, "scale": 0.5, "sqrt_repeats": True},
+        {"scale": 1e-3},
+    )

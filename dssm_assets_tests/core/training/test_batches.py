@@ -22,7 +22,7 @@ from dssm_assets.core.training.batches import Batch, epoch_batches, find_session
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.loop import fit
-from dssm_assets_tests.core.models.chi_square import LEAST_P, p_value
+from dssm_assets.testing import LEAST_P, p_value
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, World, world
 
 HOUR = 1  # position of the context feature among the user tower's single-valued features

@@ -14,7 +14,8 @@ from dssm_assets.core.evaluation.baselines.fit_data import Arrays
 from dssm_assets.core.evaluation.baselines.registry import fit_baselines
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.extras.als import als
-from dssm_assets_tests.core.evaluation.worlds import fit_data, interactions
+from dssm_assets.testing import fit_data
+from dssm_assets_tests.core.evaluation.worlds import interactions
 from dssm_assets_tests.worlds import CONFIG
 
 ITEMS = [f"i{place:02d}" for place in range(20)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dssm_assets.commands import fit
+from dssm_assets.commands.command_groups import Commands
 from dssm_assets.core.errors import ConfigError, ProvenanceError
 from dssm_assets.extras.experiments.experiments import Experiment, open_experiment
 from dssm_assets.steps import dssm_model
@@ -27,7 +28,7 @@ def test_experiment_is_fitted_with_its_own_settings(
     for name, value in {**environment, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}.items():
         monkeypatch.setenv(name, str(value))
     parser = argparse.ArgumentParser()
-    fit.add_command(parser.add_subparsers())
+    fit.add_command(Commands(parser))
     parsed = parser.parse_args(["fit", "--day", EVALUATION_DAY, "--experiment", "hot"])
     with pytest.raises(
         ConfigError, match=r"experiment hot: expected settings of .*first start the experiment's run of dssm_model"

@@ -12,6 +12,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
 
+from dssm_assets.commands.command_groups import Commands
 from dssm_assets.core.errors import InputError, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.extras.external_vectors import command as evaluate
@@ -35,7 +36,7 @@ def files(tmp_path: Path) -> dict[str, str]:
 
 def run(files: dict[str, str], *more: str) -> int:
     parser = argparse.ArgumentParser()
-    evaluate.add_command(parser.add_subparsers())
+    evaluate.add_command(Commands(parser))
     names = ["--user-vectors", files["users"], "--item-vectors", files["items"], "--truth", files["truth"]]
     parsed = parser.parse_args(["evaluate", *names, *more])
     return int(parsed.command(parsed))

@@ -1,4 +1,4 @@
-"""Signed bundles: who publishes signs them, and a service takes no other ones. The keys are made by openssl, as in operations.md."""
+"""Signed bundles: who publishes signs them, and a service takes no other ones. The keys are made by openssl, as in deployment.md."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from dssm_assets.extras.vector_stores.store import VectorStore, open_store
+from dssm_assets.extras.vector_stores.store import open_store
+from dssm_assets.extras.vector_stores.testing import Opener
 
 STORES = ("lancedb", "pgvector", "qdrant", "milvus")
-Opener = Callable[[], VectorStore]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import StorageError
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
 from dssm_assets.extras.vector_stores.store import open_store
-from dssm_assets_tests.extras.vector_stores.made_rows import (
+from dssm_assets.extras.vector_stores.testing import (
     item_rows,
     model_digests,
     nearest,
@@ -218,7 +218,7 @@ def test_a_killed_writer_leaves_what_is_served(place: str, tmp_path: Path) -> No
         "import os, signal, sys\n"
         "from dssm_assets.core.config.pipeline import VectorTable\n"
         "from dssm_assets.extras.vector_stores.store import Rows, open_store\n"
-        "from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, publish\n"
+        "from dssm_assets.extras.vector_stores.testing import item_rows, publish\n"
         "store, rows = open_store(sys.argv[1], 'shop', {}), item_rows(60)\n"
         f"publish(store, '{A}', rows)\n"
         "def batches():\n"

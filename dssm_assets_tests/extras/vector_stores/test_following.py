@@ -21,13 +21,14 @@ from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.publish import on_cleaned, on_served
 from dssm_assets.extras.vector_stores.search import choose_search
 from dssm_assets.extras.vector_stores.store import open_configured
+from dssm_assets.extras.vector_stores.testing import to_rows
 from dssm_assets.installed_extras import load_extra
 from dssm_assets.service.bundle.bundle_store import open_bundles
 from dssm_assets.service.engine.live import LiveEngine
 from dssm_assets.service.engine.recall_engine import ListOptions, Lists, RecallEngine
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets_tests import worlds
-from dssm_assets_tests.extras.vector_stores.made_rows import add_delta, to_rows
+from dssm_assets_tests.extras.vector_stores.made_deltas import add_delta
 from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.service.bundle.published_bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.service.http.servers import Client, serving

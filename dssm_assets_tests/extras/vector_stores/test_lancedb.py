@@ -19,10 +19,10 @@ from dssm_assets.core.retrieval.item_filter import mask_items
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
 from dssm_assets.extras.vector_stores.publish import list_unreached
 from dssm_assets.extras.vector_stores.store import VectorStore, open_configured, open_store
+from dssm_assets.extras.vector_stores.testing import item_rows, nearest, publish, to_rows, user_rows, vectors_of
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.services import BUCKET, object_store
-from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, nearest, publish, to_rows, user_rows, vectors_of
 
 ITEM, USER = VectorTable.ITEM, VectorTable.USER
 FILTERS = [

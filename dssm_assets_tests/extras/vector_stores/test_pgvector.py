@@ -15,7 +15,7 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, StorageError
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
 from dssm_assets.extras.vector_stores.store import open_store
-from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, nearest, publish, to_rows, user_rows
+from dssm_assets.extras.vector_stores.testing import item_rows, nearest, publish, to_rows, user_rows
 
 ITEM = VectorTable.ITEM
 A, B = "2024-01-12-aaaaaaaaaaaa", "2024-01-13-bbbbbbbbbbbb"

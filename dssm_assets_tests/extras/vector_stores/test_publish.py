@@ -18,16 +18,16 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, StorageError
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, job_assets
-from dssm_assets.extras.vector_stores import publish
+from dssm_assets.extras.vector_stores import publish, testing
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.publish import on_cleaned, on_served, vector_store
 from dssm_assets.extras.vector_stores.store import StoredVectors, VectorStore, open_configured, open_store
+from dssm_assets.extras.vector_stores.testing import to_rows, vectors_of
 from dssm_assets.installed_extras import load_extra
 from dssm_assets.service.bundle.bundle_store import Pointer, open_bundles
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets_tests import worlds
-from dssm_assets_tests.extras.vector_stores import made_rows
-from dssm_assets_tests.extras.vector_stores.made_rows import add_delta, to_rows, vectors_of
+from dssm_assets_tests.extras.vector_stores.made_deltas import add_delta
 from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.service.bundle.published_bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.service.bundles import write_manifest
@@ -73,7 +73,7 @@ def read_all(workspace: Workspace, table: VectorTable) -> dict[str, list[float]]
 
 
 def publish_rows(store: VectorStore, version: str) -> None:
-    made_rows.publish(store, version, made_rows.item_rows(5), made_rows.user_rows(["u"]))
+    testing.publish(store, version, testing.item_rows(5), testing.user_rows(["u"]))
 
 
 def test_the_store_has_the_vectors_of_the_bundle(workspace: Workspace) -> None:

@@ -15,8 +15,7 @@ import pytest
 
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import PartitionMissingError
-from dssm_assets_tests.extras.vector_stores.conftest import Opener
-from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, model_digests, publish, to_rows, user_rows
+from dssm_assets.extras.vector_stores.testing import Opener, item_rows, model_digests, publish, to_rows, user_rows
 
 pytestmark = pytest.mark.parametrize("uri", ["lancedb", "pgvector"], indirect=True)
 ITEM, USER = VectorTable.ITEM, VectorTable.USER
@@ -109,7 +108,7 @@ def test_readers_beside_fifty_publishes_meet_one_model(opened: Opener) -> None:
 PUBLISH_FOR_EVER = f"""
 import sys
 from dssm_assets.extras.vector_stores.store import open_store
-from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, publish, user_rows
+from dssm_assets.extras.vector_stores.testing import item_rows, publish, user_rows
 store = open_store(sys.argv[1], "shop", {{}})
 print("begins", flush=True)
 while True:

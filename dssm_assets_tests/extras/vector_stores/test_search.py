@@ -20,6 +20,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from dssm_assets.commands.command_groups import Commands
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import ConfigError, PartitionMissingError
@@ -27,11 +28,11 @@ from dssm_assets.extras.vector_stores import search
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.search import StoreSearch, choose_search
 from dssm_assets.extras.vector_stores.store import VectorStore, open_store
+from dssm_assets.extras.vector_stores.testing import Opener
 from dssm_assets.service.bundle.bundle_store import BundleStore, Pointer
 from dssm_assets.service.commands import recall
 from dssm_assets.service.engine.live import LiveEngine
 from dssm_assets.service.engine.recall_engine import ListOptions, Lists, RecallEngine
-from dssm_assets_tests.extras.vector_stores.conftest import Opener
 from dssm_assets_tests.service.bundles import ITEMS, write_bundle
 from dssm_assets_tests.service.http.servers import Client, serving
 
@@ -247,7 +248,7 @@ def test_a_revision_that_the_store_does_not_have_yet_is_refused(root: str, lance
 def test_the_command_asks_the_store(root: str, lance: str, capsys: pytest.CaptureFixture[str]) -> None:
     def run(*arguments: str) -> Any:
         parser = argparse.ArgumentParser()
-        recall.add_command(parser.add_subparsers())
+        recall.add_command(Commands(parser))
         parsed = parser.parse_args(["recall", "--bundle", root, "--user-id", "u", "-k", "5", "--json", *arguments])
         parsed.command(parsed)
         return json.loads(capsys.readouterr().out)

@@ -74,6 +74,7 @@ def write_keys(folder: Path, *lines: str) -> LiveKeys:
 SLOW_USER = "slow"
 _SLOW_SERVE = f"""
 import argparse, sys, time
+from dssm_assets.commands.command_groups import Commands
 from dssm_assets.service.commands import serve
 from dssm_assets.service.engine.recall_engine import RecallEngine
 
@@ -85,7 +86,7 @@ def wait(self, requests, *rest):
 
 RecallEngine.recall_for_users = wait
 parser = argparse.ArgumentParser()
-serve.add_command(parser.add_subparsers())
+serve.add_command(Commands(parser))
 parsed = parser.parse_args(["serve", "--port", "0", *sys.argv[1:]])
 sys.exit(parsed.command(parsed))
 """

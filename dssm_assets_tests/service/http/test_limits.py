@@ -228,8 +228,8 @@ def test_arguments_that_cannot_be_are_refused(capsys, argument, value, said):
     assert error.startswith(f"InputError: {argument}") and f"expected {said}, got" in error
 
 
-def test_operations_page_has_every_limit_with_its_default():
-    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+def test_deployment_page_has_every_limit_with_its_default():
+    page = (Path(__file__).parents[3] / "docs" / "deployment.md").read_text(encoding="utf-8")
     section = page.partition("## The recall service")[2].partition("\n## ")[0]
     shown = {1 << 20: "1 MiB"}
     for name, value in ServiceLimits().model_dump().items():

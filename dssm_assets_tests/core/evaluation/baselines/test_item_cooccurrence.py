@@ -20,8 +20,9 @@ from dssm_assets.core.evaluation.baselines.neighbors_recent import NeighborsRece
 from dssm_assets.core.evaluation.baselines.popularity import order_by_events
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.storage.local_files import ScratchArrays
+from dssm_assets.testing import user_items
 from dssm_assets_tests.core.evaluation.baselines.small_world import lists
-from dssm_assets_tests.core.evaluation.worlds import interactions, user_items
+from dssm_assets_tests.core.evaluation.worlds import interactions
 
 
 def test_item_cooccurrence_by_hand() -> None:

@@ -13,6 +13,7 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer
 from dssm_assets.core.evaluation.baselines.registry import BASELINES, Baseline, check_extras, extra_baselines
 from dssm_assets.core.evaluation.labels import display_name
+from dssm_assets.testing import BaselineContract
 from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, scorers
 from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, interactions
 
@@ -42,9 +43,5 @@ def test_a_baseline_without_code_is_refused_before_a_run(monkeypatch: pytest.Mon
         check_extras(["lost"])
 
 
-@pytest.mark.parametrize("name", BASELINES)
-def test_lists_do_not_depend_on_the_block_and_begin_longer_lists(name: str) -> None:
-    scorer = scorers(Evaluation(extra_baselines=list(extra_baselines())))[name]
-    whole = scorer.top_items(np.arange(3), 5)
-    assert whole.tolist() == [scorer.top_items(np.array([row]), 5)[0].tolist() for row in range(3)]
-    assert whole.tolist() == scorer.top_items(np.arange(3), 9)[:, :5].tolist()
+class TestBaselines(BaselineContract):
+    names = tuple(BASELINES)

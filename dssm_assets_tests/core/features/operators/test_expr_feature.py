@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.operators.expr_feature import ExprFeature
-from dssm_assets_tests.core.features import strategies as cases
+from dssm_assets.testing import check_rows
 from dssm_assets_tests.core.features.hostile_rows import COLUMNS, columns_of
 
 SINGLE = {arrow_type: values for arrow_type, values in COLUMNS.items() if not pa.types.is_nested(arrow_type)}
@@ -40,7 +40,7 @@ def test_batch_equals_its_rows_and_holds_only_finite_numbers(
     columns: tuple[pa.Array, ...], expression: str, keys: dict[str, object]
 ) -> None:
     operator = feature(expression, **keys)
-    cases.check_rows(operator, *columns)
+    check_rows(operator, *columns)
     assert all(np.isfinite(value) for value in operator.compute(columns).to_pylist() if value is not None)
 
 
@@ -50,7 +50,7 @@ def test_batch_equals_its_rows_and_holds_only_finite_numbers(
     st.sampled_from([{}, {"default_value": ""}, {"separator": "a"}]),
 )
 def test_batch_of_vectors_equals_its_rows(columns: tuple[pa.Array, ...], expression: str, keys: dict[str, object]) -> None:
-    cases.check_rows(feature(expression, **keys), *columns)
+    check_rows(feature(expression, **keys), *columns)
 
 
 def test_products_of_vectors_from_lists_and_texts() -> None:

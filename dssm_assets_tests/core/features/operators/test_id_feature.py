@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.operators.id_feature import IdFeature
+from dssm_assets.testing import check_rows
 from dssm_assets_tests.core.features import strategies as cases
 
 
@@ -31,7 +32,7 @@ def alone(column: pa.Array, **keys: object) -> list[object]:
 @given(cases.single_columns, st.sampled_from([{}, {"value_dim": 1}, {"value_dim": 1, "default_value": "d"}, {"default_value": "d"}, {"value_dim": 2, "default_value": "d"},
                                               {"weighted": True}, {"separator": ":"}]))  # fmt: skip
 def test_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
-    cases.check_rows(feature(**keys), column)
+    check_rows(feature(**keys), column)
 
 
 def test_text_of_numbers_booleans_and_dates() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.features.operators.lookup_feature import LookupFeature
+from dssm_assets.testing import check_rows
 from dssm_assets_tests.core.features import strategies as cases
 
 MAP = pa.array([["a:1", "b:3", "a:2"], ["b:x", "c"], [], None])
@@ -44,7 +45,7 @@ def values(entries: pa.Array, keys: pa.Array, **options: object) -> list[object]
 def test_batch_equals_its_rows(rows: list[tuple[list[str | None] | None, str | None]], options: dict[str, object]) -> None:
     entries = pa.array([row[0] for row in rows], pa.list_(pa.string()))
     keys = pa.array([row[1] for row in rows], pa.string())
-    cases.check_rows(feature(**options), entries, keys)
+    check_rows(feature(**options), entries, keys)
 
 
 @given(

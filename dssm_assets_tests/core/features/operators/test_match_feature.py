@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.features.buckets import bucket_rule
 from dssm_assets.core.features.operators.match_feature import MatchFeature
+from dssm_assets.testing import check_rows
 from dssm_assets_tests.core.features import strategies as cases
 
 # The reference's example: two hits of nothing, an empty map, a missing one.
@@ -76,7 +77,7 @@ def test_batch_equals_its_rows(
 ) -> None:
     operator = feature(**options, **wildcards)
     inputs = inputs_of(operator, *(pa.array([row[i] for row in rows], pa.string()) for i in range(3)))
-    cases.check_rows(operator, *inputs)
+    check_rows(operator, *inputs)
 
 
 def hits_of(row: tuple[Any, Any, Any], wildcards: dict[str, str]) -> list[str]:

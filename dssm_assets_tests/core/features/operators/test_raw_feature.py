@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.operators.raw_feature import RawFeature
+from dssm_assets.testing import check_rows
 from dssm_assets_tests.core.features import strategies as cases
 
 ZSCORE = "method=zscore,mean=10,standard_deviation=2"
@@ -33,7 +34,7 @@ def values(column: pa.Array, **keys: object) -> list[object]:
 @given(cases.single_columns, st.sampled_from([{}, {"default_value": ""}, {"normalizer": ZSCORE}, {"normalizer": LOG10}]))
 def test_batch_equals_its_rows_and_holds_only_finite_numbers(column: pa.Array, keys: dict[str, object]) -> None:
     operator = feature(**keys)
-    cases.check_rows(operator, column)
+    check_rows(operator, column)
     assert all(np.isfinite(value) for value in operator.compute([column]).to_pylist() if value is not None)
 
 
@@ -103,4 +104,4 @@ def test_default_of_a_vector_bypasses_the_normalizer() -> None:
 
 @given(cases.list_columns, st.sampled_from([{"value_dim": 2}, {"value_dim": 2, "default_value": ""}]))
 def test_batch_of_vectors_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
-    cases.check_rows(feature(**keys), column)
+    check_rows(feature(**keys), column)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.operators.sequence_feature import SequenceIdFeature, SequenceRawFeature
+from dssm_assets.testing import check_rows
 from dssm_assets_tests.core.features import strategies as cases
 
 ID = {"feature_type": "id_feature", "feature_name": "i", "expression": "user:x"}
@@ -82,7 +83,7 @@ def id_values(column: pa.Array, **keys: object) -> list[object]:
 @given(st.one_of(cases.list_columns, cases.text_columns),
        st.sampled_from([{}, {"default_value": "d"}, {"value_dim": 0}, {"sequence_length": 2}, {"value_dim": 2, "default_value": "d"}]))  # fmt: skip
 def test_sequence_id_feature_of_a_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
-    cases.check_rows(id_feature(**keys), column)
+    check_rows(id_feature(**keys), column)
 
 
 def test_missing_elements_keep_their_position() -> None:
@@ -107,7 +108,7 @@ def raw_values(column: pa.Array, **keys: object) -> list[object]:
 @given(st.one_of(cases.list_columns, cases.text_columns),
        st.sampled_from([{}, {"default_value": ""}, {"value_dim": 2}, {"sequence_length": 2, "oldest_first": True}]))  # fmt: skip
 def test_sequence_raw_feature_of_a_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
-    cases.check_rows(raw_feature(**keys), column)
+    check_rows(raw_feature(**keys), column)
 
 
 def test_numbers_of_a_sequence_raw_feature() -> None:

@@ -19,6 +19,7 @@ from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.features.buckets import bucket_rule
 from dssm_assets.core.features.operators import tokenize_feature
 from dssm_assets.core.features.operators.tokenize_feature import TokenizeFeature
+from dssm_assets.testing import check_rows
 from dssm_assets_tests.core.features import strategies as cases
 
 FOLDER = Path(fixtures.__file__).parent
@@ -92,7 +93,7 @@ words = st.one_of(cases.texts, st.lists(st.sampled_from([*" rebwi,", "红酒", "
 @given(st.lists(words, max_size=10), st.sampled_from(OPERATORS))
 def test_batch_equals_its_rows(rows: list[str | None], operator: TokenizeFeature) -> None:
     texts = pa.array(rows, pa.string())
-    cases.check_rows(operator, texts)
+    check_rows(operator, texts)
     assert operator.compute([texts.dictionary_encode()]).to_pylist() == operator.compute([texts]).to_pylist()
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from dssm_assets.core.features.operators.base import Operator
 from dssm_assets.core.features.operators.overlap_feature import Method
 from dssm_assets.core.features.operators.registry import OPERATORS
-from dssm_assets_tests.core.features import strategies as cases
+from dssm_assets.testing import check_rows
 from dssm_assets_tests.core.features.hostile_rows import COLUMNS, MAPS, columns_of
 
 DEFINITIONS: dict[str, dict[str, object]] = {
@@ -38,7 +38,7 @@ def operator(kind: str, **keys: object) -> Operator:
 @given(st.data())
 def test_batch_equals_its_rows(kind: str, data: st.DataObject) -> None:
     columns = data.draw(columns_of(2, COLUMNS | MAPS if kind == "kv_dot_product" else COLUMNS))
-    cases.check_rows(operator(kind, **data.draw(st.sampled_from(VARIANTS[kind]))), *columns)
+    check_rows(operator(kind, **data.draw(st.sampled_from(VARIANTS[kind]))), *columns)
 
 
 @pytest.mark.parametrize(

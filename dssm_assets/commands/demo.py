@@ -1,0 +1,61 @@
+"""`dssm-assets demo`: the whole graph on a year of real grocery purchases."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import functools
+import os
+from pathlib import Path
+from typing import Final
+
+from dssm_assets.commands.command_groups import Commands, Group
+from dssm_assets.commands.materialize import share_machine
+
+DEMO_PROCESSES: Final = 2
+"""How many processes make the demo's runs."""
+
+
+def add_command(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "demo", group=Group.START, help="run the whole graph on a year of real grocery purchases and print the hit rates"
+    )
+    parser.add_argument("--home", type=Path, help="folder for tables, models and runs (default: .dssm in the current folder)")
+    parser.add_argument(
+        "--days", type=int, choices=range(1, 6), default=4, help="number of evaluation days, the last of the year (default: 4)"
+    )
+    parser.add_argument("--keep-dates", action="store_true", help="keep the dates of 2017 (the UI's charts are empty then)")
+    parser.set_defaults(command=_demo)
+
+
+def _demo(parsed: argparse.Namespace) -> int:
+    share_machine(DEMO_PROCESSES)
+    from rich.console import Console
+
+    from dssm_assets import demo, terminal
+    from dssm_assets.commands import hit_rates
+    from dssm_assets.materialize import run_plan
+    from dssm_assets.steps.workspace import open_workspace
+    from dssm_assets.storage.config_choice import CONFIG_FILE, DEFAULT_HOME
+
+    console = Console()
+    home = (parsed.home or Path(DEFAULT_HOME)).absolute()
+    named_by = "--home" if parsed.home else "default"
+    print(f"configuration {home / CONFIG_FILE} (the demo's), home {home} ({named_by})", flush=True)
+    os.environ["DAGSTER_HOME"] = str(home)
+    loaded = demo.prepare_home(home, dt.date.today(), is_shifted=not parsed.keep_dates)
+    calendar = loaded.config.calendar
+    shifted = "" if calendar.start.year == demo.ORIGINAL_YEAR else " (dates shifted by whole weeks)"
+    console.print(f"A year of grocery purchases, {calendar.start} to {calendar.end}{shifted}, in {home}", highlight=False)
+    days = demo.evaluation_days(loaded, parsed.days)
+    workspace = open_workspace(loaded)
+    plan = demo.plan_demo(loaded, days)
+    read_day = functools.partial(hit_rates.read_day, workspace)
+    if planned := plan.days_by_asset:
+        with terminal.ProgressTable(planned, read_day) as table:
+            run_plan(plan, table, home, DEMO_PROCESSES)
+    else:
+        console.print("Everything is materialized already; nothing to run.")
+    terminal.print_summary(console, [read_day(ds) for ds in days])
+    terminal.print_next_commands(console, home, days)
+    return 0
