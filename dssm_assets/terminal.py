@@ -246,7 +246,7 @@ def _describe_cell(day: DayRates, scope: Scope, population: Population) -> str:
     from dssm_assets.core.evaluation.rates import best_baseline
 
     rows = day.rows(scope, day.ks[-1], population)
-    shown = [name for name in (MERGED, MODEL, best_baseline(rows)) if name in rows]
+    shown = [name for name in (MERGED, MODEL, best_baseline(rows)) if name is not None and name in rows]
     return "; ".join(f"{display_name(name, day.spans)} {rows[name]['hit_rate']:.3f}" for name in shown)
 
 
