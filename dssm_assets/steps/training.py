@@ -200,7 +200,7 @@ class WindowRows:
         return [*self._window, *pointed]
 
     def feature_rows(self, side: str) -> Stream:
-        """Returns user_rows.arrow or item_rows.arrow: a batch per feature table, the row of unknown ids first."""
+        """Returns user_rows.arrow or item_rows.arrow: feature table after feature table, the row of unknown ids first."""
         features, file = self._features[side], _ROW_FILES[side]
         if not features.names:
             return Stream(file_schema(file), ())
@@ -224,7 +224,7 @@ class WindowRows:
         return Stream(schema, batches())
 
     def samples(self, item_index: IdIndex, history: HistoryCsr) -> Stream:
-        """Returns samples.arrow: a batch per day, without rows of items outside the corpus."""
+        """Returns samples.arrow: day by day, without rows of items outside the corpus."""
         first = self._window[0]
         types = self._context.types(self._workspace.tables.open(first).schema, _name(first))
         schema = file_schema(TrainSamplesFile.SAMPLES, types)

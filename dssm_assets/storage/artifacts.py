@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,11 +73,26 @@ class Stream:
 
     Attributes:
         schema: of the file and of every batch.
-        batches: read one at a time; each becomes a batch of the file.
+        batches: read one at a time; consecutive ones are joined to JOINED_ROWS rows, as a reader of rows by number asks each batch.
     """
 
     schema: pa.Schema
     batches: Iterable[pa.RecordBatch]
+
+
+JOINED_ROWS: Final = 1 << 18
+
+
+def _join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    pending: list[pa.RecordBatch] = []
+    for batch in batches:
+        pending.append(batch)
+        del batch  # frees it before the next one is made
+        if sum(part.num_rows for part in pending) >= JOINED_ROWS:
+            yield pa.concat_batches(pending)
+            pending.clear()
+    if pending:
+        yield pa.concat_batches(pending)
 
 
 class ArtifactStore:
@@ -138,7 +153,7 @@ class ArtifactStore:
 
 def _write(path: Path, content: bytes | Path | pa.Table | Stream) -> int:
     if isinstance(content, Stream):
-        return write_arrow(path, content.schema, content.batches)
+        return write_arrow(path, content.schema, _join_batches(content.batches))
     if isinstance(content, pa.Table):
         return write_arrow_table(path, content)
     if isinstance(content, Path):

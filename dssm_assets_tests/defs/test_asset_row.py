@@ -41,8 +41,8 @@ def test_code_links_are_lines_of_local_files_by_default(tmp_path):
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
-        ("https://github.com/us/recall/", "https://github.com/us/recall/blob/v1/dssm_assets/steps/evaluation.py#L"),
-        ("https://gitlab.com/us/recall", "https://gitlab.com/us/recall/-/blob/v1/dssm_assets/steps/evaluation.py#L"),
+        ("https://github.com/us/recall/", "https://github.com/us/recall/blob/v1/dssm_assets/steps/scoring.py#L"),
+        ("https://gitlab.com/us/recall", "https://gitlab.com/us/recall/-/blob/v1/dssm_assets/steps/scoring.py#L"),
     ],
 )
 def test_code_links_lead_to_the_configured_repository(tmp_path, address, expected):
@@ -50,7 +50,7 @@ def test_code_links_lead_to_the_configured_repository(tmp_path, address, expecte
     link = references(build_definitions(worlds.write_config(tmp_path, {"platform": platform})))["hit_counts"]
     start, _, line = link.url.rpartition("#L")
     assert f"{start}#L" == expected
-    text = (ROOT / "dssm_assets/steps/evaluation.py").read_text(encoding="utf-8").splitlines()
+    text = (ROOT / "dssm_assets/steps/scoring.py").read_text(encoding="utf-8").splitlines()
     assert text[int(line) - 1].startswith("def hit_counts(")
 
 

@@ -34,4 +34,4 @@ def merge(loaded, *jobs):
 def test_a_job_has_the_assets_that_its_selection_names(tmp_path, selection, names):
     defs = merge(worlds.write_config(tmp_path), dg.define_asset_job("chosen", selection=selection))
     found = {key.path[-1] for key in defs.resolve_job_def("chosen").asset_layer.executable_asset_keys}
-    assert found - {"bundle_delta", "cleanup", "experiments", "vector_store"} == names  # those of extras
+    assert found - {"bundle_delta", "cleanup", "experiments", "feature_importance", "vector_store"} == names  # those of extras

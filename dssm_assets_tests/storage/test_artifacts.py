@@ -59,20 +59,22 @@ def batches(*bounds):
     return (TABLE.slice(low, high - low).combine_chunks().to_batches()[0] for low, high in bounds)
 
 
-def test_a_stream_keeps_its_batches_and_counts_their_rows(artifacts):
+def test_a_stream_joins_its_batches_and_counts_their_rows(artifacts, monkeypatch):
+    monkeypatch.setattr("dssm_assets.storage.artifacts.JOINED_ROWS", 2)
     empty = pa.RecordBatch.from_pylist([], schema=TABLE.schema)
-    parts = [*batches((0, 2)), empty, *batches((2, 3))]
+    parts = [*batches((0, 1)), empty, *batches((1, 2), (2, 3))]
     files = {"samples.arrow": Stream(TABLE.schema, iter(parts)), "rows.arrow": Stream(TABLE.schema, batches((1, 2)))}
     manifest = artifacts.publish("train_samples", DS, files, row_file="samples.arrow")
     mapped = artifacts.map_table(manifest, "samples.arrow")
     assert mapped.equals(TABLE)
-    assert [batch.num_rows for batch in mapped.to_batches()] == [2, 0, 1]
+    assert [batch.num_rows for batch in mapped.to_batches()] == [2, 1]
     assert [file.rows for file in manifest.files] == [3, 0]
     assert artifacts.map_table(manifest, "rows.arrow").to_pylist() == [{"item_index": 1, "tags": []}]
     verify(artifacts.partitions, manifest)
 
 
-def test_a_stream_holds_one_batch_at_a_time(artifacts):
+def test_a_stream_holds_one_batch_at_a_time(artifacts, monkeypatch):
+    monkeypatch.setattr("dssm_assets.storage.artifacts.JOINED_ROWS", 1)
     made = []
 
     def one_by_one():
