@@ -77,7 +77,8 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
     runs = plan.runs if processes == 1 else tuple(split_runs(plan.runs, processes))
     needs = needed_runs(runs, is_warm=plan.scene.loaded.config.training.warm_start)
     make = partial(_make_runs, instance_home)
-    modules = [f"dssm_assets.{row.step.module}" for row in all_rows() if row.name in plan.days_by_asset]
+    # What later runs need each process imports when it needs it: the first run begins sooner.
+    first_modules = {f"dssm_assets.{row.step.module}" for row in all_rows() if runs and row.name in runs[0].names}
     with open_instance(instance_home) as instance:
         end_dead_runs(instance)
         try:
@@ -89,7 +90,7 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
                 observer,
                 processes=processes,
                 may_fail=lambda run: run.is_windowed,
-                modules=modules,
+                modules=sorted(first_modules),
             )
         finally:
             end_dead_runs(instance)  # of processes that were ended at work

@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import functools
+import multiprocessing
 import os
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Final
 
 from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.materialize import share_machine
+from dssm_assets.storage.config_choice import CONFIG_FILE, DEFAULT_HOME
 
 DEMO_PROCESSES: Final = 2
 """How many processes make the demo's runs."""
+_FIRST_MODULES: Final = ("dssm_assets.materialize", "dssm_assets.steps.sample")
+"""They import what the runs of daily tables need; torch is imported by each process, when it trains."""
 
 
 def add_command(commands: Commands) -> None:
@@ -30,19 +35,21 @@ def add_command(commands: Commands) -> None:
 
 def _demo(parsed: argparse.Namespace) -> int:
     share_machine(DEMO_PROCESSES)
+    home = (parsed.home or Path(DEFAULT_HOME)).absolute()
+    os.environ["DAGSTER_HOME"] = str(home)
+    # The server of the runs' processes imports on one core while this process imports and plans on the other.
+    multiprocessing.get_context("forkserver").set_forkserver_preload([*_FIRST_MODULES])
+    forkserver.ensure_running()
     from rich.console import Console
 
     from dssm_assets import demo, terminal
     from dssm_assets.commands import hit_rates
     from dssm_assets.materialize import run_plan
     from dssm_assets.steps.workspace import open_workspace
-    from dssm_assets.storage.config_choice import CONFIG_FILE, DEFAULT_HOME
 
     console = Console()
-    home = (parsed.home or Path(DEFAULT_HOME)).absolute()
     named_by = "--home" if parsed.home else "default"
     print(f"configuration {home / CONFIG_FILE} (the demo's), home {home} ({named_by})", flush=True)
-    os.environ["DAGSTER_HOME"] = str(home)
     loaded = demo.prepare_home(home, dt.date.today(), is_shifted=not parsed.keep_dates)
     calendar = loaded.config.calendar
     shifted = "" if calendar.start.year == demo.ORIGINAL_YEAR else " (dates shifted by whole weeks)"
