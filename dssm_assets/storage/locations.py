@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import lzma
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +17,14 @@ import fsspec
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.storage.local_files import is_local, write_atomic
 
-_S3_LIMITS: Final = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 4}}
+_S3_LIMITS: Final = {"connect_timeout": 10, "read_timeout": 60}
 """botocore's own: a minute per attempt to connect, so that a wrong host is only reported after several minutes."""
+_S3_RETRIES: Final = {"mode": "standard", "max_attempts": 4}
+"""About eight seconds in all, for a host that does not exist. `legacy`, the default, raises before `_wait_for_restart` is heard."""
+RESTART_SECONDS: Final = 120.0
+"""How long one request is repeated while a store restarts; SeaweedFS takes 35 s."""
+WAIT_SECONDS: Final = 1.0
+_SERVER_FAULTS: Final = frozenset({500, 502, 503, 504})
 
 S3_OPTIONS: Final = ("endpoint_url", "key", "secret", "token", "region_name")
 """Options of an S3 filesystem that other libraries have under other names."""
@@ -35,7 +43,7 @@ _REMEDY: Final = "correct the path or URL, install its package, or set its crede
 def open_location(uri: str, where: str, options: Mapping[str, Any] | None = None, remedy: str = _REMEDY) -> tuple[Any, str]:
     """Returns the filesystem of a path or URL and the path in it. Nothing is read yet.
 
-    S3 connections get time limits, unless `options` has `config_kwargs`; requests are retried while a store restarts (`s3_retries.py`).
+    S3 connections get time limits, which `config_kwargs` in `options` may change; requests are repeated while a store restarts.
 
     Raises:
         InputError: if the protocol is unknown, its package is missing or the text cannot be a path.
@@ -45,13 +53,38 @@ def open_location(uri: str, where: str, options: Mapping[str, Any] | None = None
         if "\0" in uri or uri.encode("utf-8", "replace").decode() != uri:  # a lone surrogate
             raise ValueError("characters that no path has")
         if uri.startswith(_S3_PROTOCOLS):
-            from dssm_assets.storage.s3_retries import RetryingS3FileSystem
-
-            from_url = RetryingS3FileSystem._get_kwargs_from_urls(uri)
-            s3 = RetryingS3FileSystem(**{"config_kwargs": _S3_LIMITS, **from_url, **given})
-            return s3, str(s3._strip_protocol(uri))
+            limits = {**_S3_LIMITS, **given.get("config_kwargs", {})}
+            given["config_kwargs"] = {**limits, "retries": {**_S3_RETRIES, **limits.get("retries", {})}}
+            given.setdefault("session", open_s3_session(given.pop("profile", None)))
         fs, path = fsspec.core.url_to_fs(uri, **given)
         return fs, str(path)
+
+
+@functools.cache
+def open_s3_session(profile: str | None = None) -> Any:
+    """Returns the process's session for S3 clients of a profile. They repeat requests while a store restarts."""
+    from aiobotocore.session import AioSession
+
+    session, answered = AioSession(profile=profile), set[str]()
+
+    def wait_for_restart(*, response: Any, endpoint: Any, caught_exception: Any, request_dict: Any, **_: Any) -> float | None:
+        """Tells botocore when to repeat a request: first a store that restarts answers with faults, then it takes no connections.
+
+        None leaves the decision to botocore. A store that has never answered is not waited for.
+        """
+        from botocore.exceptions import ConnectionError as NoConnectionError
+        from botocore.exceptions import HTTPClientError
+
+        if response is not None:
+            answered.add(endpoint.host)
+            is_away = response[0].status_code in _SERVER_FAULTS
+        else:
+            is_away = endpoint.host in answered and isinstance(caught_exception, NoConnectionError | HTTPClientError)
+        end = request_dict["context"].setdefault("end_of_restart", time.monotonic() + RESTART_SECONDS)
+        return WAIT_SECONDS if is_away and time.monotonic() < end else None
+
+    session.register("needs-retry.s3", wait_for_restart)
+    return session
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import yaml
 
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, load_config
-from dssm_assets.storage.s3_retries import RetryingS3FileSystem
+from dssm_assets.storage.locations import open_s3_session
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.graphql import Client, wait_for
 from dssm_assets_tests.deploy.services import BUCKET, Services, running
@@ -113,7 +113,7 @@ def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             yield site
     finally:
         fsspec.filesystem("s3").clear_instance_cache()
-        RetryingS3FileSystem.clear_instance_cache()  # a cache of its own
+        open_s3_session.cache_clear()  # it keeps the keys of the environment
         shutil.rmtree(root, ignore_errors=True)
 
 

@@ -21,7 +21,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dssm_assets.storage.s3_retries import RetryingS3FileSystem
+import s3fs
+
 from dssm_assets_tests.deploy.compose_file import CONTAINER_FOLDERS, DEPLOY, Service, config_files, services
 from dssm_assets_tests.programs import find_program
 
@@ -225,7 +226,7 @@ def object_store(*other_buckets: str) -> Iterator[dict[str, str]]:
             "secret": services.variables["AWS_SECRET_ACCESS_KEY"],
             "endpoint_url": services.variables["AWS_ENDPOINT_URL"],
         }
-    RetryingS3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def postgres_folder() -> Path:

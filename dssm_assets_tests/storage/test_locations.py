@@ -71,11 +71,19 @@ def test_host_that_does_not_answer_is_an_input_error(open_it):
         open_it()
 
 
-def test_s3_has_time_limits_unless_they_are_configured():
-    fs, path = open_location("s3://bucket/key", "table", {"key": "k", "secret": "s"})
-    assert (path, fs.config_kwargs["connect_timeout"]) == ("bucket/key", 10)
-    fs, _ = open_location("s3://bucket/key", "table", {"key": "k", "secret": "s", "config_kwargs": {"connect_timeout": 3}})
-    assert fs.config_kwargs["connect_timeout"] == 3
+def test_s3_has_time_limits_which_options_change_one_by_one():
+    fs, path = open_location("s3a://bucket/key", "table", {"key": "k", "secret": "s"})
+    limits = {"connect_timeout": 10, "read_timeout": 60, "retries": {"mode": "standard", "max_attempts": 4}}
+    assert (path, fs.config_kwargs, fs.session.profile) == ("bucket/key", limits, None)
+    options = {
+        "key": "k",
+        "secret": "s",
+        "profile": "shop",
+        "config_kwargs": {"connect_timeout": 3, "retries": {"max_attempts": 1}},
+    }
+    fs, _ = open_location("s3://bucket/key", "table", options)
+    changed = {**limits, "connect_timeout": 3, "retries": {"mode": "standard", "max_attempts": 1}}
+    assert (fs.config_kwargs, fs.session.profile) == (changed, "shop")
 
 
 WHOLE = pa.table({"user_id": [f"user{n % 40}" for n in range(400)], "vector": [[float(n), 1.0] for n in range(400)]})

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import s3fs
 
-from dssm_assets.storage.s3_retries import RetryingS3FileSystem
+from dssm_assets.storage.locations import open_s3_session
 from dssm_assets_tests.deploy import services
 from dssm_assets_tests.extras.spark import cluster as clusters
 
@@ -31,5 +31,5 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[services.Services]:
             monkeypatch.setenv(name, started.variables[name])
         yield started
     s3fs.S3FileSystem.clear_instance_cache()
-    RetryingS3FileSystem.clear_instance_cache()
+    open_s3_session.cache_clear()
     shutil.rmtree(root, ignore_errors=True)

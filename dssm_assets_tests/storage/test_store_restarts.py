@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import InputError
-from dssm_assets.storage import s3_retries
+from dssm_assets.storage import locations
 from dssm_assets.storage.locations import open_location
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.source import open_source
@@ -82,7 +83,7 @@ def _options(port: int) -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_retries, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(locations, "WAIT_SECONDS", 0.01)
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -123,7 +124,7 @@ def test_store_that_takes_no_connections_is_waited_for_once_it_has_answered() ->
 
 
 def test_store_that_stays_away_is_an_error_after_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_retries, "RESTART_SECONDS", 0.5)
+    monkeypatch.setattr(locations, "RESTART_SECONDS", 0.5)
     store = _Store()
     with _serving(store) as options:
         fs, path = open_location("s3://bucket/log.parquet", "table", options)
@@ -141,7 +142,7 @@ def test_store_that_never_answered_is_not_waited_for(monkeypatch: pytest.MonkeyP
     async def note(seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr(s3_retries.asyncio, "sleep", note)
+    monkeypatch.setattr(asyncio, "sleep", note)
     store = _Store()
     store.server_close()
     fs, path = open_location("s3://bucket/log.parquet", "table", _options(store.server_port))
