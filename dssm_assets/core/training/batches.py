@@ -117,7 +117,7 @@ class Epoch:
         begin = 0 if model.in_batch else count
         kept, own, num_columns = np.arange(len(items)), np.arange(count), len(items) - begin
         if can_merge_items(model):
-            first, group = number_values(pa.array(self._data.digest_items(items[begin:], source[begin:])))
+            first, group = find_equal_pairs(items[begin:], source[begin:])
             kept, num_columns = np.concatenate([kept[:begin], begin + first]), len(first)
             own = own if begin else group[:count]
             terms = merge_columns(terms, group, num_columns)
@@ -213,6 +213,12 @@ def can_merge_items(model: Model) -> bool:
     -log(exp(-c_1) + ... + exp(-c_k)): every mask depends on the item alone. Only dropout is then drawn once for all of them.
     """
     return model.loss is Loss.SOFTMAX and model.norm is not Norm.BATCH
+
+
+def find_equal_pairs(items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
+    """Returns the first position of each distinct pair (item, source), ascending [M], and the group of each position [n]."""
+    keys = items * (int(source.max(initial=0)) + 2) + source + 1
+    return number_values(pa.array(keys))
 
 
 def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:

@@ -28,21 +28,12 @@ from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model, Targets
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 from dssm_assets.core.models.samplers import SAMPLERS, HardEdges, NegativeSampler
-from dssm_assets.core.models.tower_input import (
-    HistoryReader,
-    SideReader,
-    TowerInput,
-    digest_rows,
-    hide_rows,
-    merge_sides,
-    mix_bits,
-)
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, hide_rows, merge_sides
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
 
 _BLOCK_ROWS = 1 << 18
-_DIGEST_ROWS = 1 << 16
 _MAX_EVENTS = 4_000_000
 """Events of histories in memory at once; a single longer history is alone."""
 _MAX_DAYS = 1 << 20
@@ -242,30 +233,6 @@ class TrainData:
         singles = [feature.name for feature in self.spec.features_of(TowerSide.ITEM) if not feature.is_multi]
         places = [singles.index(name) for name in features]
         return np.concatenate([self.items.read(rows).singles[:, places] for rows in row_blocks(self.num_items, _BLOCK_ROWS)])
-
-    def digest_items(self, items: IntArray, source: IntArray) -> npt.NDArray[np.uint64]:
-        """Returns 64 bits of each item and its features [n]: equal for equal ones, and of 10,000 others for any two in 1 of 10**11 cases.
-
-        Args:
-            items: item indices [n].
-            source: the row of `item_rows` with the item's features, -1 for those of the corpus [n].
-        """
-        digests = self._feature_digests[np.where(source < 0, items, self.num_items + source)]
-        return mix_bits(digests + items.astype(np.uint64))
-
-    @cached_property
-    def _feature_digests(self) -> npt.NDArray[np.uint64]:
-        """Of the corpus [I], then of those rows of `item_rows` that samples use."""
-        is_used = np.zeros(self.sample_items.num_rows, np.bool_)
-        for rows in self.keys.blocks(ITEM_ROW):
-            is_used[rows] = True
-        digests = np.zeros(self.num_items + len(is_used), np.uint64)
-        for rows in row_blocks(self.num_items, _DIGEST_ROWS):
-            digests[rows] = digest_rows(self.items.read(rows))
-        used = np.flatnonzero(is_used)
-        for block in row_blocks(len(used), _DIGEST_ROWS):
-            digests[self.num_items + used[block]] = digest_rows(self.sample_items.read(used[block]))
-        return digests
 
     def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray) -> tuple[IntArray, IntArray]:
         """Returns the items of these users' events up to `user_ends`, user by user (-1: not in the corpus) [n], and their numbers.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.bags import Bags
-from dssm_assets.core.columns import ITEM_ROW
 from dssm_assets.core.config.model import Model, Norm
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.losses import LossTerms, MaskedPairs, softmax_loss
-from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, digest_rows
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.samples.sample_tables import ITEM_INDEX
 from dssm_assets.core.training.batch_negatives import (
     expand_to_members,
     log_expected_counts,
@@ -28,7 +23,7 @@ from dssm_assets.core.training.batch_negatives import (
     merge_columns,
     merge_pairs,
 )
-from dssm_assets.core.training.batches import Batch, epoch_batches
+from dssm_assets.core.training.batches import Batch, epoch_batches, find_equal_pairs
 from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, world
 
 
@@ -67,44 +62,9 @@ def test_strength_zero_corrects_nothing_even_for_items_of_probability_zero() -> 
     assert log_expected_counts(np.array([0.0, 0.5]), 8, 0.0).tolist() == [0.0, 0.0]
 
 
-def test_digests_are_equal_for_equal_items_with_equal_features() -> None:
-    data = world().data(tower_spec(FEATURES, Model(**SMALL_MODEL)))
-    keys = data.read_keys(np.arange(data.num_samples))
-    items = np.concatenate([keys[ITEM_INDEX].astype(np.int64), np.arange(data.num_items)])
-    source = np.concatenate([keys[ITEM_ROW].astype(np.int64), np.full(data.num_items, -1)])
-    read = concatenate_rows(data.sample_items.read(keys[ITEM_ROW]), data.items.read(np.arange(data.num_items)))
-    features = [
-        (item, *read.singles[row].tolist(), *(tuple(_values(bag, row)) for bag in read.bags))
-        for row, item in enumerate(items.tolist())
-    ]
-    digests = data.digest_items(items, source)
-    assert len(set(features)) < len(features)
-    assert len(set(zip(features, digests.tolist(), strict=True))) == len(set(features)) == len(set(digests.tolist()))
-
-
-def _values(bag: Bags, row: int) -> Iterator[tuple[int, float]]:
-    at = slice(bag.offsets[row], bag.offsets[row + 1])
-    return zip(bag.values[at].tolist(), bag.weights[at].tolist(), strict=True)
-
-
-def test_digests_tell_values_features_weights_and_lengths_apart() -> None:
-    def digest(singles: list[int], *bags: list[tuple[int, float]]) -> int:
-        made = tuple(
-            Bags(np.array([v for v, _ in bag], np.int64), np.array([0, len(bag)]), np.array([w for _, w in bag], np.float32))
-            for bag in bags
-        )
-        return int(digest_rows(TowerInput(np.array([singles]), made))[0])
-
-    rows = [
-        digest([1, 2], [(3, 1.0)], []),
-        digest([2, 1], [(3, 1.0)], []),
-        digest([1, 2], [], [(3, 1.0)]),
-        digest([1, 2], [(3, 0.5)], []),
-        digest([1, 2], [(3, 0.5), (4, 0.5)], []),
-        digest([1, 2], [(4, 0.5), (3, 0.5)], []),
-    ]
-    assert len(set(rows)) == len(rows)
-    assert rows[0] == digest([1, 2], [(3, 1.0)], [])
+def test_equal_pairs_by_hand() -> None:
+    first, group = find_equal_pairs(np.array([7, 8, 7, 7, 8]), np.array([-1, -1, 4, -1, -1]))
+    assert (first.tolist(), group.tolist()) == ([0, 1, 2], [0, 1, 2, 0, 1])
 
 
 def test_merged_correction_by_hand() -> None:
