@@ -2,6 +2,7 @@
 
 import pickle
 import subprocess
+import signal
 import sys
 
 import pytest
@@ -59,6 +60,7 @@ def test_what_cannot_be_imported_is_listed_with_the_other_faults(forgetting, tmp
 
 
 def test_ctrl_c_while_a_plugin_is_imported_ends_the_process(forgetting, tmp_path, monkeypatch):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background without it
     monkeypatch.chdir(tmp_path)
     (tmp_path / "slow_names.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
     with pytest.raises(KeyboardInterrupt):
