@@ -1,8 +1,8 @@
 """Plug-ins: what names them, where they are found, what is said of those that cannot be imported."""
 
 import pickle
-import subprocess
 import signal
+import subprocess
 import sys
 
 import pytest
