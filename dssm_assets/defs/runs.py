@@ -1,40 +1,25 @@
 """Runs inside this process, as the demo and `dssm-assets materialize` make them: a range of days, or one run per day."""
 
-import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
-from sqlalchemy import Connection, Engine, create_engine, event
 
 from dssm_assets.core.errors import CheckFailedError
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import find_job
 from dssm_assets.defs.run_plan import PlannedRun
 from dssm_assets.defs.scene import MADE_FOR_TAG, RANGE_TAGS, Scene
-from dssm_assets.deployment.run_owner import ORIGIN_TAG, RunOwner
-from dssm_assets.storage.config_choice import UI_LOCATION
+from dssm_assets.deployment.dagster_internals import keep_connections, origin_tags
+from dssm_assets.deployment.run_owner import RunOwner
 from dssm_assets.storage.instance_file import write_instance_file
 
 _NO_COPIES: Final = {"module": "dagster.core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 QUIET_CONSOLE: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Run configuration that silences Dagster's console: errors are raised, and the console would print them twice more."""
-_LOCATION_TAG: Final = ".dagster/repository"
-_ORIGIN: Final = """{
-    "__class__": "ExternalPipelineOrigin",
-    "external_repository_origin": {
-        "__class__": "ExternalRepositoryOrigin",
-        "repository_location_origin": {"__class__": "RegisteredRepositoryLocationOrigin", "location_name": %s},
-        "repository_name": "__repository__"
-    }
-}"""
-"""A job's origin as Dagster stores it with a run, without the job's name; every later version reads the stored form."""
-_BUSY_SECONDS: Final = 60.0
 
 
 def open_instance(folder: Path) -> dg.DagsterInstance:
@@ -80,8 +65,7 @@ def run_days(
     os.environ.setdefault("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
     run_id = str(uuid.uuid4())
     found = defs.resolve_implicit_global_asset_job_def() if job is None else defs.resolve_job_def(job)
-    origin = _find_origin(instance, found.name, made_for)
-    tags = {**RunOwner.from_this_process().to_tags(run_id), _LOCATION_TAG: "", ORIGIN_TAG: origin}
+    tags = RunOwner.from_this_process().to_tags(run_id) | origin_tags(instance, found.name, made_for)
     if len(days) > 1:
         tags |= dict(zip(RANGE_TAGS, (days[0], days[-1]), strict=True))
     if made_for is not None:
@@ -89,7 +73,7 @@ def run_days(
     if instance.run_retries_enabled:
         tags["dagster/max_retries"] = "0"  # whoever called it sees its error; the daemon would make it again elsewhere
     try:
-        with _held_connections(instance.event_log_storage):
+        with keep_connections(instance):
             found.execute_in_process(
                 instance=instance,
                 run_config={"ops": {op: {"config": dict(form)} for op, form in (settings or {}).items()}} | QUIET_CONSOLE,
@@ -105,56 +89,6 @@ def run_days(
             raise CheckFailedError(failed) from error
         raise
     return run_id
-
-
-def _find_origin(instance: dg.DagsterInstance, job: str, made_for: dg.DagsterRun | None) -> str:
-    """Returns the code location to record with a run: the UI's Timeline shows only runs that have one.
-
-    It is that of the run that it is made for, else that of the last ended run of the job, else the one that the printed command of the
-    UI loads.
-    """
-    earlier = (made_for, *instance.get_runs(dg.RunsFilter(job_name=job), limit=20))
-    known = next((run.remote_job_origin for run in earlier if run is not None and run.remote_job_origin is not None), None)
-    text = _ORIGIN % json.dumps(UI_LOCATION) if known is None else dg.serialize_value(known)
-    return json.dumps(json.loads(text) | {"pipeline_name": job})
-
-
-@contextmanager
-def _held_connections(storage: Any) -> Iterator[None]:
-    """Lets the event log storage of an instance keep its connections until the end of the block, if it is SQLite's.
-
-    Dagster opens one for each event. When the last connection to a file closes, SQLite folds its write-ahead log in and waits for the
-    disk: a year of days then takes minutes.
-    """
-    if not hasattr(storage, "conn_string_for_shard"):
-        yield
-        return
-    engines: dict[tuple[str, ...], Engine] = {}
-
-    def hold(name: str) -> None:
-        connect_first = getattr(storage, name)
-
-        @contextmanager
-        def connect(*file: str) -> Iterator[Connection]:
-            if (name, *file) not in engines:
-                with connect_first(*file) as first:  # makes the file's tables
-                    engine = create_engine(first.engine.url, pool_size=1, connect_args={"timeout": _BUSY_SECONDS})
-                event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=NORMAL"))
-                engines[name, *file] = engine
-            with engines[name, *file].begin() as connection:
-                yield connection
-
-        setattr(storage, name, connect)
-
-    hold("run_connection")
-    hold("index_connection")
-    storage.has_table = cache(storage.has_table)  # is asked for each event, with a connection of its own
-    try:
-        yield
-    finally:
-        del storage.run_connection, storage.index_connection, storage.has_table  # the methods of its class again
-        for engine in engines.values():
-            engine.dispose()
 
 
 def _failed_checks(instance: dg.DagsterInstance, run_id: str) -> str:

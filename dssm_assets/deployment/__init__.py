@@ -1,1 +1,1 @@
-"""Programs that a deployment runs: the Spark job, and a run launcher for dagster.yaml."""
+"""Programs that a deployment runs: run launchers for dagster.yaml, and who owns a run."""

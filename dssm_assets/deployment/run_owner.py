@@ -8,7 +8,6 @@ every minute that it lives, for daemons on other machines.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
 import subprocess
@@ -17,14 +16,14 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter, deserialize_value
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, DefaultRunLauncher, RunsFilter
+
+from dssm_assets.deployment.dagster_internals import set_origin
 
 OWNER_TAG: Final = ".dagster/dssm_process"
 """The UI hides tags that begin with .dagster/."""
-ORIGIN_TAG: Final = ".dagster/dssm_origin"
-"""The code location of a run of a command, as Dagster stores it."""
 REPORT_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 5 * 60.0
 """A process on another machine that has not reported for this long counts as dead."""
@@ -34,17 +33,6 @@ _IN_PROGRESS: Final = (
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 )
-
-
-@dataclass(frozen=True)
-class RunHealth:
-    """A launcher's answer to run monitoring: a status, and why. Dagster's class is not public."""
-
-    status: Any
-    msg: str
-
-    def __str__(self) -> str:
-        return f"{self.status.value}: '{self.msg}'"
 
 
 @dataclass(frozen=True)
@@ -99,12 +87,13 @@ class RunOwner:
         return f"{where}, which ran it, has not reported for {silent / 60:.0f} minutes"
 
 
-def check_run_health(instance: DagsterInstance, run: DagsterRun) -> RunHealth:
-    """Returns the health of a run: lost if its process is dead; without a sign of that, it works."""
+def check_run_health(instance: DagsterInstance, run: DagsterRun) -> Any:
+    """Returns a launcher's answer to run monitoring: a run is lost if its process is dead; without a sign of that, it works."""
     owner = RunOwner.from_run(run)
     reason = owner.reason_of_death(instance) if owner is not None else None
-    status = "WorkerStatus.RUNNING" if reason is None else "WorkerStatus.NOT_FOUND"  # as Dagster stores it
-    return RunHealth(deserialize_value(json.dumps({"__enum__": status})), reason or "nothing says that its process is dead")
+    answer = get_type_hints(DefaultRunLauncher.check_run_worker_health)["return"]
+    status = get_type_hints(answer)["status"]
+    return answer(status.RUNNING if reason is None else status.NOT_FOUND, reason or "nothing says that its process is dead")
 
 
 def start_of_process(pid: int) -> str | None:
@@ -139,9 +128,7 @@ def tag_run(instance: DagsterInstance, run: DagsterRun, seconds: float = REPORT_
     owner = RunOwner.from_this_process()
     if RunOwner.from_run(run) is None:
         instance.add_run_tags(run.run_id, owner.to_tags(run.run_id))
-    if ORIGIN_TAG in run.tags and (stored := instance.get_run_by_id(run.run_id)) is not None:
-        origin: Any = deserialize_value(run.tags[ORIGIN_TAG])
-        instance.run_storage.replace_job_origin(stored, origin)
+    set_origin(instance, run)
     if not instance.is_ephemeral:
         owner.report(instance)
         threading.Thread(target=_report_regularly, args=(instance, owner, run.run_id, seconds), daemon=True).start()

@@ -1,0 +1,89 @@
+"""The one module that uses what Dagster does not publish: two things for which it has no public way.
+
+- The code location of a run that a command makes. Without one Overview > Timeline does not show the run, and Runs links it to no job.
+- Connections to SQLite. Dagster opens several for each event: 1,100 events of a run take 15 CPU-s so, and 3 with kept ones.
+
+Its test holds for every version of Dagster that pyproject.toml allows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Final
+
+from dagster import DagsterInstance, DagsterRun, RunsFilter, deserialize_value, serialize_value
+from sqlalchemy import Connection, Engine, create_engine, event
+
+from dssm_assets.storage.config_choice import UI_LOCATION
+
+_LOCATION_TAG: Final = ".dagster/repository"
+_ORIGIN_TAG: Final = ".dagster/dssm_origin"
+_ORIGIN: Final = """{
+    "__class__": "ExternalPipelineOrigin",
+    "external_repository_origin": {
+        "__class__": "ExternalRepositoryOrigin",
+        "repository_location_origin": {"__class__": "RegisteredRepositoryLocationOrigin", "location_name": %s},
+        "repository_name": "__repository__"
+    }
+}"""
+"""A job's origin as Dagster stores it with a run, without the job's name; every later version reads the stored form."""
+_BUSY_SECONDS: Final = 60.0
+
+
+def origin_tags(instance: DagsterInstance, job: str, made_for: DagsterRun | None) -> dict[str, str]:
+    """Returns the tags by which `set_origin` knows a run's code location.
+
+    It is that of the run that waits for it, else that of the job's last run with one, else that of the printed command of the UI.
+    """
+    earlier = (made_for, *instance.get_runs(RunsFilter(job_name=job), limit=20))
+    known = next((run.remote_job_origin for run in earlier if run is not None and run.remote_job_origin is not None), None)
+    text = _ORIGIN % json.dumps(UI_LOCATION) if known is None else serialize_value(known)
+    return {_LOCATION_TAG: "", _ORIGIN_TAG: json.dumps(json.loads(text) | {"pipeline_name": job})}
+
+
+def set_origin(instance: DagsterInstance, run: DagsterRun) -> None:
+    """Records the code location of a run that has begun and whose tags name one."""
+    if _ORIGIN_TAG in run.tags and (stored := instance.get_run_by_id(run.run_id)) is not None:
+        origin: Any = deserialize_value(run.tags[_ORIGIN_TAG])
+        instance.run_storage.replace_job_origin(stored, origin)
+
+
+@contextmanager
+def keep_connections(instance: DagsterInstance) -> Iterator[None]:
+    """Keeps the connections to an instance's event log until the end of the block, if it is SQLite's.
+
+    When the last connection to a file closes, SQLite also folds its write-ahead log in and waits for the disk.
+    """
+    storage: Any = instance.event_log_storage
+    if not hasattr(storage, "conn_string_for_shard"):
+        yield
+        return
+    engines: dict[tuple[str, ...], Engine] = {}
+
+    def keep(name: str) -> None:
+        connect_first = getattr(storage, name)
+
+        @contextmanager
+        def connect(*file: str) -> Iterator[Connection]:
+            if (name, *file) not in engines:
+                with connect_first(*file) as first:  # makes the file's tables
+                    engine = create_engine(first.engine.url, pool_size=1, connect_args={"timeout": _BUSY_SECONDS})
+                event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=NORMAL"))
+                engines[name, *file] = engine
+            with engines[name, *file].begin() as connection:
+                yield connection
+
+        setattr(storage, name, connect)
+
+    keep("run_connection")
+    keep("index_connection")
+    storage.has_table = cache(storage.has_table)  # is asked for each event, with a connection of its own
+    try:
+        yield
+    finally:
+        del storage.run_connection, storage.index_connection, storage.has_table  # the methods of its class again
+        for engine in engines.values():
+            engine.dispose()
