@@ -96,7 +96,7 @@ class VectorSource(ABC):
         return pa.schema([(key, kind), (vector, pa.list_(pa.float32(), self.dims))])
 
     def new_structure(self, row_count: int) -> VectorStructure:
-        """Returns the structure of so many rows, of which none is checked yet."""
+        """Returns the structure of so many rows, none checked yet."""
         return VectorStructure(width=self.dims, expected_row_count=row_count, is_of_users=self.spec.key == (col.USER_ID,))
 
     @abstractmethod
@@ -148,7 +148,7 @@ def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> St
 
 
 def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> Check:
-    """Returns the check, with its figures, of the drift since the partition before, if there is such a partition."""
+    """Checks the drift since the partition before, if there is any."""
     before = partitions_before(workspace, spec.name, manifest.ds, 1)
     if not before:
         return Check("vector_drift", True, f"no partition before {manifest.ds} to compare with")

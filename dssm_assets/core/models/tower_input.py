@@ -99,7 +99,7 @@ def digest_rows(rows: TowerInput) -> npt.NDArray[np.uint64]:
 
 
 def mix_bits(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Returns numbers whose every bit depends on all bits (the finaliser of splitmix64; Steele et al. 2014)."""
+    """Mixes numbers until every bit depends on all bits (the finaliser of splitmix64; Steele et al. 2014)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
@@ -122,7 +122,7 @@ class HistoryReader:
         check_indices(self._view, self._features)
 
     def read(self, starts: IntArray, ends: IntArray, windows: SharedWindows | None = None) -> TowerInput:
-        """Returns what every pooling reads of the events start .. end - 1 of each row [B], as rows without features.
+        """Reads the events start .. end - 1 of each row [B] for every pooling; returns rows without features.
 
         `windows` tells which rows share the events that poolings of kind sequence read; None: every row has its own.
         """
@@ -261,7 +261,7 @@ def concatenate_rows(first: TowerInput, second: TowerInput) -> TowerInput:
 
 
 def hide_rows(inputs: TowerInput, is_hidden: npt.NDArray[np.bool_]) -> TowerInput:
-    """Returns a copy of an input without history in which the features of some rows [B] are missing."""
+    """Returns a copy of an input without history; the features of some rows [B] become missing."""
     bags = tuple(_empty_rows(bag, is_hidden) for bag in inputs.bags)
     return TowerInput(np.where(is_hidden[:, None], 0, inputs.singles), bags)
 

@@ -63,5 +63,5 @@ class IndexedFeatures:
         return pa.Table.from_arrays([*indices.values()], [*indices]) if indices else table.select([])
 
     def types(self, encoded: pa.Schema, where: str) -> dict[str, pa.DataType]:
-        """Returns column -> type of what `to_indices` returns for a table of this schema, which may have more columns."""
+        """Returns column -> type as `to_indices` gives it for a table of this schema. The table may have more columns."""
         return {name: column.type for name, column in self.to_indices(encoded.empty_table(), where).items()}

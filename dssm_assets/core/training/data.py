@@ -192,7 +192,7 @@ class TrainData:
         return np.concatenate(found)
 
     def user_ends(self, before_day: int | None = None) -> IntArray:
-        """Returns where each user's events before the first sample of a day or a later one end [U]; None: where all of them end."""
+        """Returns the end of each user's events before the first sample of a day or a later one [U]; None: of all events."""
         if before_day is None or before_day >= self.num_days:
             return self._user_ends
         columns = (self.keys.blocks(name) for name in (DAY, EVENT_TIME_MS))
@@ -226,7 +226,7 @@ class TrainData:
         Args:
             rows: the samples.
             keys: what `read_keys` returns of them.
-            rule: which part of its user's history a sample sees; None: everything up to its history_end.
+            rule: the part of its user's history that a sample sees; None: everything up to its history_end.
             kept_frac: from `draw_cuts`; None: no history is cut.
             is_hidden: whether a sample's context features are missing [B]; None: none are.
         """
@@ -248,7 +248,7 @@ class TrainData:
 
         Args:
             items: item indices [n].
-            source: the row of `item_rows` with the item's features, -1 for those of the corpus [n].
+            source: the row of `item_rows` with the item's features [n], -1: the corpus has them.
         """
         digests = self._feature_digests[np.where(source < 0, items, self.num_items + source)]
         return mix_bits(digests + items.astype(np.uint64))
@@ -295,7 +295,7 @@ class TrainData:
         return self.history.read_events(positions, offsets)
 
     def windows(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray | None) -> SharedWindows | None:
-        """Returns which samples share the events of a pass, from the shifts of all users [U]; None without shifts."""
+        """Returns the samples that share a pass, from the shifts of all users [U]; None without shifts."""
         if shifts is None or not len(shifts):
             return None
         user = np.maximum(keys[USER_INDEX], 0)
@@ -379,7 +379,7 @@ def draw_cuts(count: int, cut: HistoryCut, rng: np.random.Generator) -> npt.NDAr
 def without_own_item(
     starts: IntArray, ends: IntArray, own_items: IntArray, items_at: Callable[[IntArray], npt.NDArray[np.int32]]
 ) -> tuple[IntArray, IntArray]:
-    """Returns the positions [n] of the events start .. end - 1 of every row except those of its own item [B], and offsets.
+    """Returns the positions [n] of the events start .. end - 1 of every row [B] without events of its own item, and offsets.
 
     `items_at` returns the items of events by position.
     """

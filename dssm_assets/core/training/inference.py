@@ -52,7 +52,7 @@ class ItemInference:
 
 
 class UserInference:
-    """The user tower over any number of tables of users, whose histories are in one table."""
+    """The user tower over any number of tables of users, with all histories in one table."""
 
     def __init__(self, two_tower: TwoTower, history: pa.Table, *, as_of_ms: int, batch_size: int) -> None:
         """Checks the histories once.
@@ -102,13 +102,11 @@ def find_equal_rows(inputs: TowerInput) -> tuple[IntArray, IntArray]:
 
 
 def _number_bags(bag: Bags) -> IntArray:
-    """Returns a number per bag; equal bags have equal numbers."""
     values, weights = (number_values(_as_texts(numbers, bag.offsets))[1] for numbers in (bag.values, bag.weights))
     return values * (1 + int(weights.max(initial=0))) + weights
 
 
 def _as_texts(numbers: npt.NDArray[Any], offsets: IntArray) -> pa.Array:
-    """Returns the bytes of each slice of an array."""
     data = np.ascontiguousarray(numbers)
     buffers = [None, pa.py_buffer(offsets.astype(np.int64) * data.itemsize), pa.py_buffer(data)]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
