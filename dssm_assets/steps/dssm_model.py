@@ -81,8 +81,6 @@ def fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, node_rank: int) ->
 
 @dataclass(frozen=True)
 class _Plan:
-    """A fit that is ready to run: its settings, the digests of its inputs, its job, and a folder for temporary files."""
-
     ds: str
     settings: RunSettings
     inputs: dict[str, str]

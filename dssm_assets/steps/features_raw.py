@@ -26,7 +26,7 @@ DAYS = "days"
 
 @dataclass(frozen=True)
 class RollingState:
-    """A state that follows from the one of the day before and from the log.
+    """A state that follows from the day before and the log.
 
     Attributes:
         query: called with the tables `log` (the day and the days that leave a window) and `previous`, or with a `log` of all
@@ -52,7 +52,7 @@ def roll(workspace: Workspace, state: RollingState, days: Sequence[str]) -> Iter
 
 
 def _roll_day(workspace: Workspace, state: RollingState, ds: str, logs: dict[str, Manifest]) -> StepResult:
-    """Writes the state of a day; `logs` has the days of the log that are known, to which those of the window are added."""
+    """Writes the state of a day. `logs` caches the manifests of log days; missing ones are added."""
     start = workspace.config.calendar.start.isoformat()
     recent = days_between(max(start, day_before(ds, state.longest)), ds)
     unknown = [day for day in recent if day not in logs]

@@ -144,19 +144,19 @@ def peak_bytes() -> int:
 
 
 def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
-    """Writes which rows of which embeddings are carried over: an npz of `rows/<embedding>`, today's and the earlier ones."""
+    """Writes the carried rows of each embedding: an npz of `rows/<embedding>`, today's and the earlier rows."""
     arrays: dict[str, Any] = {f"rows/{name}": np.stack([found.today, found.earlier]) for name, found in rows.items()}
     np.savez(path, **arrays)
 
 
 def map_model(path: Path, spec: TowerSpec) -> TwoTower:
-    """Returns stored towers whose tables are views of a memory map of their file; raises as `mapped_model`."""
+    """Maps the file of stored towers into memory; their tables are views of it. Raises as `mapped_model`."""
     # torch needs writable memory; writes to a copy-on-write map never reach the file.
     return mapped_model(np.memmap(path, np.uint8, "c"), spec)
 
 
 def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], ranks: Ranks) -> Checkpoints:
-    """Returns where the fit stores its state: the first process for all, or each process its shard of the tables."""
+    """The first process stores the state for all; with sharded tables, each process stores its shard."""
     if training.checkpoint_minutes is None:
         return Checkpoints()
     is_sharded = training.shard_tables and ranks.count > 1
@@ -207,19 +207,19 @@ _SLOTS: Final = (b"a", b"b")
 
 
 class StateFiles:
-    """The files in which one fit stores its state.
+    """The files of a fit's state.
 
     One process stores one file. If every process stores a part, parts are written to two slots in turn, and one small file
-    names the slot whose parts are complete: a fit that is killed while it writes resumes from the other slot.
+    names the slot with complete parts: a fit that is killed while it writes resumes from the other slot.
     """
 
     def __init__(self, path: Path, ranks: Ranks = SINGLE_PROCESS, *, is_sharded: bool = False) -> None:
-        """`path` is that of the state, or of the file that names the complete slot."""
+        """`path` leads to the state, or to the file that names the complete slot."""
         self._path, self._ranks, self._is_sharded = path, ranks, is_sharded
         self._slot: bytes | None = None
 
     def read(self) -> bytes | None:
-        """Returns the state that this process resumes from; None unless all processes have the same one."""
+        """Returns the state to resume from; None unless all processes have it."""
         content = self._path.read_bytes() if self._path.exists() else b""
         state = content
         if self._is_sharded:

@@ -84,7 +84,7 @@ class PointedTable:
     digest: str
 
     def locate(self, rows: Column) -> Column:
-        """Returns the rows of samples as they are numbered now; null for those of users who were forgotten since."""
+        """Numbers the rows of samples as they are stored now; null for users who were forgotten since."""
         if self.digest == self.manifest.digest:
             return rows
         found = self.manifest.renumber(pc.fill_null(combine_chunks(rows), -1).to_numpy().astype(np.int64), self.digest)

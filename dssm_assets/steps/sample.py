@@ -108,7 +108,7 @@ def _encode(workspace: Workspace, raw: Manifest, *, side: str, spec: TableSpec) 
 def _encode_rows(
     generator: FeatureGenerator, side: str, keys: Sequence[str], golden: Sequence[int], table: pa.Table, start: int
 ) -> tuple[pa.Table, ParityReport]:
-    """Returns the keys and the features of some rows, and how the golden rows among them compare with single requests."""
+    """Encodes some rows; returns keys, features and the comparison of golden rows with single requests."""
     is_whole = side == SEQUENCE
     features = generator.encode(table, side, is_whole=is_whole)
     report = replay_rows(generator, table, features, side, golden, start=start, is_whole=is_whole)
@@ -119,7 +119,6 @@ def _encode_rows(
 
 
 def _has_shared_files(manifest: Manifest) -> bool:
-    """Returns whether the files of a partition may belong to other days too."""
     return all(is_shared(file.path) for file in manifest.files)
 
 
@@ -213,7 +212,6 @@ def training_window(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _describe_missing(missing: Mapping[str, Sequence[str]], ds: str) -> str:
-    """Returns the sentence on the missing days of tables."""
     shown = "; ".join(
         f"{table}: {', '.join(days[:5])}" + (f" and {len(days) - 5} more" if len(days) > 5 else "")
         for table, days in missing.items()

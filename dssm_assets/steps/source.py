@@ -45,7 +45,7 @@ def _write_entities(
 ) -> Iterator[StepResult]:
     """Writes users or items of each day; a snapshot is read and written once and shared by all days.
 
-    Without a table they are the ids in the day's log; those of earlier days have activity already.
+    Without a table they are the ids in the day's log; earlier ids have activity already.
     """
     timezone, (key,) = workspace.config.calendar.timezone, spec.key
     forgotten = _read_forgotten(workspace, days)

@@ -37,7 +37,6 @@ def _count_positives(
 
 
 def _count_side(kind: Kind, features: Sequence[Feature], used: Counts, counts: Counts, table: pa.Table, start: int) -> pa.Table:
-    """Returns the counts of a block of a feature table, each row as often as samples use it."""
     here = slice(*np.searchsorted(used, [start, start + table.num_rows]))
     return count_values(kind, table.take(pa.array(used[here] - start)), features, counts[here])
 
@@ -53,7 +52,7 @@ def category_value_counts(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _count_day(workspace: Workspace, ds: str, spec: TableSpec, kind: Kind) -> StepResult:
-    """Counts on the engine, which returns one row per feature and value of each block, and one number per used row."""
+    """Counts on the engine: a row per feature and value of each block, and a number per used row."""
     features = {
         side: [f for f in workspace.fg_spec.features_of_side(side) if f.kind is kind] for side in ("context", *ROW_COLUMNS)
     }

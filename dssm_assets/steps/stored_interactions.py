@@ -190,8 +190,6 @@ def _read_whole_users(workspace: Workspace, history: Sequence[Manifest], user_ty
 
 
 class _DayStream:
-    """The rows of a day, read from the front."""
-
     def __init__(self, workspace: Workspace, manifest: Manifest, user_type: pa.DataType, batch_rows: int) -> None:
         self._user_type = user_type
         self._batches = workspace.tables.batches(manifest, _COLUMNS, batch_rows=batch_rows)
@@ -215,7 +213,7 @@ class _DayStream:
         return self._rows.column(col.USER_ID)[-1].as_py()
 
     def pop_until(self, last: Any) -> pa.Table:
-        """Returns the rows of users up to the last one, or all rows if that is None, and drops them."""
+        """Removes and returns the rows of users up to `last`; all rows for None."""
         users = self._rows.column(col.USER_ID)
         count = len(users) if last is None else pc.sum(pc.less_equal(users, pa.scalar(last, users.type))).as_py()
         popped, self._rows = self._rows.slice(0, count), self._rows.slice(count)
@@ -223,9 +221,7 @@ class _DayStream:
 
 
 def _join_events(parts: Iterable[Sequence[pa.Table]], user_type: pa.DataType, item_type: pa.DataType) -> Iterator[pa.Table]:
-    """Yields one row per event of whole parts, whose tables have a row per user, about RANGE_EVENTS at a time; the last table may be
-    empty.
-    """
+    """Turns rows per user into rows per event, about RANGE_EVENTS at a time; the last table may be empty."""
     kinds = {col.USER_ID: user_type, col.ITEM_ID: item_type, col.COUNT: pa.int64(), LAST_EVENT_TIME_MS: pa.int64()}
     nothing = pa.schema(list(kinds.items())).empty_table()
     pending, count = [nothing], 0

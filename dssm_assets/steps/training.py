@@ -195,7 +195,6 @@ class WindowRows:
 
     @property
     def built_from(self) -> list[Manifest]:
-        """The positives and every feature table that they point into."""
         pointed = [table.manifest for day in self._tables for table in day.values() if table is not None]
         return [*self._window, *pointed]
 
@@ -255,7 +254,7 @@ class WindowRows:
 
 
 def _find_feature_tables(workspace: Workspace, window: Sequence[Manifest]) -> list[Mapping[str, PointedTable | None]]:
-    """Returns, for each day, the feature table of each side that its positives point into; None on the first day of all."""
+    """Returns each side's feature table that a day's positives point into, by day; None on the first day of all."""
     found: list[Mapping[str, PointedTable | None]] = []
     faults: dict[str, Fault] = {}
     for positive in window:

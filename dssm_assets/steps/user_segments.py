@@ -80,7 +80,7 @@ def read_item_popularity(workspace: Workspace, negative_items: Manifest, item_id
 def read_categories(
     workspace: Workspace, item_table: Manifest, column: str | None, corpus: IdIndex
 ) -> tuple[IntArray, str | None]:
-    """Returns the category of each item of a corpus, -1 without one, and the column of item_table that has it, if there is any.
+    """Returns each item's category, -1 without, and the column of item_table that holds it, if any.
 
     The column is the given one, or the one that is most like a category.
     """
@@ -101,7 +101,6 @@ def read_categories(
 
 
 def _first_values(values: pa.Array) -> pa.Array:
-    """Returns the values; of lists their first entry."""
     if not pa.types.is_list(values.type) and not pa.types.is_large_list(values.type):
         return values
     is_filled = pc.greater(pc.fill_null(pc.list_value_length(values), 0), 0)

@@ -20,13 +20,12 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
-from dssm_assets.core.models.group_codes import GroupCodes, read_keys
-from dssm_assets.core.models.prior import Prior, ages_in_days, append_one, append_prior, decayed_counts
-from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.models.group_codes import GroupCodes
+from dssm_assets.core.models.prior import Prior, ages_in_days, append_prior, decayed_counts
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.drift import DriftReport, compute_drift, find_common_ids
 from dssm_assets.core.retrieval.structure import VectorStructure
-from dssm_assets.core.retrieval.vectors import to_matrix
+from dssm_assets.core.retrieval.vectors import to_lists, to_matrix
 from dssm_assets.core.samples.sample_tables import HISTORY_END, HISTORY_START
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.training.inference import ItemInference, UserInference
@@ -97,7 +96,7 @@ class VectorSource(ABC):
         return pa.schema([(key, kind), (vector, pa.list_(pa.float32(), self.dims))])
 
     def new_structure(self, row_count: int) -> VectorStructure:
-        """Returns the structure of so many rows, of which none is checked yet."""
+        """Returns the structure of so many rows, none checked yet."""
         return VectorStructure(width=self.dims, expected_row_count=row_count, is_of_users=self.spec.key == (col.USER_ID,))
 
     @abstractmethod
@@ -111,8 +110,7 @@ class VectorSource(ABC):
 
         def batches() -> Iterator[pa.RecordBatch]:
             for ids, matrix in self.parts(first, end, facts):
-                vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1), pa.float32()), matrix.shape[1])
-                batch = pa.RecordBatch.from_arrays([ids, vectors], schema=self.schema)
+                batch = pa.RecordBatch.from_arrays([ids, to_lists(matrix)], schema=self.schema)
                 structure.check_rows(batch.column(0), batch.column(1))
                 yield batch
 
@@ -150,7 +148,7 @@ def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> St
 
 
 def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> Check:
-    """Returns the check, with its figures, of the drift since the partition before, if there is such a partition."""
+    """Checks the drift since the partition before, if there is any."""
     before = partitions_before(workspace, spec.name, manifest.ds, 1)
     if not before:
         return Check("vector_drift", True, f"no partition before {manifest.ds} to compare with")
@@ -187,8 +185,7 @@ class ItemVectors(VectorSource):
         model, towers = open_towers(workspace, ds)
         self.table, samples = workspace.need("negative_items", ds), workspace.need("train_samples", ds)
         self._items = workspace.artifacts.map_table(samples, TrainSamplesFile.ITEMS)
-        self._inference = ItemInference(towers, BATCH_ROWS)
-        self._group_codes = read_group_codes(workspace, model)
+        self._inference = open_item_inference(workspace, model, towers)
         self._priors = read_window_priors(workspace, model, samples, self._items.num_rows) if towers.spec.prior else None
         self.dims = towers.spec.item_vector_width
         self.inputs = digests([model, self.table, samples])
@@ -197,8 +194,7 @@ class ItemVectors(VectorSource):
         """Yields the items first .. end - 1 of the corpus."""
         for batch in self._workspace.tables.rows(self.table, [col.ITEM_ID], first, end):
             part = slice(first, first + batch.num_rows)
-            items = self._items[part]
-            vectors = with_group_codes(self._inference.vectors(items), items, self._group_codes)
+            vectors = self._inference.vectors(self._items[part])
             yield batch.column(0), vectors if self._priors is None else append_prior(vectors, self._priors[part])
             first += batch.num_rows
 
@@ -211,7 +207,6 @@ class UserVectors(VectorSource):
     def __init__(self, workspace: Workspace, ds: str) -> None:
         super().__init__(workspace, ds)
         model, towers = open_towers(workspace, ds)
-        self._spec = towers.spec
         samples, self.table = workspace.need("train_samples", ds), workspace.need("user_features_fg", day_before(ds))
         bucketizer, config_inputs = open_bucketizer(workspace, ds)
         self._indexed = indexed_features(bucketizer, "user")
@@ -221,7 +216,7 @@ class UserVectors(VectorSource):
         self._inference = UserInference(towers, history, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
         self._known = IdIndex(users.column(col.USER_ID), where="train_samples, users.arrow")
         self._bounds = [users.column(name).to_numpy() for name in (HISTORY_START, HISTORY_END)]
-        self.dims = self._spec.user_vector_width
+        self.dims = towers.spec.user_vector_width
         self.inputs = digests([model, samples, self.table, *config_inputs])
 
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
@@ -230,26 +225,15 @@ class UserVectors(VectorSource):
             rows = self._known.lookup(batch.column(0), where="table user_features_fg, column user_id")
             facts["users_without_history"] = facts.get("users_without_history", 0) + int((rows < 0).sum())
             starts, ends = (np.where(rows >= 0, bounds[rows] if len(bounds) else 0, 0) for bounds in self._bounds)
-            indices = pa.table(self._indexed.to_indices(pa.Table.from_batches([batch]), "table user_features_fg"))
-            yield batch.column(0), pack_user_vectors(self._inference.vectors(indices, starts, ends), self._spec)
+            indices = self._indexed.to_table(batch, "table user_features_fg")
+            yield batch.column(0), self._inference.vectors(indices, starts, ends)
 
 
-def read_group_codes(workspace: Workspace, model: Manifest) -> GroupCodes | None:
-    """Returns the codes of items without an event; None: they have none in this model."""
-    if all(file.name != ModelFile.GROUP_CODES for file in model.files):
-        return None
-    return GroupCodes.from_bytes(workspace.artifacts.read_bytes(model, ModelFile.GROUP_CODES))
-
-
-def with_group_codes(vectors: VectorArray, items: pa.Table, codes: GroupCodes | None) -> VectorArray:
-    """Returns item vectors [I, D], those without a code of their own with the code of their group."""
-    return vectors if codes is None else codes.fill_in(vectors, read_keys(items, codes.features))
-
-
-def pack_user_vectors(vectors: VectorArray, spec: TowerSpec) -> VectorArray:
-    """Returns user vectors [U, D] or [U, K, D] as they are stored: one row of `spec.user_vector_width` per user."""
-    with_ones = append_one(vectors) if spec.prior else vectors
-    return with_ones.reshape(len(with_ones), spec.user_vector_width)
+def open_item_inference(workspace: Workspace, model: Manifest, towers: TwoTower) -> ItemInference:
+    """Returns the item tower of a model, with the codes of items without an event if it has any."""
+    has_codes = any(file.name == ModelFile.GROUP_CODES for file in model.files)
+    codes = GroupCodes.from_bytes(workspace.artifacts.read_bytes(model, ModelFile.GROUP_CODES)) if has_codes else None
+    return ItemInference(towers, BATCH_ROWS, codes)
 
 
 def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest, item_count: int) -> VectorArray:

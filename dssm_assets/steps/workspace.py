@@ -87,7 +87,6 @@ class Workspace:
 
     @property
     def local_folders(self) -> list[Path]:
-        """Returns the local folders that steps write to, besides the one for temporary files."""
         store = self.tables.partitions
         return [*([Path(store.root)] if store.is_local else [self.artifacts.cache]), self.loaded.scratch, self.loaded.home]
 
@@ -108,7 +107,7 @@ class Workspace:
         return self.tables.partitions.manifest(asset, ds)
 
     def need_all(self, asset: str, days: Sequence[str]) -> list[Manifest]:
-        """Returns the partitions of several days; raises WindowIncompleteError, which lists those that are missing."""
+        """Returns the partitions of several days; raises WindowIncompleteError with the missing days."""
         return self.tables.partitions.window(asset, days)
 
     def write_query(
@@ -190,7 +189,7 @@ def _build_workspace(
 
 
 def each_day(make: Callable[[Workspace, str], StepResult]) -> Callable[[Workspace, Sequence[str]], Iterator[StepResult]]:
-    """Makes a step of a function that makes the partition of one day."""
+    """Makes a step from a function for one day."""
 
     @wraps(make)
     def step(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -225,7 +224,7 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
 
 
 def is_current(workspace: Workspace, manifest: Manifest) -> bool:
-    """Returns whether the partitions that a partition was built from are stored as they were; those of experiments do not count."""
+    """Returns whether the inputs of a partition are stored as they were; inputs in experiments do not count."""
     inputs = ((key.split("/"), digest) for key, digest in manifest.inputs.items())
     stored = ((workspace.find(*names), digest) for names, digest in inputs if len(names) == 2)
     return all(found is not None and found.has_had(digest) for found, digest in stored)
@@ -253,7 +252,7 @@ def window_days(ds: str, days: int) -> list[str]:
 
 
 def truth_days(ds: str, days: int) -> list[str]:
-    """Returns the days whose interactions are the truth of an evaluation day: `days` days that begin with it."""
+    """Returns the days of an evaluation's truth: `days` days from the evaluation day on."""
     return days_between(ds, day_before(ds, 1 - days))
 
 
@@ -297,7 +296,7 @@ def _has_no_rows(workspace: Workspace, days: Sequence[str]) -> bool:
 
 
 def release_memory() -> None:
-    """Returns to the system what was freed: allocators keep it, and what comes next wants blocks of other sizes."""
+    """Gives freed memory back to the system: allocators keep it, and the next step needs blocks of other sizes."""
     pa.default_memory_pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
     if trim is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dssm_assets.steps.vectors import read_group_codes, with_group_codes
+from dssm_assets.core.file_names import ModelFile
+from dssm_assets.core.models.group_codes import GroupCodes, read_keys
 from dssm_assets_tests.steps.refitted_worlds import refit, vectors_of
 from dssm_assets_tests.steps.train_files import train_tables
 from dssm_assets_tests.worlds import EVALUATION_DAY
@@ -44,11 +45,12 @@ def test_tower_columns_have_length_one_and_codes_separate_the_groups(refitted_wo
 
 def test_an_item_without_a_code_has_that_of_its_group(refitted_world):
     workspace, _ = refitted_world
-    codes = read_group_codes(workspace, workspace.need("dssm_model", EVALUATION_DAY))
+    model = workspace.need("dssm_model", EVALUATION_DAY)
+    codes = GroupCodes.from_bytes(workspace.artifacts.read_bytes(model, ModelFile.GROUP_CODES))
     items = train_tables(workspace, EVALUATION_DAY)["items"]
     without = np.ones((items.num_rows, TOWER + CODES), np.float32)
     without[:, TOWER:] = 0
-    filled = with_group_codes(without, items, codes)
+    filled = codes.fill_in(without, read_keys(items, codes.features))
     own = np.stack(list(vectors_of(workspace, "item").values()))
     for category in set(items.column("category").to_pylist()):
         members = np.flatnonzero(items.column("category").to_numpy() == category)
@@ -57,4 +59,3 @@ def test_an_item_without_a_code_has_that_of_its_group(refitted_world):
         assert (filled[members] == filled[members[0]]).all()
         assert (filled[members, :TOWER] == 1).all()
         assert mean @ code > 0.9 * np.linalg.norm(mean) * np.linalg.norm(code) > 0
-    assert with_group_codes(without, items, None) is without

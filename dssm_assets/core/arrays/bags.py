@@ -35,7 +35,7 @@ class Bags:
 
 
 def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
-    """Returns the bags whose weighted sum is the mean of each row's present values.
+    """Weighs each row's present values so that their sum is the mean.
 
     A missing value (index 0) neither adds to the mean nor to its denominator; a row of only missing values is empty.
 
@@ -48,7 +48,7 @@ def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
 
 
 def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
-    """Returns the bags whose weighted sum is sum(w * e) / sqrt(sum(w)) over each row's present values.
+    """Weighs each row's present values so that their sum is sum(w * e) / sqrt(sum(w)).
 
     Four values of importance 1 weigh 1/2 each and sum to 2, while one value alone sums to 1. A mean gives 1 for both.
 
@@ -61,7 +61,7 @@ def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
 
 
 def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDArray[Any]) -> Bags:
-    """Returns the bags whose weighted sum is sum(w * e) / sum(|w|) over each row's present values.
+    """Weighs each row's present values so that their sum is sum(w * e) / sum(|w|).
 
     With all weights 1 they equal those of `mean_bags`, bit for bit. A value of weight 0 counts as missing. A negative weight
     reverses its value's vector. Example: weights 3, -1 give 0.75 * first - 0.25 * second.

@@ -33,7 +33,7 @@ class EventSequences:
     last: IntArray
 
     def select_rows(self, rows: IntArray) -> EventSequences:
-        """Returns these rows, in this order, each with a sequence of its own, which ends at its last event."""
+        """Returns these rows, in this order. Each has a sequence of its own, up to its last event."""
         last = self.last[rows]
         owner = np.searchsorted(self.offsets, last, side="right") - 1
         starts = np.where(last >= 0, self.offsets[np.maximum(owner, 0)], 0)
@@ -43,7 +43,7 @@ class EventSequences:
         return EventSequences(tuple(values[at] for values in self.values), self.seconds[at], offsets, own)
 
     def without_empty_events(self) -> EventSequences:
-        """Returns the sequences without the events of which every value is missing; a row reads the last one left to it."""
+        """Drops events without any value; a row reads the last event left to it."""
         present = np.logical_or.reduce([values > 0 for values in self.values])
         if present.all():
             return self
@@ -59,7 +59,7 @@ class EventSequences:
 
 @dataclass(frozen=True)
 class SharedWindows:
-    """How the samples of one user share a pass of an encoder that sees at most `length` events.
+    """How a user's samples share a pass of an encoder that sees at most `length` events.
 
     A longer history is cut into windows of `length` events. The cuts move by the user's shift, so that from epoch to epoch every
     event is preceded by another number of events.

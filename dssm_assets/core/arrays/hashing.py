@@ -209,7 +209,6 @@ def _fingerprint_more(values: _Values) -> Words:
 def _advance(
     state: Sequence[Words] | Words, words: list[Words], mul: np.uint64 | Words, *, to_x: Words, to_y: Words
 ) -> list[Words]:
-    """Returns the state after eight more words of each value."""
     x, y, z, v0, v1, w0, w1 = state
     x = _rotate(x + y + v0 + words[1], 37) * mul ^ to_x
     y = _rotate(y + v1 + words[6], 42) * mul + to_y + words[5]

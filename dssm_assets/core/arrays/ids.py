@@ -22,7 +22,7 @@ _COMPACT_ROWS = 1 << 20
 
 
 def comparable_ids(ids: Column, where: str) -> pa.ChunkedArray:
-    """Returns ids as int64 or string, the two forms in which ids are compared; dictionary-encoded ids are decoded.
+    """Converts ids to int64 or string, to compare them; decodes dictionary-encoded ids.
 
     Raises:
         SchemaError: ids that are neither integers nor text, that do not fit int64, or that are null.
@@ -90,7 +90,7 @@ class IdIndex:
     """
 
     def __init__(self, ids: Column, *, where: str = "ids") -> None:
-        """Indexes ids in the order in which they come.
+        """Indexes ids in the given order.
 
         Args:
             ids: integers or text, unique, without nulls.

@@ -48,7 +48,7 @@ def ranges(starts: Any, lengths: Any) -> IntArray:
 
 
 def bisect_ranges(starts: IntArray, ends: IntArray, is_before: Callable[[IntArray, IntArray], Mask]) -> IntArray:
-    """Returns the first position of each range at which `is_before` is false, the end if there is none; all are searched at once.
+    """Searches all ranges at once; returns each range's first position where `is_before` is false, or its end.
 
     Args:
         is_before: of some positions, and of the number of the range that each is in; in a range true up to some position.
@@ -143,7 +143,7 @@ def without_nulls(values: pa.Array) -> pa.Array:
 
 
 def wrap_in_lists(values: pa.Array) -> pa.Array:
-    """Returns each value as a list of one, a null as an empty list."""
+    """Makes each value a list of one value, a null an empty list."""
     return build_lists(values.drop_null(), offsets_of(~null_mask(values)))
 
 
@@ -170,12 +170,10 @@ class ItemSets(NamedTuple):
 
     @property
     def lengths(self) -> IntArray:
-        """Returns the number of items of each user, int64 [U]."""
         return np.diff(self.offsets)
 
     @property
     def users(self) -> IntArray:
-        """Returns the user of each item, int64 [E]."""
         return row_of_value(self.offsets)
 
     def select_users(self, users: IntArray) -> ItemSets:

@@ -86,7 +86,7 @@ def dictionary_codes(texts: pa.DictionaryArray) -> IntArray:
 
 
 def fill_missing(texts: pa.DictionaryArray, default: str) -> pa.DictionaryArray:
-    """Returns the texts with a default in place of missing ones; an empty default leaves them missing."""
+    """Puts a default in place of missing texts; an empty default leaves them missing."""
     if not default or not texts.indices.null_count:
         return texts
     dictionary = pa.concat_arrays([texts.dictionary, pa.array([default], pa.string())])
@@ -148,7 +148,7 @@ def _finite(numbers: pa.Array) -> Numbers:
 
 
 def split_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.Array, IntArray, Offsets]:
-    """Returns the parts into which a separator splits the texts of a column without lists.
+    """Splits the texts of a column without lists by a separator; returns the parts.
 
     A missing or empty text has no parts; a part between two separators may be "".
 
@@ -203,14 +203,14 @@ def number_vectors(array: pa.Array, separator: str, where: str) -> tuple[Numbers
 
 
 def mask_of_first(offsets: Offsets, count: int | None) -> Mask:
-    """Returns which values are among the first `count` of their row [n]; all of them for 0 or None."""
+    """Marks the first `count` values of each row [n]; all for 0 or None."""
     if not count:
         return np.ones(int(offsets[-1]), dtype=bool)
     return np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], np.diff(offsets)) < count
 
 
 def insert_default(values: npt.NDArray[Any], offsets: Offsets, default: Any) -> tuple[npt.NDArray[Any], Offsets]:
-    """Returns the values with the default as the only one of each empty row, and their offsets."""
+    """Gives each empty row the default as its value; returns values and offsets."""
     lengths = np.diff(offsets)
     return np.insert(values, offsets[:-1][lengths == 0], default), ragged.offsets_of(np.maximum(lengths, 1))
 

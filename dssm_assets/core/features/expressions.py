@@ -49,7 +49,6 @@ class Expression:
 
     @property
     def is_column(self) -> bool:
-        """True if the input is a column of the table, not a feature or a constant."""
         return self.source in (Source.USER, Source.ITEM, Source.CONTEXT)
 
     def __str__(self) -> str:

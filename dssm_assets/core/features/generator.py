@@ -39,7 +39,7 @@ _SLICE_ROWS: Final = 1 << 18
 
 
 class FeatureGenerator:
-    """Generates the features of one fg.json. It has no state except the definitions.
+    """Generates the features of one fg.json; has no state but the definitions.
 
     All methods raise SchemaError that names every input that is missing or has a type or value that a feature cannot use.
     """

@@ -85,7 +85,7 @@ class NestedMaps:
     """The maps of maps of a column, each distinct text once, with their inner entries one after the other.
 
     Attributes:
-        map_of_row: the map of each row, int64 [R]; the last map is empty and is that of missing values.
+        map_of_row: the map of each row, int64 [R]; missing values have the last map, which is empty.
         offsets: offsets of the maps' inner entries.
         pkeys: the distinct outer keys.
         pkey_codes: the outer key of each inner entry.

@@ -21,7 +21,7 @@ class ParityReport:
 
     Attributes:
         row_count: number of replayed rows.
-        differing: feature -> number of rows in which the request gave another value.
+        differing: feature -> number of rows that differ.
         example: description of the first difference, "" if there is none.
     """
 
@@ -31,7 +31,6 @@ class ParityReport:
 
     @property
     def is_passed(self) -> bool:
-        """True if no feature of any row differs."""
         return not self.differing
 
     @property

@@ -104,7 +104,6 @@ class _Pairs(list[tuple[Any, Any]]):
 
 
 def _plain(value: Any) -> Any:
-    """Returns the value as plain numbers, texts, lists and pairs."""
     if type(value) in _PLAIN_TYPES:  # which most values have: to ask whether they are mappings takes longer than all else here
         return value
     if isinstance(value, Mapping):
@@ -128,7 +127,6 @@ def _is_beyond_int64(value: Any) -> bool:
 
 
 def _with_digits(value: Any) -> Any:
-    """Returns a plain value with every integer replaced by its digits."""
     if isinstance(value, _Pairs):
         return _Pairs((_with_digits(key), _with_digits(item)) for key, item in value)
     if isinstance(value, list):

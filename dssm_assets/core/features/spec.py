@@ -75,7 +75,6 @@ class Feature:
 
     @property
     def is_multi(self) -> bool:
-        """True if a row, or an element of a sequence, holds any number of values."""
         return self.operator.is_multi
 
     @property
@@ -153,7 +152,6 @@ class FgSpec:
 
 
 def _list_read(operator: Operator, named: Mapping[str, Operator]) -> list[Expression]:
-    """Returns the inputs of an operator, and those of the features among them, and so on."""
     found = list(dict.fromkeys(operator.expressions))
     seen = set(found)
     for expression in found:  # which grows meanwhile

@@ -42,7 +42,7 @@ def roll_activity(
     statistic_days: Sequence[int],
     value_columns: Sequence[str],
 ) -> ibis.Table:
-    """Returns the activity state of day `ds`, by one group-by of what each row of the log and of the previous state adds.
+    """Sums the log's rows and the previous state's in one group-by; returns the activity state of day `ds`.
 
     Args:
         log: behavior with a text column `ds`: the day and the days that leave a window; all days up to it without `previous`.

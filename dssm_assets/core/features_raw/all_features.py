@@ -89,7 +89,6 @@ def _with_profile(profile: ibis.Table, wide: ibis.Table, entity: str, ds: QueryD
 
 
 def _finish(rows: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> dict[str, Any]:
-    """Returns the generated columns in their final form: filled nulls, ratios, units."""
     done: dict[str, Any] = {}
     for days in plan.statistic_days:
         counts = {event: rows[names.event_count(event, days)].fill_null(0) for event in plan.funnel}

@@ -28,7 +28,7 @@ def roll_preferences(
     preference_columns: Sequence[str],
     positive_events: Sequence[str],
 ) -> ibis.Table:
-    """Returns the preference state of day `ds`, by one group-by of what each row of the log and of the previous state adds.
+    """Sums the log's rows and the previous state's in one group-by; returns the preference state of day `ds`.
 
     Args:
         log: behavior with a text column `ds`: the day and the day that leaves the window; all days up to it without `previous`.

@@ -33,7 +33,7 @@ Coordinate: TypeAlias = tuple[str, int]
 
 @dataclass(frozen=True)
 class Lookup:
-    """One pooled look-up: which rows are in which bag, and the pooled vectors, whose gradient backward fills in."""
+    """A pooled look-up: the rows of each bag, and the pooled vectors. Backward fills in their gradient."""
 
     dim: int
     rows: IntArray  # [n]
@@ -172,7 +172,7 @@ class EmbeddingTables(nn.Module):
 
 
 class SideLookup(nn.Module):
-    """Looks up one tower's features, and splits what it finds into what the layers read and what is frozen.
+    """Looks up one tower's features; splits the vectors into the layers' input and the frozen columns.
 
     If a history is pooled in several ways, the frozen columns are those of the first pooling. The other poolings' columns of
     the frozen embedding are left out.
@@ -230,7 +230,7 @@ class SideLookup(nn.Module):
     def lookup(
         self, tables: EmbeddingTables, inputs: TowerInput, tape: list[Lookup] | None, *, with_frozen: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns what the layers read [B, W], without learned poolings, and the frozen vectors [B, F], which get no gradient.
+        """Returns the layers' input [B, W], without learned poolings, and the frozen vectors [B, F]. These get no gradient.
 
         There are none without a frozen embedding, or where they are not asked for.
         """

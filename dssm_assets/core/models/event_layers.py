@@ -80,7 +80,7 @@ class AttentionPooling(nn.Module):
 
 
 class SequenceEncoder(nn.Module):
-    """Encodes sequences of events; the width of the states is that of the events' vectors."""
+    """Encodes sequences of events; states are as wide as the events' vectors."""
 
     def __init__(self, width: int, settings: Pooling, generator: torch.Generator) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class CausalAttention(nn.Module):
         self.gap_bias = nn.Parameter(torch.zeros(NUM_GAPS, heads))
 
     def forward(self, states: Tensor, blocks: list[AttentionBlock], drop: Callable[[Tensor], Tensor]) -> Tensor:
-        """Returns what each event reads from the others [n, W]."""
+        """Lets each event read the others; returns the vectors [n, W]."""
         joint = self.query_key_value(states)
         joint = torch.cat([joint, joint.new_zeros(1, joint.shape[1])])
         found = []
@@ -166,7 +166,6 @@ class CausalAttention(nn.Module):
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, block: AttentionBlock, drop: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Returns what the events of a block read from one another [R, H, L, W / H]."""
         with torch.autocast(query.device.type, enabled=False):
             scores = torch.matmul(query * query.shape[3] ** -0.5, key.transpose(2, 3)).to(self.gap_bias.dtype)  # [R, H, L, L]
             by_distance = _biases(self.distance_bias, block.distances).masked_fill(block.is_later, -torch.inf)
@@ -175,7 +174,7 @@ class CausalAttention(nn.Module):
 
 
 def _biases(table: Tensor, places: Tensor) -> Tensor:
-    """Returns the biases at these places of a table [N, H], of which one head's come after another's, in the shape of the places.
+    """Returns the biases at these positions of a table [N, H], in their shape. The heads' positions follow one another.
 
     Number by number, because the gradient of a look-up of rows takes seven times as long on CPUs.
     """

@@ -1,4 +1,4 @@
-"""Codes of items without an event: that of the group of items with the same values in some features.
+"""Codes of items without an event: the code of the items with the same values in some features.
 
 Codes in closed form (`core/training/closed_form/svd_init.py`) come from the events of an item, so an item without any has none.
 
@@ -45,7 +45,7 @@ class GroupCodes:
         return np.where(known[place] == wanted, place, -1)
 
     def fill_in(self, vectors: FloatArray, keys: npt.NDArray[Any]) -> FloatArray:
-        """Returns item vectors [I, D] in which the last d columns are the group's code wherever all of them are 0.
+        """Writes the group's code into the last d columns of items that are 0 there; returns the vectors [I, D].
 
         By hand: the code of the only group is (7). Two of its items have the vectors (1, 0) and (2, 3): (1, 7) and (2, 3).
         """
@@ -87,6 +87,6 @@ def distinct_keys(keys: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], I
 
 
 def _as_bytes(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Returns each row as one value of which the order is that of the row's numbers, first column first."""
+    """Returns each row as one value. Values sort as the rows do, first column first."""
     ordered = np.ascontiguousarray(keys, ">u4")
     return ordered.view(f"V{4 * keys.shape[1]}").reshape(-1)

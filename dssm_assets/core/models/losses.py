@@ -85,7 +85,7 @@ def softmax_loss(
         user: vectors of the rows' users [B, D].
         positive: vectors of the rows' own items [B, D].
         columns: vectors of the negatives that all rows share [C, D].
-        hard: vectors of the hard negatives, each of which counts for one row (`terms.hard_rows`) [H, D].
+        hard: vectors of the hard negatives [H, D]; each counts for one row (`terms.hard_rows`).
         scale: 1 / temperature, which multiplies the similarity; a scalar tensor if it is learned.
         affine: |w| and b of the similarity |w| * (u . v) + b, None unless `model.learn_scale` is on. Not used here: a temperature is the
             same factor, and an offset cancels in a softmax.
@@ -116,7 +116,7 @@ class PairLoss:
         positive_loss: of a row and its item.
         negative_loss: of a row and a negative.
         negative_slope: its derivative.
-        masked: x of a pair that does not count, at which loss and derivative of a negative are 0.
+        masked: x of a pair that does not count: loss and derivative of a negative are 0 there.
         is_of_logits: whether x is a logit; if not, it has neither scale nor correction.
     """
 

@@ -92,7 +92,7 @@ class HistoryPooling:
         return mean_bags(values, offsets, weights)
 
     def pool(self, events: HistoryEvents) -> tuple[Bags, ...]:
-        """Returns one bag per sub-feature; the pooled vector is the weighted sum over the bag."""
+        """Returns a bag per sub-feature; the weighted sum over a bag is the pooled vector."""
         events = events.latest(self.num_events)
         weights = self.event_weights(events)
         if not self.settings.sqrt_repeats:

@@ -72,6 +72,6 @@ def append_prior(vectors: FloatArray, values: FloatArray) -> FloatArray:
 
 
 def append_one(vectors: FloatArray) -> FloatArray:
-    """Returns user vectors with a 1 appended, which an item's prior is multiplied with [..., D + 1]."""
+    """Appends a 1 to user vectors, to multiply an item's prior with; returns [..., D + 1]."""
     ones = np.ones((*vectors.shape[:-1], 1), np.float32)
     return np.concatenate([vectors, ones], axis=-1)

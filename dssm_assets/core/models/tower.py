@@ -121,7 +121,7 @@ def align_skips(
 
     Args:
         user: the user tower's skip; None: it has none, and nothing is done.
-        user_columns: what each of its input columns is; equal values mean the same coordinate.
+        user_columns: a name per input column; equal names mean the same coordinate.
     """
     if user is None or item is None:
         return
@@ -137,7 +137,7 @@ def align_skips(
 
 
 def linear(width_in: int, width_out: int, generator: torch.Generator, *, has_bias: bool = True) -> nn.Linear:
-    """Returns a linear map whose weights are drawn from the generator instead of torch's global one."""
+    """Draws a linear map's weights from the generator, not from torch's global one."""
     with torch.random.fork_rng(devices=[]):
         drawn = nn.Linear(width_in, width_out, bias=has_bias)
     bound = 1.0 / math.sqrt(width_in)

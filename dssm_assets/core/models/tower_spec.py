@@ -117,7 +117,7 @@ class TowerSpec(Section):
 
     @property
     def encoded(self) -> tuple[TowerFeature, ...]:
-        """The sub-features that poolings of kind sequence read: all but the frozen one, of which layers learn nothing."""
+        """The sub-features that poolings of kind sequence read: all but the frozen one."""
         return tuple(feature for feature in self.sequences if feature.embedding_name != self.frozen_embedding)
 
     @property
@@ -143,12 +143,10 @@ class TowerSpec(Section):
 
     @property
     def attention_views(self) -> tuple[HistoryView, ...]:
-        """The poolings whose weights the tower learns."""
         return tuple(view for view in self.history_views if view.is_attention)
 
     @property
     def sequence_views(self) -> tuple[HistoryView, ...]:
-        """The poolings that encode the events in their order."""
         return tuple(view for view in self.history_views if view.is_sequence)
 
     @property
@@ -158,7 +156,6 @@ class TowerSpec(Section):
 
     @property
     def tower_dim(self) -> int:
-        """Width of the towers' outputs, the first columns of both vectors."""
         return self.output_dim - self.frozen_dim
 
     @property
@@ -192,7 +189,7 @@ def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
 
 
 def spec_faults(expected: TowerSpec, got: TowerSpec, where: str, remedy: str) -> list[Fault]:
-    """Returns one fault per entry in which two specifications differ; none if they are equal."""
+    """Returns one fault per entry that differs between two specifications."""
     expected_entries, got_entries = _flatten(expected), _flatten(got)
     return [
         Fault(f"{where}, {path}", expected_entries.get(path, "nothing"), got_entries.get(path, "nothing"), remedy)

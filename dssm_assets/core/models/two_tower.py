@@ -99,7 +99,6 @@ class TwoTower(nn.Module):
         return append_frozen(self.item_tower(found, dropout), frozen)
 
     def _attention_means(self, inputs: TowerInput, tape: list[Lookup] | None) -> list[Tensor]:
-        """Returns the means [B, K, width of the events] of each attention pooling."""
         means, begin = [], self._num_bags
         for view, pooling in zip(self.spec.attention_views, self.attention, strict=True):
             bags = inputs.bags[begin : begin + len(view.features)]
@@ -137,7 +136,7 @@ class SimilarityScale(nn.Module):
 
 
 def nearest_interests(interests: Tensor, items: Tensor) -> Tensor:
-    """Returns, of each row's interests [B, K, D], the one with the largest product with the row's item [B, D], as [B, D].
+    """Chooses the interest [B, K, D] with the largest product with the row's item [B, D]; returns [B, D].
 
     Label-aware attention of MIND (Li et al. 2019, section 3.4) in the limit of an infinite power, which its section 4.3
     finds best: an item is learned by the interest that would find it in a search, where only a user's best vector counts.

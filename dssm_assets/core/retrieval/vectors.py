@@ -65,6 +65,11 @@ def to_matrix(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
     return flat.reshape(len(array), array.type.list_size)
 
 
+def to_lists(vectors: NDArray[Any]) -> pa.FixedSizeListArray:
+    """Returns vectors [N, D] as a column, fixed_size_list<float32>[D]."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])
+
+
 def check_vectors(side: str, vectors: NDArray[np.floating[Any]], ids: Any, width: int | None = None) -> None:
     """Checks every vector of users or items.
 

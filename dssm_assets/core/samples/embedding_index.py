@@ -56,6 +56,12 @@ class IndexedFeatures:
                 found[column] = build_lists(*flatten(combine_chunks(table.column(column))))
         return found
 
+    def to_table(self, rows: pa.Table | pa.RecordBatch, where: str) -> pa.Table:
+        """Returns the columns of `to_indices` as a table of as many rows, also where there is no feature."""
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+        indices = self.to_indices(table, where)
+        return pa.Table.from_arrays([*indices.values()], [*indices]) if indices else table.select([])
+
     def types(self, encoded: pa.Schema, where: str) -> dict[str, pa.DataType]:
-        """Returns column -> type of what `to_indices` returns for a table of this schema, which may have more columns."""
+        """Returns column -> type as `to_indices` gives it for a table of this schema. The table may have more columns."""
         return {name: column.type for name, column in self.to_indices(encoded.empty_table(), where).items()}

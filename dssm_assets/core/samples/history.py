@@ -166,5 +166,4 @@ def _sort_block(columns: list[npt.NDArray[Any]], ends: npt.NDArray[np.int64], fi
 
 
 def _flatten(table: pa.Table, name: str) -> pa.Array:
-    """Returns the entries of the lists of a column, one per event."""
     return combine_chunks(pc.list_flatten(table.column(name)))

@@ -134,14 +134,13 @@ def find_hard_negatives(
 
 
 def select_exposures(day: pa.Table, events: Collection[str]) -> pa.Table:
-    """Returns the rows of sample_fg by which an item was shown: label 0 and one of these events."""
+    """Returns the rows of sample_fg that show an item: label 0 and one of these events."""
     event = combine_chunks(day.column(col.EVENT)).cast(pa.string())
     is_shown = pc.and_(pc.equal(day.column(col.LABEL), 0), pc.is_in(event, value_set=pa.array(sorted(events), pa.string())))
     return day.filter(is_shown)
 
 
 def _find_pairs(table: pa.Table, item_index: IdIndex, history: HistoryCsr) -> Pairs:
-    """Returns the pairs of known users and items of the corpus."""
     items = item_index.lookup(table.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}").astype(np.int64)
     users = history.users.lookup(table.column(col.USER_ID), where=f"{_TABLE}, column {col.USER_ID}").astype(np.int64)
     is_known = (items >= 0) & (users >= 0)

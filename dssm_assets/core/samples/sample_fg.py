@@ -112,7 +112,6 @@ class LeakReport:
 
     @property
     def is_passed(self) -> bool:
-        """True if no row has features newer than the previous day."""
         return self.leaking_row_count == 0
 
 
@@ -124,7 +123,7 @@ def combine_leak_reports(reports: Iterable[LeakReport]) -> LeakReport:
 
 
 def check_no_leak(sample_fg: pa.Table, ds: str) -> LeakReport:
-    """Returns what the feature dates of the samples of day `ds` say. A leak is reported, not raised.
+    """Compares the feature dates of a day's samples with the day `ds`. A leak is reported, not raised.
 
     Example: ds 2024-05-02 and user_feature_date 2024-05-02 in one row: is_passed is False, leaking_row_count is 1.
     """

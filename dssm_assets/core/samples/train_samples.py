@@ -56,7 +56,7 @@ def discretise_day(
         feature_rows: user_row and item_row: for each row of positive_sample, the row of its user's features in
             user_rows.arrow and of its item's in item_rows.arrow.
         item_index: the corpus: item ids in the order of negative_items.
-        cutoff: which history a sample sees. For `History.LEAVE_ONE_OUT` the end is that of `History.EVENT`; training reads
+        cutoff: the history that a sample sees. For `History.LEAVE_ONE_OUT` the end is that of `History.EVENT`; training reads
             the later events itself (`core/training/data.py`).
 
     Raises:

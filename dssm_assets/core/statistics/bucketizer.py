@@ -156,7 +156,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CarriedRows:
-    """Rows of one embedding table that mean the same on two days, aligned; without row 0, the missing value."""
+    """Aligned rows of an embedding table that have one meaning on two days; without row 0, the missing value."""
 
     today: Rows
     earlier: Rows

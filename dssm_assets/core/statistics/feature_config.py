@@ -68,7 +68,7 @@ def decide_feature_config(
 
 
 def least_statistics(spec: FgSpec) -> tuple[pa.Table, pa.Table]:
-    """Returns a binning and counts in which every feature has two values: the fewest with which none is dropped.
+    """Returns a binning and counts with two values per feature: with fewer it is dropped.
 
     Decided from these, an embedding whose width is configured has it, and any other has the least width of its policy. So what
     is wrong with the towers of these features is wrong with those of every window.
@@ -82,7 +82,7 @@ def least_statistics(spec: FgSpec) -> tuple[pa.Table, pa.Table]:
 
 
 def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> dict[str, float]:
-    """Returns hashed feature -> fraction of the distinct values of the window that share a bucket with another one."""
+    """Returns hashed feature -> fraction of the window's distinct values that share a bucket."""
     features = [feature for feature in (*spec.features, *spec.sequence_features) if feature.kind is Kind.CATEGORICAL]
     rules = FeatureRules(features, statistics, FEATURE_BINNING.schema.empty_table(), FeatureCounts(counts), HashFunction.MURMUR)
     found = {feature.name: rules.collision_frac_of(feature) for feature in features}

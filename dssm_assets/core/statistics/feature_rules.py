@@ -115,7 +115,7 @@ class FeatureInfo(BaseModel):
 
 
 def collision_frac(hashes: Any, bucket_count: int) -> float:
-    """Returns the fraction of distinct values, given as hashes, that share their bucket with another one; 0 without values.
+    """Returns the fraction of distinct values, given as hashes, that share a bucket; 0 without values.
 
     Example: of four values in the buckets 0, 1, 1, 2 two share a bucket, 0.5.
     """
@@ -134,7 +134,7 @@ class Rule:
 
 
 class FeatureRules:
-    """Decides for features, with the statistics of the window, which features of one embedding share."""
+    """Decides widths and vocabularies from the window's statistics; features of an embedding share them."""
 
     def __init__(
         self,
@@ -292,7 +292,6 @@ class FeatureRules:
         return own or embedding_dim(rule.distinct, self._statistics.embedding_dim_policy)
 
     def _setting(self, feature: Feature, key: str) -> Any:
-        """Returns the value of a key of `statistics.features` for a feature or its embedding, else that of the section."""
         own = self._statistics.own_values(self._names(feature), key)
         return next(iter(own.values()), getattr(self._statistics, key, None))
 
@@ -302,7 +301,6 @@ class FeatureRules:
         return [feature.embedding_name, *(member.name for member in self._groups[feature.embedding_name])]
 
     def _counted_members(self, feature: Feature) -> list[str]:
-        """Returns the names of the counted features that share the embedding of the feature."""
         return [member.name for member in self._groups[feature.embedding_name] if member.name in self._counts]
 
     @staticmethod

@@ -66,7 +66,7 @@ def _sum(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def count_values(kind: Kind, table: pa.Table, features: Sequence[Feature], uses: Counts | None = None) -> pa.Table:
-    """Returns the counts of those features of a table that are of one kind, in no order, for `merge_value_counts`.
+    """Counts the features of one kind in a table; returns the counts in no order, for `merge_value_counts`.
 
     Each value of a multi-valued feature counts; an empty list counts as one missing value, and so does NaN. -0.0 is 0.0.
     Features that share an embedding are counted separately.

@@ -105,13 +105,12 @@ class NegativeRule:
         return merge_pairs(*pairs)
 
     def _known_cells(self, user_index: Users, column_items: IntArray) -> MaskedPairs:
-        """Returns the cells of users and columns whose item the user is known to have interacted with."""
         items, lengths = self._data.known_items(user_index, self._user_ends)
         return matching_pairs(repeat_rows(lengths), items, column_items)
 
 
 def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> MaskedPairs:
-    """Returns every (row, column) whose column's item is one of the row's items.
+    """Returns every (row, column) where the row has the column's item.
 
     Args:
         rows: row of each entry, ascending.
@@ -131,7 +130,7 @@ def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> M
 
 
 def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> MaskedPairs:
-    """Returns the cells of rows, each of which has the cells of its group.
+    """Gives each row the cells of its group.
 
     Example: cells (0, 5), (1, 7), (1, 8) of groups 0 and 1, and rows in the groups 1, 0, 1 give
     (0, 7), (0, 8), (1, 5), (2, 7), (2, 8).
@@ -167,7 +166,7 @@ def log_expected_counts(probability: Floats, draws: int, strength: float) -> npt
 
 
 def merge_columns(terms: LossTerms, group: IntArray, count: int) -> LossTerms:
-    """Returns the terms of the same loss in which column j has become column group[j] of `count`.
+    """Merges column j into column group[j] of `count`; returns the terms of the same loss.
 
     Args:
         group: of the first columns. The queued columns follow in their order.

@@ -44,18 +44,18 @@ Keys = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One step's input of one process: its samples, and its part of the item tower's rows.
+    """A step's input in this process: its samples, and its part of the item tower's rows.
 
     Attributes:
         rows: its samples, ascending [b].
         weight_frac: the share of its samples in the weight of the batch.
         user: rows of the user tower: one per own sample [b], or one per own session.
-        user_of: which row of `user` is each own sample's [b]; None: row k is sample k's.
+        user_of: row of `user` of each own sample [b]; None: row k is sample k's.
         items: rows of the item tower: every W-th of the M shared rows, then the hard negatives of its own samples [H].
         num_shared: M. The rows are the samples' own items [B] and the sampled negatives [N], equal columns merged.
-        own: which of the M rows is each sample's own item [B].
-        columns: which of the M rows are columns of the logits; the own items of earlier batches of this epoch follow them, oldest first.
-        terms: what the loss needs in addition to the vectors, of its own samples.
+        own: row of each sample's own item among the M [B].
+        columns: rows among the M that are columns of the logits; the own items of earlier batches of this epoch follow, oldest first.
+        terms: the loss's further input, of the own samples.
     """
 
     count: int
@@ -82,7 +82,7 @@ class Epoch:
         window_shifts: IntArray | None = None,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
-        """Prepares what all batches share; `window_shifts` are those of each user [U], with `training.group_users`."""
+        """Prepares the epoch; `window_shifts` has each user's shift [U], with `training.group_users`."""
         self._data, self._order, self._model, self._size, self._ranks = data, order, model, training.batch_size, ranks
         # One user vector serves a session only if its samples cannot differ in what the user tower reads.
         self._by_session = (
@@ -154,7 +154,7 @@ class Epoch:
         return user, np.searchsorted(own, session[rows]), rows
 
     def _own_rows(self, keys: Keys) -> IntArray:
-        """Returns every W-th of the rows with these keys; if rows share windows, those of every W-th window, ascending."""
+        """Returns every W-th row with these keys, ascending; rows that share windows stay together."""
         shifts = self._history_rule.window_shifts
         if shifts is None:
             return self._ranks.rows(len(keys[USER_INDEX]))
@@ -164,7 +164,7 @@ class Epoch:
         """Returns the item tower's input of these items, then of the hard negatives.
 
         Args:
-            source: the row of each item's features, -1 for those of the corpus. The first items have rows.
+            source: the row of each item's features, -1: the corpus has them. The first items have rows.
         """
         num_rows = int((source >= 0).sum())
         of_samples = self._data.sample_items.read(source[:num_rows])
@@ -207,7 +207,7 @@ def epoch_batches(
 
 
 def can_merge_items(model: Model) -> bool:
-    """Returns whether equal columns may be one: unless a mean over columns, or a batch norm, depends on how many there are.
+    """Returns whether equal columns may be merged: not if a mean over columns, or a batch norm, depends on their number.
 
     Columns of the softmax with one vector and the corrections c_1 .. c_k equal one column with the correction
     -log(exp(-c_1) + ... + exp(-c_k)): every mask depends on the item alone. Only dropout is then drawn once for all of them.

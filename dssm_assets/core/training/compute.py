@@ -42,7 +42,7 @@ class Ranks:
         return self.rank == 0
 
     def rows(self, count: int) -> IntArray:
-        """Returns which of `count` rows belong to this process, ascending."""
+        """Returns this process's rows among `count`, ascending."""
         return np.arange(self.rank, count, self.count, dtype=np.int64)
 
     def new_towers(self, spec: TowerSpec, generator: torch.Generator, *, shard_tables: bool) -> TwoTower:
@@ -57,7 +57,7 @@ class Ranks:
         return vectors
 
     def gather_items(self, items: Tensor, num_shared: int) -> Tensor:
-        """Returns item vectors in which the first rows, `num_shared` over all processes, are those of all processes."""
+        """Gathers the shared items' vectors, `num_shared` in all processes; this process's hard negatives follow."""
         return items
 
     def sum_gradients(self, module: nn.Module) -> None:
@@ -101,7 +101,7 @@ class ComputeContext:
     ranks: Ranks = SINGLE_PROCESS
 
     def products(self) -> AbstractContextManager[object]:
-        """Returns the block in which dense layers multiply in the number format."""
+        """Makes dense layers multiply in the number format, inside the block."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bfloat16 else nullcontext()
 
 

@@ -37,7 +37,7 @@ class EpochScore:
 
 @dataclass
 class FitHistory:
-    """How far a fit has come and what it has measured.
+    """The steps and figures of a fit so far.
 
     Attributes:
         is_search: the towers are being scored on the validation days. In the final phase, and without such days, False.
@@ -64,11 +64,10 @@ class FitHistory:
 
     @property
     def steps_done(self) -> int:
-        """Steps of both phases."""
         return len(self.search_losses) + len(self.losses)
 
     def end_search(self) -> None:
-        """Begins the final phase, whose towers are kept."""
+        """Begins the final phase; its towers are kept."""
         self.is_search, self.epoch, self.step = False, 0, 0
         self.search_losses, self.losses = self.losses, []
 
@@ -160,7 +159,7 @@ class FitClock:
             self._marks = self._marks[1], (self._samples_done, self.seconds)
 
     def seconds_for(self, samples: int) -> float | None:
-        """Returns how long samples take at the pace of the last steps, a half of all or more: the first are slow. None after one."""
+        """Returns the seconds of samples at the pace of at least the later half of the steps; None after one step."""
         if self._steps < 2:
             return None
         begin, seconds = self._marks[0]

@@ -2,7 +2,7 @@
 
 Context features are missing, because they are unknown before the request, and dropout is off.
 
-Letters: I items, U users, K interests, D vector width.
+Letters: I items, U users, K interests, D width of the towers' vectors.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import torch
 
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray, number_values, row_blocks
+from dssm_assets.core.models.group_codes import GroupCodes, read_keys
+from dssm_assets.core.models.prior import append_one
 from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, add_missing_context, select_rows
 from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.models.two_tower import TwoTower
@@ -27,11 +29,12 @@ class ItemInference:
     Items with equal features go through the tower once: most items of a long tail have no embedding of their own.
     """
 
-    def __init__(self, two_tower: TwoTower, batch_size: int) -> None:
-        self._towers, self._batch_size = two_tower, batch_size
+    def __init__(self, two_tower: TwoTower, batch_size: int, group_codes: GroupCodes | None = None) -> None:
+        """`group_codes` are those of items without an event, if the model has any."""
+        self._towers, self._batch_size, self._codes = two_tower, batch_size, group_codes
 
     def vectors(self, items: pa.Table) -> FloatArray:
-        """Returns the item tower's vectors [I, D], float32.
+        """Returns the items' vectors [I, D], float32, before a prior is appended.
 
         Args:
             items: one row per item, embedding indices of every item feature (int32, or list of int32).
@@ -43,11 +46,13 @@ class ItemInference:
         with torch.no_grad():
             for rows in row_blocks(len(first), self._batch_size):
                 distinct[rows] = self._towers.item_vectors(select_rows(inputs, first[rows])).cpu().numpy()
+        if self._codes is not None:  # equal features have equal keys
+            distinct = self._codes.fill_in(distinct, read_keys(items, self._codes.features)[first])
         return distinct if len(first) == len(group) else distinct[group]
 
 
 class UserInference:
-    """The user tower over any number of tables of users, whose histories are in one table."""
+    """The user tower over any number of tables of users, with all histories in one table."""
 
     def __init__(self, two_tower: TwoTower, history: pa.Table, *, as_of_ms: int, batch_size: int) -> None:
         """Checks the histories once.
@@ -60,7 +65,9 @@ class UserInference:
         self._history = HistoryReader(history, two_tower.spec)
 
     def vectors(self, users: pa.Table, history_start: IntArray, history_end: IntArray) -> FloatArray:
-        """Returns the user tower's vectors [U, D], float32; [U, K, D] of users with K interests.
+        """Returns the users' vectors as they are stored and searched, float32 [U, `user_vector_width`].
+
+        The vectors of K interests follow one another; with a prior, each ends with the 1 that an item's prior is multiplied with.
 
         Args:
             users: one row per user, embedding indices of every user feature (int32, or list of int32).
@@ -77,13 +84,13 @@ class UserInference:
         self._history.check_bounds(starts, ends, "history bounds of users")
         as_of_ms, remedy = np.full(len(ends), self._as_of_ms, np.int64), "leave out events from the timestamp of the vectors on"
         self._history.check_causal(starts, ends, as_of_ms, where="history of users", remedy=remedy)
-        interests = (spec.num_interests,) if spec.num_interests > 1 else ()
-        vectors = np.empty((users.num_rows, *interests, spec.output_dim), np.float32)
+        vectors = np.empty((users.num_rows, spec.user_vector_width), np.float32)
         with torch.no_grad():
             for rows in row_blocks(users.num_rows, self._batch_size):
                 history = self._history.read(starts[rows], ends[rows])
                 inputs = add_missing_context(reader.read(rows), spec).with_history(history)
-                vectors[rows[0] : rows[-1] + 1] = self._towers.user_vectors(inputs).cpu().numpy()
+                found = self._towers.user_vectors(inputs).cpu().numpy()
+                vectors[rows] = (append_one(found) if spec.prior else found).reshape(len(rows), -1)
         return vectors
 
 
@@ -95,13 +102,11 @@ def find_equal_rows(inputs: TowerInput) -> tuple[IntArray, IntArray]:
 
 
 def _number_bags(bag: Bags) -> IntArray:
-    """Returns a number per bag; equal bags have equal numbers."""
     values, weights = (number_values(_as_texts(numbers, bag.offsets))[1] for numbers in (bag.values, bag.weights))
     return values * (1 + int(weights.max(initial=0))) + weights
 
 
 def _as_texts(numbers: npt.NDArray[Any], offsets: IntArray) -> pa.Array:
-    """Returns the bytes of each slice of an array."""
     data = np.ascontiguousarray(numbers)
     buffers = [None, pa.py_buffer(offsets.astype(np.int64) * data.itemsize), pa.py_buffer(data)]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)

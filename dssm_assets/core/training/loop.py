@@ -110,7 +110,6 @@ class _FitRun:
     """
 
     def __init__(self, data: TrainData, model: Model, training: Training, seed: int, context: FitContext) -> None:
-        """Begins where a killed fit was, if there was one."""
         self._data, self._seed, self._model, self._training, self._context = data, seed, model, training, context
         has_search = training.validation_days > 0
         self._history, self._saved = context.checkpoints.restore() or (FitHistory(is_search=has_search), {})
@@ -146,7 +145,6 @@ class _FitRun:
         return trainer.two_tower
 
     def fit_final(self, rows: IntArray) -> TwoTower:
-        """Returns towers fitted to the whole window, after a search for its best number of epochs."""
         best = self._history.best
         trainer = self._new_trainer(rows, self._data.num_days)
         for _ in self._train_epochs(trainer, rows, self._training.epochs if best is None else best.epoch):
@@ -179,7 +177,6 @@ class _FitRun:
         )
 
     def _train_epochs(self, trainer: Trainer, rows: IntArray, epochs: int) -> Iterator[None]:
-        """Trains the epochs that are left of this phase, and yields after each."""
         history, training, context = self._history, self._training, self._context
         phase, steps = "search" if history.is_search else "fit", epochs * batches_per_epoch(len(rows), training)
         for epoch in range(history.epoch, epochs):

@@ -52,7 +52,7 @@ class RowOptimiser(ABC):
 
 
 class RowwiseAdagrad(RowOptimiser):
-    """Adagrad with one accumulator per table row, exact for rows that a batch reads several times.
+    """Adagrad with an accumulator per table row; exact where a batch reads a row several times.
 
     A row's gradient is the sum over all look-ups that read it. Its accumulator grows by the mean square of that sum, and
     the row changes by -rate * gradient / sqrt(accumulator). Row 0 (missing) never changes.
@@ -76,7 +76,7 @@ class RowwiseAdagrad(RowOptimiser):
 
 
 class RowwiseAdam(RowOptimiser):
-    """Adam with a first moment per value and one second moment per row, exact for rows that a batch reads several times.
+    """Adam with a first moment per value and a second moment per row; exact where a batch reads a row several times.
 
     With step t counted over all steps and k = steps since the row was last read (1 if that was the previous step):
 
@@ -151,7 +151,7 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
 class DenseOptimiser:
     """AdamW over the parameters of a module (Loshchilov and Hutter 2019): matrices decay, biases and norms do not.
 
-    The arithmetic of torch.optim.AdamW, whose first use imports torch's compiler: 1.5 seconds and 80 MB.
+    The arithmetic of torch.optim.AdamW, without importing torch's compiler: 1.5 seconds and 80 MB less.
     """
 
     def __init__(self, module: nn.Module, weight_decay: float) -> None:
@@ -162,7 +162,7 @@ class DenseOptimiser:
 
     @torch.no_grad()
     def update(self, learning_rate: float) -> None:
-        """Updates the parameters by their gradients; one without a gradient is unchanged, and the step does not count for it."""
+        """Updates the parameters by their gradients. Without a gradient a parameter stays, and the step does not count for it."""
         for parameter, (step, mean, square) in zip(self._parameters, self._moments, strict=True):
             gradient = parameter.grad
             if gradient is None:

@@ -29,7 +29,7 @@ _WHAT, _REMEDY = "state of a training", "remove the state, and the training star
 
 
 class Checkpoints:
-    """Restores the stored state of a fit and stores a new one every few minutes; by default it does neither."""
+    """Restores a fit's stored state and stores it again every few minutes; by default it does neither."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class Checkpoints:
 
         Args:
             key: names configuration and inputs; a state of another key is ignored.
-            saved: what `save` received from a run that was killed.
-            save: stores a state, which is given piece by piece; None: another process stores it, or none.
+            saved: the state that a killed run gave to `save`.
+            save: stores a state from its pieces; None: another process stores it, or none.
             now: seconds of a clock that never goes back.
-            all_ranks: the processes that each store their part of the same step. The first one decides when.
+            all_ranks: the processes; each stores its part of one step. The first decides when.
         """
         self._key, self._saved, self._save = key, saved, save
         self._seconds, self._now, self._all_ranks = 60.0 * minutes, now, all_ranks
@@ -86,7 +86,7 @@ def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -
 
 
 def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | None:
-    """Returns what `state_chunks` wrote; None if it has another configuration or other inputs.
+    """Reads the pieces of `state_chunks`; None if configuration or inputs are others.
 
     Raises:
         StorageError: the bytes are not a whole state.
@@ -102,7 +102,7 @@ def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """An earlier day's towers, and which of their embedding rows have the same value today.
+    """An earlier day's towers, and their embedding rows with the same value today.
 
     Attributes:
         name: the partition they come from, for the report.
@@ -115,7 +115,7 @@ class WarmStart:
     rows: Mapping[str, CarriedRows]
 
     def copy_into(self, two_tower: TwoTower) -> dict[str, Any]:
-        """Overwrites the weights that have an earlier value; returns what the report says about it.
+        """Overwrites the weights that have an earlier value; returns the report's entries.
 
         Returns:
             from, embedding_rows_carried, embedding_rows_new, dense_tensors_carried, dense_tensors_new.

@@ -38,7 +38,7 @@ class Trainer:
         plan: StepPlan,
         compute: ComputeContext,
     ) -> None:
-        """Begins with the current weights of the towers, which are on the device of `compute`; every step changes them."""
+        """Begins with the towers' current weights, on the device of `compute`; every step changes them."""
         self.two_tower, self.plan, self.steps_done = two_tower, plan, 0
         self._model, self._training, self._compute, self._seed = model, training, compute, seed
         self._dropout = torch.Generator(compute.device).manual_seed(seed)
@@ -87,7 +87,6 @@ class Trainer:
         return LOSSES[self._model.loss](users, positives, columns, hard, terms, scale, affine)
 
     def _apply_gradients(self, tape: list[Lookup], own_items: Tensor) -> None:
-        """Updates all weights by the gradients of all processes."""
         towers, training, ranks = self.two_tower, self._training, self._compute.ranks
         ranks.sum_gradients(towers)
         if training.gradient_clip is not None:
@@ -107,7 +106,7 @@ class Trainer:
         self._queue.clear()
 
     def evaluation_weights(self) -> AbstractContextManager[None]:
-        """Returns the block in which the towers hold the weights that are scored."""
+        """Gives the towers the weights to be scored, inside the block."""
         return nullcontext() if self._average is None else self._average.evaluation_weights()
 
     def finish(self) -> None:

@@ -44,7 +44,7 @@ class ValidationSet:
     Attributes:
         user_index: of each user, ascending [V].
         truth: the items that each user interacted with on the validation days, at least one.
-        excluded: what is left out of each user's list.
+        excluded: items left out of each user's list.
     """
 
     user_index: IntArray
@@ -81,7 +81,7 @@ class ValidationSet:
 
 
 def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.ALL) -> ValidationSet:
-    """Returns what towers are scored on that were fitted to the days before `first_day`.
+    """Returns the validation set for towers fitted to the days before `first_day`.
 
     Args:
         targets: all interactions, or those with items that are new to the user; then lists are without items of the user's
@@ -143,7 +143,7 @@ def hit_rate(
     Args:
         users: vectors of all users in their order, in blocks.
         truth: the items to find of each user.
-        excluded: what is left out of each user's list; None: nothing.
+        excluded: items left out of each user's list; None: none.
     """
     # Vectors of cosine similarity have length 1, so the product is the cosine, plus the prior in a dimension of its own.
     corpus = Corpus(items, Metric.IP)
@@ -169,7 +169,7 @@ def scored_k(ks: Sequence[int], num_items: int) -> int:
 
 
 class EpochEvaluator:
-    """Scores towers on the validation days; the same score in all processes, each of which computes part of the vectors."""
+    """Scores towers on the validation days. Each process computes part of the vectors; all get the same score."""
 
     def __init__(
         self, data: TrainData, first_day: int, model: Model, ks: Sequence[int], *, ranks: Ranks = SINGLE_PROCESS

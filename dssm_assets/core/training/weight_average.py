@@ -17,7 +17,7 @@ class WeightAverage:
     """The moving average of the towers' weights, updated after every step."""
 
     def __init__(self, two_tower: TwoTower, decay: float) -> None:
-        """Begins with the current weights; `decay` is that of every step but the first ones."""
+        """Begins with the current weights; `decay` is the later steps' decay, the first have less."""
         self._towers, self._decay = two_tower, decay
         tables = two_tower.tables
         self._dense = {name: p.detach().clone() for name, p in two_tower.named_parameters()}

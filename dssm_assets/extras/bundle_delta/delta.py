@@ -42,11 +42,10 @@ from dssm_assets.core.models.prior import append_prior
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.index import ship_index
-from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
+from dssm_assets.core.retrieval.vectors import Vectors, to_lists, to_matrix
 from dssm_assets.core.samples.history import build_history
 from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.core.statistics.bucketizer import Bucketizer
-from dssm_assets.core.training.inference import ItemInference
 from dssm_assets.extras.bundle_delta.fresh_days import FreshDays, open_fresh_days
 from dssm_assets.service.bundle import served_vectors
 from dssm_assets.service.bundle.bundle_store import FORMAT, BundleStore, FetchedBundle, Published, base_of, open_bundles
@@ -54,7 +53,7 @@ from dssm_assets.steps.feature_config import indexed_features
 from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.stored_interactions import read_rows_of_users
 from dssm_assets.steps.training import find_history_days
-from dssm_assets.steps.vectors import read_group_codes, read_recent_priors, with_group_codes
+from dssm_assets.steps.vectors import open_item_inference, read_recent_priors
 from dssm_assets.steps.workspace import Workspace, day_before, start_of_day_ms, window_days
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.local_files import map_arrow, write_arrow
@@ -295,13 +294,12 @@ class _Delta:
     def _write_items(self, items: _Entities, corpus: IdIndex) -> dict[str, Any]:
         """Writes ids, vectors and index; returns the manifest's entry of the index."""
         base = self._base
-        indexed, codes = indexed_features(base.bucketizer, "item"), read_group_codes(self._workspace, base.model)
-        indices = pa.table(indexed.to_indices(items.encoded, "item_table, encoded"))
-        found = with_group_codes(ItemInference(base.towers, served_vectors.BATCH_ROWS).vectors(indices), indices, codes)
+        indices = indexed_features(base.bucketizer, "item").to_table(items.encoded, "item_table, encoded")
+        found = open_item_inference(self._workspace, base.model, base.towers).vectors(indices)
         before = to_matrix(base.table(BundleFile.ITEM_VECTORS).column(col.ITEM_TOWER_EMB), "item_vectors")
         if base.spec.prior:
             found = append_prior(found, self._priors(items, before, corpus))
-        served_vectors.check_vectors("item", items.ids, served_vectors.to_lists(found))
+        served_vectors.check_vectors("item", items.ids, to_lists(found))
         vectors = np.empty((len(corpus), before.shape[1]), np.float32)
         vectors[: len(before)] = before
         vectors[items.rows] = found

@@ -32,25 +32,24 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.index import ShippedIndex
 from dssm_assets.core.retrieval.item_filter import comparable_column
 from dssm_assets.core.retrieval.structure import StructureReport, VectorStructure
-from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
+from dssm_assets.core.retrieval.vectors import Vectors, to_lists, to_matrix
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.statistics.bucketizer import Bucketizer
-from dssm_assets.core.training.inference import ItemInference, UserInference
+from dssm_assets.core.training.inference import UserInference
 from dssm_assets.service.bundle.bundle_contents import EVENT_TIMES_MS, history_column, list_own_items, list_user_inputs
 from dssm_assets.service.bundle.golden import golden_contexts
-from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
+from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer
 from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.scoring import read_fit_data, read_merges
 from dssm_assets.steps.stored_interactions import find_event_days
 from dssm_assets.steps.training import find_history_days
-from dssm_assets.steps.vectors import pack_user_vectors, read_group_codes, read_recent_priors, with_group_codes
+from dssm_assets.steps.vectors import BATCH_ROWS, find_model, open_item_inference, read_recent_priors
 from dssm_assets.steps.workspace import Workspace, check_built_from, day_before, digests, start_of_day_ms, window_days
 from dssm_assets.storage.local_files import ScratchArrays, arrow_writer, map_arrow, read_rows, write_arrow_table
 from dssm_assets.storage.manifest import Manifest
 
 DAY_TABLES: Final = ("user_features_fg", "item_features_fg", "user_history_fg")
 """Daily tables that a bundle needs for the evaluation day itself."""
-BATCH_ROWS: Final = 4096
 GOLDEN_ROWS: Final = 256
 """Users and items on which an exported tower is compared with the trained one."""
 RECALL_USERS: Final = 1000
@@ -117,9 +116,9 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
         ProvenanceError: a partition between the model's inputs and its hit rates was materialized again since, so the bundle
             would differ from the evaluated model.
     """
-    settings = towers_of(workspace, ds)
-    names = ("total_hit_rate", "hit_counts", "item_vectors", "user_vectors", "dssm_model", "train_samples", "negative_items")
-    total, hit_counts, item_vectors, user_vectors, model, samples, corpus = (workspace.need(name, ds) for name in names)
+    names = ("total_hit_rate", "hit_counts", "item_vectors", "user_vectors", "train_samples", "negative_items")
+    total, hit_counts, item_vectors, user_vectors, samples, corpus = (workspace.need(name, ds) for name in names)
+    model, settings = find_model(workspace, ds)
     bucketizer, (config, counts) = open_bucketizer(workspace, ds)
     check_built_from(total, hit_counts)
     weights = [workspace.need("channel_weights", ds)] if workspace.config.channels.is_enabled else []
@@ -129,8 +128,6 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
             check_built_from(fitted, model)
     check_built_from(item_vectors, model)
     check_built_from(user_vectors, model)
-    check_built_from(model, settings.manifest, samples)
-    check_built_from(samples, config, counts, corpus)
     as_of = _last_complete_day(workspace, ds)
     next_day = day_before(as_of, -1)
     return BundleInputs(
@@ -188,14 +185,14 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
         InputError: there are no items, or their ids or vectors cannot be searched.
     """
     spec, indexed = inputs.settings.spec, indexed_features(inputs.bucketizer, "item")
-    inference, codes = ItemInference(inputs.towers, BATCH_ROWS), read_group_codes(workspace, inputs.model)
+    inference = open_item_inference(workspace, inputs.model, inputs.towers)
     vectors = np.empty((inputs.items.rows, spec.output_dim), np.float32)
     chosen, golden = choose_rows(inputs.items.rows, GOLDEN_ROWS), list[pa.Table]()
     ids: list[pa.Array] = []
     start = 0
     for batch in workspace.tables.batches(inputs.items, [col.ITEM_ID, *indexed.columns]):
-        indices = pa.table(indexed.to_indices(pa.Table.from_batches([batch]), "table item_features_fg"))
-        vectors[start : start + batch.num_rows] = with_group_codes(inference.vectors(indices), indices, codes)
+        indices = indexed.to_table(batch, "table item_features_fg")
+        vectors[start : start + batch.num_rows] = inference.vectors(indices)
         golden.append(indices.take(pa.array(chosen[(chosen >= start) & (chosen < start + batch.num_rows)] - start)))
         ids.append(_bundle_ids(batch.column(0), "item"))
         start += batch.num_rows
@@ -311,10 +308,8 @@ class UserRowMaker:
         """
         ids = combine_chunks(encoded.column(col.USER_ID))
         starts, ends = self._history.bounds(self._history.users.lookup(ids, where="table user_features_fg, column user_id"))
-        features = encoded.select([])  # with the number of rows, where there is no feature
-        for name, column in self._indexed.to_indices(encoded, "table user_features_fg").items():
-            features = features.append_column(name, column)
-        vectors = pack_user_vectors(self._inference.vectors(features, starts, ends), self._spec)
+        features = self._indexed.to_table(encoded, "table user_features_fg")
+        vectors = self._inference.vectors(features, starts, ends)
         columns = [_bundle_ids(ids, "user"), to_lists(vectors)]
         stored = pa.RecordBatch.from_arrays(columns, names=[col.USER_ID, col.USER_TOWER_EMB])
         files = {
@@ -390,11 +385,6 @@ def _read_golden_users(folder: Path, rows: npt.NDArray[np.int64], spec: TowerSpe
 def _bundle_ids(column: pa.Array, side: str) -> pa.Array:
     """Returns ids in the type in which a bundle stores them, int64 or string."""
     return combine_chunks(comparable_ids(column, f"table {side}_features_fg, column {side}_id"))
-
-
-def to_lists(vectors: Vectors) -> pa.FixedSizeListArray:
-    """Returns vectors [N, D] as a column."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])
 
 
 def _check_structure(side: str, report: StructureReport) -> None:

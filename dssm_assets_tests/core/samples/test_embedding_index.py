@@ -18,6 +18,12 @@ def test_to_indices_of_single_and_multi_valued_columns() -> None:
     assert (found["b"].type, found["b"].to_pylist()) == (pa.list_(pa.int32()), [[2, 0], []])
 
 
+def test_a_table_without_features_keeps_its_rows() -> None:
+    (batch,) = pa.table({"a": [4, None]}).to_batches()
+    assert IndexedFeatures(bucketize, ["a"]).to_table(batch, "table t").to_pydict() == {"a": [5, 0]}
+    assert IndexedFeatures(bucketize, []).to_table(batch, "table t").shape == (2, 0)
+
+
 def test_types_are_those_of_to_indices() -> None:
     features = IndexedFeatures(bucketize, ["b", "a"], {"b"})
     schema = pa.schema({"a": pa.int64(), "b": pa.list_(pa.int64()), "b__weights": pa.list_(pa.float32()), "more": pa.string()})

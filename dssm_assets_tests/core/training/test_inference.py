@@ -104,15 +104,17 @@ def test_missing_feature_columns_are_named() -> None:
         infer_item_vectors(_towers(), pa.table({"item": pa.array([2], pa.int32())}), 5)
 
 
-def test_vectors_of_several_interests_and_poolings_do_not_depend_on_the_batch_size() -> None:
+def test_vectors_of_several_interests_end_with_ones_and_do_not_depend_on_the_batch_size() -> None:
     poolings = [{"kind": "sequence"}, {"kind": "attention"}, {"kind": "root", "half_life_days": 2.0}, {"kind": "recency"}]
-    changes = {"poolings": poolings, "num_interests": 3, "skip": True, "norm": "batch"}
+    changes = {"poolings": poolings, "num_interests": 3, "skip": True, "norm": "batch", "prior": True}
     towers = _towers(tower_spec(FEATURES, Model(**{**SMALL_MODEL, **changes})))
     with torch.no_grad():
         towers.attention[0].score.weight.mul_(100.0)  # type: ignore[operator, union-attr]
-    whole = _users(towers, batch_size=1000)
-    assert whole.shape == (80, 3, 8)
-    assert _users(towers, batch_size=7) == pytest.approx(whole, abs=1e-6)
+    stored = _users(towers, batch_size=1000)
+    assert stored.shape == (80, 3 * (8 + 1))
+    assert _users(towers, batch_size=7) == pytest.approx(stored, abs=1e-6)
+    whole = stored.reshape(80, 3, 9)
+    assert (whole[:, :, 8] == 1).all()
     assert np.abs(whole[:, 0] - whole[:, 1]).max() > 1e-3
 
 

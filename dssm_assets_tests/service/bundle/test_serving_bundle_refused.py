@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import InputError, PartitionMissingError, ProvenanceError
+from dssm_assets.core.retrieval.vectors import to_lists
 from dssm_assets.service.bundle.bundle_store import open_bundles
-from dssm_assets.service.bundle.served_vectors import check_vectors, to_lists
+from dssm_assets.service.bundle.served_vectors import check_vectors
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.service.bundle.published_bundles import PlainBundle, publish_bundle

@@ -41,7 +41,7 @@ class Formula:
 
         Args:
             columns: variable -> float64 numbers, finite or NaN, or `Vectors` for one of `vectors`.
-            row_count: R, which a formula without variables cannot take from a column.
+            row_count: R, because a formula without variables has no column to take it from.
         """
         stack: list[Any] = []
         with np.errstate(all="ignore"):
@@ -67,7 +67,7 @@ def parse_formula(text: str, variables: tuple[str, ...]) -> Formula:
 
     Args:
         text: see `parser.py`.
-        variables: names of the variables, all of which the text must use.
+        variables: names of the variables; the text must use all.
 
     Raises:
         ValueError: the text is not a formula, with the position, the expected token and the actual one; or it does not use

@@ -190,7 +190,6 @@ class Vectors(NamedTuple):
 
     @property
     def lengths(self) -> Numbers:
-        """The length of each vector; NaN for an empty one."""
         lengths = np.diff(self.offsets).astype(np.float64)
         lengths[lengths == 0] = np.nan
         return lengths

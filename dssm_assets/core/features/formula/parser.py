@@ -253,7 +253,6 @@ class _Parser:
         return count
 
     def vectors(self, name: Token) -> tuple[str, ...]:
-        """Reads the names of the vectors in a call up to its )."""
         names: list[str] = []
         while not names or self.next.text == ",":
             if names:

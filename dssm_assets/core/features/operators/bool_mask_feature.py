@@ -44,7 +44,6 @@ class BoolMaskFeature(CategoryOperator):
 
 
 def _truth(mask: pa.DictionaryArray, where: str) -> Mask:
-    """Returns which elements of a mask are true."""
     numbers = column_values.number_values(mask.dictionary, where)
     words = pc.utf8_lower(pc.ascii_trim_whitespace(mask.dictionary))
     is_word: Any = pc.equal(words, "true").to_numpy(zero_copy_only=False)

@@ -71,7 +71,7 @@ class PriorSearch:
         return prior.values_for(self.counts, self.recent[prior.half_life_days])
 
     def choose_users(self, num_users: int, k: int) -> IntArray:
-        """Returns the users whose scores decide, ascending and evenly spaced: as many as fit."""
+        """Chooses as many users as fit, evenly spaced, whose scores decide; ascending."""
         popular, depth = self._candidates(k)
         count = max(1, min(num_users, MAX_SCORES // (len(popular) + depth)))
         return np.unique(np.linspace(0, num_users - 1, count).astype(np.int64))
@@ -163,7 +163,7 @@ class CandidateScores:
     truth_scores: FloatArray
 
     def find_hits(self, values: FloatArray, k: int) -> Mask:
-        """Returns which truth pairs are among their user's k best when an item's value is added to its score, bool [P]."""
+        """Adds each item's value to its score; returns whether each truth pair is among its user's k best, bool [P]."""
         if k >= self.scores.shape[1]:
             return np.ones(len(self.truth.items), np.bool_)
         totals = self.scores + values[self.items]

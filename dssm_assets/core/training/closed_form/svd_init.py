@@ -92,7 +92,7 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
 
 
 def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
-    """Returns what keeps towers of this specification from beginning at codes."""
+    """Returns a fault for each reason why towers of this specification cannot begin at codes."""
     where, faults = "training.svd_init", []
     shared = sorted({f.embedding_name for f in spec.sequences} & {f.embedding_name for f in spec.features_of(TowerSide.ITEM)})
     if len(find_coded_features(spec, section)) < 2:
@@ -131,7 +131,7 @@ def find_coded_features(spec: TowerSpec, section: SvdInit) -> list[TowerFeature]
 
 
 def strength_of_groups(count: IntArray) -> npt.NDArray[np.float64]:
-    """Returns what the codes of items without events are multiplied by, one number per group [G].
+    """Returns the factor of each group's code for items without events [G].
 
     By hand: one group has 1 such item, another 4. The mean over these items is 17 / 5, so the strengths are the roots of 3.4 and .85.
     At most MAX_STRENGTH: a code that is too strong would outrank items with events. Without any such item all are 1.

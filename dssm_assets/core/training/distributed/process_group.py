@@ -167,7 +167,7 @@ class _Gather(torch.autograd.Function):
 
 
 class ShardedTables(EmbeddingTables):
-    """The fused tables, of which this process holds every W-th row. All processes must call each method together.
+    """The fused tables; this process holds every W-th row. All processes must call each method together.
 
     Row r is in process r mod W, at position r div W, with its optimiser moments and its average. A look-up asks the
     owners for its distinct rows (one exchange of row numbers, one of vectors). After backward the gradients of these rows
@@ -192,7 +192,7 @@ class ShardedTables(EmbeddingTables):
         return vectors, places.reshape(-1)
 
     def send_to_owners(self, read: RowGradients) -> tuple[Tensor, Tensor]:
-        """Sends what this process read to the owners; returns the places and gradients of what all read of its shard, by process."""
+        """Sends the owners the gradients of their rows; returns positions and gradients of this shard's rows, by process."""
         route = _Route(read.rows.cpu().numpy(), self._ranks, read.rows.device)
         return route.send(route.places), route.send(read.gradient[route.order])
 
@@ -248,13 +248,12 @@ class _Route:
         return _exchange(values, self._sent, self._received)
 
     def send_back(self, values: Tensor) -> Tensor:
-        """Sends an answer for each received value; returns the owners' answers in the order of the rows."""
         answers = _exchange(values, self._received, self._sent)
         return torch.empty_like(answers).index_copy_(0, self.order, answers)
 
 
 def exchange_device() -> torch.device:
-    """Returns the device whose tensors the processes can exchange."""
+    """Returns the device that tensors must be on to be exchanged."""
     return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
 
