@@ -13,7 +13,7 @@ from dssm_assets.core.errors import DssmError
 def build_parser() -> argparse.ArgumentParser:
     from importlib.metadata import version
 
-    from dssm_assets.commands import configuration, demo, fit, hit_rates, materialize
+    from dssm_assets.commands import configuration, demo, hit_rates, materialize
     from dssm_assets.commands.command_groups import Commands
     from dssm_assets.installed_extras import load_all
     from dssm_assets.service.commands import publish, recall, serve
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"dssm-assets {version('dssm-assets')}")
     commands = Commands(top)
-    for module in (demo, materialize, fit, hit_rates, publish, recall, serve, *load_all("command"), configuration):
+    for module in (demo, materialize, hit_rates, publish, recall, serve, *load_all("command"), configuration):
         module.add_command(commands)
     return top
 

@@ -69,6 +69,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "mlflow_runs": Extra(run_start="hooks", materialized="hooks"),
     "retention": Extra(command="command", definitions="definitions", run_start="forget"),
     "sampler_tables": Extra(command="command"),
+    "several_processes": Extra(command="command"),
     "signatures": Extra(),
     "spark": Extra(),
     "starter": Extra(command="command"),

@@ -60,7 +60,7 @@ def test_help_lists_all_commands_by_what_one_wants(monkeypatch):
     groups = [[line.split()[0] for line in block.splitlines()[1:] if line[2] != " "] for block in listed.split("\n\n")]
     assert groups == [
         ["demo", "init", "validate", "configuration"],
-        ["materialize", "fit", "experiment", "tune"],
+        ["materialize", "experiment", "tune", "fit"],
         ["hit-rates", "experiments", "evaluate"],
         ["publish", "rollback", "recall", "serve"],
         ["import-config", "export-config", "catalog", "sampler-tables"],

@@ -1,7 +1,7 @@
 """The fitted towers: weights, loss curve, and the report of their fit.
 
-Belongs here: which partitions a fit reads and what it publishes. Does not belong here: fitting (`core/training`), files and
-processes of a fit (`fit_job`, `fit_process`).
+Belongs here: which partitions a fit reads and what it publishes. Does not belong here: fitting (`core/training`), files of a fit
+(`fit_job`), its processes (`extras/several_processes`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dssm_assets.core.statistics.bucketizer import Bucketizer, match_rows
 from dssm_assets.core.training.compute import Ranks
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import EpochScore, Progress
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, map_train_data, remove_state, run_job, save_carried_rows
 from dssm_assets.steps.workspace import PROGRESS_SECONDS, StepResult, Workspace, check_built_from, day_before, digests, each_day
@@ -110,9 +111,9 @@ def _local_tables(workspace: Workspace, samples: Manifest) -> dict[str, str]:
 def _run_fit(workspace: Workspace, plan: _Plan) -> FitOutcome:
     progress, training = _progress_log(workspace), plan.settings.training
     if training.started_by is Launcher.TORCHRUN:
-        from dssm_assets.steps.fit_process import run_in_processes
-
-        return run_in_processes(plan.job, plan.folder, training.num_processes, progress)
+        fit_process = load_extra("several_processes", "fit_process")
+        done: FitOutcome = fit_process.run_in_processes(plan.job, plan.folder, training.num_processes, progress)
+        return done
     outcome = run_job(plan.job, progress, workspace.now, plan.folder)
     assert outcome is not None  # a single process is the first
     return outcome

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dssm_assets.core.training.distributed.process_group import ProcessGroup
+from dssm_assets.core.training.compute import Ranks
 from dssm_assets.steps.fit_job import StateFiles, remove_state
 
 
-class FakeGroup(ProcessGroup):
+class FakeGroup(Ranks):
     """One of two processes; the test runs both, one after the other."""
+
+    def __init__(self, rank: int, count: int) -> None:
+        self.rank, self.count = rank, count
 
     def is_same(self, value: float) -> bool:
         return not hasattr(self, "_other") or value == self._other

@@ -8,7 +8,7 @@ Letters: B rows, F single-valued features, d width of a table, n values, G bags 
 
 Belongs here: where a feature's rows are, pooled look-ups, and the record of a look-up that the optimiser needs. Does not
 belong here: the update itself (`core/training/optimisers.py`), tables whose rows are sharded over processes
-(`core/training/distributed/process_group.py`).
+(`extras/several_processes/process_group.py`).
 """
 
 from __future__ import annotations

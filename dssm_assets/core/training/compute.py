@@ -1,7 +1,7 @@
 """Where a fit is computed: on which device, in which number format, and together with which processes.
 
 Every method of `Ranks` is what a fit does in a single process, so the trainer and the loop never ask how many there are.
-`distributed/process_group.py` overrides them for several processes.
+`extras/several_processes/process_group.py` overrides them.
 
 Letters: M rows of all processes, D vector width.
 """

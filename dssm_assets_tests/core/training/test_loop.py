@@ -83,9 +83,9 @@ TESTED_ELSEWHERE = {
     "refit": "below",
     "checkpoint_minutes": "test_resume of the steps",
     "device": "test_compute",
-    "num_processes": "test_fit_process of the steps",
-    "launcher": "test_fit_process of the steps, test_fit of the commands",
-    "shard_tables": "test_sharded_tables, test_shared_fits of the steps",
+    "num_processes": "test_fit_process of several_processes",
+    "launcher": "test_fit_process, test_fit of several_processes",
+    "shard_tables": "test_sharded_tables, test_shared_fits",
     "svd_init": "needs skip: test_svd_init",
     "frozen_embedding": "needs training.svd_init: test_svd_init",
     "targets": "needs repeated items: test_new_items",
@@ -341,11 +341,11 @@ def test_validation_days_that_leave_nothing_to_learn_from_are_refused() -> None:
 
 
 def test_plain_fit_runs_without_the_folders_of_options() -> None:
-    """In a process that cannot import distributed and closed_form, by the step's own way to a fit."""
+    """In a process that cannot import several_processes and closed_form, by the step's own way to a fit."""
     script = """
 import sys
-for name in ("distributed", "closed_form"):
-    sys.modules[f"dssm_assets.core.training.{name}"] = None
+for name in ("extras.several_processes", "core.training.closed_form"):
+    sys.modules[f"dssm_assets.{name}"] = None
 import dssm_assets.steps.dssm_model
 from dssm_assets_tests.core.training.worlds import fitted
 print(len(fitted({}, {"epochs": 1}).loss_by_step) > 0)

@@ -15,8 +15,8 @@ from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.steps.fit_job import FitJob, WarmFiles, save_carried_rows
 from dssm_assets.storage.local_files import write_arrow_table
 from dssm_assets_tests.core.training.worlds import ITEMS, USERS
+from dssm_assets_tests.extras.several_processes.shared_fits import REPORT, SharedFit, run_shared
 from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, QUIET, run, weights_of, write_job
-from dssm_assets_tests.steps.shared_fits import REPORT, SharedFit, run_shared
 
 SLOW = {"learning_rate": 1e-4, "batch_size": 54, "epochs": 2}
 """A bias before a batch norm has no gradient but rounding, which Adam makes steps of: they stay small at this rate."""

@@ -14,7 +14,7 @@ import pytest
 from dssm_assets.core.errors import ConfigError, DssmError, Fault, SchemaError
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.training.fit_report import Progress
-from dssm_assets.steps.fit_process import find_cause, gpu_of, run_in_processes, write_error
+from dssm_assets.extras.several_processes.fit_process import find_cause, gpu_of, run_in_processes, write_error
 from dssm_assets_tests.steps.fit_jobs import QUIET, read_files, run, weights_of, write_job
 
 TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "gradient_clip": 1.0, "epochs": 2}

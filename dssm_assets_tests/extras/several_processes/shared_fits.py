@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 
 from dssm_assets.core.file_names import ModelFile
-from dssm_assets.core.training.distributed.process_group import ProcessGroup
 from dssm_assets.core.training.fit_report import Progress
+from dssm_assets.extras.several_processes.process_group import ProcessGroup
 from dssm_assets.steps.fit_job import FitJob, run_job
 from dssm_assets_tests import quick_processes
 

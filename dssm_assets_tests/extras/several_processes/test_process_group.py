@@ -11,8 +11,8 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.training.compute import SINGLE_PROCESS
-from dssm_assets.core.training.distributed.process_group import ProcessGroup, sum_tensor
 from dssm_assets.core.training.optimisers import RowGradients
+from dssm_assets.extras.several_processes.process_group import ProcessGroup, sum_tensor
 from dssm_assets_tests import quick_processes
 
 

@@ -15,7 +15,7 @@ from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.batches import Batch, epoch_batches
 from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.distributed.process_group import ProcessGroup
+from dssm_assets.extras.several_processes.process_group import ProcessGroup
 from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL, USERS, world
 
 COUNT = 3

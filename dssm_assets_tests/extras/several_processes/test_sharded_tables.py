@@ -1,4 +1,4 @@
-"""Shards hold the rows of whole tables. Fits with sharded tables: steps/test_shared_fits."""
+"""Shards hold the rows of whole tables. Fits with sharded tables: test_shared_fits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
-from dssm_assets.core.training.distributed import process_group
-from dssm_assets.core.training.distributed.process_group import ProcessGroup, ShardedTables
+from dssm_assets.extras.several_processes import process_group
+from dssm_assets.extras.several_processes.process_group import ProcessGroup, ShardedTables
 
 FEATURES = [
     TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=dim, num_embeddings=rows)

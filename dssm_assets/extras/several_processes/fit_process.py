@@ -1,6 +1,6 @@
 """Data-parallel training on one machine: starting the processes, what each of them runs, choosing the error to report.
 
-`python -m torch.distributed.run --nproc-per-node N -m dssm_assets.steps.fit_process JOB OUT` runs a job file by hand.
+`python -m torch.distributed.run --nproc-per-node N -m dssm_assets.extras.several_processes.fit_process JOB OUT` runs a job file by hand.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import torch.distributed as dist
 from dssm_assets.core.config.training import Device, Training
 from dssm_assets.core.errors import ConfigError, DssmError, Fault
 from dssm_assets.core.training.compute import device_of
-from dssm_assets.core.training.distributed.process_group import ProcessGroup
 from dssm_assets.core.training.fit_report import Progress
+from dssm_assets.extras.several_processes.process_group import ProcessGroup
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, run_job
 from dssm_assets.storage.local_files import write_atomic
 from dssm_assets.storage.plugins import import_plugins
@@ -45,7 +45,7 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
     job_file, out = folder / "job.json", folder / "out"
     job_file.write_text(job.to_json())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command += ["-m", "dssm_assets.steps.fit_process", str(job_file), str(out)]
+    command += ["-m", "dssm_assets.extras.several_processes.fit_process", str(job_file), str(out)]
     last: deque[str] = deque(maxlen=_LAST_LINES)
     # Modules are found as this process finds them, which is what multiprocessing does, too: plug-ins may be among them.
     searched = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *sys.path]))
