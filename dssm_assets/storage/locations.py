@@ -65,7 +65,13 @@ def open_s3_session(profile: str | None = None) -> Any:
     """Returns the process's session for S3 clients of a profile. They repeat requests while a store restarts."""
     from aiobotocore.session import AioSession
 
-    session, answered = AioSession(profile=profile), set[str]()
+    class Session(AioSession):  # type: ignore[misc]
+        """Goes to other processes by its profile."""
+
+        def __reduce__(self) -> Any:
+            return open_s3_session, (profile,)
+
+    session, answered = Session(profile=profile), set[str]()
 
     def wait_for_restart(*, response: Any, endpoint: Any, caught_exception: Any, request_dict: Any, **_: Any) -> float | None:
         """Tells botocore when to repeat a request: first a store that restarts answers with faults, then it takes no connections.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 import time
 from collections.abc import Iterator
@@ -158,3 +159,8 @@ def test_a_missing_file_is_asked_for_once() -> None:
         with pytest.raises(FileNotFoundError):
             fs.cat_file(path, start=0)
     assert store.asked == 1
+
+
+def test_a_filesystem_that_was_sent_to_a_process_waits_too() -> None:
+    fs, _ = open_location("s3://bucket/log.parquet", "table", {"key": "k", "secret": "s", "profile": "shop"})
+    assert pickle.loads(pickle.dumps(fs)).session is locations.open_s3_session("shop") is fs.session

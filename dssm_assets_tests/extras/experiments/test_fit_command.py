@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-from dssm_assets.commands import fit
-from dssm_assets.commands.command_groups import Commands
+from dssm_assets.cli import build_parser
 from dssm_assets.core.errors import ConfigError, ProvenanceError
 from dssm_assets.extras.experiments.experiments import Experiment, open_experiment
 from dssm_assets.steps import dssm_model
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
-from dssm_assets_tests.commands.test_fit import EXTERNAL
+from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.worlds import EVALUATION_DAY
+
+pytestmark = needs_extras("several_processes")
+
+EXTERNAL = {"training": {"launcher": "external", "shard_tables": True, "epochs": 2}, "model": {"dropout": 0.0}}
 
 
 def test_experiment_is_fitted_with_its_own_settings(
@@ -27,9 +29,7 @@ def test_experiment_is_fitted_with_its_own_settings(
     environment = {"DSSM_CONFIG": loaded.path, "DSSM_HOME": loaded.home, "RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
     for name, value in {**environment, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}.items():
         monkeypatch.setenv(name, str(value))
-    parser = argparse.ArgumentParser()
-    fit.add_command(Commands(parser))
-    parsed = parser.parse_args(["fit", "--day", EVALUATION_DAY, "--experiment", "hot"])
+    parsed = build_parser().parse_args(["fit", "--day", EVALUATION_DAY, "--experiment", "hot"])
     with pytest.raises(
         ConfigError, match=r"experiment hot: expected settings of .*first start the experiment's run of dssm_model"
     ):
