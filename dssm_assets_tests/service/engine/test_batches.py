@@ -1,5 +1,6 @@
 """Requests that are answered together: each gets the answer that it gets alone; batches in JSON and Arrow."""
 
+import asyncio
 import gc
 import itertools
 import json
@@ -19,7 +20,9 @@ from dssm_assets.service.engine.live import LiveEngine
 from dssm_assets.service.engine.recall_engine import ListOptions, RecallEngine, UserRequest
 from dssm_assets.service.http import app as http
 from dssm_assets.service.http import list_queue
+from dssm_assets.service.http.list_queue import ListQueue
 from dssm_assets.service.http.request_body import RecallRequest
+from dssm_assets.service.http.telemetry import Stage
 from dssm_assets_tests.service import bundles
 from dssm_assets_tests.service.http.servers import Client, serving
 
@@ -164,26 +167,31 @@ def test_a_single_list_waits_for_no_batch_that_waits(root, monkeypatch):
         assert {batch.result() for batch in batches} == {200}
 
 
-def test_clients_that_send_inputs_at_once_are_answered_together(root, monkeypatch):
+def test_lists_with_inputs_are_computed_together_and_wait_for_each_other(root, monkeypatch):
     recall, computed = RecallEngine.recall_for_users, []
 
-    def recall_slowly(self, requests, *rest):
-        time.sleep(0.1)
+    def recall_noting(self, requests, *rest):
         computed.append(len(requests))
         return recall(self, requests, *rest)
 
-    monkeypatch.setattr(RecallEngine, "recall_for_users", recall_slowly)
+    monkeypatch.setattr(RecallEngine, "recall_for_users", recall_noting)
     monkeypatch.setattr(list_queue, "GATHER_SECONDS", 0.5)
-    with serving(LiveEngine(root), threads=2) as port, ThreadPoolExecutor(8) as clients:
+    request = RecallRequest.model_validate({"features": {"city": "x"}, "k": 1}).to_request()
 
-        def ask(city):
-            with closing(Client(port)) as client:
-                return client.send("POST", "/recall", {"features": {"city": city}, "k": 1})[1]["source"]
+    async def ask(queue, pause):
+        async def ask_later(seconds):
+            await asyncio.sleep(seconds)
+            return await queue.compute([request], Stage("parse", 0, 0), is_batch=False, is_arrow=False)
 
-        for _ in range(2):
-            assert list(clients.map(ask, ["x", "y"] * 4)) == ["features"] * 8
-    assert sum(computed) == 16
-    assert computed[-1] == 8, "those of the second round waited for each other"
+        return await asyncio.gather(*[ask_later(number * pause) for number in range(8)])
+
+    async def ask_twice():
+        with closing(ListQueue(LiveEngine(root), 2, 60)) as queue:
+            return await ask(queue, 0) + await ask(queue, 0.01)
+
+    replies = asyncio.run(ask_twice())
+    assert [json.loads(reply.body)["source"] for reply in replies] == ["features"] * 16
+    assert computed == [8, 8]
 
 
 def test_a_single_list_waits_for_one_costly_request_of_a_batch(root, monkeypatch):
