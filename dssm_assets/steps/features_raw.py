@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ibis
@@ -17,7 +18,7 @@ from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.normalise import count_unknown_ids
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, each_day
-from dssm_assets.storage.engines.engine import Bindable, ByDay, Target
+from dssm_assets.storage.engines.engine import BatchKernel, Bindable, ByDay, Target
 from dssm_assets.storage.manifest import Manifest
 
 SETTINGS = "settings"
@@ -196,7 +197,8 @@ def user_history(workspace: Workspace, ds: str) -> StepResult:
 @each_day
 def user_all_feature(workspace: Workspace, ds: str) -> StepResult:
     tables = ("user_table", "user_activity", "pair_activity", "user_preferences")
-    return _join_day(workspace, ds, raw_feature_tables.USER_ALL_FEATURE, all_features.join_user_features, tables)
+    order = partial(preferences.order_preferences, attributes=workspace.config.raw_features.preference_columns)
+    return _join_day(workspace, ds, raw_feature_tables.USER_ALL_FEATURE, all_features.join_user_features, tables, order)
 
 
 @each_day
@@ -206,8 +208,13 @@ def item_all_feature(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _join_day(
-    workspace: Workspace, ds: str, spec: TableSpec, expression: Callable[..., ibis.Table], tables: Sequence[str]
+    workspace: Workspace,
+    ds: str,
+    spec: TableSpec,
+    expression: Callable[..., ibis.Table],
+    tables: Sequence[str],
+    kernel: BatchKernel | None = None,
 ) -> StepResult:
     inputs = {name: workspace.need(name, ds) for name in tables}
     plan = FeaturePlan.from_config(workspace.config, ds)
-    return StepResult(workspace.write_query(spec, ds, expression, inputs, None, spec.key[0], ds=ds, plan=plan))
+    return StepResult(workspace.write_query(spec, ds, expression, inputs, kernel, spec.key[0], ds=ds, plan=plan))

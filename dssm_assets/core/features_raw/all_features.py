@@ -20,7 +20,7 @@ from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw.activity import count_counterparts
 from dssm_assets.core.features_raw.local_time import QueryDay, day_text, days_since
 from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.features_raw.preferences import list_preferences
+from dssm_assets.core.features_raw.preferences import collect_preferences
 
 
 def join_user_features(
@@ -36,11 +36,11 @@ def join_user_features(
 
     Columns: feature_date (= ds), user_id, the columns of user_table (null for a user without a row in it), then
     `plan.generated(USER_ID)`. Counts, distinct counts and sums are 0 without activity; ratios are null where their
-    denominator is 0; days since an event are null without events; preference lists are empty, never null.
+    denominator is 0; days since an event are null without events; preference lists are for `order_preferences`.
     """
     wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan)
     if plan.preference_columns:
-        lists = list_preferences(user_preferences, attributes=plan.preference_columns)
+        lists = collect_preferences(user_preferences, attributes=plan.preference_columns)
         wide = _left_join(wide, lists, USER_ID)
     return _with_profile(user_table, wide, USER_ID, ds, plan)
 
@@ -110,8 +110,7 @@ def _finish(rows: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> d
         age = since(rows[name])
         done[names.days_since_time(name)] = (age < 0).ifelse(ibis.null("float64"), age)
     if entity == USER_ID:
-        empty = ibis.literal([], type="array<string>")
-        done |= {name: rows[name].fill_null(empty) for name in map(names.preference, plan.preference_columns)}
+        done |= {name: rows[name] for name in map(names.preference, plan.preference_columns)}
     return done
 
 

@@ -7,15 +7,21 @@ positive events on days D-preference_days+1 to D with items of that value. Items
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from dssm_assets.core.arrays import ragged
 from dssm_assets.core.columns import COUNT, EVENT, USER_ID, VALUE
 from dssm_assets.core.config.features import PREFERENCE_TOP
 from dssm_assets.core.features_raw.activity import window_sign
 from dssm_assets.core.features_raw.local_time import QueryDay
 from dssm_assets.core.features_raw.plan import ATTRIBUTE, preference
 
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 PREFERENCE_KEY = (USER_ID, ATTRIBUTE, VALUE)
 
 
@@ -51,18 +57,34 @@ def roll_preferences(
     return counts.filter(counts[COUNT] != 0).order_by(PREFERENCE_KEY)
 
 
-def list_preferences(preferences: ibis.Table, *, attributes: Sequence[str], top: int = PREFERENCE_TOP) -> ibis.Table:
-    """Returns one row per user of the state with {attribute}_preference, a list<string> of "value:count".
+def collect_preferences(preferences: ibis.Table, *, attributes: Sequence[str]) -> ibis.Table:
+    """Returns one row per user of the state with {attribute}_preference: structs of value and count, in any order, null without any."""
+    entry = ibis.struct({VALUE: preferences[VALUE], COUNT: preferences[COUNT]})
+    lists = {preference(name): entry.collect(where=preferences[ATTRIBUTE] == name) for name in attributes}
+    return preferences.group_by(USER_ID).agg(**lists)
+
+
+def order_preferences(rows: Rows, *, attributes: Sequence[str], top: int = PREFERENCE_TOP) -> Rows:
+    """Replaces what `collect_preferences` collected by lists of "value:count".
 
     A list is ordered by count (largest first), then value, and has at most `top` entries; a user without values of an
     attribute has an empty list. A value may contain ":", so the count is the part after the last one.
     """
-    # One ordered list of each user and attribute takes half the time of ranking all rows in a window first.
-    entry = preferences[VALUE] + ":" + preferences[COUNT].cast("string")
-    order = [-preferences[COUNT], preferences[VALUE]]
-    empty = ibis.literal([], type="array<string>")
-    lists = {
-        preference(name): entry.collect(where=preferences[ATTRIBUTE] == name, order_by=order).fill_null(empty)[:top]
-        for name in attributes
-    }
-    return preferences.group_by(USER_ID).agg(**lists)
+    # Engines order lists one by one, which takes twice as long as the rest of a day's wide table.
+    for name in map(preference, attributes):
+        ordered = _order_lists(ragged.combine_chunks(rows.column(name)), top)
+        rows = rows.set_column(rows.schema.get_field_index(name), name, ordered)
+    return rows
+
+
+def _order_lists(lists: pa.Array, top: int) -> pa.Array:
+    entries, offsets = ragged.flatten(lists)
+    values, counts = entries.field(VALUE).dictionary_encode(), entries.field(COUNT)
+    rank = np.argsort(pc.sort_indices(values.dictionary))[values.indices]
+    # Count and value as one number: each key of a sort costs as much as all else here.
+    position = rank - counts.to_numpy() * len(values.dictionary)
+    order = np.lexsort((position, ragged.row_of_value(offsets)))
+    lengths = np.minimum(np.diff(offsets), top)
+    kept = order[ragged.ranges(offsets[:-1], lengths)]
+    texts = pc.binary_join_element_wise(values.take(kept).dictionary_decode(), counts.take(kept).cast(pa.string()), ":")
+    return ragged.build_lists(texts, ragged.offsets_of(lengths))

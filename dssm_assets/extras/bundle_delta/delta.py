@@ -37,6 +37,7 @@ from dssm_assets.core.errors import (
 )
 from dssm_assets.core.features_raw.all_features import join_item_features, join_user_features
 from dssm_assets.core.features_raw.plan import FeaturePlan
+from dssm_assets.core.features_raw.preferences import order_preferences
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ModelFile
 from dssm_assets.core.models.prior import append_prior
 from dssm_assets.core.models.tower_spec import TowerSpec
@@ -288,6 +289,8 @@ class _Delta:
         inputs: dict[str, Any] = {name: self._workspace.need(name, as_of) for name in (*names, "pair_activity")}
         inputs |= {"ids": pa.table({key: ids.cast(stored)}), "profiles": newest}
         raw = self._engine.table(_join, inputs, key=key, ds=as_of, plan=self._plan)
+        if side == "user":
+            raw = order_preferences(raw, attributes=self._plan.preference_columns)
         encoded = self._fresh.workspace.generator.encode(raw, side=side)
         return pa.table({key: raw.column(key), **dict(zip(encoded.column_names, encoded.columns, strict=True))})
 

@@ -13,7 +13,7 @@ from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features_raw.activity import roll_activity, roll_pair_activity
 from dssm_assets.core.features_raw.all_features import join_item_features, join_user_features
 from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.features_raw.preferences import roll_preferences
+from dssm_assets.core.features_raw.preferences import order_preferences, roll_preferences
 from dssm_assets_tests.core.features_raw.worlds import FIRST_DAY, as_text_ids, at, day_name, log, run, with_ds
 
 PLAN = FeaturePlan(("expr", "buy"), (1, 3), ("price",), ("category",), "UTC", FIRST_DAY, "2024-12-31")
@@ -50,17 +50,15 @@ def _states(con: Any, text_ids: bool) -> dict[str, Any]:
 
 def _users(con: Any, profile: pa.Table, plan: FeaturePlan = PLAN, text_ids: bool = False) -> pa.Table:
     states = _states(con, text_ids)
-    return run(
-        con,
-        join_user_features(
-            ibis.memtable(profile),
-            user_activity=states["user"],
-            pair_activity=states["pairs"],
-            user_preferences=states["preferences"],
-            ds=DS,
-            plan=plan,
-        ),
+    joined = join_user_features(
+        ibis.memtable(profile),
+        user_activity=states["user"],
+        pair_activity=states["pairs"],
+        user_preferences=states["preferences"],
+        ds=DS,
+        plan=plan,
     )
+    return order_preferences(run(con, joined), attributes=plan.preference_columns)
 
 
 USERS_EXPECTED = {

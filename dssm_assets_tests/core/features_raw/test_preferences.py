@@ -8,7 +8,7 @@ import ibis
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.features_raw.preferences import list_preferences, roll_preferences
+from dssm_assets.core.features_raw.preferences import collect_preferences, order_preferences, roll_preferences
 from dssm_assets_tests.core.features_raw.worlds import at, day_name, log, run, with_ds
 
 DAYS = {
@@ -41,8 +41,9 @@ def test_lists_are_ordered_cut_and_never_null(con) -> None:
             "count": pa.array([2, 2, 10, 1, 3], pa.int64()),
         }
     )
-    lists = run(con, list_preferences(ibis.memtable(state), attributes=["category", "brand"], top=3).order_by("user_id"))
-    assert lists.to_pydict() == {
+    attributes = ["category", "brand"]
+    lists = run(con, collect_preferences(ibis.memtable(state), attributes=attributes).order_by("user_id"))
+    assert order_preferences(lists, attributes=attributes, top=3).to_pydict() == {
         "user_id": ["u", "v"],
         "category_preference": [["c:10", "a:2", "b:2"], []],
         "brand_preference": [[], ["x:3"]],
@@ -65,7 +66,8 @@ def test_lists_have_the_same_order_with_threads() -> None:
     for threads, order in ((1, np.arange(len(codes))), (4, np.arange(len(codes))), (4, rng.permutation(len(codes)))):
         engine = ibis.duckdb.connect(threads=threads)
         table = engine.create_table("state", state.take(pa.array(order)))
-        results.append(engine.to_pyarrow(list_preferences(table, attributes=["category"], top=20).order_by("user_id")))
+        lists = engine.to_pyarrow(collect_preferences(table, attributes=["category"]).order_by("user_id"))
+        results.append(order_preferences(lists, attributes=["category"], top=20))
     assert results[0].equals(results[1])
     assert results[0].equals(results[2])
     first = results[0].column("category_preference")[0].as_py()
