@@ -101,10 +101,12 @@ class DuckDBEngine:
             if (kept := partition_to_keep(self.store, target, accepts, reports)) is not None:
                 raise _NotAccepted(kept)
 
-        # The types of the results do not depend on the rows.
-        schema = kernel(self.store.read_schema(source).empty_table(), 0)[0].schema
+        mapped = map_tables()
         try:
-            return self._write(target, (batch for table in map_tables() for batch in table.to_batches()), schema), reports
+            if (first := next(mapped, None)) is None:
+                first = kernel(self.store.read_schema(source).empty_table(), 0)[0]
+            tables = itertools.chain([first], mapped)
+            return self._write(target, (batch for table in tables for batch in table.to_batches()), first.schema), reports
         except _NotAccepted as refused:
             return refused.args[0], reports
 
