@@ -25,8 +25,8 @@ from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaEr
 from dssm_assets.core.evaluation import hits
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
 from dssm_assets.core.evaluation.rates import gains_over_best, split_cells, sum_hits
-from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.truth import ground_truth
+from dssm_assets.core.names import Population, Scope
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps import evaluation, scoring
 from dssm_assets.steps.evaluation import read_cells

@@ -10,8 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dssm_assets.core.config.section import Ascending, Names, Section, repeated_names
 from dssm_assets.core.config.service_limits import ServiceLimits
-from dssm_assets.core.evaluation.baselines.registry import BASELINES, extra_baselines
-from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.names import BASELINES, Scope, extra_baselines
 
 USER_SIDE: Final = "user:"
 ACTIVITY_EDGES: Final = (10, 30, 100)

@@ -48,7 +48,7 @@ class Pooling(Section):
     kind: Annotated[
         PoolingKind | str,
         Field(union_mode="left_to_right"),
-        registered("pooling", "dssm_assets.core.models.poolings", "POOLINGS"),
+        registered("pooling", PoolingKind),
     ] = Field(default=PoolingKind.MEAN, description="A built-in kind, or one that a plug-in registers.")
     length: int = Field(default=50, ge=1, le=5000, description="Latest events that are pooled.")
     half_life_days: float | None = Field(
@@ -176,9 +176,9 @@ class Model(Section):
     context_dropout: float = Field(
         default=0.5, ge=0, le=1, description="Fraction of training samples without context features, as in daily user vectors."
     )
-    loss: Annotated[
-        Loss | str, Field(union_mode="left_to_right"), registered("loss", "dssm_assets.core.models.losses", "LOSSES")
-    ] = Field(default=Loss.SOFTMAX, description="A built-in loss, or one that a plug-in registers.")
+    loss: Annotated[Loss | str, Field(union_mode="left_to_right"), registered("loss", Loss)] = Field(
+        default=Loss.SOFTMAX, description="A built-in loss, or one that a plug-in registers."
+    )
     logq: float = Field(
         default=1.0,
         ge=0,
@@ -189,7 +189,7 @@ class Model(Section):
     sampler: Annotated[
         Sampler | str,
         Field(union_mode="left_to_right"),
-        registered("sampler", "dssm_assets.core.models.samplers", "SAMPLERS"),
+        registered("sampler", Sampler),
     ] = Field(default=Sampler.WEIGHTED, description="A built-in sampler, or one that a plug-in registers.")
     num_sample: int = Field(
         default=1024, ge=0, le=1_000_000, description="Sampled negatives of a batch, for all rows; not for sampler `all`."

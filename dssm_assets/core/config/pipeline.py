@@ -24,8 +24,7 @@ from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.config.section import UNREGISTERED, Names, Section, check_distinct, repeated_names
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.evaluation.baselines.registry import extra_baselines
-from dssm_assets.core.sources.time_format import check_time_format
+from dssm_assets.core.names import check_time_format, extra_baselines
 
 
 class FileFormat(StrEnum):

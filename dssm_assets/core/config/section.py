@@ -6,11 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from importlib import import_module
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
+
+from dssm_assets.core.names import REGISTRIES
 
 UNREGISTERED: Final = "unregistered"
 """Type of the error about a name that no registry has."""
@@ -68,17 +69,13 @@ Names: TypeAlias = Annotated[list[str], AfterValidator(check_distinct)]
 Ascending: Final = AfterValidator(check_ascending)
 
 
-def registered(what: str, module: str, registry: str) -> AfterValidator:
-    """Returns a validator of a built-in name or one of a registry, whose module is imported for the latter only.
-
-    It raises a PydanticCustomError that lists the names of the registry.
-    """
+def registered(what: str, built_in: type[StrEnum]) -> AfterValidator:
+    """Returns a validator of built-in names and those of `REGISTRIES[what]`; it raises a PydanticCustomError that lists both."""
 
     def check(name: str) -> str:
-        if not isinstance(name, StrEnum):
-            names = list(getattr(import_module(module), registry))
-            if name not in names:
-                raise PydanticCustomError(UNREGISTERED, f"a registered {what}: {', '.join(names)}")
+        names = dict.fromkeys([*built_in, *REGISTRIES.get(what, ())])
+        if name not in names:
+            raise PydanticCustomError(UNREGISTERED, f"a registered {what}: {', '.join(names)}")
         return name
 
     return AfterValidator(check)

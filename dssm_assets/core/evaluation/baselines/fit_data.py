@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask
 from dssm_assets.core.config.evaluation import Evaluation
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import Allocate, fit_neighbors
-from dssm_assets.core.evaluation.baselines.popularity import order_by_events
 from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.evaluation.item_neighbors import Allocate, fit_neighbors
 
 MAX_USER_ITEMS: Final = 500
 """Items of a user that `FitData.user_items` keeps: the most recent ones, as many as Mahout's item similarity does. Co-occurrence counts grow with
@@ -25,6 +24,11 @@ their square: in a world of 10 million rows, where one user of 400 has more item
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 """A fitted baseline, as arrays by name: what all users have in common. Other processes open them as files."""
+
+
+def order_by_events(item_events: IntArray | NDArray[np.float64]) -> IntArray:
+    """Returns all item indices int64 [I], most positive events first, then item_index ascending."""
+    return np.argsort(-item_events, kind="stable").astype(np.int64)
 
 
 def recent_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> tuple[IntArray, NDArray[np.int32]]:

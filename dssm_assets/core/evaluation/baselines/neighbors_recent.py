@@ -9,19 +9,16 @@ Shapes: V users, B users of a block, I items, K top-k.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ordering import pad_rows, take_top, top_k
 from dssm_assets.core.arrays.ragged import IntArray, row_of_value
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import NeighborLists, csr_of, last_item_weights
-from dssm_assets.core.evaluation.baselines.popularity import order_by_events
-
-if TYPE_CHECKING:
-    from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
-    from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData, order_by_events
+from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.evaluation.item_neighbors import NeighborLists, csr_of, last_item_weights
 
 DAYS: Final = 30
 GAIN: Final = 20.0

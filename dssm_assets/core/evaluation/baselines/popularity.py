@@ -6,22 +6,13 @@ Shapes: B users of a block, I items, M ranked items per user, K top-k.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData, order_by_events
+from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.scorer import keep_first
-
-if TYPE_CHECKING:
-    from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
-    from dssm_assets.core.evaluation.interactions import Interactions
-
-
-def order_by_events(item_events: IntArray | NDArray[np.float64]) -> IntArray:
-    """Returns all item indices int64 [I], most positive events first, then item_index ascending."""
-    return np.argsort(-item_events, kind="stable").astype(np.int64)
 
 
 def order_by_category(items: IntArray, categories: IntArray, window_events: IntArray) -> IntArray:
