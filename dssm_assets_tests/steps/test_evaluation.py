@@ -145,14 +145,6 @@ def test_cold_items_are_ranked_among_themselves_and_by_category(undrawn, workspa
     assert "| **vectors alone, cold items among themselves** | **0.667 [" in result.report_markdown
 
 
-def test_the_category_is_a_column_of_item_table(workspace, tmp_path):
-    other = configured(tmp_path, {"category_column": "colour"})
-    with pytest.raises(
-        ConfigError, match=r"evaluation\.category_column: expected a column of item_table: item_id, kind, price, got colour"
-    ):
-        run(scoring.hit_counts, other)
-
-
 SEGMENTS = [  # segment, value, users, hits, items to find; by hand: u finds a of a, c; v finds d of d, zz; w misses b
     ("town", "x", 1, 1, 2),
     ("town", "y", 1, 1, 2),

@@ -95,19 +95,12 @@ class Platform(Section):
         pattern=r"^https?://\S+$",
         description="Receives a POST of JSON for every failed run. Put a secret address into DSSM_FAILURE_WEBHOOK instead.",
     )
-    trainer_pool: str = Field(
-        default="trainer",
-        pattern=r"^[a-z][a-z0-9_]*$",
-        description="Concurrency pool of dssm_model: scenes of one pool never train at the same time.",
-    )
     mlflow_uri: str | None = Field(
         default=None,
         pattern=r"^(https?://[^@\s]+|sqlite:///\S+)$",
         description="MLflow server to log fits and hit rates to, `http://...`, or a file, `sqlite:///{home}/mlflow.db` (extra `mlflow`). "
         "Without user and password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
     )
-    git_url: str | None = Field(default=None, pattern=r"^https://\S+$", description="For code links (default: local files).")
-    git_branch: str = Field(default="main", min_length=1, description="Branch or tag of git_url.")
 
     @field_validator("owners")
     @classmethod

@@ -111,11 +111,6 @@ class Evaluation(Section):
         description="Baselines that are fitted in addition: als (pip install 'dssm-assets[als]'), and those that plug-ins "
         "register.",
     )
-    category_column: str | None = Field(
-        default=None,
-        description="Column of item_table by which the baseline ranks cold items: by the popularity of its values (default: "
-        "the column with about as many values as items per value).",
-    )
     segments: list[Segment] = Field(
         default=[Segment(name="activity", by="activity")], max_length=8, description="Segments by which hit rates are shown."
     )
@@ -177,9 +172,6 @@ class Gate(Section):
     )
     max_drop_frac: float = Field(
         default=0.3, ge=0, le=1, description="Fails if its ratio to the best baseline has surely dropped by more than this."
-    )
-    min_vector_cosine: float = Field(
-        default=0.5, ge=-1, le=1, description="vector_drift warns if the aligned mean cosine to the day before is below this."
     )
 
     @property

@@ -66,7 +66,6 @@ class Statistics(Section):
         description="Features with at most this many distinct values get an exact vocabulary, others 5 hash buckets per value.",
     )
     min_count: int = Field(default=1, ge=1, le=1_000_000_000, description="Values with a lower count are out of vocabulary.")
-    drop_missing_frac: float = Field(default=0.999, gt=0, le=1, description="A feature that more of the rows lack is dropped.")
     features: dict[str, FeatureStatistics] = Field(
         default_factory=dict, description="feature or embedding -> keys that override those of the section."
     )

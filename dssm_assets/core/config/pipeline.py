@@ -301,9 +301,8 @@ class NegativeItems(Section):
         default=0.75,
         ge=0,
         le=2,
-        description="weight = (positives in the window + smoothing) ** alpha: 0 samples uniformly, 1 by popularity.",
+        description="weight = (positives in the window + 1) ** alpha: 0 samples uniformly, 1 by popularity.",
     )
-    smoothing: float = Field(default=1.0, ge=0, le=1_000_000_000, description="Added to counts, so that all items are sampled.")
 
 
 class Iceberg(Section):
