@@ -49,10 +49,7 @@ class Segment(Section):
         "before. Write `user:` before a column that has one of those three names."
     )
     edges: Annotated[list[float], Ascending] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=100,
-        description="Cut points of a numeric user column, or of activity (default: 10, 30, 100); ranges are [a, b).",
+        default=None, min_length=1, max_length=100, description="Cuts [a, b) of numbers, or of activity (default 10, 30, 100)."
     )
 
     @property
@@ -86,10 +83,7 @@ class Evaluation(Section):
     """How a day is scored."""
 
     k: Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], Ascending] = Field(
-        default=[10, 50, 100, 200],
-        min_length=1,
-        max_length=20,
-        description="Cut-offs of the lists, ascending; the largest is the headline's.",
+        default=[10, 50, 100, 200], min_length=1, max_length=20, description="Cut-offs of lists; the largest is the headline's."
     )
     span_days: int = Field(
         default=1,
@@ -107,9 +101,7 @@ class Evaluation(Section):
         "before the evaluation day.",
     )
     extra_baselines: list[str] = Field(
-        default=[],
-        description="Baselines that are fitted in addition: als (pip install 'dssm-assets[als]'), and those that plug-ins "
-        "register.",
+        default=[], description="als (pip install 'dssm-assets[als]') and those of plug-ins, fitted in addition."
     )
     segments: list[Segment] = Field(
         default=[Segment(name="activity", by="activity")], max_length=8, description="Segments by which hit rates are shown."
@@ -147,25 +139,14 @@ class Gate(Section):
     is_blocking: bool = Field(default=True, description="A failing gate keeps the day's serving bundle from being built.")
     scorer: GatedScorer = Field(default=GatedScorer.SERVED, description="What is judged.")
     baselines: list[str] | None = Field(
-        default=None,
-        description="It is compared with the best of these on the day (default: all baselines of the report; empty: no "
-        "comparison).",
+        default=None, description="The best of these on the day is compared (default: all of the report; empty: none)."
     )
-    scopes: list[Scope] = Field(
-        default=[Scope.ALL],
-        min_length=1,
-        description="Scopes of the comparison. unseen: items that users never interacted with before, in lists without the "
-        "items of their histories.",
-    )
+    scopes: list[Scope] = Field(default=[Scope.ALL], min_length=1, description="Scopes of the comparison.")
     baseline_margin: float = Field(
         default=0.0, ge=-1, le=1, description="Fails if the upper bound of its lead over the best baseline is below this."
     )
     min_pairs: int = Field(
-        default=100,
-        ge=0,
-        le=10_000_000,
-        description="With fewer pairs of known user and item to find, or a fifth as many users, the day passes for lack of "
-        "evidence.",
+        default=100, ge=0, le=10_000_000, description="The day passes with fewer warm pairs, or users than a fifth of that."
     )
     last_partitions: int = Field(
         default=7, ge=0, le=366, description="Earlier days, from whose ratio to the best baseline a drop is measured (0: none)."
@@ -220,21 +201,17 @@ class Serving(Section):
         default=3, ge=2, le=1000, description="Whole bundles that stay stored, with the served one; of deltas, the last two."
     )
     filters: Names = Field(
-        default=[],
-        max_length=100,
-        description="Columns of item_table in the bundle: for conditions of a request, and to show with lists (`fields`).",
+        default=[], max_length=100, description="Columns of item_table in the bundle: for conditions and `fields` of requests."
     )
     delta_minutes: int | None = Field(
         default=None, ge=1, le=1440, description="How often the sensor looks for changes, to publish a delta (default: off)."
     )
     blocked_items: str | None = Field(
-        default=None,
-        description="Path or fsspec URL of a text file, one item id per line: items that are not shown. Read again when it "
-        "changes.",
+        default=None, description="Path or URL of a text file, one item id per line: not shown. Read again when it changes."
     )
     stocked_items: str | None = Field(default=None, description="The same, of the only items that are shown. Not empty.")
     traces: bool = Field(
         default=False,
-        description="Exports OpenTelemetry spans of requests, as OTEL_* environment variables say; needs the extra `telemetry`.",
+        description="Exports OpenTelemetry spans of requests, by OTEL_* environment variables (extra `telemetry`).",
     )
     limits: ServiceLimits = Field(default=ServiceLimits(), description="Limits of `dssm-assets serve`.")

@@ -150,23 +150,18 @@ class Model(Section):
         "the history is concatenated to the user tower's output, the item's vector to the item tower's.",
     )
     frozen_in_loss: bool = Field(
-        default=True,
-        description="Whether the loss sees the frozen embedding. If not, the towers learn without it, and the two scores are "
-        "added in use.",
+        default=True, description="Whether the loss sees the frozen embedding; if not, its score is added in use."
     )
     temperature: float = Field(default=0.1, gt=0, le=10, description="Divides similarities in the loss; smaller is sharper.")
     learn_temperature: bool = Field(default=False, description="Whether it is learned, starting at `temperature`.")
     learn_scale: bool = Field(default=False, description="sigmoid, l2: learns |w| and b of |w| * similarity + b.")
     num_interests: int = Field(default=1, ge=1, le=16, description="Vectors per user; above 1 needs an attention pooling.")
     prior: bool = Field(
-        default=False,
-        description="Adds the items' popularity to the score, in one more dimension. Its strength is chosen on the "
-        "training.validation_days.",
+        default=False, description="Adds the items' popularity as one more dimension; training.validation_days choose how much."
     )
     history: History = Field(default=History.EVENT, description="Which of its user's events a training sample sees.")
     targets: Targets = Field(
-        default=Targets.ALL,
-        description="Which positive events are trained on. `new` leaves repeats to the channel of own history.",
+        default=Targets.ALL, description="Positive events to train on. `new` leaves repeats to the channel of own history."
     )
     item_snapshot: ItemSnapshot = Field(default=ItemSnapshot.SAMPLE, description="Day of the features of a sample's own item.")
     history_cut: HistoryCut = Field(default=HistoryCut(), description="Cuts the history of some training samples.")
@@ -180,10 +175,7 @@ class Model(Section):
         default=Loss.SOFTMAX, description="A built-in loss, or one that a plug-in registers."
     )
     logq: float = Field(
-        default=1.0,
-        ge=0,
-        le=2,
-        description="Strength of the logQ correction, which subtracts the log of how often an item is drawn as a negative.",
+        default=1.0, ge=0, le=2, description="Strength of the logQ correction, which subtracts the log of an item's draw rate."
     )
     in_batch: bool = Field(default=True, description="Whether the other items of the batch are negatives.")
     sampler: Annotated[
