@@ -70,6 +70,6 @@ class Channels(Section):
 
     @property
     def depths(self) -> dict[ChannelName, int]:
-        """Returns how many items each channel proposes for a list, in the order of the channels."""
+        """Items that each channel proposes for a list, in the order of the channels."""
         twice = {ChannelName.OWN_HISTORY: 2 * self.depth}
         return {one.name: one.quota or twice.get(one.name, self.depth) for one in self.sources}

@@ -157,7 +157,6 @@ class Gate(Section):
 
     @property
     def min_users(self) -> int:
-        """Users with such pairs below whom a day is not enough evidence."""
         return self.min_pairs // 5
 
     @field_validator("baselines")

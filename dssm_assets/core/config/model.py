@@ -212,7 +212,6 @@ class Model(Section):
 
     @property
     def has_hard_negatives(self) -> bool:
-        """Whether items that a user was shown and did not interact with are negatives."""
         return self.sampler in (Sampler.HARD, Sampler.HARD_V2) and self.num_hard_sample > 0
 
     @model_validator(mode="after")

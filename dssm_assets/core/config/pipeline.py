@@ -57,7 +57,7 @@ _PASSWORD: Final = re.compile(
     r"^(?:postgres|mysql|mariadb).*(?:://[^/@]*:[^@]*@|[?&]\w*passw\w*=)|^(?:lancedb|qdrant|milvus).*(?:://[^/?]*@|[?&]\w+=)",
     re.IGNORECASE,
 )
-"""Of vector stores every login and option may be one."""
+"""In the URI of a vector store any login or option may be one."""
 _STORE_OPTIONS: Final = "Options of the fsspec filesystem. Put no secrets here: use environment variables."
 
 
@@ -135,7 +135,7 @@ _LOG_COLUMNS: Final = {col.USER_ID, col.ITEM_ID, col.EVENT, "event_time", col.EV
 """Columns of the log that have a meaning of their own."""
 _FEATURE_DATES: Final = {col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE, col.FEATURE_DATE}
 _RESERVED: Final = _LOG_COLUMNS | {col.LABEL, col.USER_ROW, col.ITEM_ROW} | _FEATURE_DATES
-"""And those that samples get."""
+"""With the columns of samples."""
 
 
 class BehaviorTable(SourceTable):
@@ -220,7 +220,7 @@ class Events(Section):
 
 
 _SPECIAL_ZONES: Final = ("posix", "right/", "Factory", "localtime")
-"""Names that Python knows, and Arrow, which computes local times, does not."""
+"""Known to Python, but not to Arrow, which computes local times."""
 
 
 def check_timezone(name: str) -> str:
@@ -504,14 +504,3 @@ def _known_keys(path: Sequence[Any]) -> list[str]:
         inner = () if declared is None else (declared.annotation, *get_args(declared.annotation))
         section = next((each for each in inner if isinstance(each, type) and issubclass(each, Section)), section)
     return sorted(section.model_fields)
-
-
-def json_value_of(config: PipelineConfig, key: str) -> Any:
-    """Returns the value of a key `section.name` as JSON has it."""
-    section, _, name = key.partition(".")
-    return config.model_dump(mode="json", include={section: {name}})[section][name]
-
-
-def value_of(config: PipelineConfig, key: str) -> Any:
-    section, _, name = key.partition(".")
-    return getattr(getattr(config, section), name)

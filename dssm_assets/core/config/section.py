@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from dssm_assets.core.names import REGISTRIES
 
 UNREGISTERED: Final = "unregistered"
-"""Type of the error about a name that no registry has."""
+"""Type of the error of an unknown name."""
 _EXPECTED: Final = {"missing": "a value", "extra_forbidden": "no such key"}
 _WORDINGS: Final = (
     (r"^Value error, ", ""),
@@ -22,7 +22,7 @@ _WORDINGS: Final = (
     (r"^\w+ should match pattern ", "a match of the pattern "),
     (r"^\w+ should (?:be|have) ", ""),
 )
-"""How messages of pydantic, which are whole sentences, become what follows "expected"."""
+"""Pattern in a message of pydantic -> its replacement, after "expected"."""
 
 
 class Section(BaseModel):
@@ -32,7 +32,7 @@ class Section(BaseModel):
 
 
 def describe_expected(fault: Mapping[str, Any]) -> str:
-    """Returns what one of the errors of a ValidationError demands, as it follows the word "expected".
+    """Returns the demand of one of pydantic's errors, to follow the word "expected".
 
     Example: "List should have at most 3 items after validation, not 4" becomes "at most 3 items after validation, not 4".
     """

@@ -41,8 +41,7 @@ def fit_neighbors(
     of_items: Mask | None = None,
     num_neighbors: int = NUM_NEIGHBORS,
 ) -> dict[int, Any]:
-    """Returns scipy csr [I, I] for each least number of common users: row i has the similarities of i's most similar other items,
-    best first, equal ones by index.
+    """Returns fewest common users -> scipy csr [I, I]: row i has the similarities of i's most similar other items, best first, then by index.
 
     An item is not its own neighbour: that the user has it already says nothing about what goes with it. Of pairs with fewer than two
     common users, nearly all are chance.
@@ -51,7 +50,7 @@ def fit_neighbors(
         users: the items of each user's interactions in the window.
         num_items: I.
         allocate: makes the arrays of the neighbours.
-        of_items: bool [I], the items that neighbours are needed of; the rows of others are empty. None: all.
+        of_items: bool [I], the items to find neighbours of; other rows are empty. None: all.
     """
     by_user = csr_of(users.offsets, users.items, np.ones(len(users.items), np.int32), num_items)
     by_item = by_user.T.tocsr()

@@ -42,9 +42,8 @@ def fit(data: FitData) -> Arrays:
         for interactions in data.read_history():
             users = log_counts(interactions, items).astype(np.float64)
             cooccurrences += (users.T.tocsr() @ users).toarray()
-        with threadpool_limits(
-            1, user_api="blas"
-        ):  # beside other processes two take ten times as long, and sums depend on them
+        # Beside other processes two threads take ten times as long; sums depend on their number.
+        with threadpool_limits(1, user_api="blas"):
             fit_weights(cooccurrences, weights.reshape(len(items), -1), RIDGE)
     return {"items": items, "weights": weights, "order": data.popularity_order}
 

@@ -51,14 +51,14 @@ class FitData:
         recent_events: float64 [I], the same, but an event counts half after each half-life (`evaluation.recent`).
         history_events: int64 [I], the same of all stored days.
         window_days: days of the window.
-        read_user_items: returns who interacted with what in its last days, given how many.
+        read_user_items: returns each user's items of the last days, given their number.
         read_history: returns the interactions of all users in all stored days, a few users at a time, each user once.
         settings: section `evaluation` of the configuration.
         allocate: makes large arrays.
         seed: of baselines that are random.
         recent_hours: half-life of `recent_events`.
-        neighbors_of: bool [I], the items that neighbours are needed of; None: all.
-        common_users: how many users neighbours have in common at least: of the baseline 1, of the channel 2.
+        neighbors_of: bool [I], the items to find neighbours of; None: all.
+        common_users: fewest users in common: 1 for the baseline, 2 for the channel.
     """
 
     window_events: IntArray
@@ -82,12 +82,10 @@ class FitData:
 
     @cached_property
     def user_items(self) -> ItemSets:
-        """Returns who interacted with what in the window."""
         return self.read_user_items(self.window_days)
 
     def find_neighbors(self, days: int) -> Mapping[int, Any]:
-        """Returns the neighbours of each item in the last days of the window, by the fewest users that they have in common, csr [I, I]
-        each. Found once for each number of days."""
+        """Returns fewest common users -> neighbours of each item, csr [I, I], in the last days of the window; fits each number of days once."""
         if days not in self._found:
             users = self.user_items if days >= self.window_days else self.read_user_items(days)
             self._found[days] = fit_neighbors(

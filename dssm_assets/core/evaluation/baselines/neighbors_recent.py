@@ -36,7 +36,7 @@ class NeighborsRecentScorer:
 
     lists: NeighborLists
     values: NDArray[np.float64]
-    """float64 [I], what an item scores without neighbours."""
+    """float64 [I], scores without neighbours."""
     order: IntArray
     """int64 [I], all items by these values, best first."""
     name: str = "neighbors_recent"
@@ -71,13 +71,13 @@ def _largest_of_rows(matrix: Any) -> NDArray[np.float64]:
 
 
 def score_recent(data: FitData) -> NDArray[np.float64]:
-    """Returns what each item scores without neighbours, float64 [I]."""
+    """Returns each item's score without neighbours, float64 [I]."""
     recent = np.log1p(data.recent_events)
     return np.asarray(RECENT_WEIGHT * recent / max(recent.max(initial=0.0), 1e-12))
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the neighbours of the last days as csr arrays, what items score without them, and the order by that."""
+    """Returns the neighbours of the last days as csr arrays, the items' scores without them, and their order by these."""
     found, values = data.find_neighbors(min(DAYS, data.window_days))[1], score_recent(data)
     csr = {"starts": found.indptr, "items": found.indices, "similarities": found.data}
     return {**csr, "values": values, "order": order_by_events(values)}

@@ -25,7 +25,7 @@ class BaselineModule(Protocol):
         """Returns what all users have in common. Runs once per evaluation day."""
 
     def scorer(self, arrays: Arrays, window: Interactions, history: Interactions) -> Scorer:
-        """Returns the scorer of the users of these interactions, which is a range of the evaluated users.
+        """Returns the scorer for the users of these interactions, a range of the evaluated users.
 
         Args:
             history: all their positive events before the evaluation day, those of the window included.
@@ -53,7 +53,7 @@ def check_extras(names: Sequence[str]) -> None:
 
 
 def fit_baselines(data: FitData, log: Callable[[str], None] = lambda line: None) -> dict[str, Arrays]:
-    """Returns name -> arrays of every baseline, of the extra ones those that are configured; says which one is fitted."""
+    """Returns name -> arrays. Extra baselines are fitted if configured; `log` gets the label of each."""
     extras = data.settings.extra_baselines
     check_extras(extras)
     fitted: dict[str, Arrays] = {}
