@@ -51,9 +51,9 @@ class Baseline:
     """A baseline that is scored next to every model.
 
     Attributes:
-        label: what the terminal, the charts and the report call it.
+        label: its name in the terminal, the charts and the report.
         module: where its code is; `module:name` for several baselines in one file.
-        is_extra: fitted only if `evaluation.extra_baselines` names it: what is installed does not decide what is evaluated.
+        is_extra: fitted only if `evaluation.extra_baselines` names it, installed or not.
         needs_library: of its own.
     """
 
@@ -74,11 +74,11 @@ BASELINES: Final[dict[str, Baseline]] = {
     "own_history_window": Baseline("own history, window", f"{_HERE}.own_history:WINDOW", is_extra=False),
     "own_history_all": Baseline("own history, all days", f"{_HERE}.own_history:ALL_DAYS", is_extra=False),
 }
-"""Name in column `scorer` and in `gate.baselines` -> baseline, in the order in which they are shown, after the model."""
+"""Name in column `scorer` and in `gate.baselines` -> baseline, in the order of display, after the model."""
 
 
 def extra_baselines() -> tuple[str, ...]:
-    """Returns those that are fitted only if `evaluation.extra_baselines` names them."""
+    """Returns the baselines that need a name in `evaluation.extra_baselines`."""
     return tuple(name for name, baseline in BASELINES.items() if baseline.is_extra)
 
 

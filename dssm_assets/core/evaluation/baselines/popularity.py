@@ -1,4 +1,4 @@
-"""Popular items: two baselines, the order of cold items, and what fills other lists up.
+"""Popular items: two baselines, and the order that fills other lists up.
 
 Shapes: B users of a block, I items, M ranked items per user, K top-k.
 """
@@ -16,13 +16,13 @@ from dssm_assets.core.evaluation.scorer import keep_first
 
 
 def order_by_category(items: IntArray, categories: IntArray, window_events: IntArray) -> IntArray:
-    """Returns the items int64 [C] by the events of their category in the window, most first, then by item_index.
+    """Orders the items by their category's events in the window, descending, then by item_index, int64 [C].
 
     By hand: items 1, 2 and 3 of the categories 0, 1 and 1 are cold; item 0 of category 1 has 5 events, no other has any: 2, 3, 1.
 
     Args:
         items: item_index of the cold items, ascending [C].
-        categories: int64 [I], of every item; -1: none, ranked last.
+        categories: int64 [I], of every item of the corpus; -1 without a category: these come last.
         window_events: int64 [I].
     """
     known = categories >= 0

@@ -22,13 +22,13 @@ class BaselineModule(Protocol):
     """What the file of a baseline defines. One that needs a library also defines `check_library()`, which raises a ConfigError."""
 
     def fit(self, data: FitData) -> Arrays:
-        """Returns what all users have in common. Runs once per evaluation day."""
+        """Fits the part that all users share; runs once per evaluation day."""
 
     def scorer(self, arrays: Arrays, window: Interactions, history: Interactions) -> Scorer:
         """Returns the scorer for the users of these interactions, a range of the evaluated users.
 
         Args:
-            history: all their positive events before the evaluation day, those of the window included.
+            history: all their positive events before the evaluation day, with the window's.
         """
 
 
@@ -53,7 +53,7 @@ def check_extras(names: Sequence[str]) -> None:
 
 
 def fit_baselines(data: FitData, log: Callable[[str], None] = lambda line: None) -> dict[str, Arrays]:
-    """Returns name -> arrays. Extra baselines are fitted if configured; `log` gets the label of each."""
+    """Fits every baseline, extra ones if configured; returns name -> arrays."""
     extras = data.settings.extra_baselines
     check_extras(extras)
     fitted: dict[str, Arrays] = {}
