@@ -21,7 +21,7 @@ from rich.text import Text
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MODEL, TOTAL_HIT_RATE
 from dssm_assets.core.evaluation.labels import Spans, display_name, scorers_in_order
-from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.names import Population, Scope
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.storage.config_choice import UI_COMMAND
 

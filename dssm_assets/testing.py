@@ -30,7 +30,7 @@ from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Model, Pooling
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.evaluation.baselines.fit_data import MAX_USER_ITEMS, FitData, recent_items
-from dssm_assets.core.evaluation.baselines.registry import BASELINES, check_extras
+from dssm_assets.core.evaluation.baselines.registry import check_extras, load_code
 from dssm_assets.core.evaluation.interactions import Interactions, interactions_of_events
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.operators.base import Operator
@@ -38,6 +38,7 @@ from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.models.losses import LOSSES, LossTerms, MaskedPairs
 from dssm_assets.core.models.poolings import MS_PER_DAY, POOLINGS, HistoryEvents
 from dssm_assets.core.models.samplers import SAMPLERS, HardEdges
+from dssm_assets.core.names import BASELINES
 from dssm_assets.core.training.batch_negatives import matching_pairs
 
 LEAST_P: Final = 1e-4
@@ -225,11 +226,12 @@ class BaselineContract(_NamedContract):
         baseline = BASELINES[name]
         settings = Evaluation(extra_baselines=[name] if baseline.is_extra else [])
         check_extras(settings.extra_baselines)
+        code = load_code(baseline)
         users, items = np.repeat(np.arange(11), 6), np.random.default_rng(2).integers(0, 8, 66)  # user 11, item 8: no event
         history, window = _sum_events(users, items), _sum_events(users[::2], items[::2])
-        arrays, again = (baseline.code.fit(fit_data(window, window, history, settings)) for _ in "12")
+        arrays, again = (code.fit(fit_data(window, window, history, settings)) for _ in "12")
         assert {key: array.tobytes() for key, array in arrays.items()} == {key: array.tobytes() for key, array in again.items()}
-        scorer = baseline.code.scorer(arrays, window, history)
+        scorer = code.scorer(arrays, window, history)
         assert scorer.name == name
         whole = scorer.top_items(np.arange(12), 12)
         assert (whole.dtype, whole.shape) == (np.int64, (12, 12))
@@ -241,7 +243,7 @@ class BaselineContract(_NamedContract):
         for user in range(12):
             assert scorer.top_items(np.array([user]), 12)[0].tolist() == whole[user].tolist()
             own = (_select_user(window, user), _select_user(history, user))
-            assert baseline.code.scorer(arrays, *own).top_items(np.array([0]), 12)[0].tolist() == whole[user].tolist()
+            assert code.scorer(arrays, *own).top_items(np.array([0]), 12)[0].tolist() == whole[user].tolist()
 
 
 def _sum_events(users: IntArray, items: IntArray) -> Interactions:

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from dssm_assets.core.evaluation.baselines.registry import BASELINES
 from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.models.losses import LOSSES
 from dssm_assets.core.models.poolings import POOLINGS
 from dssm_assets.core.models.samplers import SAMPLERS
+from dssm_assets.core.names import BASELINES
 from dssm_assets.steps.checks import CHECKS
 from dssm_assets.storage import plugins
 from dssm_assets_tests import worlds

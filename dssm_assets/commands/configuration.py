@@ -1,8 +1,9 @@
-"""`dssm-assets configuration`: the page of all keys."""
+"""`dssm-assets configuration`: the page of all keys, docs/configuration.md, to which the file beside this one is a link."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from dssm_assets.commands.command_groups import Commands, Group
 
@@ -17,7 +18,5 @@ def add_command(commands: Commands) -> None:
 
 
 def _configuration(parsed: argparse.Namespace) -> int:
-    from dssm_assets.core.config.reference import configuration_page
-
-    print(configuration_page(), end="")
+    print(Path(__file__).with_suffix(".md").read_text(encoding="utf-8"), end="")
     return 0

@@ -109,7 +109,6 @@ def build_asset(
 
 def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
     config = scene.loaded.config
-    platform = config.platform
     layer, partitions = ("windowed", scene.windowed) if row.is_windowed else ("daily", scene.daily)
     is_on_spark = row.runs_on_engine and config.engine == "spark"
     return scene.extra_attributes | {
@@ -118,11 +117,11 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "deps": [*map(scene.key, row.deps), *([made_by] if (made_by := scene.source_assets.get(row.name)) else [])],
         "description": f"{row.description}\n\n{row.reading}".strip(),
         "kinds": (set(row.kinds) - {"duckdb"}) | {"spark"} if is_on_spark else set(row.kinds),
-        "owners": platform.owners,
+        "owners": config.platform.owners,
         "code_version": row.code_version,
         "tags": scene.tags | ({"dssm/component": row.component} if row.component else {}) | {LAYER_TAG: layer},
-        "metadata": code_references(row.step, platform),
-        "pool": platform.trainer_pool if row.pool == TRAINER else row.pool and scene.name(row.pool),
+        "metadata": code_references(row.step),
+        "pool": row.pool if row.pool == TRAINER else row.pool and scene.name(row.pool),
         "config_schema": next(filter(None, (extra.settings_form(row, scene) for extra in load_all("forms"))), None),
         "partitions_def": partitions,
         "backfill_policy": dg.BackfillPolicy.multi_run(1) if row.is_windowed else dg.BackfillPolicy.single_run(),

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dssm_assets.core.config.engines import Platform
-
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import StepResult, Workspace
 
 _PACKAGE = Path(__file__).parent.parent
 TRAINER = "trainer"
-"""Pool of the assets that train. The configuration names it, because scenes that share a machine must share it."""
+"""Pool of the assets that train, one for all scenes: they may share a machine."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +47,14 @@ class LazyStep:
         return None if match is None else text.count("\n", 0, match.start()) + 1
 
 
-def code_references(step: LazyStep, platform: Platform) -> dict[str, Any]:
+def code_references(step: LazyStep) -> dict[str, Any]:
     """Returns the metadata entry that the UI shows as "code", or nothing for a step outside the package."""
     if step.line is None:
         return {}
     label = f"{step.module.replace('.', '/')}.py, {step.name}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
-        reference: Any = dg.LocalFileCodeReference(file_path=str(step.file), line_number=step.line, label=label)
-        if platform.git_url is not None:
-            tree = "-/blob" if "gitlab" in platform.git_url else "blob"
-            path = step.file.relative_to(_PACKAGE.parent).as_posix()
-            url = f"{platform.git_url.rstrip('/')}/{tree}/{platform.git_branch}/{path}#L{step.line}"
-            reference = dg.UrlCodeReference(url=url, label=label)
+        reference = dg.LocalFileCodeReference(file_path=str(step.file), line_number=step.line, label=label)
         return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
@@ -87,8 +80,8 @@ class AssetRow:
         is_log: needed for every day since the calendar starts, because histories are read across days. Other daily tables
             are needed only for the window and the day before it.
         is_rolling: of a daily table, a day follows from its own previous day; other daily tables can be made in any order of days.
-        pool: concurrency pool, for an asset that must not run twice at once. A scene prefixes it with its own name;
-            `TRAINER` is named by the configuration.
+        pool: concurrency pool, for an asset that must not run twice at once. A scene prefixes it with its own name,
+            unless it is `TRAINER`.
         never_expires: `storage.keep_days` does not count for it.
         is_on_request: no job runs it; materialize it by its name.
         section: optional section of the configuration that has jobs run it all the same.

@@ -294,7 +294,7 @@ _TRAINING = (
 _DRIFT = CheckRow(
     "vector_drift",
     "Compared with the previous partition after aligning it by a rotation, the vectors of common ids have a mean cosine of at "
-    "least gate.min_vector_cosine.",
+    "least 0.5.",
 )
 _VECTORS = (
     _windowed(

@@ -45,8 +45,8 @@ from dssm_assets.core.evaluation.rates import (
     trend_table,
 )
 from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, render_report, segment_report
-from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.segments import TIERS, columns_needed, segment_table, tier_columns, with_hits_of
+from dssm_assets.core.names import Population, Scope
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day, partitions_before, truth_days, window_days
 from dssm_assets.storage.local_files import ScratchFolder, map_arrow, write_arrow

@@ -232,9 +232,7 @@ def fit_rankers(
 ) -> Rankers:
     """Fits the baselines and the channels on what all users did before the day; large arrays are files of `scratch`."""
     config, ids = workspace.config, users.truth.user_ids
-    categories, category_column = read_categories(
-        workspace, item_table, config.evaluation.category_column, IdIndex(users.item_ids)
-    )
+    categories, category_column = read_categories(workspace, item_table, IdIndex(users.item_ids))
     data = read_fit_data(workspace, events, users.item_ids, ids, scratch)
     cold = np.flatnonzero(data.history_events == 0)
     return Rankers(

@@ -77,19 +77,10 @@ def read_item_popularity(workspace: Workspace, negative_items: Manifest, item_id
     return popularity_from_counts(combine_chunks(table.column(col.ITEM_ID)) if item_ids is None else item_ids, table)
 
 
-def read_categories(
-    workspace: Workspace, item_table: Manifest, column: str | None, corpus: IdIndex
-) -> tuple[IntArray, str | None]:
-    """Returns each item's category, -1 without, and the column of item_table that holds it, if any.
-
-    The column is the given one, or the one that is most like a category.
-    """
-    names = [one.name for one in item_table.columns]
-    if column is not None and column not in names:
-        where, remedy = "evaluation.category_column", "name one of them, or unset it"
-        raise ConfigError(Fault(where, f"a column of item_table: {', '.join(names)}", column, remedy))
-    items = workspace.tables.read(item_table, None if column is None else [col.ITEM_ID, column])
-    chosen = choose_category_column(items, [col.ITEM_ID]) if column is None else column
+def read_categories(workspace: Workspace, item_table: Manifest, corpus: IdIndex) -> tuple[IntArray, str | None]:
+    """Returns each item's category, -1 without, and the column of item_table that is most like a category, if any."""
+    items = workspace.tables.read(item_table)
+    chosen = choose_category_column(items, [col.ITEM_ID])
     values = np.full(len(corpus), -1, np.int64)
     if chosen is None:
         return values, None

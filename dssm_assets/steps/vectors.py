@@ -152,11 +152,11 @@ def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> 
     before = partitions_before(workspace, spec.name, manifest.ds, 1)
     if not before:
         return Check("vector_drift", True, f"no partition before {manifest.ds} to compare with")
-    gate, seed = workspace.config.gate, workspace.config.seed
+    seed = workspace.config.seed
     ids = [workspace.tables.read(part, [spec.key[0]]).column(0) for part in (manifest, before[0])]
     common = find_common_ids(ids[0], ids[1], limit=DRIFT_IDS, seed=seed)
     now, then = (_read_vectors(workspace, spec, part, common.ids) for part in (manifest, before[0]))
-    report = DriftReport(before[0].ds, common, compute_drift(now, then, seed=seed), now.shape[1], gate.min_vector_cosine)
+    report = DriftReport(before[0].ds, common, compute_drift(now, then, seed=seed), now.shape[1])
     return Check("vector_drift", report.passed, report.sentence, report.facts())
 
 

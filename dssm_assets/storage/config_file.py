@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.features.fg_files import MOST_LEVELS, parse_json
+from dssm_assets.core.features.fg_files import parse_json
 from dssm_assets.storage.plugins import import_plugins
-
-CONFIG_MIB: Final = 4
-FG_MIB: Final = 64
-NAMED_MIB: Final = 1024
-"""Most MiB of a configuration, of an fg.json (a list of three million words), and of a file that it names; read, each takes ten times that."""
-_MOST_VALUES: Final = 100_000
-_LONGEST_NUMBER: Final = 1_000
-_NUMBERS: Final = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class LoadedConfig:
             raise PermissionError(
                 f"it is outside {folder}, and every bundle would publish its content: list it in features.files_outside to allow that"
             )
-        return read_bounded(path, NAMED_MIB)
+        return path.read_bytes()
 
     def check_features(self) -> None:
         """Checks the feature definitions.
@@ -70,67 +62,23 @@ class LoadedConfig:
         return Path(self.config.duckdb.scratch.replace("{home}", str(self.home)))
 
 
-def read_bounded(path: Path, most_mib: int) -> bytes:
-    """Returns the content of a file that a user names.
-
-    Raises:
-        OSError: it cannot be read, is larger, or no regular file: a pipe may never end.
-    """
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} is not a regular file")
-    with path.open("rb") as file:
-        content = file.read((most_mib << 20) + 1)
-    if len(content) > most_mib << 20:
-        raise OSError(f"{path} has more than {most_mib} MiB")
-    return content
-
-
 class _Loader(yaml.SafeLoader):
-    """A safe loader with bounds, which refuses a key that a mapping has twice, of which YAML keeps the last in silence."""
-
-    def __init__(self, text: str) -> None:
-        """Prepares to read a text."""
-        super().__init__(text)
-        self._sizes: dict[yaml.Node, tuple[int, int]] = {}
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
-        """Returns the next node, after counting its values and levels, those of its aliases included, which merges copy."""
-        is_alias = self.check_event(yaml.AliasEvent)
-        node = super().compose_node(parent, index)
-        assert isinstance(node, yaml.Node)
-        if is_alias and node not in self._sizes:
-            raise yaml.composer.ComposerError(None, None, "an alias within what it stands for", node.start_mark)
-        inner = [] if isinstance(node, yaml.ScalarNode) else node.value
-        pairs = inner if isinstance(node, yaml.MappingNode) else [inner]
-        sizes = [self._sizes[part] for pair in pairs for part in pair]
-        values, levels = 1 + sum(count for count, _ in sizes), 1 + max((depth for _, depth in sizes), default=0)
-        self._sizes[node] = values, levels
-        if max(values, len(self._sizes)) > _MOST_VALUES or levels > MOST_LEVELS:
-            problem = f"more than {_MOST_VALUES:,} values or {MOST_LEVELS} levels, with aliases filled in"
-            raise yaml.composer.ComposerError(None, None, problem, node.start_mark)
-        return node
+    """A safe loader that refuses a key that a mapping has twice, of which YAML keeps the last in silence, and says where a value is bad."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Returns the value of a node."""
         try:
-            if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
-                raise ValueError(f"more than {_LONGEST_NUMBER:,} characters")
-            if isinstance(node, yaml.ScalarNode):
-                node.value.encode()  # "\ud800", half of a character, is a ValueError
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of YAML's constructors
             problem = f"{str(node.value)[:80]!r} is no {node.tag.rpartition(':')[2]}: {error}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Returns the mapping of a node."""
-        seen: set[Any] = set()
-        for key, _ in node.value:
-            value = key.value if isinstance(key, yaml.ScalarNode) else None
-            if value is not None and value != "<<" and value in seen:
-                problem = f"the key {value!r} is given twice in one mapping"
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
+            if key.value in seen:
+                problem = f"the key {key.value!r} is given twice in one mapping"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -168,14 +116,14 @@ def parse_yaml(given: Path | str, where: str) -> Any:
     """Returns the value of a YAML text, or of a file of it.
 
     Raises:
-        ConfigError: it cannot be read, is not YAML, or is beyond the bounds of the loader.
+        ConfigError: it cannot be read, is not YAML, or gives a key twice.
     """
     try:
-        text = read_bounded(given, CONFIG_MIB).decode() if isinstance(given, Path) else given
+        text = given.read_text(encoding="utf-8") if isinstance(given, Path) else given
         return yaml.load(text, _Loader)  # a safe loader
     except (yaml.YAMLError, OSError, TypeError, ValueError, RecursionError) as error:  # !!set of a text is a ValueError
         got = str(error) if not isinstance(error, RecursionError) else "too many levels"
-        raise ConfigError(Fault(where, "valid YAML in UTF-8", got, "correct the syntax, or shorten the file")) from error
+        raise ConfigError(Fault(where, "valid YAML in UTF-8", got, "correct the syntax")) from error
 
 
 def complete_config(
@@ -229,7 +177,7 @@ def _parse(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConf
 
 def _read_fg(path: Path) -> Mapping[str, Any]:
     try:
-        parsed = parse_json(read_bounded(path, FG_MIB).decode(), object_pairs_hook=_unique_keys)
+        parsed = parse_json(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except (OSError, ValueError) as error:
         where, expected = "configuration, key features.fg_path", f"a JSON file at {path.name}"
         raise ConfigError(

@@ -81,37 +81,6 @@ def hostile_configurations(folder: Path, count: int, report: Report) -> None:
     _try_each(changes, count, attempt, report)
 
 
-def hostile_texts(folder: Path, count: int, report: Report) -> None:
-    """Reads configurations whose text is no value, too large once read, or too deep, of a size drawn at random."""
-    sizes = st.integers(1, 1_000)
-    tags = st.sampled_from(["int", "float", "bool", "timestamp", "binary", "null", "set", "omap", "pairs", "str", "merge"])
-    words = st.sampled_from(
-        ["2024-02-30", "2024-13-01 25:61:61", "0x" + "f" * 5_000, "1" * 5_000, "1" + ":10" * 5_000, "''", "~"]
-    )
-    shapes = st.sampled_from(["[{}]", "{{<<: [{}]}}", "{{x: [{}]}}"])
-    one = st.one_of(
-        st.tuples(tags, words).map(lambda drawn: f"x: !!{drawn[0]} {drawn[1]}"),
-        words.map(lambda word: f"calendar: {{start: {word}}}"),
-        sizes.map(lambda levels: "features: {fg: " + "[" * levels + "]" * levels + "}"),
-        st.tuples(shapes, st.integers(1, 12), st.integers(1, 12)).map(lambda drawn: _bomb(*drawn)),
-        st.just("storage: &a {options: *a}"),
-    )
-
-    def attempt(text: str) -> None:
-        (folder / "config.yaml").write_text(text, encoding="utf-8")
-        started = time.process_time()
-        with contextlib.suppress(DssmError):
-            load_config(folder / "config.yaml", folder)
-        assert time.process_time() - started < 10, "too long"
-
-    _try_each(one, count, attempt, report)
-
-
-def _bomb(shape: str, levels: int, times: int) -> str:
-    lines = [f"a{n}: &a{n} {shape}".format(", ".join([f"*a{n - 1} "] * times)) for n in range(1, levels)]
-    return "\n".join(["a0: &a0 {x: 1}", *lines])
-
-
 def what_is_no_table(folder: Path, count: int, report: Report) -> None:
     """Surveys and reads, as a log, pipes, links, devices and tables of any type whose times may be of any year."""
     kinds = [
@@ -340,7 +309,6 @@ def service_attacks(folder: Path, count: int, report: Report) -> None:
 
 INPUTS: Final[Mapping[str, Callable[[Path, int, Report], None]]] = {
     "configurations with hostile values": hostile_configurations,
-    "configurations of hostile text": hostile_texts,
     "what is no table": what_is_no_table,
     "broken parquet and csv files": broken_files,
     "requests with any body": http_requests,

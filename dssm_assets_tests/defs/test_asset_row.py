@@ -13,8 +13,6 @@ from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets_tests import worlds
 
-ROOT = Path(__file__).parent.parent.parent
-
 
 def references(defs):
     found = {}
@@ -31,27 +29,11 @@ def test_code_link_leads_to_the_step_of_the_asset(row):
     assert first + next(number for number, line in enumerate(lines) if line.startswith("def ")) == row.step.line
 
 
-def test_code_links_are_lines_of_local_files_by_default(tmp_path):
+def test_code_links_are_lines_of_local_files(tmp_path):
     link = references(build_definitions(worlds.write_config(tmp_path)))["total_hit_rate"]
     assert isinstance(link, dg.LocalFileCodeReference)
     line = Path(link.file_path).read_text(encoding="utf-8").splitlines()[link.line_number - 1]
     assert line.startswith("def total_hit_rate(")
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("https://github.com/us/recall/", "https://github.com/us/recall/blob/v1/dssm_assets/steps/scoring.py#L"),
-        ("https://gitlab.com/us/recall", "https://gitlab.com/us/recall/-/blob/v1/dssm_assets/steps/scoring.py#L"),
-    ],
-)
-def test_code_links_lead_to_the_configured_repository(tmp_path, address, expected):
-    platform = {"git_url": address, "git_branch": "v1"}
-    link = references(build_definitions(worlds.write_config(tmp_path, {"platform": platform})))["hit_counts"]
-    start, _, line = link.url.rpartition("#L")
-    assert f"{start}#L" == expected
-    text = (ROOT / "dssm_assets/steps/scoring.py").read_text(encoding="utf-8").splitlines()
-    assert text[int(line) - 1].startswith("def hit_counts(")
 
 
 def test_owners_are_the_configured_ones(tmp_path):

@@ -62,7 +62,7 @@ def test_names_do_not_clash_and_the_location_loads(defs):
     }
 
 
-def test_scenes_share_the_trainer_pool_and_nothing_else(defs, scenes, tmp_path):
+def test_scenes_share_the_trainer_pool_and_nothing_else(defs):
     graph = asset_graph(defs)["assets"]
     pools = {name: asset["pool"] for name, asset in graph.items() if asset["pool"]}
     assert pools == {
@@ -77,9 +77,6 @@ def test_scenes_share_the_trainer_pool_and_nothing_else(defs, scenes, tmp_path):
         "shop/vector_store": "shop_publisher",
         "news/vector_store": "news_publisher",
     }
-    other = worlds.write_config(tmp_path, {"name": "other", "platform": {"trainer_pool": "gpu_two"}})
-    graph = asset_graph(build_definitions([scenes[0], other]))["assets"]
-    assert graph["other/dssm_model"]["pool"] == "gpu_two"
 
 
 def test_run_of_one_scene_writes_only_that_scene(defs, scenes):

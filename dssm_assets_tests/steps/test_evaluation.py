@@ -25,8 +25,8 @@ from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaEr
 from dssm_assets.core.evaluation import hits
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
 from dssm_assets.core.evaluation.rates import gains_over_best, split_cells, sum_hits
-from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.truth import ground_truth
+from dssm_assets.core.names import Population, Scope
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps import evaluation, scoring
 from dssm_assets.steps.evaluation import read_cells
@@ -143,14 +143,6 @@ def test_cold_items_are_ranked_among_themselves_and_by_category(undrawn, workspa
     assert result.facts["rates@2"]["cold"] == {"model": pytest.approx(2 / 3), "category_popularity": pytest.approx(2 / 3)}
     assert "Candidates: the 2 cold items of the corpus. Popularity by category: by column kind." in result.report_markdown
     assert "| **vectors alone, cold items among themselves** | **0.667 [" in result.report_markdown
-
-
-def test_the_category_is_a_column_of_item_table(workspace, tmp_path):
-    other = configured(tmp_path, {"category_column": "colour"})
-    with pytest.raises(
-        ConfigError, match=r"evaluation\.category_column: expected a column of item_table: item_id, kind, price, got colour"
-    ):
-        run(scoring.hit_counts, other)
 
 
 SEGMENTS = [  # segment, value, users, hits, items to find; by hand: u finds a of a, c; v finds d of d, zz; w misses b

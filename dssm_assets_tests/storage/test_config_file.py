@@ -1,7 +1,6 @@
 """The configuration file: what is refused, what its placeholders become."""
 
 import json
-import os
 
 import pytest
 import yaml
@@ -49,12 +48,6 @@ def test_a_missing_file_names_the_variable_that_points_to_it(tmp_path):
         load_config(tmp_path / "none.yaml", tmp_path)
 
 
-def bomb(shape):
-    """Returns nine mappings or lists, each of nine times the one before: 9 ** 9 values if aliases were filled in."""
-    lines = [f"a{n}: &a{n} {shape}".format(", ".join([f"*a{n - 1} "] * 9)) for n in range(1, 9)]
-    return "\n".join(["a0: &a0 {x: 1}", *lines]).encode()
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -63,25 +56,17 @@ def bomb(shape):
         (b"", "expected a mapping, got NoneType"),
         (b"a: 1\nb: 2\na: 3\n", r"the key 'a' is given twice in one mapping(.|\n)*line 3"),
         (b"b:\n  c: 1\n  c: 1\n", r"the key 'c' is given twice in one mapping(.|\n)*line 3"),
+        (b"a: &a {x: 1}\nb: {<<: *a, y: 1, y: 2}\n", r"the key 'y' is given twice in one mapping(.|\n)*line 2, column 19"),
         (b"name: caf\xe9\n", r"config\.yaml: expected valid YAML in UTF-8"),
         (b"name: " + b"[" * 500, r"config\.yaml: expected valid YAML in UTF-8"),
         (b"a: " + b"{a: " * 3000, r"config\.yaml: expected valid YAML in UTF-8"),
         ("name: \ud800".encode("utf-8", "surrogatepass"), r"config\.yaml: expected valid YAML in UTF-8"),
-        (b'name: "\\ud800"', r"'\\ud800' is no str: 'utf-8' codec can't encode(.|\n)*line 1, column 7"),
         (b"calendar: {start: 2024-02-30}", r"'2024-02-30' is no timestamp: day is out of range(.|\n)*line 1, column 19"),
         (b"a: 2024-01-01 25:00:00", "is no timestamp: hour must be in"),
-        (b"seed: " + b"9" * 4301, "is no int: more than 1,000 characters"),
-        (b"seed: 0x" + b"f" * 5000, "is no int: more than 1,000 characters"),
-        (b"seed: 1" + b":10" * 100_000, "is no int: more than 1,000 characters"),
+        (b"seed: " + b"9" * 4301, "is no int: Exceeds the limit"),
         (b"a: 1" + b":10" * 300 + b".5", "is no float: int too large"),
         *((f"a: !!{tag} x".encode(), f"'x' is no {tag}") for tag in ("int", "float", "bool", "timestamp")),
         (b"a: !!set x", "expected valid YAML"),
-        (b"a: &a [*a]", "an alias within what it stands for"),
-        (b"a: " + b"[" * 101 + b"]" * 101, "more than 100,000 values or 100 levels"),
-        (bomb("[{}]"), "more than 100,000 values or 100 levels, with aliases filled in"),
-        (bomb("{{<<: [{}]}}"), "more than 100,000 values or 100 levels, with aliases filled in"),
-        (b"a: [" + b"1," * 100_000 + b"]", "more than 100,000 values"),
-        (b"a: '" + b"a" * (4 << 20) + b"'", r"config\.yaml has more than 4 MiB"),
     ],
 )
 def test_files_that_are_not_yaml_mappings_are_refused(tmp_path, content, message):
@@ -116,11 +101,6 @@ def test_feature_definitions_are_read_relative_to_the_configuration(tmp_path):
             load_config(tmp_path / "config.yaml", tmp_path / "home")
     (tmp_path / "features" / "fg.json").write_text('{"features": ["\\ud83d\\ude00"]}')
     assert load_config(tmp_path / "config.yaml", tmp_path / "home", checks_features=False).fg == {"features": ["\U0001f600"]}
-    (tmp_path / "features" / "fg.json").unlink()
-    os.mkfifo(tmp_path / "features" / "fg.json")
-    with pytest.raises(ConfigError, match=r"fg\.json is not a regular file"):
-        load_config(tmp_path / "config.yaml", tmp_path / "home")
-    (tmp_path / "features" / "fg.json").unlink()
     (tmp_path / "features" / "fg.json").write_text(json.dumps(FG))
     assert load_config(tmp_path / "config.yaml", tmp_path / "home").fg == FG
 
@@ -142,6 +122,3 @@ def test_a_file_outside_the_folder_must_be_allowed_by_name(tmp_path):
     assert allowed.read_fg_file("../secret.txt") == b"red\nblue\n"
     with pytest.raises(PermissionError):
         allowed.read_fg_file(str(secret))
-    os.mkfifo(folder / "pipe")
-    with pytest.raises(OSError, match=r"pipe is not a regular file"):
-        loaded.read_fg_file("pipe")

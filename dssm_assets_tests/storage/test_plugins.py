@@ -31,7 +31,7 @@ def test_names_that_nothing_registers_lead_to_the_key(tmp_path, forgetting):
     remedy = "correct the value, or name the module that registers it in the key plugins"
     assert {faults[f"model.{key}"].remedy for key in ("loss", "sampler", "poolings.0.kind")} == {remedy}
     assert (faults["model.loss"].expected, faults["model.loss"].got) == ("a registered loss: softmax, sigmoid, l2", "'bpr'")
-    assert faults["model.sampler"].expected == "a registered sampler: uniform, all, weighted, mixed, hard, v2, hard_v2"
+    assert faults["model.sampler"].expected == "a registered sampler: uniform, weighted, all, v2, mixed, hard, hard_v2"
     assert "of als, got least_popular" in faults["evaluation.extra_baselines"].got
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,9 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ordering import top_of_rows
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of, ranges, repeat_rows
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import NeighborLists, csr_of, last_item_weights
+from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
 from dssm_assets.core.evaluation.baselines.neighbors_recent import score_neighbors
-
-if TYPE_CHECKING:
-    from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+from dssm_assets.core.evaluation.item_neighbors import NeighborLists, csr_of, last_item_weights
 
 Float64Array = npt.NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -31,12 +31,9 @@ from dssm_assets.core.channels.merge import (
     signals_of,
 )
 from dssm_assets.core.config.channels import ChannelName
+from dssm_assets.core.evaluation.baselines.fit_data import FitData, order_by_events
 from dssm_assets.core.evaluation.baselines.neighbors_recent import NeighborsRecentScorer, score_recent
-from dssm_assets.core.evaluation.baselines.popularity import order_by_events
 from dssm_assets.core.evaluation.rates import is_sure_gain
-
-if TYPE_CHECKING:
-    from dssm_assets.core.evaluation.baselines.fit_data import FitData
 
 PRIOR_PAIRS: Final = 20.0
 """How many pairs the defaults are worth."""

@@ -43,9 +43,7 @@ class Channels(Section):
 
     is_enabled: bool = Field(default=True, description="Whether lists are merged.")
     sources: list[Channel] = Field(
-        default_factory=lambda: [Channel(name=name) for name in ChannelName],
-        min_length=1,
-        description="The channels, among them `vectors`.",
+        default_factory=lambda: [Channel(name=name) for name in ChannelName], min_length=1, description="Among them `vectors`."
     )
     depth: int = Field(default=500, ge=10, le=10_000, description="Default quota of a channel; of `own_history` twice as many.")
     weights: MergeWeights = Field(default=MergeWeights.FITTED, description="How strongly each channel counts.")
@@ -72,6 +70,6 @@ class Channels(Section):
 
     @property
     def depths(self) -> dict[ChannelName, int]:
-        """Returns how many items each channel proposes for a list, in the order of the channels."""
+        """Items that each channel proposes for a list, in the order of the channels."""
         twice = {ChannelName.OWN_HISTORY: 2 * self.depth}
         return {one.name: one.quota or twice.get(one.name, self.depth) for one in self.sources}

@@ -43,13 +43,10 @@ class Spark(Section):
         default=None, min_length=1, description="e.g. spark://host:7077, yarn or local[4] (default: as in spark-defaults.conf)."
     )
     submit: list[str] = Field(
-        default=["spark-submit"],
-        min_length=1,
-        description='Program that submits a job, with its options, e.g. ["spark-submit", "--archives", "env.tar.gz#env"].',
+        default=["spark-submit"], min_length=1, description='With options: ["spark-submit", "--archives", "env.tar.gz#env"].'
     )
     conf: dict[str, str] = Field(
-        default_factory=dict,
-        description="Spark properties. `spark.pyspark.python` names the Python of the workers, with this package installed.",
+        default_factory=dict, description="Spark properties; `spark.pyspark.python` is the workers' Python, with this package."
     )
 
 
@@ -74,14 +71,10 @@ class Platform(Section):
     )
     trigger: Trigger = Field(default=Trigger.MANUAL, description="What starts the daily chain.")
     schedule_at: str = Field(
-        default="03:00",
-        pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
-        description="Time of day, in calendar.timezone, at which the schedule starts the chain of the day before.",
+        default="03:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="When the day before is made, in calendar.timezone."
     )
     landed_marker: str | None = Field(
-        default=None,
-        min_length=1,
-        description="ds_folders: file whose presence says that a day has landed, e.g. _SUCCESS (default: any data file).",
+        default=None, min_length=1, description="ds_folders: the file that tells a landed day, e.g. _SUCCESS (default: any)."
     )
     freshness_hours: float | None = Field(
         default=None,
@@ -91,14 +84,7 @@ class Platform(Section):
         "`freshness` fails (default: 36; no check for a calendar with an end).",
     )
     webhook_url: str | None = Field(
-        default=None,
-        pattern=r"^https?://\S+$",
-        description="Receives a POST of JSON for every failed run. Put a secret address into DSSM_FAILURE_WEBHOOK instead.",
-    )
-    trainer_pool: str = Field(
-        default="trainer",
-        pattern=r"^[a-z][a-z0-9_]*$",
-        description="Concurrency pool of dssm_model: scenes of one pool never train at the same time.",
+        default=None, pattern=r"^https?://\S+$", description="Gets a POST for failed runs; a secret one: DSSM_FAILURE_WEBHOOK."
     )
     mlflow_uri: str | None = Field(
         default=None,
@@ -106,8 +92,6 @@ class Platform(Section):
         description="MLflow server to log fits and hit rates to, `http://...`, or a file, `sqlite:///{home}/mlflow.db` (extra `mlflow`). "
         "Without user and password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
     )
-    git_url: str | None = Field(default=None, pattern=r"^https://\S+$", description="For code links (default: local files).")
-    git_branch: str = Field(default="main", min_length=1, description="Branch or tag of git_url.")
 
     @field_validator("owners")
     @classmethod

@@ -10,8 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dssm_assets.core.config.section import Ascending, Names, Section, repeated_names
 from dssm_assets.core.config.service_limits import ServiceLimits
-from dssm_assets.core.evaluation.baselines.registry import BASELINES, extra_baselines
-from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.names import BASELINES, Scope, extra_baselines
 
 USER_SIDE: Final = "user:"
 ACTIVITY_EDGES: Final = (10, 30, 100)
@@ -50,10 +49,7 @@ class Segment(Section):
         "before. Write `user:` before a column that has one of those three names."
     )
     edges: Annotated[list[float], Ascending] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=100,
-        description="Cut points of a numeric user column, or of activity (default: 10, 30, 100); ranges are [a, b).",
+        default=None, min_length=1, max_length=100, description="Cuts [a, b) of numbers, or of activity (default 10, 30, 100)."
     )
 
     @property
@@ -87,10 +83,7 @@ class Evaluation(Section):
     """How a day is scored."""
 
     k: Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], Ascending] = Field(
-        default=[10, 50, 100, 200],
-        min_length=1,
-        max_length=20,
-        description="Cut-offs of the lists, ascending; the largest is the headline's.",
+        default=[10, 50, 100, 200], min_length=1, max_length=20, description="Cut-offs of lists; the largest is the headline's."
     )
     span_days: int = Field(
         default=1,
@@ -108,14 +101,7 @@ class Evaluation(Section):
         "before the evaluation day.",
     )
     extra_baselines: list[str] = Field(
-        default=[],
-        description="Baselines that are fitted in addition: als (pip install 'dssm-assets[als]'), and those that plug-ins "
-        "register.",
-    )
-    category_column: str | None = Field(
-        default=None,
-        description="Column of item_table by which the baseline ranks cold items: by the popularity of its values (default: "
-        "the column with about as many values as items per value).",
+        default=[], description="als (pip install 'dssm-assets[als]') and those of plug-ins, fitted in addition."
     )
     segments: list[Segment] = Field(
         default=[Segment(name="activity", by="activity")], max_length=8, description="Segments by which hit rates are shown."
@@ -153,25 +139,14 @@ class Gate(Section):
     is_blocking: bool = Field(default=True, description="A failing gate keeps the day's serving bundle from being built.")
     scorer: GatedScorer = Field(default=GatedScorer.SERVED, description="What is judged.")
     baselines: list[str] | None = Field(
-        default=None,
-        description="It is compared with the best of these on the day (default: all baselines of the report; empty: no "
-        "comparison).",
+        default=None, description="The best of these on the day is compared (default: all of the report; empty: none)."
     )
-    scopes: list[Scope] = Field(
-        default=[Scope.ALL],
-        min_length=1,
-        description="Scopes of the comparison. unseen: items that users never interacted with before, in lists without the "
-        "items of their histories.",
-    )
+    scopes: list[Scope] = Field(default=[Scope.ALL], min_length=1, description="Scopes of the comparison.")
     baseline_margin: float = Field(
         default=0.0, ge=-1, le=1, description="Fails if the upper bound of its lead over the best baseline is below this."
     )
     min_pairs: int = Field(
-        default=100,
-        ge=0,
-        le=10_000_000,
-        description="With fewer pairs of known user and item to find, or a fifth as many users, the day passes for lack of "
-        "evidence.",
+        default=100, ge=0, le=10_000_000, description="The day passes with fewer warm pairs, or users than a fifth of that."
     )
     last_partitions: int = Field(
         default=7, ge=0, le=366, description="Earlier days, from whose ratio to the best baseline a drop is measured (0: none)."
@@ -179,13 +154,9 @@ class Gate(Section):
     max_drop_frac: float = Field(
         default=0.3, ge=0, le=1, description="Fails if its ratio to the best baseline has surely dropped by more than this."
     )
-    min_vector_cosine: float = Field(
-        default=0.5, ge=-1, le=1, description="vector_drift warns if the aligned mean cosine to the day before is below this."
-    )
 
     @property
     def min_users(self) -> int:
-        """Users with such pairs below whom a day is not enough evidence."""
         return self.min_pairs // 5
 
     @field_validator("baselines")
@@ -229,21 +200,17 @@ class Serving(Section):
         default=3, ge=2, le=1000, description="Whole bundles that stay stored, with the served one; of deltas, the last two."
     )
     filters: Names = Field(
-        default=[],
-        max_length=100,
-        description="Columns of item_table in the bundle: for conditions of a request, and to show with lists (`fields`).",
+        default=[], max_length=100, description="Columns of item_table in the bundle: for conditions and `fields` of requests."
     )
     delta_minutes: int | None = Field(
         default=None, ge=1, le=1440, description="How often the sensor looks for changes, to publish a delta (default: off)."
     )
     blocked_items: str | None = Field(
-        default=None,
-        description="Path or fsspec URL of a text file, one item id per line: items that are not shown. Read again when it "
-        "changes.",
+        default=None, description="Path or URL of a text file, one item id per line: not shown. Read again when it changes."
     )
     stocked_items: str | None = Field(default=None, description="The same, of the only items that are shown. Not empty.")
     traces: bool = Field(
         default=False,
-        description="Exports OpenTelemetry spans of requests, as OTEL_* environment variables say; needs the extra `telemetry`.",
+        description="Exports OpenTelemetry spans of requests, by OTEL_* environment variables (extra `telemetry`).",
     )
     limits: ServiceLimits = Field(default=ServiceLimits(), description="Limits of `dssm-assets serve`.")

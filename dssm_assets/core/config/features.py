@@ -63,10 +63,9 @@ class Statistics(Section):
         default=2_000_000,
         ge=1,
         lt=2**31 - 2,
-        description="Features with at most this many distinct values get an exact vocabulary, others 5 hash buckets per value.",
+        description="With more distinct values: 5 hash buckets each, no exact vocabulary.",
     )
     min_count: int = Field(default=1, ge=1, le=1_000_000_000, description="Values with a lower count are out of vocabulary.")
-    drop_missing_frac: float = Field(default=0.999, gt=0, le=1, description="A feature that more of the rows lack is dropped.")
     features: dict[str, FeatureStatistics] = Field(
         default_factory=dict, description="feature or embedding -> keys that override those of the section."
     )

@@ -48,7 +48,7 @@ class Pooling(Section):
     kind: Annotated[
         PoolingKind | str,
         Field(union_mode="left_to_right"),
-        registered("pooling", "dssm_assets.core.models.poolings", "POOLINGS"),
+        registered("pooling", PoolingKind),
     ] = Field(default=PoolingKind.MEAN, description="A built-in kind, or one that a plug-in registers.")
     length: int = Field(default=50, ge=1, le=5000, description="Latest events that are pooled.")
     half_life_days: float | None = Field(
@@ -150,23 +150,18 @@ class Model(Section):
         "the history is concatenated to the user tower's output, the item's vector to the item tower's.",
     )
     frozen_in_loss: bool = Field(
-        default=True,
-        description="Whether the loss sees the frozen embedding. If not, the towers learn without it, and the two scores are "
-        "added in use.",
+        default=True, description="Whether the loss sees the frozen embedding; if not, its score is added in use."
     )
     temperature: float = Field(default=0.1, gt=0, le=10, description="Divides similarities in the loss; smaller is sharper.")
     learn_temperature: bool = Field(default=False, description="Whether it is learned, starting at `temperature`.")
     learn_scale: bool = Field(default=False, description="sigmoid, l2: learns |w| and b of |w| * similarity + b.")
     num_interests: int = Field(default=1, ge=1, le=16, description="Vectors per user; above 1 needs an attention pooling.")
     prior: bool = Field(
-        default=False,
-        description="Adds the items' popularity to the score, in one more dimension. Its strength is chosen on the "
-        "training.validation_days.",
+        default=False, description="Adds the items' popularity as one more dimension; training.validation_days choose how much."
     )
     history: History = Field(default=History.EVENT, description="Which of its user's events a training sample sees.")
     targets: Targets = Field(
-        default=Targets.ALL,
-        description="Which positive events are trained on. `new` leaves repeats to the channel of own history.",
+        default=Targets.ALL, description="Positive events to train on. `new` leaves repeats to the channel of own history."
     )
     item_snapshot: ItemSnapshot = Field(default=ItemSnapshot.SAMPLE, description="Day of the features of a sample's own item.")
     history_cut: HistoryCut = Field(default=HistoryCut(), description="Cuts the history of some training samples.")
@@ -176,20 +171,17 @@ class Model(Section):
     context_dropout: float = Field(
         default=0.5, ge=0, le=1, description="Fraction of training samples without context features, as in daily user vectors."
     )
-    loss: Annotated[
-        Loss | str, Field(union_mode="left_to_right"), registered("loss", "dssm_assets.core.models.losses", "LOSSES")
-    ] = Field(default=Loss.SOFTMAX, description="A built-in loss, or one that a plug-in registers.")
+    loss: Annotated[Loss | str, Field(union_mode="left_to_right"), registered("loss", Loss)] = Field(
+        default=Loss.SOFTMAX, description="A built-in loss, or one that a plug-in registers."
+    )
     logq: float = Field(
-        default=1.0,
-        ge=0,
-        le=2,
-        description="Strength of the logQ correction, which subtracts the log of how often an item is drawn as a negative.",
+        default=1.0, ge=0, le=2, description="Strength of the logQ correction, which subtracts the log of an item's draw rate."
     )
     in_batch: bool = Field(default=True, description="Whether the other items of the batch are negatives.")
     sampler: Annotated[
         Sampler | str,
         Field(union_mode="left_to_right"),
-        registered("sampler", "dssm_assets.core.models.samplers", "SAMPLERS"),
+        registered("sampler", Sampler),
     ] = Field(default=Sampler.WEIGHTED, description="A built-in sampler, or one that a plug-in registers.")
     num_sample: int = Field(
         default=1024, ge=0, le=1_000_000, description="Sampled negatives of a batch, for all rows; not for sampler `all`."
@@ -220,7 +212,6 @@ class Model(Section):
 
     @property
     def has_hard_negatives(self) -> bool:
-        """Whether items that a user was shown and did not interact with are negatives."""
         return self.sampler in (Sampler.HARD, Sampler.HARD_V2) and self.num_hard_sample > 0
 
     @model_validator(mode="after")

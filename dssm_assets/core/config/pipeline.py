@@ -24,8 +24,7 @@ from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.config.section import UNREGISTERED, Names, Section, check_distinct, repeated_names
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.evaluation.baselines.registry import extra_baselines
-from dssm_assets.core.sources.time_format import check_time_format
+from dssm_assets.core.names import check_time_format, extra_baselines
 
 
 class FileFormat(StrEnum):
@@ -58,7 +57,7 @@ _PASSWORD: Final = re.compile(
     r"^(?:postgres|mysql|mariadb).*(?:://[^/@]*:[^@]*@|[?&]\w*passw\w*=)|^(?:lancedb|qdrant|milvus).*(?:://[^/?]*@|[?&]\w+=)",
     re.IGNORECASE,
 )
-"""Of vector stores every login and option may be one."""
+"""In the URI of a vector store any login or option may be one."""
 _STORE_OPTIONS: Final = "Options of the fsspec filesystem. Put no secrets here: use environment variables."
 
 
@@ -85,9 +84,7 @@ class SourceTable(Section):
     columns: dict[str, str] = Field(default_factory=dict, description="Our column name -> the source's; others keep theirs.")
     keep: Names | None = Field(default=None, description="Source columns to keep besides the mapped ones (default: all).")
     time_columns: list[str] = Field(
-        default_factory=list,
-        description="Columns of times (registration, publication). Each becomes a feature input days_since_<column>, its age "
-        "on the day.",
+        default_factory=list, description="Columns of times; each becomes a feature input days_since_<column>, its age in days."
     )
     time_format: Annotated[str, AfterValidator(check_time_format)] | None = Field(
         default=None,
@@ -138,7 +135,7 @@ _LOG_COLUMNS: Final = {col.USER_ID, col.ITEM_ID, col.EVENT, "event_time", col.EV
 """Columns of the log that have a meaning of their own."""
 _FEATURE_DATES: Final = {col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE, col.FEATURE_DATE}
 _RESERVED: Final = _LOG_COLUMNS | {col.LABEL, col.USER_ROW, col.ITEM_ROW} | _FEATURE_DATES
-"""And those that samples get."""
+"""With the columns of samples."""
 
 
 class BehaviorTable(SourceTable):
@@ -158,8 +155,7 @@ class BehaviorTable(SourceTable):
         "(default: an error).",
     )
     clock_column: str | None = Field(
-        default=None,
-        description="Column with the time of day where event_time is a date. Both are read as one text with a space in between.",
+        default=None, description="Column with the time of day, read with a date in event_time as one text, a space in between."
     )
     context_columns: list[str] = Field(
         default_factory=list, description="Columns known at request time (page, network, store), for context features."
@@ -224,7 +220,7 @@ class Events(Section):
 
 
 _SPECIAL_ZONES: Final = ("posix", "right/", "Factory", "localtime")
-"""Names that Python knows, and Arrow, which computes local times, does not."""
+"""Known to Python, but not to Arrow, which computes local times."""
 
 
 def check_timezone(name: str) -> str:
@@ -280,8 +276,7 @@ class Features(Section):
     fg: dict[str, Any] | None = Field(default=None, description="Feature definitions in the shape of fg.json, inline.")
     fg_path: str | None = Field(default=None, description="Path of an fg.json, relative to the configuration file.")
     files_outside: list[str] = Field(
-        default_factory=list,
-        description="Files outside that folder that feature definitions may name. Every bundle publishes their content.",
+        default_factory=list, description="Files outside that folder for feature definitions to name; bundles publish them."
     )
     exclude: list[str] = Field(default_factory=list, description="Features that are generated but not used by the towers.")
     hash_function: HashFunction = Field(
@@ -299,12 +294,8 @@ class NegativeItems(Section):
     """Weights of the item corpus that negatives are sampled from."""
 
     alpha: float = Field(
-        default=0.75,
-        ge=0,
-        le=2,
-        description="weight = (positives in the window + smoothing) ** alpha: 0 samples uniformly, 1 by popularity.",
+        default=0.75, ge=0, le=2, description="weight = (positives in the window + 1) ** alpha: 0 is uniform, 1 by popularity."
     )
-    smoothing: float = Field(default=1.0, ge=0, le=1_000_000_000, description="Added to counts, so that all items are sampled.")
 
 
 class Iceberg(Section):
@@ -313,7 +304,7 @@ class Iceberg(Section):
     catalog: str | None = Field(
         default=None,
         min_length=1,
-        description="Name of a catalog in pyiceberg's own configuration (default: SQLite file iceberg.db in the home).",
+        description="Catalog in pyiceberg's configuration (default: SQLite, iceberg.db in the home).",
     )
     tables: Names = Field(
         default=[
@@ -334,16 +325,11 @@ class Storage(Section):
     """Where tables, models and bundles are stored."""
 
     root: str = Field(
-        default="{home}/tables",
-        description="Path or fsspec URL. `{home}` is the configuration's home folder, `{name}` its name.",
+        default="{home}/tables", description="Path or fsspec URL. `{home}` is the home folder, `{name}` the scene's name."
     )
     options: dict[str, Any] = Field(default_factory=dict, description=_STORE_OPTIONS)
     grace_hours: float = Field(
-        default=24.0,
-        ge=0,
-        le=24 * 366,
-        description="Hours for which replaced files, and leftovers of killed runs, stay for their readers: the longest run of "
-        "one asset.",
+        default=24.0, ge=0, le=24 * 366, description="Hours that replaced files and leftovers stay: an asset's longest run."
     )
     keep_days: dict[str, Annotated[int, Field(ge=1, le=100_000)]] = Field(
         default={},
@@ -383,7 +369,7 @@ class PipelineConfig(Section):
     name: str = Field(
         default="dssm",
         pattern=r"^[a-z][a-z0-9_]*$",
-        description="Name of the scene; prefix of asset keys where several scenes share a code location.",
+        description="Name of the scene, and prefix of its keys among other scenes.",
     )
     plugins: Annotated[
         list[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]], AfterValidator(check_distinct)
@@ -518,14 +504,3 @@ def _known_keys(path: Sequence[Any]) -> list[str]:
         inner = () if declared is None else (declared.annotation, *get_args(declared.annotation))
         section = next((each for each in inner if isinstance(each, type) and issubclass(each, Section)), section)
     return sorted(section.model_fields)
-
-
-def json_value_of(config: PipelineConfig, key: str) -> Any:
-    """Returns the value of a key `section.name` as JSON has it."""
-    section, _, name = key.partition(".")
-    return config.model_dump(mode="json", include={section: {name}})[section][name]
-
-
-def value_of(config: PipelineConfig, key: str) -> Any:
-    section, _, name = key.partition(".")
-    return getattr(getattr(config, section), name)

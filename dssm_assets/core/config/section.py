@@ -6,14 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from importlib import import_module
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
+from dssm_assets.core.names import REGISTRIES
+
 UNREGISTERED: Final = "unregistered"
-"""Type of the error about a name that no registry has."""
+"""Type of the error of an unknown name."""
 _EXPECTED: Final = {"missing": "a value", "extra_forbidden": "no such key"}
 _WORDINGS: Final = (
     (r"^Value error, ", ""),
@@ -21,7 +22,7 @@ _WORDINGS: Final = (
     (r"^\w+ should match pattern ", "a match of the pattern "),
     (r"^\w+ should (?:be|have) ", ""),
 )
-"""How messages of pydantic, which are whole sentences, become what follows "expected"."""
+"""Pattern in a message of pydantic -> its replacement, after "expected"."""
 
 
 class Section(BaseModel):
@@ -31,7 +32,7 @@ class Section(BaseModel):
 
 
 def describe_expected(fault: Mapping[str, Any]) -> str:
-    """Returns what one of the errors of a ValidationError demands, as it follows the word "expected".
+    """Returns the demand of one of pydantic's errors, to follow the word "expected".
 
     Example: "List should have at most 3 items after validation, not 4" becomes "at most 3 items after validation, not 4".
     """
@@ -68,17 +69,13 @@ Names: TypeAlias = Annotated[list[str], AfterValidator(check_distinct)]
 Ascending: Final = AfterValidator(check_ascending)
 
 
-def registered(what: str, module: str, registry: str) -> AfterValidator:
-    """Returns a validator of a built-in name or one of a registry, whose module is imported for the latter only.
-
-    It raises a PydanticCustomError that lists the names of the registry.
-    """
+def registered(what: str, built_in: type[StrEnum]) -> AfterValidator:
+    """Returns a validator of built-in names and those of `REGISTRIES[what]`; it raises a PydanticCustomError that lists both."""
 
     def check(name: str) -> str:
-        if not isinstance(name, StrEnum):
-            names = list(getattr(import_module(module), registry))
-            if name not in names:
-                raise PydanticCustomError(UNREGISTERED, f"a registered {what}: {', '.join(names)}")
+        names = dict.fromkeys([*built_in, *REGISTRIES.get(what, ())])
+        if name not in names:
+            raise PydanticCustomError(UNREGISTERED, f"a registered {what}: {', '.join(names)}")
         return name
 
     return AfterValidator(check)

@@ -57,11 +57,7 @@ class SvdInit(Section):
     embedding: str = Field(description="The embedding_name that history and item tower share.")
     scale: float = Field(default=10.0, gt=0, le=1_000_000, description="Factor of the codes, whose columns have length 1.")
     score_std: float | None = Field(
-        default=None,
-        gt=0,
-        le=1000,
-        description="In place of scale: the mean standard deviation of a user's products with all items; that of cosines is "
-        "about 0.2.",
+        default=None, gt=0, le=1000, description="In place of scale: mean std of a user's products; of cosines it is about 0.2."
     )
     user_exponent: float = Field(default=0.0, ge=0, le=1, description="User weights are divided by their sum to this power.")
     ridge: float = Field(default=0.0, ge=0, le=1_000_000_000, description="Singular value s counts s^2 / (s^2 + ridge) (EASE).")
@@ -82,9 +78,7 @@ class Training(Section):
     epoch_frac: float = Field(default=1.0, gt=0, le=1, description="Share of samples that an epoch reads, another each time.")
     batch_size: int = Field(default=1024, ge=2, le=10_000_000, description="Samples of a batch; all processes together.")
     group_sessions: bool = Field(
-        default=False,
-        description="Samples of one user with one history share a batch and one run of the user tower: long histories become "
-        "cheap, and samples see the same.",
+        default=False, description="Samples of a user with one history share a batch and a user tower's run, which is cheaper."
     )
     group_users: bool = Field(
         default=False,

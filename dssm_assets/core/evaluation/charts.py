@@ -23,7 +23,7 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation import labels
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.rates import DAY
-from dssm_assets.core.evaluation.scopes import Population
+from dssm_assets.core.names import Population
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -40,7 +40,7 @@ from dssm_assets.core.evaluation.rates import (
     paired_gain,
     rows_of_cell,
 )
-from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.names import Population, Scope
 
 
 class Verdict(StrEnum):

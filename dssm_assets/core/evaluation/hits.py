@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ragged import IntArray, Mask, build_lists, offsets_of, row_blocks
 from dssm_assets.core.columns import IS_WARM_USER, POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, hits_column, is_part, ndcg_column, tier_scope
-from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.scorer import InteractedItems, RankedLists, Scorer, rank_items
 from dssm_assets.core.evaluation.segments import TIERS, Cuts, segment_column, tier_columns, tiers_of_items
 from dssm_assets.core.evaluation.truth import Truth
+from dssm_assets.core.names import Population, Scope
 from dssm_assets.core.retrieval.exact import Scores
 
 BLOCK_USERS: Final = 128

@@ -22,7 +22,7 @@ from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.evaluation import evaluation_tables as tables
-from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
+from dssm_assets.core.names import Population, Scope, counted_population
 
 Floats = NDArray[np.float64]
 NDCG_STEPS = 1 << 30

@@ -19,8 +19,8 @@ from dssm_assets.core.evaluation.charts import hit_rate_png
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, CHANNEL, MERGED, MERGED_WITHOUT, MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, TREND_SCOPES, Spans, display_name, scorers_in_order
 from dssm_assets.core.evaluation.rates import DAY, Gain, best_baseline, not_warm_frac, rows_of_cell
-from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.core.evaluation.segments import ItemPopularity
+from dssm_assets.core.names import Population, Scope, counted_population
 
 CELL_CHARS: Final = 60
 MIN_SEGMENT_ITEMS: Final = 100

@@ -20,7 +20,7 @@ from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, combine_chu
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
-from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.names import Scope
 from dssm_assets.core.retrieval.exact import Corpus, Scores, flatten_interests, score_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Vectors, check_vectors, to_matrix
 

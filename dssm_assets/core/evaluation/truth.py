@@ -1,7 +1,7 @@
 """The truth of an evaluation day: which items each user interacted with, what of it was known from the window before.
 
 Belongs here: building the table ground_truth, reading it as arrays (`Truth`), the pairs of a scope and a population.
-Does not belong here: which scopes and populations there are (`scopes.py`), counting hits (`hits.py`).
+Does not belong here: which scopes and populations there are (`core/names.py`), counting hits (`hits.py`).
 
 Shapes: U evaluated users, P truth pairs.
 """
@@ -19,7 +19,7 @@ from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions, sorted_unique
 from dssm_assets.core.columns import GT_IS_REPEAT, GT_IS_WARM, GT_ITEMS, IS_WARM_USER, ITEM_ID, USER_ID
-from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.names import Population, Scope
 
 
 @dataclass(frozen=True)

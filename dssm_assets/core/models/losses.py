@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.names import REGISTRIES
 
 Affine: TypeAlias = tuple[Tensor, Tensor]
 """|w| and b of a learned similarity |w| * (u . v) + b, scalar tensors."""
@@ -174,6 +175,7 @@ A distance from 1 has no offset that a correction could be, and a temperature wo
 
 LOSSES: Final[dict[str, LossFunction]] = {"softmax": softmax_loss, "sigmoid": sigmoid_loss, "l2": l2_loss}
 """Which function each name in `model.loss` means."""
+REGISTRIES["loss"] = LOSSES
 
 
 def count_negatives(terms: LossTerms, num_columns: int) -> Tensor:

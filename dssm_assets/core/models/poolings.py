@@ -22,6 +22,7 @@ import pyarrow as pa
 from dssm_assets.core.arrays.bags import Bags, mean_bags, root_bags
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, row_of_value
 from dssm_assets.core.config.model import Pooling, PoolingKind
+from dssm_assets.core.names import REGISTRIES
 
 MS_PER_DAY: Final = 86_400_000
 _MAX_HALVINGS: Final = 900.0
@@ -173,6 +174,7 @@ POOLINGS: Final[dict[str, type[HistoryPooling]]] = {
     PoolingKind.ATTENTION: EventwisePooling,
     PoolingKind.SEQUENCE: SequencePooling,
 }
+REGISTRIES["pooling"] = POOLINGS
 
 
 def make_pooling(settings: Pooling) -> HistoryPooling:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, repeat_rows
 from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.names import REGISTRIES
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Draws: TypeAlias = tuple[IntArray, Floats]
@@ -219,3 +220,4 @@ SAMPLERS: Final[dict[str, SamplerFactory]] = {
     Sampler.V2: lambda model, weights, edges: WeightedSampler(weights),
     Sampler.HARD_V2: lambda model, weights, edges: HardSampler(weights, edges),
 }
+REGISTRIES["sampler"] = SAMPLERS

@@ -33,6 +33,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 IDS_PER_DIMENSION: Final = 2
+MIN_COSINE: Final = 0.5
 """Of an alignment: each half needs at least as many ids as dimensions, or the rotation fitted to it is partly arbitrary."""
 
 
@@ -142,7 +143,6 @@ class DriftReport:
     drift: Drift
     width: int
     """Floats per vector in the current partition."""
-    min_cosine: float
 
     @property
     def passed(self) -> bool:
@@ -152,7 +152,7 @@ class DriftReport:
         and vectors of another width are drift that users of stored vectors must know of.
         """
         if self.drift.aligned is not None:
-            return self.drift.aligned >= self.min_cosine
+            return self.drift.aligned >= MIN_COSINE
         return self.ids.before_count < IDS_PER_DIMENSION * self.width
 
     @property
@@ -164,7 +164,7 @@ class DriftReport:
             needed = f"at least {IDS_PER_DIMENSION * self.width} are needed to align {self.width} dimensions"
             return f"{count} ids compared with {self.before}, {needed}; raw mean cosine {raw:.4f}"
         return (
-            f"against {self.before}: mean cosine {aligned:.4f} after alignment (floor {self.min_cosine:g}), "
+            f"against {self.before}: mean cosine {aligned:.4f} after alignment (floor {MIN_COSINE:g}), "
             f"raw {raw:.4f}, over {count} of {self.ids.common_count} common ids"
         )
 

@@ -14,7 +14,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdCounts, IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks, repeat_rows
 from dssm_assets.core.config.pipeline import NegativeItems
-from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault
+from dssm_assets.core.errors import EmptyDayError, Fault
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.samples.sample_tables import file_schema, refuse_collisions
@@ -32,7 +32,6 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
     Raises:
         EmptyDayError: there is no item.
         DuplicateKeyError: an item occurs twice.
-        ConfigError: every weight is 0, so nothing could be drawn.
         SchemaError: a feature is named weight or count, or the ids of the two tables differ in type.
     """
     features = [name for name in item_fg.column_names if name not in {col.ITEM_ID, col.FEATURE_DATE}]
@@ -45,10 +44,6 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
     counts = np.zeros(len(index), dtype=np.int64)
     counts[rows[rows >= 0]] = positive_counts.column(col.COUNT).to_numpy()[rows >= 0]
     weights = weights_of(counts, config)
-    if not weights.any():
-        where, remedy = "configuration, key negative_items.smoothing", "set smoothing above 0"
-        got = f"smoothing {config.smoothing} and no positive on any of the {len(index)} items"
-        raise ConfigError(Fault(where, "a positive weight", got, remedy))
     corpus = pa.table({col.ITEM_ID: index.ids, col.WEIGHT: weights, col.COUNT: counts})
     for name in features:
         corpus = corpus.append_column(item_fg.schema.field(name), item_fg.column(name))
@@ -56,11 +51,11 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
 
 
 def weights_of(counts: npt.NDArray[Any], distribution: NegativeItems) -> npt.NDArray[np.float64]:
-    """Returns (count + smoothing) ** alpha.
+    """Returns (count + 1) ** alpha: an item without positives is drawn, too.
 
-    Example: counts 0 and 3, smoothing 1, alpha 0.5: weights 1 and 2.
+    Example: counts 0 and 3, alpha 0.5: weights 1 and 2.
     """
-    return np.asarray(np.power(counts + distribution.smoothing, distribution.alpha))
+    return np.asarray(np.power(counts + 1.0, distribution.alpha))
 
 
 _DISTRIBUTION_KEY: Final = b"negative_items"
@@ -75,7 +70,7 @@ def with_distribution(schema: pa.Schema, distribution: NegativeItems) -> pa.Sche
 def distribution_of(schema: pa.Schema) -> NegativeItems | None:
     """Returns the distribution that `with_distribution` has stored; None where there is none."""
     stored = (schema.metadata or {}).get(_DISTRIBUTION_KEY)
-    return None if stored is None else NegativeItems.model_validate_json(stored)
+    return None if stored is None else NegativeItems.model_validate_json(stored, extra="ignore")
 
 
 def count_positives(tables: Iterable[pa.Table]) -> pa.Table:

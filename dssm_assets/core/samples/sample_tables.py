@@ -82,9 +82,7 @@ NEGATIVE_ITEMS: Final = TableSpec(
     key=(col.ITEM_ID,),
     columns=(
         ColumnSpec(col.ITEM_ID, None, "The item. Its row number is its item_index."),
-        ColumnSpec(
-            col.WEIGHT, pa.float64(), "(count + smoothing) ** alpha: how often it is drawn as a negative, unnormalised."
-        ),
+        ColumnSpec(col.WEIGHT, pa.float64(), "(count + 1) ** alpha: how often it is drawn as a negative, unnormalised."),
         ColumnSpec(col.COUNT, pa.int64(), "Positive events on the item in the window."),
     ),
     extra={

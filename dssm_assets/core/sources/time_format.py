@@ -15,14 +15,13 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from dssm_assets.core.names import DIRECTIVES, TOKEN
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_DIRECTIVES: Final = ("%Y", "%y", "%m", "%b", "%B", "%a", "%A", "%d", "%H", "%I", "%p", "%M", "%S", "%f", "%z")
 _NO_NUMBERS: Final = ("%p", "%z", "%b", "%B", "%a", "%A")
 _NAMES: Final = tuple(itertools.product(("%b", "%B"), ("%a", "%A")))
-_MONTH_DIRECTIVES: Final = {"%m", "%b", "%B"}
-_TOKEN: Final = re.compile(r"%.|[^%]+|%$", re.DOTALL)
 CLOCKS: Final = (
     "%H:%M:%S",
     "%H:%M",
@@ -58,25 +57,6 @@ KNOWN: Final = (
     "%a, %d %b %Y %H:%M:%S %z",
 )
 """The formats that are recognised by their values; none of them reads ISO 8601."""
-
-
-def check_time_format(time_format: str) -> str:
-    """Returns a format.
-
-    Raises:
-        ValueError: it has an unknown directive, one twice, no whole date, or a clock of 12 hours without %p.
-    """
-    used = [token for token in _TOKEN.findall(time_format) if token.startswith("%")]
-    unknown = [token for token in used if token not in _DIRECTIVES]
-    has_date = "%d" in used and len(_MONTH_DIRECTIVES & set(used)) == 1 and ("%Y" in used) != ("%y" in used)
-    has_clock = ("%I" in used) == ("%p" in used) and not {"%H", "%I"} <= set(used)
-    if unknown or len(set(used)) < len(used) or not has_date or not has_clock:
-        known = " ".join(_DIRECTIVES)
-        raise ValueError(
-            f"expected a day, a month and a year, each once, of the directives {known}, %I with %p, such as '%d.%m.%Y %H:%M', "
-            f"got {time_format!r}"
-        )
-    return time_format
 
 
 def read_times(text: Any, time_format: str) -> pa.Array:
@@ -128,15 +108,15 @@ def _parse(time_format: str) -> str:
 
 def has_clock(time_format: str) -> bool:
     """Returns whether a format has a time of day."""
-    return bool({"%H", "%I"} & set(_TOKEN.findall(time_format)))
+    return bool({"%H", "%I"} & set(TOKEN.findall(time_format)))
 
 
 def reads_integers(time_format: str) -> bool:
     """Returns whether a format has nothing between its numbers, so that integers may be such times: 20260131."""
-    return all(token in _DIRECTIVES and token not in _NO_NUMBERS for token in _TOKEN.findall(time_format))
+    return all(token in DIRECTIVES and token not in _NO_NUMBERS for token in TOKEN.findall(time_format))
 
 
 def digits_width(time_format: str) -> int:
     """Returns how many digits a format that `reads_integers` has, 0 if that varies; an integer lacks leading zeros: 60131 of %y%m%d is "060131"."""
-    tokens = _TOKEN.findall(time_format)
+    tokens = TOKEN.findall(time_format)
     return 0 if "%f" in tokens else sum(4 if token == "%Y" else 2 for token in tokens)

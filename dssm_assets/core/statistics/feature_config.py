@@ -37,7 +37,7 @@ def decide_feature_config(
     sub-feature of a sequence, in the order of fg.json.
 
     The message of a dropped feature is `DROP IT: reason`. A feature is dropped if it is excluded, constant (one value,
-    never missing), missing in more rows than drop_missing_frac, or without a value that reaches min_count. Keys of fg.json
+    never missing), missing in more than 99.9% of the rows, or without a value that reaches min_count. Keys of fg.json
     override the statistics: boundaries, hash_bucket_size, num_buckets, vocab_list, embedding_dim. Features of one
     embedding_name get one width and one vocabulary, counted over all of them including dropped ones. A sub-feature of a
     sequence is decided by the counts of its embedding.

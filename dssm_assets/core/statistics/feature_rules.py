@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,9 @@ from dssm_assets.core.features.buckets import hash_bucket
 from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.operators.base import FIRST_BUCKET
 from dssm_assets.core.features.spec import Feature
+
+MOST_MISSING_FRAC: Final = 0.999
+"""A feature that more of the rows lack is dropped."""
 
 Int64s = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -189,8 +192,8 @@ class FeatureRules:
     def _drop_reason_in_window(self, feature: Feature, total: int, missing: int, distinct: int) -> str | None:
         if missing == total:
             return "it has no value in the window"
-        if missing > self._statistics.drop_missing_frac * total:
-            return f"missing in {missing} of {total} rows, above drop_missing_frac {self._statistics.drop_missing_frac}"
+        if missing > MOST_MISSING_FRAC * total:
+            return f"missing in {missing} of {total} rows, more than {MOST_MISSING_FRAC:.1%}"
         if distinct == 1 and missing == 0:
             return "constant: one value in the window, never missing"
         is_empty = self.rule_for(feature).keys.get("vocab_size") == 0

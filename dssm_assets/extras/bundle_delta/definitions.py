@@ -44,7 +44,6 @@ def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
 
 
 def _build_asset(scene: Scene) -> dg.AssetsDefinition:
-    platform = scene.loaded.config.platform
 
     @dg.asset(
         key=scene.key(NAME),
@@ -53,9 +52,9 @@ def _build_asset(scene: Scene) -> dg.AssetsDefinition:
         description="Refreshes the served bundle: items that are new or have changed, users with new events, columns for filters. Its "
         "model, statistics, popularity and neighbours stay. `dssm-assets rollback` undoes it.",
         kinds={"faiss", "arrow"},
-        metadata=code_references(LazyStep("extras.bundle_delta.delta", "publish_delta"), platform),
+        metadata=code_references(LazyStep("extras.bundle_delta.delta", "publish_delta")),
         tags=scene.tags,
-        owners=platform.owners,
+        owners=scene.loaded.config.platform.owners,
         pool=scene.name("publisher"),
     )
     def bundle_delta(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:

@@ -20,7 +20,7 @@ from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
 from dssm_assets.extras.easyrec.import_features import FeatureGroups, IdFields, ImportedFeatures, import_features, read_groups
 from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
 from dssm_assets.storage.config_choice import CONFIG_FILE
-from dssm_assets.storage.config_file import CONFIG_MIB, FG_MIB, NAMED_MIB, parse_yaml, read_bounded
+from dssm_assets.storage.config_file import parse_yaml
 from dssm_assets.storage.local_files import write_atomic
 
 REPORT_FILE: Final = "import_report.md"
@@ -76,10 +76,10 @@ def import_files(
         if found is None:
             above = f", nor in the folders above it up to {folders[-1]}" if folders[1:] else ""
             raise FileNotFoundError(f"it is not in {folders[0]}{above}")
-        named[name] = read_bounded(found, NAMED_MIB)
+        named[name] = found.read_bytes()
         return named[name]
 
-    parsed = None if fg is None else _read_mapping(parse_json, fg, FG_MIB)
+    parsed = None if fg is None else _read_mapping(parse_json, fg)
     sections = None if base is None else _read_mapping(partial(parse_yaml, where=f"file {base}"), base)
     if base is not None and sections is not None:
         parse_config(sections, f"configuration {base.name}")
@@ -102,10 +102,10 @@ def _list_folders(folder: Path) -> list[Path]:
     return folders[: next(roots, 0) + 1]
 
 
-def _read_mapping(parse: Callable[[str], Any], path: Path, most_mib: int = CONFIG_MIB) -> Mapping[str, Any]:
+def _read_mapping(parse: Callable[[str], Any], path: Path) -> Mapping[str, Any]:
     """Returns the mapping of a file, where `{data}` is its own folder."""
     try:
-        parsed = parse(_read_text(path, most_mib).replace("{data}", str(path.parent.absolute())))
+        parsed = parse(_read_text(path).replace("{data}", str(path.parent.absolute())))
         if isinstance(parsed, Mapping):
             return parsed
         got = type(parsed).__name__
@@ -114,9 +114,9 @@ def _read_mapping(parse: Callable[[str], Any], path: Path, most_mib: int = CONFI
     raise ConfigError(Fault(f"file {path}", "a mapping in its format", got, "correct the file"))
 
 
-def _read_text(path: Path, most_mib: int = CONFIG_MIB) -> str:
+def _read_text(path: Path) -> str:
     try:
-        return read_bounded(path, most_mib).decode(errors="replace")
+        return path.read_bytes().decode(errors="replace")
     except OSError as error:
         remedy = "correct the path; long vocabularies have a vocab_file"
         raise ConfigError(Fault(f"file {path}", "a file that can be read", str(error), remedy)) from error

@@ -15,7 +15,7 @@ import pyarrow as pa
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, hits_column
 from dssm_assets.core.evaluation.rates import HitCells, interval, resampled_sums
-from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.names import Population, Scope
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 from dssm_assets.extras.experiments.experiments import REGULAR, describe_changes, read_settings
 from dssm_assets.steps.workspace import StepResult, Workspace, each_day

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from dssm_assets.core.config.pipeline import json_value_of, parse_config
+from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import CheckFailedError, ConfigError, Fault, remedy_of_missing
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
@@ -17,7 +17,7 @@ from dssm_assets.defs.runs import open_instance, run_days
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
 from dssm_assets.extras.experiments import experiments
-from dssm_assets.extras.experiments.forms import FORM_KEYS
+from dssm_assets.extras.experiments.forms import FORM_KEYS, json_value_of
 from dssm_assets.extras.experiments.runs import COMPARISON
 from dssm_assets.steps.workspace import Workspace, reason_to_skip
 from dssm_assets.storage.local_files import write_atomic

@@ -13,8 +13,9 @@ from typing import Any, Final
 import yaml
 
 from dssm_assets.core.asset_settings import READS
-from dssm_assets.core.config.pipeline import PipelineConfig, json_value_of, parse_config, value_of
+from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError, Fault, remedy_of_missing
+from dssm_assets.extras.experiments.forms import json_value_of, value_of
 from dssm_assets.steps.workspace import Workspace, is_current
 from dssm_assets.storage.artifacts import ArtifactStore
 from dssm_assets.storage.config_file import parse_yaml

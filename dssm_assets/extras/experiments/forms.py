@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from dssm_assets.core.config.pipeline import PipelineConfig, json_value_of
+from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.defs.asset_row import AssetRow, LazyStep
 from dssm_assets.defs.scene import Scene
 
@@ -76,3 +76,14 @@ def _form_type(annotation: Any) -> Any:
     if typing.get_origin(annotation) is list:
         return [_form_type(typing.get_args(annotation)[0])]
     return next(kind for kind in (typing.get_args(annotation) or (annotation,)) if kind in (int, float, bool))
+
+
+def json_value_of(config: PipelineConfig, key: str) -> Any:
+    """Returns the value of a key `section.name` as JSON has it."""
+    section, _, name = key.partition(".")
+    return config.model_dump(mode="json", include={section: {name}})[section][name]
+
+
+def value_of(config: PipelineConfig, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)

@@ -5,13 +5,12 @@ from typing import Any, Final
 
 import dagster as dg
 
-from dssm_assets.core.config.pipeline import value_of
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_run import AssetRun
 from dssm_assets.defs.scene import Scene
 from dssm_assets.extras.experiments import experiments
-from dssm_assets.extras.experiments.forms import CHANGES, FORM_KEYS, NAME
+from dssm_assets.extras.experiments.forms import CHANGES, FORM_KEYS, NAME, value_of
 from dssm_assets.steps.workspace import StepResult, Workspace
 
 COMPARISON: Final = "experiments"

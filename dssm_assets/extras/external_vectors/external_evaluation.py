@@ -43,8 +43,8 @@ from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.hits import count_cell, hit_ranks, list_columns
 from dssm_assets.core.evaluation.rates import split_cells, sum_hits
-from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
+from dssm_assets.core.names import Population, Scope
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, search_interests
 from dssm_assets.core.retrieval.item_filter import mask_items, named_columns
 from dssm_assets.core.retrieval.vectors import Metric, Vectors, vector_faults

@@ -20,8 +20,8 @@ import numpy as np
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation.evaluation_tables import is_part
 from dssm_assets.core.evaluation.rates import rows_of_cell
-from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.file_names import ModelFile
+from dssm_assets.core.names import Population, Scope
 from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore

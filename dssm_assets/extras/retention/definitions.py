@@ -17,7 +17,6 @@ _IDS: Final = (
 
 def build(scene: Scene) -> dg.Definitions:
     """Returns the asset `cleanup` of a scene; it has no partitions and depends on nothing."""
-    platform = scene.loaded.config.platform
 
     @dg.asset(
         key=scene.key("cleanup"),
@@ -25,9 +24,9 @@ def build(scene: Scene) -> dg.Definitions:
         description="Removes partitions older than `storage.keep_days` of their group, leftovers of killed runs and replaced files, as the "
         "first run of a day does. Its metadata have the number and the bytes of each asset.",
         kinds={"parquet"},
-        metadata=code_references(LazyStep("extras.retention.leftovers", "clean"), platform),
+        metadata=code_references(LazyStep("extras.retention.leftovers", "clean")),
         tags=scene.tags,
-        owners=platform.owners,
+        owners=scene.loaded.config.platform.owners,
     )
     def cleanup(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         from dssm_assets.extras.retention.leftovers import clean

@@ -35,7 +35,6 @@ from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS, select_exp
 from dssm_assets.core.samples.sample_tables import require_columns
 from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.steps.workspace import Workspace, window_days
-from dssm_assets.storage.config_file import read_bounded
 from dssm_assets.storage.files import TableWriter
 from dssm_assets.storage.local_files import write_atomic
 
@@ -107,7 +106,7 @@ def read_sampler_table(path: Path, kind: str, attrs: Sequence[str], into: str, d
     """Reads a text table and writes it to a parquet or csv file; returns its number of rows."""
     spec: TsvSpec = item_spec(attrs, delimiter) if kind == "items" else SPECS[kind]
     try:
-        data = read_bounded(path, 4096)
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(Fault(f"text table {path}", "a file that can be read", str(error), "correct the path")) from error
     table = read_tsv(data, spec)

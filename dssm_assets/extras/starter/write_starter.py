@@ -17,10 +17,11 @@ from dssm_assets.core.config.pipeline import BehaviorTable, Layout, check_timezo
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.core.features.fg_files import FG_FILE, fg_json
+from dssm_assets.core.names import check_time_format
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import to_ids
 from dssm_assets.core.sources.event_time import to_event_time_ms
-from dssm_assets.core.sources.time_format import check_time_format, has_clock
+from dssm_assets.core.sources.time_format import has_clock
 from dssm_assets.defs.automation import TRAIN_AND_EVALUATE
 from dssm_assets.defs.scene import Scene
 from dssm_assets.extras.starter.column_roles import Roles, find_roles, is_time

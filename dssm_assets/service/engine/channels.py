@@ -22,7 +22,7 @@ from dssm_assets.core.channels.channel import (
 )
 from dssm_assets.core.channels.merge import find_candidates, from_rows, rank_candidates
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of
+from dssm_assets.core.evaluation.item_neighbors import csr_of
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
 from dssm_assets.core.retrieval.item_filter import AllowedItems
 from dssm_assets.service.bundle.bundle_store import broken

@@ -82,7 +82,7 @@ REFUSED = [
     ({"raw_features": {"history_columns": [""]}}, "a name must not be empty"),
     ({"evaluation": {"k": [10**12]}}, "less than or equal to 10000"),
     ({"evaluation": {"k": []}}, "at least 1 item"),
-    ({"negative_items": {"smoothing": float("inf")}}, "finite number"),
+    ({"negative_items": {"alpha": float("inf")}}, "finite number"),
     ({"training": {"weight_decay": float("nan")}}, "finite number"),
     ({"duckdb": {"memory": "1KB"}}, "memory must be from 64MB to 64TB"),
     ({"duckdb": {"memory": "63MB"}}, "memory must be from 64MB to 64TB"),
@@ -104,8 +104,6 @@ REFUSED = [
     ({"platform": {"owners": []}}, "key platform.owners"),
     ({"platform": {"freshness_hours": 0}}, "key platform.freshness_hours"),
     ({"platform": {"webhook_url": "ftp://host/x"}}, "key platform.webhook_url"),
-    ({"platform": {"git_url": "http://host/x"}}, "key platform.git_url"),
-    ({"platform": {"trainer_pool": "Big GPU"}}, "key platform.trainer_pool"),
     ({"platform": {"landed_marker": ""}}, "key platform.landed_marker"),
 ]
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from dssm_assets.core.config.reference import configuration_page
+from dssm_assets.cli import main
+from dssm_assets_tests.core.config.reference import PAGE, configuration_page
 
-PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 
-
-def test_page_in_docs_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == configuration_page(), "run: dssm-assets configuration > docs/configuration.md"
+def test_page_in_docs_is_current_and_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert PAGE.read_text(encoding="utf-8") == configuration_page(), "run: python -m dssm_assets_tests.core.config.reference"
+    assert main(["configuration"]) == 0
+    assert capsys.readouterr().out == configuration_page()
 
 
 def test_every_key_has_a_meaning() -> None:

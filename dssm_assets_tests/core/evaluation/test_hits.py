@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, HIT_RATE_DETAIL
 from dssm_assets.core.evaluation.hits import count_hits, hit_ranks, hit_rate_detail, user_ndcg
-from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.evaluation.scorer import InteractedItems, model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import TIERS, Cuts, Tier, label_activity, tier_columns
+from dssm_assets.core.names import Scope
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.evaluation.worlds import (
     FixedScorer,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dssm_assets.core.config.pipeline import parse_config
-from dssm_assets.core.evaluation.baselines.registry import BASELINES
 from dssm_assets.core.evaluation.labels import BASELINE_COLORS, SCOPES, SCORERS, Spans, color_of, display_name, scorers_in_order
-from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.names import BASELINES, Scope
 from dssm_assets_tests import worlds
 
 

@@ -20,7 +20,7 @@ from dssm_assets.core.evaluation.rates import (
     sum_hits,
     trend_table,
 )
-from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.names import Scope
 from dssm_assets.core.schema import check_schema
 from dssm_assets_tests.core.evaluation.worlds import total_row
 

@@ -29,10 +29,10 @@ from dssm_assets.core.evaluation.report import (
     segment_section,
     trend_section,
 )
-from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.core.evaluation.scorer import InteractedItems, ModelScorer, model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA, Cuts, ItemPopularity, label_activity, segment_table
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
+from dssm_assets.core.names import Population, Scope, counted_population
 from dssm_assets_tests.core.evaluation.worlds import events_table, fitted_scorers, pairs_table, read_interactions, total_row
 
 SETTINGS = Evaluation(bootstrap_samples=200)

@@ -16,9 +16,9 @@ from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import DuplicateKeyError, InputError
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors
 from dssm_assets.core.evaluation.hits import rank_truth
 from dssm_assets.core.evaluation.interactions import Interactions, sum_interactions
+from dssm_assets.core.evaluation.item_neighbors import fit_neighbors
 from dssm_assets.core.evaluation.scorer import (
     ColdModelScorer,
     InteractedItems,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.errors import DuplicateKeyError, InputError
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH
-from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
+from dssm_assets.core.names import Population, Scope
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.evaluation.worlds import pairs_table
 

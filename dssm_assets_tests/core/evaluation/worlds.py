@@ -14,9 +14,9 @@ from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation.baselines.registry import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.interactions import Interactions, sum_interactions
-from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.evaluation.scorer import Scorer
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
+from dssm_assets.core.names import Scope
 from dssm_assets.testing import fit_data
 
 

@@ -85,15 +85,15 @@ def test_drift_of_different_widths_compares_nothing() -> None:
     assert compute_drift(random(9, 3, 1), random(9, 2, 1), seed=1) == Drift(0, None, None)
 
 
-def verdict(found: Drift, *, before_count: int = 100, width: int = 2, min_cosine: float = 0.5) -> DriftReport:
-    return DriftReport("2024-01-01", CommonIds(pa.array([1, 2]), 2, before_count), found, width, min_cosine)
+def verdict(found: Drift, *, before_count: int = 100, width: int = 2) -> DriftReport:
+    return DriftReport("2024-01-01", CommonIds(pa.array([1, 2]), 2, before_count), found, width)
 
 
 def test_drift_verdict_uses_the_aligned_cosine() -> None:
     low, high = 0.1, 0.5
     assert verdict(Drift(40, raw=low, aligned=high)).passed
     assert not verdict(Drift(40, raw=high, aligned=low)).passed
-    assert not verdict(Drift(40, raw=high, aligned=high), min_cosine=0.51).passed
+    assert not verdict(Drift(40, raw=high, aligned=0.49)).passed
     assert verdict(Drift(40, raw=low, aligned=high)).sentence == (
         "against 2024-01-01: mean cosine 0.5000 after alignment (floor 0.5), raw 0.1000, over 40 of 2 common ids"
     )

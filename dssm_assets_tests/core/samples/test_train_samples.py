@@ -106,7 +106,7 @@ def test_broken_inputs_are_refused() -> None:
         run(ROWS.set_column(1, "item_id", ROWS["item_id"].cast(pa.string())))
 
 
-DISTRIBUTION = NegativeItems(alpha=0.5, smoothing=2.0)
+DISTRIBUTION = NegativeItems(alpha=0.5)
 
 
 def test_discretise_items_follows_the_corpus() -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.sources.time_format import KNOWN, check_time_format, find_time_formats, read_times, reads_integers
+from dssm_assets.core.names import check_time_format
+from dssm_assets.core.sources.time_format import KNOWN, find_time_formats, read_times, reads_integers
 
 
 @pytest.mark.parametrize(

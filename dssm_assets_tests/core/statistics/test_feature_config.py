@@ -142,25 +142,25 @@ def test_drops_with_reasons() -> None:
         number("n_constant"), number("n_missing"), number("n_rare"), number("n_flag"),
         category("constant"), category("missing"), category("rare"), category("flag"), category("seldom"), category("unwanted"),
         binning=[bins("n_constant", [], distinct=1), bins("n_missing", [], missing=100, distinct=0),
-                 bins("n_rare", [2], missing=91), bins("n_flag", [], missing=50, distinct=1)],
-        counted=counts(constant={1: 10}, missing={None: 10}, rare={1: 1, 2: 1, None: 98}, flag={1: 5, None: 5},
+                 bins("n_rare", [2], count=2000, missing=1999), bins("n_flag", [], missing=50, distinct=1)],
+        counted=counts(constant={1: 10}, missing={None: 10}, rare={1: 2, 2: 2, None: 9996}, flag={1: 5, None: 5},
                        seldom=dict.fromkeys(range(9), 1) | {10: 1}, unwanted={1: 5, 2: 5}),
-        drop_missing_frac=0.9, min_count=2, exclude=("unwanted",),
+        min_count=2, exclude=("unwanted",),
     )  # fmt: skip
     assert {name: message for name, message in found.items() if isinstance(message, str)} == {
         "n_constant": "DROP IT: constant: one value in the window, never missing",
         "n_missing": "DROP IT: it has no value in the window",
-        "n_rare": "DROP IT: missing in 91 of 100 rows, above drop_missing_frac 0.9",
+        "n_rare": "DROP IT: missing in 1999 of 2000 rows, more than 99.9%",
         "constant": "DROP IT: constant: one value in the window, never missing",
         "missing": "DROP IT: it has no value in the window",
-        "rare": "DROP IT: missing in 98 of 100 rows, above drop_missing_frac 0.9",
+        "rare": "DROP IT: missing in 9996 of 10000 rows, more than 99.9%",
         "seldom": "DROP IT: no value occurs 2 times (min_count)",
         "unwanted": "DROP IT: excluded by the configuration",
     }
 
 
-def test_feature_missing_in_exactly_drop_missing_frac_is_kept() -> None:
-    found = decide(number("n"), binning=[bins("n", [2], missing=90)], drop_missing_frac=0.9)
+def test_feature_missing_in_999_of_1000_rows_is_kept() -> None:
+    found = decide(number("n"), binning=[bins("n", [2], count=1000, missing=999)])
     assert isinstance(found["n"], dict)
 
 

@@ -229,7 +229,7 @@ def test_missing_column_of_hard_negatives_is_named() -> None:
         read_hard_edges(table([(0, 0)]).drop_columns(["day"]), num_users=5, num_items=5)
 
 
-DISTRIBUTION = NegativeItems(alpha=0.5, smoothing=1)
+DISTRIBUTION = NegativeItems(alpha=0.5)
 
 
 def test_item_weights_before_a_day_follow_from_the_counts_before_it() -> None:

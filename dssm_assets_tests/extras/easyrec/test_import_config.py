@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from dssm_assets.cli import main
-from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
 from dssm_assets.extras.easyrec.command import SYSTEMS
-from dssm_assets.extras.easyrec.import_pipeline import import_files, import_pipeline
+from dssm_assets.extras.easyrec.import_pipeline import import_pipeline
 from dssm_assets.extras.easyrec.import_settings import EASYREC, TORCH
 from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
 from dssm_assets.storage.config_file import load_config
@@ -41,14 +38,6 @@ def test_a_configuration_is_written(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "base.yaml").write_text("calendar: {start: 2026-01-01}\nevents: [buy]\n", encoding="utf-8")
     assert main([*command, "--force", "--base", str(tmp_path / "base.yaml")]) == 1
     assert "configuration base.yaml, key events: expected" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.write_bytes(b"x {}\n" * 900_000)])
-def test_pipes_and_large_texts_are_refused(tmp_path: Path, make: Callable[[Path], object]) -> None:
-    """A text of 50 MB would take 6.7 GB."""
-    make(tmp_path / "pipeline.config")
-    with pytest.raises(ConfigError, match=r"pipeline\.config (is not a regular file|has more than 4 MiB)"):
-        import_files(tmp_path / "pipeline.config", None, tmp_path / "out")
 
 
 def test_sections_of_a_base_and_a_named_sequence_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.names import Population, Scope
 from dssm_assets.extras.experiments.comparison import paired_gains
 
 

@@ -33,7 +33,7 @@ RIDGE: Final = 1000.0
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the items of the model, its weights row by row, and the order from which lists are filled up."""
+    """Returns the items of the model, its weights row by row, and the order that fills lists up."""
     popular = data.popularity_order[:MODEL_ITEMS]
     items = np.sort(popular[data.window_events[popular] > 0])
     weights = data.allocate(len(items) ** 2, np.float32)
@@ -42,9 +42,8 @@ def fit(data: FitData) -> Arrays:
         for interactions in data.read_history():
             users = log_counts(interactions, items).astype(np.float64)
             cooccurrences += (users.T.tocsr() @ users).toarray()
-        with threadpool_limits(
-            1, user_api="blas"
-        ):  # beside other processes two take ten times as long, and sums depend on them
+        # Beside other processes two threads take ten times as long; sums depend on their number.
+        with threadpool_limits(1, user_api="blas"):
             fit_weights(cooccurrences, weights.reshape(len(items), -1), RIDGE)
     return {"items": items, "weights": weights, "order": data.popularity_order}
 
@@ -57,7 +56,7 @@ def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> EaseS
 
 @dataclass(frozen=True)
 class EaseScorer:
-    """Items of the model with a score above 0, best first; popular ones follow. Ties go to the lower item_index."""
+    """Items of the model with a score above 0, best first; then popular items. Ties go to the lower item_index."""
 
     users: Any
     """scipy csr float32 [U, N], log(1 + events) of the user on the item."""

@@ -15,16 +15,20 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask
 from dssm_assets.core.config.evaluation import Evaluation
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import Allocate, fit_neighbors
-from dssm_assets.core.evaluation.baselines.popularity import order_by_events
 from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.evaluation.item_neighbors import Allocate, fit_neighbors
 
 MAX_USER_ITEMS: Final = 500
-"""Items of a user that `FitData.user_items` keeps: the most recent ones, as many as Mahout's item similarity does. Co-occurrence counts grow with
+"""Items of a user that `FitData.user_items` keeps: the most recent, as many as Mahout's item similarity keeps. Co-occurrence counts grow with
 their square: in a world of 10 million rows, where one user of 400 has more items, 1,000 of each would make 1.6 times as many pairs."""
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
-"""A fitted baseline, as arrays by name: what all users have in common. Other processes open them as files."""
+"""A fitted baseline, as arrays by name, the same for all users. Other processes open them as files."""
+
+
+def order_by_events(item_events: IntArray | NDArray[np.float64]) -> IntArray:
+    """Returns all item indices int64 [I], most positive events first, then item_index ascending."""
+    return np.argsort(-item_events, kind="stable").astype(np.int64)
 
 
 def recent_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> tuple[IntArray, NDArray[np.int32]]:
@@ -47,14 +51,14 @@ class FitData:
         recent_events: float64 [I], the same, but an event counts half after each half-life (`evaluation.recent`).
         history_events: int64 [I], the same of all stored days.
         window_days: days of the window.
-        read_user_items: returns who interacted with what in its last days, given how many.
+        read_user_items: returns the interactions of the window's last days, given their number.
         read_history: returns the interactions of all users in all stored days, a few users at a time, each user once.
         settings: section `evaluation` of the configuration.
         allocate: makes large arrays.
         seed: of baselines that are random.
         recent_hours: half-life of `recent_events`.
-        neighbors_of: bool [I], the items that neighbours are needed of; None: all.
-        common_users: how many users neighbours have in common at least: of the baseline 1, of the channel 2.
+        neighbors_of: bool [I], the items to find neighbours of; None: all.
+        common_users: fewest users in common: 1 for the baseline, 2 for the channel.
     """
 
     window_events: IntArray
@@ -78,12 +82,10 @@ class FitData:
 
     @cached_property
     def user_items(self) -> ItemSets:
-        """Returns who interacted with what in the window."""
         return self.read_user_items(self.window_days)
 
     def find_neighbors(self, days: int) -> Mapping[int, Any]:
-        """Returns the neighbours of each item in the last days of the window, by the fewest users that they have in common, csr [I, I]
-        each. Found once for each number of days."""
+        """Returns fewest common users -> neighbours of each item, csr [I, I], in the last days of the window; fits each number of days once."""
         if days not in self._found:
             users = self.user_items if days >= self.window_days else self.read_user_items(days)
             self._found[days] = fit_neighbors(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from dssm_assets.core.config.evaluation import Evaluation
-from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.evaluation.scorer import InteractedItems, Scorer, rank_items
+from dssm_assets.core.names import Scope
 from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, interactions
 
 ITEMS = ["a", "b", "c", "d", "e", "f"]

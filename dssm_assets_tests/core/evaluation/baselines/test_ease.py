@@ -7,7 +7,7 @@ import pytest
 
 from dssm_assets.core.evaluation.baselines import ease
 from dssm_assets.core.evaluation.baselines.ease import fit_weights
-from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.names import Scope
 from dssm_assets_tests.core.evaluation.baselines.small_world import HISTORY, ITEMS, USERS, lists
 from dssm_assets_tests.core.evaluation.worlds import interactions
 

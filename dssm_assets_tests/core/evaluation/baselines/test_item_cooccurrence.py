@@ -9,16 +9,11 @@ import pytest
 import scipy.sparse as sp
 
 from dssm_assets.core.arrays.ragged import ItemSets
-from dssm_assets.core.evaluation.baselines import item_cooccurrence
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import (
-    LAST_ITEMS,
-    NeighborLists,
-    fit_neighbors,
-    last_item_weights,
-)
+from dssm_assets.core.evaluation import item_neighbors
+from dssm_assets.core.evaluation.baselines.fit_data import order_by_events
 from dssm_assets.core.evaluation.baselines.neighbors_recent import NeighborsRecentScorer, score_neighbors
-from dssm_assets.core.evaluation.baselines.popularity import order_by_events
-from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.evaluation.item_neighbors import LAST_ITEMS, NeighborLists, fit_neighbors, last_item_weights
+from dssm_assets.core.names import Scope
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.testing import user_items
 from dssm_assets_tests.core.evaluation.baselines.small_world import lists
@@ -50,7 +45,7 @@ def random_items(seed: int, frequency: np.ndarray) -> tuple[np.ndarray, ItemSets
 
 @pytest.mark.parametrize("pairs", [1, 400, 10**6])
 def test_neighbours_equal_a_dense_computation(pairs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_cooccurrence, "FIT_PAIRS", pairs)
+    monkeypatch.setattr(item_neighbors, "FIT_PAIRS", pairs)
     for seed in range(20):
         has, items = random_items(seed, np.random.default_rng(seed).uniform(0.02, 0.5, 30))
         common = has.T.astype(np.float64) @ has

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.evaluation.baselines.popularity import fill_up, order_by_category
-from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.names import Scope
 from dssm_assets_tests.core.evaluation.baselines.small_world import USERS, lists
 
 

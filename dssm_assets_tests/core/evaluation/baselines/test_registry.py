@@ -11,8 +11,9 @@ import pytest
 from dssm_assets.core.config.evaluation import Evaluation, Gate
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer
-from dssm_assets.core.evaluation.baselines.registry import BASELINES, Baseline, check_extras, extra_baselines
+from dssm_assets.core.evaluation.baselines.registry import check_extras
 from dssm_assets.core.evaluation.labels import display_name
+from dssm_assets.core.names import BASELINES, Baseline, extra_baselines
 from dssm_assets.testing import BaselineContract
 from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, scorers
 from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, interactions

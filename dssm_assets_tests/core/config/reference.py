@@ -1,6 +1,6 @@
-"""The reference of all configuration keys as a Markdown page, generated from the pydantic models.
+"""Makes docs/configuration.md, the page of all configuration keys, from the pydantic models.
 
-`dssm-assets configuration` prints it; docs/configuration.md is that output.
+After a change of a key: `python -m dssm_assets_tests.core.config.reference`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
@@ -21,10 +22,10 @@ from dssm_assets.core.config.features import AS_IN_STATISTICS
 from dssm_assets.core.config.pipeline import BehaviorTable, PipelineConfig
 from dssm_assets.core.config.section import Section
 
+PAGE: Final = Path(__file__).parents[3] / "docs" / "configuration.md"
 _HEAD: Final = """# Configuration
 
-Every key of the YAML file with its type, default and meaning. This page is the output of `dssm-assets configuration`; a test
-compares the two.
+Every key of the YAML file with its type, default and meaning. `dssm-assets configuration` prints this page.
 
 The file is named by `--config` or `DSSM_CONFIG` ([platform.md](platform.md#which-configuration)). Unknown keys are refused, all faults at once;
 `dssm-assets validate` compares a configuration with its data. A key without a default is required.
@@ -148,3 +149,7 @@ def _choices_text(choices: type[StrEnum]) -> str:
 
 def _first_paragraph(described: type) -> str:
     return " ".join((inspect.getdoc(described) or "").split("\n\n")[0].split())
+
+
+if __name__ == "__main__":
+    PAGE.write_text(configuration_page(), encoding="utf-8")
