@@ -97,8 +97,8 @@ def test_no_list_is_refused_while_bundles_come_and_go(
                 time.sleep(0.02)
 
     def wait_until_it_serves_what_is_served() -> None:
-        limit = time.monotonic() + 20
-        while live.bundle_id != PlainBundle(workspace).bundle_id:
+        limit, served = time.monotonic() + 20, PlainBundle(workspace).bundle_id
+        while live.bundle_id != served:
             assert time.monotonic() < limit, live.state.bundle_fault
             time.sleep(0.02)
 
