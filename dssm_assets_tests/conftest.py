@@ -50,7 +50,7 @@ LONGEST: Final = (
     "defs",
 )
 """Started first, so that no process is left alone with one of them at the end."""
-LOOKING_AT_CHARTS: Final = ("core/evaluation", "defs", "steps/test_evaluation.py")
+LOOKING_AT_CHARTS: Final = ("core/evaluation", "steps/test_evaluation.py")
 """Tests of charts."""
 MEMORY: Final = Path("/dev/shm")
 """A folder in memory: many small files take a third of the time there."""
