@@ -40,13 +40,17 @@ SHARED_SERVERS: Final = ("extras/spark", "extras/databases", "browser", "deploy"
 """Folders whose tests share running servers: all tests of such a folder run in one process."""
 LONGEST: Final = (
     *SHARED_SERVERS,
+    "extras/several_processes",
+    "defs/test_upstream_runs.py",
+    "extras/starter/test_init_command.py",
+    "extras/retention",
     "test_parallel_runs.py",
     "test_cli.py",
+    "extras/vector_stores",
     "steps",
     "core/features_raw",
+    "core/training",
     "benchmarks",
-    "serving",
-    "commands",
     "defs",
 )
 """Started first, so that no process is left alone with one of them at the end."""
