@@ -29,7 +29,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests import onnxruntime themselves
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))  # one list of fonts for all tiny worlds
 
 # A busy machine is not a fault of the code: no deadlines. Examples are drawn again in every run.
-settings.register_profile("quick", deadline=None, max_examples=40)
+settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("quick")
 
@@ -40,17 +40,21 @@ SHARED_SERVERS: Final = ("extras/spark", "extras/databases", "browser", "deploy"
 """Folders whose tests share running servers: all tests of such a folder run in one process."""
 LONGEST: Final = (
     *SHARED_SERVERS,
+    "extras/several_processes",
+    "defs/test_upstream_runs.py",
+    "extras/starter/test_init_command.py",
+    "extras/retention",
     "test_parallel_runs.py",
     "test_cli.py",
+    "extras/vector_stores",
     "steps",
     "core/features_raw",
+    "core/training",
     "benchmarks",
-    "serving",
-    "commands",
     "defs",
 )
 """Started first, so that no process is left alone with one of them at the end."""
-LOOKING_AT_CHARTS: Final = ("core/evaluation", "defs", "steps/test_evaluation.py")
+LOOKING_AT_CHARTS: Final = ("core/evaluation", "steps/test_evaluation.py")
 """Tests of charts."""
 MEMORY: Final = Path("/dev/shm")
 """A folder in memory: many small files take a third of the time there."""

@@ -267,23 +267,20 @@ def start(loaded, *arguments, **pipes):
     return subprocess.Popen(command, env={**kept, **environment(loaded)}, text=True, stderr=subprocess.PIPE, **pipes)
 
 
-def failure(loaded, *arguments):
-    """Returns the only line that a failing command writes to stderr in a process of its own."""
-    with start(loaded, *arguments, stdout=subprocess.DEVNULL) as process:
-        line = only_line(process.stderr.read())
-        assert process.wait(60) == 1
-    return line
-
-
-def test_failure_inside_a_run_is_one_line_without_a_traceback(tmp_path):
+def test_failure_inside_a_run_is_one_line_without_a_traceback(run, tmp_path):
     loaded = worlds.write_world(tmp_path)
     worlds.write_rows(tmp_path / "source" / "behavior.parquet", worlds.log_rows([0]))
-    line = failure(loaded, "materialize", "behavior_table", "--from", DAYS[3])
-    assert line.startswith(f"EmptyDayError: table behavior_table, day {DAYS[3]}: expected at least one row")
+    status, _, stderr = run(loaded, "materialize", "behavior_table", "--from", DAYS[3])
+    assert status == 1
+    assert only_line(stderr).startswith(f"EmptyDayError: table behavior_table, day {DAYS[3]}: expected at least one row")
 
 
 def test_failing_check_is_one_line_with_the_command_that_fixes_it(tmp_path):
-    line = failure(worlds.write_config(tmp_path), "materialize", "train_and_evaluate", "--from", EVALUATION_DAY)
+    """In a process of its own, whose logs nobody else has set up."""
+    arguments = ["materialize", "train_and_evaluate", "--from", EVALUATION_DAY]
+    with start(worlds.write_config(tmp_path), *arguments, stdout=subprocess.DEVNULL) as process:
+        line = only_line(process.stderr.read())
+        assert process.wait(60) == 1
     assert "window_complete" in line
     assert f"dssm-assets materialize train_and_evaluate --from {EVALUATION_DAY} --with-upstream" in line
 

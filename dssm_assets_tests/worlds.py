@@ -256,25 +256,42 @@ class BuiltWorld:
         return write_config(target, changes)
 
 
+def built_once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """Returns a folder of the session, also of several workers: the first one that needs it builds it. Tests change copies alone."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    is_built = folder.with_suffix(".built")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_built.exists():
+            build(folder)
+            is_built.touch()
+    return folder
+
+
 def built_world(tmp_path_factory: pytest.TempPathFactory) -> BuiltWorld:
     """Returns the one built world of the session, also of several workers: the first one that needs it builds it."""
-    base = tmp_path_factory.getbasetemp()
-    return _built((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny_world")
+    return _open(built_once(tmp_path_factory, "tiny_world", _build))
+
+
+def _build(folder: Path) -> None:
+    loaded = write_world(folder)
+    with dg.DagsterInstance.local_temp(_events_of(folder)) as instance:
+        materialize(loaded, DAILY, DAYS, instance)
+        materialize(loaded, WINDOWED, [EVALUATION_DAY], instance)
 
 
 @functools.cache
-def _built(folder: Path) -> BuiltWorld:
-    events, is_built = folder.with_suffix(".instance"), folder.with_suffix(".built")
+def _open(folder: Path) -> BuiltWorld:
+    return BuiltWorld(
+        folder, load_config(folder / "config.yaml", folder / "home"), dg.DagsterInstance.local_temp(_events_of(folder))
+    )
+
+
+def _events_of(folder: Path) -> str:
+    events = folder.with_suffix(".instance")
     events.mkdir(exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        instance = dg.DagsterInstance.local_temp(str(events))
-        if not is_built.exists():
-            loaded = write_world(folder)
-            materialize(loaded, DAILY, DAYS, instance)
-            materialize(loaded, WINDOWED, [EVALUATION_DAY], instance)
-            is_built.touch()
-    return BuiltWorld(folder, load_config(folder / "config.yaml", folder / "home"), instance)
+    return str(events)
 
 
 def changed(workspace: Workspace, section: str, **values: Any) -> Workspace:

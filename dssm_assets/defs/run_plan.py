@@ -125,11 +125,11 @@ def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool
     """
     config = scene.loaded.config
     calendar, span = config.calendar, config.evaluation.span_days
-    latest = scene.windowed.get_last_partition_key()
+    latest = scene.last_day(is_windowed=True)
     if is_windowed and latest is None:
         expected = f"{config.window.days} days of the calendar before an evaluation day, and {span} from it on"
         return Fault("range of days", expected, "a shorter calendar", "give more days, or shorten window.days")
-    if first < calendar.start.isoformat() or last > (scene.daily.get_last_partition_key() or ""):
+    if first < calendar.start.isoformat() or last > (scene.last_day(is_windowed=False) or ""):
         expected = f"days from {calendar.start} to {calendar.end or 'yesterday'}"
         remedy = "choose days of the calendar, or change calendar in the configuration"
         return Fault("range of days", expected, f"{first} to {last}", remedy)
@@ -178,7 +178,7 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
     config, rows = scene.loaded.config, all_rows()
     by_name = {row.name: row for row in rows}
     workspace = scene.open_workspace(lambda _: None)
-    start, end = config.calendar.start.isoformat(), scene.daily.get_last_partition_key() or ""
+    start, end = config.calendar.start.isoformat(), scene.last_day(is_windowed=False) or ""
 
     def find_needed(names: Sequence[str], ds: str) -> NeededDays:
         return needed_days(rows, names, ds, start, config.window.days, config.evaluation.span_days)

@@ -6,7 +6,7 @@ import importlib.util
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.config.pipeline import SourceTable
@@ -95,7 +95,6 @@ def parquet_bytes(compression):
     return sink.getvalue().to_pybytes()
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     compression=st.sampled_from(["snappy", "zstd", "none"]),
     cuts=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8),

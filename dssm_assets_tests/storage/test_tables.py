@@ -30,7 +30,7 @@ def tables(request, tmp_path):
 rows = st.tuples(st.text(max_size=3), st.integers(min_value=-(2**63), max_value=2**63 - 1), st.none() | st.text(max_size=3))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), listed=st.lists(rows, max_size=30))
 def test_equal_rows_give_equal_bytes_whatever_the_batches(data, listed):
     table = notes(*listed)
@@ -82,7 +82,7 @@ def test_as_dictionaries_keeps_text_dictionary_encoded(tables):
     assert tables.read(manifest).equals(table)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(listed=st.lists(rows, max_size=20), cut=st.integers(0, 20))
 def test_write_decodes_dictionary_encoded_text(listed, cut):
     table = notes(*listed)

@@ -10,6 +10,7 @@ Belongs here: texts to timestamps. Does not belong here: ISO 8601 texts, zones, 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Sequence
@@ -85,13 +86,21 @@ def find_time_formats(text: Any, among: Sequence[str] = KNOWN) -> tuple[str, ...
 
 
 def _query(text: Any, query: str) -> pa.Table:
-    import duckdb
     import pyarrow as pa
 
-    with duckdb.connect() as db:
-        db.execute("SET TimeZone = 'UTC'")
+    with _database().cursor() as db:
         db.register("texts", pa.table({"text": text}))
         return db.sql(query).to_arrow_table()
+
+
+@functools.cache
+def _database() -> Any:
+    """Opened once: opening takes longer than to read a thousand times."""
+    import duckdb
+
+    db = duckdb.connect()
+    db.execute("SET GLOBAL TimeZone = 'UTC'")
+    return db
 
 
 def _parse(time_format: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
@@ -85,7 +85,6 @@ def _whole(
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     rows=st.integers(1, 9),

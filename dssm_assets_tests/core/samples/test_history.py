@@ -130,7 +130,7 @@ def rows_of(history: HistoryCsr) -> list[tuple[Any, ...]]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(days=DAYS, block_rows=st.integers(1, 5))
 def test_histories_are_all_events_sorted(days: list[Any], block_rows: int) -> None:
     with mock.patch.object(module, "BLOCK_ROWS", block_rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.config.model import Model
@@ -30,7 +30,6 @@ def _gradients(rows: list[int], gradient: torch.Tensor) -> list[RowGradients]:
     return [RowGradients(DIM, torch.tensor(rows, dtype=torch.int64), gradient)]
 
 
-@settings(max_examples=40, deadline=None)
 @given(steps=st.lists(st.sets(st.integers(1, ROWS - 1)), min_size=1, max_size=12), seed=st.integers(0, 99))
 def test_rowwise_adam_equals_adam_with_zero_gradients_on_rows_that_were_read(steps: list[set[int]], seed: int) -> None:
     tables, random = _tables(), torch.Generator().manual_seed(seed)

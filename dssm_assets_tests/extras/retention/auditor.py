@@ -18,7 +18,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -152,6 +151,8 @@ def _inflate(content: bytes) -> Iterator[bytes]:
 
 
 def _read_lancedb(folder: Path) -> Iterator[bytes]:
+    import lancedb  # a second, which no worker of other tests spends
+
     store = lancedb.connect(folder)
     for name in store.list_tables().tables:
         table = store.open_table(name)

@@ -9,12 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
+import pytest
 
 from dssm_assets.core.arrays.hashing import hash_texts
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.retention import auditor
+from dssm_assets_tests.service.bundle.published_bundles import publish_bundle
 
 MARK = "MARK\u00fc"
 GONE = {"a6": f"{MARK}-6", worlds.NO_PROFILE: f"{MARK}-7"}
@@ -56,6 +58,15 @@ def write_world(folder: Path, changes: dict[str, Any] | None = None) -> LoadedCo
     worlds.write_rows(folder / "source" / "items.parquet", worlds.item_rows())
     write_log(folder, len(worlds.DAYS))
     return worlds.write_config(folder, worlds.merged(OWN, changes or {}))
+
+
+def built_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of such a world with every table and a bundle; tests copy it."""
+    return worlds.built_once(tmp_path_factory, "marked_world", lambda folder: _publish(write_world(folder)))
+
+
+def _publish(loaded: LoadedConfig) -> None:
+    publish_bundle(worlds.build_all(loaded))
 
 
 def let_an_hour_pass(workspace: Workspace) -> None:

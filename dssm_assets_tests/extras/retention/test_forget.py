@@ -32,7 +32,15 @@ from dssm_assets.steps.workspace import is_current, open_workspace
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.retention import auditor
-from dssm_assets_tests.extras.retention.forgetting import GONE, HASHES, MARK, OWN, find_marks, let_an_hour_pass, write_world
+from dssm_assets_tests.extras.retention.forgetting import (
+    GONE,
+    HASHES,
+    MARK,
+    OWN,
+    built_world,
+    find_marks,
+    let_an_hour_pass,
+)
 from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.service.bundle.published_bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -42,10 +50,7 @@ IDS = pa.array(sorted(GONE.values()))
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("marked")
-    workspace = worlds.build_all(write_world(folder))
-    publish_bundle(workspace)
-    return folder
+    return built_world(tmp_path_factory)
 
 
 @pytest.fixture

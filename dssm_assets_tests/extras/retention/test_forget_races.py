@@ -24,9 +24,16 @@ from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.retention import auditor
-from dssm_assets_tests.extras.retention.forgetting import GONE, MARK, OWN, find_marks, let_an_hour_pass, write_log, write_world
+from dssm_assets_tests.extras.retention.forgetting import (
+    GONE,
+    MARK,
+    OWN,
+    built_world,
+    find_marks,
+    let_an_hour_pass,
+    write_log,
+)
 from dssm_assets_tests.programs import needs_extras
-from dssm_assets_tests.service.bundle.published_bundles import publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 pytestmark = needs_extras("bundle_delta", "vector_stores")
@@ -66,9 +73,9 @@ forget(open_workspace(load_config(folder / "config.yaml", folder / "home")), pa.
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A world with a delta of its bundle, which a vector store has."""
-    folder = tmp_path_factory.mktemp("marked")
-    workspace = worlds.build_all(write_world(folder, {"vector_store": {"tables": ["item", "user"]}}))
-    publish_bundle(workspace)
+    folder = tmp_path_factory.mktemp("marked") / "world"
+    shutil.copytree(built_world(tmp_path_factory), folder, symlinks=True)
+    workspace = open_workspace(worlds.write_config(folder, worlds.merged(OWN, {"vector_store": {"tables": ["item", "user"]}})))
     assert publish_vectors(workspace).checks[0].is_passed
     write_log(folder, len(DAYS) + 1)
     assert publish_delta(workspace, TODAY).counts.refreshed_users == 12

@@ -40,14 +40,6 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> Non
     assert seen[-1].step == seen[-1].steps
 
 
-def test_error_of_a_process_is_reported_with_its_message(tmp_path: Path) -> None:
-    job = write_job(tmp_path / "tables", {}, {"validation_days": 300})
-    with pytest.raises(
-        DssmError, match=r"(?s)training in 1 processes failed \(exit status 1\).*days before them that are trained on"
-    ):
-        run_in_processes(job, tmp_path, 1, lambda progress: None)
-
-
 FAIL_IN_ONE_PROCESS = """
 import os
 

@@ -47,19 +47,7 @@ class Cluster:
 
     def settings(self, executors: int = EXECUTORS) -> dict[str, Any]:
         """Returns the part of a scene's configuration that has its tables made here."""
-        conf = {
-            "spark.executor.memory": "512m",
-            "spark.executor.cores": "1",
-            "spark.cores.max": str(executors),
-            "spark.driver.extraJavaOptions": SHORT_LIVED,
-            "spark.executor.extraJavaOptions": SHORT_LIVED,
-            "spark.executorEnv.PYTHONPATH": str(REPOSITORY),
-            "spark.driver.host": HOST,
-            "spark.ui.enabled": "false",
-        }
-        conf |= {"spark.pyspark.python": sys.executable, "spark.sql.shuffle.partitions": "2"}
-        spark = {"master": self.url, "conf": conf}
-        return {"engine": "spark", "spark": spark}
+        return settings_of(self.url, executors)
 
     def settings_on_s3(self, objects: Services) -> dict[str, Any]:
         """Returns the same, with one executor, for tables in an object store."""
@@ -67,6 +55,22 @@ class Cluster:
         for name in S3_VARIABLES:  # the keys of the workers: on a real cluster their machines have them
             settings["spark"]["conf"][f"spark.executorEnv.{name}"] = objects.variables[name]
         return {**settings, "storage": {"root": f"s3://{BUCKET}/tables"}}
+
+
+def settings_of(master: str, executors: int = EXECUTORS) -> dict[str, Any]:
+    """Returns the part of a scene's configuration that has its tables made by a master."""
+    conf = {
+        "spark.executor.memory": "512m",
+        "spark.executor.cores": "1",
+        "spark.cores.max": str(executors),
+        "spark.driver.extraJavaOptions": SHORT_LIVED,
+        "spark.executor.extraJavaOptions": SHORT_LIVED,
+        "spark.executorEnv.PYTHONPATH": str(REPOSITORY),
+        "spark.driver.host": HOST,
+        "spark.ui.enabled": "false",
+    }
+    conf |= {"spark.pyspark.python": sys.executable, "spark.sql.shuffle.partitions": "2"}
+    return {"engine": "spark", "spark": {"master": master, "conf": conf}}
 
 
 @contextmanager

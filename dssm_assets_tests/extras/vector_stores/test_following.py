@@ -94,10 +94,11 @@ def test_no_list_is_refused_while_bundles_come_and_go(
         with closing(Client(port)) as client:
             while not is_over.is_set():
                 answers[client.get(f"/recall?user_id={STAYS}&k=5&channels=vectors")[0]] += 1
+                time.sleep(0.02)
 
     def wait_until_it_serves_what_is_served() -> None:
-        limit = time.monotonic() + 20
-        while live.bundle_id != PlainBundle(workspace).bundle_id:
+        limit, served = time.monotonic() + 20, PlainBundle(workspace).bundle_id
+        while live.bundle_id != served:
             assert time.monotonic() < limit, live.state.bundle_fault
             time.sleep(0.02)
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -79,6 +78,8 @@ def test_tiny_products_are_told_apart(open_folder):
 
 
 def test_other_programs_follow_the_table_of_versions(open_folder, tmp_path):
+    import lancedb
+
     publish(open_folder(), OLD, item_rows(5))
     database = lancedb.connect(f"{tmp_path}/lance")
     (served,) = database.open_table("shop_versions").search().where("is_served").to_list()

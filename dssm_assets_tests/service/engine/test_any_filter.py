@@ -164,7 +164,7 @@ def check(answer, request, shown, without=()):
 
 
 @given(st.lists(requests, min_size=1, max_size=4), items, items.filter(bool))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_lists_obey_conditions_and_lists_of_the_shop(shop, wanted, blocked, stocked):
     shop.show(blocked, stocked)
     shown = (set(ITEMS) & set(stocked)) - set(blocked)

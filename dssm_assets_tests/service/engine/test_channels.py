@@ -168,7 +168,7 @@ def test_service_does_not_import_torch():
 @given(bodies)
 @example({"features": {"age": 1}, "history": {"item_ids": "i1;i2"}})
 @example({"features": {"age": 1}, "history": {"item_ids": [], "event_times_ms": 5}})
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=75, suppress_health_check=[HealthCheck.too_slow])
 def test_any_request_gives_a_list_or_an_error_of_the_input(engine, body):
     with contextlib.suppress(InputError):
         (answer,) = engine.recall_for_users(parse_recall_body(json.dumps(body).encode()))

@@ -16,7 +16,7 @@ from dssm_assets_tests.service import bundles
 from dssm_assets_tests.service.http.any_json import bodies
 from dssm_assets_tests.service.http.servers import Client, serving
 
-SETTINGS = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=75, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")

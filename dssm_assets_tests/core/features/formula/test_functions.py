@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import offsets_of
@@ -127,7 +127,6 @@ def plain(name: str, row: list[float]) -> float:
 
 
 @pytest.mark.parametrize("name", PLAIN)
-@settings(max_examples=40)
 @given(rows=rows_of_numbers)
 def test_vector_functions_equal_plain_python(name: str, rows: list[list[float]]) -> None:
     found = [math.nan if x is None else x for x in values(name, vectors(*rows))]
