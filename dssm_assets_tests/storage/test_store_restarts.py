@@ -18,7 +18,7 @@ from dssm_assets.core.errors import InputError
 from dssm_assets.storage import locations
 from dssm_assets.storage.locations import open_location
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets.storage.sources.source import open_source
+from dssm_assets.storage.sources.source_files import open_source
 
 QUICK = {"connect_timeout": 1, "retries": {"max_attempts": 0}}
 """Without the waits of botocore, which are random: it repeats four times in production, fewer than the faults here."""

@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
+from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout
 from dssm_assets.core.errors import EmptyDayError, Fault, PartitionMissingError, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import dates_of, day_ranges, is_ordered
@@ -63,21 +63,19 @@ def read_days(
 
 def _read_snapshot(source: Source, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
     if days:
-        with map_rows(source.table, source.pieces()) as rows:
+        with map_rows(source.pieces()) as rows:
             yield from ((day, rows) for day in days)
 
 
 @contextmanager
-def map_rows(
-    table: SourceTable, pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda line: None
-) -> Iterator[pa.Table]:
+def map_rows(pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda line: None) -> Iterator[pa.Table]:
     """Yields all rows of some pieces, mapped from a file on local disk."""
-    plans = plan_pieces(table, pieces)
-    types = csv_types(table, plans)
+    plans = plan_pieces(pieces)
+    types = csv_types(plans)
     schema = plans[0].schema
     with ScratchFolder("source") as scratch:
         read, typed = scratch / "read.arrow", scratch / "typed.arrow"
-        blocks = log_rows((block for plan in plans for block in plan.blocks()), log, pieces[0].name)
+        blocks = log_rows((block for plan in plans for block in plan.blocks()), log, pieces[0].source.name)
         write_arrow(read, schema, (batch for block in blocks for batch in types.observe(block).to_batches()))
         _log_left_out(plans, log)
         rows, found = map_arrow(read), types.apply(schema.empty_table()).schema
@@ -137,7 +135,7 @@ def _read_folders(
     table = source.table
     for day in days:
         if day in paths:
-            with map_rows(table, source.pieces(paths[day]), log) as rows:
+            with map_rows(source.pieces(paths[day]), log) as rows:
                 is_typed = table.format not in (FileFormat.CSV, FileFormat.JSON)
                 has_types = rows.num_rows or is_typed or not isinstance(table, BehaviorTable)
                 if has_types:
@@ -151,7 +149,7 @@ def _read_folders(
 def _empty_day(source: Source) -> pa.Table:
     """Returns the columns of the first day that has rows, of the last one if none has: types of csv and JSON are those of values."""
     for paths in source.days().values():
-        with map_rows(source.table, source.pieces(paths[0])) as rows:
+        with map_rows(source.pieces(paths[0])) as rows:
             empty = rows.schema.empty_table()
             if rows.num_rows:
                 break
@@ -162,8 +160,8 @@ def _read_log(source: Source, days: list[str], timezone: str, log: Callable[[str
     if not days:
         return
     table = source.table
-    plans = plan_pieces(table, source.pieces())
-    types = csv_types(table, plans)
+    plans = plan_pieces(source.pieces())
+    types = csv_types(plans)
     with ScratchFolder("source") as scratch:
         path = scratch / "rows.arrow"
         batches = _spill(path, plans, types, _DayFilter(source, timezone, days))
