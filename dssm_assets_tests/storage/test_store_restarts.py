@@ -94,7 +94,7 @@ def test_source_table_is_read_although_the_store_answers_with_faults_for_a_while
         folder = open_source(SourceTable(uri="s3://bucket/log.parquet", storage_options=options), "behavior_table")
         (file,) = folder.pieces()
         store.faults = 12
-        assert file.fs.cat_file(file.path) == b"1234"
+        assert folder.fs.cat_file(file.path) == b"1234"
         store.faults = 12
         assert file.fs.find("bucket", refresh=True) == ["bucket/log.parquet"]
         store.faults = 12

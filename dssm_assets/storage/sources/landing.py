@@ -71,7 +71,6 @@ class SourceLanding:
         self.late_from = None if before is None else self._find_change(before["fingerprint"], timezone)
 
     def landing_of_day(self, ds: str) -> Landing:
-        """Returns whether the rows of a day have landed."""
         if self._table.layout is Layout.SNAPSHOT:
             return Landing(True, f"{self._name} is one snapshot, valid on every day")
         return self._landing_of_folder(ds) if self._table.layout is Layout.DS_FOLDERS else self._landing_in_log(ds)
@@ -108,7 +107,7 @@ class SourceLanding:
         return Landing(False, f"{self._name} has rows up to {newest}, but was not written after {ds} ended")
 
     def _find_change(self, before: str, timezone: str) -> str | None:
-        """Returns the first day with a change since a fingerprint of the table; of one in another format there is no telling."""
+        """Returns the first day with a change since a fingerprint, None if unknown."""
         is_ours = self.has_versions and before.startswith(f"{self._table.format} ")
         if self.state is None or not is_ours or self.state.fingerprint == before:
             return None
@@ -133,7 +132,7 @@ def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> 
 
 
 def find_newest_ms(source: Source, timezone: str) -> int | None:
-    """Returns the newest timestamp of the table that is not ahead: from statistics if they have it, else by reading the column.
+    """Returns the newest timestamp that is not ahead, by statistics, else by reading the column.
 
     Times from tomorrow on are none of events, such as 9999-12-31 where a time is missing: all days would have landed.
     """
@@ -149,7 +148,7 @@ def find_newest_ms(source: Source, timezone: str) -> int | None:
 
 
 def _timestamps(table: SourceTable, plan: PlannedPiece, has_statistics: bool) -> Iterator[Any]:
-    """Yields timestamps of a piece, including its newest one: that alone where statistics have it, and may be used."""
+    """Yields timestamps of a piece, the newest alone where statistics have it."""
     if EVENT_TIME not in plan.columns:
         return
     if plan.clock is not None:

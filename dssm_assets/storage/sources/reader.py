@@ -87,7 +87,7 @@ def map_rows(pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda 
 
 
 def log_rows(blocks: Iterable[pa.Table], log: Callable[[str], None], name: str, rows: int | None = None) -> Iterator[pa.Table]:
-    """Yields blocks of a table; logs now and then how many rows have passed and how fast, and of `rows` when the last one will."""
+    """Yields blocks of a table; logs now and then the rows so far and their pace, with `rows` also the time left."""
     begun = told = time.monotonic()
     done = 0
     for block in blocks:
@@ -107,7 +107,7 @@ def _log_left_out(plans: Sequence[PlannedPiece], log: Callable[[str], None]) -> 
 
 
 def _check_day_folders(source: Source, days: list[str]) -> dict[str, str]:
-    """Returns day -> its folder, without days of behavior that may be empty and have no folder."""
+    """Returns day -> its folder; days of behavior that may be empty need none."""
     folders = source.days()
     if not folders:
         remedy = f"set {source.key}.layout to snapshot or time_column, or write day folders"
@@ -147,7 +147,7 @@ def _read_folders(
 
 
 def _empty_day(source: Source) -> pa.Table:
-    """Returns the columns of the first day that has rows, of the last one if none has: types of csv and JSON are those of values."""
+    """Returns the columns of the first day with rows, else of the last: types of csv and JSON are those of values."""
     for paths in source.days().values():
         with map_rows(source.pieces(paths[0])) as rows:
             empty = rows.schema.empty_table()
@@ -176,8 +176,6 @@ def _read_log(source: Source, days: list[str], timezone: str, log: Callable[[str
 
 
 class _DayFilter:
-    """Finds the rows of the wanted days."""
-
     def __init__(self, source: Source, timezone: str, days: list[str]) -> None:
         self.source = source
         self.timezone = timezone
@@ -191,7 +189,7 @@ class _DayFilter:
         return np.asarray(dates.to_numpy(zero_copy_only=False), dtype=np.int32)
 
     def blocks(self, plan: PlannedPiece) -> Iterator[pa.Table]:
-        """Yields the rows of a piece, without those of other days that it can leave out."""
+        """Yields a piece's rows; leaves out other days where it can."""
         kind = plan.schema.field(EVENT_TIME).type
         if EVENT_TIME not in plan.columns or not is_ordered(kind) or self.source.table.time_format is not None:
             return plan.blocks()
@@ -205,7 +203,7 @@ class _DayFilter:
 
 
 def _spill(path: Path, plans: list[PlannedPiece], types: CsvTypes, day_filter: _DayFilter) -> dict[str, list[int]]:
-    """Writes the wanted rows to a file in record batches of one day each; returns day -> numbers of its batches, in order."""
+    """Writes the wanted rows in record batches of one day each; returns day -> numbers of its batches, in order."""
     batches: dict[str, list[int]] = {}
     count = missing = 0
     with arrow_writer(path, plans[0].schema) as writer:

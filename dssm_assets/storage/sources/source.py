@@ -64,7 +64,6 @@ class Source(ABC):
 
     @property
     def key(self) -> str:
-        """Returns the configuration's section."""
         return f"tables.{self.name.removesuffix('_table')}"
 
     @property
@@ -74,7 +73,6 @@ class Source(ABC):
 
     @property
     def time_unit(self) -> str:
-        """Returns the unit of an integer time column."""
         return self.table.time_unit if isinstance(self.table, BehaviorTable) else "auto"
 
     def read_times(self, values: Any, timezone: str) -> pa.Array:

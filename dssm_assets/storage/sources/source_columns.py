@@ -121,7 +121,7 @@ def plan_pieces(pieces: Sequence[SourcePiece]) -> list[PlannedPiece]:
 
 
 def has_value(ids: Any) -> Any:
-    """Returns where ids or times are neither null nor NaN nor a text that says so."""
+    """Returns a mask of ids or times, False for null, NaN and texts that stand for them."""
     is_there = pc.invert(pc.is_null(ids, nan_is_null=True))
     return pc.and_(is_there, pc.invert(pc.is_in(ids, value_set=pa.array(["", *NO_IDS])))) if is_text(ids.type) else is_there
 
@@ -180,7 +180,7 @@ def cast_text(column: Any, kind: pa.DataType) -> Any:
 
 
 def _choose_columns(table: SourceTable, names: Sequence[str], key: str, where: str) -> tuple[dict[str, str], list[Fault]]:
-    """Returns our name -> source name of the wanted columns that a file has, and what is wrong with the others."""
+    """Returns our name -> source name of a file's wanted columns, and the faults of the others."""
     named = dict(table.columns) | {name: name for name in _needed(table) if name not in table.columns}
     if isinstance(table, BehaviorTable) and REQUEST_ID in names:
         named.setdefault(REQUEST_ID, REQUEST_ID)
@@ -206,7 +206,7 @@ def _choose_columns(table: SourceTable, names: Sequence[str], key: str, where: s
 
 
 def _may_lack(table: SourceTable) -> list[str]:
-    """Returns our columns that a day may lack: no line of JSON in a day folder need have a value."""
+    """Returns our columns that a day may lack: lines of JSON in a day folder need no value."""
     if isinstance(table, BehaviorTable) and table.format is FileFormat.JSON and table.layout is Layout.DS_FOLDERS:
         return [*table.value_columns, *table.context_columns]
     return []

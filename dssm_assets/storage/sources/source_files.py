@@ -159,7 +159,7 @@ class SourceFile(SourcePiece):
 
     @contextmanager
     def _copy_text(self, separator: str | None = None) -> Iterator[Path]:
-        """Yields a local copy of a text file in UTF-8, with one character for the separator; removes it afterwards."""
+        """Yields a local copy in UTF-8, with one character for the separator; removes it afterwards."""
         with ScratchFolder("text") as folder, self._reading():
             path = folder / "text"
             with self._open_text() as handle:

@@ -134,7 +134,7 @@ def read_head(handle: Any, encoding: str | None) -> str:
 
 
 def find_csv_shape(head: str, columns: int | None = None) -> CsvShape:
-    """Returns how a csv file is divided, by its first lines: by the separator that the first line has, and each of the others as often.
+    """Returns how a csv file is divided: by a separator that each of its first lines has equally often.
 
     By hand: "1\\tRock, Live\\n2\\tPop" has a comma and a tab in its first line, but a comma only there: tabs separate it. Spaces separate a
     file without any of the others and without quotes, if each line has as many fields.
@@ -174,7 +174,7 @@ def _has_quoted_fields(head: str) -> bool:
 
 
 def split_lines(lines: Sequence[str], shape: CsvShape, is_strict: bool = False) -> list[list[str]]:
-    """Returns the fields of lines; none at all where one is too long for a csv reader, or, if strict, quotes are not around fields."""
+    """Returns the fields of lines; none if one is too long for a csv reader or, if strict, has quotes inside fields."""
     if shape.delimiter == _SHORT:
         return [_shorten(line, shape.separator).split(_SHORT) for line in lines]
     rows = (f"{line}\n" for line in lines)
@@ -187,7 +187,7 @@ def split_lines(lines: Sequence[str], shape: CsvShape, is_strict: bool = False) 
 
 
 def _find_encoding(handle: Any) -> str:
-    """Returns the encoding that the first bytes of an open file tell; it is back at its beginning."""
+    """Returns the encoding of an open file by its first bytes; rewinds it."""
     head = _peek(handle)
     for mark, encoding in _BOMS:
         if head.startswith(mark):
