@@ -96,7 +96,7 @@ def test_source_table_is_read_although_the_store_answers_with_faults_for_a_while
         store.faults = 12
         assert folder.fs.cat_file(file.path) == b"1234"
         store.faults = 12
-        assert file.fs.find("bucket", refresh=True) == ["bucket/log.parquet"]
+        assert folder.fs.find("bucket", refresh=True) == ["bucket/log.parquet"]
         store.faults = 12
         assert PartitionStore("s3://bucket/tables", options).fs.cat_file("bucket/log.parquet", start=0) == b"1234"
     assert store.faults < 0
