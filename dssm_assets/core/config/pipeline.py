@@ -518,14 +518,3 @@ def _known_keys(path: Sequence[Any]) -> list[str]:
         inner = () if declared is None else (declared.annotation, *get_args(declared.annotation))
         section = next((each for each in inner if isinstance(each, type) and issubclass(each, Section)), section)
     return sorted(section.model_fields)
-
-
-def json_value_of(config: PipelineConfig, key: str) -> Any:
-    """Returns the value of a key `section.name` as JSON has it."""
-    section, _, name = key.partition(".")
-    return config.model_dump(mode="json", include={section: {name}})[section][name]
-
-
-def value_of(config: PipelineConfig, key: str) -> Any:
-    section, _, name = key.partition(".")
-    return getattr(getattr(config, section), name)

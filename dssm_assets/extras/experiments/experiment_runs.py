@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from dssm_assets.core.config.pipeline import json_value_of, parse_config
+from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import CheckFailedError, ConfigError, Fault, remedy_of_missing
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
@@ -121,7 +121,7 @@ def adopt_experiment(scene: Scene, name: str) -> Adoption:
     text = experiments.edit_yaml(path.read_text(encoding="utf-8"), settings, f"experiment {name}")
     parse_config(yaml.safe_load(text), where=f"configuration {path.name}")
     write_atomic(path, [text.encode()])
-    changed = {key: (json_value_of(workspace.config, key), value) for key, value in sorted(settings.items())}
+    changed = {key: (experiments.json_value_of(workspace.config, key), value) for key, value in sorted(settings.items())}
     return Adoption(path, days[-1], changed)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 
 from dssm_assets.core.asset_settings import READS
-from dssm_assets.core.config.pipeline import PipelineConfig, json_value_of, parse_config, value_of
+from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError, Fault, remedy_of_missing
 from dssm_assets.steps.workspace import Workspace, is_current
 from dssm_assets.storage.artifacts import ArtifactStore
@@ -274,3 +274,14 @@ def _replace_inside(before: Any, path: Sequence[str], value: Any) -> Any:
         raise TypeError
     kept = before or {}
     return {**kept, path[0]: _replace_inside(kept.get(path[0]), path[1:], value)}
+
+
+def json_value_of(config: PipelineConfig, key: str) -> Any:
+    """Returns the value of a key `section.name` as JSON has it."""
+    section, _, name = key.partition(".")
+    return config.model_dump(mode="json", include={section: {name}})[section][name]
+
+
+def value_of(config: PipelineConfig, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import dagster as dg
 
-from dssm_assets.core.config.pipeline import PipelineConfig, json_value_of
+from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.defs.asset_row import AssetRow, LazyStep
 from dssm_assets.defs.scene import Scene
+from dssm_assets.extras.experiments import experiments
 
 NAME, CHANGES = "experiment", "changes"
 FORM_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -62,7 +63,7 @@ def settings_form(row: AssetRow, scene: Scene) -> dg.Field | None:
     for key in FORM_KEYS[row.name]:
         section, name = key.split(".")
         field = PipelineConfig.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
-        value = json_value_of(scene.loaded.config, key)
+        value = experiments.json_value_of(scene.loaded.config, key)
         fields[name] = _field(_form_type(field.annotation), value, f"{field.description} (default: {key})")
     return dg.Field(fields)
 

@@ -5,7 +5,6 @@ from typing import Any, Final
 
 import dagster as dg
 
-from dssm_assets.core.config.pipeline import value_of
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_run import AssetRun
@@ -44,7 +43,7 @@ def requested_experiment(run_config: Mapping[str, Any], scene: Scene) -> experim
     ConfigError.raise_if(
         Fault(
             f"run settings, {key}",
-            f"{value_of(scene.loaded.config, key)}, as configured, or an experiment's name",
+            f"{experiments.value_of(scene.loaded.config, key)}, as configured, or an experiment's name",
             f"{value} without a name",
             f"either enter a name as `experiment`: the results go to experiments/<name> and the regular partition does not "
             f"change; or set {key} in {file} and materialize again: that replaces the regular partition",

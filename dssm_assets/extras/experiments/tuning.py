@@ -23,12 +23,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dssm_assets.core.config.model import Similarity
-from dssm_assets.core.config.pipeline import PipelineConfig, value_of
+from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
 from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.training.fit_report import EpochScore
-from dssm_assets.extras.experiments.experiments import Experiment, describe_changes, drop_configured, edit_yaml, open_experiment
+from dssm_assets.extras.experiments.experiments import (
+    Experiment,
+    describe_changes,
+    drop_configured,
+    edit_yaml,
+    open_experiment,
+    value_of,
+)
 from dssm_assets.steps.dssm_model import PrunedFitError, fit_scored
 from dssm_assets.steps.workspace import Workspace, reason_to_skip
 from dssm_assets.storage.local_files import write_atomic
