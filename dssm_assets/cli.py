@@ -35,18 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Nearly everything is imported within, so that errors and Ctrl-C end imports without a traceback, too.
     """
-    parsed = argparse.Namespace()
     try:
-        build_parser().parse_args(arguments, parsed)
+        parsed = build_parser().parse_args(arguments)
         warnings.filterwarnings("ignore", module="dagster")
         status = int(parsed.command(parsed))
         sys.stdout.flush()
         return status
     except (Exception, KeyboardInterrupt) as error:
-        return _end_with(error, parsed)
+        return _end_with(error)
 
 
-def _end_with(error: BaseException, parsed: argparse.Namespace) -> int:
+def _end_with(error: BaseException) -> int:
     """Prints what the user can do about an error; returns the exit status.
 
     Raises:
@@ -56,12 +55,12 @@ def _end_with(error: BaseException, parsed: argparse.Namespace) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     from dssm_assets import terminal
-    from dssm_assets.storage.disk_space import explain_disk_error, list_folders
+    from dssm_assets.storage.disk_space import explain_disk_error
 
     if isinstance(error, BrokenPipeError) and terminal.is_reader_gone():
         terminal.discard_stdout()
         return 1
-    explained = error if isinstance(error, DssmError) else explain_disk_error(error, list_folders(vars(parsed)))
+    explained = error if isinstance(error, DssmError) else explain_disk_error(error)
     if explained is None:
         raise error
     print(f"{type(explained).__name__}: {explained}", file=sys.stderr)

@@ -174,7 +174,7 @@ def run_step(
     start = time.perf_counter()
     for attempt in range(1, _STEP_TRIES + 1):
         try:
-            with disk_errors(workspace.local_folders):
+            with disk_errors():
                 for result in step(workspace, [ds for ds in days if ds not in done]):
                     done.add(result.manifest.ds)
                     yield result, time.perf_counter() - start

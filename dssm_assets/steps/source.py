@@ -13,7 +13,8 @@ from dssm_assets.core.sources import normalise
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, ITEM_TABLE, USER_TABLE
 from dssm_assets.steps.workspace import Check, StepResult, Workspace
 from dssm_assets.storage.sources.reader import read_days
-from dssm_assets.storage.sources.source import Source, open_source
+from dssm_assets.storage.sources.source import Source
+from dssm_assets.storage.sources.source_files import open_source
 
 
 def user_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

@@ -85,11 +85,6 @@ class Workspace:
     def config(self) -> PipelineConfig:
         return self.loaded.config
 
-    @property
-    def local_folders(self) -> list[Path]:
-        store = self.tables.partitions
-        return [*([Path(store.root)] if store.is_local else [self.artifacts.cache]), self.loaded.scratch, self.loaded.home]
-
     @cached_property
     def fg_spec(self) -> FgSpec:
         return parse_fg(self.loaded.fg, read_file=self.loaded.read_fg_file)

@@ -50,7 +50,7 @@ def read_parquet(uri: str, columns: Columns, where: str) -> pa.Table:
 
 
 def list_files(fs: Any, path: str) -> list[str]:
-    """Returns the paths of the files below a folder, or of what is no folder, ascending.
+    """Returns a file's path, or those of the files below a folder, ascending.
 
     Raises:
         OSError: the folder is `/`, or has more than MOST_FILES; not where a store lists them in few requests.
@@ -67,7 +67,7 @@ def list_files(fs: Any, path: str) -> list[str]:
 
 
 def check_file(fs: Any, path: str) -> None:
-    """Raises an OSError if a local path is a pipe, which may never end, a dangling link or another thing that is no file."""
+    """Raises an OSError if a local path is no file: a pipe, which may never end, a dangling link."""
     if is_local(fs) and fs.info(path)["type"] != "file":
         raise OSError(f"{path} is not a regular file")
 
@@ -146,7 +146,6 @@ class TableWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Closes the file; removes it after a failure."""
         if self._writer is None:
             return
         self._writer.close()

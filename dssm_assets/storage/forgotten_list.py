@@ -21,11 +21,6 @@ from dssm_assets.storage.locations import location_errors, put_if, unchanged_con
 _TRIES: Final = 20
 
 
-def new_state() -> str:
-    """Returns a state that a list has never had."""
-    return secrets.token_hex(8)
-
-
 class ForgottenList:
     """The list of a store, below its serving root."""
 
@@ -34,7 +29,7 @@ class ForgottenList:
         self._noted: str | None = None
 
     def read(self) -> Forgotten:
-        """Returns the list as it is stored, without anybody where there is none.
+        """Returns the stored list, nobody where there is none.
 
         Raises:
             InputError: the store cannot be reached.
@@ -68,7 +63,7 @@ class ForgottenList:
         )
 
     def note(self) -> Forgotten:
-        """Returns the list, and remembers its state for `check_unchanged`."""
+        """Returns the list; remembers its state for `check_unchanged`."""
         found = self.read()
         self._noted = found.state
         return found

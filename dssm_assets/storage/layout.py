@@ -25,6 +25,8 @@ MANIFEST = "_manifest.json"
 SHARED = "_shared"
 EXPERIMENTS = "experiments"
 ICEBERG = "_iceberg"
+ICEBERG_CATALOG = "iceberg.db"
+"""In the home."""
 STAGING = "_staging"
 CLEANED = "_cleaned"
 SERVING = "serving"
@@ -61,7 +63,7 @@ def cleaned_path(root: str) -> str:
 
 
 def experiments_folder(root: str) -> str:
-    """Returns the folder that holds the roots of all experiments; the table `experiments` has its partitions there too."""
+    """Returns the folder of all experiments' roots, and of the partitions of the table `experiments`."""
     return f"{root.rstrip('/')}/{EXPERIMENTS}"
 
 
@@ -70,7 +72,7 @@ def experiment_root(root: str, name: str) -> str:
 
 
 def experiment_of_folder(folder: str) -> str | None:
-    """Returns the experiment whose root a folder is, None for any other folder."""
+    """Returns the experiment of a root folder, None for any other folder."""
     name = folder.rstrip("/").rpartition("/")[2]
     return name if _EXPERIMENT.match(name) else None
 
@@ -116,12 +118,12 @@ def serving_root(root: str) -> str:
 
 
 def replaced_versions_path(serving: str) -> str:
-    """Returns the file that says when which version of the vector store was replaced, below a serving root."""
+    """Returns the file with the times at which versions of the vector store were replaced, below a serving root."""
     return f"{serving}/vector_store.json"
 
 
 def stores_with_users_path(serving: str) -> str:
-    """Returns the file that names the vector stores that got vectors of users, below a serving root."""
+    """Returns the file with the vector stores that got vectors of users, below a serving root."""
     return f"{serving}/stores_with_users.json"
 
 

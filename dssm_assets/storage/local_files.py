@@ -28,14 +28,14 @@ MARK: Final = ".dssm-assets"
 
 
 class ScratchFolder:
-    """An empty folder that is removed by `close`, at the end of a `with` block, or when the process ends.
+    """An empty folder, removed by `close`, at the end of a `with` block, or when the process ends.
 
     Its process locks it. The system gives the lock back when the process ends, however that happens: a folder that can be locked is
     one that a killed process has left.
     """
 
     def __init__(self, kind: str = "", parent: Path | None = None) -> None:
-        """Makes a folder directly in an existing one; with a `kind` in our own folder there, or in that of the system's temporary folder.
+        """Makes a folder in an existing one; with a `kind` in our own folder there, or in the system's temporary folder.
 
         Where something else has the name of our own folder, it is made beside it, and nothing removes it if this process is killed.
         """
@@ -95,14 +95,14 @@ def find_own_folder(parent: Path, *, makes: bool = False) -> Path | None:
 
 
 def remove_abandoned(kind: str) -> None:
-    """Removes what killed processes have left of a kind of `ScratchFolder` in the system's folder, where folders can be locked."""
+    """Removes folders of a kind that killed processes left in the system's temporary folder, if folders can be locked there."""
     own = find_own_folder(Path(tempfile.gettempdir()))
     for path in find_abandoned(own, math.inf, kind, needs_lock=True) if own else ():
         shutil.rmtree(path, ignore_errors=True)
 
 
 def find_abandoned(parent: Path, before: float, kind: str = "", *, needs_lock: bool = False) -> Iterator[Path]:
-    """Yields the folders of ended processes in a folder of ours; none of their files has changed since a time. Each is locked.
+    """Yields and locks the folders of ended processes in a folder of ours, unchanged since a time.
 
     Args:
         before: in unix seconds.
@@ -141,7 +141,7 @@ def is_local(fs: Any) -> bool:
 
 
 def local_staging(root: str, *, is_root_local: bool) -> ScratchFolder:
-    """Returns a folder for files that are to be published below a root; with a local root on the same disk, so that it is a rename."""
+    """Returns a folder to stage files in; on the disk of a local root, so that publishing is a rename."""
     if not is_root_local:
         return ScratchFolder("staging")
     parent = Path(staging_folder(root))
@@ -151,7 +151,7 @@ def local_staging(root: str, *, is_root_local: bool) -> ScratchFolder:
 
 @contextmanager
 def folder_lock(folder: Path | str) -> Iterator[None]:
-    """Keeps every other thread and process out that locks the same folder; makes it. A killed process gives its lock back."""
+    """Locks a folder against other threads and processes; makes it. A killed process gives its lock back."""
     os.makedirs(folder, exist_ok=True)  # noqa: PTH103
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -230,7 +230,7 @@ def read_rows(table: pa.Table, rows: Iterable[int]) -> pa.Table:
 
 
 class ScratchArrays:
-    """Makes arrays that are mapped from files, so that the system can drop their pages when memory is short."""
+    """Makes arrays mapped from files, so that the system can drop their pages when memory is short."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -264,7 +264,7 @@ class ScratchArrays:
 
 @dataclass(frozen=True)
 class ScratchFile:
-    """A handle of an array in a file, with which another process of this machine can open it."""
+    """A handle of an array in a file, for other processes of this machine."""
 
     path: Path
     kind: str
@@ -272,7 +272,7 @@ class ScratchFile:
 
     @classmethod
     def from_array(cls, array: npt.NDArray[Any]) -> ScratchFile:
-        """Returns the handle of an array that `ScratchArrays` made, or of a prefix of one."""
+        """Returns the handle of an array made by `ScratchArrays`, or of a prefix of one."""
         if not len(array):
             return cls(Path(), array.dtype.str, 0)
         if not isinstance(array, np.memmap) or array.filename is None:

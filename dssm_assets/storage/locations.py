@@ -117,7 +117,7 @@ def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missi
 
 
 def rename_s3_options(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
-    """Returns options with a library's names for S3_OPTIONS, also for those in `client_kwargs`; others stay as they are."""
+    """Returns options with a library's names for S3_OPTIONS, those in `client_kwargs` too; others stay."""
     given = {**options, **dict(options.get("client_kwargs") or {})}
     given.pop("client_kwargs", None)
     renamed = dict(zip(S3_OPTIONS, names, strict=True))
@@ -130,7 +130,7 @@ def has_conditional_puts(fs: Any) -> bool:
 
 
 def unchanged_condition(fs: Any, path: str) -> dict[str, str]:
-    """Returns the condition that holds while a file is as it is now; empty without support.
+    """Returns the condition of a put: the file is as it is now. Empty without support.
 
     Ask for it before reading the file, so that a change in between makes the condition fail.
     """
@@ -143,7 +143,7 @@ def unchanged_condition(fs: Any, path: str) -> dict[str, str]:
 
 
 def absent_condition(fs: Any) -> dict[str, str]:
-    """Returns the condition that holds while a file does not exist; empty without support."""
+    """Returns the condition of a put: the file does not exist. Empty without support."""
     return {"IfNoneMatch": "*"} if has_conditional_puts(fs) else {}
 
 

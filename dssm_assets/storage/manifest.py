@@ -97,17 +97,16 @@ class Manifest:
 
     @property
     def key(self) -> str:
-        """Returns "asset/ds", which identifies the partition in other manifests."""
         return f"{self.asset}/{self.ds}"
 
     @property
     def user_column(self) -> str | None:
-        """Returns the column that tells whose the rows are, as `file: column` of an artifact; None: they are nobody's."""
+        """Returns the column of the rows' users, as `file: column` of an artifact; None: they are nobody's."""
         return next((column.name for column in self.columns if column.name.rpartition(" ")[2] == USER_ID), None)
 
     @property
     def is_table(self) -> bool:
-        """Returns whether the files are those of one table; an artifact may have columns, too, of several."""
+        """Returns whether the files are one table; an artifact may have columns, too, of several."""
         return bool(self.columns) and all(file.name.endswith(".parquet") for file in self.files)
 
     @property
@@ -127,11 +126,11 @@ class Manifest:
         return content.hexdigest()
 
     def has_had(self, digest: str | None) -> bool:
-        """Returns whether a digest is that of this content, or of it before users were forgotten."""
+        """Returns whether a digest is of this content, or of it before users were forgotten."""
         return digest in (self.digest, *(erasure.digest for erasure in self.erasures))
 
     def renumber(self, rows: npt.NDArray[np.int64], digest: str) -> npt.NDArray[np.int64]:
-        """Returns row numbers of the content with a digest as those of this content; -1 stays, and is a removed row's."""
+        """Returns row numbers of the content with a digest as those of this one: -1 for removed rows, and stays."""
         digests = [erasure.digest for erasure in self.erasures]
         for erasure in self.erasures[digests.index(digest) :] if digest in digests else ():
             gone = np.array(erasure.rows, np.int64)

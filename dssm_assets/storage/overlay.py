@@ -8,7 +8,7 @@ from dssm_assets.storage.partitions import PartitionStore
 
 
 class OverlayStore(PartitionStore):
-    """Writes partitions of its own, such as those of an experiment; reads them, and the base store's where it has none."""
+    """Writes partitions of its own; reads them, and the base store's where it has none."""
 
     def __init__(self, base: PartitionStore, name: str, folder: str | None = None) -> None:
         """Lays the store of the experiment `name` over the base store, or a store in another folder of its filesystem."""
@@ -32,7 +32,7 @@ class OverlayStore(PartitionStore):
         return super().file_path(manifest, file) if self.is_own(manifest) else self.base.file_path(manifest, file)
 
     def is_own(self, manifest: Manifest) -> bool:
-        """Returns whether a partition that this store found or wrote is the experiment's own."""
+        """Returns whether a partition found or written here is the experiment's own."""
         return _identity(manifest) in self._own
 
     def _publish(self, manifest: Manifest) -> Manifest:

@@ -97,7 +97,7 @@ class PartitionStore:
 
     @contextlib.contextmanager
     def staging_in_store(self) -> Iterator[str]:
-        """Yields a folder inside the store in which several machines can stage files; it is removed afterwards."""
+        """Yields a folder inside the store for several machines to stage files in; removes it afterwards."""
         if self.is_local:
             with self.staging() as path:
                 yield str(path)
@@ -143,7 +143,7 @@ class PartitionStore:
             return self._publish(replace(manifest, ds=ds, inputs=built_from, replaced=(), erasures=()))
 
     def _refuse_forgotten(self, manifest: Manifest) -> None:
-        """Raises a PartitionReplacedError if rows may be of users who were forgotten since they were read.
+        """Raises a PartitionReplacedError if users with rows were forgotten since they were read.
 
         It removes files of the manifest that are stored, unless others list them as well.
         """
@@ -188,7 +188,7 @@ class PartitionStore:
                     self.fs.rm_file(layout.file_path(self.root, asset, ds, path))
 
     def _publish(self, manifest: Manifest) -> Manifest:
-        """Replaces the manifest of a partition, which is locked; returns the new one."""
+        """Replaces the manifest of a locked partition; returns the new one."""
         path = layout.manifest_path(self.root, manifest.asset, manifest.ds)
         manifest = replace(manifest, settings=self.settings.get(manifest.asset, ""))
         for attempt in range(_TRIES):
@@ -223,7 +223,7 @@ class PartitionStore:
             return True
 
     def remove_replaced(self, asset: str, ds: str, files: Sequence[ReplacedFile]) -> None:
-        """Removes files that were replaced, and that no manifest lists, from a partition, which is locked.
+        """Removes replaced files, listed by no manifest, from a locked partition.
 
         A file that was stored again meanwhile, by a run that has not published it yet, stays.
         """
@@ -235,7 +235,7 @@ class PartitionStore:
                     self.fs.rm_file(path)
 
     def _find_unchanged(self, asset: str, ds: str) -> tuple[Manifest | None, dict[str, str]]:
-        """Returns the manifest of a partition, and the condition of a put that holds while it is unchanged."""
+        """Returns the manifest of a partition, and the condition of a put: it is unchanged."""
         before = self.find(asset, ds)
         if before is None:  # a single request for most writes: those of a new partition
             return None, absent_condition(self.fs)
@@ -245,7 +245,7 @@ class PartitionStore:
     def _replaced_files(
         self, manifest: Manifest, before: Manifest | None
     ) -> tuple[tuple[ReplacedFile, ...], tuple[ReplacedFile, ...]]:
-        """Returns the replaced files to list in a manifest that is published, and those of them to remove."""
+        """Returns the replaced files that a new manifest lists, and those to remove."""
         if before is None:
             return (), ()
         now, listed = time.time(), {file.path for file in manifest.files}
@@ -275,7 +275,7 @@ class PartitionStore:
         return Manifest.from_json(text)
 
     def find_days(self, asset: str, days: Sequence[str]) -> dict[str, Manifest]:
-        """Returns day -> manifest of those days that have a partition; of an object store with many requests at once."""
+        """Returns day -> manifest of the stored days; asks an object store for many at once."""
         with ThreadPoolExecutor(1 if self.is_local else _REQUESTS) as pool:
             found = zip(days, pool.map(partial(self.find, asset), days), strict=True)
             return {ds: manifest for ds, manifest in found if manifest is not None}
@@ -323,7 +323,7 @@ class PartitionStore:
         return sorted(filter(None, visible))
 
     def choose_day(self, asset: str, day: str = LATEST) -> str:
-        """Returns the date that the text of a day names among the stored days of an asset; a date stays as it is.
+        """Returns the date that a day's text names among an asset's stored days; a date stays as it is.
 
         Args:
             day: as of `read_day` of `core/days.py`.
@@ -340,7 +340,7 @@ class PartitionStore:
         return choose_day(day, stored, f"table {asset}", "a stored day")
 
     def filesystem_for(self, manifests: Iterable[Manifest]) -> Any:
-        """Returns the filesystem to read the files of some partitions with; a remote one knows their sizes in advance."""
+        """Returns the filesystem to read partitions' files with; a remote one knows their sizes in advance."""
         if self.is_local:
             return self.fs
         return SizedFileSystem(
@@ -348,12 +348,11 @@ class PartitionStore:
         )
 
     def file_path(self, manifest: Manifest, file: StoredFile) -> str:
-        """Returns the path of a file inside the store's filesystem."""
         return layout.file_path(self.root, manifest.asset, manifest.ds, file.path)
 
     @contextlib.contextmanager
     def reading(self, manifests: Iterable[Manifest]) -> Iterator[None]:
-        """Explains errors of a block that reads the files of some partitions.
+        """Explains errors of a block that reads partitions' files.
 
         Raises:
             PartitionReplacedError: files were removed because another run has written the partition meanwhile.
@@ -374,7 +373,7 @@ class PartitionStore:
             raise
 
     def _missing_files(self, manifest: Manifest) -> Fault | None:
-        """Returns what happened to a partition whose files are missing, None if all are there."""
+        """Returns the fault of a partition with missing files, None if all are there."""
         for _ in range(_LOOKS):  # the same content may be published again between the two looks
             missing = [file.name for file in manifest.files if not self.fs.exists(self.file_path(manifest, file))]
             if not missing:
@@ -394,16 +393,12 @@ class PartitionStore:
     def _put_all(
         self, asset: str, ds: str, staged: Iterable[tuple[Path, int] | StoredFile], *, is_shared: bool
     ) -> tuple[StoredFile, ...]:
-        """Moves staged files into the folder of a partition; those that are stored already stay."""
         return tuple(
             file if isinstance(file, StoredFile) else self._put(asset, ds, *file, is_shared=is_shared) for file in staged
         )
 
     def _put(self, asset: str, ds: str, file: Path, rows: int, *, is_shared: bool) -> StoredFile:
-        """Moves a file into the folder of a partition.
-
-        Its name is that of this write alone, except that of a shared one, which many days list, and in a local store, which is locked.
-        """
+        """Names are unique per write; shared files and local stores name files by content."""
         digest, size = file_sha256(file), file.stat().st_size
         name = layout.content_name(file.name, digest, "" if is_shared or self.is_local else uuid.uuid4().hex[:12])
         inside = f"{layout.SHARED}/{name}" if is_shared else name
@@ -419,7 +414,6 @@ class PartitionStore:
 
 
 def _all_paths(manifest: Manifest) -> set[str]:
-    """Returns the paths of the files that a manifest lists, replaced ones too."""
     return {file.path for file in manifest.files} | {file.path for file in manifest.replaced}
 
 
@@ -430,7 +424,7 @@ def _replaced(manifest: Manifest, names: str) -> Fault:
 
 
 def _was_put(manifest: Manifest, now: Manifest) -> bool:
-    """Returns whether a put of a manifest, whose condition failed, had succeeded in a try whose answer was lost.
+    """Returns whether a put, whose condition failed, had succeeded in a try whose answer was lost.
 
     Then it is the current manifest, or has been replaced since: its file names, which only one write uses, are known to both.
     """

@@ -44,12 +44,11 @@ class SizedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         return {"name": name, "size": self.sizes[name], "type": "file"}
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        """Returns the stored file of that name; folders are never listed."""
         found = self.info(path)
         return [found] if detail else [found["name"]]
 
     def modified(self, path: str) -> dt.datetime:
-        """Returns the same time for every file, because none of them ever changes."""
+        """Returns one time for every file: none ever changes."""
         return _EPOCH
 
     def content(self, path: str) -> bytes:

@@ -72,7 +72,7 @@ class TableStore:
         facts: Mapping[str, object] | None = None,
         is_shared: bool = False,
     ) -> Manifest:
-        """Publishes files that `write_part` wrote (path, rows), or `put_part`, as one partition, in order; returns its manifest."""
+        """Publishes files of `write_part` (path, rows) or `put_part` as one partition, in order; returns its manifest."""
         columns = columns_of(spec, stored_schema(schema))
         return self.partitions.publish(
             asset=spec.name, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts, is_shared=is_shared
@@ -170,7 +170,6 @@ class TableStore:
             yield pq.ParquetFile(handle, read_dictionary=list(encoded))
 
     def paths(self, manifests: Sequence[Manifest]) -> list[str]:
-        """Returns the paths of all files of some partitions, inside the store's filesystem."""
         return [self.partitions.file_path(manifest, file) for manifest in manifests for file in manifest.files]
 
 
@@ -179,7 +178,6 @@ def columns_of(spec: TableSpec, schema: pa.Schema) -> list[Column]:
 
 
 def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema: pa.Schema) -> int:
-    """Writes row groups, at least one, as a file; returns its rows."""
     first = next(groups)
     rows = 0
     compression = _compression_by_column(schema, "lz4" if spec.is_hot else "zstd")
@@ -264,7 +262,6 @@ def _is_vector(kind: pa.DataType) -> bool:
 
 
 def _leaves(path: str, kind: pa.DataType) -> list[str]:
-    """Returns the parquet columns of a column: several for nested types."""
     if not pa.types.is_nested(kind):
         return [path]
     if pa.types.is_struct(kind):

@@ -43,7 +43,7 @@ from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.files import read_parquet
 from dssm_assets.storage.sources.landing import SourceLanding
 from dssm_assets.storage.sources.reader import read_days
-from dssm_assets.storage.sources.source import open_source
+from dssm_assets.storage.sources.source_files import open_source
 from dssm_assets_tests.service import bundles
 from dssm_assets_tests.service.http.any_json import bodies
 from dssm_assets_tests.service.http.servers import Client, serving

@@ -44,7 +44,7 @@ def _step(folder: Path, times: int) -> tuple[_Copying, Workspace, list[str]]:
     for ds in DAYS:
         tables.write(NOTES, ds, notes((ds, 1, None)))
     reported: list[str] = []
-    workspace: Any = SimpleNamespace(log=reported.append, local_folders=[folder])
+    workspace: Any = SimpleNamespace(log=reported.append)
     return _Copying(tables, times), cast(Workspace, workspace), reported
 
 

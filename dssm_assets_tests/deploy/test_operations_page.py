@@ -21,7 +21,7 @@ from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.reader import read_days
-from dssm_assets.storage.sources.source import open_source
+from dssm_assets.storage.sources.source_files import open_source
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.compose_file import DEPLOY, raw

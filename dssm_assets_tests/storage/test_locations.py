@@ -16,7 +16,7 @@ from dssm_assets.storage.files import TableWriter, read_parquet
 from dssm_assets.storage.locations import open_location
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.reader import read_days
-from dssm_assets.storage.sources.source import open_source
+from dssm_assets.storage.sources.source_files import open_source
 
 NO_SERVER = {
     "key": "k",

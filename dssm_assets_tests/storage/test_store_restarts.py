@@ -18,7 +18,7 @@ from dssm_assets.core.errors import InputError
 from dssm_assets.storage import locations
 from dssm_assets.storage.locations import open_location
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets.storage.sources.source import open_source
+from dssm_assets.storage.sources.source_files import open_source
 
 QUICK = {"connect_timeout": 1, "retries": {"max_attempts": 0}}
 """Without the waits of botocore, which are random: it repeats four times in production, fewer than the faults here."""
@@ -94,9 +94,9 @@ def test_source_table_is_read_although_the_store_answers_with_faults_for_a_while
         folder = open_source(SourceTable(uri="s3://bucket/log.parquet", storage_options=options), "behavior_table")
         (file,) = folder.pieces()
         store.faults = 12
-        assert file.fs.cat_file(file.path) == b"1234"
+        assert folder.fs.cat_file(file.path) == b"1234"
         store.faults = 12
-        assert file.fs.find("bucket", refresh=True) == ["bucket/log.parquet"]
+        assert folder.fs.find("bucket", refresh=True) == ["bucket/log.parquet"]
         store.faults = 12
         assert PartitionStore("s3://bucket/tables", options).fs.cat_file("bucket/log.parquet", start=0) == b"1234"
     assert store.faults < 0

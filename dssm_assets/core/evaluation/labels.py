@@ -55,8 +55,6 @@ SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
     ),
 }
 """In the order in which they are shown."""
-HEADLINE_SCOPES: Final = (Scope.ALL, Scope.UNSEEN, Scope.COLD)
-"""What the demo prints of a day: everything, what recommendation is for, and what only features can find."""
 CHART_SCOPES: Final = tuple(scope for scope in SCOPES if scope is not Scope.COLD)
 """What the chart of a day shows: scopes that all scorers are counted in."""
 TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)

@@ -121,12 +121,6 @@ def comparable_column(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     return column
 
 
-def named_columns(wanted: Any) -> list[str]:
-    """Returns the columns that a filter names, sorted."""
-    groups = wanted if isinstance(wanted, list) else [wanted]
-    return sorted({str(name) for group in groups if isinstance(group, Mapping) for name in group})
-
-
 class _Column:
     """A column for comparisons: `values` of any item, or of each entry of lists, whose items are `parents`."""
 

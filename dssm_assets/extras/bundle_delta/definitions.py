@@ -105,9 +105,9 @@ def _count_failed(instance: dg.DagsterInstance, job: str, tags: dict[str, str]) 
 def _fingerprint(scene: Scene) -> str:
     """Returns a digest, short enough for a tag, of all that a delta depends on: files of the sources, newest stored days, the whole bundle."""
     from dssm_assets.extras.bundle_delta.delta import find_base
+    from dssm_assets.extras.bundle_delta.fresh_days import find_fingerprint
     from dssm_assets.service.bundle.bundle_store import open_bundles
     from dssm_assets.storage.partitions import PartitionStore
-    from dssm_assets.storage.sources.landing import fingerprint
 
     loaded = scene.loaded
     base, _ = find_base(open_bundles(loaded))
@@ -118,5 +118,5 @@ def _fingerprint(scene: Scene) -> str:
         seen.append((days[-1], partitions.manifest(asset, days[-1]).digest) if days else None)
     for side in ("user", "item", "behavior"):
         table = getattr(loaded.config.tables, side)
-        seen.append(None if table is None else fingerprint(table, f"{side}_table"))
+        seen.append(None if table is None else find_fingerprint(table, f"{side}_table"))
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:32]

@@ -19,8 +19,7 @@ from sqlalchemy.exc import ArgumentError
 from dssm_assets.core.config.pipeline import Layout, SourceTable
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 from dssm_assets.storage.files import check_names
-from dssm_assets.storage.sources.source import DayBounds, Stamp
-from dssm_assets.storage.sources.source_files import SourceMissingError
+from dssm_assets.storage.sources.source import DayBounds, SourceMissingError, SourceState
 from dssm_assets.storage.sources.table_source import (
     TableSource,
     hide_secrets,
@@ -111,12 +110,12 @@ class DatabaseSource(TableSource):
     def find_values(self, column: str) -> list[Any]:
         return self._compute(self.columns[column], "DISTINCT {}")
 
-    def stamp(self, folder: str | None = None) -> Stamp:
+    def state(self, folder: str | None = None) -> SourceState:
         """Returns the number of rows, as a database tells no versions: replaced rows are not seen. "" of a log, whose newest time tells."""
         if self.table.layout is Layout.TIME_COLUMN:
-            return Stamp("")
+            return SourceState("")
         (count,) = self._compute(Column("count", "*", pa.int64()), "count({})", self.convert_day(folder))
-        return Stamp(str(count))
+        return SourceState(str(count))
 
     def quote(self, name: str) -> str:
         return quote_name(name, self.quote_mark)

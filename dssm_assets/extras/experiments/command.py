@@ -135,12 +135,13 @@ def _print_comparison(workspace: Workspace, ds: str, k: int | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from dssm_assets.core.evaluation.labels import HEADLINE_SCOPES, SCOPES, display_name
+    from dssm_assets.core.evaluation.labels import SCOPES, display_name
+    from dssm_assets.core.names import Scope
     from dssm_assets.extras.experiments.experiments import REGULAR
 
     rows: list[dict[str, Any]] = workspace.tables.read(workspace.need("experiments", ds)).to_pylist()
     shown_k = max((row["k"] for row in rows if row["experiment"] == REGULAR), default=0) if k is None else k
-    for scope in HEADLINE_SCOPES:
+    for scope in (Scope.ALL, Scope.UNSEEN, Scope.COLD):
         found = [row for row in rows if (row["scope"], row["k"]) == (scope, shown_k)]
         if not found:
             continue

@@ -11,7 +11,7 @@ Shapes: N ids, V vectors, D vector dimension, P pairs of truth, K the largest cu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -46,7 +46,7 @@ from dssm_assets.core.evaluation.rates import split_cells, sum_hits
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
 from dssm_assets.core.names import Population, Scope
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, search_interests
-from dssm_assets.core.retrieval.item_filter import mask_items, named_columns
+from dssm_assets.core.retrieval.item_filter import mask_items
 from dssm_assets.core.retrieval.vectors import Metric, Vectors, vector_faults
 from dssm_assets.core.samples.sample_tables import require_columns
 from dssm_assets.storage.files import TableWriter, read_parquet
@@ -185,7 +185,7 @@ def _find_shown(files: VectorFiles) -> pa.Array | None:
     if files.filters is None or files.items is None:
         got = "only the conditions" if files.items is None else "only the items"
         raise InputError(Fault("filters", "conditions and a file of items", got, "give both, or neither"))
-    table = read_parquet(files.items, (ITEM_ID, *named_columns(files.filters)), "items")
+    table = read_parquet(files.items, (ITEM_ID, *_list_columns(files.filters)), "items")
     require_columns("items", table.column_names, (ITEM_ID,))
     ids = combine_chunks(comparable_ids(table.column(ITEM_ID), f"items, column {ITEM_ID}"))
     check_unique(ids, f"items, column {ITEM_ID}")
@@ -413,3 +413,9 @@ def _row_keys(lists: pa.Array) -> pa.Array:
     """Returns a text per entry that no entry of another row has."""
     rows = pa.array(repeat_rows(list_lengths(lists))).cast(pa.string())
     return pc.binary_join_element_wise(rows, lists.flatten().cast(pa.string()), SEPARATOR)
+
+
+def _list_columns(wanted: Any) -> list[str]:
+    """Returns the columns that a filter names, sorted."""
+    groups = wanted if isinstance(wanted, list) else [wanted]
+    return sorted({str(name) for group in groups if isinstance(group, Mapping) for name in group})

@@ -7,18 +7,16 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from dssm_assets.core.asset_settings import READS
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError, StorageError
+from dssm_assets.storage import layout
 
 if TYPE_CHECKING:
     from dssm_assets.defs.asset_run import AssetRun
     from dssm_assets.steps.workspace import StepResult, Workspace
-
-CATALOG_FILE: Final = "iceberg.db"
-"""In the home."""
 
 
 def list_chosen(workspace: Workspace) -> Sequence[str]:
@@ -42,7 +40,11 @@ def list_chosen(workspace: Workspace) -> Sequence[str]:
 
 def find_moved(workspace: Workspace) -> list[Fault]:
     """Returns the fault of a home that was moved or copied: its catalog has absolute paths, and would write into the former place."""
-    file, store, chosen = workspace.loaded.home / CATALOG_FILE, workspace.tables.partitions, workspace.config.storage.iceberg
+    file, store, chosen = (
+        workspace.loaded.home / layout.ICEBERG_CATALOG,
+        workspace.tables.partitions,
+        workspace.config.storage.iceberg,
+    )
     if chosen is None or chosen.catalog is not None or not file.exists():
         return []
     query = "SELECT metadata_location FROM iceberg_tables WHERE table_namespace = ?"  # as Iceberg's JDBC catalog has them
@@ -113,7 +115,7 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
 
 def list_unreached(workspace: Workspace) -> list[str]:
     """Returns the tables of the home's catalog that a cleanup does not bring up to date; their metadata have least and greatest ids."""
-    database, chosen = workspace.loaded.home / CATALOG_FILE, workspace.config.storage.iceberg
+    database, chosen = workspace.loaded.home / layout.ICEBERG_CATALOG, workspace.config.storage.iceberg
     if not database.exists():
         return []
     where = f"Iceberg catalog {database}"

@@ -29,7 +29,6 @@ from sqlalchemy.exc import IntegrityError
 
 from dssm_assets.core.days import name_ranges
 from dssm_assets.core.errors import DssmError, Fault, SchemaError, StorageError
-from dssm_assets.extras.iceberg_catalog.hooks import CATALOG_FILE
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage import layout
 from dssm_assets.storage.locations import PYICEBERG_S3_OPTIONS, rename_s3_options
@@ -75,7 +74,9 @@ class PublishedTables:
             return load_catalog(chosen.catalog, **properties)
         warehouse = self._url(layout.iceberg_folder(self.store.root))
         self.loaded.home.mkdir(parents=True, exist_ok=True)
-        return SqlCatalog("dssm", uri=f"sqlite:///{self.loaded.home}/{CATALOG_FILE}", warehouse=warehouse, **properties)
+        return SqlCatalog(
+            "dssm", uri=f"sqlite:///{self.loaded.home}/{layout.ICEBERG_CATALOG}", warehouse=warehouse, **properties
+        )
 
     def sync(self, asset: str, days: Sequence[str] | None = None) -> None:
         """Makes the catalog list the stored files of some days, by default of all, in one transaction."""

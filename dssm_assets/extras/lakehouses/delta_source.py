@@ -17,7 +17,7 @@ import pyarrow as pa
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.extras.lakehouses.lake_source import Bounds, LakeSource, find_smallest, lake_errors
 from dssm_assets.storage.locations import open_location, rename_s3_options
-from dssm_assets.storage.sources.source import DayBounds, Stamp
+from dssm_assets.storage.sources.source import DayBounds, SourceState
 from dssm_assets.storage.sources.table_source import name_table, need_library, quote_name, write_condition
 
 S3_NAMES: Final = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
@@ -45,11 +45,11 @@ class DeltaSource(LakeSource):
     def version(self) -> str:
         return f"delta {self.handle.version()}"
 
-    def stamp(self, folder: str | None = None) -> Stamp:
+    def state(self, folder: str | None = None) -> SourceState:
         """Returns the table's id and version, and the time of its commit."""
         with self.errors():
             commits = [*self.handle.history(1), {}]  # a writer may leave out who committed, and when
-            return Stamp(f"{self.version} {self.handle.metadata().id}", commits[0].get("timestamp"))
+            return SourceState(f"{self.version} {self.handle.metadata().id}", commits[0].get("timestamp"))
 
     def schema(self) -> pa.Schema:
         return pa.schema([pa.field(column.name, column.type) for column in pa.schema(self.handle.schema().to_arrow())])

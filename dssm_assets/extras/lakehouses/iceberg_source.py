@@ -16,7 +16,7 @@ import pyarrow.types as pat
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.extras.lakehouses.lake_source import Bounds, LakeSource, find_smallest, lake_errors
 from dssm_assets.storage.locations import PYICEBERG_S3_OPTIONS, rename_s3_options
-from dssm_assets.storage.sources.source import DayBounds, Stamp
+from dssm_assets.storage.sources.source import DayBounds, SourceState
 from dssm_assets.storage.sources.table_source import name_table, need_library, write_condition
 
 
@@ -45,10 +45,12 @@ class IcebergSource(LakeSource):
     def version(self) -> str:
         return f"iceberg {self.handle.metadata.current_snapshot_id or 0}"
 
-    def stamp(self, folder: str | None = None) -> Stamp:
+    def state(self, folder: str | None = None) -> SourceState:
         """Returns the ids of the table and its snapshot, and the time of that."""
         snapshot = self.handle.current_snapshot()
-        return Stamp(f"{self.version} {self.handle.metadata.table_uuid}", None if snapshot is None else snapshot.timestamp_ms)
+        return SourceState(
+            f"{self.version} {self.handle.metadata.table_uuid}", None if snapshot is None else snapshot.timestamp_ms
+        )
 
     def schema(self) -> pa.Schema:
         return pa.schema([pa.field(column.name, _to_plain(column.type)) for column in self.handle.schema().as_arrow()])

@@ -37,7 +37,6 @@ from dssm_assets.installed_extras import load_all, tell_served
 from dssm_assets.service.bundle.bundle_store import BundleStore, base_of, open_bundles
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
-from dssm_assets.storage.forgotten_list import new_state
 from dssm_assets.storage.local_files import folder_lock
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import PartitionStore
@@ -126,7 +125,7 @@ def _begin(known: Forgotten, ids: pa.Array, first_day: str) -> Forgotten:
     hashes, first_day, request = known.adding(ids), max(known.first_day, first_day), known.request or secrets.token_hex(8)
     wanted = None if known.request else ids
     begun = replace(known, hashes=hashes, first_day=first_day, request=request, tried_at=0.0, ids=wanted)
-    return begun if begun.state == _name_erased(begun) else replace(begun, state=new_state())
+    return begun if begun.state == _name_erased(begun) else replace(begun, state=secrets.token_hex(8))
 
 
 def _name_erased(forgotten: Forgotten) -> str:

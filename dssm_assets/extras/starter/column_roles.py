@@ -16,7 +16,8 @@ from dssm_assets.core.arrays.ragged import is_text
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 from dssm_assets.core.sources.convert import COMMA_NUMBER, NO_IDS, decode_column
 from dssm_assets.core.sources.event_time import SECONDS_BELOW, time_text_format, to_event_time_ms
-from dssm_assets.core.sources.time_format import CLOCKS, KNOWN, find_time_formats, has_clock, reads_integers
+from dssm_assets.core.sources.time_format import has_clock, reads_integers
+from dssm_assets.extras.starter.time_formats import CLOCKS, KNOWN, find_time_formats
 
 DISTINCT_CAP: Final = 200_000
 """Distinct values are counted up to this number."""

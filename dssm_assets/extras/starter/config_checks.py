@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -24,8 +24,7 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.baselines.registry import check_extras
 from dssm_assets.core.evaluation.segments import label_column
 from dssm_assets.core.features.expressions import SEQUENCE
-from dssm_assets.core.features.generator import missing_inputs
-from dssm_assets.core.features.spec import parse_fg
+from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.features_raw.all_features import check_generated_names
 from dssm_assets.core.features_raw.behavior import check_log_names
 from dssm_assets.core.features_raw.plan import FeaturePlan
@@ -40,13 +39,20 @@ from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.reader import log_rows, read_days
-from dssm_assets.storage.sources.source import open_source
 from dssm_assets.storage.sources.source_columns import CsvTypes, cast_text, csv_types
+from dssm_assets.storage.sources.source_files import open_source
 
 SHOWN: Final = 5
 _HISTORY: Final = {col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS}
 _SAMPLE: Final = {col.REQUEST_ID, col.USER_ID, col.ITEM_ID, col.EVENT, col.EVENT_TIME_MS, col.HOUR, col.WEEKDAY}
 _KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
+_TABLES: Final = {
+    "user": ("user_all_feature", "the user table"),
+    "item": ("item_all_feature", "the item table"),
+    "context": ("sample", "tables.behavior.context_columns"),
+    SEQUENCE: ("user_history", "raw_features.history_columns"),
+}
+"""Side -> the table that its features read, and where a column is added to it."""
 _SEGMENT_ROWS: Final = 100_000
 
 _PATH: Final = re.compile(r"\S*/[^,]*")
@@ -143,7 +149,7 @@ class _Checks(Validation):
         kinds: dict[str, pa.DataType] = {}
         seen: set[str] = set()
         for plans in plan_log(table, self.days):
-            types = types or csv_types(table, plans)
+            types = types or csv_types(plans)
             seen.update(name for plan in plans for name in plan.columns)
             kinds |= {field.name: field.type for field in plans[0].schema}
             for block in log_rows((block for plan in plans for block in plan.blocks()), log, "behavior_table"):
@@ -255,8 +261,28 @@ class _Checks(Validation):
         for side, key in _KEYS.items():
             if (present := self._columns(side)) is not None:
                 columns[side] = present | set(self.plan.generated(key))
-        self.faults.extend(missing_inputs(spec, columns))
+        self.faults.extend(_find_missing_inputs(spec, columns))
         self.run_check(lambda: check_towers(spec, self.config))
+
+
+def _find_missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -> list[Fault]:
+    """Returns one fault per feature and input column that its table will not have.
+
+    Args:
+        columns: side (user, item, context, sequence) -> columns of the table that its features read. A side that is not
+            given is not checked.
+    """
+    faults = []
+    for feature in (*spec.features, *spec.sequence_features):
+        side = SEQUENCE if feature.sequence is not None else feature.side.value
+        table, source = _TABLES[side]
+        for name in feature.inputs if side in columns else ():
+            if name not in columns[side]:
+                known = ", ".join(sorted(columns[side]))
+                expected = f"a column of {table}: {known[:400]}{' ...' if len(known) > 400 else ''}"
+                remedy = f"add it to {source}, or correct the expression"
+                faults.append(Fault(f"fg.json, feature {feature.name}", expected, repr(name), remedy))
+    return faults
 
 
 def describe_validation(found: Validation, name: str) -> str:

@@ -22,8 +22,8 @@ from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import to_ids, to_text, to_values
 from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
 from dssm_assets.storage.local_files import ScratchFolder
-from dssm_assets.storage.sources.source import open_source
 from dssm_assets.storage.sources.source_columns import PlannedPiece, plan_pieces
+from dssm_assets.storage.sources.source_files import open_source
 
 _SAMPLED_ROWS: Final = 200_000
 _LEAST_PAIRS: Final = 100
@@ -71,12 +71,12 @@ def plan_log(table: BehaviorTable, days: Iterable[str]) -> Iterator[list[Planned
     """Yields groups of a log's files with a common schema: all files at once, or those of each day folder of some days."""
     source = open_source(table, "behavior_table")
     if table.layout is not Layout.DS_FOLDERS:
-        yield plan_pieces(table, source.pieces())
+        yield plan_pieces(source.pieces())
         return
     folders = source.days()
     for day in days:
         if day in folders:
-            yield plan_pieces(table, source.pieces(folders[day][0]))
+            yield plan_pieces(source.pieces(folders[day][0]))
 
 
 class LogTable:

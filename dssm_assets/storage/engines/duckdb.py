@@ -133,7 +133,7 @@ class DuckDBEngine:
     def _read_inputs(
         self, connection: Any, inputs: Mapping[str, Bindable], key: str | None = None, first: Any = None, end: Any = None
     ) -> str:
-        """Returns SQL that names the rows of each input; with a key, those from the key `first` on and before `end` (None: all)."""
+        """Returns SQL that names each input's rows; with a key, from `first` on and before `end` (None: all)."""
         prefix = "" if self.store.partitions.is_local else f"{SizedFileSystem.protocol}://"
         bounds = [f'"{key}" {sign} {_sql_literal(value)}' for sign, value in ((">=", first), ("<", end)) if value is not None]
         named = []
@@ -183,7 +183,7 @@ def find_cuts(store: TableStore, key: str, inputs: Sequence[Manifest]) -> list[A
 
 
 def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
-    """Returns the smallest key of each row group; nothing if they are few or unknown, or the rows are not in the key's order."""
+    """Returns the smallest key of each row group; nothing if they are few, unknown or not ascending."""
     if manifest.rows <= RANGE_GROUPS * ROW_GROUP_ROWS or key not in [column.name for column in manifest.columns]:
         return []
     reader = store.partitions.filesystem_for([manifest])
@@ -203,14 +203,11 @@ class _NotAccepted(Exception):  # noqa: N818
 
 
 class _Query(NamedTuple):
-    """A compiled expression: its SQL and the schema of its result."""
-
     sql: str
     schema: pa.Schema
 
 
 def _variable(name: str) -> ibis.Value:
-    """Returns the expression of a variable of the connection."""
     import ibis
 
     @ibis.udf.scalar.builtin(name="getvariable")  # type: ignore[untyped-decorator]
@@ -232,7 +229,7 @@ def _prepare(
     inputs: Mapping[str, Bindable],
     arguments: Mapping[str, Any],
 ) -> _Query:
-    """Returns the query of an expression over inputs, which the SQL `tables` names, and sets its day in the connection."""
+    """Returns the query of an expression over the inputs named by the SQL `tables`; sets the connection's day."""
     import ibis
 
     given = dict(arguments)

@@ -106,7 +106,7 @@ class Engine(Protocol):
 
 
 def partition_to_keep(store: TableStore, target: Target, accepts: Acceptance | None, reports: Sequence[Any]) -> Manifest | None:
-    """Returns the existing partition if a result is not accepted; None if the result is to be published."""
+    """Returns the existing partition if a result is not accepted, None to publish the result."""
     return None if accepts is None or accepts(reports) else store.partitions.find(target.spec.name, target.ds)
 
 
@@ -118,7 +118,6 @@ def manifests_of(value: Bindable) -> list[Manifest]:
 
 
 def stored_inputs(inputs: Mapping[str, Bindable]) -> list[Manifest]:
-    """Returns the partitions of all stored inputs."""
     return [stored for value in inputs.values() for stored in manifests_of(value)]
 
 
@@ -128,7 +127,6 @@ def contract_of(result: ibis.Table) -> pa.Schema:
 
 
 def kernel_schema(schema: pa.Schema, kernel: BatchKernel | None) -> pa.Schema:
-    """Returns the schema of a kernel's results for batches of a schema."""
     return schema if kernel is None else kernel(pa.RecordBatch.from_pylist([], schema=schema)).schema
 
 

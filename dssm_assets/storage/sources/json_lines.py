@@ -43,7 +43,7 @@ class JsonColumns:
 
 
 def find_kinds(path: Path, where: str) -> Kind:
-    """Returns key -> type of the objects of a local file; what is not an object counts as one without keys.
+    """Returns key -> type of a local file's objects; anything else counts as an object without keys.
 
     Raises:
         SchemaError: a key has types that no type can hold, such as numbers and lists.

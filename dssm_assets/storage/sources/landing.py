@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,9 +23,9 @@ import pyarrow.compute as pc
 from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import dates_of, is_ordered
-from dssm_assets.storage.sources.source import Source, find_day, open_source
+from dssm_assets.storage.sources.source import Source, SourceMissingError, SourceState, find_day
 from dssm_assets.storage.sources.source_columns import DS, PlannedPiece, has_value, plan_pieces
-from dssm_assets.storage.sources.source_files import SourceMissingError
+from dssm_assets.storage.sources.source_files import open_source
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,6 @@ class Landing:
 
     has_landed: bool
     reason: str
-
-
-@dataclass(frozen=True)
-class LogState:
-    """The state of a table with a time column or with versions at the last look, so that an unchanged table is not read again.
-
-    Attributes:
-        fingerprint: of the paths, sizes and modification times of its files, or its version.
-        newest_ms: its newest timestamp, unix milliseconds; None without rows, or where its days have folders.
-        written_ms: the newest modification time of its files; None if the store does not tell it.
-    """
-
-    fingerprint: str
-    newest_ms: int | None
-    written_ms: int | None
 
 
 class SourceLanding:
@@ -76,7 +61,7 @@ class SourceLanding:
         self._marker = marker
         self._source = open_source(table, name)
         self._days = self._source.days() if table.layout is Layout.DS_FOLDERS else {}
-        self.state: LogState | None = None
+        self.state: SourceState | None = None
         self.late_from: str | None = None
         if table.layout is Layout.SNAPSHOT:
             self._source.pieces()
@@ -86,7 +71,6 @@ class SourceLanding:
         self.late_from = None if before is None else self._find_change(before["fingerprint"], timezone)
 
     def landing_of_day(self, ds: str) -> Landing:
-        """Returns whether the rows of a day have landed."""
         if self._table.layout is Layout.SNAPSHOT:
             return Landing(True, f"{self._name} is one snapshot, valid on every day")
         return self._landing_of_folder(ds) if self._table.layout is Layout.DS_FOLDERS else self._landing_in_log(ds)
@@ -123,7 +107,7 @@ class SourceLanding:
         return Landing(False, f"{self._name} has rows up to {newest}, but was not written after {ds} ended")
 
     def _find_change(self, before: str, timezone: str) -> str | None:
-        """Returns the first day with a change since a fingerprint of the table; of one in another format there is no telling."""
+        """Returns the first day with a change since a fingerprint, None if unknown."""
         is_ours = self.has_versions and before.startswith(f"{self._table.format} ")
         if self.state is None or not is_ours or self.state.fingerprint == before:
             return None
@@ -140,48 +124,20 @@ class SourceLanding:
         return round(dt.datetime.combine(day, dt.time(), tzinfo=self._zone).timestamp() * 1000)
 
 
-def fingerprint(table: SourceTable, name: str) -> str:
-    """Returns what changes with a table; of day folders, with the last one; of a log that tells nothing, with its newest time.
-
-    Raises:
-        SourceMissingError: if the file or folder does not exist, or holds no data files.
-    """
-    source = open_source(table, name)
-    days = source.days() if table.layout is Layout.DS_FOLDERS else {}
-    found = source.stamp(days[max(days)][0] if days else None).fingerprint
-    return str(_newest_ms(source, "UTC")) if not found and table.layout is Layout.TIME_COLUMN else found
+def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> SourceState:
+    state = source.state()
+    if before is not None and state.fingerprint and before.get("fingerprint") == state.fingerprint:
+        return replace(state, newest_ms=before["newest_ms"])
+    return replace(state, newest_ms=find_newest_ms(source, timezone)) if source.table.layout is Layout.TIME_COLUMN else state
 
 
-def find_newest_day(table: SourceTable, name: str, timezone: str, today: str) -> str:
-    """Returns the last day of a log up to today, of folders by their names; "" if it has no rows.
-
-    Raises:
-        SourceMissingError: if the file or folder does not exist, or holds no data files.
-    """
-    source = open_source(table, name)
-    if table.layout is Layout.DS_FOLDERS:
-        return max((ds for ds in source.days() if ds <= today), default="")
-    newest_ms = _newest_ms(source, timezone)
-    if newest_ms is None:
-        return ""
-    return min(today, dt.datetime.fromtimestamp(newest_ms / 1000, ZoneInfo(timezone)).date().isoformat())
-
-
-def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> LogState:
-    stamp = source.stamp()
-    if before is not None and stamp.fingerprint and before.get("fingerprint") == stamp.fingerprint:
-        return LogState(stamp.fingerprint, before["newest_ms"], stamp.written_ms)
-    newest_ms = _newest_ms(source, timezone) if source.table.layout is Layout.TIME_COLUMN else None
-    return LogState(stamp.fingerprint, newest_ms, stamp.written_ms)
-
-
-def _newest_ms(source: Source, timezone: str) -> int | None:
-    """Returns the newest timestamp of the table that is not ahead: from statistics if they have it, else by reading the column.
+def find_newest_ms(source: Source, timezone: str) -> int | None:
+    """Returns the newest timestamp that is not ahead, by statistics, else by reading the column.
 
     Times from tomorrow on are none of events, such as 9999-12-31 where a time is missing: all days would have landed.
     """
     table, ahead_ms, found = source.table, (time.time() + 86_400) * 1000, []
-    for plan in plan_pieces(table, source.pieces()):
+    for plan in plan_pieces(source.pieces()):
         for has_statistics in (True, False):
             parts = (source.read_times(values, timezone) for values in _timestamps(table, plan, has_statistics))
             past = [pc.max(times.filter(pc.less(times, ahead_ms))).as_py() for times in parts]
@@ -192,7 +148,7 @@ def _newest_ms(source: Source, timezone: str) -> int | None:
 
 
 def _timestamps(table: SourceTable, plan: PlannedPiece, has_statistics: bool) -> Iterator[Any]:
-    """Yields timestamps of a piece, including its newest one: that alone where statistics have it, and may be used."""
+    """Yields timestamps of a piece, the newest alone where statistics have it."""
     if EVENT_TIME not in plan.columns:
         return
     if plan.clock is not None:

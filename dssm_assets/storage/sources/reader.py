@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
+from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout
 from dssm_assets.core.errors import EmptyDayError, Fault, PartitionMissingError, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import dates_of, day_ranges, is_ordered
@@ -63,21 +63,19 @@ def read_days(
 
 def _read_snapshot(source: Source, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
     if days:
-        with map_rows(source.table, source.pieces()) as rows:
+        with map_rows(source.pieces()) as rows:
             yield from ((day, rows) for day in days)
 
 
 @contextmanager
-def map_rows(
-    table: SourceTable, pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda line: None
-) -> Iterator[pa.Table]:
+def map_rows(pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda line: None) -> Iterator[pa.Table]:
     """Yields all rows of some pieces, mapped from a file on local disk."""
-    plans = plan_pieces(table, pieces)
-    types = csv_types(table, plans)
+    plans = plan_pieces(pieces)
+    types = csv_types(plans)
     schema = plans[0].schema
     with ScratchFolder("source") as scratch:
         read, typed = scratch / "read.arrow", scratch / "typed.arrow"
-        blocks = log_rows((block for plan in plans for block in plan.blocks()), log, pieces[0].name)
+        blocks = log_rows((block for plan in plans for block in plan.blocks()), log, pieces[0].source.name)
         write_arrow(read, schema, (batch for block in blocks for batch in types.observe(block).to_batches()))
         _log_left_out(plans, log)
         rows, found = map_arrow(read), types.apply(schema.empty_table()).schema
@@ -89,7 +87,7 @@ def map_rows(
 
 
 def log_rows(blocks: Iterable[pa.Table], log: Callable[[str], None], name: str, rows: int | None = None) -> Iterator[pa.Table]:
-    """Yields blocks of a table; logs now and then how many rows have passed and how fast, and of `rows` when the last one will."""
+    """Yields blocks of a table; logs now and then the rows so far and their pace, with `rows` also the time left."""
     begun = told = time.monotonic()
     done = 0
     for block in blocks:
@@ -109,7 +107,7 @@ def _log_left_out(plans: Sequence[PlannedPiece], log: Callable[[str], None]) -> 
 
 
 def _check_day_folders(source: Source, days: list[str]) -> dict[str, str]:
-    """Returns day -> its folder, without days of behavior that may be empty and have no folder."""
+    """Returns day -> its folder; days of behavior that may be empty need none."""
     folders = source.days()
     if not folders:
         remedy = f"set {source.key}.layout to snapshot or time_column, or write day folders"
@@ -137,7 +135,7 @@ def _read_folders(
     table = source.table
     for day in days:
         if day in paths:
-            with map_rows(table, source.pieces(paths[day]), log) as rows:
+            with map_rows(source.pieces(paths[day]), log) as rows:
                 is_typed = table.format not in (FileFormat.CSV, FileFormat.JSON)
                 has_types = rows.num_rows or is_typed or not isinstance(table, BehaviorTable)
                 if has_types:
@@ -149,9 +147,9 @@ def _read_folders(
 
 
 def _empty_day(source: Source) -> pa.Table:
-    """Returns the columns of the first day that has rows, of the last one if none has: types of csv and JSON are those of values."""
+    """Returns the columns of the first day with rows, else of the last: types of csv and JSON are those of values."""
     for paths in source.days().values():
-        with map_rows(source.table, source.pieces(paths[0])) as rows:
+        with map_rows(source.pieces(paths[0])) as rows:
             empty = rows.schema.empty_table()
             if rows.num_rows:
                 break
@@ -162,8 +160,8 @@ def _read_log(source: Source, days: list[str], timezone: str, log: Callable[[str
     if not days:
         return
     table = source.table
-    plans = plan_pieces(table, source.pieces())
-    types = csv_types(table, plans)
+    plans = plan_pieces(source.pieces())
+    types = csv_types(plans)
     with ScratchFolder("source") as scratch:
         path = scratch / "rows.arrow"
         batches = _spill(path, plans, types, _DayFilter(source, timezone, days))
@@ -178,8 +176,6 @@ def _read_log(source: Source, days: list[str], timezone: str, log: Callable[[str
 
 
 class _DayFilter:
-    """Finds the rows of the wanted days."""
-
     def __init__(self, source: Source, timezone: str, days: list[str]) -> None:
         self.source = source
         self.timezone = timezone
@@ -193,7 +189,7 @@ class _DayFilter:
         return np.asarray(dates.to_numpy(zero_copy_only=False), dtype=np.int32)
 
     def blocks(self, plan: PlannedPiece) -> Iterator[pa.Table]:
-        """Yields the rows of a piece, without those of other days that it can leave out."""
+        """Yields a piece's rows; leaves out other days where it can."""
         kind = plan.schema.field(EVENT_TIME).type
         if EVENT_TIME not in plan.columns or not is_ordered(kind) or self.source.table.time_format is not None:
             return plan.blocks()
@@ -207,7 +203,7 @@ class _DayFilter:
 
 
 def _spill(path: Path, plans: list[PlannedPiece], types: CsvTypes, day_filter: _DayFilter) -> dict[str, list[int]]:
-    """Writes the wanted rows to a file in record batches of one day each; returns day -> numbers of its batches, in order."""
+    """Writes the wanted rows in record batches of one day each; returns day -> numbers of its batches, in order."""
     batches: dict[str, list[int]] = {}
     count = missing = 0
     with arrow_writer(path, plans[0].schema) as writer:

@@ -17,7 +17,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import NO_IDS, decode_column, with_decimal_point
 from dssm_assets.core.sources.event_time import join_clock
-from dssm_assets.storage.sources.json_lines import MOST_COLUMNS, JsonColumns, merge_kinds
+from dssm_assets.storage.sources.json_lines import MOST_COLUMNS, merge_kinds
 from dssm_assets.storage.sources.source import DayBounds, SourcePiece
 from dssm_assets.storage.sources.source_files import SourceFile
 
@@ -71,7 +71,7 @@ class PlannedPiece:
         return rows
 
 
-def plan_pieces(table: SourceTable, pieces: Sequence[SourcePiece]) -> list[PlannedPiece]:
+def plan_pieces(pieces: Sequence[SourcePiece]) -> list[PlannedPiece]:
     """Returns how to read each piece into one common schema: mapped columns first, then the others in the order of the pieces.
 
     Files may lack columns that the configuration does not name (they become null) and may have narrower number types; JSON files
@@ -80,7 +80,8 @@ def plan_pieces(table: SourceTable, pieces: Sequence[SourcePiece]) -> list[Plann
     Raises:
         SchemaError: naming every configured column that is missing, every duplicate name, and every column of incompatible types.
     """
-    json: JsonColumns | None = None
+    source, json = pieces[0].source, None
+    table = source.table
     if table.format is FileFormat.JSON:
         files = [piece for piece in pieces if isinstance(piece, SourceFile)]
         json = merge_kinds([file.json_kinds() for file in files], files[0].where)
@@ -93,18 +94,18 @@ def plan_pieces(table: SourceTable, pieces: Sequence[SourcePiece]) -> list[Plann
     merged: dict[str, pa.DataType] = {}
     types: dict[str, dict[str, SourcePiece]] = {}
     for piece in pieces if json is None else pieces[:1]:
-        where = piece.where if json is None or len(pieces) == 1 else f"table {piece.name}, all of {len(pieces)} files"
+        where = piece.where if json is None or len(pieces) == 1 else f"table {source.name}, all of {len(pieces)} files"
         schema = piece.schema() if json is None else json.schema
-        columns, wrong = _choose_columns(table, schema.names, piece.key, where)
+        columns, wrong = _choose_columns(table, schema.names, source.key, where)
         faults.extend(wrong)
         chosen.append(columns)
-        for ours, source in columns.items():
-            kind = decode_column(pa.nulls(0, schema.field(source).type)).type
+        for ours, column in columns.items():
+            kind = decode_column(pa.nulls(0, schema.field(column).type)).type
             types.setdefault(ours, {}).setdefault(str(kind), piece)
             merged[ours] = _merge(merged.get(ours, kind), kind)
     for ours in [name for name, kind in merged.items() if kind is None]:
         got = ", ".join(f"{type_name} in {piece.path}" for type_name, piece in sorted(types[ours].items()))
-        where, remedy = f"table {pieces[0].name}, column {ours}", "write the files again with one type"
+        where, remedy = f"table {source.name}, column {ours}", "write the files again with one type"
         faults.append(Fault(where, "compatible types in all files", got, remedy))
     SchemaError.raise_if(faults)
     merged |= {name: pa.null() for name in _may_lack(table) if name not in merged}
@@ -120,13 +121,14 @@ def plan_pieces(table: SourceTable, pieces: Sequence[SourcePiece]) -> list[Plann
 
 
 def has_value(ids: Any) -> Any:
-    """Returns where ids or times are neither null nor NaN nor a text that says so."""
+    """Returns a mask of ids or times, False for null, NaN and texts that stand for them."""
     is_there = pc.invert(pc.is_null(ids, nan_is_null=True))
     return pc.and_(is_there, pc.invert(pc.is_in(ids, value_set=pa.array(["", *NO_IDS])))) if is_text(ids.type) else is_there
 
 
-def csv_types(table: SourceTable, plans: Sequence[PlannedPiece]) -> CsvTypes:
+def csv_types(plans: Sequence[PlannedPiece]) -> CsvTypes:
     """Returns the type inference for csv files: of all columns for users and items, of the ids for behavior."""
+    table = plans[0].piece.source.table
     if table.format is not FileFormat.CSV:
         return CsvTypes([], [])
     names = plans[0].schema.names
@@ -178,7 +180,7 @@ def cast_text(column: Any, kind: pa.DataType) -> Any:
 
 
 def _choose_columns(table: SourceTable, names: Sequence[str], key: str, where: str) -> tuple[dict[str, str], list[Fault]]:
-    """Returns our name -> source name of the wanted columns that a file has, and what is wrong with the others."""
+    """Returns our name -> source name of a file's wanted columns, and the faults of the others."""
     named = dict(table.columns) | {name: name for name in _needed(table) if name not in table.columns}
     if isinstance(table, BehaviorTable) and REQUEST_ID in names:
         named.setdefault(REQUEST_ID, REQUEST_ID)
@@ -204,7 +206,7 @@ def _choose_columns(table: SourceTable, names: Sequence[str], key: str, where: s
 
 
 def _may_lack(table: SourceTable) -> list[str]:
-    """Returns our columns that a day may lack: no line of JSON in a day folder need have a value."""
+    """Returns our columns that a day may lack: lines of JSON in a day folder need no value."""
     if isinstance(table, BehaviorTable) and table.format is FileFormat.JSON and table.layout is Layout.DS_FOLDERS:
         return [*table.value_columns, *table.context_columns]
     return []

@@ -1,4 +1,4 @@
-"""Files of a source table: listed, opened, their schemas read, their rows yielded in blocks of bounded size.
+"""Opens a source table: lists its files, reads their schemas, yields their rows in blocks of bounded size; other tables by their extra.
 
 Belongs here: fsspec, parquet and csv. Does not belong here: encodings and separators (`text_files.py`), lines of JSON (`json_lines.py`),
 which columns are wanted (`source_columns.py`) and the day of a row (`reader.py`).
@@ -26,17 +26,17 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from dssm_assets.core.config.pipeline import FileFormat, SourceTable
-from dssm_assets.core.errors import Fault, InputError, SchemaError
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage.files import check_file, check_names, decoding_errors, list_files
 from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.sources.json_lines import JsonColumns, Kind, find_kinds, read_json_blocks
-from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece, Stamp, find_day
+from dssm_assets.storage.sources.source import DayBounds, Source, SourceMissingError, SourcePiece, SourceState, find_day
 from dssm_assets.storage.sources.text_files import (
     COMPRESSIONS,
     CsvShape,
     copy_text,
-    count_unnamed,
     find_csv_shape,
     open_bytes,
     read_head,
@@ -50,29 +50,31 @@ ENDINGS: Final = {
     FileFormat.JSON: tuple(f"{text}{packed}" for text in (".jsonl", ".ndjson", ".json") for packed in COMPRESSIONS),
 }
 """How names of data files end, by format."""
+READERS: Final = {
+    FileFormat.SQL: ("databases", "sql_source"),
+    FileFormat.DELTA: ("lakehouses", "delta_source"),
+    FileFormat.ICEBERG: ("lakehouses", "iceberg_source"),
+}
+"""Format -> the extra and its module with `open_source(table, name)`."""
 NULLS: Final = ["", "NULL", "\\N"]
 """Fields of csv files that say that there is no value, as dumps of databases write it. NA and nan may be texts."""
 PARQUET_MAGIC: Final = b"PAR1"
 
 
-class SourceMissingError(InputError):
-    """A source table's file or folder does not exist, or holds no data files."""
-
-
 @dataclass(frozen=True)
 class SourceFile(SourcePiece):
-    """One data file inside its filesystem; of a JSON file, also the columns of all files."""
+    """One data file; of a JSON file, also the columns of all files."""
 
-    fs: Any
+    source: SourceFolder
     json: JsonColumns | None = None
 
     @property
     def where(self) -> str:
-        return f"table {self.name}, file {self.path}"
+        return f"table {self.source.name}, file {self.path}"
 
     def schema(self) -> pa.Schema:
         """Returns the columns of a parquet file, or of a csv file, all of them text; see `SourcePiece.schema`."""
-        if self.table.format is FileFormat.PARQUET:
+        if self.source.table.format is FileFormat.PARQUET:
             with self._open_parquet() as handle:
                 schema = pq.ParquetFile(handle).schema_arrow.remove_metadata()
                 names = schema.names  # a name may not be UTF-8
@@ -90,7 +92,7 @@ class SourceFile(SourcePiece):
 
     def blocks(self, columns: list[str], days: DayBounds | None = None) -> Iterator[pa.Table]:
         """Yields some columns in blocks, in file order, without parquet row groups whose statistics exclude the days."""
-        if self.table.format is FileFormat.PARQUET:
+        if self.source.table.format is FileFormat.PARQUET:
             with self._open_parquet() as handle:
                 file = pq.ParquetFile(handle)
                 groups = [index for index in range(file.num_row_groups) if _may_hold(file.metadata.row_group(index), days)]
@@ -104,39 +106,35 @@ class SourceFile(SourcePiece):
 
     def newest(self, column: str) -> Any:
         """Returns the largest value of a column by parquet's statistics, None without them."""
-        if self.table.format is not FileFormat.PARQUET:
+        if self.source.table.format is not FileFormat.PARQUET:
             return None
         with self._open_parquet() as handle:
             metadata = pq.ParquetFile(handle).metadata
         bounds = [_column_bounds(metadata.row_group(index), column) for index in range(metadata.num_row_groups)]
         return max((last for _, last in filter(None, bounds)), default=None) if all(bounds) else None
 
-    def stamp(self) -> tuple[str, int | None, int | None]:
+    def state(self) -> tuple[str, int | None, int | None]:
         """Returns the path, the size and the modification time (unix milliseconds), None where the store does not tell it."""
-        info = self.fs.info(self.path)
+        info = self.source.fs.info(self.path)
         modified = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("created")
         seconds = modified.timestamp() if isinstance(modified, dt.datetime) else modified
         return self.path, info.get("size"), None if seconds is None else round(float(seconds) * 1000)
 
     def csv_shape(self) -> CsvShape:
         """Returns how the lines of a csv file are divided, by the first of them."""
-        names = self.table.column_names
-        return find_csv_shape(self._head(), None if names is None else len(names))
+        names = self.source.table.column_names
+        return find_csv_shape(self.read_head(), None if names is None else len(names))
 
-    def count_unnamed(self) -> int:
-        """Returns how many columns a csv file has whose first line is a row and no header; 0 if it is one."""
-        head = self._head()
-        return count_unnamed(head, find_csv_shape(head))
-
-    def _head(self) -> str:
+    def read_head(self) -> str:
+        """Returns the first lines of a text file."""
         with self._reading(), self._open_text() as handle:
-            return read_head(handle, self.table.encoding)
+            return read_head(handle, self.source.table.encoding)
 
     @contextmanager
     def _open_parquet(self) -> Iterator[Any]:
         with self._reading():
-            check_file(self.fs, self.path)
-            with self.fs.open(self.path, "rb") as handle:
+            check_file(self.source.fs, self.path)
+            with self.source.fs.open(self.path, "rb") as handle:
                 yield handle
 
     @contextmanager
@@ -145,7 +143,7 @@ class SourceFile(SourcePiece):
         with self._copy_text(shape.separator) as path:
             yield pcsv.open_csv(
                 str(path),
-                read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES, column_names=self.table.column_names),
+                read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES, column_names=self.source.table.column_names),
                 parse_options=pcsv.ParseOptions(
                     delimiter=shape.delimiter,
                     quote_char='"' if shape.has_quotes else False,
@@ -161,20 +159,20 @@ class SourceFile(SourcePiece):
 
     @contextmanager
     def _copy_text(self, separator: str | None = None) -> Iterator[Path]:
-        """Yields a local copy of a text file in UTF-8, with one character for the separator; removes it afterwards."""
+        """Yields a local copy in UTF-8, with one character for the separator; removes it afterwards."""
         with ScratchFolder("text") as folder, self._reading():
             path = folder / "text"
             with self._open_text() as handle:
-                copy_text(handle, path, self.table.encoding, separator, self.where, f"{self.key}.encoding")
+                copy_text(handle, path, self.source.table.encoding, separator, self.where, f"{self.source.key}.encoding")
             yield path
 
     @contextmanager
     def _open_text(self) -> Iterator[Any]:
-        check_file(self.fs, self.path)
-        with self.fs.open(self.path, "rb") as plain:
+        check_file(self.source.fs, self.path)
+        with self.source.fs.open(self.path, "rb") as plain:
             if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
                 raise SchemaError(Fault(self.where, self._expected, "a parquet file", self._remedy))
-        with open_bytes(self.fs, self.path, self.where) as handle:
+        with open_bytes(self.source.fs, self.path, self.where) as handle:
             yield handle
 
     @contextmanager
@@ -188,13 +186,13 @@ class SourceFile(SourcePiece):
 
     @property
     def _expected(self) -> str:
-        is_json = self.table.format is FileFormat.JSON
-        return "JSON lines: an object per line" if is_json else f"a readable {self.table.format} file"
+        is_json = self.source.table.format is FileFormat.JSON
+        return "JSON lines: an object per line" if is_json else f"a readable {self.source.table.format} file"
 
     @property
     def _remedy(self) -> str:
-        again = "correct those lines" if self.table.format is FileFormat.CSV else "write the file again"
-        return f"correct {self.key}.format, or {again}"
+        again = "correct those lines" if self.source.table.format is FileFormat.CSV else "write the file again"
+        return f"correct {self.source.key}.format, or {again}"
 
 
 @dataclass(frozen=True)
@@ -224,7 +222,7 @@ class SourceFolder(Source):
         """Returns the data files of a folder (or of one of its subfolders), or the file itself, in the order of their paths."""
         start = self.path if folder is None else folder
         if self.fs.isfile(start):
-            return [SourceFile(self.table, self.name, start, self.fs)]
+            return [SourceFile(self, start)]
         with location_errors(self.table.uri, f"table {self.name}"):
             found = list_files(self.fs, start)
         names = [(path, posixpath.basename(path)) for path in found if not is_hidden(path, start)]
@@ -234,27 +232,31 @@ class SourceFolder(Source):
             expected = f"files that end in {' or '.join(ENDINGS[self.table.format])}"
             remedy = f"correct {self.key}.format or {self.key}.uri"
             raise SourceMissingError(Fault(f"table {self.name}, folder {start}", expected, others, remedy))
-        return [SourceFile(self.table, self.name, path, self.fs) for path in chosen]
+        return [SourceFile(self, path) for path in chosen]
 
-    def stamp(self, folder: str | None = None) -> Stamp:
+    def state(self, folder: str | None = None) -> SourceState:
         """Returns a digest of the paths, sizes and modification times of the files, and the newest of these times."""
         pieces = self.pieces(folder)
         with location_errors(self.table.uri, f"table {self.name}"):
-            stamps = [file.stamp() for file in pieces]
-        written_ms = max((modified for _, _, modified in stamps if modified is not None), default=None)
-        return Stamp(hashlib.sha256(repr(stamps).encode()).hexdigest(), written_ms)
+            files = [file.state() for file in pieces]
+        written_ms = max((modified for _, _, modified in files if modified is not None), default=None)
+        return SourceState(hashlib.sha256(repr(files).encode()).hexdigest(), written_ms)
 
     def has_marker(self, folder: str, marker: str) -> bool:
         return bool(self.fs.exists(posixpath.join(folder, marker)))
 
 
-def open_folder(table: SourceTable, name: str) -> SourceFolder:
-    """Returns the file or folder that a source table's uri names.
+def open_source(table: SourceTable, name: str) -> Source:
+    """Opens a source table.
 
     Raises:
-        InputError: if the place cannot be used.
-        SourceMissingError: if there is no such file or folder.
+        InputError: the location cannot be used.
+        SourceMissingError: it does not exist.
+        ConfigError: the installation does not have the extra for its format.
     """
+    if table.format in READERS:
+        source: Source = load_extra(*READERS[table.format]).open_source(table, name)
+        return source
     remedy = f"correct tables.{name.removesuffix('_table')}.uri, install its package, or set its credentials"
     fs, path = open_location(table.uri, f"table {name}", table.storage_options, remedy)
     fs.invalidate_cache()
@@ -265,20 +267,6 @@ def open_folder(table: SourceTable, name: str) -> SourceFolder:
         remedy = f"write it, or correct {folder.key}.uri"
         raise SourceMissingError(Fault(folder.where, "a file or folder", "no such file or folder", remedy))
     return folder
-
-
-def find_format(fs: Any, path: str, where: str) -> FileFormat | None:
-    """Returns the format of a file with an unknown ending, by its content; None if it is neither parquet nor text."""
-    with decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"):
-        check_file(fs, path)
-        with fs.open(path, "rb") as plain:
-            if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
-                return FileFormat.PARQUET
-        with open_bytes(fs, path, where) as handle:
-            head = read_head(handle, None)
-    if not head.strip() or any(ord(letter) < ord(" ") and letter not in "\t\r\n\x1d\x1f" for letter in head):
-        return None
-    return FileFormat.JSON if head.lstrip().startswith(("{", "[")) else FileFormat.CSV
 
 
 def is_hidden(path: str, start: str) -> bool:

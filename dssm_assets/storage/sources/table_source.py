@@ -1,6 +1,6 @@
 """A table of a database or lakehouse as a source: one piece, days by its column `ds`, one SQL condition, and typed errors without secrets.
 
-Belongs here: what all such tables share. Does not belong here: calls of drivers and libraries (extras, `READERS` of `source.py`).
+Belongs here: what all such tables share. Does not belong here: calls of drivers and libraries (extras, `READERS` of `source_files.py`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import ConfigError, Fault, InputError
-from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece, find_day
+from dssm_assets.storage.sources.source import DayBounds, Source, SourceMissingError, SourcePiece, find_day
 from dssm_assets.storage.sources.source_columns import DS
-from dssm_assets.storage.sources.source_files import SourceMissingError
 
 _LONGEST: Final = 400
 _LOGIN: Final = re.compile(r"(?<=//)[^/@\s]*(?::\S*)?@")
@@ -70,7 +69,7 @@ class TableSource(Source):
 
     def pieces(self, folder: str | None = None) -> list[TablePiece]:
         self.schema()  # raises what is wrong with the table
-        return [TablePiece(self.table, self.name, self.table.table or self.table.uri, self, folder)]
+        return [TablePiece(self, self.table.table or self.table.uri, folder)]
 
     def convert_day(self, folder: str | None) -> Any:
         """Returns a value that `days` returned in the type of the column `ds`."""

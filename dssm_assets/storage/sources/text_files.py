@@ -19,19 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.sources.convert import NO_IDS
-from dssm_assets.core.sources.time_format import find_time_formats
 
 COMPRESSIONS: Final = ("", ".gz", ".bz2", ".xz", ".zip")
 """Endings that may follow that of a text file."""
-_NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|\.\d+)(?:[eE][+-]?\d+)?$")
-_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}(?:$|[ T])")
-_ID_NAME: Final = re.compile(r"(?:^|[_\- .])[iI][dD]s?$|[a-z]I[dD]s?$")
-_NO_NAMES: Final = ("", "NULL", "\\N", *NO_IDS)
-"""Fields of a row without a value."""
 _LONG: Final = "::"
 _SHORT: Final = "\x1f"
 """Unit separator: takes the position of `::` and of spaces, because a csv reader wants one character."""
@@ -143,7 +134,7 @@ def read_head(handle: Any, encoding: str | None) -> str:
 
 
 def find_csv_shape(head: str, columns: int | None = None) -> CsvShape:
-    """Returns how a csv file is divided, by its first lines: by the separator that the first line has, and each of the others as often.
+    """Returns how a csv file is divided: by a separator that each of its first lines has equally often.
 
     By hand: "1\\tRock, Live\\n2\\tPop" has a comma and a tab in its first line, but a comma only there: tabs separate it. Spaces separate a
     file without any of the others and without quotes, if each line has as many fields.
@@ -177,13 +168,13 @@ def _has_quoted_fields(head: str) -> bool:
         return '"' in head
     lines = [line for line in (begin, *(others[:-1] or others)) if line]  # the last may be cut off
     separators = begin.count("\t")
-    is_regular = {len(row) for row in _split_lines(lines, CsvShape("\t", True), is_strict=True) if row} == {separators + 1}
+    is_regular = {len(row) for row in split_lines(lines, CsvShape("\t", True), is_strict=True) if row} == {separators + 1}
     is_literal = {line.count("\t") for line in lines} == {separators}
     return is_regular and (not is_literal or bool(re.search(r'(?:^|\t)"[^\t]*""[^\t]*"(?:\t|$)', head, re.MULTILINE)))
 
 
-def _split_lines(lines: Sequence[str], shape: CsvShape, is_strict: bool = False) -> list[list[str]]:
-    """Returns the fields of lines; none at all where one is too long for a csv reader, or, if strict, quotes are not around fields."""
+def split_lines(lines: Sequence[str], shape: CsvShape, is_strict: bool = False) -> list[list[str]]:
+    """Returns the fields of lines; none if one is too long for a csv reader or, if strict, has quotes inside fields."""
     if shape.delimiter == _SHORT:
         return [_shorten(line, shape.separator).split(_SHORT) for line in lines]
     rows = (f"{line}\n" for line in lines)
@@ -195,36 +186,8 @@ def _split_lines(lines: Sequence[str], shape: CsvShape, is_strict: bool = False)
         return []
 
 
-def count_unnamed(head: str, shape: CsvShape) -> int:
-    """Returns how many columns a csv file has whose first line is a row; 0 if that is a header.
-
-    It is a row if a field of it is a time, or a number and no other field names numbers: a text above numbers alone. The name of an id, and
-    names that dataframes without names have, 0, 1, 2 and so on, are in a header. By hand: "item,2019,2020" above "17,3,5" is one, and
-    "user_id,2019" above any row, and "u1,2019" above "u2,2020" is none.
-    """
-    begin, *others = head.split("\n")
-    first = next(iter(_split_lines([begin], shape)), [])
-    named = first[1:] if first[:1] == [""] else first
-    is_numbered = named == [str(number) for number in range(len(named))]
-    if is_numbered or any(map(_ID_NAME.search, first)) or not any(map(_is_value, first)):
-        return 0
-    if any(_is_value(field) and not _NUMBER.match(field.strip()) for field in first):
-        return len(first)
-    rows = [row for row in _split_lines(others[:-1] or others, shape) if len(row) == len(first)]
-    for field, *below in zip(first, *rows, strict=True):
-        is_name = field not in _NO_NAMES and not _NUMBER.match(field.strip())
-        if below and is_name and all(_NUMBER.match(value.strip()) for value in below):
-            return 0
-    return len(first)
-
-
-def _is_value(field: str) -> bool:
-    text = field.strip()
-    return bool(_NUMBER.match(text) or _DATE.match(text)) or bool(text and find_time_formats(pa.array([text])))
-
-
 def _find_encoding(handle: Any) -> str:
-    """Returns the encoding that the first bytes of an open file tell; it is back at its beginning."""
+    """Returns the encoding of an open file by its first bytes; rewinds it."""
     head = _peek(handle)
     for mark, encoding in _BOMS:
         if head.startswith(mark):

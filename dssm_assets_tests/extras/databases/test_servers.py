@@ -14,7 +14,7 @@ from dssm_assets.cli import main
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import InputError, SchemaError
 from dssm_assets.extras.databases.sql_source import DatabaseSource
-from dssm_assets.storage.sources.source import open_source
+from dssm_assets.storage.sources.source_files import open_source
 from dssm_assets.storage.sources.table_source import TableError
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.databases.servers import Server, Shop, run_mariadb, run_postgres

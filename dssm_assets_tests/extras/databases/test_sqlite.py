@@ -12,8 +12,9 @@ import pytest
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.extras.databases.sql_source import read_url
-from dssm_assets.storage.sources.source import open_source, survey_uri
-from dssm_assets.storage.sources.source_files import SourceMissingError
+from dssm_assets.extras.starter.table_survey import survey_uri
+from dssm_assets.storage.sources.source import SourceMissingError
+from dssm_assets.storage.sources.source_files import open_source
 from dssm_assets.storage.sources.table_source import TableError, hide_secrets
 from dssm_assets_tests import worlds
 

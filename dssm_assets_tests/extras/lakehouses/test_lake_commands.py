@@ -14,12 +14,13 @@ from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
 from dssm_assets.extras.lakehouses.delta_source import S3_NAMES as DELTA_NAMES
+from dssm_assets.extras.starter.table_survey import survey_uri
 from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.locations import PYICEBERG_S3_OPTIONS, rename_s3_options
 from dssm_assets.storage.sources.reader import read_days
-from dssm_assets.storage.sources.source import open_source, survey_uri
-from dssm_assets.storage.sources.source_files import SourceMissingError
+from dssm_assets.storage.sources.source import SourceMissingError
+from dssm_assets.storage.sources.source_files import open_source
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.services import BUCKET, object_store
 from dssm_assets_tests.extras.lakehouses.lakes import log_of, open_lake
@@ -79,7 +80,7 @@ def test_tables_on_an_s3_server(tmp_path, monkeypatch):
         stored = {**rename_s3_options(options, DELTA_NAMES), "AWS_ALLOW_HTTP": "true"}
         write_deltalake(delta.uri, log_of([0, 1]), storage_options=stored)
         assert count_users(delta) == 12
-        before = open_source(delta, "x").stamp().fingerprint
+        before = open_source(delta, "x").state().fingerprint
         write_deltalake(delta.uri, log_of([0]), mode="append", storage_options=stored)
         assert open_source(delta, "x").first_change(before, "ts").timestamp() * 1000 == worlds.start_ms(0)
         catalog = {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"s3://{BUCKET}/warehouse"}

@@ -14,11 +14,12 @@ from pyiceberg.types import StringType
 
 from dssm_assets.core.config.pipeline import BehaviorTable
 from dssm_assets.core.errors import ConfigError, SchemaError
+from dssm_assets.extras.bundle_delta.fresh_days import find_fingerprint
 from dssm_assets.extras.lakehouses import delta_source
-from dssm_assets.storage.sources.landing import SourceLanding, fingerprint
+from dssm_assets.storage.sources.landing import SourceLanding
 from dssm_assets.storage.sources.reader import read_days
-from dssm_assets.storage.sources.source import open_source
-from dssm_assets.storage.sources.source_files import SourceMissingError
+from dssm_assets.storage.sources.source import SourceMissingError
+from dssm_assets.storage.sources.source_files import open_source
 from dssm_assets.storage.sources.table_source import TableError
 from dssm_assets_tests.extras.lakehouses.deletes import (
     delete_second_row,
@@ -113,14 +114,14 @@ def test_the_column_ds_divides_a_table_into_days(lake, values, layout):
 def test_a_source_is_read_as_of_the_version_at_which_it_was_opened(lake):
     lake.append(rows("a 3 1"))
     source = open_source(configured(lake), "behavior_table")
-    before = fingerprint(source.table, "behavior_table")
+    before = find_fingerprint(source.table, "behavior_table")
     lake.append(rows("b 3 1"))
     assert users_of(source, "2026-01-03") == ["a"]
     newer = open_source(configured(lake), "behavior_table")
     assert users_of(newer, "2026-01-03") == ["a", "b"]
     assert {source.version.split()[0], newer.version.split()[0]} == {lake.format}
     assert source.version != newer.version
-    assert fingerprint(source.table, "behavior_table") != before
+    assert find_fingerprint(source.table, "behavior_table") != before
 
 
 def test_added_columns_are_null_before_and_types_are_those_of_parquet(lake):
@@ -153,7 +154,7 @@ def test_deletes_beside_the_files_are_honoured_and_tell_what_has_changed(lake):
     lake.append(rows("a 2 1", "b 2 2"))
     lake.append(rows("c 3 1", "gone 3 2", "d 3 3"))
     table = configured(lake)
-    before = open_source(table, "x").stamp().fingerprint
+    before = open_source(table, "x").state().fingerprint
     (path,) = [path for path in lake.data_files() if len(pq.read_table(path)) == 3]
     if lake.format == "delta":
         delete_second_row(lake.folder, path.name)
@@ -216,7 +217,7 @@ def test_a_changed_day_of_the_column_ds_is_late_also_if_its_files_were_rewritten
 
 def test_a_time_column_that_is_new_tells_no_change(lake):
     lake.append(rows("a 1 1").drop_columns("ts"))
-    before = {"fingerprint": open_source(configured(lake), "x").stamp().fingerprint, "newest_ms": None}
+    before = {"fingerprint": open_source(configured(lake), "x").state().fingerprint, "newest_ms": None}
     lake.table.delete("user_id = 'a'")
     lake.append(rows("a 1 1"))
     assert look(lake, before)[1] is None

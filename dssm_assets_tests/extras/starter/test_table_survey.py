@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dssm_assets.core.errors import InputError, SchemaError
-from dssm_assets.extras.starter.table_survey import survey_table
+from dssm_assets.extras.starter.table_survey import count_unnamed, survey_table
+from dssm_assets.storage.sources.text_files import find_csv_shape
 from dssm_assets_tests.storage.test_locations import BROKEN_CSV, PLACES
 
 
@@ -43,3 +44,31 @@ def test_broken_csv_is_refused(tmp_path: Path, name: str, content: bytes) -> Non
     path.write_bytes(content)
     with pytest.raises(SchemaError, match=name):
         survey_table(str(path), "user_table", is_log=False)
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ("user,item,time\n1,2,3\n", 0),
+        ("1,2,3\n4,5,6\n", 3),
+        ("u1\t2012-04-03T18:00:09Z\ti1\n", 3),
+        ("u1;Tue Apr 03 18:00:09 +0000 2012\n", 2),
+        ("1::Toy Story (1995)::Animation\n", 3),
+        ('"u1","4,5"\n', 2),
+        (",0,1,2\n0,a,b,c\n", 0),
+        (",user,item\n0,a,b\n", 0),
+        ("item,2019,2020\n17,3,5\n18,4,6\n", 0),
+        ("u1,2019\nu2,2020\n", 2),
+        ("2014-04-07T10:51:09.277Z,S\n2014-04-07T10:54:09.868Z,0\n", 2),
+        ("user_id,2019,2020\nu1,3,4\nu2,5,6\n", 0),
+        ("customer;2019-01;2019-02\n7;3;4\n8;5;6\n", 0),
+        ("user_id,2019-01-01\nu1,3\nu2,5\n", 0),
+        ("1,\\N,3\n2,4,5\n3,7,6\n", 3),
+        ("1,NA,3\n2,4,5\n3,7,6\n", 3),
+        ('1,"Weird Al" Yankovic\n2,x\n', 2),
+        ("1,android,3\n2,ios,4\n", 3),
+        ('1,"' + "x" * 200_000 + '"\n', 0),
+    ],
+)
+def test_a_first_line_with_a_number_or_a_time_is_no_header(head: str, expected: int) -> None:
+    assert count_unnamed(head, find_csv_shape(head)) == expected

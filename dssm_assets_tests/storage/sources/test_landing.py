@@ -12,7 +12,7 @@ import pytest
 
 from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
 from dssm_assets.storage.sources.landing import SourceLanding
-from dssm_assets.storage.sources.source_files import SourceMissingError
+from dssm_assets.storage.sources.source import SourceMissingError
 
 ZONE = "Asia/Shanghai"
 

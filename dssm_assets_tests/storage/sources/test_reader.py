@@ -26,8 +26,8 @@ from dssm_assets.storage import files
 from dssm_assets.storage.sources import json_lines, source_columns, source_files
 from dssm_assets.storage.sources.landing import SourceLanding
 from dssm_assets.storage.sources.reader import read_days
-from dssm_assets.storage.sources.source import open_source
-from dssm_assets.storage.sources.source_files import SourceMissingError
+from dssm_assets.storage.sources.source import SourceMissingError
+from dssm_assets.storage.sources.source_files import open_source
 
 DAY_MS = 86_400_000
 START_MS = 1_767_225_600_000  # 2026-01-01 00:00:00 UTC

@@ -16,8 +16,8 @@ from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.storage.sources import text_files
 from dssm_assets.storage.sources.reader import read_days
-from dssm_assets.storage.sources.source import open_source
-from dssm_assets.storage.sources.text_files import CsvShape, count_unnamed, find_csv_shape
+from dssm_assets.storage.sources.source_files import open_source
+from dssm_assets.storage.sources.text_files import CsvShape, find_csv_shape
 
 ROWS = [{"user_id": 1, "city": "Köln"}, {"user_id": 2, "city": "a\n::b"}]
 TEXT = 'user_id,city\r\n1,Köln\r\n2,"a\n::b"\r\n'
@@ -168,31 +168,3 @@ def test_dumps_have_no_header_and_no_quotes(
 )
 def test_the_separator_is_the_one_that_every_line_has_as_often(head: str, columns: int | None, expected: CsvShape) -> None:
     assert find_csv_shape(head, columns) == expected
-
-
-@pytest.mark.parametrize(
-    ("head", "expected"),
-    [
-        ("user,item,time\n1,2,3\n", 0),
-        ("1,2,3\n4,5,6\n", 3),
-        ("u1\t2012-04-03T18:00:09Z\ti1\n", 3),
-        ("u1;Tue Apr 03 18:00:09 +0000 2012\n", 2),
-        ("1::Toy Story (1995)::Animation\n", 3),
-        ('"u1","4,5"\n', 2),
-        (",0,1,2\n0,a,b,c\n", 0),
-        (",user,item\n0,a,b\n", 0),
-        ("item,2019,2020\n17,3,5\n18,4,6\n", 0),
-        ("u1,2019\nu2,2020\n", 2),
-        ("2014-04-07T10:51:09.277Z,S\n2014-04-07T10:54:09.868Z,0\n", 2),
-        ("user_id,2019,2020\nu1,3,4\nu2,5,6\n", 0),
-        ("customer;2019-01;2019-02\n7;3;4\n8;5;6\n", 0),
-        ("user_id,2019-01-01\nu1,3\nu2,5\n", 0),
-        ("1,\\N,3\n2,4,5\n3,7,6\n", 3),
-        ("1,NA,3\n2,4,5\n3,7,6\n", 3),
-        ('1,"Weird Al" Yankovic\n2,x\n', 2),
-        ("1,android,3\n2,ios,4\n", 3),
-        ('1,"' + "x" * 200_000 + '"\n', 0),
-    ],
-)
-def test_a_first_line_with_a_number_or_a_time_is_no_header(head: str, expected: int) -> None:
-    assert count_unnamed(head, find_csv_shape(head)) == expected
