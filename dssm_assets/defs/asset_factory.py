@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dssm_assets.core.errors import PartitionReplacedError
+from dssm_assets.core.progress import count_progress
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow, code_references
 from dssm_assets.defs.asset_run import describe_bytes, open_run, to_metadata_value
 from dssm_assets.defs.scene import PARTITION_TAG, RANGE_TAGS, Scene, name_days
@@ -76,21 +77,21 @@ def build_asset(
             yield _skip(row, reason)
             return
         workspace = run.open_workspace(regular, days)
-        is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
-        if is_submitted:
+        if row.runs_on_engine and scene.loaded.config.engine == "spark":
             results = load_extra("spark", "spark_runs").run_step(context, scene, row.step, days)
         else:
             results = run_step(row.step, workspace, days)
         done: list[StepResult] = []
         metadata: dict[str, dict[str, Any]] = {}
-        start = first = time.perf_counter()
+        start = time.perf_counter()
         for result, seconds in results:
             metadata[result.manifest.ds] = run.describe(result, seconds)
             done.append(add_checks(row.name, workspace, result))
             observer.on_partition(row.name, result.manifest.ds)
-            first = time.perf_counter() if len(done) == 1 else first
-            if not is_submitted:
-                _log_days(log, len(done), len(days), time.perf_counter() - first)
+            if len(done) == 1:  # it has taken what is done once: reading, compiling
+                count_days = count_progress(log, regular.now, len(days), "days", done=1)
+            else:
+                count_days(1)
         for extra in load_all("materialized"):
             extra.on_materialized(context, run, workspace, done)
         for ds, of_day in metadata.items():
@@ -195,13 +196,6 @@ def _data_version(done: "Sequence[StepResult]") -> dg.DataVersion:
     """
     digests = [result.manifest.digest for result in done]
     return dg.DataVersion(digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest())
-
-
-def _log_days(log: Callable[[str], None], done: int, total: int, seconds: float) -> None:
-    """Logs each fifth of the days; `seconds` since the first one, which has taken what is done once: reading, compiling."""
-    if 1 < done < total and done % max(1, total // 5) == 0:
-        pace = max(seconds, 1e-9) / (done - 1)
-        log(f"{done}/{total} days, {1 / pace:.1f} days/s, ETA {pace * (total - done):.0f} s")
 
 
 def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: float) -> None:

@@ -29,6 +29,7 @@ from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.prior import Prior, append_one, append_prior
+from dssm_assets.core.progress import count_progress
 from dssm_assets.core.retrieval.exact import Corpus
 from dssm_assets.core.retrieval.vectors import check_vectors
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
@@ -38,7 +39,7 @@ from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.scoring import read_fit_data, stored_similarity
 from dssm_assets.steps.stored_interactions import find_event_days, read_interactions_of_users
 from dssm_assets.steps.vectors import find_model
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, each_day, progress_log
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, each_day
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
@@ -183,7 +184,7 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
         for one in held_out:
             workspace.log(f"fitting {len(merges)} merges on {one.pairs:,} pairs of {', '.join(one.names)}")
             users = sum(int(np.count_nonzero(day.truth.lengths)) for day in one.days)
-            merges = fit_merges(one.days, merges, progress_log(workspace, users, "users"))
+            merges = fit_merges(one.days, merges, count_progress(workspace.log, workspace.now, users, "users"))
             choice = one.choice or choice
     inputs = digests([one.built_from for one in held_out])
     manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs, facts=choice._asdict())

@@ -18,6 +18,7 @@ from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.progress import keep_interval
 from dssm_assets.core.statistics.bucketizer import Bucketizer, match_rows
 from dssm_assets.core.training.compute import Ranks
 from dssm_assets.core.training.data import TrainData
@@ -25,7 +26,7 @@ from dssm_assets.core.training.fit_report import EpochScore, Progress
 from dssm_assets.installed_extras import load_extra
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, map_train_data, remove_state, run_job, save_carried_rows
-from dssm_assets.steps.workspace import PROGRESS_SECONDS, StepResult, Workspace, check_built_from, day_before, digests, each_day
+from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests, each_day
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
 
@@ -178,12 +179,10 @@ def _experiment_name(workspace: Workspace) -> str | None:
 
 
 def _progress_log(workspace: Workspace) -> Callable[[Progress], None]:
-    logged_at = workspace.now()
+    is_due = keep_interval(workspace.now())
 
     def log_progress(at: Progress) -> None:
-        nonlocal logged_at
-        if at.step == at.steps or workspace.now() - logged_at >= PROGRESS_SECONDS:
-            logged_at = workspace.now()
+        if is_due(workspace.now()) or at.step == at.steps:
             phase = "" if at.phase == "fit" else f"{at.phase}: "
             left = "" if at.eta_s is None else f", ETA {at.eta_s:.0f} s"
             if at.eta_at_most_s != at.eta_s:

@@ -25,8 +25,9 @@ from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth
+from dssm_assets.core.progress import count_progress
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps.workspace import Workspace, progress_log
+from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.local_files import ScratchFile
 from dssm_assets.storage.manifest import Manifest
@@ -62,7 +63,10 @@ def run_parallel(
         return
     import torch  # takes a second and 100 MiB; a process that ranks lists alone does without
 
-    make, count_parts = partial(_build_in_process, workspace, build, inputs), progress_log(workspace, len(tasks), "parts")
+    make, count_parts = (
+        partial(_build_in_process, workspace, build, inputs),
+        count_progress(workspace.log, workspace.now, len(tasks), "parts"),
+    )
     spawn, start = multiprocessing.get_context("spawn"), (make, torch.get_num_threads())
     with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker, initargs=start) as pool:
         try:

@@ -42,6 +42,7 @@ from dssm_assets.core.evaluation.scorer import (
 )
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth, read_truth, sample_users
+from dssm_assets.core.progress import count_progress
 from dssm_assets.steps import parallel
 from dssm_assets.steps.stored_interactions import (
     EventDays,
@@ -53,7 +54,7 @@ from dssm_assets.steps.stored_interactions import (
     read_rows_of_users,
 )
 from dssm_assets.steps.user_segments import read_categories, read_cuts, read_item_popularity
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, each_day, progress_log, release_memory
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, each_day, release_memory
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
@@ -122,7 +123,7 @@ class HitCounter(parallel.RangeScorer):
         self._baselines = {name: parallel.open_arrays(arrays) for name, arrays in rankers.baselines.items()}
         self._shared = SharedData.from_arrays(parallel.open_arrays(rankers.shared)) if rankers.merges else None
         self._corpus = IdIndex(self._model.item_ids)
-        self._count_users = progress_log(workspace, rankers.num_users, "users")
+        self._count_users = count_progress(workspace.log, workspace.now, rankers.num_users, "users")
         release_memory()
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, tuple[dict[str, int], int]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 
 def _silent(message: str) -> None:
     """Ignores a progress line."""
-
-
-PROGRESS_SECONDS: Final = 5.0
-"""Seconds between progress lines of a long step."""
 
 
 @dataclass(frozen=True)
@@ -141,21 +137,6 @@ class Workspace:
     def __reduce__(self) -> tuple[Callable[..., Workspace], tuple[LoadedConfig, PartitionStore, Path]]:
         """Pickled for another process, it has DuckDB there and no log."""
         return _build_workspace, (self.loaded, self.tables.partitions, self.artifacts.cache)
-
-
-def progress_log(workspace: Workspace, total: int, unit: str) -> Callable[[int], None]:
-    """Returns a function that counts units as they are done; every few seconds it logs how many, how many a second, and the ETA."""
-    begin = logged_at = workspace.now()
-    done = 0
-
-    def count(units: int) -> None:
-        nonlocal done, logged_at
-        done, now = done + units, workspace.now()
-        if done < total and now - logged_at >= PROGRESS_SECONDS:
-            logged_at, rate = now, done / (now - begin)
-            workspace.log(f"{done:,}/{total:,} {unit}, {rate:,.2f} {unit}/s, ETA {(total - done) / rate:.0f} s")
-
-    return count
 
 
 def open_workspace(
