@@ -155,7 +155,7 @@ def open_table(
     """
     loaded = load_chosen(config, home, scene)
     partitions = PartitionStore(loaded.root, loaded.config.storage.options)
-    manifest = partitions.manifest(name, _choose_day(partitions, name, day))
+    manifest = partitions.need(name, _choose_day(partitions, name, day))
     if not manifest.is_table:
         raise InputError(Fault(f"argument name, {name}", "a table", "an artifact", "open the model with load_model"))
     return StoredTable(manifest, TableStore(partitions))

@@ -143,8 +143,8 @@ class HitCounter(parallel.RangeScorer):
         by_category = PopularityScorer(CATEGORY_POPULARITY, rankers.cold_order)
         cold = ColdScope(rankers.cold_items, (ColdModelScorer(model, rankers.cold_items), by_category))
         is_sampled = find_positions(users, rankers.part_users) >= 0
-        counts = count_hits(scorers, truth, interacted, ks, cold, is_sampled, cuts.item_tier, self._count_users)
-        return counts.table, (counts.users_without_truth, int((model.vector_row < 0).sum()))
+        counts, without = count_hits(scorers, truth, interacted, ks, cold, is_sampled, cuts.item_tier, self._count_users)
+        return counts, (without, int((model.vector_row < 0).sum()))
 
 
 class ListWriter(parallel.RangeScorer):

@@ -95,16 +95,13 @@ class Workspace:
         return FeatureGenerator(self.fg_spec, self.config.features.hash_function)
 
     def find(self, asset: str, ds: str) -> Manifest | None:
-        """Returns the partition of a day, None if there is none."""
         return self.tables.partitions.find(asset, ds)
 
     def need(self, asset: str, ds: str) -> Manifest:
-        """Returns the partition of a day; raises PartitionMissingError if there is none."""
-        return self.tables.partitions.manifest(asset, ds)
+        return self.tables.partitions.need(asset, ds)
 
     def need_all(self, asset: str, days: Sequence[str]) -> list[Manifest]:
-        """Returns the partitions of several days; raises WindowIncompleteError with the missing days."""
-        return self.tables.partitions.window(asset, days)
+        return self.tables.partitions.need_all(asset, days)
 
     def write_query(
         self,
