@@ -131,7 +131,7 @@ def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRu
 
 
 def _split_days(run: PlannedRun, pieces: int) -> Iterator[PlannedRun]:
-    """Yields the run in ranges of days of equal length, at least 8 days each: a run has a cost of its own."""
+    """Yields the run in equal ranges of at least 8 days: a run has a cost of its own."""
     pieces = max(1, min(pieces, len(run.days) // 8))
     ends = [len(run.days) * piece // pieces for piece in range(pieces + 1)]
     yield from (replace(run, days=run.days[first:last]) for first, last in itertools.pairwise(ends))

@@ -122,7 +122,6 @@ def _hand_out(
 
 
 def _receive(worker: Any, run: Any) -> tuple[Any, ...]:
-    """Returns a message of a worker: a call of its observer, or the end of its run."""
     try:
         return tuple(worker.recv())
     except (EOFError, OSError) as error:

@@ -48,7 +48,6 @@ class StoredTable:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Returns column -> what it holds."""
         return {column.name: column.description for column in self.manifest.columns}
 
     def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:

@@ -104,7 +104,6 @@ class ProgressTable(Observer):
             _print_line(text)
 
     def on_partition(self, name: str, ds: str) -> None:
-        """Counts a day of an asset; shows the hit rates of a day that is evaluated."""
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=1)
         self._progress.advance(self._tasks[name])
@@ -175,7 +174,6 @@ class DayRates:
 
     @property
     def label(self) -> str:
-        """Returns the day, or the days whose interactions are the truth."""
         return self.ds if self.last_day in (None, self.ds) else f"{self.ds} to {self.last_day}"
 
     @property
@@ -189,11 +187,7 @@ class DayRates:
 
 
 def summary(days: Sequence[DayRates]) -> RenderableType:
-    """Returns one table: model and baselines of the last of some days, unseen items, and the earlier days as the trend.
-
-    Args:
-        days: at least one, in their order.
-    """
+    """Returns a table of days, at least one: scorers on the last, also on unseen items, the earlier ones as the trend."""
     day, earlier = days[-1], days[-1 - _TREND_DAYS : -1]
     k = day.ks[-1]
     ks = day.ks if len(day.ks) <= _SUMMARY_KS else [*day.ks[: _SUMMARY_KS - 1], k]
@@ -236,13 +230,13 @@ def _three_digits(rate: float) -> str:
 
 
 def describe_rates(day: DayRates) -> str:
-    """Returns the headline of a day in one line: merged list, model and the best baseline, on all items and on unseen ones."""
+    """Returns a day's headline: merged list, model and best baseline, on all items and on unseen ones."""
     shown = _describe_cell(day, Scope.ALL, Population.WARM), _describe_cell(day, Scope.UNSEEN, Population.WARM)
     return f"{day.label}  hit_rate@{day.ks[-1]}: {shown[0]}  unseen: {shown[1]}"
 
 
 def _describe_cell(day: DayRates, scope: Scope, population: Population) -> str:
-    """Returns the rates of merged list, model and the best baseline in a scope and population; empty if nobody counts there."""
+    """Returns the rates of merged list, model and best baseline in a scope and population; empty if nobody counts there."""
     from dssm_assets.core.evaluation.rates import best_baseline
 
     rows = day.rows(scope, day.ks[-1], population)
@@ -251,7 +245,6 @@ def _describe_cell(day: DayRates, scope: Scope, population: Population) -> str:
 
 
 def print_summary(console: Console, days: Sequence[DayRates]) -> None:
-    """Prints the summary of some days, and what the gate said of the last one if it did not pass."""
     console.print(summary(days))
     if days[-1].gate is not None and not days[-1].gate.startswith("passed"):
         _print_gate(console, days[-1])

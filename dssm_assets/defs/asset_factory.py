@@ -151,7 +151,6 @@ def _check_days(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) 
 
 
 def _skip(row: AssetRow, reason: str) -> dg.MaterializeResult[Any]:
-    """Returns the partition of a day that has nothing to evaluate."""
     checks = [dg.AssetCheckResult(check_name=check.name, passed=True, description=f"skipped: {reason}") for check in row.checks]
     return dg.MaterializeResult(metadata={SKIPPED: reason}, check_results=checks, data_version=dg.DataVersion(SKIPPED))
 
@@ -162,9 +161,7 @@ _STEP_TRIES = 3
 def run_step(
     step: "Callable[[Workspace, Sequence[str]], Iterator[StepResult]]", workspace: "Workspace", days: Sequence[str]
 ) -> "Iterator[tuple[StepResult, float]]":
-    """Yields the results of a step; repeats its remaining days if another run replaces an input while it is read.
-
-    The repetition reads the newer inputs, and the partition's manifest names them.
+    """Yields the results of a step; repeats its remaining days if another run replaces an input.
 
     Raises:
         PartitionReplacedError: inputs were replaced in every try.
@@ -189,10 +186,10 @@ def run_step(
 
 
 def _data_version(done: "Sequence[StepResult]") -> dg.DataVersion:
-    """Returns the digest of what was written, so that downstream partitions become stale only if the content changes.
+    """Returns the digest of what was written: downstream partitions become stale only with other content.
 
-    Dagster accepts one version per run. Over several days it is a digest of all their digests: a day that is materialized
-    again alone counts as changed.
+    Dagster accepts one version per run. Over several days it is a digest of their digests: a day that is made again alone
+    counts as changed.
     """
     digests = [result.manifest.digest for result in done]
     return dg.DataVersion(digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest())
@@ -208,7 +205,6 @@ def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: 
 
 
 def _check_result(row: CheckRow, done: "Sequence[StepResult]") -> dg.AssetCheckResult:
-    """Returns one result over all days of the run: it passes if it passed on every day."""
     found: list[tuple[str, Check]] = [
         (result.manifest.ds, check) for result in done for check in result.checks if check.name == row.name
     ]

@@ -44,7 +44,7 @@ _NOT_FAILED = (*_NOT_ENDED, _Status.SUCCESS)
 def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
     """Returns plain name -> job of assets: daily tables, training and evaluation, publishing.
 
-    A run of them is one process, whatever executor the project has: a process per step imports all again, and limits of memory and
+    A run is one process, whatever executor the project has: a process per step imports all again, and limits of memory and
     threads are those of one process.
     """
     return {
@@ -223,10 +223,10 @@ def _request_chain(scene: Scene, ds: str) -> dg.RunRequest:
 def _make_again(
     scene: Scene, instance: dg.DagsterInstance, *, found: Sequence[str | None], seen: dict[str, Any], last: str, has_next: bool
 ) -> tuple[list[dg.RunRequest], str]:
-    """Returns the run that makes stored days again, from the first with late data to the last started one; or why all runs wait.
+    """Returns the run that makes stored days again, from the first with late data on; or why all runs wait.
 
-    Until earlier runs of these days have ended, `seen` has the first day. The run comes once for a version of the tables. After one such
-    run the next day goes first, so that rows which keep coming late do not hold it back.
+    Until earlier runs of these days have ended, `seen` has the first day. The run comes once for a version of the tables. After
+    it the next day goes first: late rows that keep coming do not hold it back.
 
     Args:
         found: the first day with late data in each table, None without.

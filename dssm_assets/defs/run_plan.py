@@ -41,8 +41,6 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Assets to make on some days."""
-
     names: tuple[str, ...]
     days: tuple[str, ...]
 
@@ -143,9 +141,9 @@ def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool
 
 
 def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
-    """Returns the runs that make what some assets need and lack; these assets on these days are left to a run of theirs.
+    """Returns the runs that make what some assets need and lack.
 
-    They are made here, too, if an asset that is not one of them needs them.
+    The assets themselves are left to a run of theirs, unless others need them.
     """
     rows = all_rows()
     plan = plan_upstream(scene, [wanted], is_remaking=True)
@@ -220,10 +218,10 @@ def _find_needed(scene: Scene, rows: Sequence[AssetRow], names: Sequence[str], d
 def _trim_logs(
     rows: Sequence[AssetRow], daily: Mapping[str, tuple[str, str]], stored_days: Mapping[str, set[str]]
 ) -> dict[str, tuple[str, str]]:
-    """Returns the needed days of daily tables; those of logs from the rolling states on, if all are stored on the first day that needs them.
+    """Returns the needed days of daily tables.
 
-    None is rebuilt from the log before it then. A gap of the log there stays: perhaps the source has it, too, and histories are read
-    without it.
+    Logs begin with the rolling states, if all are stored on the first day that needs them: none is rebuilt from the log before
+    it then. A gap of the log there stays: perhaps the source has it, too.
     """
     states = {row.name: daily[row.name][0] for row in rows if row.is_rolling and row.name in daily}
     if not states or any(first not in stored_days[name] for name, first in states.items()):
@@ -235,7 +233,7 @@ def _trim_logs(
 def _add_outdated(
     workspace: Workspace, rows: Sequence[AssetRow], daily: Mapping[str, set[str]], needs: Sequence[NeededDays]
 ) -> Counter[str]:
-    """Adds needed days of daily tables that are stored with other settings, and what follows; returns how many of each have them.
+    """Adds needed days that are stored with other settings, and what follows; returns for each table how many have them.
 
     Rolling states and histories follow from all days before, so a table is made again from the first such day on.
     """
@@ -271,6 +269,5 @@ def _group_daily(rows: Sequence[AssetRow], missing: Mapping[str, set[str]]) -> I
 
 
 def _group_consecutive(days: Sequence[str]) -> list[tuple[str, ...]]:
-    """Returns ascending days as runs of consecutive days."""
     numbered = groupby(enumerate(days), lambda pair: day_before(pair[1], pair[0]))
     return [tuple(ds for _, ds in pairs) for _, pairs in numbered]

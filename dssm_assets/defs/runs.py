@@ -34,7 +34,7 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
 def make_run(
     defs: dg.Definitions, instance: dg.DagsterInstance, scene: Scene, run: PlannedRun, made_for: dg.DagsterRun | None = None
 ) -> str:
-    """Makes a planned run, as one of the job that its assets are part of; result and errors as `run_days`."""
+    """Makes a planned run as one of its assets' job; result and errors as `run_days`."""
     keys = [scene.key(name).to_user_string() for name in run.names]
     found = find_job(all_rows(scene.loaded.config), run.names)
     return run_days(defs, instance, keys, run.days, job=found and scene.name(found), made_for=made_for)

@@ -13,7 +13,7 @@ from dssm_assets.deployment.run_owner import check_run_health
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Launches runs in the code server; a run is judged by the process that works on it."""
+    """Launches runs in the code server; asks a run's own process for its health."""
 
     supports_check_run_worker_health = True  # run monitoring calls it
 

@@ -48,8 +48,7 @@ HELD_OUT_USERS: Final = 2000
 
 
 class ValidationVectors:
-    """The validation days of the model of a day, and its vectors on them: by the towers of the fit's search, which were not fitted to
-    these days.
+    """The validation days of a day's model, and vectors by the towers of the fit's search, which were not fitted to them.
 
     Attributes:
         days: the validation days, the latest first; none if the model was fitted without.
@@ -126,7 +125,7 @@ class _HeldOut:
         return sum(len(one.truth.items) for one in self.days)
 
     def read_days(self, days: Sequence[str]) -> None:
-        """Adds all validation days, or without vectors the latest of the days that together have as many pairs as configured."""
+        """Adds all validation days; without vectors, the latest days until they have as many pairs as configured."""
         config = self.workspace.config
         for span in held_out_spans(days, config.evaluation.span_days):
             if self.vectors is None and self.pairs >= config.channels.held_out_pairs:
@@ -136,7 +135,6 @@ class _HeldOut:
                 self._add_span(span)
 
     def _add_span(self, span: Sequence[str]) -> None:
-        """Adds held-out days, unless they have no positive events of a known user, or nobody's vector is known."""
         workspace, config, day = self.workspace, self.workspace.config, span[0]
         positives, days = workspace.need_all("positive_sample", span), find_event_days(workspace, day)
         events = pa.concat_tables([workspace.tables.read(one, [col.USER_ID, col.ITEM_ID]) for one in positives])
@@ -196,9 +194,9 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> list[_HeldOut]:
-    """Returns the days on which weights are fitted, in the order in which they are.
+    """Returns the days on which weights are fitted, in order: the fit's validation days last.
 
-    The validation days of the fit come last. Days without vectors come before them, and only if these have too few pairs.
+    Days without vectors come before them, and only if these have too few pairs.
     """
     settings = workspace.config.channels
     vectors = ValidationVectors(workspace, ds)
@@ -215,12 +213,9 @@ def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> lis
 
 
 def held_out_spans(days: Sequence[str], length: int) -> list[list[str]]:
-    """Returns whole spans of days, the latest first; the one that there is if that is shorter.
+    """Returns whole spans of consecutive days, the latest first; a shorter one if it is the only one.
 
     By hand: days 5, 4, 3, 2, 1 are the spans 4 to 5 and 2 to 3 of two days each, and 1 to 5 of seven.
-
-    Args:
-        days: consecutive, the latest first.
     """
     starts = range(0, max(len(days) - length + 1, min(len(days), 1)), length)
     return [sorted(days[start : start + length]) for start in starts]

@@ -128,7 +128,7 @@ def _publish(workspace: Workspace, plan: _Plan, outcome: FitOutcome, **facts: ob
 
 
 def _use_published(workspace: Workspace, plan: _Plan) -> StepResult:
-    """Returns the model that processes started elsewhere have published for these settings and inputs."""
+    """Returns the model that processes elsewhere have published for these settings and inputs."""
     ds, published = plan.ds, workspace.find("dssm_model", plan.ds)
     if published is None or published.facts.get("fit_key") != plan.job.key:
         got = "none" if published is None else "one fitted with other settings or inputs, or by another launcher"
@@ -195,10 +195,10 @@ def _progress_log(workspace: Workspace) -> Callable[[Progress], None]:
 
 
 def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Path) -> tuple[WarmFiles | None, list[Manifest]]:
-    """Returns the earlier towers that the fit starts from, and the artifacts that they and their rows are read from.
+    """Returns the earlier towers to start from, and the artifacts behind them and their rows.
 
-    They are the last model before the day. With validation days they are the last model whose own window ends before the
-    first of these; a later model would be scored on days that it was trained on.
+    They are the last model before the day. With validation days its own window ends before the first of these: a later model
+    would be scored on days that it was trained on.
     """
     if not settings.training.warm_start:
         return None, []

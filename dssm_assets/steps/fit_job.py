@@ -156,7 +156,6 @@ def map_model(path: Path, spec: TowerSpec) -> TwoTower:
 
 
 def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], ranks: Ranks) -> Checkpoints:
-    """The first process stores the state for all; with sharded tables, each process stores its shard."""
     if training.checkpoint_minutes is None:
         return Checkpoints()
     is_sharded = training.shard_tables and ranks.count > 1
@@ -209,8 +208,8 @@ _SLOTS: Final = (b"a", b"b")
 class StateFiles:
     """The files of a fit's state.
 
-    One process stores one file. If every process stores a part, parts are written to two slots in turn, and one small file
-    names the slot with complete parts: a fit that is killed while it writes resumes from the other slot.
+    One process stores one file. Several store a part each, in two slots in turn; a small file names the complete slot. A fit
+    that is killed while it writes resumes from the other slot.
     """
 
     def __init__(self, path: Path, ranks: Ranks = SINGLE_PROCESS, *, is_sharded: bool = False) -> None:

@@ -154,7 +154,6 @@ def write_user_ranges(
 def publish_user_ranges(
     workspace: Workspace, spec: TableSpec, ds: str, written: Sequence[WrittenRange], inputs: dict[str, str], **facts: Any
 ) -> Manifest:
-    """Makes the staged files, at least one, the partition of a day."""
     staged = [(part.path, part.row_count) for part in written]
     return workspace.tables.publish_parts(spec, ds, staged, schema=written[0].schema, inputs=inputs, facts=facts)
 
@@ -169,5 +168,4 @@ def share_arrays(arrays: Arrays) -> SharedArrays:
 
 
 def open_arrays(arrays: SharedArrays) -> Arrays:
-    """Returns the arrays of `share_arrays`."""
     return {name: one.open() if isinstance(one, ScratchFile) else one for name, one in arrays.items()}

@@ -148,8 +148,6 @@ class HitCounter(parallel.RangeScorer):
 
 
 class ListWriter(parallel.RangeScorer):
-    """Writes down the model's lists of some users."""
-
     spec = HIT_RATE_DETAIL
 
     def __init__(self, day: ScoredDay, workspace: Workspace) -> None:
@@ -170,7 +168,6 @@ class ScoredDay(NamedTuple):
 
 
 def find_scored_day(workspace: Workspace, ds: str) -> ScoredDay:
-    """Returns the partitions of a day, which must be stored."""
     return ScoredDay(*(workspace.need(name, ds) for name in ("item_vectors", "user_vectors", "ground_truth")))
 
 

@@ -111,7 +111,6 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
 
 
 def _describe_columns(file: str, schema: pa.Schema) -> list[Column]:
-    """Returns the columns of an Arrow file as `file: column`, with the descriptions in its schema."""
     return [
         Column(f"{file}: {field.name}", str(field.type), (field.metadata or {}).get(b"description", b"").decode())
         for field in schema
@@ -119,7 +118,7 @@ def _describe_columns(file: str, schema: pa.Schema) -> list[Column]:
 
 
 def find_history_days(workspace: Workspace, ds: str) -> list[Manifest]:
-    """Returns the stored days of user_history_fg before a day, from calendar.start on and limited by window.history_days. Logs missing days."""
+    """Returns the stored days of user_history_fg before a day, at most window.history_days; logs missing ones."""
     first, last = workspace.config.calendar.start.isoformat(), workspace.config.window.history_days
     if last is not None:
         first = max(first, day_before(ds, last))
@@ -163,7 +162,7 @@ def read_history(
 
 
 class WindowRows:
-    """The positives of a window and the feature rows that they point to, as streams of embedding indices: a day at a time."""
+    """A window's positives and their feature rows, as streams of embedding indices: a day at a time."""
 
     def __init__(self, workspace: Workspace, window: Sequence[Manifest], bucketizer: Bucketizer) -> None:
         """Reads the positives once, for the feature rows that they point to.
@@ -254,7 +253,7 @@ class WindowRows:
 
 
 def _find_feature_tables(workspace: Workspace, window: Sequence[Manifest]) -> list[Mapping[str, PointedTable | None]]:
-    """Returns each side's feature table that a day's positives point into, by day; None on the first day of all."""
+    """Returns each side's feature table behind a day's positives, by day; None on the first day of all."""
     found: list[Mapping[str, PointedTable | None]] = []
     faults: dict[str, Fault] = {}
     for positive in window:

@@ -66,7 +66,6 @@ def item_vectors(workspace: Workspace, ds: str) -> StepResult:
 
 @each_day
 def user_vectors(workspace: Workspace, ds: str) -> StepResult:
-    """Runs the user tower over all users, with their history up to the end of the previous day."""
     return write_vectors(workspace, UserVectors, ds)
 
 
@@ -148,7 +147,6 @@ def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> St
 
 
 def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> Check:
-    """Checks the drift since the partition before, if there is any."""
     before = partitions_before(workspace, spec.name, manifest.ds, 1)
     if not before:
         return Check("vector_drift", True, f"no partition before {manifest.ds} to compare with")
@@ -176,8 +174,6 @@ def _read_vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, ids
 
 
 class ItemVectors(VectorSource):
-    """The item tower over the corpus."""
-
     spec = ITEM_VECTORS
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
@@ -200,8 +196,6 @@ class ItemVectors(VectorSource):
 
 
 class UserVectors(VectorSource):
-    """The user tower over the users of the previous day."""
-
     spec = USER_VECTORS
 
     def __init__(self, workspace: Workspace, ds: str) -> None:

@@ -124,7 +124,6 @@ class Workspace:
     def write_table(
         self, spec: TableSpec, ds: str, table: pa.Table, built_from: Iterable[Bindable], **facts: object
     ) -> Manifest:
-        """Writes a table as a partition; records the digests of `built_from`."""
         return self.tables.write(spec, ds, table, inputs=digests(built_from), facts=facts)
 
     def over(self, loaded: LoadedConfig, partitions: PartitionStore) -> Workspace:
@@ -167,8 +166,6 @@ def _build_workspace(
 
 
 def each_day(make: Callable[[Workspace, str], StepResult]) -> Callable[[Workspace, Sequence[str]], Iterator[StepResult]]:
-    """Makes a step from a function for one day."""
-
     @wraps(make)
     def step(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
         return (make(workspace, ds) for ds in days)
@@ -186,7 +183,7 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
     """Checks that a partition was built from the current content of its inputs.
 
     Raises:
-        ProvenanceError: an input was rewritten since, or the partition was not built from it; one fault per input.
+        ProvenanceError: with one fault per input that was rewritten since, or is not one of its inputs.
     """
     faults = []
     for manifest in inputs:
@@ -209,7 +206,7 @@ def is_current(workspace: Workspace, manifest: Manifest) -> bool:
 
 
 def has_other_settings(workspace: Workspace, manifest: Manifest) -> bool:
-    """Returns whether a partition was made with other settings than the configuration's; where none are recorded, it was not."""
+    """Returns whether a partition was made with other settings than the configuration's; without a record it was not."""
     return manifest.settings not in ("", workspace.tables.partitions.settings.get(manifest.asset, ""))
 
 
@@ -225,7 +222,6 @@ def days_between(first: str, last: str) -> list[str]:
 
 
 def window_days(ds: str, days: int) -> list[str]:
-    """Returns the window of an evaluation day: `days` days that end on the day before it."""
     return days_between(day_before(ds, days), day_before(ds))
 
 
@@ -247,10 +243,10 @@ def partitions_before(workspace: Workspace, asset: str, ds: str, count: int) -> 
 
 
 def reason_to_skip(workspace: Workspace, ds: str) -> str | None:
-    """Returns why there is nothing to evaluate on a day; None if there is, or if that is not known yet.
+    """Returns why a day has nothing to evaluate; None if it has, or if that is not known yet.
 
-    Its window or its truth lies outside the calendar, or has no positive event. The latter is known once positive_sample is stored for
-    all their days. Reads manifests only, as few as it can.
+    Its window or its truth lies outside the calendar, or has no positive event: known once all their days of positive_sample
+    are stored. Reads manifests only, as few as it can.
     """
     calendar, span = workspace.config.calendar, workspace.config.evaluation.span_days
     window, truth = window_days(ds, workspace.config.window.days), truth_days(ds, span)
