@@ -29,8 +29,7 @@ from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_mi
 from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.training.fit_report import EpochScore
 from dssm_assets.extras.experiments.experiments import Experiment, describe_changes, drop_configured, edit_yaml, open_experiment
-from dssm_assets.steps.dssm_model import fit_progress_log, prepare_fit, publish_fit
-from dssm_assets.steps.fit_job import remove_state, run_job
+from dssm_assets.steps.dssm_model import PrunedFitError, fit_scored
 from dssm_assets.steps.workspace import Workspace, reason_to_skip
 from dssm_assets.storage.local_files import write_atomic
 from dssm_assets.storage.sources.table_source import need_library
@@ -198,14 +197,14 @@ def _run_trial(
             scores.append(score)
             asked.report(score.hit_rate, score.epoch)
         if asked.should_prune():
-            raise optuna.TrialPruned
+            raise PrunedFitError
 
     state, fault = TrialState.COMPLETE, ""
     try:
         own = {**changes, "training.validation_days": _validation_days(workspace), "training.refit": False}
         opened, _ = open_experiment(workspace, Experiment(name, own), "dssm_model", request.ds)
         fit_scored(opened, request.ds, follow)
-    except optuna.TrialPruned:
+    except PrunedFitError:
         state = TrialState.PRUNED
     except InputError as error:
         if number == 0:
@@ -217,20 +216,6 @@ def _run_trial(
     asked.set_user_attr(_TRIAL, {**vars(trial), "changes": dict(changes), "state": str(state)})
     study.tell(asked, rate if state is TrialState.COMPLETE else None, optuna.trial.TrialState[state.name])
     return trial
-
-
-def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[EpochScore]], None]) -> None:
-    """Fits the towers and publishes them; calls `after_epoch` with all scores after each epoch. A pruned fit leaves no state."""
-    import optuna
-
-    with prepare_fit(workspace, ds) as plan:
-        try:
-            outcome = run_job(plan.job, fit_progress_log(workspace), workspace.now, plan.folder, after_epoch=after_epoch)
-        except optuna.TrialPruned:
-            remove_state(Path(plan.job.state))
-            raise
-        assert outcome is not None  # a single process is the first
-        publish_fit(workspace, plan, outcome)
 
 
 def _validation_days(workspace: Workspace) -> int:

@@ -37,8 +37,8 @@ def _fit(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import Fault, InputError
     from dssm_assets.definitions import load_scene
     from dssm_assets.extras.several_processes.fit_process import process_group
-    from dssm_assets.extras.several_processes.group_fit import fit_in_group
     from dssm_assets.installed_extras import load_extra
+    from dssm_assets.steps.dssm_model import fit_in_group
     from dssm_assets.steps.feature_config import towers_of
     from dssm_assets.steps.workspace import open_workspace
 
