@@ -123,11 +123,11 @@ def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool
     """
     config = scene.loaded.config
     calendar, span = config.calendar, config.evaluation.span_days
-    latest = scene.windowed.get_last_partition_key()
+    latest = scene.last_day(is_windowed=True)
     if is_windowed and latest is None:
         expected = f"{config.window.days} days of the calendar before an evaluation day, and {span} from it on"
         return Fault("range of days", expected, "a shorter calendar", "give more days, or shorten window.days")
-    if first < calendar.start.isoformat() or last > (scene.daily.get_last_partition_key() or ""):
+    if first < calendar.start.isoformat() or last > (scene.last_day(is_windowed=False) or ""):
         expected = f"days from {calendar.start} to {calendar.end or 'yesterday'}"
         remedy = "choose days of the calendar, or change calendar in the configuration"
         return Fault("range of days", expected, f"{first} to {last}", remedy)
@@ -177,7 +177,7 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
         is_remaking: make the wanted assets also where they are stored.
     """
     rows, workspace = all_rows(), scene.open_workspace(lambda _: None)
-    end = scene.daily.get_last_partition_key() or ""
+    end = scene.last_day(is_windowed=False) or ""
     needs = [(part.names, ds, _find_needed(scene, rows, part.names, ds)) for part in wanted for ds in part.days]
     daily = {row.name: set[str]() for row in rows if not row.is_windowed}
     stored_days = {name: set(workspace.tables.partitions.days(name)) for name in daily}

@@ -94,6 +94,14 @@ class Scene:
         config = self.loaded.config
         return config.calendar.start + dt.timedelta(days=config.window.days)
 
+    def last_day(self, *, is_windowed: bool) -> str | None:
+        """Returns the last day, or evaluation day, that has ended; None if there is none. Dagster would count days since the end."""
+        config = self.loaded.config
+        first = self.first_evaluation_day if is_windowed else config.calendar.start
+        last = today_in(config.calendar.timezone) - dt.timedelta(days=1)
+        last = min(config.calendar.end or last, last) - dt.timedelta(days=config.evaluation.span_days - 1 if is_windowed else 0)
+        return last.isoformat() if last >= first else None
+
     @cached_property
     def extra_attributes(self) -> dict[str, Any]:
         """Returns the arguments that extras give to each asset; they hold objects that all assets of a scene must share."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 
 import pytest
 from dagster._core.definitions.partitions.context import PartitionLoadingContext
 from dagster._core.definitions.temporal_context import TemporalContext
 
 from dssm_assets.core.config.pipeline import Calendar
-from dssm_assets.defs.scene import daily_partitions
+from dssm_assets.defs.scene import Scene, daily_partitions
+from dssm_assets_tests import worlds
 
 ZONE = "Asia/Shanghai"
 NOW = dt.datetime(2026, 3, 5, 1, 0, tzinfo=dt.UTC)
@@ -42,6 +44,15 @@ def test_running_calendar_goes_on_to_its_end(end: str) -> None:
     days = daily_partitions(_calendar("2026-03-01", end), dt.date(2026, 3, 5))
     assert days.get_partition_keys(current_time=NOW)[-1] == "2026-03-04"
     assert days.get_partition_keys(current_time=NOW + dt.timedelta(days=30))[-1] == end
+
+
+@pytest.mark.parametrize("end", [None, "2024-01-04", "2024-01-07", "2024-01-12", "2999-01-01"])
+@pytest.mark.parametrize("span", [1, 3])
+def test_last_days_are_those_of_dagsters_partitions(tmp_path: Path, end: str | None, span: int) -> None:
+    loaded = worlds.write_config(tmp_path, {"calendar": {"end": end}, "evaluation": {"span_days": span}})
+    scene = Scene(loaded)
+    assert scene.last_day(is_windowed=False) == scene.daily.get_last_partition_key()
+    assert scene.last_day(is_windowed=True) == scene.windowed.get_last_partition_key()
 
 
 def test_plots_show_the_last_days_of_a_calendar_that_ended_long_ago() -> None:

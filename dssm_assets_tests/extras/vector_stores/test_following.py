@@ -94,6 +94,7 @@ def test_no_list_is_refused_while_bundles_come_and_go(
         with closing(Client(port)) as client:
             while not is_over.is_set():
                 answers[client.get(f"/recall?user_id={STAYS}&k=5&channels=vectors")[0]] += 1
+                time.sleep(0.02)
 
     def wait_until_it_serves_what_is_served() -> None:
         limit = time.monotonic() + 20
