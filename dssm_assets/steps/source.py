@@ -25,6 +25,7 @@ def item_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult
 
 
 def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Reads the behavior of all days in one pass over the source."""
     config = workspace.config
     timezone = config.calendar.timezone
     source, forgotten = open_source(config.tables.behavior, BEHAVIOR_TABLE.name), _read_forgotten(workspace, days)
@@ -71,7 +72,11 @@ def _write_entities(
 
 
 def _read_forgotten(workspace: Workspace, days: Sequence[str]) -> Forgotten:
-    """Returns the users whose rows are left out; raises InputError for days that are forgotten themselves."""
+    """Returns the users whose rows are left out.
+
+    Raises:
+        InputError: days that are forgotten themselves.
+    """
     forgotten = workspace.tables.partitions.forgotten.note()
     if early := [ds for ds in days if ds < forgotten.first_day]:
         expected, remedy = f"days from {forgotten.first_day} on", "choose later days: earlier ones are forgotten"

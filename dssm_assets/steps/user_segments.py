@@ -80,7 +80,10 @@ def read_item_popularity(workspace: Workspace, negative_items: Manifest, item_id
 def read_categories(
     workspace: Workspace, item_table: Manifest, column: str | None, corpus: IdIndex
 ) -> tuple[IntArray, str | None]:
-    """Returns each item's category, -1 without, and its column of item_table: the given one, else a likely one."""
+    """Returns each item's category, -1 without, and the column of item_table that holds it, if any.
+
+    The column is the given one, or the one that is most like a category.
+    """
     names = [one.name for one in item_table.columns]
     if column is not None and column not in names:
         where, remedy = "evaluation.category_column", "name one of them, or unset it"
