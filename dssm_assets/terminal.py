@@ -59,8 +59,7 @@ class _PaceColumn(ProgressColumn):
 class ProgressTable(Observer):
     """A live table on stderr of the assets at work: days, rate, time left; below it the hit rates of the days evaluated so far.
 
-    Where stderr is not a terminal, such as a log file, there is no table: each progress line, and a line of hit rates per
-    evaluated day, is printed on stdout.
+    Where stderr is no terminal, progress lines and a line of hit rates per evaluated day are printed on stdout instead.
     """
 
     def __init__(
@@ -160,9 +159,8 @@ class DayRates:
     """What is printed of an evaluation day.
 
     Attributes:
-        total: its total_hit_rate.
-        gate: the gate's sentence; None if the partition is older than the sentence.
-        last_day: last day whose interactions are the truth.
+        gate: its sentence; None if the partition is older than the sentence.
+        last_day: last day of the truth.
         spans: days that the baselines count.
     """
 

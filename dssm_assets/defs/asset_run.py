@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> "AssetRun":
-    """Returns the run of an asset: that of the extra for which the run's settings ask, else the regular one."""
+    """Returns the run of an asset: an extra's if the run's settings ask for it, else the regular one."""
     opened = (extra.open_run(context, scene, row) for extra in load_all("runs"))
     return next(filter(None, opened), None) or AssetRun(context, scene, row)
 

@@ -35,7 +35,7 @@ _JOB_DESCRIPTIONS = {
 _SOURCE_TABLES = ("user", "item", "behavior")
 _BEHAVIOR_TABLE = "behavior_table"
 _LATE = "late_from"
-"""In the cursor: the first day whose rows have changed, while the run that makes it again cannot start."""
+"""In the cursor: the first day with changed rows, while the run that makes it again cannot start."""
 _Status = dg.DagsterRunStatus
 _NOT_ENDED = (_Status.QUEUED, _Status.NOT_STARTED, _Status.STARTING, _Status.STARTED)
 _NOT_FAILED = (*_NOT_ENDED, _Status.SUCCESS)
@@ -105,11 +105,7 @@ def daily_schedule(scene: Scene, chain: dg.JobDefinition) -> dg.ScheduleDefiniti
 
 
 def landed_sensor(scene: Scene, jobs: Sequence[Any]) -> dg.SensorDefinition:
-    """Returns the sensor that starts the chain of each landed day; it is on by default if `platform.trigger` is `sensor`.
-
-    Args:
-        jobs: those of which it starts runs.
-    """
+    """Returns the sensor that starts runs of `jobs` for landed days; on by default if `platform.trigger` is `sensor`."""
     is_on = scene.loaded.config.platform.trigger is Trigger.SENSOR
 
     @dg.sensor(
@@ -178,7 +174,7 @@ def _stored_days(scene: Scene) -> list[str]:
 
 
 def _look_at_sources(scene: Scene, seen: Mapping[str, Any], *, has_days: bool) -> dict[str, Any]:
-    """Returns what has landed of each source table; without days to wait for, of those that have versions."""
+    """Returns what has landed of each source table; without days to wait for, only of tables with versions."""
     from dssm_assets.storage.sources.landing import SourceLanding
 
     config = scene.loaded.config

@@ -1,4 +1,4 @@
-"""The runs that make some assets and what they need and lack, in order: what `--with-upstream`, the demo and a launched run make."""
+"""The runs that make some assets with their missing needs, in order: for `--with-upstream`, the demo and launched runs."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,7 +141,7 @@ def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool
 
 
 def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
-    """Returns the runs that make what some assets need and lack.
+    """Returns the runs that make an asset's missing needs.
 
     The assets themselves are left to a run of theirs, unless others need them.
     """
@@ -163,15 +163,12 @@ def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
 
 
 def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) -> RunPlan:
-    """Returns the runs that make some assets and what they need.
+    """Returns the runs that make some assets with their needs.
 
-    | is made | daily table: these days | windowed asset of a day |
-    |---|---|---|
-    | missing | not stored, up to the calendar's end | not stored |
-    | wanted, with `is_remaking` | the wanted days | a wanted one |
-    | other settings | from the first day on that was made with others | made with others |
-    | upstream | from the first day of such a table that it depends on | an asset or a day that it needs is made |
-    | other inputs | | built from other content than is stored |
+    | is made | daily table: these days | windowed asset of a day | |---|---|---| | missing | not stored, up to the calendar's
+    end | not stored | | wanted, with `is_remaking` | the wanted days | a wanted one | | other settings | from the first day
+    with them on | made with others | | upstream | from the first such day of a table that it depends on | a needed asset or day
+    is made | | other inputs | | built from other content than is stored |
 
     Args:
         is_remaking: make the wanted assets also where they are stored.
@@ -233,7 +230,7 @@ def _trim_logs(
 def _add_outdated(
     workspace: Workspace, rows: Sequence[AssetRow], daily: Mapping[str, set[str]], needs: Sequence[NeededDays]
 ) -> Counter[str]:
-    """Adds needed days that are stored with other settings, and what follows; returns for each table how many have them.
+    """Adds needed days with other settings, and all that follows; returns for each table how many have them.
 
     Rolling states and histories follow from all days before, so a table is made again from the first such day on.
     """
@@ -251,7 +248,7 @@ def _add_outdated(
 
 
 def _group_daily(rows: Sequence[AssetRow], missing: Mapping[str, set[str]]) -> Iterator[PlannedRun]:
-    """Yields the runs of daily tables: those with the same missing days share runs, none before what it depends on."""
+    """Yields the runs of daily tables: tables with the same missing days share runs, none before its dependencies."""
     groups: list[tuple[list[tuple[str, ...]], list[str]]] = []
     number: dict[str, int] = {}
     for row in rows:

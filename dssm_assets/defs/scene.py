@@ -72,7 +72,7 @@ class Scene:
     Attributes:
         prefix: what its names start with; "" for the only scene.
         launch: runs the jobs of its assets if `engine: spark`; None for spark-submit.
-        source_assets: source table -> the asset of another project that makes it, which it depends on.
+        source_assets: source table -> the asset of another project that makes it.
     """
 
     loaded: LoadedConfig

@@ -31,7 +31,7 @@ _RESUMED_TAG = "dagster/is_resume_retry"
 
 
 def make_upstream(scene: Scene, context: dg.AssetExecutionContext, row: AssetRow, log: Callable[[str], None]) -> None:
-    """Makes what a run lacks, if `row`, whose step begins, is among its first assets; raises what a run raised."""
+    """Makes what a run lacks if `row` is one of its first assets; raises what a run raised."""
     from dssm_assets.defs.run_plan import Wanted, plan_missing
 
     rows, nodes = all_rows(), {node.name for node in context.job_def.nodes}

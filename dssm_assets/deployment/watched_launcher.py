@@ -1,4 +1,4 @@
-"""Dagster's default run launcher, which also reports runs whose process has ended.
+"""Dagster's default run launcher that also reports runs of ended processes.
 
 With the default launcher alone, a run whose container is killed stays "started", occupies the queue and its pool, and is not retried.
 """

@@ -78,8 +78,7 @@ class ValidationVectors:
         """Returns the vectors as a scorer, as of the beginning of a validation day; None if no user has one.
 
         Args:
-            day: one of `days`.
-            user_ids: the users, distinct; those without an event before the day have no vector.
+            user_ids: distinct; users without an event before the day have no vector.
         """
         try:
             found = validation_set(self._data, self._day_of[day])

@@ -61,7 +61,7 @@ POPULARITY_FACTOR: Final = 1.2
 
 @each_day
 def ground_truth(workspace: Workspace, ds: str) -> StepResult:
-    """Writes what each user interacted with on the evaluation day, or on the days of `evaluation.span_days` that begin with it."""
+    """Writes each user's interactions on the evaluation day, or on the `evaluation.span_days` days from it on."""
     keys = [col.USER_ID, col.ITEM_ID]
     span = workspace.need_all("positive_sample", truth_days(ds, workspace.config.evaluation.span_days))
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))

@@ -162,7 +162,7 @@ def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
     for any data.
 
     Raises:
-        ConfigError: naming every unknown feature, every embedding that is not there, every width that is too small.
+        ConfigError: naming all unknown features, missing embeddings and widths that are too small.
         SchemaError: naming every sub-feature of a sequence whose vocabulary cannot be counted.
     """
     binning, counts = decide.least_statistics(spec)

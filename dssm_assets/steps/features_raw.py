@@ -29,11 +29,11 @@ class RollingState:
     """A state that follows from the day before and the log.
 
     Attributes:
-        query: called with the tables `log` (the day and the days that leave a window) and `previous`, or with a `log` of all
-            days up to the day alone; with `ds` and the arguments.
-        longest: length of the longest window in days: the state of the day before is used if no day of it has changed since.
-        leaving: windows in days, whose oldest day the query subtracts.
-        settings: recorded with the state; the state of the day before is used if they are the same.
+        query: takes the tables `log` (the day, and days that leave a window) and `previous`, or a `log` of all days
+            alone; `ds` and the arguments.
+        longest: window in days; the state of the day before is used if none of these days has changed since.
+        leaving: windows in days; the query subtracts their oldest days.
+        settings: recorded with the state; the state of the day before must have the same.
     """
 
     spec: TableSpec

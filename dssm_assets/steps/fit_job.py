@@ -48,15 +48,11 @@ class FitJob:
 
     Attributes:
         tables: argument of `TrainData` -> path of its Arrow file.
-        towers: their specification.
-        model: the section of the configuration.
-        training: the section of the configuration.
-        ks: cut-offs of the evaluation.
+        model, training: sections of the configuration.
         key: digest of configuration and inputs.
-        state: path at which the state of the fit is stored while it runs.
-        plan: number of steps, warm-up and decay; None: computed from the training section.
-        warm_start: earlier towers to start from.
-        plugins: modules that register what the model section names.
+        state: path of the fit's state while it runs.
+        plan: None: computed from the training section.
+        plugins: modules that register names in the model section.
     """
 
     tables: dict[str, str]
@@ -95,13 +91,11 @@ def run_job(
     ranks: Ranks = SINGLE_PROCESS,
     after_epoch: Callable[[Sequence[EpochScore]], None] = lambda scores: None,
 ) -> FitOutcome | None:
-    """Runs the job and returns its output; None in a process that is not the first of several.
-
-    The stored state remains after the fit; `remove_state` removes it.
+    """Runs the job and returns its output; None in a process that is not the first of several. The state of the fit remains.
 
     Args:
-        now: as in `FitContext`, and so are `progress` and `after_epoch`.
-        out: folder in which the files are written, the weights piece by piece.
+        progress, now, after_epoch: as in `FitContext`.
+        out: folder for the files; weights are written piece by piece.
     """
     data = map_train_data(job.tables, TowerSpec.model_validate_json(job.towers))
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)

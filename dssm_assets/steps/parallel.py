@@ -49,12 +49,11 @@ def run_parallel(
     """Yields the results of the tasks in their order, from `evaluation.num_processes` processes; one task takes this process.
 
     Args:
-        workspace: opened again in each process.
-        build: makes a worker; it can be pickled, and so can tasks and results.
+        build: makes a worker. It, tasks and results can be pickled.
         inputs: what the worker must find in the store, as of `Worker.inputs`.
 
     Raises:
-        ProvenanceError: if a process finds other inputs in the store.
+        ProvenanceError: a process finds other inputs in the store.
     """
     count = min(workspace.config.evaluation.num_processes, len(tasks))
     if count <= 1:
@@ -163,7 +162,7 @@ SharedArrays: TypeAlias = Mapping[str, NDArray[Any] | ScratchFile]
 
 
 def share_arrays(arrays: Arrays) -> SharedArrays:
-    """Returns arrays by name, with handles of those that are mapped from files."""
+    """Returns arrays by name, mapped ones as handles of their files."""
     return {name: ScratchFile.from_array(one) if isinstance(one, np.memmap) else one for name, one in arrays.items()}
 
 

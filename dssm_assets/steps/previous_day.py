@@ -77,7 +77,7 @@ def _instance_of_process(url: str, options: Mapping[str, Any]) -> PreviousDayRow
 
 @dataclass(frozen=True)
 class PointedTable:
-    """A feature table that samples point into, and the digest that it had then."""
+    """A feature table with rows of samples, and its digest then."""
 
     manifest: Manifest
     digest: str

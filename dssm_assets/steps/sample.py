@@ -31,7 +31,7 @@ GOLDEN_SPACING = 10_000
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
 """Tables that training reads over the window."""
 FEATURE_TABLES = ("item_features_fg", "user_features_fg")
-"""Tables that samples point into, as of the previous day, so that their window starts a day earlier."""
+"""Samples point into them as of the previous day, so their window starts a day earlier."""
 
 
 def item_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

@@ -127,7 +127,7 @@ class HitCounter(parallel.RangeScorer):
         release_memory()
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, tuple[dict[str, int], int]]:
-        """Returns the rows of hit_counts of these users, and how many of them have no truth, by cell, and no vector."""
+        """Returns the rows of hit_counts of these users; by cell how many have no truth, and how many have no vector."""
         rankers, config, users = self._rankers, self._workspace.config, truth.user_ids
         window = read_interactions_of_users(self._workspace, rankers.events.window, users, self._corpus)
         history = read_interactions_of_users(self._workspace, rankers.events.older, users, self._corpus, window)
@@ -196,16 +196,12 @@ class Rankers:
     """Who ranks items for the users of a day, next to the model; it can be pickled.
 
     Attributes:
-        events: the days before.
         baselines: name -> its arrays.
-        merges: of the channels; none if channels are switched off.
         shared: what all users have in common, as of `SharedData.to_arrays`.
         cold_items: int64 [C], item_index of items that nobody interacted with before the day, ascending.
         cold_order: the same, those of the most popular category first.
         category_column: of item_table; None: no column is a category.
         part_users: ids of the users for whom parts of the merged list are ranked.
-        recent_hours: half-life of recent popularity.
-        num_users: who are evaluated.
     """
 
     events: EventDays

@@ -34,13 +34,7 @@ _COLUMNS: Final = (col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS)
 
 @dataclass(frozen=True)
 class EventDays:
-    """The stored days of user history before a day, ascending.
-
-    Attributes:
-        older: the days before the window.
-        window: those of the window.
-        now_ms: the moment at which the day begins.
-    """
+    """The stored days of user history before a day, ascending: in the window, and older ones. The day begins at now_ms."""
 
     older: list[Manifest]
     window: list[Manifest]

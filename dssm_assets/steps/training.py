@@ -141,8 +141,7 @@ def read_history(
     """Returns the histories in stored days of user_history_fg, with the sequence features that are kept.
 
     Args:
-        days: the days, in any order.
-        bucketizer: the features to keep and the embedding indices of their values.
+        days: in any order.
         scratch: allocates the arrays, which exist as long as it does.
         typed_by: a day that tells the types of ids if there are no days.
 
@@ -189,8 +188,8 @@ class WindowRows:
             rows = workspace.tables.read(positive, list(ROW_COLUMNS.values()))
             for side, table in tables.items():
                 if table is not None and self._features[side].names:
-                    places, manifest = table.locate(rows.column(ROW_COLUMNS[side])), table.manifest
-                    self._kept[side].mark(manifest.digest, manifest.rows, places)
+                    found, manifest = table.locate(rows.column(ROW_COLUMNS[side])), table.manifest
+                    self._kept[side].mark(manifest.digest, manifest.rows, found)
 
     @property
     def built_from(self) -> list[Manifest]:
@@ -235,8 +234,8 @@ class WindowRows:
         feature_rows = {}
         for side, row in ROW_COLUMNS.items():
             pointed, rows = self._tables[number][side], table.column(row)
-            places, digest = (rows, None) if pointed is None else (pointed.locate(rows), pointed.manifest.digest)
-            feature_rows[row] = self._kept[side].find(digest, places)
+            found, digest = (rows, None) if pointed is None else (pointed.locate(rows), pointed.manifest.digest)
+            feature_rows[row] = self._kept[side].find(digest, found)
         batch = discretise_day(
             table,
             day=number,

@@ -73,10 +73,10 @@ class VectorSource(ABC):
     """A tower over its table, for any range of rows; a worker of `run_parallel`.
 
     Attributes:
-        spec: the contract of what is written.
-        table: the partition whose rows get vectors, in its order.
+        spec: the contract of the vectors.
+        table: its rows get vectors, in its order.
         dims: width of a vector.
-        inputs: the partitions that it reads, with their digests.
+        inputs: digests of the partitions that it reads.
     """
 
     spec: ClassVar[TableSpec]
@@ -238,11 +238,9 @@ def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest,
 
 
 def read_recent_priors(workspace: Workspace, model: Manifest, recent: Sequence[Manifest], items: IdIndex) -> VectorArray:
-    """Returns the priors [I] of items from the positive samples of days. One day is in memory at a time.
+    """Returns the priors [I] of items from positive_sample of some days.
 
-    Args:
-        recent: positive_sample of the days before the one that is scored.
-        items: any items; samples of others are left out.
+    A day is in memory at a time. Other items are left out.
     """
     rows, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for day in recent:
