@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from dssm_assets.core.config.training import Launcher
-from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.progress import keep_interval
@@ -34,7 +33,8 @@ from dssm_assets.storage.overlay import OverlayStore
 def dssm_model(workspace: Workspace, ds: str) -> StepResult:
     with prepare_fit(workspace, ds) as plan:
         if plan.settings.training.started_by is Launcher.EXTERNAL:
-            return _use_published(workspace, plan)
+            manifest = load_extra("several_processes", "published_fit").find_published(workspace, plan)
+            return _step_result(workspace, plan, manifest, manifest.facts["report"])
         if Path(plan.job.state).exists():
             workspace.log("found the state of a killed fit; it is resumed if configuration and inputs are the same")
         outcome = _run_fit(workspace, plan)
@@ -92,20 +92,6 @@ def publish_fit(workspace: Workspace, plan: FitPlan, outcome: FitOutcome, **fact
     return manifest
 
 
-def _use_published(workspace: Workspace, plan: FitPlan) -> StepResult:
-    """Returns the model that processes started elsewhere have published for these settings and inputs."""
-    ds, published = plan.ds, workspace.find("dssm_model", plan.ds)
-    if published is None or published.facts.get("fit_key") != plan.job.key:
-        got = "none" if published is None else "one fitted with other settings or inputs, or by another launcher"
-        name = _experiment_name(workspace)
-        arguments = f"--day {ds}" if name is None else f"--day {ds} --experiment {name}"
-        remedy = f"start `dssm-assets fit {arguments}` under torchrun on every machine (docs/training.md), then run this again"
-        where = f"dssm_model/{ds}, training.launcher external"
-        raise ProvenanceError(Fault(where, "a model fitted with these settings and inputs", got, remedy))
-    report: Any = published.facts["report"]
-    return _step_result(workspace, plan, published, report)
-
-
 def _step_result(workspace: Workspace, plan: FitPlan, manifest: Manifest, report: dict[str, Any]) -> StepResult:
     from dssm_assets.core.evaluation.charts import loss_curve_png  # not at the top: no fit needs matplotlib in its memory
 
@@ -123,7 +109,7 @@ def _new_job(
     ks = tuple(workspace.config.evaluation.k)
     key_parts = {**sections, "seed": settings.seed, "ks": ks, "inputs": inputs}
     states = workspace.artifacts.cache / "fit_state" / workspace.config.name
-    state_name = ".".join(filter(None, (samples.ds, _experiment_name(workspace), "state")))
+    state_name = ".".join(filter(None, (samples.ds, experiment_name(workspace), "state")))
     return FitJob(
         tables=_local_tables(workspace, samples),
         towers=settings.spec.to_json(),
@@ -138,7 +124,7 @@ def _new_job(
     )
 
 
-def _experiment_name(workspace: Workspace) -> str | None:
+def experiment_name(workspace: Workspace) -> str | None:
     partitions = workspace.tables.partitions
     return partitions.name if isinstance(partitions, OverlayStore) else None
 
