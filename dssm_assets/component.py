@@ -1,13 +1,11 @@
 """The Dagster component `dssm_assets.DssmRecall`: the asset graph of one configuration in another project's defs folder."""
 
-import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import click
 import dagster as dg
-from dagster.components.component_scaffolding import scaffold_component
 from pydantic import BaseModel, Field
 
 from dssm_assets.core.errors import ConfigError, DssmError, Fault
@@ -53,30 +51,11 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
         Raises:
             ClickException: no log is named, or the tables cannot be understood; dg prints it without a traceback.
         """
-        tables, folder = request.params, request.target_path
         try:
-            starter_extra = load_extra("starter", "write_starter")
-            if tables.behavior is None:
-                remedy = f"dg scaffold defs dssm_assets.DssmRecall {folder.name} --behavior LOG [--user TABLE] [--item TABLE]"
-                expected = "the behavior log: a file, a folder, a URL or a table of a database"
-                raise ConfigError(Fault("option --behavior", expected, "none", remedy))
-            name = folder.name.lower().replace("-", "_")
-            inputs = starter_extra.write_starter(
-                tables.behavior,
-                folder,
-                user=tables.user,
-                item=tables.item,
-                name=name,
-                timezone=tables.timezone,
-                time_format=tables.time_format,
-            )
-            scaffold_component(request, {"config": CONFIG_FILE})
-            project = (request.project_root or Path()).absolute()
-            home = project / DEFAULT_HOME / name
-            described, _ = starter_extra.describe_starter(inputs, home, dt.date.today(), project)
+            described = load_extra("starter", "scaffolded_component").write_component(request)
         except DssmError as error:
-            if not any(folder.iterdir()):
-                folder.rmdir()  # dg has made it, and would refuse to write there the next time
+            if not any(request.target_path.iterdir()):
+                request.target_path.rmdir()  # dg has made it, and would refuse to write there the next time
             raise click.ClickException(str(error)) from error
         click.echo(
             f"{described}\n  # The project's definitions, for what is launched without a job in one process: {_EXECUTOR}"

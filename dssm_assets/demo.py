@@ -76,9 +76,9 @@ def evaluation_days(loaded: LoadedConfig, count: int) -> list[str]:
 
 
 def plan_demo(loaded: LoadedConfig, days: Sequence[str]) -> RunPlan:
-    """Returns the runs that are still missing: everything of the evaluation days, in their order, and the bundle of the last one.
+    """Returns the missing runs: everything of the evaluation days, in their order, and the bundle of the last one.
 
-    If earlier days are made after the last one, its report is made again: it shows their trend.
+    The last day's report is made again after earlier days: it shows their trend.
     """
     rows = all_rows()
     evaluated = Wanted(tuple(job_assets(rows, TRAIN_AND_EVALUATE)), tuple(days))

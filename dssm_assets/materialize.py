@@ -113,7 +113,7 @@ def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterato
 def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRun]:
     """Yields the runs in pieces that need not wait for each other.
 
-    A rolling state is a run of its own. Other daily tables are cut into ranges of days. Samples are apart: they read features of
+    A rolling state is a run of its own. Other daily tables are cut into ranges of days, samples apart: they read features of
     the previous day. Runs of an evaluation day are cut before its report.
     """
     rows = {row.name: row for row in all_rows()}
@@ -131,7 +131,7 @@ def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRu
 
 
 def _split_days(run: PlannedRun, pieces: int) -> Iterator[PlannedRun]:
-    """Yields the run in ranges of days of equal length, at least 8 days each: a run has a cost of its own."""
+    """Yields the run in equal ranges of at least 8 days: a run has a cost of its own."""
     pieces = max(1, min(pieces, len(run.days) // 8))
     ends = [len(run.days) * piece // pieces for piece in range(pieces + 1)]
     yield from (replace(run, days=run.days[first:last]) for first, last in itertools.pairwise(ends))
@@ -140,8 +140,8 @@ def _split_days(run: PlannedRun, pieces: int) -> Iterator[PlannedRun]:
 def needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset[int]]:
     """Returns for each run the positions of the runs that end before it begins.
 
-    Pieces of the same daily tables do not need each other. Evaluation days neither, unless a model starts from an earlier one. Their
-    reports do: the gate and the trend read earlier reports.
+    Pieces of the same daily tables do not need each other, nor do evaluation days, unless a model starts from an earlier one.
+    Reports do: gate and trend read earlier ones.
     """
     deps, needed = {row.name: set(row.deps) for row in all_rows()}, []
     for number, run in enumerate(runs):

@@ -1,7 +1,7 @@
 """Runs of a plan in parallel processes.
 
 This process hands a run to a worker as soon as the runs that it needs have ended, and receives the calls of the workers' observers.
-Workers are forked from a fork server, which first imports what the runs need.
+Workers are forked from a fork server, where the runs' modules are imported once.
 """
 
 import multiprocessing
@@ -10,7 +10,6 @@ import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
@@ -37,7 +36,6 @@ def make_in_parallel(
     """Makes the runs, in this process or in several others; returns the errors of runs that may fail, by position.
 
     Args:
-        runs: in the order of their beginning.
         needs: for each run, the positions of earlier runs that end before it begins.
         may_fail: whether the other runs go on after a DssmError of a run.
         modules: are imported once for all workers.
@@ -122,7 +120,6 @@ def _hand_out(
 
 
 def _receive(worker: Any, run: Any) -> tuple[Any, ...]:
-    """Returns a message of a worker: a call of its observer, or the end of its run."""
     try:
         return tuple(worker.recv())
     except (EOFError, OSError) as error:
@@ -135,7 +132,7 @@ def _work(scene: Scene, make: Make, connection: Connection) -> None:
     os.setsid()  # Ctrl-C does not reach it: the first process ends it, and with it all that it has started
     observer = Observer()
     for name in ("on_log", "on_partition", "on_skipped"):
-        setattr(observer, name, partial(_send, connection, name))
+        setattr(observer, name, lambda *arguments, name=name: connection.send((name, *arguments)))
     with make(scene, observer) as make_run, suppress(EOFError, OSError):
         while True:
             run = connection.recv()
@@ -146,8 +143,4 @@ def _work(scene: Scene, make: Make, connection: Connection) -> None:
                 errors = [error]
             except BaseException:
                 errors = [RuntimeError(f"{run}:\n{traceback.format_exc()}")]
-            _send(connection, _END, *errors)
-
-
-def _send(connection: Connection, *message: object) -> None:
-    connection.send(message)
+            connection.send((_END, *errors))

@@ -48,7 +48,6 @@ class StoredTable:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Returns column -> what it holds."""
         return {column.name: column.description for column in self.manifest.columns}
 
     def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -155,7 +154,7 @@ def open_table(
     """
     loaded = load_chosen(config, home, scene)
     partitions = PartitionStore(loaded.root, loaded.config.storage.options)
-    manifest = partitions.manifest(name, _choose_day(partitions, name, day))
+    manifest = partitions.need(name, _choose_day(partitions, name, day))
     if not manifest.is_table:
         raise InputError(Fault(f"argument name, {name}", "a table", "an artifact", "open the model with load_model"))
     return StoredTable(manifest, TableStore(partitions))

@@ -59,8 +59,7 @@ class _PaceColumn(ProgressColumn):
 class ProgressTable(Observer):
     """A live table on stderr of the assets at work: days, rate, time left; below it the hit rates of the days evaluated so far.
 
-    Where stderr is not a terminal, such as a log file, there is no table: each progress line, and a line of hit rates per
-    evaluated day, is printed on stdout.
+    Where stderr is no terminal, progress lines and a line of hit rates per evaluated day are printed on stdout instead.
     """
 
     def __init__(
@@ -104,7 +103,6 @@ class ProgressTable(Observer):
             _print_line(text)
 
     def on_partition(self, name: str, ds: str) -> None:
-        """Counts a day of an asset; shows the hit rates of a day that is evaluated."""
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=1)
         self._progress.advance(self._tasks[name])
@@ -161,9 +159,8 @@ class DayRates:
     """What is printed of an evaluation day.
 
     Attributes:
-        total: its total_hit_rate.
-        gate: the gate's sentence; None if the partition is older than the sentence.
-        last_day: last day whose interactions are the truth.
+        gate: its sentence; None if the partition is older than the sentence.
+        last_day: last day of the truth.
         spans: days that the baselines count.
     """
 
@@ -175,7 +172,6 @@ class DayRates:
 
     @property
     def label(self) -> str:
-        """Returns the day, or the days whose interactions are the truth."""
         return self.ds if self.last_day in (None, self.ds) else f"{self.ds} to {self.last_day}"
 
     @property
@@ -189,11 +185,7 @@ class DayRates:
 
 
 def summary(days: Sequence[DayRates]) -> RenderableType:
-    """Returns one table: model and baselines of the last of some days, unseen items, and the earlier days as the trend.
-
-    Args:
-        days: at least one, in their order.
-    """
+    """Returns a table of days, at least one: scorers on the last, also on unseen items, the earlier ones as the trend."""
     day, earlier = days[-1], days[-1 - _TREND_DAYS : -1]
     k = day.ks[-1]
     ks = day.ks if len(day.ks) <= _SUMMARY_KS else [*day.ks[: _SUMMARY_KS - 1], k]
@@ -236,13 +228,13 @@ def _three_digits(rate: float) -> str:
 
 
 def describe_rates(day: DayRates) -> str:
-    """Returns the headline of a day in one line: merged list, model and the best baseline, on all items and on unseen ones."""
+    """Returns a day's headline: merged list, model and best baseline, on all items and on unseen ones."""
     shown = _describe_cell(day, Scope.ALL, Population.WARM), _describe_cell(day, Scope.UNSEEN, Population.WARM)
     return f"{day.label}  hit_rate@{day.ks[-1]}: {shown[0]}  unseen: {shown[1]}"
 
 
 def _describe_cell(day: DayRates, scope: Scope, population: Population) -> str:
-    """Returns the rates of merged list, model and the best baseline in a scope and population; empty if nobody counts there."""
+    """Returns the rates of merged list, model and best baseline in a scope and population; empty if nobody counts there."""
     from dssm_assets.core.evaluation.rates import best_baseline
 
     rows = day.rows(scope, day.ks[-1], population)
@@ -251,7 +243,6 @@ def _describe_cell(day: DayRates, scope: Scope, population: Population) -> str:
 
 
 def print_summary(console: Console, days: Sequence[DayRates]) -> None:
-    """Prints the summary of some days, and what the gate said of the last one if it did not pass."""
     console.print(summary(days))
     if days[-1].gate is not None and not days[-1].gate.startswith("passed"):
         _print_gate(console, days[-1])

@@ -12,8 +12,6 @@ _NAME_WIDTH: Final = 18
 
 
 class Group(StrEnum):
-    """What one wants of a command."""
-
     START = "start: see it run, set up your own tables"
     RUN = "run: make tables, train, try other settings"
     LOOK = "look: hit rates and comparisons"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dssm_assets.core.errors import PartitionReplacedError
+from dssm_assets.core.progress import count_progress
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow, code_references
 from dssm_assets.defs.asset_run import describe_bytes, open_run, to_metadata_value
 from dssm_assets.defs.scene import PARTITION_TAG, RANGE_TAGS, Scene, name_days
@@ -76,21 +77,21 @@ def build_asset(
             yield _skip(row, reason)
             return
         workspace = run.open_workspace(regular, days)
-        is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
-        if is_submitted:
+        if row.runs_on_engine and scene.loaded.config.engine == "spark":
             results = load_extra("spark", "spark_runs").run_step(context, scene, row.step, days)
         else:
             results = run_step(row.step, workspace, days)
         done: list[StepResult] = []
         metadata: dict[str, dict[str, Any]] = {}
-        start = first = time.perf_counter()
+        start = time.perf_counter()
         for result, seconds in results:
             metadata[result.manifest.ds] = run.describe(result, seconds)
             done.append(add_checks(row.name, workspace, result))
             observer.on_partition(row.name, result.manifest.ds)
-            first = time.perf_counter() if len(done) == 1 else first
-            if not is_submitted:
-                _log_days(log, len(done), len(days), time.perf_counter() - first)
+            if len(done) == 1:  # it has taken what is done once: reading, compiling
+                count_days = count_progress(log, regular.now, len(days), "days", done=1)
+            else:
+                count_days(1)
         for extra in load_all("materialized"):
             extra.on_materialized(context, run, workspace, done)
         for ds, of_day in metadata.items():
@@ -149,7 +150,6 @@ def _check_days(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) 
 
 
 def _skip(row: AssetRow, reason: str) -> dg.MaterializeResult[Any]:
-    """Returns the partition of a day that has nothing to evaluate."""
     checks = [dg.AssetCheckResult(check_name=check.name, passed=True, description=f"skipped: {reason}") for check in row.checks]
     return dg.MaterializeResult(metadata={SKIPPED: reason}, check_results=checks, data_version=dg.DataVersion(SKIPPED))
 
@@ -160,9 +160,7 @@ _STEP_TRIES = 3
 def run_step(
     step: "Callable[[Workspace, Sequence[str]], Iterator[StepResult]]", workspace: "Workspace", days: Sequence[str]
 ) -> "Iterator[tuple[StepResult, float]]":
-    """Yields the results of a step; repeats its remaining days if another run replaces an input while it is read.
-
-    The repetition reads the newer inputs, and the partition's manifest names them.
+    """Yields the results of a step; repeats its remaining days if another run replaces an input.
 
     Raises:
         PartitionReplacedError: inputs were replaced in every try.
@@ -187,20 +185,13 @@ def run_step(
 
 
 def _data_version(done: "Sequence[StepResult]") -> dg.DataVersion:
-    """Returns the digest of what was written, so that downstream partitions become stale only if the content changes.
+    """Returns the digest of what was written: downstream partitions become stale only with other content.
 
-    Dagster accepts one version per run. Over several days it is a digest of all their digests: a day that is materialized
-    again alone counts as changed.
+    Dagster accepts one version per run. Over several days it is a digest of their digests: a day that is made again alone
+    counts as changed.
     """
     digests = [result.manifest.digest for result in done]
     return dg.DataVersion(digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest())
-
-
-def _log_days(log: Callable[[str], None], done: int, total: int, seconds: float) -> None:
-    """Logs each fifth of the days; `seconds` since the first one, which has taken what is done once: reading, compiling."""
-    if 1 < done < total and done % max(1, total // 5) == 0:
-        pace = max(seconds, 1e-9) / (done - 1)
-        log(f"{done}/{total} days, {1 / pace:.1f} days/s, ETA {pace * (total - done):.0f} s")
 
 
 def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: float) -> None:
@@ -213,7 +204,6 @@ def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: 
 
 
 def _check_result(row: CheckRow, done: "Sequence[StepResult]") -> dg.AssetCheckResult:
-    """Returns one result over all days of the run: it passes if it passed on every day."""
     found: list[tuple[str, Check]] = [
         (result.manifest.ds, check) for result in done for check in result.checks if check.name == row.name
     ]

@@ -20,10 +20,10 @@ TRAINER = "trainer"
 
 @dataclass(frozen=True)
 class LazyStep:
-    """A step's name, callable like the function itself: the code location lists steps without importing what they compute with.
+    """A step by name, callable like its function: the code location lists steps without importing torch, faiss or an engine.
 
-    `LazyStep("steps.evaluation", "ground_truth")` is the function `ground_truth` of `dssm_assets/steps/evaluation.py`, imported when it
-    is first called. A process that only shows the graph then loads neither torch, faiss nor an engine.
+    `LazyStep("steps.evaluation", "ground_truth")` is the function of that name in `dssm_assets/steps/evaluation.py`, imported
+    at the first call.
 
     Attributes:
         module: below `dssm_assets`, such as `steps.evaluation`.
@@ -41,7 +41,6 @@ class LazyStep:
 
     @property
     def line(self) -> int | None:
-        """Returns the line of its definition, counted from 1; None if the file does not define it."""
         text = self.file.read_text(encoding="utf-8") if self.file.is_file() else ""
         match = re.search(rf"^def {self.name}\(", text, flags=re.MULTILINE)
         return None if match is None else text.count("\n", 0, match.start()) + 1

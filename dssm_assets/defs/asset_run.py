@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> "AssetRun":
-    """Returns the run of an asset: that of the extra for which the run's settings ask, else the regular one."""
+    """Returns the run of an asset: an extra's if the run's settings ask for it, else the regular one."""
     opened = (extra.open_run(context, scene, row) for extra in load_all("runs"))
     return next(filter(None, opened), None) or AssetRun(context, scene, row)
 
@@ -41,15 +41,11 @@ class AssetRun:
         self.data_version: dg.DataVersion | None = None
 
     def open_workspace(self, regular: "Workspace", days: Sequence[str]) -> "Workspace":
-        """Returns the workspace to use, given the regular one."""
         self._workspace, self._last_day = regular, days[-1]
         return regular
 
     def describe(self, result: "StepResult", seconds: float) -> dict[str, Any]:
-        """Returns the metadata of one partition; those about columns and inputs for the last day of a run only.
-
-        They are nine tenths of an event, and the UI shows the latest event's; every manifest has its own.
-        """
+        """Returns the metadata of one partition; columns and inputs, nine tenths of it, for a run's last day only."""
         from dssm_assets.steps.workspace import window_days
 
         metadata, manifest = partition_metadata(result, self._workspace, seconds), result.manifest
@@ -67,14 +63,10 @@ class AssetRun:
         return metadata
 
     def label_check(self, result: dg.AssetCheckResult) -> dg.AssetCheckResult:
-        """Returns a check's result as it is reported."""
         return result
 
     def _trace_columns(self, manifest: "Manifest") -> dg.TableColumnLineage | None:
-        """Returns the lineage of a partition's columns, None if no origin is known.
-
-        If two inputs have a column of the same name, it comes from the first in `row.deps`.
-        """
+        """Returns the lineage of columns, by name from the first of `row.deps` that has it; None if none is known."""
         if not manifest.columns:
             return None
         tables, source = self._input_columns(manifest), self.row.feature_source

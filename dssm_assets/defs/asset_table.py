@@ -461,7 +461,7 @@ def expiring_groups() -> dict[str, str]:
 def all_rows(config: PipelineConfig | None = None) -> list[AssetRow]:
     """Returns every asset in pipeline order, those of extras last, each with the checks of plug-ins.
 
-    Assets on request are those that no job of the configuration runs.
+    `is_on_request`: no job of the configuration runs it.
 
     Raises:
         ConfigError: a plug-in's check names no asset, or its own name cannot be used.

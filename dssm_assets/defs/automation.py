@@ -35,7 +35,7 @@ _JOB_DESCRIPTIONS = {
 _SOURCE_TABLES = ("user", "item", "behavior")
 _BEHAVIOR_TABLE = "behavior_table"
 _LATE = "late_from"
-"""In the cursor: the first day whose rows have changed, while the run that makes it again cannot start."""
+"""In the cursor: the first day with changed rows, while the run that makes it again cannot start."""
 _Status = dg.DagsterRunStatus
 _NOT_ENDED = (_Status.QUEUED, _Status.NOT_STARTED, _Status.STARTING, _Status.STARTED)
 _NOT_FAILED = (*_NOT_ENDED, _Status.SUCCESS)
@@ -44,7 +44,7 @@ _NOT_FAILED = (*_NOT_ENDED, _Status.SUCCESS)
 def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
     """Returns plain name -> job of assets: daily tables, training and evaluation, publishing.
 
-    A run of them is one process, whatever executor the project has: a process per step imports all again, and limits of memory and
+    A run is one process, whatever executor the project has: a process per step imports all again, and limits of memory and
     threads are those of one process.
     """
     return {
@@ -105,11 +105,7 @@ def daily_schedule(scene: Scene, chain: dg.JobDefinition) -> dg.ScheduleDefiniti
 
 
 def landed_sensor(scene: Scene, jobs: Sequence[Any]) -> dg.SensorDefinition:
-    """Returns the sensor that starts the chain of each landed day; it is on by default if `platform.trigger` is `sensor`.
-
-    Args:
-        jobs: those of which it starts runs.
-    """
+    """Returns the sensor that starts runs of `jobs` for landed days; on by default if `platform.trigger` is `sensor`."""
     is_on = scene.loaded.config.platform.trigger is Trigger.SENSOR
 
     @dg.sensor(
@@ -178,7 +174,7 @@ def _stored_days(scene: Scene) -> list[str]:
 
 
 def _look_at_sources(scene: Scene, seen: Mapping[str, Any], *, has_days: bool) -> dict[str, Any]:
-    """Returns what has landed of each source table; without days to wait for, of those that have versions."""
+    """Returns what has landed of each source table; without days to wait for, only of tables with versions."""
     from dssm_assets.storage.sources.landing import SourceLanding
 
     config = scene.loaded.config
@@ -223,10 +219,10 @@ def _request_chain(scene: Scene, ds: str) -> dg.RunRequest:
 def _make_again(
     scene: Scene, instance: dg.DagsterInstance, *, found: Sequence[str | None], seen: dict[str, Any], last: str, has_next: bool
 ) -> tuple[list[dg.RunRequest], str]:
-    """Returns the run that makes stored days again, from the first with late data to the last started one; or why all runs wait.
+    """Returns the run that makes stored days again, from the first with late data on; or why all runs wait.
 
-    Until earlier runs of these days have ended, `seen` has the first day. The run comes once for a version of the tables. After one such
-    run the next day goes first, so that rows which keep coming late do not hold it back.
+    Until earlier runs of these days have ended, `seen` has the first day. The run comes once for a version of the tables. After
+    it the next day goes first: late rows that keep coming do not hold it back.
 
     Args:
         found: the first day with late data in each table, None without.

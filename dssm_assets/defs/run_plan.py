@@ -1,4 +1,4 @@
-"""The runs that make some assets and what they need and lack, in order: what `--with-upstream`, the demo and a launched run make."""
+"""The runs that make some assets with their missing needs, in order: for `--with-upstream`, the demo and launched runs."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,8 +41,6 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Assets to make on some days."""
-
     names: tuple[str, ...]
     days: tuple[str, ...]
 
@@ -143,9 +141,9 @@ def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool
 
 
 def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
-    """Returns the runs that make what some assets need and lack; these assets on these days are left to a run of theirs.
+    """Returns the runs that make an asset's missing needs.
 
-    They are made here, too, if an asset that is not one of them needs them.
+    The assets themselves are left to a run of theirs, unless others need them.
     """
     rows = all_rows()
     plan = plan_upstream(scene, [wanted], is_remaking=True)
@@ -165,88 +163,92 @@ def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
 
 
 def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) -> RunPlan:
-    """Returns the runs that make some assets and what they need of what is not stored.
+    """Returns the runs that make some assets with their needs.
 
-    Daily tables are made on the days that have none, over consecutive days in one run; from the first day on that one was made
-    with other settings, it and what depends on it are made again. Rebuilds a day's windowed assets that are missing, stale or
-    made with other settings, and everything downstream.
-    A log's gaps before the rolling states that the days begin with stay.
+    | is made | daily table: these days | windowed asset of a day | |---|---|---| | missing | not stored, up to the calendar's
+    end | not stored | | wanted, with `is_remaking` | the wanted days | a wanted one | | other settings | from the first day
+    with them on | made with others | | upstream | from the first such day of a table that it depends on | a needed asset or day
+    is made | | other inputs | | built from other content than is stored |
 
     Args:
         is_remaking: make the wanted assets also where they are stored.
     """
-    config, rows = scene.loaded.config, all_rows()
-    by_name = {row.name: row for row in rows}
-    workspace = scene.open_workspace(lambda _: None)
-    start, end = config.calendar.start.isoformat(), scene.last_day(is_windowed=False) or ""
-
-    def find_needed(names: Sequence[str], ds: str) -> NeededDays:
-        return needed_days(rows, names, ds, start, config.window.days, config.evaluation.span_days)
-
-    days = [(part.names, ds, find_needed(part.names, ds)) for part in wanted for ds in part.days]
-    missing: dict[str, set[str]] = {row.name: set() for row in rows if not row.is_windowed}
-    stored = {name: set(workspace.tables.partitions.days(name)) for name in missing}
-    for names, ds, needed in days:
-        # If all rolling states are stored on the first day that needs them, none is rebuilt from the log before it. A gap of the log
-        # there stays: perhaps the source has it, too, and histories are read without it.
-        states = {name: first for name, (first, _) in needed.daily.items() if by_name[name].is_rolling}
-        is_stored = bool(states) and all(first in stored[name] for name, first in states.items())
-        first_log_day = min(states.values()) if is_stored else start
-        for name, (first, last) in needed.daily.items():
-            span = days_between(max(first, first_log_day) if by_name[name].is_log else first, last)
-            missing[name].update(day for day in span if day not in stored[name] and day <= end)
-        if is_remaking:
-            for name in missing.keys() & set(names):
-                missing[name].add(ds)
-    outdated = _add_outdated(workspace, rows, missing, [needed for _, _, needed in days])
-    runs = list(_group_daily(rows, missing))
-    planned: dict[str, set[str]] = {}
-    for names, ds, needed in days:
-        made: list[str] = []
-        for name in needed.windowed:
-            manifest = workspace.find(name, ds)
-            is_other = manifest is not None and has_other_settings(workspace, manifest)
-            outdated[name] += is_other
-            daily = find_needed([name], ds).daily
+    rows, workspace = all_rows(), scene.open_workspace(lambda _: None)
+    end = scene.last_day(is_windowed=False) or ""
+    needs = [(part.names, ds, _find_needed(scene, rows, part.names, ds)) for part in wanted for ds in part.days]
+    daily = {row.name: set[str]() for row in rows if not row.is_windowed}
+    stored_days = {name: set(workspace.tables.partitions.days(name)) for name in daily}
+    for names, ds, needed in needs:
+        for name, span in _trim_logs(rows, needed.daily, stored_days).items():
+            daily[name].update(day for day in days_between(*span) if day not in stored_days[name] and day <= end)
+        for name in daily.keys() & set(names if is_remaking else ()):
+            daily[name].add(ds)
+    outdated = _add_outdated(workspace, rows, daily, [needed for _, _, needed in needs])
+    runs, planned = list(_group_daily(rows, daily)), set[tuple[str, str]]()
+    for names, ds, needed in needs:
+        made = set[str]()
+        for row in (row for row in rows if row.name in needed.windowed):
+            stored = workspace.find(row.name, ds)
+            is_other = stored is not None and has_other_settings(workspace, stored)
+            outdated[row.name] += is_other
+            reads = _find_needed(scene, rows, [row.name], ds).daily
             if (
-                manifest is None
+                stored is None
+                or (is_remaking and row.name in names)
                 or is_other
-                or (is_remaking and name in names)
-                or any(dep in made for dep in by_name[name].deps)
-                or any(missing[table] & set(days_between(*span)) for table, span in daily.items())
-                or not is_current(workspace, manifest)
+                or made.intersection(row.deps)
+                or any(daily[table].intersection(days_between(*days)) for table, days in reads.items())
+                or not is_current(workspace, stored)
             ):
-                made.append(name)
-        before = planned.setdefault(ds, set())
-        if left := tuple(name for name in made if name not in before):
-            before.update(left)
+                made.add(row.name)
+        if left := tuple(name for name in needed.windowed if name in made and (name, ds) not in planned):
             runs.append(PlannedRun(left, (ds,), True))
+            planned.update((name, ds) for name in left)
     return RunPlan(scene, tuple(runs), +outdated)
 
 
+def _find_needed(scene: Scene, rows: Sequence[AssetRow], names: Sequence[str], ds: str) -> NeededDays:
+    config = scene.loaded.config
+    return needed_days(rows, names, ds, config.calendar.start.isoformat(), config.window.days, config.evaluation.span_days)
+
+
+def _trim_logs(
+    rows: Sequence[AssetRow], daily: Mapping[str, tuple[str, str]], stored_days: Mapping[str, set[str]]
+) -> dict[str, tuple[str, str]]:
+    """Returns the needed days of daily tables.
+
+    Logs begin with the rolling states, if all are stored on the first day that needs them: none is rebuilt from the log before
+    it then. A gap of the log there stays: perhaps the source has it, too.
+    """
+    states = {row.name: daily[row.name][0] for row in rows if row.is_rolling and row.name in daily}
+    if not states or any(first not in stored_days[name] for name, first in states.items()):
+        return dict(daily)
+    logs, begin = {row.name for row in rows if row.is_log}, min(states.values())
+    return {name: (max(first, begin) if name in logs else first, last) for name, (first, last) in daily.items()}
+
+
 def _add_outdated(
-    workspace: Workspace, rows: Sequence[AssetRow], missing: dict[str, set[str]], needed: Sequence[NeededDays]
+    workspace: Workspace, rows: Sequence[AssetRow], daily: Mapping[str, set[str]], needs: Sequence[NeededDays]
 ) -> Counter[str]:
-    """Adds the days of daily tables that were made with other settings, and of what follows from them; returns how many of each.
+    """Adds needed days with other settings, and all that follows; returns for each table how many have them.
 
     Rolling states and histories follow from all days before, so a table is made again from the first such day on.
     """
     first: dict[str, str] = {}
     outdated: Counter[str] = Counter()
     for row in (row for row in rows if not row.is_windowed):
-        days = {day for one in needed if row.name in one.daily for day in days_between(*one.daily[row.name])}
-        stored = workspace.tables.partitions.find_days(row.name, sorted(days - missing[row.name]))
+        days = {day for needed in needs if row.name in needed.daily for day in days_between(*needed.daily[row.name])}
+        stored = workspace.tables.partitions.find_days(row.name, sorted(days - daily[row.name]))
         changed = [ds for ds, manifest in stored.items() if has_other_settings(workspace, manifest)]
         outdated[row.name] = len(changed)
-        begins = min([*changed, *(first[dep] for dep in row.deps if dep in first)], default=None)
-        if begins is not None:
+        if begins := min([*changed, *(first[dep] for dep in row.deps if dep in first)], default=None):
             first[row.name] = begins
-            missing[row.name].update(ds for ds in stored if ds >= begins)
+            daily[row.name].update(ds for ds in stored if ds >= begins)
     return outdated
 
 
 def _group_daily(rows: Sequence[AssetRow], missing: Mapping[str, set[str]]) -> Iterator[PlannedRun]:
-    """Yields the runs of daily tables: those with the same missing days share runs, none before what it depends on."""
+    """Yields the runs of daily tables: tables with the same missing days share runs, none before its dependencies."""
     groups: list[tuple[list[tuple[str, ...]], list[str]]] = []
     number: dict[str, int] = {}
     for row in rows:
@@ -264,6 +266,5 @@ def _group_daily(rows: Sequence[AssetRow], missing: Mapping[str, set[str]]) -> I
 
 
 def _group_consecutive(days: Sequence[str]) -> list[tuple[str, ...]]:
-    """Returns ascending days as runs of consecutive days."""
     numbered = groupby(enumerate(days), lambda pair: day_before(pair[1], pair[0]))
     return [tuple(ds for _, ds in pairs) for _, pairs in numbered]

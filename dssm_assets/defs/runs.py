@@ -25,7 +25,7 @@ QUIET_CONSOLE: Final = {"loggers": {"console": {"config": {"log_level": "CRITICA
 def open_instance(folder: Path) -> dg.DagsterInstance:
     """Returns the Dagster instance of a folder, which becomes one if it is not yet. Outputs of its runs stay in the terminal.
 
-    Dagster would copy each step's stdout and stderr to files, through two processes each, which Ctrl-C reaches too.
+    Copies of each step's outputs would take two more processes each, which Ctrl-C reaches too.
     """
     write_instance_file(folder)
     return dg.DagsterInstance.local_temp(str(folder), overrides={"compute_logs": _NO_COPIES})
@@ -34,7 +34,7 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
 def make_run(
     defs: dg.Definitions, instance: dg.DagsterInstance, scene: Scene, run: PlannedRun, made_for: dg.DagsterRun | None = None
 ) -> str:
-    """Makes a planned run, as one of the job that its assets are part of; result and errors as `run_days`."""
+    """Makes a planned run as one of its assets' job; result and errors as `run_days`."""
     keys = [scene.key(name).to_user_string() for name in run.names]
     found = find_job(all_rows(scene.loaded.config), run.names)
     return run_days(defs, instance, keys, run.days, job=found and scene.name(found), made_for=made_for)
@@ -54,11 +54,11 @@ def run_days(
 
     Args:
         settings: op -> its form, as in the Launchpad.
-        job: which the assets are part of, and the run is shown as one of; None: they are materialized ad hoc.
-        made_for: the run that needs this one, whose code location it gets.
+        job: the run is shown as one of it; None: assets are materialized ad hoc.
+        made_for: the run that needs this one, and gives it its code location.
 
     Raises:
-        CheckFailedError: if a blocking check failed, with its description.
+        CheckFailedError: a blocking check failed.
         Exception: whatever the failing asset raised.
     """
     # One event per asset says that a range of days is planned, not one per day.

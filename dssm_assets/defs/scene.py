@@ -72,7 +72,7 @@ class Scene:
     Attributes:
         prefix: what its names start with; "" for the only scene.
         launch: runs the jobs of its assets if `engine: spark`; None for spark-submit.
-        source_assets: source table -> the asset of another project that makes it, which it depends on.
+        source_assets: source table -> the asset of another project that makes it.
     """
 
     loaded: LoadedConfig
@@ -86,13 +86,11 @@ class Scene:
 
     @cached_property
     def windowed(self) -> dg.DailyPartitionsDefinition:
-        """Returns the evaluation days: their windows lie within the calendar, and their truth has ended."""
         config = self.loaded.config
         return daily_partitions(config.calendar, window=config.window.days, span=config.evaluation.span_days)
 
     @property
     def first_evaluation_day(self) -> dt.date:
-        """Returns the first day whose window lies within the calendar."""
         config = self.loaded.config
         return config.calendar.start + dt.timedelta(days=config.window.days)
 
@@ -121,7 +119,6 @@ class Scene:
         return f"{self.prefix}_{plain}" if self.prefix else plain
 
     def op(self, asset: str) -> str:
-        """Returns the name of an asset's op, its key in a run's configuration."""
         return f"{self.prefix}__{asset}" if self.prefix else asset
 
     def open_workspace(self, log: Callable[[str], None]) -> "Workspace":

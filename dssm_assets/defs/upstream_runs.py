@@ -31,15 +31,7 @@ _RESUMED_TAG = "dagster/is_resume_retry"
 
 
 def make_upstream(scene: Scene, context: dg.AssetExecutionContext, row: AssetRow, log: Callable[[str], None]) -> None:
-    """Makes what the run of a context lacks, if the asset is among its first.
-
-    Args:
-        row: the asset whose step begins.
-        log: receives the progress of the runs.
-
-    Raises:
-        DssmError: what a run raised.
-    """
+    """Makes what a run lacks if `row` is one of its first assets; raises what a run raised."""
     from dssm_assets.defs.run_plan import Wanted, plan_missing
 
     rows, nodes = all_rows(), {node.name for node in context.job_def.nodes}
@@ -90,8 +82,8 @@ def _make_runs(
 ) -> None:
     """Makes the runs of a plan in the process of a run.
 
-    Runs of one home make daily tables one after the other, so that days of a backfill which start together make nothing twice.
-    Windowed assets are those of the run's own day. They are made without the lock: they may wait for a pool.
+    Runs of one home make daily tables one after the other, so that days of a backfill make nothing twice. Windowed assets, of
+    the run's own day, are made without the lock: they may wait for a pool.
     """
     from dssm_assets.defs.runs import make_run
     from dssm_assets.storage.local_files import folder_lock
@@ -117,8 +109,6 @@ def _make_runs(
 
 
 class _Progress(Observer):
-    """Sends progress to the log of the run that waits."""
-
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
 

@@ -36,7 +36,7 @@ _BUSY_SECONDS: Final = 60.0
 def origin_tags(instance: DagsterInstance, job: str, made_for: DagsterRun | None) -> dict[str, str]:
     """Returns the tags by which `set_origin` knows a run's code location.
 
-    It is that of the run that waits for it, else that of the job's last run with one, else that of the printed command of the UI.
+    It is the waiting run's, else the one of the job's last run with any, else the one of the UI's printed command.
     """
     earlier = (made_for, *instance.get_runs(RunsFilter(job_name=job), limit=20))
     known = next((run.remote_job_origin for run in earlier if run is not None and run.remote_job_origin is not None), None)
@@ -45,7 +45,7 @@ def origin_tags(instance: DagsterInstance, job: str, made_for: DagsterRun | None
 
 
 def set_origin(instance: DagsterInstance, run: DagsterRun) -> None:
-    """Records the code location of a run that has begun and whose tags name one."""
+    """Records the code location in a begun run's tags, if they name one."""
     if _ORIGIN_TAG in run.tags and (stored := instance.get_run_by_id(run.run_id)) is not None:
         origin: Any = deserialize_value(run.tags[_ORIGIN_TAG])
         instance.run_storage.replace_job_origin(stored, origin)

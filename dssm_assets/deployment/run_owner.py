@@ -66,14 +66,12 @@ class RunOwner:
 
     @property
     def report_key(self) -> str:
-        """Returns the key under which the process reports that it lives."""
         return f"{OWNER_TAG}/{self.host}/{self.pid}"
 
     def report(self, instance: DagsterInstance) -> None:
         instance.run_storage.set_cursor_values({self.report_key: f"{self.started} {self.machine} {time.time():.0f}"})
 
     def reason_of_death(self, instance: DagsterInstance) -> str | None:
-        """Returns why the process counts as dead, None if it lives or nothing is known."""
         where = f"process {self.pid} on {self.host}"
         if self.machine == _this_machine():
             return None if start_of_process(self.pid) == self.started else f"{where}, which ran it, has ended"
@@ -88,7 +86,7 @@ class RunOwner:
 
 
 def check_run_health(instance: DagsterInstance, run: DagsterRun) -> Any:
-    """Returns a launcher's answer to run monitoring: a run is lost if its process is dead; without a sign of that, it works."""
+    """Returns a launcher's answer to run monitoring: a run is lost if its process is known to be dead."""
     owner = RunOwner.from_run(run)
     reason = owner.reason_of_death(instance) if owner is not None else None
     answer = get_type_hints(DefaultRunLauncher.check_run_worker_health)["return"]

@@ -18,10 +18,9 @@ _IMAGE_TAG: Final = "dagster/image"
 
 
 class WatchedK8sRunLauncher(K8sRunLauncher):
-    """Launches runs as Kubernetes jobs; a run without one is judged by its own process."""
+    """Launches runs as Kubernetes jobs; asks a run without one's own process for its health."""
 
     def check_run_worker_health(self, run: DagsterRun) -> Any:
-        """Returns the health of a run's job, or of the process that works on it."""
         return super().check_run_worker_health(run) if _IMAGE_TAG in run.tags else check_run_health(self._instance, run)
 
     def terminate(self, run_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Dagster's default run launcher, which also reports runs whose process has ended.
+"""Dagster's default run launcher that also reports runs of ended processes.
 
 With the default launcher alone, a run whose container is killed stays "started", occupies the queue and its pool, and is not retried.
 """
@@ -13,7 +13,7 @@ from dssm_assets.deployment.run_owner import check_run_health
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Launches runs in the code server; a run is judged by the process that works on it."""
+    """Launches runs in the code server; asks a run's own process for its health."""
 
     supports_check_run_worker_health = True  # run monitoring calls it
 

@@ -29,6 +29,7 @@ from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.prior import Prior, append_one, append_prior
+from dssm_assets.core.progress import count_progress
 from dssm_assets.core.retrieval.exact import Corpus
 from dssm_assets.core.retrieval.vectors import check_vectors
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
@@ -38,7 +39,7 @@ from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.scoring import read_fit_data, stored_similarity
 from dssm_assets.steps.stored_interactions import find_event_days, read_interactions_of_users
 from dssm_assets.steps.vectors import find_model
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, each_day, progress_log
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, each_day
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
@@ -47,8 +48,7 @@ HELD_OUT_USERS: Final = 2000
 
 
 class ValidationVectors:
-    """The validation days of the model of a day, and its vectors on them: by the towers of the fit's search, which were not fitted to
-    these days.
+    """The validation days of a day's model, and vectors by the towers of the fit's search, which were not fitted to them.
 
     Attributes:
         days: the validation days, the latest first; none if the model was fitted without.
@@ -78,8 +78,7 @@ class ValidationVectors:
         """Returns the vectors as a scorer, as of the beginning of a validation day; None if no user has one.
 
         Args:
-            day: one of `days`.
-            user_ids: the users, distinct; those without an event before the day have no vector.
+            user_ids: distinct; users without an event before the day have no vector.
         """
         try:
             found = validation_set(self._data, self._day_of[day])
@@ -125,7 +124,7 @@ class _HeldOut:
         return sum(len(one.truth.items) for one in self.days)
 
     def read_days(self, days: Sequence[str]) -> None:
-        """Adds all validation days, or without vectors the latest of the days that together have as many pairs as configured."""
+        """Adds all validation days; without vectors, the latest days until they have as many pairs as configured."""
         config = self.workspace.config
         for span in held_out_spans(days, config.evaluation.span_days):
             if self.vectors is None and self.pairs >= config.channels.held_out_pairs:
@@ -135,7 +134,6 @@ class _HeldOut:
                 self._add_span(span)
 
     def _add_span(self, span: Sequence[str]) -> None:
-        """Adds held-out days, unless they have no positive events of a known user, or nobody's vector is known."""
         workspace, config, day = self.workspace, self.workspace.config, span[0]
         positives, days = workspace.need_all("positive_sample", span), find_event_days(workspace, day)
         events = pa.concat_tables([workspace.tables.read(one, [col.USER_ID, col.ITEM_ID]) for one in positives])
@@ -183,7 +181,7 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
         for one in held_out:
             workspace.log(f"fitting {len(merges)} merges on {one.pairs:,} pairs of {', '.join(one.names)}")
             users = sum(int(np.count_nonzero(day.truth.lengths)) for day in one.days)
-            merges = fit_merges(one.days, merges, progress_log(workspace, users, "users"))
+            merges = fit_merges(one.days, merges, count_progress(workspace.log, workspace.now, users, "users"))
             choice = one.choice or choice
     inputs = digests([one.built_from for one in held_out])
     manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs, facts=choice._asdict())
@@ -195,9 +193,9 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> list[_HeldOut]:
-    """Returns the days on which weights are fitted, in the order in which they are.
+    """Returns the days on which weights are fitted, in order: the fit's validation days last.
 
-    The validation days of the fit come last. Days without vectors come before them, and only if these have too few pairs.
+    Days without vectors come before them, and only if these have too few pairs.
     """
     settings = workspace.config.channels
     vectors = ValidationVectors(workspace, ds)
@@ -214,12 +212,9 @@ def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> lis
 
 
 def held_out_spans(days: Sequence[str], length: int) -> list[list[str]]:
-    """Returns whole spans of days, the latest first; the one that there is if that is shorter.
+    """Returns whole spans of consecutive days, the latest first; a shorter one if it is the only one.
 
     By hand: days 5, 4, 3, 2, 1 are the spans 4 to 5 and 2 to 3 of two days each, and 1 to 5 of seven.
-
-    Args:
-        days: consecutive, the latest first.
     """
     starts = range(0, max(len(days) - length + 1, min(len(days), 1)), length)
     return [sorted(days[start : start + length]) for start in starts]

@@ -24,7 +24,7 @@ class AssetCheck:
         asset: name of the asset, without a prefix.
         function: takes the workspace and the step's result: `result.manifest` is the partition, `result.facts` its figures.
         description: what holds if it passes.
-        is_blocking: whether a failure stops what depends on the asset.
+        is_blocking: a failure stops all that depends on the asset.
     """
 
     asset: str

@@ -61,7 +61,7 @@ POPULARITY_FACTOR: Final = 1.2
 
 @each_day
 def ground_truth(workspace: Workspace, ds: str) -> StepResult:
-    """Writes what each user interacted with on the evaluation day, or on the days of `evaluation.span_days` that begin with it."""
+    """Writes each user's interactions on the evaluation day, or on the `evaluation.span_days` days from it on."""
     keys = [col.USER_ID, col.ITEM_ID]
     span = workspace.need_all("positive_sample", truth_days(ds, workspace.config.evaluation.span_days))
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
@@ -164,12 +164,11 @@ def _beats_popularity(rates: Rows, k: int) -> Check:
 
 
 def _served_row(rates: Rows) -> Mapping[str, Any] | None:
-    """Returns the row of what is served: the merged list, without channels the model."""
     return rates.get(MERGED, rates.get(MODEL))
 
 
 def _headline(rates: Mapping[Scope, Rows], gains: Sequence[Gain], k: int) -> dict[str, float]:
-    """Returns what the day is judged by: the rate and the gain over the best baseline of what is served, the vectors' rates."""
+    """Returns the figures that judge a day: rate of the served list and its gain over the best baseline, the vectors' rates."""
     served = _served_row(rates[Scope.ALL])
     if served is None:
         return {}
@@ -183,7 +182,7 @@ def _headline(rates: Mapping[Scope, Rows], gains: Sequence[Gain], k: int) -> dic
 
 
 def _plotted_figures(total: pa.Table, lists: ListFacts, worth: Mapping[str, float], ks: Sequence[int]) -> dict[str, Any]:
-    """Returns the other figures that the UI plots over the days: few, since it draws a chart of every number."""
+    """Returns the other figures that the UI plots: few, since it draws a chart of every number."""
     k, figures = ks[-1], dict[str, Any]()
     short, long = (_served_row(rows_of_cell(total, Scope.ALL, cut)) for cut in (ks[0], k))
     if short and long:
@@ -196,7 +195,6 @@ def _plotted_figures(total: pa.Table, lists: ListFacts, worth: Mapping[str, floa
 
 
 def _segment_rates(workspace: Workspace, detail: Manifest, cells: HitCells) -> dict[str, pa.Table]:
-    """Returns the hit rate of each segment of a stored hit_rate_detail: of the merged list, where cells have it, and of the model."""
     settings, seed = workspace.config.evaluation, workspace.config.seed
     stored = [column.name for column in detail.columns]
     wanted = [name for name in columns_needed(settings.segments) if name in stored]
@@ -216,12 +214,11 @@ def _segment_rows(segments: Mapping[str, pa.Table]) -> list[dict[str, Any]]:
 
 
 def _segment_images(segments: Mapping[str, pa.Table], k: int) -> dict[str, bytes]:
-    """Returns the chart of the segments, by its name in the metadata; none if no segment has users."""
     return {"hit_rate_by_segment": segment_png(segments, k)} if segments[MODEL].num_rows else {}
 
 
 def _describe_lists(workspace: Workspace, detail: Manifest) -> ListFacts:
-    """Returns what the lists of a stored hit_rate_detail are like, and how they differ from the previous evaluation day."""
+    """Returns figures of the stored lists, and how they differ from the previous evaluation day's."""
     ks = workspace.config.evaluation.k
     popularity = read_item_popularity(workspace, workspace.need("negative_items", detail.ds))
     quality = list_quality(workspace.tables.batches(detail, [LISTS]), popularity, ks)
@@ -240,7 +237,7 @@ def _id_types(workspace: Workspace, detail: Manifest) -> list[pa.DataType]:
 
 
 def _trend(workspace: Workspace, ds: str, total: pa.Table) -> pa.Table:
-    """Returns the hit rates of the last evaluation days; the given one, which is not stored yet, is the last of them."""
+    """Returns the hit rates of the last evaluation days, the last one given: it is not stored yet."""
     previous = partitions_before(workspace, TOTAL_HIT_RATE.name, ds, TREND_DAYS - 1)
     columns = ["k", POPULATION, *TREND_COLUMNS]
     stored = ((manifest.ds, workspace.tables.read(manifest, columns)) for manifest in previous)
@@ -262,8 +259,8 @@ def _trend_rows(trend: pa.Table) -> list[dict[str, Any]]:
 def read_cells(workspace: Workspace, hit_counts: Manifest) -> HitCells:
     """Returns the cells of a stored hit_counts.
 
-    Its rows are decoded once, into a file that is mapped, whose pages the system can drop when memory is short; it has no name any more
-    and is gone with the last cell.
+    Its rows are decoded once, into a mapped file whose pages the system can drop. The file has no name any more; it is gone
+    with the last cell.
     """
     workspace.loaded.scratch.mkdir(parents=True, exist_ok=True)
     with ScratchFolder("cells", workspace.loaded.scratch) as folder:

@@ -31,7 +31,6 @@ _HEADS: Final = "model.poolings, num_heads"
 
 @each_day
 def feature_config(workspace: Workspace, ds: str) -> StepResult:
-    """Decides the embedding of every feature from the statistics of the window before a day."""
     built_from = [workspace.need("feature_binning", ds), workspace.need("feature_counts", ds)]
     binning, counts = (workspace.tables.read(manifest) for manifest in built_from)
     spec, config = workspace.fg_spec, workspace.config
@@ -92,7 +91,6 @@ def indexed_features(bucketizer: Bucketizer, *sides: str) -> IndexedFeatures:
 
 @each_day
 def training_config(workspace: Workspace, ds: str) -> StepResult:
-    """Writes the configuration of the training run of a day: plan, model and towers."""
     bucketizer, built_from = open_bucketizer(workspace, ds)
     steps = workspace.need("step_config", ds)
     config = workspace.config
@@ -160,11 +158,11 @@ def towers_of(workspace: Workspace, ds: str) -> RunSettings:
 def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
     """Checks that features, model and training sections go together.
 
-    Widths that are configured are exact. The others count with the least width that their policy gives, so that vectors which are
-    too narrow for the widths of the data are refused only where they are too narrow for every data.
+    Configured widths are exact. Others count with the least width of their policy: vectors are refused if they are too narrow
+    for any data.
 
     Raises:
-        ConfigError: naming every unknown feature, every embedding that is not there, every width that is too small.
+        ConfigError: naming all unknown features, missing embeddings and widths that are too small.
         SchemaError: naming every sub-feature of a sequence whose vocabulary cannot be counted.
     """
     binning, counts = decide.least_statistics(spec)
@@ -186,7 +184,6 @@ def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
 
 
 def _has_exact_history(spec: FgSpec, config: PipelineConfig, features: list[TowerFeature]) -> bool:
-    """Returns whether the widths of all sub-features of the history are configured."""
     names = {feature.embedding_name for feature in features if feature.side is TowerSide.SEQUENCE}
     exact = {
         feature.embedding_name

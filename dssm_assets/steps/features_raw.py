@@ -30,11 +30,11 @@ class RollingState:
     """A state that follows from the day before and the log.
 
     Attributes:
-        query: called with the tables `log` (the day and the days that leave a window) and `previous`, or with a `log` of all
-            days up to the day alone; with `ds` and the arguments.
-        longest: length of the longest window in days: the state of the day before is used if no day of it has changed since.
-        leaving: windows in days, whose oldest day the query subtracts.
-        settings: recorded with the state; the state of the day before is used if they are the same.
+        query: takes the tables `log` (the day, and days that leave a window) and `previous`, or a `log` of all days
+            alone; `ds` and the arguments.
+        longest: window in days; the state of the day before is used if none of these days has changed since.
+        leaving: windows in days; the query subtracts their oldest days.
+        settings: recorded with the state; the state of the day before must have the same.
     """
 
     spec: TableSpec
@@ -46,7 +46,7 @@ class RollingState:
 
 
 def roll(workspace: Workspace, state: RollingState, days: Sequence[str]) -> Iterator[StepResult]:
-    """Writes the rolling state of each day: from the state of the day before, or rebuilt from all days."""
+    """Writes each day's state: from the state of the day before, or rebuilt from all days."""
     logs: dict[str, Manifest] = {}
     for ds in days:
         yield _roll_day(workspace, state, ds, logs)
@@ -77,7 +77,6 @@ def _roll_day(workspace: Workspace, state: RollingState, ds: str, logs: dict[str
 
 
 def _is_current(previous: Manifest, state: RollingState, recent: Mapping[str, Manifest]) -> bool:
-    """Returns whether a state has the same settings, and was built from the log as it is now."""
     used = previous.facts.get(DAYS)
     if not isinstance(used, dict):
         return False
@@ -96,7 +95,6 @@ def _refuse_other_ids(workspace: Workspace, spec: TableSpec, previous: Manifest,
 
 
 def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Adds hour, weekday and item attributes to each event."""
     raw = workspace.config.raw_features
     item_columns = tuple(sorted({*raw.preference_columns, *raw.history_columns}))
     timezone = workspace.config.calendar.timezone
@@ -157,7 +155,6 @@ def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
 
 
 def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Rolls the number of positive events of each user with each value of an item attribute."""
     raw = workspace.config.raw_features
     columns, window, positive = tuple(raw.preference_columns), raw.preference_days, tuple(workspace.config.events.positive)
     if not columns:

@@ -9,8 +9,9 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -27,6 +28,7 @@ from dssm_assets.core.training.fit_report import UNSTEADY, EpochScore, FitResult
 from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.model_format import mapped_model, model_chunks
 from dssm_assets.core.training.resume import Checkpoints, WarmStart
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage.local_files import map_arrow, write_atomic
 
 
@@ -46,15 +48,11 @@ class FitJob:
 
     Attributes:
         tables: argument of `TrainData` -> path of its Arrow file.
-        towers: their specification.
-        model: the section of the configuration.
-        training: the section of the configuration.
-        ks: cut-offs of the evaluation.
+        model, training: sections of the configuration.
         key: digest of configuration and inputs.
-        state: path at which the state of the fit is stored while it runs.
-        plan: number of steps, warm-up and decay; None: computed from the training section.
-        warm_start: earlier towers to start from.
-        plugins: modules that register what the model section names.
+        state: path of the fit's state while it runs.
+        plan: None: computed from the training section.
+        plugins: modules that register names in the model section.
     """
 
     tables: dict[str, str]
@@ -93,13 +91,11 @@ def run_job(
     ranks: Ranks = SINGLE_PROCESS,
     after_epoch: Callable[[Sequence[EpochScore]], None] = lambda scores: None,
 ) -> FitOutcome | None:
-    """Runs the job and returns its output; None in a process that is not the first of several.
-
-    The stored state remains after the fit; `remove_state` removes it.
+    """Runs the job and returns its output; None in a process that is not the first of several. The state of the fit remains.
 
     Args:
-        now: as in `FitContext`, and so are `progress` and `after_epoch`.
-        out: folder in which the files are written, the weights piece by piece.
+        progress, now, after_epoch: as in `FitContext`.
+        out: folder for the files; weights are written piece by piece.
     """
     data = map_train_data(job.tables, TowerSpec.model_validate_json(job.towers))
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)
@@ -156,19 +152,17 @@ def map_model(path: Path, spec: TowerSpec) -> TwoTower:
 
 
 def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], ranks: Ranks) -> Checkpoints:
-    """The first process stores the state for all; with sharded tables, each process stores its shard."""
     if training.checkpoint_minutes is None:
         return Checkpoints()
-    is_sharded = training.shard_tables and ranks.count > 1
-    files = StateFiles(Path(job.state), ranks, is_sharded=is_sharded)
-    return Checkpoints(
-        job.key,
-        files.read(),
-        files.write if ranks.is_first or is_sharded else None,
-        minutes=training.checkpoint_minutes,
-        now=now,
-        all_ranks=ranks if is_sharded else SINGLE_PROCESS,
-    )
+    path = Path(job.state)
+    if training.shard_tables and ranks.count > 1:
+        sharded = load_extra("several_processes", "sharded_state").ShardedState(path, ranks)
+        state, write, all_ranks = sharded.read(), sharded.write, ranks
+    else:
+        content = path.read_bytes() if path.exists() else b""
+        state = content if ranks.is_same(float(zlib.crc32(content))) and content else None
+        write, all_ranks = partial(write_atomic, path) if ranks.is_first else None, SINGLE_PROCESS
+    return Checkpoints(job.key, state, write, minutes=training.checkpoint_minutes, now=now, all_ranks=all_ranks)
 
 
 def _read_warm_start(files: WarmFiles) -> WarmStart:
@@ -201,51 +195,3 @@ def _model_files(result: FitResult) -> Iterator[tuple[str, Iterable[bytes]]]:
         yield ModelFile.PRIOR, [result.prior.model_dump_json().encode()]
     if result.group_codes is not None:
         yield ModelFile.GROUP_CODES, [result.group_codes.to_bytes()]
-
-
-_SLOTS: Final = (b"a", b"b")
-
-
-class StateFiles:
-    """The files of a fit's state.
-
-    One process stores one file. If every process stores a part, parts are written to two slots in turn, and one small file
-    names the slot with complete parts: a fit that is killed while it writes resumes from the other slot.
-    """
-
-    def __init__(self, path: Path, ranks: Ranks = SINGLE_PROCESS, *, is_sharded: bool = False) -> None:
-        """`path` leads to the state, or to the file that names the complete slot."""
-        self._path, self._ranks, self._is_sharded = path, ranks, is_sharded
-        self._slot: bytes | None = None
-
-    def read(self) -> bytes | None:
-        """Returns the state to resume from; None unless all processes have it."""
-        content = self._path.read_bytes() if self._path.exists() else b""
-        state = content
-        if self._is_sharded:
-            part = self._part_path(content) if content in _SLOTS else None
-            state = part.read_bytes() if part is not None and part.exists() else b""
-        is_same = self._ranks.is_same(float(zlib.crc32(content))) and self._ranks.is_same(float(bool(state)))
-        if not is_same or not state:
-            return None
-        self._slot = content if self._is_sharded else None
-        return state
-
-    def write(self, chunks: Iterable[bytes]) -> None:
-        """Stores a state, given piece by piece; parts are stored by all processes together."""
-        if not self._is_sharded:
-            write_atomic(self._path, chunks)
-            return
-        if self._slot is None:
-            if self._ranks.is_first:
-                self._path.unlink(missing_ok=True)  # it may name parts that are about to be overwritten
-            self._ranks.wait()
-        slot = _SLOTS[0] if self._slot != _SLOTS[0] else _SLOTS[1]
-        write_atomic(self._part_path(slot), chunks)
-        self._ranks.wait()
-        if self._ranks.is_first:
-            write_atomic(self._path, [slot])
-        self._slot = slot
-
-    def _part_path(self, slot: bytes) -> Path:
-        return self._path.with_name(f"{self._path.name}.{slot.decode()}.{self._ranks.rank}-of-{self._ranks.count}")

@@ -25,8 +25,9 @@ from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth
+from dssm_assets.core.progress import count_progress
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps.workspace import Workspace, progress_log
+from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.local_files import ScratchFile
 from dssm_assets.storage.manifest import Manifest
@@ -48,12 +49,11 @@ def run_parallel(
     """Yields the results of the tasks in their order, from `evaluation.num_processes` processes; one task takes this process.
 
     Args:
-        workspace: opened again in each process.
-        build: makes a worker; it can be pickled, and so can tasks and results.
+        build: makes a worker. It, tasks and results can be pickled.
         inputs: what the worker must find in the store, as of `Worker.inputs`.
 
     Raises:
-        ProvenanceError: if a process finds other inputs in the store.
+        ProvenanceError: a process finds other inputs in the store.
     """
     count = min(workspace.config.evaluation.num_processes, len(tasks))
     if count <= 1:
@@ -62,7 +62,10 @@ def run_parallel(
         return
     import torch  # takes a second and 100 MiB; a process that ranks lists alone does without
 
-    make, count_parts = partial(_build_in_process, workspace, build, inputs), progress_log(workspace, len(tasks), "parts")
+    make, count_parts = (
+        partial(_build_in_process, workspace, build, inputs),
+        count_progress(workspace.log, workspace.now, len(tasks), "parts"),
+    )
     spawn, start = multiprocessing.get_context("spawn"), (make, torch.get_num_threads())
     with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker, initargs=start) as pool:
         try:
@@ -150,7 +153,6 @@ def write_user_ranges(
 def publish_user_ranges(
     workspace: Workspace, spec: TableSpec, ds: str, written: Sequence[WrittenRange], inputs: dict[str, str], **facts: Any
 ) -> Manifest:
-    """Makes the staged files, at least one, the partition of a day."""
     staged = [(part.path, part.row_count) for part in written]
     return workspace.tables.publish_parts(spec, ds, staged, schema=written[0].schema, inputs=inputs, facts=facts)
 
@@ -160,10 +162,9 @@ SharedArrays: TypeAlias = Mapping[str, NDArray[Any] | ScratchFile]
 
 
 def share_arrays(arrays: Arrays) -> SharedArrays:
-    """Returns arrays by name, with handles of those that are mapped from files."""
+    """Returns arrays by name, mapped ones as handles of their files."""
     return {name: ScratchFile.from_array(one) if isinstance(one, np.memmap) else one for name, one in arrays.items()}
 
 
 def open_arrays(arrays: SharedArrays) -> Arrays:
-    """Returns the arrays of `share_arrays`."""
     return {name: one.open() if isinstance(one, ScratchFile) else one for name, one in arrays.items()}

@@ -38,8 +38,8 @@ def find_previous_day_features(workspace: Workspace, side: str, ds: str) -> Mani
 class PreviousDayRows:
     """The rows of ids in the feature tables. Holds one table of each side, so days that share a table read it once.
 
-    Pickled, it becomes the instance of the receiving process: a worker that processes many pieces of a day reads a table once,
-    from the store, and no rows are sent.
+    Pickled, it becomes the instance of the receiving process: a worker reads a table once, from the store, and no rows are
+    sent.
     """
 
     def __init__(self, tables: TableStore) -> None:
@@ -61,7 +61,6 @@ class PreviousDayRows:
         return rows
 
     def __reduce__(self) -> tuple[Callable[..., PreviousDayRows], tuple[str, Mapping[str, Any]]]:
-        """Returns the function, with its arguments, that finds the instance of another process."""
         store = self._tables.partitions
         return _instance_of_process, (store.fs.unstrip_protocol(store.root), store.options)
 
@@ -78,7 +77,7 @@ def _instance_of_process(url: str, options: Mapping[str, Any]) -> PreviousDayRow
 
 @dataclass(frozen=True)
 class PointedTable:
-    """A feature table that samples point into, and the digest that it had then."""
+    """A feature table with rows of samples, and its digest then."""
 
     manifest: Manifest
     digest: str

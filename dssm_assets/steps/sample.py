@@ -31,7 +31,7 @@ GOLDEN_SPACING = 10_000
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
 """Tables that training reads over the window."""
 FEATURE_TABLES = ("item_features_fg", "user_features_fg")
-"""Tables that samples point into, as of the previous day, so that their window starts a day earlier."""
+"""Samples point into them as of the previous day, so their window starts a day earlier."""
 
 
 def item_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -91,7 +91,7 @@ def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source
 
 
 def _choose_golden(rows: int) -> list[int]:
-    """Returns the rows that are computed once more as single requests: one of 10,000, at least one and at most GOLDEN_ROWS."""
+    """Returns the rows to compute once more as single requests: one of 10,000, at least one and at most GOLDEN_ROWS."""
     return [int(row) for row in choose_rows(rows, min(-(-rows // GOLDEN_SPACING), GOLDEN_ROWS))]
 
 
@@ -108,7 +108,6 @@ def _encode(workspace: Workspace, raw: Manifest, *, side: str, spec: TableSpec) 
 def _encode_rows(
     generator: FeatureGenerator, side: str, keys: Sequence[str], golden: Sequence[int], table: pa.Table, start: int
 ) -> tuple[pa.Table, ParityReport]:
-    """Encodes some rows; returns keys, features and the comparison of golden rows with single requests."""
     is_whole = side == SEQUENCE
     features = generator.encode(table, side, is_whole=is_whole)
     report = replay_rows(generator, table, features, side, golden, start=start, is_whole=is_whole)

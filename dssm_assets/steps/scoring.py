@@ -42,6 +42,7 @@ from dssm_assets.core.evaluation.scorer import (
 )
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth, read_truth, sample_users
+from dssm_assets.core.progress import count_progress
 from dssm_assets.steps import parallel
 from dssm_assets.steps.stored_interactions import (
     EventDays,
@@ -53,7 +54,7 @@ from dssm_assets.steps.stored_interactions import (
     read_rows_of_users,
 )
 from dssm_assets.steps.user_segments import read_categories, read_cuts, read_item_popularity
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, each_day, progress_log, release_memory
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, each_day, release_memory
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
@@ -122,11 +123,11 @@ class HitCounter(parallel.RangeScorer):
         self._baselines = {name: parallel.open_arrays(arrays) for name, arrays in rankers.baselines.items()}
         self._shared = SharedData.from_arrays(parallel.open_arrays(rankers.shared)) if rankers.merges else None
         self._corpus = IdIndex(self._model.item_ids)
-        self._count_users = progress_log(workspace, rankers.num_users, "users")
+        self._count_users = count_progress(workspace.log, workspace.now, rankers.num_users, "users")
         release_memory()
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, tuple[dict[str, int], int]]:
-        """Returns the rows of hit_counts of these users, and how many of them have no truth, by cell, and no vector."""
+        """Returns the rows of hit_counts of these users; by cell how many have no truth, and how many have no vector."""
         rankers, config, users = self._rankers, self._workspace.config, truth.user_ids
         window = read_interactions_of_users(self._workspace, rankers.events.window, users, self._corpus)
         history = read_interactions_of_users(self._workspace, rankers.events.older, users, self._corpus, window)
@@ -142,13 +143,11 @@ class HitCounter(parallel.RangeScorer):
         by_category = PopularityScorer(CATEGORY_POPULARITY, rankers.cold_order)
         cold = ColdScope(rankers.cold_items, (ColdModelScorer(model, rankers.cold_items), by_category))
         is_sampled = find_positions(users, rankers.part_users) >= 0
-        counts = count_hits(scorers, truth, interacted, ks, cold, is_sampled, cuts.item_tier, self._count_users)
-        return counts.table, (counts.users_without_truth, int((model.vector_row < 0).sum()))
+        counts, without = count_hits(scorers, truth, interacted, ks, cold, is_sampled, cuts.item_tier, self._count_users)
+        return counts, (without, int((model.vector_row < 0).sum()))
 
 
 class ListWriter(parallel.RangeScorer):
-    """Writes down the model's lists of some users."""
-
     spec = HIT_RATE_DETAIL
 
     def __init__(self, day: ScoredDay, workspace: Workspace) -> None:
@@ -169,7 +168,6 @@ class ScoredDay(NamedTuple):
 
 
 def find_scored_day(workspace: Workspace, ds: str) -> ScoredDay:
-    """Returns the partitions of a day, which must be stored."""
     return ScoredDay(*(workspace.need(name, ds) for name in ("item_vectors", "user_vectors", "ground_truth")))
 
 
@@ -198,16 +196,12 @@ class Rankers:
     """Who ranks items for the users of a day, next to the model; it can be pickled.
 
     Attributes:
-        events: the days before.
         baselines: name -> its arrays.
-        merges: of the channels; none if channels are switched off.
         shared: what all users have in common, as of `SharedData.to_arrays`.
         cold_items: int64 [C], item_index of items that nobody interacted with before the day, ascending.
         cold_order: the same, those of the most popular category first.
         category_column: of item_table; None: no column is a category.
         part_users: ids of the users for whom parts of the merged list are ranked.
-        recent_hours: half-life of recent popularity.
-        num_users: who are evaluated.
     """
 
     events: EventDays

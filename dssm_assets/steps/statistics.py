@@ -28,7 +28,7 @@ UsedRows: TypeAlias = tuple[Counts, Counts, int]
 def _count_positives(
     kind: Kind, context: Sequence[Feature], tables: Mapping[str, PointedTable | None], table: pa.Table, start: int
 ) -> tuple[pa.Table, dict[str, UsedRows]]:
-    """Returns the counts of the context features of a block of positives, and the rows of each side that they use."""
+    """Returns counts of a block's context features, and its rows of each side."""
     uses = {}
     for side, pointed in tables.items():
         rows = table.column(ROW_COLUMNS[side])
@@ -78,7 +78,6 @@ def _count_day(workspace: Workspace, ds: str, spec: TableSpec, kind: Kind) -> St
 
 @each_day
 def feature_binning(workspace: Workspace, ds: str) -> StepResult:
-    """Cuts numeric features into equal-frequency bins over the window before a day."""
     merged, window = _merge_window(workspace, "numeric_value_counts", ds)
     statistics = workspace.config.statistics
     own_bins = {name: own.num_bins for name, own in statistics.features.items() if own.num_bins is not None}
@@ -88,7 +87,6 @@ def feature_binning(workspace: Workspace, ds: str) -> StepResult:
 
 @each_day
 def feature_counts(workspace: Workspace, ds: str) -> StepResult:
-    """Counts the values of categorical features over the window before a day."""
     merged, window = _merge_window(workspace, "category_value_counts", ds)
     table = sort_by_frequency(merged)
     return StepResult(workspace.write_table(fg_tables.FEATURE_COUNTS, ds, table, [window]), {"window_days": len(window)})

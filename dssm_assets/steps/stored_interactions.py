@@ -34,13 +34,7 @@ _COLUMNS: Final = (col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS)
 
 @dataclass(frozen=True)
 class EventDays:
-    """The stored days of user history before a day, ascending.
-
-    Attributes:
-        older: the days before the window.
-        window: those of the window.
-        now_ms: the moment at which the day begins.
-    """
+    """The stored days of user history before a day, ascending: in the window, and older ones. The day begins at now_ms."""
 
     older: list[Manifest]
     window: list[Manifest]
@@ -52,7 +46,6 @@ class EventDays:
 
 
 def find_event_days(workspace: Workspace, ds: str) -> EventDays:
-    """Returns the stored days of user history before a day."""
     config, history = workspace.config, find_history_days(workspace, ds)
     window = day_before(ds, config.window.days)
     return EventDays(
@@ -103,7 +96,7 @@ def count_item_events(workspace: Workspace, history: Sequence[Manifest], corpus:
 
 
 class RecentEvents(NamedTuple):
-    """Positive events of each item, float64 [I], of which one counts half after each half-life, as of the newest of them."""
+    """Positive events of each item, float64 [I], half as much after each half-life before the newest."""
 
     events: NDArray[np.float64]
     half_life_hours: float
@@ -112,9 +105,9 @@ class RecentEvents(NamedTuple):
 def count_recent_events(workspace: Workspace, days: EventDays, corpus: IdIndex) -> RecentEvents:
     """Returns the recent events of a window, by the half-life of `evaluation.recent` that was best on its last days.
 
-    That is the one whose first k items before each of these days held most events of the day, for the largest k of `evaluation.k`;
-    of equal ones the longest. Where several days are evaluated together, the items before the first of them. It needs memory for one
-    count per half-life and item.
+    Best: the first k items before each of these days held most events of the day, for the largest k of `evaluation.k`; of equal
+    ones the longest. Where several days are evaluated together, the items before the first of them. Memory: a count per half-
+    life and item.
     """
     settings = workspace.config.evaluation
     half_lives_ms = np.array(settings.recent, np.float64)[:, None] * MS_PER_HOUR  # [H, 1]
@@ -155,8 +148,8 @@ def count_user_events(workspace: Workspace, history: Sequence[Manifest], user_id
 def read_rows_of_users(workspace: Workspace, manifest: Manifest, columns: Sequence[str] | None, users: pa.Array) -> pa.Table:
     """Returns the rows of these users, who are ascending, in the table's order.
 
-    Of a long table, which is sorted by user, row groups before the first and after the last of them are not read. If ids are text on
-    one side and numbers on the other, all rows are returned: `cast_ids` reports the mismatch.
+    Row groups of other users are not read if the table is long. If ids are text on one side and numbers on the other, all rows
+    are returned: `cast_ids` reports the mismatch.
 
     Args:
         columns: `user_id` and any others; None: all.
@@ -179,8 +172,8 @@ def read_rows_of_users(workspace: Workspace, manifest: Manifest, columns: Sequen
 def _read_whole_users(workspace: Workspace, history: Sequence[Manifest], user_type: pa.DataType) -> Iterator[list[pa.Table]]:
     """Yields all rows of some users, a table for each day, users ascending.
 
-    Every day is sorted by user, so the days are merged: of each, a batch is in memory. Users are whole up to the first last
-    user of the batches after which their day goes on.
+    Every day is sorted by user, so the days are merged, with a batch of each in memory. A user comes when no day's next batch
+    can have more.
     """
     batch_rows = max(1, min(BATCH_ROWS, OPEN_ROWS // max(len(history), 1)))
     streams = [_DayStream(workspace, manifest, user_type, batch_rows) for manifest in history]

@@ -111,7 +111,6 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
 
 
 def _describe_columns(file: str, schema: pa.Schema) -> list[Column]:
-    """Returns the columns of an Arrow file as `file: column`, with the descriptions in its schema."""
     return [
         Column(f"{file}: {field.name}", str(field.type), (field.metadata or {}).get(b"description", b"").decode())
         for field in schema
@@ -119,7 +118,7 @@ def _describe_columns(file: str, schema: pa.Schema) -> list[Column]:
 
 
 def find_history_days(workspace: Workspace, ds: str) -> list[Manifest]:
-    """Returns the stored days of user_history_fg before a day, from calendar.start on and limited by window.history_days. Logs missing days."""
+    """Returns the stored days of user_history_fg before a day, at most window.history_days; logs missing ones."""
     first, last = workspace.config.calendar.start.isoformat(), workspace.config.window.history_days
     if last is not None:
         first = max(first, day_before(ds, last))
@@ -142,8 +141,7 @@ def read_history(
     """Returns the histories in stored days of user_history_fg, with the sequence features that are kept.
 
     Args:
-        days: the days, in any order.
-        bucketizer: the features to keep and the embedding indices of their values.
+        days: in any order.
         scratch: allocates the arrays, which exist as long as it does.
         typed_by: a day that tells the types of ids if there are no days.
 
@@ -163,7 +161,7 @@ def read_history(
 
 
 class WindowRows:
-    """The positives of a window and the feature rows that they point to, as streams of embedding indices: a day at a time."""
+    """A window's positives and their feature rows, as streams of embedding indices: a day at a time."""
 
     def __init__(self, workspace: Workspace, window: Sequence[Manifest], bucketizer: Bucketizer) -> None:
         """Reads the positives once, for the feature rows that they point to.
@@ -190,8 +188,8 @@ class WindowRows:
             rows = workspace.tables.read(positive, list(ROW_COLUMNS.values()))
             for side, table in tables.items():
                 if table is not None and self._features[side].names:
-                    places, manifest = table.locate(rows.column(ROW_COLUMNS[side])), table.manifest
-                    self._kept[side].mark(manifest.digest, manifest.rows, places)
+                    found, manifest = table.locate(rows.column(ROW_COLUMNS[side])), table.manifest
+                    self._kept[side].mark(manifest.digest, manifest.rows, found)
 
     @property
     def built_from(self) -> list[Manifest]:
@@ -236,8 +234,8 @@ class WindowRows:
         feature_rows = {}
         for side, row in ROW_COLUMNS.items():
             pointed, rows = self._tables[number][side], table.column(row)
-            places, digest = (rows, None) if pointed is None else (pointed.locate(rows), pointed.manifest.digest)
-            feature_rows[row] = self._kept[side].find(digest, places)
+            found, digest = (rows, None) if pointed is None else (pointed.locate(rows), pointed.manifest.digest)
+            feature_rows[row] = self._kept[side].find(digest, found)
         batch = discretise_day(
             table,
             day=number,
@@ -254,7 +252,7 @@ class WindowRows:
 
 
 def _find_feature_tables(workspace: Workspace, window: Sequence[Manifest]) -> list[Mapping[str, PointedTable | None]]:
-    """Returns each side's feature table that a day's positives point into, by day; None on the first day of all."""
+    """Returns each side's feature table behind a day's positives, by day; None on the first day of all."""
     found: list[Mapping[str, PointedTable | None]] = []
     faults: dict[str, Fault] = {}
     for positive in window:

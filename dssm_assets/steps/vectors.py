@@ -66,7 +66,6 @@ def item_vectors(workspace: Workspace, ds: str) -> StepResult:
 
 @each_day
 def user_vectors(workspace: Workspace, ds: str) -> StepResult:
-    """Runs the user tower over all users, with their history up to the end of the previous day."""
     return write_vectors(workspace, UserVectors, ds)
 
 
@@ -74,10 +73,10 @@ class VectorSource(ABC):
     """A tower over its table, for any range of rows; a worker of `run_parallel`.
 
     Attributes:
-        spec: the contract of what is written.
-        table: the partition whose rows get vectors, in its order.
+        spec: the contract of the vectors.
+        table: its rows get vectors, in its order.
         dims: width of a vector.
-        inputs: the partitions that it reads, with their digests.
+        inputs: digests of the partitions that it reads.
     """
 
     spec: ClassVar[TableSpec]
@@ -148,7 +147,6 @@ def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> St
 
 
 def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> Check:
-    """Checks the drift since the partition before, if there is any."""
     before = partitions_before(workspace, spec.name, manifest.ds, 1)
     if not before:
         return Check("vector_drift", True, f"no partition before {manifest.ds} to compare with")
@@ -176,8 +174,6 @@ def _read_vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, ids
 
 
 class ItemVectors(VectorSource):
-    """The item tower over the corpus."""
-
     spec = ITEM_VECTORS
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
@@ -200,8 +196,6 @@ class ItemVectors(VectorSource):
 
 
 class UserVectors(VectorSource):
-    """The user tower over the users of the previous day."""
-
     spec = USER_VECTORS
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
@@ -244,11 +238,9 @@ def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest,
 
 
 def read_recent_priors(workspace: Workspace, model: Manifest, recent: Sequence[Manifest], items: IdIndex) -> VectorArray:
-    """Returns the priors [I] of items from the positive samples of days. One day is in memory at a time.
+    """Returns the priors [I] of items from positive_sample of some days.
 
-    Args:
-        recent: positive_sample of the days before the one that is scored.
-        items: any items; samples of others are left out.
+    A day is in memory at a time. Other items are left out.
     """
     rows, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for day in recent:

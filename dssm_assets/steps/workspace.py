@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 
 def _silent(message: str) -> None:
     """Ignores a progress line."""
-
-
-PROGRESS_SECONDS: Final = 5.0
-"""Seconds between progress lines of a long step."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +90,13 @@ class Workspace:
         return FeatureGenerator(self.fg_spec, self.config.features.hash_function)
 
     def find(self, asset: str, ds: str) -> Manifest | None:
-        """Returns the partition of a day, None if there is none."""
         return self.tables.partitions.find(asset, ds)
 
     def need(self, asset: str, ds: str) -> Manifest:
-        """Returns the partition of a day; raises PartitionMissingError if there is none."""
-        return self.tables.partitions.manifest(asset, ds)
+        return self.tables.partitions.need(asset, ds)
 
     def need_all(self, asset: str, days: Sequence[str]) -> list[Manifest]:
-        """Returns the partitions of several days; raises WindowIncompleteError with the missing days."""
-        return self.tables.partitions.window(asset, days)
+        return self.tables.partitions.need_all(asset, days)
 
     def write_query(
         self,
@@ -126,7 +119,6 @@ class Workspace:
     def write_table(
         self, spec: TableSpec, ds: str, table: pa.Table, built_from: Iterable[Bindable], **facts: object
     ) -> Manifest:
-        """Writes a table as a partition; records the digests of `built_from`."""
         return self.tables.write(spec, ds, table, inputs=digests(built_from), facts=facts)
 
     def over(self, loaded: LoadedConfig, partitions: PartitionStore) -> Workspace:
@@ -136,21 +128,6 @@ class Workspace:
     def __reduce__(self) -> tuple[Callable[..., Workspace], tuple[LoadedConfig, PartitionStore, Path]]:
         """Pickled for another process, it has DuckDB there and no log."""
         return _build_workspace, (self.loaded, self.tables.partitions, self.artifacts.cache)
-
-
-def progress_log(workspace: Workspace, total: int, unit: str) -> Callable[[int], None]:
-    """Returns a function that counts units as they are done; every few seconds it logs how many, how many a second, and the ETA."""
-    begin = logged_at = workspace.now()
-    done = 0
-
-    def count(units: int) -> None:
-        nonlocal done, logged_at
-        done, now = done + units, workspace.now()
-        if done < total and now - logged_at >= PROGRESS_SECONDS:
-            logged_at, rate = now, done / (now - begin)
-            workspace.log(f"{done:,}/{total:,} {unit}, {rate:,.2f} {unit}/s, ETA {(total - done) / rate:.0f} s")
-
-    return count
 
 
 def open_workspace(
@@ -184,8 +161,6 @@ def _build_workspace(
 
 
 def each_day(make: Callable[[Workspace, str], StepResult]) -> Callable[[Workspace, Sequence[str]], Iterator[StepResult]]:
-    """Makes a step from a function for one day."""
-
     @wraps(make)
     def step(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
         return (make(workspace, ds) for ds in days)
@@ -203,7 +178,7 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
     """Checks that a partition was built from the current content of its inputs.
 
     Raises:
-        ProvenanceError: an input was rewritten since, or the partition was not built from it; one fault per input.
+        ProvenanceError: with one fault per input that was rewritten since, or is not one of its inputs.
     """
     faults = []
     for manifest in inputs:
@@ -226,7 +201,7 @@ def is_current(workspace: Workspace, manifest: Manifest) -> bool:
 
 
 def has_other_settings(workspace: Workspace, manifest: Manifest) -> bool:
-    """Returns whether a partition was made with other settings than the configuration's; where none are recorded, it was not."""
+    """Returns whether a partition was made with other settings than the configuration's; without a record it was not."""
     return manifest.settings not in ("", workspace.tables.partitions.settings.get(manifest.asset, ""))
 
 
@@ -242,7 +217,6 @@ def days_between(first: str, last: str) -> list[str]:
 
 
 def window_days(ds: str, days: int) -> list[str]:
-    """Returns the window of an evaluation day: `days` days that end on the day before it."""
     return days_between(day_before(ds, days), day_before(ds))
 
 
@@ -264,10 +238,10 @@ def partitions_before(workspace: Workspace, asset: str, ds: str, count: int) -> 
 
 
 def reason_to_skip(workspace: Workspace, ds: str) -> str | None:
-    """Returns why there is nothing to evaluate on a day; None if there is, or if that is not known yet.
+    """Returns why a day has nothing to evaluate; None if it has, or if that is not known yet.
 
-    Its window or its truth lies outside the calendar, or has no positive event. The latter is known once positive_sample is stored for
-    all their days. Reads manifests only, as few as it can.
+    Its window or its truth lies outside the calendar, or has no positive event: known once all their days of positive_sample
+    are stored. Reads manifests only, as few as it can.
     """
     calendar, span = workspace.config.calendar, workspace.config.evaluation.span_days
     window, truth = window_days(ds, workspace.config.window.days), truth_days(ds, span)

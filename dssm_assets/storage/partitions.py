@@ -280,7 +280,7 @@ class PartitionStore:
             found = zip(days, pool.map(partial(self.find, asset), days), strict=True)
             return {ds: manifest for ds, manifest in found if manifest is not None}
 
-    def manifest(self, asset: str, ds: str) -> Manifest:
+    def need(self, asset: str, ds: str) -> Manifest:
         """Returns the manifest of a partition.
 
         Raises:
@@ -291,7 +291,7 @@ class PartitionStore:
             raise PartitionMissingError(_missing(asset, [ds]))
         return found
 
-    def window(self, asset: str, days: Sequence[str]) -> list[Manifest]:
+    def need_all(self, asset: str, days: Sequence[str]) -> list[Manifest]:
         """Returns the manifests of several days, in order.
 
         Raises:

@@ -287,7 +287,7 @@ def _put(store: PartitionStore, ds: str, text: str) -> None:
 
 def _check_partition(root: Path) -> None:
     store = PartitionStore(str(root))
-    verify(store, store.manifest(ASSET, DS))
+    verify(store, store.need(ASSET, DS))
     assert len(read_marks(store)) == 1
 
 

@@ -144,7 +144,7 @@ def catalogs_away(folder: Path, count: int, report: Report) -> None:
             put(workspace, DAYS[0], [number])
             materialized(open_workspace(workspace.loaded, lines.append), ds=DAYS[0])
         assert any("stored, but not registered in the catalog" in line for line in lines), f"{kind}: not told"
-        verify(store, store.manifest("user_all_feature", DAYS[0]))
+        verify(store, store.need("user_all_feature", DAYS[0]))
         hooks.on_cleaned(workspace, 0.0, removes=True)
         assert users(find_table(published)) == {DAYS[0]: [number]}, f"{kind}: not registered later"
 

@@ -30,7 +30,7 @@ class _Copying:
     def __call__(self, workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
         self.asked.append(list(days))
         for ds in days:
-            manifest = self.tables.partitions.manifest("notes", ds)
+            manifest = self.tables.partitions.need("notes", ds)
             if ds == DAYS[1] and self.times:
                 self.times -= 1
                 self.tables.write(NOTES, ds, notes((f"newer {self.times}", 1, None)))
@@ -54,7 +54,7 @@ def test_remaining_days_are_done_again_from_the_newer_input(tmp_path: Path) -> N
     assert [result.manifest.ds for result in done] == list(DAYS)
     assert step.asked == [list(DAYS), list(DAYS[1:]), list(DAYS[1:])]
     assert step.read[DAYS[1]] == ["newer 0"]
-    newest = step.tables.partitions.manifest("notes", DAYS[1])
+    newest = step.tables.partitions.need("notes", DAYS[1])
     assert done[1].manifest.inputs == {newest.key: newest.digest}, "the manifest names what was read"
     assert len(reported) == 2 and "written again meanwhile" in reported[0]
 

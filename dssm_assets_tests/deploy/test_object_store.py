@@ -81,8 +81,8 @@ def test_manifest_whose_answer_was_lost_counts_as_put(options: dict[str, Any]) -
 
     store.fs.pipe_file = lose_answer
     made = publish_mark(store, "y")
-    assert store.manifest("notes", DS) == made
-    assert len(store.manifest("notes", DS).replaced) == 3
+    assert store.need("notes", DS) == made
+    assert len(store.need("notes", DS).replaced) == 3
 
 
 def test_manifest_whose_answer_was_lost_and_that_was_replaced_meanwhile_does_not_come_back(options: dict[str, Any]) -> None:
@@ -100,7 +100,7 @@ def test_manifest_whose_answer_was_lost_and_that_was_replaced_meanwhile_does_not
     store.fs.pipe_file = lose_answer
     publish_mark(store, "y")
     assert read_marks(store) == {"z"}
-    verify(store, store.manifest("notes", DS))
+    verify(store, store.need("notes", DS))
 
 
 def test_multipart_upload_arrives_whole(options: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ QUOTED = [text.strip() for text in re.findall(r"```text\n(.*?)```", PAGE, flags=
 
 
 def _missing_day(folder: Path) -> None:
-    PartitionStore(str(folder)).window("sample", ["2026-01-03", "2026-01-04"])
+    PartitionStore(str(folder)).need_all("sample", ["2026-01-03", "2026-01-04"])
 
 
 def _missing_source(folder: Path) -> None:

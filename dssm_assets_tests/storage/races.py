@@ -58,7 +58,7 @@ def read_marks(store: PartitionStore, before_read: Callable[[], None] = lambda: 
     Raises:
         PartitionReplacedError: its files were removed because it was written again meanwhile.
     """
-    manifest = store.manifest(ASSET, DS)
+    manifest = store.need(ASSET, DS)
     before_read()
     with store.reading([manifest]):
         contents = [store.fs.cat_file(store.file_path(manifest, file), start=0).decode() for file in manifest.files]
@@ -135,7 +135,7 @@ def race(
         thread.join()
     store = (last_store or open_store)()
     try:
-        verify(store, store.manifest(ASSET, DS))
+        verify(store, store.need(ASSET, DS))
         assert len(read_marks(store)) == 1
     except Exception as error:
         result.faults.append(f"in the end: {type(error).__name__}: {error}")

@@ -32,7 +32,7 @@ def test_published_bytes_and_tables_are_read_back(artifacts):
     assert artifacts.read_bytes(manifest, "report.json") == b"{}"
     assert artifacts.map_table(manifest, "samples.arrow").equals(TABLE)
     assert manifest.rows == 3
-    assert artifacts.partitions.manifest("train_samples", DS) == manifest
+    assert artifacts.partitions.need("train_samples", DS) == manifest
 
 
 def test_a_mapped_table_is_not_copied_into_memory(artifacts):
@@ -100,7 +100,7 @@ def test_a_failing_stream_leaves_the_existing_artifact(artifacts):
 
     with pytest.raises(ValueError, match="the second day is broken"):
         artifacts.publish("train_samples", DS, {"samples.arrow": Stream(TABLE.schema, failing())})
-    assert artifacts.partitions.manifest("train_samples", DS) == before
+    assert artifacts.partitions.need("train_samples", DS) == before
     assert files_of(artifacts.partitions) == stored
 
 

@@ -86,8 +86,8 @@ WRITES = textwrap.dedent(
             print(name, "no error")
         for left in root.glob("array-*"):
             left.unlink()
-    verify(store, store.manifest("notes", DS))
-    assert store.manifest("notes", DS) == before
+    verify(store, store.need("notes", DS))
+    assert store.need("notes", DS) == before
     assert list((root / "tables" / "_staging").iterdir()) == []
     print("whole")
     """

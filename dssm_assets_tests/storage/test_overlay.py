@@ -24,7 +24,7 @@ def write(store, ds, *numbers):
 
 
 def read(store, ds):
-    return TableStore(store).read(store.manifest("numbers", ds)).column("n").to_pylist()
+    return TableStore(store).read(store.need("numbers", ds)).column("n").to_pylist()
 
 
 def test_overlay_reads_missing_partitions_from_the_base(root):
@@ -32,9 +32,9 @@ def test_overlay_reads_missing_partitions_from_the_base(root):
     write(base, DAY, 1, 2)
     overlay = OverlayStore(base, "hot")
     assert read(overlay, DAY) == [1, 2]
-    assert not overlay.is_own(overlay.manifest("numbers", DAY))
+    assert not overlay.is_own(overlay.need("numbers", DAY))
     with pytest.raises(PartitionMissingError):
-        overlay.manifest("numbers", LATER)
+        overlay.need("numbers", LATER)
 
 
 def test_overlay_writes_leave_the_base_unchanged(root):
@@ -44,7 +44,7 @@ def test_overlay_writes_leave_the_base_unchanged(root):
     for number in (3, 4):
         assert overlay.is_own(write(overlay, DAY, number))
     assert read(overlay, DAY) == read(OverlayStore(base, "hot"), DAY) == [4]
-    assert (read(base, DAY), base.manifest("numbers", DAY)) == ([1, 2], existing)
+    assert (read(base, DAY), base.need("numbers", DAY)) == ([1, 2], existing)
     verify(base, existing)
     assert TableStore(overlay).read(existing).column("n").to_pylist() == [1, 2], "a manifest of the base leads to its files"
 

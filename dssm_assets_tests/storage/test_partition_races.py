@@ -59,7 +59,7 @@ def test_content_that_stood_before_and_is_written_again_meanwhile_stays(open_sto
     publish_mark(ours, "y")
     other.join()
     assert read_marks(theirs) == {"x"}
-    verify(theirs, theirs.manifest("notes", DS))
+    verify(theirs, theirs.need("notes", DS))
 
 
 def test_racing_writers_and_readers_find_no_fault(open_store: Callable[[], PartitionStore]) -> None:
@@ -102,7 +102,7 @@ def test_file_that_is_current_again_is_no_longer_listed_as_replaced(tmp_path: Pa
     assert again.files == first.files
     listed = {file.path for file in again.replaced}
     assert len(listed) == 3 and listed.isdisjoint(file.path for file in again.files)
-    assert PartitionStore(str(tmp_path)).manifest("notes", DS) == again
+    assert PartitionStore(str(tmp_path)).need("notes", DS) == again
 
 
 def test_part_that_is_stored_again_before_it_is_published_is_not_removed_as_replaced(tmp_path: Path) -> None:

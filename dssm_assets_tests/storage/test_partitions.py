@@ -47,15 +47,15 @@ def test_partitions_of_several_days_are_found_together(store):
 
 def test_the_digest_of_an_asset_s_settings_is_recorded(store):
     store.settings = {"model": "5e77"}
-    assert publish(store, {"a": b"1"}).settings == store.manifest("model", DS).settings == "5e77"
+    assert publish(store, {"a": b"1"}).settings == store.need("model", DS).settings == "5e77"
     store.settings = {"other": "5e77"}
     publish(store, {"a": b"1"})
-    assert store.manifest("model", DS).settings == ""
+    assert store.need("model", DS).settings == ""
 
 
 def test_a_published_partition_is_found(store):
     manifest = publish(store, {"a.bin": b"one", "b.bin": b"two"}, inputs={"sample/2024-01-01": "ff"}, facts={"seed": 3})
-    found = store.manifest("model", DS)
+    found = store.need("model", DS)
     assert found == manifest
     assert contents(store, found) == {"a.bin": b"one", "b.bin": b"two"}
     assert [(file.bytes, file.rows) for file in found.files] == [(3, 3), (3, 3)]
@@ -79,8 +79,8 @@ def test_shared_files_are_listed_by_many_days_and_never_removed(store):
     assert second.digest == first.digest
     assert second.ds == "2024-01-02"
     publish(store, {"a.bin": b"other"}, ds="2024-01-01")
-    assert contents(store, store.manifest("model", "2024-01-02")) == {"a.bin": b"one"}
-    assert contents(store, store.manifest("model", "2024-01-01")) == {"a.bin": b"other"}
+    assert contents(store, store.need("model", "2024-01-02")) == {"a.bin": b"one"}
+    assert contents(store, store.need("model", "2024-01-01")) == {"a.bin": b"other"}
 
 
 def test_days_are_those_with_a_visible_partition(store):
@@ -98,13 +98,13 @@ def test_a_missing_partition_error_names_the_command(store):
     with pytest.raises(
         PartitionMissingError, match=r"no partition for 2024-01-02.*materialize model --from 2024-01-02 --with-upstream"
     ):
-        store.manifest("model", DS)
+        store.need("model", DS)
 
 
 def test_an_incomplete_window_names_every_missing_day_and_the_command(store):
     publish(store, {"a.bin": b"one"}, ds="2024-01-02")
     with pytest.raises(WindowIncompleteError) as caught:
-        store.window("model", ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04"])
+        store.need_all("model", ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04"])
     message = str(caught.value)
     assert "table model" in message
     assert "no partition for 2024-01-01, 2024-01-03, 2024-01-04." in message
@@ -121,7 +121,7 @@ def test_a_failure_before_the_manifest_leaves_the_existing_partition(store, monk
     monkeypatch.setattr(partitions, "put_if", refuse)
     with pytest.raises(OSError, match="disk full"):
         publish(store, {"a.bin": b"two"})
-    assert store.manifest("model", DS) == before
+    assert store.need("model", DS) == before
     assert {path: content for path, content in files_of(store).items() if path in seen} == seen
     verify(store, before)
 
@@ -149,10 +149,10 @@ def test_a_process_killed_before_the_manifest_leaves_the_existing_partition(tmp_
     now = files_of(store)
     assert b"two" in now.values(), "the file was stored before the process died"
     assert {path: now[path] for path in seen} == seen
-    assert contents(store, store.manifest("model", DS)) == {"a.bin": b"one"}
+    assert contents(store, store.need("model", DS)) == {"a.bin": b"one"}
     verify(store, before)
     after = publish(store, {"a.bin": b"two"})
-    assert contents(store, store.manifest("model", DS)) == {"a.bin": b"two"}
+    assert contents(store, store.need("model", DS)) == {"a.bin": b"two"}
     verify(store, after)
 
 

@@ -191,7 +191,7 @@ def test_a_failing_iterator_leaves_the_existing_partition(tables, is_over_a_grou
     with pytest.raises(RuntimeError, match="source went away"):
         tables.write(NOTES, DS, batches(), schema=SCHEMA)
     assert files_of(tables.partitions) == seen
-    assert tables.read(tables.partitions.manifest("notes", DS)).to_pydict() == {"user_id": ["old"], "at": [1], "note": [None]}
+    assert tables.read(tables.partitions.need("notes", DS)).to_pydict() == {"user_id": ["old"], "at": [1], "note": [None]}
     verify(tables.partitions, before)
 
 

@@ -33,16 +33,6 @@ MAX_COMPARISONS: Final = 4_000_000
 """Pairs times list positions compared at once."""
 
 
-class HitCounts(NamedTuple):
-    """Hits of a run and who could not be counted."""
-
-    table: pa.Table
-    """Scorer, scope, population, user_id, truth_count, hits_{k} and ndcg_{k} per k; sorted by the first four. One row per scorer,
-    scope, population and user with truth there; of parts of merged lists, of sampled users alone."""
-    users_without_truth: dict[str, int]
-    """By "scope/population" the evaluated users who have no truth there and therefore no row."""
-
-
 class ColdScope(NamedTuple):
     """The items that nobody interacted with before."""
 
@@ -61,8 +51,10 @@ def count_hits(
     is_sampled: Mask | None = None,
     item_tier: IntArray | None = None,
     on_ranked: Callable[[int], None] = lambda users: None,
-) -> HitCounts:
-    """Returns the hits and NDCG at every k, one row per scorer, scope, population and user with truth there (of the sample, for parts).
+) -> tuple[pa.Table, dict[str, int]]:
+    """Returns the rows of hit_counts, and by "scope/population" how many evaluated users have no truth there and therefore no row.
+
+    Rows are hits and NDCG at every k, one per scorer, scope, population and user with truth there (of the sample, for parts).
 
     By hand: k = 2, the ranking is a, d, c, b, the truth a, b and d, of which a is of the window and a and d of the history. Scope all:
     the first two are a, d, so 2 hits of 3. Discovery: the list without a is d, c, so 1 hit (d) of 2 (b, d). Repeat: a is found,
@@ -105,7 +97,7 @@ def count_hits(
         for scope, pairs in to_find.items()
         for population in Population
     }
-    return HitCounts(pa.concat_tables(cells[key] for key in sorted(cells)), without)
+    return pa.concat_tables(cells[key] for key in sorted(cells)), without
 
 
 def rank_truth(

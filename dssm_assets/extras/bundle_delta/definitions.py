@@ -115,7 +115,7 @@ def _fingerprint(scene: Scene) -> str:
     seen: list[Any] = [base]
     for asset in ("item_table", "user_history_fg"):
         days = partitions.days(asset)
-        seen.append((days[-1], partitions.manifest(asset, days[-1]).digest) if days else None)
+        seen.append((days[-1], partitions.need(asset, days[-1]).digest) if days else None)
     for side in ("user", "item", "behavior"):
         table = getattr(loaded.config.tables, side)
         seen.append(None if table is None else find_fingerprint(table, f"{side}_table"))

@@ -10,11 +10,12 @@ import pyarrow as pa
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.spec import FgSpec
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
+from dssm_assets.core.progress import count_progress
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 from dssm_assets.extras.feature_importance.feature_importance import FeatureWorth, leave_out_groups
 from dssm_assets.steps.dssm_model import open_train_data
 from dssm_assets.steps.feature_config import RunSettings, towers_of
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, each_day, progress_log
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, each_day
 
 ALL_FEATURES = "all features"
 TABLE = TableSpec(
@@ -53,7 +54,7 @@ def feature_importance(workspace: Workspace, ds: str) -> StepResult:
         for side in (TowerSide.USER, TowerSide.ITEM)
     }
     k, groups = workspace.config.evaluation.k[-1], feature_groups(settings, workspace.fg_spec, columns)
-    found, count_fits = list[FeatureWorth](), progress_log(workspace, 1 + len(groups), "fits")
+    found, count_fits = list[FeatureWorth](), count_progress(workspace.log, workspace.now, 1 + len(groups), "fits")
     for worth in leave_out_groups(
         lambda spec: open_train_data(workspace, samples, spec),
         settings.spec,

@@ -129,7 +129,7 @@ class PublishedTables:
                 ]
                 if empty:
                     left_out.setdefault("no rows", []).append(f"{asset} of {name_ranges(empty)}")
-            elif reason := _unfit(self.store.manifest(asset, days[-1])):
+            elif reason := _unfit(self.store.need(asset, days[-1])):
                 left_out.setdefault(reason, []).append(asset)
             else:
                 left_out.setdefault("storage.iceberg.tables does not name them", []).append(asset)

@@ -23,6 +23,7 @@ import torch.distributed as dist
 
 from dssm_assets.core.config.training import Device, Training
 from dssm_assets.core.errors import ConfigError, DssmError, Fault
+from dssm_assets.core.progress import keep_interval
 from dssm_assets.core.training.compute import device_of
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.extras.several_processes.process_group import ProcessGroup
@@ -70,12 +71,10 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
 def main(arguments: list[str]) -> None:
     """Runs this process's part of a job. The launcher says which process it is; an error is written to the job's folder."""
     job_file, out = map(Path, arguments)
-    printed_at = 0.0
+    is_due = keep_interval(time.perf_counter(), _PROGRESS_SECONDS)
 
     def print_progress(at: Progress) -> None:
-        nonlocal printed_at
-        if ranks.is_first and (at.step == at.steps or time.perf_counter() - printed_at >= _PROGRESS_SECONDS):
-            printed_at = time.perf_counter()
+        if ranks.is_first and (is_due(time.perf_counter()) or at.step == at.steps):
             print(_PROGRESS_MARK + json.dumps(asdict(at)), flush=True)
 
     try:

@@ -67,7 +67,7 @@ class StoredTables(dg.IOManager):
 
         name, days = context.asset_key.path[-1], _find_days(context, where, partitions)
         try:
-            return partitions.window(name, days)
+            return partitions.need_all(name, days)
         except WindowIncompleteError:
             if name not in {row.name for row in all_rows() if row.is_windowed}:
                 raise
@@ -78,7 +78,7 @@ class StoredTables(dg.IOManager):
             Fault(where, "days with a table", f"{ds}, which is skipped: {reason}", remedy) for ds, reason in reasons.items()
         ]
         try:
-            partitions.window(name, [ds for ds in days if ds not in reasons])
+            partitions.need_all(name, [ds for ds in days if ds not in reasons])
         except WindowIncompleteError as error:
             faults = [*error.faults, *faults]
         raise WindowIncompleteError(faults)

@@ -16,6 +16,7 @@ from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.file_names import BundleFile
+from dssm_assets.core.progress import count_progress
 from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.extras.vector_stores.store import DAY, INTEREST, KEYS, MODEL_DIGEST, RESERVED, Changes, Rows
 from dssm_assets.service.bundle.bundle_store import FetchedBundle
@@ -23,7 +24,6 @@ from dssm_assets.storage.local_files import map_arrow
 from dssm_assets.storage.sources.table_source import quote_name
 
 BATCH_ROWS = 10_000
-_LOG_SECONDS = 10.0
 _FILES = {VectorTable.ITEM: (BundleFile.ITEM_VECTORS, BundleFile.ITEM_COLUMNS), VectorTable.USER: (BundleFile.USER_VECTORS,)}
 
 
@@ -61,7 +61,7 @@ class BundleRows:
         self.content = pa.table(columns)
 
     def to_rows(self, log: Callable[[str], None]) -> Rows:
-        """Returns the rows to write; a log line every ten seconds tells how many are read."""
+        """Returns the rows to write; `log` is told how many are read."""
         return Rows(self.complete(self.content.slice(0, 0)).schema, self.content.num_rows, self._read_batches(log))
 
     def find_changes(self, before: BundleRows) -> Changes:
@@ -86,14 +86,10 @@ class BundleRows:
 
     def _read_batches(self, log: Callable[[str], None]) -> Iterator[pa.RecordBatch]:
         total = self.content.num_rows
-        begun = told = time.monotonic()
+        count_rows = count_progress(lambda line: log(f"{self.table} vectors: {line}"), time.monotonic, total, "rows")
         for start in range(0, total, BATCH_ROWS):
             yield from self.complete(self.content.slice(start, BATCH_ROWS)).combine_chunks().to_batches()
-            done, now = min(start + BATCH_ROWS, total), time.monotonic()
-            if now - told >= _LOG_SECONDS or done == total:
-                rate = done / max(now - begun, 1e-9)
-                log(f"{self.table} vectors: {done:,} of {total:,} rows, {rate:,.0f} rows/s, ETA {(total - done) / rate:.0f} s")
-                told = now
+            count_rows(min(BATCH_ROWS, total - start))
 
 
 def describe_files(manifest: Mapping[str, Any], table: VectorTable) -> list[str | None]:

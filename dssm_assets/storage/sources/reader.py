@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout
 from dssm_assets.core.errors import EmptyDayError, Fault, PartitionMissingError, SchemaError
+from dssm_assets.core.progress import count_progress
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import dates_of, day_ranges, is_ordered
 from dssm_assets.core.sources.normalise import empty_day_fault
@@ -31,7 +32,6 @@ from dssm_assets.storage.local_files import ScratchFolder, arrow_writer, map_arr
 from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece
 from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedPiece, csv_types, plan_pieces
 
-_LOG_SECONDS: Final = 3.0
 _NO_DATE: Final = np.iinfo(np.int32).min
 
 
@@ -87,16 +87,11 @@ def map_rows(pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda 
 
 
 def log_rows(blocks: Iterable[pa.Table], log: Callable[[str], None], name: str, rows: int | None = None) -> Iterator[pa.Table]:
-    """Yields blocks of a table; logs now and then the rows so far and their pace, with `rows` also the time left."""
-    begun = told = time.monotonic()
-    done = 0
+    """Yields the blocks of a table; logs their progress, with an ETA if `rows`, their number of rows, is known."""
+    count_rows = count_progress(lambda line: log(f"{name}: {line}"), time.monotonic, rows, "rows")
     for block in blocks:
         yield block
-        done, now = done + block.num_rows, time.monotonic()
-        if now - told >= _LOG_SECONDS:
-            told, pace = now, done / (now - begun)
-            left = "" if rows is None else f" of {rows:,}, ETA {max(0, rows - done) / max(pace, 1):.0f} s"
-            log(f"{name}: {done:,} rows{left}, {pace:,.0f} rows/s")
+        count_rows(block.num_rows)
 
 
 def _log_left_out(plans: Sequence[PlannedPiece], log: Callable[[str], None]) -> None:

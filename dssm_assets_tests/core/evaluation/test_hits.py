@@ -50,9 +50,11 @@ def test_count_hits_by_hand_in_every_scope() -> None:
         read_interactions(events_table([("u", item, 1, 1) for item in items]), truth.user_ids, pa.array(corpus)).exclusions
         for items in ("a", "ad")
     )
-    counts = count_hits([FixedScorer(np.array([[0, 1, 2, 3], [0, 3, 2, 1]]))], truth, InteractedItems(seen, ever), [1, 2])
-    check_schema(HIT_COUNTS, counts.table.schema)
-    rows = [tuple(row.values())[1:7] for row in counts.table.to_pylist()]
+    counts, without = count_hits(
+        [FixedScorer(np.array([[0, 1, 2, 3], [0, 3, 2, 1]]))], truth, InteractedItems(seen, ever), [1, 2]
+    )
+    check_schema(HIT_COUNTS, counts.schema)
+    rows = [tuple(row.values())[1:7] for row in counts.to_pylist()]
     assert [row for row in rows if row[1] == "warm"] == [
         ("all", "warm", "u", 3, 1, 2),
         ("discovery", "warm", "u", 2, 1, 1),  # without a, u's list is d, c, b
@@ -60,16 +62,16 @@ def test_count_hits_by_hand_in_every_scope() -> None:
         ("repeat", "warm", "u", 1, 1, 1),
         ("unseen", "warm", "u", 1, 0, 1),  # without a and d it is c, b
     ]
-    ndcg = {tuple(row.values())[1:4]: (row["ndcg_1"], row["ndcg_2"]) for row in counts.table.to_pylist()}
+    ndcg = {tuple(row.values())[1:4]: (row["ndcg_1"], row["ndcg_2"]) for row in counts.to_pylist()}
     one, second = 1.0, 1 / np.log2(3)  # discounts of the first and the second place
     assert ndcg["all", "warm", "u"] == ndcg["all", "all", "u"] == (1, 1)  # a, d fill both places
     assert ndcg["discovery", "warm", "u"] == (1, pytest.approx(one / (one + second)))  # d first, b missed
     assert ndcg["unseen", "warm", "u"] == (0, pytest.approx(second / one))  # c, b: the only item to find is second
     assert ndcg["unseen", "all", "u"] == (0, pytest.approx(second / (one + second)))
     assert ndcg["new", "all", "u"] == (0, 0)
-    assert counts.users_without_truth["all/warm"] == counts.users_without_truth["unseen/warm"] == 1
-    assert counts.users_without_truth["repeat/not_warm"] == 2
-    assert counts.users_without_truth["all/all"] == 0
+    assert without["all/warm"] == without["unseen/warm"] == 1
+    assert without["repeat/not_warm"] == 2
+    assert without["all/all"] == 0
 
 
 USERS, CORPUS = [1, 2, 3, 4, 5], [10, 11, 12, 13, 14, 15]
@@ -92,8 +94,8 @@ def test_count_hits_equals_the_definition(
         ).exclusions
         for pairs in (window, [*window, *older])
     )
-    counts = count_hits([FixedScorer(lists)], truth, InteractedItems(seen, ever), ks)
-    got = {(r["scope"], r["population"], r["user_id"]): r for r in counts.table.to_pylist()}
+    counts, without = count_hits([FixedScorer(lists)], truth, InteractedItems(seen, ever), ks)
+    got = {(r["scope"], r["population"], r["user_id"]): r for r in counts.to_pylist()}
     as_ids = {
         user: [CORPUS[index] if index >= 0 else None for index in row] for user, row in zip(users, lists.tolist(), strict=True)
     }
@@ -106,7 +108,7 @@ def test_count_hits_equals_the_definition(
                     row = got[scope, population, user]
                     assert (row["truth_count"], row[f"hits_{k}"]) == (wanted, hits)
                     expected_cells.add((scope, population, user))
-                assert counts.users_without_truth[f"{scope}/{population}"] == len(users) - len(slow)
+                assert without[f"{scope}/{population}"] == len(users) - len(slow)
     assert set(got) == expected_cells
 
 
@@ -119,7 +121,7 @@ def test_hits_of_the_merged_list_are_counted_by_tier_of_items() -> None:
     )
     tiers = np.array([TIERS.index(tier) for tier in (Tier.HEAD, Tier.REST, Tier.REST)])
     scorers = [FixedScorer(lists, "merged"), FixedScorer(lists, "model")]
-    rows = count_hits(scorers, truth, none, [1, 2], item_tier=tiers).table.to_pylist()
+    rows = count_hits(scorers, truth, none, [1, 2], item_tier=tiers)[0].to_pylist()
     found = {
         (r["scorer"], r["scope"], r["user_id"]): (r["truth_count"], r["hits_1"], r["hits_2"])
         for r in rows

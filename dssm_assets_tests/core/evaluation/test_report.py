@@ -13,7 +13,7 @@ import pytest
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.charts import hit_rate_png
-from dssm_assets.core.evaluation.hits import HitCounts, count_hits, hit_rate_detail
+from dssm_assets.core.evaluation.hits import count_hits, hit_rate_detail
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, QUALITY_SCHEMA, list_quality
 from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, Gain, gains_over_best, split_cells, sum_hits, trend_table
 from dssm_assets.core.evaluation.report import (
@@ -37,7 +37,7 @@ from dssm_assets_tests.core.evaluation.worlds import events_table, fitted_scorer
 
 SETTINGS = Evaluation(bootstrap_samples=200)
 PNG = b"\x89PNG\r\n\x1a\n"
-Run = tuple[ModelScorer, Truth, HitCounts, pa.Table, pa.Table]
+Run = tuple[ModelScorer, Truth, tuple[pa.Table, dict[str, int]], pa.Table, pa.Table]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def run() -> Run:
     activity = label_activity(events_of_user, SETTINGS.segments[0].activity_edges)
     lists = model.top_k(np.arange(truth.num_users), SETTINGS.k[-1])
     detail = hit_rate_detail(*lists, truth, Cuts({"activity": activity}), item_ids=model.item_ids)
-    return model, truth, counts, detail, sum_hits(split_cells(counts.table), SETTINGS.k, SETTINGS.bootstrap_samples, 3)
+    return model, truth, counts, detail, sum_hits(split_cells(counts[0]), SETTINGS.k, SETTINGS.bootstrap_samples, 3)
 
 
 def report(run: Run, **options: Any) -> str:
@@ -82,13 +82,13 @@ def report(run: Run, **options: Any) -> str:
     popularity = ItemPopularity(model.item_ids, np.arange(len(model.item_ids)))
     quality = list_quality(detail.select([LISTS]).to_batches(), popularity, SETTINGS.k)
     outside = int((truth.pair_item < 0).sum())
-    counted = truth.num_users, counts.users_without_truth, int((model.vector_row < 0).sum())
+    counted = truth.num_users, counts[1], int((model.vector_row < 0).sum())
     facts = ReportFacts(*counted, len(truth.pair_item), outside, len(model.item_ids))
     return render_report(
         day="2026-03-01",
         total=total,
         segments={"model": segment_table(detail, SETTINGS, seed=3)},
-        gains=gains_over_best(split_cells(counts.table), total, k=200, samples=200, seed=3),
+        gains=gains_over_best(split_cells(counts[0]), total, k=200, samples=200, seed=3),
         facts=facts,
         lists=ListFacts(quality, OVERLAP_SCHEMA.empty_table(), None, popularity),
         trend=trend_table([("2026-03-01", total)], 200),

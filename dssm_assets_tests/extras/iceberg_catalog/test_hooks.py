@@ -31,7 +31,7 @@ from dssm_assets_tests.worlds import DAYS
 
 
 def materialized(workspace, *, is_regular=True, ds="2024-01-01"):
-    manifest = workspace.tables.partitions.manifest(ASSET, ds)
+    manifest = workspace.tables.partitions.need(ASSET, ds)
     hooks.on_materialized(None, SimpleNamespace(is_regular=is_regular), workspace, [SimpleNamespace(manifest=manifest)])
 
 

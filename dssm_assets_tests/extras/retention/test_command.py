@@ -63,7 +63,7 @@ def test_leftovers_older_than_asked_are_removed(loaded: LoadedConfig, capsys: py
         "3 removed",
     ]
     store = PartitionStore(loaded.root)
-    verify(store, store.manifest("notes", "2024-01-02"))
+    verify(store, store.need("notes", "2024-01-02"))
 
 
 def test_grace_hours_that_are_no_time_are_refused(loaded: LoadedConfig, capsys: pytest.CaptureFixture[str]) -> None:

@@ -197,7 +197,7 @@ def test_run_that_began_before_reads_again(world):
 
 def test_run_that_is_refused_removes_no_file_that_is_listed(world):
     tables = open_workspace(world).tables
-    manifest = tables.partitions.manifest("behavior", DAYS[0])
+    manifest = tables.partitions.need("behavior", DAYS[0])
     rows = tables.read(manifest)
     part = tables.put_part(BEHAVIOR, DAYS[0], 0, rows.schema, rows.to_batches())
     tables.partitions.forgotten.change(lambda now: Forgotten(now.salt, state="another"))

@@ -105,7 +105,7 @@ def check_whole(world):
     store = workspace.tables.partitions
     for asset in store.assets():
         for ds in store.days(asset):
-            manifest = store.manifest(asset, ds)
+            manifest = store.need(asset, ds)
             assert all(Path(store.file_path(manifest, file)).stat().st_size == file.bytes for file in manifest.files)
     pointer = bundles.pointer()
     assert {folder.name for folder in Path(bundles.root, "bundles").iterdir()} == set(pointer.stored)

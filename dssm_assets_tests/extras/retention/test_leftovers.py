@@ -68,13 +68,13 @@ def test_shared_files_go_when_no_day_lists_them_and_their_readers_have_had_the_g
     path = store.file_path(old, file)
     _publish_snapshot(store, "2024-01-01", "new")
     assert _clean(store, SOON) == {}, "the second day lists it"
-    verify(store, store.manifest("items", "2024-01-02"))
+    verify(store, store.need("items", "2024-01-02"))
     _publish_snapshot(store, "2024-01-02", "new")
     assert _clean(store, time.time() - 60) == {}, "replaced just now"
     assert _clean(store, SOON, removes=False) == {path: Kind.PARTITION}
     assert _clean(store, SOON) == {path: Kind.PARTITION}
     for ds in store.days("items"):
-        verify(store, store.manifest("items", ds))
+        verify(store, store.need("items", ds))
 
 
 def _publish_snapshot(store: PartitionStore, ds: str, content: str) -> Manifest:
@@ -112,7 +112,7 @@ def test_staged_files_and_partitions_of_experiments_are_cleaned_too(store: Parti
     folders = {path.rpartition("/")[0].removesuffix("/deep"): Kind.TEMPORARY for path in (staged, bundle)}
     assert _clean(store, SOON) == {left: Kind.PARTITION, **folders}
     assert not any("_staging" in path for path in files_of(store))
-    verify(overlay, overlay.manifest("notes", DS))
+    verify(overlay, overlay.need("notes", DS))
 
 
 def test_staging_folder_in_use_stays(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_traces_are_those_of_what_was_read(store: PartitionStore) -> None:
     }
     for asset, (inputs, _) in made.items():
         put(store, asset, inputs)
-    first = store.manifest("of_first", DAY)
+    first = store.need("of_first", DAY)
     put(store, "after", {first.key: first.digest})
     put(store, "outdated", {first.key: "another"})
     found = Lineage({"": store}, erased, "now", "").list_made_from_them()

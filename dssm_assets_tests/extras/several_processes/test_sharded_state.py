@@ -1,11 +1,12 @@
-"""States of a fit in files: one file, or a part per process that are valid only together."""
+"""Parts of a state, a file per process, are valid only together."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from dssm_assets.core.training.compute import Ranks
-from dssm_assets.steps.fit_job import StateFiles, remove_state
+from dssm_assets.extras.several_processes.sharded_state import ShardedState
+from dssm_assets.steps.fit_job import remove_state
 
 
 class FakeGroup(Ranks):
@@ -24,18 +25,9 @@ class FakeGroup(Ranks):
         pass
 
 
-def _both(path: Path) -> tuple[StateFiles, StateFiles]:
-    first, second = (StateFiles(path, FakeGroup(rank, 2), is_sharded=True) for rank in (0, 1))
+def _both(path: Path) -> tuple[ShardedState, ShardedState]:
+    first, second = (ShardedState(path, FakeGroup(rank, 2)) for rank in (0, 1))
     return first, second
-
-
-def test_one_process_stores_one_file(tmp_path: Path) -> None:
-    states = StateFiles(tmp_path / "day.state")
-    assert states.read() is None
-    states.write([b"a", b"b"])
-    assert StateFiles(tmp_path / "day.state").read() == b"ab"
-    remove_state(tmp_path / "day.state")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_parts_are_valid_once_all_are_written(tmp_path: Path) -> None:
@@ -54,6 +46,6 @@ def test_processes_that_see_different_files_start_again(tmp_path: Path) -> None:
     path, ranks = tmp_path / "day.state", FakeGroup(0, 2)
     for states in reversed(_both(path)):
         states.write([b"part"])
-    assert StateFiles(path, ranks, is_sharded=True).read() == b"part"
+    assert ShardedState(path, ranks).read() == b"part"
     ranks.set_other(0.0)  # the other machine has no such file
-    assert StateFiles(path, ranks, is_sharded=True).read() is None
+    assert ShardedState(path, ranks).read() is None

@@ -1,0 +1,45 @@
+"""How far long work is: units done, units a second, seconds left."""
+
+from collections.abc import Callable
+from typing import Final
+
+PROGRESS_SECONDS: Final = 5.0
+"""Seconds between progress lines."""
+
+
+def keep_interval(begin: float, seconds: float = PROGRESS_SECONDS) -> Callable[[float], bool]:
+    """Returns a function of the time, in seconds, that is true where an interval has passed since `begin` or since it was last true."""
+    last = begin
+
+    def is_due(now: float) -> bool:
+        nonlocal last
+        is_over = now - last >= seconds
+        last = now if is_over else last
+        return is_over
+
+    return is_due
+
+
+def count_progress(
+    log: Callable[[str], None], now: Callable[[], float], total: int | None, unit: str, *, done: int = 0
+) -> Callable[[int], None]:
+    """Returns a function that counts units as they are done; every few seconds it logs how many, how many a second, and the ETA.
+
+    Args:
+        now: a clock, in seconds.
+        total: None: not known, so there is no ETA.
+        done: units done before, which the rate leaves out.
+    """
+    begin, before = now(), done
+    is_due = keep_interval(begin)
+
+    def count(units: int) -> None:
+        nonlocal done
+        done, at = done + units, now()
+        if done == total or not is_due(at):
+            return
+        rate = max(done - before, 1e-9) / (at - begin)
+        of, eta = ("", "") if total is None else (f"/{total:,}", f", ETA {max(0, total - done) / rate:.0f} s")
+        log(f"{done:,}{of} {unit}, {rate:,.{0 if rate >= 100 else 2}f} {unit}/s{eta}")
+
+    return count
