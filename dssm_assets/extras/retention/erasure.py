@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ragged import Mask, combine_chunks, ranges
 from dssm_assets.core.file_names import BundleFile, TrainSamplesFile
-from dssm_assets.core.forgotten import Forgotten
 from dssm_assets.core.samples.sample_tables import HISTORY_END, HISTORY_START, USER_INDEX
+from dssm_assets.extras.retention.forgotten import Forgotten
 from dssm_assets.service.bundle.bundle_store import BundleStore
 from dssm_assets.storage import layout
 from dssm_assets.storage.artifacts import ArtifactStore

@@ -45,7 +45,7 @@ from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage import layout
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.files import check_file
-from dssm_assets.storage.forgotten_list import ForgottenList
+from dssm_assets.storage.hidden_list import HiddenList
 from dssm_assets.storage.local_files import ScratchFolder, folder_lock, is_local, local_staging, remove_abandoned, sync_folder
 from dssm_assets.storage.locations import location_errors, open_location, put_if, unchanged_condition
 from dssm_assets.storage.partitions import file_sha256
@@ -183,7 +183,7 @@ class BundleStore:
         self.fs, path = open_location(root, _WHERE, {"use_listings_cache": False, **(options or {})})
         self.root, self._keys = path.rstrip("/"), keys
         self.is_local = is_local(self.fs)
-        self.forgotten = ForgottenList(self.fs, self.root)
+        self.hidden = HiddenList(self.fs, self.root)
         self._pointer_path = layout.pointer_path(self.root)
 
     def check_can_sign(self) -> None:
@@ -206,7 +206,7 @@ class BundleStore:
             SignatureError: see `check_can_sign`.
         """
         self.check_can_sign()
-        self.forgotten.note()
+        self.hidden.note()
         return local_staging(self.root, is_root_local=self.is_local)
 
     def publish(
@@ -235,14 +235,14 @@ class BundleStore:
 
         def serve(before: Pointer | None) -> Pointer:
             self._check_served(before, served)
-            self.forgotten.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
+            self.hidden.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
             after = after_publish(before, bundle_id, str(manifest["ds"]))
             pruned[:] = after.surplus(keep, self._bases(after.stored))
             return after.without(pruned)
 
         with self.locked():
             self._check_served(self.pointer(), served)
-            self.forgotten.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
+            self.hidden.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
             self._store(folder, manifest, own, base or "")
             try:
                 pointer = self.replace_pointer(serve)

@@ -103,7 +103,7 @@ class LiveEngine:
         self.watches = Watches()
         self._bundle_watch = self.watches.add("the bundles", self.refresh, check_seconds)
         self.watches.add("the lists of the shop", self.refresh_lists, check_seconds)
-        self.watches.add("the users to be forgotten", self._hide_forgotten, FORGET_SECONDS)
+        self.watches.add("the users to be forgotten", self._hide_users, FORGET_SECONDS)
         self.engine = self._open_first()
         """The engine of the bundle that serves. Read it once per request."""
         self._serve()
@@ -189,11 +189,11 @@ class LiveEngine:
             self._counts["refusals"] += 1
             _log.error("refused bundle %s, %s keeps serving: %s", bundle_id, self.bundle_id, fault)
 
-    def _hide_forgotten(self) -> None:
+    def _hide_users(self) -> None:
         with self._counting_errors():
-            forgotten = self._store.forgotten.read()
+            hidden = self._store.hidden.read()
         for engine in filter(None, (self._opened, self.engine)):
-            engine.bundle.users.hide(forgotten)
+            engine.bundle.users.hide(hidden)
 
     @contextmanager
     def _counting_errors(self) -> Iterator[None]:

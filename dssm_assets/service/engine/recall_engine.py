@@ -201,7 +201,7 @@ class RecallEngine:
         while True:
             try:
                 engine = cls(Bundle(store.fetch(wanted, is_verified=is_verified)))
-                engine.bundle.users.hide(store.forgotten.read())
+                engine.bundle.users.hide(store.hidden.read())
                 return engine
             except (PartitionMissingError, StorageError, FileNotFoundError) as error:
                 if wanted != (now := bundle_id or store.current_id()):

@@ -11,6 +11,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from dssm_assets.core.arrays.hashing import hash_texts
+from dssm_assets.extras.retention.forgotten import change_list
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets_tests import worlds
@@ -60,7 +61,7 @@ def write_world(folder: Path, changes: dict[str, Any] | None = None) -> LoadedCo
 
 def let_an_hour_pass(workspace: Workspace) -> None:
     """Moves the last try of the request back, so that a run tries again."""
-    workspace.tables.partitions.forgotten.change(lambda now: replace(now, tried_at=now.tried_at - 3601))
+    change_list(workspace.tables.partitions.hidden, lambda now: replace(now, tried_at=now.tried_at - 3601))
 
 
 def write_log(folder: Path, days: int) -> None:
