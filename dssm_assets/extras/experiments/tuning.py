@@ -29,7 +29,8 @@ from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_mi
 from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.training.fit_report import EpochScore
 from dssm_assets.extras.experiments.experiments import Experiment, describe_changes, drop_configured, edit_yaml, open_experiment
-from dssm_assets.steps.dssm_model import PrunedFitError, fit_scored
+from dssm_assets.steps.dssm_model import prepare_fit, progress_log, publish_fit
+from dssm_assets.steps.fit_job import remove_state, run_job
 from dssm_assets.steps.workspace import Workspace, reason_to_skip
 from dssm_assets.storage.local_files import write_atomic
 from dssm_assets.storage.sources.table_source import need_library
@@ -58,6 +59,12 @@ _POOLINGS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "root, mean and recency": ({"kind": "root"}, {"kind": "mean"}, {"kind": "recency", "scale": 10.0}),
 }
 _SHORT: Final = 50
+
+
+class PrunedFitError(Exception):
+    """Ends the fit of a trial; nothing is published."""
+
+
 """Events of the poolings behind the first."""
 
 
@@ -216,6 +223,22 @@ def _run_trial(
     asked.set_user_attr(_TRIAL, {**vars(trial), "changes": dict(changes), "state": str(state)})
     study.tell(asked, rate if state is TrialState.COMPLETE else None, optuna.trial.TrialState[state.name])
     return trial
+
+
+def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[EpochScore]], None]) -> None:
+    """Fits the towers in this process and publishes them; calls `after_epoch` with all scores after each epoch of the search.
+
+    Raises:
+        PrunedFitError: `after_epoch` raised it; the state of the fit is removed.
+    """
+    with prepare_fit(workspace, ds) as plan:
+        try:
+            outcome = run_job(plan.job, progress_log(workspace), workspace.now, plan.folder, after_epoch=after_epoch)
+        except PrunedFitError:
+            remove_state(Path(plan.job.state))
+            raise
+        assert outcome is not None  # a single process is the first
+        publish_fit(workspace, plan, outcome)
 
 
 def _validation_days(workspace: Workspace) -> int:
