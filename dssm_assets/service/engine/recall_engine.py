@@ -22,6 +22,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from dssm_assets.core.arrays.ordering import top_k
 from dssm_assets.core.arrays.ragged import IntArray, Mask
 from dssm_assets.core.channels.channel import OwnItems, first_allowed
 from dssm_assets.core.errors import DssmError, Fault, InputError, PartitionMissingError, StorageError
@@ -422,10 +423,11 @@ class RecallEngine:
         return [self._scan(user, depth, found) for user, found in zip(users, of_users, strict=True)]
 
     def _scan(self, vectors: Vector, depth: int, rows: IntArray | None) -> Nearest:
-        """As `find_nearest` for one user [V, D], by comparing every one of these items; None: all."""
+        """As `find_nearest` for one user [V, D], by comparing every one of these items, ascending; None: all."""
         rows = np.arange(len(self.bundle.items)) if rows is None else rows
-        rows, scores = _sort_found(rows, (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1))
-        return rows[:depth], scores[:depth]
+        scores = (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1)
+        best = top_k(scores[None], min(depth, len(rows)))[0]
+        return rows[best], scores[best]
 
 
 @dataclass(frozen=True)
