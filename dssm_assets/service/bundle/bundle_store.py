@@ -67,12 +67,10 @@ class Pointer:
 
     @property
     def bundle_id(self) -> str:
-        """The bundle that is served."""
         return self.trail[-1]
 
     @property
     def previous(self) -> str | None:
-        """The target of a rollback, None if there is none."""
         return self.trail[-2] if len(self.trail) > 1 else None
 
     @classmethod
@@ -98,7 +96,7 @@ class Pointer:
         return Pointer((*self.trail[:end], bundle_id), self.stored, ds)
 
     def renamed(self, names: Mapping[str, str]) -> Pointer:
-        """Returns the pointer with other bundles in the places of some."""
+        """Returns the pointer with the new names of some bundles."""
         trail, stored = (tuple(names.get(bundle_id, bundle_id) for bundle_id in ids) for ids in (self.trail, self.stored))
         return Pointer(trail, stored, self.ds)
 
@@ -110,7 +108,7 @@ class Pointer:
     def surplus(self, keep: int, bases: Mapping[str, str]) -> tuple[str, ...]:
         """Returns the stored bundles to remove so that `keep` whole ones remain, oldest first.
 
-        Never the served one, the one before it, and the whole bundles that these two refresh; no other delta stays.
+        The served bundle, the one before it, and the whole bundles that they refresh stay; no other delta does.
 
         Args:
             bases: delta -> the whole bundle that it refreshes.
@@ -161,7 +159,6 @@ class Published:
 
     @property
     def is_current(self) -> bool:
-        """Whether the bundle is served now."""
         return self.pointer.bundle_id == self.bundle_id
 
 
@@ -178,7 +175,7 @@ class BundleStore:
     """The bundles below one root, a folder or an fsspec URL; or the folder of a single bundle, to read it."""
 
     def __init__(self, root: str, options: Mapping[str, Any] | None = None, keys: BundleKeys | None = None) -> None:
-        """Opens the bundles; with `keys`, those that are verified must be signed, and those that are written are."""
+        """Opens the bundles. With `keys`, bundles are signed when written and must be signed when verified."""
         # A cached listing would hide bundles of other processes.
         self.fs, path = open_location(root, _WHERE, {"use_listings_cache": False, **(options or {})})
         self.root, self._keys = path.rstrip("/"), keys
@@ -255,7 +252,7 @@ class BundleStore:
         return Published(bundle_id, manifest, pointer, tuple(pruned))
 
     def store_again(self, fetched: FetchedBundle, folder: Path, changes: Mapping[str, Any]) -> str:
-        """Stores a bundle with other content of some files, those of a folder, and of its manifest; returns its id.
+        """Stores a bundle with the files of a folder in place of its own, and with changes of its manifest; returns its id.
 
         No pointer names it yet.
         """
@@ -272,7 +269,7 @@ class BundleStore:
             raise PartitionReplacedError(Fault(where, f"{expected}, as when the delta began", found, remedy))
 
     def _bases(self, stored: Collection[str]) -> dict[str, str]:
-        """Returns delta -> the whole bundle that it refreshes, of some stored bundles."""
+        """Returns delta -> the whole bundle that it refreshes."""
         bases = {}
         for bundle_id in stored:
             with contextlib.suppress(PartitionMissingError, StorageError):  # removed by hand, or damaged
@@ -294,7 +291,7 @@ class BundleStore:
             return self.replace_pointer(lambda now: self._choose(now, wanted)[0].back_to(wanted, ds))
 
     def _choose(self, pointer: Pointer | None, to: str | None) -> tuple[Pointer, str]:
-        """Returns the pointer and the bundle to go back to: a stored one, by default the one that was served before."""
+        """Returns the pointer and the bundle to go back to, by default the previous one."""
         if pointer is None:
             raise PartitionMissingError(_fault(self.root, "a published bundle", "none", remedy_of_missing("publish", "DAY")))
         wanted = to or pointer.previous
@@ -306,11 +303,7 @@ class BundleStore:
         return pointer, wanted
 
     def pointer(self) -> Pointer | None:
-        """Returns the current pointer, None if nothing was published yet.
-
-        Raises:
-            StorageError: if the file is not a pointer.
-        """
+        """Returns the current pointer, None if nothing was published yet; a StorageError if the file is no pointer."""
         path = self._pointer_path
         try:
             with location_errors(path, _WHERE, may_be_missing=True):
@@ -360,7 +353,6 @@ class BundleStore:
         raise StorageError(f"{self._pointer_path}: other publishers replaced it {_TRIES} times meanwhile. To fix: run it again")
 
     def folder(self, bundle_id: str) -> str:
-        """Returns the folder of a bundle inside the store's filesystem."""
         return layout.bundle_folder(self.root, bundle_id)
 
     def fetch(self, bundle_id: str, *, is_verified: bool = True) -> FetchedBundle:
@@ -462,7 +454,7 @@ class BundleStore:
         return layout.BUNDLE_SIGNATURE, layout.BUNDLE_MANIFEST
 
     def _store(self, folder: Path, manifest: Mapping[str, Any], own: Collection[str], base: str) -> None:
-        """Stores a bundle whose other files than its own are those of another stored bundle."""
+        """Stores a bundle; files that are not its own come from another stored bundle."""
         bundle_id = bundle_id_of(manifest)
         with contextlib.suppress(PartitionMissingError, StorageError):
             self.fetch(bundle_id)
@@ -494,7 +486,7 @@ class BundleStore:
 
     @contextlib.contextmanager
     def reading(self, bundle_id: str) -> Iterator[None]:
-        """Turns the error of a block that misses a file, as a stored bundle was removed, into a PartitionReplacedError."""
+        """Raises a PartitionReplacedError where a block misses files because a stored bundle was removed."""
         try:
             yield
         except FileNotFoundError as error:
@@ -536,7 +528,6 @@ def base_of(manifest: Mapping[str, Any]) -> str | None:
 
 
 def broken(bundle_id: str, problem: str) -> StorageError:
-    """Returns the error of a bundle that cannot be used."""
     return StorageError(f"bundle {bundle_id}: {problem}. To fix: publish the bundle again")
 
 

@@ -70,12 +70,11 @@ class TowerLayout:
 
     @property
     def padded(self) -> tuple[TowerFeature, ...]:
-        """The features with an input of indices: in the order of the bags of a `TowerInput`, then those of its sequences."""
+        """Returns the features with an input of indices: first the bags of a `TowerInput` in their order, then those of its sequences."""
         return (*self.bags, *(feature for features in (*self.attended, *self.encoded) for feature in features))
 
     @property
     def weighted(self) -> tuple[TowerFeature, ...]:
-        """The features with an input of weights."""
         return (*self.bags, *(features[0] for features in (*self.attended, *self.encoded)))
 
     def length_name(self, feature: TowerFeature) -> str:
@@ -107,7 +106,6 @@ class TowerLayout:
             }
 
     def _fill(self, inputs: TowerInput) -> tuple[Feed, dict[str, Bags]]:
-        """Returns the feed, and the bag of each padded input."""
         feed: Feed = {SINGLES: np.ascontiguousarray(inputs.singles, np.int64)} if self.singles else {}
         bags, padded = list(inputs.bags), dict[str, Bags]()
         for features, sequence in zip(self.encoded, inputs.sequences, strict=True):
@@ -221,7 +219,6 @@ def _describe_pooling(view: HistoryView) -> dict[str, Any]:
 
 
 def _describe_tower(spec: TowerSpec, file: str, layout: TowerLayout, shape: list[int]) -> dict[str, Any]:
-    """Returns the description of a tower, with its inputs in the model's order."""
     described: dict[str, dict[str, Any]] = {
         SINGLES: {
             "type": "int64",

@@ -104,7 +104,7 @@ def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> Bun
 
 
 def _choose_search(uri: str | None, loaded: LoadedConfig | None) -> Callable[..., ItemSearch] | None:
-    """Returns the search in the vector store of --store, "" for that of the configuration; None without the argument."""
+    """Returns the search in the vector store of --store; "" means the configuration's store."""
     if uri is None:
         return None
     from dssm_assets.installed_extras import load_extra

@@ -35,11 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineState:
-    """The serving bundle, and counts since the start.
-
-    `bundle_fault` says why the published `refused_bundle_id` cannot be opened; `list_fault` why a list of the shop cannot be used, or that no
-    item is shown; `watch_fault` which place can no longer be read.
-    """
+    """The serving bundle, and counts since the start; the faults say why something newer is not used or not seen."""
 
     bundle_id: str
     name: str
@@ -60,7 +56,7 @@ class EngineState:
 
     @property
     def is_stale(self) -> bool:
-        """Whether something newer cannot be used, or may be there unseen."""
+        """Returns whether something newer cannot be used, or may be there unseen."""
         return (self.refused_bundle_id, self.list_fault, self.watch_fault) != (None, None, None)
 
 
@@ -181,7 +177,7 @@ class LiveEngine:
         return True
 
     def _refuse(self, bundle_id: str, fault: str) -> None:
-        """Notes why a bundle cannot be used. The next look asks again for one that waits for the search for its items."""
+        """Notes why a bundle cannot be used. One that only lacks its search for items is tried at every look."""
         is_known = self._refused is not None and (self._refused[0], self._refused[2]) == (bundle_id, fault)
         retry_at = 0.0 if self._opened is not None else time.monotonic() + RETRY_SECONDS
         self._refused = (bundle_id, retry_at, fault)
@@ -227,7 +223,6 @@ class LiveEngine:
         return engine if self._open_search is None else engine.searching(self._open_search(engine.bundle))
 
     def _serve(self, fresh: RecallEngine | None = None) -> None:
-        """Serves a fresh engine, or the same, with the lists of the shop as they are now."""
         with self._changing:
             engine = fresh or self.engine
             self.engine = engine.showing(self._lists.find_shown(engine.bundle.items))

@@ -226,7 +226,6 @@ class RecallEngine:
         return engine
 
     def recall_for_user(self, user_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the items for a stored user; errors as `recall`."""
         return self.recall(UserRequest(user_id, options=options, is_popular_for_unknown=False))
 
     def recall(self, request: UserRequest) -> RecallAnswer:
@@ -274,7 +273,6 @@ class RecallEngine:
         return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the items most similar to an item, without the item itself; errors as `recall`."""
         return self.recall(UserRequest(item_id=item_id, options=options))
 
     def _plan(self, request: UserRequest, user: RequestUser | None, vector: Vector | DssmError | None) -> _Plan:
@@ -336,7 +334,6 @@ class RecallEngine:
         return _Selection(options, np.unique(left_out), allowed, fields)
 
     def _list_items(self, plans: Sequence[_Plan]) -> list[RecallAnswer]:
-        """Computes plans of one kind."""
         first, bundle = plans[0], self.bundle
         allowed = first.selection.allowed
         if first.source is AnswerSource.POPULAR:
@@ -411,7 +408,7 @@ class RecallEngine:
     def _search_elsewhere(
         self, search: ItemSearch, users: Vector, depth: int, allowed: AllowedItems | None, filters: Any
     ) -> list[Nearest]:
-        """Asks another search; ranks its items by the bundle's vectors. Finds none where it cannot compare by the filters."""
+        """Asks another search, and ranks its items by the bundle's vectors; finds nothing if it cannot compare by the filters."""
         deeper = min(math.ceil(depth / max(self.shown_frac, 1e-9)), MAX_K)
         rows = search.find_rows(users.reshape(-1, self.bundle.dims), deeper, filters)
         if rows is None:
@@ -423,7 +420,7 @@ class RecallEngine:
         return [self._scan(user, depth, found) for user, found in zip(users, of_users, strict=True)]
 
     def _scan(self, vectors: Vector, depth: int, rows: IntArray | None) -> Nearest:
-        """As `find_nearest` for one user [V, D], by comparing every one of these items, ascending; None: all."""
+        """As `find_nearest` for one user [V, D], by comparing all of these items, ascending; None: every item."""
         rows = np.arange(len(self.bundle.items)) if rows is None else rows
         scores = (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1)
         best = top_k(scores[None], min(depth, len(rows)))[0]
@@ -432,7 +429,7 @@ class RecallEngine:
 
 @dataclass(frozen=True)
 class _Selection:
-    """The items of a list: the first k allowed ones (None: all are), without excluded rows; and the columns to answer with."""
+    """The items of a list: the first k of the allowed items (None: all), excluded rows left out; and its columns."""
 
     options: ListOptions
     excluded: IntArray
@@ -473,7 +470,7 @@ def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
 
 @dataclass(frozen=True)
 class _NearestItems:
-    """The items nearest to users' vectors; `NearestItems` of all these users."""
+    """`NearestItems` of several users, found already."""
 
     bundle: Bundle
     vectors: Vector

@@ -37,7 +37,6 @@ class Watches:
             threading.Thread(target=watch.run, args=(self._stopped,), name=f"watch {watch.name}", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends all watches after their current look."""
         self._stopped.set()
 
     def find_fault(self) -> str | None:
@@ -60,7 +59,6 @@ class Watch:
             self.look()
 
     def look(self) -> None:
-        """Looks once; an error is kept for `find_fault`."""
         try:
             self._look()
         except Exception as error:  # A place that is away for a moment, or damaged, must not end the watch.

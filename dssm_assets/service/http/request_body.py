@@ -113,8 +113,6 @@ class NoQuery(BaseModel):
 
 
 class _ListQuery(NoQuery):
-    """Parameters of every list that is asked for by a query."""
-
     k: int = Field(default=DEFAULT_K, description=_K)
     exclude: list[str] = Field(default_factory=list, description=f"{_EXCLUDE}; may be repeated.")
     filters: Json[Any] = Field(default=None, description="JSON, as `filters` of the body of POST /recall.")
@@ -220,7 +218,7 @@ def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
 
 
 def count_items(requests: Requests) -> int:
-    """Returns the number of items that requests ask for; each column of `fields` counts as much again."""
+    """Counts the items that requests ask for; each column of `fields` counts as much again."""
     options = [one.options for one in requests if isinstance(one, UserRequest)]
     return sum(min(max(one.k, 0), MAX_K) * (1 + len(set(one.fields))) for one in options)
 
