@@ -14,7 +14,7 @@ from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, C
 from dssm_assets.core.evaluation.scopes import Scope
 
 BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#ee7733", "#999999", "#8822dd", "#553311")
-"""By place in the registry. Distinguishable from each other and from the model's, also with each of the three kinds of colour blindness."""
+"""By position in the registry. Distinguishable from each other and from the model's, also with each of the three kinds of colour blindness."""
 
 
 class ScorerLabel(NamedTuple):
@@ -36,7 +36,7 @@ SCORERS: Final[Mapping[str, ScorerLabel]] = {
     **{name: ScorerLabel(baseline.label, color) for (name, baseline), color in _COLORED},
     CATEGORY_POPULARITY: ScorerLabel("popularity by category", "#aa7744"),
 }
-"""In the order in which they are shown."""
+"""In the order of display."""
 
 SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
     Scope.ALL: ScopeLabel("All items", "every item that these users interacted with on the day"),
@@ -55,9 +55,9 @@ SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
         "items that nobody interacted with before, in all stored days, in lists of such items alone; all users count",
     ),
 }
-"""In the order in which they are shown."""
+"""In the order of display."""
 HEADLINE_SCOPES: Final = (Scope.ALL, Scope.UNSEEN, Scope.COLD)
-"""What the demo prints of a day: everything, what recommendation is for, and what only features can find."""
+"""Lines of the demo for a day: everything, new items for a user, and items that only features can find."""
 CHART_SCOPES: Final = tuple(scope for scope in SCOPES if scope is not Scope.COLD)
 """What the chart of a day shows: scopes that all scorers are counted in."""
 TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)

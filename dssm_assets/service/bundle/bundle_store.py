@@ -7,18 +7,18 @@ A bundle is staged and stored whole; then the pointer is replaced in one step (a
 store). A reader that opens the pointer first and the bundle second therefore always sees a whole bundle, and a publisher that
 fails or is killed leaves the served bundle unchanged.
 
-The pointer also lists the bundles in the order in which they were served (`trail`), for a rollback, and stored (`stored`), for
+The pointer also lists the bundles in the order of serving (`trail`), for a rollback, and of storing (`stored`), for
 pruning. A folder that it does not list may be one that another publisher is about to add: `leftovers.py` removes old ones. Concurrent
 publishers exclude each other by a lock on a local disk; on an object store the pointer is replaced only if it is unchanged
 since it was read.
 
-A delta is a bundle like any other to those who read it. Its manifest names the whole bundle that it refreshes (`delta.base`), whose
-unchanged files it has too: as hard links on a local disk, as copies within an object store. It is published only while the bundle that
+A delta is a bundle like any other to those who read it. Its manifest names the whole bundle that it refreshes (`delta.base`); it has the
+unchanged files of that bundle too: as hard links on a local disk, as copies within an object store. It is published only while the bundle that
 was served when it began is served still.
 
-Where a key signs, each manifest that is written gets a signature beside it, and what is built on or rolled back to must be signed by that key.
+Where a key signs, each manifest that is written gets a signature beside it, and a bundle that is built on or rolled back to must be signed by that key.
 
-Belongs here: bytes, the manifest's file list, the pointer. Does not belong here: what the files mean (`core/serving`).
+Belongs here: bytes, the manifest's file list, the pointer. Does not belong here: the meaning of the files (`bundle_contents.py`).
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Pointer:
     """The content of current.json.
 
     Attributes:
-        trail: the bundles served so far, the current one last, without those that were rolled back.
-        stored: all bundles in the order in which they were stored.
+        trail: the bundles served so far, the current bundle last, without bundles rolled back.
+        stored: all bundles in the order of storing.
         ds: evaluation day of the served bundle.
     """
 
@@ -247,7 +247,7 @@ class BundleStore:
                 if (now := self.pointer()) is None or bundle_id not in now.stored:
                     self.remove(bundle_id)
                 raise
-            for old in pruned:  # no longer listed: what a killed publisher leaves of them is a leftover
+            for old in pruned:  # no longer listed: a killed publisher leaves leftovers
                 self.remove(old)
         return Published(bundle_id, manifest, pointer, tuple(pruned))
 
@@ -358,7 +358,7 @@ class BundleStore:
     def fetch(self, bundle_id: str, *, is_verified: bool = True) -> FetchedBundle:
         """Returns a bundle with its files in a local folder, checked against the manifest, and this against the id.
 
-        Where bundles must be signed, the folder is a copy that nobody else can write: what was verified is what is read.
+        Where bundles must be signed, the folder is a copy that nobody else can write.
 
         Args:
             is_verified: check the signature, if bundles must have one, and the sha256 of the manifest and of every file, not only sizes.
@@ -371,7 +371,7 @@ class BundleStore:
         manifest, copy = self.manifest(bundle_id, remote, is_verified=is_verified), None
         wrong, local, files = list[str](), Path(remote), sorted(manifest["files"].items())
         if not self.is_local or (is_verified and self._keys is not None):
-            for name, entry in files:  # before any is copied: one that has become large would fill the disk
+            for name, entry in files:  # before any is copied: a file grown large would fill the disk
                 with contextlib.suppress(FileNotFoundError):
                     wrong += _compare_size(name, int(self.fs.info(f"{remote}/{name}")["size"]), entry)
             _raise_if_wrong(bundle_id, wrong)
@@ -443,7 +443,7 @@ class BundleStore:
     def write_manifest(self, folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
         """Writes a bundle's manifest into its local folder, and the signature where a key signs.
 
-        Returns their names in the order in which they are stored: the manifest last, because it makes the bundle whole.
+        Returns their names in the order of storing: the manifest last, because it makes the bundle whole.
         """
         content = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
         (folder / layout.BUNDLE_MANIFEST).write_bytes(content)

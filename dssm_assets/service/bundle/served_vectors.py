@@ -170,7 +170,7 @@ class BundleItems:
 
 @dataclass(frozen=True)
 class BundleUsers:
-    """The users of a bundle: vectors [S, D] of some of them, and golden rows as input of the user tower."""
+    """The users of a bundle: vectors [S, D] of a sample, and golden rows as input of the user tower."""
 
     sample: Vectors
     golden: TowerInput
@@ -253,7 +253,7 @@ def read_filter_columns(
 
 
 def table_ids(table: pa.Table, side: str, kind: pa.DataType) -> pa.Array:
-    """Returns the column user_id or item_id of a table in the type in which a bundle has it."""
+    """Returns the column user_id or item_id of a table in a bundle's type."""
     where = f"{side}_table, column {side}_id"
     return cast_ids(combine_chunks(comparable_ids(table.column(f"{side}_id"), where)), kind, where)
 

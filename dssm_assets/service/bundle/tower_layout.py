@@ -4,7 +4,7 @@ Does not import torch, so that a recall service does not need it.
 
 An exported tower has plain arrays as inputs. Every single-valued feature is a column of `singles`. Every multi-valued feature
 and every sub-feature of the history is a pair of arrays of one shape, `indices/<feature>` and `weights/<feature>`. The
-weights are those of the pooling, so the tower only sums; padding has index 0 and weight 0. For poolings of kind attention and
+pooling's weights are inputs, so the tower only sums; padding has index 0 and weight 0. For poolings of kind attention and
 sequence, the tower computes the weights, and the sub-features of one pooling share one input `weights/<first of them>`: 1 for an
 item of the history, 0 for padding. A pooling of kind sequence also has `seconds/<first of them>`, when each item was.
 

@@ -80,7 +80,7 @@ class BundleLocation(NamedTuple):
 
 
 def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> BundleLocation:
-    """Returns the root of the bundles, its options and the settings of a service; prints what named them as the first line.
+    """Returns the root of the bundles, its options and the settings of a service; first prints where they come from.
 
     Raises:
         ConfigError: the configuration cannot be loaded, or a plug-in cannot be imported.

@@ -84,7 +84,7 @@ class IdRows:
         return found
 
     def rows_of(self, ids: pa.ChunkedArray) -> IntArray:
-        """Returns the row of each id of a column of the bundle's type, -1 of unknown ones."""
+        """Returns the row of each id of a column of the bundle's type, -1 if unknown."""
         return find_positions(ids, self._ids)
 
     def is_same_column(self, others: pa.ChunkedArray) -> bool:

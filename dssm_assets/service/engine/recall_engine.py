@@ -6,7 +6,7 @@ Lists are ordered by score, then by the item's row in the index. The search goes
 index passes other items by; where few items are allowed, or the index finds too few, every allowed item is compared. So a list is
 shorter than k only if no more items may be in it, or if an approximate index without conditions finds no more.
 
-Shapes: D vector dimension, M candidates, V vectors of a user (its interests; an item scores by the best of them).
+Shapes: D vector dimension, M candidates, V vectors of a user (its interests; the best scores an item).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class ListOptions:
         filters: conditions on item columns, see `core/retrieval/item_filter.py`; None: none.
         exclude_history: leave out items that the user interacted with before.
         lists: merged or of the vectors alone; None: merged if the bundle has channels.
-        fields: columns of the items to answer with, of those that the bundle has for filters.
+        fields: columns for filters to answer with.
     """
 
     k: int = DEFAULT_K
@@ -117,7 +117,7 @@ class UserRequest:
 
     Attributes:
         user_id: of a stored user, or None.
-        item_id: the list is of the items most similar to this one, in place of a user's; None: a user's.
+        item_id: the list has the items most similar to this item; None: a user's list.
         inputs: features, and history or events. The rest is as stored.
         is_popular_for_unknown: an unknown user without inputs gets the popular items; else that is an UnknownIdError.
     """
@@ -140,7 +140,7 @@ class RecallAnswer:
         replaced: which of a stored user's `features` and `history` the request replaced.
         item_ids: best first.
         scores: of a merged list, log-odds of an interaction; of the vectors alone, similarities; of popular items, recent positive events
-            (`evaluation.recent`), in a bundle without channels those of the window.
+            (`evaluation.recent`), in a bundle without channels positive events of the window.
         sources: for each item the channels that proposed it, or `popular`; None for a list of vectors alone.
         fields: column -> its value for each item.
     """
@@ -184,7 +184,7 @@ class RecallEngine:
     ) -> RecallEngine:
         """Returns the engine of the current bundle, or of a given one.
 
-        If the bundle is removed while it is read, because newer ones were published, the newer one is opened instead.
+        If the bundle is removed while it is read, because newer bundles were published, the newest is opened instead.
 
         Args:
             root: `<storage.root>/serving`, a folder or any fsspec URL, or the folder of one bundle.
@@ -245,7 +245,7 @@ class RecallEngine:
     ) -> list[RecallAnswer | DssmError]:
         """Returns the list of each request, or why it has none; `on_encoded` is called before the search.
 
-        Features are encoded and lists merged for many at once, which costs less. Each list equals that of the request alone.
+        Features are encoded and lists merged for many at once, which costs less. Each list equals the list of the request alone.
         """
         answers: dict[int, RecallAnswer | DssmError] = {}
         users: dict[int, RequestUser | None] = {}
@@ -438,7 +438,7 @@ class _Selection:
 
     @property
     def depth(self) -> int:
-        """Items to search for, so that k are left without the excluded ones."""
+        """Items to search for, so that k are left without excluded items."""
         return self.options.k + len(self.excluded)
 
 

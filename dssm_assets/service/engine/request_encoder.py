@@ -73,7 +73,7 @@ class RequestUser(NamedTuple):
         read_own: returns the user's items.
         features: as of `UserInputs`.
         lists: the history that was sent, or the events that are new.
-        replaced: which of `features` and `history` are not the stored ones, of a stored user.
+        replaced: which of a stored user's `features` and `history` are not as stored.
         ignored: names of the request that neither a feature nor the user's items read.
         needs_tower: whether the vector is another one than the stored one.
     """
@@ -123,8 +123,8 @@ class RequestEncoder:
 
     Attributes:
         inputs: names that a request may send.
-        user_inputs: those of user features.
-        history_inputs: those of lists with a value per event. Among `features`, a name that a user or context feature reads is that feature's.
+        user_inputs: names of inputs of user features.
+        history_inputs: names of lists with a value per event. Among `features`, a name that a user or context feature reads is that feature's.
         item_names: names other than item_ids under which the ids of the events' items may be sent.
         has_history: whether the tower reads the history.
         stored: inputs of stored users; None where a bundle has none.

@@ -1,4 +1,4 @@
-"""The user of a request: what it sends, checked, and what the bundle stores of the user.
+"""The user of a request: the inputs sent, checked, and the inputs and items stored.
 
 Two events are the same if item and time are the same. Times of events are from two years before the calendar of the bundle starts to the end
 of tomorrow (UTC), or of the day after the bundle's if that is later, so that seconds are not taken for milliseconds. A bundle of an
@@ -29,7 +29,7 @@ _EPOCH: Final = dt.datetime(1970, 1, 1)
 
 
 class ItemEvents(NamedTuple):
-    """Events in a request: ids and rows of the items, -1 of unknown ones, and times; None: it has no times."""
+    """Events in a request: ids and rows of the items, -1 if unknown, and times; None: it has no times."""
 
     ids: list[Id]
     rows: list[int]

@@ -133,7 +133,7 @@ class ShopLists:
 def _read_start(fs: Any, path: str) -> Any:
     """Returns the bytes of a list, at most one more than it may have."""
     if fs.async_impl:
-        with suppress(NotImplementedError):  # of those that do not stream: they ask their store for the range
+        with suppress(NotImplementedError):  # without streams they ask their store for the range
             return fsspec.asyn.sync(fs.loop, _stream_start, fs, path)
     return fs.cat_file(path, start=0, end=MAX_LIST_BYTES + 1, **_limit_time(fs))
 

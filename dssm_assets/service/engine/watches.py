@@ -45,7 +45,7 @@ class Watches:
 
 
 class Watch:
-    """Looks at one place again and again; logs an error unless the look before had the same."""
+    """Looks at one place again and again; logs an error unless the look before had the same error."""
 
     def __init__(self, name: str, look: Callable[[], object], seconds: float) -> None:
         self.name, self._look, self._seconds = name, look, seconds

@@ -190,7 +190,7 @@ def build_app(
     """Returns the application over an engine.
 
     Args:
-        limits: default: those of an empty configuration. keep_alive_seconds and shutdown_seconds are options of uvicorn.
+        limits: default: as of an empty configuration. keep_alive_seconds and shutdown_seconds are options of uvicorn.
         tracer: makes spans of requests; None: there are none.
         threads: that compute lists.
         keys: None: everybody may ask.

@@ -30,7 +30,7 @@ ANSWERED_TOGETHER: Final = 16
 GATHER_SECONDS: Final = 0.003
 """Encoding the features of one user takes longer."""
 COMPUTED_TOGETHER: Final = 100
-"""Requests of a batch that are computed at once, at most: FAISS needs memory for all of them."""
+"""Requests of a batch that are computed at once, at most: FAISS needs memory for each."""
 ITEMS_TOGETHER: Final = COMPUTED_TOGETHER * DEFAULT_K
 """Items that they ask for, at most, unless it is one request."""
 COMPARED_TOGETHER: Final = 10_000_000
@@ -167,7 +167,7 @@ class ListQueue:
         lists, shared, replies = iter(found), tuple(clock.stages), list[Reply | Exception]()
         for call in calls:
             answers = [next(lists) if isinstance(one, UserRequest) else one for one in call.requests]
-            # A batch has the errors of its requests beside lists, but for what no request can help.
+            # A batch has errors of requests beside lists; errors of the service are raised.
             is_fatal = StorageError if call.is_batch else DssmError
             if (failed := next((one for one in answers if isinstance(one, is_fatal)), None)) is not None:
                 replies.append(failed)
@@ -205,5 +205,5 @@ def _count_conditions(filters: Any) -> int:
 
 
 def busy(expected: str, got: str) -> BusyError:
-    """Returns the error of what may succeed later."""
+    """Returns the error of a request that may succeed later."""
     return BusyError(Fault("service", expected, got, "try again later"))

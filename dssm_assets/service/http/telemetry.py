@@ -1,4 +1,4 @@
-"""Prometheus metrics of the service, and the stages of a request's time, of which a tracer makes spans."""
+"""Prometheus metrics of the service, and the stages of a request's time, for a tracer's spans."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ RIDGE: Final = 1000.0
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the items of the model, its weights row by row, and the order from which lists are filled up."""
+    """Returns the items of the model, its weights row by row, and the order that fills lists up."""
     popular = data.popularity_order[:MODEL_ITEMS]
     items = np.sort(popular[data.window_events[popular] > 0])
     weights = data.allocate(len(items) ** 2, np.float32)
@@ -57,7 +57,7 @@ def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> EaseS
 
 @dataclass(frozen=True)
 class EaseScorer:
-    """Items of the model with a score above 0, best first; popular ones follow. Ties go to the lower item_index."""
+    """Items of the model with a score above 0, best first; then popular items. Ties go to the lower item_index."""
 
     users: Any
     """scipy csr float32 [U, N], log(1 + events) of the user on the item."""

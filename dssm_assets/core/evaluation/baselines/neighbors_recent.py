@@ -39,7 +39,7 @@ class NeighborsRecentScorer:
 
     lists: NeighborLists
     values: NDArray[np.float64]
-    """float64 [I], what an item scores without neighbours."""
+    """float64 [I], the score of an item without neighbours."""
     order: IntArray
     """int64 [I], all items by these values, best first."""
     name: str = "neighbors_recent"
@@ -57,7 +57,7 @@ class NeighborsRecentScorer:
         totals[row[is_first], place[near[is_first]]] += gains[is_first]
         own, own_place = left_out.users, place[left_out.items]
         totals[own[own_place >= 0], own_place[own_place >= 0]] = -np.inf
-        # Of the other neighbours, those that are better than the k-th of the first.
+        # Other neighbours that are better than the k-th of the first.
         values, width = 1.0 + self.values[near] + gains, min(k, len(first))
         least = -np.partition(-totals, width - 1, axis=1)[:, width - 1]
         is_other = ~is_first & (values >= least[row])
@@ -74,13 +74,13 @@ def _largest_of_rows(matrix: Any) -> NDArray[np.float64]:
 
 
 def score_recent(data: FitData) -> NDArray[np.float64]:
-    """Returns what each item scores without neighbours, float64 [I]."""
+    """Returns the score of each item without neighbours, float64 [I]."""
     recent = np.log1p(data.recent_events)
     return np.asarray(RECENT_WEIGHT * recent / max(recent.max(initial=0.0), 1e-12))
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the neighbours of the last days as csr arrays, what items score without them, and the order by that."""
+    """Returns the neighbours of the last days as csr arrays, the scores without them, and the order by these."""
     found, values = data.find_neighbors(min(DAYS, data.window_days))[1], score_recent(data)
     csr = {"starts": found.indptr, "items": found.indices, "similarities": found.data}
     return {**csr, "values": values, "order": order_by_events(values)}

@@ -14,7 +14,7 @@ from dssm_assets.core.evaluation.interactions import Interactions
 
 @dataclass(frozen=True)
 class OwnHistoryScorer:
-    """The user's own items by (count descending, last time descending, item_index ascending), then popular ones."""
+    """The user's own items by (count descending, last time descending, item_index ascending), then popular items."""
 
     name: str
     indptr: IntArray

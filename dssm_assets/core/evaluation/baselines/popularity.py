@@ -1,4 +1,4 @@
-"""Popular items: two baselines, and the order from which other lists are filled up.
+"""Popular items: two baselines, and the order that fills other lists up.
 
 Shapes: B users of a block, I items, M ranked items per user, K top-k.
 """
@@ -25,13 +25,13 @@ def order_by_events(item_events: IntArray | NDArray[np.float64]) -> IntArray:
 
 
 def order_by_category(items: IntArray, categories: IntArray, window_events: IntArray) -> IntArray:
-    """Returns the items, those whose category has the most events in the window first, then the lower item_index, int64 [C].
+    """Orders the items by their category's events in the window, descending, then by item_index, int64 [C].
 
     By hand: items 1, 2 and 3 of the categories 0, 1 and 1 are cold; item 0 of category 1 has 5 events, no other has any: 2, 3, 1.
 
     Args:
         items: item_index of the cold items, ascending [C].
-        categories: int64 [I], of every item of the corpus; -1 for those of no category, which come last.
+        categories: int64 [I], of every item of the corpus; -1 without a category: these come last.
         window_events: int64 [I].
     """
     known = categories >= 0
