@@ -75,11 +75,7 @@ class Pointer:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Pointer:
-        """Returns the pointer of a stored text.
-
-        Raises:
-            ValueError, KeyError, TypeError: if the text is not a pointer.
-        """
+        """Returns the pointer of a stored text; a ValueError, KeyError or TypeError if it is none."""
         found = json.loads(text)
         pointer = cls(tuple(map(str, found["trail"])), tuple(map(str, found["stored"])), str(found["ds"]))
         if not pointer.trail or (pointer.bundle_id, pointer.previous) != (found["bundle_id"], found["previous"]):
@@ -197,7 +193,7 @@ class BundleStore:
             raise SignatureError(str(Fault(where, expected, "no value", remedy)))
 
     def staging(self) -> ScratchFolder:
-        """Returns an empty local folder for a bundle's files. What it reads before users are forgotten is not published after it.
+        """Returns an empty local folder for a bundle's files. Users forgotten from now on keep it from being published.
 
         Raises:
             SignatureError: see `check_can_sign`.
@@ -278,11 +274,10 @@ class BundleStore:
         return bases
 
     def rollback(self, to: str | None = None) -> Pointer:
-        """Serves the previous bundle, or any stored one; returns the new pointer.
+        """Serves the previous bundle, or any stored one, after its files are verified; returns the new pointer.
 
         Raises:
-            PartitionMissingError: if nothing was published yet, there is no previous bundle, or it is not stored.
-            StorageError: if that bundle differs from its manifest; the served bundle does not change.
+            PartitionMissingError: nothing was published yet, there is no previous bundle, or it is not stored.
         """
         with self.locked():
             wanted = self._choose(self.pointer(), to)[1]
@@ -317,12 +312,7 @@ class BundleStore:
             raise StorageError(f"{path}: not a pointer to a bundle ({error}). To fix: correct it by hand") from error
 
     def current_id(self) -> str:
-        """Returns the id of the bundle that is served.
-
-        Raises:
-            PartitionMissingError: no bundle was ever published.
-            StorageError: the pointer cannot be read.
-        """
+        """Returns the id of the served bundle; a PartitionMissingError if no bundle was ever published."""
         pointer = self.pointer()
         if pointer is not None:
             return pointer.bundle_id
@@ -335,12 +325,10 @@ class BundleStore:
         return bool(self.fs.exists(f"{self.root}/{layout.BUNDLE_MANIFEST}"))
 
     def replace_pointer(self, change: Callable[[Pointer | None], Pointer]) -> Pointer:
-        """Replaces the pointer by `change(pointer)`; returns the new one.
-
-        If another publisher replaced it in between, `change` is called again with the newer pointer.
+        """Replaces the pointer by `change(pointer)`, asked again if another publisher was faster; returns the new pointer.
 
         Raises:
-            StorageError: if the file is not a pointer, or others were faster at every attempt.
+            StorageError: the file is not a pointer, or others were faster at every attempt.
         """
         for _ in range(_TRIES):
             # Before the content is read, so that a change in between makes the condition fail.
@@ -361,11 +349,11 @@ class BundleStore:
         Where bundles must be signed, the folder is a copy that nobody else can write.
 
         Args:
-            is_verified: check the signature, if bundles must have one, and the sha256 of the manifest and of every file, not only sizes.
+            is_verified: check signature and sha256, not only sizes.
 
         Raises:
-            PartitionMissingError: if there is no such bundle.
-            StorageError: naming the files that are missing or differ; a SignatureError if it is not signed as it must be.
+            PartitionMissingError: there is no such bundle.
+            StorageError: names missing and other files; a SignatureError without a signature that must be there.
         """
         remote = self.root if self._is_one_bundle() else self.folder(bundle_id)
         manifest, copy = self.manifest(bundle_id, remote, is_verified=is_verified), None
@@ -394,13 +382,10 @@ class BundleStore:
         return FetchedBundle(bundle_id, manifest, local, copy)
 
     def manifest(self, bundle_id: str, folder: str | None = None, *, is_verified: bool = False) -> dict[str, Any]:
-        """Returns the manifest of a bundle, by default of a stored one.
-
-        Args:
-            is_verified: compare it with the id, and check the signature if bundles must have one.
+        """Returns the manifest of a bundle, by default of a stored one; with `is_verified`, of this id and signed if it must be.
 
         Raises:
-            PartitionMissingError: if there is no such bundle.
+            PartitionMissingError: there is no such bundle.
             StorageError: it cannot be read, another version wrote it, or it is of another bundle; a SignatureError as in `fetch`.
         """
         folder = folder or self.folder(bundle_id)

@@ -74,14 +74,11 @@ class LiveEngine:
         open_search: OpenSearch | None = None,
         keys: BundleKeys | None = None,
     ) -> None:
-        """Opens the current bundle, or another stored one while the search for its items lacks these.
+        """Opens the current bundle, or another stored bundle while the search for its items lacks these.
 
         Args:
-            check_seconds: interval at which the pointer and the lists are read.
-            is_verified: compare the sha256 of every file of each bundle.
-            shop_lists: which items may be shown.
+            check_seconds: interval of looks at the pointer and the lists.
             open_search: as of `recall_once`; a new bundle serves once the search for its items can be opened.
-            keys: must have signed each bundle.
 
         Raises:
             InputError: a line of a list is no id of the bundle's type.

@@ -182,20 +182,17 @@ class RecallEngine:
         is_verified: bool = True,
         keys: BundleKeys | None = None,
     ) -> RecallEngine:
-        """Returns the engine of the current bundle, or of a given one.
-
-        If the bundle is removed while it is read, because newer bundles were published, the newest is opened instead.
+        """Returns the engine of the current bundle, or of `bundle_id`; the newest if this bundle is removed while it is read.
 
         Args:
             root: `<storage.root>/serving`, a folder or any fsspec URL, or the folder of one bundle.
             options: of the fsspec filesystem.
-            bundle_id: a bundle other than the current one.
             is_verified: compare the sha256 of the manifest and of every file, not only sizes.
             keys: must have signed a bundle that is verified.
 
         Raises:
             PartitionMissingError: there is no bundle.
-            StorageError: a file is missing, differs from the manifest or cannot be read; a SignatureError if it is not signed.
+            StorageError: a file is missing, wrong or unreadable; a SignatureError if the bundle is not signed.
         """
         store = root if isinstance(root, BundleStore) else BundleStore(root, options, keys)
         wanted = bundle_id or store.current_id()
@@ -226,6 +223,7 @@ class RecallEngine:
         return engine
 
     def recall_for_user(self, user_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
+        """Returns the items for a stored user; errors as `recall`."""
         return self.recall(UserRequest(user_id, options=options, is_popular_for_unknown=False))
 
     def recall(self, request: UserRequest) -> RecallAnswer:
@@ -273,6 +271,7 @@ class RecallEngine:
         return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
+        """Returns the items most similar to an item, without the item itself; errors as `recall`."""
         return self.recall(UserRequest(item_id=item_id, options=options))
 
     def _plan(self, request: UserRequest, user: RequestUser | None, vector: Vector | DssmError | None) -> _Plan:
