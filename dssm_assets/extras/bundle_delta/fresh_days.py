@@ -105,11 +105,7 @@ def _read_entities(
 
 
 def _find_newest_day(table: SourceTable, name: str, timezone: str, today: str) -> str:
-    """Returns the last day of a log up to today, of folders by their names; "" if it has no rows.
-
-    Raises:
-        SourceMissingError: if the file or folder does not exist, or holds no data files.
-    """
+    """Returns the last day of a log up to today, of folders by their names; "" if it has no rows."""
     source = open_source(table, name)
     if table.layout is Layout.DS_FOLDERS:
         return max((ds for ds in source.days() if ds <= today), default="")

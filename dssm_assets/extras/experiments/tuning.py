@@ -111,7 +111,7 @@ def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[S
     """Runs the trials that are missing, then writes the winner's configuration and the table of trials.
 
     Args:
-        on_trial: called with the finished trials, also those of earlier runs, once for each.
+        on_trial: called with the finished trials, also of earlier runs, once for each.
 
     Raises:
         ConfigError: Optuna is missing, the day has no model, fits are started elsewhere, an earlier study of this name had
@@ -272,7 +272,7 @@ def _write_winner(workspace: Workspace, request: StudyRequest, trials: Sequence[
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """Returns the complete trial with the highest hit rate, of equal ones the first; None without a complete trial."""
+    """Returns the complete trial with the highest hit rate, then the first; None without a complete trial."""
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and trial.hit_rate is not None]
     return max(complete, key=lambda trial: trial.hit_rate or 0.0, default=None)
 
@@ -288,7 +288,7 @@ def trials_markdown(trials: Sequence[Trial], k: int) -> str:
 
 
 def find_borders(best: Trial, config: PipelineConfig) -> list[str]:
-    """Returns a sentence for each number of the best trial at an end of what was proposed; of a range, within a tenth of its end."""
+    """Returns a sentence for each number of the best trial at an end of the proposals; of a range, within a tenth of its end."""
     found = [describe_border("training.epochs", best.epoch or 0, 0, config.training.epochs, "raise it")]
     for key, proposed in dict[str, Any](search_space(config)).items():
         value = best.changes.get(key, value_of(config, key))

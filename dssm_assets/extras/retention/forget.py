@@ -121,7 +121,7 @@ def on_run_start(workspace: Workspace) -> None:
 
 
 def _begin(known: Forgotten, ids: pa.Array, first_day: str) -> Forgotten:
-    """Returns the list with a request; one that goes on with another looks for all users of the list, others for theirs alone."""
+    """Returns the list with a request. If it goes on with another request, it looks for all users of the list, else for its own alone."""
     hashes, first_day, request = known.adding(ids), max(known.first_day, first_day), known.request or secrets.token_hex(8)
     wanted = None if known.request else ids
     begun = replace(known, hashes=hashes, first_day=first_day, request=request, tried_at=0.0, ids=wanted)

@@ -284,12 +284,7 @@ def describe_validation(found: Validation, name: str) -> str:
 
 
 def _missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -> list[Fault]:
-    """Returns one fault per feature and input column that its table will not have.
-
-    Args:
-        columns: side (user, item, context, sequence) -> columns of the table that its features read. A side that is not
-            given is not checked.
-    """
+    """Returns a fault per feature and input column that its table will not have; `columns` has the checked sides' columns."""
     faults = []
     for feature in (*spec.features, *spec.sequence_features):
         side = SEQUENCE if feature.sequence is not None else feature.side.value

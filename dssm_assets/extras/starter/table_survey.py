@@ -50,7 +50,7 @@ class TableSurvey:
 
 
 def survey_table(uri: str, name: str, *, is_log: bool, log: Callable[[str], None] = lambda line: None) -> TableSurvey:
-    """Returns the survey of a table: of day folders the last one is read, of a log all of them. `log` receives lines of progress.
+    """Returns the survey of a table: of day folders the last is read, of a log all. `log` receives lines of progress.
 
     Raises:
         SourceMissingError: if there is no file of a known format.
@@ -75,7 +75,7 @@ def survey_table(uri: str, name: str, *, is_log: bool, log: Callable[[str], None
 
 @contextmanager
 def open_rows(survey: TableSurvey) -> Iterator[pa.Table]:
-    """Yields the rows of a surveyed user or item table: of day folders those of the last one."""
+    """Yields the rows of a surveyed user or item table: of day folders the last folder's."""
     _, pieces = _list_pieces(open_source(survey.table, "table"), is_log=False)
     with map_rows(survey.table, pieces) as rows:
         yield rows
