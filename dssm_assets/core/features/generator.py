@@ -12,7 +12,7 @@ statistics of a window (`core/statistics/bucketizer.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -183,6 +183,35 @@ def input_columns(feature: Feature, columns: Sequence[str]) -> list[str]:
     if feature.sequence.sequence_pk is not None:
         found.add(feature.sequence.column(parse_expression(feature.sequence.sequence_pk), columns))
     return sorted(found)
+
+
+_TABLES: Final = {
+    "user": ("user_all_feature", "the user table"),
+    "item": ("item_all_feature", "the item table"),
+    "context": ("sample", "tables.behavior.context_columns"),
+    SEQUENCE: ("user_history", "raw_features.history_columns"),
+}
+"""Side -> the table that its features read, and where a column is added to it."""
+
+
+def missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -> list[Fault]:
+    """Returns one fault per feature and input column that its table will not have.
+
+    Args:
+        columns: side (user, item, context, sequence) -> columns of the table that its features read. A side that is not
+            given is not checked.
+    """
+    faults = []
+    for feature in (*spec.features, *spec.sequence_features):
+        side = SEQUENCE if feature.sequence is not None else feature.side.value
+        table, source = _TABLES[side]
+        for name in feature.inputs if side in columns else ():
+            if name not in columns[side]:
+                known = ", ".join(sorted(columns[side]))
+                expected = f"a column of {table}: {known[:400]}{' ...' if len(known) > 400 else ''}"
+                remedy = f"add it to {source}, or correct the expression"
+                faults.append(Fault(f"fg.json, feature {feature.name}", expected, repr(name), remedy))
+    return faults
 
 
 class FeatureColumns:

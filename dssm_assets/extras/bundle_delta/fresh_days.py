@@ -6,11 +6,9 @@ store over the regular one, which is removed afterwards.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from zoneinfo import ZoneInfo
 
 from dssm_assets.core.config.pipeline import Layout, SourceTable
 from dssm_assets.core.schema import TableSpec
@@ -20,7 +18,7 @@ from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
-from dssm_assets.storage.sources.landing import find_newest_ms
+from dssm_assets.storage.sources.landing import find_newest_day
 from dssm_assets.storage.sources.source import open_source
 
 _HISTORY = "user_history_fg"
@@ -57,7 +55,7 @@ def open_fresh_days(workspace: Workspace, loaded: LoadedConfig, after: str, toda
     """
     first = last = day_before(after, -1)
     if first < today:
-        newest = _find_newest_day(loaded.config.tables.behavior, "behavior_table", loaded.config.calendar.timezone, today)
+        newest = find_newest_day(loaded.config.tables.behavior, "behavior_table", loaded.config.calendar.timezone, today)
         stored = [ds for ds in workspace.tables.partitions.days(_HISTORY) if ds <= today]
         last = max([first, newest, *stored])
     days = days_between(first, last)
@@ -102,14 +100,3 @@ def _read_entities(
         if ds != newest.ds:
             fresh.tables.write(spec, ds, rows)
     return [newest]
-
-
-def _find_newest_day(table: SourceTable, name: str, timezone: str, today: str) -> str:
-    """Returns the last day of a log up to today, of folders by their names; "" if it has no rows."""
-    source = open_source(table, name)
-    if table.layout is Layout.DS_FOLDERS:
-        return max((ds for ds in source.days() if ds <= today), default="")
-    newest_ms = find_newest_ms(source, timezone)
-    if newest_ms is None:
-        return ""
-    return min(today, dt.datetime.fromtimestamp(newest_ms / 1000, ZoneInfo(timezone)).date().isoformat())

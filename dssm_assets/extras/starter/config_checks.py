@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -24,7 +24,8 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.baselines.registry import check_extras
 from dssm_assets.core.evaluation.segments import label_column
 from dssm_assets.core.features.expressions import SEQUENCE
-from dssm_assets.core.features.spec import FgSpec, parse_fg
+from dssm_assets.core.features.generator import missing_inputs
+from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.features_raw.all_features import check_generated_names
 from dssm_assets.core.features_raw.behavior import check_log_names
 from dssm_assets.core.features_raw.plan import FeaturePlan
@@ -50,14 +51,6 @@ _SEGMENT_ROWS: Final = 100_000
 
 _PATH: Final = re.compile(r"\S*/[^,]*")
 """The path of a file, up to the next comma."""
-
-_TABLES: Final = {
-    "user": ("user_all_feature", "the user table"),
-    "item": ("item_all_feature", "the item table"),
-    "context": ("sample", "tables.behavior.context_columns"),
-    SEQUENCE: ("user_history", "raw_features.history_columns"),
-}
-"""Side -> the table that its features read, and where a column is added to it."""
 
 
 @dataclass
@@ -262,7 +255,7 @@ class _Checks(Validation):
         for side, key in _KEYS.items():
             if (present := self._columns(side)) is not None:
                 columns[side] = present | set(self.plan.generated(key))
-        self.faults.extend(_missing_inputs(spec, columns))
+        self.faults.extend(missing_inputs(spec, columns))
         self.run_check(lambda: check_towers(spec, self.config))
 
 
@@ -281,18 +274,3 @@ def describe_validation(found: Validation, name: str) -> str:
         more = f". The same in {len(others)} more files, the last one: {others[-1].where}." if others else ""
         lines.append(f"  {number}. {fault}{more}")
     return "\n".join(lines)
-
-
-def _missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -> list[Fault]:
-    """Returns a fault per feature and input column that its table will not have; `columns` has the checked sides' columns."""
-    faults = []
-    for feature in (*spec.features, *spec.sequence_features):
-        side = SEQUENCE if feature.sequence is not None else feature.side.value
-        table, source = _TABLES[side]
-        for name in feature.inputs if side in columns else ():
-            if name not in columns[side]:
-                known = ", ".join(sorted(columns[side]))
-                expected = f"a column of {table}: {known[:400]}{' ...' if len(known) > 400 else ''}"
-                remedy = f"add it to {source}, or correct the expression"
-                faults.append(Fault(f"fg.json, feature {feature.name}", expected, repr(name), remedy))
-    return faults

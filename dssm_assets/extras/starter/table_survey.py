@@ -5,30 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
-from pydantic import ValidationError
 
 from dssm_assets.core.config.pipeline import FileFormat, Layout, SourceTable
-from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.errors import Fault
 from dssm_assets.extras.starter.column_roles import ColumnProfile, profile_column
-from dssm_assets.storage.files import check_file, decoding_errors, list_files
+from dssm_assets.storage.files import list_files
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.sources.reader import map_rows
-from dssm_assets.storage.sources.source import Source, SourcePiece, open_source
+from dssm_assets.storage.sources.source import Source, SourcePiece, open_source, survey_uri
 from dssm_assets.storage.sources.source_files import (
     ENDINGS,
-    PARQUET_MAGIC,
     SourceFile,
     SourceMissingError,
+    find_format,
     is_hidden,
     open_folder,
 )
-from dssm_assets.storage.sources.text_files import EncodingError, open_bytes, read_head
-
-_DATABASES: Final = frozenset({"env", "postgresql", "postgres", "mysql", "mariadb", "sqlite"})
+from dssm_assets.storage.sources.text_files import EncodingError
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class TableSurvey:
 
 
 def survey_table(uri: str, name: str, *, is_log: bool, log: Callable[[str], None] = lambda line: None) -> TableSurvey:
-    """Returns the survey of a table: of day folders the last is read, of a log all. `log` receives lines of progress.
+    """Returns the survey of a table: of day folders the last one is read, of a log all of them. `log` receives lines of progress.
 
     Raises:
         SourceMissingError: if there is no file of a known format.
@@ -75,7 +71,7 @@ def survey_table(uri: str, name: str, *, is_log: bool, log: Callable[[str], None
 
 @contextmanager
 def open_rows(survey: TableSurvey) -> Iterator[pa.Table]:
-    """Yields the rows of a surveyed user or item table: of day folders the last folder's."""
+    """Yields the rows of a surveyed user or item table: of day folders those of the last one."""
     _, pieces = _list_pieces(open_source(survey.table, "table"), is_log=False)
     with map_rows(survey.table, pieces) as rows:
         yield rows
@@ -98,39 +94,6 @@ def _profile(pieces: Sequence[SourcePiece], log: Callable[[str], None]) -> tuple
         return tuple(profile_column(name, rows.column(name)) for name in rows.column_names)
 
 
-def survey_uri(uri: str, name: str) -> SourceTable | None:
-    """Returns a table of a database or lakehouse with its layout, None for files.
-
-    A table of a database is `env:SHOP_DB#public.clicks`, `sqlite:///shop.db#clicks` or another of its URIs; a Delta table is its folder;
-    an Iceberg table is `iceberg:CATALOG#shop.clicks`.
-
-    Raises:
-        InputError, ConfigError: as `open_source`; or there is no table, or a password.
-    """
-    scheme, (location, _, part) = uri.partition(":")[0].lower(), uri.rpartition("#")
-    if scheme.partition("+")[0] in _DATABASES:  # postgresql+psycopg2 is SQLAlchemy's
-        given: dict[str, Any] = {"format": FileFormat.SQL, "table": part}
-    elif scheme == "iceberg":
-        given = {"format": FileFormat.ICEBERG, "table": part}
-        location = location.partition(":")[2]
-    else:
-        fs, path = open_location(uri, name)
-        with location_errors(uri, name):
-            if not fs.isdir(f"{path}/_delta_log"):
-                return None
-        given, location = {"format": FileFormat.DELTA}, uri
-    if scheme == "sqlite":
-        location = f"sqlite:///{Path(location.removeprefix('sqlite:///')).absolute()}"
-    try:
-        SourceTable(uri=uri, **given)  # a # may be one of a password
-        table = SourceTable(uri=location, **given)
-    except ValidationError:  # it would show the URI
-        remedy = "put a URI with a password into an environment variable and give env:NAME#TABLE"
-        raise ConfigError(Fault(f"table {name}", "DATABASE#TABLE without a password", "another text", remedy)) from None
-    has_days = open_source(table, name).days()
-    return table.model_copy(update={"layout": Layout.DS_FOLDERS}) if has_days else table
-
-
 def _find_layout(uri: str, name: str) -> SourceTable:
     """Returns a table with format and layout, judged by file endings and folders named ds=...; without any ending by the first file.
 
@@ -147,7 +110,7 @@ def _find_layout(uri: str, name: str) -> SourceTable:
     chosen: FileFormat | None = max(counts, key=lambda form: (counts[form] and form is not FileFormat.JSON, counts[form]))
     if not max(counts.values()):
         unnamed = [file for file in shown if file == path or "." not in file.rpartition("/")[2]]
-        chosen = _find_format(fs, unnamed[0], f"{name}, {uri}") if unnamed else None
+        chosen = find_format(fs, unnamed[0], f"{name}, {uri}") if unnamed else None
     if chosen is None:
         others = ", ".join(file.rpartition("/")[2] for file in names[:5]) or "nothing"
         remedy = "give a .parquet, .csv or .jsonl file, or a folder of them"
@@ -155,17 +118,3 @@ def _find_layout(uri: str, name: str) -> SourceTable:
     plain = SourceTable(uri=uri, format=chosen)
     is_daily = not fs.isfile(path) and bool(open_folder(plain, name).days())
     return plain.model_copy(update={"layout": Layout.DS_FOLDERS}) if is_daily else plain
-
-
-def _find_format(fs: Any, path: str, where: str) -> FileFormat | None:
-    """Returns the format of a file with an unknown ending, by its content; None if it is neither parquet nor text."""
-    with decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"):
-        check_file(fs, path)
-        with fs.open(path, "rb") as plain:
-            if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
-                return FileFormat.PARQUET
-        with open_bytes(fs, path, where) as handle:
-            head = read_head(handle, None)
-    if not head.strip() or any(ord(letter) < ord(" ") and letter not in "\t\r\n\x1d\x1f" for letter in head):
-        return None
-    return FileFormat.JSON if head.lstrip().startswith(("{", "[")) else FileFormat.CSV

@@ -149,18 +149,33 @@ def fingerprint(table: SourceTable, name: str) -> str:
     source = open_source(table, name)
     days = source.days() if table.layout is Layout.DS_FOLDERS else {}
     found = source.stamp(days[max(days)][0] if days else None).fingerprint
-    return str(find_newest_ms(source, "UTC")) if not found and table.layout is Layout.TIME_COLUMN else found
+    return str(_newest_ms(source, "UTC")) if not found and table.layout is Layout.TIME_COLUMN else found
+
+
+def find_newest_day(table: SourceTable, name: str, timezone: str, today: str) -> str:
+    """Returns the last day of a log up to today, of folders by their names; "" if it has no rows.
+
+    Raises:
+        SourceMissingError: if the file or folder does not exist, or holds no data files.
+    """
+    source = open_source(table, name)
+    if table.layout is Layout.DS_FOLDERS:
+        return max((ds for ds in source.days() if ds <= today), default="")
+    newest_ms = _newest_ms(source, timezone)
+    if newest_ms is None:
+        return ""
+    return min(today, dt.datetime.fromtimestamp(newest_ms / 1000, ZoneInfo(timezone)).date().isoformat())
 
 
 def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> LogState:
     stamp = source.stamp()
     if before is not None and stamp.fingerprint and before.get("fingerprint") == stamp.fingerprint:
         return LogState(stamp.fingerprint, before["newest_ms"], stamp.written_ms)
-    newest_ms = find_newest_ms(source, timezone) if source.table.layout is Layout.TIME_COLUMN else None
+    newest_ms = _newest_ms(source, timezone) if source.table.layout is Layout.TIME_COLUMN else None
     return LogState(stamp.fingerprint, newest_ms, stamp.written_ms)
 
 
-def find_newest_ms(source: Source, timezone: str) -> int | None:
+def _newest_ms(source: Source, timezone: str) -> int | None:
     """Returns the newest timestamp of the table that is not ahead: from statistics if they have it, else by reading the column.
 
     Times from tomorrow on are none of events, such as 9999-12-31 where a time is missing: all days would have landed.

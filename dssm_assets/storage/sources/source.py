@@ -11,15 +11,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+from pydantic import ValidationError
 
-from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, SourceTable
+from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
+from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import to_event_time_ms
 from dssm_assets.installed_extras import load_extra
+from dssm_assets.storage.locations import location_errors, open_location
 
+_DATABASES: Final = frozenset({"env", "postgresql", "postgres", "mysql", "mariadb", "sqlite"})
 READERS: Final = {
     FileFormat.SQL: ("databases", "sql_source"),
     FileFormat.DELTA: ("lakehouses", "delta_source"),
@@ -162,3 +167,36 @@ def find_day(label: str) -> str | None:
     with suppress(ValueError):  # 2024-02-30
         return dt.date.fromisoformat(digits).isoformat() if re.fullmatch(r"[0-9]{8}", digits) else None
     return None
+
+
+def survey_uri(uri: str, name: str) -> SourceTable | None:
+    """Returns a table of a database or lakehouse with its layout, None for files.
+
+    A table of a database is `env:SHOP_DB#public.clicks`, `sqlite:///shop.db#clicks` or another of its URIs; a Delta table is its folder;
+    an Iceberg table is `iceberg:CATALOG#shop.clicks`.
+
+    Raises:
+        InputError, ConfigError: as `open_source`; or there is no table, or a password.
+    """
+    scheme, (location, _, part) = uri.partition(":")[0].lower(), uri.rpartition("#")
+    if scheme.partition("+")[0] in _DATABASES:  # postgresql+psycopg2 is SQLAlchemy's
+        given: dict[str, Any] = {"format": FileFormat.SQL, "table": part}
+    elif scheme == "iceberg":
+        given = {"format": FileFormat.ICEBERG, "table": part}
+        location = location.partition(":")[2]
+    else:
+        fs, path = open_location(uri, name)
+        with location_errors(uri, name):
+            if not fs.isdir(f"{path}/_delta_log"):
+                return None
+        given, location = {"format": FileFormat.DELTA}, uri
+    if scheme == "sqlite":
+        location = f"sqlite:///{Path(location.removeprefix('sqlite:///')).absolute()}"
+    try:
+        SourceTable(uri=uri, **given)  # a # may be one of a password
+        table = SourceTable(uri=location, **given)
+    except ValidationError:  # it would show the URI
+        remedy = "put a URI with a password into an environment variable and give env:NAME#TABLE"
+        raise ConfigError(Fault(f"table {name}", "DATABASE#TABLE without a password", "another text", remedy)) from None
+    has_days = open_source(table, name).days()
+    return table.model_copy(update={"layout": Layout.DS_FOLDERS}) if has_days else table

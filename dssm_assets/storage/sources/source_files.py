@@ -267,6 +267,20 @@ def open_folder(table: SourceTable, name: str) -> SourceFolder:
     return folder
 
 
+def find_format(fs: Any, path: str, where: str) -> FileFormat | None:
+    """Returns the format of a file with an unknown ending, by its content; None if it is neither parquet nor text."""
+    with decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"):
+        check_file(fs, path)
+        with fs.open(path, "rb") as plain:
+            if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
+                return FileFormat.PARQUET
+        with open_bytes(fs, path, where) as handle:
+            head = read_head(handle, None)
+    if not head.strip() or any(ord(letter) < ord(" ") and letter not in "\t\r\n\x1d\x1f" for letter in head):
+        return None
+    return FileFormat.JSON if head.lstrip().startswith(("{", "[")) else FileFormat.CSV
+
+
 def is_hidden(path: str, start: str) -> bool:
     """Returns whether a file, or a folder between it and `start`, has a name that starts with "_" or "."."""
     return any(part.startswith(("_", ".")) for part in path[len(start) :].strip("/").split("/"))
