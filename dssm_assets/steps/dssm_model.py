@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.statistics.bucketizer import Bucketizer, match_rows
+from dssm_assets.core.training.compute import Ranks
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_report import Progress
+from dssm_assets.core.training.fit_report import EpochScore, Progress
 from dssm_assets.installed_extras import load_extra
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, map_train_data, remove_state, run_job, save_carried_rows
@@ -29,22 +30,58 @@ from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
 
 
+class PrunedFitError(Exception):
+    """Raised by a function that follows the scores of a fit: ends the fit, and nothing is published."""
+
+
+def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[EpochScore]], None]) -> Manifest:
+    """Fits the towers in this process and publishes them; calls `after_epoch` with all scores after each epoch of the search.
+
+    Raises:
+        PrunedFitError: `after_epoch` raised it; the state of the fit is removed.
+    """
+    with _prepare_fit(workspace, ds) as plan:
+        try:
+            outcome = run_job(plan.job, _progress_log(workspace), workspace.now, plan.folder, after_epoch=after_epoch)
+        except PrunedFitError:
+            remove_state(Path(plan.job.state))
+            raise
+        assert outcome is not None  # a single process is the first
+        return _publish(workspace, plan, outcome)
+
+
 @each_day
 def dssm_model(workspace: Workspace, ds: str) -> StepResult:
-    with prepare_fit(workspace, ds) as plan:
+    with _prepare_fit(workspace, ds) as plan:
         if plan.settings.training.started_by is Launcher.EXTERNAL:
             return _use_published(workspace, plan)
         if Path(plan.job.state).exists():
             workspace.log("found the state of a killed fit; it is resumed if configuration and inputs are the same")
         outcome = _run_fit(workspace, plan)
-        manifest = publish_fit(workspace, plan, outcome)
+        manifest = _publish(workspace, plan, outcome)
     return _step_result(workspace, plan, manifest, outcome.report)
 
 
-@dataclass(frozen=True)
-class FitPlan:
-    """A fit whose inputs are checked and at hand; `folder` is empty, for its files."""
+def fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, node_rank: int) -> Manifest | None:
+    """Fits the towers as one of several processes that call this together; the first publishes them, the others return None.
 
+    Args:
+        workspace: the same configuration and store in every process.
+        node_rank: its rank on its machine. Rank 0 downloads the files, which all processes of the machine then map.
+    """
+    with ExitStack() as open_files:
+        for is_downloading in (True, False):
+            if is_downloading is (node_rank == 0):
+                plan = open_files.enter_context(_prepare_fit(workspace, ds))
+            ranks.wait()
+        outcome = run_job(plan.job, _progress_log(workspace), workspace.now, plan.folder, ranks)
+        if outcome is None:
+            return None
+        return _publish(workspace, plan, outcome, fit_key=plan.job.key, report=outcome.report)
+
+
+@dataclass(frozen=True)
+class _Plan:
     ds: str
     settings: RunSettings
     inputs: dict[str, str]
@@ -53,14 +90,13 @@ class FitPlan:
 
 
 @contextmanager
-def prepare_fit(workspace: Workspace, ds: str) -> Iterator[FitPlan]:
-    """Yields the plan of a day's fit; its folder goes afterwards."""
+def _prepare_fit(workspace: Workspace, ds: str) -> Iterator[_Plan]:
     settings, samples = towers_of(workspace, ds), workspace.need("train_samples", ds)
     check_plan(settings)
     with workspace.tables.partitions.staging() as folder:
         warm, earlier = _warm_start(workspace, settings, ds, folder)
         inputs = digests([samples, settings.manifest, *earlier])
-        yield FitPlan(ds, settings, inputs, _new_job(workspace, settings, samples, inputs, warm), folder)
+        yield _Plan(ds, settings, inputs, _new_job(workspace, settings, samples, inputs, warm), folder)
 
 
 def open_train_data(workspace: Workspace, samples: Manifest, spec: TowerSpec) -> TrainData:
@@ -72,8 +108,8 @@ def _local_tables(workspace: Workspace, samples: Manifest) -> dict[str, str]:
     return {file.name.removesuffix(".arrow"): str(workspace.artifacts.local_path(samples, file.name)) for file in samples.files}
 
 
-def _run_fit(workspace: Workspace, plan: FitPlan) -> FitOutcome:
-    progress, training = progress_log(workspace), plan.settings.training
+def _run_fit(workspace: Workspace, plan: _Plan) -> FitOutcome:
+    progress, training = _progress_log(workspace), plan.settings.training
     if training.started_by is Launcher.TORCHRUN:
         fit_process = load_extra("several_processes", "fit_process")
         done: FitOutcome = fit_process.run_in_processes(plan.job, plan.folder, training.num_processes, progress)
@@ -83,15 +119,14 @@ def _run_fit(workspace: Workspace, plan: FitPlan) -> FitOutcome:
     return outcome
 
 
-def publish_fit(workspace: Workspace, plan: FitPlan, outcome: FitOutcome, **facts: object) -> Manifest:
-    """Publishes fitted towers with their facts, and removes the state of the fit."""
+def _publish(workspace: Workspace, plan: _Plan, outcome: FitOutcome, **facts: object) -> Manifest:
     facts = {"seed": plan.settings.seed, **facts}
     manifest = workspace.artifacts.publish("dssm_model", plan.ds, outcome.files, inputs=plan.inputs, facts=facts)
     remove_state(Path(plan.job.state))
     return manifest
 
 
-def _use_published(workspace: Workspace, plan: FitPlan) -> StepResult:
+def _use_published(workspace: Workspace, plan: _Plan) -> StepResult:
     """Returns the model that processes started elsewhere have published for these settings and inputs."""
     ds, published = plan.ds, workspace.find("dssm_model", plan.ds)
     if published is None or published.facts.get("fit_key") != plan.job.key:
@@ -105,7 +140,7 @@ def _use_published(workspace: Workspace, plan: FitPlan) -> StepResult:
     return _step_result(workspace, plan, published, report)
 
 
-def _step_result(workspace: Workspace, plan: FitPlan, manifest: Manifest, report: dict[str, Any]) -> StepResult:
+def _step_result(workspace: Workspace, plan: _Plan, manifest: Manifest, report: dict[str, Any]) -> StepResult:
     from dssm_assets.core.evaluation.charts import loss_curve_png  # not at the top: no fit needs matplotlib in its memory
 
     for border in report["search_borders"]:
@@ -142,8 +177,7 @@ def _experiment_name(workspace: Workspace) -> str | None:
     return partitions.name if isinstance(partitions, OverlayStore) else None
 
 
-def progress_log(workspace: Workspace) -> Callable[[Progress], None]:
-    """Returns a function that logs now and then how far a fit is."""
+def _progress_log(workspace: Workspace) -> Callable[[Progress], None]:
     logged_at = workspace.now()
 
     def log_progress(at: Progress) -> None:

@@ -29,8 +29,7 @@ from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_mi
 from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.training.fit_report import EpochScore
 from dssm_assets.extras.experiments.experiments import Experiment, describe_changes, drop_configured, edit_yaml, open_experiment
-from dssm_assets.steps.dssm_model import prepare_fit, progress_log, publish_fit
-from dssm_assets.steps.fit_job import remove_state, run_job
+from dssm_assets.steps.dssm_model import PrunedFitError, fit_scored
 from dssm_assets.steps.workspace import Workspace, reason_to_skip
 from dssm_assets.storage.local_files import write_atomic
 from dssm_assets.storage.sources.table_source import need_library
@@ -59,12 +58,6 @@ _POOLINGS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "root, mean and recency": ({"kind": "root"}, {"kind": "mean"}, {"kind": "recency", "scale": 10.0}),
 }
 _SHORT: Final = 50
-
-
-class PrunedFitError(Exception):
-    """Ends the fit of a trial; nothing is published."""
-
-
 """Events of the poolings behind the first."""
 
 
@@ -111,7 +104,7 @@ def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[S
     """Runs the trials that are missing, then writes the winner's configuration and the table of trials.
 
     Args:
-        on_trial: called with the finished trials, also of earlier runs, once for each.
+        on_trial: called with the finished trials, also those of earlier runs, once for each.
 
     Raises:
         ConfigError: Optuna is missing, the day has no model, fits are started elsewhere, an earlier study of this name had
@@ -225,22 +218,6 @@ def _run_trial(
     return trial
 
 
-def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[EpochScore]], None]) -> None:
-    """Fits the towers in this process and publishes them; calls `after_epoch` with all scores after each epoch of the search.
-
-    Raises:
-        PrunedFitError: `after_epoch` raised it; the state of the fit is removed.
-    """
-    with prepare_fit(workspace, ds) as plan:
-        try:
-            outcome = run_job(plan.job, progress_log(workspace), workspace.now, plan.folder, after_epoch=after_epoch)
-        except PrunedFitError:
-            remove_state(Path(plan.job.state))
-            raise
-        assert outcome is not None  # a single process is the first
-        publish_fit(workspace, plan, outcome)
-
-
 def _validation_days(workspace: Workspace) -> int:
     configured = workspace.config.training.validation_days
     return configured or max(1, int(workspace.config.window.days * VALIDATION_FRAC))
@@ -272,7 +249,7 @@ def _write_winner(workspace: Workspace, request: StudyRequest, trials: Sequence[
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """Returns the complete trial with the highest hit rate, then the first; None without a complete trial."""
+    """Returns the complete trial with the highest hit rate, of equal ones the first; None without a complete trial."""
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and trial.hit_rate is not None]
     return max(complete, key=lambda trial: trial.hit_rate or 0.0, default=None)
 
@@ -288,7 +265,7 @@ def trials_markdown(trials: Sequence[Trial], k: int) -> str:
 
 
 def find_borders(best: Trial, config: PipelineConfig) -> list[str]:
-    """Returns a sentence for each number of the best trial at an end of the proposals; of a range, within a tenth of its end."""
+    """Returns a sentence for each number of the best trial at an end of what was proposed; of a range, within a tenth of its end."""
     found = [describe_border("training.epochs", best.epoch or 0, 0, config.training.epochs, "raise it")]
     for key, proposed in dict[str, Any](search_space(config)).items():
         value = best.changes.get(key, value_of(config, key))

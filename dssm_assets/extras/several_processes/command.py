@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
 from dssm_assets.commands.day_argument import day_argument
 from dssm_assets.core.days import DAY_FORMS
 from dssm_assets.storage.config_choice import choose_config
-
-if TYPE_CHECKING:
-    from dssm_assets.core.training.compute import Ranks
-    from dssm_assets.steps.workspace import Workspace
-    from dssm_assets.storage.manifest import Manifest
 
 
 def add_command(commands: Commands) -> None:
@@ -45,6 +38,7 @@ def _fit(parsed: argparse.Namespace) -> int:
     from dssm_assets.definitions import load_scene
     from dssm_assets.extras.several_processes.fit_process import process_group
     from dssm_assets.installed_extras import load_extra
+    from dssm_assets.steps.dssm_model import fit_in_group
     from dssm_assets.steps.feature_config import towers_of
     from dssm_assets.steps.workspace import open_workspace
 
@@ -63,26 +57,7 @@ def _fit(parsed: argparse.Namespace) -> int:
     if parsed.experiment is not None:
         workspace = load_extra("experiments", "experiments").reopen_experiment(workspace, parsed.experiment, ds)
     with process_group(towers_of(workspace, ds).training.device) as ranks:
-        manifest = _fit_in_group(workspace, ds, ranks, int(environment["LOCAL_RANK"]))
+        manifest = fit_in_group(workspace, ds, ranks, int(environment["LOCAL_RANK"]))
     if manifest is not None:
         print(f"published {manifest.key}, fitted by {environment['WORLD_SIZE']} processes", flush=True)
     return 0
-
-
-def _fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, local_rank: int) -> Manifest | None:
-    """Fits the towers as one of several processes that call this together; the first publishes them, the others return None.
-
-    Rank 0 of each machine downloads the files, and all its processes then map them.
-    """
-    from dssm_assets.steps.dssm_model import prepare_fit, progress_log, publish_fit
-    from dssm_assets.steps.fit_job import run_job
-
-    with ExitStack() as open_files:
-        for is_downloading in (True, False):
-            if is_downloading is (local_rank == 0):
-                plan = open_files.enter_context(prepare_fit(workspace, ds))
-            ranks.wait()
-        outcome = run_job(plan.job, progress_log(workspace), workspace.now, plan.folder, ranks)
-        if outcome is None:
-            return None
-        return publish_fit(workspace, plan, outcome, fit_key=plan.job.key, report=outcome.report)
