@@ -127,7 +127,7 @@ class PartitionStore:
         """
         with self.locked(asset, ds):
             stored = tuple(file for file in staged if isinstance(file, StoredFile))
-            self._refuse_hidden(Manifest(asset, ds, stored, tuple(columns)))
+            self._refuse_forgotten(Manifest(asset, ds, stored, tuple(columns)))
             # Under the lock nobody removes a file of this name before the manifest lists it.
             files = self._put_all(asset, ds, staged, is_shared=is_shared)
             return self._publish(Manifest(asset, ds, files, tuple(columns), dict(inputs or {}), dict(facts or {})))
@@ -142,7 +142,7 @@ class PartitionStore:
         with self.locked(manifest.asset, ds):
             return self._publish(replace(manifest, ds=ds, inputs=built_from, replaced=(), erasures=()))
 
-    def _refuse_hidden(self, manifest: Manifest) -> None:
+    def _refuse_forgotten(self, manifest: Manifest) -> None:
         """Raises a PartitionReplacedError if rows may be of users who were forgotten since they were read.
 
         It removes files of the manifest that are stored, unless others list them as well.
@@ -195,7 +195,7 @@ class PartitionStore:
             before, condition = self._find_unchanged(manifest.asset, manifest.ds)
             if attempt and before is not None and _was_put(manifest, before):
                 return manifest
-            self._refuse_hidden(manifest)  # also after an upload, which takes its time
+            self._refuse_forgotten(manifest)  # also after an upload, which takes its time
             kept, outdated = self._replaced_files(manifest, before)
             after = replace(manifest, replaced=kept)
             if not put_if(self.fs, path, after.to_json().encode(), condition):

@@ -1,4 +1,4 @@
-"""Scopes and populations: a user's items to find, the lists to find them in, and the pairs that count.
+"""Scopes and populations: which of a user's items are to be found, in which lists, and which pairs count.
 
 The configuration names scopes, so this module imports neither numpy nor pyarrow. Does not belong here: cutting the truth by
 them (`truth.py`), the lists of each scope (`hits.py`), their headings (`labels.py`).

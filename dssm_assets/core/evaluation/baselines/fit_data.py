@@ -20,11 +20,11 @@ from dssm_assets.core.evaluation.baselines.popularity import order_by_events
 from dssm_assets.core.evaluation.interactions import Interactions
 
 MAX_USER_ITEMS: Final = 500
-"""Items of a user that `FitData.user_items` keeps: the most recent, as many as Mahout's item similarity keeps. Co-occurrence counts grow with
+"""Items of a user that `FitData.user_items` keeps: the most recent ones, as many as Mahout's item similarity does. Co-occurrence counts grow with
 their square: in a world of 10 million rows, where one user of 400 has more items, 1,000 of each would make 1.6 times as many pairs."""
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
-"""A fitted baseline, as arrays by name, the same for all users. Other processes open them as files."""
+"""A fitted baseline, as arrays by name: what all users have in common. Other processes open them as files."""
 
 
 def recent_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> tuple[IntArray, NDArray[np.int32]]:
@@ -47,7 +47,7 @@ class FitData:
         recent_events: float64 [I], the same, but an event counts half after each half-life (`evaluation.recent`).
         history_events: int64 [I], the same of all stored days.
         window_days: days of the window.
-        read_user_items: returns the interactions of the window's last days, given their number.
+        read_user_items: returns who interacted with what in its last days, given how many.
         read_history: returns the interactions of all users in all stored days, a few users at a time, each user once.
         settings: section `evaluation` of the configuration.
         allocate: makes large arrays.
@@ -78,6 +78,7 @@ class FitData:
 
     @cached_property
     def user_items(self) -> ItemSets:
+        """Returns who interacted with what in the window."""
         return self.read_user_items(self.window_days)
 
     def find_neighbors(self, days: int) -> Mapping[int, Any]:

@@ -47,9 +47,9 @@ def fit_neighbors(
     num_neighbors: int = NUM_NEIGHBORS,
 ) -> dict[int, Any]:
     """Returns scipy csr [I, I] for each least number of common users: row i has the similarities of i's most similar other items,
-    best first, then by index.
+    best first, equal ones by index.
 
-    An item is not its own neighbour: the user has it already. Of pairs with fewer than two
+    An item is not its own neighbour: that the user has it already says nothing about what goes with it. Of pairs with fewer than two
     common users, nearly all are chance.
 
     Args:
@@ -77,7 +77,7 @@ def fit_neighbors(
 
 
 class _NearestRows:
-    """A csr [I, I] that grows row by row and keeps the highest values of each row."""
+    """A csr [I, I] that grows row by row; of each row it keeps the highest values."""
 
     def __init__(self, num_items: int, most: int, allocate: Allocate) -> None:
         room = min(most, num_items) * num_items
@@ -143,7 +143,7 @@ class NeighborLists:
         return users @ self.neighbors
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K], best first, then by index, -1 after the last item with a score above 0."""
+        """Returns item_index int64 [B, K], best first, equal ones by index, -1 after the last item with a score above 0."""
         return self.list_best(user_rows, self.score_items(user_rows), k)
 
     def list_best(self, user_rows: IntArray, summed: Any, k: int) -> IntArray:
@@ -169,13 +169,13 @@ class NeighborLists:
 LAST_ITEMS: Final = 10
 """Last distinct items of a user that neighbours may start from."""
 PLACE_WEIGHT: Final = 0.8
-"""Weight of an item, to the power of its position from the last."""
+"""What an item counts, to the power of its place from the last one."""
 
 
 def last_item_weights(indptr: IntArray, last_time_ms: IntArray) -> NDArray[np.float32]:
-    """Returns .8 ** position for each user's last 10 items, the newest at position 0, and 0 for others, float32 [E].
+    """Returns .8 ** place of each user's last 10 items, the newest at place 0, and 0 of the others, float32 [E].
 
-    Items of one moment, such as a day where times are days, share the first position: all count or none.
+    Items of one moment, such as those of one day where times are days, have one place, the first of them: all count or none.
 
     By hand: items of the times 5, 9, 9 and 7 weigh .8 ** 3, 1, 1 and .8 ** 2.
     """
@@ -193,7 +193,7 @@ def last_item_weights(indptr: IntArray, last_time_ms: IntArray) -> NDArray[np.fl
 
 @dataclass(frozen=True)
 class ItemCooccurrenceScorer:
-    """Items by the sum of their similarities to the user's items; popular items follow."""
+    """Items by the sum of their similarities to the user's items; popular ones follow."""
 
     lists: NeighborLists
     order: IntArray
@@ -204,7 +204,7 @@ class ItemCooccurrenceScorer:
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns each item's most similar others as csr arrays, and the order that fills lists up."""
+    """Returns each item's most similar others as csr arrays, and the order from which lists are filled up."""
     found = data.find_neighbors(data.window_days)[1]
     return {"starts": found.indptr, "items": found.indices, "similarities": found.data, "order": data.popularity_order}
 

@@ -25,13 +25,13 @@ class BaselineModule(Protocol):
     """What the file of a baseline defines. One that needs a library also defines `check_library()`, which raises a ConfigError."""
 
     def fit(self, data: FitData) -> Arrays:
-        """Fits the part that all users share; runs once per evaluation day."""
+        """Returns what all users have in common. Runs once per evaluation day."""
 
     def scorer(self, arrays: Arrays, window: Interactions, history: Interactions) -> Scorer:
         """Returns the scorer of the users of these interactions, which is a range of the evaluated users.
 
         Args:
-            history: all their positive events before the evaluation day, with the window's.
+            history: all their positive events before the evaluation day, those of the window included.
         """
 
 
@@ -40,9 +40,9 @@ class Baseline:
     """A baseline that is scored next to every model.
 
     Attributes:
-        label: its name in the terminal, the charts and the report.
+        label: what the terminal, the charts and the report call it.
         module: where its code is; `module:name` for several baselines in one file.
-        is_extra: fitted only if `evaluation.extra_baselines` names it, installed or not.
+        is_extra: fitted only if `evaluation.extra_baselines` names it: what is installed does not decide what is evaluated.
         needs_library: of its own.
     """
 
@@ -70,11 +70,11 @@ BASELINES: Final[dict[str, Baseline]] = {
     "own_history_window": Baseline("own history, window", f"{_HERE}.own_history:WINDOW", is_extra=False),
     "own_history_all": Baseline("own history, all days", f"{_HERE}.own_history:ALL_DAYS", is_extra=False),
 }
-"""Name in column `scorer` and in `gate.baselines` -> baseline, in the order of display, after the model."""
+"""Name in column `scorer` and in `gate.baselines` -> baseline, in the order in which they are shown, after the model."""
 
 
 def extra_baselines() -> tuple[str, ...]:
-    """Returns the baselines that need a name in `evaluation.extra_baselines`."""
+    """Returns those that are fitted only if `evaluation.extra_baselines` names them."""
     return tuple(name for name, baseline in BASELINES.items() if baseline.is_extra)
 
 
@@ -92,7 +92,7 @@ def check_extras(names: Sequence[str]) -> None:
 
 
 def fit_baselines(data: FitData, log: Callable[[str], None] = lambda line: None) -> dict[str, Arrays]:
-    """Fits every baseline, extra ones if configured; returns name -> arrays."""
+    """Returns name -> arrays of every baseline, of the extra ones those that are configured; says which one is fitted."""
     extras = data.settings.extra_baselines
     check_extras(extras)
     fitted: dict[str, Arrays] = {}
