@@ -71,6 +71,9 @@ class Forgotten(HiddenRows):
             start += len(chunk)
         return is_theirs
 
+    def hides(self, user_id: int | str) -> bool:
+        return bool(self.hashes) and bool(self._has(self._hash_texts(np.array([str(user_id)], object)))[0])
+
     def _has(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         """Returns for each hash whether it is on the list, by a binary search: a request has one."""
         positions = np.searchsorted(self._numbers, hashes)
@@ -81,9 +84,11 @@ class Forgotten(HiddenRows):
         return np.sort(np.array([int(value, 16) for value in self.hashes], np.uint64))
 
     def _hash(self, ids: pa.Array) -> npt.NDArray[np.uint64]:
+        return self._hash_texts(ids.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False).astype(object))
+
+    def _hash_texts(self, texts: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
         import pandas as pd  # takes a second, and most stores have no such list
 
-        texts = ids.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False).astype(object)
         return pd.util.hash_array(texts, hash_key=self.salt, categorize=False)
 
     def adding(self, ids: pa.Array) -> tuple[str, ...]:

@@ -403,6 +403,7 @@ def test_ids_are_found_by_hash_as_by_themselves(kind):
     column = pa.chunked_array([pa.array([7, 8, None, -3], pa.int64()), pa.array([12, 120, 2**63 - 1], pa.int64())]).cast(kind)
     expected = [True, False, False, True, True, False, True]
     assert listed.find(column).tolist() == expected
+    assert [one is not None and listed.hides(one) for one in column.to_pylist()] == expected
     assert Forgotten(salt=listed.salt, hashes=listed.hashes, ids=wanted).find(column).tolist() == expected
     assert listed.find(column.combine_chunks().dictionary_encode()).tolist() == expected
 
