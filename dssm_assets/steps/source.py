@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.config.pipeline import Layout, SourceTable
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.forgotten import Forgotten
+from dssm_assets.core.hidden_rows import HiddenRows
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources import normalise
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, ITEM_TABLE, USER_TABLE
@@ -29,10 +28,10 @@ def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
     """Reads the behavior of all days in one pass over the source."""
     config = workspace.config
     timezone = config.calendar.timezone
-    source, forgotten = open_source(config.tables.behavior, BEHAVIOR_TABLE.name), _read_forgotten(workspace, days)
+    source, hidden = open_source(config.tables.behavior, BEHAVIOR_TABLE.name), _read_hidden(workspace, days)
     for ds, raw in read_days(source, days, timezone=timezone, log=workspace.log):
         table, counts = normalise.normalise_behavior(
-            raw, config.tables.behavior, config.events, timezone=timezone, day=ds, forgotten=forgotten
+            raw, config.tables.behavior, config.events, timezone=timezone, day=ds, hidden=hidden
         )
         del raw  # a long day is not held while the next is read
         manifest = workspace.tables.write(BEHAVIOR_TABLE, ds, table, facts=_version(source))
@@ -49,12 +48,11 @@ def _write_entities(
     Without a table they are the ids in the day's log; earlier ids have activity already.
     """
     timezone, (key,) = workspace.config.calendar.timezone, spec.key
-    forgotten = _read_forgotten(workspace, days)
+    hidden = _read_hidden(workspace, days)
     if table is None:
         source = open_source(workspace.config.tables.behavior, spec.name)
         for ds, raw in read_days(source, days, timezone=timezone):
-            ids = normalise.distinct_ids(raw, key)
-            ids = forgotten.drop_rows(ids, key) if key == USER_ID else ids
+            ids = hidden.drop_rows(normalise.distinct_ids(raw, key))
             manifest = workspace.tables.write(spec, ds, ids, facts=_version(source))
             yield StepResult(manifest, {"rows": manifest.rows})
         return
@@ -62,7 +60,7 @@ def _write_entities(
     source = open_source(table, spec.name)
     for ds, raw in read_days(source, days[:1] if is_shared else days, timezone=timezone):
         timed = normalise.convert_times(raw, table, name=spec.name, timezone=timezone)
-        done = normalise.normalise_entities(timed, spec, forgotten)
+        done = normalise.normalise_entities(timed, spec, hidden)
         manifest = workspace.tables.write(
             spec, ds, done.batches(), schema=done.schema, facts=_version(source), is_shared=is_shared
         )
@@ -72,17 +70,13 @@ def _write_entities(
             yield StepResult(workspace.tables.partitions.publish_shared(manifest, ds), {"rows": manifest.rows})
 
 
-def _read_forgotten(workspace: Workspace, days: Sequence[str]) -> Forgotten:
-    """Returns the users whose rows are left out.
-
-    Raises:
-        InputError: days that are forgotten themselves.
-    """
-    forgotten = workspace.tables.partitions.forgotten.note()
-    if early := [ds for ds in days if ds < forgotten.first_day]:
-        expected, remedy = f"days from {forgotten.first_day} on", "choose later days: earlier ones are forgotten"
+def _read_hidden(workspace: Workspace, days: Sequence[str]) -> HiddenRows:
+    """Returns the rows to leave out; raises an InputError if the days are hidden themselves."""
+    hidden = workspace.tables.partitions.hidden.note()
+    if early := [ds for ds in days if ds < hidden.first_day]:
+        expected, remedy = f"days from {hidden.first_day} on", "choose later days: earlier ones are forgotten"
         raise InputError(Fault("range of days", expected, ", ".join(early[:5]), remedy))
-    return forgotten
+    return hidden
 
 
 def _version(source: Source) -> dict[str, str]:

@@ -14,7 +14,7 @@ class OverlayStore(PartitionStore):
         """Lays the store of the experiment `name` over the base store, or a store in another folder of its filesystem."""
         url = base.fs.unstrip_protocol(folder or layout.experiment_root(base.root, name))
         super().__init__(url, base.options, base.grace_seconds)
-        self.base, self.name, self.forgotten = base, name, base.forgotten
+        self.base, self.name, self.hidden = base, name, base.hidden
         self._own: set[str] = set()
 
     def find(self, asset: str, ds: str) -> Manifest | None:

@@ -45,7 +45,7 @@ from dssm_assets.core.errors import (
     remedy_of_missing,
 )
 from dssm_assets.storage import layout
-from dssm_assets.storage.forgotten_list import ForgottenList
+from dssm_assets.storage.hidden_list import HiddenList
 from dssm_assets.storage.local_files import ScratchFolder, folder_lock, is_local, local_staging
 from dssm_assets.storage.locations import absent_condition, location_errors, open_location, put_if, unchanged_condition
 from dssm_assets.storage.manifest import Column, Erasure, Manifest, ReplacedFile, StoredFile
@@ -89,7 +89,7 @@ class PartitionStore:
         self.options = {"use_listings_cache": False, **(options or {})}
         self.fs, self.root = open_location(root, "key storage.root", self.options)
         self.is_local = is_local(self.fs)
-        self.forgotten = ForgottenList(self.fs, layout.serving_root(self.root))
+        self.hidden = HiddenList(self.fs, layout.serving_root(self.root))
 
     def staging(self) -> ScratchFolder:
         """Returns an empty local folder to stage files in."""
@@ -150,7 +150,7 @@ class PartitionStore:
         if manifest.user_column is None:
             return
         try:
-            self.forgotten.check_unchanged(f"partition {manifest.key}")
+            self.hidden.check_unchanged(f"partition {manifest.key}")
         except PartitionReplacedError:
             before = self.find(manifest.asset, manifest.ds)
             listed = set[str]() if before is None else {file.path for file in before.files}
@@ -265,7 +265,7 @@ class PartitionStore:
     def find(self, asset: str, ds: str) -> Manifest | None:
         """Returns the manifest of a partition, None if there is none."""
         path = layout.manifest_path(self.root, asset, ds)
-        self.forgotten.note_once()
+        self.hidden.note_once()
         try:
             with location_errors(self.root, "key storage.root", may_be_missing=True):
                 # start=0 because for a whole file s3fs first requests its size, and for a missing one a listing.

@@ -1,5 +1,5 @@
 """Arrays that the whole library shares.
 
 Belongs here: rows of different lengths, id look-up, rows of Arrow tables by number, hashes of text. Does not belong here:
-what columns mean, torch.
+the meaning of columns, torch.
 """

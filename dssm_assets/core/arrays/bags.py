@@ -23,7 +23,7 @@ class Bags:
     """Embedding indices of B rows and the weight of each in its row's sum.
 
     Attributes:
-        values: embedding indices; none is 0 (missing), except in bags whose values correspond position by position.
+        values: embedding indices; none is 0 (missing), except in bags that correspond position by position.
         offsets: start of each row, and the end of the last.
         weights: for a mean, their absolute values sum to 1 in every row that has values; for `root_bags`, to the square
             root of the sum of importances; for values that are not summed, all are 1.
@@ -53,7 +53,7 @@ def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
     Four values of importance 1 weigh 1/2 each and sum to 2, while one value alone sums to 1. A mean gives 1 for both.
 
     Args:
-        values: embedding indices [n]; missing ones (0) are left out.
+        values: embedding indices [n]; missing values (0) are left out.
         offsets: start of each row and the end of the last [B + 1].
         importance: positive w of each value [n]; 1 if None.
     """
@@ -63,7 +63,7 @@ def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
 def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDArray[Any]) -> Bags:
     """Weighs each row's present values so that their sum is sum(w * e) / sum(|w|).
 
-    With all weights 1 they equal those of `mean_bags`, bit for bit. A value of weight 0 counts as missing. A negative weight
+    With all weights 1 they equal the bags of `mean_bags`, bit for bit. A value of weight 0 counts as missing. A negative weight
     reverses its value's vector. Example: weights 3, -1 give 0.75 * first - 0.25 * second.
 
     Args:

@@ -73,7 +73,7 @@ class SharedWindows:
     shifts: npt.NDArray[np.int64]
 
     def first_events(self, starts: IntArray, ends: IntArray, length: int) -> IntArray:
-        """Returns the first event of the window in which each row's history ends [B]; of an empty history, its start.
+        """Returns the first event of each row's window, where its history ends [B]; of an empty history, its start.
 
         Example: a user with the events 0 .. 6, a length of 3 and a shift of 1 has the windows 0 1, 2 3 4 and 5 6. A history
         that ends behind event 3 sees events 2 and 3.
@@ -90,7 +90,7 @@ class SharedWindows:
 def shared_passes(firsts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     """Returns the passes that serve some histories: the events of all passes [n], their offsets [S + 1], and each row's last.
 
-    Histories that begin with the same event share one pass, up to the last event that any of them sees.
+    Histories that begin with the same event share one pass, up to the last event that any history sees.
 
     Example: histories 4 .. 5, 4 .. 7 and 9 .. 8 (empty) are one pass over the events 4 5 6 7; the rows read its events at
     1, at 3 and at -1.

@@ -1,6 +1,6 @@
 """MurmurHash64A and FarmHash Fingerprint64 of text columns, bit for bit as the reference and TensorFlow compute them.
 
-MurmurHash64A is what the reference's feature generator uses, Fingerprint64 what TensorFlow uses. A hash depends on the
+The reference's feature generator uses MurmurHash64A, TensorFlow Fingerprint64. A hash depends on the
 value's bytes alone: it is the same on every platform and in every process. Each entry of a dictionary column is hashed once.
 """
 
@@ -46,14 +46,14 @@ class _Values(NamedTuple):
         return [self.words[self.starts + _WORD * number] for number in range(count)]
 
     def from_end(self, skipped: int, count: int) -> list[Words]:
-        """Returns `count` words of each value, the first of them `skipped` bytes before its end."""
+        """Returns `count` words of each value, the first `skipped` bytes before its end."""
         return [self.words[self.starts + self.lengths - skipped + _WORD * number] for number in range(count)]
 
 
 def hash_values(column: pa.Array | pa.ChunkedArray, function: HashFunction = HashFunction.MURMUR) -> Words:
     """Returns the hash of each text or binary value (its UTF-8 bytes); 0 where the value is null.
 
-    The column may hold strings, binaries, large ones, views, dictionaries of these, or nulls only, sliced or chunked.
+    The column may hold strings, binaries (large or not), views, dictionaries of these, or nulls only, sliced or chunked.
 
     Raises:
         TypeError: if the column is of another type.

@@ -90,15 +90,7 @@ class IdIndex:
     """
 
     def __init__(self, ids: Column, *, where: str = "ids") -> None:
-        """Indexes ids in the given order.
-
-        Args:
-            ids: integers or text, unique, without nulls.
-
-        Raises:
-            SchemaError: see `comparable_ids`.
-            DuplicateKeyError: an id occurs more than once.
-        """
+        """Indexes unique ids, integers or text without nulls, in the given order; see `comparable_ids` for errors."""
         self._where = where
         self.ids: pa.Array = combine_chunks(comparable_ids(ids, where))
         """The ids by row number, int64 or string."""
@@ -146,7 +138,7 @@ class IdIndex:
 class IdCounts:
     """How often each id occurs, summed over days. False before the first day.
 
-    Memory is that of the summed rows and about as many others, whatever the number of days.
+    Memory holds the summed rows and about as many others, whatever the number of days.
     """
 
     def __init__(self, where: str) -> None:
@@ -196,5 +188,5 @@ def _duplicate_ids(ids: pa.Array, where: str) -> DuplicateKeyError:
 
 
 def name_ids(ids: pa.Array, where: str) -> str:
-    """Returns the first of some ids for an error at a place; of users none, because errors are stored with their runs."""
+    """Names the first ids for an error; never users', because errors are stored with their runs."""
     return "" if "user" in where else ": " + ", ".join(map(str, ids[:_SHOWN_IDS].to_pylist()))

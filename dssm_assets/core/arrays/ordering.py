@@ -1,4 +1,4 @@
-"""Orders entries by value, equal ones by their position: so the order is the same wherever it is computed.
+"""Orders entries by value, then by position: so the order is the same wherever it is computed.
 
 Letters: R rows, N values of a row, n values of all rows, K longest result of a row.
 """
@@ -14,7 +14,7 @@ from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 
 
 def sort_with_positions(values: IntArray) -> tuple[IntArray, IntArray]:
-    """Returns the values in ascending order and the position of each, equal ones by their position [n] or row by row [R, N].
+    """Returns the values in ascending order and the position of each, equal values by position, [n] or row by row [R, N].
 
     Value and position are one number, and numbers are sorted in a fraction of the time of a stable order.
 
@@ -45,7 +45,7 @@ def top_k(values: NDArray[np.floating[Any]], k: int, ids: NDArray[np.integer[Any
         return top
     ascending = -values  # in the other order partition takes ten times as long for rows with many -inf
     last = np.partition(ascending, width - 1, axis=1)[:, width - 1, None]
-    # K of each row, and those that equal the last of these.
+    # K of each row, and entries equal to the last of these.
     row, column = np.nonzero(ascending <= np.minimum(last, np.finfo(values.dtype).max))
     lengths = np.bincount(row, minlength=rows)
     positions, found = pad_rows(lengths, column, -1), pad_rows(lengths, ascending[row, column], np.inf)
@@ -65,7 +65,7 @@ def take_top(entries: NDArray[Any], top: IntArray, missing: float = -1) -> NDArr
 
 
 def top_of_rows(lengths: Any, entries: NDArray[np.integer[Any]], values: NDArray[np.float64], k: int) -> IntArray:
-    """Returns the k entries of each row with the largest values, equal ones by entry, int64 [R, K], -1 after the last.
+    """Returns the k entries of each row with the largest values, equal values by entry, int64 [R, K], -1 after the last.
 
     By hand: rows of lengths [2, 0, 1], entries [5, 9, 4] with the values [1, 2, 3], k 2 -> [[9, 5], [-1, -1], [4, -1]].
 

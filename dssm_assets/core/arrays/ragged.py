@@ -148,7 +148,7 @@ def wrap_in_lists(values: pa.Array) -> pa.Array:
 
 
 class ItemSets(NamedTuple):
-    """Items of each of U users: those of user u are `items[offsets[u]:offsets[u + 1]]`."""
+    """Items of each of U users: user u's are `items[offsets[u]:offsets[u + 1]]`."""
 
     offsets: Offsets
     """int64 [U + 1]"""
@@ -184,7 +184,7 @@ class ItemSets(NamedTuple):
     def find(self, items: NDArray[np.integer[Any]]) -> tuple[IntArray, Mask]:
         """Returns where in `self.items` each item [U, C] of a user is, and whether it is there; sets are ascending, -1 is not an item.
 
-        By hand: of the sets [[3, 5], [3]] the items [[5, -1], [3, 5]] are at the places 1 and 2, and there are the first of each row.
+        By hand: of the sets [[3, 5], [3]] the items [[5, -1], [3, 5]] are at positions 1 and 2: each is the first of its row.
         """
         if not len(self.items):
             return np.zeros(items.shape, np.int64), np.zeros(items.shape, np.bool_)

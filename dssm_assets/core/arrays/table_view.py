@@ -90,7 +90,7 @@ class TableView:
         return [flat[offsets[0] : offsets[-1]] for offsets, flat in self._lists[column]]
 
     def range_faults(self, column: str, low: int, end: int, remedy: str) -> list[Fault]:
-        """Returns a fault if a column of numbers, or of lists of them, holds one outside of low .. end - 1."""
+        """Returns a fault if a column of numbers, or lists of numbers, leaves low .. end - 1."""
         blocks = [block for block in self.blocks(column) if len(block)]
         least, most = min((int(one.min()) for one in blocks), default=low), max((int(one.max()) for one in blocks), default=low)
         if least >= low and most < end:

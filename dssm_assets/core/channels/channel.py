@@ -1,7 +1,7 @@
 """The channels: each proposes items for a user, and describes any item of the corpus by a few signals.
 
-Belongs here: what a channel is, the four channels, how they are made from arrays, the same in the evaluation and in the recall
-service. Does not belong here: one list of them all (`merge.py`), reading the arrays from tables (`steps/`) or from a bundle
+Belongs here: the contract of a channel, the four channels, how they are made from arrays, the same in the evaluation and in the recall
+service. Does not belong here: the merged list (`merge.py`), reading the arrays from tables (`steps/`) or from a bundle
 (`service/engine/channels.py`).
 
 Shapes: U users, B users of a block, L proposed items, C candidates, S signals of a channel, I items, E (user, item) pairs.
@@ -27,14 +27,14 @@ from dssm_assets.core.evaluation.item_neighbors import NeighborLists, csr_of, la
 Float64Array = npt.NDArray[np.float64]
 
 RANK: Final = "rank"
-"""Signal of a list: ln((L + 1) / (place + 1)), positions from 0. The first of 500 has 6.2, the last almost 0, others have 0."""
+"""Signal of a list: ln((L + 1) / (position + 1)), positions from 0. The first of 500 has 6.2, the last almost 0, others have 0."""
 SIMILARITY: Final = "similarity"
 """Signal of the vectors: by how many standard deviations of the scores in the user's list an item's score is above their mean. Of the
 neighbours: ln(1 + 20 c / the user's largest c), where c is an item's sum of similarities to the user's items."""
 WINDOW_EVENTS: Final = "window_events"
 """Signal: ln(1 + positive events of the item in the window)."""
 RECENT_EVENTS: Final = "recent_events"
-"""Signal: ln(1 + recent events of the item), of which one counts half after each half-life (`evaluation.recent`)."""
+"""Signal: ln(1 + recent events of the item); an event counts half after each half-life (`evaluation.recent`)."""
 HISTORY_EVENTS: Final = "history_events"
 """Signal: ln(1 + positive events of the item on all days that are known)."""
 EVENT_SIGNALS: Final = (WINDOW_EVENTS, RECENT_EVENTS, HISTORY_EVENTS)
@@ -44,7 +44,7 @@ IS_OWN: Final = "is_own"
 OWN_EVENTS: Final = "own_events"
 """Signal: ln(positive events of the user on the item)."""
 OWN_AGE: Final = "own_age"
-"""Signal: ln(days since the last of them), at least ln 1 = 0."""
+"""Signal: ln(days since the last event), at least ln 1 = 0."""
 ITEM_REPEATS: Final = "item_repeats"
 """Signal: ln((events + 1) / (users + 1)) of the item in the window: how often a user repeats it."""
 OWN_SIGNALS: Final = (IS_OWN, OWN_EVENTS, OWN_AGE, ITEM_REPEATS)
@@ -70,7 +70,7 @@ class Channel(Protocol):
         Args:
             user_rows: rows of the users [B].
             candidates: item_index int64 [B, C], -1 where there is none.
-            positions: int64 [B, C], of each candidate in what `propose` returns for these users; -1 where it is not there.
+            positions: int64 [B, C], of each candidate in the proposals for these users; -1 where it is not there.
         """
 
 
@@ -85,7 +85,7 @@ class NearestItems(Protocol):
 
 
 class OwnItems(NamedTuple):
-    """The items of each user's positive events before a moment; those of user u are at indptr[u] : indptr[u + 1], ascending."""
+    """The items of each user's positive events before a moment; user u's at indptr[u] : indptr[u + 1], ascending."""
 
     indptr: IntArray
     """int64 [U + 1]"""
@@ -94,7 +94,7 @@ class OwnItems(NamedTuple):
     counts: IntArray
     """int64 [E], positive events."""
     last_time_ms: IntArray
-    """int64 [E], of the last of them."""
+    """int64 [E], of the last event."""
 
 
 def join_users(users: Sequence[OwnItems]) -> OwnItems:
@@ -124,7 +124,7 @@ class SharedData:
 
     Attributes:
         window_events: int64 [I], positive events of each item in the window.
-        recent_events: float64 [I], the same, of which one counts half after each half-life.
+        recent_events: float64 [I], the same; an event counts half after each half-life.
         history_events: int64 [I], the same of all days that are known.
         window_users: int64 [I], users with a positive event on the item in the window.
         neighbors: scipy csr [I, I], row i: the similarities of the most similar items of i.
@@ -238,7 +238,6 @@ class OwnHistoryChannel:
         return signals
 
     def _pairs(self, user_rows: IntArray) -> tuple[IntArray, IntArray]:
-        """Returns how many pairs each user has, and the positions of all of them."""
         starts = self.own.indptr[user_rows]
         lengths = self.own.indptr[user_rows + 1] - starts
         return lengths, ranges(starts, lengths)
@@ -264,7 +263,7 @@ def neighbor_lists(neighbors: Any, own: OwnItems, is_of_last_items: bool, allowe
 
 @dataclass
 class NeighborChannel:
-    """The neighbours of the user's items. It knows every item that is a neighbour of one of them."""
+    """The neighbours of the user's items. It knows every neighbour of these."""
 
     lists: NeighborLists
     depth: int

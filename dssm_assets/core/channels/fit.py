@@ -1,6 +1,6 @@
 """Fits the weights of a merge on held-out days: a logistic regression of interactions on the signals of the channels.
 
-The weights are the most probable ones if each is normally distributed around its default, or around what other days gave: few
+The weights are the most probable if each is normally distributed around its default, or around what other days gave: few
 held-out pairs leave them near, a signal that the held-out days do not have keeps its default.
 
 Shapes: U users, B users of a block, C candidates, N rows, S signals, F terms.
@@ -38,7 +38,7 @@ from dssm_assets.core.evaluation.rates import is_sure_gain
 PRIOR_PAIRS: Final = 20.0
 """How many pairs the defaults are worth."""
 ROWS_PER_USER: Final = 80
-"""Candidates of a user that are fitted on, next to the positive ones, weighted so that they represent all others."""
+"""Sampled candidates of a user in a fit, besides the positive candidates; weighted to represent all others."""
 MAX_STEPS: Final = 50
 _DECIMALS: Final = 9
 """Decimals of a stored weight. The last digits of a float64 depend on where in memory a process has its arrays."""
@@ -59,8 +59,6 @@ class HeldOutDay:
 
 
 class _Rows(NamedTuple):
-    """Candidates that a merge is fitted on."""
-
     signals: Float64Array  # [S, N]
     is_positive: Mask  # [N]
     weight: Float64Array  # [N], how many candidates each represents
@@ -68,7 +66,7 @@ class _Rows(NamedTuple):
 
 def choose_neighbors(data: FitData, own: OwnItems, truth: ItemSets, k: int) -> NeighborChoice:
     """Returns how many common users neighbours need: one if their lists of k, like those of the baseline `neighbors_recent`, surely find
-    more of what was new to users on a held-out day, by twice the standard error over users; else two.
+    more new items of users on a held-out day, by twice the standard error over users; else two.
 
     Shorter windows than the whole and neighbours of the last items alone found surely more on none of 80 days of six logs.
 
@@ -90,14 +88,14 @@ def choose_neighbors(data: FitData, own: OwnItems, truth: ItemSets, k: int) -> N
 def fit_merges(
     days: Sequence[HeldOutDay], start: Sequence[Merge], on_read: Callable[[int], None] = lambda users: None
 ) -> list[Merge]:
-    """Returns the fitted merge of all channels, and those without each of them.
+    """Returns the fitted merge of all channels, and the merges without each channel.
 
     A merge is fitted on the candidates of its own channels, which are all that it ranks. Vectors that the days do not have stand in
     for `item_to_item`, see `_stand_in`.
 
     Args:
         days: one or more, with the same channels each; `vectors` may be missing.
-        start: the merges whose weights are drawn to, the defaults or fitted on other days.
+        start: merges with the weights to which the fit draws: defaults, or fitted on other days.
         on_read: called with the number of users of each block of candidates.
     """
     known = [channel.name for channel in days[0].channels]
@@ -119,14 +117,13 @@ def _is_found(truth: ItemSets, users: IntArray, items: IntArray) -> Mask:
 
 
 def _user_blocks(truth: ItemSets) -> Iterator[IntArray]:
-    """Yields the users with truth, some at a time."""
     with_truth = np.flatnonzero(truth.lengths)
     for rows in row_blocks(len(with_truth), _BLOCK_USERS):
         yield with_truth[rows]
 
 
 def _choose_rows(merge: Merge, candidates: Candidates, is_positive: Mask) -> _Rows:
-    """Takes the positive candidates of a merge and a sample of the others."""
+    """Takes a merge's positive candidates, and a sample of the others."""
     items, signals = candidates.of_channels(merge.channels)
     chosen, weight = _sample((items >= 0) & ~is_positive)
     chosen |= (items >= 0) & is_positive
@@ -172,7 +169,7 @@ def _stand_in(weights: Mapping[Term, float]) -> dict[Term, float]:
 def _is_known(term: Term, known: Sequence[ChannelName]) -> bool:
     """Returns whether the held-out days can tell a weight.
 
-    Without vectors only the signals and what they say of own items: other products would be fitted to lists that lack the vectors'
+    Without vectors only the signals, and their products with own items: other products would be fitted to lists that lack the vectors'
     items, and then rank these.
     """
     is_settled = ChannelName.VECTORS in known or term.other is None or IS_OWN_ITEM in term

@@ -1,9 +1,9 @@
-"""Merges what several channels propose to one list, by the log-odds that the user interacts with an item.
+"""Merges the proposals of several channels to one list, by the log-odds that the user interacts with an item.
 
     log-odds = intercept + sum over signals (weight * signal) + sum over pairs of signals (weight * signal * other signal)
 
 A signal forms a pair with itself, too. Products let a signal's weight differ between known and new items, and between popular and
-rare ones. A candidate is any item that a channel proposes; the recently popular items follow where the candidates do not fill a list.
+rare ones. A candidate is any item that a channel proposes; recently popular items fill the rest of a list.
 Users without a vector have the weights that were fitted without vectors; of whom no channel knows anything, the popular items alone.
 
 The weights are a table, at the end of this file.
@@ -69,7 +69,7 @@ SIGNALS: Final = (
     SIMILARITY_OF_NEIGHBORS,
     *(Signal(ChannelName.RECENT_POPULARITY, name) for name in EVENT_SIGNALS),
 )
-"""All of them; those of a channel in the order of `Channel.describe`."""
+"""All signals, each channel's in the order of `Channel.describe`."""
 DEFAULT_WEIGHTS: Final[Mapping[Term, float]] = {
     Term(RANK_OF_VECTORS): 0.6,
     Term(RANK_OF_VECTORS, IS_OWN_ITEM): -0.6,
@@ -81,7 +81,7 @@ DEFAULT_WEIGHTS: Final[Mapping[Term, float]] = {
     Term(Signal(ChannelName.RECENT_POPULARITY, WINDOW_EVENTS)): 0.2,
     Term(IS_OWN_ITEM, Signal(ChannelName.RECENT_POPULARITY, WINDOW_EVENTS)): 0.1,
 }
-"""What terms are worth where nothing better is known, and what fitted weights are drawn to; every other one 0."""
+"""Default weights of terms, to which fitted weights are drawn; every other term has 0."""
 DEFAULT_INTERCEPT: Final = -7.0
 _NO_ITEM: Final = 1 << 40
 
@@ -92,9 +92,9 @@ class Merge:
 
     Attributes:
         name: of the list: `merged`, or `merged_without_` and a channel.
-        channels: whose items are merged, in the order of the terms.
+        channels: in the order of the terms.
         weights: of each term.
-        intercept: the log-odds of an item of which no channel says anything.
+        intercept: the log-odds of an item without signals.
     """
 
     name: str
@@ -109,7 +109,7 @@ def signals_of(channels: Collection[ChannelName]) -> tuple[Signal, ...]:
 
 
 def terms_of(channels: Collection[ChannelName]) -> tuple[Term, ...]:
-    """Returns the terms of these channels: S signals, then their products without those that equal a signal."""
+    """Returns the terms of these channels: S signals, then their products, except products that equal a signal."""
     signals = signals_of(channels)
     pairs = combinations_with_replacement(signals, 2)
     is_own, own = IS_OWN_ITEM, ChannelName.OWN_HISTORY
@@ -118,7 +118,7 @@ def terms_of(channels: Collection[ChannelName]) -> tuple[Term, ...]:
 
 
 def default_merges(channels: Sequence[ChannelName]) -> list[Merge]:
-    """Returns the merge of these channels, and without each of them if there are several, by default weights."""
+    """Returns the merge of these channels, and of several also the merges without each, by default weights."""
     merges = {MERGED: tuple(channels)}
     for left_out in channels if len(channels) > 1 else ():
         merges[f"{MERGED_WITHOUT}{left_out}"] = tuple(one for one in channels if one is not left_out)
@@ -128,12 +128,12 @@ def default_merges(channels: Sequence[ChannelName]) -> list[Merge]:
 
 
 class Candidates(NamedTuple):
-    """The items that some channels propose for some users, and what the channels say about them."""
+    """The items that some channels propose for some users, with their signals."""
 
     items: IntArray
     """int64 [B, C], ascending and distinct within a row; -1, which is no item, after the last."""
     positions: IntArray
-    """int64 [channels, B, C]: the position of each in what the channel proposed, -1 where it did not."""
+    """int64 [channels, B, C]: the position of each among the channel's proposals, -1 without."""
     signals: Float64Array
     """float64 [S, B, C], in the order of `signals_of`."""
     channels: tuple[ChannelName, ...]
@@ -150,7 +150,7 @@ class Candidates(NamedTuple):
         return np.asarray((self.positions[own] >= 0).any(axis=(0, 2)))
 
     def of_channels(self, wanted: Collection[ChannelName]) -> tuple[IntArray, list[Float64Array]]:
-        """Returns the items that some channels propose, int64 [B, C], -1 in place of others, and what these channels say."""
+        """Returns the items that some channels propose, int64 [B, C], -1 in place of others, and these channels' signals."""
         own = [name in wanted for name in self.channels]
         said = zip(signals_of(self.channels), self.signals, strict=True)
         signals = [values for signal, values in said if signal.channel in wanted]
@@ -158,7 +158,7 @@ class Candidates(NamedTuple):
 
 
 def find_candidates(channels: Sequence[Channel], user_rows: IntArray) -> Candidates:
-    """Returns the union of what the channels propose, with their signals."""
+    """Returns the union of the channels' proposals, with their signals."""
     items, positions = unite_lists([channel.propose(user_rows) for channel in channels])
     said = {one.name: one.describe(user_rows, items, own) for one, own in zip(channels, positions, strict=True)}
     ordered = [said[name] for name in dict.fromkeys(signal.channel for signal in SIGNALS) if name in said]
@@ -210,9 +210,9 @@ class BlockOfUsers:
 
 @dataclass(frozen=True)
 class MergedScorer:
-    """The merged list as a scorer: candidates by log-odds, equal ones by item_index, then the popular items.
+    """The merged list as a scorer: candidates by log-odds, then by item_index; then popular items.
 
-    A user for whom no channel proposes an item, except for the popular ones, gets these in their order.
+    A user without other proposals gets the popular items in their order.
     """
 
     merge: Merge
@@ -251,12 +251,12 @@ class RankedItems(NamedTuple):
 def rank_candidates(
     merge: Merge, items: IntArray, signals: Sequence[Float64Array] | Float64Array, fill_order: IntArray, k: int
 ) -> RankedItems:
-    """Returns the best candidates, equal ones by item_index, and the popular items that fill the lists up.
+    """Returns the best candidates, equal candidates by item_index, then popular items that fill the lists up.
 
     Args:
         items: the candidates int64 [B, C], ascending but for -1.
         signals: float64 [B, C] each, of the merge's channels.
-        fill_order: int64 [I], what lists are filled up from.
+        fill_order: int64 [I], fills lists up.
     """
     odds = log_odds(merge, signals)
     odds[items < 0] = -np.inf

@@ -45,7 +45,6 @@ def _new_figure(width: float, height: float, panel_rows: int = 1, panel_columns:
 
 
 def _style_axis(axis: Any, title: str = "", grid: str = "y") -> None:
-    """Removes all lines of an axis except a pale grid and the bottom line."""
     axis.set_axisbelow(True)
     axis.grid(axis=grid, color=GRID, linewidth=0.9)
     for side in ("top", "right", "left"):

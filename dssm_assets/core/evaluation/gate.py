@@ -1,11 +1,11 @@
-"""The gate: whether what a day's model would serve is good enough to be shipped.
+"""The gate: whether the lists of a day's model are good enough to be shipped.
 
-The gate judges what is served: the merged list where channels are enabled, else the model's vectors alone (`gate.scorer`). In each
+The gate judges the served list: the merged list where channels are enabled, else the model's vectors alone (`gate.scorer`). In each
 configured scope, over warm users and items at the largest k, it asks two questions, and of the merged list the
 first one also over all users and items of the day. They compare on the same day and the same users, so that a hard day, on which
 everything finds less, does not count as a bad model:
 
-- **ahead or behind**: hit_rate minus that of the best baseline of the day. Fails if the whole 95% interval, paired over users, is
+- **ahead or behind**: hit_rate minus the hit_rate of the day's best baseline. Fails if the whole 95% interval, paired over users, is
   below `baseline_margin`.
 - **drop**: how many times the hits of the best baseline it finds, compared with the last partitions, each against its own day's best
   baseline. Fails if the whole interval is below (1 - `max_drop_frac`) times that ratio.
@@ -81,11 +81,11 @@ def hit_rate_gate(
     seed: int,
     spans: Spans | None = None,
 ) -> GateReport:
-    """Returns whether what the day's model would serve may be shipped.
+    """Returns whether the lists of the day's model may be shipped.
 
     By hand: of 1,000 items to find the list finds 500, the best baseline 600, and the gain of -0.1 has the interval [-0.2, 0.05]:
     passes, since 0.05 reaches the margin 0. With [-0.2, -0.02] it fails. On the days before, the list found 90 items where the best baselines
-    found 60: 1.5 times. With max_drop_frac 0.3 it now has to find 1.05 times what the best baseline finds, so 500 against 600 is a drop if the
+    found 60: 1.5 times. With max_drop_frac 0.3 it now has to find 1.05 times as much as the best baseline, so 500 against 600 is a drop if the
     interval of (500 - 1.05 * 600) / 1000 = -0.13 ends below 0.
 
     Args:
@@ -118,7 +118,7 @@ def hit_rate_gate(
 
 @dataclass(frozen=True)
 class _Question:
-    """One scope of one day in one population: its rates, the rules, and how two scorers are compared."""
+    """One scope of one day in one population: rates, rules, and the comparison of two scorers."""
 
     rows: Rows
     gate: Gate
@@ -189,7 +189,6 @@ class _Question:
         return GateReport(Verdict.FAILED if failed else Verdict.PASSED, sentence, facts, summary)
 
     def _describe(self, gain: Gain) -> str:
-        """Returns who is ahead and by how much, with both rates and the interval of the difference."""
         rate, baseline = (self.rows[name]["hit_rate"] for name in (gain.scorer, gain.against))
         return (
             f"{display_name(gain.scorer)} ({rate:.4f}) is {gain.position} the best baseline, {display_name(gain.against, self.spans)} "

@@ -56,7 +56,7 @@ def count_hits(
 
     Rows are hits and NDCG at every k, one per scorer, scope, population and user with truth there (of the sample, for parts).
 
-    By hand: k = 2, the ranking is a, d, c, b, the truth a, b and d, of which a is of the window and a and d of the history. Scope all:
+    By hand: k = 2, the ranking is a, d, c, b, the truth a, b and d, with a in the window, a and d in the history. Scope all:
     the first two are a, d, so 2 hits of 3. Discovery: the list without a is d, c, so 1 hit (d) of 2 (b, d). Repeat: a is found,
     1 of 1. New: b is not among the first two, 0 of 1. Unseen: the list without a and d is c, b: 1 of 1.
 
@@ -105,7 +105,7 @@ def rank_truth(
 ) -> Mapping[str, RankedLists]:
     """Returns scorer -> the rank of every truth pair, int64 [P], K if missed, in each kind of list."""
     ranks = {one.name: RankedLists(*(np.full(len(truth.pair_user), k) for _ in RankedLists._fields)) for one in scorers}
-    # Users of the sample, the only ones that scorers of parts rank, are in blocks of their own.
+    # Sampled users, whom alone scorers of parts rank, are in blocks of their own.
     for in_sample in (True, False):
         for users in _split_blocks(np.flatnonzero(is_sampled == in_sample)):
             own, (block, pairs) = past.select_users(users), truth.select_users(users)
@@ -118,7 +118,7 @@ def rank_truth(
 
 
 def _rank_pairs(scorer: Scorer, truth: Truth, is_wanted: Mask, k: int) -> IntArray:
-    """Returns the rank of every truth pair in the scorer's list of all its items, int64 [P], K if missed or not wanted."""
+    """Returns each truth pair's rank in the list of all items, int64 [P], K if missed or not wanted."""
     ranks = np.full(len(truth.pair_user), k)
     for users in _split_blocks(np.unique(truth.pair_user[is_wanted])):
         block, pairs = truth.select_users(users)
@@ -133,7 +133,7 @@ def _split_blocks(users: IntArray) -> Iterator[IntArray]:
 def hit_ranks(top_items: IntArray, pair_row: IntArray, pair_item: IntArray) -> IntArray:
     """Returns int64 [P]: the position (from 0) of each truth pair's item in the user's list, K if it is not there.
 
-    Positions are those of the list as given: -1 is not an item, and a duplicate uses up a position.
+    Positions are counted in the list as given: -1 is not an item, and a duplicate uses up a position.
     By hand: list [5, 7, -1]; items 7, 9 and -1 have ranks 1, 3 and 3.
 
     Args:
@@ -187,9 +187,9 @@ def user_ndcg(pair_user: IntArray, ranks: IntArray, truth_count: IntArray, k: in
     discount from the first position on that recommender systems use.
 
     DCG = sum over the user's items among the first k of 1 / log2(rank + 2), ranks from 0. NDCG = DCG / ideal DCG, which is
-    that of a list that begins with min(k, truth count) of the user's items.
+    the DCG of a list that begins with min(k, truth count) of the user's items.
 
-    By hand: k = 3, two items to find, one of them second in the list: DCG = 1 / log2(3) = .631, ideal 1 + .631 = 1.631, NDCG
+    By hand: k = 3, two items to find, one second in the list: DCG = 1 / log2(3) = .631, ideal 1 + .631 = 1.631, NDCG
     = .387. Were it first: 1 / 1.631 = .613.
 
     Args:

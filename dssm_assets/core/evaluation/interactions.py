@@ -30,7 +30,7 @@ class Interactions:
         indptr: int64 [U + 1].
         item_index: int64 [E].
         count: int64 [E], positive events of the pair.
-        last_time_ms: int64 [E], time of the last of them.
+        last_time_ms: int64 [E], time of the last.
         num_items: I.
     """
 
@@ -53,7 +53,7 @@ class Interactions:
 def sum_interactions(
     tables: Iterable[pa.Table], user_ids: pa.Array, corpus: IdIndex, earlier: Interactions | None = None
 ) -> Interactions:
-    """Returns the interactions of tables of which one is in memory at a time; every user is among user_ids.
+    """Sums the interactions of tables, one in memory at a time; every user is among user_ids.
 
     Args:
         tables: user_id, item_id, of the types of user_ids and of the corpus, count int64, last_event_time_ms int64. A pair may occur
@@ -92,8 +92,6 @@ def interactions_of_events(
 
 
 class _Pairs(NamedTuple):
-    """Events or sums of events by pair."""
-
     keys: IntArray
     """User times I plus item."""
     counts: IntArray
@@ -106,7 +104,7 @@ def _known_pairs(owner: IntArray, items: Any, count: IntArray, time_ms: IntArray
 
 
 def _merge_pairs(parts: Sequence[_Pairs]) -> _Pairs:
-    """Returns the distinct pairs ascending, the sum of their counts, the latest of their times."""
+    """Returns the distinct pairs ascending, with summed counts and the latest time."""
     keys, count, time = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(keys)
     keys = keys[order]

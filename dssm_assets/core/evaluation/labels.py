@@ -13,7 +13,7 @@ from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, C
 from dssm_assets.core.names import BASELINES, Scope
 
 BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#ee7733", "#999999", "#8822dd", "#553311")
-"""By place in the registry. Distinguishable from each other and from the model's, also with each of the three kinds of colour blindness."""
+"""By position in the registry. Distinguishable from each other and from the model's, also with each of the three kinds of colour blindness."""
 
 
 class ScorerLabel(NamedTuple):
@@ -35,7 +35,7 @@ SCORERS: Final[Mapping[str, ScorerLabel]] = {
     **{name: ScorerLabel(baseline.label, color) for (name, baseline), color in _COLORED},
     CATEGORY_POPULARITY: ScorerLabel("popularity by category", "#aa7744"),
 }
-"""In the order in which they are shown."""
+"""In the order of display."""
 
 SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
     Scope.ALL: ScopeLabel("All items", "every item that these users interacted with on the day"),
@@ -54,7 +54,7 @@ SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
         "items that nobody interacted with before, in all stored days, in lists of such items alone; all users count",
     ),
 }
-"""In the order in which they are shown."""
+"""In the order of display."""
 CHART_SCOPES: Final = tuple(scope for scope in SCOPES if scope is not Scope.COLD)
 """What the chart of a day shows: scopes that all scorers are counted in."""
 TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)

@@ -24,7 +24,7 @@ from dssm_assets.core.evaluation.segments import ItemPopularity
 
 LISTS = "topk_ids"
 BLOCK_USERS = 8192
-"""Users whose lists are compared at once."""
+"""Users compared at once."""
 
 QUALITY_SCHEMA = pa.schema(
     [("k", pa.int64()), ("users", pa.int64())]
@@ -47,7 +47,7 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
 
     Args:
         detail: batches with topk_ids, as of `hit_rate_detail`.
-        popularity: of the corpus from which the lists were ranked.
+        popularity: of the ranked corpus.
         ks: ascending.
 
     Raises:
@@ -111,7 +111,7 @@ def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBat
 
 
 def _common_items(now: pa.ListArray, then: pa.ListArray) -> tuple[IntArray, IntArray]:
-    """Returns, for each item in both lists of a row: the later of its two positions, and the row."""
+    """Returns, for each item in both lists of a row, the later of its two positions, and the row."""
     flat_now, flat_then = now.flatten(), then.flatten()
     values = pc.unique(flat_now)
     width = max(len(values), 1)
@@ -127,7 +127,7 @@ def _common_items(now: pa.ListArray, then: pa.ListArray) -> tuple[IntArray, IntA
 def _same_users(
     detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBatch]
 ) -> Iterator[tuple[pa.ListArray, pa.ListArray]]:
-    """Yields the lists of users who are in both, aligned. Both are read once, block by block."""
+    """Yields the aligned lists of users in both tables, which are read once, block by block."""
     earlier = iter(before)
     overlapping: list[pa.RecordBatch] = []
     for batch in detail:

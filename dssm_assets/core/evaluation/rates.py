@@ -61,18 +61,12 @@ def interval(resampled: NDArray[Any]) -> tuple[Floats, Floats]:
 
 
 def is_sure_gain(gain: IntArray | Floats) -> bool:
-    """Returns whether hits are gained by more than twice the standard error of their sum, which is that of independent differences.
-
-    By hand: nine gained and none lost are 9 for 2 * 3; nine gained and four lost are 5 for 2 * 3.6, which may be chance.
-
-    Args:
-        gain: of each pair or user, hits of one list minus hits of another.
-    """
+    """Returns whether hits are gained by more than twice the standard error of the sum of independent differences."""
     return bool(gain.sum() > 2 * np.sqrt(np.square(gain).sum()))
 
 
 HitCells: TypeAlias = Mapping[tuple[str, str], Mapping[str, pa.Table]]
-"""Scope and population -> scorer, by name -> its rows (user_id ascending, truth_count, hits_{k}, ndcg_{k}); of those that have any."""
+"""Scope and population -> scorer, by name -> its rows (user_id ascending, truth_count, hits_{k}, ndcg_{k}); scorers without rows are absent."""
 _KEYS = (SCORER, SCOPE, POPULATION)
 
 
@@ -150,7 +144,7 @@ def rows_of_cell(
 
 
 def not_warm_frac(total: pa.Table, scope: Scope, k: int, scorer: str) -> float:
-    """Returns the fraction of a scorer's items to find of which the user or the item is not warm: of 5, 3 are, 2/5; 0 without any."""
+    """Returns the fraction of items to find with a user or an item that is not warm; 0 without items to find."""
     cells = (rows_of_cell(total, scope, k, population) for population in (Population.WARM, Population.ALL))
     warm, whole = (rows[scorer][TRUTH_COUNT] if scorer in rows else 0 for rows in cells)
     return 1 - warm / whole if whole else 0.0
@@ -171,7 +165,7 @@ class Gain:
 
     @property
     def position(self) -> str:
-        """Returns where the scorer is, by the interval: ahead of, behind or not distinguishable from the other one."""
+        """Returns where the scorer is, by the interval: ahead of, behind or not distinguishable from the other."""
         return "ahead of" if self.ci_low > 0 else "behind" if self.ci_high < 0 else "not distinguishable from"
 
 
@@ -189,7 +183,7 @@ def paired_gain(
 ) -> Gain:
     """Returns hit_rate(scorer) - times * hit_rate(against) with a paired bootstrap interval: both see the same resampled users.
 
-    Without a population it is that in which the scope is reported. Parts of merged lists (`is_part`) may be scored for some of the users
+    Without a population the scope's own is taken. Parts of merged lists (`is_part`) may be scored for some of the users
     alone: then these are compared.
 
     By hand: of 100 items to find, one scorer finds 50, the other 40: the gain is 0.1. Against 1.5 times the other it is
@@ -221,7 +215,7 @@ def paired_gain(
 
 
 def channel_gains(hit_counts: HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
-    """Returns what each channel is worth: for warm pairs of all items, the gain of the merged list over that without it."""
+    """Returns each channel's worth: the gain of the merged list over the list without it, for warm pairs of all items."""
     gain = partial(paired_gain, hit_counts, scorer=tables.MERGED, scope=Scope.ALL, k=k, samples=samples, seed=seed)
     scored = sorted(rows_of_cell(total, Scope.ALL, k))
     return [gain(against=name) for name in scored if name.startswith(tables.MERGED_WITHOUT)]
@@ -246,7 +240,7 @@ def baselines_of(rows: Iterable[str]) -> list[str]:
 
 
 def best_baseline(rows: Rows, among: Collection[str] | None = None) -> str | None:
-    """Returns the baseline with the highest hit rate, of equal ones the first by name; None without a baseline.
+    """Returns the baseline with the highest hit rate, then the first by name; None without a baseline.
 
     Args:
         rows: of one scope and population, as of `rows_of_cell`.

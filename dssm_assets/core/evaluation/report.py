@@ -43,15 +43,15 @@ class ReportFacts:
     """Who was counted, and how much was not.
 
     Attributes:
-        evaluated_users: users with a positive event on the day, or the sample of them that is scored.
+        evaluated_users: users with a positive event on the day, or their scored sample.
         users_without_truth: "scope/population" -> evaluated users without truth there.
-        users_without_vector: evaluated users without a vector of the model, whose lists are empty.
+        users_without_vector: evaluated users without a vector of the model: their lists are empty.
         truth_pairs: distinct (user, item) pairs of evaluated users on the day.
         pairs_outside_corpus: pairs with an item that has no vector; they count as missed.
         corpus_items: candidates.
         day_users: users with a positive event on the day; 0 if these are the evaluated users.
         cold_items: candidates without any event before the day.
-        category_column: column of item_table whose popularity ranks cold items; None: no column is a category.
+        category_column: column of item_table that ranks cold items by popularity; None: no column is a category.
         recent_hours: half-life of recent popularity; None: not known.
         recent_border: that it is the shortest or the longest of `evaluation.recent`.
     """
@@ -103,10 +103,10 @@ def render_report(
 
     Args:
         day: the evaluation day, YYYY-MM-DD, or the first and the last day of its span.
-        segments: as of `segment_section`, what is served first.
+        segments: as of `segment_section`, the served list first.
         gains: the merged list and the model against the best baseline, as of `gains_over_best`.
         trend: hit rates of the last days, this day included, as of `trend_table`.
-        channels: what each channel is worth, as of `channel_gains`.
+        channels: each channel's worth, as of `channel_gains`.
         spans: days that the baselines read, for their names in the tables of the day.
     """
     k = max(total.column("k").to_pylist())
@@ -129,7 +129,7 @@ def segment_report(day: str, segments: Mapping[str, pa.Table], k: int) -> str:
 
 
 def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
-    """Returns what the rates of a day say without the rest of the report: every scope, and known, other and all users and items.
+    """Returns the rates of a day without the rest of the report: every scope, and known, other and all users and items.
 
     Of the latter the model, the merged list and the best baseline of each scope.
     """
@@ -150,15 +150,15 @@ def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
 
 
 def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[str, pa.Table]) -> str:
-    """Returns the figures of the day as a table, the most important first, and the sentences on what looks worst.
+    """Returns the figures of the day as a table, the most important first, and sentences on the worst figures.
 
-    The order: the merged list over all items, which is what users get, of known users and items, then of all; vectors alone on items that
-    are new to a user, which is what they are there for; vectors alone over all items, the figure of the reference solution; vectors alone
+    The order: the merged list, which users get, over all items: of known users and items, then of all; vectors alone on items that
+    are new to a user, their purpose; vectors alone over all items, the figure of the reference solution; vectors alone
     on items without any event.
 
     Args:
         gains: the model, and the merged list, against the best baseline of each scope.
-        segments: scorer -> its hit rate per segment, what is served first.
+        segments: scorer -> its hit rate per segment, the served list first.
     """
     k = max(total.column("k").to_pylist())
     warm, everyone = Population.WARM, Population.ALL
@@ -192,7 +192,7 @@ def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], s
 
 
 def _worst(gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[str, pa.Table]) -> list[str]:
-    """Returns what a reader should know before trusting the headline."""
+    """Returns sentences on the worst figures."""
     lines = []
     behind = min((gain for gain in gains if gain.ci_low <= 0), key=lambda gain: gain.gain, default=None)
     if behind is not None:
@@ -251,7 +251,7 @@ def scope_section(
 
 
 def channel_section(total: pa.Table, channels: Sequence[Gain]) -> str:
-    """Returns what each channel finds alone, what the merged list finds without it, and the difference that it makes."""
+    """Returns each channel's finds alone, the merged list's without it, and the difference."""
     k = channels[0].k
     rates = rows_of_cell(total, Scope.ALL, k)
     body = []

@@ -1,7 +1,7 @@
 """What can be evaluated: anything that ranks items for users. The model is one scorer, every baseline another.
 
-Belongs here: what a scorer is, its lists with and without a user's own items, the model as a scorer. Does not belong here: the
-other scorers (`baselines`, `core/channels/merge.py`), counting what the lists find (`hits.py`).
+Belongs here: the contract of a scorer, its lists with and without a user's own items, the model as a scorer. Does not belong here: the
+other scorers (`baselines`, `core/channels/merge.py`), counting hits (`hits.py`).
 
 Shapes: U evaluated users, B users of a block, M vectors per user, I items, D vector dimension, K top-k.
 """
@@ -29,7 +29,7 @@ MAX_ENTRIES: Final = 1 << 21
 
 
 class Scorer(Protocol):
-    """Gives each evaluated user a ranking of all items, of which callers see the first k."""
+    """Gives each evaluated user a ranking of all items; callers see the first k."""
 
     @property
     def name(self) -> str:
@@ -48,7 +48,7 @@ class InteractedItems(NamedTuple):
     window: ItemSets
     """Items of the window."""
     history: ItemSets
-    """Items of all stored days, those of the window included."""
+    """Items of all stored days, with the window's."""
 
     def select_users(self, users: IntArray) -> InteractedItems:
         return InteractedItems(self.window.select_users(users), self.history.select_users(users))
@@ -87,7 +87,7 @@ def rank_items(scorer: Scorer, users: IntArray, own: InteractedItems, k: int) ->
 
 
 def leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: ItemSets, is_own: Mask, k: int) -> IntArray:
-    """Returns int64 [B, K], the lists without the own items, from rankings [B, L]; users whose ranking is too short are ranked again.
+    """Returns int64 [B, K], the lists without the own items, from rankings [B, L]; users with too short a ranking are ranked again.
 
     Args:
         is_own: bool [B, L], which items of the rankings are among the user's own.
@@ -157,7 +157,7 @@ class ModelScorer:
 
         Args:
             user_rows: rows of the evaluated users [B].
-            items: item_index int64 [B, C]; that of -1 means nothing.
+            items: item_index int64 [B, C]; the score of item -1 means nothing.
         """
         scores = np.zeros(items.shape)
         known, vectors = self._vectors(user_rows)
@@ -176,11 +176,11 @@ class ModelScorer:
 class ColdModelScorer:
     """The model over items that nobody interacted with before the day alone.
 
-    Among all items they are behind what has many events, for good reason: such lists cannot show how well they are found.
+    Among all items they are behind items with many events, for good reason: such lists cannot show how well they are found.
     """
 
     def __init__(self, model: ModelScorer, items: IntArray) -> None:
-        """Takes the model over all items, and the item_index of the cold ones."""
+        """Takes the model over all items, and the item_index of cold items."""
         self.name, self._items = model.name, items
         self._inside = replace(model, corpus=model.corpus.select_items(items))
 
@@ -195,7 +195,7 @@ class KnownLists:
     """A model as a scorer that keeps the lists of the users that were asked for last: the channel of vectors asks for them again."""
 
     def __init__(self, model: ModelScorer, depth: int) -> None:
-        """Keeps lists of this length; longer ones are searched each time."""
+        """Keeps lists of this length; longer lists are searched each time."""
         self.name, self._model, self._depth = model.name, model, depth
         self._users, self._lists = np.full(1, -1), np.full((1, depth), -1)  # of nobody
 

@@ -1,7 +1,7 @@
 """Segments: groups of users by a property, tiers of items by popularity, and the hit rate of each.
 
 Belongs here: labels and bounds of segments, the table per segment. Does not belong here: the rows per user (`hits.py`),
-reading what segments are built from (`steps/user_segments.py`), texts and charts (`report.py`, `charts.py`).
+reading the columns of segments (`steps/user_segments.py`), texts and charts (`report.py`, `charts.py`).
 
 Shapes: U evaluated users, I items.
 """
@@ -250,7 +250,7 @@ def with_hits_of(detail: pa.Table, counts: Mapping[str, pa.Table], k: int, ds: s
     """Returns rows of hit_rate_detail with the hits of another scorer in their columns of hits.
 
     Args:
-        detail: user_id, and what `columns_needed` names.
+        detail: user_id, and the columns that `columns_needed` names.
         counts: column of hits -> rows of hit_counts of that scorer for the items of the column, of users who have any to find.
         k: length of the lists.
         ds: the day, named in errors.
@@ -273,7 +273,7 @@ def with_hits_of(detail: pa.Table, counts: Mapping[str, pa.Table], k: int, ds: s
 
 
 def _split_by_value(detail: pa.Table, segment: Segment) -> list[tuple[str, IntArray, IntArray]]:
-    """Returns (value, hits, truth_count) of the users of each value, in the order in which they are shown."""
+    """Returns (value, hits, truth_count) of each value's users, in the order of display."""
     if segment.kind is SegmentKind.ITEM_POPULARITY:
         pairs = [(TIER_LABELS[tier], *tier_columns(tier)) for tier in TIERS]
         return [(label, integers(detail, hits), integers(detail, truth)) for label, hits, truth in pairs]
@@ -300,7 +300,7 @@ def _shown_values(labels: pa.Array, segment: Segment) -> list[str]:
 
 
 def choose_category_column(items: pa.Table, ignored: Sequence[str]) -> str | None:
-    """Returns the column whose values are most like categories: about as many values as each has items. None: there is none.
+    """Returns the column most like a category: it has about as many values as each value has items. None: there is none.
 
     Candidates are columns of texts, whole numbers or booleans with at least two values. By hand: of 10,000 items the square root
     is 100; of columns with 3, 80 and 6,000 values the second is nearest, by ratio.

@@ -1,4 +1,4 @@
-"""The truth of an evaluation day: which items each user interacted with, what of it was known from the window before.
+"""The truth of an evaluation day: each user's items of the day, and which were known from the window before.
 
 Belongs here: building the table ground_truth, reading it as arrays (`Truth`), the pairs of a scope and a population.
 Does not belong here: which scopes and populations there are (`core/names.py`), counting hits (`hits.py`).
@@ -110,7 +110,7 @@ def ground_truth(day_positives: pa.Table, window_pairs: Iterable[pa.Table]) -> p
 
     Args:
         day_positives: user_id, item_id of the day's positive events; a pair may occur several times.
-        window_pairs: user_id, item_id of the window's positive events, in tables of which one is in memory at a time; a pair may
+        window_pairs: user_id, item_id of the window's positive events, one table in memory at a time; a pair may
             occur several times.
 
     Returns:
@@ -140,7 +140,7 @@ def ground_truth(day_positives: pa.Table, window_pairs: Iterable[pa.Table]) -> p
 
 
 def _positions_of(window_pairs: pa.Table, column: str, values: pa.Array) -> ragged.IntArray:
-    """Returns the position of a window table's ids among the day's, -1 for those that are not among them."""
+    """Returns the position of each window id among the day's ids, -1 of others."""
     ids = cast_ids(ragged.combine_chunks(window_pairs.column(column)), values.type, f"window_pairs, column {column}")
     return find_positions(ids, values)
 
@@ -149,7 +149,7 @@ def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa
     """Returns the rows of at most max_users users, in their order: those with the smallest hash of seed and id.
 
     Args:
-        max_users: most rows; None: all of them.
+        max_users: most rows; None: all.
     """
     users = ragged.combine_chunks(ground_truth.column(USER_ID)).cast(pa.string())
     hashes = hash_values(pc.binary_join_element_wise(pa.scalar(str(seed)), users, ":"))

@@ -63,7 +63,7 @@ def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: QueryD
     for event in plan.funnel:
         is_event = activity[EVENT] == event
         for days in plan.statistic_days:
-            # The state has one row per entity and event, of which the maximum takes less time than the sum.
+            # The state has one row per entity and event: its maximum takes less time than its sum.
             columns[names.event_count(event, days)] = is_event.ifelse(activity[names.window_count(days)], none).max()
             for value in plan.value_columns:
                 columns[names.event_sum(event, value, days)] = is_event.ifelse(

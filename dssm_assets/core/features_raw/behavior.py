@@ -23,7 +23,7 @@ def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_
     """Returns every row of the log with the attributes of its item as text; null where the item is unknown.
 
     The rows are ordered by the key (event_time_ms, user_id, item_id, event), then by the other columns of the log, so that rows
-    with equal keys have one order too. Item ids are unique in item_table, so the row count is that of behavior_table.
+    with equal keys have one order too. Item ids are unique in item_table, so the row count equals behavior_table's.
 
     Raises:
         SchemaError: an item column is missing, or the log already has a column of its name.
@@ -52,7 +52,7 @@ def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -
 
 
 def check_log_names(log_columns: Sequence[str], item_columns: Sequence[str]) -> None:
-    """Raises a SchemaError with every name that two of the log, the generated columns and those of the items have."""
+    """Raises a SchemaError with every name that occurs twice among the log, the generated columns and the items."""
     expected, remedy = "a name that behavior does not have", "rename one of them in tables.*.columns"
     clashing = [name for name in dict.fromkeys(item_columns) if name in {*log_columns, HOUR, WEEKDAY}]
     faults = [

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 DAY_MS = 86_400_000
 _MINUTE_MS = 60_000
 _STEP_MS = 15 * _MINUTE_MS
-"""Step in which changes of the clock are looked for; each is then placed to the minute."""
+"""Step of the search for changes of the clock; each is then found to the minute."""
 _EPOCH = dt.date(1970, 1, 1)
 
 QueryDay: TypeAlias = str | ir.StringValue

@@ -48,7 +48,6 @@ class FeaturePlan:
 
     @property
     def steps(self) -> tuple[tuple[str, str], ...]:
-        """The pairs of neighbouring events in the funnel, (wider, narrower)."""
         return tuple(itertools.pairwise(self.funnel))
 
     def times(self, entity: str) -> tuple[str, ...]:

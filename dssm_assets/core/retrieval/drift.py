@@ -2,9 +2,9 @@
 
 Rotating or mirroring all vectors changes no score. Two models that were trained independently may therefore differ by a
 rotation, and the cosine between an id's two vectors is then close to 0 although nothing has changed. Raw cosines are
-meaningful only if the later model was started from the earlier one.
+meaningful only if the later model was started from the earlier model.
 
-So the vectors are aligned first, by the orthogonal matrix R that brings those of the day closest to those of the partition
+So the vectors are aligned first, by the orthogonal matrix R that brings the day's vectors closest to the vectors of the partition
 before: R = U V^T, where A^T B = U S V^T is the singular value decomposition and A and B are the unit vectors of the common
 ids (Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966). A rotation fitted to few ids can
 align noise with noise. The ids are therefore split into two halves, and each half is measured with the rotation that was
@@ -51,7 +51,7 @@ class CommonIds:
 
 
 def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> CommonIds:
-    """Returns the ids that are in both, at most `limit` of them, drawn without replacement by the seed.
+    """Returns common ids, at most `limit`, drawn without replacement by the seed.
 
     Integer and text ids have no id in common.
 
@@ -77,7 +77,7 @@ class Drift:
     """How the vectors of N ids have moved.
 
     Attributes:
-        compared_count: ids whose two vectors have a direction (finite, not all zeros).
+        compared_count: ids with a direction in both vectors (finite, not all zeros).
         raw: mean cosine between the two vectors of each id before alignment; None without any such id.
         aligned: the same after alignment; None if there are too few ids to align, or the widths differ.
     """

@@ -8,7 +8,7 @@ on the processor, the threads or the block size.
 
 Memory beyond the vectors: about `_BLOCK_CELLS` proposals with their scores. L2 needs a copy of the items.
 
-A user may have several vectors (interests); an item's score is then that by the best of them.
+A user may have several vectors (interests); the best vector then scores an item.
 
 Shapes: U users, B users of a block, V vectors of all users, M vectors per user, I items, C items to score, D vector dimension, K top-k.
 """
@@ -70,7 +70,7 @@ class Corpus:
 
     @cached_property
     def quick_items(self) -> Vectors:
-        """Returns the items [I, D] whose inner product with `quick_users` orders them.
+        """Returns the items [I, D] to be ordered by the inner product with `quick_users`.
 
         For L2 [I, D + 1], with -|i|^2 / 2 as the last column: u.i - |i|^2 / 2 orders items as minus the squared distance does.
         """
@@ -81,9 +81,9 @@ class Corpus:
             return np.concatenate([self.vectors, -half[:, None].astype(np.float32)], axis=1)
 
     def quick_users(self, users: Vectors) -> QuickUsers:
-        """Returns users [B, D] with the bound on how far their quick scores lie from the defined ones.
+        """Returns users [B, D] with a bound on the distance of quick scores from defined scores.
 
-        The bound is that of a dot product in float32, summed in any order (Higham, Accuracy and Stability of Numerical
+        The bound holds for a dot product in float32, summed in any order (Higham, Accuracy and Stability of Numerical
         Algorithms, section 3.1), doubled. It is infinite for vectors so long that products may overflow.
         """
         lengths = vector_lengths(users)
@@ -184,7 +184,7 @@ def _search_block(
     index, best = take_top(items, top), take_top(scores, top, -np.inf)
     if is_whole:
         return index, best, np.ones(len(users), np.bool_)
-    # No other item has a quick score above the least of the proposals; that of the k-th best is at least this.
+    # No other item has a quick score above the least of the proposals; the k-th best has at least this.
     return index, best, best[:, -1] * quick.scale + quick.shift - quick.margin > proposed[:, -1]
 
 

@@ -1,6 +1,6 @@
 """The shipped FAISS index: its kind by the size of the corpus, its search depth, and its recall against exact search.
 
-Vectors are compared by inner product; those of a cosine model have unit length.
+Vectors are compared by inner product; a cosine model's have unit length.
 
 An approximate index has a parameter that trades time for recall: the candidates that HNSW keeps (efSearch), the cells
 that IVF visits (nprobe). It is raised until the index reaches the required recall or searches the whole corpus. The
@@ -10,7 +10,7 @@ IVF compares codes of 4 bits for each pair of dimensions, which the processor lo
 Kermarrec, Le Scouarnec: Cache locality is not enough, VLDB 2015), and compares the best few times k items once more by their vectors.
 The code is of an item's difference from its cell's center.
 
-An item counts as found if its exact score is at least that of the k-th best item, because among equal scores any item is
+An item counts as found if its exact score reaches the k-th best item's, because among equal scores any item is
 right.
 
 Shapes: I items, U users, D vector dimension, K list length.
@@ -60,7 +60,7 @@ class ShippedIndex:
 
     Attributes:
         index: ready to be searched and to be written.
-        parameters: what it was built and is searched with.
+        parameters: for building and searching.
         recall_at: k -> fraction of the exact lists that it finds.
     """
 
@@ -71,7 +71,6 @@ class ShippedIndex:
 
     @property
     def lowest_recall(self) -> float:
-        """The recall at the k at which it is lowest."""
         return min(self.recall_at.values())
 
 
@@ -148,9 +147,9 @@ def kth_best(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int]) ->
 
 
 def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Mapping[int, Vectors]) -> dict[int, float]:
-    """Returns k -> mean fraction of the k places that hold an item whose exact score reaches the user's k-th best.
+    """Returns k -> mean fraction of the k positions with an exact score of the user's k-th best or more.
 
-    Empty places (-1) and repeated items count as not found.
+    Empty positions (-1) and repeated items count as not found.
 
     Args:
         index: answers `search`, as `search_index` calls it.
@@ -216,7 +215,7 @@ def _depths(kind: IndexKind, item_count: int, longest: int) -> list[tuple[int, i
 def choose_probes(
     item_count: int, cells: int, ks: Sequence[int], is_enough: Callable[[tuple[int, int]], bool]
 ) -> tuple[int, int]:
-    """Returns of how many cells an IVF index searches, and how many items it rescores: what takes least time of what is enough.
+    """Returns the number of cells that an IVF index searches, and of items that it rescores: the fastest choice that is good enough.
 
     The fewest cells that are enough with most rescoring are bisected. More cells may need less rescoring, so pairs of both are then
     tried by the time they take.

@@ -1,6 +1,6 @@
 """Conditions on item columns: which items may be in a list.
 
-A filter is an object of column -> condition, all of which must hold; a list of such objects passes an item that one of them passes.
+A filter is an object of column -> condition, and all conditions must hold; a list of such objects passes an item that one object passes.
 
     {"department": "GROCERY", "price": {"min": 1, "max": 5}}      both
     [{"brand": ["a", "b"]}, {"brand": {"not": "c"}, "size": 3}]   either
@@ -69,7 +69,7 @@ def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing col
         wanted: the filter, as parsed from JSON.
 
     Raises:
-        InputError: naming every condition whose column does not exist, or whose value the column's type cannot have.
+        InputError: naming every condition without a column, or with a value that the column's type cannot have.
     """
     count_conditions(wanted)
     groups = wanted if isinstance(wanted, list) else [wanted]
@@ -88,7 +88,7 @@ def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing col
 
 
 def count_conditions(wanted: Any) -> int:
-    """Returns the number of conditions of a filter, each of which is compared with every item; raises an InputError if they are too many."""
+    """Counts the conditions of a filter; an InputError if they are too many. Each is compared with every item."""
     groups = wanted if isinstance(wanted, list) else [wanted]
     count = sum(len(group) for group in groups if isinstance(group, Mapping))
     if max(count, len(groups)) > MAX_CONDITIONS:
@@ -122,7 +122,7 @@ def comparable_column(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
 
 
 class _Column:
-    """A column for comparisons: `values` of any item, or of each entry of lists, whose items are `parents`."""
+    """A column for comparisons: `values` of any item, or of each entry of lists; `parents` are the entries' items."""
 
     def __init__(self, column: pa.ChunkedArray, where: str) -> None:
         values = combine_chunks(comparable_column(column, where))
@@ -215,7 +215,6 @@ class _Reader:
         return column.mask_where(is_within)
 
     def _note_value(self, kind: pa.DataType, value: Any, where: str, others: int = 0) -> None:
-        """Notes a value that a column's type cannot have, and how many others there are."""
         expected = "text such as 2024-01-31 or 2024-01-31T12:00:00" if pa.types.is_temporal(kind) else str(kind)
         got = f"{_shown(value)}{f' and {others} more' if others else ''}"
         self._note(where, f"{expected}, the column's type", got, "write a value of the column's type")

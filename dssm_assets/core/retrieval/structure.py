@@ -33,7 +33,7 @@ class Offence:
 
 @dataclass(frozen=True)
 class StructureReport:
-    """The structure of a table of vectors against what was expected.
+    """The structure of a table of vectors against its expected structure.
 
     Attributes:
         row_count: rows of the table.
@@ -52,7 +52,6 @@ class StructureReport:
 
     @property
     def sentence(self) -> str:
-        """Returns the result in one sentence that names the first ids of each kind of fault."""
         if self.passed:
             return f"{self.row_count} vectors of {self.width} floats, ids unique, all finite, none all zeros"
         faults = []
@@ -73,8 +72,8 @@ class VectorStructure:
         """Checks the next rows.
 
         Args:
-            ids: integers or text, none of them null.
-            vectors: fixed_size_list<float32> of the width, one per id, none of them null.
+            ids: integers or text, not null.
+            vectors: fixed_size_list<float32> of the width, one per id, not null.
         """
         self._ids.append(ids)
         # A null among the floats becomes NaN.
@@ -84,7 +83,7 @@ class VectorStructure:
         self._note(ZEROS, ids.filter(pa.array(is_finite & ~matrix.any(axis=1))))
 
     def append(self, following: VectorStructure) -> None:
-        """Adds the rows that another one has checked, as those that follow its own."""
+        """Appends the findings of the next block."""
         self._ids += following._ids
         for offence in following._offences.values():
             self._add(offence)

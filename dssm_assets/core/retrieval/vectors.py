@@ -1,4 +1,4 @@
-"""Vectors ready for search, and the one definition of the score of two vectors.
+"""Vectors ready for search, and the definition of the score of two vectors.
 
 The score of a pair is the float32 nearest to a sum over dimensions, computed in float64, dimension by dimension:
 inner product and cosine sum the products (for cosine both vectors have unit length), L2 sums the squared differences and
@@ -41,7 +41,7 @@ class Metric(StrEnum):
 
     @classmethod
     def from_similarity(cls, similarity: Similarity | Metric) -> Metric:
-        """Returns the metric of what two towers were trained with; a metric stays."""
+        """Returns the metric of a similarity that towers were trained with; a metric stays."""
         if isinstance(similarity, Metric):
             return similarity
         return cls.COSINE if similarity is Similarity.COSINE else cls.IP

@@ -23,7 +23,7 @@ from dssm_assets.core.arrays.ids import IdIndex, find_repeated, name_ids
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, Events, SourceTable
 from dssm_assets.core.errors import DuplicateKeyError, EmptyDayError, Fault, SchemaError
-from dssm_assets.core.forgotten import NOBODY, Forgotten
+from dssm_assets.core.hidden_rows import NOBODY, HiddenRows
 from dssm_assets.core.schema import TableSpec, has_repeated
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME
 from dssm_assets.core.sources.convert import check_text, decode_column, to_ids, to_text, to_values
@@ -100,10 +100,10 @@ def _gather_rows(stored: list[pa.RecordBatch], ends: NDArray[np.int64], chosen: 
     return list(rows.columns)
 
 
-def normalise_entities(raw: pa.Table, spec: TableSpec, forgotten: Forgotten = NOBODY) -> Entities:
+def normalise_entities(raw: pa.Table, spec: TableSpec, hidden: HiddenRows = NOBODY) -> Entities:
     """Returns user_table or item_table: one row per id, sorted by id when it is read; the id, then the other columns in order.
 
-    Users who are forgotten are left out.
+    Hidden users are left out.
 
     Raises:
         SchemaError: if the id is missing, has missing values or cannot be an id.
@@ -122,8 +122,8 @@ def normalise_entities(raw: pa.Table, spec: TableSpec, forgotten: Forgotten = NO
         where, remedy = f"table {spec.name}, column {key}", "keep one row per id in the source, e.g. the newest"
         got = f"{len(repeated)} ids with more than one row{name_ids(repeated, where)}"
         raise DuplicateKeyError(Fault(where, spec.grain, got, remedy))
-    if key == USER_ID and (is_theirs := forgotten.find(ids)).any():
-        is_kept = pa.array(~is_theirs)
+    if key == USER_ID and (is_hidden := hidden.find(ids)).any():
+        is_kept = pa.array(~is_hidden)
         ids, raw = ids.filter(is_kept), raw.filter(is_kept)
     return Entities(spec, ids, raw)
 
@@ -164,14 +164,14 @@ def convert_times(raw: pa.Table, config: SourceTable, *, name: str, timezone: st
 
 
 def normalise_behavior(
-    raw: pa.Table, config: BehaviorTable, events: Events, *, timezone: str, day: str, forgotten: Forgotten = NOBODY
+    raw: pa.Table, config: BehaviorTable, events: Events, *, timezone: str, day: str, hidden: HiddenRows = NOBODY
 ) -> tuple[pa.Table, dict[str, int]]:
     """Returns behavior_table of one day, sorted by (event_time_ms, user_id, item_id, event), and counts.
 
     Columns: request_id (null if the source has none), user_id, item_id, event, event_time_ms, the value columns as float64,
     the context columns as text, then the other columns of `keep`. Rows with equal keys are sorted by their other columns, lists and
     uuids left out: a database has no order of rows. Rows whose timestamp falls on another day of `timezone` are kept, because the source
-    filed them under this day, and counted. Rows of users who are forgotten are left out.
+    filed them under this day, and counted. Hidden rows are left out.
     Counts: rows, rows_on_other_days, users, items, and `{event}_rows` for every event of the funnel.
 
     Raises:
@@ -180,7 +180,7 @@ def normalise_behavior(
     """
     if not raw.num_rows and not config.allow_empty_days:
         raise EmptyDayError(empty_day_fault(day))
-    table = forgotten.drop_rows(_convert_behavior(raw, config, events, timezone), USER_ID)
+    table = hidden.drop_rows(_convert_behavior(raw, config, events, timezone))
     ordered = [column.name for column in table.schema if _has_order(column.type)]
     by = dict.fromkeys([*BEHAVIOR_TABLE.key, *ordered], "ascending")
     table = table.take(pc.sort_indices(table, sort_keys=list(by.items())))

@@ -4,7 +4,7 @@
 - A number gets 1 + the number of boundaries b with b <= x.
 - A category with a vocabulary gets 2 + its position; index 1 is out of vocabulary.
 - A category in hash buckets gets 1 + unsigned hash modulo the size.
-- A category whose vocabulary has default_bucketize_value gets 1 + its bucket.
+- A category with default_bucketize_value in its vocabulary gets 1 + its bucket.
 """
 
 from __future__ import annotations
@@ -42,14 +42,7 @@ class Bucketizer:
     """Embedding indices of the features that feature_config keeps."""
 
     def __init__(self, feature_config: pa.Table, counts: pa.Table) -> None:
-        """Reads the rules and the vocabularies.
-
-        Args:
-            counts: the category counts from which the rules were decided.
-
-        Raises:
-            SchemaError: naming every feature whose vocabulary in the counts has another size than in its rule.
-        """
+        """Reads the rules, and the vocabularies from the counts that decided them; a SchemaError names each mismatch."""
         kept = feature_config.filter(feature_config.column(FEATURE_INFO).is_valid())
         texts = zip(kept.column(FEATURE).to_pylist(), kept.column(FEATURE_INFO).to_pylist(), strict=True)
         self.features = tuple(

@@ -39,7 +39,7 @@ def decide_feature_config(
     The message of a dropped feature is `DROP IT: reason`. A feature is dropped if it is excluded, constant (one value,
     never missing), missing in more than 99.9% of the rows, or without a value that reaches min_count. Keys of fg.json
     override the statistics: boundaries, hash_bucket_size, num_buckets, vocab_list, embedding_dim. Features of one
-    embedding_name get one width and one vocabulary, counted over all of them including dropped ones. A sub-feature of a
+    embedding_name get one width and one vocabulary, counted over all, dropped features included. A sub-feature of a
     sequence is decided by the counts of its embedding.
 
     Args:
@@ -48,7 +48,7 @@ def decide_feature_config(
         exclude: features that are generated but not trained on.
 
     Raises:
-        SchemaError: naming every feature without statistics, and every sub-feature whose vocabulary is unknown.
+        SchemaError: naming every feature without statistics, and every sub-feature without a vocabulary.
         ConfigError: statistics or exclude name an unknown feature, or give two values for one embedding.
     """
     features = (*spec.features, *spec.sequence_features)
@@ -70,8 +70,8 @@ def decide_feature_config(
 def least_statistics(spec: FgSpec) -> tuple[pa.Table, pa.Table]:
     """Returns a binning and counts with two values per feature: with fewer it is dropped.
 
-    Decided from these, an embedding whose width is configured has it, and any other has the least width of its policy. So what
-    is wrong with the towers of these features is wrong with those of every window.
+    Decided from these, an embedding has its configured width, else the least width of its policy. So a fault of the towers of these
+    features is a fault of every window's towers.
     """
     numeric, categories = ([f.name for f in spec.features if f.kind is kind] for kind in (Kind.NUMERIC, Kind.CATEGORICAL))
     rows = [{FEATURE: name, "boundaries": [], COUNT: 2, "missing_count": 0, "distinct_count": 2} for name in numeric]

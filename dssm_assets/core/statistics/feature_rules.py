@@ -41,7 +41,7 @@ class FeatureCounts:
         return feature in self._rows
 
     def totals(self, features: Sequence[str]) -> tuple[int, int]:
-        """Returns the number of values of the features including missing ones, and the number of missing ones."""
+        """Returns the number of the features' values, missing values included, and of missing values."""
         rows = self._rows_of(features)
         counts = rows.column(COUNT).to_numpy()
         return int(counts.sum()), int(counts[rows.column(VALUE_HASH).is_null().to_numpy()].sum())
@@ -78,10 +78,10 @@ class FeatureInfo(BaseModel):
         num_embeddings: rows of the table; embedding indices are 0 .. num_embeddings - 1, and 0 is missing.
         boundary: cut points of bins [a, b); the index is 1 + number of boundaries <= x.
         vocab_size: number of values in the counted vocabulary; index 1 is out of vocabulary, 2.. by frequency.
-        counted_features: features whose counts are added for the vocabulary.
+        counted_features: their counts are added for the vocabulary.
         min_count: values with a lower count are out of vocabulary.
         vocab_list: the vocabulary as defined; index 1 is out of vocabulary, 2.. in its order.
-        vocab_dict: the vocabulary, also that of a vocab_file, with the bucket of each value; index 1 is out of vocabulary.
+        vocab_dict: the vocabulary, also from a vocab_file, with the bucket of each value; index 1 is out of vocabulary.
         num_buckets: the vocabulary is the integers below it; index 1 is out of vocabulary, else 2 + value.
         hash_bucket_size: the index is 1 + hash modulo it.
         default_bucketize_value: bucket of values out of the vocabulary; indices are then 1 + bucket.
@@ -224,7 +224,7 @@ class FeatureRules:
         return collision_frac(hashes, size) if len(hashes) else None
 
     def _totals(self, feature: Feature) -> tuple[int, int, int] | None:
-        """Returns rows, rows without a value and distinct values of a feature; None if it was not counted."""
+        """Returns a feature's rows, rows without a value and distinct values; None if it was not counted."""
         if feature.kind is Kind.NUMERIC:
             row = self._bins.get(feature.name)
             return None if row is None else (row[COUNT], row["missing_count"], row["distinct_count"])

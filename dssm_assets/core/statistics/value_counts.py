@@ -35,7 +35,7 @@ _COMPACT_ROWS: Final = 1 << 20
 def merge_value_counts(tables: Iterable[pa.Table]) -> pa.Table:
     """Returns the sum of counts tables of one kind, at least one: the counts of all their samples.
 
-    Memory is that of the merged rows plus about as many unmerged ones, whatever the number of tables. Merging is faster
+    Memory holds the merged rows and about as many unmerged rows, whatever the number of tables. Merging is faster
     where the column feature is dictionary-encoded.
     """
     pending: list[pa.Table] = []
@@ -58,7 +58,7 @@ def sort_by_frequency(merged: pa.Table) -> pa.Table:
 
 
 def _sum(tables: Sequence[pa.Table]) -> pa.Table:
-    """Returns one row per feature and value, in no order; the feature is dictionary-encoded."""
+    """Sums rows of one feature and value, in no order; the feature is dictionary-encoded."""
     rows = pa.concat_tables(tables).unify_dictionaries()
     names = rows.column_names
     summed = rows.group_by(names[:2], use_threads=False).aggregate([(COUNT, "sum")])
@@ -86,7 +86,7 @@ def count_values(kind: Kind, table: pa.Table, features: Sequence[Feature], uses:
 
 
 def count_missing(kind: Kind, features: Sequence[Feature], count: int) -> pa.Table:
-    """Returns the counts of features of one kind in `count` samples that have no value of them."""
+    """Returns the counts of features of one kind in `count` samples without a value."""
     names = [feature.name for feature in features if feature.kind is kind] if count else []
     schema = _SCHEMAS[kind]
     return pa.table([names, pa.nulls(len(names), schema.types[1]), [count] * len(names)], schema=schema)

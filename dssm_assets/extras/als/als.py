@@ -34,7 +34,7 @@ ITERATIONS: Final = 10
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the items with events, their factors row by row, and the order from which lists are filled up."""
+    """Returns the items with events, their factors row by row, and the order that fills lists up."""
     model = _new_model(data.seed)
     everything = np.arange(len(data.window_events))
     users = sp.vstack([log_counts(part, everything) for part in data.read_history()], format="csr")
@@ -47,7 +47,7 @@ def fit(data: FitData) -> Arrays:
 
 
 def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> AlsScorer:
-    """Returns the scorer of the users of the whole history, whose factors are solved from the items' as in the fit."""
+    """Returns the scorer of the whole history's users; their factors are solved from the items' as in the fit."""
     items = arrays["items"]
     factors = np.array(arrays["factors"]).reshape(len(items), FACTORS)
     events = log_counts(history, items)

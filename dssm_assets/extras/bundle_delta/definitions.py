@@ -22,7 +22,7 @@ JOB = "publish_delta"
 STATE_TAG = "dssm/sources"
 """Tag of the sensor's runs: the state of the sources that they publish."""
 TRIES = 3
-"""Runs of one state, if all of them fail."""
+"""Runs of one state, if all fail."""
 
 
 def build(scene: Scene) -> dg.Definitions:

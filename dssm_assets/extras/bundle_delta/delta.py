@@ -1,7 +1,7 @@
 """The delta of a served bundle: the same towers, with new and changed items and users since its day.
 
 A delta is computed from the whole bundle and the sources as they are now, never from an earlier delta, so that late rows count and nothing
-accumulates. It is a bundle of its own: unchanged files are shared with the whole one (`service/bundle/bundle_store.py`).
+accumulates. It is a bundle of its own: unchanged files are shared with the whole bundle (`service/bundle/bundle_store.py`).
 
     items     new or with changed attributes: vectors, by the statistics of the bundle's day. An item that has gone from its table stays.
     users     with events after the bundle's day, a new or changed profile: vectors from their whole history, own items of channels
@@ -101,7 +101,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
         PartitionMissingError: no bundle is served, the whole bundle or its model is not stored, or a table of its day.
         ProvenanceError: the bundle was written by an earlier version, or its model or tables were written again since.
         SchemaError: a column that features or filters read has another type than on the bundle's day, or is missing.
-        PartitionReplacedError: another bundle was published meanwhile, or the whole one removed; nothing changes.
+        PartitionReplacedError: another bundle was published meanwhile, or the whole bundle removed; nothing changes.
         StorageError: the whole bundle differs from its manifest.
         CheckFailedError: no index reaches serving.min_index_recall.
         InputError: see `open_fresh_days`.
@@ -188,8 +188,6 @@ class _Entities:
 
 
 class _Delta:
-    """Computes one delta and writes its files to a folder."""
-
     def __init__(self, workspace: Workspace, base: _Base, fresh: FreshDays, folder: Path) -> None:
         self._workspace, self._base, self._fresh, self._folder = workspace, base, fresh, folder
         self._plan = FeaturePlan.from_config(workspace.config, self._base.as_of)
@@ -241,7 +239,7 @@ class _Delta:
         return len(gone) - len(_without(gone, self._base.ids["item"]))
 
     def _find_changed(self, side: str, names: Iterable[str], reader: str) -> pa.Array:
-        """Compares the newest rows with the bundle's day in the columns of `reader`; returns the ids of changed ones."""
+        """Compares the newest rows with the bundle's day in the columns of `reader`; returns the ids of changed rows."""
         before, newest, key = self._base.tables_before[side], self._fresh.tables[side], _KEYS[side]
         old, new = ({one.name: one.type for one in manifest.columns} for manifest in (before, newest[-1]))
         compared = sorted({name for name in names if name in old} - {key})
@@ -267,7 +265,7 @@ class _Delta:
         return pc.unique(pa.concat_arrays([pa.array([], kind), *parts]))
 
     def _find_entities(self, side: str, others: pa.Array) -> _Entities:
-        """Returns the encoded features of users or items with changed attributes, and of some others."""
+        """Returns the encoded features of changed users or items, and of some others."""
         known = self._base.ids[side]
         times = {f"days_since_{name}": name for name in self._plan.times(_KEYS[side])}
         inputs = {name for feature in self._fresh.workspace.fg_spec.features_of_side(side) for name in feature.inputs}
@@ -319,7 +317,7 @@ class _Delta:
         return served_vectors.describe_index(shipped, len(sample) // base.spec.num_interests)
 
     def _priors(self, items: _Entities, before: Vectors, corpus: IdIndex) -> Any:
-        """Returns the prior of each item: its own in the bundle, of a new one that of an item without events, on the same scale."""
+        """Returns each item's prior in the bundle; a new item has the prior of an item without events, on the same scale."""
         days = window_days(day_before(self._base.as_of, -1), self._workspace.config.window.days)
         recent = self._workspace.need_all("positive_sample", days)
         priors = read_recent_priors(self._workspace, self._base.model, recent, corpus)
@@ -345,7 +343,7 @@ class _Delta:
         served_vectors.write_item_columns(self._folder, both.take(pa.array(chosen, mask=(source < 0) & (kept >= len(plain)))))
 
     def _write_users(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
-        """Writes the rows of users; changed ones are made from their whole history up to now."""
+        """Writes the rows of users; changed rows are made from the whole history up to now."""
         base = self._base
         starts = range(0, len(users.ids), BATCH_USERS)
         parts = [self._make_rows(users, slice(start, start + BATCH_USERS), corpus, now_ms) for start in starts]
@@ -387,7 +385,7 @@ class _Delta:
 
 
 def _replace_rows(stored: pa.Table, users: _Entities, changed: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of all users, some of them changed: a row each in the order of `users`; new users come last."""
+    """Yields a row for each user in the order of `users`, changed rows in place of stored rows; new users come last."""
     place = np.full(stored.num_rows, -1, np.int64)
     place[users.rows[~users.is_new]] = np.flatnonzero(~users.is_new)
     start = 0

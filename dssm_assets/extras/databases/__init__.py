@@ -1,1 +1,1 @@
-"""Tables of PostgreSQL, MySQL, MariaDB and SQLite as sources (`format: sql`); `sql_source.py` is what the spine opens."""
+"""Tables of PostgreSQL, MySQL, MariaDB and SQLite as sources (`format: sql`); the spine opens `sql_source.py`."""

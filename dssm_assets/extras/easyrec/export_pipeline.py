@@ -95,7 +95,7 @@ def export_pipeline(source: ExportSource, system: str) -> tuple[str, list[str]]:
 
 
 def _torch(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
-    """Returns the values of the template that are not keys as they are."""
+    """Returns the template's values that are not keys as they are."""
     model, sequences = source.model, dict[str, list[Feature]]()
     for feature in features:
         if feature.sequence is not None:
@@ -170,7 +170,7 @@ def _table(source: ExportSource, info: FeatureInfo) -> dict[str, Any]:
 
 
 def _easyrec(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
-    """Returns the values of the template that are not keys as they are."""
+    """Returns the template's values that are not keys as they are."""
     model = source.model
     layers = [*model.hidden_units, model.output_dim]
     user = [*_names(features, TowerSide.USER), *(feature.name for feature in features if feature.sequence is not None)]

@@ -117,7 +117,7 @@ def import_features(
     *,
     needs_history: bool,
 ) -> ImportedFeatures:
-    """Returns fg.json and what follows from the features.
+    """Returns fg.json and the consequences of the features.
 
     Args:
         fg: the feature generator's fg.json: its definitions win over feature_configs.
@@ -351,7 +351,7 @@ def _entry_name(entry: Mapping[str, Any]) -> str:
 
 
 def _named_features(entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Returns name -> definition of the features of a definition: those of a group are named `sequence__feature`."""
+    """Returns name -> definition of a definition's features; in a group they are named `sequence__feature`."""
     if "features" not in entry:
         return {_entry_name(entry): entry}
     return {f"{entry['sequence_name']}__{sub['feature_name']}": sub for sub in entry["features"]}
@@ -415,7 +415,7 @@ def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGrou
 def _make_history(
     sequences: list[dict[str, Any]], columns: Mapping[str, str], groups: FeatureGroups, record: ImportRecord
 ) -> dict[str, Any] | None:
-    """Of the sequences with known item columns, returns the one that towers read: the user's positive events."""
+    """Returns the sequence that towers read, the user's positive events, among sequences with known item columns."""
     read = [entry for entry in sequences if _named_features(entry).keys() & groups.names]
     history = next((entry["sequence_name"] for entry in read if "features" in entry), _HISTORY)
     lost = record.without_counterpart

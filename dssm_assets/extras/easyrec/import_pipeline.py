@@ -1,4 +1,4 @@
-"""A whole configuration of EasyRec or TorchEasyRec as config.yaml, fg.json and a report of what moved, differs or has no counterpart."""
+"""A whole configuration of EasyRec or TorchEasyRec as config.yaml, fg.json and a report of moved, different and lost settings."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from dssm_assets.storage.local_files import write_atomic
 REPORT_FILE: Final = "import_report.md"
 _MODELS: Final = ("dssm", "dssm_v2", "mind")
 _OWN_SECTIONS: Final = ("name", "calendar", "tables", "events", "raw_features", "features", "model", "training")
-"""Sections that an import decides, or writes in this order; the others are those of the base as they are."""
+"""Sections that an import decides, or writes in this order; others stay as in the base."""
 
 
 @dataclass(frozen=True)
 class ImportedPipeline:
-    """The result: the texts of config.yaml, fg.json and the report (Markdown), and what they were made of."""
+    """The result: the texts of config.yaml, fg.json and the report (Markdown), and their origin."""
 
     config_yaml: str
     fg_json: str
@@ -56,7 +56,7 @@ def import_files(
 
     Args:
         pipeline: the configuration, in text format.
-        base: config.yaml whose calendar, tables, events and other sections are kept.
+        base: config.yaml; its calendar, tables, events and other sections are kept.
         sequence_columns: feature of a sequence -> the column of an item that it has.
 
     Raises:
@@ -69,7 +69,7 @@ def import_files(
     named: dict[str, bytes] = {}
 
     def read_named(name: str) -> bytes:
-        # Theirs names files from the folder in which training is started, often a repository's root.
+        # Theirs names files from the folder where training is started, often a repository's root.
         folders = _list_folders(pipeline.absolute().parent)
         places = [parent / name for parent in (folders[0], *([] if fg is None else [fg.parent]), *folders[1:])]
         found = next((path for path in places if path.exists()), None)
@@ -189,7 +189,7 @@ def _system(root: Message) -> str:
 def _read_ids(
     model: FieldReader, sampler: FieldReader, groups: FeatureGroups, sequences: Mapping[str, str], record: ImportRecord
 ) -> IdFields:
-    """Returns the columns of ids: those of the sampler, of the model or of the towers, else user_id and item_id.
+    """Returns the columns of ids: of the sampler, the model or the towers, else user_id and item_id.
 
     The only feature of EasyRec's item tower is the item's id. A fault is recorded if fields name different columns.
     """
@@ -253,7 +253,7 @@ def _example(ids: IdFields, label: str, record: ImportRecord) -> dict[str, Any]:
 
 
 def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
-    """Tells what follows from the definitions: pooled values, binned numbers, reserved buckets."""
+    """Tells the consequences of the definitions: pooled values, binned numbers, reserved buckets."""
     for feature in (*spec.features, *spec.sequence_features):
         is_number, is_row = feature.kind is Kind.NUMERIC, feature.sequence is None
         is_unbinned = is_number and not getattr(feature.operator, "boundaries", None)

@@ -82,7 +82,7 @@ def experiments(workspace: Workspace, ds: str) -> StepResult:
 
 
 def paired_gains(first: HitCells, second: HitCells, ks: Sequence[int], samples: int, seed: int) -> dict[Cell, Gain]:
-    """Returns hit_rate of the first minus that of the second, in every scope for warm pairs, for each compared scorer and k.
+    """Returns the first hit_rate minus the second, in every scope for warm pairs, for each compared scorer and k.
 
     Only users that both scored count; each resample draws the same users for both. A cell that one of the two lacks is left out.
 
@@ -114,7 +114,7 @@ def _subtract_rates(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _list_rows(name: str, changed: str, total: pa.Table, gains: Mapping[Cell, Gain] | None) -> list[dict[str, Any]]:
-    """Returns the rows of a run from its total_hit_rate; without gains, those of the regular run."""
+    """Returns the rows of a run from its total_hit_rate; without gains it is the regular run."""
     rows = []
     for row in total.to_pylist():
         if row[SCORER] in COMPARED and row[POPULATION] == Population.WARM:

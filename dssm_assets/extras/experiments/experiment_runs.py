@@ -40,7 +40,7 @@ class ExperimentPlan:
 
 
 def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: Sequence[str]) -> ExperimentPlan:
-    """Returns the runs of an experiment: the fit and what follows, or only the hit counts if no setting reaches the towers.
+    """Returns the runs of an experiment: the fit and its downstream, or only the hit counts if no setting reaches the towers.
 
     Raises:
         ConfigError: naming every wrong key and value, an unusable name, days without a regular run.
@@ -100,7 +100,7 @@ class Adoption:
 
     @property
     def remade(self) -> list[str]:
-        """Returns what to materialize for the regular partitions to follow: the whole job, or what comes after the towers."""
+        """Returns the selection that makes the regular partitions follow: the whole job, or all after the towers."""
         if experiments.needs_fit(self.changed):
             return [TRAIN_AND_EVALUATE]
         return [row.name for row in all_rows() if row.name in (*experiments.reached_assets(self.changed), *COUNTED)]

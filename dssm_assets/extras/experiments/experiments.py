@@ -250,7 +250,7 @@ def is_fitted(regular: Workspace, name: str, ds: str) -> bool:
 
 
 def _prepare(workspace: Workspace, partitions: OverlayStore, known: Experiment, asset: str, ds: str) -> None:
-    """Before an asset, makes what the experiment's settings reach or an earlier run made with other settings."""
+    """Before an asset, makes tables that the experiment's settings reach, or that an earlier run made with other settings."""
     from dssm_assets.defs.asset_table import all_rows
 
     steps = {row.name: row.step for row in all_rows()}
@@ -264,7 +264,7 @@ def _prepare(workspace: Workspace, partitions: OverlayStore, known: Experiment, 
 
 
 def _overlay(regular: Workspace, partitions: OverlayStore, changes: Mapping[str, Any]) -> Workspace:
-    """Returns a workspace with an experiment's settings; its partitions hide the regular ones."""
+    """Returns a workspace with an experiment's settings; its partitions hide regular partitions."""
     return regular.over(replace(regular.loaded, config=apply_changes(regular.config, changes)), partitions)
 
 

@@ -72,7 +72,6 @@ def _field(kind: Any, value: Any, text: str) -> dg.Field:
 
 
 def _form_type(annotation: Any) -> Any:
-    """Returns the type of a form's field: int, float, bool or a list of them."""
     if typing.get_origin(annotation) is list:
         return [_form_type(typing.get_args(annotation)[0])]
     return next(kind for kind in (typing.get_args(annotation) or (annotation,)) if kind in (int, float, bool))

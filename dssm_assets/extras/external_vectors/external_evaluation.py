@@ -67,7 +67,7 @@ class VectorSet:
     vectors: Vectors
     """float32 [V, D], grouped by id."""
     bounds: IntArray
-    """int64 [N + 1]: those of id n are rows bounds[n] .. bounds[n + 1] - 1."""
+    """int64 [N + 1]: id n has rows bounds[n] .. bounds[n + 1] - 1."""
 
     def select(self, rows: IntArray) -> tuple[Vectors, IntArray]:
         """Returns the vectors of some ids and their bounds; -1 is an id without any."""
@@ -314,14 +314,13 @@ def read_vectors(table: pa.Table, id_column: str, where: str) -> VectorSet:
 
 
 def _find_vectors(id_column: str, schema: pa.Schema) -> str:
-    """Returns the column of `VECTORS`, or if the table lacks it the only other one with lists of numbers."""
+    """Returns the column of `VECTORS`, else the only column with lists of numbers."""
     listed = [field.name for field in schema if field.name != id_column and _has_numbers(field.type)]
     wanted = VECTORS[id_column]
     return str(listed[0]) if len(listed) == 1 and wanted not in schema.names else wanted
 
 
 def _has_numbers(kind: pa.DataType) -> bool:
-    """Says whether a column has lists of numbers, or lists of such lists."""
     inner = kind.value_type if is_list(kind) else None
     numbers = inner.value_type if inner is not None and is_list(inner) else inner
     return numbers is not None and bool(pat.is_floating(numbers) or pat.is_integer(numbers) or pat.is_decimal(numbers))

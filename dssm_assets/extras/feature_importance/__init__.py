@@ -1,1 +1,1 @@
-"""What each group of features is worth on the validation days: one fit without each of them."""
+"""The worth of each group of features on the validation days: one fit without each."""

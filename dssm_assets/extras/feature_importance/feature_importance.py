@@ -26,7 +26,7 @@ from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.validation import ValidationSet, hit_rate, item_vectors, user_blocks, validation_set
 
 _USERS: Final = 4096
-"""Users whose histories are in memory at once."""
+"""Users with histories in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FeatureWorth:
     """Hit rates of towers without one group of features.
 
     Attributes:
-        group: what is left out; None: nothing.
+        group: left out; None: nothing is.
         features: the names of its features.
         hit_rate: of all items.
         hit_rate_new: of items that are new to the user, in lists without items of the user's history.

@@ -1,4 +1,4 @@
-"""What each group of features is worth on the day's validation days: one fit without each of them."""
+"""The worth of each group of features on the day's validation days: one fit without each."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _leaves_both_towers(spec: TowerSpec, left_out: set[str]) -> bool:
 
 
 def importance_markdown(worths: Sequence[FeatureWorth], k: int) -> str:
-    """Returns the worths as markdown: what all features reach, and what is lost without each group."""
+    """Returns the worths as markdown: the rate of all features, and the loss without each group."""
     whole = worths[0]
     lines = [
         f"hit_rate@{k} on the validation days, of towers that were not trained on them. With all features: the rate. Without a "

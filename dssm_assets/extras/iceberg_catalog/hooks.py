@@ -109,7 +109,7 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
             published.sync(asset)
         except SchemaError as error:  # its runs fail; files that the catalog lists stay, and others can go
             workspace.log(str(error))
-    # Also those of tables that are no longer chosen.
+    # Also of tables that are no longer chosen.
     return set().union(*map(published.find_listed, workspace.tables.partitions.assets()))
 
 

@@ -3,7 +3,7 @@
 The day is the column `ds`, an identity partition. Its value is in the catalog alone: the files do not have the column, and readers
 take it from there by the rules of column projection in Iceberg's specification.
 
-The manifests are the truth. `sync` makes the catalog equal to them: it repairs what a killed run has left, and repeats a commit
+The manifests are the truth. `sync` makes the catalog equal to them: it repairs after a killed run, and repeats a commit
 that came too late.
 """
 
@@ -50,7 +50,7 @@ _TRIES: Final = 100
 _LOOKS: Final = 3
 """Tries with a catalog that answers with another error."""
 _WAIT_SECONDS: Final = 0.02
-"""Before the second try at most; up to 32 times as long before later ones."""
+"""Before the second try at most; up to 32 times as long before later tries."""
 _Result = TypeVar("_Result")
 
 
@@ -118,7 +118,7 @@ class PublishedTables:
         return {path.rpartition("://")[2] for path in self._try(asset, find)}
 
     def find_left_out(self, chosen: Sequence[str]) -> dict[str, list[str]]:
-        """Returns reason -> the stored assets left out for it, and the chosen ones' days without rows."""
+        """Returns reason -> the stored assets left out for it, and the chosen assets' days without rows."""
         left_out: dict[str, list[str]] = {}
         for asset in self.store.assets():
             if not (days := self.store.days(asset)):
@@ -227,7 +227,6 @@ def _unfit(manifest: Manifest) -> str:
 
 
 def _schema(manifest: Manifest, footer: pq.FileMetaData) -> pa.Schema:
-    """Returns the columns of a file, with their meaning."""
     meanings = {column.name: column.description for column in manifest.columns}
     fields = list(footer.schema.to_arrow_schema().remove_metadata())
     if wrong := [f"{one.name} {one.type}" for one in fields if one.name == DAY or one.type in (pa.uint32(), pa.uint64())]:

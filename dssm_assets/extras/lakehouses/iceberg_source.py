@@ -84,7 +84,7 @@ class IcebergSource(LakeSource):
                 return None  # expired
             now = {snapshot.snapshot_id: snapshot for snapshot in ancestors_of(metadata.current_snapshot(), metadata)}
             earlier = {snapshot.snapshot_id: snapshot for snapshot in ancestors_of(start, metadata)}
-            snapshots = [(now | earlier)[number] for number in now.keys() ^ earlier.keys()]  # also those that were rolled back
+            snapshots = [(now | earlier)[number] for number in now.keys() ^ earlier.keys()]  # also snapshots rolled back
             files = [file for snapshot in snapshots for file in self._read_changed_files(snapshot)]
             changed = [file for file in files if file.content is DataFileContent.DATA]
             deletes = {file.file_path for file in files if file.content is not DataFileContent.DATA}
@@ -118,7 +118,7 @@ class IcebergSource(LakeSource):
 
 
 def _to_plain(kind: pa.DataType) -> pa.DataType:
-    """Returns a type with plain texts, bytes and lists in place of large ones, as the same rows have in parquet."""
+    """Returns a type with plain texts, bytes and lists in place of large types, as parquet has the same rows."""
     if pat.is_large_list(kind) or pat.is_list(kind):
         return pa.list_(pa.field("element", _to_plain(kind.value_type)))
     return {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(kind, kind)

@@ -35,7 +35,7 @@ class LakeSource(TableSource):
 
     @abstractmethod
     def read_batches(self, columns: Sequence[str], days: DayBounds | None, ds: Any) -> Iterator[pa.RecordBatch]:
-        """Yields what `read` does with the library's types; opens no file that cannot have such rows."""
+        """Yields the rows of `read` in the library's types; opens no file that cannot have such rows."""
 
     @abstractmethod
     def bounds(self, column: str) -> list[Bounds]:

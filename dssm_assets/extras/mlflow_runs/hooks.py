@@ -107,7 +107,7 @@ def _log_result(workspace: Workspace, uri: str, result: StepResult, dagster_run_
 
 
 def _find_scored_model(workspace: Workspace, rates: Manifest) -> Manifest:
-    """Returns the model that hit rates are of; ProvenanceError if an input was made again since, and they are of another one."""
+    """Returns the model of hit rates; a ProvenanceError if an input was made again since."""
     inputs = [workspace.need(asset, rates.ds) for asset in ("hit_counts", "item_vectors", FIT)]
     for built, built_from in pairwise([rates, *inputs]):
         check_built_from(built, built_from)
@@ -126,7 +126,6 @@ def _find_or_create_run(client: MlflowClient, workspace: Workspace, model: Manif
 
 
 def _log_fit(client: MlflowClient, run: Run, workspace: Workspace, model: Manifest) -> None:
-    """Logs settings, and losses and scores by epoch."""
     from mlflow.entities import Metric, Param
 
     report, losses = (json.loads(workspace.artifacts.read_bytes(model, name)) for name in (ModelFile.REPORT, ModelFile.LOSSES))

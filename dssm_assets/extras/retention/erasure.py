@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ragged import Mask, combine_chunks, ranges
 from dssm_assets.core.file_names import BundleFile, TrainSamplesFile
-from dssm_assets.core.forgotten import Forgotten
 from dssm_assets.core.samples.sample_tables import HISTORY_END, HISTORY_START, USER_INDEX
+from dssm_assets.extras.retention.forgotten import Forgotten
 from dssm_assets.service.bundle.bundle_store import BundleStore
 from dssm_assets.storage import layout
 from dssm_assets.storage.artifacts import ArtifactStore
@@ -165,7 +165,7 @@ def find_users(ids: pa.ChunkedArray, forgotten: Forgotten, found: set[str]) -> M
 
 
 def _write_like(path: Path, parquet: pq.ParquetFile, groups: Iterator[pa.Table]) -> None:
-    """Writes row groups with the compression and the encodings of another file; dictionaries, which keep all values, are decoded."""
+    """Writes row groups with another file's compression and encodings; dictionaries, which keep all values, are decoded."""
     columns = [parquet.metadata.row_group(0).column(place) for place in range(parquet.metadata.num_columns)]
     compression = {column.path_in_schema: column.compression.lower().replace("uncompressed", "none") for column in columns}
     encoded = [column.path_in_schema for column in columns if column.has_dictionary_page]
@@ -176,13 +176,13 @@ def _write_like(path: Path, parquet: pq.ParquetFile, groups: Iterator[pa.Table])
 
 
 def _point_at(numbers: pa.ChunkedArray, is_gone: Mask) -> Mask:
-    """Returns which numbers point to a row that goes; -1 is no row's."""
+    """Returns a mask of numbers that point to a row that goes; -1 points to none."""
     pointed: Mask = np.append(is_gone, False)[combine_chunks(numbers).to_numpy()]
     return pointed
 
 
 def _remaining(table: pa.Table, is_gone: Mask, moves: dict[str, Mask]) -> Iterator[pa.RecordBatch]:
-    """Yields the rows that stay, batch by batch, with the numbers of moved rows."""
+    """Yields the remaining rows, batch by batch, with the numbers of moved rows."""
     start = 0
     for batch in table.to_batches():
         kept = batch.filter(pa.array(~is_gone[start : start + batch.num_rows]))

@@ -26,11 +26,11 @@ import pyarrow as pa
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import Fault, InputError, PartitionMissingError, PartitionReplacedError, StorageError
 from dssm_assets.core.features.expressions import Kind, Side
-from dssm_assets.core.forgotten import Forgotten
 from dssm_assets.defs.asset_table import expiring_groups
 from dssm_assets.defs.scene import today_in
 from dssm_assets.extras.retention import leftovers
 from dssm_assets.extras.retention.erasure import Eraser, erase_bundle
+from dssm_assets.extras.retention.forgotten import Forgotten, change_list, read_list
 from dssm_assets.extras.retention.lineage import Lineage, Trace
 from dssm_assets.extras.retention.receipt import Learned, Receipt, write_receipt
 from dssm_assets.installed_extras import load_all, tell_served
@@ -83,14 +83,14 @@ def forget(
     serving.check_can_sign()
     first_day = "" if days is None else _find_first_day(workspace, days)
     if dry_run:
-        known = store.forgotten.read()
+        known = read_list(store.hidden)
         planned = _begin(replace(known, salt=known.salt or "0" * 16), ids, first_day)
         return _Request(workspace, serving, known, planned, writes=False).run(ids)
     with folder_lock(layout.bundles_folder(serving.root)) if store.is_local else contextlib.nullcontext():
-        known = store.forgotten.read()
+        known = read_list(store.hidden)
         if abs(time.time() - known.tried_at) < rest_seconds or not (known.request or len(ids) or first_day):
             return Receipt(len(known.hashes), known.first_day)
-        forgotten = store.forgotten.change(partial(_begin, ids=ids, first_day=first_day))
+        forgotten = change_list(store.hidden, partial(_begin, ids=ids, first_day=first_day))
         return _Request(workspace, serving, known, forgotten, writes=True).run(ids)
 
 
@@ -108,7 +108,7 @@ def on_run_start(workspace: Workspace) -> None:
     Never raises: the list holds, and this run may be what repairs an unreadable partition.
     """
     try:
-        if workspace.tables.partitions.forgotten.read().request:
+        if read_list(workspace.tables.partitions.hidden).request:
             workspace.log("a request to forget users has not ended; runs try it once an hour, dssm-assets forget at once")
             receipt = forget(workspace, pa.array([], pa.string()), rest_seconds=_RETRY_SECONDS)
             # Else another process has ended it, or nobody can yet.
@@ -121,7 +121,7 @@ def on_run_start(workspace: Workspace) -> None:
 
 
 def _begin(known: Forgotten, ids: pa.Array, first_day: str) -> Forgotten:
-    """Returns the list with a request; one that goes on with another looks for all users of the list, others for theirs alone."""
+    """Returns the list with a request. If it goes on with another request, it looks for all users of the list, else for its own alone."""
     hashes, first_day, request = known.adding(ids), max(known.first_day, first_day), known.request or secrets.token_hex(8)
     wanted = None if known.request else ids
     begun = replace(known, hashes=hashes, first_day=first_day, request=request, tried_at=0.0, ids=wanted)
@@ -302,15 +302,16 @@ class _Request:
     def _change_list(self, **changes: Any) -> None:
         """Changes the list. If another request was added meanwhile, leaves it: that request ends both."""
         done = (self._forgotten.hashes, self._forgotten.first_day)
-        self._workspace.tables.partitions.forgotten.change(
-            lambda now: replace(now, **changes) if (now.hashes, now.first_day) == done else now
+        change_list(
+            self._workspace.tables.partitions.hidden,
+            lambda now: replace(now, **changes) if (now.hashes, now.first_day) == done else now,
         )
 
     def _remove_files(self) -> None:
         """Removes replaced files, leftovers, caches and unlisted bundles: they may hold rows, and nobody reads them."""
         workspace, store, now = self._workspace, self._stores[""], time.time()
         # What was begun after the change of the list stays: by the clock of the store.
-        changed = store.fs.modified(store.forgotten.path).timestamp()
+        changed = store.fs.modified(store.hidden.path).timestamp()
         for _ in range(3):  # the snapshot that the first one replaces still lists files, and so does the next, as taken out
             kept, faults = leftovers.clean_extras(workspace, time.time())
         self._faults += faults  # what an extra that is away still needs goes all the same

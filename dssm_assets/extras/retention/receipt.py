@@ -19,7 +19,7 @@ class Learned:
     """A model, weights or a bundle fitted on rows of theirs.
 
     Attributes:
-        is_certain: False: what it was fitted on is no longer stored as it was.
+        is_certain: False: its inputs are no longer stored as they were.
         removed_from: the day from which `storage.keep_days` removes it; None: it stays until it is made again.
     """
 
@@ -29,12 +29,12 @@ class Learned:
 
 @dataclass
 class Receipt:
-    """What a request has removed (with `is_planned`: would remove), and what stays.
+    """The result of a request: removed rows (with `is_planned`: to be removed), and what stays.
 
     Attributes:
         users: the number of users of the request; if it ends an earlier one, of the whole list.
         ids: the number of ids that were given.
-        already_listed: how many of them an earlier request had put on the list.
+        already_listed: ids that an earlier request had put on the list.
         without_rows: how many of the others have no row in any table or bundle; 0 where not all were read, as of `expired`.
         first_day: earlier days are forgotten; "" for none.
         partitions: "asset/ds" -> rows removed, bytes before and after, names of the files that are stored now.
@@ -43,13 +43,13 @@ class Receipt:
         bundles: id before -> id now.
         removed_files, removed_bytes: replaced files, caches, and leftovers of killed runs.
         sources: tables that may still have rows of theirs; these are left out whenever they are read.
-        learned: what was fitted on rows of theirs.
+        learned: models that were fitted on rows of theirs.
         features: kind -> the features of users of that kind.
         values: kind -> tables and bundles that count values of these over all users: numbers, or unsalted hashes of categories.
         counts: other tables that were made from rows of theirs, too, and name nobody.
         reaching_back: assets and bundles that were made from days before `first_day`, too.
         elsewhere: stores and catalogs that had rows of theirs and are out of the configuration's reach.
-        faults: what could not be done; the request has not ended then.
+        faults: of parts that could not be done; the request has not ended then.
     """
 
     users: int
@@ -104,7 +104,7 @@ class Receipt:
         return lines + self._describe_rest()
 
     def _describe_rest(self) -> list[str]:
-        """Returns what stays, in lines."""
+        """Describes what stays, in lines."""
         lines = [f"source {uri} may have rows of theirs; they are left out when it is read" for uri in self.sources]
         for name, learned in self.learned.items():
             has = (

@@ -227,13 +227,13 @@ def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
 
 
 def _find_faults(column: pa.Array, is_good: pa.Array, where: str, expected: str) -> list[Fault]:
-    """Returns a fault of the values that are not good; nothing if all are good."""
+    """Returns a fault of the bad values, if any."""
     bad = np.flatnonzero(~is_good.to_numpy(zero_copy_only=False))
     return [_describe_bad(where, expected, column[int(bad[0])].as_py(), (bad + 2).tolist())] if len(bad) else []
 
 
 def _describe_bad(where: str, expected: str, first: object, lines: Sequence[int]) -> Fault:
-    """Returns a fault with the first bad value and the first lines with bad ones; the header is line 1."""
+    """Returns a fault with the first bad value and its first lines; the header is line 1."""
     got = repr(first)
     if len(lines) > 1:
         got += f", and others in {len(lines) - 1} more lines: {', '.join(map(str, lines[1 : _SHOWN + 1]))}"

@@ -1,4 +1,4 @@
-"""Data-parallel training on one machine: starting the processes, what each of them runs, choosing the error to report.
+"""Data-parallel training on one machine: starting the processes, the work of each, choosing the error to report.
 
 `python -m torch.distributed.run --nproc-per-node N -m dssm_assets.extras.several_processes.fit_process JOB OUT` runs a job file by hand.
 """
@@ -48,7 +48,7 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     command += ["-m", "dssm_assets.extras.several_processes.fit_process", str(job_file), str(out)]
     last: deque[str] = deque(maxlen=_LAST_LINES)
-    # Modules are found as this process finds them, which is what multiprocessing does, too: plug-ins may be among them.
+    # Modules are found as this process finds them, as multiprocessing does, too: plug-ins may be among them.
     searched = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *sys.path]))
     environment = {**os.environ, "PYTHONPATH": searched}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> None:
 
 @contextmanager
 def process_group(device: Device) -> Iterator[ProcessGroup]:
-    """Yields this process's rank among those of the launcher; they can exchange tensors inside the block."""
+    """Yields this process's rank among the launcher's processes, which can exchange tensors inside the block."""
     is_cuda = device_of(device).type == "cuda"
     if is_cuda:
         torch.cuda.set_device(gpu_of(dist.get_node_local_rank(0), torch.cuda.device_count()))

@@ -40,7 +40,7 @@ class ProcessGroup(Ranks):
         self.rank, self.count = rank, count
 
     def new_towers(self, spec: TowerSpec, generator: torch.Generator, *, shard_tables: bool) -> TwoTower:
-        """Returns towers whose batch norms see the rows of all processes, and whose tables are sharded if configured."""
+        """Returns towers with batch norms over the rows of all processes, and with sharded tables if configured."""
         towers = TwoTower(spec, generator, ShardedTables(spec, generator, self) if shard_tables else None)
         for norm in (module for module in towers.modules() if isinstance(module, BatchNorm)):
             norm.add_up = sum_tensor
@@ -122,7 +122,7 @@ def sum_tensor(tensor: Tensor) -> Tensor:
 
 
 def _sum_by_row(dim: int, rows: Tensor, gradients: Tensor) -> RowGradients:
-    """Returns the distinct rows among those of all processes, and each row's gradients summed in their order."""
+    """Returns the distinct rows of all processes, and each row's gradients summed in their order."""
     read = rows.cpu().numpy()
     order = np.argsort(read, kind="stable")
     starts = np.flatnonzero(np.diff(read[order], prepend=-1))
@@ -185,7 +185,7 @@ class ShardedTables(EmbeddingTables):
         super().__init__(spec, generator)
 
     def locate_rows(self, dim: int, rows: IntArray) -> tuple[Tensor, IntArray]:
-        """Returns the distinct rows [U, d], fetched from their owners, and the place of each row among them [n]."""
+        """Returns the distinct rows [U, d], fetched from their owners, and the position of each row among them [n]."""
         distinct, places = np.unique(rows, return_inverse=True)
         route = _Route(distinct, self._ranks, self.table(dim).device)
         vectors = route.send_back(self.table(dim)[route.send(route.places)])
@@ -237,14 +237,14 @@ class _Route:
         self.order = torch.from_numpy(order).to(device)
         """The rows by owner."""
         self.places = torch.from_numpy((rows // ranks.count)[order]).to(device)
-        """Place of each of them in its owner's shard."""
+        """Position of each in its owner's shard."""
         sent = torch.from_numpy(np.bincount(owner, minlength=ranks.count)).to(device)
         received = torch.empty_like(sent)
         dist.all_to_all_single(received, sent)
         self._sent, self._received = sent.tolist(), received.tolist()
 
     def send(self, values: Tensor) -> Tensor:
-        """Sends values, which are by owner, to the owners; returns what all processes sent here, by process."""
+        """Sends values, which are by owner, to the owners; returns the values sent here, by process."""
         return _exchange(values, self._sent, self._received)
 
     def send_back(self, values: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Bundles signed by key: what is served was published by who has the key."""
+"""Bundles signed by key: only who has the key publishes served bundles."""

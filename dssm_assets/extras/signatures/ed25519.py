@@ -27,7 +27,7 @@ class Ed25519Keys:
     """Keys of bundles; see `BundleKeys`.
 
     Attributes:
-        trusted: a signature by any of them is right.
+        trusted: a signature by any is right.
         file: where they were read.
         own: signs; None where bundles are only read.
     """

@@ -136,7 +136,7 @@ class SparkEngine:
         return manifest, reports
 
     def _run_tasks(self, count: int, work: Callable[[int], Batches], schema: pa.Schema) -> Any:
-        """Returns the data frame of what the tasks 0 to count - 1 return."""
+        """Returns the data frame with the results of the tasks 0 to count - 1."""
 
         def run(batches: Batches) -> Batches:
             for batch in batches:

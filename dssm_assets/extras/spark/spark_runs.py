@@ -98,7 +98,7 @@ def submit_command(spark: Spark, name: str) -> list[str]:
 
 
 def _environment(spark: Spark) -> dict[str, str]:
-    """Returns the variables that choose each Python: this one for the driver, and for workers of a local master."""
+    """Returns the variables that choose each Python: this Python for the driver, and for workers of a local master."""
     is_local = spark.master is not None and spark.master.startswith("local")
     return {"PYSPARK_DRIVER_PYTHON": sys.executable, **({"PYSPARK_PYTHON": sys.executable} if is_local else {})}
 

@@ -313,7 +313,7 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
 
 
 def _as_ids(column: ColumnProfile) -> ColumnProfile:
-    """Returns the profile of whole floats as that of integers, if their name says that they are ids: 17850.0."""
+    """Returns the profile of whole floats as an integer profile, if their name says that they are ids: 17850.0."""
     is_named = any(pattern.search(column.name) for pattern in (*_ID_WORDS.values(), _ID)) and not _MEASURE.search(column.name)
     is_whole = all(end is not None and end.is_integer() for end in (column.low, column.high))
     if column.kind is not ValueKind.NUMBER or not is_named or not is_whole:

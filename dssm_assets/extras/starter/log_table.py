@@ -1,6 +1,6 @@
-"""A behavior log, read once in blocks into a temporary database: its counts, what is wrong with it, how users and items behave.
+"""A behavior log, read once in blocks into a temporary database: its counts and faults, and how users and items behave.
 
-Habits are those of the last `RECENT_DAYS` days before a thin tail: settings are chosen for the days to evaluate.
+Habits are taken from the last `RECENT_DAYS` days before a thin tail: settings are chosen for the days to evaluate.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIN_PAIRS: Final = 30
 """Warm pairs that a day needs for a meaningful figure."""
 RECENT_DAYS: Final = 30
 MIN_MEETINGS: Final = 100
-"""Users who met an item after its first one, over all items."""
+"""Users of an item after its first user, over all items."""
 _LAST_DAYS: Final = 3
 _USUAL, _THIN = 0.9, 0.1  # see `find_bulk_end`
 
@@ -68,7 +68,7 @@ OR day >= $ahead AND (SELECT max(share) FROM days WHERE day < $ahead) >= 1 - $mo
 
 
 def plan_log(table: BehaviorTable, days: Iterable[str]) -> Iterator[list[PlannedPiece]]:
-    """Yields groups of a log's files with a common schema: all files at once, or those of each day folder of some days."""
+    """Yields groups of a log's files with a common schema: all files at once, or the files of each day folder of some days."""
     source = open_source(table, "behavior_table")
     if table.layout is not Layout.DS_FOLDERS:
         yield plan_pieces(source.pieces())
@@ -340,9 +340,9 @@ class LogHabits:
     Attributes:
         events_per_day: median over the recent days with events.
         history_events: half of the recently active users have more events.
-        long_history_events: a tenth of them has more.
-        known_frac: events whose user has an event on an earlier day.
-        repeat_frac: events whose user interacted with the same item on an earlier day.
+        long_history_events: a tenth of users has more.
+        known_frac: events of users with an event on an earlier day.
+        repeat_frac: events on an item that the user met on an earlier day.
         item_spread_days: standard deviation of the times at which users first met an item around the item's mean; unbiased, so that many
             items with few meetings do not look short-lived. None: fewer than `MIN_MEETINGS` can tell.
         spread_days: the same around the mean of all items, for comparison: equal for items that are always there.

@@ -24,7 +24,7 @@ from dssm_assets.extras.starter.table_survey import TableSurvey
 _LONGEST: Final = [10, 50, 100, 200]
 """Lengths of lists of a corpus that is large enough."""
 _ITEMS_PER_PLACE: Final = 8
-"""Items for each place of the longest list."""
+"""Items for each position of the longest list."""
 _SHORTER: Final = (1, 2, 5, 10, 20, 50, 100)
 CONSTANT_EVENT: Final = "act"
 CODE: Final = "item_code"
@@ -224,7 +224,7 @@ def find_contexts(columns: Sequence[ColumnProfile]) -> list[str]:
 
 
 def positive_events(funnel: Sequence[str]) -> list[str]:
-    """Returns all events except exposures and cancellations; the last one if there is no other."""
+    """Returns all events except exposures and cancellations; the last event if there is no other."""
     return [event for event in funnel if not _EXPOSURE.match(event) and not _UNDONE.search(event)] or [*funnel[-1:]]
 
 
@@ -288,7 +288,7 @@ def config_yaml(inputs: StarterInputs) -> str:
 
 
 def fill_template(name: str, values: Mapping[str, object]) -> Iterator[str]:
-    """Yields the lines of a template with their values, without lines whose value is None."""
+    """Yields the lines of a template with their values, except lines with None."""
     template = importlib.resources.files("dssm_assets.extras.starter").joinpath("templates", f"{name}.yaml")
     for line in map(Template, template.read_text(encoding="utf-8").splitlines()):
         if all(values.get(name) is not None for name in line.get_identifiers()):

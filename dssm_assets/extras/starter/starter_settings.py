@@ -128,7 +128,7 @@ def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
 
 
 def _day_of_event(habits: LogHabits, wanted: int) -> int:
-    """Returns the latest day with so many events from it on; the first one if there are fewer."""
+    """Returns the latest day with so many events from it on, else the first day."""
     from_end = np.cumsum(habits.day_events[::-1])
     place = int(np.searchsorted(from_end, wanted))
     return int(habits.days[::-1][min(place, len(habits.days) - 1)])

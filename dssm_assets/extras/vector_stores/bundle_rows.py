@@ -65,7 +65,7 @@ class BundleRows:
         return Rows(self.complete(self.content.slice(0, 0)).schema, self.content.num_rows, self._read_batches(log))
 
     def find_changes(self, before: BundleRows) -> Changes:
-        """Returns what differs from the rows of another bundle of the same model and columns."""
+        """Returns the difference from the rows of another bundle of the same model and columns."""
         after, keys = self.content, KEYS[self.table]
         others = (quote_name(name) for name in after.column_names if name not in keys)
         differs = " OR ".join(f"after.{name} IS DISTINCT FROM before.{name}" for name in others)

@@ -1,4 +1,4 @@
-"""What stores of collections with aliases share: aliases name the tables of versions, and what is served.
+"""The common part of stores of collections with aliases: aliases name the tables of versions, and the served tables.
 
 <scene>_item_<token>                  a collection: a draft, until an alias of a version names it
 <scene>_item__<version>               alias of a table of a version, which its readers ask
@@ -58,7 +58,7 @@ class CollectionStore(vs.VectorStore):
     def __init__(
         self, uri: SplitResult, scene: str, name: str, lock: AbstractContextManager[Any], seconds: float | None
     ) -> None:
-        """Reads the URI; `name` is that of the store in errors, `lock` is held by calls."""
+        """Reads the URI; errors have the store's `name`, calls hold the `lock`."""
         self.seconds, self.call_seconds = seconds, TIMEOUT_SECONDS if seconds is None else min(seconds, TIMEOUT_SECONDS)
         self._heads = {table: f"{scene}_{table}" for table in (VectorTable.USER, VectorTable.ITEM)}
         """Table -> served alias; a version is whole once its items are there, which are therefore last."""
@@ -68,7 +68,7 @@ class CollectionStore(vs.VectorStore):
         self.where = f"vector store {name} {self.address}"
 
     def call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Returns what a call of the client returns; turns its errors into a StorageError."""
+        """Calls the client; turns its errors into a StorageError."""
         with self._lock, vs.store_errors(self.where, [self.password]):
             return function(*args, **options)
 
@@ -90,7 +90,7 @@ class CollectionStore(vs.VectorStore):
 
     @abstractmethod
     def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
-        """Writes some rows: new ones, or in place of those with the same key."""
+        """Writes some rows, in place of rows with the same key."""
 
     @abstractmethod
     def finish(self, collection: str) -> None:
@@ -186,7 +186,6 @@ class CollectionStore(vs.VectorStore):
                 raise StorageError(str(Fault(where, f"an index within {INDEX_SECONDS} s", "none", remedy)))
 
     def _find_collections(self, table: VectorTable) -> list[str]:
-        """Returns the collections of a table of this scene."""
         return [name for name in self.list_names() if re.fullmatch(rf"{self._heads[table]}_[0-9a-f]{{14}}", name)]
 
     def _name_alias(self, table: VectorTable, version: str) -> str:
@@ -222,7 +221,7 @@ class CollectionStore(vs.VectorStore):
         return versions[version].tables
 
     def _find_read(self, aliases: Mapping[str, str]) -> set[str]:
-        """Returns the collections of versions, and the served ones."""
+        """Returns the collections of versions, and served collections."""
         of_versions = {collection for version in self._parse(aliases).values() for collection in version.tables.values()}
         return of_versions | {aliases[head] for head in self._heads.values() if head in aliases}
 
@@ -274,7 +273,6 @@ class CollectionVectors(vs.StoredVectors):
 
 
 def _choose_main(tables: Collection[VectorTable]) -> VectorTable:
-    """Returns the table that tells versions apart."""
     return VectorTable.ITEM if VectorTable.ITEM in tables else VectorTable.USER
 
 
@@ -288,7 +286,7 @@ def _split(ids: pa.Array) -> list[pa.Array]:
 
 
 def _round_bounds(one: ColumnCondition) -> ColumnCondition:
-    """Returns a condition with integer bounds for integers: the index of a server may cut fractions off.
+    """Returns a condition with integer bounds for integers: a server's index may cut fractions off.
 
     Raises:
         UnsupportedConditionError: it has a number that requests cannot hold exactly.

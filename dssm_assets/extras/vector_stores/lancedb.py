@@ -137,7 +137,7 @@ class LanceDBStore(vs.VectorStore):
                 versions = self._open(self._registry)
                 versions.delete(f"bundle_id = {_write(name)} AND is_served IS NOT TRUE")
             tables = {name} if row is None else _find_used({name: row})
-            for table in tables - _find_used(self._read_versions()):  # what a version has by now stays
+            for table in tables - _find_used(self._read_versions()):  # a version's tables stay
                 self._database.drop_table(table, ignore_missing=True)
             if row is not None:
                 with suppress(RuntimeError):  # another publisher commits, who comes here too
@@ -277,14 +277,13 @@ _DIALECT: Final = _DataFusion()
 
 
 def _declare_keys(schema: pa.Schema, table: VectorTable) -> pa.Schema:
-    """Returns a schema whose key columns are a primary key."""
+    """Returns a schema with its key columns as primary key."""
     return pa.schema(
         [field.with_nullable(False).with_metadata(_IS_KEY) if field.name in KEYS[table] else field for field in schema]
     )
 
 
 def _find_used(versions: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Returns the tables of versions."""
     return {row[table] for row in versions.values() for table in VectorTable if row[table]}
 
 

@@ -92,7 +92,7 @@ def vector_store(workspace: Workspace, ds: str) -> StepResult:
 
 
 def on_served(loaded: LoadedConfig, log: Log) -> None:
-    """Makes a configured store follow the bundle that is served now: by what differs where it has a revision of the same bundle.
+    """Makes a configured store follow the bundle that is served now: by the difference where it has a revision of the same bundle.
 
     Raises:
         StorageError: it cannot; the bundle stays served, and its vectors are missing.
@@ -179,7 +179,7 @@ class _Follower:
             return [bundle_id]
 
     def follow(self, *, is_whole: bool = False) -> Check:
-        """Writes what the store lacks of the served bundle, with `is_whole` all, and serves it; again, if another is served by then."""
+        """Writes the served bundle's missing rows, with `is_whole` all, and serves it; again, if another is served by then."""
         with folder_lock(self._folder) if self._bundles.is_local else nullcontext():
             if self._must_be_noted:
                 self._note_store()
@@ -199,7 +199,7 @@ class _Follower:
             return check
 
     def find_removable(self, before: float) -> list[str]:
-        """Returns what the store can remove: all but the two whole bundles that were served last, and drafts begun before a unix time.
+        """Returns the removable versions: all but the two whole bundles that were served last, and drafts begun before a unix time.
 
         What was replaced in the last minutes stays as well. If `before` lies within them, as after users were
         forgotten, versions with vectors of users go all the same, except the two bundles' current ones.
@@ -223,7 +223,6 @@ class _Follower:
         return True
 
     def _note_replaced(self, version: str) -> None:
-        """Notes that a version is replaced now."""
         now = time.time()
         recent = {name: moment for name, moment in self._read_replaced().items() if moment > now - FOLLOW_SECONDS}
         put_if(self._bundles.fs, self._replaced_path, json.dumps({**recent, version: now}).encode(), {})
@@ -302,7 +301,7 @@ def _read_json(fs: Any, path: str, missing: Any) -> Any:
 
 
 def _compare(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> tuple[list[str], dict[str, Any]]:
-    """Compares the row count and some rows with the bundle, lists of items with exact ones; returns problems and figures."""
+    """Compares the row count and some rows with the bundle, and lists of items with exact lists; returns problems and figures."""
     content, keys = rows.content, KEYS[rows.table]
     count, problems = stored.count(), []
     if count != content.num_rows:

@@ -165,7 +165,6 @@ def _choose_index(kind: pa.DataType) -> models.PayloadSchemaType:
 
 
 def _quote(column: str) -> str:
-    """Returns the path of a column in a payload."""
     return f'"{column}"'
 
 

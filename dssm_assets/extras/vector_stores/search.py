@@ -24,7 +24,7 @@ _PAUSE_SECONDS: Final = 5.0
 
 
 def choose_search(uri: str, loaded: LoadedConfig | None) -> Callable[..., StoreSearch]:
-    """Returns what opens the search in the store at a URI; "": in that of the configuration.
+    """Returns the function that opens the search in the store at a URI; "": in the configuration's store.
 
     It takes the bundle and the seconds that a search may take at most.
 

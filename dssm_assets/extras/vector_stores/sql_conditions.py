@@ -1,4 +1,4 @@
-"""Conditions as SQL: what dialects share."""
+"""Conditions as SQL, as far as dialects agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a vector store: what publishing and search ask of each. A store is opened by its URI.
+"""The contract of a vector store: as publishing and search use it. A store is opened by its URI.
 
     version    the vectors of one whole bundle, refreshed up to a revision: this bundle, or a delta of it. Whole or not there
     draft      rows that are being written. No reader meets them before they are served as a version
@@ -75,7 +75,6 @@ class Rows:
 
     @property
     def width(self) -> int:
-        """The number of entries of a vector."""
         return int(self.schema.field(find_vectors(self.schema)).type.list_size)
 
 
@@ -138,7 +137,7 @@ class VectorStore(ABC):
 
     @abstractmethod
     def write(self, table: VectorTable, rows: Rows) -> str:
-        """Writes a draft, the one of items with its index; returns its name."""
+        """Writes a draft, of items with its index; returns its name."""
 
     @abstractmethod
     def open(self, table: VectorTable, name: str) -> StoredVectors:
@@ -166,7 +165,7 @@ class VectorStore(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Removes what `find_removable` has named; if it is gone, nothing happens."""
+        """Removes a version that `find_removable` has named; if it is gone, nothing happens."""
 
 
 def open_configured(loaded: LoadedConfig) -> VectorStore:
@@ -218,7 +217,7 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any], seconds: float 
 
 
 def find_vectors(schema: pa.Schema) -> str:
-    """Returns the name of the column of the vectors: the first one of fixed-size lists."""
+    """Returns the name of the column of the vectors: the first of fixed-size lists."""
     return next(str(field.name) for field in schema if pa.types.is_fixed_size_list(field.type))
 
 

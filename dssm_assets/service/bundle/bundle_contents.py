@@ -35,9 +35,7 @@ _OWN_ITEMS: Final = pa.schema(
 
 
 def pack_fg(raw: Mapping[str, Any], read_file: ReadFile) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Returns the definitions with the new path of every file that they name, and path -> content of those files.
-
-    Any path, absolute or above the fg.json too, becomes `fg_files/<digest>-<name>`.
+    """Returns the definitions with new paths of all files that they name, `fg_files/<digest>-<name>`, and path -> content of the files.
 
     Raises:
         FeatureSpecError: the definitions are wrong, or a file cannot be read.
@@ -58,9 +56,7 @@ def pack_fg(raw: Mapping[str, Any], read_file: ReadFile) -> tuple[dict[str, Any]
 def rank_popular_items(positive_counts: pa.Table, item_index: IdIndex) -> pa.Table:
     """Returns item_id, count of the corpus items with a positive event: by count, descending, then by id.
 
-    Args:
-        positive_counts: item_id, count, one row per item.
-        item_index: the corpus; other items cannot be recalled and are left out.
+    Other items of `positive_counts` (item_id, count) cannot be recalled and are left out.
     """
     rows = item_index.lookup(positive_counts.column(ITEM_ID), where=f"positive counts, column {ITEM_ID}")
     counts = positive_counts.column(COUNT).to_numpy()
@@ -76,7 +72,7 @@ def history_column(feature: str) -> str:
 
 
 def history_reach(spec: TowerSpec) -> int:
-    """Returns how many of a user's latest events the user tower reads, 0 if it reads no history."""
+    """Counts the latest events of a user that the user tower reads."""
     views = spec.history_views
     return max(
         (view.pooling.length if view.is_sequence else make_pooling(view.pooling).num_events for view in views), default=0
@@ -104,10 +100,7 @@ def list_user_inputs(
 
 
 def list_own_items(history: HistoryCsr, starts: IntArray, ends: IntArray, num_items: int) -> pa.RecordBatch:
-    """Returns a row of own_items.arrow per user: rows of the user's items, ascending, their counts and last times.
-
-    Args: as of `list_user_inputs`; num_items: of the bundle.
-    """
+    """Returns a row of own_items.arrow per user: rows of the user's items, ascending, their counts and last times."""
     places, owner = ranges(starts, ends - starts), repeat_rows(ends - starts)
     items, times = history.item_index[places], history.event_time_ms[places]
     own = interactions_of_events(owner, items, times, num_users=len(starts), num_items=num_items)

@@ -7,18 +7,18 @@ A bundle is staged and stored whole; then the pointer is replaced in one step (a
 store). A reader that opens the pointer first and the bundle second therefore always sees a whole bundle, and a publisher that
 fails or is killed leaves the served bundle unchanged.
 
-The pointer also lists the bundles in the order in which they were served (`trail`), for a rollback, and stored (`stored`), for
+The pointer also lists the bundles in the order of serving (`trail`), for a rollback, and of storing (`stored`), for
 pruning. A folder that it does not list may be one that another publisher is about to add: `leftovers.py` removes old ones. Concurrent
 publishers exclude each other by a lock on a local disk; on an object store the pointer is replaced only if it is unchanged
 since it was read.
 
-A delta is a bundle like any other to those who read it. Its manifest names the whole bundle that it refreshes (`delta.base`), whose
-unchanged files it has too: as hard links on a local disk, as copies within an object store. It is published only while the bundle that
+A delta is a bundle like any other to those who read it. Its manifest names the whole bundle that it refreshes (`delta.base`); it has the
+unchanged files of that bundle too: as hard links on a local disk, as copies within an object store. It is published only while the bundle that
 was served when it began is served still.
 
-Where a key signs, each manifest that is written gets a signature beside it, and what is built on or rolled back to must be signed by that key.
+Where a key signs, each manifest that is written gets a signature beside it, and a bundle that is built on or rolled back to must be signed by that key.
 
-Belongs here: bytes, the manifest's file list, the pointer. Does not belong here: what the files mean (`core/serving`).
+Belongs here: bytes, the manifest's file list, the pointer. Does not belong here: the meaning of the files (`bundle_contents.py`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage import layout
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.files import check_file
-from dssm_assets.storage.forgotten_list import ForgottenList
+from dssm_assets.storage.hidden_list import HiddenList
 from dssm_assets.storage.local_files import ScratchFolder, folder_lock, is_local, local_staging, remove_abandoned, sync_folder
 from dssm_assets.storage.locations import location_errors, open_location, put_if, unchanged_condition
 from dssm_assets.storage.partitions import file_sha256
@@ -56,8 +56,8 @@ class Pointer:
     """The content of current.json.
 
     Attributes:
-        trail: the bundles served so far, the current one last, without those that were rolled back.
-        stored: all bundles in the order in which they were stored.
+        trail: the bundles served so far, the current bundle last, without bundles rolled back.
+        stored: all bundles in the order of storing.
         ds: evaluation day of the served bundle.
     """
 
@@ -67,21 +67,15 @@ class Pointer:
 
     @property
     def bundle_id(self) -> str:
-        """The bundle that is served."""
         return self.trail[-1]
 
     @property
     def previous(self) -> str | None:
-        """The target of a rollback, None if there is none."""
         return self.trail[-2] if len(self.trail) > 1 else None
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Pointer:
-        """Returns the pointer of a stored text.
-
-        Raises:
-            ValueError, KeyError, TypeError: if the text is not a pointer.
-        """
+        """Returns the pointer of a stored text; a ValueError, KeyError or TypeError if it is none."""
         found = json.loads(text)
         pointer = cls(tuple(map(str, found["trail"])), tuple(map(str, found["stored"])), str(found["ds"]))
         if not pointer.trail or (pointer.bundle_id, pointer.previous) != (found["bundle_id"], found["previous"]):
@@ -98,7 +92,7 @@ class Pointer:
         return Pointer((*self.trail[:end], bundle_id), self.stored, ds)
 
     def renamed(self, names: Mapping[str, str]) -> Pointer:
-        """Returns the pointer with other bundles in the places of some."""
+        """Returns the pointer with the new names of some bundles."""
         trail, stored = (tuple(names.get(bundle_id, bundle_id) for bundle_id in ids) for ids in (self.trail, self.stored))
         return Pointer(trail, stored, self.ds)
 
@@ -110,7 +104,7 @@ class Pointer:
     def surplus(self, keep: int, bases: Mapping[str, str]) -> tuple[str, ...]:
         """Returns the stored bundles to remove so that `keep` whole ones remain, oldest first.
 
-        Never the served one, the one before it, and the whole bundles that these two refresh; no other delta stays.
+        The served bundle, the one before it, and the whole bundles that they refresh stay; no other delta does.
 
         Args:
             bases: delta -> the whole bundle that it refreshes.
@@ -161,7 +155,6 @@ class Published:
 
     @property
     def is_current(self) -> bool:
-        """Whether the bundle is served now."""
         return self.pointer.bundle_id == self.bundle_id
 
 
@@ -178,12 +171,12 @@ class BundleStore:
     """The bundles below one root, a folder or an fsspec URL; or the folder of a single bundle, to read it."""
 
     def __init__(self, root: str, options: Mapping[str, Any] | None = None, keys: BundleKeys | None = None) -> None:
-        """Opens the bundles; with `keys`, those that are verified must be signed, and those that are written are."""
+        """Opens the bundles. With `keys`, bundles are signed when written and must be signed when verified."""
         # A cached listing would hide bundles of other processes.
         self.fs, path = open_location(root, _WHERE, {"use_listings_cache": False, **(options or {})})
         self.root, self._keys = path.rstrip("/"), keys
         self.is_local = is_local(self.fs)
-        self.forgotten = ForgottenList(self.fs, self.root)
+        self.hidden = HiddenList(self.fs, self.root)
         self._pointer_path = layout.pointer_path(self.root)
 
     def check_can_sign(self) -> None:
@@ -200,13 +193,13 @@ class BundleStore:
             raise SignatureError(str(Fault(where, expected, "no value", remedy)))
 
     def staging(self) -> ScratchFolder:
-        """Returns an empty local folder for a bundle's files. What it reads before users are forgotten is not published after it.
+        """Returns an empty local folder for a bundle's files. Users forgotten from now on keep it from being published.
 
         Raises:
             SignatureError: see `check_can_sign`.
         """
         self.check_can_sign()
-        self.forgotten.note()
+        self.hidden.note()
         return local_staging(self.root, is_root_local=self.is_local)
 
     def publish(
@@ -235,14 +228,14 @@ class BundleStore:
 
         def serve(before: Pointer | None) -> Pointer:
             self._check_served(before, served)
-            self.forgotten.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
+            self.hidden.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
             after = after_publish(before, bundle_id, str(manifest["ds"]))
             pruned[:] = after.surplus(keep, self._bases(after.stored))
             return after.without(pruned)
 
         with self.locked():
             self._check_served(self.pointer(), served)
-            self.forgotten.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
+            self.hidden.check_unchanged(f"serving root {self.root}, bundle {bundle_id}")
             self._store(folder, manifest, own, base or "")
             try:
                 pointer = self.replace_pointer(serve)
@@ -250,12 +243,12 @@ class BundleStore:
                 if (now := self.pointer()) is None or bundle_id not in now.stored:
                     self.remove(bundle_id)
                 raise
-            for old in pruned:  # no longer listed: what a killed publisher leaves of them is a leftover
+            for old in pruned:  # no longer listed: a killed publisher leaves leftovers
                 self.remove(old)
         return Published(bundle_id, manifest, pointer, tuple(pruned))
 
     def store_again(self, fetched: FetchedBundle, folder: Path, changes: Mapping[str, Any]) -> str:
-        """Stores a bundle with other content of some files, those of a folder, and of its manifest; returns its id.
+        """Stores a bundle with the files of a folder in place of its own, and with changes of its manifest; returns its id.
 
         No pointer names it yet.
         """
@@ -272,7 +265,7 @@ class BundleStore:
             raise PartitionReplacedError(Fault(where, f"{expected}, as when the delta began", found, remedy))
 
     def _bases(self, stored: Collection[str]) -> dict[str, str]:
-        """Returns delta -> the whole bundle that it refreshes, of some stored bundles."""
+        """Returns delta -> the whole bundle that it refreshes."""
         bases = {}
         for bundle_id in stored:
             with contextlib.suppress(PartitionMissingError, StorageError):  # removed by hand, or damaged
@@ -281,11 +274,10 @@ class BundleStore:
         return bases
 
     def rollback(self, to: str | None = None) -> Pointer:
-        """Serves the previous bundle, or any stored one; returns the new pointer.
+        """Serves the previous bundle, or any stored one, after its files are verified; returns the new pointer.
 
         Raises:
-            PartitionMissingError: if nothing was published yet, there is no previous bundle, or it is not stored.
-            StorageError: if that bundle differs from its manifest; the served bundle does not change.
+            PartitionMissingError: nothing was published yet, there is no previous bundle, or it is not stored.
         """
         with self.locked():
             wanted = self._choose(self.pointer(), to)[1]
@@ -294,7 +286,7 @@ class BundleStore:
             return self.replace_pointer(lambda now: self._choose(now, wanted)[0].back_to(wanted, ds))
 
     def _choose(self, pointer: Pointer | None, to: str | None) -> tuple[Pointer, str]:
-        """Returns the pointer and the bundle to go back to: a stored one, by default the one that was served before."""
+        """Returns the pointer and the bundle to go back to, by default the previous one."""
         if pointer is None:
             raise PartitionMissingError(_fault(self.root, "a published bundle", "none", remedy_of_missing("publish", "DAY")))
         wanted = to or pointer.previous
@@ -306,11 +298,7 @@ class BundleStore:
         return pointer, wanted
 
     def pointer(self) -> Pointer | None:
-        """Returns the current pointer, None if nothing was published yet.
-
-        Raises:
-            StorageError: if the file is not a pointer.
-        """
+        """Returns the current pointer, None if nothing was published yet; a StorageError if the file is no pointer."""
         path = self._pointer_path
         try:
             with location_errors(path, _WHERE, may_be_missing=True):
@@ -324,12 +312,7 @@ class BundleStore:
             raise StorageError(f"{path}: not a pointer to a bundle ({error}). To fix: correct it by hand") from error
 
     def current_id(self) -> str:
-        """Returns the id of the bundle that is served.
-
-        Raises:
-            PartitionMissingError: no bundle was ever published.
-            StorageError: the pointer cannot be read.
-        """
+        """Returns the id of the served bundle; a PartitionMissingError if no bundle was ever published."""
         pointer = self.pointer()
         if pointer is not None:
             return pointer.bundle_id
@@ -342,12 +325,10 @@ class BundleStore:
         return bool(self.fs.exists(f"{self.root}/{layout.BUNDLE_MANIFEST}"))
 
     def replace_pointer(self, change: Callable[[Pointer | None], Pointer]) -> Pointer:
-        """Replaces the pointer by `change(pointer)`; returns the new one.
-
-        If another publisher replaced it in between, `change` is called again with the newer pointer.
+        """Replaces the pointer by `change(pointer)`, asked again if another publisher was faster; returns the new pointer.
 
         Raises:
-            StorageError: if the file is not a pointer, or others were faster at every attempt.
+            StorageError: the file is not a pointer, or others were faster at every attempt.
         """
         for _ in range(_TRIES):
             # Before the content is read, so that a change in between makes the condition fail.
@@ -360,26 +341,25 @@ class BundleStore:
         raise StorageError(f"{self._pointer_path}: other publishers replaced it {_TRIES} times meanwhile. To fix: run it again")
 
     def folder(self, bundle_id: str) -> str:
-        """Returns the folder of a bundle inside the store's filesystem."""
         return layout.bundle_folder(self.root, bundle_id)
 
     def fetch(self, bundle_id: str, *, is_verified: bool = True) -> FetchedBundle:
         """Returns a bundle with its files in a local folder, checked against the manifest, and this against the id.
 
-        Where bundles must be signed, the folder is a copy that nobody else can write: what was verified is what is read.
+        Where bundles must be signed, the folder is a copy that nobody else can write.
 
         Args:
-            is_verified: check the signature, if bundles must have one, and the sha256 of the manifest and of every file, not only sizes.
+            is_verified: check signature and sha256, not only sizes.
 
         Raises:
-            PartitionMissingError: if there is no such bundle.
-            StorageError: naming the files that are missing or differ; a SignatureError if it is not signed as it must be.
+            PartitionMissingError: there is no such bundle.
+            StorageError: names missing and other files; a SignatureError without a signature that must be there.
         """
         remote = self.root if self._is_one_bundle() else self.folder(bundle_id)
         manifest, copy = self.manifest(bundle_id, remote, is_verified=is_verified), None
         wrong, local, files = list[str](), Path(remote), sorted(manifest["files"].items())
         if not self.is_local or (is_verified and self._keys is not None):
-            for name, entry in files:  # before any is copied: one that has become large would fill the disk
+            for name, entry in files:  # before any is copied: a file grown large would fill the disk
                 with contextlib.suppress(FileNotFoundError):
                     wrong += _compare_size(name, int(self.fs.info(f"{remote}/{name}")["size"]), entry)
             _raise_if_wrong(bundle_id, wrong)
@@ -402,13 +382,10 @@ class BundleStore:
         return FetchedBundle(bundle_id, manifest, local, copy)
 
     def manifest(self, bundle_id: str, folder: str | None = None, *, is_verified: bool = False) -> dict[str, Any]:
-        """Returns the manifest of a bundle, by default of a stored one.
-
-        Args:
-            is_verified: compare it with the id, and check the signature if bundles must have one.
+        """Returns the manifest of a bundle, by default of a stored one; with `is_verified`, of this id and signed if it must be.
 
         Raises:
-            PartitionMissingError: if there is no such bundle.
+            PartitionMissingError: there is no such bundle.
             StorageError: it cannot be read, another version wrote it, or it is of another bundle; a SignatureError as in `fetch`.
         """
         folder = folder or self.folder(bundle_id)
@@ -451,7 +428,7 @@ class BundleStore:
     def write_manifest(self, folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
         """Writes a bundle's manifest into its local folder, and the signature where a key signs.
 
-        Returns their names in the order in which they are stored: the manifest last, because it makes the bundle whole.
+        Returns their names in the order of storing: the manifest last, because it makes the bundle whole.
         """
         content = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
         (folder / layout.BUNDLE_MANIFEST).write_bytes(content)
@@ -462,7 +439,7 @@ class BundleStore:
         return layout.BUNDLE_SIGNATURE, layout.BUNDLE_MANIFEST
 
     def _store(self, folder: Path, manifest: Mapping[str, Any], own: Collection[str], base: str) -> None:
-        """Stores a bundle whose other files than its own are those of another stored bundle."""
+        """Stores a bundle; files that are not its own come from another stored bundle."""
         bundle_id = bundle_id_of(manifest)
         with contextlib.suppress(PartitionMissingError, StorageError):
             self.fetch(bundle_id)
@@ -494,7 +471,7 @@ class BundleStore:
 
     @contextlib.contextmanager
     def reading(self, bundle_id: str) -> Iterator[None]:
-        """Turns the error of a block that misses a file, as a stored bundle was removed, into a PartitionReplacedError."""
+        """Raises a PartitionReplacedError where a block misses files because a stored bundle was removed."""
         try:
             yield
         except FileNotFoundError as error:
@@ -536,7 +513,6 @@ def base_of(manifest: Mapping[str, Any]) -> str | None:
 
 
 def broken(bundle_id: str, problem: str) -> StorageError:
-    """Returns the error of a bundle that cannot be used."""
     return StorageError(f"bundle {bundle_id}: {problem}. To fix: publish the bundle again")
 
 

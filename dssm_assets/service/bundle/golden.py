@@ -1,4 +1,4 @@
-"""Golden rows: rows on which the exported towers must compute the same vectors as the trained ones.
+"""Golden rows: here the exported towers must compute the vectors of the trained towers.
 
 Letters: B rows, D vector dimension.
 """
@@ -68,7 +68,7 @@ def measure_difference(trained: FloatArray, exported: FloatArray) -> TowerDiffer
 
 
 def golden_contexts(spec: TowerSpec, row_count: int, seed: int) -> dict[str, pa.Array]:
-    """Returns column -> embedding indices or weights of every context feature: missing in even rows, random in odd ones."""
+    """Returns column -> embedding indices or weights of every context feature: missing in even rows, random in odd rows."""
     rng = np.random.default_rng(seed)
     has_context = np.arange(row_count) % 2 == 1
     columns: dict[str, pa.Array] = {}

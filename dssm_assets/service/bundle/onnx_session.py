@@ -15,11 +15,7 @@ NO_TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
 
 
 def open_session(path: str | Path, num_threads: int = 1) -> Any:
-    """Returns an inference session of a model's file on the CPU; it logs errors only.
-
-    Raises:
-        Exception: of ONNX Runtime, which has its own kinds; the file is missing or is no model.
-    """
+    """Returns an inference session of a model's file on the CPU; raises ONNX Runtime's own errors."""
     os.environ[NO_TELEMETRY] = "1"
     import onnxruntime
 

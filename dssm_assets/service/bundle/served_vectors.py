@@ -97,12 +97,10 @@ class BundleInputs:
 
     @property
     def next_day(self) -> str:
-        """The day after `as_of`, the first that the bundle serves."""
         return day_before(self.as_of, -1)
 
     @property
     def digests(self) -> dict[str, str]:
-        """Returns "asset/ds" -> digest of all partitions."""
         own = [self.settings.manifest, *self.config_tables, self.total, self.corpus]
         days = [self.users, self.items, self.user_table, self.item_table]
         return digests([*own, *days, self.history, self.recent, *self.evaluated])
@@ -172,7 +170,7 @@ class BundleItems:
 
 @dataclass(frozen=True)
 class BundleUsers:
-    """The users of a bundle: vectors [S, D] of some of them, and golden rows as input of the user tower."""
+    """The users of a bundle: vectors [S, D] of a sample, and golden rows as input of the user tower."""
 
     sample: Vectors
     golden: TowerInput
@@ -208,11 +206,7 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
 
 
 def check_vectors(side: str, ids: pa.Array, vectors: pa.FixedSizeListArray) -> None:
-    """Checks that vectors of users or items can be searched.
-
-    Raises:
-        InputError: if not, or there are none.
-    """
+    """Raises an InputError unless there are vectors of users or items, and all can be searched."""
     structure = VectorStructure(width=vectors.type.list_size, expected_row_count=len(ids), is_of_users=side == "user")
     structure.check_rows(ids, vectors)
     _check_structure(side, structure.report())
@@ -259,7 +253,7 @@ def read_filter_columns(
 
 
 def table_ids(table: pa.Table, side: str, kind: pa.DataType) -> pa.Array:
-    """Returns the column user_id or item_id of a table in the type in which a bundle has it."""
+    """Returns the column user_id or item_id of a table in a bundle's type."""
     where = f"{side}_table, column {side}_id"
     return cast_ids(combine_chunks(comparable_ids(table.column(f"{side}_id"), where)), kind, where)
 
@@ -285,19 +279,13 @@ class UserRowMaker:
         as_of_ms: int,
         channel_items: int | None,
     ) -> None:
-        """Takes the model and the history of all these users.
-
-        Args:
-            as_of_ms: the moment of the vectors.
-            channel_items: number of items in the bundle, None without channels.
-        """
+        """`history` is of all these users, `as_of_ms` the moment of the vectors; without channels, `channel_items` is None."""
         self._history, self._spec, self._channel_items = history, spec, channel_items
         self._inference = UserInference(towers, history.to_tables()[0], as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
         self._indexed = indexed_features(bucketizer, "user")
 
     @property
     def columns(self) -> list[str]:
-        """The columns of user_features_fg that are read."""
         return [col.USER_ID, *self._indexed.columns]
 
     def make_rows(self, encoded: pa.Table) -> dict[BundleFile, pa.RecordBatch]:
@@ -370,7 +358,7 @@ def sample_users(folder: Path, spec: TowerSpec) -> Vectors:
 
 
 def _read_golden_users(folder: Path, rows: npt.NDArray[np.int64], spec: TowerSpec, seed: int) -> TowerInput:
-    """Returns stored inputs of some users as input of the user tower, every second one with a context."""
+    """Returns inputs of some users for the user tower, every second one with a context."""
     stored = read_rows(map_arrow(folder / BundleFile.USER_INPUTS), rows)
     times, offsets = flatten(combine_chunks(stored.column(EVENT_TIMES_MS)))
     events = {feature.name: combine_chunks(stored.column(history_column(feature.name))).flatten() for feature in spec.sequences}
@@ -383,12 +371,10 @@ def _read_golden_users(folder: Path, rows: npt.NDArray[np.int64], spec: TowerSpe
 
 
 def _bundle_ids(column: pa.Array, side: str) -> pa.Array:
-    """Returns ids in the type in which a bundle stores them, int64 or string."""
     return combine_chunks(comparable_ids(column, f"table {side}_features_fg, column {side}_id"))
 
 
 def _check_structure(side: str, report: StructureReport) -> None:
-    """Checks that there are vectors and that they can be searched."""
     if report.passed and report.row_count:
         return
     got = report.sentence if report.row_count else f"no {side}"

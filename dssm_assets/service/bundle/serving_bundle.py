@@ -67,7 +67,7 @@ def serving_bundle(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _keep_previous(workspace: Workspace, ds: str, body: Mapping[str, Any], checks: tuple[Check, ...]) -> StepResult:
-    """Returns the result of a bundle that failed a check; the served bundle and an existing partition stay."""
+    """Keeps the served bundle and an existing partition, because a check failed."""
     manifest = workspace.find(ASSET, ds)
     if manifest is None:
         files = {BUNDLE_MANIFEST: _json(body)}
@@ -77,7 +77,7 @@ def _keep_previous(workspace: Workspace, ds: str, body: Mapping[str, Any], check
 
 @dataclass(frozen=True)
 class _Contents:
-    """The files in a bundle's folder; `towers` maps each exported tower to its difference from the trained one."""
+    """The files in a bundle's folder; `towers` has the difference of each exported tower from the trained one."""
 
     items: served_vectors.BundleItems
     users: served_vectors.BundleUsers
@@ -116,7 +116,6 @@ def _write_towers(
     users: served_vectors.BundleUsers,
     folder: Path,
 ) -> Mapping[str, TowerDifference]:
-    """Writes the towers; returns the difference of each exported tower from the trained one."""
     towers = inputs.towers
     for name in (BundleFile.USER_TOWER, BundleFile.ITEM_TOWER):
         exported = export_tower(towers, f"{name}.data", is_user=name is BundleFile.USER_TOWER)
@@ -134,7 +133,6 @@ def _write_towers(
 
 
 def _open_tower(workspace: Workspace, path: Path) -> RunTower:
-    """Returns a function that runs a model from its file, as a recall service does."""
     session = open_session(path, workspace.config.training.num_threads)
     return lambda feed: session.run([OUTPUT], feed)[0]
 

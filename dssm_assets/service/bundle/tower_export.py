@@ -151,10 +151,7 @@ def _table_name(feature: TowerFeature) -> str:
 def _store_tables(
     tables: EmbeddingTables, layout: TowerLayout, data_file: str, inline_bytes: int
 ) -> tuple[list[TensorProto], tuple[npt.NDArray[np.uint8], ...]]:
-    """Returns the embedding tables as tensors of the model, and the content of its data file.
-
-    Row 0 of a table, of "missing", is the zero vector; the others are rows of the fused table.
-    """
+    """Returns the embedding tables as tensors of the model, and the content of its data file. Row 0, "missing", is zeros."""
     pieces = {}
     for feature in (*layout.singles, *layout.padded):
         first = tables.bases[feature.embedding_name] + 1
@@ -262,7 +259,7 @@ def _add_encoder(graph: _Graph, encoder: Any, features: Sequence[TowerFeature]) 
 
 
 def _add_gap_classes(graph: _Graph, seconds: str) -> str:
-    """Returns the class of the time between two events [B, L, L]; see `gap_classes`."""
+    """Returns `gap_classes` of each two events [B, L, L]."""
     columns, rows = (graph.add("Unsqueeze", seconds, [axis]) for axis in (1, 2))
     gaps = graph.add("Cast", graph.add("Sub", columns, rows), to=TensorProto.DOUBLE)
     numbers = graph.add("Add", graph.add("Clip", gaps, np.float64(0), np.float64(MAX_SECONDS)), np.float64(1))

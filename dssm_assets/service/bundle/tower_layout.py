@@ -4,7 +4,7 @@ Does not import torch, so that a recall service does not need it.
 
 An exported tower has plain arrays as inputs. Every single-valued feature is a column of `singles`. Every multi-valued feature
 and every sub-feature of the history is a pair of arrays of one shape, `indices/<feature>` and `weights/<feature>`. The
-weights are those of the pooling, so the tower only sums; padding has index 0 and weight 0. For poolings of kind attention and
+pooling's weights are inputs, so the tower only sums; padding has index 0 and weight 0. For poolings of kind attention and
 sequence, the tower computes the weights, and the sub-features of one pooling share one input `weights/<first of them>`: 1 for an
 item of the history, 0 for padding. A pooling of kind sequence also has `seconds/<first of them>`, when each item was.
 
@@ -70,12 +70,11 @@ class TowerLayout:
 
     @property
     def padded(self) -> tuple[TowerFeature, ...]:
-        """The features with an input of indices: in the order of the bags of a `TowerInput`, then those of its sequences."""
+        """Returns the features with an input of indices: first the bags of a `TowerInput` in their order, then those of its sequences."""
         return (*self.bags, *(feature for features in (*self.attended, *self.encoded) for feature in features))
 
     @property
     def weighted(self) -> tuple[TowerFeature, ...]:
-        """The features with an input of weights."""
         return (*self.bags, *(features[0] for features in (*self.attended, *self.encoded)))
 
     def length_name(self, feature: TowerFeature) -> str:
@@ -107,7 +106,6 @@ class TowerLayout:
             }
 
     def _fill(self, inputs: TowerInput) -> tuple[Feed, dict[str, Bags]]:
-        """Returns the feed, and the bag of each padded input."""
         feed: Feed = {SINGLES: np.ascontiguousarray(inputs.singles, np.int64)} if self.singles else {}
         bags, padded = list(inputs.bags), dict[str, Bags]()
         for features, sequence in zip(self.encoded, inputs.sequences, strict=True):
@@ -221,7 +219,6 @@ def _describe_pooling(view: HistoryView) -> dict[str, Any]:
 
 
 def _describe_tower(spec: TowerSpec, file: str, layout: TowerLayout, shape: list[int]) -> dict[str, Any]:
-    """Returns the description of a tower, with its inputs in the model's order."""
     described: dict[str, dict[str, Any]] = {
         SINGLES: {
             "type": "int64",

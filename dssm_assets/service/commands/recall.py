@@ -80,7 +80,7 @@ class BundleLocation(NamedTuple):
 
 
 def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> BundleLocation:
-    """Returns the root of the bundles, its options and the settings of a service; prints what named them as the first line.
+    """Returns the root of the bundles, its options and the settings of a service; first prints where they come from.
 
     Raises:
         ConfigError: the configuration cannot be loaded, or a plug-in cannot be imported.
@@ -104,7 +104,7 @@ def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> Bun
 
 
 def _choose_search(uri: str | None, loaded: LoadedConfig | None) -> Callable[..., ItemSearch] | None:
-    """Returns the search in the vector store of --store, "" for that of the configuration; None without the argument."""
+    """Returns the search in the vector store of --store; "" means the configuration's store."""
     if uri is None:
         return None
     from dssm_assets.installed_extras import load_extra

@@ -96,7 +96,6 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 
 def _check_arguments(parsed: argparse.Namespace) -> None:
-    """Raises an InputError for an impossible address, number of threads or interval."""
     from dssm_assets.core.errors import Fault, InputError
 
     bounds = {"port": (0, 65_535), "threads": (1, 1024), "check_seconds": (0.01, 86_400)}
@@ -112,7 +111,6 @@ def _check_arguments(parsed: argparse.Namespace) -> None:
 
 
 def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str | None]:
-    """Returns the files of the certificate and its key, checked."""
     import ssl
 
     from dssm_assets.core.errors import Fault, InputError
@@ -131,7 +129,6 @@ def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str
 
 
 def _read_limits(configured: ServiceLimits, texts: Sequence[str]) -> ServiceLimits:
-    """Returns the limits of the command line over the configured ones."""
     from pydantic import ValidationError
 
     from dssm_assets.core.config.section import describe_expected

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from dssm_assets.core.arrays.ids import check_unique, comparable_ids, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.forgotten import NOBODY, Forgotten
+from dssm_assets.core.hidden_rows import NOBODY, HiddenRows
 
 Id = int | str
 INT64 = range(-(2**63), 2**63)
@@ -54,7 +54,7 @@ class IdRows:
         check_unique(self._ids, where)
         self._order = pc.sort_indices(self._ids).to_numpy()
         self.is_integer: bool = pa.types.is_integer(self._ids.type)
-        self._forgotten, self._hidden = NOBODY, frozenset[str]()
+        self._hidden = NOBODY
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -69,17 +69,12 @@ class IdRows:
         if position == len(self._order):
             return -1
         row = int(self._order[position])
-        return row if self._id_at(row) == wanted and not self._is_hidden(wanted) else -1
+        return row if self._id_at(row) == wanted and not self._hidden.hides(wanted) else -1
 
-    def hide(self, forgotten: Forgotten) -> None:
-        """Makes forgotten users unknown, at once and for all threads."""
-        if forgotten.hashes:
-            forgotten.hash_ids(self._ids[:1])  # what it imports takes a second: not in a request
-        self._forgotten, self._hidden = forgotten, frozenset(forgotten.hashes)
-
-    def _is_hidden(self, wanted: Id) -> bool:
-        # A hash per request: those of all ids take seconds per million.
-        return bool(self._hidden) and self._forgotten.hash_ids(pa.array([wanted]))[0] in self._hidden
+    def hide(self, hidden: HiddenRows) -> None:
+        """Makes hidden users unknown, at once and for all threads; each is asked for in its request: all take seconds per million."""
+        hidden.hides("")  # imports take a second: not in a request
+        self._hidden = hidden
 
     def _id_at(self, row: np.uint64 | int) -> Any:
         return self._ids[int(row)].as_py()
@@ -89,7 +84,7 @@ class IdRows:
         return found
 
     def rows_of(self, ids: pa.ChunkedArray) -> IntArray:
-        """Returns the row of each id of a column of the bundle's type, -1 of unknown ones."""
+        """Returns the row of each id of a column of the bundle's type, -1 if unknown."""
         return find_positions(ids, self._ids)
 
     def is_same_column(self, others: pa.ChunkedArray) -> bool:

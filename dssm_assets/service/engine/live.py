@@ -35,11 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineState:
-    """The serving bundle, and counts since the start.
-
-    `bundle_fault` says why the published `refused_bundle_id` cannot be opened; `list_fault` why a list of the shop cannot be used, or that no
-    item is shown; `watch_fault` which place can no longer be read.
-    """
+    """The serving bundle, and counts since the start; the faults say why something newer is not used or not seen."""
 
     bundle_id: str
     name: str
@@ -60,7 +56,7 @@ class EngineState:
 
     @property
     def is_stale(self) -> bool:
-        """Whether something newer cannot be used, or may be there unseen."""
+        """Returns whether something newer cannot be used, or may be there unseen."""
         return (self.refused_bundle_id, self.list_fault, self.watch_fault) != (None, None, None)
 
 
@@ -78,14 +74,11 @@ class LiveEngine:
         open_search: OpenSearch | None = None,
         keys: BundleKeys | None = None,
     ) -> None:
-        """Opens the current bundle, or another stored one while the search for its items lacks these.
+        """Opens the current bundle, or another stored bundle while the search for its items lacks these.
 
         Args:
-            check_seconds: interval at which the pointer and the lists are read.
-            is_verified: compare the sha256 of every file of each bundle.
-            shop_lists: which items may be shown.
+            check_seconds: interval of looks at the pointer and the lists.
             open_search: as of `recall_once`; a new bundle serves once the search for its items can be opened.
-            keys: must have signed each bundle.
 
         Raises:
             InputError: a line of a list is no id of the bundle's type.
@@ -103,7 +96,7 @@ class LiveEngine:
         self.watches = Watches()
         self._bundle_watch = self.watches.add("the bundles", self.refresh, check_seconds)
         self.watches.add("the lists of the shop", self.refresh_lists, check_seconds)
-        self.watches.add("the users to be forgotten", self._hide_forgotten, FORGET_SECONDS)
+        self.watches.add("the users to be forgotten", self._hide_users, FORGET_SECONDS)
         self.engine = self._open_first()
         """The engine of the bundle that serves. Read it once per request."""
         self._serve()
@@ -181,7 +174,7 @@ class LiveEngine:
         return True
 
     def _refuse(self, bundle_id: str, fault: str) -> None:
-        """Notes why a bundle cannot be used. The next look asks again for one that waits for the search for its items."""
+        """Notes why a bundle cannot be used. One that only lacks its search for items is tried at every look."""
         is_known = self._refused is not None and (self._refused[0], self._refused[2]) == (bundle_id, fault)
         retry_at = 0.0 if self._opened is not None else time.monotonic() + RETRY_SECONDS
         self._refused = (bundle_id, retry_at, fault)
@@ -189,11 +182,11 @@ class LiveEngine:
             self._counts["refusals"] += 1
             _log.error("refused bundle %s, %s keeps serving: %s", bundle_id, self.bundle_id, fault)
 
-    def _hide_forgotten(self) -> None:
+    def _hide_users(self) -> None:
         with self._counting_errors():
-            forgotten = self._store.forgotten.read()
+            hidden = self._store.hidden.read()
         for engine in filter(None, (self._opened, self.engine)):
-            engine.bundle.users.hide(forgotten)
+            engine.bundle.users.hide(hidden)
 
     @contextmanager
     def _counting_errors(self) -> Iterator[None]:
@@ -227,7 +220,6 @@ class LiveEngine:
         return engine if self._open_search is None else engine.searching(self._open_search(engine.bundle))
 
     def _serve(self, fresh: RecallEngine | None = None) -> None:
-        """Serves a fresh engine, or the same, with the lists of the shop as they are now."""
         with self._changing:
             engine = fresh or self.engine
             self.engine = engine.showing(self._lists.find_shown(engine.bundle.items))

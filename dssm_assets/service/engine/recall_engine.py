@@ -6,7 +6,7 @@ Lists are ordered by score, then by the item's row in the index. The search goes
 index passes other items by; where few items are allowed, or the index finds too few, every allowed item is compared. So a list is
 shorter than k only if no more items may be in it, or if an approximate index without conditions finds no more.
 
-Shapes: D vector dimension, M candidates, V vectors of a user (its interests; an item scores by the best of them).
+Shapes: D vector dimension, M candidates, V vectors of a user (its interests; the best scores an item).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from dssm_assets.core.arrays.ordering import top_k
 from dssm_assets.core.arrays.ragged import IntArray, Mask
 from dssm_assets.core.channels.channel import OwnItems, first_allowed
 from dssm_assets.core.errors import DssmError, Fault, InputError, PartitionMissingError, StorageError
@@ -96,7 +97,7 @@ class ListOptions:
         filters: conditions on item columns, see `core/retrieval/item_filter.py`; None: none.
         exclude_history: leave out items that the user interacted with before.
         lists: merged or of the vectors alone; None: merged if the bundle has channels.
-        fields: columns of the items to answer with, of those that the bundle has for filters.
+        fields: columns for filters to answer with.
     """
 
     k: int = DEFAULT_K
@@ -116,7 +117,7 @@ class UserRequest:
 
     Attributes:
         user_id: of a stored user, or None.
-        item_id: the list is of the items most similar to this one, in place of a user's; None: a user's.
+        item_id: the list has the items most similar to this item; None: a user's list.
         inputs: features, and history or events. The rest is as stored.
         is_popular_for_unknown: an unknown user without inputs gets the popular items; else that is an UnknownIdError.
     """
@@ -139,7 +140,7 @@ class RecallAnswer:
         replaced: which of a stored user's `features` and `history` the request replaced.
         item_ids: best first.
         scores: of a merged list, log-odds of an interaction; of the vectors alone, similarities; of popular items, recent positive events
-            (`evaluation.recent`), in a bundle without channels those of the window.
+            (`evaluation.recent`), in a bundle without channels positive events of the window.
         sources: for each item the channels that proposed it, or `popular`; None for a list of vectors alone.
         fields: column -> its value for each item.
     """
@@ -181,27 +182,24 @@ class RecallEngine:
         is_verified: bool = True,
         keys: BundleKeys | None = None,
     ) -> RecallEngine:
-        """Returns the engine of the current bundle, or of a given one.
-
-        If the bundle is removed while it is read, because newer ones were published, the newer one is opened instead.
+        """Returns the engine of the current bundle, or of `bundle_id`; the newest if this bundle is removed while it is read.
 
         Args:
             root: `<storage.root>/serving`, a folder or any fsspec URL, or the folder of one bundle.
             options: of the fsspec filesystem.
-            bundle_id: a bundle other than the current one.
             is_verified: compare the sha256 of the manifest and of every file, not only sizes.
             keys: must have signed a bundle that is verified.
 
         Raises:
             PartitionMissingError: there is no bundle.
-            StorageError: a file is missing, differs from the manifest or cannot be read; a SignatureError if it is not signed.
+            StorageError: a file is missing, wrong or unreadable; a SignatureError if the bundle is not signed.
         """
         store = root if isinstance(root, BundleStore) else BundleStore(root, options, keys)
         wanted = bundle_id or store.current_id()
         while True:
             try:
                 engine = cls(Bundle(store.fetch(wanted, is_verified=is_verified)))
-                engine.bundle.users.hide(store.forgotten.read())
+                engine.bundle.users.hide(store.hidden.read())
                 return engine
             except (PartitionMissingError, StorageError, FileNotFoundError) as error:
                 if wanted != (now := bundle_id or store.current_id()):
@@ -245,7 +243,7 @@ class RecallEngine:
     ) -> list[RecallAnswer | DssmError]:
         """Returns the list of each request, or why it has none; `on_encoded` is called before the search.
 
-        Features are encoded and lists merged for many at once, which costs less. Each list equals that of the request alone.
+        Features are encoded and lists merged for many at once, which costs less. Each list equals the list of the request alone.
         """
         answers: dict[int, RecallAnswer | DssmError] = {}
         users: dict[int, RequestUser | None] = {}
@@ -335,7 +333,6 @@ class RecallEngine:
         return _Selection(options, np.unique(left_out), allowed, fields)
 
     def _list_items(self, plans: Sequence[_Plan]) -> list[RecallAnswer]:
-        """Computes plans of one kind."""
         first, bundle = plans[0], self.bundle
         allowed = first.selection.allowed
         if first.source is AnswerSource.POPULAR:
@@ -410,7 +407,7 @@ class RecallEngine:
     def _search_elsewhere(
         self, search: ItemSearch, users: Vector, depth: int, allowed: AllowedItems | None, filters: Any
     ) -> list[Nearest]:
-        """Asks another search; ranks its items by the bundle's vectors. Finds none where it cannot compare by the filters."""
+        """Asks another search, and ranks its items by the bundle's vectors; finds nothing if it cannot compare by the filters."""
         deeper = min(math.ceil(depth / max(self.shown_frac, 1e-9)), MAX_K)
         rows = search.find_rows(users.reshape(-1, self.bundle.dims), deeper, filters)
         if rows is None:
@@ -422,15 +419,16 @@ class RecallEngine:
         return [self._scan(user, depth, found) for user, found in zip(users, of_users, strict=True)]
 
     def _scan(self, vectors: Vector, depth: int, rows: IntArray | None) -> Nearest:
-        """As `find_nearest` for one user [V, D], by comparing every one of these items; None: all."""
+        """As `find_nearest` for one user [V, D], by comparing all of these items, ascending; None: every item."""
         rows = np.arange(len(self.bundle.items)) if rows is None else rows
-        rows, scores = _sort_found(rows, (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1))
-        return rows[:depth], scores[:depth]
+        scores = (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1)
+        best = top_k(scores[None], min(depth, len(rows)))[0]
+        return rows[best], scores[best]
 
 
 @dataclass(frozen=True)
 class _Selection:
-    """The items of a list: the first k allowed ones (None: all are), without excluded rows; and the columns to answer with."""
+    """The items of a list: the first k of the allowed items (None: all), excluded rows left out; and its columns."""
 
     options: ListOptions
     excluded: IntArray
@@ -439,7 +437,7 @@ class _Selection:
 
     @property
     def depth(self) -> int:
-        """Items to search for, so that k are left without the excluded ones."""
+        """Items to search for, so that k are left without excluded items."""
         return self.options.k + len(self.excluded)
 
 
@@ -471,7 +469,7 @@ def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
 
 @dataclass(frozen=True)
 class _NearestItems:
-    """The items nearest to users' vectors; `NearestItems` of all these users."""
+    """`NearestItems` of several users, found already."""
 
     bundle: Bundle
     vectors: Vector

@@ -73,7 +73,7 @@ class RequestUser(NamedTuple):
         read_own: returns the user's items.
         features: as of `UserInputs`.
         lists: the history that was sent, or the events that are new.
-        replaced: which of `features` and `history` are not the stored ones, of a stored user.
+        replaced: which of a stored user's `features` and `history` are not as stored.
         ignored: names of the request that neither a feature nor the user's items read.
         needs_tower: whether the vector is another one than the stored one.
     """
@@ -123,8 +123,8 @@ class RequestEncoder:
 
     Attributes:
         inputs: names that a request may send.
-        user_inputs: those of user features.
-        history_inputs: those of lists with a value per event. Among `features`, a name that a user or context feature reads is that feature's.
+        user_inputs: names of inputs of user features.
+        history_inputs: names of lists with a value per event. Among `features`, a name that a user or context feature reads is that feature's.
         item_names: names other than item_ids under which the ids of the events' items may be sent.
         has_history: whether the tower reads the history.
         stored: inputs of stored users; None where a bundle has none.
@@ -177,7 +177,7 @@ class RequestEncoder:
                     groups += [[number] for number in numbers]
 
     def _encode_rows(self, users: Sequence[RequestUser]) -> TowerInput:
-        """Returns a row per user; all send the same names and replace the same, and all are stored or none is."""
+        """Returns a row per user. All send and replace the same names, and all are stored or none is."""
         faults: list[Fault] = []
         stored, rows = self.stored if users[0].row >= 0 else None, [user.row for user in users]
         inputs = TowerInput(np.zeros((len(users), 0), np.int64))
@@ -294,10 +294,7 @@ class UserTower:
         return cls(RequestEncoder(generator, bucketizer, spec, stored), layout, session)
 
     def compute_vectors(self, users: Sequence[RequestUser]) -> list[Vector | DssmError]:
-        """Returns the vector of each user, float32 [D] ([K, D] for K interests), or the error that names its unusable inputs.
-
-        Features are encoded together.
-        """
+        """Returns each user's vector, float32 [D] ([K, D] for K interests), or the error that names unusable inputs."""
         computed: dict[int, Vector | DssmError] = {}
         for numbers, encoded in self.encoder.encode(users):
             if isinstance(encoded, DssmError):
@@ -322,14 +319,14 @@ def _columns(features: Sequence[Feature], names: Sequence[str]) -> list[str]:
 
 
 def _sequence_inputs(features: Sequence[Feature]) -> Iterator[tuple[SequenceFeature, Expression]]:
-    """Yields the inputs with a value per event. A request may send the plain name or the sequence's; the longer one counts."""
+    """Yields the inputs with a value per event. A request may send the plain name or the sequence's; the longer name counts."""
     for feature in features:
         assert feature.sequence is not None and feature.sub_feature is not None
         yield from ((feature.sequence, expression) for expression in feature.sub_feature.sequence_inputs)
 
 
 def _fill_history(request: Mapping[str, Any], features: Sequence[Feature]) -> dict[str, Any]:
-    """Fills absent inputs of the history with nulls, one per item of the history."""
+    """Fills absent inputs of the history with a null per item."""
     names = list(request)
     delimiters = {sequence.column(one, names): sequence.sequence_delim for sequence, one in _sequence_inputs(features)}
     lengths = [_list_length(request.get(name), delimiter) for name, delimiter in delimiters.items()]
@@ -340,14 +337,13 @@ def _fill_history(request: Mapping[str, Any], features: Sequence[Feature]) -> di
 
 
 def _list_length(value: Any, delimiter: str) -> int | None:
-    """Returns the number of items in a list or a delimited text, None for any other value."""
+    """Counts the items of a list or a delimited text; None for any other value."""
     if isinstance(value, str):
         return len(value.split(delimiter)) if value else 0
     return len(value) if isinstance(value, list | tuple) else None
 
 
 def _missing_feature(feature: Feature, count: int) -> dict[str, pa.Array]:
-    """Returns the columns of a feature that no row has a value of."""
     one = pa.float32() if feature.kind is Kind.NUMERIC else pa.int64()
     columns = {feature.name: pa.nulls(count, pa.list_(one) if feature.depth else one)}
     return columns | ({} if feature.weights_name is None else {feature.weights_name: pa.nulls(count, pa.list_(pa.float32()))})

@@ -1,4 +1,4 @@
-"""The user of a request: what it sends, checked, and what the bundle stores of the user.
+"""The user of a request: the inputs sent, checked, and the inputs and items stored.
 
 Two events are the same if item and time are the same. Times of events are from two years before the calendar of the bundle starts to the end
 of tomorrow (UTC), or of the day after the bundle's if that is later, so that seconds are not taken for milliseconds. A bundle of an
@@ -29,7 +29,7 @@ _EPOCH: Final = dt.datetime(1970, 1, 1)
 
 
 class ItemEvents(NamedTuple):
-    """Events in a request: ids and rows of the items, -1 of unknown ones, and times; None: it has no times."""
+    """Events in a request: ids and rows of the items, -1 if unknown, and times; None: it has no times."""
 
     ids: list[Id]
     rows: list[int]
@@ -83,7 +83,7 @@ class RequestUsers:
         return RequestUser(row, read_own, inputs.features, lists, replaced, ignored, needs_tower)
 
     def _find_ignored(self, inputs: UserInputs) -> tuple[str, ...]:
-        """Returns the names that nothing reads; an InputError if nothing else is sent but times of events."""
+        """Returns the names that nothing reads; an InputError if nothing but times is left."""
         encoder = self._encoder
         more = () if self._channels is None else (col.ITEM_IDS, col.EVENT_TIMES_MS)
         of_features = dict.fromkeys(encoder.inputs)
@@ -103,16 +103,12 @@ class RequestUsers:
         return ignored
 
     def _name_items(self, lists: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Adds item_ids to lists of events that have the ids under another name."""
+        """Adds item_ids to lists of events that name the ids otherwise."""
         sent = next((name for name in self._encoder.item_names if name in lists), None)
         return lists if sent is None else {**lists, col.ITEM_IDS: lists[sent]}
 
     def _keep_new(self, row: int, lists: Mapping[str, Any]) -> tuple[Mapping[str, Any], ItemEvents]:
-        """Returns lists of events, and the events, without those that are stored or were sent before; without times all are new.
-
-        Raises:
-            InputError: a value is no list, or has another length than item_ids; or the bundle stores no histories.
-        """
+        """Drops events that are stored or were sent before; without times all are new. Raises an InputError for wrong lists."""
         stored, items = self._encoder.stored, self._bundle.items
         if row >= 0 and stored is None and self._encoder.has_history:
             expected, remedy = "a bundle with users' histories", "publish a bundle, or send the whole history as history"
@@ -138,10 +134,7 @@ class RequestUsers:
         return {name: [values[at] for at in kept] for name, values in lists.items()}, new
 
     def _read_own(self, row: int, history: Mapping[str, Any] = NO_INPUTS.history, more: ItemEvents = NO_EVENTS) -> OwnItems:
-        """Returns a user's items: of the history that was sent, else the stored ones, and of some more events.
-
-        Without channels in the bundle they are empty.
-        """
+        """Returns a user's items: from the history sent, else the stored items, and further events. Empty without channels."""
         if self._channels is None:
             return NO_ITEMS
         own = NO_ITEMS if row < 0 or history else self._channels.own_items(row)
@@ -185,7 +178,7 @@ def _show(time_ms: int) -> str:
 
 
 def _describe_unread(part: str, names: Sequence[Any], known: Sequence[str]) -> Fault:
-    """Names what nothing reads in a part of a request, and the known name nearest to the first."""
+    """Names the unread names of a part of a request, and the known name nearest to the first."""
     remedy = "use the names of fg.json without their side: age for user:age"
     nearest = get_close_matches(str(names[0])[:80], known, 1, 0)
     remedy = f"write {nearest[0]} if you mean it; {remedy}" if nearest else remedy
@@ -194,11 +187,7 @@ def _describe_unread(part: str, names: Sequence[Any], known: Sequence[str]) -> F
 
 
 def _read_item_events(lists: Mapping[str, Any], items: IdRows, where: str) -> ItemEvents:
-    """Returns the events of `item_ids` and `event_times_ms` in the history or the events of a request.
-
-    Raises:
-        InputError: a value is no list, an id no id, a time no integer, or the lists have different lengths.
-    """
+    """Returns the events in the history or the events of a request; an InputError names wrong ids, times or lengths."""
     ids = items.parse_ids(_read_list(lists, "item_ids", where), f"{where}, item_ids")
     times = _read_list(lists, col.EVENT_TIMES_MS, where)
     if not all(type(time_ms) is int and time_ms in INT64 for time_ms in times):
@@ -211,7 +200,6 @@ def _read_item_events(lists: Mapping[str, Any], items: IdRows, where: str) -> It
 
 
 def _read_list(lists: Mapping[str, Any], name: str, where: str) -> list[Any] | tuple[Any, ...]:
-    """Returns a list of the request; empty without it."""
     values = lists.get(name)
     if values is None:
         return []

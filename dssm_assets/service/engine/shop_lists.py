@@ -31,7 +31,7 @@ _BLOCKED, _STOCKED = "blocked items", "stocked items"
 
 
 class _Content(NamedTuple):
-    """Ids, and the mark that changes with the file (None: the filesystem has no marks)."""
+    """Ids, and the mark that changes with the file; None where the filesystem has no marks."""
 
     ids: pa.Array
     mark: str | None
@@ -47,15 +47,11 @@ class ShopLists:
         root: str = "",
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Reads the lists.
+        """Reads the lists; an InputError has the faults of both.
 
         Args:
             blocked, stocked: path or URL of each.
-            root: of the bundles. A list in its bucket is read with its options, another one as the environment says.
-            options: of the filesystem of `root`.
-
-        Raises:
-            InputError: with the faults of both.
+            root: of the bundles. A list in its bucket is read with `options`, another one as the environment says.
         """
         self._uris = {name: uri for name, uri in ((_STOCKED, stocked), (_BLOCKED, blocked)) if uri is not None}
         self._files = {
@@ -105,7 +101,7 @@ class ShopLists:
         return found
 
     def _read_list(self, name: str) -> _Content:
-        """Returns a list's content: the former one if the file has not changed."""
+        """Reads a list again if its file has changed."""
         uri, (fs, path), before = self._uris[name], self._files[name], self._contents.get(name)
         where = f"{name} {uri}"
         with location_errors(uri, name):
@@ -137,7 +133,7 @@ class ShopLists:
 def _read_start(fs: Any, path: str) -> Any:
     """Returns the bytes of a list, at most one more than it may have."""
     if fs.async_impl:
-        with suppress(NotImplementedError):  # of those that do not stream: they ask their store for the range
+        with suppress(NotImplementedError):  # without streams they ask their store for the range
             return fsspec.asyn.sync(fs.loop, _stream_start, fs, path)
     return fs.cat_file(path, start=0, end=MAX_LIST_BYTES + 1, **_limit_time(fs))
 

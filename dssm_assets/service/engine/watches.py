@@ -37,7 +37,6 @@ class Watches:
             threading.Thread(target=watch.run, args=(self._stopped,), name=f"watch {watch.name}", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends all watches after their current look."""
         self._stopped.set()
 
     def find_fault(self) -> str | None:
@@ -46,7 +45,7 @@ class Watches:
 
 
 class Watch:
-    """Looks at one place again and again; logs an error unless the look before had the same."""
+    """Looks at one place again and again; logs an error unless the look before had the same error."""
 
     def __init__(self, name: str, look: Callable[[], object], seconds: float) -> None:
         self.name, self._look, self._seconds = name, look, seconds
@@ -60,7 +59,6 @@ class Watch:
             self.look()
 
     def look(self) -> None:
-        """Looks once; an error is kept for `find_fault`."""
         try:
             self._look()
         except Exception as error:  # A place that is away for a moment, or damaged, must not end the watch.

@@ -78,10 +78,7 @@ def render(engine: RecallEngine, answers: Sequence[RecallAnswer | DssmError], *,
 
 
 def _arrow_bytes(engine: RecallEngine, answers: Sequence[RecallAnswer | DssmError]) -> bytes:
-    """Returns a stream with a row per answer: source, item_ids, scores, a column `fields.NAME` for each item column, and error.
-
-    The error is JSON, and null where there is a list.
-    """
+    """Returns a stream with a row per answer: source, item_ids, scores, a column `fields.NAME` for each item column, and error (JSON)."""
     lists = [one if isinstance(one, RecallAnswer) else None for one in answers]
     errors = [None if isinstance(one, RecallAnswer) else orjson.dumps(_error(one)).decode() for one in answers]
     fields = [(one and one.fields) or {} for one in lists]
@@ -104,7 +101,6 @@ def _arrow_bytes(engine: RecallEngine, answers: Sequence[RecallAnswer | DssmErro
 
 
 def _json_type(kind: pa.DataType) -> pa.DataType:
-    """Returns the type of an item column's values in an answer: dates and times are text."""
     if pa.types.is_dictionary(kind):
         return _json_type(kind.value_type)
     if is_list(kind):

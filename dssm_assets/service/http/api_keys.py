@@ -84,20 +84,18 @@ class LiveKeys:
     """The keys of a file as it is now. A file that cannot be used leaves the former keys in place."""
 
     def __init__(self, path: str) -> None:
-        """Reads the file; see `read_keys` for errors."""
         self._path, self._keys = path, read_keys(path)
         self.fault: str | None = None
         """Why the file cannot be used; None if it can."""
 
     def find(self, given: Sequence[bytes]) -> ApiKey | None:
-        """Returns the key among the given ones, also an ended one; None: there is none."""
+        """Returns the known key among the given texts, also an ended key; None without one."""
         digests = [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in given if len(one) >= MIN_KEY_LENGTH]
         # All are compared, so that the time tells nothing.
         found = [key for digest in digests for key in self._keys if hmac.compare_digest(key.sha256, digest)]
         return found[0] if found else None
 
     def refresh(self) -> None:
-        """Reads the file again; errors as `read_keys`."""
         try:
             self._keys, self.fault = read_keys(self._path), None
         except InputError as error:

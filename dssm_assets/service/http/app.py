@@ -85,7 +85,6 @@ class Service:
 
     @property
     def has_room(self) -> bool:
-        """Whether fewer than max_requests lists wait or are computed."""
         return len(self.queue) < self.limits.max_requests
 
     async def answer(
@@ -110,12 +109,9 @@ class Service:
         return Response(reply.body, media_type=ARROW if is_arrow else JSON)
 
     async def _parse_alone(self, parse: Callable[[], Requests]) -> Requests:
-        """Returns what `parse` returns, while no other large body is parsed, in a thread.
-
-        The event loop waits for a thread that parses, so it then gets as much time for all else.
+        """Parses in a thread while no other large body is parsed; then the event loop gets as much time for all else.
 
         Raises:
-            InputError: `parse` raised it.
             BusyError: other bodies have been parsed for request_seconds.
         """
         try:
@@ -163,7 +159,6 @@ class Service:
             self._waiting_bytes -= len(body)
 
     def refuse(self, request: Request, error: str, faults: Sequence[Fault], status: int) -> Response:
-        """Returns the response with an error, and counts it."""
         path = request.url.path
         self.metrics.errors.labels(path if path in ROUTES else "other", error).inc()
         return JSONResponse(error_content(error, faults), status, RETRY_AFTER if status == BusyError.status else None)
@@ -175,7 +170,7 @@ async def refuse_parameters(request: Request) -> None:
 
 
 def _parse_without_collecting(parse: Callable[[], Requests]) -> Requests:
-    """Of a body of many lists, the collector would look at all objects of the process over and over."""
+    """Parses a body of many lists, during which the collector would look at all objects of the process over and over."""
     gc.disable()
     try:
         return parse()
@@ -195,7 +190,7 @@ def build_app(
     """Returns the application over an engine.
 
     Args:
-        limits: default: those of an empty configuration. keep_alive_seconds and shutdown_seconds are options of uvicorn.
+        limits: default: as of an empty configuration. keep_alive_seconds and shutdown_seconds are options of uvicorn.
         tracer: makes spans of requests; None: there are none.
         threads: that compute lists.
         keys: None: everybody may ask.

@@ -30,7 +30,7 @@ ANSWERED_TOGETHER: Final = 16
 GATHER_SECONDS: Final = 0.003
 """Encoding the features of one user takes longer."""
 COMPUTED_TOGETHER: Final = 100
-"""Requests of a batch that are computed at once, at most: FAISS needs memory for all of them."""
+"""Requests of a batch that are computed at once, at most: FAISS needs memory for each."""
 ITEMS_TOGETHER: Final = COMPUTED_TOGETHER * DEFAULT_K
 """Items that they ask for, at most, unless it is one request."""
 COMPARED_TOGETHER: Final = 10_000_000
@@ -39,8 +39,6 @@ COMPARED_TOGETHER: Final = 10_000_000
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """A request that waits for a thread: for a single list, or for a batch."""
-
     requests: Requests
     is_batch: bool
     is_arrow: bool
@@ -58,7 +56,6 @@ class ListQueue:
     """Computes lists in threads. Its methods are for one event loop."""
 
     def __init__(self, live: LiveEngine, threads: int, seconds: float) -> None:
-        """Takes the number of threads, and the time of a list."""
         self._live, self._seconds = live, seconds
         # Each searches on one core: together they use all.
         self._threads = ThreadPoolExecutor(threads, "recall", faiss.omp_set_num_threads, (1,))
@@ -73,7 +70,6 @@ class ListQueue:
         """Items that the batches among the calls ask for, of each call that waits or is computed; 0 for single lists."""
 
     def __len__(self) -> int:
-        """Returns how many calls wait or are computed."""
         return len(self._computing)
 
     async def compute(self, requests: Requests, parsed: Stage, *, is_batch: bool, is_arrow: bool) -> Reply:
@@ -103,9 +99,9 @@ class ListQueue:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _call_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Calls a thread, if one is idle, after what else is to do in this turn of the loop, which may bring further lists.
+        """Calls an idle thread after this turn of the loop, which may bring further lists.
 
-        While several clients send inputs, they wait for each other a moment: the features of 16 users are encoded in the time of one's.
+        While several clients send inputs, their lists wait a moment: the features of 16 users are encoded in the time of one user's.
         """
         gathers = self._encoded_together > 1 and self._waiting and self._waiting[0].has_inputs
         loop.call_later(GATHER_SECONDS if gathers else 0, self._call_thread, loop)
@@ -126,7 +122,7 @@ class ListQueue:
         self._call_soon(loop)
 
     def _answer_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answers single lists that wait, together, which costs less than one by one: a share of them, or those with inputs all at once."""
+        """Answers single lists together, which costs less: this thread's share of them, or all that have inputs."""
         calls, most = list[_Call](), -(-len(self._waiting) // (self._idle + 1))
         with suppress(IndexError):
             while len(calls) < (ANSWERED_TOGETHER if calls and calls[0].has_inputs else min(most, ANSWERED_TOGETHER)):
@@ -136,7 +132,6 @@ class ListQueue:
         self._answer_calls(loop, calls)
 
     def _answer_calls(self, loop: asyncio.AbstractEventLoop, calls: Sequence[_Call]) -> None:
-        """Answers calls, all from one bundle, at once; they share all stages but parsing and rendering."""
         wanted = [call for call in calls if not call.reply.done()]
         replies: list[Reply | Exception] = []
         try:
@@ -159,7 +154,7 @@ class ListQueue:
     def _compute(
         self, loop: asyncio.AbstractEventLoop, engine: RecallEngine, calls: Sequence[_Call]
     ) -> list[Reply | Exception]:
-        """Returns the reply of each call. A batch answers single lists that wait first, a long one also in between."""
+        """Returns each call's reply. A batch answers waiting single lists first, and a long one also in between."""
         clock, found = StageClock(), list[RecallAnswer | DssmError]()
         requests = [one for call in calls for one in call.requests if isinstance(one, UserRequest)]
         for part in split_by_cost(requests, len(engine.bundle.items)):
@@ -172,7 +167,7 @@ class ListQueue:
         lists, shared, replies = iter(found), tuple(clock.stages), list[Reply | Exception]()
         for call in calls:
             answers = [next(lists) if isinstance(one, UserRequest) else one for one in call.requests]
-            # A batch has the errors of its requests beside lists, but for what no request can help.
+            # A batch has errors of requests beside lists; errors of the service are raised.
             is_fatal = StorageError if call.is_batch else DssmError
             if (failed := next((one for one in answers if isinstance(one, is_fatal)), None)) is not None:
                 replies.append(failed)
@@ -184,10 +179,9 @@ class ListQueue:
 
 
 def split_by_cost(requests: Sequence[UserRequest], item_count: int) -> Iterator[Sequence[UserRequest]]:
-    """Yields requests that are computed at once, of all in their order; together they take about .1 s at most, unless it is one.
+    """Yields requests, in their order, that together take about .1 s at most, or one alone.
 
-    A list costs its items, and the conditions of its filter: each is compared with every item of the bundle, unless the request before had
-    the same filter.
+    A list costs its items, and its filter's conditions times all items, unless the request before had the same filter.
     """
     start, items, compared, before = 0, 0, 0, ""
     for position, request in enumerate(requests):
@@ -204,7 +198,6 @@ def split_by_cost(requests: Sequence[UserRequest], item_count: int) -> Iterator[
 
 
 def _count_conditions(filters: Any) -> int:
-    """Returns the number of conditions of a filter, 0 of one that will be refused."""
     try:
         return count_conditions(filters)
     except InputError:
@@ -212,5 +205,5 @@ def _count_conditions(filters: Any) -> int:
 
 
 def busy(expected: str, got: str) -> BusyError:
-    """Returns the error of what may succeed later."""
+    """Returns the error of a request that may succeed later."""
     return BusyError(Fault("service", expected, got, "try again later"))

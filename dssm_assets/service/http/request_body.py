@@ -113,8 +113,6 @@ class NoQuery(BaseModel):
 
 
 class _ListQuery(NoQuery):
-    """Parameters of every list that is asked for by a query."""
-
     k: int = Field(default=DEFAULT_K, description=_K)
     exclude: list[str] = Field(default_factory=list, description=f"{_EXCLUDE}; may be repeated.")
     filters: Json[Any] = Field(default=None, description="JSON, as `filters` of the body of POST /recall.")
@@ -173,7 +171,7 @@ def parse_query(model: type[RecallQuery | SimilarQuery], query: bytes) -> list[U
 
 
 def read_query(model: type[_Query], query: bytes) -> _Query:
-    """Returns the parameters of a query; an InputError names missing, unknown, repeated and wrong ones."""
+    """Returns the parameters of a query; an InputError names missing, unknown, repeated and wrong parameters."""
     sent = parse_qs(query.decode("latin-1"), keep_blank_values=True)
     faults = [
         Fault(f"query.{name}", "one value", f"{len(values)}: {', '.join(values)[:80]}", "send it once")
@@ -220,13 +218,13 @@ def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
 
 
 def count_items(requests: Requests) -> int:
-    """Returns the number of items that requests ask for; each column of `fields` counts as much again."""
+    """Counts the items that requests ask for; each column of `fields` counts as much again."""
     options = [one.options for one in requests if isinstance(one, UserRequest)]
     return sum(min(max(one.k, 0), MAX_K) * (1 + len(set(one.fields))) for one in options)
 
 
 class _FaultFinder:
-    """Describes faults of a query or body: at most MAX_DESCRIBED, with the nearest names of MAX_FAULTS unknown ones."""
+    """Describes faults of a query or body: at most MAX_DESCRIBED, with the nearest names to MAX_FAULTS unknown names."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._names, self._left = list(model.model_fields), MAX_DESCRIBED
@@ -246,7 +244,7 @@ class _FaultFinder:
             if item["type"] == "extra_forbidden":
                 faults.append(self._describe_name(place, str(item["loc"][-1])))
             else:
-                got = "nothing" if item["type"] == "missing" else got  # its value is what lacks it
+                got = "nothing" if item["type"] == "missing" else got  # its value lacks it
                 faults.append(Fault(place, describe_expected(item), got, SEE_DOCS))
         return InputError(faults)
 

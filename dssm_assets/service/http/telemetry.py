@@ -1,4 +1,4 @@
-"""Prometheus metrics of the service, and the stages of a request's time, of which a tracer makes spans."""
+"""Prometheus metrics of the service, and the stages of a request's time, for a tracer's spans."""
 
 from __future__ import annotations
 
@@ -41,11 +41,9 @@ class ServiceMetrics(Collector):
         self.registry.register(self)
 
     def render(self) -> bytes:
-        """Returns the page that Prometheus scrapes, in the text format 0.0.4."""
         return generate_latest(self.registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Yields the state of the engine at the time of the scrape."""
         state = self._read_state()
         for name, description, count in (
             ("dssm_bundle_swaps", "New bundles that replaced the previous one.", state.swaps),
@@ -86,7 +84,6 @@ class StageClock:
         self._start_ns = time.time_ns()
 
     def end(self, name: str) -> None:
-        """Ends a stage; the next one begins."""
         now = time.time_ns()
         self.stages.append(Stage(name, self._start_ns, now))
         self._start_ns = now
@@ -96,12 +93,7 @@ class Tracer(Protocol):
     """Makes the spans of requests."""
 
     def record(self, scope: Mapping[str, Any], route: str, status: int, start_ns: int, end_ns: int) -> None:
-        """Makes the spans of an answered request, in the trace that its header `traceparent` names.
-
-        Args:
-            route: its path, or `other`.
-            start_ns: when it arrived, unix nanoseconds.
-        """
+        """Makes the spans of an answered request, in the trace of its header `traceparent`; `route` is its path or `other`."""
 
     def close(self) -> None:
         """Exports the rest."""

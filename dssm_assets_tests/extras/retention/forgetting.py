@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.core.arrays.hashing import hash_texts
+from dssm_assets.extras.retention.forgotten import change_list
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets_tests import worlds
@@ -71,7 +72,7 @@ def _publish(loaded: LoadedConfig) -> None:
 
 def let_an_hour_pass(workspace: Workspace) -> None:
     """Moves the last try of the request back, so that a run tries again."""
-    workspace.tables.partitions.forgotten.change(lambda now: replace(now, tried_at=now.tried_at - 3601))
+    change_list(workspace.tables.partitions.hidden, lambda now: replace(now, tried_at=now.tried_at - 3601))
 
 
 def write_log(folder: Path, days: int) -> None:

@@ -18,10 +18,10 @@ from dssm_assets.core.errors import InputError, PartitionReplacedError, Signatur
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features_raw.raw_feature_tables import BEHAVIOR
 from dssm_assets.core.file_names import TrainSamplesFile
-from dssm_assets.core.forgotten import Forgotten
 from dssm_assets.defs.asset_factory import run_step
 from dssm_assets.extras.retention import leftovers
 from dssm_assets.extras.retention.forget import UnfinishedRequestError, check_ended, forget, on_run_start
+from dssm_assets.extras.retention.forgotten import Forgotten, change_list
 from dssm_assets.extras.retention.user_ids import read_user_ids
 from dssm_assets.installed_extras import load_extra
 from dssm_assets.service.bundle.bundle_store import SIGNING_KEY, open_bundles
@@ -200,7 +200,7 @@ def test_run_that_is_refused_removes_no_file_that_is_listed(world):
     manifest = tables.partitions.need("behavior", DAYS[0])
     rows = tables.read(manifest)
     part = tables.put_part(BEHAVIOR, DAYS[0], 0, rows.schema, rows.to_batches())
-    tables.partitions.forgotten.change(lambda now: Forgotten(now.salt, state="another"))
+    change_list(tables.partitions.hidden, lambda now: Forgotten(salt=now.salt, state="another"))
     with pytest.raises(PartitionReplacedError, match="users to be forgotten"):
         tables.publish_parts(BEHAVIOR, DAYS[0], [part], schema=rows.schema)
     assert tables.read(manifest).equals(rows)
@@ -211,7 +211,7 @@ def test_service_treats_them_as_unknown_within_a_second(world, workspace):
     live.watches.start()
     users = live.engine.bundle.users
     assert users.find_row(IDS[0].as_py()) >= 0
-    workspace.tables.partitions.forgotten.change(lambda now: Forgotten(now.salt, now.adding(IDS)))
+    change_list(workspace.tables.partitions.hidden, lambda now: Forgotten(salt=now.salt, hashes=now.adding(IDS)))
     time.sleep(1.0)
     assert [users.find_row(user) for user in IDS.to_pylist()] == [-1, -1]
     assert users.find_row("a0") >= 0
@@ -219,11 +219,13 @@ def test_service_treats_them_as_unknown_within_a_second(world, workspace):
 
 
 def test_killed_request_is_ended_by_the_next_run(world, workspace):
-    workspace.tables.partitions.forgotten.change(lambda now: Forgotten(now.salt, now.adding(IDS), request="cut short"))
+    change_list(
+        workspace.tables.partitions.hidden, lambda now: Forgotten(salt=now.salt, hashes=now.adding(IDS), request="cut short")
+    )
     assert find_marks(world.home)
     on_run_start(workspace)
     assert find_marks(world.home) == []
-    assert workspace.tables.partitions.forgotten.read().request == ""
+    assert workspace.tables.partitions.hidden.read().request == ""
     on_run_start(workspace)
     assert len(list((world.home / "receipts").iterdir())) == 1
 
@@ -255,19 +257,19 @@ def test_damaged_files_hold_up_no_run_that_replaces_them(world, workspace):
     assert receipt.describe()[-1] == "the request has not ended: dssm-assets forget, or a run an hour later, goes on with it"
     let_an_hour_pass(workspace)
     on_run_start(workspace)
-    assert workspace.tables.partitions.forgotten.read().request
+    assert workspace.tables.partitions.hidden.read().request
     list(features_raw.behavior(open_workspace(world), DAYS[:1]))
     publish_bundle(open_workspace(world))
     let_an_hour_pass(workspace)
     on_run_start(workspace)
-    assert not workspace.tables.partitions.forgotten.read().request
+    assert not workspace.tables.partitions.hidden.read().request
     assert find_marks(world.home) == []
 
 
 def test_list_that_nobody_can_read_stops_no_run_at_its_start(world):
     lines = []
     workspace = open_workspace(world, lines.append)
-    Path(workspace.tables.partitions.forgotten.path).write_text("{")
+    Path(workspace.tables.partitions.hidden.path).write_text("{")
     on_run_start(workspace)
     assert "the request goes on later, and this run begins: StorageError: " in lines[0]
 
@@ -319,8 +321,9 @@ def test_users_and_old_days_in_one_request_are_told_as_far_as_is_known(world, wo
     planned = forget(workspace, once, 8, dry_run=True)
     assert (planned.ids, planned.without_rows, "item_activity" in planned.counts) == (1, 0, True)
     assert forget(workspace, once[:0], 8, dry_run=True).counts == []
-    workspace.tables.partitions.forgotten.change(
-        lambda now: Forgotten(now.salt, now.adding(once), first_day=DAYS[-8], request="cut short")
+    change_list(
+        workspace.tables.partitions.hidden,
+        lambda now: Forgotten(salt=now.salt, hashes=now.adding(once), first_day=DAYS[-8], request="cut short"),
     )
     on_run_start(workspace)
     (receipt,) = (json.loads(path.read_text()) for path in (world.home / "receipts").iterdir())
@@ -344,11 +347,11 @@ def test_old_files_go_that_a_snapshot_lists_once_the_catalog_is_there(world):
     assert any(line.startswith("not cleaned: StorageError: key storage.iceberg") for line in lines)
     let_an_hour_pass(workspace)
     on_run_start(workspace)
-    assert workspace.tables.partitions.forgotten.read().request
+    assert workspace.tables.partitions.hidden.read().request
     database.write_bytes(stored)
     let_an_hour_pass(workspace)
     on_run_start(workspace)
-    assert not workspace.tables.partitions.forgotten.read().request
+    assert not workspace.tables.partitions.hidden.read().request
     assert find_marks(world.home) == []
     days = {path.parent.name for path in Path(workspace.tables.partitions.root, "behavior").rglob("*.parquet")}
     assert min(days) == f"ds={DAYS[-8]}"
@@ -375,7 +378,7 @@ def test_dry_run_writes_nothing_and_the_receipt_has_no_ids(world, capsys):
     text = receipt.read_text(encoding="utf-8")
     assert MARK not in planned + printed + text
     assert {"item_activity", "negative_items"} < set(json.loads(text)["counts"])
-    listed = open_workspace(world).tables.partitions.forgotten.read()
+    listed = open_workspace(world).tables.partitions.hidden.read()
     assert len(listed.hashes) == 3
     assert not any(one in text for one in listed.hashes), "the salt is beside them"
     assert cli.main(arguments) == 0
@@ -401,11 +404,12 @@ def test_day_of_removal_is_one_that_comes(workspace, end, day):
 def test_ids_are_found_by_hash_as_by_themselves(kind):
     forgotten = Forgotten(salt="0123456789abcdef")
     wanted = pa.array(["7", "12", "-3", "9223372036854775807", "name"])
-    listed = Forgotten(forgotten.salt, forgotten.adding(wanted))
+    listed = Forgotten(salt=forgotten.salt, hashes=forgotten.adding(wanted))
     column = pa.chunked_array([pa.array([7, 8, None, -3], pa.int64()), pa.array([12, 120, 2**63 - 1], pa.int64())]).cast(kind)
     expected = [True, False, False, True, True, False, True]
     assert listed.find(column).tolist() == expected
-    assert Forgotten(listed.salt, listed.hashes, ids=wanted).find(column).tolist() == expected
+    assert [one is not None and listed.hides(one) for one in column.to_pylist()] == expected
+    assert Forgotten(salt=listed.salt, hashes=listed.hashes, ids=wanted).find(column).tolist() == expected
     assert listed.find(column.combine_chunks().dictionary_encode()).tolist() == expected
 
 

@@ -1,0 +1,60 @@
+"""The stored list of users whose rows nobody may read: obeyed by whoever reads sources or answers, changed by `extras/retention` alone.
+
+What was begun before a change of the list is not published after it (`check_unchanged`), so that nobody writes again what was read before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dssm_assets.core.errors import Fault, PartitionReplacedError, StorageError
+from dssm_assets.core.hidden_rows import NOBODY, HiddenRows
+from dssm_assets.installed_extras import load_extra
+from dssm_assets.storage import layout
+from dssm_assets.storage.files import check_file
+from dssm_assets.storage.locations import location_errors
+
+
+class HiddenList:
+    """The list of a store, below its serving root."""
+
+    def __init__(self, fs: Any, serving: str) -> None:
+        self.fs, self.serving, self.path = fs, serving, layout.forgotten_path(serving)
+        self._noted: str | None = None
+
+    def read(self) -> Any:
+        """Returns the list as it is stored, a `HiddenRows`: nobody where there is none.
+
+        Raises:
+            ConfigError: there is a list, and no extra that reads it.
+            InputError: the store cannot be reached.
+            StorageError: it is no such list.
+        """
+        try:
+            with location_errors(self.path, "key storage.root", may_be_missing=True):
+                check_file(self.fs, self.path)
+                text = self.fs.cat_file(self.path, start=0)
+        except FileNotFoundError:
+            return NOBODY
+        try:
+            return load_extra("retention", "forgotten").Forgotten.from_json(text)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StorageError(str(Fault(self.path, "a list of hashes", str(error), "restore it: it is needed"))) from error
+
+    def note(self) -> HiddenRows:
+        """Returns the list, and remembers its state for `check_unchanged`."""
+        hidden: HiddenRows = self.read()
+        self._noted = hidden.state
+        return hidden
+
+    def note_once(self) -> None:
+        """Remembers the state of the list unless one is remembered."""
+        if self._noted is None:
+            self.note()
+
+    def check_unchanged(self, where: str) -> None:
+        """Raises a PartitionReplacedError, once, if the list has changed since its state was remembered."""
+        if self._noted is not None and self.read().state != self._noted:
+            self._noted = None
+            remedy = "run it again: it then reads without the users who were forgotten meanwhile"
+            raise PartitionReplacedError(Fault(where, "the rows that were read to be kept", "users to be forgotten", remedy))
