@@ -16,7 +16,6 @@ import yaml
 from dssm_assets.cli import main
 from dssm_assets.core.config.pipeline import BehaviorTable
 from dssm_assets.core.errors import InputError, PartitionMissingError, SchemaError
-from dssm_assets.extras.bundle_delta.fresh_days import find_fingerprint
 from dssm_assets.extras.databases.sql_source import DatabaseSource
 from dssm_assets.storage.sources.landing import SourceLanding
 from dssm_assets.storage.sources.reader import read_days
@@ -139,9 +138,11 @@ def test_the_column_ds_divides_a_table_into_days(shop: Shop, kind: str) -> None:
         items_of_day(table, "2026-03-03")
     landed = SourceLanding(table, name="behavior_table", timezone="UTC")
     assert [landed.landing_of_day(f"2026-03-0{day}").has_landed for day in (1, 2, 3)] == [True, True, False]
-    before = find_fingerprint(table, "behavior_table")
+    source = open_source(table, "behavior_table")
+    (piece,) = source.days()["2026-03-02"]
+    before = source.state(piece)
     shop.run("INSERT INTO clicks SELECT * FROM clicks WHERE item_id = 'i1'")
-    assert find_fingerprint(table, "behavior_table") != before
+    assert source.state(piece) != before
 
 
 def test_a_day_has_landed_once_the_log_has_later_rows(shop: Shop) -> None:
@@ -149,11 +150,10 @@ def test_a_day_has_landed_once_the_log_has_later_rows(shop: Shop) -> None:
     table = behavior()
     first = SourceLanding(table, name="behavior_table", timezone="Asia/Shanghai")
     assert [first.landing_of_day(day).has_landed for day in ("2026-03-01", "2026-03-02")] == [True, False]
-    before = find_fingerprint(table, "behavior_table")
     put_times(shop, "BIGINT", SECONDS)
     later = SourceLanding(table, name="behavior_table", timezone="Asia/Shanghai", before=asdict(first.state))
     assert later.landing_of_day("2026-03-02").has_landed
-    assert find_fingerprint(table, "behavior_table") != before
+    assert later.state != first.state
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ import pytest
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.extras.databases.sql_source import read_url
-from dssm_assets.extras.starter.table_survey import survey_uri
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage.sources.source import SourceMissingError
 from dssm_assets.storage.sources.source_files import open_source
 from dssm_assets.storage.sources.table_source import TableError, hide_secrets
 from dssm_assets_tests import worlds
+from dssm_assets_tests.programs import needs_extras
 
 
 def write(path: Path, **columns: list[Any]) -> SourceTable:
@@ -70,13 +71,14 @@ def test_a_file_that_is_no_database_is_one_error(tmp_path: Path, content: bytes 
     assert path.exists() is (content is not None)  # none is made
 
 
+@needs_extras("starter")
 def test_paths_of_sqlite_are_relative_to_the_folder_of_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a shop.db", ds=["2026-03-02"])
     monkeypatch.chdir(tmp_path)
-    found = survey_uri("sqlite:///a shop.db#users", "user_table")
+    found = load_extra("starter", "table_survey").survey_uri("sqlite:///a shop.db#users", "user_table")
     assert (found.uri, found.table, found.layout) == (f"sqlite:///{tmp_path}/a shop.db", "users", "ds_folders")
     with pytest.raises(SourceMissingError, match="there are: users"):
-        survey_uri("sqlite:///a shop.db#user", "user_table")
+        load_extra("starter", "table_survey").survey_uri("sqlite:///a shop.db#user", "user_table")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +123,7 @@ def test_a_variable_without_a_uri_is_named_and_its_value_is_not(given: str, monk
     assert "hushhush" not in str(caught.value)
 
 
+@needs_extras("starter")
 @pytest.mark.parametrize(
     "given",
     [
@@ -134,7 +137,7 @@ def test_a_variable_without_a_uri_is_named_and_its_value_is_not(given: str, monk
 )
 def test_a_uri_with_a_password_or_without_a_table_is_refused_and_not_shown(given: str) -> None:
     with pytest.raises(ConfigError, match="expected DATABASE#TABLE without a password") as caught:
-        survey_uri(given, "user_table")
+        load_extra("starter", "table_survey").survey_uri(given, "user_table")
     assert "hush" not in str(caught.value) and caught.value.__suppress_context__
 
 

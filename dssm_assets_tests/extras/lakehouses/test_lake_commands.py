@@ -14,7 +14,7 @@ from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
 from dssm_assets.extras.lakehouses.delta_source import S3_NAMES as DELTA_NAMES
-from dssm_assets.extras.starter.table_survey import survey_uri
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.locations import PYICEBERG_S3_OPTIONS, rename_s3_options
@@ -72,6 +72,7 @@ def test_a_plan_in_two_processes_reads_a_table_that_this_one_has_read(lake, tmp_
     assert found == [*(len(worlds.log_rows([day])) for day in range(12)), 0]
 
 
+@needs_extras("starter")
 @pytest.mark.slow
 def test_tables_on_an_s3_server(tmp_path, monkeypatch):
     with object_store() as options:
@@ -91,7 +92,7 @@ def test_tables_on_an_s3_server(tmp_path, monkeypatch):
         assert count_users(BehaviorTable(**named, columns={"event_time": "ts"})) == 12
         for option, name in zip(("endpoint_url", "key", "secret"), DELTA_NAMES, strict=False):
             monkeypatch.setenv(name, options[option])
-        assert survey_uri(delta.uri, "x") == SourceTable(uri=delta.uri, format="delta")
+        assert load_extra("starter", "table_survey").survey_uri(delta.uri, "x") == SourceTable(uri=delta.uri, format="delta")
         with pytest.raises(SourceMissingError):
             open_source(delta.model_copy(update={"uri": f"s3://{BUCKET}/none", "storage_options": {}}), "x")
 
