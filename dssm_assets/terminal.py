@@ -39,7 +39,7 @@ _TREND_DAYS: Final = 3
 _READING: Final = (
     "The merged list is what users get: the best of what all channels propose.",
     "The two-tower model is there for items that are new to a user (unseen).",
-    "What users take again is left to own history.",
+    "What users take again comes from the channel own history.",
 )
 _NOTES: Final = (
     "95%: the interval of @{k}; dates: @{k} of the days before",

@@ -122,7 +122,7 @@ def test_summary_has_the_headline_first_its_interval_alone_and_earlier_days_as_t
     assert lines[1:4] == [
         "The merged list is what users get: the best of what all channels propose.",
         "The two-tower model is there for items that are new to a user (unseen).",
-        "What users take again is left to own history.",
+        "What users take again comes from the channel own history.",
     ]
     assert lines[4].split() == ["@1", "@2", "@9", "95%", "unseen", "01-02", "01-03", "01-04"]
     # Merged at k = 1, 2, 9: .30, .31, .33; of half width .05. New .25; earlier days .33 each. The model on day n: .1 n + .03.

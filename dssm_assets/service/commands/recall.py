@@ -83,16 +83,21 @@ def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> Bun
     """Returns the root of the bundles, its options and the settings of a service; first prints where they come from.
 
     Raises:
-        ConfigError: the configuration cannot be loaded, or a plug-in cannot be imported.
+        ConfigError: the configuration cannot be loaded or is not used, or a plug-in cannot be imported.
         InputError: the file of --require-signature has no keys.
     """
-    from dssm_assets.core.errors import ConfigError
+    from dssm_assets.core.errors import ConfigError, Fault
     from dssm_assets.installed_extras import load_extra
     from dssm_assets.storage.plugins import import_plugins
 
     file = parsed.require_signature
     keys: BundleKeys | None = None if file is None else load_extra("signatures", "ed25519").read_public_keys(file)
     if parsed.bundle:
+        if parsed.config:
+            remedy = (
+                "name the bundle alone, and lists of the shop by --blocked-items, or the home of the configuration by --home"
+            )
+            raise ConfigError(Fault("--config", "none beside --bundle, which is used without it", str(parsed.config), remedy))
         print(f"bundle {parsed.bundle} (--bundle), no configuration", file=sys.stderr if is_data else sys.stdout, flush=True)
         ConfigError.raise_if(import_plugins(()))
         return BundleLocation(parsed.bundle, {}, None, _choose_search(parsed.store, None), keys)

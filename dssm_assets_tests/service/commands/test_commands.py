@@ -93,3 +93,9 @@ def test_recall_imports_neither_torch_nor_dagster(root):
     )
     ended = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, check=True, timeout=120)
     assert ended.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", [("serve",), ("recall", "--user-id", "u")])
+def test_a_configuration_beside_a_bundle_is_refused(capsys, command):
+    assert main([*command, "--bundle", "nowhere", "--config", "shop.yaml"]) == 1
+    assert "--config: expected none beside --bundle" in capsys.readouterr().err
