@@ -39,6 +39,10 @@ def test_demo_runs_from_a_wheel_that_was_built_from_the_sdist(tmp_path):
     assert "dssm_assets/py.typed" in names
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     run = "import dssm_assets, sys; from dssm_assets.cli import main; print(dssm_assets.__file__); sys.exit(main(sys.argv[1:]))"
+    printed = subprocess.run(
+        [sys.executable, "-c", run, "configuration"], cwd=tmp_path, env=environment, capture_output=True, check=True
+    )
+    assert printed.stdout.endswith((ROOT / "docs" / "configuration.md").read_bytes().rstrip() + b"\n")
     command = [sys.executable, "-c", run, "demo", "--days", "1", "--home", "home"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

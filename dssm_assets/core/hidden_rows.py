@@ -34,7 +34,7 @@ class HiddenRows:
 
     def drop_rows(self, table: pa.Table) -> pa.Table:
         """Returns a table without the rows of hidden users."""
-        is_hidden = self.find(table.column(USER_ID)) if USER_ID in table.column_names else np.zeros(0, np.bool_)
+        is_hidden = self.find(table.column(USER_ID))
         return table.filter(pa.array(~is_hidden)) if is_hidden.any() else table
 
 

@@ -165,10 +165,16 @@ def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
 def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) -> RunPlan:
     """Returns the runs that make some assets with their needs.
 
-    | is made | daily table: these days | windowed asset of a day | |---|---|---| | missing | not stored, up to the calendar's
-    end | not stored | | wanted, with `is_remaking` | the wanted days | a wanted one | | other settings | from the first day
-    with them on | made with others | | upstream | from the first such day of a table that it depends on | a needed asset or day
-    is made | | other inputs | | built from other content than is stored |
+    A day of a daily table is made if
+    - it is not stored, and not after the calendar's end;
+    - it is wanted, with `is_remaking`;
+    - it, or an earlier day, was made with other settings;
+    - it, or an earlier day, of a table that it depends on is made.
+
+    A windowed asset of a day is made if
+    - it is not stored, or wanted with `is_remaking`;
+    - it was made with other settings, or from other content than is stored;
+    - an asset or a day that it needs is made.
 
     Args:
         is_remaking: make the wanted assets also where they are stored.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.config.pipeline import Layout, SourceTable
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.hidden_rows import HiddenRows
@@ -52,7 +53,8 @@ def _write_entities(
     if table is None:
         source = open_source(workspace.config.tables.behavior, spec.name)
         for ds, raw in read_days(source, days, timezone=timezone):
-            ids = hidden.drop_rows(normalise.distinct_ids(raw, key))
+            ids = normalise.distinct_ids(raw, key)
+            ids = hidden.drop_rows(ids) if key == USER_ID else ids
             manifest = workspace.tables.write(spec, ds, ids, facts=_version(source))
             yield StepResult(manifest, {"rows": manifest.rows})
         return

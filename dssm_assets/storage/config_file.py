@@ -177,6 +177,8 @@ def _parse(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConf
 
 def _read_fg(path: Path) -> Mapping[str, Any]:
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError("no such file")
         parsed = parse_json(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except (OSError, ValueError) as error:
         where, expected = "configuration, key features.fg_path", f"a JSON file at {path.name}"

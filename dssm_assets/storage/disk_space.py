@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from dssm_assets.core.errors import DiskFullError, DssmError, Fault, InputError
 
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, "SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, "SQLITE_FULL", "SQLITE_IOERR")
 _FULL_TEXTS: Final = (
     "no space left on device",
     "disk quota exceeded",
@@ -35,7 +35,7 @@ def explain_disk_error(error: BaseException) -> InputError | None:
         return DiskFullError(Fault(f"disk of {_name_place(cause)}", "room for the files of this run", got, remedy))
     cause = _find_cause(error, _REFUSED, _REFUSED_TEXTS)
     if cause and (cause.filename if isinstance(cause, PermissionError) else True):  # without a file: a port, a process
-        remedy = f"let this user read and write there, or use another place ({_PLACES})"
+        remedy = f"make its folder, let this user read and write there, or use another place ({_PLACES})"
         return InputError(Fault(_name_place(cause), "a place that can be used", got, remedy))
     return None
 
@@ -45,7 +45,8 @@ def _find_cause(error: BaseException, codes: tuple[object, ...], texts: tuple[st
     seen: list[BaseException] = []  # causes may form a circle
     current: BaseException | None = error
     while current is not None and current not in seen:
-        if {getattr(current, "errno", None), getattr(current, "sqlite_errorname", None)} & {*codes}:
+        kind = "_".join(getattr(current, "sqlite_errorname", "").split("_")[:2])  # SQLITE_IOERR_WRITE is of SQLITE_IOERR
+        if {getattr(current, "errno", None), kind} & {*codes}:
             return current
         if any(text in str(current).lower() for text in texts):
             return current
@@ -55,7 +56,7 @@ def _find_cause(error: BaseException, codes: tuple[object, ...], texts: tuple[st
 
 
 def _name_place(cause: Any) -> str:
-    return str(getattr(cause, "filename", None) or _PLACES)
+    return str(getattr(cause, "filename", None) or "this run")
 
 
 @contextmanager

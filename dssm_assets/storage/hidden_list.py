@@ -22,7 +22,7 @@ class HiddenList:
         self.fs, self.serving, self.path = fs, serving, layout.forgotten_path(serving)
         self._noted: str | None = None
 
-    def read(self) -> Any:
+    def read(self) -> HiddenRows:
         """Returns the list as it is stored, a `HiddenRows`: nobody where there is none.
 
         Raises:
@@ -37,13 +37,14 @@ class HiddenList:
         except FileNotFoundError:
             return NOBODY
         try:
-            return load_extra("retention", "forgotten").Forgotten.from_json(text)
+            hidden: HiddenRows = load_extra("retention", "forgotten").Forgotten.from_json(text)
+            return hidden
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(str(Fault(self.path, "a list of hashes", str(error), "restore it: it is needed"))) from error
 
     def note(self) -> HiddenRows:
         """Returns the list, and remembers its state for `check_unchanged`."""
-        hidden: HiddenRows = self.read()
+        hidden = self.read()
         self._noted = hidden.state
         return hidden
 

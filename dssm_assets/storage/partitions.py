@@ -398,7 +398,7 @@ class PartitionStore:
         )
 
     def _put(self, asset: str, ds: str, file: Path, rows: int, *, is_shared: bool) -> StoredFile:
-        """Names are unique per write; shared files and local stores name files by content."""
+        """Moves a file into the folder of a partition. Names are unique per write; shared files and local stores name files by content."""
         digest, size = file_sha256(file), file.stat().st_size
         name = layout.content_name(file.name, digest, "" if is_shared or self.is_local else uuid.uuid4().hex[:12])
         inside = f"{layout.SHARED}/{name}" if is_shared else name

@@ -35,7 +35,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineState:
-    """The serving bundle, and counts since the start; the faults say why something newer is not used or not seen."""
+    """The serving bundle, and counts since the start.
+
+    `bundle_fault` says why `refused_bundle_id` cannot be opened; `list_fault` why a list of the shop cannot be used, or that no item is
+    shown; `watch_fault` which place can no longer be read.
+    """
 
     bundle_id: str
     name: str
