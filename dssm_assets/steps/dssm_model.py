@@ -55,7 +55,7 @@ class FitPlan:
 
 @contextmanager
 def prepare_fit(workspace: Workspace, ds: str) -> Iterator[FitPlan]:
-    """Yields the plan of a day's fit; its folder goes afterwards."""
+    """Yields the plan of a day's fit, and removes its folder afterwards."""
     settings, samples = towers_of(workspace, ds), workspace.need("train_samples", ds)
     check_plan(settings)
     with workspace.tables.partitions.staging() as folder:

@@ -124,7 +124,7 @@ def run_job(
 
 
 def map_train_data(tables: Mapping[str, str], spec: TowerSpec) -> TrainData:
-    """Returns training data in memory-mapped files; `tables` is argument of `TrainData` -> path of its Arrow file."""
+    """Returns memory-mapped training data. `tables` maps each argument of `TrainData` to the path of its Arrow file."""
     return TrainData(spec, **{name: map_arrow(path) for name, path in tables.items()})
 
 

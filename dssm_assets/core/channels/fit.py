@@ -50,8 +50,8 @@ class HeldOutDay:
     """A day on which weights are fitted.
 
     Attributes:
-        channels: as of the beginning of the day.
-        truth: each user's items on the day, -1 for those outside the corpus. A user without any is left out.
+        channels: in their state at the beginning of the day.
+        truth: each user's items on the day; -1 stands for an item outside the corpus. The fit skips users without items.
     """
 
     channels: tuple[Channel, ...]

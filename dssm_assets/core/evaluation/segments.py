@@ -100,7 +100,7 @@ def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopulari
 
 
 def tiers_of_items(item_tier: IntArray, items: IntArray) -> IntArray:
-    """Returns the tier of each item, as its position in TIERS; -1, an item outside the corpus, is of the tier unseen."""
+    """Returns the tier of each item, as its position in TIERS. An item outside the corpus (-1) has the tier unseen."""
     return np.append(item_tier, TIERS.index(Tier.UNSEEN))[items]
 
 

@@ -75,7 +75,7 @@ class EmbeddingTables(nn.Module):
         return self.get_buffer(f"table_{dim}")
 
     def locate_rows(self, dim: int, rows: IntArray) -> tuple[Tensor, IntArray]:
-        """Returns a table that contains these rows of the fused table, and the position of each in it [n]."""
+        """Returns a table with at least these rows of the fused table, and the position of each row in it [n]."""
         return self.table(dim), rows
 
     def write_rows(self, dim: int, rows: IntArray, source: Tensor, source_rows: IntArray) -> None:
@@ -200,14 +200,14 @@ class SideLookup(nn.Module):
         shared: tuple[Container[int], Container[int]],
         attended: Sequence[TowerFeature] = (),
     ) -> None:
-        """Works out the columns.
+        """Works out the trained, the frozen and the shared-embedding columns.
 
         Args:
             singles: single-valued features, by column of a `TowerInput`.
             bags: multi-valued features and sub-features of the history, by bag of a `TowerInput`.
-            shared: which of the singles and which of the bags have shared-embedding columns.
-            attended: sub-features under learned poolings, none of them frozen; what these give follows the look-up's columns
-                and is of shared embeddings too.
+            shared: features with shared-embedding columns: their positions in `singles`, then their positions in `bags`.
+            attended: sub-features under learned poolings, none of them frozen. Their columns follow the columns of the look-up, and all count as
+                shared-embedding columns.
         """
         super().__init__()
         self._groups = tables.groups(singles, bags)

@@ -155,9 +155,11 @@ class SequencePooling(EventwisePooling):
 
 
 def _damp_repeats(row: IntArray, values: IntArray, weights: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64]:
-    """Returns weights that sum, over a row's events of one value, to the square root of the given weights' sum [n].
+    """Returns the weights, scaled for repeated values [n].
 
-    Example: three events of weight 1, two of one value: 1 / sqrt(2), 1 / sqrt(2), 1.
+    In each row, the events of one value together get the square root of the sum of their given weights.
+
+    Example: three events of weight 1, two of them with the same value, get 1 / sqrt(2), 1 / sqrt(2) and 1.
     """
     keys = row * (int(values.max(initial=0)) + 1) + values
     if keys.max(initial=0) > _CELLS_PER_VALUE * len(keys):

@@ -138,7 +138,10 @@ class Epoch:
     def _read_users(
         self, samples: IntArray, keys: Keys, rng: np.random.Generator
     ) -> tuple[TowerInput, IntArray | None, IntArray]:
-        """Returns the user tower's input, which row of it is each own sample's (None: row k), and the own samples [b]."""
+        """Returns the user tower's input, the row of each own sample in it, and the own samples [b].
+
+        The rows are None if row k belongs to own sample k.
+        """
         data, model = self._data, self._model
         if not self._by_session:
             rows = self._own_rows(keys)

@@ -133,7 +133,7 @@ class TrainData:
 
     @cached_property
     def num_days(self) -> int:
-        """Days of the window up to the last with a sample."""
+        """Number of days from the first day of the window to the last day with a sample, both included."""
         return 1 + max(int(block.max()) for block in self.keys.blocks(DAY))
 
     def item_counts(self, end_day: int) -> IntArray:

@@ -121,7 +121,11 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
 
 
 def find_base(store: BundleStore) -> tuple[str, str]:
-    """Returns the whole bundle to refresh, and the served bundle; raises PartitionMissingError without one."""
+    """Returns the whole bundle to refresh, then the served bundle: the same one twice if the served bundle is whole.
+
+    Raises:
+        PartitionMissingError: no bundle is served.
+    """
     pointer = store.pointer()
     if pointer is None:
         remedy = remedy_of_missing("publish", "DAY")

@@ -193,8 +193,8 @@ def edit_yaml(text: str, changes: Mapping[str, Any], note: str) -> str:
 def open_experiment(regular: Workspace, experiment: Experiment, asset: str, ds: str) -> tuple[Workspace, Experiment]:
     """Returns the workspace of an experiment on a day, and the experiment with all its settings of that day.
 
-    Settings from an earlier run of the same name and day stay in force unless this run changes them. What the settings reach
-    before the asset (`PREPARED`) is made first, as partitions of the experiment.
+    Settings from an earlier run of the same name and day stay in force unless this run changes them. First makes the assets of
+    `PREPARED[asset]` as partitions of the experiment, if its settings reach them or an earlier run made them.
 
     Raises:
         ConfigError: a setting is out of bounds, or the day has no regular partition of the asset to compare with.

@@ -77,8 +77,9 @@ def feature_importance(workspace: Workspace, ds: str) -> StepResult:
 def feature_groups(settings: RunSettings, fg: FgSpec, columns: dict[TowerSide, frozenset[str]]) -> dict[str, tuple[str, ...]]:
     """Returns group -> its features, in the order of the towers.
 
-    Attributes are features of the source table's own columns, statistics those of columns that were computed from the log. The
-    embedding that is computed in closed form belongs to no group: towers without it would be other towers.
+    A feature of users or items is an attribute if it reads only the source table's own columns, else a statistic: the log gave some of its
+    columns. The embedding computed in closed form is in no group: to leave it out would change the kind of towers. A group is left out if
+    without it a tower had no features.
     """
     start = settings.training.svd_init
     fixed = {settings.model.frozen_embedding, None if start is None else start.embedding}

@@ -355,7 +355,10 @@ class _Request:
             self._receipt.reaching_back[:0] = lineage.list_reaching_back()
 
     def _had_rows(self) -> bool:
-        """Returns whether tables had rows of theirs, or may have had: nobody looks into a day that goes as a whole."""
+        """Returns whether tables had, or may have had, rows of the forgotten users.
+
+        Expired partitions and bundles are removed unread, so they may have had some.
+        """
         return bool(self._receipt.partitions or (self._receipt.users and self._receipt.expired))
 
     def _name_bundles(self, lineage: Lineage) -> None:

@@ -104,7 +104,7 @@ class Receipt:
         return lines + self._describe_rest()
 
     def _describe_rest(self) -> list[str]:
-        """Describes what stays, in lines."""
+        """Returns the lines about what stays after the request, and about its faults."""
         lines = [f"source {uri} may have rows of theirs; they are left out when it is read" for uri in self.sources]
         for name, learned in self.learned.items():
             has = (

@@ -58,7 +58,7 @@ def _strip(line: str) -> str:
 
 
 def _list_headers(workspace: Workspace) -> set[str]:
-    """Returns the names of the column of user ids, here and in the sources."""
+    """Returns the possible names of the user id column: our own, and its names in the source tables."""
     tables = (workspace.config.tables.user, workspace.config.tables.behavior)
     return {USER_ID, *(table.columns.get(USER_ID, USER_ID) for table in tables if table is not None)}
 

@@ -1,7 +1,7 @@
 """The parameters and bodies that clients send, as models: they check requests and describe them in /docs.
 
-Pydantic reads bodies from their bytes, so that endless lists within lists are refused. Faults are described one by one only as far as an
-answer can show them.
+Pydantic parses the bytes of a body itself, and so refuses lists nested without end. Faults are described one by one up to MAX_DESCRIBED;
+beyond it, an answer gives only their number.
 """
 
 from __future__ import annotations

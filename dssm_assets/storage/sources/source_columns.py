@@ -150,7 +150,7 @@ class CsvTypes:
         self.decimal_mark = decimal_mark
 
     def observe(self, table: pa.Table) -> pa.Table:
-        """Updates the candidate types by some rows, and returns the rows."""
+        """Removes the candidate types that do not fit these rows, and returns the rows."""
         for name, kinds in self.candidates.items():
             column = table.column(name)
             if column.null_count < len(column):

@@ -1,7 +1,8 @@
 """Text files as they come, in any encoding and compression, copied to local UTF-8; and how the lines of a csv file are divided.
 
-A file is UTF-8 unless a byte order mark, or a zero in its first bytes, says that it is UTF-16. Fields are in quotes where they need to be,
-but in files separated by `::`, and by tabs unless the first lines have fields in quotes, a quote is a character of its field: those are dumps.
+A file is read as UTF-16 if it begins with a UTF-16 byte order mark or has many zeros in its first bytes, else as UTF-8. Fields may be in
+quotes, except in dumps: there a quote is a character of its field. A file is a dump if `::` separates its fields, or if tabs do and its
+first lines have no fields in quotes.
 
 Belongs here: bytes to text, separators, quotes. Does not belong here: columns and rows (`source_files.py`, `json_lines.py`).
 """

@@ -86,7 +86,7 @@ def check_variable_name(name: str) -> None:
 
 
 def refuse(text: str, position: int, expected: str, got: str) -> NoReturn:
-    """Raises a ValueError with what was expected at a position (from 0) of a formula and what was found."""
+    """Raises a ValueError with `expected` and `got` at a position (from 0) of a formula; the message counts from 1."""
     start = max(position - _SHOWN, 0)
     shown = ("..." if start else "") + text[start : position + _SHOWN] + ("..." if len(text) > position + _SHOWN else "")
     raise ValueError(f"formula {shown!r}, position {position + 1}: expected {expected}, got {got}")

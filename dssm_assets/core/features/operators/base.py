@@ -261,5 +261,5 @@ class NumericOperator(Operator, NumberKeys):
     normalizer: NormalizerText | None = None
 
     def finish(self, numbers: Numbers) -> pa.Array:
-        """Returns numbers (NaN is missing) as float32 values: normalized, then the default in place of missing ones."""
+        """Returns the normalized numbers as float32 values. A missing number (NaN) becomes the default."""
         return column_values.to_float32(normalize(self.normalizer, numbers), column_values.parse_number(self.default_text))
