@@ -14,7 +14,7 @@ from dssm_assets.core.columns import USER_ID
 
 @dataclass(frozen=True)
 class HiddenRows:
-    """Those of nobody; subclasses find users.
+    """No hidden rows. Subclasses name the users.
 
     Attributes:
         first_day: earlier days are hidden as well; "" for none.

@@ -63,7 +63,7 @@ class LoadedConfig:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key that a mapping has twice, of which YAML keeps the last in silence, and says where a value is bad."""
+    """A safe loader with places of bad values. Refuses a repeated key in a mapping: YAML would keep the last one in silence."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:

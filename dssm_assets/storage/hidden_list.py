@@ -1,6 +1,6 @@
 """The stored list of users whose rows nobody may read: obeyed by whoever reads sources or answers, changed by `extras/retention` alone.
 
-What was begun before a change of the list is not published after it (`check_unchanged`), so that nobody writes again what was read before.
+A change of the list stops what was begun before it from being published (`check_unchanged`): its rows were read under the old list.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ Ascending: Final = AfterValidator(check_ascending)
 
 
 def registered(what: str, built_in: type[StrEnum]) -> AfterValidator:
-    """Returns a validator of built-in names and those of `REGISTRIES[what]`; it raises a PydanticCustomError that lists both."""
+    """Returns a validator of names: built-in ones and the keys of `REGISTRIES[what]`. Others raise a PydanticCustomError with both lists."""
 
     def check(name: str) -> str:
         names = dict.fromkeys([*built_in, *REGISTRIES.get(what, ())])

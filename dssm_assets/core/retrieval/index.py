@@ -215,7 +215,7 @@ def _depths(kind: IndexKind, item_count: int, longest: int) -> list[tuple[int, i
 def choose_probes(
     item_count: int, cells: int, ks: Sequence[int], is_enough: Callable[[tuple[int, int]], bool]
 ) -> tuple[int, int]:
-    """Returns the number of cells that an IVF index searches, and of items that it rescores: the fastest choice that is good enough.
+    """Returns how many cells an IVF index searches, and its rescore factor: the fastest sufficient pair.
 
     The fewest cells that are enough with most rescoring are bisected. More cells may need less rescoring, so pairs of both are then
     tried by the time they take.

@@ -61,7 +61,7 @@ class BundleRows:
         self.content = pa.table(columns)
 
     def to_rows(self, log: Callable[[str], None]) -> Rows:
-        """Returns the rows to write; `log` is told how many are read."""
+        """Returns the rows to write; logs the progress of reading to `log`."""
         return Rows(self.complete(self.content.slice(0, 0)).schema, self.content.num_rows, self._read_batches(log))
 
     def find_changes(self, before: BundleRows) -> Changes:

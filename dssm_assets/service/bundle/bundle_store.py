@@ -16,7 +16,7 @@ A delta is a bundle like any other to those who read it. Its manifest names the 
 unchanged files of that bundle too: as hard links on a local disk, as copies within an object store. It is published only while the bundle that
 was served when it began is served still.
 
-Where a key signs, each manifest that is written gets a signature beside it, and a bundle that is built on or rolled back to must be signed by that key.
+With a key, each new manifest gets a signature beside it. Deltas and rollbacks then need a base with a signature by the same key.
 
 Belongs here: bytes, the manifest's file list, the pointer. Does not belong here: the meaning of the files (`bundle_contents.py`).
 """
