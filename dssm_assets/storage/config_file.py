@@ -63,7 +63,7 @@ class LoadedConfig:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader with places of bad values. Refuses a repeated key in a mapping: YAML would keep the last one in silence."""
+    """A safe loader. Says where a value is bad, and refuses a repeated key in a mapping: YAML would keep the last one in silence."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
