@@ -217,26 +217,26 @@ def choose_probes(
 ) -> tuple[int, int]:
     """Returns how many cells an IVF index searches, and its rescore factor: the fastest sufficient pair.
 
-    The fewest cells that are enough with most rescoring are bisected. More cells may need less rescoring, so pairs of both are then
-    tried by the time they take.
+    Where all cells with most rescoring are not enough, twice as many items are rescored, and so on. The fewest cells that are enough
+    with most rescoring are then bisected. More cells may need less rescoring, so pairs of both are tried by the time they take.
     """
-    most = RESCORE_FACTORS[-1]
     fewest = max(1.0, cells / IVF_FEWEST_CELLS_FRAC)
     steps = [number for number in range(2 * cells.bit_length()) if round(fewest * 2 ** (number / 2)) < cells]
     grid = [*(round(fewest * 2 ** (number / 2)) for number in steps), cells]
-    at = bisect_left(grid, True, key=lambda number: is_enough((number, most)))
-    if at == len(grid):
-        while most * ks[0] < item_count and not is_enough((cells, most)):
-            most *= 2
-        is_enough((cells, most))  # measured, whatever it is
-        return cells, most
+    factors, lacking = list(RESCORE_FACTORS), list[tuple[int, int]]()
+    while not is_enough((cells, factors[-1])):
+        lacking.append((cells, factors[-1]))
+        if factors[-1] * ks[0] >= item_count:
+            return cells, factors[-1]
+        factors.append(2 * factors[-1])
+    most = factors[-1]
+    at = bisect_left(grid[:-1], True, key=lambda number: is_enough((number, most)))
 
     def cost(depth: tuple[int, int]) -> float:
         return depth[0] * (_CELL_COST + item_count / cells) + _RESCORED_COST * depth[1] * (ks[-1] + RESCORED_MORE)
 
     probes = sorted({min(round(grid[at] * 2 ** (number / 4)), cells) for number in range(-1, 5)})
-    lacking: list[tuple[int, int]] = []
-    for depth in sorted(((probe, factor) for probe in probes for factor in RESCORE_FACTORS), key=cost):
+    for depth in sorted(((probe, factor) for probe in probes for factor in factors), key=cost):
         if any(depth[0] <= probe and depth[1] <= factor for probe, factor in lacking):
             continue
         if is_enough(depth):
