@@ -92,7 +92,10 @@ def test_more_cells_are_searched_where_that_spares_rescoring() -> None:
     # Where 8 is never enough, twice as many are rescored, and the cells are still as few as suffice; smaller factors are not measured.
     asked: list[tuple[int, int]] = []
     is_enough = {16: 100}
-    assert choose_probes(1_000_000, 2048, [200], lambda d: not asked.append(d) and d[0] >= is_enough.get(d[1], 4096)) == (108, 16)
+    assert choose_probes(1_000_000, 2048, [200], lambda d: not asked.append(d) and d[0] >= is_enough.get(d[1], 4096)) == (
+        108,
+        16,
+    )
     assert asked[:2] == [(2048, 8), (2048, 16)]
     assert {factor for _, factor in asked[1:]} == {16}
     # Up to all cells; then more are rescored.
