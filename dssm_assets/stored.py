@@ -227,6 +227,7 @@ def recall(
     exclude_history: bool = False,
     channels: str | None = None,
     fields: Sequence[str] = (),
+    explain: bool = False,
     config: str | Path | None = None,
     home: str | Path | None = None,
     scene: str | None = None,
@@ -252,6 +253,7 @@ def recall(
         exclude_history: leave out what the user interacted with before.
         channels: merged or vectors; by default merged if the bundle has channels.
         fields: columns of serving.filters to answer with.
+        explain: answer with the reasons of each item of a merged list.
         config, home, scene: as of `open_table`.
 
     Raises:
@@ -273,7 +275,7 @@ def recall(
         user_id=user_id,
         inputs=UserInputs(features or {}, history or {}, events or {}),
         item_id=item_id,
-        options=ListOptions(k, exclude, filters, exclude_history, lists, fields),
+        options=ListOptions(k, exclude, filters, exclude_history, lists, fields, explain),
     )
 
 

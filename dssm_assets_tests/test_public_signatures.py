@@ -23,7 +23,7 @@ _WHERE = "config=None, home=None, scene=None"
         (
             dssm_assets.recall,
             "user_id=None, *, features=None, history=None, events=None, item_id=None, k=200, exclude=(), filters=None, "
-            f"exclude_history=False, channels=None, fields=(), {_WHERE}",
+            f"exclude_history=False, channels=None, fields=(), explain=False, {_WHERE}",
         ),
         (dssm_assets.DssmRecall, "config='config.yaml', key_prefix=None, home=None, source_assets={}"),
         (build_definitions, "config=None, launch=None"),

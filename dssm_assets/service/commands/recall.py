@@ -38,6 +38,9 @@ def add_command(commands: Commands) -> None:
         "--channels", choices=("merged", "vectors"), help="all channels (default if the bundle has them), or the vectors alone"
     )
     parser.add_argument("--fields", nargs="+", default=[], metavar="COLUMN", help="columns of serving.filters to print")
+    parser.add_argument(
+        "--explain", action="store_true", help="print what makes up each score of a merged list, and what carries it"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_bundle_arguments(parser)
     parser.set_defaults(command=_recall)
@@ -131,7 +134,9 @@ def _recall(parsed: argparse.Namespace) -> int:
         user_id=parsed.user_id,
         inputs=UserInputs(parsed.features or {}, parsed.history or {}, parsed.events or {}),
         item_id=parsed.item_id,
-        options=ListOptions(parsed.k, parsed.exclude, parsed.filters, parsed.exclude_history, lists, parsed.fields),
+        options=ListOptions(
+            parsed.k, parsed.exclude, parsed.filters, parsed.exclude_history, lists, parsed.fields, parsed.explain
+        ),
         is_verified=not parsed.no_verify,
         open_search=location.open_search,
         keys=location.keys,
@@ -150,9 +155,11 @@ def _print_answer(answer: RecallAnswer) -> None:
         print(f"sent in place of what is stored of the user: {' and '.join(answer.replaced)}")
     print(f"{len(answer.item_ids)} items, source {answer.source.value}, bundle {answer.bundle_id}")
     names = ["item", "score", *([] if answer.sources is None else ["channels"]), *(answer.fields or {})]
+    names += [] if answer.reasons is None else ["why"]
     columns = [answer.item_ids, [f"{score:.6g}" for score in answer.scores]]
     columns += [] if answer.sources is None else [[", ".join(channels) for channels in answer.sources]]
     columns += (answer.fields or {}).values()
+    columns += [] if answer.reasons is None else [[one.describe() for one in answer.reasons]]
     for rank, row in enumerate([names, *zip(*columns, strict=True)]):
         print(f"{rank or 'rank':>5}  {'  '.join('' if value is None else str(value) for value in row)}".rstrip())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.channels.channel import (
     COUNTS,
+    Channel,
     Float64Array,
     NearestItems,
     OwnItems,
@@ -20,7 +22,7 @@ from dssm_assets.core.channels.channel import (
     join_users,
     make_channels,
 )
-from dssm_assets.core.channels.merge import find_candidates, from_rows, rank_candidates
+from dssm_assets.core.channels.merge import INTERCEPT, contributions, find_candidates, from_rows, rank_candidates
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.item_neighbors import csr_of
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
@@ -32,6 +34,8 @@ NO_ITEMS: Final = OwnItems(np.zeros(2, np.int64), *(np.zeros(0, np.int64) for _ 
 """Of a user without events."""
 FILLED: Final = "popular"
 """Source of an item that no channel proposed: the list was filled up with popular items."""
+CARRIERS: Final = 3
+"""Of a user's items and events, those that carry most of an item's score are named, at most so many."""
 _OWN_COLUMNS: Final = (OwnItemColumn.ROWS, OwnItemColumn.COUNTS, OwnItemColumn.LAST_TIMES_MS)
 
 
@@ -98,7 +102,7 @@ class BundleChannels:
             depth: length of the lists, where there are so many items.
         """
         mask = None if allowed is None else allowed.mask
-        channels = make_channels(self._depths, self._shared, join_users(own), nearest, self._now_ms, mask)
+        channels = self._make_channels(own, nearest, allowed)
         candidates = find_candidates(channels, np.arange(len(own)))
         items = candidates.items
         if mask is not None:
@@ -114,6 +118,32 @@ class BundleChannels:
         proposed_by = np.take_along_axis(bits, ranked.columns, 1)  # [B, K]
         for rows, odds, own_bits in zip(ranked.items, ranked.odds, proposed_by.tolist(), strict=True):
             yield rows, odds, [sources[number] for number in own_bits]
+
+    def explain(
+        self, own: OwnItems, nearest: NearestItems, allowed: AllowedItems | None, rows: IntArray
+    ) -> Iterator[tuple[dict[str, float], IntArray]]:
+        """Yields for each of some items [n] of one user's merged list what its log-odds are the sum of, and its neighbors among the user's items.
+
+        Parts are `intercept` and `channel.signal`, as of `contributions`, without zeros. Neighbors are the rows of the most similar items,
+        at most CARRIERS. Arguments are as of `merge`.
+        """
+        found = find_candidates(self._make_channels([own], nearest, allowed), np.zeros(1, np.int64))
+        column_of = {int(row): column for column, row in enumerate(found.items[0])}
+        columns = np.array([column_of.get(int(row), -1) for row in rows], np.int64)
+        # Popular items that fill the list up are no candidates: no channel says anything of them.
+        signals = np.where(columns >= 0, found.signals[:, 0, columns], 0.0)
+        added = contributions(self._merge, signals)
+        similar = self._shared.neighbors[own.items].tocsc()[:, rows]  # [E, n]
+        for n, (first, end) in enumerate(pairwise(similar.indptr)):
+            parts = {".".join(signal): float(values[n]) for signal, values in added.items() if values[n]}
+            best = first + np.argsort(-similar.data[first:end], kind="stable")[:CARRIERS]
+            yield {INTERCEPT: self._merge.intercept} | parts, own.items[similar.indices[best]]
+
+    def _make_channels(
+        self, own: Sequence[OwnItems], nearest: NearestItems, allowed: AllowedItems | None
+    ) -> tuple[Channel, ...]:
+        mask = None if allowed is None else allowed.mask
+        return make_channels(self._depths, self._shared, join_users(own), nearest, self._now_ms, mask)
 
 
 def _read_lists(table: pa.Table, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

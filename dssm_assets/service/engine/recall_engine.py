@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -36,6 +36,7 @@ from dssm_assets.service.engine.allowed_items import ItemConditions
 from dssm_assets.service.engine.bundle_reader import Bundle
 from dssm_assets.service.engine.channels import FILLED, BundleChannels
 from dssm_assets.service.engine.id_rows import Id, UnknownIdError
+from dssm_assets.service.engine.reasons import Reasons, find_reasons
 from dssm_assets.service.engine.request_encoder import NO_INPUTS, RequestUser, UserInputs, UserTower
 from dssm_assets.service.engine.request_users import RequestUsers
 from dssm_assets.service.engine.shop_lists import ShopLists
@@ -98,6 +99,7 @@ class ListOptions:
         exclude_history: leave out items that the user interacted with before.
         lists: merged or of the vectors alone; None: merged if the bundle has channels.
         fields: columns for filters to answer with.
+        explain: answer with the reasons of each item of a merged list, which takes some ms.
     """
 
     k: int = DEFAULT_K
@@ -106,6 +108,7 @@ class ListOptions:
     exclude_history: bool = False
     lists: Lists | None = None
     fields: Sequence[str] = ()
+    explain: bool = False
 
 
 ANY_LIST: Final = ListOptions()
@@ -143,6 +146,7 @@ class RecallAnswer:
             (`evaluation.recent`), in a bundle without channels positive events of the window.
         sources: for each item the channels that proposed it, or `popular`; None for a list of vectors alone.
         fields: column -> its value for each item.
+        reasons: why each item is there, if that was asked; None for a list that is not merged.
     """
 
     bundle_id: str
@@ -153,10 +157,12 @@ class RecallAnswer:
     scores: list[float]
     sources: list[list[str]] | None
     fields: dict[str, list[Any]] | None
+    reasons: list[Reasons] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the answer as JSON content; an attribute that does not apply is absent."""
-        return {name: value for name, value in vars(self).items() if value not in (None, ())}
+        content = {name: value for name, value in vars(self).items() if value not in (None, ())}
+        return content if self.reasons is None else {**content, "reasons": [one.to_dict() for one in self.reasons]}
 
 
 class RecallEngine:
@@ -290,7 +296,11 @@ class RecallEngine:
             return _Plan(AnswerSource.POPULAR, selection)
         is_merged = self.channels is not None and options.lists is not Lists.VECTORS
         if self.channels is None:
-            wants = {"exclude_history": options.exclude_history, "channels": options.lists is Lists.MERGED}
+            wants = {
+                "exclude_history": options.exclude_history,
+                "channels": options.lists is Lists.MERGED,
+                "explain": options.explain,
+            }
             got = f"bundle {bundle.bundle_id} without channels"
             InputError.raise_if(Fault(name, "a bundle with channels", got, _NO_CHANNELS) for name in wants if wants[name])
         own = user.read_own() if is_merged or options.exclude_history else None
@@ -301,8 +311,7 @@ class RecallEngine:
             depth=self.channels.vector_depth if self.channels is not None and is_merged else selection.depth,
             vector=bundle.user_vector(user.row) if vector is None else vector,
             own=own if is_merged else None,
-            ignored=user.ignored,
-            replaced=user.replaced,
+            user=user,
         )
 
     def _plan_similar(self, item_id: Any, options: ListOptions) -> _Plan:
@@ -354,7 +363,16 @@ class RecallEngine:
             depth = max(plan.selection.depth for plan in block)
             merged = self.channels.merge([plan.own for plan in block if plan.own], vectors, allowed, depth)
             answers += [self._make_answer(plan, *one) for plan, one in zip(block, merged, strict=True)]
+            explained = [number for number, plan in enumerate(block) if plan.selection.options.explain]
+            for number in explained:
+                answers[start + number] = self._explain(block[number], rows[number], answers[start + number])
         return answers
+
+    def _explain(self, plan: _Plan, nearest: IntArray, answer: RecallAnswer) -> RecallAnswer:
+        vectors = _NearestItems(self.bundle, plan.vector.reshape(1, -1), [nearest])
+        assert self.channels is not None and plan.user is not None
+        args = (self.bundle, self.channels, self.tower, plan.user, vectors, plan.selection.allowed, answer.item_ids)
+        return replace(answer, reasons=find_reasons(*args))
 
     def _make_answer(
         self, plan: _Plan, rows: IntArray, scores: npt.NDArray[Any], sources: Sequence[list[str]] | None = None
@@ -365,8 +383,7 @@ class RecallEngine:
         return RecallAnswer(
             self.bundle.bundle_id,
             plan.source,
-            plan.ignored,
-            plan.replaced,
+            *((plan.user.ignored, plan.user.replaced) if plan.user else ((), ())),
             self.bundle.items.ids_at(rows[wanted]),
             scores[wanted].tolist(),
             None if sources is None else [sources[position] for position in wanted.tolist()],
@@ -450,8 +467,7 @@ class _Plan:
     depth: int = 0
     vector: Any = None
     own: OwnItems | None = None
-    ignored: tuple[str, ...] = ()
-    replaced: tuple[str, ...] = ()
+    user: RequestUser | None = None
 
     @property
     def kind(self) -> tuple[int, int, int, int]:

@@ -28,7 +28,7 @@ from dssm_assets.core.features.requests import request_rows
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.models.poolings import make_pooling
-from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, feature_columns
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, feature_columns, select_rows
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.statistics.bucketizer import Bucketizer
@@ -111,6 +111,11 @@ class StoredUsers:
         (times, offsets), *features = (flatten(combine_chunks(column)) for column in table.columns)
         return times.to_numpy(), [values for values, _ in features], offsets
 
+    def item_rows(self, row: int) -> list[int]:
+        """Returns the item rows of a user's latest events, as `history` orders them; -1 outside the bundle."""
+        rows: list[int] = self._table.column(ITEM_ROWS)[row].as_py()
+        return rows
+
     def events(self, row: int) -> set[tuple[int, int]]:
         """Returns item row and unix milliseconds of a user's latest events on items of the bundle."""
         table = self._table.select([ITEM_ROWS, EVENT_TIMES_MS]).slice(row, 1)
@@ -176,28 +181,52 @@ class RequestEncoder:
                 else:
                     groups += [[number] for number in numbers]
 
+    def encode_without(self, user: RequestUser, sent_rows: Sequence[int], most: int) -> tuple[IntArray, TowerInput]:
+        """Returns the items of a user's latest events [n], and the tower's input with all events, then without those of each item [1 + n].
+
+        Args:
+            sent_rows: rows of the items of `user.lists`.
+            most: items at most, the latest.
+        """
+        inputs = self._encode_features([user.features], self._known_features([user]))
+        if not self.has_history:
+            return np.empty(0, np.int64), inputs
+        known = self._known_events([user])
+        table, order, _ = self._read_events([user], known)
+        stored_rows = [] if known is None or self.stored is None else self.stored.item_rows(user.row)
+        rows = np.array([*stored_rows, *sent_rows], np.int64)[order]
+        latest = np.array(list(dict.fromkeys(rows[rows >= 0][::-1].tolist()))[:most], np.int64)
+        kept = [np.arange(len(rows)), *(np.flatnonzero(rows != item) for item in latest)]
+        bounds = ragged.offsets_of([len(one) for one in kept])
+        history = HistoryReader(table, self._spec).read_events(np.concatenate(kept), bounds)
+        return latest, select_rows(inputs, np.zeros(len(kept), np.int64)).with_history(history)
+
     def _encode_rows(self, users: Sequence[RequestUser]) -> TowerInput:
         """Returns a row per user. All send and replace the same names, and all are stored or none is."""
         faults: list[Fault] = []
-        stored, rows = self.stored if users[0].row >= 0 else None, [user.row for user in users]
         inputs = TowerInput(np.zeros((len(users), 0), np.int64))
         try:
-            known = {} if stored is None or "features" in users[0].replaced else stored.features(rows)
-            inputs = self._encode_features([user.features for user in users], known)
+            inputs = self._encode_features([user.features for user in users], self._known_features(users))
         except SchemaError as error:
             faults += error.faults
         if self.has_history:
-            known_events = None if stored is None or "history" in users[0].replaced else stored.history(rows)
-            lists = [
-                {**{name: user.features[name] for name in user.features if name not in self._shared_inputs}, **user.lists}
-                for user in users
-            ]
             try:
-                inputs = inputs.with_history(self._encode_history(lists, known_events))
+                table, _, bounds = self._read_events(users, self._known_events(users))
+                inputs = inputs.with_history(HistoryReader(table, self._spec).read(bounds[:-1], bounds[1:]))
             except InputError as error:
                 faults += error.faults
         InputError.raise_if(faults)
         return inputs
+
+    def _known_features(self, users: Sequence[RequestUser]) -> dict[str, pa.Array]:
+        if self.stored is None or users[0].row < 0 or "features" in users[0].replaced:
+            return {}
+        return self.stored.features([user.row for user in users])
+
+    def _known_events(self, users: Sequence[RequestUser]) -> tuple[IntArray, list[pa.Array], IntArray] | None:
+        if self.stored is None or users[0].row < 0 or "history" in users[0].replaced:
+            return None
+        return self.stored.history([user.row for user in users])
 
     def _encode_features(self, requests: Sequence[Mapping[str, Any]], known: Mapping[str, pa.Array]) -> TowerInput:
         """Returns a row per request; `known` are columns of user features that are indices already."""
@@ -215,10 +244,17 @@ class RequestEncoder:
         indices = {**self._indexed_features.to_indices(pa.table(columns), "request"), **known}
         return SideReader(pa.table(indices), "request", self._features).read(np.arange(len(requests)))
 
-    def _encode_history(
-        self, requests: Sequence[Mapping[str, Any]], known: tuple[IntArray, list[pa.Array], IntArray] | None
-    ) -> TowerInput:
-        """Returns a row per request; its events are added to the `known` ones, as of `StoredUsers.history`."""
+    def _read_events(
+        self, users: Sequence[RequestUser], known: tuple[IntArray, list[pa.Array], IntArray] | None
+    ) -> tuple[pa.Table, IntArray, IntArray]:
+        """Returns the events of all users, user by user and oldest first, and where each user's begin [B + 1].
+
+        Between these stands the place of each event among the `known` ones, as of `StoredUsers.history`, followed by those sent.
+        """
+        requests = [
+            {**{name: user.features[name] for name in user.features if name not in self._shared_inputs}, **user.lists}
+            for user in users
+        ]
         features = self._generator.spec.sequence_features
         filled = [_fill_history(request, features) for request in requests]
         table = request_rows(filled, _columns(features, list(filled[0])))
@@ -242,7 +278,7 @@ class RequestEncoder:
             sent = {name: pa.concat_arrays([old, new]) for old, (name, new) in zip(stored_values, sent.items(), strict=True)}
         events = {name: values.take(pa.array(order)) for name, values in sent.items()}
         bounds = ragged.offsets_of(np.bincount(owner, minlength=len(requests)))
-        return HistoryReader(pa.table({col.EVENT_TIME_MS: times[order], **events}), self._spec).read(bounds[:-1], bounds[1:])
+        return pa.table({col.EVENT_TIME_MS: times[order], **events}), order, bounds
 
     def _timestamps(self, times: Any, length: int) -> IntArray:
         where = f"request, input {col.EVENT_TIMES_MS}"
@@ -292,6 +328,11 @@ class UserTower:
             raise broken(bundle.bundle_id, problem)
         stored = StoredUsers(bundle, spec) if bundle.has_file(BundleFile.USER_INPUTS) else None
         return cls(RequestEncoder(generator, bucketizer, spec, stored), layout, session)
+
+    def compute_without(self, user: RequestUser, sent_rows: Sequence[int], most: int) -> tuple[IntArray, Vector]:
+        """Returns the items of a user's latest events [n] and the vectors with all events, then without those of each item [1 + n, ...]."""
+        items, encoded = self.encoder.encode_without(user, sent_rows, most)
+        return items, np.stack([self._session.run([OUTPUT], feed)[0][0] for feed in self._layout.feed_each(encoded)])
 
     def compute_vectors(self, users: Sequence[RequestUser]) -> list[Vector | DssmError]:
         """Returns each user's vector, float32 [D] ([K, D] for K interests), or the error that names unusable inputs."""

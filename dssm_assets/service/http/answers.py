@@ -116,6 +116,18 @@ class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class ItemReasons(_Answer):
+    """Why an item is in a merged list."""
+
+    signals: dict[str, float] = Field(
+        description="What the score is the sum of: intercept, and what each signal of a channel adds to it."
+    )
+    goes_with: list[int | str] = Field(description="The user's items that it is most similar to as a neighbor, best first.")
+    without: list[tuple[int | str, float]] = Field(
+        description="Items of the user's last ten, and how the similarity of vectors would change without their events; largest first."
+    )
+
+
 class ItemList(_Answer):
     """A list of items, best first. A key that does not apply is absent."""
 
@@ -138,6 +150,7 @@ class ItemList(_Answer):
         default=None, description="The channels that proposed each item, or popular; absent in a list of vectors alone."
     )
     fields: dict[str, list[Any]] | None = Field(default=None, description="Item column -> its value for each item.")
+    reasons: list[ItemReasons] | None = Field(default=None, description="Why each item is there, with `explain`.")
 
 
 class Refusal(_Answer):

@@ -29,6 +29,7 @@ from starlette.staticfiles import StaticFiles
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError, Fault, InputError, StorageError
 from dssm_assets.service.engine.live import LiveEngine
+from dssm_assets.service.engine.recall_engine import UserRequest
 from dssm_assets.service.http.access import DOCS, ROUTES, RequestGate, check_requests
 from dssm_assets.service.http.answers import (
     ARROW,
@@ -102,6 +103,8 @@ class Service:
         clock.end("parse")
         self._check_room()  # others may have come meanwhile
         is_arrow = ARROW in request.headers.get("accept", "")
+        if is_arrow and any(isinstance(one, UserRequest) and one.options.explain for one in requests):
+            raise InputError(Fault("explain", "an answer in JSON", f"accept: {ARROW}", "send accept: application/json"))
         reply = await self.queue.compute(requests, clock.stages[0], is_batch=is_batch, is_arrow=is_arrow)
         request.scope[STAGES] = reply.stages
         for source, count in reply.sources.items():

@@ -57,6 +57,7 @@ _EXCLUDE: Final = "Items to leave out of the list"
 _EXCLUDE_HISTORY: Final = "Leave out items that the user interacted with before."
 _UNKNOWN: Final = "For a user who is not stored and sends no inputs: popular items, or status 404."
 _CHANNELS: Final = "merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
+_EXPLAIN: Final = "Answer with the reasons of each item of a merged list: takes some ms; JSON, and not in a batch."
 _FIELDS: Final = "Item columns to answer with, such as titles, from serving.filters"
 
 
@@ -91,9 +92,12 @@ class RecallRequest(Section):
     unknown: UnknownUser = Field(default="popular", description=_UNKNOWN)
     channels: Lists | None = Field(default=None, description=_CHANNELS)
     fields: list[str] = Field(default_factory=list, max_length=MAX_NAMES, description=f"{_FIELDS}.")
+    explain: bool = Field(default=False, description=_EXPLAIN)
 
     def to_request(self) -> UserRequest:
-        options = ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels, self.fields)
+        options = ListOptions(
+            self.k, self.exclude, self.filters, self.exclude_history, self.channels, self.fields, self.explain
+        )
         inputs = UserInputs(self.features, self.history, self.events)
         return UserRequest(self.user_id, inputs, options, self.unknown == "popular")
 
@@ -135,9 +139,12 @@ class RecallQuery(_ListQuery):
     exclude_history: bool = Field(default=False, description=_EXCLUDE_HISTORY)
     unknown: UnknownUser = Field(default="popular", description=_UNKNOWN)
     channels: Lists | None = Field(default=None, description=_CHANNELS)
+    explain: bool = Field(default=False, description=_EXPLAIN)
 
     def to_request(self) -> UserRequest:
-        options = ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels, self.fields)
+        options = ListOptions(
+            self.k, self.exclude, self.filters, self.exclude_history, self.channels, self.fields, self.explain
+        )
         return UserRequest(self.user_id, options=options, is_popular_for_unknown=self.unknown == "popular")
 
 
@@ -209,6 +216,9 @@ def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
     for number, entry in enumerate(entries):
         if isinstance(entry, ValidationError):
             requests.append(finder.describe(entry, "body", "requests", str(number)))
+        elif isinstance(entry, RecallRequest) and entry.explain:
+            fault = Fault(f"body.requests.{number}.explain", "false in a batch", "true", "send this request to POST /recall")
+            requests.append(InputError(fault))
         else:
             requests.append(entry.to_request() if isinstance(entry, RecallRequest) else entry)
     if (count := count_items(requests)) > MAX_ITEMS:

@@ -1,0 +1,77 @@
+"""Why an item is in a merged list: what its log-odds are the sum of, and which of the user's items and events carry it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from dssm_assets.core.channels.channel import NearestItems, OwnItems
+from dssm_assets.core.retrieval.exact import score_interests
+from dssm_assets.core.retrieval.item_filter import AllowedItems
+from dssm_assets.core.retrieval.vectors import Metric
+from dssm_assets.service.engine.bundle_reader import Bundle
+from dssm_assets.service.engine.channels import CARRIERS, BundleChannels
+from dssm_assets.service.engine.id_rows import Id
+from dssm_assets.service.engine.request_encoder import RequestUser, UserTower
+
+MOST_REMOVED: Final = 10
+"""Items whose events are removed one after the other: each takes a run of the user tower."""
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why an item is in a merged list.
+
+    Attributes:
+        signals: what its log-odds are the sum of: `intercept`, and what each `channel.signal` adds to it (`merge.contributions`).
+        goes_with: the user's items that are most similar to it as neighbors, best first.
+        without: an item of the user's latest events -> how much the similarity of vectors changes if its events had not been; the changes
+            that are largest.
+    """
+
+    signals: Mapping[str, float]
+    goes_with: list[Id]
+    without: list[tuple[Id, float]]
+
+    def describe(self) -> str:
+        """Returns the sums of the channels, largest first, and what carries them, as one line."""
+        sums = dict[str, float]()
+        for name, value in self.signals.items():
+            channel = name.partition(".")[0]
+            sums[channel] = sums.get(channel, 0.0) + value
+        parts = [", ".join(f"{name} {value:+.2f}" for name, value in sorted(sums.items(), key=lambda one: -abs(one[1])))]
+        parts += [f"goes with {', '.join(map(str, self.goes_with))}"] if self.goes_with else []
+        carried = [str(item) for item, change in self.without if change < 0]
+        parts += [f"near by {', '.join(carried)}"] if carried else []
+        return "; ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def find_reasons(
+    bundle: Bundle,
+    channels: BundleChannels,
+    tower: UserTower,
+    user: RequestUser,
+    nearest: NearestItems,
+    allowed: AllowedItems | None,
+    item_ids: list[Id],
+) -> list[Reasons]:
+    """Returns why each item [n] is in the merged list of a user."""
+    own: OwnItems = user.read_own()
+    rows = np.array([bundle.items.find_row(item) for item in item_ids], np.int64)
+    sent = [bundle.items.find_row(item) for item in user.lists.get("item_ids", ())]
+    events, vectors = tower.compute_without(user, sent, MOST_REMOVED)
+    interests = vectors.reshape(len(vectors), -1, bundle.dims)
+    scores = score_interests(interests, bundle.item_vectors, np.tile(rows, (len(vectors), 1)), Metric.IP)  # [1 + events, n]
+    change = scores[1:] - scores[0]
+    order = np.argsort(-np.abs(change), axis=0, kind="stable")[:CARRIERS]
+    names = bundle.items.ids_at(events)
+    return [
+        Reasons(signals, bundle.items.ids_at(similar), [(names[e], float(change[e, n])) for e in order[:, n]])
+        for n, (signals, similar) in enumerate(channels.explain(own, nearest, allowed, rows))
+    ]
