@@ -71,7 +71,7 @@ class Statistics(Section):
     )
 
     def own_values(self, names: Iterable[str], key: str) -> dict[str, Any]:
-        """Returns name -> value of a key of `features`, or width, for those of the names (features and embeddings) that set it."""
+        """Returns the features and embeddings that set `key` in `features` or `width`, each with its value."""
         if key == "embedding_dim":
             return {name: self.embedding_dim[name] for name in names if name in self.embedding_dim}
         found = {name: getattr(self.features[name], key) for name in names if name in self.features}

@@ -43,7 +43,7 @@ class PoolingKind(StrEnum):
 
 
 class Pooling(Section):
-    """One way to pool the history. All poolings share its embeddings."""
+    """One way to pool the history into a vector. All poolings share the embeddings."""
 
     kind: Annotated[
         PoolingKind | str,
@@ -62,7 +62,7 @@ class Pooling(Section):
 
 
 class History(StrEnum):
-    """Which of its user's events a training sample sees."""
+    """Which events of a user a training sample may see."""
 
     EVENT = "event"
     """Those before the sample's event."""
@@ -73,7 +73,7 @@ class History(StrEnum):
 
 
 class Targets(StrEnum):
-    """Which positive events are trained on, and counted in validation."""
+    """Which positive events are training targets and count in validation."""
 
     ALL = "all"
     NEW = "new"
@@ -81,7 +81,7 @@ class Targets(StrEnum):
 
 
 class ItemSnapshot(StrEnum):
-    """The day of the features of a sample's own item. Sampled negatives have those of the day before the evaluation day."""
+    """The day from which a sample's own item takes its features. Sampled negatives use the day before the evaluation day."""
 
     SAMPLE = "sample"
     """The day before the sample. Own items then have older statistics than sampled negatives, which the towers can learn."""
@@ -90,7 +90,7 @@ class ItemSnapshot(StrEnum):
 
 
 class HistoryCut(Section):
-    """Histories that end earlier than they could, so that the towers learn to predict more than the next item."""
+    """Cuts training histories earlier than necessary, so that the towers learn to predict more than the next item."""
 
     sample_frac: float = Field(default=0.0, ge=0, le=1, description="Fraction of the training samples with a cut history.")
     min_length_frac: float = Field(
@@ -99,7 +99,7 @@ class HistoryCut(Section):
 
 
 class Sampler(StrEnum):
-    """The distribution that sampled negatives are drawn from."""
+    """The distribution from which negatives are sampled."""
 
     UNIFORM = "uniform"
     """All items with equal probability."""

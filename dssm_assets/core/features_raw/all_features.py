@@ -1,8 +1,7 @@
 """The wide feature tables of a day: one row per user or item with its profile, statistics and preferences.
 
-Every join matches at most one row by the id of the entity: ids of the profile are unique (the source layer refuses others),
-and statistics, distinct counts and lists are grouped by the id. So the result has one row per id of the profile or the
-activity.
+Each join matches at most one row, because every joined table is unique in the entity's id: the source layer checks the
+profiles, and the rest is grouped by id. The result has one row per id of the profile or the activity.
 """
 
 from __future__ import annotations
@@ -120,7 +119,7 @@ def _left_join(left: ibis.Table, right: ibis.Table, key: str) -> ibis.Table:
 
 
 def check_generated_names(entity: str, source: Sequence[str], plan: FeaturePlan) -> None:
-    """Raises a SchemaError that names every source column with the name of a generated one, and every generated name that is twice."""
+    """Raises a SchemaError that names every repeated generated column, and every source column with such a name."""
     table, generated = f"{entity.removesuffix('_id')}_table", plan.generated(entity)
     got, remedy = "two, from different events and values", "rename an event or value column"
     repeated = [name for name, count in Counter(generated).items() if count > 1]

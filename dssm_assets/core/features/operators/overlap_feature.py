@@ -1,6 +1,6 @@
-"""overlap_feature: a measure of the overlap of the terms of two inputs, such as a query and a title.
+"""overlap_feature: measures how far the terms of two inputs overlap, such as a query and a title.
 
-Every measure returns one number per row [R], which is undefined where a side has no terms.
+A measure gives one number per row [R]. It is undefined if a side has no terms.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Method(StrEnum):
 
 
 class OverlapFeature(NumericOperator):
-    """One measure of the overlap of two lists of terms. A row in which a side has no terms is missing.
+    """One measure of the overlap of two lists of terms. The row is missing if a side has no terms.
 
     Terms are the elements of a list, or the parts of a text between separators. Missing and empty terms are ignored and
     take no position.
@@ -87,10 +87,10 @@ class OverlapFeature(NumericOperator):
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms of one side of every row.
+    """The terms of one side (query or title) of all rows.
 
     Attributes:
-        codes: number of each term, equal for equal terms of both sides [n].
+        codes: number of each term; equal terms of both sides have equal numbers [n].
         offsets: offsets of the rows [R + 1].
         width: how many numbers there are, at least 1.
     """
@@ -109,7 +109,7 @@ class Terms:
 
     @cached_property
     def cells(self) -> Any:
-        """One integer per row and term, ascending by row [n]."""
+        """Returns one integer per row and term, ascending by row [n]."""
         return self.rows * self.width + self.codes
 
 
