@@ -17,8 +17,7 @@ def sort_with_positions(values: IntArray) -> tuple[IntArray, IntArray]:
     """Sorts values in ascending order. Returns them with their positions before the sort, [n], or row by row [R, N].
 
     Equal values keep the order of their positions. Value and position are packed into one integer, because integers sort
-    many
-    times faster than a stable sort.
+    many times faster than a stable sort.
 
     Args:
         values: [n] or [R, N], so small that value and position together fit int64.

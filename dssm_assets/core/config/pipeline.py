@@ -1,7 +1,7 @@
 """The root configuration: one YAML file, parsed once into frozen models that forbid unknown keys.
 
-Belongs here: the root, the sections on source tables, events and days, and the errors of a bad configuration. Reading
-the file is in `storage/config_file.py`, the grammar of feature definitions in `core/features/spec.py`.
+Belongs here: the root, the sections on source tables, events and days, and the errors of a bad configuration. Reading the
+file is in `storage/config_file.py`, the grammar of feature definitions in `core/features/spec.py`.
 """
 
 from __future__ import annotations

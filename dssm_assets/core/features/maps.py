@@ -1,8 +1,7 @@
 """Reads key-value inputs: maps of values, and maps of maps.
 
 An entry such as "a:b:3" is divided at its last delimiter, because keys are free text while values are mostly numbers. An
-entry
-without a delimiter is a key without a value.
+entry without a delimiter is a key without a value.
 """
 
 from __future__ import annotations

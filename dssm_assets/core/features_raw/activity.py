@@ -2,8 +2,7 @@
 
 The activity state of day D has one row per entity and event that ever occurred up to D, ordered by both. Its columns are
 count_{w}d for each window w (days D-w+1 to D), count_total, {value}_sum_{w}d_e4, first_event_time_ms, last_event_time_ms.
-All
-are integers, so state(D) = state(D-1) + day D - day D-w holds exactly in any order of addition. Rows with empty windows
+All are integers, so state(D) = state(D-1) + day D - day D-w holds exactly in any order of addition. Rows with empty windows
 stay: their total and their first and last event are still needed.
 
 The pair state of day D has one row per user, item and event within the largest window, with its last day.

@@ -1,8 +1,7 @@
 """Preferences of users: how often each had positive events with items of an attribute value, within the preference window.
 
 The state of day D has one row per (user_id, attribute, value) with a count above 0, ordered by that key. It counts the
-positive
-events on days D-preference_days+1 to D with items of that value. Items without a value are not counted.
+positive events on days D-preference_days+1 to D with items of that value. Items without a value are not counted.
 """
 
 from __future__ import annotations

@@ -49,8 +49,7 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
     """A feature made from hits: their numbers combined into one, or their texts.
 
     It is a category if need_discrete is set, a key puts names before values, or a key defines a vocabulary. Otherwise it is
-    a
-    number.
+    a number.
 
     Attributes:
         default_value: value of a row without hits (default "0"; "" leaves it missing); bypasses the normalizer.

@@ -30,8 +30,8 @@ class LookupFeature(HitOperator):
         map: the key-value input.
         key: the input with the requested keys.
         separator: separates entries, and keys, that come as text (default: the character 0x1d).
-        need_key: texts are "key_value", so that equal values of different keys differ; makes the feature a category
-            (default false).
+        need_key: texts are "key_value", so that equal values of different keys differ; makes the feature a category (default
+            false).
     """
 
     feature_type: Literal["lookup_feature"] = "lookup_feature"

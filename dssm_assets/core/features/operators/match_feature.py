@@ -37,14 +37,11 @@ class MatchFeature(HitOperator):
     """The values that the requested keys have in a map of maps: combined to one number, or kept as texts.
 
     `maps.nested_maps` defines how a map of maps is read. An inner entry is a hit if both of its keys are requested. It hits
-    again
-    for every repetition in the map or in the request. Hits are ordered by pkey, then skey, then position in the map. An
-    entry
-    without a value is ignored. Where numbers are combined, so is an entry without a number.
+    again for every repetition in the map or in the request. Hits are ordered by pkey, then skey, then position in the map.
+    An entry without a value is ignored. Where numbers are combined, so is an entry without a number.
 
     A key defined as "ALL" matches every key of the map. Then a value "ALL" in the column of the other key is a wildcard too.
-    If
-    both keys are columns, "ALL" is an ordinary key. These are the reference's rules (match types multihit and hit).
+    If both keys are columns, "ALL" is an ordinary key. These are the reference's rules (match types multihit and hit).
 
     Attributes:
         nested_map: the input that holds a map of maps.

@@ -57,8 +57,8 @@ class Method(StrEnum):
 class OverlapFeature(NumericOperator):
     """One measure of the overlap of two lists of terms. The row is missing if a side has no terms.
 
-    Terms are the elements of a list, or the parts of a text between separators. Missing and empty terms are ignored and
-    take no position.
+    Terms are the elements of a list, or the parts of a text between separators. Missing and empty terms are ignored and take
+    no position.
 
     Attributes:
         query: the terms to look for.
