@@ -1,4 +1,4 @@
-"""`dssm-assets hit-rates`, and reading the hit rates that `demo` and `materialize` print."""
+"""`dssm-assets hit-rates`; also reads the hit rates that `demo` and `materialize` print."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _choose_day(workspace: Workspace, wanted: str) -> str:
 
 
 def read_day(workspace: Workspace, ds: str) -> DayRates:
-    """Returns what is printed of an evaluated day."""
+    """Returns an evaluated day's rates for printing."""
     from dssm_assets.core.evaluation.labels import Spans
     from dssm_assets.steps.workspace import truth_days
     from dssm_assets.terminal import DayRates

@@ -63,7 +63,7 @@ def cleaned_path(root: str) -> str:
 
 
 def experiments_folder(root: str) -> str:
-    """Returns the folder of all experiments' roots, and of the partitions of the table `experiments`."""
+    """Returns the folder with the roots of all experiments; it also holds the table `experiments`."""
     return f"{root.rstrip('/')}/{EXPERIMENTS}"
 
 
@@ -118,12 +118,12 @@ def serving_root(root: str) -> str:
 
 
 def replaced_versions_path(serving: str) -> str:
-    """Returns the file with the times at which versions of the vector store were replaced, below a serving root."""
+    """Returns the file below a serving root that records when versions of the vector store were replaced."""
     return f"{serving}/vector_store.json"
 
 
 def stores_with_users_path(serving: str) -> str:
-    """Returns the file with the vector stores that got vectors of users, below a serving root."""
+    """Returns the file below a serving root that lists vector stores with vectors of users."""
     return f"{serving}/stores_with_users.json"
 
 
