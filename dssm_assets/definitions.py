@@ -1,5 +1,4 @@
-"""The Dagster code location: `build_definitions(...)` builds the asset graph, and `defs` builds it from the environment for
-Dagster.
+"""The Dagster code location: `build_definitions(...)` builds the asset graph, and `defs` builds it from the environment for Dagster.
 
 `storage/config_choice.py` finds the configuration and the home. A folder without a configuration loads the packaged demo.
 
@@ -136,8 +135,7 @@ def load_scene(name: str | None = None, choice: ConfigChoice | None = None) -> S
 def defs() -> dg.Definitions:
     """Returns the asset graph of the environment's configurations, with definitions written by `dg scaffold defs`.
 
-    Dagster calls it to load the code location. A run is one process, so that its steps share imports and its memory has one
-    limit.
+    Dagster calls it to load the code location. A run is one process, so that its steps share imports and its memory has one limit.
     """
     own = dg.Definitions.merge(build_definitions(), dg.Definitions(executor=dg.in_process_executor))
     added = [path for path in SCAFFOLDED.iterdir() if path.name not in ("__init__.py", "__pycache__")]

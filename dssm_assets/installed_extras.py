@@ -33,14 +33,13 @@ class Extra:
         runs: has `open_run(context, scene, row)`: replaces the regular run if the run's settings ask for it.
         run_start: has `on_run_start(workspace)`, called once in each run.
         attributes: has `asset_attributes(scene)`, which returns further arguments of the assets of the asset table.
-        cleaned: has `on_cleaned(workspace, before, removes)`, called by a cleanup between removing old partitions and
-            removing files older than the unix time `before`. Returns the paths of files that must stay. Its errors do not
-            stop the cleanup.
-        unreached: has `list_unreached(workspace)`: stores with rows of users that this extra can no longer reach. The
-            receipt of a request to forget users lists them.
+        cleaned: has `on_cleaned(workspace, before, removes)`, called by a cleanup between removing old partitions and removing files
+            older than the unix time `before`. Returns the paths of files that must stay. Its errors do not stop the cleanup.
+        unreached: has `list_unreached(workspace)`: stores with rows of users that this extra can no longer reach. The receipt of a
+            request to forget users lists them.
         served: has `on_served(loaded, log)`, called when the served bundle may have changed: after a delta or a rollback.
-        materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored,
-            before Dagster records them; `run` is the `AssetRun`.
+        materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored, before
+            Dagster records them; `run` is the `AssetRun`.
     """
 
     command: str = ""

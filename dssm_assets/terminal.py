@@ -97,10 +97,7 @@ class ProgressTable(Observer):
         self._live.stop()
 
     def on_log(self, text: str) -> None:
-        """Shows a progress line below the table, or prints it without a terminal.
-
-        The run goes on if nobody reads the output any more.
-        """
+        """Shows a progress line below the table, or prints it without a terminal. The run goes on if nobody reads the output any more."""
         self._line = text
         if not self.console.is_terminal:
             _print_line(text)
@@ -188,9 +185,7 @@ class DayRates:
 
 
 def summary(days: Sequence[DayRates]) -> RenderableType:
-    """Returns a table of one or more days: each scorer's rates on the last day, also on unseen items, and earlier days as the
-    trend.
-    """
+    """Returns a table of one or more days: each scorer's rates on the last day, also on unseen items, and earlier days as the trend."""
     day, earlier = days[-1], days[-1 - _TREND_DAYS : -1]
     k = day.ks[-1]
     ks = day.ks if len(day.ks) <= _SUMMARY_KS else [*day.ks[: _SUMMARY_KS - 1], k]

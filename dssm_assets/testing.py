@@ -1,5 +1,4 @@
-"""Contract tests for your own losses, samplers, poolings, baselines and feature operators: classes that your test module
-inherits.
+"""Contract tests for your own losses, samplers, poolings, baselines and feature operators: classes that your test module inherits.
 
     from dssm_assets.testing import LossContract
 
@@ -8,8 +7,8 @@ inherits.
     class TestMyLoss(LossContract):
         names = ("my_loss",)
 
-Needs pytest. The contract of vector stores is in `dssm_assets.extras.vector_stores.testing`. Tests of one particular
-implementation do not belong here.
+Needs pytest. The contract of vector stores is in `dssm_assets.extras.vector_stores.testing`. Tests of one particular implementation
+do not belong here.
 
 Letters: B rows, C columns, H hard negatives, U users, I items, K top-k.
 """

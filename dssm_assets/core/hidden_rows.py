@@ -1,7 +1,4 @@
-"""Rows that nobody may read: every reader of a source and every answer drops them.
-
-`extras/retention` says which users are meant.
-"""
+"""Rows that nobody may read: every reader of a source and every answer drops them. `extras/retention` says which users are meant."""
 
 from __future__ import annotations
 

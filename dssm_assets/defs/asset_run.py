@@ -45,10 +45,7 @@ class AssetRun:
         return regular
 
     def describe(self, result: "StepResult", seconds: float) -> dict[str, Any]:
-        """Returns the metadata of one partition.
-
-        Columns and inputs, nine tenths of the bytes, are given only for a run's last day.
-        """
+        """Returns the metadata of one partition. Columns and inputs, nine tenths of the bytes, are given only for a run's last day."""
         from dssm_assets.steps.workspace import window_days
 
         metadata, manifest = partition_metadata(result, self._workspace, seconds), result.manifest

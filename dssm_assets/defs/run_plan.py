@@ -1,7 +1,4 @@
-"""Plans runs: which runs, in which order, make some assets and their missing inputs.
-
-Used by `--with-upstream`, the demo, launched runs.
-"""
+"""Plans runs: which runs, in which order, make some assets and their missing inputs. Used by `--with-upstream`, the demo, launched runs."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,12 +61,11 @@ class NeededDays:
 def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: str, window: int, span: int = 1) -> NeededDays:
     """Returns everything that some assets of a day need: the range of days of each daily table, and windowed assets of the day.
 
-    A log is needed from the calendar's start, because histories are read across days; a log itself needs only its own days.
-    Samples are needed for the window, and for the day itself if it is scored. Features are needed from the day before each
-    sample.
+    A log is needed from the calendar's start, because histories are read across days; a log itself needs only its own days. Samples
+    are needed for the window, and for the day itself if it is scored. Features are needed from the day before each sample.
 
-    Example: with a window of 6 days, total_hit_rate of January 12th needs behavior of the 1st to the 12th, sample_fg of the
-    6th to the 12th, user_features_fg of the 5th to the 11th, and dssm_model of the 12th.
+    Example: with a window of 6 days, total_hit_rate of January 12th needs behavior of the 1st to the 12th, sample_fg of the 6th to
+    the 12th, user_features_fg of the 5th to the 11th, and dssm_model of the 12th.
 
     Args:
         start: first day of the calendar; no day before it is needed.

@@ -45,8 +45,7 @@ def make_upstream(scene: Scene, context: dg.AssetExecutionContext, row: AssetRow
 def build_chain(scene: Scene) -> dg.JobDefinition:
     """Returns the job that makes a whole day, from its source tables to the published bundle.
 
-    Daily tables and evaluations have different partitions, so one asset job cannot contain both. This job starts runs for
-    each.
+    Daily tables and evaluations have different partitions, so one asset job cannot contain both. This job starts runs for each.
     """
 
     @dg.op(name=scene.name("make_day"))

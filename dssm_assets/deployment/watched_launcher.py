@@ -1,7 +1,6 @@
 """Dagster's default run launcher, which here also reports runs whose process has ended.
 
-With the original, a run in a killed container stays "started", keeps its place in the queue and its pool, and is not
-retried.
+With the original, a run in a killed container stays "started", keeps its place in the queue and its pool, and is not retried.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """The assets of the evaluation: the day's truth, hits, lists, rates with the report and the gate.
 
-Read in this order: `ground_truth`, `hit_counts` (`scoring.py`), `hit_rate_detail`, `total_hit_rate`, then the parts of the
-report.
+Read in this order: `ground_truth`, `hit_counts` (`scoring.py`), `hit_rate_detail`, `total_hit_rate`, then the parts of the report.
 
-Does not belong here: scoring a day (`scoring.py`, imported only where needed because it loads scipy), definitions of the
-rates (`core/evaluation`).
+Does not belong here: scoring a day (`scoring.py`, imported only where needed because it loads scipy), definitions of the rates
+(`core/evaluation`).
 """
 
 from __future__ import annotations

@@ -34,9 +34,7 @@ from dssm_assets.storage.local_files import map_arrow, write_atomic
 
 @dataclass(frozen=True)
 class WarmFiles:
-    """The files of an earlier model: its partition, paths of its weights and of its rows (`save_carried_rows`), its
-    specification.
-    """
+    """The files of an earlier model: its partition, paths of its weights and of its rows (`save_carried_rows`), its specification."""
 
     name: str
     model: str

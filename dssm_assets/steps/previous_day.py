@@ -40,8 +40,7 @@ class PreviousDayRows:
 
     It holds one table per side, so days with the same table share it.
 
-    Pickled, it becomes the receiving process's own instance: each worker reads a table once from the store, and no rows are
-    sent.
+    Pickled, it becomes the receiving process's own instance: each worker reads a table once from the store, and no rows are sent.
     """
 
     def __init__(self, tables: TableStore) -> None:

@@ -34,10 +34,7 @@ _COLUMNS: Final = (col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS)
 
 @dataclass(frozen=True)
 class EventDays:
-    """The stored days of user history before an evaluation day, ascending: those in the window, and older ones.
-
-    It begins at now_ms.
-    """
+    """The stored days of user history before an evaluation day, ascending: those in the window, and older ones. It begins at now_ms."""
 
     older: list[Manifest]
     window: list[Manifest]
@@ -99,9 +96,7 @@ def count_item_events(workspace: Workspace, history: Sequence[Manifest], corpus:
 
 
 class RecentEvents(NamedTuple):
-    """Time-decayed counts of positive events per item, float64 [I]: an event counts half after each half-life before the
-    newest.
-    """
+    """Time-decayed counts of positive events per item, float64 [I]: an event counts half after each half-life before the newest."""
 
     events: NDArray[np.float64]
     half_life_hours: float

@@ -238,10 +238,7 @@ def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest,
 
 
 def read_recent_priors(workspace: Workspace, model: Manifest, recent: Sequence[Manifest], items: IdIndex) -> VectorArray:
-    """Returns the priors of items [I] from positive_sample of some days.
-
-    One day is in memory at a time. Other items are left out.
-    """
+    """Returns the priors of items [I] from positive_sample of some days. One day is in memory at a time. Other items are left out."""
     rows, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for day in recent:
         table = workspace.tables.read(day, [col.ITEM_ID, col.EVENT_TIME_MS])

@@ -45,8 +45,7 @@ class ConfigChoice:
 
     Attributes:
         instance_home: folder of the Dagster instance that records runs.
-        not_used: config.yaml files in the home and in the current folder that were not chosen, though a reader might expect
-            it.
+        not_used: config.yaml files in the home and in the current folder that were not chosen, though a reader might expect it.
     """
 
     paths: tuple[Path, ...]

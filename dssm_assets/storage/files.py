@@ -39,8 +39,7 @@ def read_parquet(uri: str, columns: Columns, where: str) -> pa.Table:
 
     Raises:
         InputError: the file does not exist, or the folder has no parquet file.
-        SchemaError: a file is broken, has two columns of one name or text that is not UTF-8, or the schemas of the folder
-            differ.
+        SchemaError: a file is broken, has two columns of one name or text that is not UTF-8, or the schemas of the folder differ.
     """
     fs, path = open_location(uri, where)
     with location_errors(uri, where):

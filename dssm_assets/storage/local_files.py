@@ -39,8 +39,7 @@ class ScratchFolder:
 
         With a `kind` it goes into our own folder there, or in the system's temporary folder.
 
-        If something else has the name of our own folder, it is made beside it, and nothing removes it if this process is
-        killed.
+        If something else has the name of our own folder, it is made beside it, and nothing removes it if this process is killed.
         """
         if kind:
             parent = Path(tempfile.gettempdir()) if parent is None else parent
@@ -75,11 +74,10 @@ def _remove(path: Path, handle: int, pid: int) -> None:
 
 
 def find_own_folder(parent: Path, *, makes: bool = False) -> Path | None:
-    """Returns `dssm-assets-<uid>` in a folder, the parent of this user's temporary folders; None if something else has the
-    name.
+    """Returns `dssm-assets-<uid>` in a folder, the parent of this user's temporary folders; None if something else has the name.
 
-    Everybody can write into the system's temporary folder and knows the name. So the folder is ours only if it belongs to
-    this user, has our mark and is no link. Each use renews the mark, because cleaners of temporary folders take old files.
+    Everybody can write into the system's temporary folder and knows the name. So the folder is ours only if it belongs to this user,
+    has our mark and is no link. Each use renews the mark, because cleaners of temporary folders take old files.
 
     Args:
         makes: make it if there is none, and mark it if it is empty.

@@ -150,8 +150,7 @@ def absent_condition(fs: Any) -> dict[str, str]:
 def put_if(fs: Any, path: str, content: bytes, condition: Mapping[str, str]) -> bool:
     """Replaces a file in one step if the condition still holds; else leaves it unchanged and returns False.
 
-    A file that already has this content counts as replaced: if the answer to a put is lost, it is repeated and finds its own
-    file.
+    A file that already has this content counts as replaced: if the answer to a put is lost, it is repeated and finds its own file.
     """
     if is_local(fs):
         write_atomic(path, [content])

@@ -1,9 +1,7 @@
-"""Imports plug-ins: modules outside the package that register losses, samplers, poolings, baselines, feature operators and
-checks.
+"""Imports plug-ins: modules outside the package that register losses, samplers, poolings, baselines, feature operators and checks.
 
-A configuration lists them under `plugins`; an installed package lists them as entry points of the group
-`dssm_assets.plugins`. They are imported before names are checked: wherever a configuration is loaded (`config_file.py`), and
-in each process of a run.
+A configuration lists them under `plugins`; an installed package lists them as entry points of the group `dssm_assets.plugins`. They
+are imported before names are checked: wherever a configuration is loaded (`config_file.py`), and in each process of a run.
 """
 
 from __future__ import annotations

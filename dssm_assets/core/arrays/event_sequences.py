@@ -60,8 +60,7 @@ class EventSequences:
 class SharedWindows:
     """Cuts users' histories into windows of `length` events: samples in one window share one pass of the encoder.
 
-    The cuts move by the user's shift. With another shift each epoch, an event has a different number of predecessors in its
-    window.
+    The cuts move by the user's shift. With another shift each epoch, an event has a different number of predecessors in its window.
 
     Attributes:
         user_ends: one after the last event of each row's user [B].

@@ -189,8 +189,7 @@ class ItemSets(NamedTuple):
 
         Sets must be ascending; the item -1 is never found.
 
-        By hand: of the sets [[3, 5], [3]] the items [[5, -1], [3, 5]] are at positions 1 and 2: each is the first of its
-        row.
+        By hand: of the sets [[3, 5], [3]] the items [[5, -1], [3, 5]] are at positions 1 and 2: each is the first of its row.
         """
         if not len(self.items):
             return np.zeros(items.shape, np.int64), np.zeros(items.shape, np.bool_)

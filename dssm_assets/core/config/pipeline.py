@@ -349,10 +349,7 @@ class VectorTable(StrEnum):
 
 
 class VectorStore(Section):
-    """The vector store to load from the served bundle.
-
-    With this section, even an empty one, jobs make the asset `vector_store`.
-    """
+    """The vector store to load from the served bundle. With this section, even an empty one, jobs make the asset `vector_store`."""
 
     uri: Annotated[str, AfterValidator(refuse_password)] | None = Field(
         default=None,
@@ -410,8 +407,7 @@ def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> Pipeli
     """Returns the configuration for a parsed YAML mapping.
 
     Raises:
-        ConfigError: names all unknown keys and bad values at once. If there are none, it names every contradiction between
-            sections.
+        ConfigError: names all unknown keys and bad values at once. If there are none, it names every contradiction between sections.
     """
     try:
         config = PipelineConfig.model_validate(dict(raw))

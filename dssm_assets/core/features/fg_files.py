@@ -29,8 +29,7 @@ def parse_json(text: str, **options: Any) -> Any:
     """Returns the value of a JSON text; options are passed to `json.loads`.
 
     Raises:
-        ValueError: it is not JSON, is nested deeper than MOST_LEVELS, or has half a surrogate pair, which no table can
-            store.
+        ValueError: it is not JSON, is nested deeper than MOST_LEVELS, or has half a surrogate pair, which no table can store.
     """
     try:
         value = json.loads(text, **options)

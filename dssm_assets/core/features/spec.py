@@ -170,15 +170,13 @@ def parse_fg(raw: Mapping[str, Any], read_file: ReadFile | None = None) -> FgSpe
     """Returns the feature definitions of a parsed fg.json.
 
     Args:
-        raw: `{"features": [...], "reserves": [...], "multi_val_sep": "|"}`. `multi_val_sep` is the default of the key
-            `separator`.
-        read_file: returns the content of a file that a definition names (`vocab_file`). None: definitions may not name
-            files.
+        raw: `{"features": [...], "reserves": [...], "multi_val_sep": "|"}`. `multi_val_sep` is the default of the key `separator`.
+        read_file: returns the content of a file that a definition names (`vocab_file`). None: definitions may not name files.
 
     Raises:
-        FeatureSpecError: with every fault at once: an unknown type or key, a bad value, a repeated name, a malformed
-            expression, a reference to an unknown feature, inputs of both towers in one feature, or features that share an
-            embedding and disagree on its table.
+        FeatureSpecError: with every fault at once: an unknown type or key, a bad value, a repeated name, a malformed expression, a
+            reference to an unknown feature, inputs of both towers in one feature, or features that share an embedding and disagree
+            on its table.
     """
     faults = [
         Fault(f"fg.json, key {key}", f"one of: {', '.join(_KEYS)}", "an unknown key", "remove it or correct its spelling")

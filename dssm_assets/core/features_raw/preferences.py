@@ -59,10 +59,7 @@ def roll_preferences(
 
 
 def collect_preferences(preferences: ibis.Table, *, attributes: Sequence[str]) -> ibis.Table:
-    """Returns one row per user of the state.
-
-    Column {attribute}_preference holds structs of value and count in any order, or null.
-    """
+    """Returns one row per user of the state. Column {attribute}_preference holds structs of value and count in any order, or null."""
     entry = ibis.struct({VALUE: preferences[VALUE], COUNT: preferences[COUNT]})
     lists = {preference(name): entry.collect(where=preferences[ATTRIBUTE] == name) for name in attributes}
     return preferences.group_by(USER_ID).agg(**lists)

@@ -1,21 +1,20 @@
 """The layers that read single events of a user's history: attention pooling, and an encoder of the sequence.
 
-**Attention pooling** makes one weighted mean of the events per interest. Self-attention after Lin et al. 2017, section 2.1,
-as in ComiRec-SA (Cen et al. 2020, section 3.2): an interest weighs the event vectors h of a row by softmax(w2 tanh(W1 h)).
+**Attention pooling** makes one weighted mean of the events per interest. Self-attention after Lin et al. 2017, section 2.1, as in
+ComiRec-SA (Cen et al. 2020, section 3.2): an interest weighs the event vectors h of a row by softmax(w2 tanh(W1 h)).
 
-**The encoder** is causal self-attention: the state at an event depends on it and on the events before it alone. Blocks in
-the order of SASRec (Kang and McAuley 2018) with the normalisation before each layer, and a last norm:
+**The encoder** is causal self-attention: the state at an event depends on it and on the events before it alone. Blocks in the order
+of SASRec (Kang and McAuley 2018) with the normalisation before each layer, and a last norm:
 
     x = x + attention(norm(x))
     x = x + W2 (silu(W1 norm(x)) * W3 norm(x))        SwiGLU, Shazeer 2020
 
-Position enters only as a learned bias per head: for the number of events, and for the time, between two events (after HSTU,
-Zhai et al. 2024, section 3). A state does not depend on later events or on other sequences, so one pass over a sequence
-gives the state of every event. Dense layers run over the events of all sequences one after another; only attention pads, in
-blocks of similar lengths.
+Position enters only as a learned bias per head: for the number of events, and for the time, between two events (after HSTU, Zhai et
+al. 2024, section 3). A state does not depend on later events or on other sequences, so one pass over a sequence gives the state of
+every event. Dense layers run over the events of all sequences one after another; only attention pads, in blocks of similar lengths.
 
-Letters: B rows, K interests, n events of all rows or sequences, W width, S sequences, R sequences of a block, L length of
-the longest row or of a block's longest sequence, H heads.
+Letters: B rows, K interests, n events of all rows or sequences, W width, S sequences, R sequences of a block, L length of the
+longest row or of a block's longest sequence, H heads.
 """
 
 from __future__ import annotations
@@ -189,8 +188,7 @@ class AttentionBlock:
         cells: the event of each padded cell, n for padding [R * L].
         filled: the cells that hold events, by sequence.
         events: the event in each of these cells.
-        distances: for each head, the position in `_biases` of the distance between the row's and the column's event [H, L,
-            L].
+        distances: for each head, the position in `_biases` of the distance between the row's and the column's event [H, L, L].
         is_later: whether the column's event is later than the row's; distance and time then count as 0 [L, L].
         gaps: for each head, the position in `_biases` of the time class between two events (`gap_classes`) [R, H, L, L].
     """

@@ -48,11 +48,10 @@ class Prior(Section):
 def ages_in_days(time_ms: IntArray) -> npt.NDArray[np.float64]:
     """Returns the days from each event to the newest event [n].
 
-    Ages do not run to the moment of scoring: if times are whole days, all of yesterday would be a day old, and a short
-    half-life would count almost nothing.
+    Ages do not run to the moment of scoring: if times are whole days, all of yesterday would be a day old, and a short half-life
+    would count almost nothing.
 
-    By hand: events at 18:00 and at 6:00 of one day have the ages 0 and .5. With a half-life of 12 hours the second counts
-    half.
+    By hand: events at 18:00 and at 6:00 of one day have the ages 0 and .5. With a half-life of 12 hours the second counts half.
     """
     times = np.asarray(time_ms, np.int64)
     return np.asarray((times.max(initial=np.iinfo(np.int64).min) - times) / MS_PER_DAY)

@@ -1,17 +1,16 @@
 """Exact top-k search, the reference for every approximate index.
 
 `faiss.knn` proposes a few more than k items per user from products in float32. These are scored again by the definition
-(`pair_scores`) and ordered by score descending, then item_index ascending, also across the cut at k. A list is proven if
-every other item scores less than its last item, rounding included. A user without a proof, for example with hundreds of
-ties, gets more proposals, in the end all items. So the result depends on the input alone, not on processor, threads or block
-size.
+(`pair_scores`) and ordered by score descending, then item_index ascending, also across the cut at k. A list is proven if every other
+item scores less than its last item, rounding included. A user without a proof, for example with hundreds of ties, gets more
+proposals, in the end all items. So the result depends on the input alone, not on processor, threads or block size.
 
 Memory beyond the vectors: about `_BLOCK_CELLS` proposals with their scores. L2 needs a copy of the items.
 
 A user may have several vectors (interests); an item's score is then that of the best vector.
 
-Shapes: U users, B users of a block, V vectors of all users, M vectors per user, I items, C items to score, D vector
-dimension, K top-k.
+Shapes: U users, B users of a block, V vectors of all users, M vectors per user, I items, C items to score, D vector dimension, K
+top-k.
 """
 
 from __future__ import annotations
@@ -73,8 +72,7 @@ class Corpus:
     def quick_items(self) -> Vectors:
         """Returns the items as vectors [I, D] that inner products with `quick_users` put in order.
 
-        For L2 [I, D + 1], with -|i|^2 / 2 as the last column: u.i - |i|^2 / 2 orders items as minus the squared distance
-        does.
+        For L2 [I, D + 1], with -|i|^2 / 2 as the last column: u.i - |i|^2 / 2 orders items as minus the squared distance does.
         """
         if self.metric is not Metric.L2:
             return self.vectors

@@ -26,12 +26,11 @@ def label_events(
 ) -> ir.Table:
     """Returns one labelled row per event of the day that tells whether a user wanted an item.
 
-    With exposure events, the rows are the positive and the exposure events: another event (a cart event where buying is
-    positive) would be a false "not wanted". Without them every event of the log is a row, with label 0 unless it is
-    positive.
+    With exposure events, the rows are the positive and the exposure events: another event (a cart event where buying is positive)
+    would be a false "not wanted". Without them every event of the log is a row, with label 0 unless it is positive.
 
-    Columns: those of `sample_tables.SAMPLE`, then the context columns. Rows are sorted by (event_time_ms, user_id, item_id,
-    event), then by every other scalar column: only equal rows can tie.
+    Columns: those of `sample_tables.SAMPLE`, then the context columns. Rows are sorted by (event_time_ms, user_id, item_id, event),
+    then by every other scalar column: only equal rows can tie.
 
     Raises:
         SchemaError: a column is missing from the behavior table, or a context column is named `label`.

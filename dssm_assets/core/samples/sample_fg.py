@@ -76,8 +76,7 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
 
 
 def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
-    """Returns the used rows of a feature table, ascending, the number of samples per row, and the number of samples without
-    one.
+    """Returns the used rows of a feature table, ascending, the number of samples per row, and the number of samples without one.
 
     Memory depends on the number of samples alone, not on the length of the table.
 

@@ -47,20 +47,19 @@ def discretise_day(
 ) -> pa.RecordBatch:
     """Returns the day's rows of samples.arrow, in the order of positive_sample.
 
-    Rows with an item outside the corpus are left out: items.arrow has no row to train towards. Whatever the cutoff, a
-    sample's history ends strictly before its own event.
+    Rows with an item outside the corpus are left out: items.arrow has no row to train towards. Whatever the cutoff, a sample's
+    history ends strictly before its own event.
 
     Args:
         day: number of the day in the window, 0 the oldest.
         day_start_ms: the first instant of that day in calendar.timezone, the cutoff of `History.DAY`.
         feature_rows: user_row (in user_rows.arrow) and item_row (in item_rows.arrow) of each row of positive_sample.
         item_index: the corpus: item ids in the order of negative_items.
-        cutoff: where a sample's history ends. `History.LEAVE_ONE_OUT` ends like `History.EVENT` here; training reads the
-            later events itself (`core/training/data.py`).
+        cutoff: where a sample's history ends. `History.LEAVE_ONE_OUT` ends like `History.EVENT` here; training reads the later
+            events itself (`core/training/data.py`).
 
     Raises:
-        SchemaError: a feature's column is missing, an id is null or of the wrong type, or a feature has the name of a fixed
-            column.
+        SchemaError: a feature's column is missing, an id is null or of the wrong type, or a feature has the name of a fixed column.
     """
     items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
     is_kept = items >= 0

@@ -51,10 +51,7 @@ def _database() -> Any:
 
 
 def write_parser(time_format: str) -> str:
-    """Writes the SQL that parses the column `text`.
-
-    A two-digit year never matches four digits; formats of digits alone need all zeros.
-    """
+    """Writes the SQL that parses the column `text`. A two-digit year never matches four digits; formats of digits alone need all zeros."""
     short = time_format.replace("%B", "%b").replace("%A", "%a")
     names = {short.replace("%b", month).replace("%a", day) for month, day in _NAMES}
     quoted = ", ".join("'" + form.replace("'", "''") + "'" for form in sorted(names))

@@ -1,6 +1,6 @@
-"""`dssm-assets cleanup`: removes expired partitions, what killed runs left behind, and files of partitions that were written again.
+"""`dssm-assets cleanup` removes expired partitions, leftovers of killed runs, and replaced files.
 
-`dssm-assets forget`: removes every row of some users, or of old days.
+`dssm-assets forget` removes every row of some users, or of old days.
 """
 
 from __future__ import annotations

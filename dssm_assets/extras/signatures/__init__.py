@@ -1,1 +1,1 @@
-"""Bundles signed by key: only who has the key publishes served bundles."""
+"""Signs bundles: services then accept only bundles by owners of the key."""

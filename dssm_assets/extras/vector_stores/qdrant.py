@@ -1,4 +1,4 @@
-"""Vectors in Qdrant: a server, or a folder that one process at a time can open, without an index: for tests and laptops."""
+"""Qdrant as a vector store: a server, or for tests and laptops a folder without index, which only one process can open."""
 
 from __future__ import annotations
 

@@ -96,8 +96,7 @@ class Engine(Protocol):
         Args:
             kernel: also called without rows, to learn the types of its columns.
             as_dictionaries: text columns to pass dictionary-encoded, as they are stored.
-            accepts: judges the reports. If it refuses and the partition exists already, the existing one is kept and
-                returned.
+            accepts: judges the reports. If it refuses and the partition exists already, the existing one is kept and returned.
         """
         ...
 

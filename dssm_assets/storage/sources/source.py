@@ -57,10 +57,7 @@ class SourceState:
 
 @dataclass(frozen=True)
 class Source(ABC):
-    """An open source table. `name` is user_table, item_table or behavior_table.
-
-    A table with versions is read as of one version.
-    """
+    """An open source table. `name` is user_table, item_table or behavior_table. A table with versions is read as of one version."""
 
     table: SourceTable
     name: str

@@ -74,12 +74,11 @@ class PlannedPiece:
 def plan_pieces(pieces: Sequence[SourcePiece]) -> list[PlannedPiece]:
     """Plans how to read all pieces into one common schema: mapped columns first, then the others in the order of the pieces.
 
-    A file may lack columns that the configuration does not name (they become null), and may have narrower number types. JSON
-    files have the columns of all of them.
+    A file may lack columns that the configuration does not name (they become null), and may have narrower number types. JSON files
+    have the columns of all of them.
 
     Raises:
-        SchemaError: naming every configured column that is missing, every duplicate name, and every column of incompatible
-            types.
+        SchemaError: naming every configured column that is missing, every duplicate name, and every column of incompatible types.
     """
     source, json = pieces[0].source, None
     table = source.table

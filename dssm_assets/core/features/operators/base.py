@@ -146,8 +146,7 @@ class CategoryKeys(Definition):
         vocab_list: the vocabulary, in order.
         vocab_dict: the vocabulary with the bucket of each value.
         vocab_file: file with one value per line, or with a value, a space and its bucket; needs default_bucketize_value.
-        default_bucketize_value: bucket of values out of the vocabulary (default: bucket 1). If it is given, no buckets are
-            reserved.
+        default_bucketize_value: bucket of values out of the vocabulary (default: bucket 1). If it is given, no buckets are reserved.
     """
 
     hash_bucket_size: int | None = Field(default=None, ge=1, lt=2**31 - 2)

@@ -22,16 +22,15 @@ from dssm_assets.core.features.operators.hit_values import HitOperator, find_hit
 class LookupFeature(HitOperator):
     """The values that the requested keys have in a map: combined to one number, or kept as texts in the order of the keys.
 
-    The map is a map column, a list of "key:value" texts, or such texts joined by the separator. The last colon of an entry
-    divides it. Every entry with a requested key is a hit, so a key that is twice in the map hits twice, in the map's order.
-    An entry without a value is ignored. Where numbers are combined, so is an entry without a number.
+    The map is a map column, a list of "key:value" texts, or such texts joined by the separator. The last colon of an entry divides
+    it. Every entry with a requested key is a hit, so a key that is twice in the map hits twice, in the map's order. An entry without
+    a value is ignored. Where numbers are combined, so is an entry without a number.
 
     Attributes:
         map: the key-value input.
         key: the input with the requested keys.
         separator: separates entries, and keys, that come as text (default: the character 0x1d).
-        need_key: texts are "key_value", so that equal values of different keys differ; makes the feature a category (default
-            false).
+        need_key: texts are "key_value", so that equal values of different keys differ; makes the feature a category (default false).
     """
 
     feature_type: Literal["lookup_feature"] = "lookup_feature"
