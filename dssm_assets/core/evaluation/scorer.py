@@ -78,35 +78,26 @@ def rank_items(scorer: Scorer, users: IntArray, own: InteractedItems, k: int) ->
         own: items of these users.
     """
     ranked = scorer.top_items(users, 2 * k)  # long enough to lose the own items of most users
-    in_history = _is_in(own.history, ranked)
-    row, column = np.nonzero(in_history)
-    in_window = np.zeros(ranked.shape, np.bool_)
-    in_window[row, column] = own.window.contains(row, ranked[row, column])  # the history has these, too
-    left_out = zip(own, (in_window, in_history), strict=True)
-    return RankedLists(ranked[:, :k], *(leave_out(scorer, users, ranked, items, is_own, k) for items, is_own in left_out))
-
-
-def leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: ItemSets, is_own: Mask, k: int) -> IntArray:
-    """Returns int64 [B, K], the lists without the own items, from rankings [B, L]; users with too short a ranking are ranked again.
-
-    Args:
-        is_own: bool [B, L], which items of the rankings are among the user's own.
-    """
-    is_kept = ~is_own
-    lists = keep_first(ranked, is_kept, k)
-    # A list that ends in -1 contains all that the scorer has to offer.
-    short = np.flatnonzero((is_kept.sum(axis=1) < k) & (ranked[:, -1] >= 0))
-    length = k + int(own.lengths[short].max(initial=0))
+    left_out = _mark_own(own, ranked)
+    everything, *others = ranked[:, :k], *(keep_first(ranked, ~one, k) for one in left_out)
+    # A list that ends in -1 contains all that the scorer has to offer. Whoever lacks items without the window's lacks them without the history's.
+    short = np.flatnonzero(((~left_out[-1]).sum(axis=1) < k) & (ranked[:, -1] >= 0))
+    length = k + int(own.history.lengths[short].max(initial=0))
     step = max(1, MAX_ENTRIES // length)
-    for start in range(0, len(short), step):
-        rows = short[start : start + step]
+    for rows in (short[start : start + step] for start in range(0, len(short), step)):
         longer = scorer.top_items(users[rows], length)
-        lists[rows] = keep_first(longer, ~_is_in(own.select_users(rows), longer), k)
-    return lists
+        for lists, is_own in zip(others, _mark_own(own.select_users(rows), longer), strict=True):
+            lists[rows] = keep_first(longer, ~is_own, k)
+    return RankedLists(everything, *others)
 
 
-def _is_in(own: ItemSets, ranked: IntArray) -> Mask:
-    return own.contains(np.arange(len(ranked))[:, None], ranked)
+def _mark_own(own: InteractedItems, ranked: IntArray) -> tuple[Mask, Mask]:
+    """Returns which items of the rankings are of the user's window, and of the history, bool [B, L] each."""
+    in_history = own.history.contains(np.arange(len(ranked))[:, None], ranked)
+    in_window = np.zeros(ranked.shape, np.bool_)
+    row, column = np.nonzero(in_history)
+    in_window[row, column] = own.window.contains(row, ranked[row, column])  # the history has these, too
+    return in_window, in_history
 
 
 def keep_first(items: IntArray, is_kept: Mask, k: int) -> IntArray:
