@@ -389,8 +389,7 @@ class BundleStore:
 
         Raises:
             PartitionMissingError: there is no such bundle.
-            StorageError: it cannot be read, another version wrote it, or it is of another bundle; a SignatureError as in
-                `fetch`.
+            StorageError: it cannot be read, another version wrote it, or it is of another bundle; a SignatureError as in `fetch`.
         """
         folder = folder or self.folder(bundle_id)
         try:
