@@ -1,6 +1,6 @@
-"""Registers asset checks from plug-ins: `CHECKS["my_check"] = AssetCheck(...)` (docs/platform.md#plug-ins).
+"""Asset checks from outside the package: `CHECKS["my_check"] = AssetCheck(...)` in a plug-in (docs/platform.md#plug-ins).
 
-Does not belong here: checks of our own steps; these are part of a step's result.
+Does not belong here: the checks of our own steps, which return them with their results.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class AssetCheck:
     Attributes:
         asset: name of the asset, without a prefix.
         function: takes the workspace and the step's result: `result.manifest` is the partition, `result.facts` its figures.
-        description: what a passed check proves.
-        is_blocking: a failure stops all downstream assets.
+        description: what holds if it passes.
+        is_blocking: a failure stops all that depends on the asset.
     """
 
     asset: str
@@ -38,10 +38,10 @@ CHECKS: Final[dict[str, AssetCheck]] = {}
 
 
 def add_checks(asset: str, workspace: Workspace, result: StepResult) -> StepResult:
-    """Runs the registered checks of an asset and adds their outcomes to its result.
+    """Returns the result with the outcomes of the registered checks of its asset.
 
     Raises:
-        ConfigError: a function does not return a `Check`.
+        ConfigError: a function returns something else than a `Check`.
     """
     found = tuple(_run(name, one, workspace, result) for name, one in CHECKS.items() if one.asset == asset)
     return replace(result, checks=(*result.checks, *found)) if found else result
@@ -58,7 +58,7 @@ def _run(name: str, check: AssetCheck, workspace: Workspace, result: StepResult)
 
 
 def check_names(ours: Mapping[str, Collection[str]]) -> None:
-    """Validates the registered checks; `assets` has the names of each asset's own checks.
+    """Checks the registered checks against the assets, each with the names of its own checks.
 
     Raises:
         ConfigError: a check belongs to no asset, or its name is taken or cannot be used.

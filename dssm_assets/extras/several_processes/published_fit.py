@@ -1,4 +1,4 @@
-"""Finds the result of a fit whose processes were started outside the run (`training.launcher: external`)."""
+"""What a run finds of a fit by processes that something else has started (`training.launcher: external`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dssm_assets.storage.manifest import Manifest
 
 
 def find_published(workspace: Workspace, plan: FitPlan) -> Manifest:
-    """Returns the model published by such processes for these settings and inputs."""
+    """Returns the model that processes started elsewhere have published for these settings and inputs."""
     ds, published = plan.ds, workspace.find("dssm_model", plan.ds)
     if published is None or published.facts.get("fit_key") != plan.job.key:
         got = "none" if published is None else "one fitted with other settings or inputs, or by another launcher"
