@@ -77,7 +77,7 @@ class DssmRecall(dg.Component, dg.Model, dg.Resolvable):
     key_prefix: str | None = Field(
         None,
         pattern=_NAME,
-        description="What the names of assets, groups, jobs, schedules, sensors and pools start with, in place of the key `name` of the "
+        description="Prefix of the names of assets, groups, jobs, schedules, sensors and pools, in place of the key `name` of the "
         "configuration.",
     )
     home: str | None = Field(

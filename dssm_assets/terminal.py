@@ -150,7 +150,6 @@ def is_reader_gone() -> bool:
 
 
 def discard_stdout() -> None:
-    """Discards everything printed from now on."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -172,9 +172,7 @@ class SamplerContract(_NamedContract):
 
 
 class PoolingContract(_NamedContract):
-    """Contract of a pooling for the towers; tests the entries `names` of `POOLINGS` with each of some `settings`, entries of
-    `model.poolings`.
-    """
+    """Contract of a pooling for the towers; tests the entries `names` of `POOLINGS` with each of some `settings`."""
 
     settings: ClassVar[Sequence[Mapping[str, Any]]] = ({}, {"length": 2}, {"half_life_days": 3.0}, {"sqrt_repeats": True})
 

@@ -62,7 +62,7 @@ def _choose_day(workspace: Workspace, wanted: str) -> str:
     config = workspace.config
     reason, end = reason_to_skip(workspace, wanted), truth_days(wanted, config.evaluation.span_days)[-1]
     if end >= today_in(config.calendar.timezone).isoformat():
-        reason = f"the interactions that are its truth end on {end}, which has not ended"
+        reason = f"its truth ends on {end}, a day that has not ended"
     got = "no partition" if reason is None else f"no partition: {reason}"
     remedy = remedy_of_missing("train_and_evaluate", wanted) if reason is None else "choose another day"
     remedy += f"; evaluated are {evaluated[0]} to {evaluated[-1]}" if evaluated else ""

@@ -44,8 +44,7 @@ _NOT_FAILED = (*_NOT_ENDED, _Status.SUCCESS)
 def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
     """Returns name (without prefix) -> job: daily tables, training and evaluation, publishing.
 
-    A run is one process, whatever executor the project has. One process per step would import everything again and could not
-    keep one limit of memory and threads.
+    A run is always one process, whatever executor the project has: so its steps share imports, threads and one memory limit.
     """
     return {
         job: dg.define_asset_job(
@@ -232,11 +231,11 @@ def _make_again(
     late_from = min(filter(None, [seen.pop(_LATE, None), *found]), default=None)
     making = _find_run(instance, scene, DAILY_TABLES, {LATE_TAG: "true"}, _NOT_ENDED)
     if late_from is None or late_from > last:
-        return [], f"run {making} makes days again, of which rows came late" if making else ""
+        return [], f"run {making} makes days with late rows again" if making else ""
     chain = _find_run(instance, scene, DAILY_CHAIN, {}, _NOT_ENDED)  # it may have read a day that it has not stored yet
     if run := making or chain:
         seen[_LATE] = late_from
-        return [], f"rows of {late_from} have come late: its tables are made again when run {run} has ended"
+        return [], f"rows of {late_from} have come late: its tables are made again after run {run}"
     first = max(late_from, scene.loaded.config.calendar.start.isoformat())
     days = [ds for ds in _stored_days(scene) if first <= ds <= last]
     if not days:

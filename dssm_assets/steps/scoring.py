@@ -172,8 +172,6 @@ def find_scored_day(workspace: Workspace, ds: str) -> ScoredDay:
 
 
 class EvaluatedUsers(NamedTuple):
-    """The evaluated users of a day."""
-
     truth: Truth
     """Of the evaluated users."""
     item_ids: pa.Array

@@ -85,7 +85,6 @@ class VectorSource(ABC):
     inputs: dict[str, str]
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
-        """Opens the source of a day."""
         self._workspace = workspace
 
     @cached_property

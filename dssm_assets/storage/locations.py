@@ -1,4 +1,4 @@
-"""Opens paths and fsspec URLs that a user names, with typed errors; and conditional puts, which fail after another put."""
+"""Opens paths and fsspec URLs that a user names, with typed errors. Also has conditional puts, which fail after another put."""
 
 from __future__ import annotations
 

@@ -115,10 +115,7 @@ def mask_numbers(values: NDArray[Any], nulls: Mask) -> pa.Array:
 
 
 def number_values(values: pa.Array) -> tuple[IntArray, IntArray]:
-    """Numbers the distinct values in order of first occurrence.
-
-    Returns the first position of each distinct value, ascending [M], and the number of each value [n].
-    """
+    """Numbers distinct values by first occurrence; returns their first positions, ascending [M], and each value's number [n]."""
     numbers = np.asarray(values.dictionary_encode().indices, np.int64)
     return np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1)), numbers
 

@@ -94,7 +94,7 @@ class HistoryCut(Section):
 
     sample_frac: float = Field(default=0.0, ge=0, le=1, description="Fraction of the training samples with a cut history.")
     min_length_frac: float = Field(
-        default=0.75, ge=0, le=1, description="It keeps its oldest events: a fraction drawn between this and 1."
+        default=0.75, ge=0, le=1, description="A cut history keeps its oldest events: a fraction drawn between this and 1."
     )
 
 
@@ -159,7 +159,7 @@ class Model(Section):
     prior: bool = Field(
         default=False, description="Adds the items' popularity as one more dimension; training.validation_days choose how much."
     )
-    history: History = Field(default=History.EVENT, description="Which of its user's events a training sample sees.")
+    history: History = Field(default=History.EVENT, description="Which events of its user a training sample sees.")
     targets: Targets = Field(
         default=Targets.ALL, description="Positive events to train on. `new` leaves repeats to the channel of own history."
     )
@@ -188,10 +188,13 @@ class Model(Section):
     )
     num_hard_sample: int = Field(default=64, ge=0, le=1_000_000, description="hard, hard_v2: most hard negatives per batch.")
     queue_batches: int = Field(
-        default=0, ge=0, le=10_000, description="Previous batches whose items are negatives too, with their vectors of then."
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Number of previous batches whose items, with their vectors then, are negatives too.",
     )
     user_positive_mask: bool = Field(
-        default=False, description="Whether items that the row's user is known to have interacted with are no negatives for it."
+        default=False, description="Whether a user's known items are left out of the negatives of that user's rows."
     )
     event_weights: dict[str, Annotated[float, Field(gt=0, le=1_000_000)]] = Field(
         default={}, description="Positive event -> weight of its samples in the loss; 1 for others."

@@ -54,7 +54,6 @@ def check_distinct(names: list[str]) -> list[str]:
 
 
 def repeated_names(names: Iterable[str]) -> str:
-    """Returns the repeated names as text."""
     return ", ".join(sorted(name for name, count in Counter(names).items() if count > 1))
 
 
@@ -70,10 +69,7 @@ Ascending: Final = AfterValidator(check_ascending)
 
 
 def registered(what: str, built_in: type[StrEnum]) -> AfterValidator:
-    """Returns a validator for names: it accepts the built-in ones and the keys of `REGISTRIES[what]`.
-
-    For another name the validator raises a PydanticCustomError that lists both.
-    """
+    """Returns a validator for built-in names and keys of `REGISTRIES[what]`; its PydanticCustomError lists both."""
 
     def check(name: str) -> str:
         names = dict.fromkeys([*built_in, *REGISTRIES.get(what, ())])

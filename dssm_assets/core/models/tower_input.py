@@ -58,7 +58,6 @@ class SideReader:
     """Reads one tower's features, without history, from one table."""
 
     def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature]) -> None:
-        """Checks the features' columns."""
         self._view = TableView(table, name, feature_columns(features))
         check_indices(self._view, features)
         _check_weights(self._view, name, features)

@@ -186,7 +186,7 @@ def require_columns(where: str, present: Iterable[str], required: Iterable[str])
 
 
 def refuse_collisions(where: str, sources: Mapping[str, Sequence[str]]) -> None:
-    """Raises a SchemaError with one fault per column that two of the `sources` have, or that occurs twice in one."""
+    """Raises a SchemaError with one fault per repeated column: in two of the `sources`, or twice in one."""
     origins: dict[str, list[str]] = {}
     for source, columns in sources.items():
         for name in columns:

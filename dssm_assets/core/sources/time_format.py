@@ -73,9 +73,6 @@ def reads_integers(time_format: str) -> bool:
 
 
 def digits_width(time_format: str) -> int:
-    """Returns the number of digits in a format of `reads_integers`; 0 if it varies.
-
-    Integers lack leading zeros: 60131 is "060131" of %y%m%d.
-    """
+    """Returns the number of digits in a format of `reads_integers`; 0 if it varies. The integer 60131 is "060131" of %y%m%d."""
     tokens = TOKEN.findall(time_format)
     return 0 if "%f" in tokens else sum(4 if token == "%Y" else 2 for token in tokens)

@@ -151,7 +151,6 @@ class FitClock:
             yield batch
 
     def count_samples(self, samples: int) -> None:
-        """Counts the samples of a step."""
         self._steps += 1
         self._samples_done += samples
         self.seconds = self._now() - self._begin

@@ -26,8 +26,6 @@ from dssm_assets.core.training.weight_average import WeightAverage
 
 
 class Trainer:
-    """Trains towers batch by batch."""
-
     def __init__(
         self,
         two_tower: TwoTower,

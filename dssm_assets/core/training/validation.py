@@ -185,7 +185,6 @@ class EpochEvaluator:
             self._prior_search = PriorSearch.from_days_before(data, first_day)
 
     def score(self, towers: TwoTower, epoch: int) -> EpochScore:
-        """Returns the score after an epoch."""
         items = item_vectors(towers, self._set, self._ranks)
         numbers = self._search(towers, items) if self._ranks.is_first else self._assist_search(towers)
         found = self._ranks.from_first(numbers)

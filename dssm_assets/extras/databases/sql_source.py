@@ -111,9 +111,9 @@ class DatabaseSource(TableSource):
         return self._compute(self.columns[column], "DISTINCT {}")
 
     def state(self, folder: str | None = None) -> SourceState:
-        """Returns the number of rows: a database has no versions, so replaced rows go unseen.
+        """Returns the number of rows, since databases have no versions: replaced rows go unseen.
 
-        A log returns "", because its newest time tells.
+        A log returns "": its newest time tells.
         """
         if self.table.layout is Layout.TIME_COLUMN:
             return SourceState("")

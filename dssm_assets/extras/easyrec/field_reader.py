@@ -143,7 +143,7 @@ class FieldReader:
         return [entry.value for _, entry in self._find(name)]
 
     def get(self, name: str, default: _T) -> _T:
-        """Returns the value of a field in the type of the default; the default if the field is absent.
+        """Returns the value of a field in the default's type; the default if it is absent.
 
         A float may be written as an integer.
         """

@@ -99,9 +99,7 @@ def read_groups(model: FieldReader, towers: Mapping[Side, Sequence[str]]) -> Fea
 
 @dataclass
 class ImportedFeatures:
-    """fg.json and its consequences: features of no tower, item columns, length of the history (0 without one), sequences with
-    unknown columns.
-    """
+    """fg.json, features of no tower, item columns, length of the history (0 without one), sequences with unknown columns."""
 
     fg: dict[str, Any]
     exclude: list[str]

@@ -99,9 +99,7 @@ def _parse_value(tokens: Any, depth: int) -> Value:
 
 
 def write_text_format(fields: Mapping[str, Any], indent: str = "") -> str:
-    """Writes nested fields as text for `parse_text_format`.
-
-    A list gives one line per value, or a single line if it holds numbers.
+    """Writes nested fields as text for `parse_text_format`. A list gives a line per value, or one line of numbers.
 
     A mapping is a message; None writes nothing.
     """

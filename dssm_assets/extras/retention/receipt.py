@@ -76,7 +76,6 @@ class Receipt:
 
     @property
     def rows(self) -> int:
-        """Returns the number of removed rows."""
         return sum(one["rows"] for one in self.partitions.values())
 
     @property
@@ -85,14 +84,13 @@ class Receipt:
         return sorted(key.rpartition("/")[2] for key in self.learned if key.startswith("dssm_model/"))
 
     def describe(self) -> list[str]:
-        """Returns the receipt in short lines."""
         are, would = ("would be", "would be ") if self.is_planned else ("are", "")
         lines = [f"{self.users:,} users {are} forgotten; {self.rows:,} rows of theirs in {len(self.partitions):,} partitions"]
         if self.already_listed:
             lines.append(f"{self.already_listed:,} of {self.ids:,} ids were on the list before")
         if self.without_rows:
             listed = "would be on the list" if self.is_planned else "are on the list"
-            rest = f"they {listed} all the same: rows that sources deliver of them later are dropped"
+            rest = f"they {listed} all the same: their rows are dropped if a source delivers any later"
             lines.append(f"{self.without_rows:,} of {self.ids:,} ids have no row anywhere in this home; {rest}")
         if self.expired:
             lines.append(f"days before {self.first_day}: {len(self.expired)} partitions and bundles {would}removed")
@@ -106,7 +104,7 @@ class Receipt:
 
     def _describe_rest(self) -> list[str]:
         """Returns the lines about what stays after the request, and about its faults."""
-        lines = [f"source {uri} may have rows of theirs; they are left out when it is read" for uri in self.sources]
+        lines = [f"source {uri} may still have their rows, which are dropped at every reading" for uri in self.sources]
         for name, learned in self.learned.items():
             has = (
                 "has learned"
@@ -126,7 +124,7 @@ class Receipt:
             from_days = f"made from days before {self.first_day}, too, and may hold events of these until they are made again"
             lines.append(f"{from_days}: {', '.join(self.reaching_back)}")
         lines += [
-            f"{place} may have rows of theirs, and is not reached from this configuration: remove them there"
+            f"{place} may still have their rows, but this configuration does not reach it: remove them there"
             for place in self.elsewhere
         ]
         lines += [f"not done: {fault}" for fault in self.faults]

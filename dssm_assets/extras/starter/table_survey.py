@@ -51,7 +51,7 @@ class TableSurvey:
 
 
 def survey_table(uri: str, name: str, *, is_log: bool, log: Callable[[str], None] = lambda line: None) -> TableSurvey:
-    """Surveys a table. Of day folders it reads the last one, of a log all. `log` receives lines of progress.
+    """Surveys a table: a log is read whole, of day folders the last one. `log` receives lines of progress.
 
     Raises:
         SourceMissingError: if there is no file of a known format.

@@ -94,8 +94,6 @@ class QdrantStore(cs.CollectionStore):
 
 
 class QdrantVectors(cs.CollectionVectors):
-    """The points of a collection."""
-
     def __init__(self, store: QdrantStore, table: VectorTable, collection: str) -> None:
         self._store, self._collection, key = store, collection, KEYS[table][0]
         config: Any = store.call(store.client.get_collection, collection).config.params.vectors

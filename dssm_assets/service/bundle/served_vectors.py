@@ -279,10 +279,7 @@ class UserRowMaker:
         as_of_ms: int,
         channel_items: int | None,
     ) -> None:
-        """Takes the `history` of all users to come, and `as_of_ms`, the moment of the vectors.
-
-        Without channels, `channel_items` is None.
-        """
+        """Takes the users' `history` and the vectors' moment `as_of_ms`. Without channels, `channel_items` is None."""
         self._history, self._spec, self._channel_items = history, spec, channel_items
         self._inference = UserInference(towers, history.to_tables()[0], as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
         self._indexed = indexed_features(bucketizer, "user")
@@ -354,7 +351,7 @@ def describe_index(shipped: ShippedIndex, recall_users: int) -> dict[str, Any]:
 
 
 def sample_users(folder: Path, spec: TowerSpec) -> Vectors:
-    """Returns vectors [S, D] of at most RECALL_USERS users of a bundle; several per user with several interests."""
+    """Returns vectors [S, D] of at most RECALL_USERS users of a bundle. Users with several interests have several vectors."""
     users = map_arrow(folder / BundleFile.USER_VECTORS)
     chosen = read_rows(users, choose_rows(users.num_rows, RECALL_USERS)).column(col.USER_TOWER_EMB)
     return np.ascontiguousarray(to_matrix(chosen, "user_vectors").reshape(-1, spec.item_vector_width))

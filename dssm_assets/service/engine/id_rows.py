@@ -72,9 +72,9 @@ class IdRows:
         return row if self._id_at(row) == wanted and not self._hidden.hides(wanted) else -1
 
     def hide(self, hidden: HiddenRows) -> None:
-        """Makes hidden users unknown at once, for all threads.
+        """Makes hidden users unknown from now on, for all threads.
 
-        They are checked at each request, since checking all takes seconds per million.
+        Each is checked at its request: checking all would take long.
         """
         hidden.hides("")  # imports take a second: not in a request
         self._hidden = hidden

@@ -123,7 +123,7 @@ class ItemList(_Answer):
         description="stored: the user's vector in the bundle; features: the vector of the request's inputs; popular: no vector; item: "
         "an item's vector."
     )
-    ignored: list[str] | None = Field(default=None, description="Inputs of the request that nothing reads.")
+    ignored: list[str] | None = Field(default=None, description="Inputs of the request that were not used.")
     replaced: list[Literal["features", "history"]] | None = Field(
         default=None,
         description="Inputs of a stored user that were not the stored ones: the request sent them, or the bundle has none.",

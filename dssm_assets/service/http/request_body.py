@@ -77,8 +77,8 @@ class RecallRequest(Section):
         default_factory=dict,
         description="As `history`, but added to the stored history: the events of a session. Merged with the stored events by "
         "event_times_ms (unix milliseconds); at one time the stored ones come first. Duplicates (same item and time) are dropped. Without "
-        "times, events count as newer than everything stored. Stored are the latest events that the user tower reads, and the last time of "
-        "each item; of an item that the bundle lacks, nothing.",
+        "times, events count as newer than everything stored. The bundle stores the latest events for the user tower, and the last time of "
+        "each of its items.",
     )
     k: int = Field(default=DEFAULT_K, description=_K)
     exclude: list[_ExcludedId] = Field(default_factory=list, max_length=MAX_LENGTH, description=f"{_EXCLUDE}.")

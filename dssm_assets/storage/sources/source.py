@@ -68,9 +68,7 @@ class Source(ABC):
 
     @property
     @abstractmethod
-    def where(self) -> str:
-        """Returns the location for errors."""
-
+    def where(self) -> str: ...
     @property
     def time_unit(self) -> str:
         return self.table.time_unit if isinstance(self.table, BehaviorTable) else "auto"
@@ -119,9 +117,7 @@ class SourcePiece(ABC):
 
     @property
     @abstractmethod
-    def where(self) -> str:
-        """Returns the location for errors."""
-
+    def where(self) -> str: ...
     @abstractmethod
     def schema(self) -> pa.Schema:
         """Returns the columns.

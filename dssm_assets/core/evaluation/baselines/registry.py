@@ -32,7 +32,6 @@ class BaselineModule(Protocol):
 
 
 def load_code(baseline: Baseline) -> Any:
-    """Returns the `BaselineModule` of a baseline."""
     module, _, name = baseline.module.partition(":")
     code = import_module(module)
     return getattr(code, name) if name else code
