@@ -41,7 +41,7 @@ def make_in_parallel(
         modules: modules to import once for all workers.
 
     Raises:
-        DssmError: a run failed that must not. The other processes are ended first.
+        DssmError: a run that may not fail has failed. The other processes are ended first.
         ProcessLostError: a process was killed.
     """
     failed: dict[int, DssmError] = {}

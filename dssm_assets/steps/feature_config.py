@@ -1,6 +1,6 @@
 """The steps of feature_config, step_config and training_config (all settings of a training run in one file).
 
-Also checks of the towers that need no data, because they hold whatever the statistics of a window are.
+It also has checks of the towers that need no data.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class Model(Section):
         default=True, description="Whether the loss sees the frozen embedding; if not, its score is added in use."
     )
     temperature: float = Field(default=0.1, gt=0, le=10, description="Divides similarities in the loss; smaller is sharper.")
-    learn_temperature: bool = Field(default=False, description="Whether it is learned, starting at `temperature`.")
+    learn_temperature: bool = Field(default=False, description="Whether the temperature is learned, starting at `temperature`.")
     learn_scale: bool = Field(default=False, description="sigmoid, l2: learns |w| and b of |w| * similarity + b.")
     num_interests: int = Field(default=1, ge=1, le=16, description="Vectors per user; above 1 needs an attention pooling.")
     prior: bool = Field(

@@ -86,9 +86,13 @@ class Training(Section):
         "windows of its length, with a target at every position.",
     )
     learning_rate: float = Field(default=0.001, gt=0, le=10, description="AdamW, dense layers.")
-    embedding_optimiser: EmbeddingOptimiser = Field(default=EmbeddingOptimiser.ADAGRAD, description="Of the embedding tables.")
-    embedding_learning_rate: float = Field(default=0.05, gt=0, le=10, description="Of the embedding tables.")
-    weight_decay: float = Field(default=0.0, ge=0, le=100, description="Of AdamW, for the matrices of the dense layers.")
+    embedding_optimiser: EmbeddingOptimiser = Field(
+        default=EmbeddingOptimiser.ADAGRAD, description="Optimiser of embedding tables."
+    )
+    embedding_learning_rate: float = Field(default=0.05, gt=0, le=10, description="Learning rate of the embedding tables.")
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=100, description="AdamW's weight decay, for the matrices of the dense layers."
+    )
     warmup_frac: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     final_learning_rate_frac: float = Field(default=0.1, ge=0, le=1, description="Share of the learning rate left at the end.")
     gradient_clip: float | None = Field(

@@ -100,7 +100,7 @@ class _NearestRows:
 
 
 def csr_of(starts: IntArray, columns: Any, values: Any, num_columns: int | None = None) -> Any:
-    """Wraps arrays as csr [R, C] (square without C) without copying them, as the constructor would."""
+    """Wraps arrays as csr [R, C] (square without C) without copying; the constructor of scipy would copy some."""
     matrix = sp.csr_matrix((len(starts) - 1, len(starts) - 1 if num_columns is None else num_columns))
     kind = np.int32 if starts[-1] <= np.iinfo(np.int32).max else np.int64
     matrix.indptr, matrix.indices, matrix.data = starts.astype(kind), columns, values

@@ -166,10 +166,10 @@ def log_expected_counts(probability: Floats, draws: int, strength: float) -> npt
 
 
 def merge_columns(terms: LossTerms, group: IntArray, count: int) -> LossTerms:
-    """Merges column j into column group[j] of `count`; returns terms that give the same loss.
+    """Merges columns that have one item: column j goes to column group[j] of `count`. Returns terms with the same loss.
 
     Args:
-        group: of the first columns. The queued columns follow in their order.
+        group: new number of each of the first columns. Queued columns follow in their order.
     """
     merged = terms.column_correction[: len(group)].numpy().astype(np.float64)
     correction = -np.log(np.bincount(group, weights=np.exp(-merged), minlength=count))

@@ -165,11 +165,12 @@ def choose_days(habits: LogHabits, recipe: Recipe, first: dt.date) -> DaysChoice
 
 
 def window_days(habits: LogHabits, pairs: WarmPairs, recipe: Recipe, start: dt.date, last: dt.date) -> int:
-    """Returns the training days: enough for `WANTED_EVENTS`, with days left to evaluate.
+    """Returns the number of training days: enough for `WANTED_EVENTS`, with days left to evaluate.
 
-    It is at least 30 days if there are as many, and at most ten years. For items that live for days it is 30, because old events say
-    little. A window must leave 28 days with enough warm pairs (in a short log: a quarter of its days, at least three or half of
-    them); it is shortened until it does, or else until it leaves most. Four spans of several days fit behind it.
+    It is between 30 days (or the whole log) and ten years; for items that live for days it is 30, because old events say
+    little. The days after the window should include 28 with enough warm pairs (in a short log a quarter of its days, at
+    least three or half of them). Otherwise the window is shortened until they do, or to leave as many as possible. Four
+    spans of several days fit behind it.
     """
     end = to_number(last)
     log_days = end + 1 - to_number(start)

@@ -62,7 +62,7 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     checks.add_argument(
         "--require-signature",
         metavar="PUBLIC_KEY_FILE",
-        help="take only bundles that one of these keys of Ed25519 (PEM) has signed; each is copied to TMPDIR",
+        help="accept only bundles signed by one of these Ed25519 keys (PEM file); each bundle is copied to TMPDIR",
     )
 
 

@@ -5,7 +5,7 @@
                   that may be empty also once a later folder exists
     time_column   landed once the table has rows after the day; or rows of the day and a file written after the day ended
 
-Belongs here: looking. Does not belong here: reading a day (`reader.py`), starting runs (`defs/automation.py`).
+Does not belong here: reading a day (`reader.py`), starting runs (`defs/automation.py`).
 """
 
 from __future__ import annotations

@@ -205,10 +205,10 @@ def divide_rows(histories: sp.csr_matrix, exponent: float) -> sp.csr_matrix:
 
 
 def scale_to_std(histories: sp.csr_matrix, codes: FloatArray, wanted: float) -> float:
-    """Returns the factor for the codes that gives users' products with the items this mean standard deviation.
+    """Returns the factor for the codes with which users' products with items get this mean standard deviation.
 
-    A user's vector is its pooled history as in the towers: a row of `pool_histories` over the root of its sum. Items are
-    those in some history. An even sample of the users decides.
+    A user's vector is a row of `pool_histories` over the root of its sum, as in the towers. Only items in some history
+    count, and an even sample of the users.
 
     By hand: one user with items 1 and 2 of three in histories, codes (1), (1) and (0): its vector is 2 / root 2, the
     products are 1.41, 1.41 and 0, their deviation is .667; .06 is wanted: the factor is the root of .09.
