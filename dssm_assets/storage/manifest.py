@@ -73,7 +73,7 @@ class Erasure:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A partition.
+    """The manifest of a partition: its files, columns, inputs and facts.
 
     Attributes:
         files: in order.

@@ -2,7 +2,7 @@
 
 A request must give the same features as the same row of a table. Two kinds of numbers need care:
 - a float32 or float16 becomes its printed decimal number, as JSON carries it;
-- if one integer does not fit int64, all integers of the same input become text, because a column has one type.
+- if an integer of a list or mapping does not fit int64, all of its integers become text, because a column has one type.
 """
 
 from __future__ import annotations

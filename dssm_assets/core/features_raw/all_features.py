@@ -119,7 +119,7 @@ def _left_join(left: ibis.Table, right: ibis.Table, key: str) -> ibis.Table:
 
 
 def check_generated_names(entity: str, source: Sequence[str], plan: FeaturePlan) -> None:
-    """Raises a SchemaError that names every repeated generated column, and every source column with such a name."""
+    """Raises a SchemaError that names all repeated generated columns, and all source columns with the name of a generated one."""
     table, generated = f"{entity.removesuffix('_id')}_table", plan.generated(entity)
     got, remedy = "two, from different events and values", "rename an event or value column"
     repeated = [name for name, count in Counter(generated).items() if count > 1]

@@ -6,8 +6,7 @@ Rules:
     - floats must be whole numbers and are then read as integers;
     - text is ISO 8601 (`2026-01-31`, `2026-01-31 10:00`, `2026-01-31T10:00:00.123+02:00`, `...Z`) or a decimal integer; a
       format (`time_format.py`) replaces both, and a format of digits alone also reads integers and whole floats (20260131);
-    - a timestamp without a zone is wall-clock time of the calendar's zone: the earlier one if the clock shows it twice, and
-      the
+    - a timestamp without a zone is wall-clock time of the calendar's zone: the earlier one if the clock shows it twice, and the
       first one after the gap if the clock skips it;
     - digits finer than a millisecond are cut off.
 Missing timestamps stay null.

@@ -3,10 +3,8 @@
 A delta is computed from the whole bundle and the sources as they are now, never from an earlier delta. So late rows count and errors
 do not add up. It is a bundle of its own: unchanged files are shared with the whole bundle (`service/bundle/bundle_store.py`).
 
-    items       new or with changed attributes: new vectors, by the statistics of the bundle's day. An item that left its
-        table stays.
-    users       with events after the bundle's day, or a new or changed profile: vectors from the whole history, own items of
-    channels
+    items       new or with changed attributes: new vectors, by the statistics of the bundle's day. An item without a row stays.
+    users       with new events, or a new or changed profile: vectors from the whole history, own items of channels
     unchanged   statistics and vectors of other users and items, popularity and priors, neighbours, weights of the merge
 """
 

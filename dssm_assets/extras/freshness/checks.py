@@ -47,7 +47,7 @@ def build(scene: Scene) -> dg.Definitions:
 
 
 def find_due_day(scene: Scene, asset: str, latest_end: dt.datetime) -> str | None:
-    """Returns the newest day of an asset that must be stored, if days that ended by a local time are due; None before the first."""
+    """Returns the newest day of an asset that had ended by `latest_end` (local time) and must be stored; None before the first."""
     calendar = scene.loaded.config.calendar
     day = min(latest_end.date() - dt.timedelta(days=1), calendar.end or dt.date.max)
     if day < calendar.start:

@@ -1,8 +1,7 @@
 """Finds and removes files that nobody needs: expired partitions, leftovers of killed runs, replaced files.
 
     expired partitions  older than `storage.keep_days` of their group
-    temporary folders   in ours of the system's and of scratch (`find_own_folder`), <root>/_staging/*,
-    <root>/serving/_staging/*
+    temporary folders   in ours of the system's and of scratch (`find_own_folder`), <root>/_staging/*, <root>/serving/_staging/*
     partition files     in the folder of a partition, but not in its manifest, or replaced; shared files that no day lists
     bundles             folders that current.json does not list: of a publisher that was killed
 

@@ -134,7 +134,7 @@ def write_condition(days: DayBounds | None, ds: Any, *, mark: str = '"', has_zon
 
 
 def need_library(module: str, extra: str, where: str) -> Any:
-    """Returns a library.
+    """Imports a library.
 
     Raises:
         ConfigError: it is not installed; names the pip extra.
