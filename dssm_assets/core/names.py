@@ -31,7 +31,7 @@ class Scope(StrEnum):
 
 
 class Population(StrEnum):
-    """Which (user, item) pairs count."""
+    """Which (user, item) pairs count in a rate."""
 
     WARM = "warm"
     """User and item both had a positive event in the window, so the model can know them."""

@@ -105,9 +105,9 @@ class RecentEvents(NamedTuple):
 def count_recent_events(workspace: Workspace, days: EventDays, corpus: IdIndex) -> RecentEvents:
     """Returns the time-decayed counts of a window, with the best half-life of `evaluation.recent` on the window's last days.
 
-    The best half-life is the one whose top k items, as of each of these days, held most of the day's events, with the
-    largest k of `evaluation.k`; of equal ones the longest. If several days are evaluated together, the items are as of the
-    first of them. Memory is one count per half-life and item.
+    With the best half-life, the top k items before each of these days hold most of the day's events, for the largest k of
+    `evaluation.k`. Ties go to the longest. If several days are evaluated together, the items are as of the first of them.
+    Memory is one count per half-life and item.
     """
     settings = workspace.config.evaluation
     half_lives_ms = np.array(settings.recent, np.float64)[:, None] * MS_PER_HOUR  # [H, 1]

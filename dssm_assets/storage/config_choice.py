@@ -41,11 +41,12 @@ _NEITHER: Final = "as no configuration is named or found"
 
 @dataclass(frozen=True)
 class ConfigChoice:
-    """The chosen configuration files (one per scene) and home, and the argument or variable that named each.
+    """The chosen configuration files (one per scene) and home, and how each was named.
 
     Attributes:
         instance_home: folder of the Dagster instance that records runs.
-        not_used: config.yaml files in the home and in the current folder that were not chosen, though a reader might expect it.
+        not_used: config.yaml files in the home and in the current folder that were not chosen, though a reader might expect
+            it.
     """
 
     paths: tuple[Path, ...]

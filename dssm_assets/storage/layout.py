@@ -7,10 +7,10 @@
     <root>/_iceberg/...                                 metadata of the tables in the home's Iceberg catalog
     <root>/_staging/<any>/...                           files not yet published; removed when their writer is done
     <root>/_cleaned                                     empty; its time is that of the last search for leftovers
-    <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, manifest.json and its signature among them
-    <root>/serving/current.json                         names the bundle that is served
-    <root>/serving/forgotten.json                       hashes of the users who are to be forgotten
-    <root>/serving/stores_with_users.json               configured vector stores that have got vectors of users
+    <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, with manifest.json and its signature
+    <root>/serving/current.json                         names the served bundle
+    <root>/serving/forgotten.json                       hashes of the users to be forgotten
+    <root>/serving/stores_with_users.json               configured vector stores with vectors of users
     <root>/lancedb/...                                  vectors, unless another vector store is configured
 
 Belongs here: names of folders and files. Does not belong here: reading or writing them; names of the files inside an

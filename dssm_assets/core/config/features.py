@@ -40,7 +40,7 @@ AS_IN_STATISTICS: Final = "As in statistics."
 
 
 class FeatureStatistics(Section):
-    """Keys of one feature that override those of the section; fg.json overrides both."""
+    """Keys of one feature. They override the section's keys; fg.json overrides both."""
 
     num_bins: int | None = Field(default=None, ge=2, le=1000, description=AS_IN_STATISTICS)
     max_vocabulary: int | None = Field(default=None, ge=1, lt=2**31 - 2, description=AS_IN_STATISTICS)

@@ -56,7 +56,7 @@ class Feature:
     Attributes:
         name: column of its values; `sequence__feature` for a sub-feature.
         side: the tower that reads it.
-        inputs: columns of the table that it is computed from, sorted, including those of features it refers to.
+        inputs: the table columns behind it, sorted, including those behind other features that it reads.
         operator: its definition; for a sub-feature, that for single elements.
         sequence: the sequence that contains it, None for a feature of the row.
         sub_feature: its entry in that sequence.

@@ -257,7 +257,7 @@ def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: I
 def merge_lists(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntArray, Scores]:
     """Merges the lists of a user's vectors [V, K] into one per user [U, K]: each item once, with its best score.
 
-    Nothing is lost: one of a user's k best items is also among the k best of the vector that scores it highest.
+    Nothing is lost: a user's k best items are each among the k best of some vector.
     """
     k = index.shape[1]
     counts = np.diff(bounds)

@@ -5,9 +5,13 @@ A filter maps columns to conditions, all of which must hold. In a list of filter
     {"department": "GROCERY", "price": {"min": 1, "max": 5}}      both
     [{"brand": ["a", "b"]}, {"brand": {"not": "c"}, "size": 3}]   either
 
-| condition | passes | |---|---| | a value | items with this value; null: items without one | | a list | items with any of
-these values | | {"in": list} | the same | | {"not": value or list} | items with none of these values, items without a value
-included | | {"min": a, "max": b} | a <= value <= b, either bound may be left out; items without a value do not pass |
+| condition | passes |
+|---|---|
+| a value | items with this value; null: items without one |
+| a list | items with any of these values |
+| {"in": list} | the same |
+| {"not": value or list} | items with none of these values, items without a value included |
+| {"min": a, "max": b} | a <= value <= b, either bound may be left out; items without a value do not pass |
 
 In a column of lists, each entry is one of the item's values; an empty or missing list is no value.
 

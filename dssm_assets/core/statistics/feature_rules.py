@@ -85,7 +85,7 @@ class FeatureInfo(BaseModel):
         num_buckets: the vocabulary is the integers below it; index 1 is out of vocabulary, else 2 + value.
         hash_bucket_size: the index is 1 + hash modulo it.
         default_bucketize_value: bucket of values out of the vocabulary; indices are then 1 + bucket.
-        default_value: text that gets index 0 in a vocabulary without default_bucketize_value that lacks it.
+        default_value: text with index 0, if the vocabulary lacks it and has no default_bucketize_value.
         hash_function: hash function of the categories (null: murmur_hash64a).
     """
 

@@ -255,7 +255,7 @@ class WarmPairs:
 
     Attributes:
         pairs: rows of the span's first day (since 1970-01-01), days of the shortest window, count [N, 3].
-        users: the same for users, once per day of the span, by the shortest window that makes one of their pairs warm.
+        users: the same for users (once per day of the span), by the shortest window with a warm pair.
         span: number of days evaluated together; a pair counts once in them.
     """
 
@@ -309,7 +309,7 @@ class PairDays:
         return cls(users, items, found.column("d").to_numpy(), found.column("before").to_numpy())
 
     def count_warm(self, span: int) -> WarmPairs:
-        """Counts the warm pairs of the span that starts on each day, by the window that they need.
+        """Counts the warm pairs of each day's span by the length of window that they need.
 
         By hand: user 0 takes item 0 on the days 0, 5 and 6. The span of days 5 and 6 has the pair once and needs a window of
         5 days. The span of days 4 and 5 needs 4. The span from day 6 on needs one day.

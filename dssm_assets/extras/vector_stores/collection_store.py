@@ -1,8 +1,9 @@
 """Common code of stores that have collections and aliases. Aliases name the tables of each version, and the served tables.
 
-<scene>_item_<token>                  a collection: a draft, until an alias of a version names it <scene>_item__<version>
-alias for the readers of a version <scene>_item__<version>__<revision>   alias that says up to which revision the version is
-refreshed; of users where it has no items <scene>_item                          alias that other programs read
+    <scene>_item_<token>                  a collection: a draft, until an alias of a version names it
+    <scene>_item__<version>               alias for the readers of a version
+    <scene>_item__<version>__<revision>   alias that tells the version's revision; of users if it has no items
+    <scene>_item                          alias for other programs
 
 In names of aliases - is _.
 """

@@ -42,7 +42,7 @@ class TowerDifference:
     longest: float
 
     def is_within(self, tolerance: float) -> bool:
-        """Returns whether every entry is within the tolerance, which grows with the longest vector if that exceeds 1."""
+        """Returns whether every entry is within the tolerance (times the longest vector's length, if above 1)."""
         return self.largest <= tolerance * max(1.0, self.longest)
 
 

@@ -27,11 +27,11 @@ from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOpe
 
 
 class Method(StrEnum):
-    """The measure.
+    """How the overlap is measured.
 
-    The ratios count occurrences: a term that a side has twice counts twice. The proximity measures use the distinct terms
-    of the query. A query of one term has no pairs, so its distances are the length of the title + 1, and its cover is 1 if
-    the term occurs.
+    The ratios count occurrences: a term that a side has twice counts twice. The proximity measures use the distinct terms of
+    the query. A query of one term has no pairs, so its distances are the length of the title + 1, and its cover is 1 if the
+    term occurs.
     """
 
     QUERY_COMMON_RATIO = "query_common_ratio"
