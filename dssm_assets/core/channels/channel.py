@@ -58,6 +58,7 @@ class Channel(Protocol):
 
     @property
     def name(self) -> ChannelName: ...
+
     def propose(self, user_rows: IntArray) -> IntArray:
         """Returns item_index int64 [B, L] for users given by row: best first, distinct, -1 after the last."""
 

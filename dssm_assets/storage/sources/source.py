@@ -69,6 +69,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def where(self) -> str: ...
+
     @property
     def time_unit(self) -> str:
         return self.table.time_unit if isinstance(self.table, BehaviorTable) else "auto"
@@ -118,6 +119,7 @@ class SourcePiece(ABC):
     @property
     @abstractmethod
     def where(self) -> str: ...
+
     @abstractmethod
     def schema(self) -> pa.Schema:
         """Returns the columns.
