@@ -225,9 +225,8 @@ class PartitionStore:
             return True
 
     def remove_replaced(self, asset: str, ds: str, files: Sequence[ReplacedFile]) -> None:
-        """Removes replaced files from a locked partition, if no manifest lists them.
-
-        A file stays if a run has stored it again and not yet published it.
+        """Removes replaced files from a locked partition if no manifest lists them, unless a run has stored one again to
+        publish it.
         """
         folder = layout.partition_folder(self.root, asset, ds)
         for file in files:

@@ -35,7 +35,8 @@ def join_user_features(
 
     Columns: feature_date (= ds), user_id, the columns of user_table (null for a user without a row in it), then
     `plan.generated(USER_ID)`. Counts, distinct counts and sums are 0 without activity; ratios are null where their
-    denominator is 0; days since an event are null without events; preference lists are for `order_preferences`.
+    denominator is 0; days since an event are null without events; preference lists are unordered (`order_preferences` sorts
+    them).
     """
     wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan)
     if plan.preference_columns:

@@ -147,7 +147,7 @@ def _check(workspace: Workspace, request: StudyRequest) -> None:
         )
     if workspace.config.training.launcher is Launcher.EXTERNAL:
         remedy = "set training.launcher to auto for tuning"
-        faults.append(Fault("training.launcher", "fits that the command can start itself", "external", remedy))
+        faults.append(Fault("training.launcher", "auto or another launcher inside the run", "external", remedy))
     if _validation_days(workspace) >= workspace.config.window.days:
         got = f"{workspace.config.window.days} days"
         faults.append(Fault("window.days", "a day to learn from and one to validate on", got, "lengthen the window"))

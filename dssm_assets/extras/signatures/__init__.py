@@ -1,1 +1,1 @@
-"""Signs bundles: services then accept only bundles by owners of the key."""
+"""Signs bundles, so that services accept only bundles made by owners of the key."""

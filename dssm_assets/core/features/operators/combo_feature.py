@@ -47,7 +47,7 @@ class ComboFeature(CategoryOperator):
         return self
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the combination of each row, or a list of combinations.
+        """Returns a list of combinations per row, or with value_dim 1 a single one.
 
         Raises:
             SchemaError: the values of an input have no text, or a row or a column has too many combinations.
