@@ -46,9 +46,7 @@ class Worker(Protocol):
 def run_parallel(
     workspace: Workspace, build: Callable[[Workspace], Worker], tasks: Sequence[Any], inputs: dict[str, str]
 ) -> Iterator[Any]:
-    """Yields the results in the order of the tasks, from `evaluation.num_processes` processes.
-
-    A single task runs in this process.
+    """Yields results in the order of the tasks, from `evaluation.num_processes` processes; a single task runs in this one.
 
     Args:
         build: makes a worker. It, tasks and results must be picklable.

@@ -282,7 +282,6 @@ class ScratchFile:
         return cls(Path(array.filename), array.dtype.str, len(array))
 
     def open(self) -> npt.NDArray[Any]:
-        """Returns the array, read-only."""
         if not self.length:
             return np.empty(0, self.kind)
         return np.memmap(self.path, dtype=self.kind, mode="r", shape=(self.length,))

@@ -145,9 +145,7 @@ class StepPlan:
         return self.num_steps - self.decay_steps
 
     def over(self, num_steps: int) -> StepPlan:
-        """Returns the plan stretched to another number of steps.
-
-        The share of warm-up stays, and the decay ends at the last step.
+        """Returns the plan stretched to another number of steps: the share of warm-up stays, the decay ends at the last step.
 
         Example: 18 steps with 2 of warm-up become 9 steps with 1 of warm-up.
         """

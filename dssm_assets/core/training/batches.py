@@ -210,9 +210,7 @@ def epoch_batches(
 
 
 def can_merge_items(model: Model) -> bool:
-    """Returns whether equal columns may be merged.
-
-    They may not if a mean over columns, or a batch norm, depends on their number.
+    """Returns whether equal columns may be merged: not if a mean over columns, or a batch norm, depends on their number.
 
     Columns of the softmax with one vector and the corrections c_1 .. c_k equal one column with the correction -log(exp(-c_1)
     + ... + exp(-c_k)), since every mask depends on the item alone. The one difference: dropout is drawn once for all.

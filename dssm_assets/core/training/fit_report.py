@@ -67,7 +67,6 @@ class FitHistory:
         return len(self.search_losses) + len(self.losses)
 
     def end_search(self) -> None:
-        """Starts the final phase, whose towers are kept."""
         self.is_search, self.epoch, self.step = False, 0, 0
         self.search_losses, self.losses = self.losses, []
 

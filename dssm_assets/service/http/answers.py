@@ -185,8 +185,6 @@ class Readiness(_Answer):
 
 
 class DocsSection(StrEnum):
-    """A section of /docs."""
-
     LISTS = "lists"
     STATE = "state"
 
