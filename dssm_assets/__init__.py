@@ -1,12 +1,12 @@
 """dssm-assets: DSSM two-tower vector recall as Dagster software-defined assets.
 
-The package reads like the pipeline: sources -> features_raw -> features (FG) -> samples -> statistics ->
-feature config -> training -> vectors -> evaluation. `core` holds the rules and maths, `storage` the bytes, `defs`
-everything that knows Dagster, `definitions` the table of contents.
+The package reads like the pipeline: sources -> features_raw -> features (FG) -> samples -> statistics -> feature config ->
+training -> vectors -> evaluation. `core` holds the rules and maths, `storage` the bytes, `defs` everything that knows
+Dagster, `definitions` the table of contents.
 
-From outside, `open_table`, `rates`, `load_model` and `recall` read what is stored (`stored.py`), `StoredTables` hands it to assets of
-another Dagster project by parameter, and `DssmRecall` is the component for its defs folder (`component.py`). They are imported when they
-are used.
+For use from outside: `open_table`, `rates`, `load_model` and `recall` read stored results (`stored.py`). In another Dagster
+project, `StoredTables` passes them to assets by parameter, and `DssmRecall` is a component for the defs folder
+(`component.py`). Each is imported at its first use.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The command `dssm-assets`: its parser, and what becomes of errors. Each command is a module of `commands` or of an extra."""
+"""The command `dssm-assets`: its parser and its error messages. Each command is a module of `commands` or of an extra."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status.
 
-    Nearly everything is imported within, so that errors and Ctrl-C end imports without a traceback, too.
+    Imports happen inside the function, so that an error or Ctrl-C during one ends without a traceback too.
     """
     try:
         parsed = build_parser().parse_args(arguments)

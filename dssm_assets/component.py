@@ -1,4 +1,4 @@
-"""The Dagster component `dssm_assets.DssmRecall`: the asset graph of one configuration in another project's defs folder."""
+"""The Dagster component `dssm_assets.DssmRecall`: puts the asset graph of one configuration into another project's defs folder."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ _EXECUTOR: Final = "dg.Definitions(executor=dg.in_process_executor)"
 
 
 class StarterTables(BaseModel):
-    """The options of `dg scaffold defs dssm_assets.DssmRecall`, as of `dssm-assets init`."""
+    """The options of `dg scaffold defs dssm_assets.DssmRecall`, the same as those of `dssm-assets init`."""
 
     behavior: str | None = Field(
         None,
@@ -46,7 +46,7 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
         return StarterTables
 
     def scaffold(self, request: dg.ScaffoldRequest[StarterTables]) -> None:
-        """Writes the files into the component's folder and names the scene after it; prints what `dssm-assets init` prints.
+        """Writes the files into the component's folder, names the scene after it, and prints the output of `dssm-assets init`.
 
         Raises:
             ClickException: no log is named, or the tables cannot be understood; dg prints it without a traceback.
@@ -77,7 +77,7 @@ class DssmRecall(dg.Component, dg.Model, dg.Resolvable):
     key_prefix: str | None = Field(
         None,
         pattern=_NAME,
-        description="What the names of assets, groups, jobs, schedules, sensors and pools start with, in place of the key `name` of the "
+        description="Prefix of the names of assets, groups, jobs, schedules, sensors and pools, in place of the key `name` of the "
         "configuration.",
     )
     home: str | None = Field(
@@ -105,7 +105,7 @@ class DssmRecall(dg.Component, dg.Model, dg.Resolvable):
         return scene_definitions(self.load_scene(context.path, context.project_root), Observer())
 
     def load_scene(self, folder: Path, project: Path) -> Scene:
-        """Returns the scene of an instance in a folder of a project."""
+        """Returns the scene for an instance in a project's folder."""
         path = (folder if folder.is_dir() else folder.parent) / self.config
         prefix = self.key_prefix or load_config(path, path.parent, checks_features=False).config.name
         loaded = load_config(path, project / (self.home or f"{DEFAULT_HOME}/{prefix}"), checks_features=False)

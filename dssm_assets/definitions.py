@@ -1,6 +1,6 @@
-"""The code location: `build_definitions(...)`, and `defs`, which Dagster loads, built from the environment.
+"""The Dagster code location: `build_definitions(...)` builds the asset graph, and `defs` builds it from the environment for Dagster.
 
-Which configuration and home the environment names: `storage/config_choice.py`. A folder without any loads the packaged demo.
+`storage/config_choice.py` finds the configuration and the home. A folder without a configuration loads the packaged demo.
 
 Importing this module sets OMP_WAIT_POLICY to PASSIVE unless it is set.
 """
@@ -43,13 +43,13 @@ def build_definitions(
 
     With one, assets, groups and jobs have plain names. With several, each name starts with the scene's (the key `name`):
     `shop/total_hit_rate`, group `shop_evaluation`, job `shop_daily_tables`. Another project adds them with
-    `dg.Definitions.merge(its_own, build_definitions([Path("a.yaml"), Path("b.yaml")]))`. There is no executor among them: a run of
-    one of their jobs is one process, other runs use the other project's.
+    `dg.Definitions.merge(its_own, build_definitions([Path("a.yaml"), Path("b.yaml")]))`. They include no executor: a run of
+    their jobs is one process, and other runs use the other project's executor.
 
     Args:
-        config: a loaded configuration, the path of a YAML file (its folder is the home), several of them, or None for what
-            the environment names.
-        launch: runs the jobs of scenes with `engine: spark`; None: spark-submit does.
+        config: a loaded configuration, the path of a YAML file (its folder is the home), or several of them. None: as the
+            environment says.
+        launch: starts jobs for scenes with `engine: spark`; None: spark-submit.
 
     Raises:
         ConfigError: a file is missing or wrong, or two scenes share a name or a storage root.
@@ -63,7 +63,7 @@ def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool 
     """Returns the asset graph of one scene, with its jobs, schedule and sensors, without an executor.
 
     Args:
-        makes_upstream: a run makes first what its days need and lack.
+        makes_upstream: a run first makes the missing inputs of its days.
     """
     rows = all_rows(scene.loaded.config)
     make_first = partial(make_upstream, scene) if makes_upstream else None
@@ -79,7 +79,7 @@ def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool 
 
 
 def build_scenes(configs: Sequence[ConfigSource]) -> list[Scene]:
-    """Returns the scenes of some configurations; if there are several, each prefixes its names. Raises as `build_definitions`."""
+    """Returns one scene per configuration. Several scenes prefix their names. Raises as `build_definitions`."""
     loaded = [
         load_config(one.absolute(), one.absolute().parent, checks_features=False) if isinstance(one, Path) else one
         for one in configs
@@ -98,9 +98,9 @@ def build_scenes(configs: Sequence[ConfigSource]) -> list[Scene]:
 
 
 def load_configured(choice: ConfigChoice | None = None, *, checks_features: bool = True) -> list[LoadedConfig]:
-    """Returns the configurations of a choice, by default of what the environment names, else the packaged demo.
+    """Loads the chosen configurations: by default those of the environment, else the packaged demo.
 
-    See `load_config` for checks_features.
+    `checks_features` is explained in `load_config`.
 
     Raises:
         ConfigError: one of them is missing or wrong.
@@ -117,7 +117,7 @@ def load_configured(choice: ConfigChoice | None = None, *, checks_features: bool
 
 
 def load_scene(name: str | None = None, choice: ConfigChoice | None = None) -> Scene:
-    """Returns the scene of a name among the configurations of a choice (as in `load_configured`), by default the only one.
+    """Loads the chosen configurations as `load_configured` does, and returns the scene of a name, by default the only one.
 
     Raises:
         ConfigError: as `load_configured`; or no scene has the name, or there are several and no name is given.
@@ -133,9 +133,9 @@ def load_scene(name: str | None = None, choice: ConfigChoice | None = None) -> S
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Returns the asset graph of the environment's configurations, and the definitions that `dg scaffold defs` wrote.
+    """Returns the asset graph of the environment's configurations, with definitions written by `dg scaffold defs`.
 
-    Called when Dagster loads the code location. One run is one process: steps share imports, and memory limits hold.
+    Dagster calls it to load the code location. A run is one process, so that its steps share imports and its memory has one limit.
     """
     own = dg.Definitions.merge(build_definitions(), dg.Definitions(executor=dg.in_process_executor))
     added = [path for path in SCAFFOLDED.iterdir() if path.name not in ("__init__.py", "__pycache__")]

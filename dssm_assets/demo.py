@@ -1,4 +1,4 @@
-"""`dssm-assets demo`: the whole graph on a year of real grocery purchases."""
+"""`dssm-assets demo`: makes the whole graph on a year of real grocery purchases."""
 
 import datetime as dt
 import shutil
@@ -76,9 +76,9 @@ def evaluation_days(loaded: LoadedConfig, count: int) -> list[str]:
 
 
 def plan_demo(loaded: LoadedConfig, days: Sequence[str]) -> RunPlan:
-    """Returns the missing runs: everything of the evaluation days, in their order, and the bundle of the last one.
+    """Returns the missing runs: all assets of the evaluation days in order, then the bundle of the last day.
 
-    The last day's report is made again after earlier days: it shows their trend.
+    If an earlier day is made, the last day's report is made again, because it shows the trend.
     """
     rows = all_rows()
     evaluated = Wanted(tuple(job_assets(rows, TRAIN_AND_EVALUATE)), tuple(days))

@@ -1,7 +1,7 @@
-"""The installed extras: the rows of the table with a folder in `dssm_assets/extras`.
+"""Finds the installed extras: the rows of the table below that have a folder in `dssm_assets/extras`.
 
-The spine knows extras from here alone, so deleting a folder takes its feature away and nothing else. An extra may import the spine, but no
-other extra; import contracts prove both.
+The spine reaches extras only through this module, so deleting a folder removes its feature and nothing else. An extra may
+import the spine, but no other extra; import contracts prove both.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Extra:
-    """What an extra adds: names of modules in its folder, imported when they are needed.
+    """The parts of an extra: names of modules in its folder, imported when needed.
 
     Attributes:
         command: has `add_command(commands)`, which adds a command to `dssm-assets`.
         rows: has `ROWS`, further rows of the asset table.
         definitions: has `build(scene)`, which returns assets, jobs and sensors beside the asset table.
         forms: has `settings_form(row, scene)`, the form of an asset in the Launchpad.
-        runs: has `open_run(context, scene, row)`: another run than the regular one, where its settings ask for it.
+        runs: has `open_run(context, scene, row)`: replaces the regular run if the run's settings ask for it.
         run_start: has `on_run_start(workspace)`, called once in each run.
         attributes: has `asset_attributes(scene)`, which returns further arguments of the assets of the asset table.
-        cleaned: has `on_cleaned(workspace, before, removes)`, called by a cleanup after old partitions are removed, before files
-            unchanged since a unix time are. Returns the paths of files that must stay. Its errors hold up nothing else.
-        unreached: has `list_unreached(workspace)`: stores with rows of users that this extra no longer reaches. The receipt of a
-            request to forget users names them.
-        served: has `on_served(loaded, log)`, called when another bundle may be served: after a delta and a rollback.
-        materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored, before Dagster
-            records them; `run` is the `AssetRun`.
+        cleaned: has `on_cleaned(workspace, before, removes)`, called by a cleanup between removing old partitions and removing files
+            older than the unix time `before`. Returns the paths of files that must stay. Its errors do not stop the cleanup.
+        unreached: has `list_unreached(workspace)`: stores with rows of users that this extra can no longer reach. The receipt of a
+            request to forget users lists them.
+        served: has `on_served(loaded, log)`, called when the served bundle may have changed: after a delta or a rollback.
+        materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored, before
+            Dagster records them; `run` is the `AssetRun`.
     """
 
     command: str = ""
@@ -82,25 +82,25 @@ EXTRAS: Final[Mapping[str, Extra]] = {
 
 @cache
 def find_extras() -> dict[str, Extra]:
-    """Returns name -> extra, of the extras that are installed."""
+    """Returns name -> extra for the installed extras."""
     folders = {module.name for module in pkgutil.iter_modules(extras.__path__)}
     return {name: extra for name, extra in EXTRAS.items() if name in folders}
 
 
 def load_all(kind: str) -> list[ModuleType]:
-    """Returns the extras' modules of one kind, an attribute of `Extra`."""
+    """Imports one kind of module (an attribute of `Extra`) from every extra that has it."""
     modules = ((name, getattr(extra, kind)) for name, extra in find_extras().items())
     return [_load(name, module) for name, module in modules if module]
 
 
 def tell_served(loaded: LoadedConfig, log: Callable[[str], None]) -> None:
-    """Tells the extras that another bundle may be served."""
+    """Tells the extras that the served bundle may have changed."""
     for extra in load_all("served"):
         extra.on_served(loaded, log)
 
 
 def load_extra(name: str, module: str) -> Any:
-    """Returns a module of an extra that a user has asked for; raises a ConfigError without the extra."""
+    """Imports a module of an extra that a user asked for; raises a ConfigError if the extra is not installed."""
     if name not in find_extras():
         remedy = "install dssm-assets with it, or do not use what it adds"
         raise ConfigError(Fault("dssm_assets/extras", f"the extra {name}", f"only {', '.join(find_extras())}", remedy))

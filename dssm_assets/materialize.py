@@ -1,6 +1,6 @@
-"""Runs of assets over days in this process, as `dssm-assets materialize` and the demo make them, in one process or several.
+"""Makes planned runs in this process or in several, for `dssm-assets materialize` and the demo.
 
-Does not belong here: which runs (`defs/run_plan.py`), one run (`defs/runs.py`).
+Does not belong here: planning needs (`defs/run_plan.py`), a single run (`defs/runs.py`).
 """
 
 import itertools
@@ -29,13 +29,13 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
     """Returns the runs that materialize an asset or a job over a range of days.
 
     Args:
-        name: the asset or job; it is made even where it is stored.
-        first, last: days as of `read_day`, of those that can be made.
-        with_upstream: also make what these days need: missing, built from other inputs or with other settings.
+        name: the asset or job. Its stored days are made again.
+        first, last: days as in `read_day`, chosen among those that can be made.
+        with_upstream: also make inputs that are missing, stale or made with other settings.
 
     Raises:
         ConfigError: an unknown name, or a range that is empty or leaves the calendar.
-        PartitionMissingError: `first` or `latest` of no day that can be made.
+        PartitionMissingError: no day can be made, so `first` or `latest` means nothing.
     """
     rows = all_rows(scene.loaded.config)
     found = job_assets(rows, name) or [name]  # in pipeline order
@@ -64,15 +64,15 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
 def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: int = 1) -> None:
     """Makes the runs on the Dagster instance of a folder, which it creates if missing.
 
-    First marks runs of killed processes as failed. An evaluation day that fails, by its input or a check, does not stop the next one; a
-    run of daily tables that fails does.
+    It first marks runs of killed processes as failed. If an evaluation day fails, by its input or a check, the next one
+    still runs; if a run of daily tables fails, all stop.
 
     Args:
         processes: how many runs are made at the same time, each in a process.
 
     Raises:
-        DssmError: what the failing run raised.
-        DaysFailedError: several evaluation days failed; with each day's error.
+        DssmError: the error of a failed run.
+        DaysFailedError: several evaluation days failed; carries each day's error.
     """
     runs = plan.runs if processes == 1 else tuple(split_runs(plan.runs, processes))
     needs = needed_runs(runs, is_warm=plan.scene.loaded.config.training.warm_start)
@@ -111,10 +111,10 @@ def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterato
 
 
 def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRun]:
-    """Yields the runs in pieces that need not wait for each other.
+    """Splits runs into pieces that can run in parallel.
 
-    A rolling state is a run of its own. Other daily tables are cut into ranges of days, samples apart: they read features of
-    the previous day. Runs of an evaluation day are cut before its report.
+    A rolling state stays whole. Other daily tables are cut into ranges of days, samples separately, because they read
+    features of the previous day. Runs of an evaluation day are cut before its report.
     """
     rows = {row.name: row for row in all_rows()}
     for run in runs:
@@ -138,10 +138,10 @@ def _split_days(run: PlannedRun, pieces: int) -> Iterator[PlannedRun]:
 
 
 def needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset[int]]:
-    """Returns for each run the positions of the runs that end before it begins.
+    """Returns, for each run, the positions of the runs that must end before it begins.
 
-    Pieces of the same daily tables do not need each other, nor do evaluation days, unless a model starts from an earlier one.
-    Reports do: gate and trend read earlier ones.
+    Pieces of the same daily tables do not need each other. Neither do evaluation days, unless a model starts from an earlier
+    one; but reports do, because the gate and the trend read earlier ones.
     """
     deps, needed = {row.name: set(row.deps) for row in all_rows()}, []
     for number, run in enumerate(runs):

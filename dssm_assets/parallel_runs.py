@@ -1,7 +1,7 @@
-"""Runs of a plan in parallel processes.
+"""Makes the runs of a plan in parallel processes.
 
-This process hands a run to a worker as soon as the runs that it needs have ended, and receives the calls of the workers' observers.
-Workers are forked from a fork server, where the runs' modules are imported once.
+This process gives a run to a worker as soon as the runs before it have ended, and receives the calls of the workers'
+observers. Workers are forked from a server that has imported the runs' modules once.
 """
 
 import multiprocessing
@@ -33,15 +33,15 @@ def make_in_parallel(
     may_fail: Callable[[Any], bool],
     modules: Sequence[str] = (),
 ) -> Mapping[int, DssmError]:
-    """Makes the runs, in this process or in several others; returns the errors of runs that may fail, by position.
+    """Makes the runs in this process or in several. Returns position -> error for failed runs that were allowed to fail.
 
     Args:
-        needs: for each run, the positions of earlier runs that end before it begins.
+        needs: for each run, the positions of runs that must end before it begins.
         may_fail: whether the other runs go on after a DssmError of a run.
-        modules: are imported once for all workers.
+        modules: modules to import once for all workers.
 
     Raises:
-        DssmError: of a run that may not fail. The processes are ended before.
+        DssmError: a run that may not fail has failed. The other processes are ended first.
         ProcessLostError: a process was killed.
     """
     failed: dict[int, DssmError] = {}

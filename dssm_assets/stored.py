@@ -1,6 +1,6 @@
-"""What is stored, read from Python: tables, the model of a day, and lists of the published bundle.
+"""Reads stored results from Python: tables, the model of a day, and lists from the published bundle.
 
-Which configuration and home are read is the rule of `storage/config_choice.py`, as for every command: in the folder of a
+The configuration and home are found by the rule of `storage/config_choice.py`, as for every command: in the folder of a
 config.yaml, or of the demo's .dssm, no argument is needed. Nothing here needs Dagster.
 """
 
@@ -37,7 +37,7 @@ Day = str | dt.date
 
 @dataclass(frozen=True)
 class StoredTable:
-    """One partition of a table: its name and day, what its columns hold, its rows."""
+    """One partition of a table: its name and day, the meaning of its columns, its rows."""
 
     manifest: Manifest
     _tables: TableStore
@@ -77,7 +77,7 @@ class StoredTable:
 
 
 class StoredModel:
-    """The trained model of a day: its towers, and its ranking of the day's items for the day's users."""
+    """The trained model of a day: its towers, and rankings of the day's items for the day's users."""
 
     def __init__(self, workspace: Workspace, day: str) -> None:
         """Opens the model.
@@ -242,15 +242,15 @@ def recall(
         ('stored', 5)
 
     Args:
-        user_id: a user; one who is unknown and has no features gets the popular items.
-        features: of a user, by input name; they replace the stored ones.
-        history: of a user: lists, oldest first, e.g. item_ids and event_times_ms; it replaces the stored one.
-        events: the same of events that are added to the stored history, of a session for example; stored ones are left out.
+        user_id: a user. An unknown user without features gets the popular items.
+        features: the user's features by input name; they replace the stored ones.
+        history: lists of the user's events, oldest first, such as item_ids and event_times_ms; replaces the stored one.
+        events: like `history`, but added to the stored one, such as those of a session; repeated events are dropped.
         item_id: an item in place of a user: returns the most similar items.
         k: length of the list.
         exclude: items to leave out.
         filters: conditions on item columns, as `--filters` and the service take them.
-        exclude_history: leave out what the user interacted with before.
+        exclude_history: leave out items that the user interacted with before.
         channels: merged or vectors; by default merged if the bundle has channels.
         fields: columns of serving.filters to answer with.
         explain: answer with the reasons of each item of a merged list.
@@ -280,7 +280,7 @@ def recall(
 
 
 def load_chosen(config: str | Path | None, home: str | Path | None, scene: str | None) -> LoadedConfig:
-    """Returns the configuration that the arguments name; they and the errors are as of `open_table`."""
+    """Loads the configuration that the arguments choose; arguments and errors as in `open_table`."""
     choice = choose_config(None if config is None else str(config), None if home is None else Path(home))
     found = [load_config(path, choice.home, checks_features=False) for path in choice.paths]
     named = found if scene is None else [one for one in found if one.config.name == scene]

@@ -1,4 +1,4 @@
-"""What the command line shows: a table of progress, tables of hit rates, the next commands."""
+"""The output of the command line: a table of progress, tables of hit rates, the next commands."""
 
 import os
 import select
@@ -57,9 +57,9 @@ class _PaceColumn(ProgressColumn):
 
 
 class ProgressTable(Observer):
-    """A live table on stderr of the assets at work: days, rate, time left; below it the hit rates of the days evaluated so far.
+    """A live table on stderr: days, rate and time left of each running asset, and the hit rates so far.
 
-    Where stderr is no terminal, progress lines and a line of hit rates per evaluated day are printed on stdout instead.
+    If stderr is no terminal, it prints progress lines and a line of hit rates per evaluated day on stdout instead.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class ProgressTable(Observer):
         """Shows nothing yet.
 
         Args:
-            days_by_asset: assets in their order, and on how many days each is made.
-            read_day: reads the hit rates of a day that was evaluated; None: they are not shown.
+            days_by_asset: asset -> number of days to make, in order.
+            read_day: reads the hit rates of an evaluated day; None: they are not shown.
         """
         self.console = console or Console(stderr=True)
         self.rates: dict[str, DayRates] = {}
@@ -97,7 +97,7 @@ class ProgressTable(Observer):
         self._live.stop()
 
     def on_log(self, text: str) -> None:
-        """Shows a progress line below the table; without a terminal, prints it. A reader that has left does not end the run."""
+        """Shows a progress line below the table, or prints it without a terminal. The run goes on if nobody reads the output any more."""
         self._line = text
         if not self.console.is_terminal:
             _print_line(text)
@@ -115,7 +115,7 @@ class ProgressTable(Observer):
                 _print_line(describe_rates(self.rates[ds]))
 
     def on_skipped(self, ds: str, reason: str) -> None:
-        """Prints once that there is nothing to evaluate on a day."""
+        """Prints once that a day has nothing to evaluate."""
         if ds in self._skipped:
             return
         self._skipped.add(ds)
@@ -143,25 +143,24 @@ def _print_line(text: str) -> None:
 
 
 def is_reader_gone() -> bool:
-    """Returns whether nobody reads stdout any more, as in `dssm-assets hit-rates | head`."""
+    """Returns whether the reader of stdout has closed it, as in `dssm-assets hit-rates | head`."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return any(found & select.POLLERR for _, found in poll.poll(0))
 
 
 def discard_stdout() -> None:
-    """Sends what is printed from now on nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @dataclass(frozen=True)
 class DayRates:
-    """What is printed of an evaluation day.
+    """The figures of an evaluation day for printing.
 
     Attributes:
-        gate: its sentence; None if the partition is older than the sentence.
+        gate: the gate's sentence; None if an older version stored the partition without one.
         last_day: last day of the truth.
-        spans: days that the baselines count.
+        spans: how far back the baselines read.
     """
 
     ds: str
@@ -185,7 +184,7 @@ class DayRates:
 
 
 def summary(days: Sequence[DayRates]) -> RenderableType:
-    """Returns a table of days, at least one: scorers on the last, also on unseen items, the earlier ones as the trend."""
+    """Returns a table of one or more days: each scorer's rates on the last day, also on unseen items, and earlier days as the trend."""
     day, earlier = days[-1], days[-1 - _TREND_DAYS : -1]
     k = day.ks[-1]
     ks = day.ks if len(day.ks) <= _SUMMARY_KS else [*day.ks[: _SUMMARY_KS - 1], k]
@@ -249,7 +248,7 @@ def print_summary(console: Console, days: Sequence[DayRates]) -> None:
 
 
 def print_hit_rates(console: Console, day: DayRates) -> None:
-    """Prints the tables of every scope as in the day's report, of known and of all users, and what the gate said."""
+    """Prints the report's table of every scope, for known users and for all, and the gate's verdict."""
     from dssm_assets.core.evaluation.report import rates_report
 
     console.print(Markdown(rates_report(day.label, day.total, day.spans)))
@@ -262,7 +261,7 @@ def _print_gate(console: Console, day: DayRates) -> None:
 
 
 def print_next_commands(console: Console, home: Path, days: Sequence[str]) -> None:
-    """Prints commands to look into a home, ready to be pasted in any folder, and where to look in the UI."""
+    """Prints commands for looking into a home, ready to paste in any folder, and where to look in the UI."""
     folder = shlex.quote(str(home))
     commands = [
         f"dssm-assets hit-rates {days[-1]} --all --home {folder}  # every scope, interval and baseline",

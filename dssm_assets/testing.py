@@ -7,7 +7,8 @@
     class TestMyLoss(LossContract):
         names = ("my_loss",)
 
-Needs pytest. Vector stores: `dssm_assets.extras.vector_stores.testing`. Does not belong here: what one of our own does beyond the contract.
+Needs pytest. The contract of vector stores is in `dssm_assets.extras.vector_stores.testing`. Tests of one particular implementation
+do not belong here.
 
 Letters: B rows, C columns, H hard negatives, U users, I items, K top-k.
 """
@@ -64,19 +65,19 @@ class _NamedContract:
 
 @dataclass(frozen=True)
 class LossBatch:
-    """Vectors of users [B, 3], their items [B, 3], columns [C, 3] and hard negatives [H, 3], and the terms."""
+    """A batch for a loss: vectors of users [B, 3], their items [B, 3], columns [C, 3] and hard negatives [H, 3], and the terms."""
 
     vectors: tuple[Tensor, Tensor, Tensor, Tensor]
     terms: LossTerms
 
     @property
     def leaves(self) -> list[Tensor]:
-        """Copies of the vectors that can receive gradients."""
+        """Returns copies of the vectors that can receive gradients."""
         return [tensor.clone().requires_grad_() for tensor in self.vectors]
 
 
 def random_batch(seed: int, rows: int, negatives: int, hard: int, kind: torch.dtype = torch.float64) -> LossBatch:
-    """Returns in-batch columns and `negatives` more, with collisions, weights, corrections and hard negatives."""
+    """Returns a random batch: in-batch columns and `negatives` more, with collisions, weights, corrections and hard negatives."""
     rng = np.random.default_rng(seed)
 
     def tensor(*shape: int) -> Tensor:
@@ -101,7 +102,7 @@ def _compute_loss(name: str, vectors: Sequence[Tensor], terms: LossTerms, scale:
 
 
 class LossContract(_NamedContract):
-    """What training asks of a loss: the entries `names` of `LOSSES`."""
+    """Contract of a loss for training; tests the entries `names` of `LOSSES`."""
 
     def test_gradients_are_those_of_the_value(self, name: str) -> None:
         batch = random_batch(3, 4, 3, 2)
@@ -131,7 +132,7 @@ class LossContract(_NamedContract):
         assert values[0] == pytest.approx(values[1], rel=1e-12)
 
     def test_half_vectors_get_half_gradients_inside_autocast(self, name: str) -> None:
-        """The value is that of float32: sums and exponentials need the digits."""
+        """The value equals that of float32, because sums and exponentials need the digits."""
         batch = random_batch(2, 5, 3, 2, torch.float32)
         leaves = [tensor.bfloat16().requires_grad_() for tensor in batch.vectors]
         wide = [tensor.detach().float() for tensor in leaves]
@@ -143,7 +144,7 @@ class LossContract(_NamedContract):
 
 
 def p_value(drawn: npt.NDArray[Any], distribution: npt.NDArray[np.float64]) -> float:
-    """Returns the probability, by Pearson's chi-square, of draws at least this far from a distribution; 0 if one is impossible."""
+    """Returns the probability of draws at least this far from a distribution (Pearson's chi-square); 0 if a draw is impossible."""
     observed = np.bincount(drawn, minlength=len(distribution))
     possible = distribution > 0
     if observed[~possible].any():
@@ -155,7 +156,7 @@ def p_value(drawn: npt.NDArray[Any], distribution: npt.NDArray[np.float64]) -> f
 
 
 class SamplerContract(_NamedContract):
-    """What training asks of a sampler: the entries `names` of `SAMPLERS`, made with weights of 50 items and no hard edges."""
+    """Contract of a sampler for training; tests the entries `names` of `SAMPLERS` with weights of 50 items and no hard edges."""
 
     def test_draws_follow_the_distribution_that_is_disclosed(self, name: str) -> None:
         sampler = SAMPLERS[name](Model(sampler=name), 1.0 / np.arange(1, 51), HardEdges.empty())
@@ -171,7 +172,7 @@ class SamplerContract(_NamedContract):
 
 
 class PoolingContract(_NamedContract):
-    """What towers ask of a pooling: the entries `names` of `POOLINGS`, with each of some `settings` of an entry of `model.poolings`."""
+    """Contract of a pooling for the towers; tests the entries `names` of `POOLINGS` with each of some `settings`."""
 
     settings: ClassVar[Sequence[Mapping[str, Any]]] = ({}, {"length": 2}, {"half_life_days": 3.0}, {"sqrt_repeats": True})
 
@@ -195,7 +196,7 @@ class PoolingContract(_NamedContract):
 
 
 def item_events(found: Interactions) -> IntArray:
-    """Returns int64 [I], positive events of each item."""
+    """Returns the positive events of each item, int64 [I]."""
     return np.bincount(found.item_index, weights=found.count, minlength=found.num_items).astype(np.int64)
 
 
@@ -206,7 +207,7 @@ def user_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> ItemSet
 
 
 def fit_data(window: Interactions, recent: Interactions, history: Interactions, settings: Evaluation, **more: Any) -> FitData:
-    """Returns what baselines are fitted on; the recent events are those of `recent`, every item was met within the last days."""
+    """Returns the fit data of baselines. Recent events are those of `recent`; every item had an event in the last days."""
     return FitData(
         window_events=item_events(window),
         recent_events=item_events(recent).astype(np.float64),
@@ -220,7 +221,7 @@ def fit_data(window: Interactions, recent: Interactions, history: Interactions, 
 
 
 class BaselineContract(_NamedContract):
-    """What the evaluation asks of a baseline: the entries `names` of `BASELINES`, in a world of 12 users and 9 items."""
+    """Contract of a baseline for the evaluation; tests the entries `names` of `BASELINES` in a world of 12 users and 9 items."""
 
     def test_it_ranks_every_user_alike_alone_and_among_others(self, name: str) -> None:
         baseline = BASELINES[name]
@@ -257,7 +258,7 @@ def _select_user(found: Interactions, user: int) -> Interactions:
 
 
 def check_rows(operator: Operator, *columns: pa.Array) -> None:
-    """Checks that a batch has the values of every row computed alone."""
+    """Checks that a batch gives every row the same values as the row alone."""
     alone = [
         row for i in range(len(columns[0])) for row in _rows_of(operator.compute([column[i : i + 1] for column in columns]))
     ]
@@ -270,7 +271,7 @@ def _rows_of(values: pa.Array) -> list[str]:
 
 
 class OperatorContract:
-    """What feature generation asks of an operator, as some `definitions`, entries of fg.json, use it."""
+    """Contract of an operator for feature generation; tests it with some `definitions`, entries of fg.json."""
 
     definitions: ClassVar[Sequence[Mapping[str, Any]]]
 

@@ -1,1 +1,1 @@
-"""The commands of the command line: arguments and one call into the library. A module has one command, or two that undo each other."""
+"""The commands of the command line: each module parses its arguments and calls the library once."""

@@ -1,4 +1,4 @@
-"""The commands as `dssm-assets --help` lists them: by what one wants."""
+"""Groups the commands in `dssm-assets --help` by purpose."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Group(StrEnum):
 
 
 class Commands:
-    """Adds commands to a parser. Its help lists them by group, first added first."""
+    """Adds commands to a parser. The help lists them by group, in the order of adding."""
 
     def __init__(self, top: argparse.ArgumentParser) -> None:
         self._top, self._parsers = top, top.add_subparsers(required=True, metavar="command")
         self._lines: dict[Group, list[str]] = {group: [] for group in Group}
 
     def add_parser(self, name: str, *, group: Group, help: str, **more: Any) -> argparse.ArgumentParser:
-        """Returns the parser of a new command; arguments as of argparse."""
+        """Returns the parser for a new command; takes the arguments of argparse's `add_parser`."""
         width = min(shutil.get_terminal_size().columns, 120)
         indent = " " * (_NAME_WIDTH + 2)
         self._lines[group].append(textwrap.fill(f"  {name:<{_NAME_WIDTH}}{help}", width, subsequent_indent=indent))

@@ -1,4 +1,4 @@
-"""The arguments --config, --home and --scene. A command's first line says what they came to."""
+"""The arguments --config, --home and --scene, and the first line of output, which names the chosen configuration and home."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, *, has_scene: bool = True) -> None:
-    """Adds --config and --home, with has_scene also --scene: the command works with one configuration."""
+    """Adds --config and --home, and with has_scene also --scene, which picks one of several configurations."""
     group = parser.add_argument_group("configuration")
     group.add_argument(
         "--config",
@@ -33,7 +33,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, has_scene: bool = T
 
 
 def announce_config(parsed: argparse.Namespace, *, is_data: bool = False) -> ConfigChoice:
-    """Returns the configuration and the home of a command's arguments; prints them as the command's first line.
+    """Returns the chosen configuration and home; prints them as the command's first line.
 
     Args:
         is_data: stdout is data for another program, so the line goes to stderr.
@@ -47,7 +47,7 @@ def announce_config(parsed: argparse.Namespace, *, is_data: bool = False) -> Con
 
 
 def load_announced_scene(parsed: argparse.Namespace, *, is_data: bool = False) -> Scene:
-    """Returns the scene of a command's arguments, after `announce_config`."""
+    """Calls `announce_config`, then returns the scene that the arguments choose."""
     choice = announce_config(parsed, is_data=is_data)
     from dssm_assets.definitions import load_scene  # takes seconds to import: after the line
 

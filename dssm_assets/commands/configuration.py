@@ -1,4 +1,4 @@
-"""`dssm-assets configuration`: the page of all keys, docs/configuration.md, to which the file beside this one is a link."""
+"""`dssm-assets configuration` prints the page of all keys, docs/configuration.md. The file beside this one links to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The type of the arguments that name a day."""
+"""The argparse type for arguments that name a day."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dssm_assets.core.days import DAY_FORMS, read_day
 
 
 def day_argument(text: str) -> str:
-    """Returns the text of a day as `read_day` does; argparse prints what is wrong with another text."""
+    """Returns the text of a day as `read_day` does. For any other text argparse prints the error."""
     try:
         return read_day(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""`dssm-assets hit-rates`, and reading the hit rates that `demo` and `materialize` print."""
+"""`dssm-assets hit-rates`; also reads the hit rates that `demo` and `materialize` print."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _choose_day(workspace: Workspace, wanted: str) -> str:
     config = workspace.config
     reason, end = reason_to_skip(workspace, wanted), truth_days(wanted, config.evaluation.span_days)[-1]
     if end >= today_in(config.calendar.timezone).isoformat():
-        reason = f"the interactions that are its truth end on {end}, which has not ended"
+        reason = f"its truth ends on {end}, a day that has not ended"
     got = "no partition" if reason is None else f"no partition: {reason}"
     remedy = remedy_of_missing("train_and_evaluate", wanted) if reason is None else "choose another day"
     remedy += f"; evaluated are {evaluated[0]} to {evaluated[-1]}" if evaluated else ""
@@ -70,7 +70,7 @@ def _choose_day(workspace: Workspace, wanted: str) -> str:
 
 
 def read_day(workspace: Workspace, ds: str) -> DayRates:
-    """Returns what is printed of an evaluated day."""
+    """Returns an evaluated day's rates for printing."""
     from dssm_assets.core.evaluation.labels import Spans
     from dssm_assets.steps.workspace import truth_days
     from dssm_assets.terminal import DayRates

@@ -1,4 +1,4 @@
-"""`dssm-assets materialize`: an asset or a job over a range of days, in this process or several."""
+"""`dssm-assets materialize`: makes an asset or a job over a range of days, in this process or in several."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def add_command(commands: Commands) -> None:
 
 
 def share_machine(processes: int) -> None:
-    """Lets each of several processes use its share of the cores, and keeps the memory of kernels small.
+    """Limits each of several processes to its share of the cores, and keeps the memory of compiled kernels small.
 
-    Called before the libraries that read it are imported. Batches differ in their number of users, so most products of a fit have
-    shapes that do not come again: a fit of the demo leaves 400 MB of kernels and their descriptions for them, and is no slower
-    without. OpenBLAS's threads spin for some 20 ms after each product, which doubles the CPU time of a search.
+    It must run before the libraries that read these settings are imported. Batches differ in size, so most matrix products
+    of a fit have a shape that never comes again: caching their kernels takes 400 MB in the demo and saves no time.
+    OpenBLAS's threads spin for some 20 ms after each product, which doubles the CPU time of a search.
     """
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # of oneDNN, of its caller in torch

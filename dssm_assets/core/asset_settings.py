@@ -1,6 +1,6 @@
-"""The settings that each asset's step reads, and a digest of them: a partition that was made by others is made again.
+"""Digests the settings that each asset's step reads. A stored partition with another digest is made again.
 
-What an asset gets through its inputs does not count: where those are made again, so is the asset.
+Settings of upstream assets are not part of it: when they change, the new inputs make the asset stale anyway.
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ HOW: Final = frozenset(
 def digest_settings(config: PipelineConfig, fg: Mapping[str, Any], read_file: ReadFile) -> dict[str, str]:
     """Returns asset -> a digest of the settings that it reads, with defaults filled in.
 
-    Null is as good as no such key, so a key that a later version adds, with null as its default, changes nothing.
+    A null key counts as absent, so a new key with default null leaves every digest as it was.
 
     Args:
-        read_file: reads the files that feature definitions name. Their content counts, not their place.
+        read_file: reads the files that feature definitions name. Their content is digested, not their path.
     """
     given = config.model_dump(mode="json", exclude_none=True)
     by_content = rename_files(fg, cache(partial(_digest_file, read_file)))  # several features may name one file

@@ -1,4 +1,4 @@
-"""Names of columns that more than one table has; the same quantity has the same name everywhere."""
+"""Names of columns shared by several tables: the same quantity has the same name everywhere."""
 
 from __future__ import annotations
 

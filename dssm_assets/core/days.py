@@ -1,4 +1,4 @@
-"""Days as arguments name them: a date, `first`, `latest`, or `latest-3`, the third calendar day before the latest."""
+"""Days as arguments name them: a date, `first`, `latest`, or `latest-3` (three calendar days before the latest)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SHOWN_RANGES: Final = 5
 
 
 def read_day(text: str) -> str:
-    """Returns the text of a day in its one form: `YYYY-MM-DD`, `first`, `latest` or `latest-N`.
+    """Returns the text of a day in its normal form: `YYYY-MM-DD`, `first`, `latest` or `latest-N`.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: the text is none of these.
     """
     if text in (FIRST, LATEST) or re.fullmatch(rf"{LATEST}-[0-9]{{1,5}}", text):
         return text
@@ -32,18 +32,20 @@ def is_date(day: str) -> bool:
 
 
 def choose_day(day: str, days: Sequence[str], where: str, kind: str) -> str:
-    """Returns the date that the text of a day names among some days. A date stays as it is: its caller knows what is wrong with it.
+    """Resolves the text of a day to a date.
+
+    A written date is returned unchecked; the caller can explain better why it is missing.
 
     Example: of the 1st, 2nd and 5th of a month, `first` is the 1st, `latest` the 5th, `latest-3` the 2nd; `latest-1` is an error.
 
     Args:
-        day: as of `read_day`.
-        days: ascending dates.
-        where: what the day is an argument of.
-        kind: what these days are, such as `a stored day`.
+        day: a text as `read_day` returns it.
+        days: ascending dates to choose from.
+        where: the command or function with this argument.
+        kind: a phrase for the days, such as `a stored day`.
 
     Raises:
-        PartitionMissingError: there are no days, or the day is not one of them; it says which are.
+        PartitionMissingError: there are no days, or the day is not among them. The message lists them.
     """
     if is_date(day):
         return day
@@ -57,7 +59,7 @@ def choose_day(day: str, days: Sequence[str], where: str, kind: str) -> str:
 
 
 def name_ranges(days: Sequence[str]) -> str:
-    """Returns ascending days in words, as ranges of consecutive days: `2026-01-01 to 2026-01-04, 2026-01-07`; of many ranges the last."""
+    """Writes ascending days as ranges: `2026-01-01 to 2026-01-04, 2026-01-07`. Only the last ranges are shown if there are many."""
     numbered = groupby(enumerate(days), lambda pair: dt.date.fromisoformat(pair[1]).toordinal() - pair[0])
     ranges = [[ds for _, ds in pairs] for _, pairs in numbered]
     named = [part[0] if len(part) == 1 else f"{part[0]} to {part[-1]}" for part in ranges[-_SHOWN_RANGES:]]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 
 class DssmError(Exception):
-    """Base of every error the library raises on bad input."""
+    """Base of every error that the library raises on bad input."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: its place, what was expected, what was found and the remedy, an imperative that follows "To fix:"."""
+    """One fault: where it is, what was expected, what was found, and the remedy (an imperative after "To fix:")."""
 
     where: str
     expected: str
@@ -24,14 +24,14 @@ class Fault:
 
 
 def remedy_of_missing(name: str, first: str, last: str = "") -> str:
-    """Returns the one way to make days of an asset or a job with all that they need: a launch in Dagster, or a command."""
+    """Returns the remedy for missing days of an asset or job: launch it in Dagster, or run a command."""
     days = first if last in ("", first) else f"{first} to {last}"
     command = f"dssm-assets materialize {name} --from {first}{f' --to {last}' if days != first else ''} --with-upstream"
     return f"materialize {name} of {days} in Dagster, which first makes what it needs, or run {command}"
 
 
 class InputError(DssmError):
-    """Unusable input. Carries all faults at once, sorted by place."""
+    """Unusable input. Lists all faults at once, sorted by where they are."""
 
     def __init__(self, faults: Sequence[Fault] | Fault) -> None:
         given = [faults] if isinstance(faults, Fault) else list(faults)
@@ -46,21 +46,21 @@ class InputError(DssmError):
 
     @classmethod
     def raise_if(cls, faults: Iterable[Fault]) -> None:
-        """Raises the error if there is a fault."""
+        """Raises the error if the list of faults is not empty."""
         if found := list(faults):
             raise cls(found)
 
 
 class ConfigError(InputError):
-    """The configuration file is wrong: an unknown key, a bad value, a name that nothing defines."""
+    """The configuration file is wrong: an unknown key, a bad value, or an undefined name."""
 
 
 class FeatureSpecError(InputError):
-    """A feature definition (fg.json) is wrong, for example it crosses the user and the item side."""
+    """A feature definition (fg.json) is wrong; for example, it mixes inputs of the user and the item side."""
 
 
 class SchemaError(InputError):
-    """A table lacks a column, has a column of the wrong type, or holds values that its contract forbids."""
+    """A table lacks a column, a column has the wrong type, or values break the table's contract."""
 
 
 class DuplicateKeyError(InputError):
@@ -76,7 +76,7 @@ class PartitionMissingError(InputError):
 
 
 class PartitionReplacedError(InputError):
-    """Files of a partition were replaced and removed while it was read. Reading it again finds the newer ones."""
+    """Files of a partition were replaced while it was read. Reading it again finds the new files."""
 
 
 class WindowIncompleteError(InputError):
@@ -84,11 +84,11 @@ class WindowIncompleteError(InputError):
 
 
 class LeakError(InputError):
-    """A feature is newer than the sample that uses it."""
+    """A feature is from a later day than the sample that uses it."""
 
 
 class ProcessLostError(DssmError):
-    """A process that made runs was killed, for example because the machine had no more memory."""
+    """A worker process was killed, for example because the machine ran out of memory."""
 
 
 class CheckFailedError(DssmError):
@@ -96,7 +96,7 @@ class CheckFailedError(DssmError):
 
 
 class DaysFailedError(DssmError):
-    """Several days of a range failed. Carries the error of each; the other days are made."""
+    """Some days of a range failed; the others were made. Carries one error per failed day."""
 
     def __init__(self, errors: Mapping[str, DssmError]) -> None:
         self.errors = dict(errors)
@@ -113,7 +113,7 @@ class StorageError(DssmError):
 
 
 class SignatureError(StorageError):
-    """A bundle is not signed by a key that is trusted."""
+    """A bundle has no signature by a trusted key."""
 
 
 class DiskFullError(InputError):
@@ -121,4 +121,4 @@ class DiskFullError(InputError):
 
 
 class SubmittedJobError(DssmError):
-    """A job failed on the cluster that it was submitted to; the message holds the job's own error where there is one."""
+    """A job submitted to a cluster failed there. The message includes the job's own error if it left one."""

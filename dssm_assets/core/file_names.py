@@ -1,4 +1,4 @@
-"""Names of the files inside artifacts and serving bundles, for those who write them and those who read them."""
+"""Names of the files inside artifacts and serving bundles, shared by writers and readers."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class BundleFile(StrEnum):
 
 
 class ItemChannelColumn(StrEnum):
-    """Columns of item_channels.arrow next to `channel.COUNTS`: one row per item of the bundle, in its order."""
+    """Columns of item_channels.arrow next to `channel.COUNTS`: one row per item, in the bundle's order."""
 
     NEIGHBORS = "neighbors"
     SIMILARITIES = "similarities"
 
 
 class OwnItemColumn(StrEnum):
-    """Columns of own_items.arrow: one row per user of the bundle, in its order; lists of one length, items ascending."""
+    """Columns of own_items.arrow: one row per user, in the bundle's order. All lists of a row have one length; items ascend."""
 
     ROWS = "item_rows"
     COUNTS = "counts"

@@ -1,4 +1,4 @@
-"""Rows that nobody may read: dropped wherever rows are read from a source or answered. Who is meant, `extras/retention` says."""
+"""Rows that nobody may read: every reader of a source and every answer drops them. `extras/retention` says which users are meant."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from dssm_assets.core.columns import USER_ID
 
 @dataclass(frozen=True)
 class HiddenRows:
-    """No hidden rows. Subclasses name the users.
+    """Hides nothing by itself; subclasses name the hidden users.
 
     Attributes:
         first_day: earlier days are hidden as well; "" for none.
-        state: another text after each change; "" before the first.
+        state: a text that changes whenever the hidden users do; "" before the first change.
     """
 
     first_day: str = ""
     state: str = ""
 
     def find(self, ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-        """Returns for each user id, an integer or text, whether its rows are hidden; null is nobody's."""
+        """Returns whether each user id (integer or text) is hidden. A null id never is."""
         return np.zeros(len(ids), np.bool_)
 
     def hides(self, user_id: int | str) -> bool:
-        """Returns whether the rows of a single user are hidden, in less time than `find`."""
+        """Returns whether a single user is hidden; faster than `find`."""
         return False
 
     def drop_rows(self, table: pa.Table) -> pa.Table:

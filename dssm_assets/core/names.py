@@ -1,7 +1,7 @@
-"""What the configuration names: scopes and populations, baselines, entries of registries, formats of times.
+"""Names in the configuration: scopes and populations, baselines, entries of registries, time formats.
 
-The configuration is below everything that it names, so this module imports nothing of core and no heavy library. Does not belong
-here: what a name means (`evaluation/hits.py`, `evaluation/baselines/`, `models/`, `sources/time_format.py`).
+The configuration imports this module, so it imports nothing of core and no heavy library. What a name means is defined
+elsewhere (`evaluation/hits.py`, `evaluation/baselines/`, `models/`, `sources/time_format.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 
 class Scope(StrEnum):
-    """Which of a user's items are to be found, and which items are offered."""
+    """Which items of a user are to be found, and which items may be in the list."""
 
     ALL = "all"
     """Everything that the user interacted with on the day; every item is a candidate."""
@@ -31,7 +31,7 @@ class Scope(StrEnum):
 
 
 class Population(StrEnum):
-    """Which pairs count."""
+    """Which (user, item) pairs count in a rate."""
 
     WARM = "warm"
     """User and item both had a positive event in the window, so the model can know them."""
@@ -42,7 +42,7 @@ class Population(StrEnum):
 
 
 def counted_population(scope: Scope) -> Population:
-    """Returns the population that a scope is reported in: warm, but all in scope `cold`, which has no warm item."""
+    """Returns the population in which a scope is reported: warm pairs, but all pairs in scope `cold`."""
     return Population.ALL if scope is Scope.COLD else Population.WARM
 
 
@@ -54,7 +54,7 @@ class Baseline:
         label: its name in the terminal, the charts and the report.
         module: where its code is; `module:name` for several baselines in one file.
         is_extra: fitted only if `evaluation.extra_baselines` names it, installed or not.
-        needs_library: of its own.
+        needs_library: whether it needs a library of its own.
     """
 
     label: str
@@ -91,10 +91,10 @@ _MONTH_DIRECTIVES: Final = {"%m", "%b", "%B"}
 
 
 def check_time_format(time_format: str) -> str:
-    """Returns a format.
+    """Returns the format unchanged.
 
     Raises:
-        ValueError: it has an unknown directive, one twice, no whole date, or a clock of 12 hours without %p.
+        ValueError: it has an unknown or repeated directive, no whole date, or a 12-hour clock without %p.
     """
     used = [token for token in TOKEN.findall(time_format) if token.startswith("%")]
     unknown = [token for token in used if token not in DIRECTIVES]

@@ -52,7 +52,7 @@ class TableSpec:
 
     @property
     def schema(self) -> pa.Schema:
-        """Returns the columns of a table none of whose types the source decides."""
+        """Returns the columns as an Arrow schema; every type must be known, not left to the source."""
         return pa.schema([(column.name, column.type) for column in self.columns])
 
     def describe(self, column: str) -> str:
@@ -88,7 +88,7 @@ def check_schema(spec: TableSpec, schema: pa.Schema) -> None:
 
 
 def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
-    """Raises a SchemaError with one fault per column that must not have nulls and has some."""
+    """Raises a SchemaError with one fault per column with forbidden nulls."""
     faults = []
     for column in spec.columns:
         nulls = table.column(column.name).null_count if column.name in table.column_names else 0
@@ -99,7 +99,7 @@ def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
 
 
 def has_repeated(ids: pa.Array) -> bool:
-    """Returns whether an id occurs twice, by sorting: a hash table would take several times the memory. No nulls."""
+    """Returns whether an id occurs twice; the ids have no nulls. It sorts, because a hash table takes several times the memory."""
     order = pc.sort_indices(ids)
     for begin in range(0, len(ids) - 1, _BLOCK_ROWS):
         here = ids.take(order.slice(begin, _BLOCK_ROWS + 1))

@@ -1,1 +1,1 @@
-"""Public data sets as the three source tables: the demo's, and its configuration."""
+"""Public data sets as the three source tables: the demo's data and configuration."""

@@ -51,13 +51,13 @@ def write_tables(tables: SourceTables, folder: Path) -> None:
 
 
 def sort_rows(table: pa.Table, first: Sequence[str]) -> pa.Table:
-    """Returns a table sorted by some columns, then by all others, so that the order depends only on the rows."""
+    """Sorts a table by some columns, then by all others, so that the order depends on the rows alone."""
     rest = [name for name in table.column_names if name not in first]
     return table.sort_by([(name, "ascending") for name in [*first, *rest]])
 
 
 def weeks_to(today: dt.date) -> int:
-    """Returns the whole weeks to shift dates by, so that the last full day is as late as possible before `today`.
+    """Returns how many whole weeks to shift dates, so that the last full day comes as late as possible before `today`.
 
     Example: on 2018-01-08 it is 1, because 2017-12-31 plus one week is 2018-01-07, yesterday; on 2018-01-07 it is 0.
     """

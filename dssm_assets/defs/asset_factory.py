@@ -1,7 +1,7 @@
 """Turns a row of the asset table into a Dagster asset of a scene.
 
-Belongs here: the decorator call, partitions, backfill policy, checks, progress. Does not belong here: what an asset is
-(`asset_table.py`), what it computes (`steps/*`), what its run means (`asset_run.py`).
+Belongs here: the decorator call, partitions, backfill policy, checks, progress. Does not belong here: the declaration of an
+asset (`asset_table.py`), its computation (`steps/*`), its run and metadata (`asset_run.py`).
 """
 
 import hashlib
@@ -31,16 +31,16 @@ SKIPPED = "skipped"
 
 
 class Observer:
-    """Follows the progress of materializations; this one does nothing. The terminal's progress bar is another one."""
+    """Follows the progress of materializations; does nothing by itself. The terminal's progress table is a subclass."""
 
     def on_log(self, text: str) -> None:
-        """Called for every log line, which begins with the asset and its days."""
+        """Called for every log line; a line begins with the asset and its days."""
 
     def on_partition(self, name: str, ds: str) -> None:
         """Called when a partition of an asset has been written."""
 
     def on_skipped(self, ds: str, reason: str) -> None:
-        """Called by each asset of an evaluation day that has nothing to evaluate."""
+        """Called by each asset whose evaluation day has nothing to evaluate."""
 
 
 MakeUpstream = Callable[[dg.AssetExecutionContext, AssetRow, Callable[[str], None]], None]
@@ -50,7 +50,7 @@ MakeUpstream = Callable[[dg.AssetExecutionContext, AssetRow, Callable[[str], Non
 def build_asset(
     row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeUpstream | None = None
 ) -> dg.AssetsDefinition:
-    """Returns the asset of a row; with make_upstream its runs make first what they lack."""
+    """Returns the Dagster asset for a row. With make_upstream, its runs first make their missing inputs."""
 
     def materialize(context: dg.AssetExecutionContext):
         from dssm_assets.steps.workspace import reason_to_skip, release_memory
@@ -160,7 +160,7 @@ _STEP_TRIES = 3
 def run_step(
     step: "Callable[[Workspace, Sequence[str]], Iterator[StepResult]]", workspace: "Workspace", days: Sequence[str]
 ) -> "Iterator[tuple[StepResult, float]]":
-    """Yields the results of a step; repeats its remaining days if another run replaces an input.
+    """Yields the results of a step. If another run replaces an input, the remaining days are repeated.
 
     Raises:
         PartitionReplacedError: inputs were replaced in every try.

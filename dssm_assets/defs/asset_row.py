@@ -1,4 +1,4 @@
-"""The declaration of an asset: one row of the asset table, independent of any configuration, and its step by name."""
+"""The declaration of an asset: one row of the asset table, without a configuration, with the name of its step."""
 
 import importlib
 import re
@@ -20,10 +20,10 @@ TRAINER = "trainer"
 
 @dataclass(frozen=True)
 class LazyStep:
-    """A step by name, callable like its function: the code location lists steps without importing torch, faiss or an engine.
+    """A step by name, callable like its function, so that the code location loads without torch, faiss or an engine.
 
-    `LazyStep("steps.evaluation", "ground_truth")` is the function of that name in `dssm_assets/steps/evaluation.py`, imported
-    at the first call.
+    `LazyStep("steps.evaluation", "ground_truth")` is the function of that name in `dssm_assets/steps/evaluation.py`,
+    imported at the first call.
 
     Attributes:
         module: below `dssm_assets`, such as `steps.evaluation`.
@@ -47,7 +47,7 @@ class LazyStep:
 
 
 def code_references(step: LazyStep) -> dict[str, Any]:
-    """Returns the metadata entry that the UI shows as "code", or nothing for a step outside the package."""
+    """Returns the metadata entry for the "code" link in the UI; empty for a step outside the package."""
     if step.line is None:
         return {}
     label = f"{step.module.replace('.', '/')}.py, {step.name}"
@@ -59,7 +59,7 @@ def code_references(step: LazyStep) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class CheckRow:
-    """A check that an asset's own step reports, or a plug-in's (`steps/checks.py`)."""
+    """A check of an asset, made by the asset's own step or by a plug-in (`steps/checks.py`)."""
 
     name: str
     description: str
@@ -68,26 +68,25 @@ class CheckRow:
 
 @dataclass(frozen=True)
 class AssetRow:
-    """One row of the asset table: what an asset holds, what it depends on, and the step that computes it, whose name it has.
+    """One row of the asset table: an asset's meaning, its inputs and its step. Asset and step have the same name.
 
     Attributes:
         description: what it holds and how it is computed.
-        group: the asset table names it.
+        group: its group in the asset table.
         reading: its grain, and what to look at first.
-        component: number of the reference component (several joined by `_`), "" where there is none.
+        component: number of the reference component (several joined by `_`), or "".
         is_windowed: computed from a window of days, so one run per day; a daily table takes a range of days in one run.
         is_log: needed for every day since the calendar starts, because histories are read across days. Other daily tables
             are needed only for the window and the day before it.
-        is_rolling: of a daily table, a day follows from its own previous day; other daily tables can be made in any order of days.
-        pool: concurrency pool, for an asset that must not run twice at once. A scene prefixes it with its own name,
-            unless it is `TRAINER`.
-        never_expires: `storage.keep_days` does not count for it.
-        is_on_request: no job runs it; materialize it by its name.
-        section: optional section of the configuration that has jobs run it all the same.
-        day_deps: of a windowed asset, the daily tables among its dependencies that it reads for the day itself instead of its
-            window.
+        is_rolling: for a daily table, a day follows from its own previous day; other daily tables can be made in any order.
+        pool: concurrency pool, for an asset that must not run twice at once. A scene prefixes it with its own name, unless
+            it is `TRAINER`.
+        never_expires: `storage.keep_days` does not apply.
+        is_on_request: in no job; materialize it by its name.
+        section: optional section of the configuration that puts an asset on request into the jobs.
+        day_deps: for a windowed asset, the daily tables that it reads for the day itself instead of its window.
         reads_span: it reads its day_deps for all days of evaluation.span_days, which begin with the day.
-        feature_source: for a table of encoded features, the table whose columns they are computed from.
+        feature_source: for a table of encoded features, the table with their inputs.
         runs_on_engine: table algebra or feature generation; with `engine: spark` its step is a job on the cluster.
     """
 

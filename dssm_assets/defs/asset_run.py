@@ -1,7 +1,7 @@
-"""One asset in one run: its workspace, its checks, and the metadata of its partitions. An extra may open other runs.
+"""One run of one asset: its workspace, its checks, and the metadata of its partitions. An extra may replace the regular run.
 
-Metadata are the day, figures, report, images, row count, schema, URI, time and column lineage. The UI shows entries in their order.
-It plots each that is a number over the partitions, in the order of their names: what is no figure to watch is text or JSON.
+The metadata are: day, figures, report, images, row count, schema, URI, time and column lineage, shown in this order. The UI
+plots every number over the partitions, so anything that is no figure to watch is text or JSON.
 """
 
 import base64
@@ -45,7 +45,7 @@ class AssetRun:
         return regular
 
     def describe(self, result: "StepResult", seconds: float) -> dict[str, Any]:
-        """Returns the metadata of one partition; columns and inputs, nine tenths of it, for a run's last day only."""
+        """Returns the metadata of one partition. Columns and inputs, nine tenths of the bytes, are given only for a run's last day."""
         from dssm_assets.steps.workspace import window_days
 
         metadata, manifest = partition_metadata(result, self._workspace, seconds), result.manifest
@@ -118,7 +118,7 @@ def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: fl
 
 
 def describe_bytes(size: int) -> str:
-    """Returns a size for readers, such as `1.5 MB` or `12 kB`."""
+    """Returns a size as text, such as `1.5 MB` or `12 kB`."""
     return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
 
 
@@ -127,9 +127,9 @@ def _in_words(key: str, value: Any) -> str | None:
 
 
 def to_metadata_value(value: Any) -> Any:
-    """Returns a value that Dagster can store: numpy scalars become Python numbers, mappings and lists become JSON.
+    """Converts a value for Dagster: numpy scalars become Python numbers, mappings and lists become JSON.
 
-    Fractions have four digits after the point, those below 0.1 four significant ones; tables have them all.
+    Fractions keep four decimals, below 0.1 four significant digits; the tables keep all digits.
     """
     plain = _without_numpy(value)
     return dg.MetadataValue.json(plain) if isinstance(plain, (dict, list)) else plain

@@ -1,9 +1,9 @@
 """The asset table: the assets of every group, in pipeline order.
 
-Belongs here: what an asset holds, depends on and checks, in words that the UI shows. Does not belong here: computing it (`steps/`).
+Belongs here: an asset's meaning, inputs and checks, in the words of the UI. Does not belong here: computing it (`steps/`).
 
-An asset's dependencies are the assets that it reads, except those that another dependency already depends on: staleness
-travels along the chain, and the graph stays readable. What a partition did read, with digests, is in its metadata (`inputs`).
+An asset lists its inputs, except those that another of its inputs already depends on: staleness travels along the chain, and
+the graph stays readable. The metadata of a partition (`inputs`) names everything that it read, with digests.
 """
 
 from dataclasses import replace
@@ -454,14 +454,14 @@ SAMPLE_GROUPS = frozenset({"sample", "statistics"})
 
 
 def expiring_groups() -> dict[str, str]:
-    """Returns asset -> group, of the assets whose old partitions `storage.keep_days` may remove."""
+    """Returns asset -> group for the assets whose old partitions `storage.keep_days` may remove."""
     return {row.name: row.group for row in all_rows() if not row.is_log and not row.never_expires}
 
 
 def all_rows(config: PipelineConfig | None = None) -> list[AssetRow]:
-    """Returns every asset in pipeline order, those of extras last, each with the checks of plug-ins.
+    """Returns every asset in pipeline order, then those of extras, each with the checks of plug-ins.
 
-    `is_on_request`: no job of the configuration runs it.
+    An asset is `is_on_request` if no job of the configuration runs it.
 
     Raises:
         ConfigError: a plug-in's check names no asset, or its own name cannot be used.

@@ -1,4 +1,4 @@
-"""Jobs, and what starts the daily chain: the schedule, or the sensor that waits for the source tables of a day."""
+"""Jobs, and the triggers of the daily chain: a schedule, or a sensor that waits for a day's source tables."""
 
 import datetime as dt
 import json
@@ -42,10 +42,9 @@ _NOT_FAILED = (*_NOT_ENDED, _Status.SUCCESS)
 
 
 def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
-    """Returns plain name -> job of assets: daily tables, training and evaluation, publishing.
+    """Returns name (without prefix) -> job: daily tables, training and evaluation, publishing.
 
-    A run is one process, whatever executor the project has: a process per step imports all again, and limits of memory and
-    threads are those of one process.
+    A run is always one process, whatever executor the project has: so its steps share imports, threads and one memory limit.
     """
     return {
         job: dg.define_asset_job(
@@ -60,7 +59,7 @@ def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
 
 
 def job_assets(rows: Sequence[AssetRow], job: str) -> list[str]:
-    """Returns the assets of a job in pipeline order; none for any other name."""
+    """Returns the assets of a job in pipeline order; none for an unknown name."""
     run = [row for row in rows if not row.is_on_request]
     if job == DAILY_TABLES:
         return [row.name for row in run if not row.is_windowed]
@@ -69,7 +68,7 @@ def job_assets(rows: Sequence[AssetRow], job: str) -> list[str]:
 
 
 def find_job(rows: Sequence[AssetRow], names: Sequence[str]) -> str | None:
-    """Returns the job that has all of these assets, None if there is none."""
+    """Returns a job with all of these assets, or None."""
     jobs = (DAILY_TABLES, TRAIN_AND_EVALUATE, PUBLISH)
     return next((job for job in jobs if set(names) <= set(job_assets(rows, job))), None)
 
@@ -105,7 +104,7 @@ def daily_schedule(scene: Scene, chain: dg.JobDefinition) -> dg.ScheduleDefiniti
 
 
 def landed_sensor(scene: Scene, jobs: Sequence[Any]) -> dg.SensorDefinition:
-    """Returns the sensor that starts runs of `jobs` for landed days; on by default if `platform.trigger` is `sensor`."""
+    """Returns the sensor that starts runs of `jobs` once a day has landed; on by default if `platform.trigger` is `sensor`."""
     is_on = scene.loaded.config.platform.trigger is Trigger.SENSOR
 
     @dg.sensor(
@@ -193,7 +192,7 @@ def _look_at_sources(scene: Scene, seen: Mapping[str, Any], *, has_days: bool) -
 
 
 def read_cursor(cursor: str | None) -> tuple[str | None, dict[str, Any]]:
-    """Returns the last started day and what was seen of each table; a cursor set by hand is a day alone."""
+    """Returns the last started day, and the state of each table then. A cursor set by hand has only the day."""
     if not cursor:
         return None, {}
     if not cursor.lstrip().startswith("{"):
@@ -203,7 +202,7 @@ def read_cursor(cursor: str | None) -> tuple[str | None, dict[str, Any]]:
 
 
 def evaluated_day(scene: Scene, ds: str) -> str | None:
-    """Returns the day to evaluate when a day has ended: its truth ends with it; None if its window begins before the calendar.
+    """Returns the evaluation day whose truth is complete when a day has ended; None if its window begins before the calendar.
 
     Example: with `evaluation.span_days: 7`, it is January 14th when the 20th has ended.
     """
@@ -232,11 +231,11 @@ def _make_again(
     late_from = min(filter(None, [seen.pop(_LATE, None), *found]), default=None)
     making = _find_run(instance, scene, DAILY_TABLES, {LATE_TAG: "true"}, _NOT_ENDED)
     if late_from is None or late_from > last:
-        return [], f"run {making} makes days again, of which rows came late" if making else ""
+        return [], f"run {making} makes days with late rows again" if making else ""
     chain = _find_run(instance, scene, DAILY_CHAIN, {}, _NOT_ENDED)  # it may have read a day that it has not stored yet
     if run := making or chain:
         seen[_LATE] = late_from
-        return [], f"rows of {late_from} have come late: its tables are made again when run {run} has ended"
+        return [], f"rows of {late_from} have come late: its tables are made again after run {run}"
     first = max(late_from, scene.loaded.config.calendar.start.isoformat())
     days = [ds for ds in _stored_days(scene) if first <= ds <= last]
     if not days:

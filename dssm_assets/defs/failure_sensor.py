@@ -1,4 +1,4 @@
-"""The sensor that reports every failed run of a scene: in its log, and to a webhook if one is configured."""
+"""The sensor that reports every failed run of a scene in its log, and to a webhook if one is configured."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def _root_error(event: dg.DagsterEvent) -> str:
 
 
 def post_json(address: str | None, body: Mapping[str, Any]) -> str | None:
-    """Posts a body as JSON; returns what went wrong, or None. Never raises, and never shows the address, which may be secret."""
+    """Posts a body as JSON; returns an error text or None. It never raises, and never shows the address, which may be secret."""
     if address is None:
         return None
     try:

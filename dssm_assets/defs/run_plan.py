@@ -1,4 +1,4 @@
-"""The runs that make some assets with their missing needs, in order: for `--with-upstream`, the demo and launched runs."""
+"""Plans runs: which runs, in which order, make some assets and their missing inputs. Used by `--with-upstream`, the demo, launched runs."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ class RunPlan:
 
     @property
     def days_by_asset(self) -> dict[str, int]:
-        """Returns on how many days each asset is made, in the order of the runs; empty if there is nothing to make."""
+        """Returns asset -> number of days to make, in the order of the runs."""
         return dict(Counter(name for run in self.runs for name in run.names for _ in run.days))
 
 
@@ -47,7 +47,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class NeededDays:
-    """What some assets of a day need, themselves included.
+    """The days and assets that some assets of a day need, including themselves.
 
     Attributes:
         daily: daily table -> first and last day.
@@ -59,18 +59,18 @@ class NeededDays:
 
 
 def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: str, window: int, span: int = 1) -> NeededDays:
-    """Returns the days that some assets of a day need of each daily table, and the windowed assets of the day.
+    """Returns everything that some assets of a day need: the range of days of each daily table, and windowed assets of the day.
 
-    A log is needed from the calendar's start, because histories are read across days; a log itself needs its own days. Samples are
-    needed for the days of the window, and for the day itself where it is scored; features as of the day before a sample.
+    A log is needed from the calendar's start, because histories are read across days; a log itself needs only its own days. Samples
+    are needed for the window, and for the day itself if it is scored. Features are needed from the day before each sample.
 
-    Example: with a window of 6 days, total_hit_rate of January 12th needs behavior of the 1st to the 12th, sample_fg of the 6th
-    to the 12th, user_features_fg of the 5th to the 11th, and dssm_model of the 12th.
+    Example: with a window of 6 days, total_hit_rate of January 12th needs behavior of the 1st to the 12th, sample_fg of the 6th to
+    the 12th, user_features_fg of the 5th to the 11th, and dssm_model of the 12th.
 
     Args:
         start: first day of the calendar; no day before it is needed.
         window: length of the training window in days.
-        span: days whose interactions are the truth of the day, from the day on.
+        span: number of days, from the day on, whose interactions are the day's truth.
     """
     by_name = {row.name: row for row in rows}
     daily: dict[str, tuple[str, str]] = {}
@@ -119,7 +119,7 @@ def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool
     """Returns why some days of a range can never be made, or not yet; None if all can.
 
     Args:
-        is_windowed: they are evaluation days.
+        is_windowed: the days are evaluation days.
     """
     config = scene.loaded.config
     calendar, span = config.calendar, config.evaluation.span_days
@@ -141,9 +141,9 @@ def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool
 
 
 def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
-    """Returns the runs that make an asset's missing needs.
+    """Returns the runs that make the missing inputs of some assets.
 
-    The assets themselves are left to a run of theirs, unless others need them.
+    The assets themselves are not planned, unless another input needs them.
     """
     rows = all_rows()
     plan = plan_upstream(scene, [wanted], is_remaking=True)
@@ -163,21 +163,21 @@ def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
 
 
 def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) -> RunPlan:
-    """Returns the runs that make some assets with their needs.
+    """Returns the runs that make some assets and their inputs.
 
     A day of a daily table is made if
     - it is not stored, and not after the calendar's end;
-    - it is wanted, with `is_remaking`;
+    - it was asked for, with `is_remaking`;
     - it, or an earlier day, was made with other settings;
-    - it, or an earlier day, of a table that it depends on is made.
+    - it, or an earlier day, of an input table is made.
 
     A windowed asset of a day is made if
-    - it is not stored, or wanted with `is_remaking`;
-    - it was made with other settings, or from other content than is stored;
-    - an asset or a day that it needs is made.
+    - it is not stored, or was asked for with `is_remaking`;
+    - it was made with other settings, or from inputs that have changed since;
+    - one of its inputs is made.
 
     Args:
-        is_remaking: make the wanted assets also where they are stored.
+        is_remaking: also make the requested assets if they are stored.
     """
     rows, workspace = all_rows(), scene.open_workspace(lambda _: None)
     end = scene.last_day(is_windowed=False) or ""

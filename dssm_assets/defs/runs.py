@@ -1,4 +1,4 @@
-"""Runs inside this process, as the demo and `dssm-assets materialize` make them: a range of days, or one run per day."""
+"""Makes runs inside this process for the demo and `dssm-assets materialize`: a range of days, or one run per day."""
 
 import os
 import uuid
@@ -23,9 +23,9 @@ QUIET_CONSOLE: Final = {"loggers": {"console": {"config": {"log_level": "CRITICA
 
 
 def open_instance(folder: Path) -> dg.DagsterInstance:
-    """Returns the Dagster instance of a folder, which becomes one if it is not yet. Outputs of its runs stay in the terminal.
+    """Returns the Dagster instance in a folder; creates it on first use. The output of its runs stays in the terminal.
 
-    Copies of each step's outputs would take two more processes each, which Ctrl-C reaches too.
+    Dagster would copy each step's output with two more processes, and Ctrl-C would reach those too.
     """
     write_instance_file(folder)
     return dg.DagsterInstance.local_temp(str(folder), overrides={"compute_logs": _NO_COPIES})
@@ -34,7 +34,7 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
 def make_run(
     defs: dg.Definitions, instance: dg.DagsterInstance, scene: Scene, run: PlannedRun, made_for: dg.DagsterRun | None = None
 ) -> str:
-    """Makes a planned run as one of its assets' job; result and errors as `run_days`."""
+    """Makes a planned run as a run of its job; result and errors as in `run_days`."""
     keys = [scene.key(name).to_user_string() for name in run.names]
     found = find_job(all_rows(scene.loaded.config), run.names)
     return run_days(defs, instance, keys, run.days, job=found and scene.name(found), made_for=made_for)
@@ -53,9 +53,9 @@ def run_days(
     """Materializes assets of one day, or daily tables over consecutive days, in one run; returns its id.
 
     Args:
-        settings: op -> its form, as in the Launchpad.
-        job: the run is shown as one of it; None: assets are materialized ad hoc.
-        made_for: the run that needs this one, and gives it its code location.
+        settings: op -> its run config, as in the Launchpad.
+        job: the job to show the run under; None: an ad hoc materialization.
+        made_for: a later run that needs this one; it passes on its code location.
 
     Raises:
         CheckFailedError: a blocking check failed.

@@ -1,7 +1,7 @@
 """A scene: one configuration in a code location, with the names and partitions of its assets, jobs and pools.
 
-A code location with one scene uses plain names (`sample`, `daily_tables`); with several scenes, each name starts with the
-scene's (`shop/sample`, `shop_daily_tables`).
+With one scene, names are plain (`sample`, `daily_tables`). With several, each name starts with the scene's (`shop/sample`,
+`shop_daily_tables`).
 """
 
 import datetime as dt
@@ -38,13 +38,13 @@ def daily_partitions(
 ) -> dg.DailyPartitionsDefinition:
     """Returns the days from the calendar's start to its end (or up to yesterday), both included.
 
-    The end alone bounds the partitions. But the UI plots the latest 120 days, which Dagster counts back from the current date, past
-    the end. So the days since the end, except SPARE_DAYS, are an offset; else the plots of an old calendar are empty.
+    The end alone would bound the partitions. But the UI plots the latest 120 days, counted back from the current date: an
+    old calendar would have empty plots. So the days since the end, except SPARE_DAYS, are an end offset.
 
     Args:
         today: the date in the calendar's time zone; None for the current one.
-        window: leave out so many days at the start: the first day's window.
-        span: leave out the last days that have not so many days of the calendar from themselves on.
+        window: leaves out this many days at the start: the first day's window.
+        span: leaves out the last span - 1 days, whose truth the calendar does not cover.
     """
     timezone, one_day = calendar.timezone, dt.timedelta(days=1)
     start, after = (calendar.start + window * one_day).isoformat(), span - 1
@@ -57,7 +57,7 @@ def daily_partitions(
 
 
 def name_days(days: Sequence[str]) -> str:
-    """Returns ascending days in words: `2026-01-31`, or `2026-01-01 to 2026-01-31`."""
+    """Writes a range of days: `2026-01-31`, or `2026-01-01 to 2026-01-31`."""
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
@@ -70,7 +70,7 @@ class Scene:
     """One configuration in a code location.
 
     Attributes:
-        prefix: what its names start with; "" for the only scene.
+        prefix: start of its names; "" for the only scene.
         launch: runs the jobs of its assets if `engine: spark`; None for spark-submit.
         source_assets: source table -> the asset of another project that makes it.
     """
@@ -95,7 +95,7 @@ class Scene:
         return config.calendar.start + dt.timedelta(days=config.window.days)
 
     def last_day(self, *, is_windowed: bool) -> str | None:
-        """Returns the last day, or evaluation day, that has ended; None if there is none. Dagster would count days since the end."""
+        """Returns the last ended day, or evaluation day; None before the first. Unlike Dagster, it stops at the calendar's end."""
         config = self.loaded.config
         first = self.first_evaluation_day if is_windowed else config.calendar.start
         last = today_in(config.calendar.timezone) - dt.timedelta(days=1)
@@ -104,7 +104,7 @@ class Scene:
 
     @cached_property
     def extra_attributes(self) -> dict[str, Any]:
-        """Returns the arguments that extras give to each asset; they hold objects that all assets of a scene must share."""
+        """Returns further arguments from extras for each asset; all assets of a scene must share these objects."""
         return {name: value for extra in load_all("attributes") for name, value in extra.asset_attributes(self).items()}
 
     @property
@@ -115,17 +115,17 @@ class Scene:
         return dg.AssetKey([self.prefix, asset] if self.prefix else [asset])
 
     def name(self, plain: str) -> str:
-        """Returns the name of a group, a job, a schedule, a sensor, or a pool of this scene alone."""
+        """Prefixes the name of a group, job, schedule, sensor or pool of this scene."""
         return f"{self.prefix}_{plain}" if self.prefix else plain
 
     def op(self, asset: str) -> str:
         return f"{self.prefix}__{asset}" if self.prefix else asset
 
     def open_workspace(self, log: Callable[[str], None]) -> "Workspace":
-        """Returns the workspace that the scene's steps work in.
+        """Returns the workspace for the scene's steps.
 
         Raises:
-            FeatureSpecError: the feature definitions are faulty. No step runs then, not even one that reads none of them.
+            FeatureSpecError: the feature definitions are faulty. No step runs then, not even one that does not read them.
         """
         from dssm_assets.steps.workspace import open_workspace
 

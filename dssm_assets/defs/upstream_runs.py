@@ -1,7 +1,7 @@
-"""Runs made inside another run's process: missing days before its first step, and those of the daily chain.
+"""Runs made inside another run's process: missing inputs before its first step, and the runs of the daily chain.
 
-So one click, or one backfill, makes any evaluation day that the data allow. The runs are those of `materialize --with-upstream`
-(`run_plan.py`).
+So one click or one backfill makes any evaluation day for which there is data. The runs are those of `materialize
+--with-upstream` (`run_plan.py`).
 """
 
 from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ _RESUMED_TAG = "dagster/is_resume_retry"
 
 
 def make_upstream(scene: Scene, context: dg.AssetExecutionContext, row: AssetRow, log: Callable[[str], None]) -> None:
-    """Makes what a run lacks if `row` is one of its first assets; raises what a run raised."""
+    """Makes the missing inputs of a run if `row` is one of its first assets. Errors of those runs are raised."""
     from dssm_assets.defs.run_plan import Wanted, plan_missing
 
     rows, nodes = all_rows(), {node.name for node in context.job_def.nodes}
@@ -43,9 +43,9 @@ def make_upstream(scene: Scene, context: dg.AssetExecutionContext, row: AssetRow
 
 
 def build_chain(scene: Scene) -> dg.JobDefinition:
-    """Returns the job of a day, from its source tables to the published bundle.
+    """Returns the job that makes a whole day, from its source tables to the published bundle.
 
-    Daily tables and evaluations have partitions of their own, so no job of assets has both: it is a run that makes theirs.
+    Daily tables and evaluations have different partitions, so one asset job cannot contain both. This job starts runs for each.
     """
 
     @dg.op(name=scene.name("make_day"))

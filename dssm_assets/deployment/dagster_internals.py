@@ -1,9 +1,10 @@
-"""The one module that uses what Dagster does not publish: two things for which it has no public way.
+"""The only module with private interfaces of Dagster, for two things without a public way.
 
-- The code location of a run that a command makes. Without one Overview > Timeline does not show the run, and Runs links it to no job.
-- Connections to SQLite. Dagster opens several for each event: 1,100 events of a run take 15 CPU-s so, and 3 with kept ones.
+- The code location of a run made by a command. Without it the run is missing in Overview > Timeline, and Runs shows no link
+  to its job.
+- Open connections to SQLite. Dagster opens several per event: 1,100 events of a run take 15 CPU-s, but 3 if they are kept.
 
-Its test holds for every version of Dagster that pyproject.toml allows.
+Its test runs with the lowest and the newest Dagster that pyproject.toml allows.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ _BUSY_SECONDS: Final = 60.0
 
 
 def origin_tags(instance: DagsterInstance, job: str, made_for: DagsterRun | None) -> dict[str, str]:
-    """Returns the tags by which `set_origin` knows a run's code location.
+    """Returns tags from which `set_origin` reads a run's code location.
 
-    It is the waiting run's, else the one of the job's last run with any, else the one of the UI's printed command.
+    It is that of the waiting run, else of the job's last run that has one, else of the UI's printed command.
     """
     earlier = (made_for, *instance.get_runs(RunsFilter(job_name=job), limit=20))
     known = next((run.remote_job_origin for run in earlier if run is not None and run.remote_job_origin is not None), None)
@@ -45,7 +46,7 @@ def origin_tags(instance: DagsterInstance, job: str, made_for: DagsterRun | None
 
 
 def set_origin(instance: DagsterInstance, run: DagsterRun) -> None:
-    """Records the code location in a begun run's tags, if they name one."""
+    """Records the code location given by the tags of a run that has begun."""
     if _ORIGIN_TAG in run.tags and (stored := instance.get_run_by_id(run.run_id)) is not None:
         origin: Any = deserialize_value(run.tags[_ORIGIN_TAG])
         instance.run_storage.replace_job_origin(stored, origin)
@@ -53,9 +54,9 @@ def set_origin(instance: DagsterInstance, run: DagsterRun) -> None:
 
 @contextmanager
 def keep_connections(instance: DagsterInstance) -> Iterator[None]:
-    """Keeps the connections to an instance's event log until the end of the block, if it is SQLite's.
+    """Keeps the connections to a SQLite event log open until the block ends; does nothing for another database.
 
-    When the last connection to a file closes, SQLite also folds its write-ahead log in and waits for the disk.
+    Closing the last connection also makes SQLite merge its write-ahead log and wait for the disk.
     """
     storage: Any = instance.event_log_storage
     if not hasattr(storage, "conn_string_for_shard"):

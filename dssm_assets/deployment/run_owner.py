@@ -1,8 +1,8 @@
-"""Which process works on a run, and whether it still exists.
+"""Finds out which process works on a run, and whether it still exists.
 
-No run launcher knows the run of a `dssm-assets materialize`, and the default launcher cannot ask for the health of its own. A run whose
-process is killed would stay "started" and occupy the queue and its pool's slot. So each run is tagged with its process, which reports
-every minute that it lives, for daemons on other machines.
+No run launcher knows the runs of `dssm-assets materialize`, and the default launcher cannot check its own. If such a process
+were killed, its run would stay "started" and keep its place in the queue and the pool. So each run is tagged with its
+process, which also reports every minute, for daemons on other machines.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class RunOwner:
     """A process, identified for as long as its machine runs.
 
     Attributes:
-        started: when it was started, as the system tells it; another process of that id has another time.
-        machine: identifies the machine since its last start, and the container: where process ids mean the same processes.
+        started: start time as the system tells it; tells a process from a later one with the same id.
+        machine: identifies the container, and the machine since its last start: process ids are comparable only within it.
     """
 
     host: str
@@ -55,7 +55,7 @@ class RunOwner:
 
     @classmethod
     def from_run(cls, run: DagsterRun) -> RunOwner | None:
-        """Returns the process in the tags of a run, None if they name none; a retry has the tags of the run before it."""
+        """Returns the process in a run's tags, or None. A retry still has the tags of the run before it."""
         parts = run.tags.get(OWNER_TAG, "").split(" ")
         if len(parts) != 5 or not parts[1].isdigit() or parts[4] != run.run_id:
             return None
@@ -86,7 +86,7 @@ class RunOwner:
 
 
 def check_run_health(instance: DagsterInstance, run: DagsterRun) -> Any:
-    """Returns a launcher's answer to run monitoring: a run is lost if its process is known to be dead."""
+    """Answers run monitoring for a launcher: a run is lost if its process is known to be dead."""
     owner = RunOwner.from_run(run)
     reason = owner.reason_of_death(instance) if owner is not None else None
     answer = get_type_hints(DefaultRunLauncher.check_run_worker_health)["return"]
@@ -95,7 +95,7 @@ def check_run_health(instance: DagsterInstance, run: DagsterRun) -> Any:
 
 
 def start_of_process(pid: int) -> str | None:
-    """Returns when a process was started, None if there is none of that id; equal times mean the same process."""
+    """Returns when a process was started, None if there is none with this id. Equal times mean the same process."""
     if Path("/proc/self/stat").exists():
         with suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -119,7 +119,7 @@ _tagged: set[str] = set()
 
 
 def tag_run(instance: DagsterInstance, run: DagsterRun, seconds: float = REPORT_SECONDS) -> bool:
-    """Tags a run of this process, gives it its code location, and reports until it has ended; returns whether this is its first call."""
+    """Tags a run of this process, sets its code location, and reports until it ends. Returns whether this is the first call."""
     if run.run_id in _tagged:
         return False
     _tagged.add(run.run_id)
@@ -144,7 +144,7 @@ def _report_regularly(instance: DagsterInstance, owner: RunOwner, run_id: str, s
 
 
 def end_dead_runs(instance: DagsterInstance) -> list[str]:
-    """Marks the runs in progress whose process is dead as failed, and frees their slots in pools; returns their ids."""
+    """Marks runs whose process is dead as failed and frees their slots in pools; returns their ids."""
     ended = []
     for record in instance.get_run_records(RunsFilter(statuses=_IN_PROGRESS)):
         run = record.dagster_run

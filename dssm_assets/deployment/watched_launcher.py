@@ -1,6 +1,6 @@
-"""Dagster's default run launcher that also reports runs of ended processes.
+"""Dagster's default run launcher, which here also reports runs whose process has ended.
 
-With the default launcher alone, a run whose container is killed stays "started", occupies the queue and its pool, and is not retried.
+With the original, a run in a killed container stays "started", keeps its place in the queue and its pool, and is not retried.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dssm_assets.deployment.run_owner import check_run_health
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Launches runs in the code server; asks a run's own process for its health."""
+    """Launches runs in the code server. A run's health is that of its process."""
 
     supports_check_run_worker_health = True  # run monitoring calls it
 

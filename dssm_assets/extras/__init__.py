@@ -1,1 +1,1 @@
-"""What few need: each extra is a folder with all of its layers; `installed_extras.py` finds it. Deleting the folder removes the extra."""
+"""Optional features. Each extra is a folder with all of its layers, found by `installed_extras.py`; deleting the folder removes it."""

@@ -1,5 +1,5 @@
-"""What `dg scaffold defs` writes in this project: loaded with the asset graph by `definitions.py`, if there is anything.
+"""Home of the files written by `dg scaffold defs` in this project; `definitions.py` loads them with the asset graph.
 
-Belongs here: instances of components and assets of a copy of this project that is made your own. Does not belong here: assets of the
-recall graph (`defs/asset_table.py`).
+Belongs here: components and assets of your own copy of this project. Does not belong here: assets of the recall graph
+(`defs/asset_table.py`).
 """

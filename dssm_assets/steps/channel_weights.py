@@ -1,11 +1,11 @@
-"""The step of channel_weights: how strongly each channel counts, learned on days before the evaluation day.
+"""The step of channel_weights: learns the weight of each channel on days before the evaluation day.
 
-For a held-out day, every channel sees what was known when that day began: the history up to the day before, popularity and
-neighbours of the window before it, and vectors of towers that were not fitted to the day. Those are the validation days of the
-fit. Without any, the other channels are fitted alone, and the vectors take the weight of item_to_item. Where the validation days
-have too few pairs, the weights of the other channels are first fitted on more days, and then drawn to those.
+On a held-out day, every channel sees only data from before that day: the history, popularity and neighbours of the window before it,
+and vectors of towers that were not fitted to the day. Such vectors exist for the validation days of the fit. Without validation
+days, the other channels are fitted alone, and the vectors take the weight of item_to_item. If the validation days have too few
+pairs, the other channels' weights are first fitted on more days, and serve as the prior of the fit.
 
-Where `evaluation.span_days` days are evaluated together, so many are held out together, as of the beginning of the first.
+If `evaluation.span_days` days are evaluated together, as many are held out together, as of the beginning of the first.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ HELD_OUT_USERS: Final = 2000
 
 
 class ValidationVectors:
-    """The validation days of a day's model, and vectors by the towers of the fit's search, which were not fitted to them.
+    """Vectors for the validation days of a day's model, from towers that were not fitted to these days.
 
     Attributes:
         days: the validation days, the latest first; none if the model was fitted without.
@@ -212,7 +212,7 @@ def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> lis
 
 
 def held_out_spans(days: Sequence[str], length: int) -> list[list[str]]:
-    """Returns whole spans of consecutive days, the latest first; a shorter one if it is the only one.
+    """Cuts days into spans of consecutive days, the latest first. A shorter span is used only if there is no whole one.
 
     By hand: days 5, 4, 3, 2, 1 are the spans 4 to 5 and 2 to 3 of two days each, and 1 to 5 of seven.
     """

@@ -1,7 +1,7 @@
-"""The fitted towers: weights, loss curve, and the report of their fit.
+"""The step of dssm_model: fits the towers and publishes weights, loss curve and report.
 
-Belongs here: which partitions a fit reads and what it publishes. Does not belong here: fitting (`core/training`), files of a fit
-(`fit_job`), its processes (`extras/several_processes`).
+Belongs here: which partitions a fit reads and what it publishes. Does not belong here: fitting (`core/training`), files of a
+fit (`fit_job`), its processes (`extras/several_processes`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def dssm_model(workspace: Workspace, ds: str) -> StepResult:
 
 @dataclass(frozen=True)
 class FitPlan:
-    """A fit whose inputs are checked and at hand; `folder` is empty, for its files."""
+    """A fit with checked inputs, and an empty `folder` for its files."""
 
     ds: str
     settings: RunSettings
@@ -55,7 +55,7 @@ class FitPlan:
 
 @contextmanager
 def prepare_fit(workspace: Workspace, ds: str) -> Iterator[FitPlan]:
-    """Yields the plan of a day's fit, and removes its folder afterwards."""
+    """Yields the plan of a day's fit; removes its folder afterwards."""
     settings, samples = towers_of(workspace, ds), workspace.need("train_samples", ds)
     check_plan(settings)
     with workspace.tables.partitions.staging() as folder:
@@ -65,7 +65,7 @@ def prepare_fit(workspace: Workspace, ds: str) -> Iterator[FitPlan]:
 
 
 def open_train_data(workspace: Workspace, samples: Manifest, spec: TowerSpec) -> TrainData:
-    """Returns train_samples as towers of a specification read them; the files are memory-mapped."""
+    """Opens train_samples for towers of a specification; the files are memory-mapped."""
     return map_train_data(_local_tables(workspace, samples), spec)
 
 
@@ -85,7 +85,7 @@ def _run_fit(workspace: Workspace, plan: FitPlan) -> FitOutcome:
 
 
 def publish_fit(workspace: Workspace, plan: FitPlan, outcome: FitOutcome, **facts: object) -> Manifest:
-    """Publishes fitted towers with their facts, and removes the state of the fit."""
+    """Publishes the fitted towers with their facts, and removes the saved state of the fit."""
     facts = {"seed": plan.settings.seed, **facts}
     manifest = workspace.artifacts.publish("dssm_model", plan.ds, outcome.files, inputs=plan.inputs, facts=facts)
     remove_state(Path(plan.job.state))
@@ -130,7 +130,7 @@ def experiment_name(workspace: Workspace) -> str | None:
 
 
 def progress_log(workspace: Workspace) -> Callable[[Progress], None]:
-    """Returns a function that logs now and then how far a fit is."""
+    """Returns a function that logs the progress of a fit every few seconds."""
     is_due = keep_interval(workspace.now())
 
     def log_progress(at: Progress) -> None:

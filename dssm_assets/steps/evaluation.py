@@ -1,9 +1,9 @@
 """The assets of the evaluation: the day's truth, hits, lists, rates with the report and the gate.
 
-Read `ground_truth`, `hit_counts` (`scoring.py`), `hit_rate_detail`, `total_hit_rate` in this order; what the report adds to the rates follows.
+Read in this order: `ground_truth`, `hit_counts` (`scoring.py`), `hit_rate_detail`, `total_hit_rate`, then the parts of the report.
 
-Does not belong here: what a day's scoring reads and runs (`scoring.py`; imported by the steps that need it, because it loads scipy,
-which `ground_truth` and `total_hit_rate` do without), definitions (`core/evaluation`).
+Does not belong here: scoring a day (`scoring.py`, imported only where needed because it loads scipy), definitions of the rates
+(`core/evaluation`).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ POPULARITY_FACTOR: Final = 1.2
 
 @each_day
 def ground_truth(workspace: Workspace, ds: str) -> StepResult:
-    """Writes each user's interactions on the evaluation day, or on the `evaluation.span_days` days from it on."""
+    """Writes the items that each user interacted with on the evaluation day, or on `evaluation.span_days` days from it on."""
     keys = [col.USER_ID, col.ITEM_ID]
     span = workspace.need_all("positive_sample", truth_days(ds, workspace.config.evaluation.span_days))
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
@@ -259,8 +259,8 @@ def _trend_rows(trend: pa.Table) -> list[dict[str, Any]]:
 def read_cells(workspace: Workspace, hit_counts: Manifest) -> HitCells:
     """Returns the cells of a stored hit_counts.
 
-    Its rows are decoded once, into a mapped file whose pages the system can drop. The file has no name any more; it is gone
-    with the last cell.
+    Its rows are decoded once, into a mapped file, so that the system can drop pages when memory is short. The file is
+    deleted at once, and its space is freed with the last cell.
     """
     workspace.loaded.scratch.mkdir(parents=True, exist_ok=True)
     with ScratchFolder("cells", workspace.loaded.scratch) as folder:

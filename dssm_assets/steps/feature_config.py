@@ -1,6 +1,6 @@
-"""What follows from the statistics of a window: feature_config, step_config, and training_config, the whole run in one file.
+"""The steps of feature_config, step_config and training_config (all settings of a training run in one file).
 
-Also checks of the towers that need no data: what is wrong with them whatever the statistics of a window are.
+It also has checks of the towers that need no data.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def feature_config(workspace: Workspace, ds: str) -> StepResult:
 
 @each_day
 def step_config(workspace: Workspace, ds: str) -> StepResult:
-    """Plans the number of training steps, and the number of steps in which the learning rate decays."""
+    """Plans the number of training steps, and the number of steps with a decaying learning rate."""
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
     table = decide.decide_step_config(sum(day.rows for day in window), workspace.config.training)
     return StepResult(workspace.write_table(fg_tables.STEP_CONFIG, ds, table, [window]))
@@ -63,7 +63,7 @@ def open_bucketizer(workspace: Workspace, ds: str) -> tuple[Bucketizer, list[Man
 
 
 def tower_side_of(feature: BucketFeature) -> str:
-    """Returns the side of a feature in a tower: user, context, item, or sequence for a sub-feature of the history."""
+    """Returns a feature's side in a tower: user, context or item, or sequence for a sub-feature of the history."""
     return str(feature.side) if feature.sequence_name is None else SEQUENCE
 
 
@@ -114,7 +114,7 @@ def training_config(workspace: Workspace, ds: str) -> StepResult:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The settings of a training run, read from the training_config of its day."""
+    """The settings of a training run, read from the day's training_config."""
 
     manifest: Manifest
     spec: TowerSpec
@@ -127,7 +127,7 @@ class RunSettings:
 
 
 def check_plan(settings: RunSettings) -> None:
-    """Checks that the steps of a training_config were planned with its own training section.
+    """Checks that the steps in a training_config were planned with the training section that it holds.
 
     Raises:
         ProvenanceError: they were planned with another section, or by a version with another meaning of decay_steps.
@@ -141,7 +141,7 @@ def check_plan(settings: RunSettings) -> None:
 
 
 def towers_of(workspace: Workspace, ds: str) -> RunSettings:
-    """Returns the settings of the training run of a day from its training_config."""
+    """Returns the settings of a day's training run from its training_config."""
     manifest = workspace.need("training_config", ds)
     document = yaml.safe_load(workspace.artifacts.read_bytes(manifest, FILE))
     return RunSettings(
@@ -156,10 +156,10 @@ def towers_of(workspace: Workspace, ds: str) -> RunSettings:
 
 
 def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
-    """Checks that features, model and training sections go together.
+    """Checks that the features, model and training sections fit together.
 
-    Configured widths are exact. Others count with the least width of their policy: vectors are refused if they are too narrow
-    for any data.
+    Configured widths are exact. Other widths are taken as the least of their policy, so a vector is refused only if it is
+    too narrow for any data.
 
     Raises:
         ConfigError: naming all unknown features, missing embeddings and widths that are too small.

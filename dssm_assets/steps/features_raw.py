@@ -1,4 +1,4 @@
-"""Statistics, preferences and histories of users and items as of the end of each day, and their wide feature tables."""
+"""Steps of the raw features: statistics, preferences and histories of users and items at the end of each day, and wide tables."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ DAYS = "days"
 
 @dataclass(frozen=True)
 class RollingState:
-    """A state that follows from the day before and the log.
+    """A daily state computed from the state of the day before and the log.
 
     Attributes:
-        query: takes the tables `log` (the day, and days that leave a window) and `previous`, or a `log` of all days
-            alone; `ds` and the arguments.
-        longest: window in days; the state of the day before is used if none of these days has changed since.
+        query: called with the tables `log` and `previous`, `ds` and the arguments. `log` has the day and the days that leave
+            a window; without `previous` it has all days.
+        longest: window in days; the state of the day before is used only if none of these days has changed since.
         leaving: windows in days; the query subtracts their oldest days.
         settings: recorded with the state; the state of the day before must have the same.
     """
@@ -46,7 +46,7 @@ class RollingState:
 
 
 def roll(workspace: Workspace, state: RollingState, days: Sequence[str]) -> Iterator[StepResult]:
-    """Writes each day's state: from the state of the day before, or rebuilt from all days."""
+    """Writes each day's state: rolled from the day before if possible, else rebuilt from all days."""
     logs: dict[str, Manifest] = {}
     for ds in days:
         yield _roll_day(workspace, state, ds, logs)

@@ -1,4 +1,4 @@
-"""A fit as a value that another process can read: paths of memory-mapped files, configuration sections, path of its state."""
+"""A fit as a picklable value for another process: paths of memory-mapped files, configuration sections, path of its state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from dssm_assets.storage.local_files import map_arrow, write_atomic
 
 @dataclass(frozen=True)
 class WarmFiles:
-    """An earlier model in files: its partition, paths of its weights and of its rows (`save_carried_rows`), its specification."""
+    """The files of an earlier model: its partition, paths of its weights and of its rows (`save_carried_rows`), its specification."""
 
     name: str
     model: str
@@ -44,7 +44,7 @@ class WarmFiles:
 
 @dataclass(frozen=True)
 class FitJob:
-    """Everything that a fit needs, as text and paths.
+    """A fit described by texts and paths alone.
 
     Attributes:
         tables: argument of `TrainData` -> path of its Arrow file.
@@ -77,7 +77,7 @@ class FitJob:
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """The files of the model's partition, and the report with the figures that differ from run to run."""
+    """The files of the model's partition, and the report. Some figures of the report differ from run to run."""
 
     files: dict[str, Path]
     report: dict[str, Any]
@@ -91,7 +91,7 @@ def run_job(
     ranks: Ranks = SINGLE_PROCESS,
     after_epoch: Callable[[Sequence[EpochScore]], None] = lambda scores: None,
 ) -> FitOutcome | None:
-    """Runs the job and returns its output; None in a process that is not the first of several. The state of the fit remains.
+    """Runs the fit and returns its output; None in any process but the first. The saved state remains.
 
     Args:
         progress, now, after_epoch: as in `FitContext`.
@@ -134,19 +134,19 @@ def remove_state(state: Path) -> None:
 
 
 def peak_bytes() -> int:
-    """Returns the largest resident size that this process has had since it started."""
+    """Returns the largest resident size of this process since its start, in bytes."""
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * 1024
 
 
 def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
-    """Writes the carried rows of each embedding: an npz of `rows/<embedding>`, today's and the earlier rows."""
+    """Writes an npz with `rows/<embedding>`: today's and the earlier row numbers of each embedding's carried rows."""
     arrays: dict[str, Any] = {f"rows/{name}": np.stack([found.today, found.earlier]) for name, found in rows.items()}
     np.savez(path, **arrays)
 
 
 def map_model(path: Path, spec: TowerSpec) -> TwoTower:
-    """Maps the file of stored towers into memory; their tables are views of it. Raises as `mapped_model`."""
+    """Maps a file of stored towers into memory; their tables are views of it. Raises as `mapped_model`."""
     # torch needs writable memory; writes to a copy-on-write map never reach the file.
     return mapped_model(np.memmap(path, np.uint8, "c"), spec)
 

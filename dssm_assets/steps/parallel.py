@@ -1,4 +1,4 @@
-"""Tasks that run in this process or in several, with the same results; tables of users as such tasks.
+"""Runs tasks in this process or in several, with the same results. Scoring ranges of users are such tasks.
 
 Processes are spawned, not forked, because a filesystem such as s3fs does not survive a fork. Each process builds its worker
 once and then processes one task after the other.
@@ -34,23 +34,23 @@ from dssm_assets.storage.manifest import Manifest
 
 
 class Worker(Protocol):
-    """Processes tasks with partitions of the store."""
+    """Processes tasks, reading partitions of the store."""
 
     inputs: dict[str, str]
     """ "asset/ds" -> digest of every partition that it looks up itself."""
 
     def process(self, task: Any) -> Any:
-        """Returns the result of a task; it must not depend on earlier tasks."""
+        """Returns the result of a task, independent of earlier tasks."""
 
 
 def run_parallel(
     workspace: Workspace, build: Callable[[Workspace], Worker], tasks: Sequence[Any], inputs: dict[str, str]
 ) -> Iterator[Any]:
-    """Yields the results of the tasks in their order, from `evaluation.num_processes` processes; one task takes this process.
+    """Yields results in the order of the tasks, from `evaluation.num_processes` processes; a single task runs in this one.
 
     Args:
-        build: makes a worker. It, tasks and results can be pickled.
-        inputs: what the worker must find in the store, as of `Worker.inputs`.
+        build: makes a worker. It, tasks and results must be picklable.
+        inputs: partitions that every process must find in the store, as in `Worker.inputs`.
 
     Raises:
         ProvenanceError: a process finds other inputs in the store.
@@ -117,10 +117,10 @@ class WrittenRange:
 
 
 class RangeScorer(ABC):
-    """Makes the rows of one range of users after another; a worker of `run_parallel`, made with the partitions that it reads.
+    """A worker of `run_parallel` that writes the rows of one range of users after another.
 
     Attributes:
-        spec: of the table.
+        spec: contract of the table.
     """
 
     spec: TableSpec
@@ -143,7 +143,7 @@ class RangeScorer(ABC):
 def write_user_ranges(
     workspace: Workspace, make_scorer: Callable[[Workspace], RangeScorer], truth: Truth, cuts: Cuts, folder: Path
 ) -> list[WrittenRange]:
-    """Returns the files of all ranges, in the order of the users; without users one empty file."""
+    """Returns the written file of each range, in the order of the users; one empty file without users."""
     tasks = []
     for number, users in enumerate(list(row_blocks(truth.num_users, RANGE_USERS)) or [np.zeros(0, np.int64)]):
         tasks.append((truth.select_users(users)[0], cuts.select_users(users), folder / part_name(number)))
@@ -162,7 +162,7 @@ SharedArrays: TypeAlias = Mapping[str, NDArray[Any] | ScratchFile]
 
 
 def share_arrays(arrays: Arrays) -> SharedArrays:
-    """Returns arrays by name, mapped ones as handles of their files."""
+    """Returns arrays by name; those in mapped files become handles, so that other processes can open them."""
     return {name: ScratchFile.from_array(one) if isinstance(one, np.memmap) else one for name, one in arrays.items()}
 
 

@@ -1,4 +1,4 @@
-"""Feature tables as of the previous day: where samples find the rows of their features, and where these are read again."""
+"""Finds feature rows as of the day before: where samples find them, and where training reads them again."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ ROW_COLUMNS: Final = {"user": col.USER_ROW, "item": col.ITEM_ROW}
 
 
 def find_previous_day_features(workspace: Workspace, side: str, ds: str) -> Manifest | None:
-    """Returns a side's features as of the previous day; None on the first day of all, when nothing was known.
+    """Returns a side's features as of the previous day; None on the first day of all.
 
     Raises:
-        PartitionMissingError: if there is no such partition.
+        PartitionMissingError: there is no such partition.
     """
     is_first = ds == workspace.config.calendar.start.isoformat()
     return None if is_first else workspace.need(f"{side}_features_fg", day_before(ds))
 
 
 class PreviousDayRows:
-    """The rows of ids in the feature tables. Holds one table of each side, so days that share a table read it once.
+    """Looks up ids in the feature tables of the previous day.
 
-    Pickled, it becomes the instance of the receiving process: a worker reads a table once, from the store, and no rows are
-    sent.
+    It holds one table per side, so days with the same table share it.
+
+    Pickled, it becomes the receiving process's own instance: each worker reads a table once from the store, and no rows are sent.
     """
 
     def __init__(self, tables: TableStore) -> None:
@@ -47,7 +48,7 @@ class PreviousDayRows:
         self._rows: dict[str, tuple[str, FeatureRows]] = {}
 
     def read(self, side: str, manifest: Manifest | None) -> FeatureRows:
-        """Returns the rows of a side's ids in a feature table; with None no id is known."""
+        """Returns the rows of a side's ids in a feature table; for None all ids are unknown."""
         key, where = ID_COLUMNS[side], f"table {side}_features_fg"
         if manifest is None:
             empty = pa.schema([(key, pa.int64()), (col.FEATURE_DATE, pa.string())]).empty_table()
@@ -77,13 +78,13 @@ def _instance_of_process(url: str, options: Mapping[str, Any]) -> PreviousDayRow
 
 @dataclass(frozen=True)
 class PointedTable:
-    """A feature table with rows of samples, and its digest then."""
+    """A feature table to which samples point by row number, with its digest at that time."""
 
     manifest: Manifest
     digest: str
 
     def locate(self, rows: Column) -> Column:
-        """Numbers the rows of samples as they are stored now; null for users who were forgotten since."""
+        """Converts row numbers of samples to those of the table as it is stored now; null for users forgotten since."""
         if self.digest == self.manifest.digest:
             return rows
         found = self.manifest.renumber(pc.fill_null(combine_chunks(rows), -1).to_numpy().astype(np.int64), self.digest)
@@ -91,10 +92,10 @@ class PointedTable:
 
 
 def find_features_of_positives(workspace: Workspace, side: str, positive: Manifest) -> PointedTable | None:
-    """Returns the feature table that a day's positives point into; None on the first day.
+    """Returns the feature table to which a day's positives point; None on the first day.
 
     Raises:
-        ProvenanceError: a table between it and the positives was materialized again since, so row numbers mean nothing.
+        ProvenanceError: the row numbers mean nothing, because a table in between was materialized again.
     """
     ds = positive.ds
     samples = workspace.need("sample_fg", ds)

@@ -1,4 +1,4 @@
-"""Steps of the groups fg and sample: encoded features of a day, labelled samples with their features, the training window."""
+"""Steps of the groups fg and sample: encoded features of a day, labelled samples, and the training window."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def sample(workspace: Workspace, ds: str) -> StepResult:
 
 
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Finds the features of each day's samples as of the previous day and checks that none is newer."""
+    """Looks up the features of each day's samples as of the previous day, and checks that none is newer."""
     rows = PreviousDayRows(workspace.tables)
     for ds in days:
         yield _find_features(workspace, workspace.need("sample", ds), rows)
@@ -184,7 +184,7 @@ def _select_positives(table: pa.Table, start: int) -> tuple[pa.Table, None]:
 
 @each_day
 def training_window(workspace: Workspace, ds: str) -> StepResult:
-    """Lists the window of a day and checks that it is complete."""
+    """Lists the days of a window and checks that all are stored."""
     start, length = workspace.config.calendar.start.isoformat(), workspace.config.window.days
     days = window_days(ds, length)
     feature_days = [day for day in [day_before(days[0]), *days] if day >= start] or [day_before(ds)]

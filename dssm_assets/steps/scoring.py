@@ -1,7 +1,7 @@
-"""Scores a day: reads who is evaluated and who ranks items, counts hits, writes lists.
+"""Scores a day: reads the evaluated users and the rankers, counts hits, writes lists.
 
-Read top to bottom: the two assets, what each does with some users, what they read. Ranges of users, processes and their files are
-in `parallel.py`.
+From top to bottom: the two assets, the work for a range of users, the inputs. Ranges of users, processes and their files are in
+`parallel.py`.
 
 Does not belong here: counting (`core/evaluation/hits.py`), lists (`core/evaluation/scorer.py`), the reports (`evaluation.py`).
 """
@@ -112,7 +112,7 @@ def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:
 
 
 class HitCounter(parallel.RangeScorer):
-    """Counts the hits of the model, of every baseline and of the merged lists for some users."""
+    """Counts the hits of the model, every baseline and the merged lists for ranges of users."""
 
     spec = HIT_COUNTS
 
@@ -127,7 +127,7 @@ class HitCounter(parallel.RangeScorer):
         release_memory()
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, tuple[dict[str, int], int]]:
-        """Returns the rows of hit_counts of these users; by cell how many have no truth, and how many have no vector."""
+        """Returns the users' rows of hit_counts, the number without truth by cell, and the number without a vector."""
         rankers, config, users = self._rankers, self._workspace.config, truth.user_ids
         window = read_interactions_of_users(self._workspace, rankers.events.window, users, self._corpus)
         history = read_interactions_of_users(self._workspace, rankers.events.older, users, self._corpus, window)
@@ -160,7 +160,7 @@ class ListWriter(parallel.RangeScorer):
 
 
 class ScoredDay(NamedTuple):
-    """The partitions of a day with the model's vectors and what is to be found."""
+    """The partitions of a day: the model's vectors and the truth."""
 
     item_vectors: Manifest
     user_vectors: Manifest
@@ -172,8 +172,6 @@ def find_scored_day(workspace: Workspace, ds: str) -> ScoredDay:
 
 
 class EvaluatedUsers(NamedTuple):
-    """Who is evaluated on a day."""
-
     truth: Truth
     """Of the evaluated users."""
     item_ids: pa.Array
@@ -183,7 +181,7 @@ class EvaluatedUsers(NamedTuple):
 
 
 def read_evaluated_users(workspace: Workspace, day: ScoredDay) -> EvaluatedUsers:
-    """Returns who is evaluated on a day: its users with truth, or a sample of `evaluation.max_users` of them."""
+    """Returns the evaluated users of a day: all with truth, or a sample of `evaluation.max_users`."""
     config = workspace.config
     item_ids = workspace.tables.read(day.item_vectors, [col.ITEM_ID]).column(0).combine_chunks()
     of_day = workspace.tables.read(day.ground_truth)
@@ -193,15 +191,15 @@ def read_evaluated_users(workspace: Workspace, day: ScoredDay) -> EvaluatedUsers
 
 @dataclass(frozen=True)
 class Rankers:
-    """Who ranks items for the users of a day, next to the model; it can be pickled.
+    """Everything besides the model that ranks items on a day; can be pickled.
 
     Attributes:
         baselines: name -> its arrays.
-        shared: what all users have in common, as of `SharedData.to_arrays`.
-        cold_items: int64 [C], item_index of items that nobody interacted with before the day, ascending.
-        cold_order: the same, those of the most popular category first.
-        category_column: of item_table; None: no column is a category.
-        part_users: ids of the users for whom parts of the merged list are ranked.
+        shared: the channels' shared data, from `SharedData.to_arrays`.
+        cold_items: int64 [C], item_index of items without any event before the day, ascending.
+        cold_order: the same items, the most popular category first.
+        category_column: column of item_table; None: no column is a category.
+        part_users: ids of the users for whom parts of the merged list are scored.
     """
 
     events: EventDays
@@ -224,7 +222,7 @@ def fit_rankers(
     item_table: Manifest,
     scratch: ScratchArrays,
 ) -> Rankers:
-    """Fits the baselines and the channels on what all users did before the day; large arrays are files of `scratch`."""
+    """Fits the baselines and the channels on all interactions before the day. Large arrays are files of `scratch`."""
     config, ids = workspace.config, users.truth.user_ids
     categories, category_column = read_categories(workspace, item_table, IdIndex(users.item_ids))
     data = read_fit_data(workspace, events, users.item_ids, ids, scratch)
@@ -246,7 +244,7 @@ def fit_rankers(
 def read_fit_data(
     workspace: Workspace, days: EventDays, item_ids: pa.Array, user_ids: pa.Array, scratch: ScratchArrays
 ) -> FitData:
-    """Returns what all users did on some days, large arrays in files.
+    """Reads the interactions of all users on some days; large arrays are in files.
 
     Args:
         user_ids: any users; ids are cast to their type.
@@ -283,7 +281,7 @@ def read_fit_data(
 
 
 class StoredWeights(NamedTuple):
-    """The merges of a day and the neighbours that were chosen for them; nothing where channels are switched off."""
+    """The stored merges of a day and their choice of neighbours; empty if channels are off."""
 
     merges: list[Merge]
     neighbors: NeighborChoice
@@ -304,7 +302,7 @@ def read_merges(workspace: Workspace, ds: str) -> StoredWeights:
 
 
 class DayVectors:
-    """The vectors of a day as the scorer of some users after others."""
+    """The vectors of a day; makes scorers for one range of users after another."""
 
     def __init__(self, workspace: Workspace, item_vectors: Manifest, user_vectors: Manifest) -> None:
         self._workspace, self.user_vectors = workspace, user_vectors
@@ -313,11 +311,11 @@ class DayVectors:
         )
 
     def scorer(self, user_ids: pa.Array) -> ModelScorer:
-        """Returns the scorer of these users, who are ascending. Vectors of other users are not read."""
+        """Returns the scorer for these users (ascending); other users' vectors are not read."""
         users = read_rows_of_users(self._workspace, self.user_vectors, None, user_ids)
         return model_scorer(self.item_ids, self._corpus, users, user_ids)
 
 
 def stored_similarity(model: Model) -> Similarity:
-    """Returns how stored vectors are compared. Vectors widened by a prior or an embedding are not of unit length any more."""
+    """Returns the similarity of stored vectors. A prior or an embedding widens them, and they are then no longer of unit length."""
     return Similarity.INNER_PRODUCT if model.prior or model.frozen_embedding else model.similarity

@@ -1,4 +1,4 @@
-"""The three source tables: read as configured, normalised, written per day."""
+"""The steps of the three source tables: read as configured, convert to the canonical form, write per day."""
 
 from __future__ import annotations
 

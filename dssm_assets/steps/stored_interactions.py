@@ -1,4 +1,4 @@
-"""Reads interactions from the stored days of user history: of some users, or of all users, a few at a time."""
+"""Reads interactions from the stored days of user history: for some users, or for all users a few at a time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _COLUMNS: Final = (col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS)
 
 @dataclass(frozen=True)
 class EventDays:
-    """The stored days of user history before a day, ascending: in the window, and older ones. The day begins at now_ms."""
+    """The stored days of user history before an evaluation day, ascending: those in the window, and older ones. It begins at now_ms."""
 
     older: list[Manifest]
     window: list[Manifest]
@@ -62,11 +62,11 @@ def read_interactions_of_users(
     corpus: IdIndex,
     earlier: Interactions | None = None,
 ) -> Interactions:
-    """Returns the interactions of some users in some days of user history.
+    """Returns the interactions of some users on some days of user history.
 
     Args:
-        user_ids: the users, ascending; rows of others are not read.
-        earlier: interactions of other days, of the same users and items, that are added.
+        user_ids: the users, ascending; other users' rows are not read.
+        earlier: interactions of the same users and items on other days, to be added.
     """
     days = ([read_rows_of_users(workspace, manifest, _COLUMNS, user_ids)] for manifest in history)
     return sum_interactions(_join_events(days, user_ids.type, corpus.ids.type), user_ids, corpus, earlier)
@@ -75,7 +75,7 @@ def read_interactions_of_users(
 def read_all_interactions(
     workspace: Workspace, history: Sequence[Manifest], user_ids: pa.Array, corpus: IdIndex
 ) -> Iterator[Interactions]:
-    """Yields the interactions of all users of some days of user history, a few users at a time, each user once."""
+    """Yields the interactions of all users on some days, a few users at a time. Each user comes once."""
     release_memory()  # reading all days side by side takes much
     parts = _read_whole_users(workspace, history, user_ids.type)
     for events in _join_events(parts, user_ids.type, corpus.ids.type):
@@ -84,7 +84,7 @@ def read_all_interactions(
 
 
 def count_item_events(workspace: Workspace, history: Sequence[Manifest], corpus: IdIndex) -> IntArray:
-    """Returns int64 [I], the positive events of each item of the corpus in some days of user history."""
+    """Counts the positive events of each item of the corpus on some days of user history, int64 [I]."""
     counts, events = IdCounts("interactions, column item_id"), np.zeros(len(corpus) + 1, np.int64)
     for manifest in history:
         for batch in workspace.tables.batches(manifest, [col.ITEM_IDS]):
@@ -96,18 +96,18 @@ def count_item_events(workspace: Workspace, history: Sequence[Manifest], corpus:
 
 
 class RecentEvents(NamedTuple):
-    """Positive events of each item, float64 [I], half as much after each half-life before the newest."""
+    """Time-decayed counts of positive events per item, float64 [I]: an event counts half after each half-life before the newest."""
 
     events: NDArray[np.float64]
     half_life_hours: float
 
 
 def count_recent_events(workspace: Workspace, days: EventDays, corpus: IdIndex) -> RecentEvents:
-    """Returns the recent events of a window, by the half-life of `evaluation.recent` that was best on its last days.
+    """Returns the time-decayed counts of a window, with the best half-life of `evaluation.recent` on the window's last days.
 
-    Best: the first k items before each of these days held most events of the day, for the largest k of `evaluation.k`; of equal
-    ones the longest. Where several days are evaluated together, the items before the first of them. Memory: a count per half-
-    life and item.
+    With the best half-life, the top k items before each of these days hold most of the day's events, for the largest k of
+    `evaluation.k`. Ties go to the longest. If several days are evaluated together, the items are as of the first of them.
+    Memory is one count per half-life and item.
     """
     settings = workspace.config.evaluation
     half_lives_ms = np.array(settings.recent, np.float64)[:, None] * MS_PER_HOUR  # [H, 1]
@@ -135,7 +135,7 @@ def count_recent_events(workspace: Workspace, days: EventDays, corpus: IdIndex) 
 
 
 def count_user_events(workspace: Workspace, history: Sequence[Manifest], user_ids: pa.Array) -> IntArray:
-    """Returns int64 [U], the positive events of each of these users in some days of user history."""
+    """Counts the positive events of each of these users on some days of user history, int64 [U]."""
     events, places = np.zeros(len(user_ids) + 1, dtype=np.int64), IdIndex(user_ids)
     for manifest in history:
         for batch in workspace.tables.batches(manifest, [col.USER_ID, col.ITEM_IDS]):
@@ -146,10 +146,10 @@ def count_user_events(workspace: Workspace, history: Sequence[Manifest], user_id
 
 
 def read_rows_of_users(workspace: Workspace, manifest: Manifest, columns: Sequence[str] | None, users: pa.Array) -> pa.Table:
-    """Returns the rows of these users, who are ascending, in the table's order.
+    """Returns the rows of these users (ascending) in the table's order.
 
-    Row groups of other users are not read if the table is long. If ids are text on one side and numbers on the other, all rows
-    are returned: `cast_ids` reports the mismatch.
+    In a long table, row groups of other users are not read. If ids are text on one side and numbers on the other, all rows
+    are returned, and `cast_ids` reports the mismatch.
 
     Args:
         columns: `user_id` and any others; None: all.

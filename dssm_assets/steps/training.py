@@ -1,4 +1,4 @@
-"""Steps of training's input: the corpus of negatives, and the window as memory-mapped rows of embedding indices."""
+"""Steps of the training input: the corpus of negatives, and the window as memory-mapped embedding indices."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ROW_FILES: Final = {"user": TrainSamplesFile.USER_ROWS, "item": TrainSamplesFil
 
 @each_day
 def negative_items(workspace: Workspace, ds: str) -> StepResult:
-    """Weighs every item that is known on the previous day by its popularity in the window."""
+    """Weighs every item known on the previous day by its popularity in the window."""
     items = workspace.need("item_features_fg", day_before(ds))
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
     counts = count_positives(workspace.tables.read(day, [col.ITEM_ID], as_dictionaries=[col.ITEM_ID]) for day in window)
@@ -50,7 +50,7 @@ def negative_items(workspace: Workspace, ds: str) -> StepResult:
 
 @each_day
 def train_samples(workspace: Workspace, ds: str) -> StepResult:
-    """Turns the window into memory-mapped rows of embedding indices."""
+    """Converts the window to memory-mapped rows of embedding indices."""
     with workspace.tables.partitions.staging() as scratch:
         return _write_train_samples(workspace, ds, ScratchArrays(scratch))
 
@@ -118,7 +118,7 @@ def _describe_columns(file: str, schema: pa.Schema) -> list[Column]:
 
 
 def find_history_days(workspace: Workspace, ds: str) -> list[Manifest]:
-    """Returns the stored days of user_history_fg before a day, at most window.history_days; logs missing ones."""
+    """Returns the stored days of user_history_fg before a day, at most window.history_days; missing ones are logged."""
     first, last = workspace.config.calendar.start.isoformat(), workspace.config.window.history_days
     if last is not None:
         first = max(first, day_before(ds, last))
@@ -138,12 +138,12 @@ def read_history(
     *,
     typed_by: Manifest | None = None,
 ) -> HistoryCsr:
-    """Returns the histories in stored days of user_history_fg, with the sequence features that are kept.
+    """Returns the histories in stored days of user_history_fg, with the kept sequence features.
 
     Args:
         days: in any order.
-        scratch: allocates the arrays, which exist as long as it does.
-        typed_by: a day that tells the types of ids if there are no days.
+        scratch: owns the arrays; they exist as long as it does.
+        typed_by: a day for the types of ids if there are no days.
 
     Raises:
         WindowIncompleteError: there are no days, and `typed_by` is None.
@@ -161,16 +161,16 @@ def read_history(
 
 
 class WindowRows:
-    """A window's positives and their feature rows, as streams of embedding indices: a day at a time."""
+    """Streams a window's positives and their feature rows as embedding indices, a day at a time."""
 
     def __init__(self, workspace: Workspace, window: Sequence[Manifest], bucketizer: Bucketizer) -> None:
-        """Reads the positives once, for the feature rows that they point to.
+        """Reads the positives once, to find their feature rows.
 
         Args:
             window: positive_sample of each day, the oldest first.
 
         Raises:
-            ProvenanceError: names every table between positives and features that was materialized again since.
+            ProvenanceError: names every table between positives and features that was made again since.
             SchemaError: a column is missing, or a row is outside its feature table.
         """
         self._workspace = workspace
@@ -197,7 +197,7 @@ class WindowRows:
         return [*self._window, *pointed]
 
     def feature_rows(self, side: str) -> Stream:
-        """Returns user_rows.arrow or item_rows.arrow: feature table after feature table, the row of unknown ids first."""
+        """Returns user_rows.arrow or item_rows.arrow, table after table; row 0 stands for unknown ids."""
         features, file = self._features[side], _ROW_FILES[side]
         if not features.names:
             return Stream(file_schema(file), ())
@@ -221,7 +221,7 @@ class WindowRows:
         return Stream(schema, batches())
 
     def samples(self, item_index: IdIndex, history: HistoryCsr) -> Stream:
-        """Returns samples.arrow: day by day, without rows of items outside the corpus."""
+        """Returns samples.arrow day by day, without items outside the corpus."""
         first = self._window[0]
         types = self._context.types(self._workspace.tables.open(first).schema, _name(first))
         schema = file_schema(TrainSamplesFile.SAMPLES, types)

@@ -1,4 +1,4 @@
-"""Reads the segments of the evaluation: segments of users, tiers of items by popularity, categories of items."""
+"""Reads the data for the evaluation's segments: groups of users, tiers of items by popularity, categories of items."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dssm_assets.storage.manifest import Manifest
 
 
 def read_cuts(workspace: Workspace, ds: str, user_ids: pa.Array, item_ids: pa.Array) -> tuple[Cuts, list[Manifest]]:
-    """Returns the segments of these users and items, and what was read for them.
+    """Returns the segments of these users and items, and the partitions read for them.
 
     Raises:
         ConfigError: naming every segment whose column user_table lacks.
@@ -78,7 +78,7 @@ def read_item_popularity(workspace: Workspace, negative_items: Manifest, item_id
 
 
 def read_categories(workspace: Workspace, item_table: Manifest, corpus: IdIndex) -> tuple[IntArray, str | None]:
-    """Returns each item's category, -1 without, and the column of item_table that is most like a category, if any."""
+    """Returns each item's category (-1 without), and the chosen column: the one of item_table that is most like a category, or None."""
     items = workspace.tables.read(item_table)
     chosen = choose_category_column(items, [col.ITEM_ID])
     values = np.full(len(corpus), -1, np.int64)

@@ -70,11 +70,11 @@ def user_vectors(workspace: Workspace, ds: str) -> StepResult:
 
 
 class VectorSource(ABC):
-    """A tower over its table, for any range of rows; a worker of `run_parallel`.
+    """Computes vectors with one tower for any range of rows of its table; a worker of `run_parallel`.
 
     Attributes:
         spec: the contract of the vectors.
-        table: its rows get vectors, in its order.
+        table: the rows to compute vectors for, in this order.
         dims: width of a vector.
         inputs: digests of the partitions that it reads.
     """
@@ -85,7 +85,6 @@ class VectorSource(ABC):
     inputs: dict[str, str]
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
-        """Opens the source of a day."""
         self._workspace = workspace
 
     @cached_property
@@ -95,7 +94,7 @@ class VectorSource(ABC):
         return pa.schema([(key, kind), (vector, pa.list_(pa.float32(), self.dims))])
 
     def new_structure(self, row_count: int) -> VectorStructure:
-        """Returns the structure of so many rows, none checked yet."""
+        """Returns an unchecked structure for so many rows."""
         return VectorStructure(width=self.dims, expected_row_count=row_count, is_of_users=self.spec.key == (col.USER_ID,))
 
     @abstractmethod
@@ -103,7 +102,7 @@ class VectorSource(ABC):
         """Yields the vectors of the rows first .. end - 1 in their order, and adds counts to the facts."""
 
     def process(self, task: tuple[int, int, Path]) -> tuple[int, VectorStructure, dict[str, int]]:
-        """Writes a file of the rows first .. end - 1; returns their number, their structure and facts."""
+        """Writes the vectors of rows first .. end - 1 to a file; returns row count, structure and facts."""
         first, end, path = task
         facts, structure = dict[str, int](), self.new_structure(end - first)
 
@@ -224,24 +223,21 @@ class UserVectors(VectorSource):
 
 
 def open_item_inference(workspace: Workspace, model: Manifest, towers: TwoTower) -> ItemInference:
-    """Returns the item tower of a model, with the codes of items without an event if it has any."""
+    """Returns the item tower of a model, with its codes for items without events, if any."""
     has_codes = any(file.name == ModelFile.GROUP_CODES for file in model.files)
     codes = GroupCodes.from_bytes(workspace.artifacts.read_bytes(model, ModelFile.GROUP_CODES)) if has_codes else None
     return ItemInference(towers, BATCH_ROWS, codes)
 
 
 def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest, item_count: int) -> VectorArray:
-    """Returns the priors [I] of the corpus, from the positive samples that the model was trained on."""
+    """Returns the priors of the corpus [I], from the positive samples of the model's training."""
     table = workspace.artifacts.map_table(samples, TrainSamplesFile.SAMPLES).select(["item_index", col.EVENT_TIME_MS])
     items, times = (table.column(name).to_numpy() for name in table.column_names)
     return _compute_priors(workspace, model, items, times, item_count)
 
 
 def read_recent_priors(workspace: Workspace, model: Manifest, recent: Sequence[Manifest], items: IdIndex) -> VectorArray:
-    """Returns the priors [I] of items from positive_sample of some days.
-
-    A day is in memory at a time. Other items are left out.
-    """
+    """Returns the priors of items [I] from positive_sample of some days. One day is in memory at a time. Other items are left out."""
     rows, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for day in recent:
         table = workspace.tables.read(day, [col.ITEM_ID, col.EVENT_TIME_MS])
@@ -267,8 +263,8 @@ def find_model(workspace: Workspace, ds: str) -> tuple[Manifest, RunSettings]:
     """Returns the model of a day and its settings.
 
     Raises:
-        PartitionMissingError: the model or what it was built from is not stored.
-        ProvenanceError: what it was built from was written again since.
+        PartitionMissingError: the model or one of its inputs is not stored.
+        ProvenanceError: one of its inputs was written again since.
     """
     settings = towers_of(workspace, ds)
     manifest = workspace.need("dssm_model", ds)

@@ -1,4 +1,4 @@
-"""The workspace of a step: configuration, stores, engine and log; and the arithmetic of days and windows."""
+"""The workspace of a step (configuration, stores, engine, log), and the arithmetic of days and windows."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class Check:
 
 @dataclass(frozen=True)
 class StepResult:
-    """The result of a step: the partition, facts for its metadata (numbers and text), checks, report and images.
+    """The result of a step: its partition, facts for the metadata (numbers and text), checks, report and images.
 
     Attributes:
-        headline: facts that readers see first, above the report.
+        headline: facts shown first, above the report.
     """
 
     manifest: Manifest
@@ -109,7 +109,7 @@ class Workspace:
         /,
         **arguments: Any,
     ) -> Manifest:
-        """Writes the result of an expression, with a kernel applied, as a partition; records the digests of its inputs.
+        """Runs an expression, applies a kernel to its rows, writes a partition; records the digests of its inputs.
 
         With `by_key` the query may run range by range of that key, see `engine.Target`.
         """
@@ -122,7 +122,7 @@ class Workspace:
         return self.tables.write(spec, ds, table, inputs=digests(built_from), facts=facts)
 
     def over(self, loaded: LoadedConfig, partitions: PartitionStore) -> Workspace:
-        """Returns a workspace with another configuration over another store, with DuckDB in this process."""
+        """Returns a workspace with another configuration and store, and DuckDB in this process."""
         return _build_workspace(loaded, partitions, self.artifacts.cache, self.log)
 
     def __reduce__(self) -> tuple[Callable[..., Workspace], tuple[LoadedConfig, PartitionStore, Path]]:
@@ -178,7 +178,7 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
     """Checks that a partition was built from the current content of its inputs.
 
     Raises:
-        ProvenanceError: with one fault per input that was rewritten since, or is not one of its inputs.
+        ProvenanceError: one fault for each input that was rewritten since, or that it never read.
     """
     faults = []
     for manifest in inputs:
@@ -194,24 +194,24 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
 
 
 def is_current(workspace: Workspace, manifest: Manifest) -> bool:
-    """Returns whether the inputs of a partition are stored as they were; inputs in experiments do not count."""
+    """Returns whether a partition's inputs are still stored unchanged. Inputs in experiments do not count."""
     inputs = ((key.split("/"), digest) for key, digest in manifest.inputs.items())
     stored = ((workspace.find(*names), digest) for names, digest in inputs if len(names) == 2)
     return all(found is not None and found.has_had(digest) for found, digest in stored)
 
 
 def has_other_settings(workspace: Workspace, manifest: Manifest) -> bool:
-    """Returns whether a partition was made with other settings than the configuration's; without a record it was not."""
+    """Returns whether a partition was made with settings other than the configuration's; False if none were recorded."""
     return manifest.settings not in ("", workspace.tables.partitions.settings.get(manifest.asset, ""))
 
 
 def day_before(ds: str, days: int = 1) -> str:
-    """Returns the day `days` days before a day."""
+    """Returns the day that is `days` days earlier."""
     return (dt.date.fromisoformat(ds) - dt.timedelta(days=days)).isoformat()
 
 
 def days_between(first: str, last: str) -> list[str]:
-    """Returns all days from the first to the last, both included; empty if the last is before the first."""
+    """Returns all days from the first to the last, both included; none if the last comes before the first."""
     start, end = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
     return [(start + dt.timedelta(days=offset)).isoformat() for offset in range((end - start).days + 1)]
 
@@ -221,12 +221,12 @@ def window_days(ds: str, days: int) -> list[str]:
 
 
 def truth_days(ds: str, days: int) -> list[str]:
-    """Returns the days of an evaluation's truth: `days` days from the evaluation day on."""
+    """Returns the days of an evaluation's truth: `days` days, starting with the evaluation day."""
     return days_between(ds, day_before(ds, 1 - days))
 
 
 def start_of_day_ms(ds: str, timezone: str) -> int:
-    """Returns the timestamp at which a day begins in a time zone, in unix milliseconds."""
+    """Returns when a day begins in a time zone, in unix milliseconds."""
     start = dt.datetime.combine(dt.date.fromisoformat(ds), dt.time(), tzinfo=ZoneInfo(timezone))
     return round(start.timestamp() * 1000)
 
@@ -238,10 +238,10 @@ def partitions_before(workspace: Workspace, asset: str, ds: str, count: int) -> 
 
 
 def reason_to_skip(workspace: Workspace, ds: str) -> str | None:
-    """Returns why a day has nothing to evaluate; None if it has, or if that is not known yet.
+    """Returns why a day has nothing to evaluate, or None. None also means: not known yet.
 
-    Its window or its truth lies outside the calendar, or has no positive event: known once all their days of positive_sample
-    are stored. Reads manifests only, as few as it can.
+    Reasons: its window or truth leaves the calendar, or has no positive event. The latter is known once positive_sample is
+    stored for all of its days. Reads manifests only, as few as it can.
     """
     calendar, span = workspace.config.calendar, workspace.config.evaluation.span_days
     window, truth = window_days(ds, workspace.config.window.days), truth_days(ds, span)
@@ -265,7 +265,7 @@ def _has_no_rows(workspace: Workspace, days: Sequence[str]) -> bool:
 
 
 def release_memory() -> None:
-    """Gives freed memory back to the system: allocators keep it, and the next step needs blocks of other sizes."""
+    """Returns freed memory to the system, since the next step needs blocks of other sizes than the allocators keep."""
     pa.default_memory_pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
     if trim is not None:

@@ -26,7 +26,7 @@ IN_USE_SECONDS: Final = 3600
 
 
 class LocalCache:
-    """A folder of fetched files, bounded in size."""
+    """A folder of fetched files with a size limit."""
 
     def __init__(self, folder: Path, limit_bytes: int = LIMIT_BYTES) -> None:
         self.folder, self.limit_bytes = folder, limit_bytes
@@ -72,8 +72,9 @@ class Stream:
     """An Arrow file that is written batch by batch, so that it need not fit into memory.
 
     Attributes:
-        schema: of the file and of every batch.
-        batches: read one at a time; consecutive ones are joined to JOINED_ROWS rows, as a reader of rows by number asks each batch.
+        schema: schema of the file and of every batch.
+        batches: read one at a time. Consecutive ones are joined to JOINED_ROWS rows, because a reader by row number visits
+            every batch.
     """
 
     schema: pa.Schema
@@ -96,10 +97,10 @@ def _join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
 
 
 class ArtifactStore:
-    """Files in a partition store, found by the logical names under which they were published."""
+    """Files in a partition store under logical names."""
 
     def __init__(self, partitions: PartitionStore, cache: Path) -> None:
-        """Caches files of a remote store in the folder `cache`, so that they can be memory-mapped."""
+        """Opens a store; the folder `cache` holds copies of a remote store's files, so that they can be memory-mapped."""
         self.partitions, self.cache = partitions, cache
 
     def publish(

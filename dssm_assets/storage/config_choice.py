@@ -1,4 +1,4 @@
-"""Which configuration and which home folder a command or a code location works with: one rule for all of them.
+"""Chooses the configuration and the home folder, by one rule for all commands and code locations.
 
 The configuration is the first of
 
@@ -15,8 +15,8 @@ and the home, where tables, models and runs go, is the first of
     3. DAGSTER_HOME
     4. the folder of the (first) configuration file
 
-Without any of these files a command fails; a code location loads the packaged demo, with ./.dssm as its home.
-Dagster records runs in DAGSTER_HOME, or in the home if `--home` names it or DAGSTER_HOME is not set.
+Without any of these files a command fails; a code location loads the packaged demo, with ./.dssm as its home. Dagster
+records runs in DAGSTER_HOME, or in the home if `--home` names it or DAGSTER_HOME is not set.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ _NEITHER: Final = "as no configuration is named or found"
 
 @dataclass(frozen=True)
 class ConfigChoice:
-    """The chosen configuration files, one per scene, and home, and what named them.
+    """The chosen configuration files (one per scene) and home, and how each was named.
 
     Attributes:
         instance_home: folder of the Dagster instance that records runs.
-        not_used: other files named config.yaml, in the home and in the current folder, which a reader might expect to be used.
+        not_used: config.yaml files in the home and in the current folder that were not chosen, though a reader might expect
+            it.
     """
 
     paths: tuple[Path, ...]
@@ -60,14 +61,14 @@ class ConfigChoice:
         return self.named_by == _NEITHER
 
     def describe(self) -> str:
-        """Returns one line: the configuration, the home, what named each, and files that are not used."""
+        """Returns one line: the configuration and the home, what named each, and config.yaml files that are not used."""
         files = ", ".join(map(str, self.paths))
         line = f"configuration {files} ({self.named_by}), home {self.home} ({self.home_named_by})"
         return line + "".join(f"; {path} is not used" for path in self.not_used)
 
 
 def choose_config(config: str | None = None, home: Path | None = None, *, packaged: Path | None = None) -> ConfigChoice:
-    """Returns the configuration and the home by the rule of this module. Reads no file, only looks which exist.
+    """Chooses the configuration and the home by the rule of this module. It reads no file, only looks which exist.
 
     Args:
         packaged: file to fall back to; None: a missing configuration is an error.

@@ -1,4 +1,4 @@
-"""The configuration file: read, its plug-ins imported, parsed, with its variables filled in."""
+"""Loads the configuration file: imports its plug-ins, parses it, and fills in its variables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dssm_assets.storage.plugins import import_plugins
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A parsed configuration, its feature definitions, and the folders that its paths are relative to."""
+    """A parsed configuration with its feature definitions and the folders of its relative paths."""
 
     config: PipelineConfig
     fg: Mapping[str, Any]
@@ -31,10 +31,10 @@ class LoadedConfig:
         self.__dict__.update(state)
 
     def read_fg_file(self, name: str) -> bytes:
-        """Returns the content of a file that the feature definitions name, by its path relative to them.
+        """Returns the content of a file named in the feature definitions, by its path relative to them.
 
         Raises:
-            OSError: if it cannot be read, or is outside their folder and not allowed by name: its content travels in bundles.
+            OSError: it cannot be read, or is outside their folder without permission by name: bundles carry its content.
         """
         path, folder = (self.fg_folder / name).resolve(), self.fg_folder.resolve()
         if not path.is_relative_to(folder) and name not in self.config.features.files_outside:
@@ -129,7 +129,7 @@ def parse_yaml(given: Path | str, where: str) -> Any:
 def complete_config(
     config: PipelineConfig, *, home: Path, path: Path | None = None, checks_features: bool = True
 ) -> LoadedConfig:
-    """Returns a configuration with its feature definitions, and with `{data}` and `{home}` in source paths replaced by folders.
+    """Adds the feature definitions to a configuration, and replaces `{data}` and `{home}` in source paths by folders.
 
     Raises:
         ConfigError: if fg.json cannot be read.

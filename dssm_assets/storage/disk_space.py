@@ -1,4 +1,4 @@
-"""Errors of a disk that is full or cannot be written: by the system's numbers, SQLite's names, and the texts of DuckDB and object stores."""
+"""Recognises a full or unwritable disk: by error numbers, SQLite's names, and texts of DuckDB and object stores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PLACES: Final = "storage.root, duckdb.scratch, --home or the variable TMPDIR"
 
 
 def explain_disk_error(error: BaseException) -> InputError | None:
-    """Returns a typed error for one of a disk or store that is full or cannot be written, None for another one."""
+    """Returns a typed error if the cause is a full or unwritable disk or store, else None."""
     got = " ".join(str(error).split())[:300] or type(error).__name__
     if cause := _find_cause(error, _FULL, _FULL_TEXTS):
         remedy = (
@@ -61,7 +61,7 @@ def _name_place(cause: Any) -> str:
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Turns the error of a disk that is full or cannot be written, in a block, into a typed one; see `explain_disk_error`."""
+    """Replaces errors of a full or unwritable disk inside the block by typed ones; see `explain_disk_error`."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Files outside the store: tables that a user gives or asks for, read and written at any fsspec URL."""
+"""Reads and writes tables outside the store, at any fsspec URL that a user names."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ Columns = Sequence[str] | Callable[[pa.Schema], Sequence[str]]
 
 
 def read_parquet(uri: str, columns: Columns, where: str) -> pa.Table:
-    """Returns the named columns of a parquet file, or of a folder's in path order; if one is missing, all columns without rows.
+    """Returns the named columns of a parquet file, or of a folder's files in path order.
+
+    If a column is missing, it returns all columns without rows.
 
     Args:
         uri: any fsspec URL or path.
-        columns: their names, or what chooses them from those of a file.
+        columns: their names, or a function that chooses among a file's columns.
 
     Raises:
         InputError: the file does not exist, or the folder has no parquet file.
@@ -50,10 +52,10 @@ def read_parquet(uri: str, columns: Columns, where: str) -> pa.Table:
 
 
 def list_files(fs: Any, path: str) -> list[str]:
-    """Returns a file's path, or those of the files below a folder, ascending.
+    """Returns a file's path, or the paths of all files below a folder, ascending.
 
     Raises:
-        OSError: the folder is `/`, or has more than MOST_FILES; not where a store lists them in few requests.
+        OSError: the folder is `/` or has more than MOST_FILES. Stores that list many files in few requests have no limit.
     """
     if is_local(fs) and not path.strip("/"):
         raise OSError("the folder of all files: name the table's own")
@@ -67,14 +69,14 @@ def list_files(fs: Any, path: str) -> list[str]:
 
 
 def check_file(fs: Any, path: str) -> None:
-    """Raises an OSError if a local path is no file: a pipe, which may never end, a dangling link."""
+    """Raises an OSError if a local path is no regular file, such as a pipe (which may never end) or a dangling link."""
     if is_local(fs) and fs.info(path)["type"] != "file":
         raise OSError(f"{path} is not a regular file")
 
 
 @contextmanager
 def decoding_errors(where: str, expected: str, remedy: str) -> Iterator[None]:
-    """Turns what readers raise for broken bytes into a SchemaError.
+    """Replaces errors of readers on broken bytes by a SchemaError.
 
     Raises:
         SchemaError: in place of errors of Arrow, of decompression and of text that is not UTF-8.
@@ -87,10 +89,10 @@ def decoding_errors(where: str, expected: str, remedy: str) -> Iterator[None]:
 
 
 def check_names(names: Sequence[str], where: str) -> None:
-    """Checks that no two columns of a file have one name.
+    """Checks that column names of a file are distinct.
 
     Raises:
-        SchemaError: naming those that have.
+        SchemaError: names the repeated ones.
     """
     if repeated := repeated_names(names):
         raise SchemaError(Fault(where, "columns with different names", f"several named {repeated}", "rename them"))
@@ -114,7 +116,7 @@ class TableWriter:
     """Writes tables of one schema to a parquet or csv file; after a failure the file is removed."""
 
     def __init__(self, uri: str, *, has_lists: bool = False) -> None:
-        """Prepares to write to an fsspec URL or path that ends in .parquet or .pq, or in .csv for tables without lists.
+        """Prepares to write to a path or fsspec URL that ends in .parquet, .pq, or .csv (for tables without lists).
 
         Raises:
             InputError: if it has another ending.

@@ -1,6 +1,6 @@
-"""The stored list of users whose rows nobody may read: obeyed by whoever reads sources or answers, changed by `extras/retention` alone.
+"""The stored list of users whose rows nobody may read. Every reader obeys it; only `extras/retention` changes it.
 
-A change of the list stops what was begun before it from being published (`check_unchanged`): its rows were read under the old list.
+A run that began before a change of the list must not publish (`check_unchanged`), because it read rows under the old list.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class HiddenList:
         self._noted: str | None = None
 
     def read(self) -> HiddenRows:
-        """Returns the list as it is stored, a `HiddenRows`: nobody where there is none.
+        """Returns the stored list as `HiddenRows`; without one, nobody is hidden.
 
         Raises:
-            ConfigError: there is a list, and no extra that reads it.
+            ConfigError: there is a list, but no extra that can read it.
             InputError: the store cannot be reached.
-            StorageError: it is no such list.
+            StorageError: the file is not such a list.
         """
         try:
             with location_errors(self.path, "key storage.root", may_be_missing=True):
@@ -49,7 +49,7 @@ class HiddenList:
         return hidden
 
     def note_once(self) -> None:
-        """Remembers the state of the list unless one is remembered."""
+        """Remembers the state of the list, unless a state is already remembered."""
         if self._noted is None:
             self.note()
 

@@ -1,4 +1,4 @@
-"""dagster.yaml of a home folder: a local Dagster instance without a service, one run at a time, no telemetry."""
+"""Writes dagster.yaml for a home folder: a local Dagster instance without a service, one run at a time, no telemetry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ nux: {enabled: false}
 
 
 def write_instance_file(folder: Path) -> None:
-    """Makes a folder the home of a Dagster instance: writes its dagster.yaml unless there is one."""
+    """Makes a folder a Dagster home: writes dagster.yaml unless there is one."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / INSTANCE_FILE
     if not path.exists():

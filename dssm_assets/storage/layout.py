@@ -7,10 +7,10 @@
     <root>/_iceberg/...                                 metadata of the tables in the home's Iceberg catalog
     <root>/_staging/<any>/...                           files not yet published; removed when their writer is done
     <root>/_cleaned                                     empty; its time is that of the last search for leftovers
-    <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, manifest.json and its signature among them
-    <root>/serving/current.json                         names the bundle that is served
-    <root>/serving/forgotten.json                       hashes of the users who are to be forgotten
-    <root>/serving/stores_with_users.json               configured vector stores that have got vectors of users
+    <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, with manifest.json and its signature
+    <root>/serving/current.json                         names the served bundle
+    <root>/serving/forgotten.json                       hashes of the users to be forgotten
+    <root>/serving/stores_with_users.json               configured vector stores with vectors of users
     <root>/lancedb/...                                  vectors, unless another vector store is configured
 
 Belongs here: names of folders and files. Does not belong here: reading or writing them; names of the files inside an
@@ -63,7 +63,7 @@ def cleaned_path(root: str) -> str:
 
 
 def experiments_folder(root: str) -> str:
-    """Returns the folder of all experiments' roots, and of the partitions of the table `experiments`."""
+    """Returns the folder with the roots of all experiments; it also holds the table `experiments`."""
     return f"{root.rstrip('/')}/{EXPERIMENTS}"
 
 
@@ -118,12 +118,12 @@ def serving_root(root: str) -> str:
 
 
 def replaced_versions_path(serving: str) -> str:
-    """Returns the file with the times at which versions of the vector store were replaced, below a serving root."""
+    """Returns the file below a serving root that records when versions of the vector store were replaced."""
     return f"{serving}/vector_store.json"
 
 
 def stores_with_users_path(serving: str) -> str:
-    """Returns the file with the vector stores that got vectors of users, below a serving root."""
+    """Returns the file below a serving root that lists vector stores with vectors of users."""
     return f"{serving}/stores_with_users.json"
 
 

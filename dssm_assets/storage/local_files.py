@@ -30,14 +30,16 @@ MARK: Final = ".dssm-assets"
 class ScratchFolder:
     """An empty folder, removed by `close`, at the end of a `with` block, or when the process ends.
 
-    Its process locks it. The system gives the lock back when the process ends, however that happens: a folder that can be locked is
-    one that a killed process has left.
+    Its process holds a lock on it, which the system releases however the process ends. So a folder that can be locked was
+    left by a killed process.
     """
 
     def __init__(self, kind: str = "", parent: Path | None = None) -> None:
-        """Makes a folder in an existing one; with a `kind` in our own folder there, or in the system's temporary folder.
+        """Makes a folder inside another one.
 
-        Where something else has the name of our own folder, it is made beside it, and nothing removes it if this process is killed.
+        With a `kind` it goes into our own folder there, or in the system's temporary folder.
+
+        If something else has the name of our own folder, it is made beside it, and nothing removes it if this process is killed.
         """
         if kind:
             parent = Path(tempfile.gettempdir()) if parent is None else parent
@@ -74,8 +76,8 @@ def _remove(path: Path, handle: int, pid: int) -> None:
 def find_own_folder(parent: Path, *, makes: bool = False) -> Path | None:
     """Returns `dssm-assets-<uid>` in a folder, the parent of this user's temporary folders; None if something else has the name.
 
-    The name is known, and everybody writes into the system's temporary folder: only a folder of this user's with our mark is ours, no link.
-    Each use renews the mark, as cleaners of temporary folders take old files.
+    Everybody can write into the system's temporary folder and knows the name. So the folder is ours only if it belongs to this user,
+    has our mark and is no link. Each use renews the mark, because cleaners of temporary folders take old files.
 
     Args:
         makes: make it if there is none, and mark it if it is empty.
@@ -102,12 +104,12 @@ def remove_abandoned(kind: str) -> None:
 
 
 def find_abandoned(parent: Path, before: float, kind: str = "", *, needs_lock: bool = False) -> Iterator[Path]:
-    """Yields and locks the folders of ended processes in a folder of ours, unchanged since a time.
+    """Locks and yields folders of ended processes that are unchanged since a time, inside a folder of ours.
 
     Args:
         before: in unix seconds.
         kind: of `ScratchFolder`; every one by default.
-        needs_lock: none where folders cannot be locked, as on network filesystems; else their age alone counts there.
+        needs_lock: skip folders that cannot be locked, as on network filesystems; otherwise their age alone decides.
     """
     for path in sorted(parent.glob(f"{kind}-*" if kind else "*")):
         with suppress(OSError):
@@ -141,7 +143,7 @@ def is_local(fs: Any) -> bool:
 
 
 def local_staging(root: str, *, is_root_local: bool) -> ScratchFolder:
-    """Returns a folder to stage files in; on the disk of a local root, so that publishing is a rename."""
+    """Returns a folder to stage files in. For a local root it is on the same disk, so that publishing is a rename."""
     if not is_root_local:
         return ScratchFolder("staging")
     parent = Path(staging_folder(root))
@@ -151,7 +153,7 @@ def local_staging(root: str, *, is_root_local: bool) -> ScratchFolder:
 
 @contextmanager
 def folder_lock(folder: Path | str) -> Iterator[None]:
-    """Locks a folder against other threads and processes; makes it. A killed process gives its lock back."""
+    """Makes a folder and locks it against other threads and processes. The lock of a killed process is released."""
     os.makedirs(folder, exist_ok=True)  # noqa: PTH103
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -167,7 +169,7 @@ def folder_lock(folder: Path | str) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the names of a folder's files are on the disk, so that a power cut does not undo a rename."""
+    """Waits until a folder's file names are on the disk, so that a power cut does not undo a rename."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -178,7 +180,7 @@ def sync_folder(folder: Path) -> None:
 def write_atomic(path: Path | str, chunks: Iterable[bytes | memoryview]) -> None:
     """Replaces a file in one step, or leaves it unchanged on failure; creates its folder if it is missing.
 
-    Concurrent writers do not disturb each other: the file of the last one remains.
+    Concurrent writers are safe: the last one's file remains.
     """
     folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
     os.makedirs(folder, exist_ok=True)  # noqa: PTH103
@@ -225,12 +227,12 @@ def map_arrow(path: Path | str) -> pa.Table:
 
 
 def read_rows(table: pa.Table, rows: Iterable[int]) -> pa.Table:
-    """Returns some rows of a memory-mapped table, in one piece; `take` would copy the whole file."""
+    """Copies some rows of a memory-mapped table into one piece; `take` would copy the whole file."""
     return pa.concat_tables([table.slice(row, 1) for row in rows]).combine_chunks()
 
 
 class ScratchArrays:
-    """Makes arrays mapped from files, so that the system can drop their pages when memory is short."""
+    """Allocates arrays in mapped files, so that the system can drop their pages when memory is short."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -280,7 +282,6 @@ class ScratchFile:
         return cls(Path(array.filename), array.dtype.str, len(array))
 
     def open(self) -> npt.NDArray[Any]:
-        """Returns the array, read-only."""
         if not self.length:
             return np.empty(0, self.kind)
         return np.memmap(self.path, dtype=self.kind, mode="r", shape=(self.length,))

@@ -1,4 +1,4 @@
-"""Locations that a user names: paths and fsspec URLs, opened with a typed error where that cannot work; puts that fail after another put."""
+"""Opens paths and fsspec URLs that a user names, with typed errors. Also has conditional puts, which fail after another put."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def open_s3_session(profile: str | None = None) -> Any:
 
 @contextmanager
 def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missing: bool = False) -> Iterator[None]:
-    """Turns errors of filesystems for an unusable place into an InputError; our own errors pass.
+    """Replaces filesystem errors for an unusable location by an InputError; our own errors pass.
 
     `may_be_missing`: FileNotFoundError passes too.
 
@@ -117,7 +117,7 @@ def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missi
 
 
 def rename_s3_options(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
-    """Returns options with a library's names for S3_OPTIONS, those in `client_kwargs` too; others stay."""
+    """Renames options to those of a library (S3_OPTIONS), also inside `client_kwargs`; other options stay."""
     given = {**options, **dict(options.get("client_kwargs") or {})}
     given.pop("client_kwargs", None)
     renamed = dict(zip(S3_OPTIONS, names, strict=True))
@@ -125,12 +125,12 @@ def rename_s3_options(options: Mapping[str, Any], names: Sequence[str]) -> dict[
 
 
 def has_conditional_puts(fs: Any) -> bool:
-    """Returns whether an fsspec filesystem supports them: S3 does."""
+    """Returns whether an fsspec filesystem supports conditional puts; S3 does."""
     return "s3" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
 
 
 def unchanged_condition(fs: Any, path: str) -> dict[str, str]:
-    """Returns the condition of a put: the file is as it is now. Empty without support.
+    """Returns a put's condition "the file is unchanged since now"; empty without support.
 
     Ask for it before reading the file, so that a change in between makes the condition fail.
     """
@@ -143,14 +143,14 @@ def unchanged_condition(fs: Any, path: str) -> dict[str, str]:
 
 
 def absent_condition(fs: Any) -> dict[str, str]:
-    """Returns the condition of a put: the file does not exist. Empty without support."""
+    """Returns a put's condition "the file does not exist"; empty without support."""
     return {"IfNoneMatch": "*"} if has_conditional_puts(fs) else {}
 
 
 def put_if(fs: Any, path: str, content: bytes, condition: Mapping[str, str]) -> bool:
-    """Replaces a file in one step; returns False, and leaves it unchanged, if the condition no longer holds.
+    """Replaces a file in one step if the condition still holds; else leaves it unchanged and returns False.
 
-    A file that has this very content by now counts as replaced: a put whose answer was lost is repeated, and meets itself.
+    A file that already has this content counts as replaced: if the answer to a put is lost, it is repeated and finds its own file.
     """
     if is_local(fs):
         write_atomic(path, [content])

@@ -19,7 +19,7 @@ _ENCODER: Final = json.JSONEncoder(sort_keys=True)
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a partition: logical name, stored name, size and digest of its bytes."""
+    """One file of a partition: logical name, stored name, size and digest."""
 
     name: str
     path: str
@@ -39,7 +39,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ReplacedFile:
-    """A file of an earlier content of the partition.
+    """A file of a partition's earlier content.
 
     Attributes:
         path: as in `StoredFile`.
@@ -54,14 +54,14 @@ class ReplacedFile:
 
 @dataclass(frozen=True)
 class Erasure:
-    """A former content of a partition, without rows of users who were forgotten since.
+    """The removal of forgotten users' rows from a partition.
 
     Attributes:
-        request: what removed them.
-        digest: of the content before.
-        bytes: of its files.
-        count: of the rows that were removed.
-        rows: their numbers, ascending, of a table that others point into; else none.
+        request: the request that removed them.
+        digest: digest of the content before.
+        bytes: size of its files.
+        count: number of removed rows.
+        rows: their row numbers, ascending, if other tables point to rows of this one; else empty.
     """
 
     request: str
@@ -73,16 +73,16 @@ class Erasure:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A partition.
+    """The manifest of a partition: its files, columns, inputs and facts.
 
     Attributes:
         files: in order.
-        columns: schema of a table; of an artifact that has tables `file: column`, else empty.
-        inputs: "asset/ds" -> digest of each partition that it was built from.
+        columns: schema of a table; for the tables of an artifact `file: column`; else empty.
+        inputs: "asset/ds" -> digest of each input partition.
         facts: small values that describe it (seed, counts).
-        settings: digest of the settings that its step reads, "" where none was recorded.
+        settings: digest of the step's settings, "" if none was recorded.
         replaced: files of earlier contents; those that are still stored may be in use.
-        erasures: oldest first. What was built from a content before them is built from this partition.
+        erasures: oldest first. An asset built from the content before an erasure still counts as built from this partition.
     """
 
     asset: str
@@ -101,12 +101,12 @@ class Manifest:
 
     @property
     def user_column(self) -> str | None:
-        """Returns the column of the rows' users, as `file: column` of an artifact; None: they are nobody's."""
+        """Returns the column with the rows' users, for an artifact as `file: column`; None if rows belong to no user."""
         return next((column.name for column in self.columns if column.name.rpartition(" ")[2] == USER_ID), None)
 
     @property
     def is_table(self) -> bool:
-        """Returns whether the files are one table; an artifact may have columns, too, of several."""
+        """Returns whether the files form one table. An artifact with columns has several tables."""
         return bool(self.columns) and all(file.name.endswith(".parquet") for file in self.files)
 
     @property
@@ -119,18 +119,18 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """Returns the digest of the content; it does not depend on inputs, facts, schema or time."""
+        """Returns the digest of the content. Inputs, facts, schema and time do not change it."""
         content = hashlib.sha256()
         for file in self.files:
             content.update(f"{file.name}\0{file.sha256}\n".encode())
         return content.hexdigest()
 
     def has_had(self, digest: str | None) -> bool:
-        """Returns whether a digest is of this content, or of it before users were forgotten."""
+        """Returns whether a digest is that of the present content, or of the content before users were forgotten."""
         return digest in (self.digest, *(erasure.digest for erasure in self.erasures))
 
     def renumber(self, rows: npt.NDArray[np.int64], digest: str) -> npt.NDArray[np.int64]:
-        """Returns row numbers of the content with a digest as those of this one: -1 for removed rows, and stays."""
+        """Converts row numbers of the content with a digest to those of the present one. Removed rows and -1 become -1."""
         digests = [erasure.digest for erasure in self.erasures]
         for erasure in self.erasures[digests.index(digest) :] if digest in digests else ():
             gone = np.array(erasure.rows, np.int64)

@@ -1,4 +1,4 @@
-"""A store over another one: its own partitions, and the base store's where it has none. Experiments have one each."""
+"""A store over a base store: an experiment writes its own partitions and reads the base store's where it has none."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dssm_assets.storage.partitions import PartitionStore
 
 
 class OverlayStore(PartitionStore):
-    """Writes partitions of its own; reads them, and the base store's where it has none."""
+    """Writes only its own partitions; reads its own, else the base store's."""
 
     def __init__(self, base: PartitionStore, name: str, folder: str | None = None) -> None:
-        """Lays the store of the experiment `name` over the base store, or a store in another folder of its filesystem."""
+        """Opens the store of the experiment `name` over the base store, or a store in another folder of its filesystem."""
         url = base.fs.unstrip_protocol(folder or layout.experiment_root(base.root, name))
         super().__init__(url, base.options, base.grace_seconds)
         self.base, self.name, self.hidden = base, name, base.hidden
@@ -32,7 +32,7 @@ class OverlayStore(PartitionStore):
         return super().file_path(manifest, file) if self.is_own(manifest) else self.base.file_path(manifest, file)
 
     def is_own(self, manifest: Manifest) -> bool:
-        """Returns whether a partition found or written here is the experiment's own."""
+        """Returns whether a partition from `find` or `publish` is the experiment's own."""
         return _identity(manifest) in self._own
 
     def _publish(self, manifest: Manifest) -> Manifest:

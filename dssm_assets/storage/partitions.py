@@ -1,21 +1,21 @@
-"""Atomic publishing of partitions, on a local folder or any object store.
+"""Publishes partitions atomically, in a local folder or any object store.
 
-Files are staged on local disk, named by their content, and put next to the files of the existing partition. Replacing one
-small manifest then makes them visible. A run that fails or is killed before that last step leaves the existing partition
-unchanged; one that is killed after it leaves the new partition whole.
+Files are staged on local disk, named by their content, and stored next to the files of the existing partition. Then a small
+manifest is replaced, which makes them visible. A run that is killed before this last step leaves the old partition
+unchanged; after it, the new one is whole.
 
-Several runs may write one partition at once; the manifest of the last one remains. No writer removes a file that the
-current manifest lists. On a local disk, storing the files, replacing the manifest and removing files happen under a lock of the
-partition's folder. An object store has no locks: there each write has file names of its own, and the manifest is put only if it is
-unchanged since it was read, so that the writer knows what it has replaced.
+If several runs write one partition at once, the last manifest remains. No writer removes a file that the current manifest
+lists. On a local disk a lock on the partition's folder covers storing, replacing and removing. An object store has no locks:
+each write has file names of its own, and the manifest is put only if it is unchanged since it was read. So the writer knows
+exactly which content it has replaced.
 
-After a power cut each partition is whole: files and manifests are on the disk before they get their names. Folders are not waited
-for: what was published in the last seconds may be missing.
+After a power cut each partition is whole: files and manifests reach the disk before they get their names. Folders are not
+waited for, so the last seconds' partitions may be missing.
 
-Replaced files stay for a grace period, because somebody may be reading them. The manifest lists them, and the next write after
-the period, or `leftovers.py`, removes them.
+Replaced files stay for a grace period, because a reader may still have them open. The manifest lists them; the next write
+after the period, or `leftovers.py`, removes them.
 
-Belongs here: bytes and manifests. Does not belong here: what is in the files (`tables.py`, `artifacts.py`); files that no
+Belongs here: bytes and manifests. Does not belong here: the content of files (`tables.py`, `artifacts.py`); files that no
 manifest lists (`leftovers.py`).
 """
 
@@ -78,8 +78,8 @@ class PartitionStore:
         """Opens a store, which need not exist yet.
 
         Args:
-            grace_seconds: how long replaced files stay, at least as long as anybody reads one partition.
-            settings: asset -> digest of the settings that its partitions are made with, recorded in their manifests.
+            grace_seconds: how long replaced files stay; must exceed the longest reading of a partition.
+            settings: asset -> digest of its settings, recorded in the manifests.
         """
         self.grace_seconds = grace_seconds
         self.settings = settings or {}
@@ -120,10 +120,10 @@ class PartitionStore:
         facts: Mapping[str, object] | None = None,
         is_shared: bool = False,
     ) -> Manifest:
-        """Publishes staged files (path, rows), or files that `put_file` stored, as a partition; returns its manifest.
+        """Publishes files as a partition: staged ones (path, rows), or those stored by `put_file`. Returns its manifest.
 
-        Files of the replaced partition are removed after the grace period. Shared files are stored once for many days; those that
-        no day lists any more are removed by `leftovers.py`.
+        Files of the replaced partition are removed after the grace period. Shared files are stored once for many days;
+        `leftovers.py` removes them when no day lists them any more.
         """
         with self.locked(asset, ds):
             stored = tuple(file for file in staged if isinstance(file, StoredFile))
@@ -136,7 +136,7 @@ class PartitionStore:
         """Publishes the shared files of a partition for another day too; returns that day's manifest.
 
         Args:
-            inputs: what that day's partition was built from (default: the inputs of the given one).
+            inputs: the inputs of that day's partition (default: those of the given one).
         """
         built_from = manifest.inputs if inputs is None else dict(inputs)
         with self.locked(manifest.asset, ds):
@@ -158,12 +158,14 @@ class PartitionStore:
             raise
 
     def rewrite(self, before: Manifest, files: Sequence[tuple[Path, int] | StoredFile], erasure: Erasure) -> Manifest:
-        """Replaces the files of a partition, because users were forgotten, and removes the former ones at once, whoever reads them.
+        """Replaces a partition's files because users were forgotten.
+
+        The former files are removed at once, even while they are read.
 
         Shared files stay, because other days list them.
 
         Args:
-            files: staged files (path, rows), and those of the partition that stay.
+            files: staged files (path, rows), and the files of the partition to keep.
 
         Raises:
             PartitionReplacedError: another run has replaced the partition meanwhile.
@@ -209,9 +211,9 @@ class PartitionStore:
         )
 
     def remove(self, asset: str, ds: str, is_old: Callable[[Manifest], bool] = lambda _: True) -> bool:
-        """Removes a partition of which `is_old` holds, asked under its lock; returns whether it did.
+        """Removes a partition if `is_old` holds, asked under its lock; returns whether it was removed.
 
-        Its manifest goes first; shared files stay. What another run publishes meanwhile stays as well.
+        Its manifest goes first; shared files stay. A partition published meanwhile by another run stays as well.
         """
         with self.locked(asset, ds):
             manifest = self.find(asset, ds)
@@ -223,9 +225,8 @@ class PartitionStore:
             return True
 
     def remove_replaced(self, asset: str, ds: str, files: Sequence[ReplacedFile]) -> None:
-        """Removes replaced files, listed by no manifest, from a locked partition.
-
-        A file that was stored again meanwhile, by a run that has not published it yet, stays.
+        """Removes replaced files from a locked partition if no manifest lists them, unless a run has stored one again to
+        publish it.
         """
         folder = layout.partition_folder(self.root, asset, ds)
         for file in files:
@@ -275,7 +276,7 @@ class PartitionStore:
         return Manifest.from_json(text)
 
     def find_days(self, asset: str, days: Sequence[str]) -> dict[str, Manifest]:
-        """Returns day -> manifest of the stored days; asks an object store for many at once."""
+        """Returns day -> manifest for the stored days; reads many at once from an object store."""
         with ThreadPoolExecutor(1 if self.is_local else _REQUESTS) as pool:
             found = zip(days, pool.map(partial(self.find, asset), days), strict=True)
             return {ds: manifest for ds, manifest in found if manifest is not None}
@@ -303,7 +304,7 @@ class PartitionStore:
         return [found[ds] for ds in days]
 
     def assets(self) -> list[str]:
-        """Returns the names of the folders below the root that may hold partitions, sorted."""
+        """Returns the names of the folders that may hold partitions, sorted."""
         try:
             entries = self.fs.ls(self.root, detail=True)
         except FileNotFoundError:
@@ -312,7 +313,7 @@ class PartitionStore:
         return sorted(name for name in names if name not in layout.NO_ASSETS)
 
     def days(self, asset: str) -> list[str]:
-        """Returns the days of an asset that have a visible partition, ascending."""
+        """Returns the days with a visible partition of an asset, ascending."""
         folder = layout.asset_folder(self.root, asset)
         try:
             # One recursive listing of an object store costs less than a request for each day.
@@ -323,7 +324,7 @@ class PartitionStore:
         return sorted(filter(None, visible))
 
     def choose_day(self, asset: str, day: str = LATEST) -> str:
-        """Returns the date that a day's text names among an asset's stored days; a date stays as it is.
+        """Resolves a day's text among an asset's stored days; a date stays as it is.
 
         Args:
             day: as of `read_day` of `core/days.py`.
@@ -340,7 +341,7 @@ class PartitionStore:
         return choose_day(day, stored, f"table {asset}", "a stored day")
 
     def filesystem_for(self, manifests: Iterable[Manifest]) -> Any:
-        """Returns the filesystem to read partitions' files with; a remote one knows their sizes in advance."""
+        """Returns the filesystem for reading partitions' files. A remote one knows the sizes in advance and saves requests."""
         if self.is_local:
             return self.fs
         return SizedFileSystem(
@@ -352,7 +353,7 @@ class PartitionStore:
 
     @contextlib.contextmanager
     def reading(self, manifests: Iterable[Manifest]) -> Iterator[None]:
-        """Explains errors of a block that reads partitions' files.
+        """Explains errors inside a block that reads partitions' files.
 
         Raises:
             PartitionReplacedError: files were removed because another run has written the partition meanwhile.
@@ -384,7 +385,7 @@ class PartitionStore:
         raise StorageError(f"partition {manifest.key}: files {missing} are missing. To fix: materialize it again")
 
     def put_file(self, asset: str, ds: str, path: Path, rows: int, *, is_shared: bool = False) -> StoredFile:
-        """Moves a staged file into the folder of a partition, whose manifest does not list it yet."""
+        """Stores a staged file in a partition's folder before any manifest lists it."""
         with self.locked(asset, ds):
             if self.is_local:
                 os.utime(path)  # tells it from a replaced file of this content and name

@@ -1,7 +1,7 @@
-"""Plug-ins: modules from outside the package that register losses, samplers, poolings, baselines and feature operators.
+"""Imports plug-ins: modules outside the package that register losses, samplers, poolings, baselines, feature operators and checks.
 
-Two things name them: the key `plugins` of a configuration, and entry points of the group `dssm_assets.plugins` of installed packages. They are
-imported wherever a configuration is loaded (`config_file.py`), and in each process that a run starts, before names are checked.
+A configuration lists them under `plugins`; an installed package lists them as entry points of the group `dssm_assets.plugins`. They
+are imported before names are checked: wherever a configuration is loaded (`config_file.py`), and in each process of a run.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ GROUP: Final = "dssm_assets.plugins"
 
 
 def import_plugins(modules: Sequence[str], where: str = "configuration") -> list[Fault]:
-    """Imports the entry points by name, then the modules in their order; returns a fault for each that cannot be imported.
+    """Imports the entry points by name, then the modules in order; returns a fault for each failure.
 
-    The current folder is searched last, as `python -m` searches it first: no file in it hides an installed package.
+    The current folder is searched last, so that a file in it cannot hide an installed package.
 
     Args:
         modules: the key `plugins`.

@@ -1,4 +1,4 @@
-"""A read-only filesystem of remote files whose sizes are known, so that opening one requests only bytes from the store."""
+"""A read-only filesystem that knows the sizes of remote files, so that opening one costs no request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SizedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
     cachable = False
 
     def __init__(self, fs: Any, sizes: Mapping[str, int]) -> None:
-        """Serves the files path -> size in bytes of the store's filesystem."""
+        """Serves files given as path -> size in bytes; the store's filesystem holds them."""
         super().__init__()
         self.fs = fs
         self.sizes = dict(sizes)
@@ -48,11 +48,11 @@ class SizedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         return [found] if detail else [found["name"]]
 
     def modified(self, path: str) -> dt.datetime:
-        """Returns one time for every file: none ever changes."""
+        """Returns the same time for every file, because none ever changes."""
         return _EPOCH
 
     def content(self, path: str) -> bytes:
-        """Returns a whole file; it is fetched once if it fits into the cache."""
+        """Returns a whole file. If it fits into the cache, it is fetched once."""
         if path in self._cached:
             return self._cached[path]
         found = bytes(self.fs.cat_file(path, start=0, end=self.sizes[path]))

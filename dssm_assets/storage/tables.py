@@ -1,4 +1,4 @@
-"""Tables: parquet partitions, written in bounded memory and read through their manifests; writing checks the table contract."""
+"""Tables: parquet partitions, written in bounded memory and read through their manifests. Writing checks the table contract."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TableStore:
             return self.publish_parts(spec, ds, staged, schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
 
     def write_part(self, path: Path, spec: TableSpec, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
-        """Writes a staged file of a partition, for `publish_parts`; returns its rows. See `write`."""
+        """Writes one staged file of a partition, for `publish_parts`; returns its number of rows. See `write`."""
         actual = stored_schema(schema)
         check_schema(spec, actual)
         return _write_file(path, spec, _regroup(batches, actual), actual)
@@ -72,7 +72,7 @@ class TableStore:
         facts: Mapping[str, object] | None = None,
         is_shared: bool = False,
     ) -> Manifest:
-        """Publishes files of `write_part` (path, rows) or `put_part` as one partition, in order; returns its manifest."""
+        """Publishes files (path, rows) from `write_part` or `put_part` as one partition, in order; returns its manifest."""
         columns = columns_of(spec, stored_schema(schema))
         return self.partitions.publish(
             asset=spec.name, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts, is_shared=is_shared
@@ -88,7 +88,7 @@ class TableStore:
         *,
         is_shared: bool = False,
     ) -> StoredFile:
-        """Stores one part of a partition, of at most ROW_GROUP_ROWS rows, as `write` would; no manifest lists it yet."""
+        """Stores one part of a partition, of at most ROW_GROUP_ROWS rows, as `write` would. No manifest lists it yet."""
         with self.partitions.staging() as folder:
             path = folder / part_name(number)
             rows = _write_file(path, spec, _regroup(batches, schema), schema)
@@ -190,9 +190,9 @@ def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema:
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """Returns the schema that is stored: without metadata, and with dictionaries decoded, those within lists too.
+    """Returns the schema for storing: without metadata, and with dictionaries decoded, also inside lists.
 
-    A dictionary would keep the values of rows that are filtered away, also those of users who are forgotten.
+    A stored dictionary would keep the values of filtered rows, even those of forgotten users.
     """
     return pa.schema([field.with_type(_decode_type(field.type)) for field in schema])
 

@@ -23,10 +23,10 @@ class Bags:
     """Embedding indices of B rows and the weight of each in its row's sum.
 
     Attributes:
-        values: embedding indices; none is 0 (missing), except in bags that correspond position by position.
+        values: embedding indices [n]. 0 (missing) occurs only in bags aligned position by position.
         offsets: start of each row, and the end of the last.
-        weights: for a mean, their absolute values sum to 1 in every row that has values; for `root_bags`, to the square
-            root of the sum of importances; for values that are not summed, all are 1.
+        weights: factor of each value in its row's sum [n]. The absolute values of a non-empty row sum to 1 for a mean, to
+            the root of the summed importances for `root_bags`. Values that are not summed have 1.
     """
 
     values: IntArray  # [n]

@@ -1,7 +1,6 @@
-"""The events of some users in order, and the event at which each row of a batch reads them.
+"""Event sequences that the rows of a batch share, each row ending at an event of its own.
 
-Several rows may read one sequence at different events: whatever looks back only, as causal self-attention does, runs once
-over the sequence and has the answer of every row.
+An encoder that only looks back, such as causal self-attention, runs once over a sequence and serves all of its rows.
 
 Letters: B rows, S sequences, n events of all sequences, U users.
 """
@@ -18,13 +17,13 @@ from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 
 @dataclass(frozen=True)
 class EventSequences:
-    """Sequences of events, oldest first, and the last event that each row knows.
+    """Sequences of events, oldest first, and the last event of each row.
 
     Attributes:
         values: per sub-feature the embedding index of each event, 0 for a missing value [n].
         seconds: when each event happened, in whole seconds [n].
         offsets: start of each sequence and the end of the last [S + 1].
-        last: of each row, the position of its last event among the n; -1 for a row without events [B].
+        last: position among the n of each row's last event; -1 for a row without events [B].
     """
 
     values: tuple[IntArray, ...]
@@ -59,21 +58,20 @@ class EventSequences:
 
 @dataclass(frozen=True)
 class SharedWindows:
-    """How a user's samples share a pass of an encoder that sees at most `length` events.
+    """Cuts users' histories into windows of `length` events: samples in one window share one pass of the encoder.
 
-    A longer history is cut into windows of `length` events. The cuts move by the user's shift, so that from epoch to epoch every
-    event is preceded by another number of events.
+    The cuts move by the user's shift. With another shift each epoch, an event has a different number of predecessors in its window.
 
     Attributes:
         user_ends: one after the last event of each row's user [B].
-        shifts: of each row's user, at least 0 [B].
+        shifts: shift of each row's user, at least 0 [B].
     """
 
     user_ends: IntArray
     shifts: npt.NDArray[np.int64]
 
     def first_events(self, starts: IntArray, ends: IntArray, length: int) -> IntArray:
-        """Returns the first event of each row's window, where its history ends [B]; of an empty history, its start.
+        """Returns the first event of the window in which each row's history ends [B]. An empty history keeps its start.
 
         Example: a user with the events 0 .. 6, a length of 3 and a shift of 1 has the windows 0 1, 2 3 4 and 5 6. A history
         that ends behind event 3 sees events 2 and 3.
@@ -88,12 +86,12 @@ class SharedWindows:
 
 
 def shared_passes(firsts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Returns the passes that serve some histories: the events of all passes [n], their offsets [S + 1], and each row's last.
+    """Groups histories with the same first event into one pass of the encoder, up to the last event of the longest.
 
-    Histories that begin with the same event share one pass, up to the last event that any history sees.
+    Returns the events of all passes [n], their offsets [S + 1], and the position of each row's last event [B].
 
-    Example: histories 4 .. 5, 4 .. 7 and 9 .. 8 (empty) are one pass over the events 4 5 6 7; the rows read its events at
-    1, at 3 and at -1.
+    Example: histories 4 .. 5, 4 .. 7 and 9 .. 8 (empty) are one pass over the events 4 5 6 7. The rows end at its positions
+    1, 3 and -1 (no event).
 
     Args:
         firsts: first event of each row's history [B].

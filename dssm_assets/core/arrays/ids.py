@@ -1,4 +1,4 @@
-"""Integer and text ids: their row numbers by exact look-up, and how often each occurs."""
+"""Integer and text ids: exact look-up of their row numbers, and counts of each."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _COMPACT_ROWS = 1 << 20
 
 
 def comparable_ids(ids: Column, where: str) -> pa.ChunkedArray:
-    """Converts ids to int64 or string, to compare them; decodes dictionary-encoded ids.
+    """Returns ids as int64 or string, so that they can be compared. Dictionary-encoded ids are decoded.
 
     Raises:
-        SchemaError: ids that are neither integers nor text, that do not fit int64, or that are null.
+        SchemaError: ids are null, are neither integers nor text, or do not fit int64.
     """
     chunked = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([ids], type=ids.type)
     if pa.types.is_dictionary(ids.type):
@@ -42,10 +42,10 @@ def comparable_ids(ids: Column, where: str) -> pa.ChunkedArray:
 
 
 def cast_ids(ids: pa.Array, wanted: pa.DataType, where: str) -> pa.Array:
-    """Returns the ids in the wanted type.
+    """Casts ids to another type.
 
     Raises:
-        InputError: if one side holds numbers and the other text, which would silently match nothing.
+        InputError: one type is a number and the other a text, so nothing would ever match.
     """
     if pa.types.is_integer(ids.type) != pa.types.is_integer(wanted):
         raise InputError(Fault(where, f"ids of type {wanted}", str(ids.type), "read all tables from one source"))
@@ -53,13 +53,13 @@ def cast_ids(ids: pa.Array, wanted: pa.DataType, where: str) -> pa.Array:
 
 
 def refuse_type_change(where: str, before: pa.DataType, now: pa.DataType) -> None:
-    """Raises a SchemaError if ids have another type than on the days before."""
+    """Raises a SchemaError if the type of the ids differs from that of the days before."""
     if before != now:
         raise SchemaError(Fault(where, f"{before}, as on the days before", str(now), "write the days of the window again"))
 
 
 def check_unique(ids: pa.Array, where: str) -> None:
-    """Raises an InputError if ids are missing, a DuplicateKeyError with the first ids that occur more than once."""
+    """Raises an InputError if ids are null. Raises a DuplicateKeyError that names the first repeated ids."""
     if ids.null_count:
         raise InputError(Fault(where, "no missing ids", f"{ids.null_count} nulls", "drop those rows"))
     if pc.count_distinct(ids).as_py() != len(ids):
@@ -73,18 +73,18 @@ def sorted_unique(ids: pa.Array) -> pa.Array:
 
 
 def find_positions(ids: pa.Array, values: pa.Array) -> IntArray:
-    """Returns the position of each id among the values (int64), -1 where it is not among them. For a single look-up."""
+    """Returns the position of each id among the values (int64), or -1. Meant for a single look-up; see `IdIndex` for many."""
     return np.asarray(pc.fill_null(pc.index_in(ids, value_set=values), -1), np.int64)
 
 
 def format_ids(ids: pa.Array, rows: Any) -> str:
-    """Returns the ids of the first of these rows as text, for messages."""
+    """Returns the ids of the first few rows as text for a message."""
     first = [str(ids[int(row)]) for row in rows[:_SHOWN_IDS]]
     return ", ".join(first) + ("" if len(rows) <= _SHOWN_IDS else ", ...")
 
 
 class IdIndex:
-    """Exact index: id -> its row number in `ids`, -1 for an id that is not among them.
+    """Exact index from an id to its row number in `ids`; -1 for unknown ids.
 
     Example: IdIndex(["b", "a"]).lookup(["a", "c"]) is [1, -1].
     """
@@ -103,8 +103,8 @@ class IdIndex:
     def lookup(self, ids: Column, *, where: str = "looked-up ids") -> RowNumbers:
         """Returns the row number of every id, int32, -1 where it is unknown.
 
-        Each distinct id of a dictionary-encoded column is looked up once. Its dictionaries must be such as parquet files
-        have: no value occurs twice in one.
+        Each distinct id of a dictionary-encoded column is looked up once. A dictionary must not repeat a value; parquet
+        files never do.
 
         Raises:
             SchemaError: the ids are null, or text is looked up among integers or integers among text.
@@ -136,9 +136,9 @@ class IdIndex:
 
 
 class IdCounts:
-    """How often each id occurs, summed over days. False before the first day.
+    """Counts how often each id occurs, summed over days. Its truth value is False before the first day.
 
-    Memory holds the summed rows and about as many others, whatever the number of days.
+    Memory holds about twice the distinct ids, whatever the number of days.
     """
 
     def __init__(self, where: str) -> None:
@@ -149,10 +149,10 @@ class IdCounts:
         return bool(self._parts)
 
     def update(self, ids: Column, counts: IntArray | None = None) -> None:
-        """Adds the ids of a day, each as often as `counts` says, or else once.
+        """Adds the ids of a day, `counts` times each, or once without `counts`.
 
         Raises:
-            SchemaError: see `comparable_ids`; or ids have another type than on the days before.
+            SchemaError: the ids are not comparable (`comparable_ids`), or their type differs from the days before.
         """
         comparable = combine_chunks(comparable_ids(ids, self._where))
         if self._parts:
@@ -188,5 +188,5 @@ def _duplicate_ids(ids: pa.Array, where: str) -> DuplicateKeyError:
 
 
 def name_ids(ids: pa.Array, where: str) -> str:
-    """Names the first ids for an error; never users', because errors are stored with their runs."""
+    """Returns the first ids as text for an error. User ids are left out, because errors are stored with their runs."""
     return "" if "user" in where else ": " + ", ".join(map(str, ids[:_SHOWN_IDS].to_pylist()))

@@ -1,4 +1,4 @@
-"""Orders entries by value, then by position: so the order is the same wherever it is computed.
+"""Sorting and top-k with a fixed rule for ties, so that every machine gives the same order.
 
 Letters: R rows, N values of a row, n values of all rows, K longest result of a row.
 """
@@ -14,12 +14,13 @@ from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 
 
 def sort_with_positions(values: IntArray) -> tuple[IntArray, IntArray]:
-    """Returns the values in ascending order and the position of each, equal values by position, [n] or row by row [R, N].
+    """Sorts values in ascending order. Returns them with their positions before the sort, [n], or row by row [R, N].
 
-    Value and position are one number, and numbers are sorted in a fraction of the time of a stable order.
+    Equal values keep the order of their positions. Value and position are packed into one integer, because integers sort
+    many times faster than a stable sort.
 
     Args:
-        values: so small that value and position together have at most 63 bits and a sign [n] or [R, N].
+        values: [n] or [R, N], so small that value and position together fit int64.
     """
     bits = values.shape[-1].bit_length()
     keys = np.left_shift(values, bits, dtype=np.int64)
@@ -29,7 +30,7 @@ def sort_with_positions(values: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def top_k(values: NDArray[np.floating[Any]], k: int, ids: NDArray[np.integer[Any]] | None = None) -> IntArray:
-    """Returns the positions of each row's k largest values, int64 [R, K], -1 after the last; -inf is no entry.
+    """Returns the positions of each row's k largest values, int64 [R, K]. A short row ends in -1; values of -inf are skipped.
 
     Equal values are ordered by their ids, also across the cut at k; without ids by position.
 
@@ -58,21 +59,23 @@ def top_k(values: NDArray[np.floating[Any]], k: int, ids: NDArray[np.integer[Any
 
 
 def take_top(entries: NDArray[Any], top: IntArray, missing: float = -1) -> NDArray[Any]:
-    """Returns the entries [R, N] at the positions of `top_k` [R, K], and `missing` where these are -1."""
+    """Returns the entries [R, N] at positions from `top_k` [R, K]; `missing` for the position -1."""
     if not entries.shape[1]:
         return np.full(top.shape, missing, entries.dtype)
     return np.where(top >= 0, np.take_along_axis(entries, top, 1), entries.dtype.type(missing))
 
 
 def top_of_rows(lengths: Any, entries: NDArray[np.integer[Any]], values: NDArray[np.float64], k: int) -> IntArray:
-    """Returns the k entries of each row with the largest values, equal values by entry, int64 [R, K], -1 after the last.
+    """Returns each row's k entries with the largest values, int64 [R, K]. A short row ends in -1.
+
+    Equal values are ordered by entry.
 
     By hand: rows of lengths [2, 0, 1], entries [5, 9, 4] with the values [1, 2, 3], k 2 -> [[9, 5], [-1, -1], [4, -1]].
 
     Args:
         lengths: entries of each row [R].
         entries: one row after the other, distinct within a row [n].
-        values: of -inf is no entry [n].
+        values: value of each entry; an entry with -inf is skipped [n].
     """
     lengths, starts = np.asarray(lengths), offsets_of(lengths)[:-1]
     top = np.full((len(lengths), k), -1, np.int64)
@@ -85,7 +88,7 @@ def top_of_rows(lengths: Any, entries: NDArray[np.integer[Any]], values: NDArray
 
 
 def pad_rows(lengths: Any, values: NDArray[Any], pad: float) -> NDArray[Any]:
-    """Returns the values [n] of rows of different lengths as a table [R, longest row]."""
+    """Pads rows of different lengths: the flat values [n] become a table [R, longest row]."""
     shape = len(lengths), int(np.max(lengths, initial=0))
     if len(values) == shape[0] * shape[1]:
         return values.reshape(shape)

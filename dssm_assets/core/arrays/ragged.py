@@ -22,19 +22,19 @@ Offsets = NDArray[np.int64]
 
 
 def offsets_of(lengths: Any) -> Offsets:
-    """Returns [0, l0, l0 + l1, ...]: the offsets of rows with these lengths."""
+    """Returns the offsets [0, l0, l0 + l1, ...] of rows with the lengths [l0, l1, ...]."""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
 
 
 def row_of_value(offsets: Offsets) -> IntArray:
-    """Returns the row of each value [n]."""
+    """Returns the row number of each value [n]."""
     return repeat_rows(np.diff(offsets))
 
 
 def repeat_rows(lengths: Any) -> IntArray:
-    """Returns each row as often as it has values [n]: repeat_rows([2, 0, 1]) is [0, 0, 2]."""
+    """Repeats each row number as often as the row has values [n]: repeat_rows([2, 0, 1]) is [0, 0, 2]."""
     return np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
 
 
@@ -51,7 +51,7 @@ def bisect_ranges(starts: IntArray, ends: IntArray, is_before: Callable[[IntArra
     """Searches all ranges at once; returns each range's first position where `is_before` is false, or its end.
 
     Args:
-        is_before: of some positions, and of the number of the range that each is in; in a range true up to some position.
+        is_before: called with positions and the number of each one's range. Within a range it is true first, then false.
     """
     low, high = starts.copy(), ends.copy()
     while len(unknown := np.flatnonzero(low < high)):
@@ -115,7 +115,7 @@ def mask_numbers(values: NDArray[Any], nulls: Mask) -> pa.Array:
 
 
 def number_values(values: pa.Array) -> tuple[IntArray, IntArray]:
-    """Returns the first position of each distinct value, ascending [M], and the number of each value [n], by first occurrence."""
+    """Numbers distinct values by first occurrence; returns their first positions, ascending [M], and each value's number [n]."""
     numbers = np.asarray(values.dictionary_encode().indices, np.int64)
     return np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1)), numbers
 
@@ -127,7 +127,7 @@ def row_blocks(count: int, size: int) -> Iterator[IntArray]:
 
 
 def map_leaves(values: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
-    """Returns the values with `change` applied to the innermost values of lists of any depth; nulls stay."""
+    """Applies `change` to the innermost values of lists of any depth; nulls stay."""
     if not is_list(values.type):
         return change(values)
     flat, offsets = flatten(values)
@@ -135,7 +135,7 @@ def map_leaves(values: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.A
 
 
 def without_nulls(values: pa.Array) -> pa.Array:
-    """Returns a list array without the nulls in its innermost lists; a null list becomes an empty one."""
+    """Drops nulls from the innermost lists; a null list becomes an empty one."""
     flat, offsets = flatten(values)
     if is_list(flat.type):
         return build_lists(without_nulls(flat), offsets)
@@ -143,12 +143,12 @@ def without_nulls(values: pa.Array) -> pa.Array:
 
 
 def wrap_in_lists(values: pa.Array) -> pa.Array:
-    """Makes each value a list of one value, a null an empty list."""
+    """Turns each value into a list of one value, and a null into an empty list."""
     return build_lists(values.drop_null(), offsets_of(~null_mask(values)))
 
 
 class ItemSets(NamedTuple):
-    """Items of each of U users: user u's are `items[offsets[u]:offsets[u + 1]]`."""
+    """Sets of items for U users: user u has `items[offsets[u]:offsets[u + 1]]`."""
 
     offsets: Offsets
     """int64 [U + 1]"""
@@ -157,12 +157,12 @@ class ItemSets(NamedTuple):
 
     @classmethod
     def empty(cls, num_users: int) -> ItemSets:
-        """Returns no item of any user."""
+        """Returns an empty set for each user."""
         return cls(np.zeros(num_users + 1, np.int64), np.zeros(0, np.int64))
 
     @classmethod
     def of_pairs(cls, users: IntArray, items: IntArray, num_users: int) -> ItemSets:
-        """Returns the items of the pairs, ascending in each user; a pair with a user or an item of -1 is left out."""
+        """Groups (user, item) pairs by user, items ascending. Pairs with a user or item of -1 are left out."""
         is_known = (users >= 0) & (items >= 0)
         width = int(items.max(initial=0)) + 1
         pairs = np.unique(users[is_known] * width + items[is_known])
@@ -182,7 +182,9 @@ class ItemSets(NamedTuple):
         return ItemSets(offsets_of(lengths), self.items[ranges(self.offsets[users], lengths)])
 
     def find(self, items: NDArray[np.integer[Any]]) -> tuple[IntArray, Mask]:
-        """Returns where in `self.items` each item [U, C] of a user is, and whether it is there; sets are ascending, -1 is not an item.
+        """Looks up items [U, C] in their users' sets: returns positions in `self.items`, and whether each was found.
+
+        Sets must be ascending; the item -1 is never found.
 
         By hand: of the sets [[3, 5], [3]] the items [[5, -1], [3, 5]] are at positions 1 and 2: each is the first of its row.
         """
@@ -194,9 +196,9 @@ class ItemSets(NamedTuple):
         return found, (pairs[found] == wanted) & (items >= 0)
 
     def contains(self, users: IntArray, items: NDArray[np.integer[Any]]) -> Mask:
-        """Returns whether each item is in its user's set, in the shape that the two broadcast to; -1 is not an item.
+        """Returns whether each item is in its user's set. Users and items are broadcast; the item -1 is in no set.
 
-        By hand: user 0 has 3 and 5; of items [[5, -1, 4]] of users [[0]] the first is in the set.
+        By hand: user 0 has the items 3 and 5. Users [[0]] with items [[5, -1, 4]] give [[True, False, False]].
         """
         width = int(max(items.max(initial=0), self.items.max(initial=0))) + 2  # -1 of a user equals no item of another
         pairs, wanted = self.users * width + self.items, users * width + items

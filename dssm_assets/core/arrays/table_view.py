@@ -1,4 +1,4 @@
-"""Rows of Arrow tables as numpy arrays, read by number without a copy, so that a memory-mapped table stays on disk.
+"""Reads rows of Arrow tables by number as numpy arrays, without a copy: a memory-mapped table stays on disk.
 
 Letters: B selected rows, n values of a list column.
 """
@@ -31,7 +31,7 @@ class TableView:
     """Zero-copy numpy views of an Arrow table's columns.
 
     Raises:
-        SchemaError: with one fault per column that is missing, has another type or has nulls.
+        SchemaError: columns are missing, have another type or have nulls; one fault for each.
     """
 
     def __init__(self, table: pa.Table, name: str, columns: Mapping[str, pa.DataType]) -> None:
@@ -80,7 +80,7 @@ class TableView:
         return flat_values[ranges(offsets_of(by_chunk)[selection.inverse], in_order)], offsets_of(in_order)
 
     def lengths(self, column: str) -> Iterable[Array]:
-        """Returns the lengths of a list column's lists, chunk by chunk, in row order."""
+        """Returns the list lengths of a list column, chunk by chunk, in row order."""
         return [np.diff(offsets) for offsets, _ in self._lists[column]]
 
     def blocks(self, column: str) -> Iterable[Array]:
@@ -90,7 +90,7 @@ class TableView:
         return [flat[offsets[0] : offsets[-1]] for offsets, flat in self._lists[column]]
 
     def range_faults(self, column: str, low: int, end: int, remedy: str) -> list[Fault]:
-        """Returns a fault if a column of numbers, or lists of numbers, leaves low .. end - 1."""
+        """Returns a fault if a column of numbers or lists of numbers has a value outside low .. end - 1."""
         blocks = [block for block in self.blocks(column) if len(block)]
         least, most = min((int(one.min()) for one in blocks), default=low), max((int(one.max()) for one in blocks), default=low)
         if least >= low and most < end:

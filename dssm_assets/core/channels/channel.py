@@ -1,8 +1,7 @@
-"""The channels: each proposes items for a user, and describes any item of the corpus by a few signals.
+"""The four channels: each proposes items for a user, and describes any item of the corpus by a few signals.
 
-Belongs here: the contract of a channel, the four channels, how they are made from arrays, the same in the evaluation and in the recall
-service. Does not belong here: the merged list (`merge.py`), reading the arrays from tables (`steps/`) or from a bundle
-(`service/engine/channels.py`).
+Belongs here: the interface of a channel, and the channels made from arrays, for the evaluation and the recall service alike. Does
+not belong here: the merged list (`merge.py`), reading arrays from tables (`steps/`) or a bundle (`service/engine/channels.py`).
 
 Shapes: U users, B users of a block, L proposed items, C candidates, S signals of a channel, I items, E (user, item) pairs.
 """
@@ -55,37 +54,36 @@ DAY_MS: Final = 86_400_000
 
 
 class Channel(Protocol):
-    """A source of items."""
+    """A source of items: proposes some for each user, and describes any item by signals."""
 
     @property
-    def name(self) -> ChannelName:
-        """Returns its name."""
+    def name(self) -> ChannelName: ...
 
     def propose(self, user_rows: IntArray) -> IntArray:
-        """Returns item_index int64 [B, L] for the given rows of the users: best first, distinct, -1 after the last."""
+        """Returns item_index int64 [B, L] for users given by row: best first, distinct, -1 after the last."""
 
     def describe(self, user_rows: IntArray, candidates: IntArray, positions: IntArray) -> Float64Array:
-        """Returns the signals float64 [S, B, C] of candidates (`merge.SIGNALS` names them); 0 where it says nothing about one.
+        """Returns the channel's signals of candidates, float64 [S, B, C], named in `merge.SIGNALS`; 0 if it knows nothing of an item.
 
         Args:
             user_rows: rows of the users [B].
-            candidates: item_index int64 [B, C], -1 where there is none.
-            positions: int64 [B, C], of each candidate in the proposals for these users; -1 where it is not there.
+            candidates: item_index int64 [B, C], -1 for none.
+            positions: position of each candidate in this channel's proposals, int64 [B, C]; -1 if it is not among them.
         """
 
 
 class NearestItems(Protocol):
-    """The vectors of a model: the items nearest to each user's vector, and the score of any item."""
+    """Search with a model's vectors: the items nearest to each user, and the score of any item."""
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K], best first, -1 after the last."""
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> Float64Array:
-        """Returns the scores of items [B, C], float64 [B, C]; of a user without a vector and of the item -1 any finite numbers."""
+        """Returns the scores of items [B, C], float64 [B, C]. For a user without a vector, or the item -1, it is any finite number."""
 
 
 class OwnItems(NamedTuple):
-    """The items of each user's positive events before a moment; user u's at indptr[u] : indptr[u + 1], ascending."""
+    """The items of each user's positive events before a moment: user u has items[indptr[u]:indptr[u + 1]], ascending."""
 
     indptr: IntArray
     """int64 [U + 1]"""
@@ -98,13 +96,13 @@ class OwnItems(NamedTuple):
 
 
 def join_users(users: Sequence[OwnItems]) -> OwnItems:
-    """Returns the items of several users of one each."""
+    """Joins objects of one user each into one object."""
     _, *columns = map(np.concatenate, zip(*users, strict=True))
     return OwnItems(offsets_of([len(one.items) for one in users]), *columns)
 
 
 class NeighborChoice(NamedTuple):
-    """Which neighbours the channel `item_to_item` has; `fit.choose_neighbors` chooses the number of common users."""
+    """The choice of neighbours for the channel `item_to_item`; `fit.choose_neighbors` chooses the number of common users."""
 
     days: int
     """Last days of the window in which items are neighbours: all, but in weights of earlier versions."""
@@ -120,15 +118,15 @@ COUNTS: Final = ("window_events", "recent_events", "history_events", "window_use
 
 @dataclass(frozen=True)
 class SharedData:
-    """What all users have in common, as of one moment.
+    """Arrays that the channels of all users share, as of one moment.
 
     Attributes:
         window_events: int64 [I], positive events of each item in the window.
         recent_events: float64 [I], the same; an event counts half after each half-life.
-        history_events: int64 [I], the same of all days that are known.
+        history_events: int64 [I], the same over all known days.
         window_users: int64 [I], users with a positive event on the item in the window.
-        neighbors: scipy csr [I, I], row i: the similarities of the most similar items of i.
-        is_of_last_items: as of `NeighborChoice`.
+        neighbors: scipy csr [I, I]; row i has the similarities of the items most similar to i.
+        is_of_last_items: as in `NeighborChoice`.
     """
 
     window_events: IntArray
@@ -140,7 +138,7 @@ class SharedData:
 
     @classmethod
     def fit(cls, data: FitData, choice: NeighborChoice) -> SharedData:
-        """Returns it from the interactions of all users."""
+        """Computes the arrays from the interactions of all users."""
         users = np.bincount(data.user_items.items, minlength=len(data.window_events))
         counts = (data.window_events, data.recent_events, data.history_events, users)
         return cls(*counts, data.find_neighbors(choice.days)[choice.common_users], choice.is_of_last_items)
@@ -157,15 +155,15 @@ class SharedData:
 
     @cached_property
     def recent_order(self) -> IntArray:
-        """Returns all items int64 [I]: most recent events first, then most of the window, then the lower index.
+        """Returns all items int64 [I] by recent events, then events of the window (both descending), then index.
 
-        Lists are filled up from it, and it is the list of users of whom nothing is known.
+        This order fills up lists, and is the whole list of an unknown user.
         """
         return np.lexsort((-self.window_events, -self.recent_events)).astype(np.int64)
 
     @cached_property
     def event_signals(self) -> Float64Array:
-        """Returns EVENT_SIGNALS of every item, float64 [3, I + 1]; the last entry, 0, is for no item, -1."""
+        """Returns EVENT_SIGNALS of every item, float64 [3, I + 1]. The last entry, for the item -1, is 0."""
         events = np.stack([self.window_events, self.recent_events, self.history_events])
         return np.log1p(np.pad(events, ((0, 0), (0, 1))).astype(np.float64))
 
@@ -183,13 +181,13 @@ def make_channels(
     now_ms: int,
     allowed: Mask | None = None,
 ) -> tuple[Channel, ...]:
-    """Returns the configured channels of some users.
+    """Returns the configured channels for some users.
 
     Args:
-        depths: how many items each configured channel proposes, in the order of the channels.
+        depths: number of proposed items by channel, in the order of the channels.
         shared: as of `now_ms`.
-        own: of the users, before `now_ms`.
-        nearest: the vectors; None: there are none, and no channel of that name.
+        own: the users' items before `now_ms`.
+        nearest: search with vectors; None: the channel of vectors is left out.
         allowed: bool [I], the items that may be in a list; None: all. `nearest` may propose others.
     """
     made: list[Channel] = []
@@ -207,7 +205,7 @@ def make_channels(
 
 @dataclass(frozen=True)
 class OwnHistoryChannel:
-    """The items of users' positive events before a moment. By event count alone, ten purchases a year ago would beat nine lately."""
+    """The items of a user's own positive events, by count and age: ten purchases a year ago must not beat nine lately."""
 
     own: OwnItems
     repeats: Float64Array
@@ -250,20 +248,20 @@ class OwnHistoryChannel:
 
 
 def rank_signal(positions: IntArray, length: int) -> Float64Array:
-    """Returns the signal RANK of candidates, float64 [B, C], of their positions [B, C] in lists of a length; -1: not in the list."""
+    """Returns the signal RANK, float64 [B, C], for positions [B, C] in lists of a length; 0 for the position -1."""
     gains = np.append(np.log((length + 1) / (np.arange(length) + 1)), 0.0)  # the last entry is for positions of -1
     return np.take(gains, positions)
 
 
 def neighbor_lists(neighbors: Any, own: OwnItems, is_of_last_items: bool, allowed: Mask | None = None) -> NeighborLists:
-    """Returns the neighbours of users' items, without own items, which the channel of own history proposes."""
+    """Returns the neighbours of users' items. Own items are left out, because the channel of own history proposes them."""
     weights = last_item_weights(own.indptr, own.last_time_ms) if is_of_last_items else None
     return NeighborLists(own.indptr, own.items, neighbors, has_own_items=False, allowed=allowed, weights=weights)
 
 
 @dataclass
 class NeighborChannel:
-    """The neighbours of the user's items. It knows every neighbour of these."""
+    """The neighbours of the user's items. It describes all neighbours, listed or not."""
 
     lists: NeighborLists
     depth: int
@@ -291,7 +289,7 @@ class NeighborChannel:
 
 @dataclass(frozen=True)
 class VectorChannel:
-    """The items nearest to the user's vector. It knows every item: those beyond the list by their score alone."""
+    """The items nearest to the user's vector. It describes every item; those beyond the list by score alone."""
 
     nearest: NearestItems
     depth: int
@@ -333,7 +331,7 @@ class PopularityChannel:
 
 
 def first_allowed(order: IntArray, allowed: Mask | None, count: int) -> IntArray:
-    """Returns the first `count` items of an order that are allowed (bool [I]; None: all are); all there are if they are fewer."""
+    """Returns the first `count` allowed items of an order, or fewer if there are not as many; `allowed` is bool [I], None: all."""
     if allowed is None:
         return order[:count]
     found, total, start, step = [order[:0]], 0, 0, 4 * count

@@ -1,7 +1,7 @@
-"""Fits the weights of a merge on held-out days: a logistic regression of interactions on the signals of the channels.
+"""Fits the weights of a merge on held-out days, by logistic regression of interactions on the channels' signals.
 
-The weights are the most probable if each is normally distributed around its default, or around what other days gave: few
-held-out pairs leave them near, a signal that the held-out days do not have keeps its default.
+The weights are a maximum a posteriori estimate: each has a normal prior around its default, or around its value from other
+days. So few held-out pairs move them little, and a signal absent from the held-out days keeps its default.
 
 Shapes: U users, B users of a block, C candidates, N rows, S signals, F terms.
 """
@@ -47,11 +47,11 @@ _BLOCK_USERS: Final = 64
 
 @dataclass(frozen=True)
 class HeldOutDay:
-    """A day on which weights are fitted.
+    """A day for fitting weights.
 
     Attributes:
-        channels: in their state at the beginning of the day.
-        truth: each user's items on the day; -1 stands for an item outside the corpus. The fit skips users without items.
+        channels: as they were at the beginning of the day.
+        truth: each user's items on the day; -1 is an item outside the corpus. Users without items are skipped.
     """
 
     channels: tuple[Channel, ...]
@@ -65,14 +65,14 @@ class _Rows(NamedTuple):
 
 
 def choose_neighbors(data: FitData, own: OwnItems, truth: ItemSets, k: int) -> NeighborChoice:
-    """Returns how many common users neighbours need: one if their lists of k, like those of the baseline `neighbors_recent`, surely find
-    more new items of users on a held-out day, by twice the standard error over users; else two.
+    """Chooses how many common users neighbours must have: one or two.
 
-    Shorter windows than the whole and neighbours of the last items alone found surely more on none of 80 days of six logs.
+    It is one if lists of k as in the baseline `neighbors_recent` then find more new items on a held-out day, by more than twice the
+    standard error over users. Shorter windows, or neighbours of the last items alone, never found more on 80 days of six logs.
 
     Args:
-        own: the items of the users before the day.
-        truth: of the same users; -1 for items outside the corpus.
+        own: the users' items before the day.
+        truth: the items of the same users on the day; -1 for items outside the corpus.
     """
     usual, other = NeighborChoice(data.window_days), NeighborChoice(data.window_days, common_users=1)
     values = score_recent(data)
@@ -88,14 +88,14 @@ def choose_neighbors(data: FitData, own: OwnItems, truth: ItemSets, k: int) -> N
 def fit_merges(
     days: Sequence[HeldOutDay], start: Sequence[Merge], on_read: Callable[[int], None] = lambda users: None
 ) -> list[Merge]:
-    """Returns the fitted merge of all channels, and the merges without each channel.
+    """Fits the merge of all channels, and the merges without each channel.
 
-    A merge is fitted on the candidates of its own channels, which are all that it ranks. Vectors that the days do not have stand in
-    for `item_to_item`, see `_stand_in`.
+    A merge is fitted on the candidates of its own channels, because it ranks no others. If the days have no vectors, their
+    weight follows from that of `item_to_item` (`_stand_in`).
 
     Args:
         days: one or more, with the same channels each; `vectors` may be missing.
-        start: merges with the weights to which the fit draws: defaults, or fitted on other days.
+        start: merges with the prior's weights: defaults, or fitted on other days.
         on_read: called with the number of users of each block of candidates.
     """
     known = [channel.name for channel in days[0].channels]

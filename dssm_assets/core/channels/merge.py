@@ -1,12 +1,12 @@
-"""Merges the proposals of several channels to one list, by the log-odds that the user interacts with an item.
+"""Merges the proposals of several channels into one list, ordered by the log-odds of an interaction.
 
     log-odds = intercept + sum over signals (weight * signal) + sum over pairs of signals (weight * signal * other signal)
 
-A signal forms a pair with itself, too. Products let a signal's weight differ between known and new items, and between popular and
-rare ones. A candidate is any item that a channel proposes; recently popular items fill the rest of a list.
-Users without a vector have the weights that were fitted without vectors; of whom no channel knows anything, the popular items alone.
+A signal forms a pair with itself, too. Products let a signal's weight differ between known and new items, and between
+popular and rare ones. Candidates are the items proposed by any channel; recently popular items fill the rest of a list.
+Users without a vector have other weights, fitted without vectors. Users unknown to every channel get popular items alone.
 
-The weights are a table, at the end of this file.
+The table of weights is at the end of this file.
 
 Shapes: B users of a block, C candidates, L proposed items, S signals, K top-k.
 """
@@ -44,14 +44,14 @@ from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 
 class Signal(NamedTuple):
-    """What a channel says of an item."""
+    """A number by which a channel describes an item."""
 
     channel: ChannelName
     name: str
 
 
 class Term(NamedTuple):
-    """A term of the log-odds: a signal, or the product of two, which are in the order of SIGNALS."""
+    """A term of the log-odds: a signal, or the product of two signals in the order of SIGNALS."""
 
     signal: Signal
     other: Signal | None = None
@@ -91,9 +91,9 @@ class Merge:
     """The weights of one merged list.
 
     Attributes:
-        name: of the list: `merged`, or `merged_without_` and a channel.
+        name: name of the list: `merged`, or `merged_without_` and a channel.
         channels: in the order of the terms.
-        weights: of each term.
+        weights: weight of each term.
         intercept: the log-odds of an item without signals.
     """
 
@@ -109,7 +109,7 @@ def signals_of(channels: Collection[ChannelName]) -> tuple[Signal, ...]:
 
 
 def terms_of(channels: Collection[ChannelName]) -> tuple[Term, ...]:
-    """Returns the terms of these channels: S signals, then their products, except products that equal a signal."""
+    """Returns the terms of these channels: S signals, then their distinct products."""
     signals = signals_of(channels)
     pairs = combinations_with_replacement(signals, 2)
     is_own, own = IS_OWN_ITEM, ChannelName.OWN_HISTORY
@@ -118,7 +118,7 @@ def terms_of(channels: Collection[ChannelName]) -> tuple[Term, ...]:
 
 
 def default_merges(channels: Sequence[ChannelName]) -> list[Merge]:
-    """Returns the merge of these channels, and of several also the merges without each, by default weights."""
+    """Returns the merge of these channels with default weights; for several channels, also the merges without each."""
     merges = {MERGED: tuple(channels)}
     for left_out in channels if len(channels) > 1 else ():
         merges[f"{MERGED_WITHOUT}{left_out}"] = tuple(one for one in channels if one is not left_out)
@@ -139,18 +139,18 @@ class Candidates(NamedTuple):
     channels: tuple[ChannelName, ...]
 
     def select_users(self, rows: IntArray) -> Candidates:
-        """Returns the candidates of the users in some rows, distinct and ascending."""
+        """Returns the candidates of some users, given as distinct ascending rows."""
         if len(rows) == len(self.items):
             return self
         return Candidates(self.items[rows], self.positions[:, rows], self.signals[:, rows], self.channels)
 
     def has_items_of(self, wanted: Collection[ChannelName]) -> Mask:
-        """Returns the users for whom some channels propose an item, bool [B]."""
+        """Returns whether each user has a candidate from one of these channels, bool [B]."""
         own = [name in wanted for name in self.channels]
         return np.asarray((self.positions[own] >= 0).any(axis=(0, 2)))
 
     def of_channels(self, wanted: Collection[ChannelName]) -> tuple[IntArray, list[Float64Array]]:
-        """Returns the items that some channels propose, int64 [B, C], -1 in place of others, and these channels' signals."""
+        """Returns the items proposed by these channels, int64 [B, C] with -1 in place of others, and the channels' signals."""
         own = [name in wanted for name in self.channels]
         said = zip(signals_of(self.channels), self.signals, strict=True)
         signals = [values for signal, values in said if signal.channel in wanted]
@@ -166,7 +166,8 @@ def find_candidates(channels: Sequence[Channel], user_rows: IntArray) -> Candida
 
 
 def unite_lists(proposed: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
-    """Returns items and positions of `Candidates`, given lists of the same users, int64 [B, L] each, distinct within a row, -1 after the last.
+    """Unites lists of the same users, int64 [B, L] each (distinct within a row, -1 after the last); returns `Candidates`' items
+    and positions.
 
     By hand: [[7, 3, -1]] and [[3, 5]] have the items [[3, 5, 7]], at the positions [[1, -1, 0]] and [[0, 1, -1]].
     """
@@ -193,14 +194,14 @@ def unite_lists(proposed: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
 
 @dataclass
 class BlockOfUsers:
-    """What channels propose and say for the users that were asked for last: all merged lists of a block of users are ranked in turn."""
+    """Keeps the candidates of the last block of users, because several merged lists are ranked from them in turn."""
 
     channels: tuple[Channel, ...]
     _users: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     _candidates: Candidates | None = None
 
     def read(self, user_rows: IntArray) -> Candidates:
-        """Returns the candidates of users, who are ascending."""
+        """Returns the candidates of some users, given in ascending order."""
         rows = np.minimum(np.searchsorted(self._users, user_rows), len(self._users) - 1)
         if self._candidates is None or not np.array_equal(self._users[rows], user_rows):
             self._users, self._candidates = user_rows, find_candidates(self.channels, user_rows)
@@ -212,7 +213,7 @@ class BlockOfUsers:
 class MergedScorer:
     """The merged list as a scorer: candidates by log-odds, then by item_index; then popular items.
 
-    A user without other proposals gets the popular items in their order.
+    A user without other proposals gets the popular items alone.
     """
 
     merge: Merge
@@ -251,7 +252,7 @@ class RankedItems(NamedTuple):
 def rank_candidates(
     merge: Merge, items: IntArray, signals: Sequence[Float64Array] | Float64Array, fill_order: IntArray, k: int
 ) -> RankedItems:
-    """Returns the best candidates, equal candidates by item_index, then popular items that fill the lists up.
+    """Ranks candidates by log-odds, then item_index; popular items fill up the lists.
 
     Args:
         items: the candidates int64 [B, C], ascending but for -1.
@@ -265,9 +266,9 @@ def rank_candidates(
 
 
 def log_odds(merge: Merge, signals: Sequence[Float64Array] | Float64Array) -> Float64Array:
-    """Returns the log-odds float64 [B, C] of candidates by their signals, float64 [B, C] each.
+    """Returns the log-odds of candidates, float64 [B, C], from their signals, float64 [B, C] each.
 
-    Term after term: a matrix product would round one candidate differently from the same one among others.
+    It adds term after term: a matrix product would round a candidate differently, depending on the others.
     """
     names = signals_of(merge.channels)
     odds, product = np.full(signals[0].shape, merge.intercept), np.empty(signals[0].shape)
@@ -299,7 +300,7 @@ def contributions(merge: Merge, signals: Sequence[Float64Array] | Float64Array) 
 
 @dataclass(frozen=True)
 class ChannelScorer:
-    """One channel alone as a scorer, filled up with popular items; named `channel_` and the channel."""
+    """One channel alone as a scorer, filled up with popular items; its name is `channel_` and the channel's name."""
 
     channel: ChannelName
     users: BlockOfUsers
@@ -320,7 +321,7 @@ class ChannelScorer:
 
 
 def channel_scorers(channels: Sequence[Channel], merges: Sequence[Merge], fill_order: IntArray) -> list[Scorer]:
-    """Returns the merged lists as scorers, then each channel alone except the vectors, which are the model."""
+    """Returns the merged lists as scorers, then each channel alone. The channel of vectors is left out: it equals the model."""
     users = BlockOfUsers(tuple(channels))
     without = next((merge for merge in merges if merge.name == f"{MERGED_WITHOUT}{ChannelName.VECTORS}"), None)
     merged: list[Scorer] = [
@@ -366,11 +367,11 @@ def to_table(merges: Sequence[Merge]) -> pa.Table:
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], channels: Sequence[ChannelName]) -> list[Merge]:
-    """Returns the merges of stored rows.
+    """Returns the merges in stored rows.
 
     Args:
-        rows: of the table, or the same from a bundle.
-        channels: all channels in their order, which the channels of each merge keep.
+        rows: rows of the table, or the same from a bundle.
+        channels: all channels in their order; each merge keeps it.
     """
     merges = []
     for name, group in groupby(rows, key=lambda row: str(row["list_name"])):

@@ -10,7 +10,7 @@ from dssm_assets.core.config.section import Section, repeated_names
 
 
 class ChannelName(StrEnum):
-    """Where items come from."""
+    """The channels: sources of recalled items."""
 
     VECTORS = "vectors"
     """The nearest items of the user's vector."""
@@ -70,6 +70,6 @@ class Channels(Section):
 
     @property
     def depths(self) -> dict[ChannelName, int]:
-        """Items that each channel proposes for a list, in the order of the channels."""
+        """Returns how many items each channel proposes for a list, in the order of the channels."""
         twice = {ChannelName.OWN_HISTORY: 2 * self.depth}
         return {one.name: one.quota or twice.get(one.name, self.depth) for one in self.sources}

@@ -1,4 +1,4 @@
-"""The sections `duckdb`, `spark` and `platform` of the configuration: table engines, and the assets' life in Dagster."""
+"""The sections `duckdb`, `spark` and `platform`: table engines, and how the assets run in Dagster."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _OWNER: Final = re.compile(r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")
 
 
 class Trigger(StrEnum):
-    """What starts the daily chain. The other triggers are in the UI, switched off."""
+    """What starts the daily chain. All other triggers are switched off, and can be switched on in the UI."""
 
     MANUAL = "manual"
     SCHEDULE = "schedule"

@@ -97,11 +97,11 @@ class Evaluation(Section):
         default=[1, 3, 6, 12, 24, 72, 168, 720, 2160],
         min_length=1,
         max_length=20,
-        description="Half-lives of recent popularity in hours, ascending. The one is taken whose list held most events of the last days "
-        "before the evaluation day.",
+        description="Half-lives of recent popularity in hours, ascending. The best one on the last days before "
+        "the evaluation day is used.",
     )
     extra_baselines: list[str] = Field(
-        default=[], description="als (pip install 'dssm-assets[als]') and those of plug-ins, fitted in addition."
+        default=[], description="Further baselines to fit: als (pip install 'dssm-assets[als]') or a plug-in's."
     )
     segments: list[Segment] = Field(
         default=[Segment(name="activity", by="activity")], max_length=8, description="Segments by which hit rates are shown."
@@ -139,17 +139,17 @@ class Gate(Section):
     is_blocking: bool = Field(default=True, description="A failing gate keeps the day's serving bundle from being built.")
     scorer: GatedScorer = Field(default=GatedScorer.SERVED, description="What is judged.")
     baselines: list[str] | None = Field(
-        default=None, description="The best of these on the day is compared (default: all of the report; empty: none)."
+        default=None, description="Baselines to compare with: the day's best counts (default: all of the report; empty: none)."
     )
     scopes: list[Scope] = Field(default=[Scope.ALL], min_length=1, description="Scopes of the comparison.")
     baseline_margin: float = Field(
         default=0.0, ge=-1, le=1, description="Fails if the upper bound of its lead over the best baseline is below this."
     )
     min_pairs: int = Field(
-        default=100, ge=0, le=10_000_000, description="The day passes with fewer warm pairs, or users than a fifth of that."
+        default=100, ge=0, le=10_000_000, description="With fewer warm pairs, or fewer users than a fifth of it, a day passes."
     )
     last_partitions: int = Field(
-        default=7, ge=0, le=366, description="Earlier days, from whose ratio to the best baseline a drop is measured (0: none)."
+        default=7, ge=0, le=366, description="Earlier days against which a drop is measured (0: none)."
     )
     max_drop_frac: float = Field(
         default=0.3, ge=0, le=1, description="Fails if its ratio to the best baseline has surely dropped by more than this."
@@ -168,7 +168,7 @@ class Gate(Section):
     @classmethod
     def _distinct(cls, value: list[Scope]) -> list[Scope]:
         if Scope.COLD in value:
-            raise ValueError("gate scopes must be others than cold, of which these baselines know no item")
+            raise ValueError("gate scopes cannot include cold: these baselines know no cold item")
         return _check_names("gate scopes", value, list(Scope))
 
 
@@ -208,7 +208,7 @@ class Serving(Section):
     blocked_items: str | None = Field(
         default=None, description="Path or URL of a text file, one item id per line: not shown. Read again when it changes."
     )
-    stocked_items: str | None = Field(default=None, description="The same, of the only items that are shown. Not empty.")
+    stocked_items: str | None = Field(default=None, description="The same for items in stock: only these are shown. Not empty.")
     traces: bool = Field(
         default=False,
         description="Exports OpenTelemetry spans of requests, by OTEL_* environment variables (extra `telemetry`).",

@@ -40,7 +40,7 @@ AS_IN_STATISTICS: Final = "As in statistics."
 
 
 class FeatureStatistics(Section):
-    """Keys of one feature that override those of the section; fg.json overrides both."""
+    """Keys of one feature. They override the section's keys; fg.json overrides both."""
 
     num_bins: int | None = Field(default=None, ge=2, le=1000, description=AS_IN_STATISTICS)
     max_vocabulary: int | None = Field(default=None, ge=1, lt=2**31 - 2, description=AS_IN_STATISTICS)
@@ -71,7 +71,7 @@ class Statistics(Section):
     )
 
     def own_values(self, names: Iterable[str], key: str) -> dict[str, Any]:
-        """Returns name -> value of a key of `features`, or width, for those of the names (features and embeddings) that set it."""
+        """Returns the features and embeddings that set `key` in `features` or `width`, each with its value."""
         if key == "embedding_dim":
             return {name: self.embedding_dim[name] for name in names if name in self.embedding_dim}
         found = {name: getattr(self.features[name], key) for name in names if name in self.features}

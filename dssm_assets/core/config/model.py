@@ -43,7 +43,7 @@ class PoolingKind(StrEnum):
 
 
 class Pooling(Section):
-    """One way to pool the history. All poolings share its embeddings."""
+    """One way to pool the history into a vector. All poolings share the embeddings."""
 
     kind: Annotated[
         PoolingKind | str,
@@ -62,7 +62,7 @@ class Pooling(Section):
 
 
 class History(StrEnum):
-    """Which of its user's events a training sample sees."""
+    """Which events of a user a training sample may see."""
 
     EVENT = "event"
     """Those before the sample's event."""
@@ -73,7 +73,7 @@ class History(StrEnum):
 
 
 class Targets(StrEnum):
-    """Which positive events are trained on, and counted in validation."""
+    """Which positive events are training targets and count in validation."""
 
     ALL = "all"
     NEW = "new"
@@ -81,7 +81,7 @@ class Targets(StrEnum):
 
 
 class ItemSnapshot(StrEnum):
-    """The day of the features of a sample's own item. Sampled negatives have those of the day before the evaluation day."""
+    """The day from which a sample's own item takes its features. Sampled negatives use the day before the evaluation day."""
 
     SAMPLE = "sample"
     """The day before the sample. Own items then have older statistics than sampled negatives, which the towers can learn."""
@@ -90,16 +90,16 @@ class ItemSnapshot(StrEnum):
 
 
 class HistoryCut(Section):
-    """Histories that end earlier than they could, so that the towers learn to predict more than the next item."""
+    """Cuts training histories earlier than necessary, so that the towers learn to predict more than the next item."""
 
     sample_frac: float = Field(default=0.0, ge=0, le=1, description="Fraction of the training samples with a cut history.")
     min_length_frac: float = Field(
-        default=0.75, ge=0, le=1, description="It keeps its oldest events: a fraction drawn between this and 1."
+        default=0.75, ge=0, le=1, description="A cut history keeps its oldest events: a fraction drawn between this and 1."
     )
 
 
 class Sampler(StrEnum):
-    """The distribution that sampled negatives are drawn from."""
+    """The distribution from which negatives are sampled."""
 
     UNIFORM = "uniform"
     """All items with equal probability."""
@@ -153,13 +153,13 @@ class Model(Section):
         default=True, description="Whether the loss sees the frozen embedding; if not, its score is added in use."
     )
     temperature: float = Field(default=0.1, gt=0, le=10, description="Divides similarities in the loss; smaller is sharper.")
-    learn_temperature: bool = Field(default=False, description="Whether it is learned, starting at `temperature`.")
+    learn_temperature: bool = Field(default=False, description="Whether the temperature is learned, starting at `temperature`.")
     learn_scale: bool = Field(default=False, description="sigmoid, l2: learns |w| and b of |w| * similarity + b.")
     num_interests: int = Field(default=1, ge=1, le=16, description="Vectors per user; above 1 needs an attention pooling.")
     prior: bool = Field(
         default=False, description="Adds the items' popularity as one more dimension; training.validation_days choose how much."
     )
-    history: History = Field(default=History.EVENT, description="Which of its user's events a training sample sees.")
+    history: History = Field(default=History.EVENT, description="Which events of its user a training sample sees.")
     targets: Targets = Field(
         default=Targets.ALL, description="Positive events to train on. `new` leaves repeats to the channel of own history."
     )
@@ -188,10 +188,13 @@ class Model(Section):
     )
     num_hard_sample: int = Field(default=64, ge=0, le=1_000_000, description="hard, hard_v2: most hard negatives per batch.")
     queue_batches: int = Field(
-        default=0, ge=0, le=10_000, description="Previous batches whose items are negatives too, with their vectors of then."
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Number of previous batches whose items, with their vectors then, are negatives too.",
     )
     user_positive_mask: bool = Field(
-        default=False, description="Whether items that the row's user is known to have interacted with are no negatives for it."
+        default=False, description="Whether a user's known items are left out of the negatives of that user's rows."
     )
     event_weights: dict[str, Annotated[float, Field(gt=0, le=1_000_000)]] = Field(
         default={}, description="Positive event -> weight of its samples in the loss; 1 for others."

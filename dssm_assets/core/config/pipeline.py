@@ -1,7 +1,7 @@
 """The root configuration: one YAML file, parsed once into frozen models that forbid unknown keys.
 
-Belongs here: the root, the sections on source tables, events and days, and the errors of a bad configuration. Does not
-belong here: reading the file (`storage/config_file.py`) and the grammar of feature definitions (`core/features/spec.py`).
+Belongs here: the root, the sections on source tables, events and days, and the errors of a bad configuration. Reading the
+file is in `storage/config_file.py`, the grammar of feature definitions in `core/features/spec.py`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _STORE_OPTIONS: Final = "Options of the fsspec filesystem. Put no secrets here: 
 
 
 def refuse_password(uri: str) -> str:
-    """Returns a URI; raises a ValueError if it has a password."""
+    """Returns the URI unchanged; raises a ValueError if it holds a password."""
     if _PASSWORD.search(uri):
         raise ValueError("a password in it would stand in logs: put it into an environment variable and write env:NAME")
     return uri
@@ -105,7 +105,7 @@ class SourceTable(Section):
 
     @property
     def has_versions(self) -> bool:
-        """Whether the table is read as of a version, and tells what a newer one has changed."""
+        """Whether the table is read at a version and can tell which days a newer version changed."""
         return self.format in (FileFormat.DELTA, FileFormat.ICEBERG)
 
     @field_validator("encoding")
@@ -188,7 +188,7 @@ class BehaviorTable(SourceTable):
 
 
 class Tables(Section):
-    """The source tables: a behavior log, and what is known of users and items."""
+    """The source tables: a behavior log, a user table and an item table."""
 
     user: SourceTable | None = Field(default=None, description="One row per user (default: users are the ids in the log).")
     item: SourceTable | None = Field(default=None, description="One row per item (default: items are the ids in the log).")
@@ -224,7 +224,7 @@ _SPECIAL_ZONES: Final = ("posix", "right/", "Factory", "localtime")
 
 
 def check_timezone(name: str) -> str:
-    """Returns the name of a time zone; raises a ValueError if it is none."""
+    """Returns the time zone's name unchanged; raises a ValueError if it is unknown."""
     try:
         if name.startswith(_SPECIAL_ZONES):
             raise ZoneInfoNotFoundError(name)
@@ -254,7 +254,7 @@ class Calendar(Section):
 
 
 class Window(Section):
-    """How many days are learned from."""
+    """How many days a model learns from."""
 
     days: int = Field(default=30, ge=1, le=10_000, description="Days before the evaluation day that make the training window.")
     history_days: int | None = Field(
@@ -299,7 +299,7 @@ class NegativeItems(Section):
 
 
 class Iceberg(Section):
-    """Tables in an Iceberg catalog, where other engines read them: pip install 'dssm-assets[iceberg]'."""
+    """Iceberg catalog in which other engines read the tables: pip install 'dssm-assets[iceberg]'."""
 
     catalog: str | None = Field(
         default=None,
@@ -349,7 +349,7 @@ class VectorTable(StrEnum):
 
 
 class VectorStore(Section):
-    """The vector store that follows the served bundle: with this section, also an empty one, jobs make the asset `vector_store`."""
+    """The vector store to load from the served bundle. With this section, even an empty one, jobs make the asset `vector_store`."""
 
     uri: Annotated[str, AfterValidator(refuse_password)] | None = Field(
         default=None,
@@ -404,11 +404,10 @@ class PipelineConfig(Section):
 
 
 def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConfig:
-    """Returns the configuration that a parsed YAML mapping describes.
+    """Returns the configuration for a parsed YAML mapping.
 
     Raises:
-        ConfigError: naming every unknown key and bad value at once; without any, everything that one section demands of another
-            and does not find.
+        ConfigError: names all unknown keys and bad values at once. If there are none, it names every contradiction between sections.
     """
     try:
         config = PipelineConfig.model_validate(dict(raw))

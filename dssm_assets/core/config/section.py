@@ -32,7 +32,7 @@ class Section(BaseModel):
 
 
 def describe_expected(fault: Mapping[str, Any]) -> str:
-    """Returns the demand of one of pydantic's errors, to follow the word "expected".
+    """Turns an error of pydantic into a phrase that fits behind "expected".
 
     Example: "List should have at most 3 items after validation, not 4" becomes "at most 3 items after validation, not 4".
     """
@@ -45,7 +45,7 @@ def describe_expected(fault: Mapping[str, Any]) -> str:
 
 
 def check_distinct(names: list[str]) -> list[str]:
-    """Returns a list of names; raises a ValueError if one is repeated or empty."""
+    """Returns the names unchanged; raises a ValueError if one is repeated or empty."""
     if twice := repeated_names(names):
         raise ValueError(f"each name may be given once, repeated: {twice}")
     if "" in names:
@@ -54,12 +54,11 @@ def check_distinct(names: list[str]) -> list[str]:
 
 
 def repeated_names(names: Iterable[str]) -> str:
-    """Returns the names that occur twice, as text."""
     return ", ".join(sorted(name for name, count in Counter(names).items() if count > 1))
 
 
 def check_ascending(values: list[float]) -> list[float]:
-    """Returns a list of numbers; raises a ValueError if they are not ascending and distinct."""
+    """Returns the numbers unchanged; raises a ValueError unless they are strictly ascending."""
     if sorted(set(values)) != values:
         raise ValueError("numbers must be ascending and distinct")
     return values
@@ -70,7 +69,7 @@ Ascending: Final = AfterValidator(check_ascending)
 
 
 def registered(what: str, built_in: type[StrEnum]) -> AfterValidator:
-    """Returns a validator of names: built-in ones and the keys of `REGISTRIES[what]`. Others raise a PydanticCustomError with both lists."""
+    """Returns a validator for built-in names and keys of `REGISTRIES[what]`; its PydanticCustomError lists both."""
 
     def check(name: str) -> str:
         names = dict.fromkeys([*built_in, *REGISTRIES.get(what, ())])

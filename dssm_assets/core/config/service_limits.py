@@ -1,4 +1,4 @@
-"""The section `serving.limits` of the configuration: the cost of one request and of all together."""
+"""The section `serving.limits`: what one request may cost, and all requests together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dssm_assets.core.config.section import Section
 
 
 class ServiceLimits(Section):
-    """Limits of `dssm-assets serve`. The proxy in front of it limits silent clients, those that never read, and large heads."""
+    """Limits of `dssm-assets serve`. Slow or silent clients and large headers are left to the proxy in front of it."""
 
     max_requests: int = Field(default=64, ge=1, le=100_000, description="Lists that wait or are made; others get status 503.")
     max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 26, description="Body of a request.")

@@ -1,4 +1,4 @@
-"""The training section: how weights are fitted, validated, stored on the way and shared by processes."""
+"""The section `training`: how weights are fitted, validated, checkpointed and shared by processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EmbeddingOptimiser(StrEnum):
 
 
 class Precision(StrEnum):
-    """Number format of the factors of products; weights and sums are always float32."""
+    """Number format of the factors in matrix products; weights and sums are always float32."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -39,7 +39,7 @@ class Device(StrEnum):
 
 
 class Launcher(StrEnum):
-    """What starts the processes of a fit."""
+    """How the processes of a fit are started."""
 
     AUTO = "auto"
     """torchrun for several processes, in_process for one."""
@@ -52,7 +52,7 @@ class Launcher(StrEnum):
 
 
 class SvdInit(Section):
-    """Embeddings of history items that begin at leading singular vectors of the interactions."""
+    """Initialises embeddings of history items with leading singular vectors of the interaction matrix."""
 
     embedding: str = Field(description="The embedding_name that history and item tower share.")
     scale: float = Field(default=10.0, gt=0, le=1_000_000, description="Factor of the codes, whose columns have length 1.")
@@ -86,9 +86,13 @@ class Training(Section):
         "windows of its length, with a target at every position.",
     )
     learning_rate: float = Field(default=0.001, gt=0, le=10, description="AdamW, dense layers.")
-    embedding_optimiser: EmbeddingOptimiser = Field(default=EmbeddingOptimiser.ADAGRAD, description="Of the embedding tables.")
-    embedding_learning_rate: float = Field(default=0.05, gt=0, le=10, description="Of the embedding tables.")
-    weight_decay: float = Field(default=0.0, ge=0, le=100, description="Of AdamW, for the matrices of the dense layers.")
+    embedding_optimiser: EmbeddingOptimiser = Field(
+        default=EmbeddingOptimiser.ADAGRAD, description="Optimiser of embedding tables."
+    )
+    embedding_learning_rate: float = Field(default=0.05, gt=0, le=10, description="Learning rate of the embedding tables.")
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=100, description="AdamW's weight decay, for the matrices of the dense layers."
+    )
     warmup_frac: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     final_learning_rate_frac: float = Field(default=0.1, ge=0, le=1, description="Share of the learning rate left at the end.")
     gradient_clip: float | None = Field(
@@ -131,7 +135,7 @@ class Training(Section):
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The steps of a fit: the learning rate rises over the first steps and falls over the last `decay_steps`."""
+    """The steps of a fit: the learning rate rises during warm-up and falls over the last `decay_steps`."""
 
     num_steps: int
     decay_steps: int
@@ -141,7 +145,7 @@ class StepPlan:
         return self.num_steps - self.decay_steps
 
     def over(self, num_steps: int) -> StepPlan:
-        """Returns the plan stretched to another number of steps: the same share warms up, the decay ends at the last step.
+        """Returns the plan stretched to another number of steps: the share of warm-up stays, the decay ends at the last step.
 
         Example: 18 steps with 2 of warm-up become 9 steps with 1 of warm-up.
         """
@@ -174,5 +178,5 @@ def planned_steps(count: int, training: Training) -> StepPlan:
 
 
 def planned_warmup(num_steps: int, training: Training) -> int:
-    """Returns how many of `num_steps` are warm-up."""
+    """Returns the number of warm-up steps among `num_steps`."""
     return math.ceil(training.warmup_frac * num_steps)

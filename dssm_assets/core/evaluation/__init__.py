@@ -1,1 +1,1 @@
-"""Scoring of recall: the truth of a day, baselines, hit rates with their intervals, and the report."""
+"""Evaluation: the truth of a day, baselines, hit rates with their intervals, and the report."""

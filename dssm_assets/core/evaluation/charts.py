@@ -1,6 +1,6 @@
 """Charts as PNG bytes: hit rates of a day, hit rates by segment, the trend over days, the curves of a training.
 
-matplotlib is imported when a chart is drawn: it takes 100 MiB that most steps do not need.
+matplotlib takes 100 MiB, so it is imported only when a chart is drawn.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _legend_below(figure: Figure, axis: Any) -> float:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """Returns the figure as a PNG without metadata, in a palette of 128 colours: a quarter of the full size."""
+    """Returns a figure as PNG without metadata. A palette of 128 colours makes it a quarter of the full size."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -78,11 +78,11 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def hit_rate_png(total: pa.Table, *, spans: labels.Spans | None = None) -> bytes:
-    """Returns a PNG with one panel per scope with users: hit_rate@k of the model and every baseline, with 95% intervals.
+    """Draws one panel per scope: hit_rate@k of the model and every baseline, with 95% intervals.
 
     Args:
         total: total_hit_rate of a day that has warm users.
-        spans: days that the baselines read, for their names.
+        spans: how far back baselines read, for their names.
     """
     rows = [row for row in total.to_pylist() if row[POPULATION] == Population.WARM]
     shown = [scope for scope in labels.CHART_SCOPES if any(row[SCOPE] == scope for row in rows)]
@@ -182,9 +182,9 @@ _STEP = 0.36
 
 
 def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:
-    """Returns a PNG with a row per value: each scorer's hit_rate@k with its 95% interval, and the number of users.
+    """Draws one row per value of a segment: each scorer's hit_rate@k with its 95% interval, and the number of users.
 
-    The dashed line is the rate over all users of the first scorer.
+    The dashed line is the first scorer's rate over all users.
 
     Args:
         segments: scorer -> its hit rate per segment, over the same users; at least one row each.
@@ -236,7 +236,7 @@ def _draw_segment(axis: Any, y: int, label: str, rows: dict[str, dict[str, Any]]
 
 
 def drawable(text: str, place: int) -> str:
-    """Returns a label that the chart's font can draw: shortened, or the row's number in the table if the font lacks it."""
+    """Returns a label in characters of the chart's font, shortened; without any, the row's number in the table."""
     short = text if len(text) <= LABEL_CHARS else text[: LABEL_CHARS - 1] + "…"
     return short if set(map(ord, short)) <= _font_characters() else f"row {place + 1} of the table"
 
@@ -253,12 +253,12 @@ MAX_TICKS = 7
 
 
 def trend_png(trend: pa.Table, k: int) -> bytes:
-    """Returns a PNG with one panel per scope: hit_rate@k over the days, the model's with its 95% interval as a band.
+    """Draws one panel per scope: hit_rate@k over the days, with the model's 95% interval as a band.
 
-    Days are placed by date, so a day that was not evaluated leaves a wider step.
+    Days are placed by date, so a day without evaluation leaves a gap.
 
     Args:
-        trend: as of `trend_table`, with at least one row.
+        trend: as from `trend_table`, with at least one row.
     """
     rows = trend.to_pylist()
     shown = [scope for scope in labels.TREND_SCOPES if any(row[SCOPE] == scope for row in rows)]

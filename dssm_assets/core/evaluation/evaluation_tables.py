@@ -24,17 +24,17 @@ CATEGORY_POPULARITY: Final = "category_popularity"
 
 
 def is_of_channels(scorer: str) -> bool:
-    """Returns whether a scorer is the merged list or a part of it, and so neither the model nor a baseline."""
+    """Returns whether a scorer is the merged list or a part of it, not the model or a baseline."""
     return scorer == MERGED or is_part(scorer)
 
 
 def is_part(scorer: str) -> bool:
-    """Returns whether a scorer says what a channel is worth: the channel alone, or the merged list without it."""
+    """Returns whether a scorer measures one channel: the channel alone, or the merged list without it."""
     return scorer.startswith((MERGED_WITHOUT, CHANNEL))
 
 
 def tier_scope(tier: str) -> str:
-    """Returns the scope of hit_counts that has the items of a tier of popularity, of the merged list alone."""
+    """Returns the scope in hit_counts for the merged list's hits in one tier of popularity."""
     return f"tier_{tier}"
 
 

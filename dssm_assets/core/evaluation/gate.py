@@ -1,17 +1,16 @@
-"""The gate: whether the lists of a day's model are good enough to be shipped.
+"""The gate decides whether the lists of a day's model are good enough to be served.
 
 The gate judges the served list: the merged list where channels are enabled, else the model's vectors alone (`gate.scorer`). In each
-configured scope, over warm users and items at the largest k, it asks two questions, and of the merged list the
-first one also over all users and items of the day. They compare on the same day and the same users, so that a hard day, on which
-everything finds less, does not count as a bad model:
+configured scope it asks two questions, over warm users and items at the largest k. For the merged list it asks the first one over
+all users and items as well. Both compare on the same day and the same users, so that a hard day is not taken for a bad model:
 
 - **ahead or behind**: hit_rate minus the hit_rate of the day's best baseline. Fails if the whole 95% interval, paired over users, is
   below `baseline_margin`.
-- **drop**: how many times the hits of the best baseline it finds, compared with the last partitions, each against its own day's best
-  baseline. Fails if the whole interval is below (1 - `max_drop_frac`) times that ratio.
+- **drop**: the ratio of its hits to those of the day's best baseline, compared with that ratio on the last evaluated days. Fails if
+  the whole interval is below (1 - `max_drop_frac`) times the earlier ratio.
 
-A scope with few pairs or users to find is "not enough evidence", and so is an interval wider than the baseline's own rate that leaves open
-who is ahead. This passes, with a note.
+A scope with few pairs or users is "not enough evidence". So is an interval that leaves open who is ahead and is wider than the
+baseline's own rate. Both pass, with a note.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from dssm_assets.core.names import Population, Scope
 
 
 class Verdict(StrEnum):
-    """What the gate says of a day, the worst last."""
+    """The gate's verdict on a day, from best to worst."""
 
     PASSED = "passed"
     NOT_ENOUGH_EVIDENCE = "not enough evidence"
@@ -54,10 +53,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class GateReport:
-    """The verdict on a day, or on one question, a sentence that says who is ahead and by how much, and the figures behind it.
+    """The verdict on a day or one question, with a sentence on who is ahead and by how much, and the figures behind it.
 
     Attributes:
-        summary: the figures that decide, in about 50 characters, which a column of the UI shows.
+        summary: the decisive figures in about 50 characters, for a column of the UI.
     """
 
     verdict: Verdict
@@ -81,17 +80,17 @@ def hit_rate_gate(
     seed: int,
     spans: Spans | None = None,
 ) -> GateReport:
-    """Returns whether the lists of the day's model may be shipped.
+    """Returns whether the lists of the day's model may be served.
 
-    By hand: of 1,000 items to find the list finds 500, the best baseline 600, and the gain of -0.1 has the interval [-0.2, 0.05]:
-    passes, since 0.05 reaches the margin 0. With [-0.2, -0.02] it fails. On the days before, the list found 90 items where the best baselines
-    found 60: 1.5 times. With max_drop_frac 0.3 it now has to find 1.05 times as much as the best baseline, so 500 against 600 is a drop if the
-    interval of (500 - 1.05 * 600) / 1000 = -0.13 ends below 0.
+    By hand: of 1,000 items to find the list finds 500, the best baseline 600, and the gain of -0.1 has the interval [-0.2,
+    0.05]: passes, since 0.05 reaches the margin 0. With [-0.2, -0.02] it fails. On the days before, the list found 90 items
+    where the best baselines found 60: 1.5 times. With max_drop_frac 0.3 it now has to find 1.05 times as much as the best
+    baseline, so 500 against 600 is a drop if the interval of (500 - 1.05 * 600) / 1000 = -0.13 ends below 0.
 
     Args:
-        hit_counts: the day's counts per user, as of `hits.count_hits`.
+        hit_counts: the day's counts per user, from `hits.count_hits`.
         previous: day -> rates of an earlier day; only the last `gate.last_partitions` count.
-        spans: days that the baselines count, which the sentence then names.
+        spans: how far back baselines read, for the sentence.
 
     Raises:
         InputError: if a configured baseline was not scored.

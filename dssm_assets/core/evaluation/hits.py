@@ -1,6 +1,6 @@
-"""Hits: how many of a user's items are among the first k of the list that a scorer returns. Every hit rate is a sum of these.
+"""Counts hits: the items of a user's truth among the first k of a scorer's list. Every hit rate is a sum of these.
 
-It reads top to bottom: the rank of every truth pair in the scorers' lists, counts per user, the model's lists with hits and misses.
+From top to bottom: the ranks of truth pairs in lists, counts per user, the model's lists with hits and misses.
 
 A cell is one scope in one population, for example discovery x warm; every rate is reported per cell.
 
@@ -34,7 +34,7 @@ MAX_COMPARISONS: Final = 4_000_000
 
 
 class ColdScope(NamedTuple):
-    """The items that nobody interacted with before."""
+    """The cold items (without any earlier event), and the scorers for scope `cold`."""
 
     items: IntArray
     """item_index int64 [C]."""
@@ -52,21 +52,22 @@ def count_hits(
     item_tier: IntArray | None = None,
     on_ranked: Callable[[int], None] = lambda users: None,
 ) -> tuple[pa.Table, dict[str, int]]:
-    """Returns the rows of hit_counts, and by "scope/population" how many evaluated users have no truth there and therefore no row.
+    """Returns the rows of hit_counts, and "scope/population" -> number of evaluated users without truth there.
 
-    Rows are hits and NDCG at every k, one per scorer, scope, population and user with truth there (of the sample, for parts).
+    There is one row per scorer, scope, population and user with truth there, with hits and NDCG at every k. Parts are scored
+    for sampled users only.
 
     By hand: k = 2, the ranking is a, d, c, b, the truth a, b and d, with a in the window, a and d in the history. Scope all:
-    the first two are a, d, so 2 hits of 3. Discovery: the list without a is d, c, so 1 hit (d) of 2 (b, d). Repeat: a is found,
-    1 of 1. New: b is not among the first two, 0 of 1. Unseen: the list without a and d is c, b: 1 of 1.
+    the first two are a, d, so 2 hits of 3. Discovery: the list without a is d, c, so 1 hit (d) of 2 (b, d). Repeat: a is
+    found, 1 of 1. New: b is not among the first two, 0 of 1. Unseen: the list without a and d is c, b: 1 of 1.
 
-    An item outside the corpus is not warm. Of the merged list the hits on each tier of items are counted, too (`tier_scope`), in
+    An item outside the corpus is not warm. For the merged list, hits by tier of items are counted too (`tier_scope`), in
     population `all`.
 
     Args:
         ks: cut-offs, ascending.
         cold: the items and scorers of scope `cold`; None: without this scope.
-        is_sampled: bool [U], users whom scorers of parts (`evaluation_tables.is_part`) rank items for; None: all.
+        is_sampled: bool [U], the users for whom parts (`evaluation_tables.is_part`) rank items; None: all.
         item_tier: int64 [I], position of each item's tier in TIERS; None: tiers are not counted.
         on_ranked: called with the number of users of each block.
     """
@@ -103,7 +104,7 @@ def count_hits(
 def rank_truth(
     scorers: Sequence[Scorer], truth: Truth, past: InteractedItems, k: int, is_sampled: Mask, on_ranked: Callable[[int], None]
 ) -> Mapping[str, RankedLists]:
-    """Returns scorer -> the rank of every truth pair, int64 [P], K if missed, in each kind of list."""
+    """Returns scorer -> rank of every truth pair in each kind of list, int64 [P]; K if missed."""
     ranks = {one.name: RankedLists(*(np.full(len(truth.pair_user), k) for _ in RankedLists._fields)) for one in scorers}
     # Sampled users, whom alone scorers of parts rank, are in blocks of their own.
     for in_sample in (True, False):
@@ -131,10 +132,10 @@ def _split_blocks(users: IntArray) -> Iterator[IntArray]:
 
 
 def hit_ranks(top_items: IntArray, pair_row: IntArray, pair_item: IntArray) -> IntArray:
-    """Returns int64 [P]: the position (from 0) of each truth pair's item in the user's list, K if it is not there.
+    """Returns the position (from 0) of each truth pair's item in its user's list, int64 [P]; K if it is not there.
 
-    Positions are counted in the list as given: -1 is not an item, and a duplicate uses up a position.
-    By hand: list [5, 7, -1]; items 7, 9 and -1 have ranks 1, 3 and 3.
+    Positions are counted in the list as given: -1 is not an item, and a duplicate uses up a position. By hand: list [5, 7,
+    -1]; items 7, 9 and -1 have ranks 1, 3 and 3.
 
     Args:
         top_items: int64 [B, K], -1 where there is no item.
@@ -154,7 +155,7 @@ def hit_ranks(top_items: IntArray, pair_row: IntArray, pair_item: IntArray) -> I
 def count_cell(
     scorer: str, scope: str, population: str, truth: Truth, pairs: Mask, ranks: IntArray, ks: Sequence[int]
 ) -> pa.Table:
-    """Returns the rows of hit_counts of one scorer, scope and population: one per user with truth there.
+    """Returns the rows of hit_counts for one scorer, scope and population: one per user with truth there.
 
     Args:
         pairs: bool [P], the truth there.
@@ -176,21 +177,23 @@ def count_cell(
 
 
 def sums_per_user(truth: Truth, pairs: Mask) -> IntArray:
-    """Returns int64 [U], how many of the marked pairs each user has."""
+    """Counts the marked pairs of each user, int64 [U]."""
     return np.bincount(truth.pair_user[pairs], minlength=truth.num_users).astype(np.int64)
 
 
 def user_ndcg(pair_user: IntArray, ranks: IntArray, truth_count: IntArray, k: int) -> NDArray[np.float64]:
-    """Returns NDCG@k with binary relevance of each user, float64 [U]: how far up in a list the user's items are; NaN without truth.
+    """Returns each user's NDCG@k with binary relevance, float64 [U]; NaN without truth.
 
-    Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques" (2002), section 2, with the logarithmic
-    discount from the first position on that recommender systems use.
+    It is higher, the nearer the user's items are to the top.
 
-    DCG = sum over the user's items among the first k of 1 / log2(rank + 2), ranks from 0. NDCG = DCG / ideal DCG, which is
-    the DCG of a list that begins with min(k, truth count) of the user's items.
+    Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques" (2002), section 2, with the
+    logarithmic discount from the first position on that recommender systems use.
 
-    By hand: k = 3, two items to find, one second in the list: DCG = 1 / log2(3) = .631, ideal 1 + .631 = 1.631, NDCG
-    = .387. Were it first: 1 / 1.631 = .613.
+    DCG = sum over the user's items among the first k of 1 / log2(rank + 2), ranks from 0. NDCG = DCG / ideal DCG. The ideal
+    list begins with min(k, truth count) of the user's items.
+
+    By hand: k = 3, two items to find, one second in the list: DCG = 1 / log2(3) = .631, ideal 1 + .631 = 1.631, NDCG = .387.
+    Were it first: 1 / 1.631 = .613.
 
     Args:
         pair_user: int64 [P], the user of each truth pair.
@@ -206,12 +209,11 @@ def user_ndcg(pair_user: IntArray, ranks: IntArray, truth_count: IntArray, k: in
 
 
 def hit_rate_detail(top_items: IntArray, top_scores: Scores, truth: Truth, cuts: Cuts, *, item_ids: pa.Array) -> pa.Table:
-    """Returns one row per user with truth from given lists.
+    """Returns one row per user with truth, from given lists.
 
-    Columns of `list_columns`, then warm_hits and warm_truth_count, which cover only warm items of warm users:
-    sum(warm_hits) / sum(warm_truth_count) is the headline hit rate. Every segment of users has a column segment_{name}; with
-    tiers of items there are also hits_{tier} and truth_count_{tier}, which add up to hits and truth_count. An item outside
-    the corpus is of the tier unseen.
+    Columns: those of `list_columns`, then warm_hits and warm_truth_count over warm items of warm users. The headline hit
+    rate is sum(warm_hits) / sum(warm_truth_count). Every segment of users has a column segment_{name}. With tiers of items,
+    hits_{tier} and truth_count_{tier} add up to hits and truth_count. An item outside the corpus has the tier unseen.
 
     Args:
         top_items: int64 [U, K], -1 where there is none.
@@ -242,8 +244,7 @@ def list_columns(
 ) -> dict[str, pa.Array]:
     """Returns user_id, topk_ids, topk_scores, hit_ids, bad_ids, hits, truth_count and hit_rate, one row per user.
 
-    topk_ids are the list's items in order; hit_ids are those among them that the user interacted
-    with, bad_ids the others. hit_rate = hits / truth_count.
+    topk_ids are the list's items in order, hit_ids those in the user's truth, bad_ids the others. hit_rate = hits / truth_count.
 
     By hand: list [d, a, b], truth b, d, z: hit_ids [d, b], bad_ids [a], hits 2, truth_count 3, hit_rate 2/3.
 
@@ -251,7 +252,7 @@ def list_columns(
         top_items: int64 [U, K], distinct within a row, -1 where there is none.
         top_scores: float32 [U, K].
         truth: the users, one per row of the lists.
-        ranks: int64 [P], as of `hit_ranks`.
+        ranks: int64 [P], from `hit_ranks`.
     """
     is_item, is_hit = top_items >= 0, np.zeros(top_items.shape, dtype=bool)
     found = ranks < top_items.shape[1]

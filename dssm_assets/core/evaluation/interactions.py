@@ -1,4 +1,4 @@
-"""Interactions: who had how many positive events on which item and when last, as compressed sparse rows.
+"""Interactions as compressed sparse rows: number and last time of each user's positive events on each item.
 
 Shapes: U users, I items, E distinct (user, item) pairs.
 """
@@ -24,13 +24,13 @@ MERGE_PAIRS: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Interactions:
-    """Positive events per user and item, rows sorted by (user_index, item_index); of items of the corpus alone.
+    """Positive events per user and item of the corpus, sorted by (user_index, item_index).
 
     Attributes:
         indptr: int64 [U + 1].
         item_index: int64 [E].
         count: int64 [E], positive events of the pair.
-        last_time_ms: int64 [E], time of the last.
+        last_time_ms: int64 [E], time of the last one.
         num_items: I.
     """
 
@@ -42,7 +42,7 @@ class Interactions:
 
     @property
     def user_index(self) -> IntArray:
-        """Returns int64 [E], the user of each pair."""
+        """Returns the user of each pair, int64 [E]."""
         return row_of_value(self.indptr)
 
     @property
@@ -53,14 +53,14 @@ class Interactions:
 def sum_interactions(
     tables: Iterable[pa.Table], user_ids: pa.Array, corpus: IdIndex, earlier: Interactions | None = None
 ) -> Interactions:
-    """Sums the interactions of tables, one in memory at a time; every user is among user_ids.
+    """Sums the interactions in tables, one in memory at a time. All of their users must be in user_ids.
 
     Args:
-        tables: user_id, item_id, of the types of user_ids and of the corpus, count int64, last_event_time_ms int64. A pair may occur
-            in several rows: counts are added, the latest time is kept.
-        user_ids: the users, distinct, who become users 0 .. U - 1 whether they occur or not.
+        tables: user_id, item_id, of the types of user_ids and of the corpus, count int64, last_event_time_ms int64. A pair
+            may occur in several rows: counts are added, the latest time is kept.
+        user_ids: distinct users; they become users 0 .. U - 1, even without interactions.
         corpus: its order defines item_index.
-        earlier: interactions of these users over this corpus that are added.
+        earlier: further interactions of these users over this corpus.
     """
     num_items, merged_pairs = len(corpus), 0
     parts = [_Pairs(*(np.zeros(0, np.int64) for _ in _Pairs._fields))]

@@ -1,4 +1,4 @@
-"""Items that many users interacted with next to the user's own: the neighbours of items, and lists of them.
+"""Neighbours: for each item, other items with many of the same users; and lists of the neighbours of a user's items.
 
 Source: Sarwar et al., "Item-based collaborative filtering recommendation algorithms" (2001), section 3, with cosine
 similarity over sets: similarity(i, j) = users of both / sqrt(users of i * users of j).
@@ -41,14 +41,15 @@ def fit_neighbors(
     of_items: Mask | None = None,
     num_neighbors: int = NUM_NEIGHBORS,
 ) -> dict[int, Any]:
-    """Returns fewest common users -> scipy csr [I, I]: row i has the similarities of i's most similar other items, best first, then by index.
+    """Returns least number of common users -> scipy csr [I, I]: row i has the similarities of i's neighbours, best first, then
+    by index.
 
-    An item is not its own neighbour: the user has it already. Of pairs with fewer than two common users, nearly all are chance.
+    An item is not its own neighbour, since the user has it already. Pairs with one common user are nearly all chance.
 
     Args:
         users: the items of each user's interactions in the window.
         num_items: I.
-        allocate: makes the arrays of the neighbours.
+        allocate: allocates the arrays of the neighbours.
         of_items: bool [I], the items to find neighbours of; other rows are empty. None: all.
     """
     by_user = csr_of(users.offsets, users.items, np.ones(len(users.items), np.int32), num_items)
@@ -99,7 +100,7 @@ class _NearestRows:
 
 
 def csr_of(starts: IntArray, columns: Any, values: Any, num_columns: int | None = None) -> Any:
-    """Returns csr [R, C], square if C is not given, over these very arrays; the constructor would copy some."""
+    """Wraps arrays as csr [R, C] (square without C) without copying; the constructor of scipy would copy some."""
     matrix = sp.csr_matrix((len(starts) - 1, len(starts) - 1 if num_columns is None else num_columns))
     kind = np.int32 if starts[-1] <= np.iinfo(np.int32).max else np.int64
     matrix.indptr, matrix.indices, matrix.data = starts.astype(kind), columns, values
@@ -108,7 +109,7 @@ def csr_of(starts: IntArray, columns: Any, values: Any, num_columns: int | None 
 
 @dataclass(frozen=True)
 class NeighborLists:
-    """Neighbours of users' items: the score of an item is the sum of its similarities to the items of the user, times their weights."""
+    """Scores an item by the weighted sum of its similarities to the user's items."""
 
     indptr: IntArray
     """int64 [V + 1]"""
@@ -136,7 +137,7 @@ class NeighborLists:
         return users @ self.neighbors
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K], best first, then by index, -1 after the last item with a score above 0."""
+        """Returns item_index int64 [B, K], best first, then by index; -1 after the last item with a score above 0."""
         return self.list_best(user_rows, self.score_items(user_rows), k)
 
     def list_best(self, user_rows: IntArray, summed: Any, k: int) -> IntArray:
@@ -145,7 +146,7 @@ class NeighborLists:
         return top_of_rows(np.diff(summed.indptr), summed.indices, np.where(is_listed, summed.data, -np.inf), k)
 
     def is_offered(self, user_rows: IntArray, summed: Any) -> Mask:
-        """Returns which items with a score may be in the lists of these users, bool [n] for `summed.indices`."""
+        """Returns whether each scored item may be in its user's list, bool [n], in the order of `summed.indices`."""
         is_offered = np.ones(summed.nnz, np.bool_) if self.allowed is None else self.allowed[summed.indices]
         left_out = self.left_out(user_rows)
         if len(left_out.items):
@@ -153,7 +154,7 @@ class NeighborLists:
         return is_offered
 
     def left_out(self, user_rows: IntArray) -> ItemSets:
-        """Returns these users' own items, if they may not be in the list."""
+        """Returns these users' own items if lists must not contain them."""
         if self.has_own_items:
             return ItemSets.empty(len(user_rows))
         return ItemSets(self.indptr, self.items).select_users(user_rows)
@@ -166,9 +167,9 @@ PLACE_WEIGHT: Final = 0.8
 
 
 def last_item_weights(indptr: IntArray, last_time_ms: IntArray) -> NDArray[np.float32]:
-    """Returns .8 ** position for each user's last 10 items, the newest at position 0, and 0 for others, float32 [E].
+    """Weighs each user's last 10 items by .8 ** position, the newest at position 0, others by 0, float32 [E].
 
-    Items of one moment, such as a day where times are days, share the first position: all count or none.
+    Items with one time (such as a day, if times are days) share the first position, so all or none of them count.
 
     By hand: items of the times 5, 9, 9 and 7 weigh .8 ** 3, 1, 1 and .8 ** 2.
     """

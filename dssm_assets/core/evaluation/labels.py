@@ -1,4 +1,4 @@
-"""How scorers and scopes are called, coloured and ordered wherever people read them: terminal, charts, report."""
+"""Names, colours and order of scorers and scopes for readers: in the terminal, charts and the report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ScorerLabel(NamedTuple):
 
 
 class ScopeLabel(NamedTuple):
-    """What readers see of a scope: a heading, and which items of a user are to be found."""
+    """A scope for readers: its heading, and which items are to be found."""
 
     title: str
     meaning: str
@@ -68,7 +68,7 @@ class Spans:
     Attributes:
         window: of the training window.
         history: of the user histories.
-        recent_hours: half-life of recent popularity; None: not known.
+        recent_hours: half-life of recent popularity; None: unknown.
     """
 
     window: int
@@ -77,7 +77,7 @@ class Spans:
 
     @classmethod
     def from_config(cls, config: PipelineConfig, ds: str, recent_hours: float | None) -> Spans:
-        """Returns the days of an evaluation day: a history is as long as the calendar before it, or as window.history_days.
+        """Returns the spans for an evaluation day. The history reaches back to the calendar's start, or window.history_days.
 
         Example: with a window of 6 days, January 12th of a calendar from the 1st has 6 and 11 days.
         """
@@ -86,7 +86,7 @@ class Spans:
         return cls(window, stored if limit is None else min(stored, limit), recent_hours)
 
     def add_to(self, scorer: str, name: str) -> str:
-        """Returns the name of a scorer with its number of days or its half-life, if it has one."""
+        """Adds its number of days or half-life to a scorer's name, if it has one."""
         if scorer == "recent_popularity" and self.recent_hours is not None:
             days = self.recent_hours / 24
             return f"popularity, half-life {f'{days:g} d' if days >= 1 else f'{self.recent_hours:g} h'}"
@@ -102,7 +102,7 @@ class Spans:
 
 
 def display_name(scorer: str, spans: Spans | None = None) -> str:
-    """Returns a scorer's name as readers see it; one that is not in the table is shown by its stored name.
+    """Returns a scorer's name for readers; an unknown scorer keeps its stored name.
 
     Example: `popularity` is "popularity", with the days of an evaluation day "popularity, 30 days".
     """
@@ -118,7 +118,9 @@ def display_name(scorer: str, spans: Spans | None = None) -> str:
 
 
 def describe_border(key: str, best: float, lowest: float, highest: float, remedy: str) -> str | None:
-    """Returns what a report says of a search whose best value is an end of what was tried; None if it is inside. Beyond 0 is nothing.
+    """Returns a remark if the best value of a search is the lowest or highest that was tried, else None.
+
+    A best of 0 needs none.
 
     By hand: of 64 to 128 the best is 128, the highest; of 0 to 4 a best of 0 needs no words.
     """
@@ -131,14 +133,14 @@ def describe_border(key: str, best: float, lowest: float, highest: float, remedy
 
 
 def color_of(scorer: str) -> str:
-    """Returns the colour of a scorer, the same in every chart; grey for one that is not in the table."""
+    """Returns a scorer's colour, the same in every chart; grey for an unknown one."""
     return SCORERS[scorer].color if scorer in SCORERS else "#999999"
 
 
 def scorers_in_order(names: Iterable[str]) -> list[str]:
-    """Returns distinct scorers in the order of the table, then the others by name.
+    """Returns distinct scorers in the order of the table, then unknown ones by name.
 
-    Without the channels alone and the merged lists without a channel, which have a table of their own.
+    Channels alone and merged lists without a channel are left out: they have a table of their own.
     """
     names = [name for name in names if not is_part(name)]
     known = {name: place for place, name in enumerate(SCORERS)}

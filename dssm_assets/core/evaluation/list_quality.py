@@ -1,5 +1,4 @@
-"""Quality of the lists beyond hits: coverage of the corpus, popularity bias, novelty, and the overlap with the lists of
-the previous evaluation day. Computed batch by batch.
+"""Quality of lists beyond hits: coverage, popularity bias, novelty, and overlap with the previous evaluation day's lists.
 
 Sources: Ge, Delgado-Battenfeld, Jannach, "Beyond accuracy" (RecSys 2010) for coverage; Zhou et al., "Solving the apparent
 diversity-accuracy dilemma of recommender systems" (PNAS 2010) for self-information as novelty.
@@ -36,9 +35,9 @@ OVERLAP_SCHEMA = pa.schema([("k", pa.int64()), ("users", pa.int64()), ("kept", p
 def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, ks: Sequence[int]) -> pa.Table:
     """Returns k, users, coverage, popularity_bias, novelty, mean_length: one row per k.
 
-    Over the first k entries of each list: coverage = distinct items in any list / I; popularity_bias = fraction of the entries
-    that are head items (the most popular 1% of the items with events in the window); novelty = mean over the entries of
-    -log2 p(item) in bits (`ItemPopularity.self_information`); mean_length = entries / users.
+    Over the first k entries of each list: coverage = distinct items in any list / I; popularity_bias = fraction of the
+    entries that are head items (the most popular 1% of the items with events in the window); novelty = mean over the entries
+    of -log2 p(item) in bits (`ItemPopularity.self_information`); mean_length = entries / users.
 
     Who counts: users with a list; truth does not matter. If all lists are empty there are no rows.
 
@@ -46,7 +45,7 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
     coverage 2/4, bias 2/3, novelty (2 * 0.652 + 2.459) / 3 = 1.255 bits, length 1.5.
 
     Args:
-        detail: batches with topk_ids, as of `hit_rate_detail`.
+        detail: batches with topk_ids, as from `hit_rate_detail`.
         popularity: of the ranked corpus.
         ks: ascending.
 

@@ -1,4 +1,4 @@
-"""The rates of a day: hit counts summed to hit rates with intervals, the gain of one scorer over another, the trend over days.
+"""Rates from hit counts: hit rates with intervals, the gain of one scorer over another, the trend over days.
 
 A cell is one scope in one population (`hits.py`).
 
@@ -33,14 +33,14 @@ TAILS = (2.5, 97.5)
 
 
 def resampled_sums(values: IntArray | Floats, samples: int, seed: int) -> Floats:
-    """Returns float64 [R, C]: the column sums over R multinomial resamples of the rows.
+    """Returns the column sums over R multinomial resamples of the rows, float64 [R, C].
 
-    The resamples depend on the seed and the number of rows only, so columns of one call, and calls over the same users, are
+    The resamples depend only on the seed and the number of rows. So columns of one call, and calls over the same users, are
     paired. Sums of whole numbers below 2**53 are exact in float64, so neither their order nor the number of threads matters.
 
     Args:
         values: whole numbers [U, C], at least one row.
-        seed: of the generator (PCG64).
+        seed: seed of the generator (PCG64).
     """
     num_users = len(values)
     rng = np.random.Generator(np.random.PCG64(seed))
@@ -55,13 +55,13 @@ def resampled_sums(values: IntArray | Floats, samples: int, seed: int) -> Floats
 
 
 def interval(resampled: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Returns the 2.5 and the 97.5 percentile over the resamples (axis 0)."""
+    """Returns the 2.5th and 97.5th percentiles over the resamples (axis 0)."""
     low, high = np.percentile(resampled, TAILS, axis=0)
     return np.asarray(low, np.float64), np.asarray(high, np.float64)
 
 
 def is_sure_gain(gain: IntArray | Floats) -> bool:
-    """Returns whether hits are gained by more than twice the standard error of the sum of independent differences."""
+    """Returns whether the sum of independent differences in hits exceeds twice its standard error."""
     return bool(gain.sum() > 2 * np.sqrt(np.square(gain).sum()))
 
 
@@ -71,10 +71,10 @@ _KEYS = (SCORER, SCOPE, POPULATION)
 
 
 def split_cells(hit_counts: pa.Table) -> HitCells:
-    """Returns the cells of hit counts: slices, which are copied nowhere, of runs of rows with the same keys.
+    """Splits hit counts into cells: slices (not copies) of consecutive rows with the same keys.
 
     Args:
-        hit_counts: scorer, scope, population, user_id, truth_count, hits_{k}, ndcg_{k}, in parts that are sorted by the first four.
+        hit_counts: scorer, scope, population, user_id, truth_count, hits_{k}, ndcg_{k}, in parts sorted by the first four.
     """
     runs: dict[tuple[str, ...], list[pa.RecordBatch]] = {}
     for batch in hit_counts.to_batches():
@@ -93,11 +93,9 @@ def sum_hits(hit_counts: HitCells, ks: Sequence[int], bootstrap_samples: int, se
     """Returns the rates, one row per scorer, scope, population and k, sorted by these.
 
     hit_rate@k = sum over users of |topk & truth| / sum over users of |truth| (micro: each item to find counts once);
-    user_recall@k = mean over users of |topk & truth| / |truth|;
-    user_hit_rate@k = fraction of users with at least one hit;
-    ndcg@k = mean over users of NDCG (`hits.user_ndcg`).
-    ci_low and ci_high bound hit_rate, ndcg_ci_low and ndcg_ci_high ndcg: a 95% percentile bootstrap over users, with the same
-    resamples for all scorers of the same users.
+    user_recall@k = mean over users of |topk & truth| / |truth|; user_hit_rate@k = fraction of users with at least one hit;
+    ndcg@k = mean over users of NDCG (`hits.user_ndcg`). ci_low and ci_high bound hit_rate, ndcg_ci_low and ndcg_ci_high
+    ndcg: a 95% percentile bootstrap over users, with the same resamples for all scorers of the same users.
 
     Who counts: users with truth in the cell. A user without a vector counts too, and all of the user's truth is missed. A
     user without truth in the cell does not count; a cell without users has no row.
@@ -107,7 +105,7 @@ def sum_hits(hit_counts: HitCells, ks: Sequence[int], bootstrap_samples: int, se
     probabilities 1/4, 1/2, 1/4, so the interval is [0.25, 1].
 
     Args:
-        hit_counts: cells as of `split_cells`.
+        hit_counts: cells from `split_cells`.
         ks: cut-offs; each needs its columns hits_{k} and ndcg_{k}.
 
     Raises:
@@ -137,14 +135,14 @@ Rows: TypeAlias = Mapping[str, Mapping[str, Any]]
 def rows_of_cell(
     total: pa.Table, scope: Scope | str, k: int, population: Population | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Returns scorer -> its row of total_hit_rate at one k, by default in the population that a scope is reported in."""
+    """Returns scorer -> its row of total_hit_rate for one scope and k, by default in the population reported for the scope."""
     counted = str(population or counted_population(Scope(scope)))
     cell = (pc.field(SCOPE) == str(scope)) & (pc.field(POPULATION) == counted) & (pc.field("k") == k)
     return {row[SCORER]: row for row in total.filter(cell).to_pylist()}
 
 
 def not_warm_frac(total: pa.Table, scope: Scope, k: int, scorer: str) -> float:
-    """Returns the fraction of items to find with a user or an item that is not warm; 0 without items to find."""
+    """Returns the fraction of truth pairs whose user or item is not warm; 0 without pairs."""
     cells = (rows_of_cell(total, scope, k, population) for population in (Population.WARM, Population.ALL))
     warm, whole = (rows[scorer][TRUTH_COUNT] if scorer in rows else 0 for rows in cells)
     return 1 - warm / whole if whole else 0.0
@@ -165,7 +163,7 @@ class Gain:
 
     @property
     def position(self) -> str:
-        """Returns where the scorer is, by the interval: ahead of, behind or not distinguishable from the other."""
+        """Returns the scorer's position by the interval: ahead, behind, or not distinguishable."""
         return "ahead of" if self.ci_low > 0 else "behind" if self.ci_high < 0 else "not distinguishable from"
 
 
@@ -181,13 +179,13 @@ def paired_gain(
     times: float = 1.0,
     population: Population | None = None,
 ) -> Gain:
-    """Returns hit_rate(scorer) - times * hit_rate(against) with a paired bootstrap interval: both see the same resampled users.
+    """Returns hit_rate(scorer) - times * hit_rate(against), with a bootstrap interval from the same resampled users for both.
 
-    Without a population the scope's own is taken. Parts of merged lists (`is_part`) may be scored for some of the users
-    alone: then these are compared.
+    The default population is the one reported for the scope. Parts of merged lists (`is_part`) may be scored for a sample;
+    then only these users are compared.
 
-    By hand: of 100 items to find, one scorer finds 50, the other 40: the gain is 0.1. Against 1.5 times the other it is
-    0.5 - 1.5 * 0.4 = -0.1.
+    By hand: of 100 items to find, one scorer finds 50, the other 40: the gain is 0.1. Against 1.5 times the other it is 0.5
+    - 1.5 * 0.4 = -0.1.
 
     Raises:
         InputError: if one of the two has no users in the cell, or `against` was scored for other users.
@@ -215,7 +213,7 @@ def paired_gain(
 
 
 def channel_gains(hit_counts: HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
-    """Returns each channel's worth: the gain of the merged list over the list without it, for warm pairs of all items."""
+    """Returns each channel's worth: the merged list's gain over the list without the channel, for warm pairs of all items."""
     gain = partial(paired_gain, hit_counts, scorer=tables.MERGED, scope=Scope.ALL, k=k, samples=samples, seed=seed)
     scored = sorted(rows_of_cell(total, Scope.ALL, k))
     return [gain(against=name) for name in scored if name.startswith(tables.MERGED_WITHOUT)]
@@ -224,7 +222,7 @@ def channel_gains(hit_counts: HitCells, total: pa.Table, *, k: int, samples: int
 def gains_over_best(
     hit_counts: HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = tables.MODEL
 ) -> list[Gain]:
-    """Returns, for each scope that has users, a scorer's gain over the best baseline there, then that over all users and items."""
+    """Returns a scorer's gain over the best baseline of each scope with users, then over the best one for all users and items."""
     gain, gains = partial(paired_gain, hit_counts, scorer=scorer, k=k, samples=samples, seed=seed), []
     for scope, population in (*((scope, counted_population(scope)) for scope in Scope), (Scope.ALL, Population.ALL)):
         rows = rows_of_cell(total, scope, k, population)
@@ -235,15 +233,15 @@ def gains_over_best(
 
 
 def baselines_of(rows: Iterable[str]) -> list[str]:
-    """Leaves out the model and lists of channels; returns the others by name."""
+    """Returns the baselines among scorers, by name; the model and lists of channels are left out."""
     return sorted(name for name in rows if name != tables.MODEL and not tables.is_of_channels(name))
 
 
 def best_baseline(rows: Rows, among: Collection[str] | None = None) -> str | None:
-    """Returns the baseline with the highest hit rate, then the first by name; None without a baseline.
+    """Returns the baseline with the highest hit rate, ties by name; None without a baseline.
 
     Args:
-        rows: of one scope and population, as of `rows_of_cell`.
+        rows: of one scope and population, from `rows_of_cell`.
         among: the baselines to choose from; None: all.
     """
     names = [name for name in baselines_of(rows) if among is None or name in among]
@@ -251,7 +249,7 @@ def best_baseline(rows: Rows, among: Collection[str] | None = None) -> str | Non
 
 
 def integers(rows: pa.Table, column: str) -> IntArray:
-    """Returns a column of whole numbers, int64."""
+    """Returns a column of whole numbers as int64."""
     return np.asarray(rows.column(column).to_numpy().astype(np.int64))
 
 
@@ -307,7 +305,7 @@ TREND_SCHEMA = pa.schema([(DAY, pa.string()), *(TOTAL_SCHEMA.field(name) for nam
 def trend_table(totals: Iterable[tuple[str, pa.Table]], k: int) -> pa.Table:
     """Returns day, scope, scorer, hit_rate, ci_low, ci_high, users at one k; days in the given order.
 
-    A day that was scored at other k, or that has no known users, has no rows: a gap is shown as a gap.
+    A day scored at other k, or without known users, has no rows, so charts show a gap.
 
     Args:
         totals: (YYYY-MM-DD, total_hit_rate of that day); one is in memory at a time.

@@ -1,7 +1,7 @@
-"""The report of a day: one markdown text that answers "is the model any good?" on its own.
+"""Writes the report of a day: one markdown text that answers "is the model any good?" on its own.
 
-Belongs here: the text of all sections and its tables. Does not belong here: numbers (`rates.py`, `segments.py`, `list_quality.py`),
-charts (`charts.py`), names of scorers and scopes (`labels.py`).
+Belongs here: the text of all sections and its tables. Does not belong here: numbers (`rates.py`, `segments.py`,
+`list_quality.py`), charts (`charts.py`), names of scorers and scopes (`labels.py`).
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ _Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """Who was counted, and how much was not.
+    """Counts of evaluated and left-out users, items and pairs.
 
     Attributes:
         evaluated_users: users with a positive event on the day, or their scored sample.
         users_without_truth: "scope/population" -> evaluated users without truth there.
-        users_without_vector: evaluated users without a vector of the model: their lists are empty.
+        users_without_vector: evaluated users without a vector; their lists are empty.
         truth_pairs: distinct (user, item) pairs of evaluated users on the day.
-        pairs_outside_corpus: pairs with an item that has no vector; they count as missed.
+        pairs_outside_corpus: pairs whose item has no vector; they count as missed.
         corpus_items: candidates.
         day_users: users with a positive event on the day; 0 if these are the evaluated users.
         cold_items: candidates without any event before the day.
-        category_column: column of item_table that ranks cold items by popularity; None: no column is a category.
+        category_column: column of item_table for ranking cold items by their category's popularity; None: there is none.
         recent_hours: half-life of recent popularity; None: not known.
-        recent_border: that it is the shortest or the longest of `evaluation.recent`.
+        recent_border: a remark if it is the shortest or the longest of `evaluation.recent`.
     """
 
     evaluated_users: int
@@ -71,12 +71,12 @@ class ReportFacts:
 
 @dataclass(frozen=True)
 class ListFacts:
-    """What the model's lists of a day are like.
+    """Quality of the model's lists on a day.
 
     Attributes:
-        quality: as of `list_quality`.
-        overlap: as of `list_overlap`; without rows if there is nothing to compare with.
-        previous_day: the evaluation day that overlap compares with.
+        quality: from `list_quality`.
+        overlap: from `list_overlap`; no rows if there is no earlier day.
+        previous_day: the earlier evaluation day in `overlap`.
         popularity: of the corpus.
     """
 
@@ -103,11 +103,11 @@ def render_report(
 
     Args:
         day: the evaluation day, YYYY-MM-DD, or the first and the last day of its span.
-        segments: as of `segment_section`, the served list first.
-        gains: the merged list and the model against the best baseline, as of `gains_over_best`.
-        trend: hit rates of the last days, this day included, as of `trend_table`.
-        channels: each channel's worth, as of `channel_gains`.
-        spans: days that the baselines read, for their names in the tables of the day.
+        segments: as for `segment_section`, the served list first.
+        gains: the merged list and the model against the best baseline, from `gains_over_best`.
+        trend: hit rates of the last days, this day included, from `trend_table`.
+        channels: each channel's worth, from `channel_gains`.
+        spans: how far back baselines read, for their names.
     """
     k = max(total.column("k").to_pylist())
     sections = [f"# Recall on {day}", headline(total, gains, channels, segments), READING]
@@ -124,14 +124,14 @@ def render_report(
 
 
 def segment_report(day: str, segments: Mapping[str, pa.Table], k: int) -> str:
-    """Returns the segments of a day as a text of their own; segments as of `segment_section`."""
+    """Returns the segments of a day as a text of its own; `segments` as for `segment_section`."""
     return f"# Hit rate by segment on {day}\n\n{segment_section(segments, k)}\n"
 
 
 def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
-    """Returns the rates of a day without the rest of the report: every scope, and known, other and all users and items.
+    """Returns only the rates of a day: every scope for known, other and all users and items.
 
-    Of the latter the model, the merged list and the best baseline of each scope.
+    For other and all users it has only the model, the merged list and the best baseline of each scope.
     """
     sections = [scope_section(total, scope, spans) for scope in Scope]
     k = max(total.column("k").to_pylist())
@@ -150,11 +150,11 @@ def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
 
 
 def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[str, pa.Table]) -> str:
-    """Returns the figures of the day as a table, the most important first, and sentences on the worst figures.
+    """Returns the day's figures as a table, most important first, and sentences on the worst ones.
 
-    The order: the merged list, which users get, over all items: of known users and items, then of all; vectors alone on items that
-    are new to a user, their purpose; vectors alone over all items, the figure of the reference solution; vectors alone
-    on items without any event.
+    The order: the merged list (the served one) over all items, for known users and items, then for all; vectors alone on
+    items new to a user (their purpose); vectors alone over all items (the reference solution's figure); vectors alone on
+    items without any event.
 
     Args:
         gains: the model, and the merged list, against the best baseline of each scope.
@@ -215,7 +215,7 @@ def _worst(gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[st
 def scope_section(
     total: pa.Table, scope: Scope, spans: Spans | None, gains: Sequence[Gain] = (), facts: ReportFacts | None = None
 ) -> str:
-    """Returns every scorer's hit rates at each k with their intervals, and the means over users, in one scope."""
+    """Returns the section of one scope: every scorer's hit rates at each k with intervals, and means over users."""
     label, population = SCOPES[scope], counted_population(scope)
     meaning = _capital(label.meaning)
     ks = sorted(set(total.column("k").to_pylist()))
@@ -251,7 +251,7 @@ def scope_section(
 
 
 def channel_section(total: pa.Table, channels: Sequence[Gain]) -> str:
-    """Returns each channel's finds alone, the merged list's without it, and the difference."""
+    """Returns each channel's hit rate alone, the merged list's without it, and the difference."""
     k = channels[0].k
     rates = rows_of_cell(total, Scope.ALL, k)
     body = []
@@ -274,7 +274,7 @@ def segment_section(segments: Mapping[str, pa.Table], k: int) -> str:
     """Returns one table per segment: users, items to find, and each scorer's hit rate with its interval.
 
     Args:
-        segments: scorer -> its hit rate per segment, as of `segment_table`, over the same users; at least one.
+        segments: scorer -> its hit rates from `segment_table`, over the same users; at least one.
     """
     names = [display_name(scorer) for scorer in segments]
     note = (
@@ -357,20 +357,20 @@ def _facts_section(facts: ReportFacts) -> str:
 
 
 def table(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Returns a markdown table below its title, its first column aligned left, the others right."""
+    """Returns a markdown table with a title; the first column is aligned left, the others right."""
     lines = [head, ["---", *("---:" for _ in head[1:])], *body]
     return "\n".join([f"**{title}**", "", *("| " + " | ".join(line) + " |" for line in lines)])
 
 
 def cell(text: str) -> str:
-    """Returns a text of the data as one cell: on one line, at most 60 characters, markdown marks escaped."""
+    """Returns a text of the data for a table cell: one line, at most 60 characters, markdown escaped."""
     line = " ".join(text.split())
     short = line if len(line) <= CELL_CHARS else line[: CELL_CHARS - 1] + "…"
     return "".join("\\" + letter if letter in "\\`*_{}[]<>#|~$" else letter for letter in short)
 
 
 def with_interval(row: _Row) -> str:
-    """Returns the hit rate of a row with its 95% interval, to three decimals: the interval is wider than the fourth."""
+    """Formats the hit rate of a row with its 95% interval, to three decimals."""
     return f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
 
 

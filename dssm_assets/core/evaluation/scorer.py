@@ -1,7 +1,7 @@
-"""What can be evaluated: anything that ranks items for users. The model is one scorer, every baseline another.
+"""Scorers: anything that ranks items for users can be evaluated, such as the model and every baseline.
 
-Belongs here: the contract of a scorer, its lists with and without a user's own items, the model as a scorer. Does not belong here: the
-other scorers (`baselines`, `core/channels/merge.py`), counting hits (`hits.py`).
+Belongs here: the interface of a scorer, lists with and without a user's own items, the model as a scorer. Does not belong
+here: other scorers (`baselines`, `core/channels/merge.py`), counting hits (`hits.py`).
 
 Shapes: U evaluated users, B users of a block, M vectors per user, I items, D vector dimension, K top-k.
 """
@@ -29,21 +29,21 @@ MAX_ENTRIES: Final = 1 << 21
 
 
 class Scorer(Protocol):
-    """Gives each evaluated user a ranking of all items; callers see the first k."""
+    """Ranks all items for each evaluated user; callers see the first k."""
 
     @property
     def name(self) -> str:
-        """Returns the name under which the results are stored."""
+        """Returns the scorer's name in stored results."""
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K] for the given rows of the evaluated users.
 
-        Best first, without duplicates, -1 after the last item. A shorter list is the beginning of a longer one.
+        The items are distinct, best first, with -1 after the last. A shorter list is the beginning of a longer one.
         """
 
 
 class InteractedItems(NamedTuple):
-    """What each of some users interacted with before the day."""
+    """The items that each user interacted with before the day."""
 
     window: ItemSets
     """Items of the window."""
@@ -55,7 +55,7 @@ class InteractedItems(NamedTuple):
 
 
 class RankedLists(NamedTuple):
-    """The lists of B users, int64 [B, K] each, -1 after the last item; or the ranks int64 [P] of truth pairs in them."""
+    """The lists of B users, int64 [B, K] each with -1 after the last item; or the ranks of truth pairs in them, int64 [P]."""
 
     everything: IntArray
     """All items are candidates."""
@@ -65,13 +65,13 @@ class RankedLists(NamedTuple):
     """Without all that the user interacted with before."""
 
     def in_scope(self, scope: Scope) -> IntArray:
-        """Returns the lists, or ranks, of a scope."""
+        """Returns the lists, or ranks, for a scope."""
         others = {Scope.DISCOVERY: self.without_window, Scope.UNSEEN: self.without_history}
         return others.get(scope, self.everything)
 
 
 def rank_items(scorer: Scorer, users: IntArray, own: InteractedItems, k: int) -> RankedLists:
-    """Returns the lists of some users, with and without their own items.
+    """Ranks items for some users, with and without their own items.
 
     Args:
         users: rows of the evaluated users [B].
@@ -101,7 +101,7 @@ def _mark_own(own: InteractedItems, ranked: IntArray) -> tuple[Mask, Mask]:
 
 
 def keep_first(items: IntArray, is_kept: Mask, k: int) -> IntArray:
-    """Returns int64 [B, K]: the first k kept entries of each row in their order, -1 after the last.
+    """Returns the first k kept entries of each row in order, int64 [B, K]; -1 after the last.
 
     Args:
         items: int64 [B, N].
@@ -118,8 +118,8 @@ def keep_first(items: IntArray, is_kept: Mask, k: int) -> IntArray:
 class ModelScorer:
     """The trained model: exact search over its vectors.
 
-    A user without a vector gets an empty list, not the list of a zero vector: the model had nothing to offer, and the
-    user's truth still counts.
+    A user without a vector gets an empty list, not the list of a zero vector: the model has nothing to offer, and the user's
+    truth still counts.
     """
 
     corpus: Corpus
@@ -134,7 +134,7 @@ class ModelScorer:
         return self.top_k(user_rows, k)[0]
 
     def top_k(self, user_rows: IntArray, k: int) -> tuple[IntArray, Scores]:
-        """Returns item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf where there is no item."""
+        """Returns item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf if items run out."""
         index = np.full((len(user_rows), k), -1, dtype=np.int64)
         scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
         known, vectors = self._vectors(user_rows)
@@ -144,7 +144,7 @@ class ModelScorer:
         return index, scores
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
-        """Returns the score of each item by the definition, float64 [B, C]; 0 for a user without a vector.
+        """Returns the exact score of each item, float64 [B, C]; 0 for a user without a vector.
 
         Args:
             user_rows: rows of the evaluated users [B].
@@ -165,9 +165,9 @@ class ModelScorer:
 
 
 class ColdModelScorer:
-    """The model over items that nobody interacted with before the day alone.
+    """The model over cold items alone (without any earlier event).
 
-    Among all items they are behind items with many events, for good reason: such lists cannot show how well they are found.
+    Among all items they rightly rank behind items with many events, so such lists cannot show how well cold items are found.
     """
 
     def __init__(self, model: ModelScorer, items: IntArray) -> None:
@@ -183,7 +183,7 @@ class ColdModelScorer:
 
 
 class KnownLists:
-    """A model as a scorer that keeps the lists of the users that were asked for last: the channel of vectors asks for them again."""
+    """A model as a scorer that keeps the last users' lists, because the channel of vectors asks for them again."""
 
     def __init__(self, model: ModelScorer, depth: int) -> None:
         """Keeps lists of this length; longer lists are searched each time."""
@@ -204,7 +204,7 @@ class KnownLists:
 
 
 def read_corpus(item_vectors: pa.Table, similarity: Similarity) -> tuple[pa.Array, Corpus]:
-    """Returns the ids of a table's items, and their vectors ready to be searched; the row order defines item_index.
+    """Returns the ids of a table's items, and their vectors ready for search. Row numbers are item_index.
 
     Raises:
         DuplicateKeyError: if an item has two vectors.
@@ -218,7 +218,7 @@ def read_corpus(item_vectors: pa.Table, similarity: Similarity) -> tuple[pa.Arra
 
 
 def model_scorer(item_ids: pa.Array, corpus: Corpus, user_vectors: pa.Table, user_ids: pa.Array) -> ModelScorer:
-    """Returns the model as a scorer of some users over a corpus of `read_corpus`.
+    """Returns the model as a scorer for some users over a corpus from `read_corpus`.
 
     Args:
         user_vectors: user_id, user_tower_emb: one vector of the items' width, or several one after another.

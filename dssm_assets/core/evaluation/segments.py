@@ -31,7 +31,7 @@ from dssm_assets.core.features.column_values import number_values, parse_number,
 
 
 class Tier(StrEnum):
-    """Items by their positive events in the window; in the order of `ItemPopularity.tier`."""
+    """Tiers of items by positive events in the window, in the order of `ItemPopularity.tier`."""
 
     HEAD = "head"
     """The most popular 1% of the items with any event."""
@@ -61,10 +61,10 @@ class ItemPopularity:
 
     @property
     def tier(self) -> IntArray:
-        """Returns int64 [I], the position of each item's tier in TIERS.
+        """Returns the position of each item's tier in TIERS, int64 [I].
 
-        Of n items with events, the first ceil(n / 100) by count are the head, those up to ceil(n / 10) come next; among equal
-        counts the order of the corpus decides. By hand: 250 items with events: 3 head, 22 next, 225 rest.
+        Of n items with events, the first ceil(n / 100) by count are the head, and those up to ceil(n / 10) come next. Ties
+        go by the order of the corpus. By hand: 250 items with events: 3 head, 22 next, 225 rest.
         """
         seen = int((self.count > 0).sum())
         head, following = -(-seen * HEAD_PERCENT // 100), -(-seen * NEXT_PERCENT // 100)
@@ -78,7 +78,7 @@ class ItemPopularity:
 
     @property
     def self_information(self) -> NDArray[np.float64]:
-        """Returns float64 [I]: -log2 p in bits, p = (count + 1) / (sum of counts + I), which is finite for unseen items too."""
+        """Returns -log2 p in bits, float64 [I]. p = (count + 1) / (sum of counts + I), so it is finite for unseen items too."""
         return np.asarray(-np.log2((self.count + 1) / (self.count.sum() + len(self.count))))
 
     @property
@@ -89,7 +89,7 @@ class ItemPopularity:
 
 
 def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopularity:
-    """Returns the popularity over a corpus; items without a count have 0.
+    """Returns the popularity of a corpus; items without a count have 0.
 
     Args:
         counts: item_id, distinct, and count.
@@ -100,7 +100,7 @@ def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopulari
 
 
 def tiers_of_items(item_tier: IntArray, items: IntArray) -> IntArray:
-    """Returns the tier of each item, as its position in TIERS. An item outside the corpus (-1) has the tier unseen."""
+    """Returns the position of each item's tier in TIERS. An item outside the corpus (-1) has the tier unseen."""
     return np.append(item_tier, TIERS.index(Tier.UNSEEN))[items]
 
 
@@ -133,17 +133,17 @@ class Cuts:
 
 
 def segment_column(name: str) -> str:
-    """Returns the column of hit_rate_detail that holds a segment's value of each user."""
+    """Returns the column of hit_rate_detail with each user's value of a segment."""
     return f"{SEGMENT}_{name}"
 
 
 def tier_columns(tier: Tier) -> tuple[str, str]:
-    """Returns the columns of hit_rate_detail with a user's hits on items of a tier, and with the items to find there."""
+    """Returns two columns of hit_rate_detail for items of a tier: a user's hits, and the items to find."""
     return f"hits_{tier}", f"{TRUTH_COUNT}_{tier}"
 
 
 def activity_labels(edges: Sequence[int]) -> list[str]:
-    """Returns the activity segments' names in order: edges [10, 30] -> "0", "1-9", "10-29", "30+"."""
+    """Returns the names of the activity segments in order: edges [10, 30] -> "0", "1-9", "10-29", "30+"."""
     bounds = _activity_bounds(edges)
     closed = [str(low) if high == low + 1 else f"{low}-{high - 1}" for low, high in pairwise(bounds)]
     return [*closed, f"{bounds[-1]}+"]
@@ -172,7 +172,7 @@ def edge_labels(edges: Sequence[float]) -> list[str]:
 
 
 def label_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.ChunkedArray, segment: Segment) -> pa.Array:
-    """Returns the text of each user's value in a column, or its range; "(missing)" without a value or without a row.
+    """Returns each user's value in a column as text, or its range; "(missing)" without a value or row.
 
     Args:
         user_ids: the evaluated users [U].
@@ -198,14 +198,14 @@ def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table
     """Returns segment, value, users, hits, truth_count, hit_rate, ci_low, ci_high; values without truth are left out.
 
     hit_rate = sum of hits / sum of truth_count over the users with truth in the row; the interval is a 95% percentile
-    bootstrap over these users. All items to find count, warm or not, so the rows of one segment add up to the whole.
-    By hand: town x has u (1 hit of 2) and v (1 of 2), so its hit rate is 2/4.
+    bootstrap over these users. All items to find count, warm or not, so the rows of one segment add up to the whole. By
+    hand: town x has u (1 hit of 2) and v (1 of 2), so its hit rate is 2/4.
 
     Segments are in the configured order. Activities and ranges are in ascending order; other values are sorted by number or
     text, and only the most frequent MOST_VALUES have a row of their own.
 
     Args:
-        detail: rows per user, as of `hit_rate_detail` with the same segments (see `columns_needed`).
+        detail: rows per user from `hit_rate_detail` with the same segments (see `columns_needed`).
 
     Raises:
         SchemaError: if detail was built with other segments.
@@ -236,7 +236,7 @@ SEGMENT_SCHEMA = pa.schema(
 
 
 def columns_needed(segments: Sequence[Segment]) -> list[str]:
-    """Returns the columns of hit_rate_detail that its segment table needs."""
+    """Returns the columns of hit_rate_detail needed for its segment table."""
     found = ["hits", TRUTH_COUNT]
     for segment in segments:
         if segment.kind is SegmentKind.ITEM_POPULARITY:
@@ -247,11 +247,11 @@ def columns_needed(segments: Sequence[Segment]) -> list[str]:
 
 
 def with_hits_of(detail: pa.Table, counts: Mapping[str, pa.Table], k: int, ds: str) -> pa.Table:
-    """Returns rows of hit_rate_detail with the hits of another scorer in their columns of hits.
+    """Replaces the hits in rows of hit_rate_detail by those of another scorer.
 
     Args:
-        detail: user_id, and the columns that `columns_needed` names.
-        counts: column of hits -> rows of hit_counts of that scorer for the items of the column, of users who have any to find.
+        detail: user_id, and the columns in `columns_needed`.
+        counts: column of hits -> that scorer's rows of hit_counts for these items. Users without such items to find have no row.
         k: length of the lists.
         ds: the day, named in errors.
 
@@ -300,13 +300,13 @@ def _shown_values(labels: pa.Array, segment: Segment) -> list[str]:
 
 
 def choose_category_column(items: pa.Table, ignored: Sequence[str]) -> str | None:
-    """Returns the column most like a category: it has about as many values as each value has items. None: there is none.
+    """Returns the column most like a category (about as many values as items per value), or None.
 
-    Candidates are columns of texts, whole numbers or booleans with at least two values. By hand: of 10,000 items the square root
-    is 100; of columns with 3, 80 and 6,000 values the second is nearest, by ratio.
+    Candidates are columns of texts, whole numbers or booleans with at least two values. By hand: for 10,000 items the best
+    number of values is 100, the square root. Of columns with 3, 80 and 6,000 values, 80 is nearest by ratio.
 
     Args:
-        ignored: columns that are no candidates, as the item's id.
+        ignored: columns to leave out, such as the item's id.
     """
     wanted, distances = math.sqrt(max(items.num_rows, 1)), dict[str, float]()
     for field in items.schema:

@@ -1,7 +1,7 @@
-"""The truth of an evaluation day: each user's items of the day, and which were known from the window before.
+"""The truth of an evaluation day: the items of each user on the day, and whether the window before knew them.
 
-Belongs here: building the table ground_truth, reading it as arrays (`Truth`), the pairs of a scope and a population.
-Does not belong here: which scopes and populations there are (`core/names.py`), counting hits (`hits.py`).
+Belongs here: building the table ground_truth, reading it as arrays (`Truth`), the pairs of a scope and a population. Does
+not belong here: which scopes and populations there are (`core/names.py`), counting hits (`hits.py`).
 
 Shapes: U evaluated users, P truth pairs.
 """
@@ -27,14 +27,13 @@ class Truth:
     """The distinct (user, item) pairs of the day as arrays, sorted by user and item id.
 
     Attributes:
-        user_ids: evaluated users [U], ascending: every user of ground_truth, also those without truth in a
-            scope or population.
+        user_ids: evaluated users [U], ascending: all users of ground_truth, even without truth in some scope or population.
         is_warm_user: bool [U].
         pair_user: int64 [P], row of the user in user_ids.
-        pair_item: int64 [P], position of the item in the corpus, -1 if the corpus lacks it. Such a pair is never a hit
-            and still counts in the denominator.
-        is_warm: bool [P], user and item warm.
-        is_repeat: bool [P], the user had a positive event on the item in the window.
+        pair_item: int64 [P], position of the item in the corpus, -1 if the corpus lacks it. Such a pair is never a hit and
+            still counts in the denominator.
+        is_warm: bool [P], whether user and item are warm.
+        is_repeat: bool [P], whether the user had a positive event on the item in the window.
     """
 
     user_ids: pa.Array
@@ -49,7 +48,7 @@ class Truth:
         return len(self.user_ids)
 
     def select_users(self, users: ragged.IntArray) -> tuple[Truth, ragged.IntArray]:
-        """Returns the truth of the users in some rows, ascending, alone, their rows counted from 0, and the positions of its pairs."""
+        """Returns the truth of some users alone (rows ascending; users are renumbered from 0), and the positions of its pairs."""
         first, end = np.searchsorted(self.pair_user, users), np.searchsorted(self.pair_user, users, side="right")
         pairs, owner = ragged.ranges(first, end - first), ragged.repeat_rows(end - first)
         ids = self.user_ids.take(pa.array(users))
@@ -57,7 +56,9 @@ class Truth:
         return Truth(ids, self.is_warm_user[users], owner, self.pair_item[pairs], *flags), pairs
 
     def pairs_by_scope(self, history: ragged.ItemSets) -> dict[Scope, ragged.Mask]:
-        """Returns bool [P] of every scope but cold: the pairs to find there. Of an item outside the corpus only the window is known.
+        """Returns scope -> its truth pairs, bool [P], without scope cold.
+
+        For items outside the corpus, only the window is known.
 
         Args:
             history: each user's items before the day, in all stored days.
@@ -67,7 +68,7 @@ class Truth:
         return {**known, Scope.NEW: is_new, Scope.UNSEEN: is_new}
 
     def pairs_of(self, population: Population) -> ragged.Mask:
-        """Returns bool [P]: the pairs of a population."""
+        """Returns the pairs of a population, bool [P]."""
         return {Population.WARM: self.is_warm, Population.NOT_WARM: ~self.is_warm}.get(population, np.ones_like(self.is_warm))
 
 
@@ -75,7 +76,7 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
     """Returns the truth of a ground_truth table over a corpus.
 
     Args:
-        ground_truth: rows as of `ground_truth`, in any order.
+        ground_truth: rows from `ground_truth`, in any order.
         item_ids: the corpus, distinct; its order defines item_index.
 
     Raises:
@@ -104,14 +105,14 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
 def ground_truth(day_positives: pa.Table, window_pairs: Iterable[pa.Table]) -> pa.Table:
     """Returns one row per user with a positive event on the day, sorted by user_id.
 
-    A user or an item is warm if it occurs anywhere in the window's positives; a pair is a repeat if it occurs there as a
-    pair. Example: the day holds (u1, a), (u1, b), (u2, a), the window (u1, b), (u3, a). Then u1 -> items [a, b], warm
-    [true, true], repeat [false, true], warm user; u2 -> items [a], warm [true], repeat [false], not a warm user.
+    A user or an item is warm if it occurs anywhere in the window's positives. A pair is a repeat if the window has the same
+    pair. Example: the day holds (u1, a), (u1, b), (u2, a), the window (u1, b), (u3, a). Then u1 -> items [a, b], warm [true,
+    true], repeat [false, true], warm user; u2 -> items [a], warm [true], repeat [false], not a warm user.
 
     Args:
         day_positives: user_id, item_id of the day's positive events; a pair may occur several times.
-        window_pairs: user_id, item_id of the window's positive events, one table in memory at a time; a pair may
-            occur several times.
+        window_pairs: user_id, item_id of the window's positive events, one table in memory at a time; a pair may occur
+            several times.
 
     Returns:
         user_id, gt_items list<id> (distinct, ascending), gt_is_warm list<bool>, gt_is_repeat list<bool>, is_warm_user.
@@ -146,7 +147,7 @@ def _positions_of(window_pairs: pa.Table, column: str, values: pa.Array) -> ragg
 
 
 def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa.Table:
-    """Returns the rows of at most max_users users, in their order: those with the smallest hash of seed and id.
+    """Samples at most max_users users, those with the smallest hash of seed and id; returns their rows in order.
 
     Args:
         max_users: most rows; None: all.

@@ -1,4 +1,4 @@
-"""Bucket ids: the bucket that the definition of a feature alone gives a value, exactly as in the reference.
+"""Bucket ids of values, as far as a feature's definition alone decides them. They equal the reference's exactly.
 
 - A number gets its bin [a, b): the number of boundaries b with b <= x.
 - A category gets its hash modulo hash_bucket_size, its own integer below num_buckets, or its bucket in the vocabulary.
@@ -50,9 +50,9 @@ class Vocabulary:
     """Buckets of known values.
 
     Attributes:
-        hashes: hashes of the values, ascending, followed by one sentinel.
-        buckets: bucket of each value; of the sentinel, `outside`.
-        outside: bucket of every other value, NO_BUCKET for none.
+        hashes: hashes of the values, ascending, then one sentinel.
+        buckets: bucket of each value; the sentinel's is `outside`.
+        outside: bucket of every unknown value; NO_BUCKET for none.
     """
 
     hashes: Any
@@ -75,11 +75,11 @@ class Vocabulary:
 def given_vocabulary(
     words: Mapping[str, int], default_text: str, default_bucket: int | None, function: HashFunction
 ) -> Vocabulary:
-    """Returns the vocabulary of a definition.
+    """Returns the vocabulary that a definition lists.
 
     Args:
         words: word -> bucket.
-        default_text: the default_value of the feature. Without default_bucket it gets bucket 0, unless it is a word.
+        default_text: the feature's default_value. It gets bucket 0, unless it is a word or default_bucket is given.
         default_bucket: default_bucketize_value.
     """
     known = dict(words)
@@ -101,7 +101,7 @@ BucketRule = Callable[[pa.Array], pa.Array]
 
 
 def bucket_rule(operator: Operator, function: HashFunction) -> BucketRule | None:
-    """Returns the bucket rule of a definition, None if the definition alone does not decide buckets."""
+    """Returns the bucket rule of a definition; None if buckets also depend on statistics of the data."""
     if operator.kind is Kind.NUMERIC:
         boundaries = getattr(operator, "boundaries", None)
         return None if boundaries is None else lambda values: ragged.map_leaves(values, partial(_bin_numbers, boundaries))

@@ -81,7 +81,7 @@ def _no_text(arrow_type: pa.DataType, where: str) -> Fault:
 
 
 def dictionary_codes(texts: pa.DictionaryArray) -> IntArray:
-    """Returns the position of each text in the dictionary; the texts must not be null."""
+    """Returns the position of each text in the dictionary. Texts must not be null."""
     return np.asarray(texts.indices, np.int64)
 
 
@@ -118,13 +118,13 @@ def number_values(array: pa.Array, where: str) -> Numbers:
 
 @lru_cache(maxsize=4096)
 def parse_number(text: str) -> float | None:
-    """Returns the number that a text writes, None if it writes none."""
+    """Returns the number that a text spells, or None."""
     number = float(_parse(pa.array([text], pa.string()))[0])
     return None if np.isnan(number) else number
 
 
 def to_float32(numbers: Numbers, default: float | None) -> pa.Array:
-    """Returns the numbers as a float32 column with the default (None: null) in place of missing ones.
+    """Returns numbers as a float32 column. Missing ones get the default, or null for None.
 
     Negative zero becomes zero, so that equal numbers have the same bytes.
     """
@@ -148,12 +148,12 @@ def _finite(numbers: pa.Array) -> Numbers:
 
 
 def split_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.Array, IntArray, Offsets]:
-    """Splits the texts of a column without lists by a separator; returns the parts.
+    """Splits each text of a column without lists at a separator.
 
     A missing or empty text has no parts; a part between two separators may be "".
 
     Returns:
-        The parts of all distinct texts; the position in them of each part of each row [n]; the offsets of the rows [R + 1].
+        The distinct parts of all texts; the number of each row's parts among them [n]; the offsets of the rows [R + 1].
     """
     texts = text_values(array, where)
     is_present = ~ragged.null_mask(texts.indices)
@@ -181,7 +181,7 @@ def element_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.Dicti
 
 
 def multi_text_values(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:
-    """Returns the texts of a multi-valued column [n] and their offsets [R + 1], as `element_texts` without the missing ones."""
+    """Returns the present texts of a multi-valued column [n] and their offsets [R + 1]; otherwise like `element_texts`."""
     texts, offsets = element_texts(array, separator, where)
     return ragged.filter_values(texts, offsets, ~ragged.null_mask(texts.indices))
 
@@ -203,20 +203,20 @@ def number_vectors(array: pa.Array, separator: str, where: str) -> tuple[Numbers
 
 
 def mask_of_first(offsets: Offsets, count: int | None) -> Mask:
-    """Marks the first `count` values of each row [n]; all for 0 or None."""
+    """Returns a mask of the first `count` values of each row [n]; all of them for 0 or None."""
     if not count:
         return np.ones(int(offsets[-1]), dtype=bool)
     return np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], np.diff(offsets)) < count
 
 
 def insert_default(values: npt.NDArray[Any], offsets: Offsets, default: Any) -> tuple[npt.NDArray[Any], Offsets]:
-    """Gives each empty row the default as its value; returns values and offsets."""
+    """Gives each empty row the default as its only value; returns values and offsets."""
     lengths = np.diff(offsets)
     return np.insert(values, offsets[:-1][lengths == 0], default), ragged.offsets_of(np.maximum(lengths, 1))
 
 
 def fill_empty_rows(texts: pa.DictionaryArray, offsets: Offsets, default: str) -> tuple[pa.DictionaryArray, Offsets]:
-    """Returns the texts with the default as the only value of each empty row; an empty default leaves rows empty."""
+    """Gives each empty row the default as its only text. An empty default changes nothing."""
     if not default or np.diff(offsets).all():
         return texts, offsets
     dictionary = pa.concat_arrays([texts.dictionary, pa.array([default], pa.string())])
@@ -225,9 +225,9 @@ def fill_empty_rows(texts: pa.DictionaryArray, offsets: Offsets, default: str) -
 
 
 def finish_texts(texts: pa.DictionaryArray, offsets: Offsets, count: int | None, default: str) -> pa.Array:
-    """Returns the values of a category: the first text of each row for a count of 1, else lists of the first `count` (0, None: all).
+    """Returns a category column: for a count of 1 the first text of each row, else lists of the first `count` (0 or None: all).
 
-    A row without texts has the default, if that is not empty.
+    A row without texts gets the default, unless the default is empty.
     """
     if count == 1:
         has_value = np.diff(offsets) > 0

@@ -1,4 +1,4 @@
-"""Input expressions `side:name`, the side of a feature with given inputs, and the two kinds of values."""
+"""Parses input expressions `side:name`, and finds the side of a feature from its inputs."""
 
 from __future__ import annotations
 

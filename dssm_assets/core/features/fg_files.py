@@ -1,7 +1,7 @@
-"""fg.json and the files that its definitions name: vocabularies, tokenizers, stop characters.
+"""Reads fg.json and the files named in it: vocabularies, tokenizers, stop characters.
 
-Operators get the content of a named file from a `ReadFile` in the validation context, so that definitions can come
-from a folder, a bundle or a test alike.
+Operators read a named file through the `ReadFile` in the validation context, so definitions can come from a folder, a bundle
+or a test.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ CONTEXT_KEY: Final = "read_file"
 
 
 def parse_json(text: str, **options: Any) -> Any:
-    """Returns the value of a JSON text; options are those of `json.loads`.
+    """Returns the value of a JSON text; options are passed to `json.loads`.
 
     Raises:
-        ValueError: it is not JSON, has more than MOST_LEVELS, or half a surrogate pair, which no table or terminal takes.
+        ValueError: it is not JSON, is nested deeper than MOST_LEVELS, or has half a surrogate pair, which no table can store.
     """
     try:
         value = json.loads(text, **options)
@@ -76,7 +76,7 @@ def rename_files(definitions: Any, rename: Callable[[str], str]) -> Any:
 
 
 def parse_vocabulary(content: bytes) -> dict[str, int]:
-    """Returns the bucket of each word of a vocabulary file: its line number from 0, or the number after its last space.
+    """Returns word -> bucket from a vocabulary file. The bucket is the line number from 0, or the number after the last space.
 
     Raises:
         ValueError: the text is not UTF-8, has no word, repeats a word, or only some lines end with a number.

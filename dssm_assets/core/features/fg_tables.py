@@ -47,7 +47,7 @@ USER_HISTORY_FG: Final = TableSpec(
 
 
 def describe_features(spec: TableSpec, features: Iterable[Feature]) -> TableSpec:
-    """Returns the contract of a table of encoded features with the definition of each feature as its column's description.
+    """Returns the contract of a table of encoded features. Each column is described by its feature's definition.
 
     Example: "raw_feature of user:buy_count_7d: a number. Null: missing."
     """

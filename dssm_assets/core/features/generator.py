@@ -39,9 +39,9 @@ _SLICE_ROWS: Final = 1 << 18
 
 
 class FeatureGenerator:
-    """Generates the features of one fg.json; has no state but the definitions.
+    """Generates the features of one fg.json. Its only state is the definitions.
 
-    All methods raise SchemaError that names every input that is missing or has a type or value that a feature cannot use.
+    Every method raises a SchemaError for unusable inputs; it names each one that is missing or has a wrong type or value.
     """
 
     def __init__(self, spec: FgSpec, hash_function: HashFunction = HashFunction.MURMUR) -> None:
@@ -67,8 +67,8 @@ class FeatureGenerator:
     def generate(self, batch: pa.Table | pa.RecordBatch, side: str | None = None) -> pa.Table:
         """Returns the values of features, one row per row of the batch.
 
-        A number is float32, a category its text (dictionary-encoded), several values are a list. A sub-feature of a
-        sequence is a list over the elements. A weighted feature has another column `feature__weights`.
+        A number is float32, a category its text (dictionary-encoded), several values are a list. A sub-feature of a sequence
+        is a list with one entry per element. A weighted feature has a second column, `feature__weights`.
 
         Args:
             batch: the input columns; `user:x` reads column x.
@@ -98,10 +98,10 @@ class FeatureGenerator:
         return self._compute(batch, self._features(side), self._bucketize_values)
 
     def generate_one(self, request: Mapping[str, Any], side: str | None = None) -> dict[str, Any]:
-        """Returns feature -> value of one request: a float, a text, None where it is missing, or a list of them.
+        """Returns feature -> value for one request: a float, a text, a list of these, or None if missing.
 
         Args:
-            request: input name -> value, `{"x": 3}` for `user:x`. An input that is not given is missing.
+            request: input name -> value, such as `{"x": 3}` for `user:x`. Absent inputs are missing.
             side: as in `generate`.
         """
         return requests.first_row(self.generate(self._request_table(request, side), side))
@@ -159,7 +159,7 @@ class FeatureGenerator:
 
 
 def check_inputs(table: pa.Table, features: Iterable[Feature]) -> None:
-    """Raises a SchemaError that names every column that a table lacks and the features that read it."""
+    """Raises a SchemaError that names each missing column and the features that read it."""
     present = table.column_names
     needed: dict[str, list[str]] = {}
     for feature in features:
@@ -174,7 +174,7 @@ def check_inputs(table: pa.Table, features: Iterable[Feature]) -> None:
 
 
 def input_columns(feature: Feature, columns: Sequence[str]) -> list[str]:
-    """Returns the columns of a table that a feature reads, sorted; an input without a column by its plain name."""
+    """Returns the columns that a feature reads from a table, sorted. An input without such a column keeps its plain name."""
     if feature.sequence is None or feature.sub_feature is None:
         return list(feature.inputs)
     sequence_inputs = feature.sub_feature.sequence_inputs
@@ -186,7 +186,7 @@ def input_columns(feature: Feature, columns: Sequence[str]) -> list[str]:
 
 
 class FeatureColumns:
-    """Computes the features of one slice of a table, each once, with the features that they refer to."""
+    """Computes the features of one slice of a table. Each is computed once, even if other features read it."""
 
     def __init__(self, spec: FgSpec, rule_for: Callable[[Feature], BucketRule | None], table: pa.Table, is_whole: bool) -> None:
         """Prepares a slice. With is_whole sequences are not cut to their sequence_length."""

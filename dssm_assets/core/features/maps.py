@@ -1,7 +1,7 @@
-"""How key-value inputs are read: maps of values, and maps of maps.
+"""Reads key-value inputs: maps of values, and maps of maps.
 
-The last delimiter of an entry divides it, because values are mostly numbers while keys are free text. An entry without the
-delimiter is a key without a value.
+An entry such as "a:b:3" is divided at its last delimiter, because keys are free text while values are mostly numbers. An
+entry without a delimiter is a key without a value.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _OUTER_ENTRY: Final = r"(?s)^(?P<key>[^^]*)\^(?P<value>.*)$"
 
 @dataclass(frozen=True)
 class KeyValues:
-    """The entries of all rows, each described once per distinct entry.
+    """The key-value entries of all rows; each distinct entry is stored once.
 
     Attributes:
-        codes: the distinct entry of each entry, int64 [n].
+        codes: number of each entry among the distinct ones, int64 [n].
         offsets: offsets of the rows' entries [R + 1].
-        keys: text of the key of each distinct entry; never null or empty for an entry of a row.
-        values: text of its value; null where it has none.
-        numbers: its value as a number; NaN where it has none.
+        keys: key of each distinct entry as text; never null or empty if a row has the entry.
+        values: value of each distinct entry as text; null without one.
+        numbers: value of each distinct entry as a number; NaN without one.
     """
 
     codes: IntArray
@@ -43,7 +43,7 @@ class KeyValues:
 
 
 def key_values(array: pa.Array, separator: str, where: str, delimiter: str = ":") -> KeyValues:
-    """Returns the entries of a key-value column in their order, without entries that have no key.
+    """Returns the entries of a key-value column in their order. Entries without a key are dropped.
 
     Args:
         array: map<key, value>, list<string> of "key:value", or texts of such entries joined by the separator.
@@ -82,15 +82,15 @@ def _keep(codes: IntArray, offsets: Offsets, mask: Mask) -> tuple[IntArray, Offs
 
 @dataclass(frozen=True)
 class NestedMaps:
-    """The maps of maps of a column, each distinct text once, with their inner entries one after the other.
+    """The maps of maps of a column; each distinct text is stored once, its inner entries one after the other.
 
     Attributes:
-        map_of_row: the map of each row, int64 [R]; missing values have the last map, which is empty.
+        map_of_row: number of each row's map, int64 [R]. Missing values have the last map, which is empty.
         offsets: offsets of the maps' inner entries.
         pkeys: the distinct outer keys.
         pkey_codes: the outer key of each inner entry.
         inner: keys, values and numbers of the distinct inner entries; its codes and offsets are not used.
-        inner_codes: the distinct inner entry of each inner entry.
+        inner_codes: number of each inner entry among the distinct ones.
     """
 
     map_of_row: IntArray
@@ -102,7 +102,7 @@ class NestedMaps:
 
 
 def nested_maps(array: pa.Array, where: str) -> NestedMaps:
-    """Returns the maps of a column in their order.
+    """Reads a column of maps of maps; the order of the maps is kept.
 
     Args:
         array: texts "pk^sk:v,sk:v|pk^...", lists of "pk^sk:v,sk:v" texts, or map<key, inner> with any inner column that

@@ -1,4 +1,4 @@
-"""Parity check: sampled rows of a table, sent again as single requests, must get the features that the batch computed."""
+"""Parity check: sends sampled rows of a table again as single requests and compares their features with the batch's."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dssm_assets.core.features.generator import FeatureGenerator
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Result of a replay.
+    """Differences between features of single requests and of the batch.
 
     Attributes:
-        row_count: number of replayed rows.
+        row_count: number of compared rows.
         differing: feature -> number of rows that differ.
         example: description of the first difference, "" if there is none.
     """
@@ -56,14 +56,14 @@ def replay_rows(
     start: int = 0,
     is_whole: bool = False,
 ) -> ParityReport:
-    """Returns how the rows at the given positions, replayed as requests, compare with the encoded table.
+    """Sends some rows as single requests and compares their features with the encoded table.
 
     The table may be a block of a larger one: positions outside the block are skipped.
 
     Args:
-        encoded: their features, as `FeatureGenerator.encode` returned them for the side.
+        encoded: features of the rows, as `FeatureGenerator.encode` returned them for the side.
         positions: rows to replay, counted in the larger table.
-        start: position of the first row of the block in the larger table.
+        start: position of the block's first row in the larger table.
     """
     replayed = [position for position in positions if start <= position < start + table.num_rows]
     differing, example = Counter[str](), ""
@@ -85,7 +85,7 @@ def _decimals(values: pa.Array) -> pa.Array:
 
 
 def merge_reports(reports: Sequence[ParityReport]) -> ParityReport:
-    """Returns one report for several blocks of rows."""
+    """Merges the reports of several blocks into one."""
     differing: Counter[str] = sum((Counter(report.differing) for report in reports), Counter())
     example = next((report.example for report in reports if report.example), "")
     return ParityReport(sum(report.row_count for report in reports), differing, example)

@@ -1,8 +1,8 @@
-"""Requests as the rows of a table, and the first row of a result as plain Python values.
+"""Turns requests into rows of a table, and the first row of a result into plain Python values.
 
 A request must give the same features as the same row of a table. Two kinds of numbers need care:
-- a float32 or float16 becomes the decimal number that is printed for it, because that is what JSON carries;
-- integers beyond int64 become their digits, and so do all other integers of the same value, because a column has one type.
+- a float32 or float16 becomes its printed decimal number, as JSON carries it;
+- if an integer of a list or mapping does not fit int64, all of its integers become text, because a column has one type.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _NARROW = (np.dtype(np.float32), np.dtype(np.float16))
 
 
 def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> pa.Table:
-    """Returns a table with a row per request and the given columns; a value that a request lacks is null.
+    """Returns a table with one row per request and the given columns. A missing value is null.
 
     Args:
         requests: input name -> text, number, boolean, None, a list (or tuple, array) of them, or a mapping.
 
     Raises:
-        SchemaError: naming every input whose value has no column type, such as an object, or that has values of several types.
+        SchemaError: names every input with values of several types, or of a type that no column has, such as an object.
     """
     faults, arrays = [], {}
     for name in columns:
@@ -89,7 +89,7 @@ def first_row(table: pa.Table) -> dict[str, Any]:
 
 
 def decimal_numbers(values: pa.Array) -> pa.Array:
-    """Returns float32 or float16 numbers as the float64 that is printed for them: 0.1, not 0.10000000149011612.
+    """Returns float32 or float16 numbers as the float64 that they print as: 0.1, not 0.10000000149011612.
 
     Whole numbers are kept exactly, as in `column_values.text_values`: the shortest decimal of 60734968 is another number.
     """

@@ -1,6 +1,6 @@
-"""fg.json parsed and checked: `parse_fg` returns the definitions of all features, or every fault of the file at once.
+"""Parses and checks fg.json: `parse_fg` returns the definitions of all features, or all faults of the file at once.
 
-The keys of one feature type are those of its class in `operators/`.
+The keys of a feature type are in its class in `operators/`.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Feature:
     Attributes:
         name: column of its values; `sequence__feature` for a sub-feature.
         side: the tower that reads it.
-        inputs: columns of the table that it is computed from, sorted, including those of features it refers to.
-        operator: its definition; of a sub-feature, the definition that works on elements.
+        inputs: the table columns behind it, sorted, including those behind other features that it reads.
+        operator: its definition; for a sub-feature, that for single elements.
         sequence: the sequence that contains it, None for a feature of the row.
         sub_feature: its entry in that sequence.
     """
@@ -170,15 +170,13 @@ def parse_fg(raw: Mapping[str, Any], read_file: ReadFile | None = None) -> FgSpe
     """Returns the feature definitions of a parsed fg.json.
 
     Args:
-        raw: `{"features": [...], "reserves": [...], "multi_val_sep": "|"}`. `multi_val_sep` is the separator of all
-            features that have the key `separator` and do not set it.
-        read_file: returns the content of a file that a definition names (`vocab_file`). None: definitions may not name
-            files.
+        raw: `{"features": [...], "reserves": [...], "multi_val_sep": "|"}`. `multi_val_sep` is the default of the key `separator`.
+        read_file: returns the content of a file that a definition names (`vocab_file`). None: definitions may not name files.
 
     Raises:
-        FeatureSpecError: with every fault at once: an unknown type or key, a bad value, a repeated name, a malformed
-            expression, a reference to an unknown feature, inputs of both towers in one feature, or features that share
-            an embedding and disagree on its table.
+        FeatureSpecError: with every fault at once: an unknown type or key, a bad value, a repeated name, a malformed expression, a
+            reference to an unknown feature, inputs of both towers in one feature, or features that share an embedding and disagree
+            on its table.
     """
     faults = [
         Fault(f"fg.json, key {key}", f"one of: {', '.join(_KEYS)}", "an unknown key", "remove it or correct its spelling")

@@ -1,11 +1,11 @@
 """Rolling states of activity: counts and value sums of users and items, and the last day of each user, item and event.
 
-The activity state of day D has one row per entity and event that ever occurred up to D, ordered by both: count_{w}d for each
-window w (days D-w+1 to D), count_total, {value}_sum_{w}d_e4, first_event_time_ms, last_event_time_ms. All are integers, so
-state(D) = state(D-1) + day D - day D-w holds exactly, whatever the order of addition. A row stays when all its windows are
-empty, because its total and its first and last event are still needed.
+The activity state of day D has one row per entity and event that ever occurred up to D, ordered by both. Its columns are
+count_{w}d for each window w (days D-w+1 to D), count_total, {value}_sum_{w}d_e4, first_event_time_ms, last_event_time_ms.
+All are integers, so state(D) = state(D-1) + day D - day D-w holds exactly in any order of addition. Rows with empty windows
+stay: their total and their first and last event are still needed.
 
-The pair state of day D has one row per user, item and event within the largest window, with the day on which it last occurred.
+The pair state of day D has one row per user, item and event within the largest window, with its last day.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dssm_assets.core.features_raw.local_time import QueryDay, day_text, first_d
 
 
 def window_sign(log: ibis.Table, ds: QueryDay, days: int, *, is_rolled: bool) -> Any:
-    """Returns how often each row of the log counts in the window of `days` days that ends with day `ds`, as an int64 column.
+    """Returns an int64 column: how often each row of the log counts in the window of `days` days up to day `ds`.
 
     Args:
         log: has the day of each row in a text column `ds`.
-        is_rolled: the rows are added to the state of the day before: 1 on the day itself, -1 on the day that has left the
-            window since, else 0. Without such a state: 1 in the window, 0 before it.
+        is_rolled: whether the rows are added to the state of the day before. Then a row counts 1 on the day itself, -1 on
+            the day that just left the window, else 0. Otherwise it counts 1 in the window and 0 before it.
     """
     if not is_rolled:
         return (log[names.DS] >= first_day_text(ds, days)).cast("int64")
@@ -42,10 +42,11 @@ def roll_activity(
     statistic_days: Sequence[int],
     value_columns: Sequence[str],
 ) -> ibis.Table:
-    """Sums the log's rows and the previous state's in one group-by; returns the activity state of day `ds`.
+    """Returns the activity state of day `ds`: one group-by sums the rows of the log and of the previous state.
 
     Args:
-        log: behavior with a text column `ds`: the day and the days that leave a window; all days up to it without `previous`.
+        log: behavior with a text column `ds`: the day itself and the days that leave a window. Without `previous`, all days
+            up to `ds`.
         previous: state of the day before.
         entity: user_id or item_id.
         value_columns: columns to add up. Null and NaN count as 0; each value is rounded to 1/10,000, halves away from 0.
@@ -75,7 +76,7 @@ PAIR_KEY = (USER_ID, ITEM_ID, EVENT)
 
 
 def roll_pair_activity(log: ibis.Table, previous: ibis.Table | None = None, *, ds: QueryDay, window_days: int) -> ibis.Table:
-    """Returns the pair state of day `ds`, as `roll_activity`; pairs that last occurred before the window are dropped."""
+    """Returns the pair state of day `ds`, with the arguments of `roll_activity`. Pairs last seen before the window are dropped."""
     first = first_day_text(ds, window_days)
     recent = log.filter(log[names.DS] >= first)
     pairs = recent.group_by(PAIR_KEY).agg(**{names.LAST_DATE: recent[names.DS].max()})
@@ -89,9 +90,9 @@ def roll_pair_activity(log: ibis.Table, previous: ibis.Table | None = None, *, d
 def count_counterparts(
     pairs: ibis.Table, entity: str, ds: QueryDay, statistic_days: Sequence[int], events: Sequence[str]
 ) -> ibis.Table:
-    """Returns one row per entity of the pair state, with its distinct counterparts per event and window, int64.
+    """Returns one row per entity of the pair state: its distinct counterparts per event and window, int64.
 
-    A user_id counts items ({event}_distinct_items_{w}d), an item_id users. Other events are ignored.
+    For a user these are items ({event}_distinct_items_{w}d), for an item users. Other events are ignored.
     """
     columns: dict[str, Any] = {}
     for event in events:

@@ -1,8 +1,7 @@
 """The wide feature tables of a day: one row per user or item with its profile, statistics and preferences.
 
-Every join matches at most one row by the id of the entity: ids of the profile are unique (the source layer refuses others),
-and statistics, distinct counts and lists are grouped by the id. So the result has one row per id of the profile or the
-activity.
+Each join matches at most one row, because every joined table is unique in the entity's id: the source layer checks the
+profiles, and the rest is grouped by id. The result has one row per id of the profile or the activity.
 """
 
 from __future__ import annotations
@@ -36,7 +35,8 @@ def join_user_features(
 
     Columns: feature_date (= ds), user_id, the columns of user_table (null for a user without a row in it), then
     `plan.generated(USER_ID)`. Counts, distinct counts and sums are 0 without activity; ratios are null where their
-    denominator is 0; days since an event are null without events; preference lists are for `order_preferences`.
+    denominator is 0; days since an event are null without events; preference lists are unordered (`order_preferences` sorts
+    them).
     """
     wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan)
     if plan.preference_columns:
@@ -120,7 +120,7 @@ def _left_join(left: ibis.Table, right: ibis.Table, key: str) -> ibis.Table:
 
 
 def check_generated_names(entity: str, source: Sequence[str], plan: FeaturePlan) -> None:
-    """Raises a SchemaError that names every source column with the name of a generated one, and every generated name that is twice."""
+    """Raises a SchemaError that names all repeated generated columns, and all source columns with the name of a generated one."""
     table, generated = f"{entity.removesuffix('_id')}_table", plan.generated(entity)
     got, remedy = "two, from different events and values", "rename an event or value column"
     repeated = [name for name, count in Counter(generated).items() if count > 1]

@@ -42,17 +42,17 @@ def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_
 
 
 def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -> tuple[Any, Any]:
-    """Returns (hour, weekday) of each instant in the time zone, both int32: hour 0 to 23, weekday Monday = 0.
+    """Returns the hour (0 to 23) and the weekday (Monday is 0) of each instant in the time zone, both int32.
 
-    Clock changes are honoured: after the clocks go back the same hour occurs twice. Example: 1704067200000
-    (2024-01-01 00:00 UTC, a Monday) gives (0, 0) in UTC and (19, 6) in America/New_York.
+    Clock changes are honoured: after the clocks go back the same hour occurs twice. Example: 1704067200000 (2024-01-01 00:00
+    UTC, a Monday) gives (0, 0) in UTC and (19, 6) in America/New_York.
     """
     instants = event_time_ms.cast(pa.timestamp("ms", timezone))
     return pc.hour(instants).cast(pa.int32()), pc.day_of_week(instants).cast(pa.int32())
 
 
 def check_log_names(log_columns: Sequence[str], item_columns: Sequence[str]) -> None:
-    """Raises a SchemaError with every name that occurs twice among the log, the generated columns and the items."""
+    """Raises a SchemaError that names every column repeated among the log, the generated columns and the items."""
     expected, remedy = "a name that behavior does not have", "rename one of them in tables.*.columns"
     clashing = [name for name in dict.fromkeys(item_columns) if name in {*log_columns, HOUR, WEEKDAY}]
     faults = [
@@ -68,8 +68,8 @@ def collect_user_history(behavior: ibis.Table, *, positive_events: Sequence[str]
     """Returns one row per user with a positive event on the day, ordered by user_id, with aligned lists.
 
     item_ids, event_times_ms and one list<string> per history column have one entry per positive event, ordered by
-    (event_time_ms, item_id); an unknown attribute is a null entry. History columns are attributes of the item, so events
-    that are equal in both keys have equal entries in all lists, and the lists have only one possible order.
+    (event_time_ms, item_id); an unknown attribute is a null entry. Events with equal keys have equal entries in all lists,
+    because the other lists are attributes of the item. So the order is unique.
     """
     positive = behavior.filter(behavior[EVENT].isin(positive_events))
     order = [positive[EVENT_TIME_MS], positive[ITEM_ID]]

@@ -26,7 +26,6 @@ QueryDay: TypeAlias = str | ir.StringValue
 
 
 def day_text(ds: QueryDay) -> Any:
-    """Returns the day as an Ibis text."""
     return ibis.literal(ds, type="string") if isinstance(ds, str) else ds
 
 
@@ -59,7 +58,7 @@ def days_since(event_time_ms: Any, *, ds: QueryDay, timezone: str, first_day: st
 
 
 def offset_steps(timezone: str, first_ms: int, last_ms: int) -> tuple[list[int], list[int]]:
-    """Returns the offset of a zone from UTC in milliseconds as steps: `offsets[i]` is valid from `starts[i]` on.
+    """Returns a zone's offset from UTC in milliseconds as steps: `offsets[i]` holds from `starts[i]` on.
 
     The first start is `first_ms`, a whole quarter of an hour.
     """

@@ -33,7 +33,7 @@ class FeaturePlan:
 
     @staticmethod
     def from_config(config: PipelineConfig, ds: str) -> FeaturePlan:
-        """Returns the plan of the tables of a day: the same for all days of a year."""
+        """Returns the plan for the tables of a day. All days of a year have the same plan."""
         return FeaturePlan(
             funnel=tuple(config.events.funnel),
             statistic_days=tuple(config.raw_features.statistic_days),
@@ -81,40 +81,40 @@ _COUNTERPARTS: Final = {USER_ID: "items", ITEM_ID: "users"}
 
 
 def window_count(days: int) -> str:
-    """Returns the state column with the number of events in a window."""
+    """Returns the state column for the number of events in a window."""
     return f"count_{days}d"
 
 
 def window_sum(value: str, days: int) -> str:
-    """Returns the state column with the sum of a value in a window, in 1/10,000."""
+    """Returns the state column for the sum of a value in a window, in 1/10,000."""
     return f"{value}_sum_{days}d_e4"
 
 
 def event_count(event: str, days: int) -> str:
-    """Returns the wide column with the number of one event in a window."""
+    """Returns the wide column for the number of one event in a window."""
     return f"{event}_count_{days}d"
 
 
 def event_sum(event: str, value: str, days: int) -> str:
-    """Returns the wide column with the sum of a value over one event in a window."""
+    """Returns the wide column for the sum of a value over one event in a window."""
     return f"{event}_{value}_sum_{days}d"
 
 
 def event_ratio(wide: str, narrow: str, days: int) -> str:
-    """Returns the wide column with the ratio narrow / wide of the counts of two neighbouring events in the funnel."""
+    """Returns the wide column for the ratio of two neighbouring events of the funnel: count of `narrow` / count of `wide`."""
     return f"{wide}_to_{narrow}_ratio_{days}d"
 
 
 def event_distinct(entity: str, event: str, days: int) -> str:
-    """Returns the wide column with the distinct items of a user (or users of an item) with one event in a window."""
+    """Returns the wide column for a user's distinct items (or an item's distinct users) with one event in a window."""
     return f"{event}_distinct_{_COUNTERPARTS[entity]}_{days}d"
 
 
 def days_since_time(column: str) -> str:
-    """Returns the wide column with the age of a time of the source table, in days."""
+    """Returns the wide column for the age in days of a time in the source table."""
     return f"days_since_{column}"
 
 
 def preference(attribute: str) -> str:
-    """Returns the wide column with the preference list of a user for an item attribute."""
+    """Returns the wide column for a user's preference list of an item attribute."""
     return f"{attribute}_preference"

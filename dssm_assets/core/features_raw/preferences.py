@@ -1,6 +1,6 @@
-"""Preferences of users: how many positive events they had with items of each attribute value in the preference window.
+"""Preferences of users: how often each had positive events with items of an attribute value, within the preference window.
 
-The state of day D has one row per (user_id, attribute, value) with a count other than 0, ordered by that key: the number of
+The state of day D has one row per (user_id, attribute, value) with a count above 0, ordered by that key. It counts the
 positive events on days D-preference_days+1 to D with items of that value. Items without a value are not counted.
 """
 
@@ -34,10 +34,11 @@ def roll_preferences(
     preference_columns: Sequence[str],
     positive_events: Sequence[str],
 ) -> ibis.Table:
-    """Sums the log's rows and the previous state's in one group-by; returns the preference state of day `ds`.
+    """Returns the preference state of day `ds`: one group-by sums the rows of the log and of the previous state.
 
     Args:
-        log: behavior with a text column `ds`: the day and the day that leaves the window; all days up to it without `previous`.
+        log: behavior with a text column `ds`: the day itself and the day that leaves the window. Without `previous`, all
+            days up to `ds`.
         previous: state of the day before.
         preference_columns: item attributes, at least one.
     """
@@ -58,14 +59,14 @@ def roll_preferences(
 
 
 def collect_preferences(preferences: ibis.Table, *, attributes: Sequence[str]) -> ibis.Table:
-    """Returns one row per user of the state with {attribute}_preference: structs of value and count, in any order, null without any."""
+    """Returns one row per user of the state. Column {attribute}_preference holds structs of value and count in any order, or null."""
     entry = ibis.struct({VALUE: preferences[VALUE], COUNT: preferences[COUNT]})
     lists = {preference(name): entry.collect(where=preferences[ATTRIBUTE] == name) for name in attributes}
     return preferences.group_by(USER_ID).agg(**lists)
 
 
 def order_preferences(rows: Rows, *, attributes: Sequence[str], top: int = PREFERENCE_TOP) -> Rows:
-    """Replaces what `collect_preferences` collected by lists of "value:count".
+    """Replaces the structs of `collect_preferences` by ordered lists of "value:count".
 
     A list is ordered by count (largest first), then value, and has at most `top` entries; a user without values of an
     attribute has an empty list. A value may contain ":", so the count is the part after the last one.

@@ -1,14 +1,13 @@
-"""Embedding tables: one fused table per width, in which every embedding is a range of rows.
+"""Embedding tables: all embeddings of one width are ranges of rows in one fused table.
 
-Row 0 of every fused table is the vector of "missing" for all features: zero, and never updated. Index i > 0 of a feature
-is row base + i. The tables are buffers, not parameters: a look-up's result is a leaf of the graph, and its gradient goes
-to the rows that were read, so a gradient of a table's full size never exists.
+Row 0 of every fused table is the vector of "missing" for all features: zero, and never updated. Index i > 0 of a feature is
+row base + i. The tables are buffers, not parameters: a look-up's result is a leaf of the graph, and its gradient goes to the
+rows that were read, so a gradient of a table's full size never exists.
 
 Letters: B rows, F single-valued features, d width of a table, n values, G bags of a look-up.
 
-Belongs here: where a feature's rows are, pooled look-ups, and the record of a look-up that the optimiser needs. Does not
-belong here: the update itself (`core/training/optimisers.py`), tables whose rows are sharded over processes
-(`extras/several_processes/process_group.py`).
+Belongs here: where a feature's rows are, pooled look-ups, and their record for the optimiser. Does not belong here: the
+update (`core/training/optimisers.py`), tables sharded over processes (`extras/several_processes/process_group.py`).
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class EmbeddingTables(nn.Module):
     """
 
     def __init__(self, spec: TowerSpec, generator: torch.Generator, given: Mapping[int, Tensor] | None = None) -> None:
-        """Draws the tables, or uses the given ones, by width."""
+        """Initialises the tables at random, or takes the given ones (width -> table)."""
         super().__init__()
         self.bases, self.sizes = _layout(spec)
         self.dims = tuple(sorted(self.sizes))
@@ -71,30 +70,30 @@ class EmbeddingTables(nn.Module):
             self.register_buffer(f"table_{dim}", self._draw_table(dim, generator) if given is None else given[dim])
 
     def table(self, dim: int) -> Tensor:
-        """Returns the fused table of this width [rows, d]."""
+        """Returns the fused table of a width [rows, d]."""
         return self.get_buffer(f"table_{dim}")
 
     def locate_rows(self, dim: int, rows: IntArray) -> tuple[Tensor, IntArray]:
-        """Returns a table with at least these rows of the fused table, and the position of each row in it [n]."""
+        """Returns a table that holds these rows of the fused table, and each row's position in it [n]."""
         return self.table(dim), rows
 
     def write_rows(self, dim: int, rows: IntArray, source: Tensor, source_rows: IntArray) -> None:
-        """Overwrites these rows with rows of another table."""
+        """Overwrites these rows by rows of another table."""
         self.table(dim)[torch.from_numpy(rows)] = source[torch.from_numpy(source_rows)]
 
     def blocks(self, dim: int) -> Iterator[Tensor]:
-        """Yields the fused table of this width from its first row to its last, in parts."""
+        """Yields the fused table of a width in blocks of rows, first to last."""
         yield self.table(dim)
 
     def mean_length(self, dim: int, first: int, end: int) -> float:
-        """Returns the mean length of the vectors in rows first .. end - 1 of a table, 0 if there are no rows."""
+        """Returns the mean length of the vectors in rows first .. end - 1 of a table; 0 without rows."""
         rows = self.table(dim)[first:end]
         return float(rows.norm(dim=1).mean()) if len(rows) else 0.0
 
     def groups(
         self, features: Sequence[TowerFeature], bag_features: Sequence[TowerFeature], without: str | None = None
     ) -> tuple[WidthGroup, ...]:
-        """Returns how a tower with these single-valued features and these bags reads the tables, by width.
+        """Groups a tower's features by the width of their table.
 
         Args:
             features: the single-valued features, in the order of the columns of a `TowerInput`.
@@ -114,7 +113,7 @@ class EmbeddingTables(nn.Module):
 
         Args:
             groups: from `groups`, of the tower that the input belongs to.
-            tape: receives what the optimiser needs; None outside of training.
+            tape: records the look-up for the optimiser; None outside of training.
         """
         parts: list[Tensor] = []
         for group in groups:
@@ -129,7 +128,7 @@ class EmbeddingTables(nn.Module):
         return torch.cat(parts, dim=1) if parts else self.table(self.dims[0]).new_zeros(len(inputs), 0)
 
     def lookup_each(self, features: Sequence[TowerFeature], values: Sequence[IntArray], tape: list[Lookup] | None) -> Tensor:
-        """Returns the vectors of n events, not pooled, features concatenated [n, sum of widths].
+        """Returns the vector of each of n events without pooling, features concatenated [n, sum of widths].
 
         Args:
             values: of each feature, one per event; 0 is missing and has the zero vector.
@@ -174,17 +173,16 @@ class EmbeddingTables(nn.Module):
 class SideLookup(nn.Module):
     """Looks up one tower's features; splits the vectors into the layers' input and the frozen columns.
 
-    If a history is pooled in several ways, the frozen columns are those of the first pooling. The other poolings' columns of
-    the frozen embedding are left out.
+    If a history is pooled in several ways, only the first pooling keeps its columns of the frozen embedding.
 
     Attributes:
         trained: the columns of the look-up that the layers read.
         frozen: the frozen columns [F].
         has_frozen: whether there is a frozen embedding.
-        width: W, what learned poolings add included.
-        shared_positions: the positions among these W of the shared-embedding columns: the pooled history in the user tower,
-            the features that share an embedding with it in the item tower.
-        shared_coordinates: what each of the shared-embedding columns is.
+        width: W, including the output of learned poolings.
+        shared_positions: where among the W columns the shared embedding is read: in the user tower the pooled history, in
+            the item tower the features with the same embedding.
+        shared_coordinates: the coordinate of the embedding in each of these columns.
     """
 
     trained: Tensor
@@ -200,13 +198,13 @@ class SideLookup(nn.Module):
         shared: tuple[Container[int], Container[int]],
         attended: Sequence[TowerFeature] = (),
     ) -> None:
-        """Works out the trained, the frozen and the shared-embedding columns.
+        """Finds the trained, the frozen and the shared-embedding columns.
 
         Args:
             singles: single-valued features, by column of a `TowerInput`.
             bags: multi-valued features and sub-features of the history, by bag of a `TowerInput`.
-            shared: features with shared-embedding columns: their positions in `singles`, then their positions in `bags`.
-            attended: sub-features under learned poolings, none of them frozen. Their columns follow the columns of the look-up, and all count as
+            shared: positions of the features with a shared embedding: first those in `singles`, then those in `bags`.
+            attended: sub-features under learned poolings, none frozen. Their columns stand last and count as
                 shared-embedding columns.
         """
         super().__init__()
@@ -230,9 +228,9 @@ class SideLookup(nn.Module):
     def lookup(
         self, tables: EmbeddingTables, inputs: TowerInput, tape: list[Lookup] | None, *, with_frozen: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns the layers' input [B, W], without learned poolings, and the frozen vectors [B, F]. These get no gradient.
+        """Returns the layers' input [B, W] without learned poolings, and the frozen vectors [B, F], which get no gradient.
 
-        There are none without a frozen embedding, or where they are not asked for.
+        There are no frozen vectors without a frozen embedding, or if the caller does not ask for them.
         """
         if not (with_frozen and self.has_frozen):
             return tables.lookup(self._trained_groups, inputs, tape), None
@@ -241,7 +239,7 @@ class SideLookup(nn.Module):
 
 
 def append_frozen(vectors: Tensor, frozen: Tensor | None) -> Tensor:
-    """Returns the vectors [B, D - F] with the frozen columns [B, F] appended, if there are any."""
+    """Appends the frozen columns [B, F], if any, to vectors [B, D - F]."""
     return vectors if frozen is None else torch.cat([vectors, frozen], dim=1)
 
 

@@ -1,8 +1,7 @@
 """The layers that read single events of a user's history: attention pooling, and an encoder of the sequence.
 
 **Attention pooling** makes one weighted mean of the events per interest. Self-attention after Lin et al. 2017, section 2.1, as in
-ComiRec-SA (Cen et al. 2020, section 3.2): the weights of a row's events, whose vectors are h, are the softmax over the row of
-w2 tanh(W1 h), once per interest.
+ComiRec-SA (Cen et al. 2020, section 3.2): an interest weighs the event vectors h of a row by softmax(w2 tanh(W1 h)).
 
 **The encoder** is causal self-attention: the state at an event depends on it and on the events before it alone. Blocks in the order
 of SASRec (Kang and McAuley 2018) with the normalisation before each layer, and a last norm:
@@ -10,13 +9,12 @@ of SASRec (Kang and McAuley 2018) with the normalisation before each layer, and 
     x = x + attention(norm(x))
     x = x + W2 (silu(W1 norm(x)) * W3 norm(x))        SwiGLU, Shazeer 2020
 
-Position enters through attention alone, as a learned bias per head by the number of events between two events and by the time
-between them (after HSTU, Zhai et al. 2024, section 3). So a state does not depend on how many sequences are encoded together, nor on
-the events after it: one pass over a sequence has the state of every event. Dense layers run over the events of all sequences one
-after another; only attention pads, in blocks of similar lengths.
+Position enters only as a learned bias per head: for the number of events, and for the time, between two events (after HSTU, Zhai et
+al. 2024, section 3). A state does not depend on later events or on other sequences, so one pass over a sequence gives the state of
+every event. Dense layers run over the events of all sequences one after another; only attention pads, in blocks of similar lengths.
 
-Letters: B rows, K interests, n events of all rows or sequences, W width, S sequences, R sequences of a block, L length of the longest
-row or of a block's longest sequence, H heads.
+Letters: B rows, K interests, n events of all rows or sequences, W width, S sequences, R sequences of a block, L length of the
+longest row or of a block's longest sequence, H heads.
 """
 
 from __future__ import annotations
@@ -80,7 +78,7 @@ class AttentionPooling(nn.Module):
 
 
 class SequenceEncoder(nn.Module):
-    """Encodes sequences of events; states are as wide as the events' vectors."""
+    """Encodes sequences of events: one state per event, as wide as the event's vector."""
 
     def __init__(self, width: int, settings: Pooling, generator: torch.Generator) -> None:
         super().__init__()
@@ -116,7 +114,7 @@ class SequenceEncoder(nn.Module):
 
 
 class SequenceBlock(nn.Module):
-    """Self-attention and a SwiGLU layer, each of the normalised states and added to them."""
+    """One block of the encoder: self-attention and a SwiGLU layer, each with a norm before and a residual connection."""
 
     def __init__(self, width: int, heads: int, length: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -136,7 +134,7 @@ class SequenceBlock(nn.Module):
 
 
 class CausalAttention(nn.Module):
-    """Each event attends to itself and to the events before it, with a bias by their distance and by the time between."""
+    """Causal self-attention: an event attends to itself and earlier events, with biases for distance and elapsed time."""
 
     def __init__(self, width: int, heads: int, length: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -147,7 +145,7 @@ class CausalAttention(nn.Module):
         self.gap_bias = nn.Parameter(torch.zeros(NUM_GAPS, heads))
 
     def forward(self, states: Tensor, blocks: list[AttentionBlock], drop: Callable[[Tensor], Tensor]) -> Tensor:
-        """Lets each event read the others; returns the vectors [n, W]."""
+        """Returns the attended vectors [n, W]."""
         joint = self.query_key_value(states)
         joint = torch.cat([joint, joint.new_zeros(1, joint.shape[1])])
         found = []
@@ -186,13 +184,13 @@ class AttentionBlock:
     """Sequences of similar lengths, padded behind their ends.
 
     Attributes:
-        shape: R and L.
+        shape: (R, L).
         cells: the event of each padded cell, n for padding [R * L].
         filled: the cells that hold events, by sequence.
-        events: the event of each of these.
-        distances: for each head the place, as of `_biases`, of the number of events from the column's to the row's [H, L, L].
-        is_later: whether the column's event is later than the row's; then number and time between count as 0 [L, L].
-        gaps: for each head the place of the class of the time between two events of a sequence [R, H, L, L].
+        events: the event in each of these cells.
+        distances: for each head, the position in `_biases` of the distance between the row's and the column's event [H, L, L].
+        is_later: whether the column's event is later than the row's; distance and time then count as 0 [L, L].
+        gaps: for each head, the position in `_biases` of the time class between two events (`gap_classes`) [R, H, L, L].
     """
 
     shape: tuple[int, int]
@@ -205,7 +203,7 @@ class AttentionBlock:
 
 
 def gap_classes(seconds: Tensor) -> Tensor:
-    """Returns the class of each gap in whole seconds: two classes per doubling of gap + 1; a negative gap counts as 0.
+    """Returns the class of each time gap in whole seconds: two classes per doubling of gap + 1. Negative gaps count as 0.
 
     Example: 0, 1, 2, 3, 4, 5, 6, 7 seconds have the classes 0, 2, 3, 4, 4, 5, 5, 6.
     """

@@ -1,6 +1,6 @@
-"""Codes of items without an event: the code of the items with the same values in some features.
+"""Embedding codes for items without events: such an item gets the code of its group, the items with equal attributes.
 
-Codes in closed form (`core/training/closed_form/svd_init.py`) come from the events of an item, so an item without any has none.
+Codes in closed form (`core/training/closed_form/svd_init.py`) are computed from an item's events, so a new item has none.
 
 Letters: I items, G groups, F features of a group, D vector width, d width of the codes.
 """
@@ -27,7 +27,7 @@ class GroupCodes:
 
     Attributes:
         features: names of single-valued item features [F].
-        keys: int32 [G, F], the embedding indices that the items of each group have in common; distinct rows, ascending.
+        keys: int32 [G, F], the embedding indices shared by each group's items; distinct rows, ascending.
         codes: float32 [G, d].
     """
 
@@ -36,7 +36,7 @@ class GroupCodes:
     codes: FloatArray
 
     def find_groups(self, keys: npt.NDArray[Any]) -> IntArray:
-        """Returns the group of each item [I] from its `read_keys` [I, F]; -1 for items of no known group."""
+        """Returns the group of each item [I] from its `read_keys` [I, F]; -1 if no group matches."""
         wanted = _as_bytes(keys)
         if not len(self.keys):
             return np.full(len(wanted), -1, np.int64)
@@ -45,7 +45,7 @@ class GroupCodes:
         return np.where(known[place] == wanted, place, -1)
 
     def fill_in(self, vectors: FloatArray, keys: npt.NDArray[Any]) -> FloatArray:
-        """Writes the group's code into the last d columns of items that are 0 there; returns the vectors [I, D].
+        """Writes the group's code into the last d columns of each item where these are 0; returns the vectors [I, D].
 
         By hand: the code of the only group is (7). Two of its items have the vectors (1, 0) and (2, 3): (1, 7) and (2, 3).
         """
@@ -81,7 +81,7 @@ def read_keys(items: pa.Table, features: Sequence[str]) -> npt.NDArray[np.int32]
 
 
 def distinct_keys(keys: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], IntArray]:
-    """Returns the distinct rows [G, F], ascending, and the row of each item among them [I]."""
+    """Returns the distinct rows [G, F], ascending, and the number of each item's row among them [I]."""
     _, first, group = np.unique(_as_bytes(keys), return_index=True, return_inverse=True)
     return keys[first], group.reshape(-1).astype(np.int64)
 

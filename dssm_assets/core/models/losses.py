@@ -1,11 +1,11 @@
-"""Losses as functions of embeddings, and the masks, corrections and weights that they share.
+"""Losses as functions of embeddings, with their masks, corrections and weights.
 
-A new loss is one function, one line in `LOSSES`, its meaning in `Loss` (core/config/model.py) and one test. From outside the package:
-`LOSSES["my_loss"] = my_loss`, in a plug-in (docs/platform.md). Does not belong here: who the negatives are (`samplers`,
-`core/training/batch_negatives.py`).
+A new loss is one function, one line in `LOSSES`, its meaning in `Loss` (core/config/model.py) and one test. From outside the
+package: `LOSSES["my_loss"] = my_loss`, in a plug-in (docs/platform.md). Does not belong here: who the negatives are
+(`samplers`, `core/training/batch_negatives.py`).
 
-A column of the logits is a negative that all rows of the batch share: an in-batch, a sampled or a queued item. A row is compared with
-its positive, with every column that is not masked for it, and with its own hard negatives.
+A column of the logits is a negative that all rows of the batch share: an in-batch, a sampled or a queued item. A row is
+compared with its positive, with every column that is not masked for it, and with its own hard negatives.
 
 Letters: B rows, C columns, H hard negatives, P pairs, D vector width, R rows of a chunk.
 """
@@ -33,7 +33,7 @@ CHUNK_ROWS: Final = 256
 
 @dataclass(frozen=True)
 class MaskedPairs:
-    """Cells of the logits [B, C] that do not count, sorted by row; a cell may be named twice."""
+    """Masked cells of the logits [B, C], sorted by row; a cell may be named twice."""
 
     rows: IntArray  # [P]
     columns: IntArray  # [P]
@@ -46,9 +46,9 @@ class LossTerms:
     Attributes:
         positive_correction: subtracted from the logit of each row's positive [B].
         column_correction: subtracted from the logits of each column, columns in the order of the logits [C].
-        weight: of each row in the loss, above 0 [B].
-        masked: cells [B, C] that do not count.
-        hard_rows: the one row that each hard negative counts for, in any order [H].
+        weight: weight of each row in the loss, above 0 [B].
+        masked: cells of the logits [B, C] to leave out.
+        hard_rows: the row to which each hard negative belongs, in any order [H].
         hard_correction: subtracted from the logit of each hard negative [H].
     """
 
@@ -117,7 +117,7 @@ class PairLoss:
         positive_loss: of a row and its item.
         negative_loss: of a row and a negative.
         negative_slope: its derivative.
-        masked: x of a pair that does not count: loss and derivative of a negative are 0 there.
+        masked: value of x for masked pairs: there, the loss and derivative of a negative are 0.
         is_of_logits: whether x is a logit; if not, it has neither scale nor correction.
     """
 

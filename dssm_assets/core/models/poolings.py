@@ -1,9 +1,9 @@
-"""Poolings of the user's history: the events that a pooling sees, and the weight of each.
+"""Poolings of the user's history: which events a pooling sees, and the weight of each.
 
-A new pooling is one class, one line in `POOLINGS`, and its meaning in `PoolingKind` (core/config/model.py) and in the serving rules
-(service/bundle/tower_layout.py). From outside the package: `POOLINGS["my_pooling"] = MyPooling`, in a plug-in (docs/platform.md).
-Does not belong here: reading events from a table (`tower_input`), the layers that learn from single events (`event_layers`). This
-module runs without torch, in serving too.
+To add a pooling, write one class, one line in `POOLINGS`, and its meaning in `PoolingKind` (core/config/model.py) and in the
+serving rules (service/bundle/tower_layout.py). A plug-in (docs/platform.md) sets `POOLINGS["my_pooling"] = MyPooling`. Does
+not belong here: reading events from a table (`tower_input`), layers that learn from single events (`event_layers`). This
+module imports no torch, because the service uses it too.
 
 Letters: B rows, n events of all rows.
 """
@@ -40,7 +40,7 @@ class HistoryEvents:
     Attributes:
         values: embedding indices per sub-feature, 0 for a missing value [n].
         offsets: start of each row and the end of the last [B + 1].
-        times: of the events in milliseconds [n]; None where no pooling needs them.
+        times: time of each event in milliseconds [n]; None if no pooling needs it.
     """
 
     values: tuple[IntArray, ...]
@@ -49,14 +49,14 @@ class HistoryEvents:
 
     @cached_property
     def ranks(self) -> IntArray:
-        """Number of newer events in the same row [n]."""
+        """Returns the number of newer events in the same row [n]."""
         lengths = np.diff(self.offsets)
         ranks: IntArray = np.repeat(self.offsets[1:], lengths) - 1 - np.arange(self.offsets[-1], dtype=np.int64)
         return ranks
 
     @cached_property
     def age_days(self) -> npt.NDArray[np.float64]:
-        """Days between an event and the newest event of its row [n]; only where a pooling needs times."""
+        """Returns the days from each event to the newest of its row [n]. Raises if the events have no times."""
         assert self.times is not None
         lengths = np.diff(self.offsets)
         filled = lengths > 0
@@ -64,7 +64,7 @@ class HistoryEvents:
         return np.asarray((newest - self.times) / MS_PER_DAY)
 
     def latest(self, count: int) -> HistoryEvents:
-        """Returns the same rows with at most this many of their latest events."""
+        """Keeps at most this many of the latest events of each row."""
         lengths = np.diff(self.offsets)
         if lengths.max(initial=0) <= count:
             return self
@@ -74,7 +74,7 @@ class HistoryEvents:
 
 
 class HistoryPooling:
-    """Pools a history to the weighted mean of its values; a subclass changes the events, their weights or the normalisation."""
+    """Pools a history to the weighted mean of its values. Subclasses change the events, their weights or the normalisation."""
 
     needs_times = False
     """Whether the weights of events depend on their times."""
@@ -85,7 +85,7 @@ class HistoryPooling:
         """Largest number of a row's events that the pooling reads."""
 
     def event_weights(self, events: HistoryEvents) -> npt.NDArray[np.float64] | None:
-        """Returns the positive weight of each event before normalisation [n]; None if all weigh the same."""
+        """Returns the positive weight of each event before normalisation [n]; None for equal weights."""
         return None
 
     def make_bags(self, values: IntArray, offsets: IntArray, weights: npt.NDArray[np.float64] | None) -> Bags:
@@ -134,7 +134,7 @@ class RecencyPooling(HistoryPooling):
 
 
 class EventwisePooling(HistoryPooling):
-    """Leaves the events apart, with weight 1 each."""
+    """Keeps events separate, with weight 1 each."""
 
     def pool(self, events: HistoryEvents) -> tuple[Bags, ...]:
         """Returns aligned bags: the values at one position are the sub-features of one event.
@@ -149,7 +149,7 @@ class EventwisePooling(HistoryPooling):
 
 
 class SequencePooling(EventwisePooling):
-    """Leaves the events apart and in order; the encoder also reads the time between them."""
+    """Keeps events separate and in order; the encoder also reads the time between them."""
 
     needs_times = True
 
@@ -180,5 +180,5 @@ REGISTRIES["pooling"] = POOLINGS
 
 
 def make_pooling(settings: Pooling) -> HistoryPooling:
-    """Returns the pooling that an entry of `model.poolings` describes."""
+    """Returns the pooling for an entry of `model.poolings`."""
     return POOLINGS[settings.kind](settings)

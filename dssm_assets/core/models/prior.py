@@ -1,4 +1,4 @@
-"""A popularity prior of the items as one more dimension of the vectors, which the inner product adds to the score.
+"""A popularity prior of items: one more dimension of the vectors adds it to the inner product.
 
     score = u . v + p = (u, 1) . (v, p)
 
@@ -24,7 +24,7 @@ _SMOOTHING: Final = 0.3
 
 
 class Prior(Section):
-    """The strengths of the prior, in units of the two vectors' product."""
+    """The strengths of the prior, in units of the inner product."""
 
     popularity: float = Field(description="Weight of ln(count + 1), the count of an item's positive samples.")
     recent: float = Field(description="Weight of ln(decayed count + 0.3).")
@@ -33,7 +33,7 @@ class Prior(Section):
     )
 
     def values_for(self, counts: npt.NDArray[np.float64], recent_counts: npt.NDArray[np.float64]) -> FloatArray:
-        """Returns the prior of every item, minus the mean over all items, float32 [I].
+        """Returns the prior of every item, centred to mean 0, float32 [I].
 
         Example: with weights 1 and 0 and counts 0 and 1, ln 1 = 0 and ln 2 = .693 give -.347 and +.347.
 
@@ -46,13 +46,12 @@ class Prior(Section):
 
 
 def ages_in_days(time_ms: IntArray) -> npt.NDArray[np.float64]:
-    """Returns the days from each event to the newest one [n].
+    """Returns the days from each event to the newest event [n].
 
-    Not to the moment that is scored: where times are whole days, every event of yesterday would be a day old, and short half-lives
-    would count none of them.
+    Ages do not run to the moment of scoring: if times are whole days, all of yesterday would be a day old, and a short half-life
+    would count almost nothing.
 
-    By hand: of events at 18 o'clock and at 6 o'clock of one day, the first has the age 0 and the second .5, so that it counts half
-    with a half-life of 12 hours.
+    By hand: events at 18:00 and at 6:00 of one day have the ages 0 and .5. With a half-life of 12 hours the second counts half.
     """
     times = np.asarray(time_ms, np.int64)
     return np.asarray((times.max(initial=np.iinfo(np.int64).min) - times) / MS_PER_DAY)
@@ -61,7 +60,7 @@ def ages_in_days(time_ms: IntArray) -> npt.NDArray[np.float64]:
 def decayed_counts(
     items: IntArray, age_days: npt.NDArray[np.float64] | IntArray, half_life_days: float, item_count: int
 ) -> npt.NDArray[np.float64]:
-    """Returns the sum of 2 ** (-age / half-life) over each item's positive samples [I], from item and age of each sample [n]."""
+    """Returns each item's sum of 2 ** (-age / half-life) over its positive samples [I]; item and age are given per sample [n]."""
     weights = np.exp2(-np.asarray(age_days, np.float64) / half_life_days)
     return np.bincount(items, weights=weights, minlength=item_count).astype(np.float64)
 
@@ -72,6 +71,6 @@ def append_prior(vectors: FloatArray, values: FloatArray) -> FloatArray:
 
 
 def append_one(vectors: FloatArray) -> FloatArray:
-    """Appends a 1 to user vectors, to multiply an item's prior with; returns [..., D + 1]."""
+    """Appends a 1 to user vectors, the factor of an item's prior; returns [..., D + 1]."""
     ones = np.ones((*vectors.shape[:-1], 1), np.float32)
     return np.concatenate([vectors, ones], axis=-1)

@@ -1,8 +1,8 @@
-"""Samplers: the distributions that negatives are drawn from.
+"""Samplers: the distributions from which negatives are drawn.
 
-A new sampler is one class, one line in `SAMPLERS`, and its meaning in `Sampler` (core/config/model.py). From outside the package:
-`SAMPLERS["my_sampler"] = make_my_sampler`, in a plug-in (docs/platform.md). Does not belong here: which draws do not count for a
-row (masks act on the logits, `core/training/batch_negatives.py`) and the weights of items (asset negative_items).
+To add a sampler, write one class, one line in `SAMPLERS`, and its meaning in `Sampler` (core/config/model.py). A plug-in
+(docs/platform.md) sets `SAMPLERS["my_sampler"] = make_my_sampler`. Does not belong here: masking draws for a row
+(`core/training/batch_negatives.py`) and the weights of items (asset negative_items).
 
 Letters: B rows, I items, U users, E edges, N draws, H hard negatives of a batch.
 """
@@ -30,7 +30,7 @@ UNIFORM_FRAC: Final = 0.5
 
 
 class NegativeSampler(Protocol):
-    """Draws items of the corpus, with replacement, from a distribution that it discloses."""
+    """Draws items of the corpus with replacement, and tells the probability of each."""
 
     probability: Floats
     """The exact distribution, one entry per item [I]."""
@@ -86,12 +86,12 @@ def mix_with_uniform(weights: Floats) -> WeightedSampler:
 
 
 def alias_table(probability: Floats) -> tuple[Floats, IntArray]:
-    """Returns (keep, alias): slot s yields s with probability keep[s], else alias[s]; all slots are equally likely.
+    """Returns (keep, alias): slot s yields s with probability keep[s], else alias[s]. All slots are equally likely.
 
-    The table is built with two prefix sums instead of a work list (Huebschle-Schneider and Sanders 2019, section 4).
-    An item is light if its share (probability times I) is below 1, else heavy. The rest of a light item's slot is filled
-    by a heavy item: the first whose running excess is above the deficits filled before. If a light item needs more than
-    is left of a heavy item's excess, that heavy item's own slot gets a deficit, which the next heavy item fills.
+    The table is built with two prefix sums instead of a work list (Huebschle-Schneider and Sanders 2019, section 4). An item
+    is light if its share (probability times I) is below 1, else heavy. A heavy item fills the rest of a light item's slot:
+    the first whose running excess is above the deficits filled so far. If it has too little excess left for the light item,
+    its own slot gets a deficit, which the next heavy item fills.
     """
     share = probability * len(probability)
     keep, alias = np.ones_like(share), np.arange(len(share), dtype=np.int64)
@@ -116,12 +116,12 @@ def alias_table(probability: Floats) -> tuple[Floats, IntArray]:
 
 @dataclass(frozen=True)
 class HardDraw:
-    """Hard negatives of a batch: items that a row's user was shown and did not interact with. Each counts for its row alone.
+    """Hard negatives of a batch: items shown to a row's user without an interaction. Each counts for one row.
 
     Attributes:
-        rows: the row that each counts for, ascending [H].
+        rows: the row of each, ascending [H].
         items: item indices [H].
-        probability: that the edge is drawn for its row [H].
+        probability: probability of drawing the edge for its row [H].
         days: first day of the window on which the item was shown [H].
     """
 
@@ -136,13 +136,13 @@ class HardDraw:
         return cls(none, none, np.zeros(0, np.float64), none)
 
     def keep(self, is_kept: npt.NDArray[np.bool_]) -> HardDraw:
-        """Returns the hard negatives that the mask [H] selects, with unchanged probabilities."""
+        """Keeps the hard negatives under the mask [H]; their probabilities stay."""
         return HardDraw(self.rows[is_kept], self.items[is_kept], self.probability[is_kept], self.days[is_kept])
 
 
 @dataclass(frozen=True)
 class HardEdges:
-    """Which items each user was shown and did not interact with, user after user.
+    """The items shown to each user without an interaction, user after user.
 
     Attributes:
         offsets: the edges of user u are offsets[u] .. offsets[u + 1] - 1 [U + 1].
@@ -156,15 +156,15 @@ class HardEdges:
 
     @classmethod
     def empty(cls) -> HardEdges:
-        """Returns the edges of a log without exposures."""
+        """Returns edges for a log without exposures."""
         nothing = np.zeros(0, np.int32)
         return cls(np.zeros(1, np.int64), nothing, nothing)
 
     def draw(self, user_index: npt.NDArray[np.int32], count: int, rng: np.random.Generator) -> HardDraw:
-        """Returns at most `count` edges of the rows' users, divided over the rows as evenly as their users' edges allow.
+        """Draws at most `count` edges of the rows' users, shared among the rows as evenly as possible.
 
-        A row that gets k of its user's d edges has the edges (r + j * d) // k for j = 0 .. k - 1, with r drawn uniformly from
-        0 .. d - 1. These are k different edges, each with probability exactly k / d, whatever the order of the edges.
+        A row that gets k of its user's d edges has the edges (r + j * d) // k for j = 0 .. k - 1, with r drawn uniformly
+        from 0 .. d - 1. These are k different edges, each with probability exactly k / d, whatever the order of the edges.
 
         Args:
             user_index: user of each row, -1 for an unknown user [B].
@@ -184,7 +184,7 @@ class HardEdges:
 
 
 class HardSampler(WeightedSampler):
-    """Draws item indices by weight; hard negatives of the rows' users are drawn from its edges."""
+    """Draws items by weight, and hard negatives from the edges of the rows' users."""
 
     def __init__(self, weights: Floats, edges: HardEdges) -> None:
         super().__init__(weights)
@@ -192,7 +192,7 @@ class HardSampler(WeightedSampler):
 
 
 def divide_evenly(capacity: IntArray, count: int, rng: np.random.Generator) -> IntArray:
-    """Returns how many of `count` each row gets: as evenly as capacities allow, the remainder by chance [B].
+    """Divides `count` among rows as evenly as their capacities allow [B]. Chance decides who gets the remainder.
 
     Example: capacities 0, 1, 5, 9 and count 8 give 0, 1 and then 3 and 4 in random order.
     """

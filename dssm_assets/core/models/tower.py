@@ -1,4 +1,4 @@
-"""One tower: dense layers from the features' pooled vectors to the output vector, and its skip connection.
+"""One tower: dense layers that turn the features' pooled vectors into the output vector, and a skip connection.
 
 Letters: B rows, W input width, D output width.
 """
@@ -70,9 +70,8 @@ class BatchNorm(nn.Module):
 class Tower(nn.Module):
     """Blocks of Linear, norm, ReLU and dropout, then a Linear; vectors have length 1 if the similarity is COSINE.
 
-    The shared-embedding columns of the input (the pooled history in the user tower, the features that share its embeddings
-    in the item tower) have a dropout of their own and, with `spec.skip`, a skip connection: a linear map without bias from
-    these columns to the output.
+    Some input columns hold an embedding that both towers read: the pooled history, and the item features with the same
+    embedding. They have a dropout of their own and, with `spec.skip`, a linear map without bias straight to the output.
     """
 
     shared_columns: Tensor
@@ -109,12 +108,11 @@ class Tower(nn.Module):
 def align_skips(
     user: nn.Linear | None, user_columns: Sequence[Hashable], item: nn.Linear | None, item_columns: Sequence[Hashable]
 ) -> None:
-    """Makes both towers' skip connections start as the same map, so that a history is near its own items from the start.
+    """Starts both towers' skip connections as the same map, so that a history is near its own items from the first step.
 
-    Every coordinate of an embedding that both towers read goes to an output of its own, as long as there are outputs, and
-    the poolings of one history are averaged. Towers that start apart must first find a common space, which takes long for
-    histories of hundreds of items: on a year of grocery purchases this start alone is worth a tenth of the hit rate
-    (docs/what_was_learned.md).
+    Each coordinate of the shared embedding goes to an output of its own, as long as there are outputs; the poolings of one
+    history are averaged. Otherwise training must first find a common space, which takes long for histories of hundreds of
+    items. On a year of grocery purchases this start alone is worth a tenth of the hit rate (docs/what_was_learned.md).
 
     Example: a history is pooled twice over one embedding of width 2, which an item feature shares; there are 3 outputs. The
     item's skip is [[1, 0], [0, 1], [0, 0]], the user's [[.5, 0, .5, 0], [0, .5, 0, .5], [0, 0, 0, 0]].
@@ -137,7 +135,7 @@ def align_skips(
 
 
 def linear(width_in: int, width_out: int, generator: torch.Generator, *, has_bias: bool = True) -> nn.Linear:
-    """Draws a linear map's weights from the generator, not from torch's global one."""
+    """Returns a linear layer whose initial weights come from the given generator."""
     with torch.random.fork_rng(devices=[]):
         drawn = nn.Linear(width_in, width_out, bias=has_bias)
     bound = 1.0 / math.sqrt(width_in)
@@ -148,9 +146,9 @@ def linear(width_in: int, width_out: int, generator: torch.Generator, *, has_bia
 
 
 def drop(values: Tensor, frac: float, generator: torch.Generator | None) -> Tensor:
-    """Returns the values with a fraction of them dropped; unchanged without a generator.
+    """Applies dropout from the given generator; without one the values stay.
 
-    `nn.functional.dropout` draws from torch's global generator, which a fit must not depend on.
+    `nn.functional.dropout` draws from torch's global generator, which would make a fit depend on other code.
     """
     if generator is None or frac == 0:
         return values

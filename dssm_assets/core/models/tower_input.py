@@ -1,7 +1,7 @@
-"""The input of a tower for a batch of rows, and how it is read from tables of embedding indices.
+"""Reads a tower's input for a batch of rows from tables of embedding indices.
 
-A history is a slice of one table sorted by (user, time): the events start .. end - 1. The user tower sees the latest events before
-a position, as bags of every sub-feature. They are read ragged, so a short history costs as much as its events and nothing is padded.
+A history is a slice, events start .. end - 1, of one table sorted by (user, time). The user tower sees the latest events
+before a position, as one bag per sub-feature. Bags are ragged: a short history costs only its own events, without padding.
 
 Letters: B rows, F single-valued features, n events of all rows.
 """
@@ -35,10 +35,10 @@ class TowerInput:
 
     Attributes:
         singles: indices of the single-valued features, in the order of the specification [B, F].
-        bags: one per multi-valued feature, then one per sub-feature of every pooling of the history but those of kind sequence, in the
-            order of `TowerSpec.history_views`.
+        bags: one per multi-valued feature, then one per pooling and sub-feature in the order of `TowerSpec.history_views`,
+            without poolings of kind sequence.
         is_empty_history: 1.0 for a row without history, else 0.0 [B]; None for a tower that reads no history.
-        sequences: the events for each pooling of kind sequence, which several rows may share.
+        sequences: the events for each pooling of kind sequence; rows may share them.
     """
 
     singles: IntArray
@@ -50,15 +50,14 @@ class TowerInput:
         return len(self.singles)
 
     def with_history(self, history: TowerInput) -> TowerInput:
-        """Returns the user tower's input of rows with these features and these histories, from a `HistoryReader`."""
+        """Adds histories from a `HistoryReader` to the user tower's features."""
         return replace(history, singles=self.singles, bags=self.bags + history.bags)
 
 
 class SideReader:
-    """Reads the features of one tower (without history) from one table."""
+    """Reads one tower's features, without history, from one table."""
 
     def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature]) -> None:
-        """Checks the features' columns."""
         self._view = TableView(table, name, feature_columns(features))
         check_indices(self._view, features)
         _check_weights(self._view, name, features)
@@ -83,10 +82,10 @@ class SideReader:
 
 
 class HistoryReader:
-    """Reads histories from the table of all users' positive events."""
+    """Reads users' histories from the table of all positive events."""
 
     def __init__(self, table: pa.Table, spec: TowerSpec) -> None:
-        """Checks the columns; `table` has the events, sorted by user and time."""
+        """Checks the columns of `table`, which has the events sorted by user and time."""
         self._features, self._encoded = spec.sequences, spec.encoded
         self._poolings = tuple(make_pooling(view.pooling) for view in spec.history_views if not view.is_sequence)
         self._lengths = tuple(view.pooling.length for view in spec.sequence_views)
@@ -98,9 +97,9 @@ class HistoryReader:
         check_indices(self._view, self._features)
 
     def read(self, starts: IntArray, ends: IntArray, windows: SharedWindows | None = None) -> TowerInput:
-        """Returns what every pooling reads of the events start .. end - 1 of each row [B], as rows without features.
+        """Reads the events start .. end - 1 of each row [B] for every pooling; the result has no features.
 
-        `windows` tells which rows share the events that poolings of kind sequence read; None: every row has its own.
+        `windows` tells which rows share events in poolings of kind sequence; None: no two rows do.
         """
         lengths = np.minimum(ends - starts, self._num_events)
         plain = self._pool(ranges(ends - lengths, lengths), offsets_of(lengths), ends > starts)
@@ -111,7 +110,7 @@ class HistoryReader:
         return replace(plain, sequences=tuple(self._read_sequences(*parts) for parts in passes))
 
     def read_events(self, positions: IntArray, offsets: IntArray) -> TowerInput:
-        """Returns the same for histories that are not slices: the positions of their events, row after row [n], and offsets."""
+        """Reads histories that are no slices, given the positions of their events, row after row [n], and offsets."""
         plain = self._pool(positions, offsets, np.diff(offsets) > 0)
         passes = []
         for length in self._lengths:
@@ -145,7 +144,7 @@ class HistoryReader:
             raise SchemaError(Fault(where, expected, got, "build bounds and history from the same events"))
 
     def check_causal(self, starts: IntArray, ends: IntArray, as_of_ms: IntArray, *, where: str, remedy: str) -> None:
-        """Raises a LeakError if a history does not end strictly before its row's timestamp [B]."""
+        """Raises a LeakError if a history contains an event at or after its row's timestamp [B]."""
         if not self._features:
             return
         filled = np.flatnonzero(ends > starts)
@@ -171,7 +170,7 @@ def feature_columns(features: Sequence[TowerFeature]) -> dict[str, pa.DataType]:
 
 
 def check_indices(view: TableView, features: Sequence[TowerFeature]) -> None:
-    """Raises a SchemaError with one fault per feature that has an index outside of its embedding table."""
+    """Raises a SchemaError with one fault per feature that has an index outside its embedding table."""
     remedy = "build the table with the feature configuration of this model"
     SchemaError.raise_if(
         fault for feature in features for fault in view.range_faults(feature.name, 0, feature.num_embeddings, remedy)
@@ -196,10 +195,10 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
 
 
 def merge_sides(features: Sequence[TowerFeature], sides: Mapping[TowerSide, TowerInput]) -> TowerInput:
-    """Returns the input of one tower from sides that were read separately, with the features in the given order.
+    """Merges separately read sides of one tower into one input, with the features in the given order.
 
     Args:
-        features: of all sides, in the order of the specification; those of one side are in the same order as in its input.
+        features: all features, in the order of the specification. Each side must have its own in the same order.
     """
     columns = {side: iter(inputs.singles.T) for side, inputs in sides.items()}
     bags = {side: iter(inputs.bags) for side, inputs in sides.items()}
@@ -210,7 +209,7 @@ def merge_sides(features: Sequence[TowerFeature], sides: Mapping[TowerSide, Towe
 
 
 def add_missing_context(inputs: TowerInput, spec: TowerSpec) -> TowerInput:
-    """Returns the input of user features with missing context features where the tower expects them."""
+    """Fills in context features as missing, so that user features alone become a full input."""
     context = spec.features_of(TowerSide.CONTEXT)
     empty = Bags(np.zeros(0, np.int64), np.zeros(len(inputs) + 1, np.int64), np.zeros(0, np.float32))
     singles = np.zeros((len(inputs), sum(not feature.is_multi for feature in context)), np.int64)
@@ -231,13 +230,13 @@ def select_rows(inputs: TowerInput, rows: IntArray) -> TowerInput:
 
 
 def concatenate_rows(first: TowerInput, second: TowerInput) -> TowerInput:
-    """Returns the rows of the first input, then those of the second. Both are of a tower without history."""
+    """Concatenates the rows of two inputs of a tower without history."""
     bags = tuple(_concatenate_bags(a, b) for a, b in zip(first.bags, second.bags, strict=True))
     return TowerInput(np.concatenate([first.singles, second.singles]), bags)
 
 
 def hide_rows(inputs: TowerInput, is_hidden: npt.NDArray[np.bool_]) -> TowerInput:
-    """Returns a copy of an input without history in which the features of some rows [B] are missing."""
+    """Returns a copy of an input without history, with all features of some rows [B] missing."""
     bags = tuple(_empty_rows(bag, is_hidden) for bag in inputs.bags)
     return TowerInput(np.where(is_hidden[:, None], 0, inputs.singles), bags)
 

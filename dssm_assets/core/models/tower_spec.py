@@ -20,7 +20,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 
 
 class TowerSide(StrEnum):
-    """Where a feature comes from, which decides the tower that reads it."""
+    """The source of a feature; it decides which tower reads the feature."""
 
     USER = "user"
     CONTEXT = "context"
@@ -31,7 +31,7 @@ class TowerSide(StrEnum):
 
 
 class TowerFeature(Section):
-    """One feature as a tower sees it: the column of its embedding indices and the table they point into."""
+    """One feature of a tower: its column of embedding indices, and the table to which they point."""
 
     name: str = Field(description="Column of embedding indices; 0 is missing.")
     side: TowerSide = Field(description="Where the feature comes from.")
@@ -53,7 +53,7 @@ class HistoryView:
 
     Attributes:
         pooling: its settings.
-        features: the sub-features as inputs of this pooling; with several poolings their names end with the pooling's.
+        features: the sub-features as inputs of this pooling. With several poolings, each name ends with the pooling's name.
     """
 
     pooling: Pooling
@@ -61,7 +61,7 @@ class HistoryView:
 
     @property
     def width(self) -> int:
-        """Width of an event's vector: its sub-features side by side."""
+        """Returns the width of an event's vector: its sub-features side by side."""
         return sum(feature.embedding_dim for feature in self.features)
 
     @property
@@ -74,9 +74,9 @@ class HistoryView:
 
 
 class TowerSpec(Section):
-    """The specification of both towers: equal specifications give towers of equal shapes and meaning.
+    """The specification of both towers. Equal specifications give towers of equal shapes and meaning.
 
-    The fields are those of the model section of the configuration, which documents them.
+    The model section of the configuration documents the fields.
     """
 
     features: tuple[TowerFeature, ...]
@@ -112,17 +112,17 @@ class TowerSpec(Section):
 
     @property
     def sequences(self) -> tuple[TowerFeature, ...]:
-        """The sub-features of the history; none if its length is 0."""
+        """Returns the sub-features of the history; none if its length is 0."""
         return self.features_of(TowerSide.SEQUENCE) if self.history_length else ()
 
     @property
     def encoded(self) -> tuple[TowerFeature, ...]:
-        """The sub-features that poolings of kind sequence read: all but the frozen one."""
+        """Returns the sub-features for poolings of kind sequence: all except the frozen one."""
         return tuple(feature for feature in self.sequences if feature.embedding_name != self.frozen_embedding)
 
     @property
     def history_views(self) -> tuple[HistoryView, ...]:
-        """The poolings of the history, then those of kind attention, then those of kind sequence; none without sub-features."""
+        """Returns the poolings with fixed weights, then those of kind attention, then sequence; none without sub-features."""
         if not self.sequences:
             return ()
         plain = Pooling(length=self.history_length, half_life_days=self.history_half_life_days)
@@ -136,7 +136,7 @@ class TowerSpec(Section):
 
     @property
     def pooled_features(self) -> tuple[TowerFeature, ...]:
-        """The inputs of the poolings whose weights are not learned."""
+        """Returns the inputs of the poolings with fixed weights."""
         return tuple(
             feature for view in self.history_views if not (view.is_attention or view.is_sequence) for feature in view.features
         )
@@ -165,12 +165,12 @@ class TowerSpec(Section):
 
     @property
     def user_vector_width(self) -> int:
-        """Floats of a stored user vector: its interests one after another, each followed by a 1 if there is a prior."""
+        """Returns the floats in a stored user vector: its interests one after another. With a prior, each ends with a 1."""
         return self.num_interests * self.item_vector_width
 
     @property
     def item_vector_width(self) -> int:
-        """Floats of a stored item vector, followed by the item's prior if there is one."""
+        """Returns the floats in a stored item vector. With a prior, it is the last one."""
         return self.output_dim + self.prior
 
     def to_json(self) -> str:
@@ -179,7 +179,7 @@ class TowerSpec(Section):
 
 
 def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
-    """Returns the specification of two towers over these features with the layers of the model section.
+    """Returns the specification of two towers for these features and the model section.
 
     Raises:
         ConfigError: a feature name occurs twice, an embedding_name has two sizes, or a tower has no features.
@@ -189,7 +189,7 @@ def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
 
 
 def spec_faults(expected: TowerSpec, got: TowerSpec, where: str, remedy: str) -> list[Fault]:
-    """Returns one fault per entry that differs between two specifications."""
+    """Returns one fault per difference between two specifications."""
     expected_entries, got_entries = _flatten(expected), _flatten(got)
     return [
         Fault(f"{where}, {path}", expected_entries.get(path, "nothing"), got_entries.get(path, "nothing"), remedy)

@@ -1,4 +1,4 @@
-"""The two towers over shared embedding tables: the one object that training and serving have in common.
+"""The two towers over shared embedding tables. Training and serving both use this object.
 
     user vector = user tower(user features, context features, pooled history)
     item vector = item tower(item features)
@@ -66,10 +66,10 @@ class TwoTower(nn.Module):
         *,
         with_frozen: bool = True,
     ) -> Tensor:
-        """Returns the user tower's vectors [B, D], or [B, K, D] if there are several interests.
+        """Returns the user tower's vectors [B, D], or [B, K, D] with several interests.
 
         Args:
-            tape: receives the look-ups that the optimiser of the tables needs; None outside of training.
+            tape: records look-ups for the tables' optimiser; None outside of training.
             dropout: source of the dropout's randomness; None outside of training.
             with_frozen: whether the frozen embedding is appended; if not, the vectors are narrower by its width.
         """
@@ -116,7 +116,7 @@ class TwoTower(nn.Module):
 
 
 class SimilarityScale(nn.Module):
-    """1 / temperature, and |w| and b of |w| * similarity + b; only what is learned is a parameter."""
+    """The learned or fixed scale of the similarity: 1 / temperature, and w, b in |w| * similarity + b."""
 
     def __init__(self, spec: TowerSpec) -> None:
         super().__init__()
@@ -136,12 +136,12 @@ class SimilarityScale(nn.Module):
 
 
 def nearest_interests(interests: Tensor, items: Tensor) -> Tensor:
-    """Chooses the interest [B, K, D] with the largest product with the row's item [B, D]; returns [B, D].
+    """Returns each row's interest [B, D], out of [B, K, D], with the largest product with the row's item [B, D].
 
-    Label-aware attention of MIND (Li et al. 2019, section 3.4) in the limit of an infinite power, which its section 4.3
-    finds best: an item is learned by the interest that would find it in a search, where only a user's best vector counts.
-    A finite power would mix the interests into a vector that no search uses, and cosines below 1 vanish in high powers. Of
-    equal products the first wins. No gradient flows through the choice.
+    This is the label-aware attention of MIND (Li et al. 2019, section 3.4) with an infinite power, which its section 4.3
+    finds best. A search scores an item by the user's best vector alone, so training must use that vector too. A finite power
+    would mix the interests into a vector that no search uses, and cosines below 1 vanish in high powers. Of equal products
+    the first wins. No gradient flows through the choice.
     """
     with torch.no_grad():
         best = (interests * items[:, None]).sum(2).argmax(1)

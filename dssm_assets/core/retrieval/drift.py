@@ -1,14 +1,13 @@
 """Drift: how far the vectors of the same ids have moved between two partitions.
 
-Rotating or mirroring all vectors changes no score. Two models that were trained independently may therefore differ by a
-rotation, and the cosine between an id's two vectors is then close to 0 although nothing has changed. Raw cosines are
-meaningful only if the later model was started from the earlier model.
+Rotating or mirroring all vectors changes no score. Two independently trained models may differ by a rotation alone, and then
+the cosine between an id's two vectors is near 0 although nothing has changed. Raw cosines only mean something if the later
+model started from the earlier one.
 
-So the vectors are aligned first, by the orthogonal matrix R that brings the day's vectors closest to the vectors of the partition
-before: R = U V^T, where A^T B = U S V^T is the singular value decomposition and A and B are the unit vectors of the common
-ids (Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966). A rotation fitted to few ids can
-align noise with noise. The ids are therefore split into two halves, and each half is measured with the rotation that was
-fitted to the other.
+So the vectors are aligned first, by the orthogonal matrix R that brings the day's vectors closest to the earlier ones: R = U
+V^T, where A^T B = U S V^T is the singular value decomposition and A and B are the unit vectors of the common ids
+(Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966). A rotation fitted to few ids would align
+noise with noise. Hence the ids are split into two halves, and each is measured with the rotation fitted to the other.
 
 The verdict uses the aligned mean cosine. Both cosines are reported.
 
@@ -79,7 +78,7 @@ class Drift:
     Attributes:
         compared_count: ids with a direction in both vectors (finite, not all zeros).
         raw: mean cosine between the two vectors of each id before alignment; None without any such id.
-        aligned: the same after alignment; None if there are too few ids to align, or the widths differ.
+        aligned: the same after alignment; None if the ids are too few or the widths differ.
     """
 
     compared_count: int
@@ -148,8 +147,8 @@ class DriftReport:
     def passed(self) -> bool:
         """Returns whether the aligned mean cosine reaches the floor.
 
-        If nothing can be aligned, this is True only if the partition before had too few ids to begin with. Replaced ids
-        and vectors of another width are drift that users of stored vectors must know of.
+        If nothing can be aligned, it passes only if the earlier partition had too few ids to begin with. Replaced ids, or
+        vectors of another width, do not pass: users of stored vectors must know of them.
         """
         if self.drift.aligned is not None:
             return self.drift.aligned >= MIN_COSINE

@@ -1,16 +1,16 @@
-"""Exact top-k search: the reference that every index is measured against.
+"""Exact top-k search, the reference for every approximate index.
 
-`faiss.knn` proposes somewhat more than k items per user by products in float32. The proposals are scored again by the
-definition (`pair_scores`) and ordered by score descending, then item_index ascending, also across the cut at k. A list is
-proven if every item that was not proposed scores less than its last item, rounding included. A user without such a proof, for
-example because hundreds of items tie, gets more proposals, in the end all items. So the result depends on the input alone, not
-on the processor, the threads or the block size.
+`faiss.knn` proposes a few more than k items per user from products in float32. These are scored again by the definition
+(`pair_scores`) and ordered by score descending, then item_index ascending, also across the cut at k. A list is proven if every other
+item scores less than its last item, rounding included. A user without a proof, for example with hundreds of ties, gets more
+proposals, in the end all items. So the result depends on the input alone, not on processor, threads or block size.
 
 Memory beyond the vectors: about `_BLOCK_CELLS` proposals with their scores. L2 needs a copy of the items.
 
-A user may have several vectors (interests); the best vector then scores an item.
+A user may have several vectors (interests); an item's score is then that of the best vector.
 
-Shapes: U users, B users of a block, V vectors of all users, M vectors per user, I items, C items to score, D vector dimension, K top-k.
+Shapes: U users, B users of a block, V vectors of all users, M vectors per user, I items, C items to score, D vector dimension, K
+top-k.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ _LONGEST = 1e37
 
 
 class Corpus:
-    """Items ready to be searched, any number of times: of unit length for cosine."""
+    """Items prepared for any number of searches; for cosine they are scaled to unit length."""
 
     def __init__(self, item_vectors: NDArray[np.floating[Any]], metric: Similarity | Metric) -> None:
-        """Brings the items, at least one, into shape; `check_vectors` refuses vectors that cannot be searched."""
+        """Prepares at least one item. `check_vectors` should have refused unusable vectors before."""
         self.metric = Metric.from_similarity(metric)
         self.vectors = prepare_vectors(item_vectors, self.metric)
 
@@ -70,7 +70,7 @@ class Corpus:
 
     @cached_property
     def quick_items(self) -> Vectors:
-        """Returns the items [I, D] to be ordered by the inner product with `quick_users`.
+        """Returns the items as vectors [I, D] that inner products with `quick_users` put in order.
 
         For L2 [I, D + 1], with -|i|^2 / 2 as the last column: u.i - |i|^2 / 2 orders items as minus the squared distance does.
         """
@@ -81,7 +81,7 @@ class Corpus:
             return np.concatenate([self.vectors, -half[:, None].astype(np.float32)], axis=1)
 
     def quick_users(self, users: Vectors) -> QuickUsers:
-        """Returns users [B, D] with a bound on the distance of quick scores from defined scores.
+        """Returns users [B, D], and a bound on the error of their quick scores.
 
         The bound holds for a dot product in float32, summed in any order (Higham, Accuracy and Stability of Numerical
         Algorithms, section 3.1), doubled. It is infinite for vectors so long that products may overflow.
@@ -125,13 +125,13 @@ def search(
     """Returns each user's k best items: score descending, then item_index ascending, also across the cut at k.
 
     Args:
-        user_vectors: [U, D], such as `check_vectors` lets through.
-        excluded: items that a user must not be given.
+        user_vectors: [U, D], checked by `check_vectors`.
+        excluded: items that must not be in a user's list.
         block_size: users searched at once: memory against speed, never the result.
 
     Returns:
-        item_index int64 [U, K] and scores float32 [U, K] (L2: minus the squared distance); where fewer than k items
-        remain, -1 and -inf.
+        item_index int64 [U, K] and scores float32 [U, K] (L2: minus the squared distance); where fewer than k items remain,
+        -1 and -inf.
     """
     users = prepare_vectors(user_vectors, corpus.metric)
     exclusions = ItemSets.empty(len(users)) if excluded is None else excluded
@@ -189,7 +189,7 @@ def _search_block(
 
 
 def flatten_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:
-    """Returns [U * M, D] and the bounds int64 [U + 1] of each user's rows, of user vectors [U, M, D] or [U, D]."""
+    """Flattens user vectors [U, M, D] or [U, D] to [U * M, D]; also returns the bounds int64 [U + 1] of each user's rows."""
     each = 1 if user_vectors.ndim == 2 else user_vectors.shape[1]
     return user_vectors.reshape(-1, user_vectors.shape[-1]), each * np.arange(len(user_vectors) + 1)
 
@@ -204,13 +204,12 @@ def search_interests(
     block_size: int = BLOCK_SIZE,
     threads: int = 1,
 ) -> tuple[IntArray, Scores]:
-    """Returns each user's k best items, an item scored by the best of the user's vectors; k counts distinct items.
+    """Returns each user's k best distinct items. An item's score is that of the user's best vector.
 
-    Ties go to the lower item_index, whichever vector found the item. A user without vectors gets an empty
-    list.
+    Ties go to the lower item_index, whichever vector found the item. A user without vectors gets an empty list.
 
-    Example: items a = (1, 0), b = (0, 1), c = (.6, .8) and a user with the interests (1, 0) and (0, 1), inner product. a
-    and b score 1, c scores max(.6, .8) = .8, so the two best are a and b.
+    Example: items a = (1, 0), b = (0, 1), c = (.6, .8) and a user with the interests (1, 0) and (0, 1), inner product. a and
+    b score 1, c scores max(.6, .8) = .8, so the two best are a and b.
 
     Args:
         vectors: [V, D], grouped by user.
@@ -234,7 +233,7 @@ def search_interests(
 
 
 def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: IntArray, metric: Metric) -> NDArray[np.float64]:
-    """Returns the scores of some items for each user, float64 [U, C]: by the definition, of the best of the user's vectors.
+    """Returns the scores of some items for each user, float64 [U, C], each by the user's best vector.
 
     Args:
         users: [U, M, D].
@@ -256,9 +255,9 @@ def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: I
 
 
 def merge_lists(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntArray, Scores]:
-    """Returns the [U, K] lists of users from the [V, K] lists of their vectors: each item once, with its best score.
+    """Merges the lists of a user's vectors [V, K] into one per user [U, K]: each item once, with its best score.
 
-    Nothing is lost: one of a user's k best items is also among the k best of the vector that scores it highest.
+    Nothing is lost: a user's k best items are each among the k best of some vector.
     """
     k = index.shape[1]
     counts = np.diff(bounds)

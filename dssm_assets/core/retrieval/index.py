@@ -1,17 +1,16 @@
-"""The shipped FAISS index: its kind by the size of the corpus, its search depth, and its recall against exact search.
+"""The bundle's FAISS index: its kind by the size of the corpus, its search depth, and its recall against exact search.
 
 Vectors are compared by inner product; a cosine model's have unit length.
 
-An approximate index has a parameter that trades time for recall: the candidates that HNSW keeps (efSearch), the cells
-that IVF visits (nprobe). It is raised until the index reaches the required recall or searches the whole corpus. The
-shipped index therefore has the fastest of these settings that is good enough, and a measured recall.
+One parameter of an approximate index trades time for recall: HNSW's number of kept candidates (efSearch), IVF's number of
+visited cells (nprobe). It is raised until the index reaches the required recall or searches the whole corpus. So the bundle
+has the fastest sufficient setting, and its measured recall.
 
-IVF compares codes of 4 bits for each pair of dimensions, which the processor looks up 32 or more at a time (FAISS's fast scan; Andre,
-Kermarrec, Le Scouarnec: Cache locality is not enough, VLDB 2015), and compares the best few times k items once more by their vectors.
-The code is of an item's difference from its cell's center.
+IVF compares codes of 4 bits for each pair of dimensions, 32 or more at a time (FAISS's fast scan; Andre, Kermarrec, Le
+Scouarnec: Cache locality is not enough, VLDB 2015). It then scores the best few times k items again by their vectors. A code
+describes an item's difference from the centre of its cell.
 
-An item counts as found if its exact score reaches the k-th best item's, because among equal scores any item is
-right.
+An item counts as found if its exact score reaches that of the k-th best item, because equal scores are equally right.
 
 Shapes: I items, U users, D vector dimension, K list length.
 """
@@ -61,7 +60,7 @@ class ShippedIndex:
     Attributes:
         index: ready to be searched and to be written.
         parameters: for building and searching.
-        recall_at: k -> fraction of the exact lists that it finds.
+        recall_at: k -> the fraction of the exact lists that is found.
     """
 
     index: Any
@@ -75,7 +74,7 @@ class ShippedIndex:
 
 
 def choose_kind(item_count: int, settings: Serving) -> IndexKind:
-    """Returns flat, hnsw or ivf: as configured, or flat or ivf by the size of the corpus."""
+    """Returns the configured kind of index; without one, flat or ivf by the size of the corpus."""
     if settings.index is not IndexKind.AUTO:
         return settings.index
     return IndexKind.FLAT if item_count <= FLAT_MAX_ITEMS else IndexKind.IVF
@@ -116,9 +115,9 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
 def search_index(
     index: Any, vectors: Vectors, k: int, allowed: AllowedItems | None = None
 ) -> tuple[Vectors, NDArray[np.int64]]:
-    """Returns scores and rows [V, K] of the items nearest to vectors [V, D]; -1 where the index found fewer.
+    """Returns scores and rows [V, K] of the items nearest to vectors [V, D]; -1 where the index found too few.
 
-    Among allowed items, an approximate index searches as much deeper as fewer are allowed: so it meets as many as without a filter.
+    With a filter, an approximate index searches deeper in proportion, so that it meets as many allowed items as without one.
     """
     typed: Any = faiss  # its stubs lack keyword arguments
     selector = None if allowed is None else typed.IDSelectorBitmap(allowed.bits)
@@ -141,13 +140,13 @@ def search_index(
 
 
 def kth_best(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int]) -> dict[int, Vectors]:
-    """Returns k -> the score [U] of each user's k-th best item, by exact search. No k is above the number of items."""
+    """Returns k -> the exact score of each user's k-th best item [U]. No k may exceed the number of items."""
     scores, _ = faiss.knn(user_vectors, item_vectors, max(ks), metric=faiss.METRIC_INNER_PRODUCT)
     return {k: scores[:, k - 1] for k in ks}
 
 
 def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Mapping[int, Vectors]) -> dict[int, float]:
-    """Returns k -> mean fraction of the k positions with an exact score of the user's k-th best or more.
+    """Returns k -> mean fraction of the k positions whose item scores at least as high as the user's k-th best.
 
     Empty positions (-1) and repeated items count as not found.
 
@@ -215,10 +214,10 @@ def _depths(kind: IndexKind, item_count: int, longest: int) -> list[tuple[int, i
 def choose_probes(
     item_count: int, cells: int, ks: Sequence[int], is_enough: Callable[[tuple[int, int]], bool]
 ) -> tuple[int, int]:
-    """Returns how many cells an IVF index searches, and its rescore factor: the fastest sufficient pair.
+    """Returns the number of cells to search in an IVF index, and its rescore factor: the fastest sufficient pair.
 
-    Where all cells with most rescoring are not enough, twice as many items are rescored, and so on. The fewest cells that are enough
-    with most rescoring are then bisected. More cells may need less rescoring, so pairs of both are tried by the time they take.
+    If all cells with the highest factor are not enough, the factor is doubled, and so on. Then bisection finds the fewest
+    sufficient cells with the highest factor. More cells may need less rescoring, so pairs of both are tried by their time.
     """
     fewest = max(1.0, cells / IVF_FEWEST_CELLS_FRAC)
     steps = [number for number in range(2 * cells.bit_length()) if round(fewest * 2 ** (number / 2)) < cells]

@@ -1,6 +1,6 @@
 """Conditions on item columns: which items may be in a list.
 
-A filter is an object of column -> condition, and all conditions must hold; a list of such objects passes an item that one object passes.
+A filter maps columns to conditions, all of which must hold. In a list of filters, an item must pass one.
 
     {"department": "GROCERY", "price": {"min": 1, "max": 5}}      both
     [{"brand": ["a", "b"]}, {"brand": {"not": "c"}, "size": 3}]   either
@@ -13,7 +13,7 @@ A filter is an object of column -> condition, and all conditions must hold; a li
 | {"not": value or list} | items with none of these values, items without a value included |
 | {"min": a, "max": b} | a <= value <= b, either bound may be left out; items without a value do not pass |
 
-An item of a column of lists has each entry as a value, and lacks a value if the list is empty or missing.
+In a column of lists, each entry is one of the item's values; an empty or missing list is no value.
 
 Shapes: I items.
 """
@@ -43,33 +43,33 @@ _INT64_END: Final = 2**63
 
 
 class AllowedItems:
-    """Some items of a bundle."""
+    """The items of a bundle that a list may contain."""
 
     def __init__(self, mask: Mask) -> None:
-        """Keeps `mask`, bool [I]: true for the items that a list may contain."""
+        """Keeps `mask`, bool [I]: true for allowed items."""
         self.mask = mask
         self.count = int(np.count_nonzero(mask))
 
     @cached_property
     def rows(self) -> IntArray:
-        """Rows of the items, ascending."""
+        """Returns the rows of the items, ascending."""
         return np.flatnonzero(self.mask)
 
     @cached_property
     def bits(self) -> npt.NDArray[np.uint8]:
-        """The mask as a bitmap for FAISS, bit n of byte m being row 8 m + n."""
+        """Returns the mask as a bitmap for FAISS: bit n of byte m is row 8 m + n."""
         return np.packbits(self.mask, bitorder="little")
 
 
 def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing column") -> Mask:
-    """Returns which items pass a filter, bool [I].
+    """Returns whether each item passes a filter, bool [I].
 
     Args:
         table: the columns that a filter may name, one row per item; text may be dictionary-encoded.
         wanted: the filter, as parsed from JSON.
 
     Raises:
-        InputError: naming every condition without a column, or with a value that the column's type cannot have.
+        InputError: names every condition on an unknown column, or with a value that does not fit the column's type.
     """
     count_conditions(wanted)
     groups = wanted if isinstance(wanted, list) else [wanted]
@@ -88,7 +88,7 @@ def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing col
 
 
 def count_conditions(wanted: Any) -> int:
-    """Counts the conditions of a filter; an InputError if they are too many. Each is compared with every item."""
+    """Counts the conditions of a filter, since each is compared with every item. Too many raise an InputError."""
     groups = wanted if isinstance(wanted, list) else [wanted]
     count = sum(len(group) for group in groups if isinstance(group, Mapping))
     if max(count, len(groups)) > MAX_CONDITIONS:
@@ -105,10 +105,10 @@ def count_conditions(wanted: Any) -> int:
 
 
 def comparable_column(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
-    """Returns a column that conditions can be compared with: decimals and half floats as float64, others as they are.
+    """Returns a column prepared for comparisons: decimals and half floats become float64, others stay.
 
     Raises:
-        InputError: its type is none of numbers, text, booleans, dates, timestamps, and lists of these.
+        InputError: the column holds neither numbers, text, booleans, dates, timestamps, nor lists of these.
     """
     kind = column.type
     inner = kind.value_type if is_list(kind) or pa.types.is_dictionary(kind) else kind
@@ -221,7 +221,7 @@ class _Reader:
 
 
 def convert_value(kind: pa.DataType, value: Any, is_bound: bool) -> pa.Scalar | None:
-    """Returns a value in a type, a bound of integers in any type of numbers; None if the type cannot have it."""
+    """Converts a value to a type; None if it does not fit. A bound on integers may be any number."""
     if pa.types.is_boolean(kind):
         is_of_kind = isinstance(value, bool)
     elif pa.types.is_floating(kind) or pa.types.is_integer(kind):

@@ -1,6 +1,6 @@
-"""Checks the structure of a table of vectors, part by part while it is written.
+"""Checks a table of vectors part by part while it is written.
 
-Only the ids are kept, because uniqueness can be checked only over all of them.
+Only the ids are kept in memory, because uniqueness is a property of the whole table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NOT_FINITE, ZEROS, TWICE = "not finite (NaN or infinity)", "all zeros", "under a
 
 @dataclass(frozen=True)
 class Offence:
-    """A kind of fault, the number of rows that have it, and their first ids; of users none, because reports are stored."""
+    """A kind of fault: the number of rows with it, and their first ids. User ids are left out, because reports are stored."""
 
     what: str
     count: int
@@ -33,7 +33,7 @@ class Offence:
 
 @dataclass(frozen=True)
 class StructureReport:
-    """The structure of a table of vectors against its expected structure.
+    """Compares the structure of a table of vectors with the expected one.
 
     Attributes:
         row_count: rows of the table.
@@ -61,7 +61,7 @@ class StructureReport:
 
 
 class VectorStructure:
-    """Checks the parts of one table, of any sizes, and reports on the whole."""
+    """Checks a table in parts of any size, then reports on the whole."""
 
     def __init__(self, *, width: int, expected_row_count: int, is_of_users: bool = False) -> None:
         self._width, self._expected, self._shown = width, expected_row_count, 0 if is_of_users else SHOWN

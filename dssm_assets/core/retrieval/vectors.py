@@ -1,9 +1,8 @@
 """Vectors ready for search, and the definition of the score of two vectors.
 
-The score of a pair is the float32 nearest to a sum over dimensions, computed in float64, dimension by dimension:
-inner product and cosine sum the products (for cosine both vectors have unit length), L2 sums the squared differences and
-the score is minus that sum, so that more is better under every metric. A matrix product in float32 depends in its last
-bits on blocks and threads; this sum does not.
+A score is computed in float64, dimension by dimension, then rounded to float32. Inner product and cosine sum the products
+(for cosine both vectors have unit length). L2 is minus the sum of squared differences, so that more is better under every
+metric. Unlike a matrix product in float32, this sum does not depend on blocks and threads.
 
 Shapes: N vectors, U users, I items, P pairs, D vector dimension.
 """
@@ -41,7 +40,7 @@ class Metric(StrEnum):
 
     @classmethod
     def from_similarity(cls, similarity: Similarity | Metric) -> Metric:
-        """Returns the metric of a similarity that towers were trained with; a metric stays."""
+        """Returns the metric for the similarity of a trained model; a metric is returned unchanged."""
         if isinstance(similarity, Metric):
             return similarity
         return cls.COSINE if similarity is Similarity.COSINE else cls.IP
@@ -66,7 +65,7 @@ def to_matrix(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
 
 
 def to_lists(vectors: NDArray[Any]) -> pa.FixedSizeListArray:
-    """Returns vectors [N, D] as a column, fixed_size_list<float32>[D]."""
+    """Converts vectors [N, D] to a column of type fixed_size_list<float32>[D]."""
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])
 
 
@@ -79,7 +78,7 @@ def check_vectors(side: str, vectors: NDArray[np.floating[Any]], ids: Any, width
     Args:
         side: "user" or "item".
         vectors: [N, D].
-        ids: of the vectors; None: row numbers are named.
+        ids: id of each vector for errors; None: errors name row numbers.
         width: of the items' vectors.
 
     Raises:
@@ -94,7 +93,7 @@ def check_vectors(side: str, vectors: NDArray[np.floating[Any]], ids: Any, width
 
 
 def vector_faults(side: str, vectors: NDArray[np.floating[Any]], ids: Any) -> list[Fault]:
-    """Returns a fault per kind of unusable vector, with the number of such vectors and their first ids."""
+    """Returns a fault per kind of unusable vector: how many there are, and their first ids."""
     finite = np.isfinite(vectors).all(axis=1)
     faults = []
     for what, is_bad in (("not finite (NaN or infinity)", ~finite), ("all zeros", finite & ~vectors.any(axis=1))):

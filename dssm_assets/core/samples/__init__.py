@@ -1,1 +1,1 @@
-"""Samples: what is trained on, the corpus that negatives come from, and the index form that batches are cut from."""
+"""Samples: labelled rows to train on, the corpus for negatives, and both as embedding indices for batches."""

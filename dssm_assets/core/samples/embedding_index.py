@@ -1,4 +1,4 @@
-"""Feature columns as embedding indices, with the weights of weighted features."""
+"""Converts feature columns to embedding indices, with the weights of weighted features."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Returns int32 for a column of single values and list<int32> for a column of list
 
 @dataclass(frozen=True)
 class IndexedFeatures:
-    """Features of a table that become embedding indices.
+    """Converts some features of a table to embedding indices.
 
     Attributes:
         bucketize: returns the embedding indices of a feature's values.
         names: the features, which are columns of the table.
-        weighted: the features among them that have a column of weights.
+        weighted: the weighted ones among them, with a second column for the weights.
     """
 
     bucketize: Bucketize
@@ -34,7 +34,7 @@ class IndexedFeatures:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are read and returned: each feature, followed by its weights if it has any."""
+        """Returns the columns to read: each feature, followed by its weights if it has any."""
         weights = {name: [feature_weights(name)] for name in self.weighted}
         return [column for name in self.names for column in (name, *weights.get(name, []))]
 
@@ -57,11 +57,11 @@ class IndexedFeatures:
         return found
 
     def to_table(self, rows: pa.Table | pa.RecordBatch, where: str) -> pa.Table:
-        """Returns the columns of `to_indices` as a table of as many rows, also where there is no feature."""
+        """Returns the columns of `to_indices` as a table; the number of rows stays even without any feature."""
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
         indices = self.to_indices(table, where)
         return pa.Table.from_arrays([*indices.values()], [*indices]) if indices else table.select([])
 
     def types(self, encoded: pa.Schema, where: str) -> dict[str, pa.DataType]:
-        """Returns column -> type as `to_indices` gives it for a table of this schema. The table may have more columns."""
+        """Returns column -> type, as in the result of `to_indices` for a table of this schema; other columns are ignored."""
         return {name: column.type for name, column in self.to_indices(encoded.empty_table(), where).items()}

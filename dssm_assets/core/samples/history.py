@@ -45,7 +45,7 @@ class HistoryCsr:
     features: Mapping[str, npt.NDArray[np.int32]]
 
     def bounds(self, user_index: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Returns the first row of each user and the row after the last, int64 [B] each; 0 and 0 for -1 (no history)."""
+        """Returns each user's first row and the row after the last, int64 [B] each; 0 and 0 for user -1 (no history)."""
         is_known = user_index >= 0
         first, end = (np.where(is_known, bound[user_index] if len(bound) else 0, 0) for bound in (self.starts, self.ends))
         return first, end
@@ -80,8 +80,8 @@ def build_history(
 ) -> HistoryCsr:
     """Returns the histories of all users in the given days.
 
-    Reads the days twice: for the distinct ids with the number of events of each user, and for the events, which go straight to
-    their user's rows. So one day and the arrays of H rows are in memory at a time.
+    Reads the days twice: first for the ids and each user's number of events, then for the events, straight into their user's
+    rows. Memory holds one day and the arrays of H rows.
 
     Args:
         days: user_history_fg, the days in any order. A table without rows is fine.
@@ -126,7 +126,7 @@ def build_history(
 def history_end(
     history: HistoryCsr, user_index: npt.NDArray[np.int32], cutoff_ms: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Returns, per pair, the first row of the user's history whose time is not before the cutoff.
+    """Returns, per pair, the first row of the user's history at or after the cutoff.
 
     So rows starts[u] .. result-1 are exactly the user's positives strictly before the cutoff. Events at the cutoff itself
     (the rest of a basket) are not among them. A user_index of -1 (no history) gives 0.

@@ -1,4 +1,4 @@
-"""Negatives: the corpus with the weight by which each item is drawn, and hard negatives, which a user saw and did not want."""
+"""Negatives: the corpus with each item's sampling weight, and hard negatives (items shown to a user without a positive event)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
 
 
 def weights_of(counts: npt.NDArray[Any], distribution: NegativeItems) -> npt.NDArray[np.float64]:
-    """Returns (count + 1) ** alpha: an item without positives is drawn, too.
+    """Returns (count + 1) ** alpha. Items without positives can be drawn too.
 
     Example: counts 0 and 3, alpha 0.5: weights 1 and 2.
     """
@@ -63,12 +63,12 @@ _DISTRIBUTION_KEY: Final = b"negative_items"
 
 
 def with_distribution(schema: pa.Schema, distribution: NegativeItems) -> pa.Schema:
-    """Returns the schema of a table of weights with their distribution, so that weights of other counts can follow it too."""
+    """Adds the distribution to the schema of a table of weights: weights for other counts can then be computed from it."""
     return schema.with_metadata({_DISTRIBUTION_KEY: distribution.model_dump_json().encode()})
 
 
 def distribution_of(schema: pa.Schema) -> NegativeItems | None:
-    """Returns the distribution that `with_distribution` has stored; None where there is none."""
+    """Returns the distribution stored by `with_distribution`, or None."""
     stored = (schema.metadata or {}).get(_DISTRIBUTION_KEY)
     return None if stored is None else NegativeItems.model_validate_json(stored, extra="ignore")
 
@@ -99,16 +99,17 @@ Pairs = npt.NDArray[np.int64]
 def find_hard_negatives(
     days: Iterable[pa.Table], *, exposure_events: Sequence[str], item_index: IdIndex, history: HistoryCsr
 ) -> pa.Table:
-    """Returns hard_negatives.arrow: user_index, item_index and the first day shown; each pair once, sorted by user and item.
+    """Returns hard_negatives.arrow: user_index, item_index and the first day shown.
 
-    An item was shown to a user by a row of label 0 whose event is an exposure. A pair is left out if the user has a positive on
-    the item, in the window or in the history, on any day. Items outside the corpus are left out too, and users without any
-    history, to whom no sample points.
+    Each pair occurs once; user and item ascend.
+
+    A row with label 0 and an exposure event shows an item to a user. A pair is left out if the user has a positive on the
+    item on any day of the window or the history. Items outside the corpus and users without history are left out too.
     Example: items 1 and 2 are shown, 2 again on day 3, and the user buys 2: the pair with item 1 remains.
 
     Args:
         days: sample_fg, one table per day of the window, the oldest first. One day and the distinct pairs are in memory.
-        exposure_events: events that mean that an item was shown.
+        exposure_events: events that show an item.
 
     Raises:
         SchemaError: ids have another type than in the corpus or the history.
@@ -129,7 +130,7 @@ def find_hard_negatives(
 
 
 def select_exposures(day: pa.Table, events: Collection[str]) -> pa.Table:
-    """Returns the rows of sample_fg that show an item: label 0 and one of these events."""
+    """Keeps the rows of sample_fg that show an item: label 0 and one of these events."""
     event = combine_chunks(day.column(col.EVENT)).cast(pa.string())
     is_shown = pc.and_(pc.equal(day.column(col.LABEL), 0), pc.is_in(event, value_set=pa.array(sorted(events), pa.string())))
     return day.filter(is_shown)

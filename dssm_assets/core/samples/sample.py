@@ -1,4 +1,4 @@
-"""The sample: which events of a day become labelled rows, which rows are positives, and how much a positive weighs."""
+"""Labelled samples from the events of a day: which events become rows, which are positive, and a positive's weight."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def label_events(
     exposure_events: Sequence[str],
     context_columns: Sequence[str],
 ) -> ir.Table:
-    """Returns one labelled row per event of the day that says whether a user wanted an item.
+    """Returns one labelled row per event of the day that tells whether a user wanted an item.
 
-    With exposure events, the rows are the positive and the exposure events: another event (a cart event where buying is
-    positive) would be a false "not wanted". Without them every event of the log is a row, with label 0 unless it is positive.
+    With exposure events, the rows are the positive and the exposure events: another event (a cart event where buying is positive)
+    would be a false "not wanted". Without them every event of the log is a row, with label 0 unless it is positive.
 
-    Columns: those of `sample_tables.SAMPLE`, then the context columns. Rows are sorted by (event_time_ms, user_id, item_id,
-    event) and then by every other scalar column, so rows that tie are equal and their order cannot matter.
+    Columns: those of `sample_tables.SAMPLE`, then the context columns. Rows are sorted by (event_time_ms, user_id, item_id, event),
+    then by every other scalar column: only equal rows can tie.
 
     Raises:
         SchemaError: a column is missing from the behavior table, or a context column is named `label`.

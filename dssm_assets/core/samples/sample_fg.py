@@ -1,10 +1,10 @@
-"""Samples with the rows of their features: the feature tables as of the previous day, and the proof that nothing is newer.
+"""Joins samples with feature rows of the previous day, and proves that no feature is newer.
 
 A sample stores the row numbers of its user and its item instead of their features. All samples of a user and a day have the
 same user features, so copying them would cost more than all other work together.
 
-Belongs here: the as-of lookup and the leak check. Does not belong here: feature generation, and the choice of the partition
-that is looked up: the caller passes the feature tables of the previous day.
+Belongs here: the as-of look-up and the leak check. Does not belong here: feature generation, and the choice of the
+partition: the caller passes the feature tables of the previous day.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dssm_assets.core.samples.sample_tables import refuse_collisions
 
 
 class FeatureRows:
-    """The row number and the feature date of every id in one feature table."""
+    """Looks up the row number and the feature date of an id in one feature table."""
 
     def __init__(self, feature_table: pa.Table, key: str, where: str) -> None:
         """Indexes a feature table by the key `user_id` or `item_id`.
@@ -42,7 +42,7 @@ class FeatureRows:
         self._dates = _encode_dates(feature_table.column(col.FEATURE_DATE))
 
     def find(self, sample: pa.Table) -> tuple[pa.Array, pa.Array]:
-        """Returns the row (int32) and the feature date (dictionary-encoded text) of each sample; null for an unknown id."""
+        """Returns each sample's row (int32) and feature date (dictionary-encoded text); null for an unknown id."""
         if not len(self._index):
             return pa.nulls(sample.num_rows, pa.int32()), pa.nulls(sample.num_rows, pa.dictionary(pa.int32(), pa.string()))
         rows = self._index.lookup(sample.column(self._key), where=f"table sample, column {self._key}")
@@ -51,7 +51,7 @@ class FeatureRows:
 
 
 def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, context: pa.Table) -> pa.Table:
-    """Returns sample_fg: the sample, row by row, with the rows of its features.
+    """Returns sample_fg: the sample with the row numbers and dates of its features, row by row.
 
     Columns: the sample's, user_feature_date, item_feature_date, user_row, item_row, context features.
 
@@ -76,7 +76,7 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
 
 
 def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
-    """Returns the rows of a feature table that samples use, ascending, how many use each, and how many use none (null).
+    """Returns the used rows of a feature table, ascending, the number of samples per row, and the number of samples without one.
 
     Memory depends on the number of samples alone, not on the length of the table.
 
@@ -116,7 +116,7 @@ class LeakReport:
 
 
 def combine_leak_reports(reports: Iterable[LeakReport]) -> LeakReport:
-    """Returns the report of a table from the reports of its parts."""
+    """Merges the reports of a table's parts into one."""
     users, items, *counts = zip(*map(astuple, [LeakReport(), *reports]), strict=True)
     user, item = (max((date for date in dates if date is not None), default=None) for dates in (users, items))
     return LeakReport(user, item, *map(sum, counts))

@@ -160,7 +160,7 @@ def file_schema(
 
 
 def require_types(where: str, schema: pa.Schema, expected: pa.Schema) -> None:
-    """Raises a SchemaError with one fault per column of a day whose type is not that of the days before."""
+    """Raises a SchemaError with one fault per column whose type differs from that of the days before."""
     ours, theirs = ({field.name: str(field.type) for field in side} for side in (expected, schema))
     SchemaError.raise_if(
         Fault(
@@ -186,7 +186,7 @@ def require_columns(where: str, present: Iterable[str], required: Iterable[str])
 
 
 def refuse_collisions(where: str, sources: Mapping[str, Sequence[str]]) -> None:
-    """Raises a SchemaError with one fault per column that has two sources, or occurs twice in one; `sources` are their columns."""
+    """Raises a SchemaError with one fault per repeated column: in two of the `sources`, or twice in one."""
     origins: dict[str, list[str]] = {}
     for source, columns in sources.items():
         for name in columns:

@@ -1,10 +1,10 @@
-"""The rows that batches read: samples, the features of their users and items, and corpus items, as embedding indices.
+"""The files for batches as embedding indices: samples, the features of their users and items, and corpus items.
 
 All samples of a user and a day have the same user features. These are stored once, as a row of user_rows.arrow to which the
 samples point; item features likewise. samples.arrow holds the context features only.
 
-Belongs here: one day of samples.arrow, the rows of one feature table, the whole of items.arrow, and which rows of feature
-tables samples point to. Does not belong here: history.arrow and users.arrow (`history.py`) and batches (`core/training`).
+Belongs here: one day of samples.arrow, the rows of one feature table, the whole of items.arrow, and the choice of the rows
+to keep. Does not belong here: history.arrow and users.arrow (`history.py`) and batches (`core/training`).
 """
 
 from __future__ import annotations
@@ -47,17 +47,16 @@ def discretise_day(
 ) -> pa.RecordBatch:
     """Returns the day's rows of samples.arrow, in the order of positive_sample.
 
-    Rows whose item is outside the corpus are left out: items.arrow has no row to train towards.
-    Whatever the cutoff, a sample never sees its own event: its history ends strictly before the event's time.
+    Rows with an item outside the corpus are left out: items.arrow has no row to train towards. Whatever the cutoff, a sample's
+    history ends strictly before its own event.
 
     Args:
         day: number of the day in the window, 0 the oldest.
         day_start_ms: the first instant of that day in calendar.timezone, the cutoff of `History.DAY`.
-        feature_rows: user_row and item_row: for each row of positive_sample, the row of its user's features in
-            user_rows.arrow and of its item's in item_rows.arrow.
+        feature_rows: user_row (in user_rows.arrow) and item_row (in item_rows.arrow) of each row of positive_sample.
         item_index: the corpus: item ids in the order of negative_items.
-        cutoff: the history that a sample sees. For `History.LEAVE_ONE_OUT` the end is that of `History.EVENT`; training reads
-            the later events itself (`core/training/data.py`).
+        cutoff: where a sample's history ends. `History.LEAVE_ONE_OUT` ends like `History.EVENT` here; training reads the later
+            events itself (`core/training/data.py`).
 
     Raises:
         SchemaError: a feature's column is missing, an id is null or of the wrong type, or a feature has the name of a fixed column.
@@ -87,7 +86,7 @@ def discretise_day(
 def discretise_rows(
     encoded: pa.Table, features: IndexedFeatures, *, file: TrainSamplesFile, where: str, is_first: bool = False
 ) -> pa.RecordBatch:
-    """Returns rows of a feature table as rows of user_rows.arrow or item_rows.arrow, in their order.
+    """Converts rows of a feature table to rows of user_rows.arrow or item_rows.arrow, in the same order.
 
     Args:
         is_first: prepend the row of an unknown id: index 0 or an empty list in every column.
@@ -115,10 +114,10 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
 
 
 class KeptRows:
-    """The rows of several feature tables that samples point to, numbered one table after another from 1; row 0 is an unknown id.
+    """Numbers the feature rows used by samples, table after table from 1; row 0 stands for an unknown id.
 
-    Tables come in the order in which they are first marked, and the rows of each in its own order.
-    Example: rows 4 and 1 of a first table and row 0 of a second are marked. Their numbers are 2, 1 and 3.
+    Tables come in the order in which they are first marked, and the rows of each in its own order. Example: rows 4 and 1 of
+    a first table and row 0 of a second are marked. Their numbers are 2, 1 and 3.
     """
 
     def __init__(self) -> None:
@@ -129,7 +128,7 @@ class KeptRows:
         return [table for table, is_kept in self._is_kept.items() if is_kept.any()]
 
     def mark(self, table: str, row_count: int, rows: Column) -> None:
-        """Keeps the rows of a table that samples point to.
+        """Marks rows of a table as used by samples.
 
         Args:
             rows: the row of each sample; null for an unknown id.
@@ -138,10 +137,10 @@ class KeptRows:
         self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[used] = True
 
     def find(self, table: str | None, rows: Column) -> npt.NDArray[np.int32]:
-        """Returns the number of each sample's row; 0 for null, and if no row of the table was marked.
+        """Returns the number of each sample's row; 0 for null, or if no row of the table was marked.
 
         Args:
-            table: names the content that the rows point into; None on the first day of all, before any feature table.
+            table: names the feature table; None on the first day of all, before any feature table.
         """
         if table is None or table not in self._is_kept:
             return np.zeros(len(rows), np.int32)
@@ -153,7 +152,7 @@ class KeptRows:
         return np.asarray(numbers[pc.fill_null(combine_chunks(rows), -1).to_numpy()])
 
     def select(self, table: str, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yields the kept rows of a table that is read in parts."""
+        """Yields the marked rows of a table that is read in parts."""
         is_kept, start = self._is_kept[table], 0
         for part in parts:
             yield part.filter(pa.array(is_kept[start : start + part.num_rows]))

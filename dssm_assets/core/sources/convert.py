@@ -1,4 +1,4 @@
-"""Conversion of single source columns to the types of canonical tables: ids, text, float64 values.
+"""Converts single source columns to the types of canonical tables: ids, text, float64 values.
 
 Does not belong here: timestamps (`event_time.py`) and whole tables (`normalise.py`).
 """
@@ -25,7 +25,7 @@ NO_IDS: Final = ("NA", "N/A", "nan", "NaN", "null", "None")
 
 
 def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Returns a column as one array: dictionaries decoded, large or view text as plain text, and what kernels lack as its next type."""
+    """Returns a column as one array of a type that Arrow's kernels can read: dictionaries, large and view texts become plain."""
     column = combine_chunks(values)
     if pat.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -37,7 +37,7 @@ def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def check_text(column: pa.Array | pa.ChunkedArray, where: str) -> pa.Array | pa.ChunkedArray:
-    """Returns a column; raises a SchemaError if it holds text that is not UTF-8, as engines and files expect."""
+    """Returns a column unchanged; raises a SchemaError if it holds text that is not UTF-8."""
     if not pat.is_primitive(column.type):
         try:
             column.validate(full=True)
@@ -87,7 +87,7 @@ def whole_numbers(column: pa.Array, where: str, remedy: str) -> pa.Array:
 
 
 def to_text(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
-    """Returns a column as text, nulls kept; whole floats lose their ".0": 3.0, an integer in a column with nulls, is "3".
+    """Returns a column as text; nulls stay. Whole floats lose their ".0": 3.0 becomes "3".
 
     Raises:
         SchemaError: if the column holds lists, structs or bytes.
@@ -101,7 +101,7 @@ def to_text(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
 
 
 def with_decimal_point(text: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Returns texts of numbers with a decimal comma as texts with a point: "1.234,50" is "1234.50"."""
+    """Replaces the decimal comma in texts of numbers by a point: "1.234,50" becomes "1234.50"."""
     return pc.replace_substring(pc.replace_substring(text, ".", ""), ",", ".")
 
 

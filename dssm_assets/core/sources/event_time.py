@@ -1,11 +1,11 @@
-"""Event times: timestamps in any source format, converted to int64 milliseconds since 1970-01-01 UTC, and their days.
+"""Converts timestamps of any source format to int64 milliseconds since 1970-01-01 UTC, and finds their days.
 
 Rules:
     - integers are seconds or milliseconds; `auto` reads absolute values below 10**11 as seconds (the year 5138 in seconds,
       March 1973 in milliseconds) and refuses a column with both, or with values from 10**14 on;
     - floats must be whole numbers and are then read as integers;
-    - text is ISO 8601 (`2026-01-31`, `2026-01-31 10:00`, `2026-01-31T10:00:00.123+02:00`, `...Z`) or a decimal integer; with a
-      format (`time_format.py`), text is read by it alone, and so are integers, and whole floats, if it is one of digits (20260131);
+    - text is ISO 8601 (`2026-01-31`, `2026-01-31 10:00`, `2026-01-31T10:00:00.123+02:00`, `...Z`) or a decimal integer; a
+      format (`time_format.py`) replaces both, and a format of digits alone also reads integers and whole floats (20260131);
     - a timestamp without a zone is wall-clock time of the calendar's zone: the earlier one if the clock shows it twice, and the
       first one after the gap if the clock skips it;
     - digits finer than a millisecond are cut off.
@@ -97,7 +97,7 @@ def _convert_times(
 
 
 def join_clock(dates: pa.ChunkedArray | pa.Array, clocks: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Returns dates and times of day as one text each, with a space in between; null without either.
+    """Joins dates and times of day to texts with a space between; null if either is missing.
 
     By hand: the date 2016-10-30, or its midnight as a timestamp or a text, and "9:58" are "2016-10-30 9:58".
     """
@@ -110,12 +110,12 @@ def join_clock(dates: pa.ChunkedArray | pa.Array, clocks: pa.ChunkedArray | pa.A
 
 
 def time_text_format(kind: pa.DataType) -> str:
-    """Returns the format in which `join_clock` writes a time of day that is no text: 09:58:00.000 where its unit is below a second."""
+    """Returns the format in which `join_clock` writes a typed time of day; a unit below a second gives 09:58:00.000."""
     return "%H:%M:%S" if kind.unit == "s" else "%H:%M:%S.%f"
 
 
 def dates_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Array:
-    """Returns the day (date32) of each timestamp in a zone with its daylight saving time; nulls stay null.
+    """Returns the day (date32) of each timestamp in a zone, with daylight saving time; nulls stay null.
 
     Example: 1_711_839_600_000 is 2024-03-30 23:00 in UTC and on 2024-03-31 in Berlin.
     """
@@ -123,7 +123,7 @@ def dates_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Arr
 
 
 def day_ranges(days: Sequence[str], kind: pa.DataType, *, unit: str, timezone: str) -> list[tuple[Any, Any]]:
-    """Returns ranges [start, end) of a time column's values that hold the rows of some days, by the rules above; neighbors share one.
+    """Returns ranges [start, end) of a time column's values that hold all rows of some days; adjoining ranges are merged.
 
     Args:
         days: YYYY-MM-DD, ascending.
@@ -146,7 +146,7 @@ def day_ranges(days: Sequence[str], kind: pa.DataType, *, unit: str, timezone: s
 
 
 def is_ordered(kind: pa.DataType) -> bool:
-    """Returns whether the largest value of a type is the newest timestamp, as it is not for text."""
+    """Returns whether the largest value of a type is its newest timestamp; for text it may not be."""
     return bool(pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind))
 
 

@@ -1,4 +1,4 @@
-"""Normalisation of raw source tables to the canonical `user_table`, `item_table` and `behavior_table`.
+"""Converts raw source tables to the canonical `user_table`, `item_table` and `behavior_table`.
 
 Belongs here: rules about whole tables: columns, missing and duplicate keys, known events, order of rows, counts of accepted
 irregularities. Does not belong here: single columns (`convert.py`, `event_time.py`), reading files and renaming columns
@@ -37,7 +37,7 @@ SHOWN: Final = 5
 
 @dataclass(frozen=True)
 class Entities:
-    """A canonical table of users or items: the ids are in memory, the other columns are read from the raw table with the rows.
+    """A canonical table of users or items. Only its ids are in memory; `batches` reads the other columns from the raw table.
 
     Attributes:
         spec: its contract.
@@ -51,7 +51,7 @@ class Entities:
 
     @property
     def schema(self) -> pa.Schema:
-        """Returns the id and then the source's other columns in their order."""
+        """Returns the id, then the source's other columns in their order."""
         (key,) = self.spec.key
         others = [field for field in self.raw.schema if field.name != key]
         plain = [pa.field(field.name, _decode(pa.nulls(0, field.type), "").type) for field in others]
@@ -101,7 +101,7 @@ def _gather_rows(stored: list[pa.RecordBatch], ends: NDArray[np.int64], chosen: 
 
 
 def normalise_entities(raw: pa.Table, spec: TableSpec, hidden: HiddenRows = NOBODY) -> Entities:
-    """Returns user_table or item_table: one row per id, sorted by id when it is read; the id, then the other columns in order.
+    """Returns user_table or item_table: one row per id, read in order of id. Columns: the id, then the others in their order.
 
     Hidden users are left out.
 
@@ -129,7 +129,7 @@ def normalise_entities(raw: pa.Table, spec: TableSpec, hidden: HiddenRows = NOBO
 
 
 def distinct_ids(raw: pa.Table, key: str) -> pa.Table:
-    """Returns a canonical table of the ids in a log's rows alone, ascending.
+    """Returns a canonical table of nothing but the distinct ids of a log, ascending.
 
     Raises:
         SchemaError: if they cannot be ids.
@@ -139,7 +139,7 @@ def distinct_ids(raw: pa.Table, key: str) -> pa.Table:
 
 
 def convert_times(raw: pa.Table, config: SourceTable, *, name: str, timezone: str) -> pa.Table:
-    """Returns raw rows of users or items with their time columns, named as in the source, as int64 milliseconds since 1970-01-01 UTC.
+    """Converts time columns of raw users or items, named as in the source, to int64 milliseconds since 1970-01-01 UTC.
 
     Raises:
         SchemaError: naming every column that does not exist or holds no times.
@@ -169,10 +169,10 @@ def normalise_behavior(
     """Returns behavior_table of one day, sorted by (event_time_ms, user_id, item_id, event), and counts.
 
     Columns: request_id (null if the source has none), user_id, item_id, event, event_time_ms, the value columns as float64,
-    the context columns as text, then the other columns of `keep`. Rows with equal keys are sorted by their other columns, lists and
-    uuids left out: a database has no order of rows. Rows whose timestamp falls on another day of `timezone` are kept, because the source
-    filed them under this day, and counted. Hidden rows are left out.
-    Counts: rows, rows_on_other_days, users, items, and `{event}_rows` for every event of the funnel.
+    the context columns as text, then the other columns of `keep`. Rows with equal keys are sorted by their other columns
+    except lists and uuids, because a database has no order of rows. Rows from another day of `timezone` are kept, since the
+    source filed them under this day, and counted. Hidden rows are left out. Counts: rows, rows_on_other_days, users, items,
+    and `{event}_rows` for every event of the funnel.
 
     Raises:
         SchemaError: naming every missing column, missing id or timestamp, unknown event and bad value.
@@ -222,9 +222,9 @@ def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, time
 
 
 def count_unknown_ids(log: pa.Table, users: IdIndex, items: IdIndex) -> dict[str, int]:
-    """Returns the counts unknown_users, unknown_user_rows, unknown_items and unknown_item_rows of a day of behavior.
+    """Counts ids of a day of behavior without a row in the user or item table; they are accepted, without features.
 
-    These are ids of the behavior without a row in the user or item table. They are accepted: their features are missing.
+    The counts: unknown_users, unknown_user_rows, unknown_items and unknown_item_rows.
 
     Raises:
         SchemaError: if an id is a number in one table and text in the other, so that no id could match.

@@ -1,11 +1,11 @@
-"""Formats of times in texts that are not ISO 8601: read by the directives of strptime as DuckDB has them.
+"""Reads times in texts that are not ISO 8601, by a format of strptime directives as DuckDB defines them.
 
-Numbers of days, months and hours may lack the leading zero, unless the format is digits alone. Names of months and weekdays are English,
-whole or short, in any case. The zone is an offset, or UTC. Two digits of a year are 1969 to 2068, as POSIX has it.
+Days, months and hours may lack the leading zero, unless the format is digits alone. Names of months and weekdays are
+English, whole or short, in any case. The zone is an offset, or UTC. Two-digit years are 1969 to 2068, as in POSIX.
 
-A configuration checks its formats without DuckDB: the code location loads no heavy library.
+A configuration checks its formats without DuckDB, because the code location must load no heavy library.
 
-Belongs here: texts to timestamps. Does not belong here: ISO 8601 texts, zones, days (`event_time.py`).
+Does not belong here: ISO 8601 texts, zones, days (`event_time.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAMES: Final = tuple(itertools.product(("%b", "%B"), ("%a", "%A")))
 
 
 def read_times(text: Any, time_format: str) -> pa.Array:
-    """Returns texts of a format as timestamps in microseconds, in UTC if the format has a zone; null where a text does not fit.
+    """Returns the times of texts in a format, in microseconds; in UTC if the format has a zone. Null if a text does not fit.
 
     By hand: "3.1.2026 14:05" of `%d.%m.%Y %H:%M` is 2026-01-03 14:05:00.
     """
@@ -32,7 +32,7 @@ def read_times(text: Any, time_format: str) -> pa.Array:
 
 
 def query_texts(text: Any, query: str) -> pa.Table:
-    """Returns the result of a query of the table `texts`, whose column is `text`."""
+    """Runs a query on a table `texts` with one column `text`."""
     import pyarrow as pa
 
     with _database().cursor() as db:
@@ -51,7 +51,7 @@ def _database() -> Any:
 
 
 def write_parser(time_format: str) -> str:
-    """Returns the SQL that reads the column `text` as times; a year of two digits is none of four, and digits alone need all zeros."""
+    """Writes the SQL that parses the column `text`. A two-digit year never matches four digits; formats of digits alone need all zeros."""
     short = time_format.replace("%B", "%b").replace("%A", "%a")
     names = {short.replace("%b", month).replace("%a", day) for month, day in _NAMES}
     quoted = ", ".join("'" + form.replace("'", "''") + "'" for form in sorted(names))
@@ -68,11 +68,11 @@ def has_clock(time_format: str) -> bool:
 
 
 def reads_integers(time_format: str) -> bool:
-    """Returns whether a format has nothing between its numbers, so that integers may be such times: 20260131."""
+    """Returns whether a format has nothing between its numbers: then integers such as 20260131 may be times."""
     return all(token in DIRECTIVES and token not in _NO_NUMBERS for token in TOKEN.findall(time_format))
 
 
 def digits_width(time_format: str) -> int:
-    """Returns how many digits a format that `reads_integers` has, 0 if that varies; an integer lacks leading zeros: 60131 of %y%m%d is "060131"."""
+    """Returns the number of digits in a format of `reads_integers`; 0 if it varies. The integer 60131 is "060131" of %y%m%d."""
     tokens = TOKEN.findall(time_format)
     return 0 if "%f" in tokens else sum(4 if token == "%Y" else 2 for token in tokens)

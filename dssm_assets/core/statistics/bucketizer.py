@@ -1,4 +1,4 @@
-"""Embedding indices of encoded values by the rules of the feature configuration, and the rows that two days' rules share.
+"""Converts encoded values to embedding indices by the rules of the feature configuration, and matches the rules of two days.
 
 - Index 0 is always the missing value.
 - A number gets 1 + the number of boundaries b with b <= x.
@@ -33,16 +33,16 @@ Indices = np.ndarray[Any, np.dtype[np.int32]]
 
 
 class BucketFeature(FeatureInfo):
-    """The decision for a feature that is kept, with the feature's name: `sequence__feature` for a sub-feature of a sequence."""
+    """The rule of one kept feature, with its name (`sequence__feature` for a sub-feature of a sequence)."""
 
     name: str
 
 
 class Bucketizer:
-    """Embedding indices of the features that feature_config keeps."""
+    """Converts values of the kept features to embedding indices."""
 
     def __init__(self, feature_config: pa.Table, counts: pa.Table) -> None:
-        """Reads the rules, and the vocabularies from the counts that decided them; a SchemaError names each mismatch."""
+        """Reads the rules, and the vocabularies from the counts behind them. A SchemaError names every mismatch."""
         kept = feature_config.filter(feature_config.column(FEATURE_INFO).is_valid())
         texts = zip(kept.column(FEATURE).to_pylist(), kept.column(FEATURE_INFO).to_pylist(), strict=True)
         self.features = tuple(
@@ -149,14 +149,14 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CarriedRows:
-    """Aligned rows of an embedding table that have one meaning on two days; without row 0, the missing value."""
+    """Rows of an embedding table with the same meaning on two days, aligned; row 0 (missing) is not among them."""
 
     today: Rows
     earlier: Rows
 
 
 def match_rows(today: Bucketizer, earlier: Bucketizer) -> dict[str, CarriedRows]:
-    """Returns embedding -> rows that mean the same values on both days, for embeddings that both days have."""
+    """Returns embedding -> the rows with the same meaning on both days. Embeddings of one day only are left out."""
     return {
         embedding: _match_embedding(today, earlier, info, earlier.feature_by_embedding[embedding])
         for embedding, info in today.feature_by_embedding.items()

@@ -1,4 +1,4 @@
-"""The tables feature_config, the embedding of every feature, and step_config, the number of training steps."""
+"""The tables feature_config (the embedding of every feature) and step_config (the number of training steps)."""
 
 from __future__ import annotations
 
@@ -33,14 +33,13 @@ def decide_feature_config(
     exclude: Collection[str] = (),
     hash_function: HashFunction = HashFunction.MURMUR,
 ) -> pa.Table:
-    """Returns feature, feature_info (JSON of `FeatureInfo`, null if dropped), message: one row per feature, then one per
-    sub-feature of a sequence, in the order of fg.json.
+    """Returns feature_config: one row per feature, then one per sub-feature of a sequence, in the order of fg.json.
 
-    The message of a dropped feature is `DROP IT: reason`. A feature is dropped if it is excluded, constant (one value,
-    never missing), missing in more than 99.9% of the rows, or without a value that reaches min_count. Keys of fg.json
-    override the statistics: boundaries, hash_bucket_size, num_buckets, vocab_list, embedding_dim. Features of one
-    embedding_name get one width and one vocabulary, counted over all, dropped features included. A sub-feature of a
-    sequence is decided by the counts of its embedding.
+    Columns: feature, feature_info (JSON of `FeatureInfo`, null if dropped), message. The message of a dropped feature is
+    `DROP IT: reason`. A feature is dropped if it is excluded, constant (one value, never missing), missing in more than
+    99.9% of the rows, or without a value that reaches min_count. Keys of fg.json override the statistics: boundaries,
+    hash_bucket_size, num_buckets, vocab_list, embedding_dim. Features of one embedding_name share a width and a vocabulary,
+    counted over all of them, dropped ones too. A sub-feature of a sequence follows the counts of its embedding.
 
     Args:
         binning: `bin_features` of the window.
@@ -68,10 +67,10 @@ def decide_feature_config(
 
 
 def least_statistics(spec: FgSpec) -> tuple[pa.Table, pa.Table]:
-    """Returns a binning and counts with two values per feature: with fewer it is dropped.
+    """Returns a binning and counts with two values per feature, just enough to keep each.
 
-    Decided from these, an embedding has its configured width, else the least width of its policy. So a fault of the towers of these
-    features is a fault of every window's towers.
+    They give an embedding its configured width, else the least of its policy. If towers with these widths are faulty, the
+    towers of every window are.
     """
     numeric, categories = ([f.name for f in spec.features if f.kind is kind] for kind in (Kind.NUMERIC, Kind.CATEGORICAL))
     rows = [{FEATURE: name, "boundaries": [], COUNT: 2, "missing_count": 0, "distinct_count": 2} for name in numeric]
@@ -82,7 +81,7 @@ def least_statistics(spec: FgSpec) -> tuple[pa.Table, pa.Table]:
 
 
 def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> dict[str, float]:
-    """Returns hashed feature -> fraction of the window's distinct values that share a bucket."""
+    """Returns, for each hashed feature, the fraction of the window's distinct values that share a bucket."""
     features = [feature for feature in (*spec.features, *spec.sequence_features) if feature.kind is Kind.CATEGORICAL]
     rules = FeatureRules(features, statistics, FEATURE_BINNING.schema.empty_table(), FeatureCounts(counts), HashFunction.MURMUR)
     found = {feature.name: rules.collision_frac_of(feature) for feature in features}
@@ -90,10 +89,10 @@ def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> d
 
 
 def decide_step_config(positives: int, training: Training) -> pa.Table:
-    """Returns the rows `__NUM_STEPS__` {"num_steps": n} and `__DECAY_STEPS__` {"decay_steps": n}: the plan of the fit.
+    """Returns step_config: `__NUM_STEPS__` {"num_steps": n} and `__DECAY_STEPS__` {"decay_steps": n}.
 
-    num_steps = epochs x positives x epoch_frac / batch_size, where each epoch is rounded up to whole batches. A fit that skips
-    positives scales the plan to the fewer steps that it takes.
+    num_steps = epochs x positives x epoch_frac / batch_size, where each epoch is rounded up to whole batches. A fit that
+    skips positives shortens the plan in proportion.
     """
     plan = planned_steps(positives, training)
     epochs = f"{training.epochs} epochs of {training.epoch_frac:g} of them"
@@ -104,12 +103,12 @@ def decide_step_config(positives: int, training: Training) -> pa.Table:
 
 
 def read_step_plan(steps: Mapping[str, str]) -> StepPlan:
-    """Returns the plan of the rows of step_config, given as feature -> feature_info."""
+    """Returns the plan from the rows of step_config (feature -> feature_info)."""
     return StepPlan(**json.loads(steps[NUM_STEPS]), **json.loads(steps[DECAY_STEPS]))
 
 
 def check_names(features: Sequence[Feature], statistics: Statistics, exclude: Collection[str]) -> None:
-    """Raises a ConfigError with every unknown name of a feature, and every embedding that gets two values for one key."""
+    """Raises a ConfigError for every unknown feature name, and for every embedding with two values of one key."""
     names = {feature.name for feature in features}
     known = names | {feature.embedding_name for feature in features}
     remedy = "name a feature of fg.json"

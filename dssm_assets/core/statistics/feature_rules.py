@@ -1,6 +1,6 @@
-"""Decisions for each feature from the statistics of the window: kept or dropped, its bins or vocabulary, its width.
+"""Decides for each feature from the statistics of the window: kept or dropped, bins or vocabulary, width.
 
-`FeatureInfo` is the decision as feature_config stores it, `FeatureRules` decides; between them the collisions of hash buckets.
+`FeatureRules` decides; `FeatureInfo` is the decision in feature_config.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Int64s = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class FeatureCounts:
-    """Category counts of a window, grouped by feature; features that share an embedding are counted together."""
+    """Category counts of a window by feature. Features with one embedding can be counted together."""
 
     def __init__(self, counts: pa.Table) -> None:
         names = counts.column(FEATURE)
@@ -41,13 +41,13 @@ class FeatureCounts:
         return feature in self._rows
 
     def totals(self, features: Sequence[str]) -> tuple[int, int]:
-        """Returns the number of the features' values, missing values included, and of missing values."""
+        """Returns how many values the features have, missing ones included, and how many are missing."""
         rows = self._rows_of(features)
         counts = rows.column(COUNT).to_numpy()
         return int(counts.sum()), int(counts[rows.column(VALUE_HASH).is_null().to_numpy()].sum())
 
     def by_frequency(self, features: Sequence[str]) -> tuple[Int64s, Int64s]:
-        """Returns the distinct hashes of all the features and their counts: most frequent first, then smaller hash."""
+        """Returns the distinct hashes of the features and their counts: most frequent first, then smaller hash."""
         rows = self._rows_of(features)
         known = rows.filter(rows.column(VALUE_HASH).is_valid())
         summed = known.group_by(VALUE_HASH, use_threads=False).aggregate([(COUNT, "sum")])
@@ -58,7 +58,7 @@ class FeatureCounts:
         return pa.concat_tables([self._no_rows, *(self._rows[name] for name in features if name in self._rows)])
 
     def vocabulary(self, features: Sequence[str], min_count: int) -> Int64s:
-        """Returns the hashes that occur at least min_count times in all the features, in the order of by_frequency."""
+        """Returns the hashes with a count of at least min_count over the features, in the order of by_frequency."""
         hashes, counts = self.by_frequency(features)
         return hashes[counts >= min_count]
 
@@ -85,7 +85,7 @@ class FeatureInfo(BaseModel):
         num_buckets: the vocabulary is the integers below it; index 1 is out of vocabulary, else 2 + value.
         hash_bucket_size: the index is 1 + hash modulo it.
         default_bucketize_value: bucket of values out of the vocabulary; indices are then 1 + bucket.
-        default_value: text that gets index 0 in a vocabulary without default_bucketize_value that lacks it.
+        default_value: text with index 0, if the vocabulary lacks it and has no default_bucketize_value.
         hash_function: hash function of the categories (null: murmur_hash64a).
     """
 
@@ -113,7 +113,7 @@ class FeatureInfo(BaseModel):
     hash_function: HashFunction | None = None
 
     def to_json(self) -> str:
-        """Returns the JSON text without keys that are null."""
+        """Returns the JSON text; null keys are left out."""
         return self.model_dump_json(exclude_none=True)
 
 
@@ -158,7 +158,7 @@ class FeatureRules:
         self._rules: dict[str, Rule] = {}
 
     def check_statistics(self) -> None:
-        """Raises a SchemaError with every feature without statistics, and every sub-feature of unknown vocabulary."""
+        """Raises a SchemaError that names every feature without statistics and every sub-feature without a vocabulary."""
         faults = []
         for feature in (feature for group in self._groups.values() for feature in group):
             where, is_number = f"feature {feature.name}", feature.kind is Kind.NUMERIC
@@ -173,7 +173,7 @@ class FeatureRules:
         SchemaError.raise_if(faults)
 
     def rule_for(self, feature: Feature) -> Rule:
-        """Returns the rule from the values of a feature to indices; features of one embedding share it."""
+        """Returns the rule for a feature's values; features of one embedding share it."""
         if feature.kind is Kind.NUMERIC:
             return self._number_rule(feature)
         if feature.embedding_name not in self._rules:
@@ -181,7 +181,7 @@ class FeatureRules:
         return self._rules[feature.embedding_name]
 
     def drop_reason(self, feature: Feature) -> str | None:
-        """Returns the reason why a feature is dropped, None if it is kept."""
+        """Returns why a feature is dropped; None if it is kept."""
         if feature.depth > 1:
             return "each element of the sequence holds several values; towers read one per element"
         if feature.sequence is not None and feature.kind is Kind.NUMERIC and not self._boundaries(feature):
@@ -216,7 +216,7 @@ class FeatureRules:
         )
 
     def collision_frac_of(self, feature: Feature) -> float | None:
-        """Returns the fraction of distinct values of the window that share a hash bucket; None without hash buckets."""
+        """Returns the fraction of the window's distinct values that share a hash bucket; None without hash buckets."""
         size = self.rule_for(feature).keys.get("hash_bucket_size") if feature.kind is Kind.CATEGORICAL else None
         if not size:
             return None

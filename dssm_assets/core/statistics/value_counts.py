@@ -1,11 +1,11 @@
-"""Value counts of a day: partial counts that are merged over a window, for its bins and vocabularies.
+"""Counts the values of each feature on a day. The counts of a window's days are merged for its bins and vocabularies.
 
 A counts table has one row per feature and distinct value: feature, value (float32) or value_hash (int64), count (int64),
 sorted by feature and value. The last row of a feature has a null value and counts missing values. Merging adds integers per
 key, so any order and any grouping of the days gives the same table.
 
-The features of users and items are counted in their feature tables, each row as often as samples use it. That gives the
-same numbers as counting samples that contain copies of the rows, and costs less.
+The features of users and items are counted in their feature tables, each row as often as samples use it. That equals
+counting samples with copies of the rows, and costs less.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _COMPACT_ROWS: Final = 1 << 20
 
 
 def merge_value_counts(tables: Iterable[pa.Table]) -> pa.Table:
-    """Returns the sum of counts tables of one kind, at least one: the counts of all their samples.
+    """Sums one or more counts tables of one kind.
 
-    Memory holds the merged rows and about as many unmerged rows, whatever the number of tables. Merging is faster
-    where the column feature is dictionary-encoded.
+    Memory holds the merged rows and about as many unmerged rows, whatever the number of tables. A dictionary-encoded column
+    `feature` makes merging faster.
     """
     pending: list[pa.Table] = []
     merged_rows = 0
@@ -66,7 +66,7 @@ def _sum(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def count_values(kind: Kind, table: pa.Table, features: Sequence[Feature], uses: Counts | None = None) -> pa.Table:
-    """Counts the features of one kind in a table; returns the counts in no order, for `merge_value_counts`.
+    """Counts the features of one kind in a table. The rows are in no order; `merge_value_counts` sorts them.
 
     Each value of a multi-valued feature counts; an empty list counts as one missing value, and so does NaN. -0.0 is 0.0.
     Features that share an embedding are counted separately.
@@ -86,7 +86,7 @@ def count_values(kind: Kind, table: pa.Table, features: Sequence[Feature], uses:
 
 
 def count_missing(kind: Kind, features: Sequence[Feature], count: int) -> pa.Table:
-    """Returns the counts of features of one kind in `count` samples without a value."""
+    """Returns counts for `count` samples in which every feature of one kind is missing."""
     names = [feature.name for feature in features if feature.kind is kind] if count else []
     schema = _SCHEMAS[kind]
     return pa.table([names, pa.nulls(len(names), schema.types[1]), [count] * len(names)], schema=schema)

@@ -1,4 +1,4 @@
-"""The negatives of a batch: which are drawn, how logits are corrected for the draw, which cells of the logits are masked.
+"""The negatives of a batch: which items are drawn, the correction of logits for the draw, and masked cells of the logits.
 
 Letters: B samples of a batch, b of them of this process, N sampled, Q queued, H hard negatives, C columns, I items, U users.
 """
@@ -22,14 +22,14 @@ Users = npt.NDArray[np.int32]
 
 
 class NegativeRule:
-    """How an epoch chooses negatives."""
+    """The choice of negatives in an epoch."""
 
     def __init__(self, data: TrainData, model: Model, item_frac: Floats, user_ends: IntArray, end_day: int) -> None:
         """Builds the sampler.
 
         Args:
-            data: the corpus, the users' interactions, and what they were shown.
-            item_frac: share of each item among the samples that are trained on [I].
+            data: the corpus, and the users' interactions and exposures.
+            item_frac: share of each item among the training samples [I].
             user_ends: where each user's known events end [U].
             end_day: interactions and exposures from this day on are unknown.
         """
@@ -57,10 +57,10 @@ class NegativeRule:
             item_index: the samples' own items [B].
             user_index: the samples' users, -1 for an unknown one [B].
             sampled: from `draw_sampled`.
-            weight: of the samples in the loss [B].
+            weight: weight of each sample in the loss [B].
             queued: own items of the batches before [Q].
             rng: draws the hard negatives. It draws the same whatever `rows` is.
-            rows: the samples that terms and hard negatives are for, ascending [b]; they number them from 0.
+            rows: this process's samples, ascending [b]. Terms and hard negatives are for these, renumbered from 0.
         """
         logq, (items, probability) = self._model.logq, sampled
         own = log_expected_counts(self._item_frac[item_index], len(item_index), logq)
@@ -110,7 +110,7 @@ class NegativeRule:
 
 
 def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> MaskedPairs:
-    """Returns every (row, column) where the row has the column's item.
+    """Returns every (row, column) with the same item.
 
     Args:
         rows: row of each entry, ascending.
@@ -132,12 +132,12 @@ def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> M
 def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> MaskedPairs:
     """Gives each row the cells of its group.
 
-    Example: cells (0, 5), (1, 7), (1, 8) of groups 0 and 1, and rows in the groups 1, 0, 1 give
-    (0, 7), (0, 8), (1, 5), (2, 7), (2, 8).
+    Example: cells (0, 5), (1, 7), (1, 8) of groups 0 and 1, and rows in the groups 1, 0, 1 give (0, 7), (0, 8), (1, 5), (2,
+    7), (2, 8).
 
     Args:
-        cells: with groups as rows, sorted by group.
-        group: of each row [B].
+        cells: (group, column) pairs, sorted by group.
+        group: group of each row [B].
         count: number of groups.
     """
     bounds = offsets_of(np.bincount(cells.rows, minlength=count))
@@ -146,18 +146,18 @@ def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> Masked
 
 
 def merge_pairs(*pairs: MaskedPairs) -> MaskedPairs:
-    """Returns the cells of all arguments, sorted by row."""
+    """Merges several sets of cells; returns them sorted by row."""
     rows = np.concatenate([pair.rows for pair in pairs])
     order = np.argsort(rows, kind="stable")
     return MaskedPairs(rows[order], np.concatenate([pair.columns for pair in pairs])[order])
 
 
 def log_expected_counts(probability: Floats, draws: int, strength: float) -> npt.NDArray[np.float32]:
-    """Returns strength * log(draws * probability) per column: the logQ correction of columns drawn in the same way.
+    """Returns strength * log(draws * probability) per column, the logQ correction of columns from one sampler.
 
     Args:
         probability: of each column's item, positive unless the strength is 0.
-        draws: number of columns drawn in this way.
+        draws: number of columns from this sampler.
         strength: 1 corrects fully, 0 not at all.
     """
     if strength == 0:
@@ -166,10 +166,10 @@ def log_expected_counts(probability: Floats, draws: int, strength: float) -> npt
 
 
 def merge_columns(terms: LossTerms, group: IntArray, count: int) -> LossTerms:
-    """Merges column j into column group[j] of `count`; returns the terms of the same loss.
+    """Merges columns that have one item: column j goes to column group[j] of `count`. Returns terms with the same loss.
 
     Args:
-        group: of the first columns. The queued columns follow in their order.
+        group: new number of each of the first columns. Queued columns follow in their order.
     """
     merged = terms.column_correction[: len(group)].numpy().astype(np.float64)
     correction = -np.log(np.bincount(group, weights=np.exp(-merged), minlength=count))

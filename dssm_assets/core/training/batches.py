@@ -1,4 +1,4 @@
-"""Batches: which samples form a batch, in which order, and the input of the towers and the loss.
+"""Makes batches: chooses samples and their order, and builds the input of the towers and the loss.
 
 The batches of an epoch are numbered and each draws from its own generator, so an epoch can be resumed at any batch.
 
@@ -7,8 +7,8 @@ Several processes draw the same batch, and each reads its part of the features a
     user tower   every W-th sample, or every W-th session or window with all its samples, so that none is computed twice
     item tower   every W-th of the distinct items of the batch, and the hard negatives of its own samples
 
-Letters: W processes, B samples of a batch, b of them of this process, V sessions, N sampled, Q queued, H hard negatives, M rows of
-the item tower that all processes share, D vector width.
+Letters: W processes, B samples of a batch, b of them of this process, V sessions, N sampled, Q queued, H hard negatives, M
+rows of the item tower that all processes share, D vector width.
 
 Belongs here: `Batch`, `Epoch`. Does not belong here: reading rows (`data`), the choice of negatives (`batch_negatives`),
 learning from a batch (`trainer`).
@@ -54,8 +54,8 @@ class Batch:
         items: rows of the item tower: every W-th of the M shared rows, then the hard negatives of its own samples [H].
         num_shared: M. The rows are the samples' own items [B] and the sampled negatives [N], equal columns merged.
         own: row of each sample's own item among the M [B].
-        columns: rows among the M that are columns of the logits; the own items of earlier batches of this epoch follow, oldest first.
-        terms: the loss's further input, of the own samples.
+        columns: rows among the M that become columns of the logits. Queued own items of earlier batches follow, oldest first.
+        terms: corrections, weights and masks of its own samples.
     """
 
     count: int
@@ -97,7 +97,7 @@ class Epoch:
         self._negatives = NegativeRule(data, model, counts / len(order), ends, end_day)
 
     def read_batch(self, step: int, rng: np.random.Generator) -> Batch:
-        """Returns this process's part of a batch by its number. All processes draw the same."""
+        """Returns this process's part of a batch by number; all processes draw the same batch."""
         size, model = self._size, self._model
         samples = self._order[step * size : (step + 1) * size]
         keys = self._data.read_keys(samples)
@@ -185,12 +185,12 @@ def epoch_batches(
     first: int = 0,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> Iterator[Batch]:
-    """Yields every sample once, in an order that depends on seed and epoch alone. The last batch may be smaller.
+    """Yields batches with every sample once; the order depends on seed and epoch alone, and the last batch may be smaller.
 
     With `epoch_frac` below 1 it ends after that fraction of the samples.
 
-    Where the samples end before the window does, the later days are unknown: to the histories of
-    `History.LEAVE_ONE_OUT`, to the masks of known positives, and to hard negatives.
+    If the samples end before the window, later days stay hidden from histories of `History.LEAVE_ONE_OUT`, masks of known
+    positives, and hard negatives.
 
     Args:
         epoch: from 0.
@@ -212,8 +212,8 @@ def epoch_batches(
 def can_merge_items(model: Model) -> bool:
     """Returns whether equal columns may be merged: not if a mean over columns, or a batch norm, depends on their number.
 
-    Columns of the softmax with one vector and the corrections c_1 .. c_k equal one column with the correction
-    -log(exp(-c_1) + ... + exp(-c_k)): every mask depends on the item alone. Only dropout is then drawn once for all of them.
+    Columns of the softmax with one vector and the corrections c_1 .. c_k equal one column with the correction -log(exp(-c_1)
+    + ... + exp(-c_k)), since every mask depends on the item alone. The one difference: dropout is drawn once for all.
     """
     return model.loss is Loss.SOFTMAX and model.norm is not Norm.BATCH
 
@@ -225,9 +225,9 @@ def find_equal_pairs(items: IntArray, source: IntArray) -> tuple[IntArray, IntAr
 
 
 def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
-    """Returns the first sample of each session [V] and the session of each sample [B].
+    """Groups samples into sessions; returns the first sample of each session [V] and the session of each sample [B].
 
-    A session is all samples of one user with one history, by their `SESSION_KEYS`. A user without an index has no history and
+    A session is all samples of one user with the same history (`SESSION_KEYS`). A user without an index has no history and
     is identified by its feature row alone.
     """
     columns = [keys[name] for name in SESSION_KEYS]
@@ -240,7 +240,7 @@ def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntAr
 
 
 def shuffle_sessions(session: IntArray, rng: np.random.Generator) -> IntArray:
-    """Returns the samples in a random order of their sessions; each session's samples stay together, in their own order.
+    """Orders samples by random sessions; a session's samples stay together in their own order.
 
     Args:
         session: of each sample; every number from 0 on occurs [n].
@@ -250,7 +250,7 @@ def shuffle_sessions(session: IntArray, rng: np.random.Generator) -> IntArray:
 
 
 def find_windows(data: TrainData, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray) -> IntArray:
-    """Returns the window of each sample, numbered from 0 [B]; a sample without history is a window of its own."""
+    """Returns each sample's window, numbered from 0 [B]; a sample without history is a window of its own."""
     length = max(view.pooling.length for view in data.spec.sequence_views)
     return np.unique(data.window_starts(keys, shifts, length), return_inverse=True)[1].astype(np.int64).reshape(-1)
 

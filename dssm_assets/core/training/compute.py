@@ -1,6 +1,6 @@
-"""Where a fit is computed: on which device, in which number format, and together with which processes.
+"""The device, number format and processes of a fit.
 
-Every method of `Ranks` is what a fit does in a single process, so the trainer and the loop never ask how many there are.
+The methods of `Ranks` describe a single process, so the trainer and the loop never ask how many there are.
 `extras/several_processes/process_group.py` overrides them.
 
 Letters: M rows of all processes, D vector width.
@@ -27,7 +27,7 @@ from dssm_assets.core.training.optimisers import RowGradients
 
 
 class Ranks:
-    """This process among those that share a fit; alone in this class.
+    """This process among those that share a fit. In this class it is alone.
 
     Attributes:
         rank: number of this process, from 0.
@@ -46,14 +46,14 @@ class Ranks:
         return np.arange(self.rank, count, self.count, dtype=np.int64)
 
     def new_towers(self, spec: TowerSpec, generator: torch.Generator, *, shard_tables: bool) -> TwoTower:
-        """Returns towers with random weights; `shard_tables` asks for a shard of every table in each process."""
+        """Returns towers with random weights; with `shard_tables` each process holds a shard of every table."""
         return TwoTower(spec, generator)
 
     def seed_dropout(self, generator: torch.Generator, seed: int, step: int) -> None:
-        """Gives each process dropout of its own in this step; a single process keeps its generator."""
+        """Gives each process its own dropout in this step; a single process keeps its generator."""
 
     def gather(self, vectors: Tensor, count: int) -> Tensor:
-        """Returns the vectors of all `count` rows [M, D] from those of each process's `rows`; gradients flow back."""
+        """Gathers the vectors of all `count` rows [M, D] from the processes' `rows`; gradients flow back."""
         return vectors
 
     def gather_items(self, items: Tensor, num_shared: int) -> Tensor:
@@ -64,23 +64,23 @@ class Ranks:
         """Replaces the gradient of each parameter by its sum over the processes."""
 
     def sum_row_gradients(self, found: Sequence[RowGradients], tables: EmbeddingTables) -> list[RowGradients]:
-        """Returns the gradients of the rows that this process updates, summed over the processes; `found` are its own."""
+        """Returns gradients of the rows updated by this process, summed over the processes; `found` are its own."""
         return list(found)
 
     def sum_loss(self, loss: Tensor) -> float:
-        """Returns the batch's loss from this process's part of it."""
+        """Sums the parts of a batch's loss over the processes."""
         return float(loss.item())
 
     def from_first(self, values: Sequence[float]) -> list[float]:
-        """Returns the first process's numbers in every process."""
+        """Copies the first process's numbers to every process."""
         return list(values)
 
     def is_same(self, value: float) -> bool:
-        """Returns whether all processes have this number."""
+        """Returns whether all processes have the same number."""
         return True
 
     def wait(self) -> None:
-        """Returns when every process has come here."""
+        """Waits for all processes."""
 
 
 SINGLE_PROCESS: Final = Ranks()
@@ -88,10 +88,10 @@ SINGLE_PROCESS: Final = Ranks()
 
 @dataclass(frozen=True)
 class ComputeContext:
-    """Where a fit is computed.
+    """The device, number format and processes of a fit.
 
     Attributes:
-        device: of all weights.
+        device: device of all weights.
         bfloat16: dense layers multiply bfloat16 factors; sums and weights stay float32.
         ranks: the processes that share every batch.
     """
@@ -101,15 +101,15 @@ class ComputeContext:
     ranks: Ranks = SINGLE_PROCESS
 
     def products(self) -> AbstractContextManager[object]:
-        """Makes dense layers multiply in the number format, inside the block."""
+        """Makes dense layers multiply in this number format inside the block."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bfloat16 else nullcontext()
 
 
 def device_of(choice: Device) -> torch.device:
-    """Returns the device that the configuration means.
+    """Returns the configured device.
 
     Raises:
-        ConfigError: it asks for CUDA and the machine has none.
+        ConfigError: it is CUDA and the machine has none.
     """
     has_cuda = torch.cuda.is_available()
     if choice is Device.CUDA and not has_cuda:
@@ -119,7 +119,7 @@ def device_of(choice: Device) -> torch.device:
 
 
 def is_bfloat16(choice: Precision, device: torch.device) -> bool:
-    """Returns whether dense layers multiply bfloat16 factors: with `auto`, if the processor has instructions for them."""
+    """Returns whether dense layers multiply bfloat16 factors. With `auto` they do if the processor has instructions for it."""
     if choice is not Precision.AUTO:
         return choice is Precision.BFLOAT16
     if device.type == "cuda":

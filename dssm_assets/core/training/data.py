@@ -5,8 +5,8 @@ per user and item.
 
 Letters: B samples of a batch, n events, U users, I items.
 
-Belongs here: `TrainData`, which checks the tables once, and which part of its user's history a sample sees. Does not belong
-here: which rows form a batch (`batches`) and what is drawn for it (`batch_negatives`).
+Belongs here: `TrainData`, which checks the tables once, and the part of the history that a sample sees. Does not belong
+here: forming batches (`batches`) and drawing negatives (`batch_negatives`).
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class HistoryRule:
-    """Which part of its user's history a sample sees, for all samples of an epoch.
+    """The part of its user's history that each sample of an epoch sees.
 
     Attributes:
         history: everything before the event or its day, or all other items of the user.
         user_ends: where each user's visible events end, for `History.LEAVE_ONE_OUT` [U].
-        window_shifts: of each user, for `SharedWindows` [U]; None: no row shares the events of another.
+        window_shifts: shift of each user for `SharedWindows` [U]; None: rows share no events.
     """
 
     history: History
@@ -71,21 +71,20 @@ class TrainData:
 
     Args:
         spec: names the feature columns.
-        samples: one row per positive sample, day by day: item_index int32, user_index int32 (-1: no history at all),
-            history_end int64, weight float32, event_time_ms int64, day int32 (0 the oldest), user_row and item_row int32,
-            and the embedding indices of context features.
+        samples: one row per positive sample, day by day: item_index int32, user_index int32 (-1: no history at all), history_end
+            int64, weight float32, event_time_ms int64, day int32 (0 the oldest), user_row and item_row int32, and the embedding
+            indices of context features.
         user_rows: the embedding indices of user features, row number = user_row.
         item_rows: the embedding indices of item features as of the samples, row number = item_row.
-        history: all users' positive events by (user, time): item_index int32 (-1: not in the corpus), event_time_ms
-            int64 and the embedding indices of the sub-features.
+        history: all users' positive events by (user, time): item_index int32 (-1: not in the corpus), event_time_ms int64 and the
+            embedding indices of the sub-features.
         users: history_start and history_end int64, row number = user_index.
-        items: weight float64 and the embedding indices of item features, row number = item_index; its schema may name
-            the distribution of the weights.
-        hard_negatives: user_index, item_index and day int32, what users were shown and did not interact with; None:
-            the model needs none.
+        items: weight float64 and the embedding indices of item features, row number = item_index; its schema may name the
+            distribution of the weights.
+        hard_negatives: user_index, item_index and day int32: items shown to users without interaction; None: the model needs none.
 
     Raises:
-        SchemaError: a column is missing or of another type, has nulls, or points outside of what it refers to.
+        SchemaError: a column is missing, has another type or nulls, or holds row numbers outside their table.
         LeakError: a sample's history reaches its own event.
     """
 
@@ -133,34 +132,34 @@ class TrainData:
 
     @cached_property
     def num_days(self) -> int:
-        """Number of days from the first day of the window to the last day with a sample, both included."""
+        """Returns the number of days from the window's first day to the last day with a sample, both included."""
         return 1 + max(int(block.max()) for block in self.keys.blocks(DAY))
 
     def item_counts(self, end_day: int) -> IntArray:
-        """Returns how many samples each item has on the days before this one [I]."""
+        """Returns each item's number of samples before a day [I]."""
         counts = np.zeros(self.num_items, np.int64)
         for days, items in zip(self.keys.blocks(DAY), self.keys.blocks(ITEM_INDEX), strict=True):
             counts += np.bincount(items[days < end_day], minlength=self.num_items)
         return counts
 
     def item_weights(self, end_day: int) -> npt.NDArray[np.float64]:
-        """Returns the items' sampling weights by the interactions on the days before `end_day` [I].
+        """Returns the items' sampling weights from the interactions before `end_day` [I].
 
-        A table whose schema does not say how its weights follow from counts has one set of weights for every day.
+        If the table's schema does not tell how weights follow from counts, they are the same for every day.
         """
         if end_day >= self.num_days or self._weight_distribution is None:
             return self._item_weights
         return weights_of(self.item_counts(end_day), self._weight_distribution)
 
     def sampler(self, model: Model, end_day: int) -> NegativeSampler:
-        """Returns the sampler that the model section names; it knows the interactions before `end_day`."""
+        """Returns the configured sampler; it knows the interactions before `end_day`."""
         if model.has_hard_negatives and self._edges is None:
             where, remedy = "training data, hard_negatives.arrow", "materialize train_samples again with this model section"
             raise ConfigError(Fault(where, f"the file that sampler {model.sampler} draws from", "no such file", remedy))
         return SAMPLERS[model.sampler](model, self.item_weights(end_day), self._edges or HardEdges.empty())
 
     def rows_of_days(self, first: int, end: int, *, min_history: int = 0, targets: Targets = Targets.ALL) -> IntArray:
-        """Returns the samples of the days first .. end - 1 that are targets and have so many events before them, in their order."""
+        """Returns the samples of days first .. end - 1 that are targets and have so many earlier events, in order."""
         kept, begin = [], 0
         columns = (self.keys.blocks(name) for name in (DAY, USER_INDEX, HISTORY_END))
         for day, user_index, ends in zip(*columns, strict=True):
@@ -183,7 +182,7 @@ class TrainData:
         return np.concatenate(found)
 
     def user_ends(self, before_day: int | None = None) -> IntArray:
-        """Returns where each user's events before the first sample of a day or a later one end [U]; None: where all of them end."""
+        """Returns where each user's events before a day's first sample end [U]; None if no sample is as late: all events count."""
         if before_day is None or before_day >= self.num_days:
             return self._user_ends
         columns = (self.keys.blocks(name) for name in (DAY, EVENT_TIME_MS))
@@ -216,8 +215,8 @@ class TrainData:
 
         Args:
             rows: the samples.
-            keys: what `read_keys` returns of them.
-            rule: which part of its user's history a sample sees; None: everything up to its history_end.
+            keys: their keys, from `read_keys`.
+            rule: the visible part of the history; None: everything up to its history_end.
             kept_frac: from `draw_cuts`; None: no history is cut.
             is_hidden: whether a sample's context features are missing [B]; None: none are.
         """
@@ -262,14 +261,14 @@ class TrainData:
         return self.history.read_events(positions, offsets)
 
     def windows(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray | None) -> SharedWindows | None:
-        """Returns which samples share the events of a pass, from the shifts of all users [U]; None without shifts."""
+        """Returns which samples share a pass, from the shifts of all users [U]; None without shifts."""
         if shifts is None or not len(shifts):
             return None
         user = np.maximum(keys[USER_INDEX], 0)
         return SharedWindows(self._user_ends[user], shifts[user])
 
     def window_starts(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray, length: int) -> IntArray:
-        """Returns the first event of each sample's window [B]; a number of its own below 0 for a sample without history."""
+        """Returns the first event of each sample's window [B]; a distinct negative number for a sample without history."""
         starts, ends = self._history_bounds(keys)
         windows = self.windows(keys, shifts)
         firsts = starts if windows is None else windows.first_events(starts, ends, length)
@@ -300,10 +299,10 @@ class TrainData:
 def find_new_items(
     starts: IntArray, ends: IntArray, items: npt.NDArray[Any], items_at: Callable[[IntArray], npt.NDArray[np.int32]]
 ) -> Mask:
-    """Returns bool [B]: whether no event start .. end - 1 of a sample's history is of the sample's item.
+    """Returns whether each sample's item is new to its history, that is, in none of the events start .. end - 1, bool [B].
 
-    By hand: the events at positions 0 to 3 are of items 7, 8, 7, 9. Samples with the history 0 .. 1 and the items 7, 8, 9 are
-    known, known and new; with the history 0 .. 0 they are known, new and new.
+    By hand: the events at positions 0 to 3 are of items 7, 8, 7, 9. Samples with the history 0 .. 1 and the items 7, 8, 9
+    are known, known and new; with the history 0 .. 0 they are known, new and new.
 
     Args:
         starts: first event of each sample's user [B].
@@ -333,7 +332,7 @@ def find_new_items(
 
 
 def draw_cuts(count: int, cut: HistoryCut, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Returns the fraction of its oldest events that each history keeps, rounded up to whole events; 1 if it is not cut [n].
+    """Draws the fraction of oldest events that each history keeps, rounded up to whole events; 1 if it is not cut [n].
 
     Example: min_length_frac 0.75 and a history of 8: 7 or 8 events; 6 has probability 0, because 0.75 itself must be drawn.
     """
@@ -346,7 +345,7 @@ def draw_cuts(count: int, cut: HistoryCut, rng: np.random.Generator) -> npt.NDAr
 def without_own_item(
     starts: IntArray, ends: IntArray, own_items: IntArray, items_at: Callable[[IntArray], npt.NDArray[np.int32]]
 ) -> tuple[IntArray, IntArray]:
-    """Returns the positions [n] of the events start .. end - 1 of every row except those of its own item [B], and offsets.
+    """Returns the positions of the events start .. end - 1 of each row without those on its own item [n], and offsets.
 
     `items_at` returns the items of events by position.
     """
@@ -375,7 +374,7 @@ def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardE
 
 
 def check_samples(keys: TableView, row_bounds: Mapping[str, tuple[int, int]]) -> None:
-    """Checks the key columns of samples.arrow; `row_bounds` has the smallest allowed number, and one more than the largest.
+    """Checks the key columns of samples.arrow. `row_bounds` has the smallest allowed number, and one more than the largest.
 
     Raises:
         SchemaError: there is no sample; a number is out of bounds; a weight is not finite or not above 0.

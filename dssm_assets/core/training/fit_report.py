@@ -1,4 +1,4 @@
-"""The record of a fit: its history (losses and validation scores), progress after each step, and the report at its end."""
+"""Records a fit: its history (losses and validation scores), the progress after each step, and the final report."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class FitHistory:
     """The steps and figures of a fit so far.
 
     Attributes:
-        is_search: the towers are being scored on the validation days. In the final phase, and without such days, False.
+        is_search: whether the phase scores towers on validation days; False in the final phase, and without such days.
         epoch: epochs done in this phase.
         step: batches done in this epoch.
-        losses: of every step of this phase.
-        search_losses: of every step of the search, once it is over.
+        losses: loss of every step of this phase.
+        search_losses: loss of every step of the search, once it is over.
         scores: after every epoch of the search.
-        resumed_at: steps that were done when a killed fit was last resumed; None: the fit ran in one go.
+        resumed_at: steps done when a killed fit was last resumed; None: the fit ran in one go.
     """
 
     is_search: bool
@@ -59,7 +59,7 @@ class FitHistory:
 
     @property
     def best(self) -> EpochScore | None:
-        """The first of the epochs with the highest hit rate; None without scores."""
+        """Returns the first epoch with the highest hit rate; None without scores."""
         return max(self.scores, key=lambda score: score.hit_rate, default=None)
 
     @property
@@ -67,7 +67,6 @@ class FitHistory:
         return len(self.search_losses) + len(self.losses)
 
     def end_search(self) -> None:
-        """Begins the final phase; its towers are kept."""
         self.is_search, self.epoch, self.step = False, 0, 0
         self.search_losses, self.losses = self.losses, []
 
@@ -80,18 +79,18 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the fit is after a step.
+    """The progress of a fit after a step.
 
     Attributes:
         step: steps done in this phase, 1 .. steps.
-        steps: of this phase, if early stopping saves none.
-        epoch: of the step, from 0.
-        loss: of the step.
+        steps: steps of this phase without early stopping.
+        epoch: epoch of the step, from 0.
+        loss: loss of the step.
         samples_per_s: since the fit began.
-        eta_s: seconds left at the pace of the last steps, if the search stops as early as it still can; None at the first step, before
-            which the fit is prepared.
-        eta_at_most_s: the same if early stopping saves no epoch.
-        phase: search (on the days before the validation days) or fit.
+        eta_s: seconds left at the pace of the last steps, if the search stops as early as possible; None at the first step,
+            whose time includes preparation.
+        eta_at_most_s: the same without early stopping.
+        phase: `search` (on the days before the validation days) or `fit`.
     """
 
     step: int
@@ -106,18 +105,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The fitted towers and how the fit went.
+    """The fitted towers and the record of the fit.
 
     Attributes:
-        two_tower: with averaged weights where an average is kept.
-        loss_by_step: of the phase whose towers are kept.
-        report: the figures of `fit_report`, and what the fit ran on.
-        search_loss_by_step: of the search; the same as `loss_by_step` without a refit; empty without a search.
+        two_tower: with averaged weights if an average is kept.
+        loss_by_step: losses of the phase whose towers are kept.
+        report: the figures of `fit_report`, and the device.
+        search_loss_by_step: losses of the search; equal to `loss_by_step` without a refit; empty without a search.
         scores: on the validation days, by epoch.
         prior: chosen on the validation days.
-        group_codes: of items without an event; None: they have none.
-        search_weights: of the best epoch of the search, whose towers were not fitted to the validation days; empty without a
-            search, and where these are the weights of `two_tower`.
+        group_codes: codes for items without an event; None: they have none.
+        search_weights: weights of the search's best epoch, not fitted to the validation days; empty without a search, or if
+            they are those of `two_tower`.
     """
 
     two_tower: TwoTower
@@ -131,7 +130,7 @@ class FitResult:
 
 
 class FitClock:
-    """Measures the seconds of a fit, and those spent waiting for batches."""
+    """Measures a fit's seconds, and those spent waiting for batches."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now, self._begin = now, now()
@@ -139,7 +138,7 @@ class FitClock:
         self._marks = (0, 0.0), (0, 0.0)  # samples and seconds at the last two steps whose number is a power of two
 
     def time_waits(self, batches: Iterator[_T]) -> Iterator[_T]:
-        """Yields the batches; the time until each is there counts as waiting."""
+        """Yields the batches and counts the time until each is there as waiting."""
         while True:
             begin = self._now()
             batch = next(batches, None)
@@ -151,7 +150,6 @@ class FitClock:
             yield batch
 
     def count_samples(self, samples: int) -> None:
-        """Counts the samples of a step."""
         self._steps += 1
         self._samples_done += samples
         self.seconds = self._now() - self._begin
@@ -159,7 +157,7 @@ class FitClock:
             self._marks = self._marks[1], (self._samples_done, self.seconds)
 
     def seconds_for(self, samples: int) -> float | None:
-        """Returns the seconds of samples at the pace of at least the later half of the steps; None after one step."""
+        """Returns the seconds for so many samples at the pace of the later half of the steps; None after one step."""
         if self._steps < 2:
             return None
         begin, seconds = self._marks[0]
@@ -177,8 +175,8 @@ class FitClock:
 def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Model, training: Training) -> dict[str, Any]:
     """Returns the figures of a finished fit.
 
-    `final_loss` is the mean over the last epoch, `input_wait_frac` the share of the time spent waiting for batches. Hit rates are by
-    epoch. `search_borders` says which of the epochs and the prior's half-life are the most, or the least, that were tried.
+    `final_loss` is the mean over the last epoch, `input_wait_frac` the share of time spent waiting for batches. Hit rates are by
+    epoch. `search_borders` says whether the epochs or the prior's half-life are the largest or smallest that were tried.
     """
     best = history.best
     losses = history.losses or history.search_losses
@@ -210,7 +208,7 @@ def _find_borders(best: EpochScore, training: Training) -> list[str]:
 
 
 def embedding_norms(two_tower: TwoTower) -> dict[str, float]:
-    """Returns the mean length of each embedding's vectors, without the row of missing values."""
+    """Returns the mean vector length of each embedding, without the row of missing values."""
     tables, norms = two_tower.tables, dict[str, float]()
     for feature in two_tower.spec.features:
         base = tables.bases[feature.embedding_name]

@@ -1,4 +1,4 @@
-"""Vectors of users and items from fitted towers, batch by batch, in the order of the given rows.
+"""Computes vectors of users and items from fitted towers, batch by batch, in the order of the given rows.
 
 Context features are missing, because they are unknown before the request, and dropout is off.
 
@@ -26,11 +26,11 @@ from dssm_assets.core.models.two_tower import TwoTower
 class ItemInference:
     """The item tower over any number of tables of items.
 
-    Items with equal features go through the tower once: most items of a long tail have no embedding of their own.
+    Items with equal features go through the tower once, because most items of a long tail have no embedding of their own.
     """
 
     def __init__(self, two_tower: TwoTower, batch_size: int, group_codes: GroupCodes | None = None) -> None:
-        """`group_codes` are those of items without an event, if the model has any."""
+        """Takes the item tower; `group_codes` are the codes for items without an event, if any."""
         self._towers, self._batch_size, self._codes = two_tower, batch_size, group_codes
 
     def vectors(self, items: pa.Table) -> FloatArray:
@@ -65,9 +65,9 @@ class UserInference:
         self._history = HistoryReader(history, two_tower.spec)
 
     def vectors(self, users: pa.Table, history_start: IntArray, history_end: IntArray) -> FloatArray:
-        """Returns the users' vectors as they are stored and searched, float32 [U, `user_vector_width`].
+        """Returns the users' vectors for storing and searching, float32 [U, `user_vector_width`].
 
-        The vectors of K interests follow one another; with a prior, each ends with the 1 that an item's prior is multiplied with.
+        The vectors of K interests follow one another. With a prior, each ends with a 1, the factor of an item's prior.
 
         Args:
             users: one row per user, embedding indices of every user feature (int32, or list of int32).
@@ -95,7 +95,7 @@ class UserInference:
 
 
 def find_equal_rows(inputs: TowerInput) -> tuple[IntArray, IntArray]:
-    """Returns the first row of each group of rows with equal values, ascending [M], and the group of each row [n]."""
+    """Groups rows with equal values: returns the first row of each group, ascending [M], and the group of each row [n]."""
     columns = [inputs.singles, *(_number_bags(bag)[:, None] for bag in inputs.bags)]
     rows = np.ascontiguousarray(np.concatenate(columns, axis=1), np.int64)
     return number_values(_as_texts(rows, np.arange(len(rows) + 1) * rows.shape[1]))

@@ -1,8 +1,7 @@
 """The training loop: from training data to fitted towers.
 
-Belongs here: `fit`, its phases, the epochs of each, its optional inputs. Does not belong here: what a batch is (`batches`), what a step
-does (`trainer`), how towers are scored (`validation`), what a fit reports (`fit_report`), where results are stored
-(`steps/fit_job.py`).
+Belongs here: `fit`, its phases, the epochs of each, its optional inputs. Does not belong here: batches (`batches`), steps
+(`trainer`), scoring of towers (`validation`), the report (`fit_report`), storing results (`steps/fit_job.py`).
 
 Without validation days there is one phase. With them, the search: towers are fitted to the days before and scored after
 every epoch. Then, with `refit`, the final phase: new towers are fitted to the whole window for the best number of epochs,
@@ -43,16 +42,16 @@ _BEST = "best."
 
 @dataclass(frozen=True)
 class FitContext:
-    """Everything that a fit needs in addition to data and configuration; nothing of it is required.
+    """Optional inputs of a fit, besides data and configuration.
 
     Attributes:
         progress: called after every step.
-        after_epoch: called with all scores after each epoch on validation days; what it raises ends the fit.
+        after_epoch: called with all scores after each epoch on validation days; an exception from it ends the fit.
         now: seconds of a clock that never goes back; only reported numbers depend on it.
         ks: cut-offs of the evaluation, for hit_rate@k on the validation days.
-        plan: warm-up and decay as configured, stretched to the steps that the samples give; None: by the training section.
+        plan: configured warm-up and decay, to be stretched to the number of steps; None: by the training section.
         warm_start: weights to start from; None: random weights.
-        checkpoints: where the state of the fit is stored.
+        checkpoints: stores the state of the fit.
         ranks: the processes that share every batch.
     """
 
@@ -67,7 +66,7 @@ class FitContext:
 
 
 def fit(data: TrainData, *, model: Model, training: Training, seed: int, context: FitContext | None = None) -> FitResult:
-    """Returns towers of the data's specification, fitted to the data. Same data, configuration and seed give the same bytes.
+    """Fits towers of the data's specification. Same data, configuration and seed give the same bytes.
 
     Raises:
         ConfigError: data and sections disagree, there are no negatives, or the device is missing.
@@ -84,9 +83,9 @@ def fit(data: TrainData, *, model: Model, training: Training, seed: int, context
 
 
 def check_fit(data: TrainData, model: Model, training: Training) -> None:
-    """Raises a ConfigError with everything that keeps towers from being fitted to the data under these sections.
+    """Raises a ConfigError with every reason why towers cannot be fitted to the data under these sections.
 
-    What sections demand of each other is checked where the configuration is read.
+    Conflicts between sections are found earlier, when the configuration is read.
     """
     remedy = "make the specification from this model section"
     faults = spec_faults(tower_spec(data.spec.features, model), data.spec, "towers against the model section", remedy)

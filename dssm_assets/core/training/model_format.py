@@ -29,7 +29,7 @@ _WHAT, _REMEDY = "stored model", "fit the model again"
 def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
     """Yields the towers' specification and weights as bytes, the same for the same weights.
 
-    They come piece by piece, so that sharded tables are never whole in memory. If tables are sharded, every process must iterate to the end.
+    The pieces keep sharded tables from ever being whole in memory. If tables are sharded, every process must iterate to the end.
     """
     tables = two_tower.tables
     widths = {f"{_TABLE}{dim}": dim for dim in tables.dims}
@@ -96,10 +96,10 @@ def read_header(data: bytes | npt.NDArray[np.uint8], magic: bytes, what: str, re
 def read_arrays(
     data: memoryview | npt.NDArray[np.uint8], described: Sequence[tuple[str, str, Sequence[int]]], what: str, remedy: str
 ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Yields name and array, a view of the bytes, of tensors that are described by name, type and shape.
+    """Yields the name and array of each tensor described by name, type and shape. Arrays are views of the bytes.
 
     Raises:
-        StorageError: together they have another size than the bytes.
+        StorageError: the described tensors do not have the size of the bytes.
     """
     sizes = [math.prod(shape) * np.dtype(kind).itemsize for _, kind, shape in described]
     if sum(sizes) != len(data):

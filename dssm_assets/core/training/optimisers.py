@@ -1,4 +1,4 @@
-"""How weights are updated: exact row-wise Adagrad or Adam for embedding tables, AdamW for dense layers, one schedule.
+"""Optimisers: exact row-wise Adagrad or Adam for embedding tables, AdamW for dense layers, one learning rate schedule.
 
 Letters: n values read, U distinct rows, G bags, d width of a table.
 """
@@ -25,7 +25,7 @@ _DECAY, _SQUARE_DECAY = 0.9, 0.999
 
 @dataclass(frozen=True)
 class RowGradients:
-    """The distinct rows of one table that a step read, ascending and without row 0, and their gradients."""
+    """The distinct rows of one table in a step's look-ups, ascending and without row 0, with their gradients."""
 
     dim: int
     rows: Tensor  # [U]
@@ -33,18 +33,18 @@ class RowGradients:
 
 
 class RowOptimiser(ABC):
-    """Updates rows of the tables. A row that a step did not read is unchanged by that step, whatever its moments."""
+    """Updates rows of the tables. A step leaves all rows unchanged that it did not read."""
 
     def __init__(self, tables: EmbeddingTables) -> None:
         self._tables = tables
 
     @abstractmethod
     def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
-        """Updates the rows by their gradients: one step."""
+        """Makes one step: updates the rows by their gradients."""
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """Returns everything that the next step depends on except the tables, by name; not copies."""
+        """Returns by name everything that the next step depends on, except the tables; not copies."""
 
     def load(self, state: dict[str, Tensor]) -> None:
         for name, tensor in self.state().items():
@@ -83,8 +83,8 @@ class RowwiseAdam(RowOptimiser):
         m = b1^k m + (1 - b1) g,    v = b2^k v + (1 - b2) mean(g^2)
         row -= rate * m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon)
 
-    So moments are those of Adam with a gradient of zero in every step that did not read the row, at the cost of the rows
-    that are read. Kingma and Ba 2015. The lazy decay is exact; torch's SparseAdam leaves it out.
+    So the moments equal those of Adam with zero gradients in all steps that did not read the row, but only rows that are
+    read cost time. Kingma and Ba 2015. The lazy decay is exact; torch's SparseAdam leaves it out.
     """
 
     def __init__(self, tables: EmbeddingTables) -> None:
@@ -128,7 +128,7 @@ def gradients_of(tables: EmbeddingTables, tape: Sequence[Lookup]) -> list[RowGra
 
 
 def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
-    """Returns the distinct rows other than 0 that the look-ups of one table read [U] and their gradients [U, d].
+    """Returns the distinct rows other than 0 in the look-ups of one table [U], and their gradients [U, d].
 
     Values are sorted by (row, position), so each row's gradient is summed in one order whatever the number of threads.
     """
@@ -162,7 +162,7 @@ class DenseOptimiser:
 
     @torch.no_grad()
     def update(self, learning_rate: float) -> None:
-        """Updates the parameters by their gradients. Without a gradient a parameter stays, and the step does not count for it."""
+        """Updates the parameters by their gradients. A parameter without a gradient stays, and its step is not counted."""
         for parameter, (step, mean, square) in zip(self._parameters, self._moments, strict=True):
             gradient = parameter.grad
             if gradient is None:

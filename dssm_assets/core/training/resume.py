@@ -1,9 +1,9 @@
-"""Fits that do not begin at random weights: resumed after a kill, or started from the model of an earlier day.
+"""Starts fits from stored weights: resumes killed fits, or starts from an earlier day's model.
 
-Format of a state: as that of a model (`model_format`), with the history of the fit in the header, and per tensor its name, type and
-shape. No pickle: reading a state runs no code.
+A state has the format of a model (`model_format`); its header also holds the fit's history, and the name, type and shape of
+each tensor. No pickle: reading a state runs no code.
 
-Belongs here: the format of a running fit's state, when it is stored, earlier weights. Does not belong here: files and paths
+Belongs here: the format of a state, the times of storing it, earlier weights. Does not belong here: files and paths
 (`steps/fit_job.py`).
 """
 
@@ -29,7 +29,7 @@ _WHAT, _REMEDY = "state of a training", "remove the state, and the training star
 
 
 class Checkpoints:
-    """Restores a fit's stored state and stores it again every few minutes; by default it does neither."""
+    """Restores and stores a fit's state, every few minutes; by default it does neither."""
 
     def __init__(
         self,
@@ -44,18 +44,18 @@ class Checkpoints:
         """Notes when the fit begins.
 
         Args:
-            key: names configuration and inputs; a state of another key is ignored.
+            key: digest of configuration and inputs; a state with another key is ignored.
             saved: the state that a killed run gave to `save`.
             save: stores a state from its pieces; None: another process stores it, or none.
             now: seconds of a clock that never goes back.
-            all_ranks: the processes; each stores its part of one step. The first decides when.
+            all_ranks: the processes; each stores its part of the same step, and the first decides when.
         """
         self._key, self._saved, self._save = key, saved, save
         self._seconds, self._now, self._all_ranks = 60.0 * minutes, now, all_ranks
         self._saved_at = now()
 
     def restore(self) -> tuple[FitHistory, dict[str, Tensor]] | None:
-        """Returns history and tensors of a killed fit with the same configuration and inputs; None: there is no such fit."""
+        """Returns history and tensors of a killed fit with the same key, or None."""
         return None if self._saved is None else read_state(self._saved, self._key)
 
     def save_if_due(self, history: FitHistory, state: Callable[[], dict[str, Tensor]]) -> None:
@@ -69,11 +69,11 @@ class Checkpoints:
 
 
 def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -> Iterator[bytes]:
-    """Yields the state piece by piece, so that there is never a second copy of all weights.
+    """Yields the state piece by piece, without a second copy of all weights.
 
     Args:
         tensors: everything that the next step depends on.
-        key: names configuration and inputs; only a fit of the same key may resume from the state.
+        key: digest of configuration and inputs; only a fit with the same key may resume.
     """
     lists = {"losses": history.losses, "search_losses": history.search_losses}
     numbers = {f"record.{name}": torch.tensor(values, dtype=torch.float64) for name, values in lists.items()}
@@ -86,7 +86,7 @@ def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -
 
 
 def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | None:
-    """Reads the pieces of `state_chunks`; None if configuration or inputs are others.
+    """Joins the pieces of `state_chunks` and parses them; None if the key differs.
 
     Raises:
         StorageError: the bytes are not a whole state.
@@ -102,10 +102,10 @@ def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """An earlier day's towers, and their embedding rows with the same value today.
+    """An earlier day's towers, and for each embedding the rows whose value means the same today.
 
     Attributes:
-        name: the partition they come from, for the report.
+        name: their partition, for the report.
         two_tower: only read.
         rows: by embedding.
     """
@@ -115,7 +115,7 @@ class WarmStart:
     rows: Mapping[str, CarriedRows]
 
     def copy_into(self, two_tower: TwoTower) -> dict[str, Any]:
-        """Overwrites the weights that have an earlier value; returns the report's entries.
+        """Copies earlier values to weights that have one; returns the report's entries.
 
         Returns:
             from, embedding_rows_carried, embedding_rows_new, dense_tensors_carried, dense_tensors_new.

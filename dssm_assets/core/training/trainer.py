@@ -1,7 +1,7 @@
 """One step of training: forward, backward, and the update of all weights.
 
-Belongs here: `Trainer`. Does not belong here: what is in a batch (`batches`), how many there are (`loop`), the rules of
-the updates (`optimisers`, `weight_average`).
+Belongs here: `Trainer`. Does not belong here: the content of batches (`batches`) and their number (`loop`), the rules of
+updates (`optimisers`, `weight_average`).
 
 Letters: B samples of a batch, b of these in this process, M items that all share, H hard negatives, D vector width.
 """
@@ -26,8 +26,6 @@ from dssm_assets.core.training.weight_average import WeightAverage
 
 
 class Trainer:
-    """Trains towers, one batch after another."""
-
     def __init__(
         self,
         two_tower: TwoTower,
@@ -38,7 +36,7 @@ class Trainer:
         plan: StepPlan,
         compute: ComputeContext,
     ) -> None:
-        """Begins with the towers' current weights, on the device of `compute`; every step changes them."""
+        """Starts from the towers' current weights on the device of `compute`; every step changes them."""
         self.two_tower, self.plan, self.steps_done = two_tower, plan, 0
         self._model, self._training, self._compute, self._seed = model, training, compute, seed
         self._dropout = torch.Generator(compute.device).manual_seed(seed)
@@ -49,7 +47,7 @@ class Trainer:
         """Own items of the last batches, which are negatives of the next ones (MoCo's queue, without its momentum)."""
 
     def train_step(self, batch: Batch) -> float:
-        """Learns from one batch and returns its loss before the update."""
+        """Learns from one batch; returns its loss before the update."""
         ranks, tape = self._compute.ranks, list[Lookup]()
         ranks.seed_dropout(self._dropout, self._seed, self.steps_done)
         loss, own_items = self._forward(batch, tape)
@@ -106,11 +104,11 @@ class Trainer:
         self._queue.clear()
 
     def evaluation_weights(self) -> AbstractContextManager[None]:
-        """Gives the towers the weights to be scored, inside the block."""
+        """Puts the weights for scoring into the towers, inside the block."""
         return nullcontext() if self._average is None else self._average.evaluation_weights()
 
     def finish(self) -> None:
-        """Must be called after the last step: leaves the weights in the towers that are kept."""
+        """Leaves the final weights in the towers; must be called after the last step."""
         if self._average is not None:
             self._average.finish()
 

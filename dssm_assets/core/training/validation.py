@@ -1,4 +1,4 @@
-"""How well towers recall what happened on days that they were not trained on.
+"""Scores towers by their recall on days that they were not trained on.
 
 hit_rate@k = truth pairs whose item is among the k best of their user / truth pairs, by exact search over the corpus.
 
@@ -39,11 +39,11 @@ BLOCK_ROWS = 2048
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Users of the validation days.
+    """The scored users of the validation days.
 
     Attributes:
-        user_index: of each user, ascending [V].
-        truth: the items that each user interacted with on the validation days, at least one.
+        user_index: index of each user, ascending [V].
+        truth: each user's items on the validation days, at least one.
         excluded: items left out of each user's list.
     """
 
@@ -61,7 +61,7 @@ class ValidationSet:
 
     @property
     def num_items(self) -> int:
-        """I, the items that can be recalled: the whole corpus."""
+        """Returns I, the number of items that can be recalled: the whole corpus."""
         return len(self._item_row)
 
     def read_users(self, places: IntArray) -> TowerInput:
@@ -72,7 +72,7 @@ class ValidationSet:
         return features.with_history(self._data.history.read(starts, self._ends[places]))
 
     def read_items(self, item_index: IntArray) -> TowerInput:
-        """Returns the item tower's input of these items: their features before the validation days, as far as known."""
+        """Returns the item tower's input of these items, with their features before the validation days as far as known."""
         rows = self._item_row[item_index]
         is_early = rows >= 0
         early, late = self._data.sample_items.read(rows[is_early]), self._data.items.read(item_index[~is_early])
@@ -84,8 +84,8 @@ def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.A
     """Returns the validation set for towers fitted to the days before `first_day`.
 
     Args:
-        targets: all interactions, or those with items that are new to the user; then lists are without items of the user's
-            history, too.
+        targets: all interactions, or only those with items new to the user. In the latter case lists also leave out the
+            user's history.
 
     Raises:
         SchemaError: no user of these days has a history and a target.
@@ -119,16 +119,16 @@ def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.A
 def user_blocks(
     towers: TwoTower, validation: ValidationSet, places: IntArray | None = None, ranks: Ranks = SINGLE_PROCESS
 ) -> Iterator[FloatArray]:
-    """Yields the vectors of the users in blocks [B, D] or [B, K, D]; in processes other than the first, nothing.
+    """Yields the vectors of the users in blocks [B, D] or [B, K, D]; processes other than the first get none.
 
-    Each process computes its part of every block, so all must exhaust it. `places` are users 0 .. V - 1; None: all.
+    Each process computes its part of every block, so all must iterate to the end. `places` are users 0 .. V - 1; None: all.
     """
     chosen = np.arange(validation.num_users) if places is None else places
     return _blocks(len(chosen), lambda rows: towers.user_vectors(validation.read_users(chosen[rows])), ranks)
 
 
 def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SINGLE_PROCESS) -> FloatArray:
-    """Returns the vectors of the items [I, D]; in processes other than the first, none."""
+    """Returns the vectors of the items [I, D]; processes other than the first get none."""
     blocks = list(_blocks(validation.num_items, lambda rows: towers.item_vectors(validation.read_items(rows)), ranks))
     return np.concatenate(blocks) if blocks else np.zeros((0, 0), np.float32)
 
@@ -136,7 +136,7 @@ def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SIN
 def hit_rate(
     users: Iterable[FloatArray], items: FloatArray, truth: ItemSets, k: int, excluded: ItemSets | None = None
 ) -> float:
-    """Returns hit_rate@k of these vectors by their inner product; holds the lists of one block of users at a time.
+    """Returns hit_rate@k of these vectors by inner product. Lists of one block of users are in memory at a time.
 
     By hand: of three pairs, one user's list holds one of its two items and another user's its only one: 2 / 3.
 
@@ -161,7 +161,7 @@ def hit_rate(
 
 
 def scored_k(ks: Sequence[int], num_items: int) -> int:
-    """Returns the k at which towers are compared: the largest below the number of items, else the smallest.
+    """Returns the k for comparing towers: the largest below the number of items, else the smallest.
 
     A list as long as the corpus holds every item, so it cannot tell good towers from bad ones.
     """
@@ -169,12 +169,12 @@ def scored_k(ks: Sequence[int], num_items: int) -> int:
 
 
 class EpochEvaluator:
-    """Scores towers on the validation days. Each process computes part of the vectors; all get the same score."""
+    """Scores towers on the validation days. Each process computes part of the vectors, and all get the same score."""
 
     def __init__(
         self, data: TrainData, first_day: int, model: Model, ks: Sequence[int], *, ranks: Ranks = SINGLE_PROCESS
     ) -> None:
-        """Reads who is scored; raises as `validation_set`. The first process searches and chooses the prior."""
+        """Reads the users to score; raises as `validation_set`. The first process searches and chooses the prior."""
         self._set = validation_set(data, first_day, model.targets)
         self._k = scored_k(ks, data.num_items)
         self._ranks, self._has_prior = ranks, model.prior
@@ -185,7 +185,6 @@ class EpochEvaluator:
             self._prior_search = PriorSearch.from_days_before(data, first_day)
 
     def score(self, towers: TwoTower, epoch: int) -> EpochScore:
-        """Returns the score after an epoch."""
         items = item_vectors(towers, self._set, self._ranks)
         numbers = self._search(towers, items) if self._ranks.is_first else self._assist_search(towers)
         found = self._ranks.from_first(numbers)

@@ -17,7 +17,7 @@ class WeightAverage:
     """The moving average of the towers' weights, updated after every step."""
 
     def __init__(self, two_tower: TwoTower, decay: float) -> None:
-        """Begins with the current weights; `decay` is the later steps' decay, the first have less."""
+        """Begins with the current weights. `decay` is that of later steps; the first steps use less."""
         self._towers, self._decay = two_tower, decay
         tables = two_tower.tables
         self._dense = {name: p.detach().clone() for name, p in two_tower.named_parameters()}
@@ -26,7 +26,7 @@ class WeightAverage:
         self._clock = torch.zeros(2, dtype=torch.float64)  # steps done; sum of the logs of their decays
 
     def before_update(self, rows: Sequence[RowGradients]) -> None:
-        """Brings the averages of the rows that are about to change up to date with the steps that did not read them."""
+        """Brings the averages of rows that are about to change up to date: earlier steps skipped these rows."""
         for found in rows:
             self._catch_up_rows(found.dim, found.rows)
 
@@ -45,7 +45,7 @@ class WeightAverage:
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Swaps the average into the towers inside the block; they have their own weights again after it."""
+        """Swaps the average into the towers inside the block; their own weights return afterwards."""
         self.finish()
         try:
             yield
@@ -53,7 +53,7 @@ class WeightAverage:
             self._swap()
 
     def finish(self) -> None:
-        """Leaves the average in the towers for good; they cannot be trained any further."""
+        """Leaves the average in the towers; they cannot be trained further."""
         self._catch_up_tables()
         self._swap()
 

@@ -1,10 +1,10 @@
-"""Baseline `als`: matrix factorisation for implicit feedback, from everything that users interacted with before the day.
+"""Baseline `als`: matrix factorisation for implicit feedback, from all interactions before the day.
 
 Source: Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets" (2008), as in the library `implicit`
-(extra `als`), with confidence 1 + log(1 + events) of a pair that a user interacted with.
+(extra `als`), with confidence 1 + log(1 + events) for an observed pair.
 
-Fitted only if `evaluation.extra_baselines` names it. The fit needs the pairs of all users and days in memory, 8 bytes each, and
-the factors of all users and items.
+Fitted only if `evaluation.extra_baselines` names it. The fit needs the pairs of all users and days in memory, 8 bytes each,
+and the factors of all users and items.
 
 Shapes: U evaluated users, B users of a block, I items, N items with events, F factors, K top-k.
 """
@@ -34,7 +34,7 @@ ITERATIONS: Final = 10
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the items with events, their factors row by row, and the order that fills lists up."""
+    """Returns the items with events, their factors row by row, and the item order for filling up lists."""
     model = _new_model(data.seed)
     everything = np.arange(len(data.window_events))
     users = sp.vstack([log_counts(part, everything) for part in data.read_history()], format="csr")
@@ -47,7 +47,7 @@ def fit(data: FitData) -> Arrays:
 
 
 def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> AlsScorer:
-    """Returns the scorer of the whole history's users; their factors are solved from the items' as in the fit."""
+    """Returns the scorer for the users of a whole history. Their factors are solved from the items' factors, as in the fit."""
     items = arrays["items"]
     factors = np.array(arrays["factors"]).reshape(len(items), FACTORS)
     events = log_counts(history, items)
@@ -84,7 +84,7 @@ def _new_model(seed: int = 0) -> Any:
 
 @dataclass(frozen=True)
 class AlsScorer:
-    """Items by the inner product of the user's and the item's factors; a user without history gets popular items."""
+    """Ranks items by the inner product of user and item factors; a user without history gets popular items."""
 
     users: Factors
     """float32 [U, F], zeros without history."""

@@ -1,1 +1,1 @@
-"""New events and items of a day in a bundle that is served, without a fit: an asset, its job and its sensor."""
+"""Refreshes the served bundle with new events and items, without a fit: an asset, its job and its sensor."""

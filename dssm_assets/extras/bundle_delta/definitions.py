@@ -1,4 +1,4 @@
-"""The asset `bundle_delta`, its job, and the sensor that starts it when sources have changed."""
+"""The asset `bundle_delta`, its job, and the sensor that starts the job when sources have changed."""
 
 import hashlib
 from collections.abc import Callable

@@ -1,11 +1,11 @@
-"""The delta of a served bundle: the same towers, with new and changed items and users since its day.
+"""Makes a delta of the served bundle: the same towers, with items and users that are new or changed since its day.
 
-A delta is computed from the whole bundle and the sources as they are now, never from an earlier delta, so that late rows count and nothing
-accumulates. It is a bundle of its own: unchanged files are shared with the whole bundle (`service/bundle/bundle_store.py`).
+A delta is computed from the whole bundle and the sources as they are now, never from an earlier delta. So late rows count and errors
+do not add up. It is a bundle of its own: unchanged files are shared with the whole bundle (`service/bundle/bundle_store.py`).
 
-    items     new or with changed attributes: vectors, by the statistics of the bundle's day. An item that has gone from its table stays.
-    users     with events after the bundle's day, a new or changed profile: vectors from their whole history, own items of channels
-    as before statistics and vectors of other users and items, popularity and priors, neighbours, weights of the merge
+    items       new or with changed attributes: new vectors, by the statistics of the bundle's day. An item without a row stays.
+    users       with new events, or a new or changed profile: vectors from the whole history, own items of channels
+    unchanged   statistics and vectors of other users and items, popularity and priors, neighbours, weights of the merge
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ _KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
 
 @dataclass(frozen=True)
 class DeltaCounts:
-    """Counts of a delta.
+    """Counts for a delta.
 
     Attributes:
-        new_items, new_users: that the whole bundle lacks.
-        changed_items: items of the bundle with changed attributes that features read.
-        gone_items: items of the bundle without a row in item_table any more; they stay.
-        refreshed_users: users of the bundle with events or another profile since.
+        new_items, new_users: missing in the whole bundle.
+        changed_items: items of the bundle with a changed attribute that a feature reads.
+        gone_items: items of the bundle that item_table no longer has; they stay.
+        refreshed_users: users of the bundle with new events or a changed profile.
         events: positive events after its day.
     """
 
@@ -87,7 +87,7 @@ class DeltaCounts:
 
 @dataclass(frozen=True)
 class DeltaResult:
-    """The outcome: the whole bundle, the counts, and the published delta (None: nothing has changed)."""
+    """The outcome: the whole bundle, the counts, and the published delta (None if nothing has changed)."""
 
     base: str
     counts: DeltaCounts
@@ -95,13 +95,13 @@ class DeltaResult:
 
 
 def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
-    """Refreshes the served bundle with all changes since its day up to `today`, which has not ended, and serves the result.
+    """Refreshes the served bundle with all changes since its day, today's included, and serves the result.
 
     Raises:
         PartitionMissingError: no bundle is served, the whole bundle or its model is not stored, or a table of its day.
         ProvenanceError: the bundle was written by an earlier version, or its model or tables were written again since.
-        SchemaError: a column that features or filters read has another type than on the bundle's day, or is missing.
-        PartitionReplacedError: another bundle was published meanwhile, or the whole bundle removed; nothing changes.
+        SchemaError: a column for features or filters is missing, or its type differs from the bundle's day.
+        PartitionReplacedError: meanwhile another bundle was published, or the whole one was removed; nothing changes.
         StorageError: the whole bundle differs from its manifest.
         CheckFailedError: no index reaches serving.min_index_recall.
         InputError: see `open_fresh_days`.
@@ -121,7 +121,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
 
 
 def find_base(store: BundleStore) -> tuple[str, str]:
-    """Returns the whole bundle to refresh, then the served bundle: the same one twice if the served bundle is whole.
+    """Returns the whole bundle to refresh, then the served bundle. They are the same if the served one is whole.
 
     Raises:
         PartitionMissingError: no bundle is served.

@@ -1,7 +1,7 @@
-"""The days after a bundle's day, up to the last that has events: stored days, and the rest read from the sources as they are now.
+"""The days after a bundle's day, up to the last with events: stored days, then days read directly from the sources.
 
-A day that has not ended has no partition, because its statistics would be incomplete. So the steps of the daily tables write it to a
-store over the regular one, which is removed afterwards.
+A day that has not ended has no partition, because its statistics would be incomplete. So the steps of the daily tables write
+it to a temporary store over the regular one.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class FreshDays:
     """The tables after a day.
 
     Attributes:
-        workspace: has these tables besides the regular ones, and encodes features by the given definitions.
-        tables: "user" or "item" -> the partitions with the newest rows: one, or without such a table in `tables` one per day, with the
-            ids of its log.
+        workspace: reads these tables and the regular ones; encodes features by the given definitions.
+        tables: "user" or "item" -> the partitions with the newest rows. Usually it is one; if `tables` has no such source,
+            one per day with the ids of its log.
         history: user_history_fg of the days, ascending.
         end: the day after the last.
     """
@@ -46,7 +46,9 @@ class FreshDays:
 
 @contextmanager
 def open_fresh_days(workspace: Workspace, loaded: LoadedConfig, after: str, today: str) -> Iterator[FreshDays]:
-    """Yields the tables after a day, up to the last day of the log or of the store, today at most; it exists as long as the context.
+    """Yields the tables after a day, up to the last day of the log or the store, at most today.
+
+    They are removed when the block ends.
 
     Args:
         loaded: the configuration with other feature definitions.
@@ -105,7 +107,9 @@ def _read_entities(
 
 
 def find_fingerprint(table: SourceTable, name: str) -> str:
-    """Returns what changes with a table; of day folders, with the last one; of a log that tells nothing, with its newest time.
+    """Returns a text that changes with a table.
+
+    With day folders, it covers the last one; a log without versions adds its newest time.
 
     Raises:
         SourceMissingError: if the file or folder does not exist, or holds no data files.

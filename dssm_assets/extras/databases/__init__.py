@@ -1,1 +1,1 @@
-"""Tables of PostgreSQL, MySQL, MariaDB and SQLite as sources (`format: sql`); the spine opens `sql_source.py`."""
+"""Reads tables of PostgreSQL, MySQL, MariaDB and SQLite as sources (`format: sql`); the spine calls `sql_source.py`."""

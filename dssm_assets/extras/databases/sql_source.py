@@ -1,4 +1,4 @@
-"""Tables and queries of databases as source tables (`format: sql`): PostgreSQL, MySQL, MariaDB and SQLite, and their URIs."""
+"""Tables and queries of databases as source tables (`format: sql`): PostgreSQL, MySQL, MariaDB, SQLite, and their URIs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _POSTGRES_SESSION: Final = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, RE
 
 @dataclass(frozen=True)
 class Column:
-    """A column: the SQL to read it, and the type of its values."""
+    """A column: the SQL expression that reads it, and its type."""
 
     name: str
     expression: str
@@ -52,7 +52,7 @@ class Column:
 
 @dataclass(frozen=True)
 class DatabaseSource(TableSource):
-    """A table or query. Each statement has a read-only session of its own in UTC, and sees one state of the table."""
+    """A table or query. Each statement runs in a read-only session in UTC of its own, and sees one state of the table."""
 
     url: URL = field(repr=False)
     driver: Any
@@ -75,7 +75,7 @@ class DatabaseSource(TableSource):
         """Yields the result of a SELECT in blocks: the values of each column."""
 
     def convert(self, values: Any, kind: pa.DataType) -> pa.Array:
-        """Returns values of a block in a type."""
+        """Converts the values of a block to a type."""
         return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, kind)
 
     @property
@@ -86,11 +86,11 @@ class DatabaseSource(TableSource):
 
     @cached_property
     def columns(self) -> dict[str, Column]:
-        """The columns by name, looked up once.
+        """Returns the columns by name, looked up once.
 
         Raises:
             SourceMissingError, TableError: the table, query or database cannot be used.
-            SchemaError: two have one name.
+            SchemaError: two columns have one name.
         """
         with self.errors("a table or query that can be read"):
             columns = self.find_columns()
@@ -111,7 +111,10 @@ class DatabaseSource(TableSource):
         return self._compute(self.columns[column], "DISTINCT {}")
 
     def state(self, folder: str | None = None) -> SourceState:
-        """Returns the number of rows, as a database tells no versions: replaced rows are not seen. "" of a log, whose newest time tells."""
+        """Returns the number of rows, since databases have no versions: replaced rows go unseen.
+
+        A log returns "": its newest time tells.
+        """
         if self.table.layout is Layout.TIME_COLUMN:
             return SourceState("")
         (count,) = self._compute(Column("count", "*", pa.int64()), "count({})", self.convert_day(folder))
@@ -122,10 +125,10 @@ class DatabaseSource(TableSource):
 
     @contextmanager
     def errors(self, expected: str) -> Iterator[None]:
-        """Turns the driver's errors into ours, without passwords.
+        """Replaces the driver's errors by ours, without passwords.
 
         Raises:
-            SourceMissingError: there is no such table; names some that there are.
+            SourceMissingError: there is no such table; names some existing ones.
             TableError: any other error.
         """
         login = f"{self.table.uri.removeprefix('env:')} (user, password, host, port, name, options)"
@@ -168,8 +171,8 @@ class DatabaseSource(TableSource):
 class PostgresSource(DatabaseSource):
     """PostgreSQL by ADBC: binary COPY, which arrives as Arrow batches.
 
-    Types keep their meaning. numeric(p, s) is a decimal, numeric without precision float64; an array is a list; uuid, json, enum, bytea, interval
-    and other types that Arrow does not have are text, as PostgreSQL writes it; char(n) loses its padding.
+    Types keep their meaning: numeric(p, s) is a decimal, numeric without precision float64, an array a list. Types without
+    an Arrow type, such as uuid, json, enum, bytea and interval, are text as PostgreSQL writes it. char(n) loses its padding.
     """
 
     driver_name = "adbc_driver_postgresql.dbapi"
@@ -283,7 +286,7 @@ class MysqlSource(DatabaseSource):
 
 
 class SqliteSource(DatabaseSource):
-    """SQLite by Python's own driver. A column has the type of its values, whatever was declared: all rows are looked at.
+    """SQLite by Python's own driver. A column's type follows from all of its values, not from its declaration.
 
     Integers and fractions together are float64; numbers and texts together are an error. Times are texts or integers.
     """
@@ -327,10 +330,10 @@ _SOURCES: Final[dict[str, type[DatabaseSource]]] = {
 
 
 def open_source(table: SourceTable, name: str) -> DatabaseSource:
-    """Returns a table or query of a database.
+    """Opens a table or query of a database.
 
     Raises:
-        ConfigError: its URI is in no environment variable of that name or of an unknown kind, or the driver is not installed.
+        ConfigError: its URI has an unknown scheme, the environment variable is not set, or the driver is not installed.
     """
     where = name_table(table, name)
     url = read_url(table.uri, where)
@@ -339,7 +342,9 @@ def open_source(table: SourceTable, name: str) -> DatabaseSource:
 
 
 def read_url(uri: str, where: str) -> URL:
-    """Returns the URI of a database, that of the environment variable for `env:NAME`; a password may have any characters up to the last @.
+    """Returns the URI of a database; `env:NAME` reads an environment variable.
+
+    A password may contain any character; it ends at the last @.
 
     Raises:
         ConfigError: the variable is not set, or it has another scheme. The URI is not shown.

@@ -1,5 +1,5 @@
-"""Configurations of EasyRec and TorchEasyRec: read into this project's keys, and written for a day.
+"""Imports configurations of EasyRec and TorchEasyRec as this project's keys, and exports a day's fit as one of theirs.
 
-Belongs here: protocol buffers' text format, the keys of fields, and the report's words for a field without counterpart. Does not
-belong here: the meaning of the keys (`core/config`, `core/features`).
+Belongs here: protocol buffers' text format, the keys of fields, and the reasons for a field without counterpart. Does not
+belong here: the meaning of our keys (`core/config`, `core/features`).
 """

@@ -1,4 +1,4 @@
-"""`dssm-assets import-config` and `export-config`: configurations of EasyRec and TorchEasyRec as ours, and a day's fit as one of theirs."""
+"""`dssm-assets import-config` and `export-config`: read a configuration of EasyRec or TorchEasyRec, or write a day's fit as one."""
 
 from __future__ import annotations
 

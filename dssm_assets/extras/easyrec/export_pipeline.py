@@ -1,4 +1,4 @@
-"""A day's training run as a configuration of EasyRec or TorchEasyRec, with notes on what neither can express."""
+"""Exports a day's training run as a configuration of EasyRec or TorchEasyRec, with notes on everything lost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ALSO_WRITTEN: Final = {TORCH: {"precision", "loss"}, EASYREC: {"loss", "learn_t
 
 @dataclass(frozen=True)
 class ExportSource:
-    """What a day decided: feature -> its decision in the order of fg.json, or the message why it is left out; training_config."""
+    """The decisions of a day: training_config, and for each feature in the order of fg.json its decision or the reason it is left out."""
 
     spec: FgSpec
     infos: Mapping[str, FeatureInfo]
@@ -49,7 +49,7 @@ class ExportSource:
 
 
 def export_text(workspace: Workspace, ds: str, system: str) -> str:
-    """Returns the training run of a day as a configuration of a system; comments at its end name what it cannot express.
+    """Returns a day's training run as a configuration; comments at its end name everything that is lost.
 
     Raises:
         PartitionMissingError: feature_config or training_config of the day is missing.
@@ -73,7 +73,7 @@ def export_text(workspace: Workspace, ds: str, system: str) -> str:
 
 
 def export_pipeline(source: ExportSource, system: str) -> tuple[str, list[str]]:
-    """Returns the configuration in text format, and a sentence for everything that it cannot express."""
+    """Returns the configuration in text format, and one sentence for each thing that is lost."""
     features = [source.spec.feature(name) for name in source.infos]
     settings = {**source.model.model_dump(mode="json"), **source.training.model_dump(mode="json")}
     values = settings | _torch(source, features) if system == TORCH else settings | _easyrec(source, features)

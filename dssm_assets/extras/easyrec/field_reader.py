@@ -1,4 +1,4 @@
-"""Fields of a message read by name, and the record of the import: a field that nothing reads is reported as having no counterpart."""
+"""Reads fields of a message by name and records the import: a field that is never read is reported as having no counterpart."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ REASONS: Final = {name: reason for reason, names in _FIELDS.items() for name in 
 
 
 class Setting(NamedTuple):
-    """A value of a key of config.yaml, and where it comes from."""
+    """A value for a key of config.yaml, and its origin in the imported file."""
 
     value: Any
     origin: str
@@ -89,9 +89,9 @@ class ImportRecord:
     Attributes:
         where: name of the imported file in errors.
         settings: key of config.yaml -> setting.
-        features: feature -> where it comes from.
-        ids: field that names a column of ids -> the column.
-        told: sentence on different behavior -> the features that it is about; empty: all.
+        features: feature -> its origin in the imported file.
+        ids: field with the name of an id column -> that name.
+        told: sentence on different behavior -> the features concerned; empty: all.
         without_counterpart: field, its line and value -> reason.
     """
 
@@ -117,10 +117,10 @@ class ImportRecord:
 
 
 class FieldReader:
-    """A message that records which fields were read.
+    """A message that records which of its fields were read.
 
-    A value of another type than expected is a fault of the record, and counts as not given. A field that is not repeated and given
-    several times has its last value, as in protocol buffers.
+    A value of an unexpected type is a fault of the record and counts as absent. If a single field occurs several times, the
+    last value counts, as in protocol buffers.
     """
 
     def __init__(self, message: Message, path: str, record: ImportRecord) -> None:
@@ -136,18 +136,21 @@ class FieldReader:
         return tuple(dict.fromkeys(entry.name for entry in self.entries))
 
     def choice(self, names: Collection[str]) -> str | None:
-        """Returns which of several fields is given, the last if several are, None without any; marks nothing."""
+        """Returns which of several fields is present (the last, if several are), or None. It does not count as reading."""
         return next((entry.name for entry in reversed(self.entries) if entry.name in names), None)
 
     def values(self, name: str) -> list[Any]:
         return [entry.value for _, entry in self._find(name)]
 
     def get(self, name: str, default: _T) -> _T:
-        """Returns the value of a field, of the type of the default, which is the value if it is not given; a float may be whole."""
+        """Returns the value of a field in the default's type; the default if it is absent.
+
+        A float may be written as an integer.
+        """
         return next(reversed(self.all(name, type(default))), default)
 
     def all(self, name: str, kind: type[_T]) -> list[_T]:
-        """Returns the values of a repeated field; whole numbers are integers even where numbers are asked for."""
+        """Returns the values of a repeated field. Whole numbers are integers, even if the field holds floats."""
         values: list[Any] = [entry.value for _, entry in self._fitting(name, kind)]
         return [_BOOLEANS[str(value)] if kind is bool else str(value) if kind is str else value for value in values]  # type: ignore[misc]
 
@@ -155,7 +158,7 @@ class FieldReader:
         self.record.put(key, self.get(name, default), self.origin(name))
 
     def message(self, name: str) -> FieldReader:
-        """Returns the reader of a message; one without fields if it is not given."""
+        """Returns the reader of a message; an empty one if it is absent."""
         return next(reversed(self.messages(name)), FieldReader(Message(), self._below(name), self.record))
 
     def messages(self, name: str) -> list[FieldReader]:
@@ -164,23 +167,23 @@ class FieldReader:
         return [reader for number, reader in self._read.items() if reader and self.entries[number].name == name]
 
     def only_message(self, ending: str = "") -> tuple[str, FieldReader]:
-        """Returns the first message field with such an end of its name; "" and this reader if there is none."""
+        """Returns the first message field whose name has this ending, with its name; "" and this reader if there is none."""
         names = [entry.name for entry in self.entries if isinstance(entry.value, Message) and entry.name.endswith(ending)]
         return (names[0], self.message(names[0])) if names else ("", self)
 
     def origin(self, name: str) -> str:
-        """Returns where the value of a field comes from: its path and line, or that it is a default."""
+        """Returns the origin of a field's value: its path and line, or that it is a default."""
         lines = [entry.line for entry in self.entries if entry.name == name]
         return f"{self._below(name)}, line {lines[-1]}" if lines else f"{self.record.system}'s default of {self._below(name)}"
 
     def without_counterpart(self, name: str, reason: str | None = None) -> None:
-        """Marks a field and records that it has no counterpart; does nothing if it is not given."""
+        """Records that a field has no counterpart, and marks it as read; does nothing if it is absent."""
         for number, entry in self._find(name):
             self._read[number] = None
             self.record.without_counterpart |= _leaves(entry, self._below(name), reason or REASONS[name], {})
 
     def tell_rest(self, reason: str) -> None:
-        """Records every unread field, here and in the messages within, with this reason where REASONS has none."""
+        """Records every unread field, also in nested messages, with its reason in REASONS or else this one."""
         for number, entry in enumerate(self.entries):
             if number not in self._read:
                 self.record.without_counterpart |= _leaves(entry, self._below(entry.name), reason, REASONS)

@@ -1,6 +1,6 @@
-"""Features of EasyRec and TorchEasyRec as fg.json: definitions, sides, shared embeddings, and the sequence that towers read here.
+"""Converts features of EasyRec and TorchEasyRec to fg.json: definitions, sides, shared embeddings, and the history of the towers.
 
-That is the history, the user's positive events. A definition is an entry of fg.json: of one feature, or of a group of sequences.
+The history is the user's positive events. A definition is an entry of fg.json: one feature, or one group of sequences.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _UNKNOWN: Final = "nothing tells which column of an item it has, so it is left o
 
 @dataclass
 class FeatureGroups:
-    """Features of the user tower, those within sequences included, and of the item tower.
+    """Features of the user tower, including those of sequences, and of the item tower.
 
-    `keys`: feature of a history -> the item's feature with the same values, as far as the groups tell.
+    `keys`: feature of a history -> the item feature with the same values, if the groups show it.
     """
 
     user: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class FeatureGroups:
 
 @dataclass(frozen=True)
 class IdFields:
-    """Columns of the imported samples that hold the ids, and item columns of sequences, by name of the sequence's feature."""
+    """Columns of ids in the imported samples, and for each sequence feature its item column."""
 
     user: str = col.USER_ID
     item: str = col.ITEM_ID
@@ -99,7 +99,7 @@ def read_groups(model: FieldReader, towers: Mapping[Side, Sequence[str]]) -> Fea
 
 @dataclass
 class ImportedFeatures:
-    """fg.json, the features that no tower reads, item columns and length of the history (0 without it), sequences without known columns."""
+    """fg.json, features of no tower, item columns, length of the history (0 without one), sequences with unknown columns."""
 
     fg: dict[str, Any]
     exclude: list[str]
@@ -117,7 +117,7 @@ def import_features(
     *,
     needs_history: bool,
 ) -> ImportedFeatures:
-    """Returns fg.json and the consequences of the features.
+    """Converts the features to fg.json, with its consequences for the configuration.
 
     Args:
         fg: the feature generator's fg.json: its definitions win over feature_configs.

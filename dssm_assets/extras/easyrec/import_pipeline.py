@@ -1,4 +1,4 @@
-"""A whole configuration of EasyRec or TorchEasyRec as config.yaml, fg.json and a report of moved, different and lost settings."""
+"""Converts a whole configuration of EasyRec or TorchEasyRec to config.yaml, fg.json and a report of moved, changed and lost settings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OWN_SECTIONS: Final = ("name", "calendar", "tables", "events", "raw_features", 
 
 @dataclass(frozen=True)
 class ImportedPipeline:
-    """The result: the texts of config.yaml, fg.json and the report (Markdown), and their origin."""
+    """The result: the texts of config.yaml, fg.json and the report (Markdown), and the system that they come from."""
 
     config_yaml: str
     fg_json: str
@@ -50,14 +50,14 @@ def import_files(
     sequence_columns: Mapping[str, str] | None = None,
     is_replacing: bool = False,
 ) -> ImportedPipeline:
-    """Writes config.yaml, fg.json and import_report.md for a configuration, and copies the files that its features name.
+    """Writes config.yaml, fg.json and import_report.md for a configuration, and copies files named by its features.
 
     Such a file is looked for next to the configuration, next to fg.json, then in the folders above up to the repository's root.
 
     Args:
         pipeline: the configuration, in text format.
         base: config.yaml; its calendar, tables, events and other sections are kept.
-        sequence_columns: feature of a sequence -> the column of an item that it has.
+        sequence_columns: feature of a sequence -> its column in the item table.
 
     Raises:
         ConfigError: a file cannot be read or exists already, or the configuration has faults; names all of them.
@@ -131,12 +131,12 @@ def import_pipeline(
     sequence_columns: Mapping[str, str] | None = None,
     read_file: ReadFile | None = None,
 ) -> ImportedPipeline:
-    """Returns a configuration of DSSM or MIND in this project's keys.
+    """Converts a configuration of DSSM or MIND to this project's keys.
 
     Args:
         fg: the parsed fg.json of the feature generator, if there is one.
-        base: sections of an existing configuration: calendar, tables, events and all that an import does not decide.
-        sequence_columns: feature of a sequence -> the column of an item that it has, where nothing else tells.
+        base: sections of an existing configuration for everything that an import does not decide: calendar, tables, events, ...
+        sequence_columns: feature of a sequence -> its column in the item table, if nothing else tells.
 
     Raises:
         ConfigError: the text is no text format, a value has the wrong type, the model is another one, or the result is not a valid

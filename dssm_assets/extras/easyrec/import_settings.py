@@ -1,4 +1,4 @@
-"""Towers, similarity, loss, negatives and training of EasyRec and TorchEasyRec as keys of the sections model and training."""
+"""Converts towers, similarity, loss, negatives and training of EasyRec and TorchEasyRec to the sections model and training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _POOLINGS: Final = {"pooling_encoder": PoolingKind.MEAN, "simple_attention": Poo
 
 
 def read_sampler(data: FieldReader, record: ImportRecord, *, has_exposure: bool) -> FieldReader:
-    """Records sampler, num_sample and num_hard_sample; returns the sampler's message, empty if there is none."""
+    """Records sampler, num_sample and num_hard_sample; returns the sampler's message, empty without one."""
     kind = data.choice(tuple(SAMPLERS))
     if kind is None:
         record.put("model.num_sample", 0, f"no sampler in {data.path}")
@@ -76,7 +76,7 @@ def read_mind(model: FieldReader, mind: FieldReader, record: ImportRecord) -> No
 
 
 def read_history(model: FieldReader, length: int, record: ImportRecord) -> None:
-    """Records how the history is pooled, unless the model did."""
+    """Records how the history is pooled, unless the model has done so already."""
     if "model.poolings" in record.settings and length:
         return
     record.put("model.history_length", length, "length of the sequence" if length else "no sequence")

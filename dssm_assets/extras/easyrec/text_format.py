@@ -1,4 +1,4 @@
-"""Protocol buffers' text format without a schema: read into entries that know their line, and written."""
+"""Reads and writes protocol buffers' text format without a schema; entries know their line."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _CLOSING: Final = {"{": "}", "<": ">"}
 
 
 class Word(str):
-    """A value without quotes that is not a number: a boolean or the name of an enum's value."""
+    """An unquoted value that is not a number: a boolean, or a name of an enum."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One value of a field, and its line, from 1; a repeated field has several entries. Two entries with equal values are equal."""
+    """One value of a field and its line, from 1; a repeated field has several entries. Lines do not count for equality."""
 
     name: str
     value: Value
@@ -99,7 +99,7 @@ def _parse_value(tokens: Any, depth: int) -> Value:
 
 
 def write_text_format(fields: Mapping[str, Any], indent: str = "") -> str:
-    """Returns nested fields as text, which `parse_text_format` reads back: a list makes a line per value, or one line of its numbers.
+    """Writes nested fields as text for `parse_text_format`. A list gives a line per value, or one line of numbers.
 
     A mapping is a message; None writes nothing.
     """

@@ -1,1 +1,1 @@
-"""Experiments: runs with other settings beside the regular partitions, their comparison, and the search for settings."""
+"""Experiments: runs with other settings beside the regular partitions, their comparison, and tuning."""

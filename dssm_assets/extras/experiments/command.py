@@ -1,4 +1,4 @@
-"""`dssm-assets experiment`, `experiments` and `tune`: other settings tried next to the regular run, compared, adopted, searched."""
+"""`dssm-assets experiment`, `experiments` and `tune`: try settings beside the regular run, compare, adopt and search them."""
 
 from __future__ import annotations
 

@@ -82,9 +82,9 @@ def experiments(workspace: Workspace, ds: str) -> StepResult:
 
 
 def paired_gains(first: HitCells, second: HitCells, ks: Sequence[int], samples: int, seed: int) -> dict[Cell, Gain]:
-    """Returns the first hit_rate minus the second, in every scope for warm pairs, for each compared scorer and k.
+    """Returns the hit_rate of the first run minus that of the second, for warm pairs, by scope, scorer and k.
 
-    Only users that both scored count; each resample draws the same users for both. A cell that one of the two lacks is left out.
+    Only users scored in both count, and each resample draws the same users for both. Cells of one run alone are left out.
 
     By hand: two users with 4 and 1 items to find. The first run finds 2 and 1, the second 1 and 1: (3 - 2) / 5 = .2. The
     resamples {u1, u1}, {u1, u2}, {u2, u2} give 2/8, 1/5 and 0, so the interval is [0, .25].

@@ -1,4 +1,4 @@
-"""`dssm-assets experiment`: the runs of an experiment in this process, and its settings as the configuration."""
+"""Makes the runs of `dssm-assets experiment` in this process, and adopts their settings into the configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class ExperimentPlan:
 
 
 def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: Sequence[str]) -> ExperimentPlan:
-    """Returns the runs of an experiment: the fit and its downstream, or only the hit counts if no setting reaches the towers.
+    """Plans an experiment: the fit and all that follows, or only the hit counts if no setting changes the towers.
 
     Raises:
         ConfigError: naming every wrong key and value, an unusable name, days without a regular run.
@@ -100,7 +100,7 @@ class Adoption:
 
     @property
     def remade(self) -> list[str]:
-        """Returns the selection that makes the regular partitions follow: the whole job, or all after the towers."""
+        """Returns the assets to make again: the whole job, or everything after the towers."""
         if experiments.needs_fit(self.changed):
             return [TRAIN_AND_EVALUATE]
         return [row.name for row in all_rows() if row.name in (*experiments.reached_assets(self.changed), *COUNTED)]

@@ -1,4 +1,4 @@
-"""Experiments: their settings (any key of five sections) and the workspace over their partitions."""
+"""Experiments: their settings (any key of five sections), and workspaces over their partitions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PREPARED: Final = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """A name and the settings that differ, by key of the configuration."""
+    """A name and the changed settings, by key of the configuration."""
 
     name: str
     changes: Mapping[str, Any]
@@ -69,7 +69,7 @@ def settable_keys() -> list[str]:
 
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
-    """Returns key -> value of texts `key=value`, values as YAML: `model.prior=true`, `statistics.embedding_dim={item: 64}`."""
+    """Parses texts `key=value` to key -> value, with values in YAML: `model.prior=true`, `statistics.embedding_dim={item: 64}`."""
     found: dict[str, Any] = {}
     faults = []
     for text in texts:
@@ -88,7 +88,7 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def expand_settings(config: PipelineConfig, entered: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `section.name` -> whole value of entered keys, which may reach into a mapping.
+    """Expands entered keys, which may reach into a mapping, to `section.name` -> whole value.
 
     Example: `statistics.embedding_dim.item` = 64 becomes `statistics.embedding_dim` = the configured widths with item: 64.
 
@@ -118,9 +118,9 @@ def expand_settings(config: PipelineConfig, entered: Mapping[str, Any]) -> dict[
 
 
 def normalise_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the changes that differ from the configuration, with their values as parsed.
+    """Returns the changes that differ from the configuration, with parsed values.
 
-    Example: `training.svd_init` = {dim: 64} becomes a mapping with all keys of that section, those not given by default.
+    Example: `training.svd_init` = {dim: 64} becomes a mapping with all keys of that section, filled with defaults.
     """
     changed = apply_changes(config, changes)
     after = {key: json_value_of(changed, key) for key in sorted(changes)}
@@ -141,7 +141,7 @@ def apply_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> Pipelin
 
 
 def reached_assets(changes: Iterable[str]) -> frozenset[str]:
-    """Returns the windowed assets, before the fit or the hit counts, that some keys change."""
+    """Returns the windowed assets before the fit, or before the hit counts, that depend on some keys."""
     keys = [key for key in changes if key not in OTHER_KEYS]
     prepared = [asset for assets in PREPARED.values() for asset in assets]
     reached = {asset for asset in prepared for key in keys if any(f"{key}.".startswith(f"{read}.") for read in READS[asset])}
@@ -149,19 +149,19 @@ def reached_assets(changes: Iterable[str]) -> frozenset[str]:
 
 
 def needs_fit(changes: Iterable[str]) -> bool:
-    """Returns whether changes of these keys need new towers; channels and lengths of lists do not."""
+    """Returns whether changes of these keys need new towers. Channels and lengths of lists do not."""
     return any(not key.startswith(("channels.", "evaluation.")) for key in changes)
 
 
 def edit_yaml(text: str, changes: Mapping[str, Any], note: str) -> str:
-    """Returns the text of a YAML file with some values replaced or added; comments and the order of keys stay.
+    """Replaces or adds values in a YAML text; comments and the order of keys stay.
 
     Args:
         changes: key `section.name` -> value.
         note: comment above every changed key, with the value before; empty: no comment.
 
     Raises:
-        ConfigError: the text, such as one with aliases, cannot be edited to have these values.
+        ConfigError: the text cannot be edited to have these values, for example because of aliases.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap
@@ -191,10 +191,10 @@ def edit_yaml(text: str, changes: Mapping[str, Any], note: str) -> str:
 
 
 def open_experiment(regular: Workspace, experiment: Experiment, asset: str, ds: str) -> tuple[Workspace, Experiment]:
-    """Returns the workspace of an experiment on a day, and the experiment with all its settings of that day.
+    """Opens an experiment on a day: returns its workspace, and the experiment with all of its settings.
 
-    Settings from an earlier run of the same name and day stay in force unless this run changes them. First makes the assets of
-    `PREPARED[asset]` as partitions of the experiment, if its settings reach them or an earlier run made them.
+    Settings of an earlier run of the same name and day stay in force unless this run changes them. If they change an asset
+    of `PREPARED[asset]`, or an earlier run made it, that asset is first made as a partition of the experiment.
 
     Raises:
         ConfigError: a setting is out of bounds, or the day has no regular partition of the asset to compare with.
@@ -214,7 +214,7 @@ def open_experiment(regular: Workspace, experiment: Experiment, asset: str, ds: 
 
 
 def reopen_experiment(regular: Workspace, name: str, ds: str) -> Workspace:
-    """Returns the workspace of an experiment that an earlier run has opened on a day, with its settings; writes nothing.
+    """Returns the workspace of an experiment opened by an earlier run on a day, with its settings; writes nothing.
 
     Raises:
         ConfigError: no run has opened it.
@@ -227,7 +227,7 @@ def reopen_experiment(regular: Workspace, name: str, ds: str) -> Workspace:
 
 
 def check_experiment(regular: Workspace, name: str, changes: Mapping[str, Any], ds: str) -> Experiment:
-    """Returns an experiment of a day with the settings that its run would have; writes nothing."""
+    """Returns the experiment with the settings that a run of this day would have; writes nothing."""
     from dssm_assets.steps.feature_config import check_towers
 
     settings = read_settings(regular, name, ds) | dict(changes)
@@ -243,7 +243,7 @@ def read_settings(regular: Workspace, name: str, ds: str) -> dict[str, Any]:
 
 
 def is_fitted(regular: Workspace, name: str, ds: str) -> bool:
-    """Returns whether an experiment has towers and vectors of its own on a day, built from what it has stored."""
+    """Returns whether an experiment has towers and vectors of its own on a day, built from its stored inputs."""
     partitions, workspace = OverlayStore(regular.tables.partitions, name), reopen_experiment(regular, name, ds)
     found = [partitions.find(asset, ds) for asset in ("dssm_model", "item_vectors", "user_vectors")]
     return all(one is not None and partitions.is_own(one) and is_current(workspace, one) for one in found)

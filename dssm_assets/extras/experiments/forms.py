@@ -1,4 +1,4 @@
-"""What the graph and the Launchpad show of experiments: the asset `experiments`, and the forms to enter settings."""
+"""Shows experiments in Dagster: the asset `experiments` in the graph, and the forms for settings in the Launchpad."""
 
 import typing
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ ROWS = (
 
 
 def settings_form(row: AssetRow, scene: Scene) -> dg.Field | None:
-    """Returns an asset's form as the Launchpad shows it, with the configured values; None for an asset that no experiment makes."""
+    """Returns the Launchpad form of an asset with the configured values; None if experiments cannot make the asset."""
     if row.name not in FORM_KEYS:
         return None
     fields = {NAME: _field(str, "", _NAME_TEXT), CHANGES: _field(dict, {}, _CHANGES_TEXT)}
@@ -78,7 +78,7 @@ def _form_type(annotation: Any) -> Any:
 
 
 def json_value_of(config: PipelineConfig, key: str) -> Any:
-    """Returns the value of a key `section.name` as JSON has it."""
+    """Returns the JSON value of a key `section.name`."""
     section, _, name = key.partition(".")
     return config.model_dump(mode="json", include={section: {name}})[section][name]
 

@@ -1,4 +1,4 @@
-"""Runs of experiments in Dagster: a run works in the partitions of the experiment that its settings name."""
+"""Runs of experiments in Dagster. If a run's settings name an experiment, it works in that experiment's partitions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -81,7 +81,7 @@ def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, 
 
 
 class ExperimentRun(AssetRun):
-    """The run of an asset in the partitions of an experiment. Nothing is published from it."""
+    """A run of an asset in the partitions of an experiment; it publishes nothing."""
 
     is_regular = False
 
@@ -107,7 +107,7 @@ class ExperimentRun(AssetRun):
         return super().open_workspace(workspace, days)
 
     def describe(self, result: StepResult, seconds: float) -> dict[str, Any]:
-        """Returns the metadata of a partition; figures are one JSON entry, because the UI would plot numbers as regular ones."""
+        """Returns the metadata of a partition. All figures are one JSON entry, because the UI would plot single numbers as regular ones."""
         metadata = super().describe(result, seconds)
         figures = {key: value for key, value in metadata.items() if isinstance(value, (int, float))}
         digest = self._regular_digest[:12]

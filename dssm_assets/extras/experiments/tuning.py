@@ -1,16 +1,15 @@
-"""Trials of a study: each is an experiment, scored on the last days of the window before an evaluation day.
+"""Trials of a study. Each is an experiment, scored on the last days of the window before an evaluation day.
 
-Every trial fits the towers of one day with other settings, without the refit on the whole window, and is scored after every
-epoch on the validation days. A trial that is behind the median of earlier ones at the same epoch is pruned. The evaluation day
-itself is not read.
+Every trial fits the towers of one day with other settings, without a refit on the whole window, and is scored after every epoch on
+the validation days. A trial below the median of earlier ones at the same epoch is pruned. The evaluation day itself is not read.
 
 Proposals come from Optuna's TPE sampler, seeded by the study's seed and the number of finished trials: a resumed study makes the
 same proposals. The study is a SQLite file in the home folder; a killed trial starts again under its name and resumes from its
 checkpoint.
 
-The space is small: settings around the configured ones, known to matter on logs of every kind (`docs/what_was_learned.md`),
-without other features or samples. The first trial is the configuration as it is. Epochs are not searched: a trial stops at its
-best one.
+The search space is small: settings around the configured ones that matter on logs of every kind (`docs/what_was_learned.md`), with
+the same features and samples. The first trial is the configuration as it is. Epochs are not searched, since a trial keeps its best
+one.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True)
 class Trial:
-    """One finished trial; `hit_rate` on the validation days is of the best `epoch`, both None if no epoch was scored."""
+    """One finished trial. `hit_rate` is that of its best `epoch` on the validation days; both are None if no epoch was scored."""
 
     name: str
     changes: Mapping[str, Any]
@@ -90,7 +89,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """The study to run on the window of an evaluation day, until it has so many trials: experiments <name>_0000, ..."""
+    """A study on the window of an evaluation day, until it has so many trials: experiments <name>_0000, ..."""
 
     name: str
     ds: str
@@ -109,10 +108,10 @@ class StudyResult:
 
 
 def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[Sequence[Trial]], None]) -> StudyResult:
-    """Runs the trials that are missing, then writes the winner's configuration and the table of trials.
+    """Runs the missing trials, then writes the winner's configuration and the table of trials.
 
     Args:
-        on_trial: called with the finished trials, also those of earlier runs, once for each.
+        on_trial: called once for each finished trial, with all finished so far; also for those of earlier runs.
 
     Raises:
         ConfigError: Optuna is missing, the day has no model, fits are started elsewhere, an earlier study of this name had
@@ -148,7 +147,7 @@ def _check(workspace: Workspace, request: StudyRequest) -> None:
         )
     if workspace.config.training.launcher is Launcher.EXTERNAL:
         remedy = "set training.launcher to auto for tuning"
-        faults.append(Fault("training.launcher", "fits that the command can start itself", "external", remedy))
+        faults.append(Fault("training.launcher", "auto or another launcher inside the run", "external", remedy))
     if _validation_days(workspace) >= workspace.config.window.days:
         got = f"{workspace.config.window.days} days"
         faults.append(Fault("window.days", "a day to learn from and one to validate on", got, "lengthen the window"))
@@ -273,13 +272,13 @@ def _write_winner(workspace: Workspace, request: StudyRequest, trials: Sequence[
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """Returns the complete trial with the highest hit rate, of equal ones the first; None without a complete trial."""
+    """Returns the first complete trial with the highest hit rate, or None."""
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and trial.hit_rate is not None]
     return max(complete, key=lambda trial: trial.hit_rate or 0.0, default=None)
 
 
 def trials_markdown(trials: Sequence[Trial], k: int) -> str:
-    """Returns the trials as a Markdown table, highest hit rate first, trials without one last."""
+    """Returns the trials as a Markdown table: highest hit rate first, trials without a rate last."""
     lines = [f"| trial | hit_rate@{k} | best epoch | state | changed |", "|---|---|---|---|---|"]
     for trial in sorted(trials, key=lambda one: (one.hit_rate is None, -(one.hit_rate or 0.0), one.name)):
         rate = "" if trial.hit_rate is None else f"{trial.hit_rate:.4f}"
@@ -289,7 +288,7 @@ def trials_markdown(trials: Sequence[Trial], k: int) -> str:
 
 
 def find_borders(best: Trial, config: PipelineConfig) -> list[str]:
-    """Returns a sentence for each number of the best trial at an end of what was proposed; of a range, within a tenth of its end."""
+    """Returns a sentence for each number of the best trial near the end of its range (within a tenth), or at the end of its list."""
     found = [describe_border("training.epochs", best.epoch or 0, 0, config.training.epochs, "raise it")]
     for key, proposed in dict[str, Any](search_space(config)).items():
         value = best.changes.get(key, value_of(config, key))
@@ -331,13 +330,13 @@ def search_space(config: PipelineConfig) -> dict[str, BaseDistribution]:
 
 
 def configured_values(space: Mapping[str, BaseDistribution], config: PipelineConfig) -> dict[str, Any]:
-    """Returns the value of each parameter that changes nothing."""
+    """Returns the configured value of each searched parameter."""
     has_own_value = {key: CONFIGURED in getattr(values, "choices", ()) for key, values in space.items()}
     return {key: CONFIGURED if is_own else value_of(config, key) for key, is_own in has_own_value.items()}
 
 
 def changes_of(values: Mapping[str, Any], config: PipelineConfig) -> dict[str, Any]:
-    """Returns the settings of parameter values that differ from the configuration, as keys of the configuration."""
+    """Converts parameter values to changed keys of the configuration; equal values are left out."""
     settings: dict[str, Any] = {}
     for key, value in values.items():
         if value == CONFIGURED:

@@ -1,1 +1,1 @@
-"""Hit rates of vectors that were made elsewhere."""
+"""Evaluates vectors that were made elsewhere."""

@@ -1,8 +1,8 @@
-"""Scores vectors that a user brings in files, by the definitions of the pipeline: hit rates against truth.
+"""Scores vectors from a user's files against truth, by the pipeline's definitions.
 
-hit_rate@k = sum over users of |topk & truth| / sum over users of |truth|; user_recall, user_hit_rate, ndcg as in `rates.py`.
-Who counts: every user with truth. A user without a vector gets an empty list: the user's truth counts and is missed. An item of the
-truth without a vector is missed. Items that a user had seen before, if given, are neither candidates nor to be found (scope discovery).
+hit_rate@k = sum over users of |topk & truth| / sum over users of |truth|; user_recall, user_hit_rate, ndcg as in `rates.py`. Who
+counts: every user with truth. A user without a vector gets an empty list, so all of the user's truth is missed. A truth item without
+a vector is missed too. If seen pairs are given, a user's seen items are neither candidates nor truth (scope discovery).
 
 By hand: u's list begins with a, c, the truth is a, b: hit_rate@2 = 1/2. If u had seen a, only b is to be found: 0/1.
 
@@ -70,7 +70,7 @@ class VectorSet:
     """int64 [N + 1]: id n has rows bounds[n] .. bounds[n + 1] - 1."""
 
     def select(self, rows: IntArray) -> tuple[Vectors, IntArray]:
-        """Returns the vectors of some ids and their bounds; -1 is an id without any."""
+        """Returns the vectors of some ids and their bounds; an id of -1 has none."""
         counts = np.where(rows < 0, 0, np.diff(self.bounds)[rows])
         return self.vectors[ranges(self.bounds[rows], counts)], offsets_of(counts)
 
@@ -80,8 +80,8 @@ class VectorFiles:
     """Files of an evaluation, at fsspec URLs or paths; the command's help lists their columns.
 
     Attributes:
-        items: item_id and the columns that `filters` names.
-        filters: conditions (`core/retrieval/item_filter.py`); other items are neither candidates nor to be found.
+        items: item_id and the columns named in `filters`.
+        filters: conditions (`core/retrieval/item_filter.py`). Items that do not pass are neither candidates nor truth.
         detail: output, .parquet; the reference's outputs may also be .csv.
     """
 
@@ -98,7 +98,7 @@ class VectorFiles:
 
 @dataclass(frozen=True)
 class ExternalSettings:
-    """How external vectors are scored; cut-offs `ks` ascend."""
+    """Settings of an evaluation of external vectors; the cut-offs `ks` ascend."""
 
     ks: tuple[int, ...] = (10, 50, 100, 200)
     metric: Metric = Metric.IP
@@ -114,9 +114,9 @@ class WhoCounted:
 
     Attributes:
         scope: all, or discovery if seen pairs were given.
-        users_counted: users with truth in the scope; all rates are over them. The truth of those without a vector is missed.
-        users_whose_truth_was_seen: users without other truth; not counted, like users without truth.
-        truth_pairs_outside_corpus: counted pairs without a vector of the item; they are missed.
+        users_counted: users with truth in the scope, the denominator of all rates. Those without a vector miss all of it.
+        users_whose_truth_was_seen: users with seen truth only. They do not count, like users without truth.
+        truth_pairs_outside_corpus: counted pairs whose item has no vector; they are missed.
         user_vectors: vectors of all users; more than users if some have several.
     """
 
@@ -144,7 +144,7 @@ class VectorEvaluation:
 
 
 def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEvaluation:
-    """Returns the evaluation of the vectors in the files, and writes the requested outputs."""
+    """Evaluates the vectors in the files and writes the requested outputs."""
     users, items = _read_file(files.user_vectors, USER_ID), _read_file(files.item_vectors, ITEM_ID)
     listed = read_parquet(files.truth, (USER_ID, ITEM_ID), "truth")
     truth, truth_rows = read_pairs(listed, "truth"), listed.num_rows
@@ -215,7 +215,7 @@ def evaluate_vectors(
         truth_pairs: distinct user_id, item_id, as of `read_pairs`.
         seen_pairs: distinct user_id, item_id of items that users had seen before.
         truth_rows: rows of the truth with repeated pairs.
-        on_detail: receives the rows per user, block by block, users ascending; columns as of `detail.list_columns`.
+        on_detail: called with the rows per user in blocks, users ascending; columns as in `hits.list_columns`.
 
     Raises:
         InputError: the tables do not fit each other, or no user has truth.
@@ -295,10 +295,10 @@ def _check_fit(users: VectorSet, items: VectorSet, truth: pa.Table, seen: pa.Tab
 
 
 def read_vectors(table: pa.Table, id_column: str, where: str) -> VectorSet:
-    """Returns the vectors of a table: column `VECTORS`, or else its only column with lists of numbers.
+    """Returns the vectors of a table: the column `VECTORS`, else the only column with lists of numbers.
 
     Args:
-        table: one row per id; a vector is a list of numbers, or of users, who may have several, a list of such lists.
+        table: one row per id. A vector is a list of numbers; a user may have a list of several vectors.
 
     Raises:
         InputError: columns, ids or vectors are missing, ids are repeated, vectors differ in width, are not finite or all zeros.
@@ -376,11 +376,12 @@ def _fault(where: str, expected: str, got: str) -> Fault:
 
 
 def reference_detail(detail: pa.Table, metric: Metric) -> pa.Table:
-    """Returns the reference's detail, row by row: id, topk_ids, topk_dists, hitrate, bad_ids, bad_dists; all text but hitrate.
+    """Returns the detail in the reference's layout, row by row: id, topk_ids, topk_dists, hitrate, bad_ids, bad_dists; all text
+    but hitrate.
 
     Args:
         detail: user_id, topk_ids, topk_scores, hit_ids, hit_rate; topk_ids without repetitions.
-        metric: of the scores, for the sign of the distances.
+        metric: metric of the scores; decides the sign of the distances.
     """
     listed, hits = (combine_chunks(detail.column(name)) for name in ("topk_ids", "hit_ids"))
     ids, offsets = flatten(listed.cast(pa.list_(pa.string())))

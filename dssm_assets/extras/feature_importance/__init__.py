@@ -1,1 +1,1 @@
-"""The worth of each group of features on the validation days: one fit without each."""
+"""Measures the worth of each group of features on the validation days, by one fit without each."""

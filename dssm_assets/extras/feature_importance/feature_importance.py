@@ -1,7 +1,7 @@
-"""What groups of features are worth: towers without a group, scored on days that they were not trained on.
+"""Measures feature groups: fits the towers without a group and scores them on later days.
 
-For every group the towers are fitted again without its features, to the days before the validation days, and compared there
-with the towers that have all features. A group that others can stand in for is worth little, although it may hold a lot.
+The towers are fitted without each group to the days before the validation days, and compared there with towers of all
+features. A group is worth little if others can replace it, even if it carries much information.
 
 Letters: V users, I items, D vector width.
 """
@@ -34,12 +34,12 @@ class FeatureWorth:
     """Hit rates of towers without one group of features.
 
     Attributes:
-        group: left out; None: nothing is.
+        group: the group left out; None: all features.
         features: the names of its features.
-        hit_rate: of all items.
-        hit_rate_new: of items that are new to the user, in lists without items of the user's history.
-        hit_rate_cold: of items without any earlier event, in lists of such items alone; None: there are none to find.
-        pairs: pairs of user and item that the three rates are of.
+        hit_rate: over all items.
+        hit_rate_new: over items that are new to the user, in lists without items of the user's history.
+        hit_rate_cold: over items without any earlier event, in lists of such items alone; None: none is to be found.
+        pairs: (user, item) pairs behind each of the three rates.
     """
 
     group: str | None
@@ -62,9 +62,9 @@ def leave_out_groups(
     seed: int,
     k: int,
 ) -> Iterator[FeatureWorth]:
-    """Yields the worth of all features together, then of each group by its absence.
+    """Yields the rates of towers with all features, then without each group.
 
-    `open_data` returns the training data as towers of a specification read them.
+    `open_data` returns the training data for towers of a specification.
     """
     searched = training.model_copy(update={"refit": False, "warm_start": False})
     for group, names in ((None, ()), *groups.items()):
@@ -106,7 +106,7 @@ def _score(
 
 
 def events_before(data: TrainData, day: int) -> IntArray:
-    """Returns how many events of all histories each item has before a day of the window [I]."""
+    """Counts the events of each item in all histories before a day of the window [I]."""
     ends, counts = data.user_ends(day), np.zeros(data.num_items, np.int64)
     for users in row_blocks(len(ends), _USERS):
         items, _ = data.known_items(users, ends)
@@ -115,7 +115,7 @@ def events_before(data: TrainData, day: int) -> IntArray:
 
 
 def only_items(truth: ItemSets, is_kept: Mask) -> ItemSets:
-    """Returns the truth of the same users with the kept items, bool [I], as the whole corpus.
+    """Returns the truth of the same users on a smaller corpus, the items of a mask, bool [I].
 
     By hand: of items 0, 1, 2 the last two are kept, as 0 and 1. A user with the truth 0 and 2 has the truth 1.
     """

@@ -1,4 +1,4 @@
-"""The worth of each group of features on the day's validation days: one fit without each."""
+"""The step of feature_importance: fits the towers of a day with all features, then once without each group."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TABLE = TableSpec(
 
 @each_day
 def feature_importance(workspace: Workspace, ds: str) -> StepResult:
-    """Fits the towers of a day once with all features, and once without each group.
+    """Measures the feature groups on the day's validation days.
 
     Raises:
         ConfigError: there are no validation days.
@@ -77,9 +77,9 @@ def feature_importance(workspace: Workspace, ds: str) -> StepResult:
 def feature_groups(settings: RunSettings, fg: FgSpec, columns: dict[TowerSide, frozenset[str]]) -> dict[str, tuple[str, ...]]:
     """Returns group -> its features, in the order of the towers.
 
-    A feature of users or items is an attribute if it reads only the source table's own columns, else a statistic: the log gave some of its
-    columns. The embedding computed in closed form is in no group: to leave it out would change the kind of towers. A group is left out if
-    without it a tower had no features.
+    A feature of users or items is an attribute if it reads only the source table's own columns. If it also reads columns
+    made from the log, it is a statistic. The embedding in closed form is in no group, because towers without it are of
+    another kind. A group is left out if a tower would have no features without it.
     """
     start = settings.training.svd_init
     fixed = {settings.model.frozen_embedding, None if start is None else start.embedding}
@@ -101,7 +101,7 @@ def _leaves_both_towers(spec: TowerSpec, left_out: set[str]) -> bool:
 
 
 def importance_markdown(worths: Sequence[FeatureWorth], k: int) -> str:
-    """Returns the worths as markdown: the rate of all features, and the loss without each group."""
+    """Writes the result as markdown: the rates with all features, and the loss without each group."""
     whole = worths[0]
     lines = [
         f"hit_rate@{k} on the validation days, of towers that were not trained on them. With all features: the rate. Without a "

@@ -1,1 +1,1 @@
-"""Checks of daily tables and evaluations for late days."""
+"""Checks whether the days of daily tables and evaluations are made in time."""

@@ -1,8 +1,8 @@
-"""The check `freshness` of each watched asset, and the schedule that runs it at the deadline of each day.
+"""The check `freshness` of each watched asset, and the schedule that runs it at each day's deadline.
 
-Dagster's own time-partition check is not used. It expects the day that has just ended at the next tick of a cron: it knows
-neither a deadline of 36 hours, nor spans, nor the first window of a calendar, nor days without anything to evaluate. A freshness
-policy looks at the latest materialization of any day, which a backfill of old days renews.
+Dagster's own checks do not fit. The time-partition check expects the day that has just ended at the next tick of a cron: it
+has no deadline of 36 hours, spans, first window of a calendar, or days without anything to evaluate. A freshness policy
+looks at the latest materialization of any day, so a backfill of old days satisfies it.
 """
 
 import datetime as dt
@@ -27,7 +27,7 @@ warnings.filterwarnings(
 
 
 def build(scene: Scene) -> dg.Definitions:
-    """Returns the checks of a scene and their schedule; nothing if its calendar ends and it does not name the hours."""
+    """Returns the checks of a scene and their schedule. A calendar with an end has none, unless it names the hours."""
     config = scene.loaded.config
     if config.platform.freshness_hours is None and config.calendar.end is not None:
         return dg.Definitions()
@@ -47,8 +47,7 @@ def build(scene: Scene) -> dg.Definitions:
 
 
 def find_due_day(scene: Scene, asset: str, latest_end: dt.datetime) -> str | None:
-    """Returns the newest day that must be stored of an asset, if days that ended by a local time are due; None if there is none
-    yet."""
+    """Returns the newest day of an asset that had ended by `latest_end` (local time) and must be stored; None before the first."""
     calendar = scene.loaded.config.calendar
     day = min(latest_end.date() - dt.timedelta(days=1), calendar.end or dt.date.max)
     if day < calendar.start:

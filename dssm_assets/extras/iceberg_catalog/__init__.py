@@ -1,1 +1,1 @@
-"""Tables of the store in an Iceberg catalog, where other engines read them: the catalog is brought up to date, files are not copied."""
+"""Lists the store's tables in an Iceberg catalog for other engines; no file is copied."""

@@ -1,4 +1,4 @@
-"""`dssm-assets catalog`: brings the Iceberg catalog up to date with the stored tables."""
+"""`dssm-assets catalog`: makes the Iceberg catalog list the stored tables."""
 
 from __future__ import annotations
 

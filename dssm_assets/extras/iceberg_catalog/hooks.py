@@ -1,4 +1,4 @@
-"""When the catalog is brought up to date: after an asset's partitions are stored, and by a cleanup. Nothing happens without `storage.iceberg`."""
+"""Updates the catalog after an asset's partitions are stored and in a cleanup. Without `storage.iceberg` it does nothing."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def list_chosen(workspace: Workspace) -> Sequence[str]:
-    """Returns the tables to publish, none without the key.
+    """Returns the tables to publish; none without the key.
 
     Raises:
-        ConfigError: pyiceberg is not installed, or there is no asset of a chosen name.
+        ConfigError: pyiceberg is not installed, or a chosen asset does not exist.
     """
     chosen, faults = workspace.config.storage.iceberg, []
     if chosen is None:
@@ -39,7 +39,7 @@ def list_chosen(workspace: Workspace) -> Sequence[str]:
 
 
 def find_moved(workspace: Workspace) -> list[Fault]:
-    """Returns the fault of a home that was moved or copied: its catalog has absolute paths, and would write into the former place."""
+    """Returns a fault if the home was moved or copied: its catalog has absolute paths and would write to the former location."""
     file, store, chosen = (
         workspace.loaded.home / layout.ICEBERG_CATALOG,
         workspace.tables.partitions,
@@ -65,17 +65,16 @@ def find_moved(workspace: Workspace) -> list[Fault]:
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Raises the errors of `list_chosen` before a run computes for hours; logs once that the home was moved, so its runs register
-    nothing."""
+    """Checks `list_chosen` before a run computes for hours. If the home was moved, logs once that its runs register nothing."""
     list_chosen(workspace)
     for fault in find_moved(workspace):
         workspace.log(f"nothing is registered in the catalog: {fault}")
 
 
 def on_materialized(_context: object, run: AssetRun, workspace: Workspace, results: Sequence[StepResult]) -> None:
-    """Registers the days that a regular run has stored, in one transaction.
+    """Registers the days stored by a regular run, in one transaction.
 
-    The partitions are stored: if the catalog cannot be used, a line of the log says so, and a cleanup registers them.
+    If the catalog cannot be used, the partitions stay stored, the log says so, and a cleanup registers them later.
 
     Raises:
         SchemaError: the catalog cannot hold the table.
@@ -92,10 +91,10 @@ def on_materialized(_context: object, run: AssetRun, workspace: Workspace, resul
 
 
 def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str]:
-    """Expires snapshots replaced before a unix time, syncs all days; returns the files listed by snapshots.
+    """Expires snapshots replaced before a unix time and syncs all days; returns the files that snapshots still list.
 
-    The former snapshot still lists a removed day, so its files stay until another cleanup expires it. The catalog of a moved or copied
-    home lists no file of it.
+    A snapshot may list a removed day, so its files stay until a later cleanup expires the snapshot. The catalog of a moved
+    or copied home lists no files there.
     """
     chosen = list_chosen(workspace)
     if not chosen or find_moved(workspace):
@@ -114,7 +113,7 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
 
 
 def list_unreached(workspace: Workspace) -> list[str]:
-    """Returns the tables of the home's catalog that a cleanup does not bring up to date; their metadata have least and greatest ids."""
+    """Returns the tables of the home's catalog that a cleanup does not update; their metadata contain the smallest and largest ids."""
     database, chosen = workspace.loaded.home / layout.ICEBERG_CATALOG, workspace.config.storage.iceberg
     if not database.exists():
         return []

@@ -1,10 +1,10 @@
-"""Tables of the store in an Iceberg catalog: the stored files are registered in their paths, and no byte of them is copied.
+"""Registers stored files of tables in an Iceberg catalog at their paths, without copying a byte.
 
-The day is the column `ds`, an identity partition. Its value is in the catalog alone: the files do not have the column, and readers
-take it from there by the rules of column projection in Iceberg's specification.
+The day is the column `ds`, an identity partition. Its value is in the catalog alone: the files do not have the column, and
+readers take it from there by the rules of column projection in Iceberg's specification.
 
-The manifests are the truth. `sync` makes the catalog equal to them: it repairs after a killed run, and repeats a commit
-that came too late.
+The manifests are the truth. `sync` makes the catalog equal to them: it repairs after a killed run, and repeats a commit that
+came too late.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _Result = TypeVar("_Result")
 
 
 class PublishedTables:
-    """The tables of a scene in its catalog; their namespace is the scene's name.
+    """The tables of a scene in its catalog; the namespace is the scene's name.
 
     Its methods raise a StorageError if the catalog cannot be used, and a SchemaError if it cannot hold a table.
     """
@@ -79,13 +79,13 @@ class PublishedTables:
         )
 
     def sync(self, asset: str, days: Sequence[str] | None = None) -> None:
-        """Makes the catalog list the stored files of some days, by default of all, in one transaction."""
+        """Makes the catalog list the stored files of some days, by default all, in one transaction."""
         self._try(asset, lambda catalog, table: self._sync(catalog, table, asset, days))
 
     def expire(self, asset: str, before: float) -> None:
-        """Removes snapshots replaced before a unix time, and their own metadata files.
+        """Removes snapshots replaced before a unix time, and their metadata files.
 
-        A snapshot lists the files that it has taken out, with their least and greatest values. One without them follows the current one.
+        A snapshot also lists files that it removed, with their smallest and largest values. So a snapshot without any is added last.
         """
 
         def expire(_: Catalog, table: Table | None) -> None:
@@ -104,9 +104,9 @@ class PublishedTables:
         self._try(asset, expire)
 
     def find_listed(self, asset: str) -> set[str]:
-        """Returns the paths, in the store's filesystem, of the files that the snapshots of a table list.
+        """Returns the paths of the files that the snapshots of a table list, in the store's filesystem.
 
-        In the home's catalog of all namespaces: the prefix of a component is another name of its scene.
+        In the home's catalog it reads all namespaces, because a component's prefix is another name of its scene.
         """
         chosen, own = self.loaded.config.storage.iceberg, (self.loaded.config.name,)
         is_ours = chosen is None or chosen.catalog is None
@@ -118,7 +118,7 @@ class PublishedTables:
         return {path.rpartition("://")[2] for path in self._try(asset, find)}
 
     def find_left_out(self, chosen: Sequence[str]) -> dict[str, list[str]]:
-        """Returns reason -> the stored assets left out for it, and the chosen assets' days without rows."""
+        """Returns reason -> stored assets left out, and days without rows of the chosen assets."""
         left_out: dict[str, list[str]] = {}
         for asset in self.store.assets():
             if not (days := self.store.days(asset)):

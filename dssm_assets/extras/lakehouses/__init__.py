@@ -1,1 +1,1 @@
-"""Delta and Iceberg tables as sources (`format: delta`, `format: iceberg`), by the packages deltalake and pyiceberg."""
+"""Reads Delta and Iceberg tables as sources (`format: delta`, `format: iceberg`), with deltalake and pyiceberg."""

@@ -1,4 +1,4 @@
-"""A Delta table as a source: read by deltalake's engine, which leaves out files and row groups by partition values and statistics.
+"""Reads a Delta table as a source. deltalake's engine skips files and row groups by partition values and statistics.
 
 It honours deletion vectors and column mapping, streams batches, and reads one file after the other, so rows have one order.
 """
@@ -25,7 +25,7 @@ _ENGINE: Final = {"datafusion.execution.target_partitions": "1", "datafusion.exe
 
 
 def open_source(table: SourceTable, name: str) -> DeltaSource:
-    """Returns a Delta table as of its newest version.
+    """Opens the newest version of a Delta table.
 
     Raises:
         ConfigError: deltalake is not installed.
@@ -46,7 +46,7 @@ class DeltaSource(LakeSource):
         return f"delta {self.handle.version()}"
 
     def state(self, folder: str | None = None) -> SourceState:
-        """Returns the table's id and version, and the time of its commit."""
+        """Returns the table's id and version, and the time of its last commit."""
         with self.errors():
             commits = [*self.handle.history(1), {}]  # a writer may leave out who committed, and when
             return SourceState(f"{self.version} {self.handle.metadata().id}", commits[0].get("timestamp"))
@@ -64,9 +64,9 @@ class DeltaSource(LakeSource):
         return [*self._find_bounds(column).values()]
 
     def first_change(self, before: str, column: str) -> Any:
-        """Returns the smallest value of a column in files that commits since a fingerprint have added or removed, with a change of rows.
+        """Returns the smallest value of a column in files added or removed since a fingerprint by commits that change rows.
 
-        All rows of a table that was dropped and made again have changed.
+        If the table was dropped and made again, all of its rows count as changed.
         """
         from deltalake.exceptions import DeltaError
 

@@ -1,7 +1,7 @@
-"""An Iceberg table as a source: planned and read by pyiceberg, which leaves out files by partitions and column bounds.
+"""Reads an Iceberg table as a source. pyiceberg plans the reading and skips files by partitions and column bounds.
 
-It honours position deletes, deletion vectors, renames and columns that files lack; a table with equality deletes is refused. Memory: the
-wanted columns and days of one data file.
+It honours position deletes, deletion vectors, renames and missing columns; a table with equality deletes is refused. Memory:
+the wanted columns and days of one data file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dssm_assets.storage.sources.table_source import name_table, need_library, w
 
 
 def open_source(table: SourceTable, name: str) -> IcebergSource:
-    """Returns an Iceberg table as of its current snapshot.
+    """Opens the current snapshot of an Iceberg table.
 
     Raises:
         ConfigError: pyiceberg is not installed.
@@ -39,14 +39,14 @@ def open_source(table: SourceTable, name: str) -> IcebergSource:
 
 @dataclass(frozen=True)
 class IcebergSource(LakeSource):
-    """An Iceberg table as of one snapshot: its metadata is not loaded again."""
+    """An Iceberg table at one snapshot; its metadata are not loaded again."""
 
     @property
     def version(self) -> str:
         return f"iceberg {self.handle.metadata.current_snapshot_id or 0}"
 
     def state(self, folder: str | None = None) -> SourceState:
-        """Returns the ids of the table and its snapshot, and the time of that."""
+        """Returns the ids of the table and its snapshot, and the snapshot's time."""
         snapshot = self.handle.current_snapshot()
         return SourceState(
             f"{self.version} {self.handle.metadata.table_uuid}", None if snapshot is None else snapshot.timestamp_ms
@@ -67,9 +67,10 @@ class IcebergSource(LakeSource):
         return self._read_bounds([task.file for task in self.handle.scan().plan_files()], column)
 
     def first_change(self, before: str, column: str) -> Any:
-        """Returns the smallest value of a column in files that snapshots since a fingerprint have added, removed or deleted rows of.
+        """Returns the smallest value of a column in files that snapshots since a fingerprint have changed (added, removed, or
+        deleted rows of).
 
-        All rows of a table that was dropped and made again have changed.
+        If the table was dropped and made again, all of its rows count as changed.
         """
         from pyiceberg.manifest import DataFileContent
         from pyiceberg.table.snapshots import ancestors_of

@@ -1,4 +1,4 @@
-"""What Delta and Iceberg tables share: a table as of its version when opened, and the bounds of its files."""
+"""Code for both Delta and Iceberg tables: a table at one version, and the bounds of its files."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _KEPT: Final = (
 
 @dataclass(frozen=True)
 class LakeSource(TableSource):
-    """A Delta or Iceberg table as of one version; `handle` is the library's."""
+    """A Delta or Iceberg table at one version; `handle` is the library's object."""
 
     handle: Any
 
     @abstractmethod
     def read_batches(self, columns: Sequence[str], days: DayBounds | None, ds: Any) -> Iterator[pa.RecordBatch]:
-        """Yields the rows of `read` in the library's types; opens no file that cannot have such rows."""
+        """Yields the rows of `read` in the library's types. Files that cannot have such rows are not opened."""
 
     @abstractmethod
     def bounds(self, column: str) -> list[Bounds]:
-        """Returns the bounds of a column in each file."""
+        """Returns a column's bounds in each file."""
 
     def read(self, columns: Sequence[str], days: DayBounds | None = None, ds: Any = None) -> Iterator[pa.Table]:
         wanted = pa.schema([self.schema().field(name) for name in columns])
@@ -53,7 +53,7 @@ class LakeSource(TableSource):
         return max((found[1] for found in bounds if found is not None), default=None) if all(bounds) else None
 
     def find_values(self, column: str) -> set[Any]:
-        """Returns the distinct values of a column; a file with one value is not opened."""
+        """Returns the distinct values of a column. A file with a single value is not opened."""
         with self.errors():
             bounds = self.bounds(column)
         if all(found is not None and found[0] == found[1] for found in bounds):
@@ -65,13 +65,13 @@ class LakeSource(TableSource):
 
 
 def find_smallest(bounds: Sequence[Bounds]) -> Any:
-    """Returns the smallest value of some files; None without any, or if it is unknown of one."""
+    """Returns the smallest value in some files; None without files, or if one of them has unknown bounds."""
     return min((found[0] for found in bounds if found is not None), default=None) if all(bounds) else None
 
 
 def lake_errors(
     table: SourceTable, name: str, expected: str = _OPENED, missing: tuple[type[Exception], ...] = ()
 ) -> AbstractContextManager[None]:
-    """Turns errors of a library into ours, without values of secret options; raises as `library_errors`."""
+    """Replaces errors of a library by ours, without values of secret options; raises as `library_errors`."""
     secrets = [value for key, value in rename_s3_options(table.storage_options, S3_OPTIONS).items() if _SECRET.search(key)]
     return library_errors(name_table(table, name), expected, _CORRECT if expected is _OPENED else _KEPT, secrets, missing)

@@ -1,1 +1,1 @@
-"""Fits and hit rates as MLflow runs, next to Dagster's records of them."""
+"""Records fits and hit rates as MLflow runs, in addition to Dagster's records."""

@@ -1,6 +1,7 @@
-"""Logs a fit as the MLflow run of its model, and adds the hit rates of its day. MLflow is imported where the configuration names a server.
+"""Logs a fit as an MLflow run and adds the hit rates of its day. Without a server in the configuration, MLflow is not imported.
 
-Day, digest and experiment identify the run of a model. It is read from stored partitions, so the hit rates complete a missing run.
+Day, digest and experiment identify a model's run. Everything is read from stored partitions, so the hit rates can also
+complete a run that is missing.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ VARIABLES: Final[Mapping[str, str]] = {
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Checks that MLflow is installed if the configuration names a server: before the fit, not after it.
+    """Checks before the fit that MLflow is installed, if the configuration names a server.
 
     Raises:
         ConfigError: it is not.
@@ -56,9 +57,9 @@ def on_run_start(workspace: Workspace) -> None:
 def on_materialized(
     context: dg.AssetExecutionContext, run: AssetRun, workspace: Workspace, results: Sequence[StepResult]
 ) -> None:
-    """Logs a fit, or the hit rates of a day, and adds the URL of the MLflow run to the asset's metadata.
+    """Logs a fit or the hit rates of a day, and adds the URL of the MLflow run to the asset's metadata.
 
-    The partitions are stored: if MLflow cannot be reached, a line of the log says so.
+    If MLflow cannot be reached, the partitions stay stored and the log says so.
     """
     asset, uri = run.row.name, workspace.config.platform.mlflow_uri
     if uri is None or asset not in (FIT, HIT_RATES):

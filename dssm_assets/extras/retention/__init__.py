@@ -1,1 +1,1 @@
-"""Removing what is no longer needed: old partitions, replaced files, files of killed runs."""
+"""Removes data that nobody needs or may keep: old partitions, replaced files, leftovers of killed runs, forgotten users."""

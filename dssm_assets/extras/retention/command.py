@@ -1,6 +1,6 @@
-"""`dssm-assets cleanup`: removes expired partitions, what killed runs left behind, and files of partitions that were written again.
+"""`dssm-assets cleanup` removes expired partitions, leftovers of killed runs, and replaced files.
 
-`dssm-assets forget`: removes every row of some users, or of old days.
+`dssm-assets forget` removes every row of some users, or of old days.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "forget",
         group=Group.LOOK_AFTER,
-        help="remove every row of some users, or of old days, and drop what is delivered of them later",
+        help="remove every row of some users, or of old days, and drop later deliveries of them",
         epilog="Without arguments it goes on with a request that has not ended. The receipt, a file in the home, names what was written "
         "again and what stays: sources, models that have learned from them, counts. It has no ids and no hashes of them. Status 0: done; "
         f"{NO_ROWS}: done, but some ids have no row anywhere (they are on the list all the same); 1: an error, or not ended.",

@@ -1,4 +1,4 @@
-"""The asset `cleanup`: removes expired partitions and leftovers, and tells the bytes of each asset. The job `forget`, as the command."""
+"""The asset `cleanup`, which removes expired partitions and leftovers and reports each asset's bytes; the job `forget`."""
 
 from collections import Counter
 from typing import Final
@@ -16,7 +16,7 @@ _IDS: Final = (
 
 
 def build(scene: Scene) -> dg.Definitions:
-    """Returns the asset `cleanup` of a scene; it has no partitions and depends on nothing."""
+    """Returns the asset `cleanup` of a scene; it has no partitions and no inputs."""
 
     @dg.asset(
         key=scene.key("cleanup"),

@@ -1,7 +1,7 @@
-"""Partitions and bundles without the rows of users who are forgotten.
+"""Rewrites partitions and bundles without the rows of forgotten users.
 
-Files without such rows stay as they are; others are written again with the remaining rows in their order, in the same types and
-encodings. Row numbers that other partitions store (`user_row` of samples) stay as well: the manifest says which rows have gone.
+Files without such rows stay as they are. Others are written again with the remaining rows in their order, in the same types and
+encodings. Row numbers stored in other partitions (`user_row` of samples) stay too: the manifest says which rows are gone.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _BUNDLE_FILES: Final = (BundleFile.USER_VECTORS, BundleFile.OWN_ITEMS, BundleFil
 
 
 class Eraser:
-    """Removes the rows of forgotten users from the partitions of a store; without `writes` it only counts them.
+    """Removes the rows of forgotten users from a store's partitions; without `writes` it only counts them.
 
-    Adds the hashes of found users to a set.
+    It adds the hashes of found users to a set.
     """
 
     def __init__(self, store: PartitionStore, forgotten: Forgotten, found: set[str], *, writes: bool) -> None:
@@ -46,7 +46,7 @@ class Eraser:
         self._shared: dict[str, StoredFile] = {}  # path of a shared file -> the file in its place, which all days list
 
     def erase(self, manifest: Manifest) -> Manifest | None:
-        """Returns the partition without their rows; None if there are none.
+        """Returns the partition without their rows; None if it has none of them.
 
         Raises:
             PartitionReplacedError: another run writes it meanwhile; look again.
@@ -131,11 +131,11 @@ class Eraser:
 def erase_bundle(
     bundles: BundleStore, bundle_id: str, forgotten: Forgotten, found: set[str], *, base: str | None, writes: bool
 ) -> str:
-    """Stores a bundle without the rows of forgotten users beside it; returns its id, the same one if there are none.
+    """Stores a copy of a bundle without the rows of forgotten users; returns its id, or the same id if there are none.
 
     Args:
-        found: the hashes of the users whose rows it has are added.
-        base: what the whole bundle of a delta is called now.
+        found: receives the hashes of the users found in the bundle.
+        base: for a delta, the present id of its whole bundle.
     """
     fetched = bundles.fetch(bundle_id)
     is_user = find_users(map_arrow(fetched.folder / BundleFile.USER_VECTORS).column(col.USER_ID), forgotten, found)
@@ -157,7 +157,7 @@ def erase_bundle(
 
 
 def find_users(ids: pa.ChunkedArray, forgotten: Forgotten, found: set[str]) -> Mask:
-    """Returns for each id whether it is that of a forgotten user; adds the hashes of these to a set."""
+    """Returns whether each id is a forgotten user's; adds the hashes of those found to a set."""
     is_theirs: Mask = forgotten.find(ids)
     if is_theirs.any():
         found.update(forgotten.hash_ids(pc.unique(ids.filter(pa.array(is_theirs)))))

@@ -1,12 +1,12 @@
-"""Forgets users: first a list, which all readers obey at once; then everything with rows of theirs is written again without them.
+"""Forgets users: first puts them on a list, which all readers obey at once, then rewrites everything without their rows.
 
-    1. the list names them: sources that deliver them are filtered, services treat them as unknown
-    2. partitions, those of experiments too, and bundles are written again; the vector store follows the served bundle
-    3. the list changes again: whatever began to read before this moment is not published
-    4. what was written meanwhile is looked at again; replaced files, caches, leftovers of killed runs go; the request ends
+    1. the list names them: sources drop their rows, services treat them as unknown
+    2. partitions (also of experiments) and bundles are written again; the vector store follows the served bundle
+    3. the list changes again: work that began before this moment is not published
+    4. partitions written meanwhile are checked again; replaced files, caches, leftovers of killed runs go; the request ends
 
-A killed request changes nothing twice: the next one ends it. If a vector store is away, all else is done, and the next request
-ends this one, too. The receipt (`receipt.py`) is read from the manifests, which note each erasure.
+A killed request can be repeated: the next one finishes it and changes nothing twice. If a vector store is away, all else is done,
+and the next request finishes this one too. The receipt (`receipt.py`) is read from the manifests, which record each erasure.
 """
 
 from __future__ import annotations
@@ -59,25 +59,25 @@ _RETRY_SECONDS: Final = 3600.0
 
 
 class UnfinishedRequestError(StorageError):
-    """A request could not end; its receipt has the faults."""
+    """A request could not be finished; its receipt has the faults."""
 
 
 def forget(
     workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_run: bool = False, rest_seconds: float = 0
 ) -> Receipt:
-    """Forgets users, and with `days` all but so many latest days; also continues an unfinished request.
+    """Forgets users, and with `days` all days but the latest ones; also continues an unfinished request.
 
-    If a vector store is away, that is a fault of the receipt (see `check_ended`): all else is done, the list holds, and the next
-    request ends this one.
+    If a vector store is away, the receipt has a fault (see `check_ended`). All else is done, the list stays in force, and
+    the next request finishes this one.
 
     Args:
-        ids: of the users, as text.
+        ids: ids of the users, as text.
         dry_run: only plan.
-        rest_seconds: nothing is done so long after a try that was in vain.
+        rest_seconds: after a failed try, nothing is done for so long.
 
     Raises:
         InputError: `days` are fewer than the next evaluation day reads; or the store cannot be reached.
-        SignatureError: stored bundles are signed, and no key is given that signs them again; nothing is changed.
+        SignatureError: stored bundles are signed, but no key can sign them again; nothing is changed.
     """
     store, serving = workspace.tables.partitions, open_bundles(workspace.loaded)
     serving.check_can_sign()
@@ -103,9 +103,9 @@ def check_ended(receipt: Receipt) -> None:
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Continues an unfinished request, once an hour, or waits for a running one; then cleans the store when due.
+    """Continues an unfinished request at most once an hour, or waits for a running one; then cleans the store when due.
 
-    Never raises: the list holds, and this run may be what repairs an unreadable partition.
+    It never raises: the list stays in force, and this run may be needed to repair an unreadable partition.
     """
     try:
         if read_list(workspace.tables.partitions.hidden).request:

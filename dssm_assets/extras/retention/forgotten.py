@@ -1,7 +1,7 @@
-"""Users who are to be forgotten, kept as salted hashes: the rows that nobody may read (`core/hidden_rows.py`).
+"""The users to be forgotten, as salted hashes. Nobody may read their rows (`core/hidden_rows.py`).
 
-A hash is SipHash-2-4 of the id as text, keyed by the salt (16 hexadecimal characters, made once per store): 64 bits, so that among a
-billion users and a thousand forgotten ones another user is dropped with a chance of 1 in 18 million.
+A hash is SipHash-2-4 of the id as text, keyed by the salt (16 hexadecimal characters, made once per store). It has 64 bits:
+among a billion users and a thousand forgotten ones, another user is dropped with a chance of 1 in 18 million.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _TRIES: Final = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Forgotten(HiddenRows):
-    """The list of a store.
+    """The list of forgotten users of a store.
 
     Attributes:
         salt: key of the hashes.
-        hashes: of the users, hexadecimal, ascending.
-        request: the request that is being carried out, "" if the last one has ended.
-        tried_at: when the request was last tried in vain, in unix seconds; 0 before.
-        ids: users of the list, as text, who are looked for alone: they are found faster than by their hashes.
+        hashes: hashes of the users, hexadecimal, ascending.
+        request: the running request, "" if the last one has ended.
+        tried_at: when the request last failed, in unix seconds; 0 before.
+        ids: some users of the list as text. If given, only these are looked for, which is faster than by hashes.
     """
 
     salt: str = ""
@@ -92,12 +92,12 @@ class Forgotten(HiddenRows):
         return pd.util.hash_array(texts, hash_key=self.salt, categorize=False)
 
     def adding(self, ids: pa.Array) -> tuple[str, ...]:
-        """Returns the hashes with those of further users."""
+        """Returns the hashes, extended by those of further users."""
         return tuple(sorted({*self.hashes, *self.hash_ids(ids)}))
 
 
 def read_list(stored: HiddenList) -> Forgotten:
-    """Returns the list of a store, without anybody where there is none."""
+    """Returns the list of a store; an empty one if none is stored."""
     hidden = stored.read()
     return hidden if isinstance(hidden, Forgotten) else Forgotten()
 
@@ -105,7 +105,7 @@ def read_list(stored: HiddenList) -> Forgotten:
 def change_list(stored: HiddenList, update: Callable[[Forgotten], Forgotten]) -> Forgotten:
     """Replaces the list of a store by the result of `update`; returns the new list.
 
-    If that has another state, nothing is published that was begun before.
+    If its state changes, nothing that began before can be published.
     """
     with folder_lock(stored.serving) if is_local(stored.fs) else nullcontext():
         for _ in range(_TRIES):

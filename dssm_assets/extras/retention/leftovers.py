@@ -1,18 +1,18 @@
-"""Files that nobody needs: expired partitions, leftovers of killed runs, replaced files; removed on request and by a day's first run.
+"""Finds and removes files that nobody needs: expired partitions, leftovers of killed runs, replaced files.
 
     expired partitions  older than `storage.keep_days` of their group
     temporary folders   in ours of the system's and of scratch (`find_own_folder`), <root>/_staging/*, <root>/serving/_staging/*
     partition files     in the folder of a partition, but not in its manifest, or replaced; shared files that no day lists
     bundles             folders that current.json does not list: of a publisher that was killed
 
-Only files unchanged during the grace period are listed: a run may still read what it wrote or what was replaced. On a local disk
-a temporary folder stays while the process that made it lives, however old it is. Remove a leftover before you ask for the next: until
-then locks keep its writers out. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) removes parts of unfinished uploads to S3.
+Only files unchanged during the grace period are listed, because a run may still read its own or replaced files. On a local
+disk a temporary folder stays as long as its process lives. Remove a leftover before asking for the next: until then locks
+keep its writers out. Parts of unfinished uploads to S3 need a lifecycle rule of the bucket (AbortIncompleteMultipartUpload).
 
-Days count back from the latest stored day, not from today, and not from a few days of wrong dates (`find_first_kept`). However old, these
-stay: logs from which histories are read across all days (`AssetRow.is_log`), inputs of a stored serving bundle or of an experiment, and
-files that other extras still need (`Extra.cleaned`).
-Other inputs of a remaining partition may go before it: it can be read, and `materialize --with-upstream` makes its inputs again.
+Days count back from the latest stored day, not from today, and not from a few days of wrong dates (`find_first_kept`).
+However old, these stay: logs from which histories are read across all days (`AssetRow.is_log`), inputs of a stored serving
+bundle or of an experiment, and files that other extras still need (`Extra.cleaned`). Other inputs of a remaining partition
+may go before it: it can be read, and `materialize --with-upstream` makes its inputs again.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something that nobody needs: its kind, its path, its size in bytes, and a function that removes it.
+    """Something to remove: its kind, its path, its size in bytes, and a function that removes it.
 
-    The function returns False where it finds that somebody needs it by now.
+    The function returns False if it finds that the file is needed by now.
     """
 
     kind: Kind
@@ -68,12 +68,12 @@ class Leftover:
 
     @property
     def asset(self) -> str:
-        """Returns the asset of an expired partition; empty for another kind."""
+        """Returns the asset of an expired partition; "" for another kind."""
         return self.path.partition("/")[0] if self.kind is Kind.EXPIRED else ""
 
 
 def clean(workspace: Workspace, grace_hours: float | None = None, *, removes: bool = True) -> Iterator[Leftover]:
-    """Yields, and removes, expired partitions, the leftovers of a scene and the temporary folders of ended processes."""
+    """Removes and yields expired partitions, leftovers of a scene, and temporary folders of ended processes."""
     hours = workspace.config.storage.grace_hours if grace_hours is None else grace_hours
     for leftover in _find(workspace, time.time() - hours * 3600, removes=removes):
         if not removes or leftover.remove() is not False:
@@ -96,7 +96,7 @@ def _find(workspace: Workspace, before: float, *, removes: bool) -> Iterator[Lef
 
 
 def clean_extras(workspace: Workspace, before: float, *, removes: bool = True) -> tuple[frozenset[str], list[str]]:
-    """Has extras remove what nobody needs since a unix time.
+    """Asks the extras to remove everything unneeded since a unix time.
 
     Returns the paths of files still needed, and the faults of extras that could not tell.
     """
@@ -110,7 +110,7 @@ def clean_extras(workspace: Workspace, before: float, *, removes: bool = True) -
 
 
 def clean_when_due(workspace: Workspace) -> None:
-    """Removes expired partitions and leftovers unless that was done in the last 24 hours; logs them. Never raises: a run goes on without."""
+    """Cleans if the last cleaning was over 24 hours ago, and logs it. It never raises: a run goes on without."""
     store = workspace.tables.partitions
     path = layout.cleaned_path(store.root)
     try:
@@ -125,7 +125,7 @@ def clean_when_due(workspace: Workspace) -> None:
 
 
 def find_expired(workspace: Workspace, before: float) -> Iterator[Leftover]:
-    """Yields the partitions that are too old and have not changed since a unix time; removing one asks again whether it has."""
+    """Yields partitions that are too old and unchanged since a unix time. Removing one checks again."""
     groups, keep_days, store = expiring_groups(), workspace.config.storage.keep_days, workspace.tables.partitions
     stored = {asset: store.days(asset) for asset, group in groups.items() if group in keep_days}
     if not any(stored.values()):
@@ -143,10 +143,10 @@ def find_expired(workspace: Workspace, before: float) -> Iterator[Leftover]:
 
 
 def find_first_kept(days: Sequence[str], keep: int) -> str:
-    """Returns the first of the `keep` days up to the latest of some days, which descend; "" if that cannot be told.
+    """Returns the first of the `keep` days that end with the latest day; "" if the latest cannot be told. `days` descend.
 
-    A day counts as the latest if more than half of the `keep` days (at least two) that it ends are there: the few days that events with
-    wrong dates make must not make all others old.
+    A day counts as the latest only if more than half (at least two) of the `keep` days that it ends exist. Otherwise a few
+    days from events with wrong dates would make all others old.
     """
     span = max(keep, 2)
     for latest, middle in zip(days, days[span // 2 :], strict=False):
@@ -179,7 +179,7 @@ def _find_needed(workspace: Workspace, store: PartitionStore) -> set[str]:
 
 
 def find_temporary(folders: Iterable[Path], cache: Path, before: float) -> Iterator[Leftover]:
-    """Yields our temporary folders of ended processes in some folders and in the system's, and parts of fetched files."""
+    """Yields temporary folders of ended processes in some folders and in the system's, and parts of fetched files."""
     for parent in {path.resolve() for path in (Path(tempfile.gettempdir()), *folders)}:
         if (own := find_own_folder(parent)) is not None:
             yield from _list_abandoned(own, before)
@@ -193,7 +193,7 @@ def find_temporary(folders: Iterable[Path], cache: Path, before: float) -> Itera
 def find_in_store(
     store: PartitionStore, before: float, kept: Collection[str] = (), expired: Collection[str] = ()
 ) -> Iterator[Leftover]:
-    """Yields staged files and partition files below the root of a store, but for paths to keep and files of partitions that will expire."""
+    """Yields staged files and partition files in a store, except paths to keep and files of partitions about to expire."""
     stores = [store, *open_experiments(store).values()]
     for root in (*(one.root for one in stores), layout.serving_root(store.root)):
         yield from _find_staged(store, layout.staging_folder(root), before)
@@ -203,13 +203,13 @@ def find_in_store(
 
 
 def open_experiments(store: PartitionStore) -> dict[str, PartitionStore]:
-    """Returns "name/" -> the store of an experiment's own partitions."""
+    """Returns "name/" -> the store with an experiment's own partitions."""
     roots = {name: store.fs.unstrip_protocol(layout.experiment_root(store.root, name)) for name in experiment_names(store)}
     return {f"{name}/": PartitionStore(root, store.options) for name, root in roots.items()}
 
 
 def find_bundles(bundles: BundleStore, before: float) -> Iterator[Leftover]:
-    """Yields the bundles that the pointer does not list."""
+    """Yields bundles that the pointer does not list."""
     for folder in _list_folders(bundles.fs, layout.bundles_folder(bundles.root)):
         bundle_id = folder.rpartition("/")[2]
         with bundles.locked():
@@ -244,7 +244,7 @@ def _list_abandoned(parent: Path, before: float) -> Iterator[Leftover]:
 def find_in_asset(
     store: PartitionStore, asset: str, before: float, kept: Collection[str], expired: Collection[str] = ()
 ) -> Iterator[Leftover]:
-    """Yields the files in the folders of an asset that no manifest needs."""
+    """Yields files in the folders of an asset that no manifest needs."""
     folder = layout.asset_folder(store.root, asset)
     by_day: dict[str, dict[str, Any]] = defaultdict(dict)
     shared: dict[str, Any] = {}

@@ -1,6 +1,6 @@
-"""Which partitions were made from rows of a request's users, by the input digests in manifests.
+"""Finds the partitions made from rows of a request's users, by the input digests in manifests.
 
-It tells only of partitions that hold no rows of users themselves: the others have lost them.
+It is needed for partitions without rows of users, such as models. Rows of users are removed from all others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LOOKED_UP: Final = frozenset({"user_table", "user_features_fg", "user_vectors"}
 
 
 class Trace(IntEnum):
-    """Whether something was made from rows of the users; UNKNOWN: from a content that is no longer stored."""
+    """Whether something was made from rows of the users. UNKNOWN: it was made from a content that is no longer stored."""
 
     NONE = 0
     UNKNOWN = 1
@@ -34,8 +34,8 @@ class Lineage:
         """Reads all manifests.
 
         Args:
-            stores: prefix of the keys of a store -> the store; "" is that of the regular one.
-            erased: the partitions without their rows, as they are or as they are planned.
+            stores: prefix of the keys of a store -> the store; "" is the regular one's.
+            erased: the rewritten partitions, done or planned.
             first_day: earlier days are forgotten; "" for none.
         """
         self._request, self._first_day = request, first_day
@@ -57,21 +57,21 @@ class Lineage:
             self._reaches_back[key] = self.reach_back(manifest.inputs, prefix)
 
     def list_made_from_them(self) -> dict[str, Trace]:
-        """Returns the partitions that were, or may have been, made from rows of theirs, by key."""
+        """Returns key -> partitions made, or possibly made, from the users' rows."""
         nobody = {key for key, manifest in self._manifests.items() if manifest.user_column is None}
         return {key: trace for key, trace in self._traces.items() if trace and key in nobody}
 
     def list_reaching_back(self) -> list[str]:
-        """Returns the keys of assets with partitions made from forgotten days, too."""
+        """Returns the keys of assets whose partitions were also made from forgotten days."""
         return sorted({key.rpartition("/")[0] for key, reaches in self._reaches_back.items() if reaches})
 
     def trace_inputs(self, inputs: Mapping[str, str], prefix: str = "") -> Trace:
-        """Returns whether some inputs, "asset/ds" -> digest, had rows of theirs."""
+        """Returns whether some inputs, "asset/ds" -> digest, had rows of the users."""
         counted = {key: digest for key, digest in inputs.items() if key.partition("/")[0] not in _LOOKED_UP}
         return max((self._trace(key, digest, prefix) for key, digest in counted.items()), default=Trace.NONE)
 
     def reach_back(self, inputs: Mapping[str, str], prefix: str = "") -> bool:
-        """Returns whether some inputs are of days that are forgotten, or were made from such."""
+        """Returns whether some inputs are forgotten days, or were made from such."""
         found = ((key, self._resolve(key, digest, prefix)) for key, digest in inputs.items())
         return any(
             key.rpartition("/")[2] < self._first_day or self._reaches_back.get(place or "", False) for key, place in found

@@ -1,4 +1,4 @@
-"""The receipt of a request to forget users: what has gone, what stays and why. It has counts of users, no ids and no hashes."""
+"""The receipt of a request to forget users: what is removed, what stays, and why. It has counts of users, no ids and no hashes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dssm_assets.storage.local_files import write_atomic
 
 @dataclass
 class Learned:
-    """A model, weights or a bundle fitted on rows of theirs.
+    """A model, weights or a bundle fitted on the users' rows.
 
     Attributes:
-        is_certain: False: its inputs are no longer stored as they were.
+        is_certain: False if its inputs are no longer stored as they were.
         removed_from: the day from which `storage.keep_days` removes it; None: it stays until it is made again.
     """
 
@@ -32,24 +32,25 @@ class Receipt:
     """The result of a request: removed rows (with `is_planned`: to be removed), and what stays.
 
     Attributes:
-        users: the number of users of the request; if it ends an earlier one, of the whole list.
-        ids: the number of ids that were given.
-        already_listed: ids that an earlier request had put on the list.
-        without_rows: how many of the others have no row in any table or bundle; 0 where not all were read, as of `expired`.
+        users: number of users in the request; if it finishes an earlier one, in the whole list.
+        ids: number of given ids.
+        already_listed: ids already on the list.
+        without_rows: how many of the others have no row in any table or bundle; 0 if some were removed unread (`expired`).
         first_day: earlier days are forgotten; "" for none.
         partitions: "asset/ds" -> rows removed, bytes before and after, names of the files that are stored now.
-        expired: partitions and bundles that were removed as a whole, because of their age.
-        damaged: bundles that were removed because nobody can read them, or this key has not signed them.
+        expired: partitions and bundles removed whole because of their age.
+        damaged: bundles removed because they are unreadable or not signed by this key.
         bundles: id before -> id now.
         removed_files, removed_bytes: replaced files, caches, and leftovers of killed runs.
-        sources: tables that may still have rows of theirs; these are left out whenever they are read.
-        learned: models that were fitted on rows of theirs.
+        sources: source tables that may still have the users' rows; every reading drops them.
+        learned: models fitted on the users' rows.
         features: kind -> the features of users of that kind.
-        values: kind -> tables and bundles that count values of these over all users: numbers, or unsalted hashes of categories.
-        counts: other tables that were made from rows of theirs, too, and name nobody.
-        reaching_back: assets and bundles that were made from days before `first_day`, too.
-        elsewhere: stores and catalogs that had rows of theirs and are out of the configuration's reach.
-        faults: of parts that could not be done; the request has not ended then.
+        values: kind -> tables and bundles with counts of the features' values over all users: numbers, or unsalted hashes of
+            categories.
+        counts: other tables made from the users' rows that name nobody.
+        reaching_back: assets and bundles also made from days before `first_day`.
+        elsewhere: stores and catalogs with the users' rows that the configuration no longer reaches.
+        faults: parts that failed; the request has then not ended.
     """
 
     users: int
@@ -75,23 +76,21 @@ class Receipt:
 
     @property
     def rows(self) -> int:
-        """The number of rows that were removed."""
         return sum(one["rows"] for one in self.partitions.values())
 
     @property
     def model_days(self) -> list[str]:
-        """The days whose regular models have learned from rows of theirs, or may have, ascending."""
+        """Returns the days of regular models that have, or may have, learned from the users' rows, ascending."""
         return sorted(key.rpartition("/")[2] for key in self.learned if key.startswith("dssm_model/"))
 
     def describe(self) -> list[str]:
-        """Returns the receipt in short lines."""
         are, would = ("would be", "would be ") if self.is_planned else ("are", "")
         lines = [f"{self.users:,} users {are} forgotten; {self.rows:,} rows of theirs in {len(self.partitions):,} partitions"]
         if self.already_listed:
             lines.append(f"{self.already_listed:,} of {self.ids:,} ids were on the list before")
         if self.without_rows:
             listed = "would be on the list" if self.is_planned else "are on the list"
-            rest = f"they {listed} all the same: rows that sources deliver of them later are dropped"
+            rest = f"they {listed} all the same: their rows are dropped if a source delivers any later"
             lines.append(f"{self.without_rows:,} of {self.ids:,} ids have no row anywhere in this home; {rest}")
         if self.expired:
             lines.append(f"days before {self.first_day}: {len(self.expired)} partitions and bundles {would}removed")
@@ -105,7 +104,7 @@ class Receipt:
 
     def _describe_rest(self) -> list[str]:
         """Returns the lines about what stays after the request, and about its faults."""
-        lines = [f"source {uri} may have rows of theirs; they are left out when it is read" for uri in self.sources]
+        lines = [f"source {uri} may still have their rows, which are dropped at every reading" for uri in self.sources]
         for name, learned in self.learned.items():
             has = (
                 "has learned"
@@ -125,7 +124,7 @@ class Receipt:
             from_days = f"made from days before {self.first_day}, too, and may hold events of these until they are made again"
             lines.append(f"{from_days}: {', '.join(self.reaching_back)}")
         lines += [
-            f"{place} may have rows of theirs, and is not reached from this configuration: remove them there"
+            f"{place} may still have their rows, but this configuration does not reach it: remove them there"
             for place in self.elsewhere
         ]
         lines += [f"not done: {fault}" for fault in self.faults]

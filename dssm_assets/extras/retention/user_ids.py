@@ -1,4 +1,4 @@
-"""The file of the users who are to be forgotten."""
+"""Reads the file of users to forget."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SHOWN_LINES: Final = 50
 
 
 def read_user_ids(path: Path, workspace: Workspace) -> pa.Array:
-    """Returns the ids of a file with one per line, as text, ascending: read as a request for recall reads them.
+    """Returns the ids in a file with one per line, as text, ascending. They are parsed like the ids of recall requests.
 
-    Blanks and quotes around an id, and lines without one, are left out.
+    Blanks and quotes around an id, and empty lines, are ignored.
 
     Raises:
-        InputError: the file cannot be read or has no id, or lines hold something else. Errors name lines and no ids: they are stored
-            with their runs.
+        InputError: the file cannot be read, has no id, or has lines with anything else. Errors name lines, not ids, because
+            they are stored with their runs.
     """
     where = f"user ids {path}"
     try:

@@ -1,1 +1,1 @@
-"""Tables of the sampler's weights and of positive pairs, in the layout of other trainers."""
+"""Exports sampling weights and positive pairs as text tables for other trainers."""

@@ -1,4 +1,4 @@
-"""`dssm-assets sampler-tables`: writes the text tables of negative samplers that EasyRec and graph-learn read, and reads them."""
+"""`dssm-assets sampler-tables`: writes and reads the negative samplers' text tables of EasyRec and graph-learn."""
 
 from __future__ import annotations
 

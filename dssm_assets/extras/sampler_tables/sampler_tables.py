@@ -1,11 +1,11 @@
-"""The tables of negative samplers as EasyRec and graph-learn read them: tab-separated text with a header of names and types.
+"""Text tables for the negative samplers of EasyRec and graph-learn: tab-separated, with a header of names and types.
 
     item table    id:int64  weight:float  attrs:string      attrs: the item's features joined by a delimiter
     user table    id:int64  weight:float
     edge tables   userid:int64  itemid:int64  weight:float  positive edges and hard negative edges alike
 
-Ids may also be text (`id:string`). A table that is written reads back equal: weights have as many digits as they need, and a
-value that the format cannot hold is refused.
+Ids may also be text (`id:string`). A written table reads back equal: weights have all their digits, and values that the
+format cannot hold are refused.
 
 pyarrow.csv refuses to write a quotation mark without quoting, so the lines are joined here.
 """
@@ -43,7 +43,7 @@ EDGE_KEYS: Final = (col.USER_ID, col.ITEM_ID)
 
 @dataclass(frozen=True)
 class TsvSpec:
-    """One kind of text table: its title, column -> name of each id in the header, and the fields that `attrs` joins, if any."""
+    """One kind of text table: title, name of each id column in the header, and the fields joined in `attrs`, if any."""
 
     title: str
     ids: dict[str, str]
@@ -60,7 +60,7 @@ class TsvSpec:
 
 
 def item_spec(attr_fields: Sequence[str], delimiter: str = ":") -> TsvSpec:
-    """Returns the spec of the item table: item_id, weight and these fields."""
+    """Returns the spec of the item table: item_id, weight and the given fields."""
     if len(delimiter) != 1 or delimiter in "\t\n\r":
         expected = "one character that is neither a tab nor a line break"
         raise SchemaError(Fault("item table, attr_delimiter", expected, repr(delimiter), "choose another, such as \\x02"))
@@ -116,7 +116,7 @@ def read_sampler_table(path: Path, kind: str, attrs: Sequence[str], into: str, d
 
 
 def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
-    """Returns item_id, weight and every feature of `negative_items` as text, and the names of the features.
+    """Returns item_id, weight and every feature of `negative_items` as text, and the features' names.
 
     A missing value becomes an empty text, also within a list; fg.json's separator joins the values of a list.
     """
@@ -126,7 +126,7 @@ def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
 
 
 def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
-    """Returns the distinct keys, sorted, with the number of their rows as weight; one day is in memory at a time."""
+    """Returns the distinct keys, sorted, with their number of rows as weight; one day is in memory at a time."""
     total: list[pa.Table] = []
     for day in days:
         require_columns("table of samples", day.column_names, keys)
@@ -138,7 +138,7 @@ def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
 
 
 def drop_positives(shown: pa.Table, positives: pa.Table) -> pa.Table:
-    """Returns the shown edges that are not positive edges, sorted."""
+    """Removes positive edges from the shown edges; returns the rest, sorted."""
     left = shown.join(positives.select(list(EDGE_KEYS)), list(EDGE_KEYS), join_type="left anti")
     return left.select([*EDGE_KEYS, col.WEIGHT]).sort_by([(key, "ascending") for key in EDGE_KEYS])
 
@@ -151,7 +151,7 @@ _SHOWN: Final = 10
 
 
 def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
-    """Returns a table as text in UTF-8, its rows in their order.
+    """Writes a table as UTF-8 text, rows in their order.
 
     Args:
         table: the columns of the spec: ids (integers or text), weight (floats), fields of attrs (text without nulls).
@@ -182,7 +182,7 @@ def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
 
 
 def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
-    r"""Returns the table in a text: ids int64 or string as the header says, weight float64, fields of attrs string.
+    r"""Parses a text to a table: ids int64 or string by the header, weight float64, fields of attrs string.
 
     Lines end with \n or \r\n; the last one may lack its end. A carriage return cannot be part of a cell.
 

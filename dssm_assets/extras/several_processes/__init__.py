@@ -1,4 +1,4 @@
-"""A fit by several processes, on one machine or several: how they exchange tensors, tables in shards, the command `fit`.
+"""Fits towers with several processes, on one machine or several: exchange of tensors, sharded tables, the command `fit`.
 
-They share every batch behind `Ranks` (`core/training/compute.py`); evaluation by several processes is `steps/parallel.py`.
+The processes share every batch through `Ranks` (`core/training/compute.py`). Evaluation has its own processes (`steps/parallel.py`).
 """

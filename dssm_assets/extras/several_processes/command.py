@@ -1,4 +1,4 @@
-"""`dssm-assets fit`: one of the processes, on one machine or several, that fit a day's towers together under torchrun."""
+"""`dssm-assets fit`: one of several processes, started by torchrun, that fit a day's towers together."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Data-parallel training on one machine: starting the processes, the work of each, choosing the error to report.
+"""Data-parallel training on one machine: starts the processes, does the work of each, chooses the error to report.
 
-`python -m torch.distributed.run --nproc-per-node N -m dssm_assets.extras.several_processes.fit_process JOB OUT` runs a job file by hand.
+`python -m torch.distributed.run --nproc-per-node N -m dssm_assets.extras.several_processes.fit_process JOB OUT` runs a job
+file by hand.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ _FULL_REPORT: Final = "full_report.json"
 
 
 def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[Progress], None]) -> FitOutcome:
-    """Trains in `count` data-parallel processes, which exchange files in an empty folder; calls `progress` about once a second.
+    """Trains in `count` data-parallel processes.
+
+    They exchange files in an empty folder; `progress` is called about once a second.
 
     Raises:
         DssmError: a process failed. The message holds its error, or the last lines of the output.
@@ -93,7 +96,7 @@ def main(arguments: list[str]) -> None:
 
 @contextmanager
 def process_group(device: Device) -> Iterator[ProcessGroup]:
-    """Yields this process's rank among the launcher's processes, which can exchange tensors inside the block."""
+    """Yields this process's rank. Inside the block, the launcher's processes can exchange tensors."""
     is_cuda = device_of(device).type == "cuda"
     if is_cuda:
         torch.cuda.set_device(gpu_of(dist.get_node_local_rank(0), torch.cuda.device_count()))
@@ -105,7 +108,7 @@ def process_group(device: Device) -> Iterator[ProcessGroup]:
 
 
 def gpu_of(local_rank: int, gpu_count: int) -> int:
-    """Returns the GPU of a process by its number on its machine: one GPU per process.
+    """Returns the GPU for a process from its number on the machine: one GPU per process.
 
     Raises:
         ConfigError: there are fewer GPUs than processes, which NCCL does not support.
@@ -124,7 +127,7 @@ def write_error(folder: Path, rank: int, error: DssmError) -> None:
 
 
 def find_cause(folder: Path) -> str | None:
-    """Returns the first error that a process wrote; None if no process wrote one."""
+    """Returns the first error written by a process, or None."""
     written = sorted(folder.glob("error-*.txt"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     return written[0].read_text() if written else None
 

@@ -1,11 +1,11 @@
-"""Several processes that share every batch: their number changes the speed, not the result.
+"""Shares every batch among several processes: their number changes the speed, not the result.
 
-Every process draws the same batch, reads its own part of the features and histories (`core/training/batches.py`) and runs both
-towers over it. Item vectors are exchanged, so that every sample meets all columns of the batch. Gradients, and the sums of
-batch norms, are added up. All processes make the same updates and stay equal, bit for bit. Only dropout is drawn by each
+Every process draws the same batch, reads its own part of the features and histories (`core/training/batches.py`) and runs
+both towers over it. Item vectors are exchanged, so that every sample meets all columns of the batch. Gradients, and the sums
+of batch norms, are added up. All processes make the same updates and stay equal, bit for bit. Only dropout is drawn by each
 process for its own rows.
 
-Tables that do not fit into one process are sharded (`ShardedTables`).
+Tables too large for one process are sharded (`ShardedTables`).
 
 Letters: W processes, M rows of all processes, D vector width; n requested rows, U distinct rows, d width of a table.
 """
@@ -34,13 +34,13 @@ _DRAWN_TOGETHER = 16
 
 
 class ProcessGroup(Ranks):
-    """This process among W that share every batch, over torch's default process group."""
+    """This process as one of W that share every batch, over torch's default process group."""
 
     def __init__(self, rank: int, count: int) -> None:
         self.rank, self.count = rank, count
 
     def new_towers(self, spec: TowerSpec, generator: torch.Generator, *, shard_tables: bool) -> TwoTower:
-        """Returns towers with batch norms over the rows of all processes, and with sharded tables if configured."""
+        """Returns towers whose batch norms cover the rows of all processes, with sharded tables if configured."""
         towers = TwoTower(spec, generator, ShardedTables(spec, generator, self) if shard_tables else None)
         for norm in (module for module in towers.modules() if isinstance(module, BatchNorm)):
             norm.add_up = sum_tensor
@@ -69,9 +69,9 @@ class ProcessGroup(Ranks):
             parameter.grad = part.view_as(parameter)
 
     def sum_row_gradients(self, found: Sequence[RowGradients], tables: EmbeddingTables) -> list[RowGradients]:
-        """Returns the rows that any process read and their gradients, summed in the order of the processes.
+        """Returns the rows read by any process and their gradients, summed in the order of the processes.
 
-        Of sharded tables only the rows that this process owns are returned.
+        For sharded tables, only rows owned by this process are returned.
         """
         by_dim = {gradients.dim: gradients for gradients in found}
         summed = []
@@ -116,7 +116,7 @@ class ProcessGroup(Ranks):
 
 
 def sum_tensor(tensor: Tensor) -> Tensor:
-    """Returns the sum of a tensor over the processes; its gradient is summed too."""
+    """Sums a tensor over the processes; gradients are summed too."""
     total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
     return total
 
@@ -169,14 +169,13 @@ class _Gather(torch.autograd.Function):
 class ShardedTables(EmbeddingTables):
     """The fused tables; this process holds every W-th row. All processes must call each method together.
 
-    Row r is in process r mod W, at position r div W, with its optimiser moments and its average. A look-up asks the
-    owners for its distinct rows (one exchange of row numbers, one of vectors). After backward the gradients of these rows
-    travel the same way back; the owner adds them up in the order of the processes and updates the row. So the result equals
-    that of whole tables in every process, bit for bit, with 1 / W of the memory.
+    Row r is in process r mod W, at position r div W, with its optimiser moments and its average. A look-up fetches its distinct rows
+    from their owners (one exchange of row numbers, one of vectors). After backward the gradients go back to the owner, which sums
+    them in the order of the processes and updates the row. So the result equals that of whole tables in every process, bit for bit,
+    with 1 / W of the memory.
 
-    All exchanges are `torch.distributed`, on gloo and NCCL alike. On a cluster of GPUs, torchrec's sharded collections could
-    replace this class: they would implement the methods of `EmbeddingTables` from `locate_rows` to `mean_length`, and
-    `send_to_owners`.
+    All exchanges are `torch.distributed`, on gloo and NCCL alike. On a cluster of GPUs, torchrec's sharded collections could replace
+    this class: they would implement the methods of `EmbeddingTables` from `locate_rows` to `mean_length`, and `send_to_owners`.
     """
 
     def __init__(self, spec: TowerSpec, generator: torch.Generator, ranks: Ranks) -> None:
@@ -185,19 +184,19 @@ class ShardedTables(EmbeddingTables):
         super().__init__(spec, generator)
 
     def locate_rows(self, dim: int, rows: IntArray) -> tuple[Tensor, IntArray]:
-        """Returns the distinct rows [U, d], fetched from their owners, and the position of each row among them [n]."""
+        """Fetches the distinct rows [U, d] from their owners; also returns each row's position among them [n]."""
         distinct, places = np.unique(rows, return_inverse=True)
         route = _Route(distinct, self._ranks, self.table(dim).device)
         vectors = route.send_back(self.table(dim)[route.send(route.places)])
         return vectors, places.reshape(-1)
 
     def send_to_owners(self, read: RowGradients) -> tuple[Tensor, Tensor]:
-        """Sends the owners the gradients of their rows; returns positions and gradients of this shard's rows, by process."""
+        """Sends row gradients to the owners; returns, by process, positions and gradients of this shard's rows."""
         route = _Route(read.rows.cpu().numpy(), self._ranks, read.rows.device)
         return route.send(route.places), route.send(read.gradient[route.order])
 
     def write_rows(self, dim: int, rows: IntArray, source: Tensor, source_rows: IntArray) -> None:
-        """Copies rows of another table over these rows, as far as this process owns them."""
+        """Overwrites these rows by rows of another table; each process writes the rows that it owns."""
         is_own = rows % self._ranks.count == self._ranks.rank
         super().write_rows(dim, rows[is_own] // self._ranks.count, source, source_rows[is_own])
 
@@ -253,7 +252,7 @@ class _Route:
 
 
 def exchange_device() -> torch.device:
-    """Returns the device that tensors must be on to be exchanged."""
+    """Returns the device on which tensors can be exchanged."""
     return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
 

@@ -1,4 +1,4 @@
-"""The state of a fit with sharded tables: each process stores its part."""
+"""Stores the state of a fit with sharded tables: each process stores its part."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _SLOTS: Final = (b"a", b"b")
 
 
 class ShardedState:
-    """The parts of a state, in two slots in turn, and a small file that names the complete slot.
+    """The parts of a state, written to two slots in turn, and a small file that names the complete slot.
 
-    A fit that is killed while it writes resumes from the other slot.
+    If a fit is killed while it writes, it resumes from the other slot.
     """
 
     def __init__(self, path: Path, ranks: Ranks) -> None:
-        """`path` leads to the file that names the complete slot."""
+        """`path` is the file that names the complete slot."""
         self._path, self._ranks = path, ranks
         self._slot: bytes | None = None
 
     def read(self) -> bytes | None:
-        """Returns this process's part; None unless all processes have theirs."""
+        """Returns this process's part; None unless every process has one."""
         slot = self._path.read_bytes() if self._path.exists() else b""
         part = self._part_path(slot) if slot in _SLOTS else None
         state = part.read_bytes() if part is not None and part.exists() else b""
@@ -36,7 +36,7 @@ class ShardedState:
         return state
 
     def write(self, chunks: Iterable[bytes]) -> None:
-        """Stores a part, given piece by piece, together with all processes."""
+        """Stores this process's part, given piece by piece. All processes must call it together."""
         if self._slot is None:
             if self._ranks.is_first:
                 self._path.unlink(missing_ok=True)  # it may name parts that are about to be overwritten

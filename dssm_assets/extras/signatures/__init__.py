@@ -1,1 +1,1 @@
-"""Bundles signed by key: only who has the key publishes served bundles."""
+"""Signs bundles, so that services accept only bundles made by owners of the key."""

@@ -1,6 +1,6 @@
-"""Ed25519 signatures of the manifests of bundles; a manifest holds the digests of all other files.
+"""Ed25519 signatures of bundle manifests; a manifest holds the digests of all other files.
 
-The file of a signature holds its 64 bytes and nothing else, so that openssl can make and check it too.
+A signature file holds just the 64 bytes, so that openssl can make and check it too.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _PUBLIC_KEY: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC 
 
 @dataclass(frozen=True)
 class Ed25519Keys:
-    """Keys of bundles; see `BundleKeys`.
+    """Keys for bundles; see `BundleKeys`.
 
     Attributes:
-        trusted: a signature by any is right.
-        file: where they were read.
-        own: signs; None where bundles are only read.
+        trusted: public keys; a signature by any of them is valid.
+        file: the file they were read from.
+        own: the signing key; None if bundles are only read.
     """
 
     trusted: tuple[Ed25519PublicKey, ...]
@@ -37,11 +37,11 @@ class Ed25519Keys:
     own: Ed25519PrivateKey | None = None
 
     def sign(self, manifest: bytes) -> bytes | None:
-        """Returns the signature of a manifest, 64 bytes; None without a key that signs."""
+        """Returns the signature of a manifest, 64 bytes; None without a signing key."""
         return None if self.own is None else self.own.sign(manifest)
 
     def check(self, bundle_id: str, manifest: bytes, signature: bytes | None) -> None:
-        """Raises a SignatureError unless one of the trusted keys has signed the manifest; `signature` is None if there is none."""
+        """Raises a SignatureError unless a trusted key has signed the manifest; `signature` may be None."""
         from cryptography.exceptions import InvalidSignature
 
         for key in self.trusted if signature is not None else ():
@@ -55,11 +55,11 @@ class Ed25519Keys:
 
 
 def read_public_keys(file: str) -> Ed25519Keys:
-    """Returns the keys of a PEM file: several while one replaces another.
+    """Returns the public keys in a PEM file: several while one replaces another.
 
     Raises:
         ConfigError: cryptography is not installed.
-        InputError: it cannot be read, or holds something else.
+        InputError: the file cannot be read, or holds something else.
     """
     with _reading(file, "public keys of Ed25519 (PEM)"):
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -73,7 +73,7 @@ def read_public_keys(file: str) -> Ed25519Keys:
 
 
 def read_private_key(file: str) -> Ed25519Keys:
-    """Returns the key of a PEM file, which signs and alone is trusted; raises as `read_public_keys`."""
+    """Returns the private key in a PEM file. It signs, and only its own signatures are trusted. Raises as `read_public_keys`."""
     with _reading(file, "a private key of Ed25519 (PEM) without a password"):
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key

@@ -1,1 +1,1 @@
-"""Daily tables on a Spark cluster."""
+"""Makes daily tables on a Spark cluster."""

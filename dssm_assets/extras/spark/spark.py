@@ -1,7 +1,7 @@
-"""The engine on a Spark cluster: the same expressions as Spark SQL, the same kernels through mapInArrow.
+"""The table engine on a Spark cluster: the same expressions as Spark SQL, the same kernels through mapInArrow.
 
-Each task writes the file of its rows into the partition's folder and returns what the manifest says about it. No manifest lists the
-file of a task that failed or ran twice: it is a leftover.
+Each task writes its rows to a file in the partition's folder and returns the file's manifest entry. If a task fails or runs twice,
+no manifest lists its extra file: it is a leftover.
 
 Rows never pass through the driver. Workers read and write partitions with the store's own code (pyarrow, fsspec), so each worker
 needs the package, its dependencies and access to the store; a store in a local folder must be the same folder on every machine.
@@ -38,10 +38,10 @@ Batches = Iterator[pa.RecordBatch]
 
 @dataclass(frozen=True)
 class SparkEngine:
-    """Runs expressions and kernels on the cluster of a Spark session, a `pyspark.sql.SparkSession` that the caller stops.
+    """Runs expressions and kernels on a Spark cluster. The caller stops the session, a `pyspark.sql.SparkSession`.
 
-    A partition has a file for each task that made rows of it. Equal inputs give equal rows; how Spark cuts them into files, and
-    with it the digest, may differ.
+    A partition has one file per task with rows. Equal inputs give equal rows, but Spark may cut them into other files, which
+    changes the digest.
     """
 
     store: TableStore
@@ -174,7 +174,7 @@ def _spark_schema(schema: pa.Schema) -> Any:
 
 
 def write_sql(expression: ibis.Table) -> str:
-    """Returns an expression over unbound tables as Spark SQL; tables are referred to by name."""
+    """Compiles an expression over unbound tables to Spark SQL; tables are referred to by name."""
     _ = ibis.pyspark  # loads the backend: the compiler reads the options that it registers
     return str(ibis.to_sql(expression.op().replace(_sort_list).to_expr(), dialect="pyspark"))
 
@@ -197,7 +197,7 @@ def _sort_list(node: Any, changed: Mapping[str, Any] | None) -> Any:
 
 @dataclass(frozen=True)
 class Piece:
-    """The rows `start` to `end - 1` of a partition, all of one file."""
+    """The rows `start` to `end - 1` of a partition, all in one file."""
 
     manifest: Manifest
     start: int
@@ -218,7 +218,7 @@ def list_pieces(manifests: Sequence[Manifest]) -> list[Piece]:
 def read_piece(
     partitions: PartitionStore, piece: Piece, as_dictionaries: Sequence[str] = (), columns: Sequence[str] = ()
 ) -> Iterator[tuple[pa.Table, int]]:
-    """Yields the rows of a piece by row group, each with the position of its first row in the partition; by default all columns."""
+    """Yields a piece by row group, each with the position of its first row in the partition; by default all columns."""
     store, start = TableStore(partitions), piece.start
     names = columns or [column.name for column in piece.manifest.columns]
     for batch in store.rows(piece.manifest, names, piece.start, piece.end, as_dictionaries=as_dictionaries):
@@ -227,7 +227,7 @@ def read_piece(
 
 
 def spark_types(schema: pa.Schema) -> pa.Schema:
-    """Returns the schema in types that Spark has; each holds every value of the original type."""
+    """Converts a schema to types that Spark has; each holds every value of the original type."""
     return pa.schema([pa.field(field.name, _spark_type(field.type)) for field in schema])
 
 
@@ -240,7 +240,7 @@ def _spark_type(kind: pa.DataType) -> pa.DataType:
 
 
 def read_results(returned: Iterable[Any]) -> tuple[list[StoredFile], list[Any]]:
-    """Returns the files that tasks wrote and their reports, both in the order of the rows."""
+    """Returns the files and reports of tasks, both in the order of the rows."""
     results = sorted((pickle.loads(row["result"]) for row in returned), key=lambda result: int(result[0]))
     return [file for _, file, _ in results if file is not None], [report for *_, reports in results for report in reports]
 

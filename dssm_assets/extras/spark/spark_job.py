@@ -2,9 +2,9 @@
 
     spark-submit [options] dssm_assets/extras/spark/spark_job.py
 
-The extras of the Pipes context are the job (`SparkJob`). Log lines are sent back as they are written, and a custom message for
-each finished day, or one that says why the job failed. Pipes' parameters come from the environment, or from the command line
-with launchers that pass arguments, such as EMR; they say where messages go: a file, standard output, or an S3 bucket.
+The extras of the Pipes context hold the job (`SparkJob`). The program sends back log lines, a custom message for each
+finished day, and the error if it fails. Pipes' parameters come from the environment, or from the command line with launchers
+such as EMR. They say where messages go: a file, standard output, or an S3 bucket.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LIBRARY_ERROR: Final = re.compile(r"dssm_assets\.core\.errors\.\w+: (.*?)(?:\n\
 
 @dataclass(frozen=True)
 class SparkJob:
-    """The step `step` of the module `dssm_assets.<module>`, over some days, in a scene."""
+    """The step `step` of the module `dssm_assets.<module>`, to be run over some days of a scene."""
 
     module: str
     step: str
@@ -49,7 +49,7 @@ class SparkJob:
 
 
 def result_to_message(result: StepResult, seconds: float) -> dict[str, Any]:
-    """Returns the result of a day and its duration as JSON values, without report and images."""
+    """Converts a day's result and duration to JSON values, without report and images."""
     checks = [asdict(check) for check in result.checks]
     body = {"manifest": result.manifest.to_json(), "facts": dict(result.facts), "checks": checks, "seconds": seconds}
     return dict(json.loads(json.dumps(body)))
@@ -98,7 +98,7 @@ def run_job(pipes: dagster_pipes.PipesContext, session: Any) -> None:
 
 
 def error_message(error: Exception) -> str:
-    """Returns the message of an error; of a library error that a worker raised, without Spark's stack trace."""
+    """Returns the text of an error; if a worker raised a library error, without Spark's stack trace."""
     if isinstance(error, DssmError):
         return str(error)
     found = _LIBRARY_ERROR.findall(str(error))

@@ -1,7 +1,7 @@
-"""Steps that run as a job on a Spark cluster: submitted with spark-submit, reporting through Dagster Pipes.
+"""Runs steps as jobs on a Spark cluster: submits with spark-submit, reports through Dagster Pipes.
 
-Its results arrive as custom messages, one per day, and are reported like those of a step in this process: Pipes' own report of a
-materialization has no partition.
+The results arrive as custom messages, one per day, and are reported like those of a local step. Pipes' own report of a
+materialization cannot name a partition.
 """
 
 import os
@@ -47,10 +47,10 @@ def run_step(
 def spark_submit(
     context: dg.AssetExecutionContext, loaded: LoadedConfig, extras: Mapping[str, Any]
 ) -> Sequence[Mapping[str, Any]]:
-    """Runs a job with spark-submit, the driver as a child of this process; returns the job's messages.
+    """Runs a job with spark-submit; the driver is a child of this process. Returns the job's messages.
 
     Raises:
-        ConfigError: the program that spark.submit names is not installed.
+        ConfigError: the program in spark.submit is not installed.
         SubmittedJobError: the job failed.
     """
     from dssm_assets.extras.spark.spark_job import FAULT

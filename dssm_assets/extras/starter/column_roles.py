@@ -1,4 +1,4 @@
-"""Profiles of the columns of an unknown table, and the roles (ids, timestamp, event) that they suggest."""
+"""Profiles the columns of an unknown table and guesses their roles (ids, timestamp, event)."""
 
 from __future__ import annotations
 
@@ -108,11 +108,11 @@ class ColumnProfile:
     Attributes:
         missing: rows without a value.
         values: its distinct values in the order of their first rows, None if there are more than DISTINCT_CAP.
-        low, high: its smallest and its largest number, None for other kinds and without values.
+        low, high: its smallest and largest number; None if it has none.
         time_formats: the formats, other than ISO 8601, that read all its values as times.
-        has_decimal_comma: whether its texts are numbers with a comma before their fractions. "1,250" alone may be thousands.
+        has_decimal_comma: whether its texts are numbers with a decimal comma. "1,250" alone may mean thousands.
         clock_formats: the formats that read all its values as times of day.
-        no_ids: its texts that stand for a missing id.
+        no_ids: texts that mean a missing id.
     """
 
     name: str
@@ -129,11 +129,11 @@ class ColumnProfile:
 
     @property
     def time_format(self) -> str | None:
-        """The only format that reads all its values as times; None: ISO 8601, or the order of day and month is not known."""
+        """Returns the only format that reads all values as times; None for ISO 8601, or if the order of day and month is unknown."""
         return self.time_formats[0] if len(self.time_formats) == 1 else None
 
     def reads_times_with(self, time_format: str | None) -> bool:
-        """Returns whether a table with this format reads the times of the column, which `is_time`."""
+        """Returns whether a table with this format can read the times of this column (`is_time`)."""
         if self.kind is ValueKind.TEXT or self.time_format is not None:
             return self.time_format == time_format
         return time_format is None or self.kind is ValueKind.TIMESTAMP or not reads_integers(time_format)
@@ -144,7 +144,7 @@ class ColumnProfile:
 
     @property
     def is_key(self) -> bool:
-        """Whether every row has a value and, as far as they were counted, all values differ."""
+        """Returns whether every row has a value and all values differ, as far as they were counted."""
         is_unique = self.values is None or len(self.values) == self.rows
         return bool(self.rows) and not self.missing and is_unique and self.kind in _ID_KINDS
 
@@ -161,7 +161,7 @@ class ColumnProfile:
 
 
 def profile_column(name: str, column: Any) -> ColumnProfile:
-    """Returns the profile of a column, which is read chunk by chunk; null, "" and NaN are no values."""
+    """Profiles a column chunk by chunk; null, "" and NaN are no values."""
     kind, has_comma = kind_of(column.type), False
     clocks: tuple[str, ...] = ()
     if kind is ValueKind.OTHER:
@@ -221,9 +221,9 @@ def kind_of(kind: pa.DataType) -> ValueKind:
 
 
 def list_separator(column: ColumnProfile) -> str | None:
-    """Returns the separator of a text column of lists (`Comedy|Drama`), None if its texts are single values.
+    """Returns the separator of a text column of lists (`Comedy|Drama`); None if its texts are single values.
 
-    Parts of lists repeat across values, while the parts of titles with a comma hardly occur again.
+    Parts of lists occur in many values, while parts of titles with a comma hardly recur.
     """
     if column.kind is not ValueKind.TEXT or column.values is None:
         return None
@@ -249,12 +249,12 @@ def is_time(column: ColumnProfile) -> bool:
 
 @dataclass(frozen=True)
 class Roles:
-    """The columns of the three tables, by their names in the sources.
+    """The role of each column in the three tables, by source names.
 
     Attributes:
         user_key, item_key: the key of the user or item table; None without such a table.
         event: the log's event names; None if all rows are of one event.
-        clock: the log's times of day, where its timestamps are dates alone.
+        clock: the log's times of day, if its timestamps are dates alone.
     """
 
     user_key: str | None
@@ -274,14 +274,14 @@ Profiles = Sequence[ColumnProfile]
 
 
 def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, given: Mapping[str, str]) -> Roles:
-    """Returns the roles of columns, guessed by values and names.
+    """Guesses the roles of columns by values and names.
 
     Args:
         users, items: the columns of these tables; None: there is no such table.
         given: role in the log (user_id, item_id, event_time, event) -> column, as the user gave it.
 
     Raises:
-        ConfigError: naming every role that no column fits, and every given column that does not exist; the log has no rows.
+        ConfigError: names every role without a fitting column, and every given column that does not exist; or the log is empty.
     """
     if not any(column.rows for column in log):
         got = f"the columns {', '.join(column.name for column in log)} without rows" if log else "no columns"

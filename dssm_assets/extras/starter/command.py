@@ -1,4 +1,4 @@
-"""`dssm-assets init` writes a commented starter configuration for your own tables; `validate` checks one against its data before any run."""
+"""`dssm-assets init` writes a commented configuration for your own tables; `validate` checks one against its data before any run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Checks a configuration against its data before any run, and lists all faults at once.
 
-After a failed check the others run as far as possible. They read the user and item tables of the calendar's first and last day,
-and all configured columns of the log, in blocks.
+If a check fails, the others still run as far as possible. The checks read the user and item tables of the calendar's first
+and last day, and all configured columns of the log, in blocks.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Validation:
 
 
 def validate(loaded: LoadedConfig, today: dt.date, log: Callable[[str], None] = lambda line: None) -> Validation:
-    """Returns all mismatches between a configuration and its data; an open calendar ends on the day before `today`."""
+    """Returns all mismatches between a configuration and its data. An open calendar ends on the day before `today`."""
     checks, config = _Checks(loaded, today), loaded.config
     checks.check_calendar()
     first = config.calendar.start.isoformat()
@@ -286,7 +286,7 @@ def _find_missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -
 
 
 def describe_validation(found: Validation, name: str) -> str:
-    """Returns the figures of a validation and its numbered faults; faults that differ in the file are grouped."""
+    """Returns the figures of a validation and its numbered faults. Faults that differ only in the file are grouped."""
     lines = [f"  {what}: {figure}" for what, figure in found.figures.items()]
     if not found.faults:
         return "\n".join([*lines, f"{name} matches its data."])

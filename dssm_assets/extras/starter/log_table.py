@@ -1,6 +1,6 @@
-"""A behavior log, read once in blocks into a temporary database: its counts and faults, and how users and items behave.
+"""Reads a behavior log once, in blocks, into a temporary database, and measures counts, faults and habits.
 
-Habits are taken from the last `RECENT_DAYS` days before a thin tail: settings are chosen for the days to evaluate.
+Habits are measured on the last `RECENT_DAYS` days before a thin tail, because the settings are for the days to evaluate.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ OR day >= $ahead AND (SELECT max(share) FROM days WHERE day < $ahead) >= 1 - $mo
 
 
 def plan_log(table: BehaviorTable, days: Iterable[str]) -> Iterator[list[PlannedPiece]]:
-    """Yields groups of a log's files with a common schema: all files at once, or the files of each day folder of some days."""
+    """Yields groups of a log's files with a common schema: all files at once, or day folder by day folder."""
     source = open_source(table, "behavior_table")
     if table.layout is not Layout.DS_FOLDERS:
         yield plan_pieces(source.pieces())
@@ -80,7 +80,8 @@ def plan_log(table: BehaviorTable, days: Iterable[str]) -> Iterator[list[Planned
 
 
 class LogTable:
-    """Rows of a log in the table `log` of a database: user_id, item_id and event as text, time_ms, day (since 1970-01-01), others as text.
+    """The rows of a log in the table `log` of a database: user_id, item_id, event as text, time_ms, day (since 1970-01-01),
+    others as text.
 
     A value that cannot be read is null, and its column has a fault.
     """
@@ -122,9 +123,9 @@ class LogTable:
         self.db.execute("INSERT INTO log SELECT * FROM block")
 
     def drop_strays(self, today: dt.date) -> int:
-        """Removes rows of days that are no days of the log, where they are a tenth at most; returns how many.
+        """Removes rows with implausible days, if they are at most a tenth; returns how many.
 
-        These are days ahead of today, and first ones a year and more before all others: 9999-12-31 or year 1 in place of a missing time.
+        Implausible are days after today, and first days a year or more before all others: 9999-12-31 or year 1 means a missing time.
         """
         asked = {"ahead": to_number(today) + 2, "most": _STRAYS}
         return int(self.db.execute(_DELETE_STRAYS, asked).fetchall()[0][0])
@@ -167,9 +168,9 @@ class LogTable:
         ]
 
     def later_frac(self, key: str, ids: Any, times_ms: Any) -> float:
-        """Of the ids with a time and an event, returns the fraction with the time on a later day than the first event.
+        """Returns the fraction of ids whose time lies on a later day than their first event, among ids with both.
 
-        A time of registration lies before the first event. A column of last visits tells on every earlier day what happened later.
+        A time of registration lies before the first event. A column such as "last visit" knows the future of every earlier day.
         """
         days = dates_of(times_ms, self._zone).cast(pa.int32())
         self.db.register("entities", pa.table({"id": ids.cast(pa.string()), "day": days}))
@@ -178,10 +179,10 @@ class LogTable:
         return float(later or 0.0)
 
     def columns_of_items(self) -> frozenset[str]:
-        """Returns the other columns that follow from the item: as a context of requests they would tell a model in training what to find.
+        """Returns the other columns that follow from the item. As context of a request they would reveal the item to find.
 
-        With s, how often two successive rows of an item share the value, and c, how often any two rows do, (s - c) / (1 - c) is .5
-        or more (Cohen's kappa), over 100 such pairs of the first rows at least.
+        Let s be how often two successive rows of an item share the value, and c how often any two rows do. The column follows from
+        the item if (s - c) / (1 - c) is .5 or more (Cohen's kappa), over at least 100 such pairs of the first rows.
         """
         following = set()
         for number, name in enumerate(self._others):
@@ -211,7 +212,7 @@ class LogTable:
 
 
 def to_date(day: int) -> dt.date:
-    """Returns a day since 1970-01-01, the nearest of the years 1 to 9999: a zone may lead out of them."""
+    """Converts a day since 1970-01-01 to a date, limited to the years 1 to 9999, since a zone may lead out of them."""
     return dt.date.fromordinal(min(dt.date.max.toordinal(), max(1, int(day) + dt.date(1970, 1, 1).toordinal())))
 
 
@@ -225,7 +226,7 @@ def _where(column: str) -> str:
 
 @dataclass(frozen=True)
 class EvaluationDays:
-    """The days with `min_pairs` warm pairs, since 1970-01-01, of the days of the calendar with a whole window before them."""
+    """Days since 1970-01-01 with at least `min_pairs` warm pairs and a whole window of the calendar before them."""
 
     days: tuple[int, ...]
     window: int
@@ -247,14 +248,15 @@ class EvaluationDays:
 
 @dataclass(frozen=True)
 class WarmPairs:
-    """Pairs of user and item in a span of days, by the shortest window that knows both.
+    """(user, item) pairs in a span of days, by the shortest window that makes them warm.
 
-    A pair is warm, as in the evaluation, if its user and its item have a positive event in the window before the first day of the span.
+    A pair is warm, as in the evaluation, if its user and its item have a positive event in the window before the first day
+    of the span.
 
     Attributes:
         pairs: rows of the span's first day (since 1970-01-01), days of the shortest window, count [N, 3].
-        users: the same of users, on each day of the span once, by the shortest window that makes one of their pairs warm.
-        span: days whose pairs count together, each once.
+        users: the same for users (once per day of the span), by the shortest window with a warm pair.
+        span: number of days evaluated together; a pair counts once in them.
     """
 
     pairs: _Ints
@@ -262,14 +264,14 @@ class WarmPairs:
     span: int = 1
 
     def evaluation_days(self, window: int, first: dt.date, last: dt.date, min_pairs: int = MIN_PAIRS) -> EvaluationDays:
-        """Returns the first days of spans with at least `min_pairs` that have a whole window in the calendar, from `first` to `last`."""
+        """Returns the first days of spans with at least `min_pairs` and a whole window in the calendar, from `first` to `last`."""
         begin, end = to_number(first) + window, to_number(last) - self.span + 1
         days, counts = count_by_day(self.pairs, window)
         chosen = days[(days >= begin) & (days <= end) & (counts >= min_pairs)]
         return EvaluationDays(tuple(chosen.tolist()), window, max(0, end + 1 - begin), min_pairs)
 
     def mean_of_last_days(self, window: int, first: dt.date, last: dt.date, at_most: int) -> tuple[float, float]:
-        """Returns mean pairs and users of the last of these spans, empty ones included."""
+        """Returns the mean pairs and users of the last of these spans, empty ones included."""
         begin, end = to_number(first) + window, to_number(last) - self.span + 1
         last_days = max(1, min(at_most, end + 1 - begin))
         tables = (count_by_day(rows[rows[:, 0] <= end], window) for rows in (self.pairs, self.users))
@@ -278,7 +280,7 @@ class WarmPairs:
 
 
 def count_by_day(rows: _Ints, window: int) -> tuple[_Ints, _Ints]:
-    """Returns the days of `WarmPairs.pairs` or `.users` that a window makes warm, ascending, and the counts."""
+    """Counts `WarmPairs.pairs` or `.users` for one window length: returns the days, ascending, and the counts."""
     rows = rows[rows[:, 1] <= window]
     days, place = np.unique(rows[:, 0], return_inverse=True)
     return days, np.bincount(place, rows[:, 2], len(days)).astype(np.int64)
@@ -286,12 +288,12 @@ def count_by_day(rows: _Ints, window: int) -> tuple[_Ints, _Ints]:
 
 @dataclass(frozen=True, eq=False)
 class PairDays:
-    """The distinct pairs of user and item of each day, in order of days and users; arrays int32 [P].
+    """The distinct (user, item) pairs of each day, ordered by day and user; arrays int32 [P].
 
     Attributes:
         users, items: numbers from 0 on.
         days: since 1970-01-01.
-        before: the day on which the pair occurred last before; `_NEVER` for none.
+        before: the day of the pair's last earlier event; `_NEVER` for none.
     """
 
     users: _Days
@@ -301,16 +303,16 @@ class PairDays:
 
     @classmethod
     def read(cls, db: Any) -> PairDays:
-        """Returns the pairs of a table `acts` of users u, items i and days d."""
+        """Reads the pairs from a table `acts` of users u, items i and days d."""
         found = db.sql(_PAIR_DAYS, params={"never": _NEVER}).to_arrow_table()
         users, items = (found.column(name).combine_chunks().dictionary_encode().indices.to_numpy() for name in ("u", "i"))
         return cls(users, items, found.column("d").to_numpy(), found.column("before").to_numpy())
 
     def count_warm(self, span: int) -> WarmPairs:
-        """Returns the warm pairs of the span of days from each day on, by the window that they need.
+        """Counts the warm pairs of each day's span by the length of window that they need.
 
-        By hand: user 0 takes item 0 on the days 0, 5 and 6. The span of two days from day 5 on has the pair once, and it needs a window
-        of 5 days; so does that from day 4 on, which has day 5 as well, with one of 4. That from day 6 on needs one day.
+        By hand: user 0 takes item 0 on the days 0, 5 and 6. The span of days 5 and 6 has the pair once and needs a window of
+        5 days. The span of days 4 and 5 needs 4. The span from day 6 on needs one day.
         """
         last_of_user, last_of_item = (np.full(ids.max(initial=0) + 1, _NEVER, np.int32) for ids in (self.users, self.items))
         new_user = np.flatnonzero(np.append(True, (np.diff(self.days) != 0) | (np.diff(self.users) != 0)))
@@ -335,19 +337,19 @@ class PairDays:
 
 @dataclass(frozen=True)
 class LogHabits:
-    """Facts of the positive events; fractions are of the recent days' events.
+    """Habits in the positive events; fractions are of the recent days' events.
 
     Attributes:
         events_per_day: median over the recent days with events.
-        history_events: half of the recently active users have more events.
-        long_history_events: a tenth of users has more.
-        known_frac: events of users with an event on an earlier day.
-        repeat_frac: events on an item that the user met on an earlier day.
-        item_spread_days: standard deviation of the times at which users first met an item around the item's mean; unbiased, so that many
-            items with few meetings do not look short-lived. None: fewer than `MIN_MEETINGS` can tell.
+        history_events: median number of events of recently active users.
+        long_history_events: a tenth of these users have more events.
+        known_frac: fraction by users with an event on an earlier day.
+        repeat_frac: fraction on an item that the user met on an earlier day.
+        item_spread_days: standard deviation of the times when users first met an item, around the item's mean. It is
+            unbiased, so that items with few meetings do not look short-lived. None: fewer than `MIN_MEETINGS`.
         spread_days: the same around the mean of all items, for comparison: equal for items that are always there.
-        new_per_day: mean over the last days of events on items that their users had not interacted with on an earlier day.
-        days: that have events, ascending, in days since 1970-01-01; `day_events` has the events of each.
+        new_per_day: mean number of events per recent day on items new to their user.
+        days: days with events, ascending, since 1970-01-01; `day_events` has their counts.
     """
 
     events_per_day: float
@@ -364,7 +366,7 @@ class LogHabits:
 
 
 def select_positive(db: Any, events: Sequence[str]) -> int:
-    """Makes the table `acts` of the events of a log that count: users u, items i, times t in milliseconds, days d; returns its rows."""
+    """Makes the table `acts` of a log's positive events: users u, items i, times t in milliseconds, days d; returns its rows."""
     whole = "user_id IS NOT NULL AND item_id IS NOT NULL AND time_ms IS NOT NULL AND list_contains($events, event)"
     columns = "hash(user_id) AS u, hash(item_id) AS i, time_ms AS t, day AS d"
     db.execute(f"CREATE OR REPLACE TEMP TABLE acts AS SELECT {columns} FROM log WHERE {whole}", {"events": list(events)})
@@ -372,16 +374,16 @@ def select_positive(db: Any, events: Sequence[str]) -> int:
 
 
 def drop_tail(db: Any) -> int:
-    """Removes the days of a thin tail from the table `acts`, which has rows; returns how many events they have."""
+    """Removes the days of a thin tail from the non-empty table `acts`; returns how many events they have."""
     return int(db.execute("DELETE FROM acts WHERE d > ?", [find_bulk_end(*_count_days(db))]).fetchall()[0][0])
 
 
 def find_bulk_end(days: _Ints, counts: _Ints) -> int:
-    """Returns the last day before a thin tail, the last day without one.
+    """Returns the last day before a thin tail; without one, the last day.
 
-    The bulk ends where the fraction of events is furthest ahead of the fraction of days. What follows is a tail if a day of it
-    has less than a tenth
-    of the events of a mean day. Days above nine tenths of all count as these have: after an import or a sale comes the log itself.
+    The bulk ends where the fraction of events is furthest ahead of the fraction of days. The rest is a tail if one of its
+    days has less than a tenth of a mean day's events. Larger days are cut to the ninth decile, so that an import or a sale
+    does not make the log itself a tail.
 
     Args:
         days: days with events, ascending; `counts` has the events of each.
@@ -399,7 +401,7 @@ def _count_days(db: Any) -> tuple[_Ints, _Ints]:
 
 
 def find_habits(db: Any) -> LogHabits | None:
-    """Returns the facts of the table `acts`; None if it has no rows."""
+    """Returns the habits in the table `acts`; None if it has no rows."""
     days, day_events = _count_days(db)
     if not len(days):
         return None

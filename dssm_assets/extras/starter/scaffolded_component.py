@@ -1,4 +1,4 @@
-"""The files of a component, as `dg scaffold defs dssm_assets.DssmRecall` writes them."""
+"""Writes the files of a component for `dg scaffold defs dssm_assets.DssmRecall`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dssm_assets.storage.config_choice import CONFIG_FILE, DEFAULT_HOME
 
 
 def write_component(request: Any) -> str:
-    """Writes defs.yaml, config.yaml and fg.json of a ScaffoldRequest; returns a description as of `dssm-assets init`."""
+    """Writes defs.yaml, config.yaml and fg.json for a ScaffoldRequest; returns the description that `dssm-assets init` would print."""
     tables, folder = request.params, request.target_path
     if tables.behavior is None:
         remedy = f"dg scaffold defs dssm_assets.DssmRecall {folder.name} --behavior LOG [--user TABLE] [--item TABLE]"

@@ -1,4 +1,4 @@
-"""A first configuration: the facts that it is derived from, and config.yaml and fg.json, made of them and the filled-in `templates/`."""
+"""Writes a first config.yaml and fg.json from facts about the tables and the files in `templates/`."""
 
 from __future__ import annotations
 
@@ -60,19 +60,19 @@ _UNDONE: Final = re.compile(
 
 @dataclass(frozen=True)
 class StarterInputs:
-    """Everything that the configuration is derived from; without a user or item table there is None.
+    """The facts behind a first configuration; a missing user or item table is None.
 
     Attributes:
-        path: of config.yaml.
+        path: path of config.yaml.
         events: event -> rows, the most frequent first.
         first, last: days of the log; `empty_days` between them have no rows.
-        strays: rows that are left out, of days far from all others.
-        tail: positive events of a thin tail, which no habit counts.
-        habits: of the log's positive events.
+        strays: rows left out because their days are far from all others.
+        tail: positive events of a thin tail; habits leave them out.
+        habits: habits in the log's positive events.
         log_items: distinct items of all events.
         item_columns: columns of the log that follow from the item.
-        look_ahead: (side, column) -> fraction of ids with a time after their first event.
-        recipe: that was asked for.
+        look_ahead: (side, column) -> fraction of ids whose time lies after their first event.
+        recipe: the requested recipe.
     """
 
     path: Path
@@ -111,12 +111,12 @@ class StarterInputs:
 
     @property
     def items(self) -> int:
-        """The number of items: rows of the item table, or distinct ids of the log."""
+        """Returns the number of items: rows of the item table, or distinct ids in the log."""
         return self.log_items if self.item is None else self.item.rows
 
     @property
     def example_user(self) -> str:
-        """The id of the log's first user, who has a history on any later day; `USER_ID` where there are too many users."""
+        """Returns the first user of the log, who has a history on any later day; `USER_ID` if there are too many users."""
         (column,) = (column for column in self.log.columns if column.name == self.roles.user_id)
         values = [] if column.values is None else column.values.slice(0, len(NO_IDS) + 1).to_pylist()
         first = next((value for value in values if value not in NO_IDS), "USER_ID")
@@ -124,7 +124,7 @@ class StarterInputs:
 
     @property
     def incomplete_rows(self) -> str:
-        """How many rows of the log have no user, item or time, as a text; empty if all have."""
+        """Returns how many rows of the log lack a user, item or time, as a text; empty if none."""
         ids = (self.roles.user_id, self.roles.item_id)
         needed = [column for column in self.log.columns if column.name in (*ids, self.roles.event_time)]
         lacking = [f"{column.missing:,} of {column.rows:,} rows have no {column.name}" for column in needed if column.missing]
@@ -134,7 +134,7 @@ class StarterInputs:
 
     @property
     def notes(self) -> list[str]:
-        """What to look at first: roles guessed by the order of columns alone, ids of users that do not come back."""
+        """Returns what to look at first: roles guessed from the order of columns alone, user ids that do not come back."""
         roles, known_frac, notes = self.roles, self.habits.known_frac, []
         if self.log.table.column_names is not None:
             notes.append(
@@ -175,18 +175,18 @@ class StarterInputs:
         return choose_settings(self.habits, self.first, items=self.items, recipe=self.recipe)
 
     def attributes(self, side: str) -> list[ColumnProfile]:
-        """Returns the columns of the user or item table that have no role."""
+        """Returns the columns of the user or item table without a role."""
         survey, key = self.side(side)
         return [] if survey is None else [column for column in survey.columns if column.name not in (key, *_RESERVED)]
 
     def times(self, side: str) -> list[ColumnProfile]:
-        """Returns the user or item columns with times of one format, without look-ahead."""
+        """Returns the user or item columns with times in one format that do not look ahead."""
         survey, _ = self.side(side)
         times = [column for column in self.attributes(side) if is_time(column) and not self.has_look_ahead(side, column)]
         return [column for column in times if survey is not None and column.reads_times_with(survey.table.time_format)]
 
     def has_look_ahead(self, side: str, column: ColumnProfile) -> bool:
-        """Returns whether a column of times knows what happened later than an id's first event."""
+        """Returns whether a time column tells things that happened after an id's first event."""
         return self.look_ahead.get((side, column.name), 0.0) > MAX_LOOK_AHEAD
 
     @property
@@ -195,7 +195,7 @@ class StarterInputs:
 
     @property
     def contexts(self) -> list[str]:
-        """The columns of the log that may be known at request time: no column that follows from the item."""
+        """Returns the columns of the log that may be known at request time; columns that follow from the item are not."""
         return [name for name in find_contexts(rest_of_log(self.log, self.roles)) if name not in self.item_columns]
 
     @property
@@ -205,7 +205,7 @@ class StarterInputs:
 
     @property
     def history(self) -> list[str]:
-        """The item columns of histories: the two repeating categories with the most values, no lists."""
+        """Returns the item columns for histories: the two repeating categories with the most values, no lists."""
         texts = [column for column in self.attributes("item") if column.kind is ValueKind.TEXT and is_category(column)]
         repeating = [column for column in texts if 1 < column.distinct <= max(2, column.rows // 2)]
         single = [column for column in repeating if list_separator(column) is None]
@@ -213,12 +213,12 @@ class StarterInputs:
 
 
 def rest_of_log(log: TableSurvey, roles: Roles) -> list[ColumnProfile]:
-    """Returns the columns of a log that have no role and no reserved name."""
+    """Returns the columns of a log without a role or a reserved name."""
     return [column for column in log.columns if column.name not in {*roles.of_log, *_RESERVED}]
 
 
 def find_contexts(columns: Sequence[ColumnProfile]) -> list[str]:
-    """Returns the columns with few texts or booleans; no times, because a day that is over does not come again."""
+    """Returns the columns with few texts or booleans. Times are left out, because a past day does not come again."""
     few = [column for column in columns if column.kind in (ValueKind.TEXT, ValueKind.BOOLEAN) and 1 < column.distinct <= _MANY]
     return [column.name for column in few if not (is_time(column) or column.time_formats)]
 
@@ -237,8 +237,8 @@ def order_events(events: Sequence[str]) -> list[str]:
 def is_category(column: ColumnProfile) -> bool:
     """Returns whether a column becomes an id_feature: repeating text, lists, booleans, integers that are codes.
 
-    Integers are codes if there are very few; or few that count on from 0 or 1 without gaps, such as occupations 0 to 20; or if they
-    are called so and repeat, as postcodes do.
+    Integers are codes in three cases: there are very few; they are few and run from 0 or 1 without gaps, such as occupations
+    0 to 20; or they have the name of a code and repeat, such as postcodes.
     """
     if is_time(column) or column.time_formats:
         return False
@@ -288,7 +288,7 @@ def config_yaml(inputs: StarterInputs) -> str:
 
 
 def fill_template(name: str, values: Mapping[str, object]) -> Iterator[str]:
-    """Yields the lines of a template with their values, except lines with None."""
+    """Fills in the lines of a template; lines with the value None are left out."""
     template = importlib.resources.files("dssm_assets.extras.starter").joinpath("templates", f"{name}.yaml")
     for line in map(Template, template.read_text(encoding="utf-8").splitlines()):
         if all(values.get(name) is not None for name in line.get_identifiers()):
@@ -343,9 +343,9 @@ def _how_to_use(inputs: StarterInputs, column: ColumnProfile) -> str:
 
 
 def choose_cut_offs(items: int) -> list[int]:
-    """Returns the lengths of lists that are scored: up to 200, but no more than an eighth of the items.
+    """Returns the lengths of lists to score: up to 200, but at most an eighth of the items.
 
-    Any list of 200 of 300 items finds most: rates near 1 tell no scorer from another.
+    In a list of 200 out of 300 items most would be found: rates near 1 cannot tell scorers apart.
     """
     most = max(1, items // _ITEMS_PER_PLACE)
     if most >= _LONGEST[-1]:

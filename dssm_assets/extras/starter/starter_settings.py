@@ -1,7 +1,7 @@
-"""Settings that fit a log's habits: they fill in the template of its recipe (`templates/`).
+"""Chooses settings that fit a log's habits, to fill in the template of its recipe (`templates/`).
 
-The rules were compared on logs of different kinds (`docs/what_was_learned.md`): purchases that repeat, ratings that never do,
-many and few events a day. They never look at what is to be evaluated.
+The rules were compared on logs of different kinds (`docs/what_was_learned.md`): purchases that repeat, ratings that never
+do, many and few events a day. They never use the events to be evaluated.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SPANS_LEFT: Final = 4
 
 
 class Recipe(StrEnum):
-    """A named starting point: which kind of log the settings are for."""
+    """A named starting point for one kind of log."""
 
     RETAIL = "retail"
     """Users interact with the same items again: shops, groceries, music."""
@@ -59,9 +59,9 @@ class Recipe(StrEnum):
 
 @dataclass(frozen=True)
 class StarterSettings:
-    """The recipe and why, the first day of the calendar, the evaluation days that calendar and window leave.
+    """The chosen recipe and the reason, the first day of the calendar, and the evaluation days that calendar and window leave.
 
-    `values` has name in the recipe's template -> value; None leaves the line out.
+    `values` maps names in the recipe's template to values; None leaves the line out.
     """
 
     recipe: Recipe
@@ -72,7 +72,7 @@ class StarterSettings:
 
 
 def choose_settings(habits: LogHabits, first: dt.date, *, items: int, recipe: Recipe | None = None) -> StarterSettings:
-    """Returns the settings for a log that begins on a day and has some items; without a recipe, the habits choose it."""
+    """Chooses the settings for a log from its first day, items and habits; without a given recipe, the habits choose it."""
     named, reason = choose_recipe(habits)
     if recipe is not None and recipe is not named:
         reason = f"as asked for; by its habits the log is {named}, because {reason}"
@@ -136,7 +136,7 @@ def _day_of_event(habits: LogHabits, wanted: int) -> int:
 
 @dataclass(frozen=True)
 class DaysChoice:
-    """Calendar, window and span of an evaluation; `pairs` and `users` are the warm ones of a single day, means of the last weeks."""
+    """Calendar, window and span of an evaluation. `pairs` and `users` are a single day's warm ones, means of the last weeks."""
 
     start: dt.date
     days: EvaluationDays
@@ -146,7 +146,7 @@ class DaysChoice:
 
 
 def choose_days(habits: LogHabits, recipe: Recipe, first: dt.date) -> DaysChoice:
-    """Returns the first day of the calendar, the window and the days that are evaluated together."""
+    """Chooses the first day of the calendar, the window, and the number of days evaluated together."""
     last = to_date(habits.days[-1])
     is_long = (last - first).days >= MAX_CALENDAR
     start = last - dt.timedelta(days=SHORT_CALENDAR - 1) if is_long else first
@@ -165,11 +165,12 @@ def choose_days(habits: LogHabits, recipe: Recipe, first: dt.date) -> DaysChoice
 
 
 def window_days(habits: LogHabits, pairs: WarmPairs, recipe: Recipe, start: dt.date, last: dt.date) -> int:
-    """Returns the training days: enough for `WANTED_EVENTS`, with days left that can be evaluated.
+    """Returns the number of training days: enough for `WANTED_EVENTS`, with days left to evaluate.
 
-    At least 30 where there are as many, and ten years at most. Of items that live for days, old events say little: 30. A window that
-    leaves fewer than 28 days with enough warm pairs (of a short log: than a quarter of its days, and than three, or half) is
-    shortened until it leaves them, or if none does, until it leaves most. Four spans of several days fit behind it.
+    It is between 30 days (or the whole log) and ten years; for items that live for days it is 30, because old events say
+    little. The days after the window should include 28 with enough warm pairs (in a short log a quarter of its days, at
+    least three or half of them). Otherwise the window is shortened until they do, or to leave as many as possible. Four
+    spans of several days fit behind it.
     """
     end = to_number(last)
     log_days = end + 1 - to_number(start)
@@ -186,10 +187,10 @@ def window_days(habits: LogHabits, pairs: WarmPairs, recipe: Recipe, start: dt.d
 
 
 def validation_days(habits: LogHabits, window: int) -> int:
-    """Returns the last days of the window on which epochs and prior are chosen; 0 if the window has a single day.
+    """Returns the number of last window days on which epochs and prior are chosen; 0 if the window has a single day.
 
-    They should have 3,000 events, also where the last day is a sale, and are a fifth of the window and a year at most. A window of 3
-    days still spares one, because the towers are fitted again on the whole window afterwards.
+    They should have 3,000 events, even if the last day is a sale, but at most a fifth of the window and a year. A window of
+    3 days still gives one, because the towers are fitted again on the whole window afterwards.
     """
     last_days = int(habits.days[-1]) + 1 - _day_of_event(habits, 3_000)
     wanted = max(last_days, math.ceil(3_000 / max(1.0, habits.events_per_day)))
@@ -197,12 +198,12 @@ def validation_days(habits: LogHabits, window: int) -> int:
 
 
 def span_days(span: int, pairs: float, users: float, days_left: int) -> int:
-    """Returns how many days are evaluated together: one, but of a log with few users or pairs a day more.
+    """Returns how many days are evaluated together: one, but more for a log with few users or pairs a day.
 
     A span has `SPAN_PAIRS` pairs and `SPAN_USERS` users, but no more than a quarter of the days that the window leaves to evaluate.
 
     Args:
-        span: days that have the `pairs` and `users`, means of the last weeks. If these are no few, it is the answer.
+        span: days behind `pairs` and `users`, which are means of the last weeks. If these suffice, it is the answer.
     """
     if (pairs >= MIN_PAIRS and users >= FEW_USERS) or (span == 1 and not pairs):
         return span

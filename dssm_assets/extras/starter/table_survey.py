@@ -1,4 +1,4 @@
-"""A survey of an unknown table: format, layout and encoding of its files, and a profile of each column."""
+"""Surveys an unknown table: format, layout and encoding of its files, and a profile of each column."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TableSurvey:
 
 
 def survey_table(uri: str, name: str, *, is_log: bool, log: Callable[[str], None] = lambda line: None) -> TableSurvey:
-    """Returns the survey of a table: of day folders the last one is read, of a log all of them. `log` receives lines of progress.
+    """Surveys a table: a log is read whole, of day folders the last one. `log` receives lines of progress.
 
     Raises:
         SourceMissingError: if there is no file of a known format.
@@ -76,7 +76,7 @@ def survey_table(uri: str, name: str, *, is_log: bool, log: Callable[[str], None
 
 @contextmanager
 def open_rows(survey: TableSurvey) -> Iterator[pa.Table]:
-    """Yields the rows of a surveyed user or item table: of day folders those of the last one."""
+    """Yields the rows of a surveyed user or item table; of day folders the last one."""
     _, pieces = _list_pieces(open_source(survey.table, "table"), is_log=False)
     with map_rows(pieces) as rows:
         yield rows
@@ -141,10 +141,10 @@ def _find_format(fs: Any, path: str, where: str) -> FileFormat | None:
 
 
 def survey_uri(uri: str, name: str) -> SourceTable | None:
-    """Returns a table of a database or lakehouse with its layout, None for files.
+    """Returns a table of a database or lakehouse with its layout; None for files.
 
-    A table of a database is `env:SHOP_DB#public.clicks`, `sqlite:///shop.db#clicks` or another of its URIs; a Delta table is its folder;
-    an Iceberg table is `iceberg:CATALOG#shop.clicks`.
+    A table of a database is `env:SHOP_DB#public.clicks`, `sqlite:///shop.db#clicks` or another of its URIs; a Delta table is
+    its folder; an Iceberg table is `iceberg:CATALOG#shop.clicks`.
 
     Raises:
         InputError, ConfigError: as `open_source`; or there is no table, or a password.
@@ -174,11 +174,11 @@ def survey_uri(uri: str, name: str) -> SourceTable | None:
 
 
 def count_unnamed(head: str, shape: CsvShape) -> int:
-    """Returns how many columns a csv file has whose first line is a row; 0 if that is a header.
+    """Returns the number of columns of a csv file without a header line; 0 if the first line is a header.
 
-    It is a row if a field of it is a time, or a number and no other field names numbers: a text above numbers alone. The name of an id, and
-    names that dataframes without names have, 0, 1, 2 and so on, are in a header. By hand: "item,2019,2020" above "17,3,5" is one, and
-    "user_id,2019" above any row, and "u1,2019" above "u2,2020" is none.
+    The first line is a row if it has a time, or a number while no other field could name a column of numbers. Names of ids,
+    and names given by dataframes (0, 1, 2, ...), belong to a header. By hand: "item,2019,2020" above "17,3,5" is a header,
+    and so is "user_id,2019" above any row; "u1,2019" above "u2,2020" is a row.
     """
     begin, *others = head.split("\n")
     first = next(iter(split_lines([begin], shape)), [])

@@ -1,4 +1,4 @@
-"""The formats of times that are recognised by the values of a column; none of them reads ISO 8601."""
+"""Recognises time formats by the values of a column; ISO 8601 is not among them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ KNOWN: Final = (
 
 
 def find_time_formats(text: Any, among: Sequence[str] = KNOWN) -> tuple[str, ...]:
-    """Returns the formats that read every one of some texts: none, one, or several, as "03.04.2026" has a day and a month in either order.
+    """Returns the formats that read all of some texts. Several fit "03.04.2026", whose day and month may be in either order.
 
     Args:
         text: texts without nulls; without any, all formats are left.

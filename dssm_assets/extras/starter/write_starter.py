@@ -1,4 +1,4 @@
-"""Writes a first configuration for the tables of a user: surveys them, guesses roles, derives and writes the files."""
+"""Writes a first configuration for a user's tables: surveys them, guesses roles, derives settings, writes the files."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ def write_starter(
     is_replacing: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> StarterInputs:
-    """Writes config.yaml and fg.json for the tables of a user; returns the facts that they were derived from.
+    """Writes config.yaml and fg.json for a user's tables; returns the facts behind them.
 
     Args:
-        columns: role in the log (user_id, item_id, event_time, event) -> column, where it cannot be guessed.
+        columns: role in the log (user_id, item_id, event_time, event) -> column, if it cannot be guessed.
         recipe, time_format: None: by the habits and the values of the log.
         log: receives lines of progress while the behavior log is read.
 
     Raises:
         SourceMissingError, SchemaError: if a table cannot be read.
-        ConfigError: if a column's role cannot be guessed, the log has fewer than two days, there is no such time zone, or a file exists
-            already.
+        ConfigError: if a column's role cannot be guessed, the log has fewer than two days, there is no such time zone, or a
+            file exists already.
     """
     try:
         check_timezone(timezone)
@@ -213,10 +213,12 @@ def describe_starter(
     project: Path | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[str, bool]:
-    """Returns what was written and why, how it matches the tables as of a day, and if it does the next commands; and whether it does.
+    """Returns a description of the written files and whether they match the tables as of a day.
+
+    It says what was written and why, any mismatches, and the next commands if there are none.
 
     Args:
-        project: of a component, in which folder `dg` works: Dagster makes the runs, under the names that the project's UI has.
+        project: for a component, the folder of the project. Dagster then makes the runs, under the names of the project's UI.
     """
     settings = inputs.settings
     loaded = load_config(inputs.path, home, checks_features=False)

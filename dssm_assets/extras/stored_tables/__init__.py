@@ -1,1 +1,1 @@
-"""`dssm_assets.StoredTables`: stored tables, handed to assets of other projects by parameter."""
+"""`dssm_assets.StoredTables`: passes stored tables to assets of other projects by parameter."""

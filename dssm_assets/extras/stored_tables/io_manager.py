@@ -1,4 +1,4 @@
-"""The IO manager `dssm_assets.StoredTables`, and its binding to our assets. It tells which days an input means."""
+"""The IO manager `dssm_assets.StoredTables`, and its binding to our assets. It finds the days that an input means."""
 
 from functools import cached_property
 from pathlib import Path
@@ -24,19 +24,19 @@ def asset_attributes(scene: Scene) -> dict[str, Any]:
 
 
 class StoredTables(dg.IOManager):
-    """Hands the stored days of an asset to a parameter of another asset, in the type of its annotation; it only reads.
+    """Passes the stored days of an asset to a parameter of another asset, in the annotated type; it only reads.
 
-    A table comes as one table of all its days, in order, with the day as the column `ds`. The input's metadata `{"columns": [...]}`
-    name the columns to read, `ds` among them if it is wanted. Types: `stored_input.py`.
+    A table comes as one table of all its days, in order, with the day as the column `ds`. The input's metadata `{"columns":
+    [...]}` name the columns to read, `ds` among them if it is wanted. Types: `stored_input.py`.
 
-    The partition mapping tells the days, and all of them must be stored. An asset or check without partitions means every day of
-    the calendar: it gets the stored ones, and logs how many. Experiments do not count.
+    The partition mapping selects the days, and all of them must be stored. An asset or check without partitions gets every
+    stored day of the calendar, and logs how many. Experiments do not count.
     """
 
     def __init__(
         self, config: LoadedConfig | str | Path | None = None, home: str | Path | None = None, scene: str | None = None
     ) -> None:
-        """Keeps where to read; arguments as of `dssm_assets.open_table`, or a loaded configuration."""
+        """Takes the arguments of `dssm_assets.open_table`, or a loaded configuration. Nothing is read yet."""
         self._config, self._home, self._scene = config, home, scene
 
     @cached_property
@@ -46,11 +46,11 @@ class StoredTables(dg.IOManager):
         return self._config if isinstance(self._config, LoadedConfig) else load_chosen(self._config, self._home, self._scene)
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Returns the days of an input.
+        """Returns the stored days for an input.
 
         Raises:
             ConfigError: no configuration is found, or it is wrong.
-            WindowIncompleteError: days are not stored; it gives the reason of each skipped day, and the command for the others.
+            WindowIncompleteError: days are not stored; gives the reason for each skipped day, and the command for the others.
             InputError: no day is meant; otherwise as `StoredInput.convert`.
         """
         from dssm_assets.extras.stored_tables.stored_input import StoredInput

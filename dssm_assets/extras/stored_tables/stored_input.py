@@ -1,4 +1,4 @@
-"""The stored days of one input, in its annotated type. No Dagster."""
+"""Converts the stored days of one input to its annotated type, without Dagster."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DAY: Final = "ds"
 
 @dataclass(frozen=True)
 class StoredInput:
-    """The days of one asset, ascending, at least one; columns None: all and the day. `where` names it in errors."""
+    """One or more days of one asset, ascending. With columns None it has all columns and the day. `where` names it in errors."""
 
     where: str
     loaded: LoadedConfig
@@ -37,10 +37,10 @@ class StoredInput:
     columns: Sequence[str] | None
 
     def convert(self, annotation: Any) -> Any:
-        """Returns the days in the type of an annotation; `Any` means the first type that fits.
+        """Converts the days to an annotated type; `Any` means the first type that fits.
 
         Raises:
-            InputError: the asset has no such type, the type holds one day and several are asked for, or a column is unknown.
+            InputError: the asset has no such type, the type holds one day but there are several, or a column is unknown.
             SchemaError: a column has another type on other days.
             PartitionReplacedError: a day was written again meanwhile, and its former files are gone.
         """

@@ -1,1 +1,1 @@
-"""OpenTelemetry spans of the requests to a service: `serving.traces`. Deleting this folder takes them away."""
+"""OpenTelemetry spans of requests to the service (`serving.traces`)."""

@@ -1,4 +1,4 @@
-"""Makes OpenTelemetry spans of requests: one for each, and in it one for each stage of its list, after the answer.
+"""Makes OpenTelemetry spans after each answer: one for the request, and in it one per stage of its list.
 
 The standard environment configures the exporter (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, ...).
 """
@@ -14,10 +14,10 @@ from dssm_assets.service.http.telemetry import STAGES, Stage
 
 
 class RequestTracer:
-    """Makes the spans of requests; a `Tracer` of the service."""
+    """Makes spans of requests; implements the service's `Tracer`."""
 
     def __init__(self, provider: Any) -> None:
-        """Takes the provider of the tracer, `opentelemetry.trace.TracerProvider`."""
+        """Takes a tracer provider, an `opentelemetry.trace.TracerProvider`."""
         self._provider = provider
         self._tracer = provider.get_tracer("dssm_assets.serving")
 
@@ -44,14 +44,14 @@ class RequestTracer:
         span.end(end_ns)
 
     def close(self) -> None:
-        """Exports the rest, as far as the collector takes it in 2 seconds."""
+        """Exports the remaining spans, as many as the collector takes in 2 seconds."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(2.0)
 
 
 def open_tracer() -> RequestTracer:
-    """Returns a tracer that exports by OTLP over HTTP; raises a ConfigError without the extra."""
+    """Returns a tracer that exports by OTLP over HTTP; raises a ConfigError if the extra is not installed."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace import TracerProvider

@@ -1,1 +1,1 @@
-"""Vector stores that follow the served bundle: LanceDB, PostgreSQL with pgvector, Qdrant, Milvus."""
+"""Vector stores that hold the served bundle's vectors: LanceDB, PostgreSQL with pgvector, Qdrant, Milvus."""

@@ -1,4 +1,4 @@
-"""The rows of a bundle for a vector store, and the differences between two bundles' rows."""
+"""Reads a bundle's rows for a vector store, and compares the rows of two bundles."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _FILES = {VectorTable.ITEM: (BundleFile.ITEM_VECTORS, BundleFile.ITEM_COLUMNS), 
 
 
 class BundleRows:
-    """The rows of one table, read from the files of a bundle on the local disk."""
+    """The rows of one table, read from a bundle's files on the local disk."""
 
     def __init__(self, bundle: FetchedBundle, table: VectorTable) -> None:
         """Maps the files.
 
         Raises:
-            ConfigError: a column for filters has a name that the store needs.
+            ConfigError: a filter column has a name that the store needs.
         """
         manifest, folder = bundle.manifest, bundle.folder
         self.table, self._key = table, KEYS[table][0]
@@ -65,7 +65,7 @@ class BundleRows:
         return Rows(self.complete(self.content.slice(0, 0)).schema, self.content.num_rows, self._read_batches(log))
 
     def find_changes(self, before: BundleRows) -> Changes:
-        """Returns the difference from the rows of another bundle of the same model and columns."""
+        """Returns the changes from another bundle's rows; both must have the same model and columns."""
         after, keys = self.content, KEYS[self.table]
         others = (quote_name(name) for name in after.column_names if name not in keys)
         differs = " OR ".join(f"after.{name} IS DISTINCT FROM before.{name}" for name in others)
@@ -79,7 +79,7 @@ class BundleRows:
         return Changes(self.complete(changed.cast(after.schema)), gone)
 
     def complete(self, rows: pa.Table) -> pa.Table:
-        """Returns some rows of the content as they are written."""
+        """Adds the missing columns to some rows, as they are written."""
         for name, value in self._constants.items():
             rows = rows.append_column(name, pa.repeat(pa.scalar(value), rows.num_rows))
         return rows
@@ -93,5 +93,5 @@ class BundleRows:
 
 
 def describe_files(manifest: Mapping[str, Any], table: VectorTable) -> list[str | None]:
-    """Returns the digests of the bundle's files behind a table's rows."""
+    """Returns the digests of the bundle's files for a table's rows."""
     return [manifest["files"].get(name, {}).get("sha256") for name in _FILES[table]]

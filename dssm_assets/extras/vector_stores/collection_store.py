@@ -1,9 +1,9 @@
-"""The common part of stores of collections with aliases: aliases name the tables of versions, and the served tables.
+"""Common code of stores that have collections and aliases. Aliases name the tables of each version, and the served tables.
 
-<scene>_item_<token>                  a collection: a draft, until an alias of a version names it
-<scene>_item__<version>               alias of a table of a version, which its readers ask
-<scene>_item__<version>__<revision>   alias that says up to which revision the version is refreshed; of users where it has no items
-<scene>_item                          alias that other programs read
+    <scene>_item_<token>                  a collection: a draft, until an alias of a version names it
+    <scene>_item__<version>               alias for the readers of a version
+    <scene>_item__<version>__<revision>   alias that tells the version's revision; of users if it has no items
+    <scene>_item                          alias for other programs
 
 In names of aliases - is _.
 """
@@ -53,12 +53,12 @@ class _Version:
 
 
 class CollectionStore(vs.VectorStore):
-    """The versions of a scene, by the calls of a client that a store adds."""
+    """The versions of a scene. A store adds the calls of its client."""
 
     def __init__(
         self, uri: SplitResult, scene: str, name: str, lock: AbstractContextManager[Any], seconds: float | None
     ) -> None:
-        """Reads the URI; errors have the store's `name`, calls hold the `lock`."""
+        """Parses the URI. Errors carry the store's `name`; calls hold the `lock`."""
         self.seconds, self.call_seconds = seconds, TIMEOUT_SECONDS if seconds is None else min(seconds, TIMEOUT_SECONDS)
         self._heads = {table: f"{scene}_{table}" for table in (VectorTable.USER, VectorTable.ITEM)}
         """Table -> served alias; a version is whole once its items are there, which are therefore last."""
@@ -68,7 +68,7 @@ class CollectionStore(vs.VectorStore):
         self.where = f"vector store {name} {self.address}"
 
     def call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Calls the client; turns its errors into a StorageError."""
+        """Calls the client and turns its errors into a StorageError."""
         with self._lock, vs.store_errors(self.where, [self.password]):
             return function(*args, **options)
 
@@ -82,7 +82,7 @@ class CollectionStore(vs.VectorStore):
 
     @abstractmethod
     def change_aliases(self, after: Mapping[str, str], dropped: Sequence[str]) -> None:
-        """Makes or moves aliases -> collections and drops others, in one step or else in this order."""
+        """Makes or moves aliases -> collections and drops others: in one step, or else in this order."""
 
     @abstractmethod
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
@@ -90,11 +90,11 @@ class CollectionStore(vs.VectorStore):
 
     @abstractmethod
     def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
-        """Writes some rows, in place of rows with the same key."""
+        """Writes some rows; rows with the same key are replaced."""
 
     @abstractmethod
     def finish(self, collection: str) -> None:
-        """Waits until a collection with all of its rows is ready, with its index."""
+        """Waits until a collection has all of its rows and its index."""
 
     @abstractmethod
     def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
@@ -233,7 +233,7 @@ class CollectionStore(vs.VectorStore):
 
 
 class CollectionVectors(vs.StoredVectors):
-    """The rows of a collection, by the calls of a client that a store adds."""
+    """The rows of a collection. A store adds the calls of its client."""
 
     def __init__(self, store: CollectionStore, table: VectorTable, width: int, id_type: pa.DataType) -> None:
         self._limits = store.where, store.seconds
@@ -243,15 +243,15 @@ class CollectionVectors(vs.StoredVectors):
 
     @abstractmethod
     def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
-        """Yields the rows of some ids: some columns, and vectors under their name in `VECTORS`."""
+        """Yields the rows of some ids with some columns; the vectors are under the name in `VECTORS`."""
 
     @abstractmethod
     def write_condition(self, condition: Condition) -> Any:
-        """Returns a condition in the words of the store, or raises UnsupportedConditionError."""
+        """Translates a condition for the store; raises UnsupportedConditionError if it cannot."""
 
     @abstractmethod
     def find_nearest(self, vectors: Vectors, k: int, wanted: Any, deadline: vs.Deadline, *, is_exact: bool) -> Hits:
-        """Returns up to k rows for each vector; begins no request after the deadline."""
+        """Returns up to k rows for each vector; starts no request after the deadline."""
 
     def read(self, ids: pa.Array) -> pa.Table:
         rows = [row for part in _split(ids) for row in self.find_rows(part, self._names)]
@@ -277,7 +277,7 @@ def _choose_main(tables: Collection[VectorTable]) -> VectorTable:
 
 
 def make_point_ids(keys: pa.Table) -> list[Any]:
-    """Returns digests of the keys of rows, which every store takes as ids."""
+    """Returns digests of row keys; every store accepts them as ids."""
     return [str(uuid.uuid5(uuid.NAMESPACE_OID, repr(key))) for key in zip(*keys.to_pydict().values(), strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""The filters of a request as conditions that stores can translate. Their meaning: `core/retrieval/item_filter.py`, which checks them."""
+"""Filters of a request as conditions for stores. `core/retrieval/item_filter.py` defines and checks the filters."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from dssm_assets.core.retrieval.item_filter import convert_value
 
 
 class UnsupportedConditionError(Exception):
-    """A store has no such comparison."""
+    """The store cannot make such a comparison."""
 
 
 @dataclass(frozen=True)
 class ColumnCondition:
-    """A condition on a column; all parts must hold. Of a column of lists each entry is a value of the item.
+    """A condition on a column; all parts must hold. In a column of lists, each entry is one of the item's values.
 
     Attributes:
-        type: of a value.
-        any_of: passes items with one of these values (None: any value or none), and with `or_missing` those without a value.
-        none_of: passes items with none of these values; without `not_missing` also those without a value.
+        type: type of a value.
+        any_of: passes items with one of these values; with `or_missing` also items without a value. None: passes all.
+        none_of: passes items without any of these values; unless `not_missing`, also items without a value.
         low, high: bounds of one value, both included (None: no such bound); items without a value do not pass.
     """
 
@@ -43,10 +43,10 @@ Condition = tuple[tuple[ColumnCondition, ...], ...]
 
 
 def parse_filters(filters: Any, columns: Mapping[str, pa.DataType]) -> Condition:
-    """Returns the condition of filters that `mask_items` accepts; values are Python's, in the type of their column.
+    """Parses filters accepted by `mask_items` to a condition; values become Python's, in their column's type.
 
     Args:
-        columns: of the store, with their types.
+        columns: columns of the store, with their types.
     """
     if filters is None:
         return ()

@@ -1,10 +1,10 @@
-"""A vector store of Lance tables in a folder or on S3: `lancedb:///folder`, `lancedb+s3://bucket/folder`.
+"""LanceDB: a vector store of Lance tables in a folder or on S3: `lancedb:///folder`, `lancedb+s3://bucket/folder`.
 
     <scene>_item_<token>, <scene>_user_<token>    a draft, or a table of a version, with an index
     <scene>_versions                              one row per version: its revision, its tables, and whether it is served
 
-The table of versions is the alias: one row names the items and the users of a version. In one table for all, with tags, one
-publisher's `create_index` would index the rows of another, and files of removed rows could stay.
+The table of versions serves as the alias: one row names the items and the users of a version. A single table with tags would
+not do: one publisher's `create_index` would index another's rows, and files of removed rows could stay.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class LanceDBStore(vs.VectorStore):
     """The tables of a scene."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
-        """Opens the folder. Of `options` S3 takes the endpoint, the login and the region; what is missing comes from `AWS_*` variables."""
+        """Opens the folder. For S3, `options` give endpoint, login and region; missing ones come from `AWS_*` variables."""
         is_s3, place = uri.scheme.endswith("+s3"), f"{uri.netloc}{uri.path}"
         given = {name: value for name, value in rename_s3_options(options, _S3_NAMES).items() if name in _S3_NAMES}
         if "aws_endpoint" in given:
@@ -144,7 +144,7 @@ class LanceDBStore(vs.VectorStore):
                     versions.optimize(cleanup_older_than=dt.timedelta(days=1))
 
     def open_table(self, table: VectorTable, name: str) -> Any:
-        """Returns the table that a version or a draft has now.
+        """Returns the current table of a version or draft.
 
         Raises:
             PartitionMissingError: it has none.

@@ -1,4 +1,4 @@
-"""Vectors in Milvus: a server, or a file of Milvus Lite that one process at a time can open: for tests and laptops."""
+"""Milvus as a vector store: a server, or for tests and laptops a file of Milvus Lite, which only one process can open."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ _LOAD_SECONDS: Final = 60
 
 
 class MilvusStore(cs.CollectionStore):
-    """Collections of a server, `milvus://user:password@host:19530/database`, `milvus+https://:TOKEN@host`, or of `milvus:///file.db`."""
+    """Collections of a server (`milvus://user:password@host:19530/database`, `milvus+https://:TOKEN@host`) or of
+    `milvus:///file.db`.
+    """
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
         super().__init__(uri, scene, "Milvus", nullcontext(), seconds)
@@ -98,7 +100,6 @@ class MilvusStore(cs.CollectionStore):
         return {field["name"]: field for field in self.call(self.client.describe_collection, collection)["fields"]}
 
     def find_vectors(self, collection: str) -> Any:
-        """Returns the field of the vectors."""
         return next(field for field in self.describe(collection).values() if field["type"] == DataType.FLOAT_VECTOR)
 
     def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
@@ -107,8 +108,6 @@ class MilvusStore(cs.CollectionStore):
 
 
 class MilvusVectors(cs.CollectionVectors):
-    """The entities of a collection."""
-
     def __init__(self, store: MilvusStore, table: VectorTable, collection: str) -> None:
         self._store, self._client, self._collection = store, store.client, collection
         store.load(collection)

@@ -1,4 +1,4 @@
-"""Vectors in PostgreSQL with pgvector: a table for each draft, one of the versions, and views as aliases. Each change is a transaction."""
+"""PostgreSQL with pgvector as a vector store: a table per draft, one table of versions, views as aliases. Each change is a transaction."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class PgvectorStore(vs.VectorStore):
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """Lends a connection that commits each statement; one that was lost meanwhile is opened again."""
+        """Lends a connection with autocommit; a lost one is opened again."""
         with vs.store_errors(self.where, self._passwords):
             connection = None
             with suppress(IndexError):
@@ -190,7 +190,7 @@ class PgvectorStore(vs.VectorStore):
         return {row.version: row for row in rows}
 
     def find_table(self, connection: Connection, table: VectorTable, name: str) -> tuple[str, str]:
-        """Returns the table that a version or a draft has now, and the column of its vectors.
+        """Returns the current table of a version or draft, and its vector column.
 
         Raises:
             PartitionMissingError: it has none.

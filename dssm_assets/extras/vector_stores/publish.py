@@ -1,10 +1,10 @@
-"""The step of `vector_store`; after deltas, rollbacks and cleanups the store follows the served bundle.
+"""The step of `vector_store`. The store also follows the served bundle after deltas, rollbacks and cleanups.
 
-The store has the served whole bundle and the one before it. A version is written aside, compared with the bundle, and then served. On a
-local disk one process at a time writes; on object stores each looks again at the end whether another bundle is served.
+The store keeps the served whole bundle and the one before it. A version is written aside, compared with the bundle, then served. On
+a local disk one process writes at a time; on object stores each checks at the end whether the same bundle is still served.
 
-A version keeps the first id of its bundle. When users are forgotten, the bundle gets another id, but has the same items: a service that
-finds either id goes on. A replaced version stays for some minutes, until services have followed.
+A version keeps the first id of its bundle. When users are forgotten the bundle gets another id, but its items stay, so a service
+accepts either id. A replaced version stays for some minutes, until services have followed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Served:
 
 @each_day
 def vector_store(workspace: Workspace, ds: str) -> StepResult:
-    """Publishes the bundle of a day, with its deltas, if it is served."""
+    """Publishes the bundle of a day with its deltas, if it is served."""
     source = workspace.need("serving_bundle", ds)
     follower = _Follower(workspace.loaded, workspace.log)
     check = Check(CHECK, True, f"the bundle of {ds} is not served, so nothing was published")
@@ -92,7 +92,7 @@ def vector_store(workspace: Workspace, ds: str) -> StepResult:
 
 
 def on_served(loaded: LoadedConfig, log: Log) -> None:
-    """Makes a configured store follow the bundle that is served now: by the difference where it has a revision of the same bundle.
+    """Makes a configured store follow the served bundle; only the changes are written if the store has a revision of the same bundle.
 
     Raises:
         StorageError: it cannot; the bundle stays served, and its vectors are missing.
@@ -114,7 +114,7 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
     """Removes versions that no bundle needs, and drafts begun before a unix time; returns no files.
 
     Raises:
-        StorageError: the store is away.
+        StorageError: the store cannot be reached.
     """
     loaded = workspace.loaded
     if loaded.config.vector_store is None and not workspace.tables.partitions.days(ASSET):
@@ -128,7 +128,7 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
 
 
 def list_unreached(workspace: Workspace) -> list[str]:
-    """Returns the stores of earlier configurations that got vectors of users, and an unused one of the home."""
+    """Returns stores of earlier configurations with vectors of users, and an unused one in the home."""
     store, loaded = workspace.tables.partitions, workspace.loaded
     bundles = open_bundles(loaded)
     places = set(_read_json(bundles.fs, layout.stores_with_users_path(bundles.root), []))

@@ -1,4 +1,4 @@
-"""Vectors in Qdrant: a server, or a folder that one process at a time can open, without an index: for tests and laptops."""
+"""Qdrant as a vector store: a server, or for tests and laptops a folder without index, which only one process can open."""
 
 from __future__ import annotations
 
@@ -94,8 +94,6 @@ class QdrantStore(cs.CollectionStore):
 
 
 class QdrantVectors(cs.CollectionVectors):
-    """The points of a collection."""
-
     def __init__(self, store: QdrantStore, table: VectorTable, collection: str) -> None:
         self._store, self._collection, key = store, collection, KEYS[table][0]
         config: Any = store.call(store.client.get_collection, collection).config.params.vectors

@@ -1,4 +1,4 @@
-"""The search for a bundle's items in a vector store, in place of the bundle's own index."""
+"""Searches a bundle's items in a vector store instead of the bundle's own index."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _PAUSE_SECONDS: Final = 5.0
 
 
 def choose_search(uri: str, loaded: LoadedConfig | None) -> Callable[..., StoreSearch]:
-    """Returns the function that opens the search in the store at a URI; "": in the configuration's store.
+    """Returns a function that opens the search in the store at a URI; "" means the configured store.
 
-    It takes the bundle and the seconds that a search may take at most.
+    The function takes the bundle and the time limit of a search in seconds.
 
     Raises:
         ConfigError: neither is given; see also `open_store`.
@@ -43,10 +43,10 @@ def choose_search(uri: str, loaded: LoadedConfig | None) -> Callable[..., StoreS
 
 
 class StoreSearch:
-    """Searches the version of a store that has the items of a bundle. Safe for any number of threads.
+    """Searches a store's version with the items of a bundle. Safe for any number of threads.
 
-    After a search that ended late, and in vain, others are refused at once for some seconds: a hanging store must not hold all
-    threads of the service, because other lists need no store. Then one search tries again.
+    After a search that timed out, others are refused at once for some seconds: a hanging store must not hold all threads of
+    the service, because other lists need no store. Then one search tries again.
     """
 
     def __init__(self, store: VectorStore, bundle: Bundle, *, is_exact: bool = False) -> None:
@@ -72,7 +72,7 @@ class StoreSearch:
         """Why the last search ended late, "" if it did not; when the store is asked again."""
 
     def find_rows(self, vectors: Vectors, k: int, filters: Any) -> list[IntArray] | None:
-        """Returns the rows of items in the bundle, see `ItemSearch`; items that the bundle lacks are left out.
+        """Returns the rows of items in the bundle, see `ItemSearch`; items unknown to the bundle are left out.
 
         Raises:
             StorageError: the store does not answer, or did not a moment ago, or has lost the version.

@@ -1,4 +1,4 @@
-"""Conditions as SQL, as far as dialects agree."""
+"""Writes conditions as SQL, as far as dialects agree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dssm_assets.storage.sources.table_source import quote_name
 
 
 class SqlDialect(ABC):
-    """The words of a database; those for lists differ."""
+    """A database's dialect; lists are written differently in each."""
 
     def write_value(self, value: Any) -> str:
         """Returns a literal."""
@@ -29,15 +29,15 @@ class SqlDialect(ABC):
 
     @abstractmethod
     def write_overlap(self, column: str, condition: ColumnCondition, values: Sequence[Any]) -> str:
-        """Returns that a list has one of some values; null or false for an empty list."""
+        """Writes "the list has one of these values"; null or false for an empty list."""
 
     @abstractmethod
     def write_any_entry(self, column: str, bounds: Sequence[str]) -> str:
-        """Returns that a list has an entry within bounds, such as `>= 1`."""
+        """Writes "the list has an entry within these bounds", such as `>= 1`."""
 
 
 def write_sql(condition: Condition, dialect: SqlDialect) -> str:
-    """Returns a condition as SQL, "" where every row passes.
+    """Writes a condition as SQL; "" if every row passes.
 
     Raises:
         UnsupportedConditionError: the dialect has no such comparison.

@@ -1,11 +1,11 @@
-"""The contract of a vector store: as publishing and search use it. A store is opened by its URI.
+"""The interface of a vector store for publishing and search. A store is opened by its URI.
 
-    version    the vectors of one whole bundle, refreshed up to a revision: this bundle, or a delta of it. Whole or not there
-    draft      rows that are being written. No reader meets them before they are served as a version
-    alias      <scene>_item and <scene>_user, which other programs read: always one whole version
+    version    the vectors of one whole bundle, up to a revision: this bundle, or a delta of it. Complete or not there
+    draft      rows being written. Readers see them only once they are a version
+    alias      <scene>_item and <scene>_user for other programs: always one complete version
 
-All stores compare by inner product. Vectors of a cosine model have unit length, so it is their cosine; the prior of a model is the last
-entry of its vectors; of a user with several interests each is a row.
+All stores compare by inner product. A cosine model's vectors have unit length. A model's prior is the last entry of its
+vectors. A user with several interests has one row per interest.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _LIBRARIES: Final = {"lancedb": "lancedb", "pgvector": "psycopg", "qdrant": "qdr
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to write: the columns of `KEYS`, then vectors, `ds`, `model_digest`, and of items those for filters. Batches are read once."""
+    """Rows to write: the columns of `KEYS`, vectors, `ds`, `model_digest`, and for items the filter columns. Batches can be read once."""
 
     schema: pa.Schema
     count: int
@@ -80,7 +80,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a revision changes in a table: rows to add or replace by key, and ids to remove."""
+    """The changes of a revision to a table: rows to add or replace by key, and ids to remove."""
 
     rows: pa.Table
     gone: pa.Array
@@ -91,7 +91,7 @@ Found = tuple[pa.Array, npt.NDArray[np.float32]]
 
 
 class StoredVectors(ABC):
-    """The rows of a version, also after it was written again, or of a draft. Safe for any number of threads."""
+    """The rows of a version or a draft. It stays valid after the version is written again. Safe for any number of threads."""
 
     @abstractmethod
     def count(self) -> int:
@@ -99,21 +99,21 @@ class StoredVectors(ABC):
 
     @abstractmethod
     def read(self, ids: pa.Array) -> pa.Table:
-        """Returns the rows of some ids: at least the columns of `KEYS`, `VECTORS` and `model_digest`, in the types that were written."""
+        """Returns the rows of some ids: at least the columns of `KEYS`, `VECTORS` and `model_digest`, in the written types."""
 
     @abstractmethod
     def find_vectors(self) -> str:
-        """Returns the name that the column of the vectors has in the store."""
+        """Returns the name of the vector column in the store."""
 
     @abstractmethod
     def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
-        """Returns the k rows with the highest inner product for each vector [N, D]; only rows for which a condition holds.
+        """Returns, for each vector [N, D], the k rows with the highest inner product that meet a condition.
 
         Args:
             is_exact: compare every row, without the index.
 
         Raises:
-            StorageError: it takes longer than the store was opened for.
+            StorageError: it takes longer than the time limit of the store.
             UnsupportedConditionError: the store cannot compare by such a condition.
         """
 
@@ -122,26 +122,26 @@ class VectorStore(ABC):
     """The vector store of a scene. All methods raise StorageError if the store cannot be reached or refuses.
 
     Attributes:
-        where: the store in errors, without a login.
+        where: the store's name in errors, without a login.
     """
 
     where: str
 
     @abstractmethod
     def find_versions(self) -> dict[str, str]:
-        """Returns bundle id -> revision of the stored versions; "" where an update was not finished."""
+        """Returns bundle id -> revision of the stored versions; "" if an update was not finished."""
 
     @abstractmethod
     def find_served(self) -> str | None:
-        """Returns the bundle id of the version that the aliases name."""
+        """Returns the bundle id of the version behind the aliases."""
 
     @abstractmethod
     def write(self, table: VectorTable, rows: Rows) -> str:
-        """Writes a draft, of items with its index; returns its name."""
+        """Writes a draft, for items with an index; returns its name."""
 
     @abstractmethod
     def open(self, table: VectorTable, name: str) -> StoredVectors:
-        """Returns the rows of a version, by its bundle id, or of a draft.
+        """Returns the rows of a version (by bundle id) or of a draft.
 
         Raises:
             PartitionMissingError: there is none.
@@ -153,23 +153,23 @@ class VectorStore(ABC):
 
     @abstractmethod
     def serve(self, version: str) -> None:
-        """Points the aliases to a version that is stored, each in one step."""
+        """Points the aliases to a stored version, each in one step."""
 
     @abstractmethod
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
-        """Applies a revision to a version that is stored, and records it last."""
+        """Applies a revision to a stored version, and records it last."""
 
     @abstractmethod
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
-        """Returns the names of versions that are neither kept nor served, and of drafts begun before a unix time."""
+        """Returns the versions that are neither kept nor served, and the drafts begun before a unix time."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Removes a version that `find_removable` has named; if it is gone, nothing happens."""
+        """Removes a version from `find_removable`; if it is gone, nothing happens."""
 
 
 def open_configured(loaded: LoadedConfig) -> VectorStore:
-    """Returns the store of a configuration, by default a LanceDB beside its tables; errors as `open_store`."""
+    """Returns the configured store, by default a LanceDB beside the tables; errors as `open_store`."""
     config = loaded.config
     return open_store(find_uri(loaded), config.name, config.storage.options)
 
@@ -190,8 +190,8 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any], seconds: float 
 
     Args:
         scene: prefix of its tables.
-        options: `storage.options`, of a LanceDB on S3.
-        seconds: of a request of a search, which ends after twice as many; None: there is no limit.
+        options: `storage.options`, for a LanceDB on S3.
+        seconds: time limit of each request of a search; the search ends after twice as long. None: no limit.
 
     Raises:
         ConfigError: the variable is not set, the scheme is unknown, or the client is not installed. The URI is not shown.
@@ -217,22 +217,22 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any], seconds: float 
 
 
 def find_vectors(schema: pa.Schema) -> str:
-    """Returns the name of the column of the vectors: the first of fixed-size lists."""
+    """Returns the name of the vector column: the first column of fixed-size lists."""
     return next(str(field.name) for field in schema if pa.types.is_fixed_size_list(field.type))
 
 
 def new_token() -> str:
-    """Returns a part of a name that no other draft has: the time in seconds, and a number by chance."""
+    """Returns a unique ending for a draft's name: the time in seconds, and a random number."""
     return f"{int(time.time()):08x}{secrets.token_hex(3)}"
 
 
 def begun_at(name: str) -> float:
-    """Returns when the draft with a name that ends with a token was begun, in unix seconds."""
+    """Returns when a draft was begun, in unix seconds, from the token at the end of its name."""
     return float(int(name[-14:-6], 16))
 
 
 def missing_version(where: str, table: VectorTable, name: str, known: Collection[str]) -> PartitionMissingError:
-    """Returns the error of a version that is not stored."""
+    """Returns the error for a version that is not stored."""
     remedy = f"materialize vector_store of {name[:10]} with this store in the configuration"
     return PartitionMissingError(
         Fault(f"{where}, table {table}", f"vectors of bundle {name}", f"those of {', '.join(sorted(known)) or 'none'}", remedy)
@@ -240,13 +240,13 @@ def missing_version(where: str, table: VectorTable, name: str, known: Collection
 
 
 class Deadline:
-    """How long a search may begin requests. Each request has the same limit, so a search takes twice as long at most."""
+    """The time limit for starting requests of a search. Each request has the same limit, so a search takes at most twice as long."""
 
     def __init__(self, where: str, seconds: float | None) -> None:
         self._where, self._seconds, self._begun = where, seconds, time.monotonic()
 
     def check(self) -> None:
-        """Raises a StorageError after the end."""
+        """Raises a StorageError after the time limit."""
         if self._seconds is not None and time.monotonic() - self._begun > self._seconds:
             expected, remedy = (
                 f"a search within {self._seconds:g} seconds",
@@ -257,7 +257,7 @@ class Deadline:
 
 @contextmanager
 def store_errors(where: str, passwords: Iterable[str] = ()) -> Iterator[None]:
-    """Turns the errors of a client into a StorageError without passwords; our own errors pass."""
+    """Turns errors of a client into a StorageError without passwords; our own errors pass."""
     try:
         yield
     except DssmError:

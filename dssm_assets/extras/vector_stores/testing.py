@@ -1,4 +1,4 @@
-"""The contract of vector stores, as a class that the test module of a store inherits. Needs pytest.
+"""Contract tests of vector stores: a class for the test module of a store to inherit. Needs pytest.
 
     from dssm_assets.extras.vector_stores.testing import VectorStoreContract
 
@@ -7,7 +7,7 @@
         def opened(self, tmp_path):
             return lambda: open_store(f"mystore://{tmp_path}", "shop", {})
 
-The store is new for every test. Each call opens it as another process would.
+Every test has a new store. Each call of `opened()` opens it as another process would.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ UNSUPPORTED: Final[list[Any]] = [{"sizes": {"min": 2, "max": 3}}]
 
 
 def item_rows(count: int, model: str = "model-a", seed: int = 0, width: int = WIDTH, *, is_text: bool = False) -> pa.Table:
-    """Returns rows of items, numbered from 0 or named i0, i1, ...; norms differ, as with a prior."""
+    """Returns rows of items, numbered from 0 or named i0, i1, ...; their norms differ, as with a prior."""
     drawn = np.random.default_rng(seed)
     vectors = drawn.standard_normal((count, width)).astype(np.float32)
     ids = pa.array([f"i'{number} é" for number in range(count)]) if is_text else pa.array(np.arange(count))
@@ -89,7 +89,7 @@ def item_rows(count: int, model: str = "model-a", seed: int = 0, width: int = WI
 
 
 def user_rows(users: list[Any], interests: int = 2, model: str = "model-a", width: int = WIDTH) -> pa.Table:
-    """Returns a row for each interest of some users."""
+    """Returns one row per interest of some users."""
     count = len(users) * interests
     vectors = np.random.default_rng(1).standard_normal((count, width)).astype(np.float32)
     return pa.table(
@@ -108,7 +108,7 @@ def to_rows(table: pa.Table, batch_rows: int = 512) -> Rows:
 
 
 def publish(store: VectorStore, version: str, items: pa.Table, users: pa.Table | None = None) -> VectorStore:
-    """Writes a version and serves it; returns the store."""
+    """Writes and serves a version; returns the store."""
     drafts = {VectorTable.ITEM: store.write(VectorTable.ITEM, to_rows(items))}
     if users is not None:
         drafts[VectorTable.USER] = store.write(VectorTable.USER, to_rows(users))
@@ -124,7 +124,7 @@ def vectors_of(table: pa.Table) -> Vectors:
 
 
 def nearest(table: pa.Table, vector: npt.NDArray[np.float32], k: int, filters: Any = None) -> list[Any]:
-    """Returns the ids of the k rows with the highest inner product that pass filters, best first."""
+    """Returns the ids of the k rows with the highest inner product that pass the filters, best first."""
     passes = np.ones(table.num_rows, bool) if filters is None else mask_items(table.drop(["item_tower_emb"]), filters)
     rows = np.flatnonzero(passes)
     order = np.argsort(-(vectors_of(table)[rows] @ vector), kind="stable")[:k]
@@ -136,7 +136,7 @@ def model_digests(stored: StoredVectors, ids: pa.Array) -> set[str]:
 
 
 class VectorStoreContract:
-    """What publishing and search ask of a store."""
+    """Contract of a vector store for publishing and search."""
 
     @pytest.mark.parametrize("is_text", [False, True])
     def test_rows_are_read_as_they_were_written(self, opened: Opener, is_text: bool) -> None:

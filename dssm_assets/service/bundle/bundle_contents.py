@@ -1,4 +1,4 @@
-"""Small files of a bundle: fg.json with the files that it names, the popular items, the input of each user's vector."""
+"""Makes small files of a bundle: fg.json with its named files, the popular items, the input of each user's vector."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ _OWN_ITEMS: Final = pa.schema(
 
 
 def pack_fg(raw: Mapping[str, Any], read_file: ReadFile) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Returns the definitions with new paths of all files that they name, `fg_files/<digest>-<name>`, and path -> content of the files.
+    """Packs feature definitions with the files that they name.
+
+    Returns the definitions with the new paths `fg_files/<digest>-<name>`, and path -> content.
 
     Raises:
         FeatureSpecError: the definitions are wrong, or a file cannot be read.
@@ -67,12 +69,12 @@ def rank_popular_items(positive_counts: pa.Table, item_index: IdIndex) -> pa.Tab
 
 
 def history_column(feature: str) -> str:
-    """Returns the column with the embedding indices of a sub-feature of the history."""
+    """Returns the name of the column for a sub-feature of the history."""
     return f"history/{feature}"
 
 
 def history_reach(spec: TowerSpec) -> int:
-    """Counts the latest events of a user that the user tower reads."""
+    """Returns how many of a user's latest events the user tower reads."""
     views = spec.history_views
     return max(
         (view.pooling.length if view.is_sequence else make_pooling(view.pooling).num_events for view in views), default=0
@@ -82,7 +84,7 @@ def history_reach(spec: TowerSpec) -> int:
 def list_user_inputs(
     features: pa.Table, history: HistoryCsr, starts: IntArray, ends: IntArray, spec: TowerSpec
 ) -> pa.RecordBatch:
-    """Returns a row of user_inputs.arrow per user: the features, and lists of the latest events that the tower reads, oldest first.
+    """Returns the rows of user_inputs.arrow, one per user: the features, and the latest events for the tower as lists, oldest first.
 
     Args:
         features: embedding indices of the user features [U].
@@ -100,7 +102,7 @@ def list_user_inputs(
 
 
 def list_own_items(history: HistoryCsr, starts: IntArray, ends: IntArray, num_items: int) -> pa.RecordBatch:
-    """Returns a row of own_items.arrow per user: rows of the user's items, ascending, their counts and last times."""
+    """Returns the rows of own_items.arrow, one per user: item rows ascending, with counts and last times."""
     places, owner = ranges(starts, ends - starts), repeat_rows(ends - starts)
     items, times = history.item_index[places], history.event_time_ms[places]
     own = interactions_of_events(owner, items, times, num_users=len(starts), num_items=num_items)

@@ -1,20 +1,19 @@
-"""Serving bundles: immutable folders of files, and the one pointer that names the bundle that is served.
+"""Stores serving bundles: immutable folders of files, and one pointer to the served bundle.
 
     <root>/bundles/<bundle_id>/...        the files of a bundle, manifest.json among them
-    <root>/current.json                   the pointer: the bundle that is served and the one before it
+    <root>/current.json                   the pointer: the served bundle and the one before it
 
-A bundle is staged and stored whole; then the pointer is replaced in one step (a rename on a local disk, one put on an object
-store). A reader that opens the pointer first and the bundle second therefore always sees a whole bundle, and a publisher that
-fails or is killed leaves the served bundle unchanged.
+A bundle is staged and stored whole; then the pointer is replaced in one step (a rename on a local disk, one put on an object store).
+A reader opens the pointer first, so it always finds a whole bundle. A publisher that fails or is killed leaves the served bundle
+unchanged.
 
-The pointer also lists the bundles in the order of serving (`trail`), for a rollback, and of storing (`stored`), for
-pruning. A folder that it does not list may be one that another publisher is about to add: `leftovers.py` removes old ones. Concurrent
-publishers exclude each other by a lock on a local disk; on an object store the pointer is replaced only if it is unchanged
-since it was read.
+The pointer also lists the bundles in the order of serving (`trail`), for a rollback, and of storing (`stored`), for pruning. Another
+publisher may be about to add an unlisted folder, so only `leftovers.py` removes these, once they are old. Concurrent publishers
+exclude each other by a lock on a local disk; on an object store the pointer is replaced only if it is unchanged since it was read.
 
-A delta is a bundle like any other to those who read it. Its manifest names the whole bundle that it refreshes (`delta.base`); it has the
-unchanged files of that bundle too: as hard links on a local disk, as copies within an object store. It is published only while the bundle that
-was served when it began is served still.
+A delta reads like any other bundle. Its manifest names the whole bundle that it refreshes (`delta.base`), and its unchanged files
+are hard links to that bundle's on a local disk, copies on an object store. If the served bundle changes while a delta is made, the
+delta is not published.
 
 With a key, each new manifest gets a signature beside it. Deltas and rollbacks then need a base with a signature by the same key.
 
@@ -75,7 +74,7 @@ class Pointer:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Pointer:
-        """Returns the pointer of a stored text; a ValueError, KeyError or TypeError if it is none."""
+        """Parses a pointer; raises a ValueError, KeyError or TypeError if the text is none."""
         found = json.loads(text)
         pointer = cls(tuple(map(str, found["trail"])), tuple(map(str, found["stored"])), str(found["ds"]))
         if not pointer.trail or (pointer.bundle_id, pointer.previous) != (found["bundle_id"], found["previous"]):
@@ -87,12 +86,12 @@ class Pointer:
         return json.dumps({**content, "trail": self.trail, "stored": self.stored}, indent=1) + "\n"
 
     def back_to(self, bundle_id: str, ds: str) -> Pointer:
-        """Returns the pointer to a stored bundle; bundles served after it leave the trail."""
+        """Returns a pointer to a stored bundle; later bundles leave the trail."""
         end = self.trail.index(bundle_id) if bundle_id in self.trail else len(self.trail)
         return Pointer((*self.trail[:end], bundle_id), self.stored, ds)
 
     def renamed(self, names: Mapping[str, str]) -> Pointer:
-        """Returns the pointer with the new names of some bundles."""
+        """Returns the pointer with some bundles renamed."""
         trail, stored = (tuple(names.get(bundle_id, bundle_id) for bundle_id in ids) for ids in (self.trail, self.stored))
         return Pointer(trail, stored, self.ds)
 
@@ -104,7 +103,7 @@ class Pointer:
     def surplus(self, keep: int, bases: Mapping[str, str]) -> tuple[str, ...]:
         """Returns the stored bundles to remove so that `keep` whole ones remain, oldest first.
 
-        The served bundle, the one before it, and the whole bundles that they refresh stay; no other delta does.
+        Of deltas, only the served bundle and the one before it stay. The whole bundles behind these two stay as well.
 
         Args:
             bases: delta -> the whole bundle that it refreshes.
@@ -135,18 +134,18 @@ SIGNING_KEY: Final = "DSSM_SIGNING_KEY"
 
 
 class BundleKeys(Protocol):
-    """The keys that bundles are signed by, and checked with (`extras/signatures`)."""
+    """The keys for signing and checking bundles (`extras/signatures`)."""
 
     def sign(self, manifest: bytes) -> bytes | None:
-        """Returns the signature of a manifest, None without a key that signs."""
+        """Returns the signature of a manifest; None without a signing key."""
 
     def check(self, bundle_id: str, manifest: bytes, signature: bytes | None) -> None:
-        """Raises a SignatureError unless the signature of a manifest, None if it has none, is by a trusted key."""
+        """Raises a SignatureError unless a trusted key has signed the manifest; `signature` may be None."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """The result of publishing: the bundle's id and manifest, the new pointer, the bundles that were removed."""
+    """The result of publishing: the bundle's id and manifest, the new pointer, the removed bundles."""
 
     bundle_id: str
     manifest: Mapping[str, Any]
@@ -168,7 +167,7 @@ class FetchedBundle(NamedTuple):
 
 
 class BundleStore:
-    """The bundles below one root, a folder or an fsspec URL; or the folder of a single bundle, to read it."""
+    """The bundles below one root, a folder or an fsspec URL. For reading, also the folder of a single bundle."""
 
     def __init__(self, root: str, options: Mapping[str, Any] | None = None, keys: BundleKeys | None = None) -> None:
         """Opens the bundles. With `keys`, bundles are signed when written and must be signed when verified."""
@@ -180,7 +179,7 @@ class BundleStore:
         self._pointer_path = layout.pointer_path(self.root)
 
     def check_can_sign(self) -> None:
-        """Raises a SignatureError if stored bundles are signed and no key signs: services that require signatures would end."""
+        """Raises a SignatureError if stored bundles are signed but no key can sign: services that require signatures would stop."""
         pointer = self.pointer() if self._keys is None else None
         stored = () if pointer is None else pointer.stored
         signed = [one for one in stored if self.fs.exists(f"{self.folder(one)}/{layout.BUNDLE_SIGNATURE}")]
@@ -193,7 +192,9 @@ class BundleStore:
             raise SignatureError(str(Fault(where, expected, "no value", remedy)))
 
     def staging(self) -> ScratchFolder:
-        """Returns an empty local folder for a bundle's files. Users forgotten from now on keep it from being published.
+        """Returns an empty local folder for a bundle's files.
+
+        If users are forgotten after this call, the bundle cannot be published.
 
         Raises:
             SignatureError: see `check_can_sign`.
@@ -207,17 +208,17 @@ class BundleStore:
     ) -> Published:
         """Makes a bundle of the files in a staging folder and serves it.
 
-        A bundle of an earlier day than the served one, as from a backfill, is stored but not served; `rollback` can serve it.
+        A bundle of an earlier day than the served one, such as from a backfill, is only stored; `rollback` can serve it.
 
         Args:
             folder: from `staging`; its files, at any depth, are the bundle's. It is empty afterwards.
             body: the manifest without `format`, `files` and `delta.base`; `ds` is its evaluation day.
             keep: stored whole bundles to keep, at least 2; the served one and the one before it are always kept.
-            base: the whole bundle that a delta refreshes: the delta has its files, except where the folder has others.
-            served: the bundle that was served when the delta began.
+            base: for a delta, the whole bundle behind it. Files that the folder lacks come from there.
+            served: for a delta, the bundle that was served when it began.
 
         Raises:
-            PartitionReplacedError: another bundle is served than `served`, or the whole one is not stored any more; nothing changes.
+            PartitionReplacedError: `served` is not served any more, or the whole bundle is not stored; nothing changes.
             StorageError: the whole bundle differs from its manifest; nothing changes.
         """
         own = _describe_files(folder)
@@ -248,7 +249,7 @@ class BundleStore:
         return Published(bundle_id, manifest, pointer, tuple(pruned))
 
     def store_again(self, fetched: FetchedBundle, folder: Path, changes: Mapping[str, Any]) -> str:
-        """Stores a bundle with the files of a folder in place of its own, and with changes of its manifest; returns its id.
+        """Stores a bundle with the files of a folder instead of its own and with changes to its manifest; returns its id.
 
         No pointer names it yet.
         """
@@ -298,7 +299,7 @@ class BundleStore:
         return pointer, wanted
 
     def pointer(self) -> Pointer | None:
-        """Returns the current pointer, None if nothing was published yet; a StorageError if the file is no pointer."""
+        """Returns the current pointer; None before the first publishing. A file that is no pointer raises a StorageError."""
         path = self._pointer_path
         try:
             with location_errors(path, _WHERE, may_be_missing=True):
@@ -325,7 +326,7 @@ class BundleStore:
         return bool(self.fs.exists(f"{self.root}/{layout.BUNDLE_MANIFEST}"))
 
     def replace_pointer(self, change: Callable[[Pointer | None], Pointer]) -> Pointer:
-        """Replaces the pointer by `change(pointer)`, asked again if another publisher was faster; returns the new pointer.
+        """Replaces the pointer by `change(pointer)` and returns it. If another publisher was faster, `change` is called again.
 
         Raises:
             StorageError: the file is not a pointer, or others were faster at every attempt.
@@ -344,16 +345,16 @@ class BundleStore:
         return layout.bundle_folder(self.root, bundle_id)
 
     def fetch(self, bundle_id: str, *, is_verified: bool = True) -> FetchedBundle:
-        """Returns a bundle with its files in a local folder, checked against the manifest, and this against the id.
+        """Returns a bundle in a local folder, after checking its files against the manifest and the manifest against the id.
 
-        Where bundles must be signed, the folder is a copy that nobody else can write.
+        If bundles must be signed, the folder is a copy that nobody else can write.
 
         Args:
             is_verified: check signature and sha256, not only sizes.
 
         Raises:
             PartitionMissingError: there is no such bundle.
-            StorageError: names missing and other files; a SignatureError without a signature that must be there.
+            StorageError: names missing and unexpected files; a SignatureError if a required signature is missing.
         """
         remote = self.root if self._is_one_bundle() else self.folder(bundle_id)
         manifest, copy = self.manifest(bundle_id, remote, is_verified=is_verified), None
@@ -382,7 +383,9 @@ class BundleStore:
         return FetchedBundle(bundle_id, manifest, local, copy)
 
     def manifest(self, bundle_id: str, folder: str | None = None, *, is_verified: bool = False) -> dict[str, Any]:
-        """Returns the manifest of a bundle, by default of a stored one; with `is_verified`, of this id and signed if it must be.
+        """Returns the manifest of a bundle, read from `folder`, by default from the stored bundle.
+
+        With `is_verified`, also checks its id and signature.
 
         Raises:
             PartitionMissingError: there is no such bundle.
@@ -426,7 +429,7 @@ class BundleStore:
             raise broken(bundle_id, str(error)) from error
 
     def write_manifest(self, folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
-        """Writes a bundle's manifest into its local folder, and the signature where a key signs.
+        """Writes the manifest of a bundle into its local folder, and a signature if a key can sign.
 
         Returns their names in the order of storing: the manifest last, because it makes the bundle whole.
         """
@@ -471,7 +474,7 @@ class BundleStore:
 
     @contextlib.contextmanager
     def reading(self, bundle_id: str) -> Iterator[None]:
-        """Raises a PartitionReplacedError where a block misses files because a stored bundle was removed."""
+        """Raises a PartitionReplacedError if a file is missing inside the block because a stored bundle was removed."""
         try:
             yield
         except FileNotFoundError as error:
@@ -481,7 +484,7 @@ class BundleStore:
             raise PartitionReplacedError(_fault(f"{self.root}, bundle {bundle_id}", "its files", got, remedy)) from error
 
     def remove(self, bundle_id: str) -> None:
-        """Removes a bundle, its manifest first, so that an incomplete removal does not look like a complete bundle."""
+        """Removes a bundle. Its manifest goes first, so that a half-removed bundle does not look whole."""
         target = self.folder(bundle_id)
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(f"{target}/{layout.BUNDLE_MANIFEST}")
@@ -494,20 +497,20 @@ class BundleStore:
 
 
 def open_bundles(loaded: LoadedConfig) -> BundleStore:
-    """Returns the store of a configuration's bundles, `<storage.root>/serving`; a key that DSSM_SIGNING_KEY names signs them."""
+    """Returns the store of a configuration's bundles, `<storage.root>/serving`; signs with the key named by DSSM_SIGNING_KEY."""
     file = os.environ.get(SIGNING_KEY, "").strip()
     keys: BundleKeys | None = load_extra("signatures", "ed25519").read_private_key(file) if file else None
     return BundleStore(layout.serving_root(loaded.root), loaded.config.storage.options, keys)
 
 
 def bundle_id_of(manifest: Mapping[str, Any]) -> str:
-    """Returns the id of the bundle that a manifest describes: its day, and a digest that equal bundles share."""
+    """Returns the id for a manifest: its day, and a digest of the content. Equal bundles have equal ids."""
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     return f"{manifest.get('ds')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def base_of(manifest: Mapping[str, Any]) -> str | None:
-    """Returns the whole bundle that a bundle refreshes, None if it is whole itself."""
+    """Returns the whole bundle behind a delta; None for a whole bundle."""
     delta = manifest.get("delta")
     return None if delta is None else str(delta["base"])
 

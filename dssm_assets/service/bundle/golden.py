@@ -1,4 +1,4 @@
-"""Golden rows: here the exported towers must compute the vectors of the trained towers.
+"""Golden rows: test inputs on which the exported towers must give the trained towers' vectors.
 
 Letters: B rows, D vector dimension.
 """
@@ -29,7 +29,7 @@ RunTower = Callable[[Feed], FloatArray]
 
 @dataclass(frozen=True)
 class TowerDifference:
-    """How far an exported tower is from the trained one.
+    """The difference between an exported tower and the trained one.
 
     Attributes:
         row_count: rows compared.
@@ -42,12 +42,12 @@ class TowerDifference:
     longest: float
 
     def is_within(self, tolerance: float) -> bool:
-        """Returns whether no entry differs by more than the tolerance, relative to the longest vector if that exceeds 1."""
+        """Returns whether every entry is within the tolerance (times the longest vector's length, if above 1)."""
         return self.largest <= tolerance * max(1.0, self.longest)
 
 
 def compare_towers(two_tower: TwoTower, inputs: TowerInput, run: RunTower, *, is_user: bool) -> TowerDifference:
-    """Returns how far the exported user or item tower is from the trained one on these rows."""
+    """Compares the exported user or item tower with the trained one on these rows."""
     spec = two_tower.spec
     with torch.no_grad():
         trained = (two_tower.user_vectors(inputs) if is_user else two_tower.item_vectors(inputs)).numpy()
@@ -60,7 +60,7 @@ def compare_towers(two_tower: TwoTower, inputs: TowerInput, run: RunTower, *, is
 
 
 def measure_difference(trained: FloatArray, exported: FloatArray) -> TowerDifference:
-    """Returns how far two arrays of vectors are apart: infinitely if their shapes differ or an entry is not finite."""
+    """Measures the difference of two arrays of vectors; infinite if shapes differ or an entry is not finite."""
     longest = float(np.sqrt((trained.astype(np.float64) ** 2).sum(axis=-1)).max(initial=0.0))
     if trained.shape != exported.shape or not np.isfinite(exported).all():
         return TowerDifference(len(trained), float("inf"), longest)

@@ -1,8 +1,7 @@
-"""Exported towers opened with ONNX Runtime, which sends nothing to its vendor. Other modules do not import ONNX Runtime.
+"""Opens exported towers with ONNX Runtime so that it sends nothing to its vendor. Only this module imports ONNX Runtime.
 
-Official builds of ONNX Runtime send usage data to their vendor and keep a device id in the user's cache folder, from the import on. One
-environment variable prevents both, if it is set before the import; the call after the import only ends what a build without that
-variable would send.
+Official builds send usage data and keep a device id in the user's cache folder, starting at import. An environment variable,
+set before the import, prevents both. The call after the import stops builds that do not know the variable.
 """
 
 from __future__ import annotations

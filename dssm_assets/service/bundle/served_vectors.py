@@ -1,4 +1,4 @@
-"""The files of a serving bundle with a row per user or item: vectors, inputs, columns for filters, channels.
+"""Writes the files of a serving bundle with a row per user or item: vectors, inputs, filter columns, channels.
 
 The vectors of the evaluation use features as of the day before the evaluation day; a bundle serves the days after it.
 """
@@ -58,20 +58,20 @@ RECALL_USERS: Final = 1000
 
 @dataclass(frozen=True)
 class BundleInputs:
-    """The model of a day, and the partitions that the vectors of its bundle are computed from.
+    """The model of a day, and the input partitions of its bundle's vectors.
 
     Attributes:
         ds: the evaluation day.
         as_of: the vectors are as of the end of this day: the evaluation day, or the day before it if its tables are missing.
-        model: dssm_model, which holds the towers and their prior; `settings` are of the run that fitted it.
-        config_tables: feature_config and feature_counts, of `bucketizer`.
+        model: dssm_model with the towers and their prior; `settings` are those of its fit.
+        config_tables: feature_config and feature_counts, the sources of `bucketizer`.
         total: total_hit_rate of the model.
-        corpus: negative_items, the items that the model was trained on.
+        corpus: negative_items, the items of the training.
         users, items: user_features_fg and item_features_fg of `as_of`.
-        user_table, item_table: of `as_of`. Columns for filters are read from item_table; a delta compares newer rows with both.
+        user_table, item_table: of `as_of`. Filter columns come from item_table; a delta compares newer rows with both.
         history: user_history_fg of all days up to `as_of`.
         recent: positive_sample of the window that ends on `as_of`.
-        evaluated: the other partitions between the model's inputs and its hit rates.
+        evaluated: other partitions between the model's inputs and its hit rates.
     """
 
     ds: str
@@ -111,8 +111,8 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
 
     Raises:
         PartitionMissingError: a partition is missing.
-        ProvenanceError: a partition between the model's inputs and its hit rates was materialized again since, so the bundle
-            would differ from the evaluated model.
+        ProvenanceError: a partition between the model's inputs and its hit rates was made again since, so the bundle would
+            not be the evaluated model.
     """
     names = ("total_hit_rate", "hit_counts", "item_vectors", "user_vectors", "train_samples", "negative_items")
     total, hit_counts, item_vectors, user_vectors, samples, corpus = (workspace.need(name, ds) for name in names)
@@ -206,7 +206,7 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
 
 
 def check_vectors(side: str, ids: pa.Array, vectors: pa.FixedSizeListArray) -> None:
-    """Raises an InputError unless there are vectors of users or items, and all can be searched."""
+    """Raises an InputError if there are no vectors of users or items, or if some cannot be searched."""
     structure = VectorStructure(width=vectors.type.list_size, expected_row_count=len(ids), is_of_users=side == "user")
     structure.check_rows(ids, vectors)
     _check_structure(side, structure.report())
@@ -222,7 +222,7 @@ def write_item_vectors(folder: Path, item_ids: pa.Array, vectors: Vectors) -> No
 
 
 def write_filter_columns(workspace: Workspace, inputs: BundleInputs, items: BundleItems, folder: Path) -> None:
-    """Writes item_columns.arrow if the configuration has columns for filters, a row per item of the bundle, in its order.
+    """Writes item_columns.arrow if filter columns are configured: one row per item, in the bundle's order.
 
     Raises:
         ConfigError: item_table lacks a column.
@@ -242,10 +242,10 @@ def write_filter_columns(workspace: Workspace, inputs: BundleInputs, items: Bund
 def read_filter_columns(
     workspace: Workspace, item_table: Manifest, names: Sequence[str], items: IdIndex
 ) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """Returns columns of item_table as filters compare them, and for each item of a bundle its row, -1 without.
+    """Reads filter columns of item_table, prepared for comparison, and each bundle item's row in them (-1 without).
 
     Raises:
-        InputError: filters cannot have a column of such a type.
+        InputError: a column's type cannot be filtered.
     """
     table = workspace.tables.read(item_table, list(dict.fromkeys([col.ITEM_ID, *names]))).combine_chunks()
     columns = {name: comparable_column(table.column(name), f"serving.filters, column {name}") for name in names}
@@ -253,13 +253,13 @@ def read_filter_columns(
 
 
 def table_ids(table: pa.Table, side: str, kind: pa.DataType) -> pa.Array:
-    """Returns the column user_id or item_id of a table in a bundle's type."""
+    """Returns the column user_id or item_id in the id type of a bundle."""
     where = f"{side}_table, column {side}_id"
     return cast_ids(combine_chunks(comparable_ids(table.column(f"{side}_id"), where)), kind, where)
 
 
 def write_item_columns(folder: Path, columns: pa.Table) -> None:
-    """Writes item_columns.arrow, text dictionary-encoded."""
+    """Writes item_columns.arrow; text is dictionary-encoded."""
     for number, column in enumerate(columns.itercolumns()):
         if is_text(column.type):
             columns = columns.set_column(number, columns.column_names[number], combine_chunks(column).dictionary_encode())
@@ -267,7 +267,7 @@ def write_item_columns(folder: Path, columns: pa.Table) -> None:
 
 
 class UserRowMaker:
-    """Makes the rows of users from their encoded features and their whole history, for whole bundles and for deltas."""
+    """Makes the rows of users for whole bundles and deltas, from encoded features and whole histories."""
 
     def __init__(
         self,
@@ -279,7 +279,7 @@ class UserRowMaker:
         as_of_ms: int,
         channel_items: int | None,
     ) -> None:
-        """`history` is of all these users, `as_of_ms` the moment of the vectors; without channels, `channel_items` is None."""
+        """Takes the users' `history` and the vectors' moment `as_of_ms`. Without channels, `channel_items` is None."""
         self._history, self._spec, self._channel_items = history, spec, channel_items
         self._inference = UserInference(towers, history.to_tables()[0], as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
         self._indexed = indexed_features(bucketizer, "user")
@@ -289,7 +289,7 @@ class UserRowMaker:
         return [col.USER_ID, *self._indexed.columns]
 
     def make_rows(self, encoded: pa.Table) -> dict[BundleFile, pa.RecordBatch]:
-        """Returns file of the bundle -> the rows of the users in some rows of user_features_fg.
+        """Returns file of the bundle -> rows for the users in some rows of user_features_fg.
 
         Raises:
             LeakError: a history has events after the moment.
@@ -341,7 +341,7 @@ def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr,
 
 
 def describe_index(shipped: ShippedIndex, recall_users: int) -> dict[str, Any]:
-    """Returns the entry of an index in the manifest of a bundle."""
+    """Returns an index's entry for the manifest of a bundle."""
     return {
         "kind": shipped.kind,
         "parameters": dict(shipped.parameters),
@@ -351,7 +351,7 @@ def describe_index(shipped: ShippedIndex, recall_users: int) -> dict[str, Any]:
 
 
 def sample_users(folder: Path, spec: TowerSpec) -> Vectors:
-    """Returns vectors [S, D] of at most RECALL_USERS users of a bundle; a user with several interests has several vectors."""
+    """Returns vectors [S, D] of at most RECALL_USERS users of a bundle. Users with several interests have several vectors."""
     users = map_arrow(folder / BundleFile.USER_VECTORS)
     chosen = read_rows(users, choose_rows(users.num_rows, RECALL_USERS)).column(col.USER_TOWER_EMB)
     return np.ascontiguousarray(to_matrix(chosen, "user_vectors").reshape(-1, spec.item_vector_width))
@@ -385,12 +385,12 @@ def _check_structure(side: str, report: StructureReport) -> None:
 def write_channels(
     workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, items: IdIndex, scratch: ScratchArrays, folder: Path
 ) -> None:
-    """Writes channels.json and item_channels.arrow: the weights that were evaluated, neighbours and counts as of the bundle's day.
+    """Writes channels.json (the evaluated weights) and item_channels.arrow (neighbours and counts as of the bundle's day).
 
     Args:
         history: of all users, up to the end of the bundle's day.
         items: of the bundle, by row.
-        scratch: makes large arrays.
+        scratch: allocates large arrays.
     """
     weights = read_merges(workspace, inputs.ds)
     content = {

@@ -1,7 +1,7 @@
-"""The step of serving_bundle: everything that recall needs of a day's model, checked and published together.
+"""The step of serving_bundle: checks and publishes everything that recall needs of a day's model.
 
-Belongs here: the files of a bundle, the checks that must pass before it is served, its manifest. Does not belong here: the
-vectors (`served_vectors.py`), storing a bundle and moving the pointer (`service/bundle/bundle_store.py`).
+Belongs here: the files of a bundle, the checks before it is served, its manifest. Does not belong here: vectors
+(`served_vectors.py`), storing a bundle and moving the pointer (`bundle_store.py`).
 """
 
 from __future__ import annotations

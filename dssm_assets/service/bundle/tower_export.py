@@ -1,11 +1,11 @@
-"""Export of the fitted towers as ONNX models, which run without this package.
+"""Exports the fitted towers as ONNX models, which run without this package.
 
-The graph is written node by node, not traced: this takes milliseconds instead of seconds, and the same towers give the same
-bytes on every machine. It computes the same as `models/tower.py` and `models/embedding.py`. The check `exported_towers` of
-serving_bundle compares both before each publication, so a change there without the same change here is never served.
+The graph is written node by node, not traced: this takes milliseconds instead of seconds, and the same towers give the same bytes on
+every machine. It repeats the arithmetic of `models/tower.py` and `models/embedding.py`. Before each publication the check
+`exported_towers` of serving_bundle compares both, so a change on one side alone is never served.
 
-A model holds only the embedding tables of its own features. Row 0 of each is the zero vector for "missing", so indices are
-used unchanged.
+A model holds only the embedding tables of its own features. Row 0 of each is the zero vector for "missing", so indices are used
+unchanged.
 
 Letters: B rows, L width of a padded feature, d width of an embedding, D output width, W width of an event, H heads, K interests.
 """
@@ -54,7 +54,7 @@ Values = npt.NDArray[Any] | Tensor | list[int] | float
 
 @dataclass(frozen=True)
 class ExportedTower:
-    """A tower as ONNX.
+    """A tower in ONNX format.
 
     Attributes:
         model: the bytes of the model.
@@ -88,7 +88,7 @@ class _Graph:
 
 
 def export_tower(two_tower: TwoTower, data_file: str, inline_bytes: int = INLINE_BYTES, *, is_user: bool) -> ExportedTower:
-    """Returns the user or the item tower as ONNX; `data_file` is the name of its data file, if it needs one."""
+    """Returns the user or the item tower in ONNX format; `data_file` names its data file, if it needs one."""
     graph, spec, layout = _Graph(), two_tower.spec, tower_layout(two_tower.spec, is_user=is_user)
     tower, lookup = (two_tower.user_tower, two_tower.user_lookup) if is_user else (two_tower.item_tower, two_tower.item_lookup)
     interests = spec.num_interests if is_user else 1

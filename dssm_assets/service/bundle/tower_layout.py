@@ -1,12 +1,12 @@
-"""The inputs of an exported tower: their names and order, filling them from tower rows, and towers.json, which explains them.
+"""The inputs of an exported tower: their names and order, how to fill them, and towers.json, which explains them.
 
-Does not import torch, so that a recall service does not need it.
+Imports no torch, because the recall service uses it.
 
-An exported tower has plain arrays as inputs. Every single-valued feature is a column of `singles`. Every multi-valued feature
-and every sub-feature of the history is a pair of arrays of one shape, `indices/<feature>` and `weights/<feature>`. The
-pooling's weights are inputs, so the tower only sums; padding has index 0 and weight 0. For poolings of kind attention and
-sequence, the tower computes the weights, and the sub-features of one pooling share one input `weights/<first of them>`: 1 for an
-item of the history, 0 for padding. A pooling of kind sequence also has `seconds/<first of them>`, when each item was.
+An exported tower has plain arrays as inputs. Every single-valued feature is a column of `singles`. Every multi-valued feature and
+every sub-feature of the history is a pair of arrays of one shape, `indices/<feature>` and `weights/<feature>`. The pooling's weights
+are inputs, so the tower only sums; padding has index 0 and weight 0. For poolings of kind attention and sequence, the tower computes
+the weights. There, the sub-features of a pooling share one input `weights/<first of them>`: 1 for an item of the history, 0 for
+padding. A pooling of kind sequence also has `seconds/<first of them>`, the time of each item.
 
 Letters: B rows, F single-valued features, L width of a padded feature.
 """
@@ -70,7 +70,7 @@ class TowerLayout:
 
     @property
     def padded(self) -> tuple[TowerFeature, ...]:
-        """Returns the features with an input of indices: first the bags of a `TowerInput` in their order, then those of its sequences."""
+        """Returns the features with an input of indices, in order: the bags of a `TowerInput`, then its sequences."""
         return (*self.bags, *(feature for features in (*self.attended, *self.encoded) for feature in features))
 
     @property
@@ -78,13 +78,13 @@ class TowerLayout:
         return (*self.bags, *(features[0] for features in (*self.attended, *self.encoded)))
 
     def length_name(self, feature: TowerFeature) -> str:
-        """Returns the name of a padded feature's second dimension, which the sub-features of a learned pooling share."""
+        """Returns the name of a padded feature's second dimension. The sub-features of a learned pooling share one."""
         owner = next((features[0] for features in (*self.attended, *self.encoded) if feature in features), feature)
         return f"length of {owner.name}"
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """The names of the inputs, in order: singles, all indices, all weights, all seconds, is_empty_history."""
+        """Returns the names of the inputs in order: singles, all indices, all weights, all seconds, is_empty_history."""
         names = [SINGLES] if self.singles else []
         names += [indices_input(feature.name) for feature in self.padded]
         names += [weights_input(feature.name) for feature in self.weighted]
@@ -96,7 +96,7 @@ class TowerLayout:
         return self._fill(inputs)[0]
 
     def feed_each(self, inputs: TowerInput) -> Iterator[Feed]:
-        """Yields for each row what `feed` returns for the row alone."""
+        """Yields, for each row, the result of `feed` for this row alone."""
         feed, bags = self._fill(inputs)
         widths = {name: np.maximum(np.diff(bag.offsets), 1).tolist() for name, bag in bags.items()}
         for row in range(len(inputs)):
@@ -182,7 +182,7 @@ _RULES: Final = {
 
 
 def describe_towers(spec: TowerSpec) -> dict[str, Any]:
-    """Returns the content of towers.json; its key `spec` is the specification that the towers were trained with."""
+    """Returns the content of towers.json. Its key `spec` is the specification of the trained towers."""
     user_dims = spec.user_vector_width // spec.num_interests
     user_shape = [spec.num_interests, user_dims] if spec.num_interests > 1 else [user_dims]
     history: dict[str, Any] = {"features": [feature.name for feature in spec.sequences]}

@@ -1,6 +1,6 @@
-"""`dssm-assets publish` and `rollback`: which bundle is served.
+"""`dssm-assets publish` and `rollback` choose the served bundle.
 
-The bundle of a day, a delta of the served one (--delta), the previous one, or any stored one.
+It may be the bundle of a day, a delta of the served one (--delta), the previous one, or any stored one.
 """
 
 from __future__ import annotations

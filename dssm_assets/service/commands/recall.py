@@ -47,7 +47,7 @@ def add_command(commands: Commands) -> None:
 
 
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that say where the bundle is and how to check it."""
+    """Adds the arguments that locate the bundle and tell how to check it."""
     parser.add_argument(
         "--bundle", metavar="ROOT", help="folder or URL with current.json, or of one bundle (default: serving/ in the storage)"
     )
@@ -65,14 +65,14 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     checks.add_argument(
         "--require-signature",
         metavar="PUBLIC_KEY_FILE",
-        help="take only bundles that one of these keys of Ed25519 (PEM) has signed; each is copied to TMPDIR",
+        help="accept only bundles signed by one of these Ed25519 keys (PEM file); each bundle is copied to TMPDIR",
     )
 
 
 class BundleLocation(NamedTuple):
-    """Root and options of the bundles; the section `serving`, None without a configuration; keys that must have signed bundles.
+    """Root and options of the bundles; the section `serving` (None without a configuration); keys of required signatures.
 
-    `open_search` opens the search in a vector store; it also takes the seconds of a search.
+    `open_search` opens the search in a vector store; its second argument is the time limit of a search in seconds.
     """
 
     root: str
@@ -83,7 +83,7 @@ class BundleLocation(NamedTuple):
 
 
 def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> BundleLocation:
-    """Returns the root of the bundles, its options and the settings of a service; first prints where they come from.
+    """Returns the root of the bundles, its options and the service's settings; first prints their origin.
 
     Raises:
         ConfigError: the configuration cannot be loaded or is not used, or a plug-in cannot be imported.

@@ -1,4 +1,4 @@
-"""`dssm-assets serve`: recall over HTTP, always from the latest published bundle."""
+"""`dssm-assets serve`: recall over HTTP from the latest published bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items that a list may contain, by the request's conditions and the shop's lists (blocked, in stock), and the values of their columns.
+"""Finds the items that a list may contain, by the request's filters and the shop's lists (blocked, in stock); reads item columns.
 
 Shapes: I items.
 """
@@ -23,25 +23,25 @@ _REMEDY: Final = "name one of these, or add the column to serving.filters and pu
 
 
 class ItemConditions:
-    """Finds the allowed items of requests to one bundle. Safe for any number of threads."""
+    """Finds the allowed items for requests to one bundle. Safe for any number of threads."""
 
     def __init__(self, columns: pa.Table, shown: Mask | None = None) -> None:
-        """Takes the columns for filters, a row per item, and the items that may be shown at all (None: all)."""
+        """Takes the filter columns, one row per item, and a mask of the items that may be shown (None: all)."""
         self._columns = columns
         self._all_shown = None if shown is None else AllowedItems(shown)
         self._find_passing = lru_cache(_KEPT)(partial(_find_passing, columns, shown))
 
     def check_fields(self, fields: Sequence[Any]) -> tuple[tuple[str, ...], list[Fault]]:
-        """Returns the columns to answer with, each once, and a fault for each unknown one."""
+        """Returns the distinct columns to answer with, and a fault for each unknown one."""
         names = tuple(dict.fromkeys(map(str, fields)))
         known = ", ".join(self._columns.column_names) or "there is none"
         unknown = [name for name in names if name not in self._columns.column_names]
         return names, [Fault("fields", f"a column for filters: {known}", repr(name)[:80], _REMEDY) for name in unknown]
 
     def read_fields(self, fields: Sequence[str], rows: IntArray) -> dict[str, list[Any]] | None:
-        """Returns column -> the value for each row as JSON has it; None without columns.
+        """Returns column -> values of the rows as JSON values; None without columns.
 
-        Dates and times are ISO text; numbers that are not finite, and times that ISO text cannot have, are null.
+        Dates and times are ISO text. Numbers that are not finite, and times outside ISO text, are null.
         """
         if not fields:
             return None
@@ -50,7 +50,7 @@ class ItemConditions:
         return {name: orjson.loads(orjson.dumps(values.to_pylist())) for name, values in zip(fields, texts, strict=True)}
 
     def find(self, filters: Any) -> AllowedItems | None:
-        """Returns the items that pass a request's filters, None: all. An InputError names faults of the filters."""
+        """Returns the items that pass a request's filters; None: all. Faults of the filters raise an InputError."""
         if filters is None:
             return self._all_shown
         try:

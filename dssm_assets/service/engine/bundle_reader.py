@@ -1,7 +1,7 @@
-"""An open serving bundle: checked against its manifest, its tables memory-mapped.
+"""Opens a serving bundle: checks it against its manifest and memory-maps its tables.
 
-Belongs here: opening the tables and the index of a bundle. Does not belong here: storing and fetching bundles (`service/bundle/bundle_store.py`),
-recall from one (`recall_engine.py`).
+Belongs here: opening the tables and the index of a bundle. Does not belong here: storing and fetching bundles
+(`service/bundle/bundle_store.py`), recall (`recall_engine.py`).
 
 A `Bundle` never changes. Replacing or removing its files does not affect it: the memory maps keep the old content.
 """
@@ -28,7 +28,7 @@ from dssm_assets.storage.local_files import map_arrow
 
 
 class Bundle:
-    """A bundle, read-only; its tables and index are mapped, so that several services on a machine have one copy in memory."""
+    """A read-only bundle. Its tables and index are memory-mapped, so services on one machine share one copy."""
 
     def __init__(self, fetched: FetchedBundle) -> None:
         """Opens the files; a StorageError names a file that is missing, unreadable, or does not match the others."""
@@ -63,7 +63,7 @@ class Bundle:
         return vector
 
     def has_file(self, name: str) -> bool:
-        """Returns whether the bundle has a file; older bundles lack files of later features."""
+        """Returns whether the bundle has a file; bundles of older versions lack some."""
         return name in self.manifest["files"]
 
     def path(self, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The channels of a bundle: merged lists, by the code that the evaluation runs (`core/channels/merge.py`)."""
+"""Merges lists from the channels of a bundle, with the evaluation's code (`core/channels/merge.py`)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class BundleChannels:
     """Merges lists. Safe for any number of threads."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Reads the files; a StorageError if they do not match the bundle, or another version wrote them."""
+        """Reads the files; raises a StorageError if they do not match the bundle or are of another version."""
         content = bundle.read_json(BundleFile.CHANNELS)
         if content.get("version") != CHANNELS_VERSION:
             got = f"version {content.get('version')!r}, this version reads {CHANNELS_VERSION}"
@@ -77,7 +77,7 @@ class BundleChannels:
         return OwnItems(np.array([0, len(rows)], np.int64), rows, counts, times)
 
     def add_events(self, own: OwnItems, item_rows: Sequence[int], times_ms: Sequence[int] | None) -> OwnItems:
-        """Adds events to a user's items; without times, events are of the bundle's day."""
+        """Adds events to a user's items; events without times are dated to the bundle's day."""
         rows = np.array(item_rows, np.int64)
         times = np.array(times_ms or [self._now_ms] * len(rows), np.int64)[rows >= 0]
         rows = rows[rows >= 0]
@@ -92,14 +92,14 @@ class BundleChannels:
     ) -> Iterator[tuple[IntArray, Float64Array, list[list[str]]]]:
         """Yields each user's merged list: item rows, best first, -1 after the last; log-odds; sources.
 
-        Log-odds say how likely the user interacts with the item. Sources are the channels that proposed it, or `popular`. Lists are merged
-        together, which costs less; each equals the list of the user alone.
+        Log-odds tell how likely the user interacts with the item. Its sources are the channels that proposed it, or
+        `popular`. Merging many users at once costs less, and each list is the same as for the user alone.
 
         Args:
-            own: of each user, the user's items.
-            nearest: the rows of the items nearest to the users' vectors, and the score of any.
+            own: each user's own items.
+            nearest: the items nearest to the users' vectors, and the score of any item.
             allowed: the items that the lists may have; None: all.
-            depth: length of the lists, where there are so many items.
+            depth: length of the lists, if there are enough items.
         """
         mask = None if allowed is None else allowed.mask
         channels = self._make_channels(own, nearest, allowed)

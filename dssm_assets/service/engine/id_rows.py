@@ -1,4 +1,4 @@
-"""Look-up of single ids in the memory-mapped tables of a bundle: a binary search in the order of the ids, 8 bytes per id."""
+"""Looks up single ids in the memory-mapped tables of a bundle by binary search; takes 8 bytes per id."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class UnknownIdError(InputError):
 
 
 def parse_id(value: Any, where: str, *, is_integer: bool) -> Id:
-    """Returns an id as it is stored: text of digits becomes an integer if ids are integers, otherwise text.
+    """Converts an id to the stored type: if ids are integers, digits become an integer; otherwise it becomes text.
 
     Raises:
         InputError: the value is not an id.
@@ -46,10 +46,10 @@ def parse_id(value: Any, where: str, *, is_integer: bool) -> Id:
 
 
 class IdRows:
-    """The row of each id."""
+    """Looks up the row of each id."""
 
     def __init__(self, ids: pa.Array | pa.ChunkedArray, where: str) -> None:
-        """Indexes a column; a SchemaError or DuplicateKeyError if a value is no id, null, or repeated."""
+        """Indexes a column; raises a SchemaError or DuplicateKeyError for values that are null, repeated or no ids."""
         self._ids: pa.Array = combine_chunks(comparable_ids(ids, where))
         check_unique(self._ids, where)
         self._order = pc.sort_indices(self._ids).to_numpy()
@@ -64,7 +64,7 @@ class IdRows:
         return self._ids.type
 
     def find_row(self, wanted: Id) -> int:
-        """Returns the row of an id in the bundle's type, -1 of an unknown one."""
+        """Returns the row of an id given in the bundle's type; -1 if unknown."""
         position = bisect.bisect_left(self._order, wanted, key=self._id_at)
         if position == len(self._order):
             return -1
@@ -72,7 +72,10 @@ class IdRows:
         return row if self._id_at(row) == wanted and not self._hidden.hides(wanted) else -1
 
     def hide(self, hidden: HiddenRows) -> None:
-        """Makes hidden users unknown, at once and for all threads; each is asked for in its request: all take seconds per million."""
+        """Makes hidden users unknown from now on, for all threads.
+
+        Each is checked at its request: checking all would take long.
+        """
         hidden.hides("")  # imports take a second: not in a request
         self._hidden = hidden
 
@@ -84,18 +87,18 @@ class IdRows:
         return found
 
     def rows_of(self, ids: pa.ChunkedArray) -> IntArray:
-        """Returns the row of each id of a column of the bundle's type, -1 if unknown."""
+        """Returns the rows of a column of ids in the bundle's type; -1 if unknown."""
         return find_positions(ids, self._ids)
 
     def is_same_column(self, others: pa.ChunkedArray) -> bool:
-        """Whether another column has the same ids in the same order."""
+        """Returns whether another column has the same ids in the same order."""
         return bool(pa.chunked_array([self._ids]).cast(others.type).equals(others))
 
     def parse_id(self, value: Any, where: str) -> Id:
         return parse_id(value, where, is_integer=self.is_integer)
 
     def parse_ids(self, values: Sequence[Any], where: str) -> list[Id]:
-        """Returns ids in the bundle's type; an InputError names all other values."""
+        """Converts ids to the bundle's type; an InputError names all unusable values."""
         parsed, faults = list[Id](), list[Fault]()
         for number, value in enumerate(values):
             try:

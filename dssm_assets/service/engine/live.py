@@ -1,6 +1,6 @@
-"""The current bundle's engine, replaced by the next bundle's while requests go on, and when a list of the shop changes.
+"""Keeps the engine of the current bundle: swaps it while requests go on, when a new bundle or a changed list of the shop appears.
 
-The swap replaces one reference. Requests that have read it finish on the old bundle, which is freed after the last one: every answer comes
+A swap replaces one reference. Running requests finish on the old bundle, which is freed after the last one. So every answer comes
 from one whole bundle.
 """
 
@@ -37,8 +37,8 @@ _log = logging.getLogger(__name__)
 class EngineState:
     """The serving bundle, and counts since the start.
 
-    `bundle_fault` says why `refused_bundle_id` cannot be opened; `list_fault` why a list of the shop cannot be used, or that no item is
-    shown; `watch_fault` which place can no longer be read.
+    `bundle_fault` says why `refused_bundle_id` cannot be opened. `list_fault` says why a list of the shop cannot be used, or
+    that no item is shown. `watch_fault` names a location that can no longer be read.
     """
 
     bundle_id: str
@@ -60,12 +60,12 @@ class EngineState:
 
     @property
     def is_stale(self) -> bool:
-        """Returns whether something newer cannot be used, or may be there unseen."""
+        """Returns whether something newer exists but cannot be used, or may exist unseen."""
         return (self.refused_bundle_id, self.list_fault, self.watch_fault) != (None, None, None)
 
 
 class LiveEngine:
-    """The engine of the current bundle, kept current by watches; add others before the start."""
+    """The engine of the current bundle, kept current by watches. Further watches must be added before the start."""
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class LiveEngine:
         open_search: OpenSearch | None = None,
         keys: BundleKeys | None = None,
     ) -> None:
-        """Opens the current bundle, or another stored bundle while the search for its items lacks these.
+        """Opens the current bundle, or an older stored one if the item search does not yet have the current bundle's items.
 
         Args:
             check_seconds: interval of looks at the pointer and the lists.
-            open_search: as of `recall_once`; a new bundle serves once the search for its items can be opened.
+            open_search: as in `recall_once`; a new bundle serves once its search can be opened.
 
         Raises:
             InputError: a line of a list is no id of the bundle's type.
@@ -135,7 +135,7 @@ class LiveEngine:
     def refresh_lists(self) -> bool:
         """Reads changed lists of the shop; returns whether one has changed.
 
-        If a list cannot be used, all stay as they were; `list_fault` says why, and it is counted.
+        If a list cannot be used, all lists stay as they were. The fault is counted and kept in `list_fault`.
         """
         try:
             has_changed = self._lists.refresh(self.engine.bundle.items)
@@ -153,10 +153,10 @@ class LiveEngine:
         return has_changed
 
     def refresh(self) -> bool:
-        """Reads the pointer once; returns whether a new bundle took over. A broken one is logged and counted.
+        """Reads the pointer once; returns whether a new bundle took over. A broken bundle is logged and counted.
 
         Raises:
-            DssmError: the pointer cannot be read; what serves goes on.
+            DssmError: the pointer cannot be read; the present bundle goes on serving.
         """
         with self._counting_errors():
             wanted = self._store.current_id()

@@ -2,11 +2,11 @@
 
 Does not belong here: opening files (`bundle_reader.py`), the user of a request (`request_users.py`, `request_encoder.py`), HTTP.
 
-Lists are ordered by score, then by the item's row in the index. The search goes as much deeper as items are excluded. Under conditions the
-index passes other items by; where few items are allowed, or the index finds too few, every allowed item is compared. So a list is
-shorter than k only if no more items may be in it, or if an approximate index without conditions finds no more.
+Lists are ordered by score, then by the item's row in the index. The search goes deeper by the number of excluded items. With
+filters, the index skips items that do not pass; if few pass or the index finds too few, every passing item is compared. So a list is
+shorter than k only if no more items may be in it, or if an approximate index without filters finds no more.
 
-Shapes: D vector dimension, M candidates, V vectors of a user (its interests; the best scores an item).
+Shapes: D vector dimension, M candidates, V vectors of a user (interests; an item's score is the best of them).
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ _NO_CHANNELS: Final = "ask for vectors, or publish a bundle with channels.is_ena
 
 
 class ItemSearch(Protocol):
-    """A search for items elsewhere than in the bundle's own index."""
+    """Searches items outside the bundle's own index, such as in a vector store."""
 
     def find_rows(self, vectors: Vector, k: int, filters: Any) -> list[IntArray] | None:
-        """Returns the rows of the k nearest items to each vector [N, D] that pass a request's filters; None: it cannot compare by them."""
+        """Returns the rows of the k nearest items to each vector [N, D] that pass the filters; None if it cannot compare by them."""
 
 
 OpenSearch = Callable[[Bundle], ItemSearch]
@@ -73,7 +73,7 @@ OpenSearch = Callable[[Bundle], ItemSearch]
 
 
 class AnswerSource(StrEnum):
-    """The source of a list."""
+    """Where a list comes from."""
 
     STORED = "stored"  # the user's vector in the bundle
     FEATURES = "features"  # the vector of the request's inputs
@@ -82,7 +82,7 @@ class AnswerSource(StrEnum):
 
 
 class Lists(StrEnum):
-    """Which list a user gets."""
+    """The kind of list: merged, or vectors alone."""
 
     MERGED = "merged"  # from all channels of the bundle
     VECTORS = "vectors"  # of the vectors alone
@@ -90,15 +90,15 @@ class Lists(StrEnum):
 
 @dataclass(frozen=True)
 class ListOptions:
-    """The wishes for a list.
+    """Options of a list.
 
     Attributes:
         k: length of the list. It is shorter only if fewer items may be in it, or if the index is approximate and lacks some.
         exclude: ids of items to leave out.
         filters: conditions on item columns, see `core/retrieval/item_filter.py`; None: none.
         exclude_history: leave out items that the user interacted with before.
-        lists: merged or of the vectors alone; None: merged if the bundle has channels.
-        fields: columns for filters to answer with.
+        lists: merged or vectors alone; None: merged if the bundle has channels.
+        fields: filter columns to include in the answer.
         explain: answer with the reasons of each item of a merged list, which takes some ms.
     """
 
@@ -116,13 +116,13 @@ ANY_LIST: Final = ListOptions()
 
 @dataclass(frozen=True)
 class UserRequest:
-    """A request for a list: by its inputs, if it has any, else by the stored user's, else of the popular items.
+    """A request for a list. The engine uses its inputs if there are any, else the stored user's, else it lists popular items.
 
     Attributes:
-        user_id: of a stored user, or None.
-        item_id: the list has the items most similar to this item; None: a user's list.
-        inputs: features, and history or events. The rest is as stored.
-        is_popular_for_unknown: an unknown user without inputs gets the popular items; else that is an UnknownIdError.
+        user_id: a stored user, or None.
+        item_id: asks for the items most similar to this one; None: a user's list.
+        inputs: features, and history or events; anything else stays as stored.
+        is_popular_for_unknown: an unknown user without inputs gets the popular items; if false, an UnknownIdError.
     """
 
     user_id: Any = None
@@ -139,14 +139,14 @@ class RecallAnswer:
     Attributes:
         bundle_id: the bundle that the whole answer comes from.
         source: see `AnswerSource`.
-        ignored: inputs of the request that nothing reads.
+        ignored: inputs of the request that were not used.
         replaced: which of a stored user's `features` and `history` the request replaced.
         item_ids: best first.
-        scores: of a merged list, log-odds of an interaction; of the vectors alone, similarities; of popular items, recent positive events
-            (`evaluation.recent`), in a bundle without channels positive events of the window.
+        scores: log-odds of an interaction in a merged list, similarities in a list of vectors alone. For popular items:
+            recent positive events (`evaluation.recent`), or without channels positive events of the window.
         sources: for each item the channels that proposed it, or `popular`; None for a list of vectors alone.
-        fields: column -> its value for each item.
-        reasons: why each item is there, if that was asked; None for a list that is not merged.
+        fields: column -> value for each item.
+        reasons: of each item, if asked for; None for a list that is not merged.
     """
 
     bundle_id: str
@@ -160,7 +160,7 @@ class RecallAnswer:
     reasons: list[Reasons] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the answer as JSON content; an attribute that does not apply is absent."""
+        """Returns the answer as JSON content, without attributes that do not apply."""
         content = {name: value for name, value in vars(self).items() if value not in (None, ())}
         return content if self.reasons is None else {**content, "reasons": [one.to_dict() for one in self.reasons]}
 
@@ -169,7 +169,7 @@ class RecallEngine:
     """Answers from one bundle. Safe for any number of threads."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Loads the user tower of an open bundle; a StorageError if its files do not match."""
+        """Loads the user tower of an open bundle; raises a StorageError if its files do not match."""
         self.bundle = bundle
         self._conditions, self.shown_frac = ItemConditions(bundle.item_columns), 1.0
         self._search: ItemSearch | None = None
@@ -188,13 +188,15 @@ class RecallEngine:
         is_verified: bool = True,
         keys: BundleKeys | None = None,
     ) -> RecallEngine:
-        """Returns the engine of the current bundle, or of `bundle_id`; the newest if this bundle is removed while it is read.
+        """Returns the engine of the current bundle, or of `bundle_id`.
+
+        If the current one is removed meanwhile, it opens the newest.
 
         Args:
             root: `<storage.root>/serving`, a folder or any fsspec URL, or the folder of one bundle.
             options: of the fsspec filesystem.
             is_verified: compare the sha256 of the manifest and of every file, not only sizes.
-            keys: must have signed a bundle that is verified.
+            keys: trusted keys; one must have signed the bundle.
 
         Raises:
             PartitionMissingError: there is no bundle.
@@ -216,14 +218,14 @@ class RecallEngine:
                     raise broken(wanted, f"a file is missing ({error})") from error
 
     def showing(self, shown: Mask | None) -> RecallEngine:
-        """Returns an engine of the same bundle that shows some of its items, bool [I]; None: all."""
+        """Returns an engine of the same bundle that shows only items in a mask, bool [I]; None: all."""
         engine = copy.copy(self)
         engine._conditions = ItemConditions(self.bundle.item_columns, shown)
         engine.shown_frac = 1.0 if shown is None else float(shown.mean())
         return engine
 
     def searching(self, search: ItemSearch) -> RecallEngine:
-        """Returns an engine of the same bundle that finds the items nearest to a vector by another search."""
+        """Returns an engine of the same bundle with another search for nearest items."""
         engine = copy.copy(self)
         engine._search = search
         return engine
@@ -236,7 +238,7 @@ class RecallEngine:
         """Returns the list of a request.
 
         Raises:
-            UnknownIdError: the bundle has no such item, or no such user and is_popular_for_unknown is false.
+            UnknownIdError: the bundle lacks the item, or it lacks the user and is_popular_for_unknown is false.
             InputError: the id, an option or an input is invalid.
         """
         (answer,) = self.recall_for_users([request])
@@ -247,9 +249,9 @@ class RecallEngine:
     def recall_for_users(
         self, requests: Sequence[UserRequest], on_encoded: Callable[[], None] = lambda: None
     ) -> list[RecallAnswer | DssmError]:
-        """Returns the list of each request, or why it has none; `on_encoded` is called before the search.
+        """Returns, for each request, its list or its error; `on_encoded` is called before the search.
 
-        Features are encoded and lists merged for many at once, which costs less. Each list equals the list of the request alone.
+        Encoding and merging many users at once costs less, and each list is the same as for the request alone.
         """
         answers: dict[int, RecallAnswer | DssmError] = {}
         users: dict[int, RequestUser | None] = {}
@@ -393,7 +395,7 @@ class RecallEngine:
     def find_nearest(
         self, vectors: Sequence[Vector], depth: int, allowed: AllowedItems | None, filters: Any = None
     ) -> list[Nearest]:
-        """Returns the allowed items nearest to each user's vector, at most `depth`, by score, then by row; `filters` are the request's."""
+        """Returns at most `depth` allowed items nearest to each user's vector, by score, then by row; `filters` are the request's."""
         bundle = self.bundle
         users = np.stack([vector.reshape(-1, bundle.dims) for vector in vectors])  # [B, V, D]
         depth = max(min(depth, len(bundle.items) if allowed is None else allowed.count), 1)
@@ -521,8 +523,8 @@ def recall_once(
 
     Args:
         root, root_options, is_verified, keys: as of `RecallEngine.open`.
-        serving: names the lists of the shop; None: all items are shown.
-        open_search: finds the items nearest to a vector; None: the index of the bundle does.
+        serving: its lists of the shop apply; None: all items are shown.
+        open_search: opens another search for nearest items; None: the bundle's index.
 
     Raises:
         InputError: both a user and an item are asked for, or neither; or as the engine's methods.

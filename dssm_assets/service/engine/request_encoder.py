@@ -1,7 +1,7 @@
-"""The user tower of a bundle, run on requests: its input is computed by the code that computed the training rows.
+"""Runs the user tower of a bundle on requests. The code that computed the training rows also computes their input.
 
-An input that a request lacks is missing, as a null in a table; so is a context feature without any of its inputs, as in the stored vectors.
-A stored user keeps all stored user features if the request sends none of their inputs, and the stored history if it sends no other.
+An input that a request lacks is missing, like a null in a table. A context feature without any input is missing, as in the stored
+vectors. A stored user keeps the stored features if the request sends no user feature, and the stored history if it sends none.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class UserInputs:
 
     Attributes:
         features: input name -> value, `{"age": "25-34"}` for `user:age`.
-        history: input name -> list, all of one length, oldest item first: item_ids, event_times_ms, and the other inputs of
-            the sequence features of fg.json. For those, a name here overrides the same name in `features`.
-        events: the same of events that are added to the stored history; without it, they are the history.
+        history: input name -> list, oldest item first, all of one length: item_ids, event_times_ms, and other inputs of
+            fg.json's sequence features. A name here wins over the same name in `features`.
+        events: like `history`, but added to the stored one. Without a stored history, they are the history.
     """
 
     features: Mapping[str, Any] = field(default_factory=dict)
@@ -66,16 +66,16 @@ NO_INPUTS: Final = UserInputs()
 
 
 class RequestUser(NamedTuple):
-    """The user of a request, as `RequestUsers` looks one up.
+    """The user of a request, from `RequestUsers.look_up`.
 
     Attributes:
-        row: of the stored user in the bundle, -1 of one who is not stored.
+        row: the user's row in the bundle; -1 if not stored.
         read_own: returns the user's items.
-        features: as of `UserInputs`.
-        lists: the history that was sent, or the events that are new.
-        replaced: which of a stored user's `features` and `history` are not as stored.
-        ignored: names of the request that neither a feature nor the user's items read.
-        needs_tower: whether the vector is another one than the stored one.
+        features: as in `UserInputs`.
+        lists: the sent history, or the new events.
+        replaced: which of `features` and `history` the request replaced.
+        ignored: names in the request without any use.
+        needs_tower: whether the stored vector does not apply.
     """
 
     row: int
@@ -88,10 +88,10 @@ class RequestUser(NamedTuple):
 
 
 class StoredUsers:
-    """The stored inputs of a bundle's users; look-ups read the memory-mapped file."""
+    """The stored inputs of a bundle's users, read from a memory-mapped file."""
 
     def __init__(self, bundle: Bundle, spec: TowerSpec) -> None:
-        """Maps the file; a StorageError if it does not match the bundle's users and tower."""
+        """Maps the file; raises a StorageError if it does not match the bundle's users and tower."""
         self._table = bundle.read_arrow(BundleFile.USER_INPUTS)
         self._features = list(feature_columns(spec.features_of(TowerSide.USER)))
         self._history = [history_column(feature.name) for feature in spec.sequences]
@@ -101,12 +101,12 @@ class StoredUsers:
             raise broken(bundle.bundle_id, f"user_inputs.arrow has {rows}, without {', '.join(sorted(lacking)) or 'nothing'}")
 
     def features(self, rows: Sequence[int]) -> dict[str, pa.Array]:
-        """Returns the user features' columns of embedding indices and weights [B]."""
+        """Returns the columns of user features: embedding indices and weights [B]."""
         table = read_rows(self._table.select(self._features), rows)
         return {name: table.column(name).chunk(0) for name in self._features}
 
     def history(self, rows: Sequence[int]) -> tuple[IntArray, list[pa.Array], IntArray]:
-        """Returns the times of all events, the sub-features' embedding indices of each, and where each user's begin [B + 1]."""
+        """Returns the times of all events, their embedding indices per sub-feature, and the start of each user's events [B + 1]."""
         table = read_rows(self._table.select([EVENT_TIMES_MS, *self._history]), rows)
         (times, offsets), *features = (flatten(combine_chunks(column)) for column in table.columns)
         return times.to_numpy(), [values for values, _ in features], offsets
@@ -117,7 +117,7 @@ class StoredUsers:
         return rows
 
     def events(self, row: int) -> set[tuple[int, int]]:
-        """Returns item row and unix milliseconds of a user's latest events on items of the bundle."""
+        """Returns item row and unix milliseconds of a user's latest events; items outside the bundle are left out."""
         table = self._table.select([ITEM_ROWS, EVENT_TIMES_MS]).slice(row, 1)
         items, times = (column[0].values.to_pylist() for column in table.columns)
         return {(item, time_ms) for item, time_ms in zip(items, times, strict=True) if item >= 0}
@@ -129,10 +129,10 @@ class RequestEncoder:
     Attributes:
         inputs: names that a request may send.
         user_inputs: names of inputs of user features.
-        history_inputs: names of lists with a value per event. Among `features`, a name that a user or context feature reads is that feature's.
-        item_names: names other than item_ids under which the ids of the events' items may be sent.
+        history_inputs: names of lists with a value per event. In `features`, user and context features come first for such a name.
+        item_names: other names for item_ids.
         has_history: whether the tower reads the history.
-        stored: inputs of stored users; None where a bundle has none.
+        stored: inputs of stored users; None if the bundle has none.
     """
 
     def __init__(
@@ -162,9 +162,9 @@ class RequestEncoder:
         self.history_inputs = frozenset(plain) - self._shared_inputs
 
     def encode(self, users: Sequence[RequestUser]) -> Iterator[tuple[list[int], TowerInput | DssmError]]:
-        """Yields numbers of users, and the tower's input of these, a row for each, or why theirs cannot be used.
+        """Yields numbers of users, with the tower's input (a row for each), or with the reason why theirs cannot be used.
 
-        Users with the same names become rows of one table, because a table of 16 rows takes little longer than one of one row.
+        Users with the same input names share one table: 16 rows take little longer than one.
         """
         alike: dict[Any, list[int]] = {}
         for number, user in enumerate(users):
@@ -300,14 +300,14 @@ class RequestEncoder:
 
 
 class UserTower:
-    """Computes vectors of users from their features. Safe for any number of threads."""
+    """Computes user vectors from features. Safe for any number of threads."""
 
     def __init__(self, encoder: RequestEncoder, layout: TowerLayout, session: Any) -> None:
         self.encoder, self._layout, self._session = encoder, layout, session
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> UserTower:
-        """Opens the user tower; a StorageError if its files cannot be read or do not match each other."""
+        """Opens the user tower; raises a StorageError if its files cannot be read or do not match."""
         try:
             spec = TowerSpec.model_validate(bundle.read_json(BundleFile.TOWERS)["spec"])
             function = HashFunction(bundle.manifest.get("hash_function") or HashFunction.MURMUR)
@@ -335,7 +335,7 @@ class UserTower:
         return items, np.stack([self._session.run([OUTPUT], feed)[0][0] for feed in self._layout.feed_each(encoded)])
 
     def compute_vectors(self, users: Sequence[RequestUser]) -> list[Vector | DssmError]:
-        """Returns each user's vector, float32 [D] ([K, D] for K interests), or the error that names unusable inputs."""
+        """Returns each user's vector, float32 [D] ([K, D] for K interests), or an error that names the unusable inputs."""
         computed: dict[int, Vector | DssmError] = {}
         for numbers, encoded in self.encoder.encode(users):
             if isinstance(encoded, DssmError):

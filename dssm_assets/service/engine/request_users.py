@@ -1,8 +1,8 @@
-"""The user of a request: the inputs sent, checked, and the inputs and items stored.
+"""Looks up the user of a request: checks the sent inputs, and reads the stored inputs and items.
 
-Two events are the same if item and time are the same. Times of events are from two years before the calendar of the bundle starts to the end
-of tomorrow (UTC), or of the day after the bundle's if that is later, so that seconds are not taken for milliseconds. A bundle of an
-earlier version does not say when its calendar starts: then any earlier time is taken.
+Events with the same item and time are the same event. Times must lie between two years before the start of the bundle's
+calendar and the end of tomorrow (UTC; or the day after the bundle's, if later), so that seconds are not taken for
+milliseconds. Bundles of earlier versions do not tell their calendar's start, so they accept any earlier time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EPOCH: Final = dt.datetime(1970, 1, 1)
 
 
 class ItemEvents(NamedTuple):
-    """Events in a request: ids and rows of the items, -1 if unknown, and times; None: it has no times."""
+    """Events of a request: item ids, their rows (-1 if unknown), and times (None if not sent)."""
 
     ids: list[Id]
     rows: list[int]
@@ -48,11 +48,11 @@ class RequestUsers:
         self._first = None if start is None else dt.date.fromisoformat(start) - _DAYS_BEFORE
 
     def look_up(self, user_id: Any, inputs: UserInputs) -> RequestUser | None:
-        """Returns the user of a request, None for one who is not stored and of whom it sends nothing.
+        """Returns the user of a request; None for an unknown user without inputs.
 
         Raises:
-            InputError: the id, the events or their times are invalid, both a history and events are sent, nothing reads the inputs, or the
-                bundle stores no histories.
+            InputError: the id, the events or their times are invalid, both a history and events are sent, no sent input is
+                used, or the bundle stores no histories.
         """
         encoder, row = self._encoder, -1
         if user_id is not None:

@@ -1,8 +1,8 @@
-"""Lists of the shop that change without a new bundle: items that must not be shown, and items in stock, which alone may be.
+"""Lists of the shop that apply without a new bundle: blocked items are never shown; with a stock list, only its items are.
 
-A list is a text file, one item id per line, at a path or fsspec URL; in the bucket of the bundles it is read with their keys. It is read again
-when it changes. Write it under another name and rename it: a reader may meet a file that is still being written. A list that cannot be
-used, or is not read in time, leaves the former one in place.
+A list is a text file, one item id per line, at a path or fsspec URL; in the bundles' bucket it is read with their
+credentials. It is read again when it changes. Write it under another name and rename it, so that nobody reads half a file.
+If a list cannot be used or read in time, the former one stays in force.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Content(NamedTuple):
 
 
 class ShopLists:
-    """Both lists; either may be absent."""
+    """The blocked and the stock list; either may be absent."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class ShopLists:
 
         Args:
             blocked, stocked: path or URL of each.
-            root: of the bundles. A list in its bucket is read with `options`, another one as the environment says.
+            root: root of the bundles. A list in its bucket is read with `options`, another one as the environment says.
         """
         self._uris = {name: uri for name, uri in ((_STOCKED, stocked), (_BLOCKED, blocked)) if uri is not None}
         self._files = {
@@ -62,7 +62,7 @@ class ShopLists:
         self._contents = self._read()
 
     def refresh(self, items: IdRows) -> bool:
-        """Reads the lists again where they have changed; returns whether any has. After an error all are as before.
+        """Reads changed lists again; returns whether any has changed. After an error all stay as they were.
 
         Raises:
             InputError: a list cannot be used for a bundle with these items.
@@ -75,7 +75,7 @@ class ShopLists:
         return has_changed
 
     def find_shown(self, items: IdRows, contents: Mapping[str, _Content] | None = None) -> Mask | None:
-        """Returns the items that may be shown, bool [I], None: all. An InputError names a line without an id."""
+        """Returns a mask of the items that may be shown, bool [I]; None: all. A line without an id raises an InputError."""
         contents = self._contents if contents is None else contents
         if not contents:
             return None

@@ -1,6 +1,6 @@
-"""Watches of a service: each looks at one place again and again, in a thread of its own, and tells when it last could.
+"""Watches of a service: each looks at one location at intervals, in a thread of its own, and remembers its last success.
 
-So a disk or host that hangs holds up its own watch alone. A look that fails is no look.
+So a hanging disk or host delays its own watch alone. A failed look does not count.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Watches:
         self._stopped = threading.Event()
 
     def add(self, name: str, look: Callable[[], object], seconds: float) -> Watch:
-        """Adds a watch: `look` is called every so many seconds after `start`, and raises if it fails."""
+        """Adds a watch: after `start`, `look` is called at this interval in seconds; it raises if it fails."""
         watch = Watch(name, look, seconds)
         self._watches.append(watch)
         return watch
@@ -40,12 +40,12 @@ class Watches:
         self._stopped.set()
 
     def find_fault(self) -> str | None:
-        """Names the watches without a look for three of their intervals, since when and why; None: all look."""
+        """Names the watches without a successful look for three intervals, since when and why; None if all succeed."""
         return "; ".join(fault for watch in self._watches if (fault := watch.find_fault())) or None
 
 
 class Watch:
-    """Looks at one place again and again; logs an error unless the look before had the same error."""
+    """Looks at one location at intervals; an error is logged unless the look before had the same."""
 
     def __init__(self, name: str, look: Callable[[], object], seconds: float) -> None:
         self.name, self._look, self._seconds = name, look, seconds
@@ -71,7 +71,7 @@ class Watch:
             self._note_look()
 
     def allow(self, seconds: float) -> None:
-        """Gives the current look more seconds, such as to open a bundle after the pointer was read."""
+        """Gives the current look more seconds, for example to open a bundle after reading the pointer."""
         self._late_at = time.monotonic() + seconds
 
     def find_fault(self) -> str | None:

@@ -1,9 +1,9 @@
 """Checks the API key of each request, and records the request: its id, metrics, spans, one line of JSON per answer.
 
-The id is the client's `X-Request-Id`, or a new one; the answer carries it. /health, /ready and /metrics need no key and are not logged. /docs
-and its scripts need no key: a browser sends a key only after the user gives it to the page. A line names the key and has a hash of the
-user, of a batch the number of users; never an id. The secret of the hashes is DSSM_LOG_SECRET, or a new one at each start.
-Does not belong here: the file of the keys (`api_keys.py`).
+The id is the client's `X-Request-Id`, or a new one; the answer carries it. /health, /ready and /metrics need no key and are
+not logged. /docs and its scripts need no key, because a browser sends a key only after the user gives it to the page. A line
+names the key, and the user by a hash (for a batch the number of users), never by an id. The secret of the hashes is
+DSSM_LOG_SECRET, or a new one at each start. Does not belong here: the file of the keys (`api_keys.py`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_requests(scope: Scope, requests: Requests) -> Requests:
-    """Puts an error in place of each request that the key may not send; notes the users for the log."""
+    """Replaces each request that the key may not send by an error; notes the users for the log."""
     key, users = scope.get(_KEY), (one.user_id for one in requests if isinstance(one, UserRequest))
     scope[_USERS] = {str(user) for user in users if user is not None}
     if key is None or key.allows(KeyScope.EVENTS):
@@ -60,7 +60,7 @@ def check_requests(scope: Scope, requests: Requests) -> Requests:
 
 
 class RequestGate:
-    """The application behind its keys; each request is counted, timed, traced and logged, and its answer has an id.
+    """Wraps the application: checks keys, and counts, times, traces and logs each request; its answer gets an id.
 
     Paths without a route share the label `other`, so that labels stay few.
     """

@@ -1,7 +1,6 @@
-"""The answers of the service: lists as JSON or Arrow, refusals with their statuses, and models of both for /docs.
+"""The service's answers: lists as JSON or Arrow, refusals with their statuses, and models of both for /docs.
 
-The tests hold the models against real answers. Does not belong here: making lists (`recall_engine.py`), requests
-(`request_body.py`).
+Tests compare the models with real answers. Does not belong here: making lists (`recall_engine.py`), requests (`request_body.py`).
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class BodyTooLargeError(InputError):
 
 
 class UnauthorizedError(InputError):
-    """The request has no API key of this service, or the key's last day is over."""
+    """The request has no API key of this service, or the key has expired."""
 
     status: ClassVar[int] = 401
 
@@ -49,19 +48,19 @@ class ForbiddenError(InputError):
 
 
 class BusyError(InputError):
-    """The service has too much to do, is too slow at the moment, or shuts down: the same request may succeed later."""
+    """The service is overloaded, slow at the moment, or shutting down: the same request may succeed later."""
 
     status: ClassVar[int] = 503
 
 
 def error_content(error: str, faults: Sequence[Fault]) -> dict[str, Any]:
-    """Returns an error as JSON content: its name and its first faults, each with where, expected, got and remedy."""
+    """Returns an error as JSON content: its name and first faults, each with where, expected, got and remedy."""
     left_out = {"faults_left_out": len(faults) - MAX_FAULTS} if len(faults) > MAX_FAULTS else {}
     return {"error": error, "faults": [asdict(one) for one in faults[:MAX_FAULTS]], **left_out}
 
 
 class Reply(NamedTuple):
-    """The bytes of an answer, how many lists it has of each source, and the stages of its time."""
+    """The bytes of an answer, its number of lists by source, and the stages of its time."""
 
     body: bytes
     sources: Mapping[str, int]
@@ -69,7 +68,7 @@ class Reply(NamedTuple):
 
 
 def render(engine: RecallEngine, answers: Sequence[RecallAnswer | DssmError], *, is_batch: bool, is_arrow: bool) -> Reply:
-    """Returns the answers of a request: lists, and in a batch errors."""
+    """Returns the bytes of an answer: lists, and in a batch errors."""
     sources = Counter(one.source.value for one in answers if isinstance(one, RecallAnswer))
     if is_arrow:
         return Reply(_arrow_bytes(engine, answers), sources)
@@ -136,7 +135,7 @@ class ItemList(_Answer):
         description="stored: the user's vector in the bundle; features: the vector of the request's inputs; popular: no vector; item: "
         "an item's vector."
     )
-    ignored: list[str] | None = Field(default=None, description="Inputs of the request that nothing reads.")
+    ignored: list[str] | None = Field(default=None, description="Inputs of the request that were not used.")
     replaced: list[Literal["features", "history"]] | None = Field(
         default=None,
         description="Inputs of a stored user that were not the stored ones: the request sent them, or the bundle has none.",
@@ -154,7 +153,7 @@ class ItemList(_Answer):
 
 
 class Refusal(_Answer):
-    """Why there is no list."""
+    """The reason for not answering with a list."""
 
     error: str = Field(description="Name of the error, such as InputError.")
     faults: list[Fault]
@@ -162,13 +161,13 @@ class Refusal(_Answer):
 
 
 class BatchAnswer(_Answer):
-    """The answer of each request, in their order, or its error."""
+    """One list or error per request, in the order of the requests."""
 
     answers: list[ItemList | Refusal]
 
 
 class Health(_Answer):
-    """The bundle that serves, its age and its size."""
+    """The served bundle, its age and its size."""
 
     status: Literal["ok", "stale"] = Field(
         description="stale: a new bundle or a list cannot be used, no item is shown, or a place can no longer be read."
@@ -193,14 +192,12 @@ class Health(_Answer):
 
 
 class Readiness(_Answer):
-    """Whether lists are answered now."""
+    """Whether the service can answer with lists now."""
 
     is_ready: bool
 
 
 class DocsSection(StrEnum):
-    """A section of /docs."""
-
     LISTS = "lists"
     STATE = "state"
 
@@ -226,13 +223,13 @@ _REASONS: Final[dict[int | str, str]] = {
 
 
 def describe_refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Returns the refusals that a route has, as FastAPI takes them."""
+    """Returns a route's possible refusals for FastAPI."""
     keys: tuple[int | str, ...] = (*statuses, "default")
     return {key: {"model": Refusal, "description": _REASONS[key]} for key in keys}
 
 
 def describe_lists(*statuses: int, answer: type[BaseModel] = ItemList) -> dict[str, Any]:
-    """Returns the description of a route of lists, as FastAPI takes it: keys, answers in JSON or Arrow, refusals."""
+    """Returns the description of a route of lists for FastAPI: keys, answers in JSON or Arrow, refusals."""
     arrow = {"content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}
     responses = {200: arrow, **describe_refusals(400, 401, 403, *statuses, 503)}
     return {"response_model": answer, "responses": responses, "openapi_extra": {"security": [{}]}}

@@ -1,9 +1,10 @@
-"""API keys of the service: who may ask for what, until which day; their file is read again when it changes.
+"""API keys of the service, with scopes and a last day. Their file is read again when it changes.
 
     # name    scopes          last day    key
     shop-web  recall,similar  2027-03-31  sha256:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8
 
-A line has four columns; text after # is a comment. The file holds the sha256 of each key, so it is no secret. The last day is in UTC.
+A line has four columns; text after # is a comment. The file holds only the sha256 of each key, so it is not secret. The last
+day is in UTC.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MAX_FILE_BYTES: Final = 2**16
 
 
 class KeyScope(StrEnum):
-    """What a key may ask for: lists of users, items near an item, lists of users after `events` of the request; admin: everything."""
+    """The permissions of a key: lists of users; items near an item; lists of users after `events` of the request; admin: everything."""
 
     RECALL = "recall"
     SIMILAR = "similar"
@@ -36,7 +37,7 @@ class KeyScope(StrEnum):
 
 
 class ApiKey(Section):
-    """A line of the file: its columns in their order."""
+    """A line of the file, by columns."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     scopes: Annotated[frozenset[KeyScope], BeforeValidator(lambda text: text.split(","))]
@@ -58,7 +59,8 @@ def read_keys(path: str) -> list[ApiKey]:
     """Returns the keys of a file.
 
     Raises:
-        InputError: the file cannot be read, has no key, wrong lines, or a name or key twice. The error shows nothing of a wrong line.
+        InputError: the file cannot be read, has no key, wrong lines, or a repeated name or key. The error shows no part of a
+            wrong line.
     """
     where = f"--api-key-file {path}"
     remedy = "write lines of four columns: NAME SCOPE,SCOPE YYYY-MM-DD sha256:HEX (docs/serving.md)"
@@ -81,7 +83,7 @@ def read_keys(path: str) -> list[ApiKey]:
 
 
 class LiveKeys:
-    """The keys of a file as it is now. A file that cannot be used leaves the former keys in place."""
+    """The current keys of a file. If the file cannot be used, the former keys stay."""
 
     def __init__(self, path: str) -> None:
         self._path, self._keys = path, read_keys(path)
@@ -89,7 +91,7 @@ class LiveKeys:
         """Why the file cannot be used; None if it can."""
 
     def find(self, given: Sequence[bytes]) -> ApiKey | None:
-        """Returns the known key among the given texts, also an ended key; None without one."""
+        """Returns a known key among the given texts, even an expired one, or None."""
         digests = [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in given if len(one) >= MIN_KEY_LENGTH]
         # All are compared, so that the time tells nothing.
         found = [key for digest in digests for key in self._keys if hmac.compare_digest(key.sha256, digest)]

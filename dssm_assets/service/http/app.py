@@ -1,8 +1,9 @@
 """The HTTP service: /recall, /recall/batch, /similar, /health, /ready, /metrics, and its description in /docs.
 
-One process answers: its event loop receives, parses small bodies and sends, a pool of threads computes lists. So /health does not wait for
-lists. Belongs here: routes, how bodies arrive. Does not belong here: which lists are computed together (`list_queue.py`), which bundle
-they come from (`live.py`), queries and bodies (`request_body.py`), the form of answers (`answers.py`), who may ask (`access.py`).
+One process answers. Its event loop receives, parses small bodies and sends; a pool of threads computes lists. So /health
+does not wait for lists. Belongs here: routes, receiving bodies. Does not belong here: which lists are computed together
+(`list_queue.py`), which bundle they come from (`live.py`), queries and bodies (`request_body.py`), the form of answers
+(`answers.py`), who may ask (`access.py`).
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ _log = logging.getLogger(__name__)
 
 
 class Service:
-    """The things that routes share: the engine, the queue of lists, the limits and the metrics."""
+    """The objects shared by all routes: the engine, the queue of lists, the limits and the metrics."""
 
     def __init__(self, live: LiveEngine, limits: ServiceLimits, threads: int) -> None:
         self.live, self.limits = live, limits
@@ -91,7 +92,7 @@ class Service:
     async def answer(
         self, request: Request, parse: Callable[[], Requests], *, is_batch: bool = False, is_large: bool = False
     ) -> Response:
-        """Returns the response with the lists of the requests that `parse` returns.
+        """Returns the response with lists for the requests from `parse`.
 
         Raises:
             DssmError: `parse` raised it, or there is no single list.
@@ -134,7 +135,7 @@ class Service:
 
     @asynccontextmanager
     async def receive_body(self, request: Request) -> AsyncIterator[bytearray]:
-        """Yields the body of a request; its bytes count until the request is answered.
+        """Yields the body of a request. Its bytes count as used until the request is answered.
 
         Raises:
             InputError: the query has a parameter.
@@ -168,7 +169,7 @@ class Service:
 
 
 async def refuse_parameters(request: Request) -> None:
-    """Raises an InputError that names the parameters of a query, on a route that has none."""
+    """Raises an InputError that names all parameters of a query; for routes without any."""
     read_query(NoQuery, request.scope["query_string"])
 
 
@@ -193,11 +194,11 @@ def build_app(
     """Returns the application over an engine.
 
     Args:
-        limits: default: as of an empty configuration. keep_alive_seconds and shutdown_seconds are options of uvicorn.
-        tracer: makes spans of requests; None: there are none.
-        threads: that compute lists.
+        limits: default: those of an empty configuration. keep_alive_seconds and shutdown_seconds are options of uvicorn.
+        tracer: makes spans of requests; None: no spans.
+        threads: number of threads that compute lists.
         keys: None: everybody may ask.
-        log: takes a line of JSON for each answer; None: there is no log.
+        log: called with a line of JSON for each answer; None: no log.
     """
     service = Service(live, limits or ServiceLimits(), threads)
 

@@ -1,7 +1,7 @@
-"""The lists that wait, and the threads that compute them: which are computed together, and how long each may take.
+"""Queues requests for lists and computes them in threads, several at once if they are cheap, each within its time limit.
 
-An event loop puts requests in and gets all answers of a group at once: between single answers it would wait for the thread that goes on. Does
-not belong here: the lists (`recall_engine.py`), the bytes of answers (`answers.py`).
+An event loop puts requests in and gets all answers of a group at once; between single answers it would wait for the thread.
+Does not belong here: making lists (`recall_engine.py`), the bytes of answers (`answers.py`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Call:
 
 
 class ListQueue:
-    """Computes lists in threads. Its methods are for one event loop."""
+    """Computes lists in threads. All methods belong to one event loop."""
 
     def __init__(self, live: LiveEngine, threads: int, seconds: float) -> None:
         self._live, self._seconds = live, seconds
@@ -73,7 +73,7 @@ class ListQueue:
         return len(self._computing)
 
     async def compute(self, requests: Requests, parsed: Stage, *, is_batch: bool, is_arrow: bool) -> Reply:
-        """Returns the answer to one request or a batch, from one bundle; `parsed` becomes its first stage.
+        """Computes one request or a batch from one bundle; `parsed` becomes the first stage of the answer.
 
         Raises:
             DssmError: there is no single list.
@@ -95,7 +95,7 @@ class ListQueue:
             raise busy(f"a list in {self._seconds:g} seconds", "none") from error
 
     def close(self) -> None:
-        """Ends the threads after the lists that they compute."""
+        """Stops the threads when they finish their current lists."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _call_soon(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -179,9 +179,9 @@ class ListQueue:
 
 
 def split_by_cost(requests: Sequence[UserRequest], item_count: int) -> Iterator[Sequence[UserRequest]]:
-    """Yields requests, in their order, that together take about .1 s at most, or one alone.
+    """Splits requests into groups of about .1 s of work, in their order; a larger request is alone.
 
-    A list costs its items, and its filter's conditions times all items, unless the request before had the same filter.
+    A list costs its number of items, and its filter's conditions times all items, unless the request before had the same filter.
     """
     start, items, compared, before = 0, 0, 0, ""
     for position, request in enumerate(requests):
@@ -205,5 +205,5 @@ def _count_conditions(filters: Any) -> int:
 
 
 def busy(expected: str, got: str) -> BusyError:
-    """Returns the error of a request that may succeed later."""
+    """Returns the error for a request that may succeed later."""
     return BusyError(Fault("service", expected, got, "try again later"))

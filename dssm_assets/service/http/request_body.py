@@ -1,7 +1,7 @@
-"""The parameters and bodies that clients send, as models: they check requests and describe them in /docs.
+"""Models of parameters and bodies: they check clients' requests and describe them in /docs.
 
-Pydantic parses the bytes of a body itself, and so refuses lists nested without end. Faults are described one by one up to MAX_DESCRIBED;
-beyond it, an answer gives only their number.
+Pydantic parses the bytes of a body itself, so it refuses endlessly nested lists. Up to MAX_DESCRIBED faults are described;
+of further ones only the number is given.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class RecallRequest(Section):
         default_factory=dict,
         description="As `history`, but added to the stored history: the events of a session. Merged with the stored events by "
         "event_times_ms (unix milliseconds); at one time the stored ones come first. Duplicates (same item and time) are dropped. Without "
-        "times, events count as newer than everything stored. Stored are the latest events that the user tower reads, and the last time of "
-        "each item; of an item that the bundle lacks, nothing.",
+        "times, events count as newer than everything stored. The bundle stores the latest events for the user tower, and the last time of "
+        "each of its items.",
     )
     k: int = Field(default=DEFAULT_K, description=_K)
     exclude: list[_ExcludedId] = Field(default_factory=list, max_length=MAX_LENGTH, description=f"{_EXCLUDE}.")
@@ -173,12 +173,12 @@ _REPEATABLE: Final = ("exclude", "fields")
 
 
 def parse_query(model: type[RecallQuery | SimilarQuery], query: bytes) -> list[UserRequest]:
-    """Returns the one request of a query; errors as `read_query`."""
+    """Returns the single request of a query; errors as `read_query`."""
     return [read_query(model, query).to_request()]
 
 
 def read_query(model: type[_Query], query: bytes) -> _Query:
-    """Returns the parameters of a query; an InputError names missing, unknown, repeated and wrong parameters."""
+    """Returns the parameters of a query; an InputError names missing, unknown, repeated and wrong ones."""
     sent = parse_qs(query.decode("latin-1"), keep_blank_values=True)
     faults = [
         Fault(f"query.{name}", "one value", f"{len(values)}: {', '.join(values)[:80]}", "send it once")
@@ -194,7 +194,7 @@ def read_query(model: type[_Query], query: bytes) -> _Query:
 
 
 def parse_recall_body(body: bytes | bytearray) -> list[UserRequest]:
-    """Returns the one request of POST /recall; an InputError if it is not JSON in UTF-8 of this form."""
+    """Returns the single request of POST /recall; an InputError if the body is not JSON in UTF-8 of this form."""
     try:
         return [RecallRequest.model_validate_json(body).to_request()]
     except ValidationError as error:
@@ -202,7 +202,7 @@ def parse_recall_body(body: bytes | bytearray) -> list[UserRequest]:
 
 
 def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
-    """Returns the requests of POST /recall/batch, in their order, or for each why it is wrong.
+    """Returns the requests of POST /recall/batch in their order; a wrong one is replaced by its error.
 
     Raises:
         InputError: the body has no list of requests, a longer one than is allowed, or they ask for more than MAX_ITEMS items.
@@ -228,7 +228,7 @@ def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
 
 
 def count_items(requests: Requests) -> int:
-    """Counts the items that requests ask for; each column of `fields` counts as much again."""
+    """Counts the requested items; each column of `fields` counts as much again."""
     options = [one.options for one in requests if isinstance(one, UserRequest)]
     return sum(min(max(one.k, 0), MAX_K) * (1 + len(set(one.fields))) for one in options)
 

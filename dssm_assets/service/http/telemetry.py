@@ -1,4 +1,4 @@
-"""Prometheus metrics of the service, and the stages of a request's time, for a tracer's spans."""
+"""Prometheus metrics of the service, and the timed stages of a request for a tracer's spans."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ STAGES: Final = "dssm_assets.stages"
 
 
 class Stage(NamedTuple):
-    """A part of a list's time, in unix nanoseconds: parse, encode, search or render."""
+    """A stage of a list, in unix nanoseconds: parse, encode, search or render."""
 
     name: str
     start_ns: int
@@ -93,7 +93,7 @@ class Tracer(Protocol):
     """Makes the spans of requests."""
 
     def record(self, scope: Mapping[str, Any], route: str, status: int, start_ns: int, end_ns: int) -> None:
-        """Makes the spans of an answered request, in the trace of its header `traceparent`; `route` is its path or `other`."""
+        """Makes the spans of an answered request in the trace of its header `traceparent`. `route` is its path or `other`."""
 
     def close(self) -> None:
-        """Exports the rest."""
+        """Exports the remaining spans."""

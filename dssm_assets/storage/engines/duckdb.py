@@ -1,6 +1,6 @@
 """The default engine: embedded DuckDB, and kernels in this process.
 
-DuckDB and Ibis are imported with the first query: half a second, which a process of a step without one does not spend.
+DuckDB and Ibis are imported by the first query: a step without a query saves half a second.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ RANGE_GROUPS: Final = 8
 
 
 class DuckDBEngine:
-    """Runs expressions in embedded DuckDB. Calls share no tables."""
+    """Runs expressions in embedded DuckDB. Each call has tables of its own."""
 
     def __init__(self, store: TableStore, threads: int = 2, memory: str = "1GB", scratch: Path | None = None) -> None:
-        """Prepares an engine; `scratch` is the local folder to spill to (default: the system's temporary folder)."""
+        """Prepares an engine; `scratch` is the local folder for spilling (default: the system's temporary folder)."""
         self.store = store
         self.threads = threads
         self.memory = memory
@@ -69,7 +69,7 @@ class DuckDBEngine:
         arguments: Mapping[str, Any],
         kernel: BatchKernel | None = None,
     ) -> Manifest:
-        """Streams the result into the partition, one range of keys after the other if `target.by_key`; see `Engine`."""
+        """Streams the result into the partition, one range of keys at a time if `target.by_key`; see `Engine`."""
         key = target.by_key
         cuts = [] if key is None else find_cuts(self.store, key, stored_inputs(inputs))
         with self._connect(inputs) as connection:
@@ -177,7 +177,7 @@ class _Database:
 
 
 def find_cuts(store: TableStore, key: str, inputs: Sequence[Manifest]) -> list[Any]:
-    """Returns the first keys of all ranges but the first, ascending; nothing if the inputs are short."""
+    """Returns the keys at which to cut the inputs into ranges, ascending; none if the inputs are short."""
     longest = max((_first_keys(store, key, manifest) for manifest in inputs), key=len, default=[])
     return sorted(set(longest[RANGE_GROUPS::RANGE_GROUPS]))
 

@@ -1,7 +1,7 @@
-"""The interface of a table engine: it runs Ibis expressions over stored partitions, and kernels over the rows of one.
+"""The interface of a table engine: runs Ibis expressions over stored partitions, and kernels over the rows of one.
 
-Belongs here: the interface, and what all engines share. Does not belong here: expressions and kernels, which are written once
-for every engine; the engines themselves (`duckdb.py`, `spark.py`).
+Belongs here: the interface, and what all engines share. Does not belong here: expressions and kernels, which are written
+once for all engines; the engines (`duckdb.py`, `spark.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DAY: Final = "ds"
 
 @dataclass(frozen=True)
 class ByDay:
-    """Several days of one table, read as one table with a text column `ds`, the day of each row."""
+    """Several days of one table, read as one table with each row's day in a text column `ds`."""
 
     manifests: tuple[Manifest, ...]
 
@@ -50,9 +50,9 @@ class Target:
 
     Attributes:
         inputs: "asset/ds" -> digest of every input.
-        is_shared: the manifests of other days may list its files too.
-        by_key: a column by which the query's rows are ordered, if each row depends only on the inputs' rows of the same key
-            (and on inputs without that column); the query may then run on one range of keys after the other.
+        is_shared: other days' manifests may list its files too.
+        by_key: the ordering column, if each row depends only on input rows with the same key (and on inputs without that
+            column). The query may then run on one range of keys after the other.
     """
 
     spec: TableSpec
@@ -77,7 +77,7 @@ class Engine(Protocol):
         """Writes the result of `expression(**tables, **arguments)`, with the kernel applied to each batch.
 
         Args:
-            expression: a function of its tables and arguments alone, whose argument `ds` is a `QueryDay`.
+            expression: a pure function of tables and arguments; its argument `ds` is a `QueryDay`.
             arguments: hashable values.
         """
         ...
@@ -94,24 +94,24 @@ class Engine(Protocol):
         """Writes the tables that a kernel returns for the rows of a partition, in order; returns manifest and reports.
 
         Args:
-            kernel: also called without rows, for the types of its columns.
-            as_dictionaries: text columns that the kernel gets dictionary-encoded, as they are stored.
-            accepts: if it refuses the reports and the partition exists already, the existing one is kept and returned.
+            kernel: also called without rows, to learn the types of its columns.
+            as_dictionaries: text columns to pass dictionary-encoded, as they are stored.
+            accepts: judges the reports. If it refuses and the partition exists already, the existing one is kept and returned.
         """
         ...
 
     def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
-        """Returns a kernel's reports on some columns of a partition, in the order of the rows; writes nothing."""
+        """Returns a kernel's reports on some columns of a partition, in row order; writes nothing."""
         ...
 
 
 def partition_to_keep(store: TableStore, target: Target, accepts: Acceptance | None, reports: Sequence[Any]) -> Manifest | None:
-    """Returns the existing partition if a result is not accepted, None to publish the result."""
+    """Returns the existing partition if the new result is refused; None means: publish the result."""
     return None if accepts is None or accepts(reports) else store.partitions.find(target.spec.name, target.ds)
 
 
 def manifests_of(value: Bindable) -> list[Manifest]:
-    """Returns the partitions of an input; none of a table in memory."""
+    """Returns the partitions of an input; none for a table in memory."""
     if isinstance(value, pa.Table):
         return []
     return list(value.manifests) if isinstance(value, ByDay) else value if isinstance(value, list) else [value]
@@ -122,7 +122,7 @@ def stored_inputs(inputs: Mapping[str, Bindable]) -> list[Manifest]:
 
 
 def contract_of(result: ibis.Table) -> pa.Schema:
-    """Returns the types that every engine writes: the expression's own, without `large_` variants and nullability."""
+    """Returns the types that every engine writes: those of the expression, without `large_` variants and nullability."""
     return pa.schema([pa.field(column.name, _plain(column.type)) for column in result.schema().to_pyarrow()])
 
 

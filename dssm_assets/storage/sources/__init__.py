@@ -1,1 +1,1 @@
-"""Reading the source tables of a user: files, columns, layouts, and what they contain."""
+"""Reads a user's source tables: files, columns, and the division into days."""

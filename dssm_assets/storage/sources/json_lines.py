@@ -1,7 +1,7 @@
-"""JSON lines, or a file of one list of objects, as columns: DuckDB reads them with one type per key for all lines of all files.
+"""Reads JSON lines, or a file with one list of objects, as columns. DuckDB reads all files with one type per key.
 
-A key that a line lacks is null. Texts stay texts, also where they are times: `core/sources/event_time.py` reads those. Whole numbers are
-int64; a column that also has fractions is float64; one of numbers and texts or booleans is text, as in csv. A value in an object
+A missing key is null. Texts stay texts, even times: `core/sources/event_time.py` reads those. Whole numbers are int64; with
+fractions among them the column is float64. Numbers mixed with texts or booleans become text, as in csv. A value in an object
 becomes a column of its own: `{"user": {"id": 1}}` has the column `user.id`. Lists stay lists.
 
 Belongs here: lines to columns. Does not belong here: opening files (`source_files.py`).
@@ -35,7 +35,7 @@ _CONNECT: Final = {"enable_external_file_cache": False}
 
 @dataclass(frozen=True)
 class JsonColumns:
-    """The columns of JSON files: key of the outer objects -> type in SQL, and column -> expression in SQL."""
+    """The columns of JSON files: type of each outer key in SQL, and column -> SQL expression."""
 
     keys: dict[str, str]
     paths: dict[str, str]
@@ -43,11 +43,10 @@ class JsonColumns:
 
 
 def find_kinds(path: Path, where: str) -> Kind:
-    """Returns key -> type of a local file's objects; anything else counts as an object without keys.
+    """Returns key -> type for the objects of a local file; anything else counts as an object without keys.
 
     Raises:
-        SchemaError: a key has types that no type can hold, such as numbers and lists.
-        duckdb.Error: the file is not JSON.
+        SchemaError: no type can hold all values of a key, such as numbers and lists. duckdb.Error: the file is not JSON.
     """
     query = "SELECT json_structure(json) AS kind FROM read_json_objects($path) GROUP BY 1 ORDER BY length(kind) DESC, kind"
     with duckdb.connect(config=_CONNECT) as db:
@@ -56,10 +55,10 @@ def find_kinds(path: Path, where: str) -> Kind:
 
 
 def merge_kinds(files: Sequence[Kind], where: str) -> JsonColumns:
-    """Returns the columns of some files together.
+    """Merges the keys of several files into columns.
 
     Raises:
-        SchemaError: two columns have one name, or a key has types that no type can hold.
+        SchemaError: two columns have one name, or no type can hold all values of a key.
     """
     kinds: dict[str, Kind] = reduce(partial(_merge, where), files, {})
     keys = {name: _name_kind(kind) for name, kind in kinds.items()}
@@ -78,7 +77,7 @@ def merge_kinds(files: Sequence[Kind], where: str) -> JsonColumns:
 
 
 def read_json_blocks(path: Path, columns: JsonColumns, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yields some columns of the objects of a local file, in order."""
+    """Yields the objects of a local file as some columns, in order."""
     chosen = ", ".join(f"{columns.paths[name]} AS {_quote(name)}" for name in names)
     query = f"SELECT {chosen} FROM read_json($path, columns = $keys)"
     with duckdb.connect(config=_CONNECT) as db:

@@ -1,11 +1,11 @@
-"""Whether the rows of a day have landed in a source table, judged by listings and statistics where possible.
+"""Decides whether a day's rows have landed in a source table, from listings and statistics where possible.
 
     snapshot      landed once there are data files: it is valid on every day
     ds_folders    landed once the day's folder holds a data file, or the marker file if one is configured; a day of behavior
                   that may be empty also once a later folder exists
     time_column   landed once the table has rows after the day; or rows of the day and a file written after the day ended
 
-Belongs here: looking. Does not belong here: reading a day (`reader.py`), starting runs (`defs/automation.py`).
+Does not belong here: reading a day (`reader.py`), starting runs (`defs/automation.py`).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Landing:
 
 
 class SourceLanding:
-    """The state of one source table at one look.
+    """A look at one source table at one moment.
 
     Attributes:
-        has_versions: of the table.
-        state: for the next look; None if that needs none.
-        late_from: the first day of which rows were added or removed since the look before, by the table's versions; None if unknown.
+        has_versions: whether the table has versions.
+        state: to be passed to the next look; None if that needs none.
+        late_from: the first day whose rows changed since the look before, by the table's versions; None if unknown.
     """
 
     def __init__(
@@ -132,9 +132,9 @@ def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> 
 
 
 def find_newest_ms(source: Source, timezone: str) -> int | None:
-    """Returns the newest timestamp that is not ahead, by statistics, else by reading the column.
+    """Returns the newest timestamp before tomorrow, by statistics, else by reading the column.
 
-    Times from tomorrow on are none of events, such as 9999-12-31 where a time is missing: all days would have landed.
+    Later times, such as 9999-12-31 for a missing one, are ignored: otherwise all days would count as landed.
     """
     table, ahead_ms, found = source.table, (time.time() + 86_400) * 1000, []
     for plan in plan_pieces(source.pieces()):

@@ -1,12 +1,12 @@
-"""Days of a source table, read as configured, in one of three layouts.
+"""Reads days of a source table as configured, in one of three layouts.
 
-Belongs here: which rows belong to which day. Does not belong here: opening it (`source.py`, `source_files.py`), the column mapping
-(`source_columns.py`), the meaning of values (`core/sources`).
+Belongs here: which rows belong to which day. Does not belong here: opening it (`source.py`, `source_files.py`), the column
+mapping (`source_columns.py`), the meaning of values (`core/sources`).
 
-Memory: one block (262,144 rows, or 16 MiB of text) while the source is read once, then one day of a log with a time column. In
-between, the wanted rows are on local disk, in a temporary folder that is removed with the iterator. A snapshot and a day folder
-are memory-mapped from there. Parquet row groups whose statistics exclude the wanted days are skipped, so one day of a log that
-is sorted by time costs little; a csv log is read from start to end, and JSON lines twice: for their columns and for their rows.
+The source is read once, in blocks (262,144 rows, or 16 MiB of text). The wanted rows go to a temporary folder on local disk,
+which is removed with the iterator. From there a snapshot or a day folder is memory-mapped; a log with a time column takes
+the memory of one day. Parquet row groups without wanted days are skipped by their statistics, so one day of a log sorted by
+time costs little. A csv log is read from start to end, JSON lines twice: for their columns and for their rows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read_days(
 
     Args:
         timezone: zone of the days of a log with a time column.
-        log: is given a line if rows are left out.
+        log: called with a line of text if rows are left out.
 
     Raises:
         SourceMissingError: if there are no data files.
@@ -87,7 +87,7 @@ def map_rows(pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda 
 
 
 def log_rows(blocks: Iterable[pa.Table], log: Callable[[str], None], name: str, rows: int | None = None) -> Iterator[pa.Table]:
-    """Yields the blocks of a table; logs their progress, with an ETA if `rows`, their number of rows, is known."""
+    """Yields the blocks of a table and logs the progress, with an ETA if `rows`, the total, is known."""
     count_rows = count_progress(lambda line: log(f"{name}: {line}"), time.monotonic, rows, "rows")
     for block in blocks:
         yield block

@@ -1,6 +1,6 @@
-"""The seam of source tables: one that is open, whatever it is stored as, its days, its state, and the pieces that its rows are read from.
+"""The interface of an open source table, however it is stored: its days, its state, and the pieces with its rows.
 
-Files, and how a table is opened: `source_files.py`. Tables of databases and lakehouses: `table_source.py` and extras.
+`source_files.py` opens tables and reads files. `table_source.py` and extras read tables of databases and lakehouses.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class SourceMissingError(InputError):
 
 @dataclass(frozen=True)
 class DayBounds:
-    """The wanted days of a log, for pieces that can leave out rows of other days. They may yield some of them.
+    """The wanted days of a log: a piece may skip rows of other days, but need not.
 
     Attributes:
         column: the time column, as the source names it.
         ranges: [start, end) of its values, ascending.
-        may_hold: tells whether values from a first to a last one may be of a wanted day.
+        may_hold: tells whether a range of values, first to last, may include a wanted day.
     """
 
     column: str
@@ -42,12 +42,12 @@ class DayBounds:
 
 @dataclass(frozen=True)
 class SourceState:
-    """The state of a table, so that an unchanged one is not read again.
+    """The state of a source table; an unchanged table is not read again.
 
     Attributes:
-        fingerprint: changes with the content; "" if nothing but reading tells.
-        written_ms: when it was written last, unix milliseconds; None if the store does not tell it.
-        newest_ms: its newest timestamp, unix milliseconds, once a look has read it; None without rows, or where its days have folders.
+        fingerprint: changes with the content; "" if only reading could tell.
+        written_ms: time of the last write, unix milliseconds; None if the store does not tell.
+        newest_ms: its newest timestamp, unix milliseconds, once a look has read it; None without rows, or with day folders.
     """
 
     fingerprint: str
@@ -57,7 +57,7 @@ class SourceState:
 
 @dataclass(frozen=True)
 class Source(ABC):
-    """An open source table, `name` is ours: user_table, item_table or behavior_table. One with versions is read as of one of them."""
+    """An open source table. `name` is user_table, item_table or behavior_table. A table with versions is read as of one version."""
 
     table: SourceTable
     name: str
@@ -68,8 +68,7 @@ class Source(ABC):
 
     @property
     @abstractmethod
-    def where(self) -> str:
-        """Returns the location for errors."""
+    def where(self) -> str: ...
 
     @property
     def time_unit(self) -> str:
@@ -82,16 +81,16 @@ class Source(ABC):
 
     @property
     def version(self) -> str:
-        """Returns the version that is read, for manifests; "" of a table without versions."""
+        """Returns the version that is read, for manifests; "" for a table without versions."""
         return ""
 
     @abstractmethod
     def days(self) -> dict[str, list[str]]:
-        """Returns day -> its folders, ascending; of a table, the values of its column `ds`."""
+        """Returns day -> its folders, ascending; for a database table, day -> values of its column `ds`."""
 
     @abstractmethod
     def pieces(self, folder: str | None = None) -> Sequence[SourcePiece]:
-        """Returns at least one piece, of a folder that `days` returned or of all.
+        """Returns at least one piece: of a folder from `days`, or of the whole table.
 
         Raises:
             SourceMissingError: there is nothing.
@@ -99,28 +98,27 @@ class Source(ABC):
 
     @abstractmethod
     def state(self, folder: str | None = None) -> SourceState:
-        """Returns the state of a folder's rows, or of all, without `newest_ms`."""
+        """Returns the state of a folder's rows, or of the whole table, without `newest_ms`."""
 
     def has_marker(self, folder: str, marker: str) -> bool:
-        """Returns whether a day has a marker file; tables need none, they are written whole."""
+        """Returns whether a day has a marker file. Tables need none, because they are written whole."""
         return True
 
     def first_change(self, before: str, column: str) -> Any:
-        """Returns the smallest value of a column among rows that were added or removed since a fingerprint, None if unknown."""
+        """Returns the smallest value of a column among rows added or removed since a fingerprint; None if unknown."""
         return None
 
 
 @dataclass(frozen=True)
 class SourcePiece(ABC):
-    """Rows of one schema: a file, or a table of a database. Its path is its name in messages."""
+    """Rows with one schema: a file, or a table of a database. Messages name it by its path."""
 
     source: Source
     path: str
 
     @property
     @abstractmethod
-    def where(self) -> str:
-        """Returns the location for errors."""
+    def where(self) -> str: ...
 
     @abstractmethod
     def schema(self) -> pa.Schema:
@@ -136,11 +134,11 @@ class SourcePiece(ABC):
 
     @abstractmethod
     def newest(self, column: str) -> Any:
-        """Returns the largest value of a column, None where only reading it tells."""
+        """Returns the largest value of a column; None if only reading could tell."""
 
 
 def find_day(label: str) -> str | None:
-    """Returns the day (YYYY-MM-DD) of such a text or of YYYYMMDD, None of another."""
+    """Parses YYYY-MM-DD or YYYYMMDD to YYYY-MM-DD; None for any other text."""
     digits = label.replace("-", "")
     with suppress(ValueError):  # 2024-02-30
         return dt.date.fromisoformat(digits).isoformat() if re.fullmatch(r"[0-9]{8}", digits) else None

@@ -1,4 +1,4 @@
-"""The configured column mapping, applied to source files and checked, with one schema for files written over time."""
+"""Applies the configured column mapping to source files, checks it, and gives files written over time one schema."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _COMMA_NUMBER: Final = r"^-?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:\.\d{3})+)(?:,\d+)?$"
 class PlannedPiece:
     """A piece of a source, its wanted columns (our name -> source name), and the common schema in our names.
 
-    With a clock, `event_time` is a text made of two columns: these are their names in the file, the date first. Rows without a user, an item
-    or a time may be left out; `rows` counts those that were read and those of them that were left out.
+    With a clock, `event_time` joins two columns of the file, the date and the time of day, named here. Rows without a user,
+    an item or a time may be left out; `rows` counts the rows read and the rows left out.
     """
 
     piece: SourcePiece
@@ -50,7 +50,7 @@ class PlannedPiece:
     rows: Counter[str] = field(default_factory=Counter, compare=False)
 
     def blocks(self, days: DayBounds | None = None) -> Iterator[pa.Table]:
-        """Yields the rows in blocks with our names and the common types; for `days` see `SourcePiece.blocks`."""
+        """Yields the rows in blocks with our names and the common types; `days` as in `SourcePiece.blocks`."""
         names = dict.fromkeys([*self.columns.values(), *(self.clock or ())])
         yield from map(self._to_common, self.piece.blocks([*names], days))
 
@@ -72,9 +72,9 @@ class PlannedPiece:
 
 
 def plan_pieces(pieces: Sequence[SourcePiece]) -> list[PlannedPiece]:
-    """Returns how to read each piece into one common schema: mapped columns first, then the others in the order of the pieces.
+    """Plans how to read all pieces into one common schema: mapped columns first, then the others in the order of the pieces.
 
-    Files may lack columns that the configuration does not name (they become null) and may have narrower number types; JSON files
+    A file may lack columns that the configuration does not name (they become null), and may have narrower number types. JSON files
     have the columns of all of them.
 
     Raises:
@@ -121,13 +121,13 @@ def plan_pieces(pieces: Sequence[SourcePiece]) -> list[PlannedPiece]:
 
 
 def has_value(ids: Any) -> Any:
-    """Returns a mask of ids or times, False for null, NaN and texts that stand for them."""
+    """Returns a mask of ids or times: False for null, NaN and texts that mean "missing"."""
     is_there = pc.invert(pc.is_null(ids, nan_is_null=True))
     return pc.and_(is_there, pc.invert(pc.is_in(ids, value_set=pa.array(["", *NO_IDS])))) if is_text(ids.type) else is_there
 
 
 def csv_types(plans: Sequence[PlannedPiece]) -> CsvTypes:
-    """Returns the type inference for csv files: of all columns for users and items, of the ids for behavior."""
+    """Returns the type inference for csv files. For behavior it covers the ids only, for users and items all columns."""
     table = plans[0].piece.source.table
     if table.format is not FileFormat.CSV:
         return CsvTypes([], [])

@@ -1,11 +1,11 @@
-"""Opens a source table: lists its files, reads their schemas, yields their rows in blocks of bounded size; other tables by their extra.
+"""Opens a source table: lists files, reads schemas, yields rows in blocks of bounded size. Extras open other tables.
 
-Belongs here: fsspec, parquet and csv. Does not belong here: encodings and separators (`text_files.py`), lines of JSON (`json_lines.py`),
-which columns are wanted (`source_columns.py`) and the day of a row (`reader.py`).
+Belongs here: fsspec, parquet and csv. Does not belong here: encodings and separators (`text_files.py`), lines of JSON
+(`json_lines.py`), which columns are wanted (`source_columns.py`) and the day of a row (`reader.py`).
 
-Files of a folder are read in the order of their paths. A data file's name has an ending of the format (`ENDINGS`) or no ending, and does not
-start with "_" or "."; a single file may have any name. Every csv column arrives as text, because a type inferred from the first block can be
-wrong for a later one.
+Files of a folder are read in the order of their paths. A data file's name has an ending of the format (`ENDINGS`) or no
+ending, and does not start with "_" or "."; a single file may have any name. Every csv column arrives as text, because a type
+inferred from the first block can be wrong for a later one.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ PARQUET_MAGIC: Final = b"PAR1"
 
 @dataclass(frozen=True)
 class SourceFile(SourcePiece):
-    """One data file; of a JSON file, also the columns of all files."""
+    """One data file. A JSON file also knows the columns of all files."""
 
     source: SourceFolder
     json: JsonColumns | None = None
@@ -73,7 +73,7 @@ class SourceFile(SourcePiece):
         return f"table {self.source.name}, file {self.path}"
 
     def schema(self) -> pa.Schema:
-        """Returns the columns of a parquet file, or of a csv file, all of them text; see `SourcePiece.schema`."""
+        """Returns the columns of a parquet file, or of a csv file, where all are text; see `SourcePiece.schema`."""
         if self.source.table.format is FileFormat.PARQUET:
             with self._open_parquet() as handle:
                 schema = pq.ParquetFile(handle).schema_arrow.remove_metadata()
@@ -86,12 +86,12 @@ class SourceFile(SourcePiece):
         return schema
 
     def json_kinds(self) -> Kind:
-        """Returns the types of the keys of a JSON file, which is read from start to end."""
+        """Returns key -> type of a JSON file, after reading all of it."""
         with self._copy_text() as path:
             return find_kinds(path, self.where)
 
     def blocks(self, columns: list[str], days: DayBounds | None = None) -> Iterator[pa.Table]:
-        """Yields some columns in blocks, in file order, without parquet row groups whose statistics exclude the days."""
+        """Yields some columns in blocks, in file order. Parquet row groups without wanted days are skipped."""
         if self.source.table.format is FileFormat.PARQUET:
             with self._open_parquet() as handle:
                 file = pq.ParquetFile(handle)
@@ -105,7 +105,7 @@ class SourceFile(SourcePiece):
                 yield from _tables(read_json_blocks(path, self.json, columns), columns)
 
     def newest(self, column: str) -> Any:
-        """Returns the largest value of a column by parquet's statistics, None without them."""
+        """Returns the largest value of a column from parquet's statistics; None without them."""
         if self.source.table.format is not FileFormat.PARQUET:
             return None
         with self._open_parquet() as handle:
@@ -114,14 +114,14 @@ class SourceFile(SourcePiece):
         return max((last for _, last in filter(None, bounds)), default=None) if all(bounds) else None
 
     def state(self) -> tuple[str, int | None, int | None]:
-        """Returns the path, the size and the modification time (unix milliseconds), None where the store does not tell it."""
+        """Returns path, size and modification time (unix milliseconds, None if the store does not tell)."""
         info = self.source.fs.info(self.path)
         modified = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("created")
         seconds = modified.timestamp() if isinstance(modified, dt.datetime) else modified
         return self.path, info.get("size"), None if seconds is None else round(float(seconds) * 1000)
 
     def csv_shape(self) -> CsvShape:
-        """Returns how the lines of a csv file are divided, by the first of them."""
+        """Returns how csv lines are divided, judged by the first lines."""
         names = self.source.table.column_names
         return find_csv_shape(self.read_head(), None if names is None else len(names))
 

@@ -1,6 +1,7 @@
-"""A table of a database or lakehouse as a source: one piece, days by its column `ds`, one SQL condition, and typed errors without secrets.
+"""Reads a table of a database or lakehouse as a source: one piece, days by a column `ds`, typed errors without secrets.
 
-Belongs here: what all such tables share. Does not belong here: calls of drivers and libraries (extras, `READERS` of `source_files.py`).
+Belongs here: code for all such tables. Does not belong here: calls of drivers and libraries (extras, `READERS` of
+`source_files.py`).
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ _LOGIN: Final = re.compile(r"(?<=//)[^/@\s]*(?::\S*)?@")
 
 
 class TableError(InputError):
-    """A table cannot be reached or read: its server, a file or a snapshot is gone, or it refuses."""
+    """A table cannot be reached or read: its server refuses or is gone, or a file or snapshot is."""
 
 
 @dataclass(frozen=True)
 class TableSource(Source):
-    """An open table. Its columns are those that it had when it was opened."""
+    """An open table. Its columns are fixed when it is opened."""
 
     @property
     def where(self) -> str:
@@ -44,7 +45,7 @@ class TableSource(Source):
 
     @abstractmethod
     def read(self, columns: Sequence[str], days: DayBounds | None = None, ds: Any = None) -> Iterator[pa.Table]:
-        """Yields columns in blocks: of all rows, of those of some days and those without a time, or of those with a value of `ds`.
+        """Yields columns in blocks: of all rows, of some days and rows without a time, or of one value of `ds`.
 
         Raises:
             TableError: the rows cannot be read to the end.
@@ -53,14 +54,14 @@ class TableSource(Source):
 
     @abstractmethod
     def newest(self, column: str) -> Any:
-        """Returns the largest value of a column, None where only reading it tells."""
+        """Returns the largest value of a column; None if only reading could tell."""
 
     @abstractmethod
     def find_values(self, column: str) -> Iterable[Any]:
         """Returns the distinct values of a column."""
 
     def days(self) -> dict[str, list[str]]:
-        """Returns day -> the values of the column `ds` that name it, ascending; others are no days, as with folders."""
+        """Returns day -> values of the column `ds` for that day, ascending; values that are no day are ignored."""
         days: dict[str, list[str]] = {}
         for value in sorted(map(str, self.find_values(DS))) if DS in self.schema().names else ():
             if (day := find_day(value)) is not None:
@@ -72,7 +73,7 @@ class TableSource(Source):
         return [TablePiece(self, self.table.table or self.table.uri, folder)]
 
     def convert_day(self, folder: str | None) -> Any:
-        """Returns a value that `days` returned in the type of the column `ds`."""
+        """Converts a value from `days` to the type of the column `ds`."""
         return None if folder is None else pa.scalar(folder).cast(self.schema().field(DS).type).as_py()
 
 
@@ -109,10 +110,12 @@ def quote_name(name: str, mark: str = '"') -> str:
 
 
 def write_condition(days: DayBounds | None, ds: Any, *, mark: str = '"', has_zone: bool = True) -> str:
-    """Returns the SQL condition of wanted rows, "" for all; rows without a time are wanted, because they are an error.
+    """Writes the SQL condition for the wanted rows, "" for all.
 
-    `ds` is a value that `TableSource.days` returned. Times are ISO 8601, which engines convert to the type of the column; those with a
-    zone are in UTC, and lose it without `has_zone`.
+    Rows without a time are wanted too: they are reported as errors.
+
+    `ds` is a value from `TableSource.days`. Times are ISO 8601, which engines convert to the type of the column. Times with
+    a zone are in UTC, and lose the zone without `has_zone`.
     """
 
     def write(value: Any) -> str:
@@ -131,7 +134,7 @@ def write_condition(days: DayBounds | None, ds: Any, *, mark: str = '"', has_zon
 
 
 def need_library(module: str, extra: str, where: str) -> Any:
-    """Returns a library.
+    """Imports a library.
 
     Raises:
         ConfigError: it is not installed; names the pip extra.
@@ -147,7 +150,7 @@ def need_library(module: str, extra: str, where: str) -> Any:
 def library_errors(
     where: str, expected: str, remedy: str, secrets: Iterable[str], missing: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Turns errors of a driver or library into ours, without secrets.
+    """Replaces errors of a driver or library by ours, without secrets.
 
     Raises:
         SourceMissingError: in place of `missing`.
@@ -165,7 +168,7 @@ def library_errors(
 
 
 def hide_secrets(text: str, secrets: Iterable[str]) -> str:
-    """Returns a message on one line, without some secrets, in each form that a URI gives them, and logins of URIs."""
+    """Returns a message on one line without the given secrets, in any encoding used in URIs, and without logins in URIs."""
     forms = {
         form for secret in secrets for form in (secret, quote(secret, safe=""), quote(secret, safe=" +"), quote_plus(secret))
     }

@@ -1,8 +1,8 @@
-"""Text files as they come, in any encoding and compression, copied to local UTF-8; and how the lines of a csv file are divided.
+"""Copies text files of any encoding and compression to local UTF-8, and finds out how csv lines are divided.
 
-A file is read as UTF-16 if it begins with a UTF-16 byte order mark or has many zeros in its first bytes, else as UTF-8. Fields may be in
-quotes, except in dumps: there a quote is a character of its field. A file is a dump if `::` separates its fields, or if tabs do and its
-first lines have no fields in quotes.
+A file is read as UTF-16 if it begins with a UTF-16 byte order mark or has many zeros in its first bytes, else as UTF-8.
+Fields may be in quotes, except in dumps, where a quote is an ordinary character. A file is a dump if `::` separates its
+fields, or if tabs do and no field in its first lines is in quotes.
 
 Belongs here: bytes to text, separators, quotes. Does not belong here: columns and rows (`source_files.py`, `json_lines.py`).
 """
@@ -40,12 +40,12 @@ _BOMS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
 
 
 class EncodingError(SchemaError):
-    """A text has bytes that its encoding does not know."""
+    """A text has bytes that are invalid in its encoding."""
 
 
 @dataclass(frozen=True)
 class CsvShape:
-    """How the lines of a csv file are divided: the separator, and whether a field may be in quotes."""
+    """How csv lines are divided: the separator, and whether fields may be in quotes."""
 
     separator: str
     has_quotes: bool
@@ -57,7 +57,7 @@ class CsvShape:
 
 @contextmanager
 def open_bytes(fs: Any, path: str, where: str) -> Iterator[Any]:
-    """Opens a file, decompressed as its ending says; an archive has a single file.
+    """Opens a file and decompresses it by its ending; an archive must have a single file.
 
     Raises:
         SchemaError: the archive is broken or has no file or several; the file is compressed, and its ending does not say so.
@@ -88,13 +88,13 @@ def copy_text(handle: Any, target: Path, encoding: str | None, separator: str | 
     """Writes an open text file to a local file in UTF-8, block by block.
 
     Args:
-        encoding: as Python names it; None: UTF-8, or UTF-16 where the first bytes say so.
+        encoding: Python's name; None: UTF-8, or UTF-16 if the first bytes show it.
         separator: of a csv file, see `CsvShape.delimiter`.
         where: the file's name in errors.
-        key: of the encoding, in errors.
+        key: the configuration key of the encoding, for errors.
 
     Raises:
-        EncodingError: naming the first byte that is not of the encoding, and its line.
+        EncodingError: names the first invalid byte and its line.
     """
     decoder = codecs.getincrementaldecoder(encoding or _find_encoding(handle))()
     lines, waiting, block = 1, "", b"begin"
@@ -135,13 +135,13 @@ def read_head(handle: Any, encoding: str | None) -> str:
 
 
 def find_csv_shape(head: str, columns: int | None = None) -> CsvShape:
-    """Returns how a csv file is divided: by a separator that each of its first lines has equally often.
+    r"""Finds how a csv file is divided: by a separator that occurs equally often in each of its first lines.
 
-    By hand: "1\\tRock, Live\\n2\\tPop" has a comma and a tab in its first line, but a comma only there: tabs separate it. Spaces separate a
-    file without any of the others and without quotes, if each line has as many fields.
+    By hand: "1\tRock, Live\n2\tPop" has a comma and a tab in its first line, but a comma only there: tabs separate it.
+    Spaces separate a file only if no other separator does, there are no quotes, and each line has as many fields.
 
     Args:
-        columns: how many there are, where names are given and the first line is a row.
+        columns: number of columns, if names are configured and the first line is a row.
     """
     first, *others = (_QUOTED.sub("", line) for line in head.split("\n"))
     counts = {separator: first.count(separator) for separator in _SEPARATORS}
@@ -175,7 +175,7 @@ def _has_quoted_fields(head: str) -> bool:
 
 
 def split_lines(lines: Sequence[str], shape: CsvShape, is_strict: bool = False) -> list[list[str]]:
-    """Returns the fields of lines; none if one is too long for a csv reader or, if strict, has quotes inside fields."""
+    """Splits lines into fields. Returns none if a line is too long for a csv reader or, if strict, has quotes inside fields."""
     if shape.delimiter == _SHORT:
         return [_shorten(line, shape.separator).split(_SHORT) for line in lines]
     rows = (f"{line}\n" for line in lines)

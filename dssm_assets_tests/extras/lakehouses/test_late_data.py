@@ -61,7 +61,7 @@ def test_days_with_late_rows_are_made_again_before_the_next_day(lake, loaded, tm
     assert request.partition_key is None
     tables = build_definitions(loaded).resolve_job_def("daily_tables")
     running = instance.create_run_for_job(tables, tags=request.tags, status=dg.DagsterRunStatus.STARTED)
-    assert tick(loaded, cursor, instance)[:2] == ([], f"run {running.run_id} makes days again, of which rows came late")
+    assert tick(loaded, cursor, instance)[:2] == ([], f"run {running.run_id} makes days with late rows again")
     instance.report_run_failed(running)
     assert run_request(loaded, request, instance).success
 
@@ -87,7 +87,7 @@ def test_late_days_wait_for_the_chain_that_runs_and_chains_wait_for_them(lake, l
         lake.append(rows_of([7], DAYS[7]), "ingested")
         requests, reason, cursor = tick(loaded, cursor, instance)
         assert requests == []
-        assert reason == f"rows of {LATE} have come late: its tables are made again when run {running.run_id} has ended"
+        assert reason == f"rows of {LATE} have come late: its tables are made again after run {running.run_id}"
         instance.report_run_failed(running)
         requests, _, cursor = tick(loaded, cursor, instance)
         assert [request.tags[RANGE_TAGS[0]] for request in requests] == [LATE]

@@ -228,7 +228,7 @@ def test_store_that_the_configuration_names_no_more_is_named(world):
     receipt = forget(open_workspace(former), IDS)
     assert sorted(receipt.elsewhere) == sorted([f"vector store lancedb://{folder}", noted])
     assert any(
-        f"lancedb://{folder} may have rows of theirs, and is not reached from this configuration" in line
+        f"lancedb://{folder} may still have their rows, but this configuration does not reach it" in line
         for line in receipt.describe()
     )
     assert {path.split("/")[1] for path in find_marks(world.home)} == {"lancedb"}

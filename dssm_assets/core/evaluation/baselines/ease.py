@@ -1,11 +1,11 @@
-"""Baseline `ease`: a linear item-to-item model in closed form, from everything that users interacted with before the day.
+"""Baseline `ease`: a linear item-to-item model in closed form, from all interactions before the day.
 
 Source: Steck, "Embarrassingly shallow autoencoders for sparse data" (2019), section 3: with the matrix X of users and items,
 P = (X'X + ridge)^-1, the weight of item i for item j is -P[i, j] / P[j, j], and 0 for i = j. A user's score of item j is the
 user's row of X times column j. X holds log(1 + events), so that a habit counts more than a single event.
 
-The model covers the MODEL_ITEMS most popular items of the window: its memory, about 40 bytes times their square, and its time, with
-their cube, grow neither with users nor with the other items.
+The model covers the MODEL_ITEMS most popular items of the window. Memory is about 40 bytes times their square, time grows
+with their cube; users and other items do not matter.
 
 Shapes: B users of a block, I items, N items of the model, K top-k.
 """
@@ -33,7 +33,7 @@ RIDGE: Final = 1000.0
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the items of the model, its weights row by row, and the order that fills lists up."""
+    """Returns the items of the model, its weights row by row, and the item order for filling up lists."""
     popular = data.popularity_order[:MODEL_ITEMS]
     items = np.sort(popular[data.window_events[popular] > 0])
     weights = data.allocate(len(items) ** 2, np.float32)
@@ -56,7 +56,7 @@ def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> EaseS
 
 @dataclass(frozen=True)
 class EaseScorer:
-    """Items of the model with a score above 0, best first; then popular items. Ties go to the lower item_index."""
+    """Ranks the model's items with a score above 0, then popular items. Ties go to the lower item_index."""
 
     users: Any
     """scipy csr float32 [U, N], log(1 + events) of the user on the item."""
@@ -74,16 +74,16 @@ class EaseScorer:
 
 
 def log_counts(interactions: Interactions, items: IntArray) -> Any:
-    """Returns csr float32 [V, N]: log(1 + events) of each user on these items, which are ascending."""
+    """Returns log(1 + events) of each user on these items (ascending), csr float32 [V, N]."""
     values, shape = np.log1p(interactions.count).astype(np.float32), (len(interactions.indptr) - 1, interactions.num_items)
     return sp.csr_matrix((values, interactions.item_index, interactions.indptr), shape=shape)[:, items]
 
 
 def fit_weights(cooccurrences: NDArray[np.float64], weights: NDArray[np.float32], ridge: float) -> None:
-    """Writes the weights [N, N] of X'X, which is overwritten.
+    """Turns X'X [N, N] into the weights, in place.
 
-    By hand: X'X = [[2, 1], [1, 1]], ridge 1: the inverse of [[3, 1], [1, 2]] is [[.4, -.2], [-.2, .6]], so the weight of item
-    0 for item 1 is .2 / .6 = 1/3, of 1 for 0 .2 / .4 = 1/2.
+    By hand: X'X = [[2, 1], [1, 1]], ridge 1: the inverse of [[3, 1], [1, 2]] is [[.4, -.2], [-.2, .6]], so the weight of
+    item 0 for item 1 is .2 / .6 = 1/3, of 1 for 0 .2 / .4 = 1/2.
     """
     cooccurrences[np.diag_indices_from(cooccurrences)] += ridge
     factor, _ = lapack.dpotrf(cooccurrences.T, lower=True, overwrite_a=True)  # .T: LAPACK wants columns, and it is symmetric

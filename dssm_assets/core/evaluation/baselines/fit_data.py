@@ -1,4 +1,4 @@
-"""What baselines are fitted on: the interactions of all users before the evaluation day.
+"""The input for fitting baselines: the interactions of all users before the evaluation day.
 
 Shapes: V users, I items, E (user, item) pairs.
 """
@@ -27,12 +27,12 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 def order_by_events(item_events: IntArray | NDArray[np.float64]) -> IntArray:
-    """Returns all item indices int64 [I], most positive events first, then item_index ascending."""
+    """Returns all item indices by positive events, most first, then by index, int64 [I]."""
     return np.argsort(-item_events, kind="stable").astype(np.int64)
 
 
 def recent_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> tuple[IntArray, NDArray[np.int32]]:
-    """Returns how many items of each user are kept, and which: at most the max_items most recent, then the lower index."""
+    """Returns the max_items most recent items of each user, ties by index, and the number kept per user."""
     lengths = np.diff(window.indptr)
     items = window.item_index.astype(np.int32)
     is_recent = np.ones(len(items), dtype=bool)
@@ -44,21 +44,21 @@ def recent_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> tuple
 
 @dataclass(frozen=True)
 class FitData:
-    """The interactions of all users, in the forms that baselines are fitted on.
+    """The interactions of all users, in the forms that baselines need.
 
     Attributes:
         window_events: int64 [I], positive events of each item in the window.
         recent_events: float64 [I], the same, but an event counts half after each half-life (`evaluation.recent`).
         history_events: int64 [I], the same of all stored days.
         window_days: days of the window.
-        read_user_items: returns the interactions of the window's last days, given their number.
-        read_history: returns the interactions of all users in all stored days, a few users at a time, each user once.
+        read_user_items: returns the interactions of the window's last n days.
+        read_history: yields all stored interactions, a few users at a time; each user comes once.
         settings: section `evaluation` of the configuration.
-        allocate: makes large arrays.
-        seed: of baselines that are random.
+        allocate: allocates large arrays.
+        seed: seed of random baselines.
         recent_hours: half-life of `recent_events`.
         neighbors_of: bool [I], the items to find neighbours of; None: all.
-        common_users: fewest users in common: 1 for the baseline, 2 for the channel.
+        common_users: least number of common users of neighbours: 1 for the baseline, 2 for the channel.
     """
 
     window_events: IntArray
@@ -77,7 +77,7 @@ class FitData:
 
     @cached_property
     def popularity_order(self) -> IntArray:
-        """Returns int64 [I]: all items, most positive events in the window first. Baselines fill their lists up from it."""
+        """Returns all items by positive events in the window, most first, int64 [I]. Baselines fill up their lists from it."""
         return order_by_events(self.window_events)
 
     @cached_property
@@ -85,7 +85,7 @@ class FitData:
         return self.read_user_items(self.window_days)
 
     def find_neighbors(self, days: int) -> Mapping[int, Any]:
-        """Returns fewest common users -> neighbours of each item, csr [I, I], in the last days of the window; fits each number of days once."""
+        """Returns least number of common users -> neighbours of each item, csr [I, I], from the window's last days. Results are cached."""
         if days not in self._found:
             users = self.user_items if days >= self.window_days else self.read_user_items(days)
             self._found[days] = fit_neighbors(

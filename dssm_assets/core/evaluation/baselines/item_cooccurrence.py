@@ -1,4 +1,4 @@
-"""Baseline `item_cooccurrence`: items that many users of the window interacted with next to the user's own."""
+"""Baseline `item_cooccurrence`: items whose users in the window also interacted with the user's own items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dssm_assets.core.evaluation.item_neighbors import NeighborLists, csr_of
 
 @dataclass(frozen=True)
 class ItemCooccurrenceScorer:
-    """Items by the sum of their similarities to the user's items; popular items follow."""
+    """Ranks items by the sum of their similarities to the user's items; popular items follow."""
 
     lists: NeighborLists
     order: IntArray
@@ -24,7 +24,7 @@ class ItemCooccurrenceScorer:
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns each item's most similar others as csr arrays, and the order that fills lists up."""
+    """Returns each item's most similar others as csr arrays, and the item order for filling up lists."""
     found = data.find_neighbors(data.window_days)[1]
     return {"starts": found.indptr, "items": found.indices, "similarities": found.data, "order": data.popularity_order}
 

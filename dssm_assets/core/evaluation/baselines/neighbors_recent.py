@@ -1,7 +1,7 @@
-"""Neighbours times recent popularity: the plain list that anyone would write for a log whose favourites change by the day.
+"""Baseline `neighbors_recent`: neighbours times recent popularity, a simple list for logs whose favourites change by the day.
 
-Score of an item: ln(1 + 20 c / the user's largest c) + 3 ln(1 + r) / the largest such value. c: the sum of its cosine similarities to
-the user's last ten items, by the users of the last 30 days of the window; r: its recent events.
+Score of an item: ln(1 + 20 c / the user's largest c) + 3 ln(1 + r) / the largest such value. Here c is the sum of its cosine
+similarities to the user's last ten items, from users of the window's last 30 days, and r its recent events.
 
 Shapes: V users, B users of a block, I items, K top-k.
 """
@@ -32,7 +32,7 @@ def score_neighbors(summed: NDArray[np.float64], largest: NDArray[np.float64] | 
 
 @dataclass(frozen=True)
 class NeighborsRecentScorer:
-    """Items by the product of neighbours and recent popularity."""
+    """Ranks items by the product of neighbours and recent popularity."""
 
     lists: NeighborLists
     values: NDArray[np.float64]
@@ -71,13 +71,13 @@ def _largest_of_rows(matrix: Any) -> NDArray[np.float64]:
 
 
 def score_recent(data: FitData) -> NDArray[np.float64]:
-    """Returns the score of each item without neighbours, float64 [I]."""
+    """Returns the part of each item's score from recent popularity, float64 [I]."""
     recent = np.log1p(data.recent_events)
     return np.asarray(RECENT_WEIGHT * recent / max(recent.max(initial=0.0), 1e-12))
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the neighbours of the last days as csr arrays, the scores without them, and the order by these."""
+    """Returns neighbours of the last days as csr arrays, scores by recent popularity alone, and the item order by these."""
     found, values = data.find_neighbors(min(DAYS, data.window_days))[1], score_recent(data)
     csr = {"starts": found.indptr, "items": found.indices, "similarities": found.data}
     return {**csr, "values": values, "order": order_by_events(values)}

@@ -1,4 +1,4 @@
-"""What the user interacted with, most often first, then popular items: of the window, or of all days."""
+"""Baselines `own_history`: the user's own items, most frequent first, then popular items; from the window or from all days."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dssm_assets.core.evaluation.interactions import Interactions
 
 @dataclass(frozen=True)
 class OwnHistoryScorer:
-    """The user's own items by (count descending, last time descending, item_index ascending), then popular items."""
+    """Ranks the user's own items by count, last time (both descending) and item_index; then popular items."""
 
     name: str
     indptr: IntArray

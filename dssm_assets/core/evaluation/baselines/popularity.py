@@ -1,4 +1,4 @@
-"""Popular items: two baselines, and the order that fills other lists up.
+"""Popular items: two baselines, and the order for filling up other lists.
 
 Shapes: B users of a block, I items, M ranked items per user, K top-k.
 """
@@ -16,7 +16,7 @@ from dssm_assets.core.evaluation.scorer import keep_first
 
 
 def order_by_category(items: IntArray, categories: IntArray, window_events: IntArray) -> IntArray:
-    """Orders the items by their category's events in the window, descending, then by item_index, int64 [C].
+    """Orders cold items by their category's events in the window, descending, then by item_index, int64 [C].
 
     By hand: items 1, 2 and 3 of the categories 0, 1 and 1 are cold; item 0 of category 1 has 5 events, no other has any: 2, 3, 1.
 
@@ -32,7 +32,7 @@ def order_by_category(items: IntArray, categories: IntArray, window_events: IntA
 
 
 def fill_up(ranked: IntArray, order: IntArray, k: int) -> IntArray:
-    """Returns int64 [B, K]: the ranked items, then the first of `order` that are not among them, -1 after the last item.
+    """Fills up rankings to K items from `order`, without repetitions, int64 [B, K]; -1 if items run out.
 
     Example: ranked [7, -1], order [3, 7, 5], k 3 -> [7, 3, 5].
 
@@ -56,7 +56,7 @@ def fill_up(ranked: IntArray, order: IntArray, k: int) -> IntArray:
 
 @dataclass(frozen=True)
 class PopularityScorer:
-    """One order of all items for all users."""
+    """Gives all users the same order of all items."""
 
     name: str
     order: IntArray
@@ -69,7 +69,7 @@ class PopularityScorer:
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the items by their positive events in the window."""
+    """Returns the items by positive events in the window."""
     return {"order": data.popularity_order}
 
 
@@ -78,7 +78,7 @@ def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> Popul
 
 
 class Recent:
-    """The same, but an event counts half after each half-life (`evaluation.recent`)."""
+    """The same by recent events: an event counts half after each half-life (`evaluation.recent`)."""
 
     @staticmethod
     def fit(data: FitData) -> Arrays:

@@ -1,8 +1,7 @@
 """Fits the baselines and makes their scorers.
 
-A new baseline is a file of this folder and one line in `BASELINES` of `core/names.py`. The file defines `fit` and `scorer`, as of
-`BaselineModule`. From outside the package, in a plug-in (docs/platform.md):
-`BASELINES["newest"] = Baseline("newest items", module="my_project.newest")`.
+To add a baseline, write a file in this folder with `fit` and `scorer` (see `BaselineModule`) and one line in `BASELINES` of
+`core/names.py`. A plug-in (docs/platform.md) sets `BASELINES["newest"] = Baseline("newest items", module="my_project.newest")`.
 """
 
 from __future__ import annotations
@@ -19,28 +18,27 @@ from dssm_assets.core.names import BASELINES, Baseline
 
 
 class BaselineModule(Protocol):
-    """What the file of a baseline defines. One that needs a library also defines `check_library()`, which raises a ConfigError."""
+    """The functions in a baseline's file. If it needs a library, it also has `check_library()`, which raises a ConfigError."""
 
     def fit(self, data: FitData) -> Arrays:
-        """Fits the part that all users share; runs once per evaluation day."""
+        """Fits the arrays that all users share; runs once per evaluation day."""
 
     def scorer(self, arrays: Arrays, window: Interactions, history: Interactions) -> Scorer:
-        """Returns the scorer for the users of these interactions, a range of the evaluated users.
+        """Returns the scorer for a range of the evaluated users.
 
         Args:
-            history: all their positive events before the evaluation day, with the window's.
+            history: the users' positive events before the evaluation day, including the window's.
         """
 
 
 def load_code(baseline: Baseline) -> Any:
-    """Returns the `BaselineModule` of a baseline."""
     module, _, name = baseline.module.partition(":")
     code = import_module(module)
     return getattr(code, name) if name else code
 
 
 def check_extras(names: Sequence[str]) -> None:
-    """Raises a ConfigError if the code of an extra baseline, or a library that it needs, cannot be imported."""
+    """Raises a ConfigError if the code or the library of an extra baseline cannot be imported."""
     for name in names:
         baseline = BASELINES[name]
         try:
@@ -53,7 +51,7 @@ def check_extras(names: Sequence[str]) -> None:
 
 
 def fit_baselines(data: FitData, log: Callable[[str], None] = lambda line: None) -> dict[str, Arrays]:
-    """Fits every baseline, extra ones if configured; returns name -> arrays."""
+    """Fits every baseline, and the configured extra ones; returns name -> arrays."""
     extras = data.settings.extra_baselines
     check_extras(extras)
     fitted: dict[str, Arrays] = {}

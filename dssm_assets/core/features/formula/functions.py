@@ -45,7 +45,7 @@ class Function:
 
 
 def without_infinities(numbers: Numbers) -> Numbers:
-    """Returns the numbers with infinities, the results of overflow and division by zero, replaced by NaN in place."""
+    """Replaces infinities (overflow, division by zero) by NaN in place."""
     is_infinite = np.isinf(numbers)
     if is_infinite.any():
         numbers[is_infinite] = np.nan
@@ -178,7 +178,7 @@ FOLDS: Final[Mapping[str, Function]] = MappingProxyType(
 
 
 class Vectors(NamedTuple):
-    """A vector of any length per row.
+    """One vector of any length per row.
 
     Attributes:
         numbers: the numbers of all rows, one row after the other [n]; NaN is missing.

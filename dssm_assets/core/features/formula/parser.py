@@ -76,7 +76,7 @@ def tokenize(text: str) -> list[Token]:
 
 
 def check_variable_name(name: str) -> None:
-    """Raises a ValueError if no variable of a formula can have the name."""
+    """Raises a ValueError if the name cannot be a variable of a formula."""
     if not re.fullmatch(_NAME, name):
         raise ValueError(
             f"the name of a variable consists of letters a-z, digits and _ and does not start with a digit, got {name!r}"
@@ -86,7 +86,7 @@ def check_variable_name(name: str) -> None:
 
 
 def refuse(text: str, position: int, expected: str, got: str) -> NoReturn:
-    """Raises a ValueError with `expected` and `got` at a position (from 0) of a formula; the message counts from 1."""
+    """Raises a ValueError that says what was expected and found at a position (from 0). The message counts from 1."""
     start = max(position - _SHOWN, 0)
     shown = ("..." if start else "") + text[start : position + _SHOWN] + ("..." if len(text) > position + _SHOWN else "")
     raise ValueError(f"formula {shown!r}, position {position + 1}: expected {expected}, got {got}")
@@ -113,7 +113,7 @@ def parse_steps(text: str, variables: tuple[str, ...]) -> tuple[Step, ...]:
     """Returns the steps that compute a formula, operands before their operators.
 
     Raises:
-        ValueError: with the position from 1, what was expected there, and what was found.
+        ValueError: names the position (from 1), the expected and the actual token.
     """
     return _Parser(text, variables, tokenize(text)).parse()
 

@@ -136,9 +136,9 @@ class Operator(Definition, ABC):
 
 
 class CategoryKeys(Definition):
-    """Keys of a feature whose values may be categories: at most one of those that define its vocabulary.
+    """Keys of a feature whose values may be categories. At most one key may define the vocabulary.
 
-    Without any of them the vocabulary is counted over the window. `core/features/buckets.py` defines the bucket of a value.
+    Without such a key the vocabulary is counted over the window. `core/features/buckets.py` defines the bucket of a value.
 
     Attributes:
         hash_bucket_size: number of hash buckets that replace a vocabulary.
@@ -146,8 +146,7 @@ class CategoryKeys(Definition):
         vocab_list: the vocabulary, in order.
         vocab_dict: the vocabulary with the bucket of each value.
         vocab_file: file with one value per line, or with a value, a space and its bucket; needs default_bucketize_value.
-        default_bucketize_value: bucket of values out of the vocabulary (default: bucket 1). If it is given, no buckets
-            are reserved.
+        default_bucketize_value: bucket of values out of the vocabulary (default: bucket 1). If it is given, no buckets are reserved.
     """
 
     hash_bucket_size: int | None = Field(default=None, ge=1, lt=2**31 - 2)
@@ -203,7 +202,7 @@ class BagKeys(Definition):
 
 
 class CategoryOperator(Operator, CategoryKeys, BagKeys):
-    """A feature of categories: a list of them in each row, or one if value_dim is 1."""
+    """A feature of categories: each row holds a list of them, or a single one with value_dim 1."""
 
     kind: ClassVar[Kind] = Kind.CATEGORICAL
 
@@ -234,10 +233,10 @@ class NumberKeys(Definition):
 
 
 def check_numeric_default(value: str | int | float) -> str | int | float:
-    """Returns the default as written.
+    """Returns the default unchanged.
 
     Raises:
-        ValueError: it is neither "" nor a number that float32 can hold.
+        ValueError: it is neither "" nor a number that fits float32.
     """
     number = 0.0 if value == "" else parse_number(str(value))
     if number is None or abs(number) > float(np.finfo(np.float32).max):

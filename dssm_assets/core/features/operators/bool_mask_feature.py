@@ -1,4 +1,4 @@
-"""bool_mask_feature: the values of one input at the positions where another input, the mask, is true."""
+"""bool_mask_feature: keeps the values of one input at the positions where a second input, the mask, is true."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from dssm_assets.core.features.operators.base import CategoryOperator
 class BoolMaskFeature(CategoryOperator):
     """The categories of a row at the true positions of its mask, in their order.
 
-    An element of the mask is true if it is the boolean, the text "true" in any case, or a number other than zero; all
-    else, including a missing element, is false. Missing elements count as positions, so "" between two separators is an
-    element, but a missing value is never in the result. Where values and mask differ in length the row is missing,
-    because its positions cannot be matched.
+    An element of the mask is true if it is the boolean true, the text "true" in any case, or a number other than zero.
+    Everything else is false, a missing element too. Missing elements count as positions, so "" between two separators is an
+    element; yet a missing value is never in the result. A row is missing if its values and mask differ in length.
 
     Attributes:
         expression: two inputs, the values and the mask.

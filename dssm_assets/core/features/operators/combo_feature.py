@@ -1,4 +1,4 @@
-"""combo_feature: the cartesian product of the values of several inputs, each combination a category.
+"""combo_feature: the cartesian product of several inputs. Each combination is a category.
 
 Values are joined by "_" without escaping, so the combinations ("a_b", "c") and ("a", "b_c") are the same category.
 """
@@ -29,8 +29,8 @@ _MAX_ROW_VALUES: Final = 1 << 20
 class ComboFeature(CategoryOperator):
     """The combinations of a row: each value of the first input with each value of the second, and so on.
 
-    The first input is outermost: ("ua", "ub") and ("ia", "ib") give ua_ia, ua_ib, ub_ia, ub_ib. A row in which any input
-    has no value has no combination.
+    The first input is outermost: ("ua", "ub") and ("ia", "ib") give ua_ia, ua_ib, ub_ia, ub_ib. If one input of a row has no
+    value, the row has no combination.
 
     Attributes:
         expression: two or more inputs, the outermost first.
@@ -47,7 +47,7 @@ class ComboFeature(CategoryOperator):
         return self
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the combination of each row, or a list of combinations.
+        """Returns a list of combinations per row, or with value_dim 1 a single one.
 
         Raises:
             SchemaError: the values of an input have no text, or a row or a column has too many combinations.

@@ -1,4 +1,4 @@
-"""Base of lookup_feature and match_feature: from hits, the entries of a map with requested keys, to values."""
+"""Base of lookup_feature and match_feature: turns hits (map entries with a requested key) into values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, CategoryKe
 
 
 class Combiner(StrEnum):
-    """How the numbers of several hits become one number. NONE keeps them all."""
+    """How the numbers of several hits become one number. NONE keeps every number."""
 
     SUM = "sum"
     MEAN = "mean"
@@ -32,9 +32,9 @@ class Combiner(StrEnum):
 
 
 def find_hits(entries: IntArray, requested: IntArray) -> tuple[IntArray, IntArray]:
-    """Returns the positions of all pairs of a requested number and an entry that equals it.
+    """Pairs each requested number with all entries equal to it.
 
-    Pairs are in the order of the requested numbers, those of one requested number in the order of the entries.
+    Pairs are ordered by requested number, then by entry.
 
     Returns:
         Positions in `requested`, positions in `entries`.
@@ -46,17 +46,17 @@ def find_hits(entries: IntArray, requested: IntArray) -> tuple[IntArray, IntArra
 
 
 class HitOperator(Operator, CategoryKeys, NumberKeys):
-    """A feature of hits: a number combined from theirs, or their texts.
+    """A feature made from hits: their numbers combined into one, or their texts.
 
-    It is a category if one of its keys makes it one: need_discrete, a key that puts names before values, or a key that
-    defines a vocabulary. Otherwise it is a number.
+    It is a category if need_discrete is set, a key puts names before values, or a key defines a vocabulary. Otherwise it is
+    a number.
 
     Attributes:
         default_value: value of a row without hits (default "0"; "" leaves it missing); bypasses the normalizer.
         combiner: sum (default), mean, min, max or count of the numbers; "" keeps the number of every hit. A category may
-            give "sum" or "", which have no effect on it.
+            give "sum" or "", without effect.
         need_discrete: makes the feature a category, the texts of the hits (default false).
-        value_dim: of a category, 0 keeps the value of every hit (default) and 1 that of the first; of a number, 1.
+        value_dim: for a category, 0 keeps the value of every hit (default) and 1 only the first; for a number, 1.
         normalizer: applied to the combined number (default: none).
     """
 
@@ -125,7 +125,7 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
         return column_values.finish_texts(texts, offsets, self.value_dim, self.default_text)
 
     def is_usable(self, entries: KeyValues) -> Mask:
-        """Returns which distinct entries have what the feature reads: a number, or a text."""
+        """Returns whether each distinct entry can be used: it needs a number, or for a category a text."""
         if self.kind is Kind.NUMERIC:
             return ~np.isnan(entries.numbers)
         return np.asarray(pc.fill_null(pc.not_equal(entries.values, ""), False))

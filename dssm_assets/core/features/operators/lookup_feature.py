@@ -1,4 +1,4 @@
-"""lookup_feature: the values that a map, one input, has for the keys of another input."""
+"""lookup_feature: looks up the keys of one input in the map of another."""
 
 from __future__ import annotations
 
@@ -20,19 +20,17 @@ from dssm_assets.core.features.operators.hit_values import HitOperator, find_hit
 
 
 class LookupFeature(HitOperator):
-    """The combined number of the hits of a row, or the texts of their values, in the order of the requested keys.
+    """The values that the requested keys have in a map: combined to one number, or kept as texts in the order of the keys.
 
-    The map is a map column, a list of "key:value" texts, or such texts joined by the separator; the last colon of an entry
-    divides it. Every entry with a requested key is a hit, so a key that the map has twice hits twice; the hits of one key
-    keep the order of the map. An entry without a value is ignored, and so is an entry without a number where
-    numbers are combined.
+    The map is a map column, a list of "key:value" texts, or such texts joined by the separator. The last colon of an entry divides
+    it. Every entry with a requested key is a hit, so a key that is twice in the map hits twice, in the map's order. An entry without
+    a value is ignored. Where numbers are combined, so is an entry without a number.
 
     Attributes:
         map: the key-value input.
         key: the input with the requested keys.
         separator: separates entries, and keys, that come as text (default: the character 0x1d).
-        need_key: texts are "key_value", so that equal values of different keys differ; makes the feature a category
-            (default false).
+        need_key: texts are "key_value", so that equal values of different keys differ; makes the feature a category (default false).
     """
 
     feature_type: Literal["lookup_feature"] = "lookup_feature"

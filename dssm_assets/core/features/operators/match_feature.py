@@ -1,4 +1,4 @@
-"""match_feature: the values that a map of maps, one input, has for the outer and inner keys of two other inputs."""
+"""match_feature: looks up outer and inner keys, two inputs, in a map of maps, the third input."""
 
 from __future__ import annotations
 
@@ -34,16 +34,14 @@ KeyText = Annotated[str, AfterValidator(_check_key)]
 
 
 class MatchFeature(HitOperator):
-    """The combined number of the hits of a row, or the texts of their values.
+    """The values that the requested keys have in a map of maps: combined to one number, or kept as texts.
 
-    `maps.nested_maps` defines how a map of maps is read. Every inner entry with two requested keys is a hit, so an
-    entry that the map has twice, or that is requested twice, hits twice. Hits are in the order of pkey, then skey, then
-    position in the map. An entry without a value is ignored, and so is an entry without a number where numbers are
-    combined.
+    `maps.nested_maps` defines how a map of maps is read. An inner entry is a hit if both of its keys are requested. It hits
+    again for every repetition in the map or in the request. Hits are ordered by pkey, then skey, then position in the map.
+    An entry without a value is ignored. Where numbers are combined, so is an entry without a number.
 
-    A key that the definition gives as "ALL" matches every key of the map. Then the value "ALL" in the column of the other
-    key is a wildcard as well; where both keys are columns, "ALL" is a key like any other. These are the rules of the
-    reference (its match types multihit and hit).
+    A key defined as "ALL" matches every key of the map. Then a value "ALL" in the column of the other key is a wildcard too.
+    If both keys are columns, "ALL" is an ordinary key. These are the reference's rules (match types multihit and hit).
 
     Attributes:
         nested_map: the input that holds a map of maps.
@@ -51,8 +49,7 @@ class MatchFeature(HitOperator):
         skey: the input with the requested inner keys; likewise.
         show_pkey: texts are "pkey_value"; makes the feature a category (default false).
         show_skey: texts are "skey_value", with show_pkey "pkey_skey_value"; makes the feature a category (default false).
-        match_type: hit or multihit, as files of the reference give it (default: not given). It follows from "ALL", and must
-            agree with it.
+        match_type: hit or multihit, as in files of the reference (default: not given). It must agree with the use of "ALL".
     """
 
     feature_type: Literal["match_feature"] = "match_feature"

@@ -1,6 +1,6 @@
-"""overlap_feature: a measure of the overlap of the terms of two inputs, such as a query and a title.
+"""overlap_feature: measures how far the terms of two inputs overlap, such as a query and a title.
 
-Every measure returns one number per row [R], which is undefined where a side has no terms.
+A measure gives one number per row [R]. It is undefined if a side has no terms.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOpe
 
 
 class Method(StrEnum):
-    """The measure.
+    """How the overlap is measured.
 
-    The ratios count occurrences: a term that a side has twice counts twice. The proximity measures use the distinct terms
-    of the query. A query of one term has no pairs, so its distances are the length of the title + 1, and its cover is 1 if
-    the term occurs.
+    The ratios count occurrences: a term that a side has twice counts twice. The proximity measures use the distinct terms of
+    the query. A query of one term has no pairs, so its distances are the length of the title + 1, and its cover is 1 if the
+    term occurs.
     """
 
     QUERY_COMMON_RATIO = "query_common_ratio"
@@ -55,10 +55,10 @@ class Method(StrEnum):
 
 
 class OverlapFeature(NumericOperator):
-    """One measure of the overlap of two lists of terms. A row in which a side has no terms is missing.
+    """One measure of the overlap of two lists of terms. The row is missing if a side has no terms.
 
-    Terms are the elements of a list, or the parts of a text between separators. Missing and empty terms are ignored and
-    take no position.
+    Terms are the elements of a list, or the parts of a text between separators. Missing and empty terms are ignored and take
+    no position.
 
     Attributes:
         query: the terms to look for.
@@ -87,10 +87,10 @@ class OverlapFeature(NumericOperator):
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms of one side of every row.
+    """The terms of one side (query or title) of all rows.
 
     Attributes:
-        codes: number of each term, equal for equal terms of both sides [n].
+        codes: number of each term; equal terms of both sides have equal numbers [n].
         offsets: offsets of the rows [R + 1].
         width: how many numbers there are, at least 1.
     """
@@ -109,7 +109,7 @@ class Terms:
 
     @cached_property
     def cells(self) -> Any:
-        """One integer per row and term, ascending by row [n]."""
+        """Returns one integer per row and term, ascending by row [n]."""
         return self.rows * self.width + self.codes
 
 

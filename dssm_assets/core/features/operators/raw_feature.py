@@ -19,8 +19,7 @@ from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOpe
 class RawFeature(NumericOperator):
     """One number per row, or with value_dim n a vector of n numbers.
 
-    A vector whose length is not value_dim is missing, and so is one that lacks a number: the default replaces the whole
-    vector.
+    A vector of another length, or with a missing number, is missing as a whole: the default replaces all of it.
 
     Attributes:
         expression: the input.

@@ -1,6 +1,6 @@
-"""The feature types that a fg.json may use: a new one is a class in a file of its own and a line here.
+"""The feature types that a fg.json may use. To add one, write a class in a file of its own and add a line here.
 
-A `sequence_feature` is not among them: it is a group of features, which `core/features/spec.py` parses by itself.
+`sequence_feature` is a group of features; `core/features/spec.py` parses it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Sequences: the group sequence_feature with its sub-features, and the feature types sequence_id_feature and sequence_raw_feature.
+"""Sequence features: the group sequence_feature, and the types sequence_id_feature and sequence_raw_feature.
 
-The sub-features of a group are ordinary operators to which the elements of the sequences are rows.
+The sub-features of a group are ordinary operators; the elements of the sequences are their rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DELIMITER: Final = ";"
 
 
 class SubFeature(Definition):
-    """A sub-feature of a group: an operator, and which of its inputs are sequences.
+    """A sub-feature of a group: an operator whose inputs are partly sequences.
 
     Attributes:
         sequence_fields: names of the inputs that are sequences. Default: the only input, or else the inputs of the item
@@ -40,7 +40,7 @@ class SubFeature(Definition):
 
     @cached_property
     def element_operator(self) -> Operator:
-        """The operator that works on elements: value_dim of a category defaults to 1 there."""
+        """Returns the operator for single elements; for a category, value_dim defaults to 1 there."""
         is_open = self.operator.kind is Kind.CATEGORICAL and getattr(self.operator, "value_dim", 1) is None
         return self.operator.model_copy(update={"value_dim": 1}) if is_open else self.operator
 
@@ -81,7 +81,7 @@ class SequenceKeys(Definition):
 
 
 class SequenceFeature(SequenceKeys):
-    """A group of sequences that have the same length in each row, one sub-feature per attribute of an element.
+    """A group of sequences with the same length in each row. Each sub-feature is one attribute of the elements.
 
     The input `side:x` of a sub-feature reads column `sequence__x` if the table has it, else column x.
 
@@ -115,7 +115,7 @@ class ElementKeys(SequenceKeys):
     is_multi: ClassVar[bool] = True
 
     def read_elements(self, array: pa.Array, where: str) -> tuple[pa.Array, Offsets, Mask]:
-        """Returns the elements that are kept, their offsets, and which rows are null."""
+        """Returns the elements to keep, their offsets, and a mask of the null rows."""
         lists = column_values.as_lists(array, self.sequence_delim, where)
         flat, offsets = ragged.flatten(lists)
         positions, offsets = column_values.keep_recent(offsets, self.sequence_length, self.oldest_first)
@@ -128,7 +128,7 @@ class SequenceIdFeature(ElementKeys, CategoryOperator):
     Attributes:
         expression: the input.
         default_value: value of a missing element (default "": null).
-        value_dim: 1 gives one category per element (default); 0 a list of all its values, n of the first n.
+        value_dim: 1 gives one category per element (default), 0 a list of all its values, n a list of the first n.
     """
 
     feature_type: Literal["sequence_id_feature"] = "sequence_id_feature"

@@ -1,7 +1,6 @@
-"""tokenize_feature: the token ids of one text input, which may be normalized before.
+"""tokenize_feature: the token ids of one text input, with optional normalization before.
 
-Tokenizers add no tokens that are not in the text: no padding, no begin or end marks. A truncation that a tokenizer.json
-defines applies.
+Tokenizers add neither padding nor begin or end marks. A truncation defined in a tokenizer.json applies.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ INSTALL: Final = "pip install 'dssm-assets[text]'"
 
 
 def import_library(name: str, needed_by: str) -> Any:
-    """Returns the module of a library of the extra `text`.
+    """Imports a library of the extra `text`.
 
     Raises:
-        ValueError: it is not installed, so a definition that needs it is refused.
+        ValueError: it is not installed, so the definition is refused.
     """
     try:
         return importlib.import_module(name)
@@ -41,7 +40,7 @@ def import_library(name: str, needed_by: str) -> Any:
 
 
 class NormOption(StrEnum):
-    """The options, in the order in which they apply."""
+    """The steps of normalization, in the order in which they apply."""
 
     SBC2DBC = "TEXT_SBC2DBC"
     """Full-width characters become half-width: U+FF01 .. U+FF5E and the ideographic space."""

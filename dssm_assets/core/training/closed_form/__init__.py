@@ -1,4 +1,4 @@
-"""Parts of a model that are computed from counts and matrices, without gradients: first embeddings, the popularity prior.
+"""Parts of a model computed in closed form, without gradients: initial embeddings and the popularity prior.
 
-Belongs here: what a configuration key switches on. Does not belong here: training steps.
+Belongs here: parts switched on by a configuration key. Does not belong here: training steps.
 """

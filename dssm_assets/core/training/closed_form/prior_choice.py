@@ -1,11 +1,11 @@
-"""Chooses the popularity prior that recalls most of what happened on the validation days.
+"""Chooses the popularity prior with the best recall on the validation days.
 
 A prior is tried in units of the loss's logits: score = u . v / temperature + a ln(count + 1) + w ln(recent + .3). The chosen
-one is in units of the product, which is what is stored and searched: a and w times the temperature.
+a and w, times the temperature, are stored: they are then in units of the inner product that a search uses.
 
-Counts are of the samples before the validation days, ages run up to the last of them, to the millisecond: where the last hour
-says more than the month, as in news, a half-life of minutes is chosen. Up to a strength of 4 most hits decide; beyond, it doubles
-for as long as that surely finds more.
+Counts are of the samples before the validation days. Ages run to the last of these samples, to the millisecond: in news,
+where the last hour matters more than the month, a half-life of minutes is chosen. Strengths up to 4 are compared by hits;
+beyond 4, the strength doubles for as long as that surely finds more.
 
 Letters: U users, I items, C candidates of a user, K interests, P truth pairs, D vector width.
 """
@@ -44,11 +44,11 @@ _Setting = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class PriorSearch:
-    """Chooses a prior by how often each item occurred before the validation days [I].
+    """Chooses a prior from the items' counts before the validation days.
 
     Attributes:
-        counts: in all.
-        recent: lately, by half-life.
+        counts: samples of each item [I].
+        recent: half-life -> time-decayed counts [I].
     """
 
     counts: npt.NDArray[np.float64]
@@ -56,13 +56,13 @@ class PriorSearch:
 
     @classmethod
     def from_days_before(cls, data: TrainData, first_day: int) -> PriorSearch:
-        """Returns the search by the samples before a day."""
+        """Counts the samples before a day."""
         keys = data.read_keys(data.rows_of_days(0, first_day))
         return cls.from_samples(keys[ITEM_INDEX].astype("int64"), ages_in_days(keys[EVENT_TIME_MS]), data.num_items)
 
     @classmethod
     def from_samples(cls, items: IntArray, age_days: npt.NDArray[np.float64] | IntArray, num_items: int) -> PriorSearch:
-        """Returns the search by samples: the item of each, and its age in days."""
+        """Counts samples, given the item of each and its age in days."""
         recent = {half_life: decayed_counts(items, age_days, half_life, num_items) for half_life in HALF_LIVES}
         return cls(np.bincount(items, minlength=num_items).astype(np.float64), recent)
 
@@ -71,7 +71,7 @@ class PriorSearch:
         return prior.values_for(self.counts, self.recent[prior.half_life_days])
 
     def choose_users(self, num_users: int, k: int) -> IntArray:
-        """Chooses as many users as fit, evenly spaced, whose scores decide; ascending."""
+        """Returns as many users as fit into memory, evenly spaced, ascending; their scores decide."""
         popular, depth = self._candidates(k)
         count = max(1, min(num_users, MAX_SCORES // (len(popular) + depth)))
         return np.unique(np.linspace(0, num_users - 1, count).astype(np.int64))
@@ -89,11 +89,11 @@ class PriorSearch:
         """Returns the prior with most hits among the k best; of equal ones the first and weakest.
 
         Args:
-            users: vectors [U, D] or [U, K, D] of the users that `choose_users` returned.
+            users: vectors of the users from `choose_users`, [U, D] or [U, K, D].
             items: vectors [I, D].
-            truth: the items to find of each of them, P pairs.
+            truth: the items of each user to find, P pairs.
             scale: 1 / temperature.
-            excluded: items that are left out of each user's list; none of them is a truth item of the user.
+            excluded: items left out of each user's list; none is in the user's truth.
         """
         scores = self.score_candidates(users, items * np.float32(scale), truth, k, excluded)
         hits: dict[_Setting, Mask] = {}
@@ -163,7 +163,7 @@ class CandidateScores:
     truth_scores: FloatArray
 
     def find_hits(self, values: FloatArray, k: int) -> Mask:
-        """Adds each item's value to its score; returns whether each truth pair is among its user's k best, bool [P]."""
+        """Adds each item's prior to its scores; returns whether each truth pair is among its user's k best, bool [P]."""
         if k >= self.scores.shape[1]:
             return np.ones(len(self.truth.items), np.bool_)
         totals = self.scores + values[self.items]

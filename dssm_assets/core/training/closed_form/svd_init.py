@@ -1,19 +1,19 @@
-"""First values of item embeddings: the codes that keep most of what pooled histories contain.
+"""Initial values of item embeddings: codes that keep as much as possible of the pooled histories.
 
-A user vector is one short vector for hundreds of own items among tens of thousands. Random codes keep a share of
-sqrt(width / items) of it; the best codes are known in closed form. Let X hold the weights with which users' histories are
-pooled, users by items. Q with orthonormal columns keeps most of X, in squares, when it spans the leading right singular
-vectors of X. Then user X Q meets item Q in X Q Q', which is near X: own items first, then those of similar users. Cremonesi
-et al. 2010 ("PureSVD") recommend by X Q Q' alone; here training starts from it.
+A user vector is one short vector for hundreds of own items among tens of thousands. Random codes keep a share of sqrt(width
+/ items) of it; the best codes are known in closed form. Let X hold the weights with which users' histories are pooled, users
+by items. Q with orthonormal columns keeps most of X, in squares, when it spans the leading right singular vectors of X. Then
+user X Q meets item Q in X Q Q', which is near X: own items first, then those of similar users. Cremonesi et al. 2010
+("PureSVD") recommend by X Q Q' alone; here training starts from it.
 
-With a ridge the codes are those of a regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without its zero
-diagonal): for items outside the histories, directions that few users share are noise. A popularity exponent keeps the leading
-directions from following the most popular items alone.
+With a ridge the codes are those of a regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without its
+zero diagonal): for items outside the histories, directions that few users share are noise. A popularity exponent keeps the
+leading directions from following the most popular items alone.
 
-An item without an event has no code of its own. With `group_by` the histories have a column more for each group of items with equal
-attributes, the sum of the group's columns times GROUP_WEIGHT, w. An item's code is then its own plus w times its group's, and an
-item without events has w times its group's, times GROUP_SCALE. This is one factorisation of histories times (I, w C)', where C says
-which item is in which group (LightFM, Kula 2015, in closed form).
+An item without an event has no code of its own. With `group_by` the histories get one more column per group of items with
+equal attributes: the sum of the group's columns times w = GROUP_WEIGHT. An item's code is then its own plus w times its
+group's. For an item without events it is w times its group's, times GROUP_SCALE. This is one factorisation of histories
+times (I, w C)', where C says which item is in which group (LightFM, Kula 2015, in closed form).
 
 Letters: U users, I items, N rows of the table, d its width, G groups, F features of a group.
 """
@@ -56,12 +56,12 @@ _SMALLEST = 1e-6
 
 
 def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntArray) -> GroupCodes | None:
-    """Overwrites an embedding of history items by its codes, times the scale, and returns the codes of groups of items.
+    """Overwrites an embedding of history items by its codes times the scale; returns the codes of groups of items.
 
-    The first layers' weights of the codes become 0, so that only the skip connections read them: random weights would add noise.
+    The first layers' weights for the codes become 0, so that only the skip connections read them: random weights would add noise.
 
     Args:
-        towers: changed; `svd_init_faults` finds no fault.
+        towers: changed; `svd_init_faults` must find no fault.
         ends: where each user's known events end [U].
     """
     sequence, item = find_coded_features(towers.spec, section)
@@ -92,7 +92,7 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
 
 
 def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
-    """Returns a fault for each reason why towers of this specification cannot begin at codes."""
+    """Returns a fault for each reason why towers of this specification cannot start from codes."""
     where, faults = "training.svd_init", []
     shared = sorted({f.embedding_name for f in spec.sequences} & {f.embedding_name for f in spec.features_of(TowerSide.ITEM)})
     if len(find_coded_features(spec, section)) < 2:
@@ -124,17 +124,18 @@ def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
 
 
 def find_coded_features(spec: TowerSpec, section: SvdInit) -> list[TowerFeature]:
-    """Returns the embedding's sub-feature, as its first pooling reads it, and its item feature, as far as they exist."""
+    """Returns the embedding's sub-feature in its first pooling, and its item feature; either may be missing."""
     sequence = [f for f in spec.pooled_features if f.embedding_name == section.embedding]
     item = [f for f in spec.features_of(TowerSide.ITEM) if f.embedding_name == section.embedding and not f.is_multi]
     return [*sequence[:1], *item[:1]]
 
 
 def strength_of_groups(count: IntArray) -> npt.NDArray[np.float64]:
-    """Returns the factor of each group's code for items without events [G].
+    """Returns the factor for each group's code on items without events [G].
 
-    By hand: one group has 1 such item, another 4. The mean over these items is 17 / 5, so the strengths are the roots of 3.4 and .85.
-    At most MAX_STRENGTH: a code that is too strong would outrank items with events. Without any such item all are 1.
+    By hand: one group has 1 such item, another 4. The mean over these items is 17 / 5, so the strengths are the roots of 3.4
+    and .85. They are at most MAX_STRENGTH, since a code that is too strong would outrank items with events. Without any such
+    item all are 1.
 
     Args:
         count: items without events of each group [G].
@@ -148,10 +149,10 @@ class ItemGroups:
     """Groups of items with equal attributes.
 
     Attributes:
-        keys: int32 [G, F], as of `GroupCodes`.
-        members: float32 [N, G], the weight of a row's group; rows that are not of exactly one item have none.
-        rows: int64 [I], the row of each item that has one of its own, -1 of the others.
-        group: int64 [I], of each item.
+        keys: int32 [G, F], as in `GroupCodes`.
+        members: float32 [N, G], the weight of a row's group; 0 for rows of no item or several.
+        rows: int64 [I], the row that belongs to each item alone, or -1.
+        group: int64 [I], group of each item.
     """
 
     keys: npt.NDArray[np.int32]
@@ -160,13 +161,13 @@ class ItemGroups:
     group: IntArray
 
     def count_without_events(self, totals: npt.NDArray[Any]) -> IntArray:
-        """Returns how many items of each group have no row with events [G]; `totals` are the events of rows [N]."""
+        """Returns the number of items in each group without events [G]; `totals` are the events of rows [N]."""
         is_known = (self.rows >= 0) & (totals[self.rows] > 0)
         return np.bincount(self.group[~is_known], minlength=len(self.keys))
 
 
 def read_groups(data: TrainData, item: TowerFeature, section: SvdInit) -> ItemGroups:
-    """Returns the groups of the corpus by `section.group_by`."""
+    """Groups the items of the corpus by `section.group_by`."""
     found = data.item_keys((item.name, *section.group_by))
     row, (keys, group) = found[:, 0], distinct_keys(found[:, 1:].astype(np.int32))
     is_own = _is_own_row(data, item)[row] > 0
@@ -179,7 +180,7 @@ def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, s
     """Returns the codes of these histories under the section's ridge and popularity exponent, float32 [N, d].
 
     Args:
-        histories: weights, float32 [U, N].
+        histories: weights of each user's values, float32 [U, N].
         totals: their sums [N].
         section: with ridge 0 and exponent 0 the codes are the leading singular vectors.
     """
@@ -192,7 +193,7 @@ def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, s
 
 
 def divide_rows(histories: sp.csr_matrix, exponent: float) -> sp.csr_matrix:
-    """Returns the histories, each user's weights divided by their sum to a power [U, N].
+    """Divides each user's weights by a power of their sum [U, N].
 
     By hand: weights 1, 1, 1 and 1 with exponent .5: each .5.
     """
@@ -204,13 +205,13 @@ def divide_rows(histories: sp.csr_matrix, exponent: float) -> sp.csr_matrix:
 
 
 def scale_to_std(histories: sp.csr_matrix, codes: FloatArray, wanted: float) -> float:
-    """Returns the factor of the codes with which users' products with the items have this mean standard deviation.
+    """Returns the factor for the codes with which users' products with items get this mean standard deviation.
 
-    A user's vector is its pooled history, as the towers have it: of `pool_histories` a row over the root of its sum. Items
-    are those that some history holds. An even sample of the users decides.
+    A user's vector is a row of `pool_histories` over the root of its sum, as in the towers. Only items in some history
+    count, and an even sample of the users.
 
-    By hand: one user with items 1 and 2 of three in histories, codes (1), (1) and (0): its vector is 2 / root 2, the products
-    are 1.41, 1.41 and 0, their deviation is .667; .06 is wanted: the factor is the root of .09.
+    By hand: one user with items 1 and 2 of three in histories, codes (1), (1) and (0): its vector is 2 / root 2, the
+    products are 1.41, 1.41 and 0, their deviation is .667; .06 is wanted: the factor is the root of .09.
     """
     sums = np.asarray(histories.sum(axis=1)).ravel()
     known = np.flatnonzero(np.asarray(histories.sum(axis=0)).ravel() > 0)
@@ -224,7 +225,7 @@ def scale_to_std(histories: sp.csr_matrix, codes: FloatArray, wanted: float) -> 
 
 
 def popularity_factors(totals: npt.NDArray[Any], exponent: float) -> FloatArray:
-    """Returns (total / mean + .05) ** -exponent, the mean over items with a total above 0, float32 [N].
+    """Returns (total / mean + .05) ** -exponent, where the mean is over items with a total above 0, float32 [N].
 
     By hand, with exponent .5 and 0, 1, 3: the mean is 2, so .05, .55 and 1.55, to the -.5: 4.47, 1.35 and .80.
     """
@@ -235,11 +236,10 @@ def popularity_factors(totals: npt.NDArray[Any], exponent: float) -> FloatArray:
 def shrink_codes(histories: sp.csr_matrix, codes: FloatArray, ridge: float) -> FloatArray:
     """Returns the codes rotated to singular vectors, each times the root of s^2 / (s^2 + ridge), float32 [N, d].
 
-    The products of histories with these codes and back are what a ridge regression of the histories on themselves predicts,
-    within the span of the codes: X V diag(s^2 / (s^2 + ridge)) V'.
+    Multiplying histories by these codes and back gives the prediction of a ridge regression of the histories on themselves, within
+    the span of the codes: X V diag(s^2 / (s^2 + ridge)) V'.
 
-    By hand: histories (2, 0) and (0, 1), codes of length 1 for both items, ridge 2: s^2 is 4 and 1, so the roots of 2/3
-    and of 1/3.
+    By hand: histories (2, 0) and (0, 1), codes of length 1 for both items, ridge 2: s^2 is 4 and 1, so the roots of 2/3 and of 1/3.
     """
     users = (histories @ codes).astype(np.float64)
     squares, rotation = np.linalg.eigh(users.T @ users)
@@ -271,10 +271,10 @@ def leading_codes(histories: sp.csr_matrix, width: int) -> FloatArray:
 
 
 def pool_histories(data: TrainData, sequence: TowerFeature, ends: IntArray) -> sp.csr_matrix:
-    """Returns the weights with which the first pooling of a sub-feature reads each value, float32 [U, N].
+    """Returns the weight of each value in the first pooling of a sub-feature, float32 [U, N].
 
-    A user's weights are multiplied by their sum, because users with long histories also have more future interactions. For
-    a root pooling this undoes the division by the root of the sum; a mean pooling has sum 1.
+    A user's weights are multiplied by their sum, because users with long histories also have more future interactions. For a
+    root pooling this undoes the division by the root of the sum; a mean pooling has sum 1.
     """
     place = data.spec.pooled_features.index(sequence)
     lengths = ends - data.user_starts
