@@ -124,13 +124,13 @@ def test_summary_has_the_headline_first_its_interval_alone_and_earlier_days_as_t
         "The two-tower model is there for items that are new to a user (unseen).",
         "What users take again comes from the channel own history.",
     ]
-    assert lines[4].split() == ["@1", "@2", "@9", "95%", "unseen", "01-02", "01-03", "01-04"]
+    assert lines[4].split() == ["@1", "@2", "@9", "95%", "interval", "unseen", "01-02", "01-03", "01-04"]
     # Merged at k = 1, 2, 9: .30, .31, .33; of half width .05. New .25; earlier days .33 each. The model on day n: .1 n + .03.
     assert lines[6].split() == ["merged", "list", *[".300", ".310", ".330", ".280-.380", ".250", ".330", ".330", ".330"]]
     assert lines[7].split() == ["two-tower", "model", *[".500", ".510", ".530", ".200", ".230", ".330", ".430"]]
     assert lines[8].split() == ["popularity", *[".050", ".060", ".080", ".100", ".080", ".080", ".080"]]
     assert lines[9:] == [
-        "95%: the interval of @9; dates: @9 of the days before",
+        "interval: of @9; dates: @9 of the days before",
         "unseen: @9 of items that a user never interacted with, own history left out",
         "known (warm): users and items with positive events in the window",
     ]
