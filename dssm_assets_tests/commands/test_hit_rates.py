@@ -7,7 +7,10 @@ import pytest
 from rich.console import Console
 
 from dssm_assets.cli import main
+from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA
+from dssm_assets.steps.checks import CHECKS, AssetCheck
+from dssm_assets.steps.workspace import Check
 from dssm_assets.terminal import DayRates, ProgressTable, describe_rates, print_hit_rates, summary
 from dssm_assets_tests import worlds
 from dssm_assets_tests.core.evaluation.worlds import total_row
@@ -96,13 +99,20 @@ def test_a_day_that_cannot_be_evaluated_says_why(world, tmp_path, capsys):
     assert f"got no partition: there is no positive event on the day {DAYS[9]}, so there is nothing to find" in stderr
 
 
-def test_train_and_evaluate_prints_the_hit_rates_at_its_end(world, tmp_path, capsys):
+def test_materialize_ends_with_the_table_of_hit_rates_and_the_checks(world, tmp_path, capsys, monkeypatch):
     loaded = world.copy(tmp_path / "world")
+    workspace = worlds.open_workspace(loaded)
+    stored = workspace.need(TOTAL_HIT_RATE.name, EVALUATION_DAY)
+    workspace.write_table(TOTAL_HIT_RATE, DAYS[10], workspace.tables.read(stored), [])
+    failing = AssetCheck(TOTAL_HIT_RATE.name, lambda workspace, result: Check("never", False, "it is never so"), "Never.")
+    monkeypatch.setitem(CHECKS, "never", failing)
     arguments = ["--config", str(loaded.path), "--home", str(loaded.home), "--from", EVALUATION_DAY]
     assert main(["materialize", "total_hit_rate", *arguments]) == 0
     out = capsys.readouterr().out
-    assert f"hit_rate@k on {EVALUATION_DAY}, 12 known users" in out
-    assert "Gate: not enough evidence" in out
+    assert out.endswith(f"\nchecks passed: 2; failed: never of total_hit_rate: {EVALUATION_DAY}: it is never so\n")
+    _, printed, _ = run(capsys, loaded)
+    assert printed.startswith(f"hit_rate@k on {EVALUATION_DAY}, 12 known users") and "Gate: not enough evidence" in printed
+    assert DAYS[10].removeprefix("2024-") in printed and printed in out
 
 
 def rates_on(ds, **rates):

@@ -91,7 +91,10 @@ def test_checks_that_belong_nowhere_are_refused_together(
     ("outcome", "message"),
     [
         (True, r"CHECKS, no_robot, its function: expected a Check, got True\. To fix: return Check\("),
-        (Check("robots", True, "none"), r"expected a Check named 'no_robot', got one named 'robots'\. To fix: give the check one name"),
+        (
+            Check("robots", True, "none"),
+            r"expected a Check named 'no_robot', got one named 'robots'\. To fix: give the check one name",
+        ),
     ],
 )
 def test_a_function_that_returns_no_check_of_its_name_is_named(
