@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,29 +31,30 @@ def read_home_rates(workspace: Workspace, ds: str, counts: pa.Table, scope: Scop
     Raises:
         InputError: a user has another number of items to find in the home, or no cut-off is common.
     """
-    cells, faults = read_cells(workspace, workspace.need(HIT_COUNTS.name, ds)), []
-    others: dict[Scope, IntArray] = {}
-    users = combine_chunks(counts.column(USER_ID))
-    for one in (Scope.DISCOVERY, Scope.UNSEEN) if scope is Scope.DISCOVERY else (scope,):
-        cell = cells.get((one, Population.ALL), {})
-        stored = next((rows for name, rows in cell.items() if not is_part(name)), None)
-        found = np.zeros(len(users), np.int64)
-        if stored is not None:
-            known = combine_chunks(stored.column(USER_ID))
-            users = cast_ids(users, known.type, "truth, column user_id")
-            row = find_positions(users, known)
-            found[row >= 0] = integers(stored, TRUTH_COUNT)[row[row >= 0]]
-        others[one] = np.flatnonzero(found != integers(counts, TRUTH_COUNT))
+    cells, users = read_cells(workspace, workspace.need(HIT_COUNTS.name, ds)), combine_chunks(counts.column(USER_ID))
+    scopes = (Scope.DISCOVERY, Scope.UNSEEN) if scope is Scope.DISCOVERY else (scope,)
+    found = {
+        one: {name: rows for name, rows in cells.get((one, Population.ALL), {}).items() if not is_part(name)} for one in scopes
+    }
+    others = {one: _find_others(users, counts, cell) for one, cell in found.items()}
     best = min(others, key=lambda one: len(others[one]))
+    faults = []
     if len(others[best]):
         got = f"{len(others[best])} of {len(users)} users with more or fewer: {format_ids(users, others[best])}"
         expected = f"as many items to find as on {ds} in the home, scope {best}"
         faults.append(Fault("truth", expected, got, f"take the truth from ground_truth of {ds}, or leave out --day"))
-    cell = {name: rows for name, rows in cells.get((best, Population.ALL), {}).items() if not is_part(name)}
-    ks = [k for k in settings.ks if all(hits_column(k) in rows.column_names for rows in cell.values())]
+    ks = [k for k in settings.ks if all(hits_column(k) in rows.column_names for rows in found[best].values())]
     if not ks:
         known_ks = ", ".join(map(str, workspace.config.evaluation.k))
         faults.append(Fault("-k", f"a cut-off of the home: {known_ks}", ", ".join(map(str, settings.ks)), "name one of them"))
     InputError.raise_if(faults)
-    same = {name: rows.filter(pc.is_in(rows.column(USER_ID), users)) for name, rows in cell.items()}
+    same = {name: rows.filter(pc.is_in(rows.column(USER_ID), users)) for name, rows in found[best].items()}
     return sum_hits({(best, Population.ALL): same}, ks, settings.bootstrap_samples, settings.seed)
+
+
+def _find_others(users: pa.Array, counts: pa.Table, cell: Mapping[str, pa.Table]) -> IntArray:
+    """Returns the rows of users who have another number of items to find in a cell; 0 if they are not there."""
+    stored = next(iter(cell.values()), counts.slice(0, 0))
+    known = combine_chunks(stored.column(USER_ID))
+    row = find_positions(cast_ids(users, known.type, "truth, column user_id"), known)
+    return np.flatnonzero(np.append(integers(stored, TRUTH_COUNT), 0)[row] != integers(counts, TRUTH_COUNT))
