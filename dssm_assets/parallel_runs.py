@@ -131,7 +131,7 @@ def _work(scene: Scene, make: Make, connection: Connection) -> None:
     """Makes the runs that arrive, until the first process closes the connection or is killed."""
     os.setsid()  # Ctrl-C does not reach it: the first process ends it, and with it all that it has started
     observer = Observer()
-    for name in ("on_log", "on_partition", "on_skipped"):
+    for name in ("on_log", "on_partition", "on_skipped", "on_check"):
         setattr(observer, name, lambda *arguments, name=name: connection.send((name, *arguments)))
     with make(scene, observer) as make_run, suppress(EOFError, OSError):
         while True:

@@ -42,7 +42,7 @@ _READING: Final = (
     "What users take again comes from the channel own history.",
 )
 _NOTES: Final = (
-    "95%: the interval of @{k}; dates: @{k} of the days before",
+    "interval: of @{k}; dates: @{k} of the days before",
     "unseen: @{k} of items that a user never interacted with, own history left out",
     "known (warm): users and items with positive events in the {window}",
 )
@@ -78,6 +78,7 @@ class ProgressTable(Observer):
         self.console = console or Console(stderr=True)
         self.rates: dict[str, DayRates] = {}
         """Hit rates of the days whose total_hit_rate was written."""
+        self._checks: dict[str, list[str]] = {}
         columns = (TextColumn("{task.description}"), MofNCompleteColumn(), _PaceColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=self.console, get_time=now)
         self._total = self._progress.add_task("all", total=sum(days_by_asset.values()))
@@ -124,6 +125,15 @@ class ProgressTable(Observer):
             self.console.print(text, markup=False, highlight=False)
         else:
             _print_line(text)
+
+    def on_check(self, name: str, fault: str | None) -> None:
+        self._checks.setdefault(name, []).extend([] if fault is None else [fault])
+
+    def describe_checks(self) -> str:
+        """Returns how many checks passed, and the sentences of those that failed on any day."""
+        failed = [f"{name}: {fault}" for name, faults in self._checks.items() for fault in faults]
+        passed = sum(not faults for faults in self._checks.values())
+        return f"checks passed: {passed}; failed: {'; '.join(failed) or 'none'}"
 
     def render(self) -> RenderableType:
         tasks = {task.id: task for task in self._progress.tasks}
@@ -189,33 +199,38 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
     k = day.ks[-1]
     ks = day.ks if len(day.ks) <= _SUMMARY_KS else [*day.ks[: _SUMMARY_KS - 1], k]
     rows = {cut: day.rows(Scope.ALL, cut) for cut in ks}
-    of_k, unseen, past = rows[k], day.rows(Scope.UNSEEN, k), [one.rows(Scope.ALL, k) for one in earlier]
+    of_k, past = rows[k], {one.ds[5:]: one.rows(Scope.ALL, k) for one in earlier}
     users = max((row["users"] for row in of_k.values()), default=0)
-    table = Table(box=box.SIMPLE_HEAD, padding=0)
-    table.add_column("")  # the only column that is folded in a narrow terminal
-    for heading in (*(f"@{cut}" for cut in ks), "95%", "unseen", *(one.ds[5:] for one in earlier)):
-        table.add_column(heading, justify="right", no_wrap=True)
-    scorers = scorers_in_order(of_k)
-    headline = next((name for name in (MERGED, MODEL) if name in scorers), None)
-    for name in sorted(scorers, key=lambda one: one != headline):
-        interval = f"{_three_digits(of_k[name]['ci_low'])}-{_three_digits(of_k[name]['ci_high'])}"
-        table.add_row(
-            display_name(name, day.spans),
-            *(_show_rate(of_cut, name) for of_cut in rows.values()),
-            interval if name == headline else "",
-            *(_show_rate(of_cell, name) for of_cell in (unseen, *past)),
-            style="bold" if name in (MODEL, MERGED) else "",
-        )
+    headline = next((name for name in (MERGED, MODEL) if name in of_k), None)
     window = "window" if day.spans is None else f"{day.spans.window} days before"
     everyone = _describe_cell(day, Scope.ALL, Population.ALL)
     has_own_history = f"{CHANNEL}{ChannelName.OWN_HISTORY}" in of_k
     return Group(
         f"hit_rate@k on {day.label}, {users:,} known users",
         *(_READING if has_own_history else _READING[:1] if headline == MERGED else ()),
-        table,
+        rates_table(rows, {"unseen": day.rows(Scope.UNSEEN, k), **past}, headline, day.spans),
         *([f"all users and items of the day @{k}: {everyone}"] if everyone else []),
         Text("\n".join(_NOTES).format(k=k, window=window), style="dim"),
     )
+
+
+def rates_table(rows: Mapping[int, "Rows"], more: Mapping[str, "Rows"], headline: str | None, spans: Spans | None) -> Table:
+    """Returns a row per scorer, the headline first: hit rates by cut-off, the headline's interval at the last, and other cells."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("")  # the only column that is folded in a narrow terminal
+    for heading in (*(f"@{cut}" for cut in rows), "95% interval", *more):
+        table.add_column(heading, justify="right", no_wrap=True)
+    of_k = list(rows.values())[-1]
+    for name in sorted(scorers_in_order(of_k), key=lambda one: one != headline):
+        interval = f"{_three_digits(of_k[name]['ci_low'])}-{_three_digits(of_k[name]['ci_high'])}"
+        table.add_row(
+            display_name(name, spans),
+            *(_show_rate(of_cut, name) for of_cut in rows.values()),
+            interval if name == headline else "",
+            *(_show_rate(of_cell, name) for of_cell in more.values()),
+            style="bold" if name in (MODEL, MERGED, headline) else "",
+        )
+    return table
 
 
 def _show_rate(rows: "Rows", scorer: str) -> str:

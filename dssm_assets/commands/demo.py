@@ -63,6 +63,6 @@ def _demo(parsed: argparse.Namespace) -> int:
             run_plan(plan, table, home, DEMO_PROCESSES)
     else:
         console.print("Everything is materialized already; nothing to run.")
-    terminal.print_summary(console, [read_day(ds) for ds in days])
+    hit_rates.print_day(workspace, days[-1])
     terminal.print_next_commands(console, home, days)
     return 0

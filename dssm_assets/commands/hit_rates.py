@@ -39,16 +39,25 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(scene.loaded)
-    ds = _choose_day(workspace, parsed.day)
+    ds = choose_evaluated_day(workspace, parsed.day)
     if parsed.is_whole:
         terminal.print_hit_rates(Console(), read_day(workspace, ds))
     else:
-        days = [day for day in workspace.tables.partitions.days("total_hit_rate") if day <= ds]
-        terminal.print_summary(Console(), [read_day(workspace, day) for day in days[-4:]])
+        print_day(workspace, ds)
     return 0
 
 
-def _choose_day(workspace: Workspace, wanted: str) -> str:
+def print_day(workspace: Workspace, ds: str) -> None:
+    """Prints the table of an evaluated day, with the stored days before as the trend."""
+    from rich.console import Console
+
+    from dssm_assets import terminal
+
+    days = [day for day in workspace.tables.partitions.days("total_hit_rate") if day <= ds]
+    terminal.print_summary(Console(), [read_day(workspace, day) for day in days[-4:]])
+
+
+def choose_evaluated_day(workspace: Workspace, wanted: str) -> str:
     """Returns the day to print. The error of a day without rates says why it has none, or which command makes them."""
     from dssm_assets.core.errors import Fault, PartitionMissingError, remedy_of_missing
     from dssm_assets.defs.scene import today_in

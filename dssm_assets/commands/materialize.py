@@ -61,8 +61,6 @@ def _materialize(parsed: argparse.Namespace) -> int:
     from dssm_assets.commands import hit_rates
 
     choice = announce_config(parsed)
-    from rich.console import Console
-
     from dssm_assets import materialize, terminal
     from dssm_assets.definitions import load_scene
     from dssm_assets.steps.workspace import open_workspace
@@ -74,11 +72,13 @@ def _materialize(parsed: argparse.Namespace) -> int:
         if plan.outdated:
             remade = ", ".join(f"{name} of {count} day{'s' if count > 1 else ''}" for name, count in plan.outdated.items())
             print(f"Made again, because they were made with other settings: {remade}; and what depends on them.", flush=True)
-    table = terminal.ProgressTable(plan.days_by_asset, functools.partial(hit_rates.read_day, open_workspace(plan.scene.loaded)))
+    workspace = open_workspace(plan.scene.loaded)
+    table = terminal.ProgressTable(plan.days_by_asset, functools.partial(hit_rates.read_day, workspace))
     try:
         with table:
             materialize.run_plan(plan, table, choice.instance_home, parsed.processes)
     finally:  # also the days that were evaluated before or after one that failed
         if table.rates:
-            terminal.print_summary(Console(), [table.rates[ds] for ds in sorted(table.rates)])
+            hit_rates.print_day(workspace, max(table.rates))
+        print(table.describe_checks(), flush=True)
     return 0

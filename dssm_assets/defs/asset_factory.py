@@ -42,6 +42,9 @@ class Observer:
     def on_skipped(self, ds: str, reason: str) -> None:
         """Called by each asset whose evaluation day has nothing to evaluate."""
 
+    def on_check(self, name: str, fault: str | None) -> None:
+        """Called for each check of a run's asset, by the names of both; `fault` is its sentence if it failed."""
+
 
 MakeUpstream = Callable[[dg.AssetExecutionContext, AssetRow, Callable[[str], None]], None]
 """Makes what the run of an asset lacks, and reports to a log."""
@@ -99,6 +102,8 @@ def build_asset(
         _log_end(log, done, time.perf_counter() - start)
         release_memory()
         checks = [run.label_check(_check_result(check, done)) for check in row.checks]
+        for check in checks:
+            observer.on_check(f"{check.check_name} of {row.name}", None if check.passed else check.description)
         yield dg.MaterializeResult(check_results=checks, data_version=run.data_version or _data_version(done))
 
     with warnings.catch_warnings():

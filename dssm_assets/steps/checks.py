@@ -41,7 +41,7 @@ def add_checks(asset: str, workspace: Workspace, result: StepResult) -> StepResu
     """Returns the result with the outcomes of the registered checks of its asset.
 
     Raises:
-        ConfigError: a function returns something else than a `Check`.
+        ConfigError: a function returns something else than a `Check` with its name.
     """
     found = tuple(_run(name, one, workspace, result) for name, one in CHECKS.items() if one.asset == asset)
     return replace(result, checks=(*result.checks, *found)) if found else result
@@ -54,7 +54,10 @@ def _run(name: str, check: AssetCheck, workspace: Workspace, result: StepResult)
     if not isinstance(outcome, Check):
         remedy = "return Check(name, is_passed, description, facts) of dssm_assets.steps.workspace"
         raise ConfigError(Fault(f"CHECKS, {name}, its function", "a Check", repr(outcome), remedy))
-    return replace(outcome, name=name)
+    if outcome.name != name:
+        expected, remedy = f"a Check named {name!r}", "give the check one name, as key and in Check(...)"
+        raise ConfigError(Fault(f"CHECKS, {name}, its function", expected, f"one named {outcome.name!r}", remedy))
+    return outcome
 
 
 def check_names(ours: Mapping[str, Collection[str]]) -> None:

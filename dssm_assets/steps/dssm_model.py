@@ -33,7 +33,7 @@ from dssm_assets.storage.overlay import OverlayStore
 def dssm_model(workspace: Workspace, ds: str) -> StepResult:
     with prepare_fit(workspace, ds) as plan:
         if plan.settings.training.started_by is Launcher.EXTERNAL:
-            manifest = load_extra("several_processes", "published_fit").find_published(workspace, plan)
+            manifest = load_extra("several_processes", "command").find_published(workspace, plan)
             return _step_result(workspace, plan, manifest, manifest.facts["report"])
         if Path(plan.job.state).exists():
             workspace.log("found the state of a killed fit; it is resumed if configuration and inputs are the same")

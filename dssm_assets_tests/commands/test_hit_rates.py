@@ -7,7 +7,10 @@ import pytest
 from rich.console import Console
 
 from dssm_assets.cli import main
+from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA
+from dssm_assets.steps.checks import CHECKS, AssetCheck
+from dssm_assets.steps.workspace import Check
 from dssm_assets.terminal import DayRates, ProgressTable, describe_rates, print_hit_rates, summary
 from dssm_assets_tests import worlds
 from dssm_assets_tests.core.evaluation.worlds import total_row
@@ -96,13 +99,20 @@ def test_a_day_that_cannot_be_evaluated_says_why(world, tmp_path, capsys):
     assert f"got no partition: there is no positive event on the day {DAYS[9]}, so there is nothing to find" in stderr
 
 
-def test_train_and_evaluate_prints_the_hit_rates_at_its_end(world, tmp_path, capsys):
+def test_materialize_ends_with_the_table_of_hit_rates_and_the_checks(world, tmp_path, capsys, monkeypatch):
     loaded = world.copy(tmp_path / "world")
+    workspace = worlds.open_workspace(loaded)
+    stored = workspace.need(TOTAL_HIT_RATE.name, EVALUATION_DAY)
+    workspace.write_table(TOTAL_HIT_RATE, DAYS[10], workspace.tables.read(stored), [])
+    failing = AssetCheck(TOTAL_HIT_RATE.name, lambda workspace, result: Check("never", False, "it is never so"), "Never.")
+    monkeypatch.setitem(CHECKS, "never", failing)
     arguments = ["--config", str(loaded.path), "--home", str(loaded.home), "--from", EVALUATION_DAY]
     assert main(["materialize", "total_hit_rate", *arguments]) == 0
     out = capsys.readouterr().out
-    assert f"hit_rate@k on {EVALUATION_DAY}, 12 known users" in out
-    assert "Gate: not enough evidence" in out
+    assert out.endswith(f"\nchecks passed: 2; failed: never of total_hit_rate: {EVALUATION_DAY}: it is never so\n")
+    _, printed, _ = run(capsys, loaded)
+    assert printed.startswith(f"hit_rate@k on {EVALUATION_DAY}, 12 known users") and "Gate: not enough evidence" in printed
+    assert DAYS[10].removeprefix("2024-") in printed and printed in out
 
 
 def rates_on(ds, **rates):
@@ -124,13 +134,13 @@ def test_summary_has_the_headline_first_its_interval_alone_and_earlier_days_as_t
         "The two-tower model is there for items that are new to a user (unseen).",
         "What users take again comes from the channel own history.",
     ]
-    assert lines[4].split() == ["@1", "@2", "@9", "95%", "unseen", "01-02", "01-03", "01-04"]
+    assert lines[4].split() == ["@1", "@2", "@9", "95%", "interval", "unseen", "01-02", "01-03", "01-04"]
     # Merged at k = 1, 2, 9: .30, .31, .33; of half width .05. New .25; earlier days .33 each. The model on day n: .1 n + .03.
     assert lines[6].split() == ["merged", "list", *[".300", ".310", ".330", ".280-.380", ".250", ".330", ".330", ".330"]]
     assert lines[7].split() == ["two-tower", "model", *[".500", ".510", ".530", ".200", ".230", ".330", ".430"]]
     assert lines[8].split() == ["popularity", *[".050", ".060", ".080", ".100", ".080", ".080", ".080"]]
     assert lines[9:] == [
-        "95%: the interval of @9; dates: @9 of the days before",
+        "interval: of @9; dates: @9 of the days before",
         "unseen: @9 of items that a user never interacted with, own history left out",
         "known (warm): users and items with positive events in the window",
     ]

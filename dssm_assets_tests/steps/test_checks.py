@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -14,6 +15,7 @@ from dssm_assets.definitions import build_definitions, scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.checks import CHECKS
+from dssm_assets.steps.workspace import Check
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets_tests import worlds
 from dssm_assets_tests.own_project import CHANGES
@@ -85,10 +87,20 @@ def test_checks_that_belong_nowhere_are_refused_together(
     assert "CHECKS, lost: expected an asset" in capsys.readouterr().out
 
 
-def test_a_function_that_returns_no_check_is_named(own_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        (True, r"CHECKS, no_robot, its function: expected a Check, got True\. To fix: return Check\("),
+        (
+            Check("robots", True, "none"),
+            r"expected a Check named 'no_robot', got one named 'robots'\. To fix: give the check one name",
+        ),
+    ],
+)
+def test_a_function_that_returns_no_check_of_its_name_is_named(
+    own_project: Path, monkeypatch: pytest.MonkeyPatch, outcome: Any, message: str
+) -> None:
     loaded = write_log(own_project)
-    monkeypatch.setitem(CHECKS, "no_robot", replace(CHECKS["no_robot"], function=lambda workspace, result: True))  # type: ignore[arg-type, return-value]
-    with pytest.raises(
-        ConfigError, match=r"CHECKS, no_robot, its function: expected a Check, got True\. To fix: return Check\("
-    ):
+    monkeypatch.setitem(CHECKS, "no_robot", replace(CHECKS["no_robot"], function=lambda workspace, result: outcome))
+    with pytest.raises(ConfigError, match=message):
         worlds.materialize(loaded, ["behavior_table"], DAYS[:1])

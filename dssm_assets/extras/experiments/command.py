@@ -147,7 +147,7 @@ def _print_comparison(workspace: Workspace, ds: str, k: int | None) -> None:
             continue
         title = f"{ds}  {SCOPES[scope].title} ({found[0]['users']} users)"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
-        for heading in ("experiment", "list", f"hit_rate@{shown_k}", "gain", "95% of the gain"):
+        for heading in ("experiment", "list", f"hit_rate@{shown_k}", "gain", "95% interval of the gain"):
             table.add_column(heading, justify="left" if heading in ("experiment", "list") else "right", no_wrap=True)
         for row in sorted(found, key=lambda row: row["scorer"], reverse=True):
             is_compared = row["experiment"] != REGULAR and row["gain"] is not None

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dssm_assets.commands.command_groups import Commands, Group
+from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+from dssm_assets.commands.day_argument import day_argument
 from dssm_assets.service.commands.recall import parse_json
 
 if TYPE_CHECKING:
-    from dssm_assets.extras.external_vectors.external_evaluation import VectorEvaluation
+    from dssm_assets.defs.scene import Scene
+    from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings, VectorEvaluation
+    from dssm_assets.terminal import DayRates
 
 METRICS = ("ip", "cosine", "l2")
 _EPILOG = (
@@ -32,7 +36,11 @@ def add_command(commands: Commands) -> None:
         "--user-vectors", required=True, help="user_id, user_tower_emb: a list of numbers, or a list of such lists"
     )
     files.add_argument("--item-vectors", required=True, help="item_id, item_tower_emb: a list of numbers")
-    files.add_argument("--truth", required=True, help="user_id, item_id: what users interacted with; repeated pairs count once")
+    files.add_argument(
+        "--truth",
+        required=True,
+        help="user_id, item_id: what users interacted with; repeated pairs count once. In place of item_id: gt_items, lists, as in the table ground_truth",
+    )
     files.add_argument("--items", help="item_id and the columns of --filters")
     files.add_argument("--exclude", dest="seen", metavar="SEEN", help="user_id, item_id: what users had seen before")
     parser.add_argument(
@@ -40,6 +48,12 @@ def add_command(commands: Commands) -> None:
         type=parse_json,
         help="""conditions on columns of --items: only items that pass are candidates and to be found: '{"in_stock": true}'""",
     )
+    parser.add_argument(
+        "--day",
+        type=day_argument,
+        help="the day of the truth, evaluated in a home: its baselines and lists over the same users stand beside the vectors",
+    )
+    add_config_arguments(parser)
     parser.add_argument("-k", type=_cut_offs, default=(10, 50, 100, 200), help="cut-offs (default: 10,50,100,200)")
     parser.add_argument("--metric", choices=METRICS, default="ip", help="how vectors are compared (default: ip)")
     parser.add_argument(
@@ -69,12 +83,19 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     metric = Metric(parsed.metric)
     settings = ExternalSettings(parsed.k, metric, parsed.bootstrap, parsed.seed, parsed.block_size, parsed.threads)
     files = VectorFiles(**{field.name: getattr(parsed, field.name) for field in fields(VectorFiles)})
+    scene = None if parsed.day is None else load_announced_scene(parsed, is_data=parsed.json)
     result = evaluate_files(files, settings)
+    beside = None if scene is None else _read_beside(scene, parsed.day, result, settings)
     if parsed.json:
         stated = {name: getattr(parsed, name) for name in ("metric", "bootstrap", "seed")}
-        print(json.dumps({**stated, "results": _rows(result), "who": asdict(result.who)}, ensure_ascii=False))
+        of_home = {} if beside is None else {"home": {"day": beside.ds, "results": beside.total.to_pylist()}}
+        print(json.dumps({**stated, "results": _rows(result), "who": asdict(result.who), **of_home}, ensure_ascii=False))
+        return 0
+    _print(result)
+    if beside is None:
+        print("Is that good? With --day, the day of the truth, a home's baselines over the same users stand here.")
     else:
-        _print(result)
+        _print_beside(beside, result)
     return 0
 
 
@@ -83,6 +104,39 @@ def _rows(result: VectorEvaluation) -> list[dict[str, Any]]:
     names = ("k", *rates, "hits", "truth_count", "users")
     rows: list[dict[str, Any]] = result.totals.select(list(names)).to_pylist()
     return rows
+
+
+def _read_beside(scene: Scene, day: str, result: VectorEvaluation, settings: ExternalSettings) -> DayRates:
+    """Returns what the home found on a day, over the evaluated users."""
+    from dssm_assets.commands.hit_rates import choose_evaluated_day, read_day
+    from dssm_assets.core.names import Scope
+    from dssm_assets.extras.external_vectors.home_rates import read_home_rates
+    from dssm_assets.steps.workspace import open_workspace
+
+    workspace = open_workspace(scene.loaded)
+    ds = choose_evaluated_day(workspace, day)
+    total = read_home_rates(workspace, ds, result.counts, Scope(result.who.scope), settings)
+    return replace(read_day(workspace, ds), total=total)
+
+
+def _print_beside(day: DayRates, result: VectorEvaluation) -> None:
+    import pyarrow as pa
+    from rich.console import Console
+
+    from dssm_assets.core.evaluation.rates import rows_of_cell
+    from dssm_assets.core.names import Population
+    from dssm_assets.extras.external_vectors.external_evaluation import OWN
+    from dssm_assets.terminal import rates_table
+
+    scope = day.total.column("scope")[0].as_py()
+    own = result.totals.set_column(1, "scope", pa.repeat(scope, result.totals.num_rows))
+    total = pa.concat_tables([own, day.total])
+    rows = {k: rows_of_cell(total, scope, k, Population.ALL) for k in day.ks}
+    heading = f"\nhit_rate@k on {day.label}, {result.who.users_counted:,} users; scope {scope}, known and unknown items"
+    Console().print(heading, rates_table(rows, {}, OWN, day.spans), sep="\n", highlight=False)
+    print(
+        f"interval: of @{day.ks[-1]}. Your vectors rank your {result.who.corpus_items:,} items, the others those of the home."
+    )
 
 
 def _print(result: VectorEvaluation) -> None:

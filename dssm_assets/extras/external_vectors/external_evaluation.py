@@ -38,9 +38,8 @@ from dssm_assets.core.arrays.ragged import (
     repeat_rows,
     row_blocks,
 )
-from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
+from dssm_assets.core.columns import GT_ITEMS, ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.errors import Fault, InputError, SchemaError
-from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.hits import count_cell, hit_ranks, list_columns
 from dssm_assets.core.evaluation.rates import split_cells, sum_hits
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
@@ -53,6 +52,8 @@ from dssm_assets.storage.files import TableWriter, read_parquet
 
 VECTORS: Final = {USER_ID: USER_TOWER_EMB, ITEM_ID: ITEM_TOWER_EMB}
 """The id of a table -> the column of its vectors."""
+OWN: Final = "your vectors"
+"""Name in column `scorer`."""
 SEPARATOR: Final = ","
 """Between the ids of a list in the reference's layout."""
 _FORM = "list, large_list or fixed_size_list of numbers"
@@ -137,16 +138,17 @@ class WhoCounted:
 
 @dataclass(frozen=True)
 class VectorEvaluation:
-    """The rates, one row per k (hit_rate, ci_low, ci_high, user_recall, ...), and who was counted."""
+    """The rates, one row per k (hit_rate, ci_low, ci_high, user_recall, ...), their rows per user as of hit_counts, and who was counted."""
 
     totals: pa.Table
+    counts: pa.Table
     who: WhoCounted
 
 
 def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEvaluation:
     """Evaluates the vectors in the files and writes the requested outputs."""
     users, items = _read_file(files.user_vectors, USER_ID), _read_file(files.item_vectors, ITEM_ID)
-    listed = read_parquet(files.truth, (USER_ID, ITEM_ID), "truth")
+    listed = _read_truth(files.truth)
     truth, truth_rows = read_pairs(listed, "truth"), listed.num_rows
     seen = None if files.seen is None else read_pairs(read_parquet(files.seen, (USER_ID, ITEM_ID), "seen"), "seen")
     if (shown := _find_shown(files)) is not None:
@@ -176,6 +178,24 @@ def _read_file(uri: str, id_column: str) -> VectorSet:
     where = f"{id_column.removesuffix('_id')} vectors"
     table = read_parquet(uri, lambda schema: (id_column, _find_vectors(id_column, schema)), where)
     return read_vectors(table, id_column, where)
+
+
+def _read_truth(uri: str) -> pa.Table:
+    """Returns user_id, item_id; of a table with lists in gt_items in place of item_id, as ground_truth is, a row per entry."""
+
+    def choose(schema: pa.Schema) -> tuple[str, str]:
+        return USER_ID, GT_ITEMS if GT_ITEMS in schema.names and ITEM_ID not in schema.names else ITEM_ID
+
+    table = read_parquet(uri, choose, "truth")
+    if choose(table.schema)[1] == ITEM_ID or USER_ID not in table.column_names:
+        return table
+    lists = combine_chunks(table.column(GT_ITEMS))
+    if not is_list(lists.type):
+        raise SchemaError(
+            Fault(f"truth, column {GT_ITEMS}", "lists of ids", str(lists.type), "write each user's items as a list")
+        )
+    users = combine_chunks(table.column(USER_ID)).take(pa.array(repeat_rows(list_lengths(lists))))
+    return pa.table({USER_ID: users, ITEM_ID: pc.list_flatten(lists)})
 
 
 def _find_shown(files: VectorFiles) -> pa.Array | None:
@@ -231,7 +251,7 @@ def evaluate_vectors(
     owner, item = find_positions(seen.column(USER_ID), truth.user_ids), find_positions(seen.column(ITEM_ID), items.ids)
     excluded = ItemSets.of_pairs(owner, item, truth.num_users)  # other users and items are skipped
     ranks = _rank_truth(users, items, truth, excluded, settings, on_detail)
-    hits = count_cell(MODEL, scope, Population.ALL, truth, np.ones(len(ranks), np.bool_), ranks, settings.ks)
+    hits = count_cell(OWN, scope, Population.ALL, truth, np.ones(len(ranks), np.bool_), ranks, settings.ks)
     without = np.flatnonzero(find_positions(truth.user_ids, users.ids) < 0)
     who = WhoCounted(
         scope=str(scope),
@@ -248,7 +268,7 @@ def evaluate_vectors(
         user_vectors=len(users.vectors),
         dims=items.vectors.shape[1],
     )
-    return VectorEvaluation(sum_hits(split_cells(hits), settings.ks, settings.bootstrap_samples, settings.seed), who)
+    return VectorEvaluation(sum_hits(split_cells(hits), settings.ks, settings.bootstrap_samples, settings.seed), hits, who)
 
 
 def _rank_truth(

@@ -15,6 +15,7 @@ from dssm_assets.storage.config_choice import choose_config
 
 if TYPE_CHECKING:
     from dssm_assets.core.training.compute import Ranks
+    from dssm_assets.steps.dssm_model import FitPlan
     from dssm_assets.steps.workspace import Workspace
     from dssm_assets.storage.manifest import Manifest
 
@@ -86,3 +87,19 @@ def _fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, local_rank: int) 
         if outcome is None:
             return None
         return publish_fit(workspace, plan, outcome, fit_key=plan.job.key, report=outcome.report)
+
+
+def find_published(workspace: Workspace, plan: FitPlan) -> Manifest:
+    """Returns the model that processes started elsewhere (`training.launcher: external`) published for these settings and inputs."""
+    from dssm_assets.core.errors import Fault, ProvenanceError
+    from dssm_assets.steps.dssm_model import experiment_name
+
+    ds, published = plan.ds, workspace.find("dssm_model", plan.ds)
+    if published is None or published.facts.get("fit_key") != plan.job.key:
+        got = "none" if published is None else "one fitted with other settings or inputs, or by another launcher"
+        name = experiment_name(workspace)
+        arguments = f"--day {ds}" if name is None else f"--day {ds} --experiment {name}"
+        remedy = f"start `dssm-assets fit {arguments}` under torchrun on every machine (docs/training.md), then run this again"
+        where = f"dssm_model/{ds}, training.launcher external"
+        raise ProvenanceError(Fault(where, "a model fitted with these settings and inputs", got, remedy))
+    return published

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.commands.command_groups import Commands
-from dssm_assets.core.errors import InputError, SchemaError
+from dssm_assets.core.errors import InputError, PartitionMissingError, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.extras.external_vectors import command as evaluate
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 
 @pytest.fixture
@@ -106,6 +109,56 @@ def test_bad_filters_are_refused(files: dict[str, str], tmp_path: Path, filters:
     pq.write_table(pa.table({"item_id": ["a", "b", "c"], "price": [1.0, 2.0, 3.0]}), shop)
     with pytest.raises(InputError, match=message):
         run(files, "--items", shop, *([] if filters is None else ["--filters", filters]))
+
+
+def test_with_a_day_the_lists_of_the_home_stand_beside(
+    world: worlds.BuiltWorld, files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The stored vectors and truth of the day, as they are, of 4 of its 12 users: they are the row of the model, which finds all."""
+    tables = world.workspace.tables
+    read = lambda name: tables.read(world.workspace.need(name, EVALUATION_DAY))  # noqa: E731
+    truth, counts = read("ground_truth"), read("hit_counts").to_pandas()
+    some = truth.filter(pc.starts_with(truth.column("user_id"), "b"))
+    stored = {"users": read("user_vectors"), "items": read("item_vectors"), "truth": some}
+    paths = {name: str(tmp_path / f"{name}.parquet") for name in stored}
+    for name, table in stored.items():
+        pq.write_table(table, paths[name])
+    home = ["-k", "1,5,10", "--day", "latest", "--config", str(world.loaded.path), "--home", str(world.loaded.home)]
+    assert run(paths, "--json", *home) == 0
+    found = json.loads(capsys.readouterr().out)["home"]
+    rows = {row["scorer"]: row for row in found["results"] if row["k"] == 10}
+    counts = counts[(counts.scope == "all") & (counts.population == "all") & counts.user_id.str.startswith("b")]
+    sums = counts.groupby("scorer").hits_10.sum()
+    assert found["day"] == EVALUATION_DAY and {"merged", "model", "popularity", "own_history_all"} <= set(rows)
+    assert {name: (row["hits"], row["users"]) for name, row in rows.items()} == {name: (sums[name], 4) for name in rows}
+    assert rows["model"]["hit_rate"] == 1 > rows["popularity"]["hit_rate"]
+    assert run(paths, *home) == 0
+    out = capsys.readouterr().out
+    table = {line.split()[0]: line.split() for line in out.partition("hit_rate@k on")[2].splitlines() if line.strip()}
+    assert table["@5"] == ["@5", "@10", "95%", "interval"], "the cut-offs that both have"
+    assert table["your"][-2:] == ["1.000", "1.000-1.000"] and table["two-tower"][-1] == "1.000"
+    assert f"{EVALUATION_DAY}, 4 users; scope all" in out
+    user = some.column("user_id")[0].as_py()
+    pq.write_table(some.slice(0, 1).append_column("item_id", pa.array(["elsewhere"])), paths["truth"])
+    with pytest.raises(InputError, match=rf"as many items to find as on {EVALUATION_DAY} in the home.*1 of 1 .*: {user}"):
+        run(paths, *home)
+    pq.write_table(some, paths["truth"])
+    with pytest.raises(InputError, match="-k: expected a cut-off of the home: 5, 10, got 1"):
+        run(paths, "-k", "1", *home[2:])
+    with pytest.raises(PartitionMissingError, match="expected an evaluated day"):
+        run(paths, *home[:3], DAYS[10], *home[4:])
+    assert run(files) == 0
+    assert "With --day, the day of the truth, a home's baselines" in capsys.readouterr().out
+
+
+def test_lists_of_truth_are_read_and_must_be_lists(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    expected = run(files, "--json"), answer(capsys)
+    listed = pa.table({"user_id": ["u", "w", "v"], "gt_items": [["c", "c", "zzz"], [], ["a"]]})
+    pq.write_table(listed, files["truth"])
+    assert (run(files, "--json"), answer(capsys)) == expected
+    pq.write_table(listed.set_column(1, "gt_items", pa.array(["c,zzz", "", "a"])), files["truth"])
+    with pytest.raises(SchemaError, match="truth, column gt_items: expected lists of ids, got string"):
+        run(files)
 
 
 def test_seen_items_are_not_candidates(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:

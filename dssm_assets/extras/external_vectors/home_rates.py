@@ -1,0 +1,60 @@
+"""The rates of a home's baselines and lists beside vectors from elsewhere: over the same day, users and items to find."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core.arrays.ids import cast_ids, find_positions, format_ids
+from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
+from dssm_assets.core.columns import TRUTH_COUNT, USER_ID
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, hits_column, is_part
+from dssm_assets.core.evaluation.rates import integers, sum_hits
+from dssm_assets.core.names import Population, Scope
+from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings
+from dssm_assets.steps.evaluation import read_cells
+from dssm_assets.steps.workspace import Workspace
+
+
+def read_home_rates(workspace: Workspace, ds: str, counts: pa.Table, scope: Scope, settings: ExternalSettings) -> pa.Table:
+    """Returns rows as of total_hit_rate, of the home's scorers over the users of `counts`, at the cut-offs that both have.
+
+    Discovery stands for any seen pairs: where `unseen` fits the truth better, its rates are returned.
+
+    Args:
+        counts: user_id and truth_count of the vectors from elsewhere.
+
+    Raises:
+        InputError: a user has another number of items to find in the home, or no cut-off is common.
+    """
+    cells, users = read_cells(workspace, workspace.need(HIT_COUNTS.name, ds)), combine_chunks(counts.column(USER_ID))
+    scopes = (Scope.DISCOVERY, Scope.UNSEEN) if scope is Scope.DISCOVERY else (scope,)
+    found = {
+        one: {name: rows for name, rows in cells.get((one, Population.ALL), {}).items() if not is_part(name)} for one in scopes
+    }
+    others = {one: _find_others(users, counts, cell) for one, cell in found.items()}
+    best = min(others, key=lambda one: len(others[one]))
+    faults = []
+    if len(others[best]):
+        got = f"{len(others[best])} of {len(users)} users with more or fewer: {format_ids(users, others[best])}"
+        expected = f"as many items to find as on {ds} in the home, scope {best}"
+        faults.append(Fault("truth", expected, got, f"take the truth from ground_truth of {ds}, or leave out --day"))
+    ks = [k for k in settings.ks if all(hits_column(k) in rows.column_names for rows in found[best].values())]
+    if not ks:
+        known_ks = ", ".join(map(str, workspace.config.evaluation.k))
+        faults.append(Fault("-k", f"a cut-off of the home: {known_ks}", ", ".join(map(str, settings.ks)), "name one of them"))
+    InputError.raise_if(faults)
+    same = {name: rows.filter(pc.is_in(rows.column(USER_ID), users)) for name, rows in found[best].items()}
+    return sum_hits({(best, Population.ALL): same}, ks, settings.bootstrap_samples, settings.seed)
+
+
+def _find_others(users: pa.Array, counts: pa.Table, cell: Mapping[str, pa.Table]) -> IntArray:
+    """Returns the rows of users who have another number of items to find in a cell; 0 if they are not there."""
+    stored = next(iter(cell.values()), counts.slice(0, 0))
+    known = combine_chunks(stored.column(USER_ID))
+    row = find_positions(cast_ids(users, known.type, "truth, column user_id"), known)
+    return np.flatnonzero(np.append(integers(stored, TRUTH_COUNT), 0)[row] != integers(counts, TRUTH_COUNT))
