@@ -37,6 +37,7 @@ from dssm_assets.core.evaluation.scorer import (
     InteractedItems,
     KnownLists,
     ModelScorer,
+    Scorer,
     model_scorer,
     read_corpus,
 )
@@ -111,6 +112,15 @@ def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:
         return parallel.publish_user_ranges(workspace, HIT_RATE_DETAIL, ds, written, digests([*day, *cut_from]))
 
 
+class RankedUsers(NamedTuple):
+    """What ranks items for some users, and the items that they interacted with before the day."""
+
+    scorers: Sequence[Scorer]
+    """The model, the baselines, the merged lists, the channels."""
+    model: ModelScorer
+    interacted: InteractedItems
+
+
 class HitCounter(parallel.RangeScorer):
     """Counts the hits of the model, every baseline and the merged lists for ranges of users."""
 
@@ -128,23 +138,27 @@ class HitCounter(parallel.RangeScorer):
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, tuple[dict[str, int], int]]:
         """Returns the users' rows of hit_counts, the number without truth by cell, and the number without a vector."""
-        rankers, config, users = self._rankers, self._workspace.config, truth.user_ids
+        rankers, ranked = self._rankers, self.rank(truth.user_ids)
+        by_category = PopularityScorer(CATEGORY_POPULARITY, rankers.cold_order)
+        cold = ColdScope(rankers.cold_items, (ColdModelScorer(ranked.model, rankers.cold_items), by_category))
+        is_sampled = find_positions(truth.user_ids, rankers.part_users) >= 0
+        ks, past = self._workspace.config.evaluation.k, ranked.interacted
+        counts, without = count_hits(ranked.scorers, truth, past, ks, cold, is_sampled, cuts.item_tier, self._count_users)
+        return counts, (without, int((ranked.model.vector_row < 0).sum()))
+
+    def rank(self, users: pa.Array) -> RankedUsers:
+        """Returns what ranks items for these users, who are ascending."""
+        rankers, config = self._rankers, self._workspace.config
         window = read_interactions_of_users(self._workspace, rankers.events.window, users, self._corpus)
         history = read_interactions_of_users(self._workspace, rankers.events.older, users, self._corpus, window)
-        ks, depths = config.evaluation.k, config.channels.depths
-        model = self._model.scorer(users)
-        known = KnownLists(model, max(depths[ChannelName.VECTORS], 2 * ks[-1]))
+        depths, model = config.channels.depths, self._model.scorer(users)
+        known = KnownLists(model, max(depths[ChannelName.VECTORS], 2 * config.evaluation.k[-1]))
         scorers = [known, *baseline_scorers(self._baselines, window, history)]
         if self._shared is not None:
             own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
             channels = make_channels(depths, self._shared, own, known, rankers.events.now_ms)
             scorers += channel_scorers(channels, rankers.merges, self._shared.recent_order)
-        interacted = InteractedItems(window.exclusions, history.exclusions)
-        by_category = PopularityScorer(CATEGORY_POPULARITY, rankers.cold_order)
-        cold = ColdScope(rankers.cold_items, (ColdModelScorer(model, rankers.cold_items), by_category))
-        is_sampled = find_positions(users, rankers.part_users) >= 0
-        counts, without = count_hits(scorers, truth, interacted, ks, cold, is_sampled, cuts.item_tier, self._count_users)
-        return counts, (without, int((model.vector_row < 0).sum()))
+        return RankedUsers(scorers, model, InteractedItems(window.exclusions, history.exclusions))
 
 
 class ListWriter(parallel.RangeScorer):

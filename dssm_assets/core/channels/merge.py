@@ -282,22 +282,6 @@ def log_odds(merge: Merge, signals: Sequence[Float64Array] | Float64Array) -> Fl
     return odds
 
 
-def contributions(merge: Merge, signals: Sequence[Float64Array] | Float64Array) -> dict[Signal, Float64Array]:
-    """Returns what each signal adds to the log-odds of candidates, float64 [B, C] each; with the intercept they sum to `log_odds`.
-
-    A product of two signals counts half for each: the Shapley value of a signal, against an item of which nothing is said (Shapley, A value
-    for n-person games, 1953).
-    """
-    said = dict(zip(signals_of(merge.channels), signals, strict=True))
-    added = {signal: np.zeros(values.shape) for signal, values in said.items()}
-    for term, weight in merge.weights.items():
-        signal, other = term.signal, term.other or term.signal
-        value = weight * said[signal] * (1.0 if term.other is None else said[other])
-        added[signal] += value / 2
-        added[other] += value / 2
-    return added
-
-
 @dataclass(frozen=True)
 class ChannelScorer:
     """One channel alone as a scorer, filled up with popular items; its name is `channel_` and the channel's name."""

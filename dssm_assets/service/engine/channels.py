@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +21,8 @@ from dssm_assets.core.channels.channel import (
     join_users,
     make_channels,
 )
-from dssm_assets.core.channels.merge import INTERCEPT, contributions, find_candidates, from_rows, rank_candidates
+from dssm_assets.core.channels.merge import find_candidates, from_rows, rank_candidates
+from dssm_assets.core.channels.reasons import find_similar_own, split_scores
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.item_neighbors import csr_of
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
@@ -34,8 +34,6 @@ NO_ITEMS: Final = OwnItems(np.zeros(2, np.int64), *(np.zeros(0, np.int64) for _ 
 """Of a user without events."""
 FILLED: Final = "popular"
 """Source of an item that no channel proposed: the list was filled up with popular items."""
-CARRIERS: Final = 3
-"""Of a user's items and events, those that carry most of an item's score are named, at most so many."""
 _OWN_COLUMNS: Final = (OwnItemColumn.ROWS, OwnItemColumn.COUNTS, OwnItemColumn.LAST_TIMES_MS)
 
 
@@ -122,22 +120,11 @@ class BundleChannels:
     def explain(
         self, own: OwnItems, nearest: NearestItems, allowed: AllowedItems | None, rows: IntArray
     ) -> Iterator[tuple[dict[str, float], IntArray]]:
-        """Yields for each of some items [n] of one user's merged list what its log-odds are the sum of, and its neighbors among the user's items.
-
-        Parts are `intercept` and `channel.signal`, as of `contributions`, without zeros. Neighbors are the rows of the most similar items,
-        at most CARRIERS. Arguments are as of `merge`.
-        """
+        """Yields why each of some items [n] is in one user's merged list: `split_scores` and `find_similar_own`; arguments as of `merge`."""
         found = find_candidates(self._make_channels([own], nearest, allowed), np.zeros(1, np.int64))
-        column_of = {int(row): column for column, row in enumerate(found.items[0])}
-        columns = np.array([column_of.get(int(row), -1) for row in rows], np.int64)
-        # Popular items that fill the list up are no candidates: no channel says anything of them.
-        signals = np.where(columns >= 0, found.signals[:, 0, columns], 0.0)
-        added = contributions(self._merge, signals)
-        similar = self._shared.neighbors[own.items].tocsc()[:, rows]  # [E, n]
-        for n, (first, end) in enumerate(pairwise(similar.indptr)):
-            parts = {".".join(signal): float(values[n]) for signal, values in added.items() if values[n]}
-            best = first + np.argsort(-similar.data[first:end], kind="stable")[:CARRIERS]
-            yield {INTERCEPT: self._merge.intercept} | parts, own.items[similar.indices[best]]
+        return zip(
+            split_scores(self._merge, found, rows), find_similar_own(self._shared.neighbors, own.items, rows), strict=True
+        )
 
     def _make_channels(
         self, own: Sequence[OwnItems], nearest: NearestItems, allowed: AllowedItems | None

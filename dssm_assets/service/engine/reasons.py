@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from dssm_assets.core.channels.channel import NearestItems, OwnItems
+from dssm_assets.core.channels.reasons import CARRIERS, sum_channels
 from dssm_assets.core.retrieval.exact import score_interests
 from dssm_assets.core.retrieval.item_filter import AllowedItems
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.service.engine.bundle_reader import Bundle
-from dssm_assets.service.engine.channels import CARRIERS, BundleChannels
+from dssm_assets.service.engine.channels import BundleChannels
 from dssm_assets.service.engine.id_rows import Id
 from dssm_assets.service.engine.request_encoder import RequestUser, UserTower
 
@@ -26,23 +26,19 @@ class Reasons:
     """Why an item is in a merged list.
 
     Attributes:
-        signals: what its log-odds are the sum of: `intercept`, and what each `channel.signal` adds to it (`merge.contributions`).
+        signals: what its log-odds are the sum of: `intercept`, and what each `channel.signal` adds to it (`contributions` of core/channels/reasons.py).
         goes_with: the user's items that are most similar to it as neighbors, best first.
         without: an item of the user's latest events -> how much the similarity of vectors changes if its events had not been; the changes
             that are largest.
     """
 
-    signals: Mapping[str, float]
+    signals: dict[str, float]
     goes_with: list[Id]
     without: list[tuple[Id, float]]
 
     def describe(self) -> str:
         """Returns the sums of the channels, largest first, and what carries them, as one line."""
-        sums = dict[str, float]()
-        for name, value in self.signals.items():
-            channel = name.partition(".")[0]
-            sums[channel] = sums.get(channel, 0.0) + value
-        parts = [", ".join(f"{name} {value:+.2f}" for name, value in sorted(sums.items(), key=lambda one: -abs(one[1])))]
+        parts = [", ".join(f"{name} {value:+.2f}" for name, value in sum_channels(self.signals).items())]
         parts += [f"goes with {', '.join(map(str, self.goes_with))}"] if self.goes_with else []
         carried = [str(item) for item, change in self.without if change < 0]
         parts += [f"near by {', '.join(carried)}"] if carried else []

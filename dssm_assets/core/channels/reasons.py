@@ -1,0 +1,70 @@
+"""Why an item is in a merged list: what its log-odds are the sum of, and which of the user's items it goes with.
+
+Shapes: n explained items, E items of the user.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+
+from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.channels.channel import Float64Array
+from dssm_assets.core.channels.merge import INTERCEPT, Candidates, Merge, Signal, signals_of
+
+CARRIERS: Final = 3
+"""Of the user's items, those that carry most of a score are named, at most so many."""
+
+
+def split_scores(merge: Merge, found: Candidates, rows: IntArray) -> list[dict[str, float]]:
+    """Returns the parts whose sum is the log-odds, for items of one user's merged list [n]: `intercept`, `channel.signal`, without zeros.
+
+    Args:
+        found: the user's candidates. Popular items that fill a list up are none: no channel says anything of them.
+        rows: item_index [n].
+    """
+    column_of = {int(row): column for column, row in enumerate(found.items[0])}
+    columns = np.array([column_of.get(int(row), -1) for row in rows], np.int64)
+    said = dict(zip(signals_of(found.channels), np.where(columns >= 0, found.signals[:, 0, columns], 0.0), strict=True))
+    added = contributions(merge, said)
+    return [
+        {INTERCEPT: merge.intercept} | {".".join(signal): float(part[n]) for signal, part in added.items() if part[n]}
+        for n in range(len(rows))
+    ]
+
+
+def contributions(merge: Merge, said: dict[Signal, Float64Array]) -> dict[Signal, Float64Array]:
+    """Returns what each signal of a merge adds to the log-odds of candidates; with the intercept they sum to `merge.log_odds`.
+
+    A product of two signals counts half for each: the Shapley value of a signal, against an item of which nothing is said (Shapley, A value
+    for n-person games, 1953).
+    """
+    added = {signal: np.zeros(said[signal].shape) for signal in signals_of(merge.channels)}
+    for term, weight in merge.weights.items():
+        signal, other = term.signal, term.other or term.signal
+        value = weight * said[signal] * (1.0 if term.other is None else said[other])
+        added[signal] += value / 2
+        added[other] += value / 2
+    return added
+
+
+def find_similar_own(neighbors: Any, own_items: IntArray, rows: IntArray) -> list[IntArray]:
+    """Returns the user's items [E] that are most similar to each item [n] as neighbors, best first, at most CARRIERS.
+
+    Args:
+        neighbors: as of `SharedData`.
+    """
+    similar = neighbors[own_items].tocsc()[:, rows]  # [E, n]
+    best = (first + np.argsort(-similar.data[first:end], kind="stable")[:CARRIERS] for first, end in pairwise(similar.indptr))
+    return [own_items[similar.indices[entries]] for entries in best]
+
+
+def sum_channels(parts: dict[str, float]) -> dict[str, float]:
+    """Returns the sums of the parts of each channel, the largest first."""
+    sums: dict[str, float] = {}
+    for name, value in parts.items():
+        channel = name.partition(".")[0]
+        sums[channel] = sums.get(channel, 0.0) + value
+    return dict(sorted(sums.items(), key=lambda one: -abs(one[1])))
