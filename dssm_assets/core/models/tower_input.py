@@ -81,6 +81,29 @@ class SideReader:
         return TowerInput(singles, tuple(bags))
 
 
+def digest_rows(rows: TowerInput) -> npt.NDArray[np.uint64]:
+    """Returns 64 bits of the features of each row, without its history [B]."""
+    digest = np.zeros(len(rows), np.uint64)
+    for column in rows.singles.T:
+        digest = mix_bits(digest + column.astype(np.uint64))
+    for bag in rows.bags:
+        lengths = np.diff(bag.offsets)
+        positions = np.arange(len(bag.values)) - np.repeat(bag.offsets[:-1], lengths)
+        weights = np.ascontiguousarray(bag.weights).view(np.uint32).astype(np.uint64)
+        values = mix_bits(mix_bits(mix_bits(bag.values.astype(np.uint64)) + weights) + positions.astype(np.uint64))
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
+        digest = mix_bits(digest + sums[bag.offsets[1:]] - sums[bag.offsets[:-1]] + lengths.astype(np.uint64))
+    return digest
+
+
+def mix_bits(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Returns numbers whose every bit depends on all bits (the finaliser of splitmix64; Steele et al. 2014)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return values ^ values >> np.uint64(31)
+
+
 class HistoryReader:
     """Reads users' histories from the table of all positive events."""
 

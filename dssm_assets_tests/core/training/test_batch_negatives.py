@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.config.model import Model, Norm
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.losses import LossTerms, MaskedPairs, softmax_loss
+from dssm_assets.core.models.tower_input import TowerInput, digest_rows
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batch_negatives import (
@@ -65,6 +68,40 @@ def test_strength_zero_corrects_nothing_even_for_items_of_probability_zero() -> 
 def test_equal_pairs_by_hand() -> None:
     first, group = find_equal_pairs(np.array([7, 8, 7, 7, 8]), np.array([-1, -1, 4, -1, -1]))
     assert (first.tolist(), group.tolist()) == ([0, 1, 2], [0, 1, 2, 0, 1])
+
+
+def test_an_item_with_its_features_of_another_day_is_the_same_column() -> None:
+    for batch in _batches(Model(**SMALL_MODEL))[1]:
+        rows = [
+            (*batch.items.singles[row].tolist(), *(tuple(_values(bag, row)) for bag in batch.items.bags))
+            for row in range(batch.num_shared)
+        ]
+        assert len(set(rows)) == len(rows)  # the item's id is among its features
+
+
+def _values(bag: Bags, row: int) -> Iterator[tuple[int, float]]:
+    at = slice(bag.offsets[row], bag.offsets[row + 1])
+    return zip(bag.values[at].tolist(), bag.weights[at].tolist(), strict=True)
+
+
+def test_digests_tell_values_features_weights_and_lengths_apart() -> None:
+    def digest(singles: list[int], *bags: list[tuple[int, float]]) -> int:
+        made = tuple(
+            Bags(np.array([v for v, _ in bag], np.int64), np.array([0, len(bag)]), np.array([w for _, w in bag], np.float32))
+            for bag in bags
+        )
+        return int(digest_rows(TowerInput(np.array([singles]), made))[0])
+
+    rows = [
+        digest([1, 2], [(3, 1.0)], []),
+        digest([2, 1], [(3, 1.0)], []),
+        digest([1, 2], [], [(3, 1.0)]),
+        digest([1, 2], [(3, 0.5)], []),
+        digest([1, 2], [(3, 0.5), (4, 0.5)], []),
+        digest([1, 2], [(4, 0.5), (3, 0.5)], []),
+    ]
+    assert len(set(rows)) == len(rows)
+    assert rows[0] == digest([1, 2], [(3, 1.0)], [])
 
 
 def test_merged_correction_by_hand() -> None:
