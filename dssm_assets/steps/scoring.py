@@ -66,13 +66,11 @@ PART_USERS: Final = 20_000
 @each_day
 def hit_counts(workspace: Workspace, ds: str) -> StepResult:
     """Writes hit_counts of a day: the hits of the model, of every baseline and of the merged lists, per user."""
-    day, events = find_scored_day(workspace, ds), find_event_days(workspace, ds)
-    negative_items, item_table = workspace.need("negative_items", ds), workspace.need("item_table", day_before(ds))
-    weights = read_merges(workspace, ds)
+    day, negative_items = find_scored_day(workspace, ds), workspace.need("negative_items", ds)
     users = read_evaluated_users(workspace, day)
     cuts = Cuts({}, read_item_popularity(workspace, negative_items, users.item_ids).tier)
     with workspace.tables.partitions.staging() as folder, workspace.tables.partitions.staging() as scratch:
-        rankers = fit_rankers(workspace, events, users, weights, item_table, ScratchArrays(scratch))
+        rankers = fit_rankers(workspace, ds, users, ScratchArrays(scratch))
         count = f"{users.truth.num_users:,} of {users.day_users:,} users x {len(users.item_ids):,} items"
         workspace.log(f"scoring {count}: the model and the baselines")
         written = parallel.write_user_ranges(workspace, partial(HitCounter, day, rankers), users.truth, cuts, folder)
@@ -90,7 +88,7 @@ def hit_counts(workspace: Workspace, ds: str) -> StepResult:
             recent_hours=rankers.recent_hours,
             recent_border=_recent_border(workspace, rankers.recent_hours),
         )
-        inputs = digests([*day, events.history, weights.built_from, item_table, negative_items])
+        inputs = digests([*day, *rankers.built_from, negative_items])
         manifest = parallel.publish_user_ranges(workspace, HIT_COUNTS, ds, written, inputs, report=asdict(facts))
     return StepResult(manifest, asdict(facts))
 
@@ -226,17 +224,13 @@ class Rankers:
     part_users: pa.Array
     recent_hours: float | None
     num_users: int
+    built_from: Sequence[Manifest]
 
 
-def fit_rankers(
-    workspace: Workspace,
-    events: EventDays,
-    users: EvaluatedUsers,
-    weights: StoredWeights,
-    item_table: Manifest,
-    scratch: ScratchArrays,
-) -> Rankers:
+def fit_rankers(workspace: Workspace, ds: str, users: EvaluatedUsers, scratch: ScratchArrays) -> Rankers:
     """Fits the baselines and the channels on all interactions before the day. Large arrays are files of `scratch`."""
+    weights, events = read_merges(workspace, ds), find_event_days(workspace, ds)
+    item_table = workspace.need("item_table", day_before(ds))
     config, ids = workspace.config, users.truth.user_ids
     categories, category_column = read_categories(workspace, item_table, IdIndex(users.item_ids))
     data = read_fit_data(workspace, events, users.item_ids, ids, scratch)
@@ -252,6 +246,7 @@ def fit_rankers(
         part_users=combine_chunks(sample_users(pa.table({col.USER_ID: ids}), PART_USERS, config.seed).column(0)),
         recent_hours=data.recent_hours,
         num_users=len(ids),
+        built_from=[*events.history, *weights.built_from, item_table],
     )
 
 
