@@ -129,7 +129,7 @@ class HitCounter(parallel.RangeScorer):
         self._rankers = rankers
         self._model = DayVectors(workspace, day.item_vectors, day.user_vectors)
         self._baselines = {name: parallel.open_arrays(arrays) for name, arrays in rankers.baselines.items()}
-        self._shared = SharedData.from_arrays(parallel.open_arrays(rankers.shared)) if rankers.merges else None
+        self.shared = SharedData.from_arrays(parallel.open_arrays(rankers.shared)) if rankers.merges else None
         self._corpus = IdIndex(self._model.item_ids)
         self._count_users = count_progress(workspace.log, workspace.now, rankers.num_users, "users")
         release_memory()
@@ -152,10 +152,10 @@ class HitCounter(parallel.RangeScorer):
         depths, model = config.channels.depths, self._model.scorer(users)
         known = KnownLists(model, max(depths[ChannelName.VECTORS], 2 * config.evaluation.k[-1]))
         scorers = [known, *baseline_scorers(self._baselines, window, history)]
-        if self._shared is not None:
+        if self.shared is not None:
             own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
-            channels = make_channels(depths, self._shared, own, known, rankers.events.now_ms)
-            scorers += channel_scorers(channels, rankers.merges, self._shared.recent_order)
+            channels = make_channels(depths, self.shared, own, known, rankers.events.now_ms)
+            scorers += channel_scorers(channels, rankers.merges, self.shared.recent_order)
         return RankedUsers(scorers, model, InteractedItems(window.exclusions, history.exclusions))
 
 
