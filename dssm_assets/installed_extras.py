@@ -61,6 +61,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "databases": Extra(),
     "easyrec": Extra(command="command"),
     "experiments": Extra(command="command", rows="forms", forms="forms", runs="runs"),
+    "explore": Extra(command="command"),
     "external_vectors": Extra(command="command"),
     "feature_importance": Extra(rows="rows"),
     "freshness": Extra(definitions="checks"),

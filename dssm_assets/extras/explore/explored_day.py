@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, cast_ids
+from dssm_assets.core.arrays.ids import cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.merge import Candidates, MergedScorer, rank_candidates
+from dssm_assets.core.channels.merge import Candidates, MergedScorer
 from dssm_assets.core.channels.reasons import find_similar_own, split_scores, sum_channels
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, MERGED, MODEL, TOTAL_HIT_RATE, hits_column, is_part
+from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, MERGED, MODEL, TOTAL_HIT_RATE, hits_column
 from dssm_assets.core.evaluation.labels import display_name
 from dssm_assets.core.evaluation.rates import best_baseline, rows_of_cell
 from dssm_assets.core.evaluation.scorer import Scorer
@@ -85,6 +85,8 @@ class ExploredDay:
         self.k = workspace.config.evaluation.k[-1]
         self._day = find_scored_day(workspace, ds)
         self._hit_counts = workspace.need(HIT_COUNTS.name, ds)
+        self.total_digest = self._hit_counts.digest
+        """Changes when the day is made again."""
         self.total = workspace.tables.read(workspace.need(TOTAL_HIT_RATE.name, ds))
         rows = rows_of_cell(self.total, Scope.ALL, self.k, Population.ALL)
         self.served = MERGED if MERGED in rows else MODEL
@@ -137,7 +139,7 @@ class ExploredDay:
             wanted = cast_ids(pa.array([text]), kind, "user") if pa.types.is_string(kind) else pa.array([int(text)], kind)
         except (ValueError, pa.ArrowException):
             return None
-        row = self._users.find(wanted[0]) if hasattr(self._users, "find") else pc.index(self._users, wanted[0]).as_py()
+        row = pc.index(self._users, wanted[0]).as_py()
         return None if row < 0 else self._users[row].as_py()
 
     @cached_property
@@ -167,7 +169,7 @@ class ExploredDay:
         row = pc.index(self._users, users[0]).as_py()
         truth = self._evaluated.truth.select_users(np.array([row]))[0]
         taken = self._read_taken(users)
-        items = IdIndex(self.item_ids).lookup(cast_ids(pa.array(taken["item_id"]), self.item_ids.type, "taken"))
+        items = find_positions(cast_ids(pa.array(taken["item_id"]), self.item_ids.type, "taken"), self.item_ids)
         lists = {one.name: self._read_list(one, ranked, set(items.tolist())) for one in ranked.scorers if _is_shown(one.name)}
         for name, found in lists.items():
             rank_of = dict(zip(found["item"], found["rank"], strict=True))
@@ -212,7 +214,7 @@ class ExploredDay:
             for item in items
         ]
         assert self._counter.shared is not None
-        own = ranked.interacted.history.items
+        own = ranked.interacted.history.items.astype(np.int64)
         similar = find_similar_own(self._counter.shared.neighbors, own, items[: self.k])
         why = [
             ", ".join(f"{name} {value:+.2f}" for name, value in list(sum_channels(one).items())[:4] if name != "intercept")
@@ -250,9 +252,7 @@ class ExploredDay:
     def _read_hits(self, users: pa.Array) -> dict[str, int]:
         rows = read_rows_of_users(self.workspace, self._hit_counts, None, users).to_pylist()
         cell = (str(Scope.ALL), str(Population.ALL))
-        return {
-            row[col.SCORER]: row[hits_column(self.k)] for row in rows if (row[col.SCOPE], row[col.POPULATION]) == cell
-        }
+        return {row[col.SCORER]: row[hits_column(self.k)] for row in rows if (row[col.SCOPE], row[col.POPULATION]) == cell}
 
     def _read_history(self, users: pa.Array) -> pd.DataFrame:
         days = []
@@ -267,7 +267,8 @@ class ExploredDay:
         users = self._users[: min(most, len(self._users))]
         reasons = [self.person(user.as_py()).taken["miss"] for user in users]
         counts = pd.concat(reasons).value_counts()
-        return counts.reindex([*Miss, ""], fill_value=0).rename(index={"": "found"})
+        found: pd.Series = counts.reindex([*Miss, ""], fill_value=0).rename(index={"": "found"})
+        return found
 
 
 def _is_shown(scorer: str) -> bool:

@@ -126,6 +126,12 @@ class BundleChannels:
             split_scores(self._merge, found, rows), find_similar_own(self._shared.neighbors, own.items, rows), strict=True
         )
 
+    def neighbors_of(self, row: int) -> tuple[IntArray, Float64Array]:
+        """Returns rows and similarities of an item's neighbors, the most similar first."""
+        similar = self._shared.neighbors[[row]]
+        order = np.argsort(-similar.data, kind="stable")
+        return similar.indices[order].astype(np.int64), similar.data[order]
+
     def _make_channels(
         self, own: Sequence[OwnItems], nearest: NearestItems, allowed: AllowedItems | None
     ) -> tuple[Channel, ...]:
