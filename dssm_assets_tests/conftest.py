@@ -33,6 +33,7 @@ settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("quick")
 
+gc.disable()  # until the tests are collected: what is imported stays
 HERE: Final = Path(__file__).parent
 pytest.register_assert_rewrite("dssm_assets.testing", "dssm_assets.extras.vector_stores.testing")
 collect_ignore = ["fixtures"]  # other projects, with tests of their own
@@ -175,11 +176,12 @@ def pytest_collection_finish() -> None:
     """Exempts what is imported from garbage collections: to visit a million objects takes half a second each time."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Orders tests: the longest files first."""
-    items.sort(key=lambda item: _rank(item.path.relative_to(HERE)))
+    items.sort(key=lambda item: _rank(item.path))
 
 
 class FileGroupScheduling(LoadScopeScheduling):
@@ -198,8 +200,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileGroupSch
     return FileGroupScheduling(config, log)
 
 
+@functools.cache
 def _rank(path: Path) -> int:
-    ranks = (rank for rank, longest in enumerate(LONGEST) if path.is_relative_to(longest))
+    ranks = (rank for rank, longest in enumerate(LONGEST) if path.relative_to(HERE).is_relative_to(longest))
     return next(ranks, len(LONGEST))
 
 
