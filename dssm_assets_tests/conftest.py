@@ -33,7 +33,6 @@ settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("quick")
 
-gc.disable()  # until the tests are collected: what is imported stays
 HERE: Final = Path(__file__).parent
 pytest.register_assert_rewrite("dssm_assets.testing", "dssm_assets.extras.vector_stores.testing")
 collect_ignore = ["fixtures"]  # other projects, with tests of their own
@@ -170,6 +169,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     is_selected = config.args_source is not pytest.Config.ArgsSource.TESTPATHS or bool(config.option.keyword)
     return 0 if is_selected or config.option.markexpr != "not slow" else (os.cpu_count() or 1) + 1
+
+
+def pytest_collectstart() -> None:
+    """Collects no garbage while tests are collected: what is imported stays. It would take a fifth of the time."""
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
