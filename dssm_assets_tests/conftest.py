@@ -171,15 +171,21 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if is_selected or config.option.markexpr != "not slow" else (os.cpu_count() or 1) + 1
 
 
+def pytest_collectstart() -> None:
+    """Collects no garbage while tests are collected: what is imported stays. It would take a fifth of the time."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Exempts what is imported from garbage collections: to visit a million objects takes half a second each time."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Orders tests: the longest files first."""
-    items.sort(key=lambda item: _rank(item.path.relative_to(HERE)))
+    items.sort(key=lambda item: _rank(item.path))
 
 
 class FileGroupScheduling(LoadScopeScheduling):
@@ -198,8 +204,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileGroupSch
     return FileGroupScheduling(config, log)
 
 
+@functools.cache
 def _rank(path: Path) -> int:
-    ranks = (rank for rank, longest in enumerate(LONGEST) if path.is_relative_to(longest))
+    ranks = (rank for rank, longest in enumerate(LONGEST) if path.relative_to(HERE).is_relative_to(longest))
     return next(ranks, len(LONGEST))
 
 

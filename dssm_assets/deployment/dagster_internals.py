@@ -13,12 +13,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dagster import DagsterInstance, DagsterRun, RunsFilter, deserialize_value, serialize_value
-from sqlalchemy import Connection, Engine, create_engine, event
 
 from dssm_assets.storage.config_choice import UI_LOCATION
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
 
 _LOCATION_TAG: Final = ".dagster/repository"
 _ORIGIN_TAG: Final = ".dagster/dssm_origin"
@@ -62,6 +64,8 @@ def keep_connections(instance: DagsterInstance) -> Iterator[None]:
     if not hasattr(storage, "conn_string_for_shard"):
         yield
         return
+    from sqlalchemy import create_engine, event  # a tenth of loading the code location
+
     engines: dict[tuple[str, ...], Engine] = {}
 
     def keep(name: str) -> None:

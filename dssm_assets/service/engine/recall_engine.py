@@ -341,7 +341,7 @@ class RecallEngine:
         if options.exclude:
             rows = np.array([items.find_row(item) for item in items.parse_ids(options.exclude, "exclude")], np.int64)
             left_out = np.concatenate([rows[rows >= 0], left_out])
-        return _Selection(options, np.unique(left_out), allowed, fields)
+        return _Selection(options, np.unique(left_out) if len(left_out) else left_out, allowed, fields)
 
     def _list_items(self, plans: Sequence[_Plan]) -> list[RecallAnswer]:
         first, bundle = plans[0], self.bundle
@@ -381,7 +381,10 @@ class RecallEngine:
     ) -> RecallAnswer:
         """Lists the first k of these rows, best first, without excluded items; -1 is no item."""
         selection = plan.selection
-        wanted = np.flatnonzero((rows >= 0) & ~np.isin(rows, selection.excluded))[: selection.options.k]
+        is_wanted = rows >= 0
+        if len(selection.excluded):
+            is_wanted &= ~np.isin(rows, selection.excluded)
+        wanted = np.flatnonzero(is_wanted)[: selection.options.k]
         return RecallAnswer(
             self.bundle.bundle_id,
             plan.source,
