@@ -61,7 +61,7 @@ def test_help_lists_all_commands_by_what_one_wants(monkeypatch):
     assert groups == [
         ["demo", "init", "validate", "configuration"],
         ["materialize", "experiment", "tune", "fit"],
-        ["hit-rates", "experiments", "evaluate"],
+        ["hit-rates", "experiments", "explore", "evaluate"],
         ["publish", "rollback", "recall", "serve"],
         ["import-config", "export-config", "catalog", "sampler-tables"],
         ["cleanup", "forget"],
