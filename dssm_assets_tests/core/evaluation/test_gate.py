@@ -237,7 +237,7 @@ def test_a_day_without_known_users_and_items_is_not_enough_evidence() -> None:
         ({"baselines": ["model"]}, "must be of popularity, .*, got model"),
         ({"scopes": []}, "at least 1 item"),
         ({"scopes": ["all", "all"]}, "must be distinct, got all, all"),
-        ({"scopes": ["cold"]}, "must be others than cold"),
+        ({"scopes": ["cold"]}, "cannot include cold"),
         ({"min_hit_rate": 1}, "unknown key 'min_hit_rate'"),
     ],
 )
