@@ -78,7 +78,7 @@ class ProgressTable(Observer):
         self.console = console or Console(stderr=True)
         self.rates: dict[str, DayRates] = {}
         """Hit rates of the days whose total_hit_rate was written."""
-        self._checks: dict[str, list[str]] = {}
+        self._checks: list[tuple[str, str | None]] = []
         columns = (TextColumn("{task.description}"), MofNCompleteColumn(), _PaceColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=self.console, get_time=now)
         self._total = self._progress.add_task("all", total=sum(days_by_asset.values()))
@@ -127,13 +127,13 @@ class ProgressTable(Observer):
             _print_line(text)
 
     def on_check(self, name: str, fault: str | None) -> None:
-        self._checks.setdefault(name, []).extend([] if fault is None else [fault])
+        self._checks.append((name, fault))
 
-    def describe_checks(self) -> str:
-        """Returns how many checks passed, and the sentences of those that failed on any day."""
-        failed = [f"{name}: {fault}" for name, faults in self._checks.items() for fault in faults]
-        passed = sum(not faults for faults in self._checks.values())
-        return f"checks passed: {passed}; failed: {'; '.join(failed) or 'none'}"
+    def print_checks(self) -> None:
+        """Prints how many checks of how many runs of an asset passed, and the sentences of those that failed; nothing without checks."""
+        failed = sorted(f"{name}: {fault}" for name, fault in self._checks if fault is not None)
+        if self._checks:
+            _print_line(f"checks passed: {len(self._checks) - len(failed)}; failed: {'; '.join(failed) or 'none'}")
 
     def render(self) -> RenderableType:
         tasks = {task.id: task for task in self._progress.tasks}

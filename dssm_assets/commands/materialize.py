@@ -61,6 +61,8 @@ def _materialize(parsed: argparse.Namespace) -> int:
     from dssm_assets.commands import hit_rates
 
     choice = announce_config(parsed)
+    from rich.console import Console
+
     from dssm_assets import materialize, terminal
     from dssm_assets.definitions import load_scene
     from dssm_assets.steps.workspace import open_workspace
@@ -77,8 +79,12 @@ def _materialize(parsed: argparse.Namespace) -> int:
     try:
         with table:
             materialize.run_plan(plan, table, choice.instance_home, parsed.processes)
-    finally:  # also the days that were evaluated before or after one that failed
+    except BaseException:  # the days that were evaluated before or after one that failed, as they are in memory
         if table.rates:
-            hit_rates.print_day(workspace, max(table.rates))
-        print(table.describe_checks(), flush=True)
+            terminal.print_summary(Console(), [table.rates[ds] for ds in sorted(table.rates)])
+        table.print_checks()
+        raise
+    if table.rates:
+        hit_rates.print_day(workspace, max(table.rates))
+    table.print_checks()
     return 0

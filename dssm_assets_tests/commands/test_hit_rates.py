@@ -99,17 +99,23 @@ def test_a_day_that_cannot_be_evaluated_says_why(world, tmp_path, capsys):
     assert f"got no partition: there is no positive event on the day {DAYS[9]}, so there is nothing to find" in stderr
 
 
-def test_materialize_ends_with_the_table_of_hit_rates_and_the_checks(world, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("is_blocking", [False, True])
+def test_materialize_ends_with_the_table_of_hit_rates_and_the_checks(world, tmp_path, capsys, monkeypatch, is_blocking):
     loaded = world.copy(tmp_path / "world")
     workspace = worlds.open_workspace(loaded)
     stored = workspace.need(TOTAL_HIT_RATE.name, EVALUATION_DAY)
     workspace.write_table(TOTAL_HIT_RATE, DAYS[10], workspace.tables.read(stored), [])
-    failing = AssetCheck(TOTAL_HIT_RATE.name, lambda workspace, result: Check("never", False, "it is never so"), "Never.")
+    failing = AssetCheck(
+        TOTAL_HIT_RATE.name, lambda workspace, result: Check("never", False, "it is never so"), "Never.", is_blocking
+    )
     monkeypatch.setitem(CHECKS, "never", failing)
     arguments = ["--config", str(loaded.path), "--home", str(loaded.home), "--from", EVALUATION_DAY]
-    assert main(["materialize", "total_hit_rate", *arguments]) == 0
+    assert main(["materialize", "total_hit_rate", *arguments]) == int(is_blocking)
     out = capsys.readouterr().out
     assert out.endswith(f"\nchecks passed: 2; failed: never of total_hit_rate: {EVALUATION_DAY}: it is never so\n")
+    if is_blocking:  # the day that was made, without the trend: nothing more is read after a failure
+        assert f"hit_rate@k on {EVALUATION_DAY}, 12 known users" in out
+        return
     _, printed, _ = run(capsys, loaded)
     assert printed.startswith(f"hit_rate@k on {EVALUATION_DAY}, 12 known users") and "Gate: not enough evidence" in printed
     assert DAYS[10].removeprefix("2024-") in printed and printed in out

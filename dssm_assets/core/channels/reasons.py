@@ -5,6 +5,7 @@ Shapes: n explained items, E items of the user.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -61,10 +62,11 @@ def find_similar_own(neighbors: Any, own_items: IntArray, rows: IntArray) -> lis
     return [own_items[similar.indices[entries]] for entries in best]
 
 
-def sum_channels(parts: dict[str, float]) -> dict[str, float]:
-    """Returns the sums of the parts of each channel, the largest first."""
+def describe_reasons(parts: dict[str, float], goes_with: Sequence[Any]) -> str:
+    """Returns the sum of each channel's parts, the largest first, and the ids of the user's similar items as a line of text."""
     sums: dict[str, float] = {}
     for name, value in parts.items():
         channel = name.partition(".")[0]
         sums[channel] = sums.get(channel, 0.0) + value
-    return dict(sorted(sums.items(), key=lambda one: -abs(one[1])))
+    added = ", ".join(f"{name} {value:+.2f}" for name, value in sorted(sums.items(), key=lambda one: -abs(one[1])))
+    return f"{added}; goes with {', '.join(map(str, goes_with))}" if len(goes_with) else added

@@ -2,10 +2,12 @@
 
 The batches of an epoch are numbered and each draws from its own generator, so an epoch can be resumed at any batch.
 
-Several processes draw the same batch, and each reads its part of the features and histories:
+Several processes draw the same batch, and each computes its part:
 
     user tower   every W-th sample, or every W-th session or window with all its samples, so that none is computed twice
     item tower   every W-th of the distinct items of the batch, and the hard negatives of its own samples
+
+Each reads the users, histories and hard negatives of its part, but the features of all distinct items, from which it knows the equal ones.
 
 Letters: W processes, B samples of a batch, b of them of this process, V sessions, N sampled, Q queued, H hard negatives, M
 rows of the item tower that all processes share, D vector width.

@@ -9,7 +9,7 @@ Shapes: K list length, n items of a list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -24,14 +24,21 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.channels.merge import Candidates, MergedScorer
-from dssm_assets.core.channels.reasons import find_similar_own, split_scores, sum_channels
+from dssm_assets.core.channels.reasons import describe_reasons, find_similar_own, split_scores
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, MERGED, MODEL, TOTAL_HIT_RATE, hits_column
 from dssm_assets.core.evaluation.labels import display_name
 from dssm_assets.core.evaluation.rates import best_baseline, rows_of_cell
 from dssm_assets.core.evaluation.scorer import Scorer
 from dssm_assets.core.names import Population, Scope
-from dssm_assets.steps.scoring import HitCounter, RankedUsers, find_scored_day, fit_rankers, read_evaluated_users
+from dssm_assets.steps.scoring import (
+    EvaluatedUsers,
+    HitCounter,
+    RankedUsers,
+    find_scored_day,
+    fit_rankers,
+    read_evaluated_users,
+)
 from dssm_assets.steps.stored_interactions import find_event_days, read_rows_of_users
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.local_files import ScratchArrays, ScratchFolder
@@ -80,12 +87,12 @@ class Person:
 class ExploredDay:
     """An evaluated day. Reading needs no more than the tables; ranking fits what all people share, at the first person."""
 
-    def __init__(self, workspace: Workspace, ds: str, log: Callable[[str], None] = lambda line: None) -> None:
-        self.workspace, self.ds, self._log = workspace, ds, log
+    def __init__(self, workspace: Workspace, ds: str) -> None:
+        self.workspace, self.ds = workspace, ds
         self.k = workspace.config.evaluation.k[-1]
         self._day = find_scored_day(workspace, ds)
         self._hit_counts = workspace.need(HIT_COUNTS.name, ds)
-        self.total_digest = self._hit_counts.digest
+        self.digest = self._hit_counts.digest
         """Changes when the day is made again."""
         self.total = workspace.tables.read(workspace.need(TOTAL_HIT_RATE.name, ds))
         rows = rows_of_cell(self.total, Scope.ALL, self.k, Population.ALL)
@@ -147,12 +154,11 @@ class ExploredDay:
         return self._evaluated.truth.user_ids
 
     @cached_property
-    def _evaluated(self) -> Any:
+    def _evaluated(self) -> EvaluatedUsers:
         return read_evaluated_users(self.workspace, self._day)
 
     @cached_property
     def _counter(self) -> HitCounter:
-        self._log("fitting what all people share")
         self._scratch = ScratchFolder("explore", self.workspace.loaded.scratch)
         rankers = fit_rankers(self.workspace, self.ds, self._evaluated, ScratchArrays(self._scratch.path))
         self._cold = frozenset(rankers.cold_items.tolist())
@@ -166,8 +172,6 @@ class ExploredDay:
         """Returns an evaluated user with the lists of all scorers."""
         counter, users = self._counter, pa.array([user_id], self._users.type)
         ranked = counter.rank(users)
-        row = pc.index(self._users, users[0]).as_py()
-        truth = self._evaluated.truth.select_users(np.array([row]))[0]
         taken = self._read_taken(users)
         items = find_positions(cast_ids(pa.array(taken["item_id"]), self.item_ids.type, "taken"), self.item_ids)
         lists = {one.name: self._read_list(one, ranked, set(items.tolist())) for one in ranked.scorers if _is_shown(one.name)}
@@ -175,7 +179,6 @@ class ExploredDay:
             rank_of = dict(zip(found["item"], found["rank"], strict=True))
             taken[name] = [rank_of.get(int(item), 0) if item >= 0 else 0 for item in items]
         taken["miss"] = self._find_misses(ranked, items, taken[self.served].to_numpy())
-        assert truth.num_users == 1
         return Person(user_id, self._read_history(users), lists, taken, self._read_hits(users))
 
     def _read_list(self, scorer: Scorer, ranked: RankedUsers, taken: set[int]) -> pd.DataFrame:
@@ -216,11 +219,8 @@ class ExploredDay:
         assert self._counter.shared is not None
         own = ranked.interacted.history.items.astype(np.int64)
         similar = find_similar_own(self._counter.shared.neighbors, own, items[: self.k])
-        why = [
-            ", ".join(f"{name} {value:+.2f}" for name, value in list(sum_channels(one).items())[:4] if name != "intercept")
-            + (f"; goes with {', '.join(map(str, self.item_ids.take(pa.array(mine)).to_pylist()))}" if len(mine) else "")
-            for one, mine in zip(parts, similar, strict=True)
-        ]
+        ids = [self.item_ids.take(pa.array(mine)).to_pylist() for mine in similar]
+        why = [describe_reasons(one, mine) for one, mine in zip(parts, ids, strict=True)]
         scores = np.full(len(items), np.nan)
         scores[: len(parts)] = [sum(one.values()) for one in parts]
         return scores, [", ".join(one) for one in names], why + [""] * (len(items) - len(why))
@@ -245,8 +245,7 @@ class ExploredDay:
         return found
 
     def _read_taken(self, users: pa.Array) -> pd.DataFrame:
-        rows = read_rows_of_users(self.workspace, self._day.ground_truth, None, users).to_pylist()
-        (row,) = rows
+        (row,) = read_rows_of_users(self.workspace, self._day.ground_truth, None, users).to_pylist()
         return pd.DataFrame({"item_id": row[col.GT_ITEMS], "had_before": row[col.GT_IS_REPEAT]})
 
     def _read_hits(self, users: pa.Array) -> dict[str, int]:
@@ -276,12 +275,12 @@ def _is_shown(scorer: str) -> bool:
 
 
 class Titles:
-    """Names of items: columns of the item table of the day before, by default those that look like names."""
+    """Names of items: the columns of an item table that look like names."""
 
-    def __init__(self, workspace: Workspace, ds: str, columns: Sequence[str] = ()) -> None:
+    def __init__(self, workspace: Workspace, ds: str) -> None:
         self._workspace, self._table = workspace, workspace.need("item_table", ds)
         names = [column.name for column in self._table.columns]
-        self.columns = [*columns] or _guess_names(workspace.tables.open(self._table).schema, names)
+        self.columns = _guess_names(workspace.tables.open(self._table).schema, names)
         self._known: dict[Any, str] = {}
 
     def of(self, item_ids: Sequence[Any]) -> list[str]:

@@ -109,7 +109,7 @@ def show_person(workspace: Workspace) -> None:
     user = None if day is None else choose_person(day)
     if day is None or user is None:
         return
-    person, titles = read_person(day, day.ds, day.total_digest, user), titles_of(day)
+    person, titles = read_person(day, day.ds, day.digest, user), titles_of(day)
     st.subheader(f"{user}, {day.ds}")
     st.markdown(f"**{person.sentence(day.served, day.baseline)}**")
     left, middle, right = st.columns([3, 5, 4])
@@ -155,10 +155,10 @@ def show_two_lists(workspace: Workspace) -> None:
     if day is None or user is None:
         return
     other_day = choose_day(workspace, "Day of the second list", at=1)
-    person = read_person(day, day.ds, day.total_digest, user)
+    person = read_person(day, day.ds, day.digest, user)
     other = None
     if other_day is not None and other_day.find_user(str(user)) is not None:
-        other = read_person(other_day, other_day.ds, other_day.total_digest, user)
+        other = read_person(other_day, other_day.ds, other_day.digest, user)
     choices = {f"{display_name(name)}, {day.ds}": found for name, found in person.lists.items()}
     if other is not None and other_day is not None and other_day.ds != day.ds:
         choices |= {f"{display_name(name)}, {other_day.ds}": found for name, found in other.lists.items()}

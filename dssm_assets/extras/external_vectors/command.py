@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from dssm_assets.service.commands.recall import parse_json
 if TYPE_CHECKING:
     from dssm_assets.defs.scene import Scene
     from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings, VectorEvaluation
+    from dssm_assets.steps.workspace import Workspace
     from dssm_assets.terminal import DayRates
 
 METRICS = ("ip", "cosine", "l2")
@@ -83,9 +85,11 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     metric = Metric(parsed.metric)
     settings = ExternalSettings(parsed.k, metric, parsed.bootstrap, parsed.seed, parsed.block_size, parsed.threads)
     files = VectorFiles(**{field.name: getattr(parsed, field.name) for field in fields(VectorFiles)})
-    scene = None if parsed.day is None else load_announced_scene(parsed, is_data=parsed.json)
+    home = (
+        None if parsed.day is None else _open_home(load_announced_scene(parsed, is_data=parsed.json), parsed.day, settings.ks)
+    )
     result = evaluate_files(files, settings)
-    beside = None if scene is None else _read_beside(scene, parsed.day, result, settings)
+    beside = None if home is None else _read_beside(*home, result, settings)
     if parsed.json:
         stated = {name: getattr(parsed, name) for name in ("metric", "bootstrap", "seed")}
         of_home = {} if beside is None else {"home": {"day": beside.ds, "results": beside.total.to_pylist()}}
@@ -106,15 +110,24 @@ def _rows(result: VectorEvaluation) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_beside(scene: Scene, day: str, result: VectorEvaluation, settings: ExternalSettings) -> DayRates:
-    """Returns what the home found on a day, over the evaluated users."""
-    from dssm_assets.commands.hit_rates import choose_evaluated_day, read_day
-    from dssm_assets.core.names import Scope
-    from dssm_assets.extras.external_vectors.home_rates import read_home_rates
+def _open_home(scene: Scene, day: str, ks: Sequence[int]) -> tuple[Workspace, str]:
+    """Returns a home and its evaluated day; says what is wrong with either before hours of evaluation."""
+    from dssm_assets.commands.hit_rates import choose_evaluated_day
+    from dssm_assets.extras.external_vectors.home_rates import common_cutoffs
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(scene.loaded)
     ds = choose_evaluated_day(workspace, day)
+    common_cutoffs(workspace, ds, ks)
+    return workspace, ds
+
+
+def _read_beside(workspace: Workspace, ds: str, result: VectorEvaluation, settings: ExternalSettings) -> DayRates:
+    """Returns what the home found on a day, over the evaluated users."""
+    from dssm_assets.commands.hit_rates import read_day
+    from dssm_assets.core.names import Scope
+    from dssm_assets.extras.external_vectors.home_rates import read_home_rates
+
     total = read_home_rates(workspace, ds, result.counts, Scope(result.who.scope), settings)
     return replace(read_day(workspace, ds), total=total)
 

@@ -83,7 +83,7 @@ class VectorFiles:
     Attributes:
         items: item_id and the columns named in `filters`.
         filters: conditions (`core/retrieval/item_filter.py`). Items that do not pass are neither candidates nor truth.
-        detail: output, .parquet; the reference's outputs may also be .csv.
+        detail: where to write a row per user, .parquet. `reference_detail` and `reference_total` may also be .csv.
     """
 
     user_vectors: str
@@ -396,8 +396,9 @@ def _fault(where: str, expected: str, got: str) -> Fault:
 
 
 def reference_detail(detail: pa.Table, metric: Metric) -> pa.Table:
-    """Returns the detail in the reference's layout, row by row: id, topk_ids, topk_dists, hitrate, bad_ids, bad_dists; all text
-    but hitrate.
+    """Returns a row per user in the columns of EasyRec's hit rate tool: id, topk_ids, topk_dists, hitrate, bad_ids, bad_dists.
+
+    Lists are texts with commas; hitrate is a number.
 
     Args:
         detail: user_id, topk_ids, topk_scores, hit_ids, hit_rate; topk_ids without repetitions.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,7 @@ def read_home_rates(workspace: Workspace, ds: str, counts: pa.Table, scope: Scop
         counts: user_id and truth_count of the vectors from elsewhere.
 
     Raises:
-        InputError: a user has another number of items to find in the home, or no cut-off is common.
+        InputError: a user has another number of items to find in the home, or none; or as `common_cutoffs`.
     """
     cells, users = read_cells(workspace, workspace.need(HIT_COUNTS.name, ds)), combine_chunks(counts.column(USER_ID))
     scopes = (Scope.DISCOVERY, Scope.UNSEEN) if scope is Scope.DISCOVERY else (scope,)
@@ -38,18 +38,28 @@ def read_home_rates(workspace: Workspace, ds: str, counts: pa.Table, scope: Scop
     }
     others = {one: _find_others(users, counts, cell) for one, cell in found.items()}
     best = min(others, key=lambda one: len(others[one]))
-    faults = []
     if len(others[best]):
         got = f"{len(others[best])} of {len(users)} users with more or fewer: {format_ids(users, others[best])}"
         expected = f"as many items to find as on {ds} in the home, scope {best}"
-        faults.append(Fault("truth", expected, got, f"take the truth from ground_truth of {ds}, or leave out --day"))
-    ks = [k for k in settings.ks if all(hits_column(k) in rows.column_names for rows in found[best].values())]
-    if not ks:
-        known_ks = ", ".join(map(str, workspace.config.evaluation.k))
-        faults.append(Fault("-k", f"a cut-off of the home: {known_ks}", ", ".join(map(str, settings.ks)), "name one of them"))
-    InputError.raise_if(faults)
+        remedy = f"take the truth from ground_truth of {ds}"
+        if best is not Scope.ALL:
+            remedy += ", and as --exclude the items that each user had in the window (discovery) or ever (unseen) before"
+        if workspace.config.evaluation.max_users is not None:
+            remedy += "; of the users in hit_counts alone, a sample of evaluation.max_users"
+        raise InputError(Fault("truth", expected, got, f"{remedy}; or leave out --day"))
+    ks = common_cutoffs(workspace, ds, settings.ks)
     same = {name: rows.filter(pc.is_in(rows.column(USER_ID), users)) for name, rows in found[best].items()}
     return sum_hits({(best, Population.ALL): same}, ks, settings.bootstrap_samples, settings.seed)
+
+
+def common_cutoffs(workspace: Workspace, ds: str, ks: Sequence[int]) -> list[int]:
+    """Returns those of some cut-offs at which the home counted hits on a day; an InputError if there is none."""
+    known = {column.name for column in workspace.need(HIT_COUNTS.name, ds).columns}
+    common = [k for k in ks if hits_column(k) in known]
+    if not common:
+        of_home = ", ".join(map(str, workspace.config.evaluation.k))
+        raise InputError(Fault("-k", f"a cut-off of the home: {of_home}", ", ".join(map(str, ks)), "name one of them"))
+    return common
 
 
 def _find_others(users: pa.Array, counts: pa.Table, cell: Mapping[str, pa.Table]) -> IntArray:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from dssm_assets.core.channels.channel import NearestItems, OwnItems
-from dssm_assets.core.channels.reasons import CARRIERS, sum_channels
+from dssm_assets.core.channels.reasons import CARRIERS, describe_reasons
 from dssm_assets.core.retrieval.exact import score_interests
 from dssm_assets.core.retrieval.item_filter import AllowedItems
 from dssm_assets.core.retrieval.vectors import Metric
@@ -37,12 +37,9 @@ class Reasons:
     without: list[tuple[Id, float]]
 
     def describe(self) -> str:
-        """Returns the sums of the channels, largest first, and what carries them, as one line."""
-        parts = [", ".join(f"{name} {value:+.2f}" for name, value in sum_channels(self.signals).items())]
-        parts += [f"goes with {', '.join(map(str, self.goes_with))}"] if self.goes_with else []
+        """Returns what channels add, largest first, and what carries it, as a line of text."""
         carried = [str(item) for item, change in self.without if change < 0]
-        parts += [f"near by {', '.join(carried)}"] if carried else []
-        return "; ".join(parts)
+        return describe_reasons(self.signals, self.goes_with) + (f"; near by {', '.join(carried)}" if carried else "")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -116,7 +116,10 @@ def test_with_a_day_the_lists_of_the_home_stand_beside(
 ) -> None:
     """The stored vectors and truth of the day, as they are, of 4 of its 12 users: they are the row of the model, which finds all."""
     tables = world.workspace.tables
-    read = lambda name: tables.read(world.workspace.need(name, EVALUATION_DAY))  # noqa: E731
+
+    def read(name: str) -> pa.Table:
+        return tables.read(world.workspace.need(name, EVALUATION_DAY))
+
     truth, counts = read("ground_truth"), read("hit_counts").to_pandas()
     some = truth.filter(pc.starts_with(truth.column("user_id"), "b"))
     stored = {"users": read("user_vectors"), "items": read("item_vectors"), "truth": some}
@@ -143,10 +146,19 @@ def test_with_a_day_the_lists_of_the_home_stand_beside(
     with pytest.raises(InputError, match=rf"as many items to find as on {EVALUATION_DAY} in the home.*1 of 1 .*: {user}"):
         run(paths, *home)
     pq.write_table(some, paths["truth"])
+    detail = tmp_path / "detail.parquet"  # is not written: what is wrong with the home is told before hours of evaluation
     with pytest.raises(InputError, match="-k: expected a cut-off of the home: 5, 10, got 1"):
-        run(paths, "-k", "1", *home[2:])
+        run(paths, "-k", "1", "--detail", str(detail), *home[2:])
     with pytest.raises(PartitionMissingError, match="expected an evaluated day"):
-        run(paths, *home[:3], DAYS[10], *home[4:])
+        run(paths, "--detail", str(detail), *home[:3], DAYS[10], *home[4:])
+    assert not detail.exists()
+    sampled = world.copy(tmp_path / "sampled", {"evaluation": {"max_users": 6}})
+    with pytest.raises(
+        InputError, match=r"of the users in hit_counts alone, a sample of evaluation\.max_users; or leave out --day"
+    ):
+        pq.write_table(truth.slice(0, 1).append_column("item_id", pa.array(["elsewhere"])), paths["truth"])
+        run(paths, *home[:5], str(sampled.path), "--home", str(sampled.home))
+    pq.write_table(some, paths["truth"])
     assert run(files) == 0
     assert "With --day, the day of the truth, a home's baselines" in capsys.readouterr().out
 

@@ -97,3 +97,18 @@ def test_process_reads_features_of_its_part_only(monkeypatch: pytest.MonkeyPatch
     sizes.clear()
     _batches(model, training, ProcessGroup(0, 4))
     assert sizes == [20, 20, 20, 2]
+
+
+def test_process_reads_the_features_of_all_distinct_items_and_computes_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    read = SideReader.read
+    monkeypatch.setattr(SideReader, "read", lambda self, rows: (sizes.append(len(rows)), read(self, rows))[1])
+    model, training = Model(**SMALL_MODEL), Training(batch_size=80, num_threads=1)
+    (whole,) = _batches(model, training, SINGLE_PROCESS)
+    alone, sizes[:] = list(sizes), []
+    (part,) = _batches(model, training, ProcessGroup(0, 4))
+    # Context and features of users; distinct items of samples and sampled ones, to find equal ones; those that the towers compute.
+    assert alone[:2] == [80, 80] and sizes[:2] == [20, 20]
+    assert sizes[2:4] == alone[2:4]
+    assert sum(alone[4:]) == len(whole.items) == whole.num_shared
+    assert sum(sizes[4:]) == len(part.items) == -(-whole.num_shared // 4)
