@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -34,6 +34,8 @@ from dssm_assets.storage.artifacts import Stream
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Column, Manifest
 
+JOINED_ROWS: Final = 1 << 14
+"""Users' days of history that are looked up at once, where days are shorter."""
 _ROW_FILES: Final = {"user": TrainSamplesFile.USER_ROWS, "item": TrainSamplesFile.ITEM_ROWS}
 
 
@@ -157,7 +159,21 @@ def read_history(
             yield workspace.tables.read(day, [column.name for column in day.columns if column.name in columns])
 
     names = indexed_features(bucketizer, "sequence").names
-    return build_history(tables, item_index, bucketizer.bucketize, features=names, allocate=scratch)
+    return build_history(
+        lambda columns: _join_short(tables(columns)), item_index, bucketizer.bucketize, features=names, allocate=scratch
+    )
+
+
+def _join_short(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yields tables in order, consecutive ones of one schema joined up to JOINED_ROWS rows: a short day costs as much as a long one."""
+    pending: list[pa.Table] = []
+    for table in tables:
+        if pending and (table.schema != pending[0].schema or sum(map(len, pending)) + len(table) > JOINED_ROWS):
+            yield pa.concat_tables(pending).combine_chunks()
+            pending = []
+        pending.append(table)
+    if pending:
+        yield pa.concat_tables(pending).combine_chunks()
 
 
 class WindowRows:

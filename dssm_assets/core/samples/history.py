@@ -63,7 +63,7 @@ BLOCK_ROWS: Final = 1 << 20
 """About how many events are sorted at a time; the events of one user stay together."""
 
 Days: TypeAlias = Callable[[Sequence[str]], Iterable[pa.Table]]
-"""Reads user_history_fg, one table per day, from the first day on each call. Tables need the named columns only."""
+"""Reads user_history_fg from the first day on each call, one or more whole days a table. Tables need the named columns only."""
 Allocate: TypeAlias = Callable[[int, Any], npt.NDArray[Any]]
 """Returns an uninitialised array of a length and a dtype."""
 
@@ -81,11 +81,11 @@ def build_history(
     """Returns the histories of all users in the given days.
 
     Reads the days twice: first for the ids and each user's number of events, then for the events, straight into their user's
-    rows. Memory holds one day and the arrays of H rows.
+    rows. Memory holds one table and the arrays of H rows.
 
     Args:
         days: user_history_fg, the days in any order. A table without rows is fine.
-        bucketize: called per day and sub-feature with the flat int64 values.
+        bucketize: called per table and sub-feature with the flat int64 values.
         features: the sequence sub-features to keep, named `seq__feat` like their columns.
 
     Raises:
