@@ -13,15 +13,13 @@ pyarrow.csv refuses to write a quotation mark without quoting, so the lines are 
 from __future__ import annotations
 
 import itertools
-import math
-import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -144,8 +142,7 @@ def drop_positives(shown: pa.Table, positives: pa.Table) -> pa.Table:
 
 
 _ID_TYPES: Final = {"int64": pa.int64(), "string": pa.string()}
-_INTEGER: Final = re.compile("-?0{,99}[0-9]{1,19}")
-_NUMBER: Final = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBER: Final = r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _SHOWN: Final = 10
 """Lines that a fault names."""
 
@@ -176,9 +173,10 @@ def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
     if spec.attr_fields is not None:
         cells.append(pc.binary_join_element_wise(*fields, spec.delimiter) if fields else pa.repeat("", table.num_rows))
     header = _header(spec, [column.type for column in ids])
-    kind = pa.large_string()  # its values may exceed 2 GiB
-    lines = pc.binary_join_element_wise(*(cell.cast(kind) for cell in cells), pa.scalar("\t", kind))
-    return "".join(f"{line}\n" for line in [header, *lines.to_pylist()]).encode()
+    tab, end, none = pa.array(["\t", "\n", ""], pa.large_string())  # a column of lines may exceed 2 GiB
+    cells = [cell.cast(tab.type) for cell in cells]
+    lines = pc.binary_join_element_wise(*cells[:-1], pc.binary_join_element_wise(cells[-1], end, none), tab)
+    return f"{header}\n".encode() + (lines.buffers()[2].to_pybytes() if len(lines) else b"")
 
 
 def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
@@ -195,49 +193,62 @@ def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
         where = f"{spec.title}, line {1 + data.count(10, 0, error.start)}"
         got = f"the byte 0x{data[error.start]:02x}"
         raise SchemaError(Fault(where, "text in UTF-8", got, "write the table in UTF-8")) from error
-    header, *lines = re.split(r"\r\n|\r|\n", text)
+    header, _, body = text.replace("\r\n", "\n").replace("\r", "\n").partition("\n")
     types = _id_types(header, spec)
-    columns: dict[str, list[Any]] = {name: [] for name in spec.columns}
-    bad: defaultdict[tuple[str, str], dict[int, str]] = defaultdict(dict)  # place and what it lacks -> line -> text
-    for number, line in enumerate(lines if lines[-1:] != [""] else lines[:-1], 2):
-        cells = line.split("\t")
-        if len(cells) != spec.width:
-            bad[spec.title, f"{spec.width} cells between tabs"][number] = line
-            continue
-        for (name, title), kind, cell in zip(spec.ids.items(), types, cells, strict=False):
-            is_integer = pa.types.is_integer(kind)
-            if is_integer and not (_INTEGER.fullmatch(cell) and -(1 << 63) <= int(cell) < 1 << 63):
-                bad[f"{spec.title}, column {title}", "an int64"][number] = cell
-            else:
-                columns[name].append(int(cell) if is_integer else cell)
-        weight = cells[len(types)]
-        if _NUMBER.fullmatch(weight) and math.isfinite(float(weight)) and float(weight) >= 0:
-            columns[col.WEIGHT].append(float(weight))
-        else:
-            bad[f"{spec.title}, column weight", "a finite number of at least 0"][number] = weight
-        if (names := spec.attr_fields) is not None:
-            fields = cells[-1].split(spec.delimiter) if names or cells[-1] else []
-            if len(fields) != len(names):
-                bad[f"{spec.title}, column attrs", f"{len(names)} fields between {spec.delimiter!r}"][number] = cells[-1]
-            for name, field in zip(names, fields, strict=False):
-                columns[name].append(field)
-    SchemaError.raise_if(_describe_bad(*key, next(iter(texts.values())), [*texts]) for key, texts in bad.items())
+    lines = pc.split_pattern(pa.array([body.removesuffix("\n")][: len(body)], pa.large_string()), "\n").flatten()
+    cells = pc.split_pattern(lines, "\t")
+    is_whole = pc.equal(pc.list_value_length(cells), spec.width)
+    faults = _find_faults(lines, is_whole, spec.title, f"{spec.width} cells between tabs")
+    numbers, cells = np.flatnonzero(is_whole) + 2, cells.filter(is_whole)
+    columns: dict[str, pa.Array] = {}
+    for place, ((name, title), kind) in enumerate(zip(spec.ids.items(), types, strict=True)):
+        columns[name] = texts = pc.list_element(cells, place)
+        if pa.types.is_integer(kind):
+            is_good = _is_int64(texts)
+            faults += _find_faults(texts, is_good, f"{spec.title}, column {title}", "an int64", numbers)
+            columns[name] = pc.if_else(is_good, texts, "0").cast(kind)
+    texts = pc.list_element(cells, len(types))
+    weights = pc.if_else(pc.match_substring_regex(texts, f"^({_NUMBER})$"), texts, "nan").cast(pa.float64())
+    is_good = pc.and_(pc.is_finite(weights), pc.greater_equal(weights, 0))
+    faults += _find_faults(texts, is_good, f"{spec.title}, column weight", "a finite number of at least 0", numbers)
+    columns[col.WEIGHT] = weights
+    if (names := spec.attr_fields) is not None:
+        texts = pc.list_element(cells, len(types) + 1)
+        fields = pc.split_pattern(texts, spec.delimiter)
+        is_good = pc.equal(pc.list_value_length(fields), len(names)) if names else pc.equal(texts, "")
+        expected = f"{len(names)} fields between {spec.delimiter!r}"
+        faults += _find_faults(texts, is_good, f"{spec.title}, column attrs", expected, numbers)
+        fields = fields.filter(is_good)
+        columns |= {name: pc.list_element(fields, place) for place, name in enumerate(names)}
+    SchemaError.raise_if(faults)
     kinds = [*types, pa.float64(), *(pa.string() for _ in spec.attr_fields or ())]
-    return pa.table({name: pa.array(columns[name], kind) for name, kind in zip(spec.columns, kinds, strict=True)})
+    return pa.table(columns, pa.schema(zip(spec.columns, kinds, strict=True)))
 
 
-def _find_faults(column: pa.Array, is_good: pa.Array, where: str, expected: str) -> list[Fault]:
-    """Returns a fault of the bad values, if any."""
+def _is_int64(texts: pa.Array) -> pa.Array:
+    """Whether each text is an integer in decimal digits that int64 holds."""
+    digits = pc.utf8_ltrim(texts, "-0")
+    length = pc.utf8_length(digits)
+    largest = pc.if_else(pc.starts_with(texts, "-"), "9223372036854775808", "9223372036854775807")
+    is_small = pc.or_(pc.less(length, 19), pc.and_(pc.equal(length, 19), pc.less_equal(digits, largest)))
+    return pc.and_(pc.match_substring_regex(texts, "^-?[0-9]+$"), is_small)
+
+
+def _find_faults(
+    column: pa.Array, is_good: pa.Array, where: str, expected: str, numbers: npt.NDArray[np.int64] | None = None
+) -> list[Fault]:
+    """Returns a fault that names the first bad value and its first lines, if any value is bad.
+
+    Args:
+        numbers: line number of each value; the rows of a table follow its header, line 1.
+    """
     bad = np.flatnonzero(~is_good.to_numpy(zero_copy_only=False))
-    return [_describe_bad(where, expected, column[int(bad[0])].as_py(), (bad + 2).tolist())] if len(bad) else []
-
-
-def _describe_bad(where: str, expected: str, first: object, lines: Sequence[int]) -> Fault:
-    """Returns a fault with the first bad value and its first lines; the header is line 1."""
-    got = repr(first)
-    if len(lines) > 1:
-        got += f", and others in {len(lines) - 1} more lines: {', '.join(map(str, lines[1 : _SHOWN + 1]))}"
-    return Fault(f"{where}, line {lines[0]}", expected, got, "correct these lines")
+    if not len(bad):
+        return []
+    got, lines = repr(column[int(bad[0])].as_py()), (bad + 2 if numbers is None else numbers[bad]).tolist()
+    if len(bad) > 1:
+        got += f", and others in {len(bad) - 1} more lines: {', '.join(map(str, lines[1 : _SHOWN + 1]))}"
+    return [Fault(f"{where}, line {lines[0]}", expected, got, "correct these lines")]
 
 
 def _header(spec: TsvSpec, types: Sequence[pa.DataType]) -> str:
