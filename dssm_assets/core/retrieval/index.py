@@ -21,6 +21,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import faiss
@@ -93,23 +94,23 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
     index, parameters = _build_index(item_vectors, kind, seed)
     reachable = sorted({min(k, len(item_vectors)) for k in ks})
     bars = kth_best(item_vectors, user_vectors, reachable)
-    measured: dict[tuple[int, int], dict[int, float]] = {}
+
+    @cache
+    def measure(depth: tuple[int, int], k: int) -> float:
+        _set_depth(index, kind, parameters, depth)
+        return recall_at(index, item_vectors, user_vectors, {k: bars[k]})[k]
 
     def is_enough(depth: tuple[int, int]) -> bool:
-        if depth not in measured:
-            _set_depth(index, kind, parameters, depth)
-            measured[depth] = recall_at(index, item_vectors, user_vectors, bars)
-        return min(measured[depth].values()) >= settings.min_index_recall
+        return all(measure(depth, k) >= settings.min_index_recall for k in reachable)
 
     if kind is IndexKind.IVF:
         chosen = choose_probes(len(item_vectors), parameters["cells"], reachable, is_enough)
     else:
         depths = _depths(kind, len(item_vectors), reachable[-1])
         chosen = next((depth for depth in depths if is_enough(depth)), depths[-1])
-    parameters = _set_depth(index, kind, parameters, chosen)
     # A list longer than the corpus is the whole corpus.
-    recall_of_ks = {k: measured[chosen][min(k, len(item_vectors))] for k in ks}
-    return ShippedIndex(index, _NAMES[kind], parameters, recall_of_ks)
+    recall_of_ks = {k: measure(chosen, min(k, len(item_vectors))) for k in ks}
+    return ShippedIndex(index, _NAMES[kind], _set_depth(index, kind, parameters, chosen), recall_of_ks)
 
 
 def search_index(
