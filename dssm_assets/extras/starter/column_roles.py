@@ -75,6 +75,8 @@ _LEAST_LISTS: Final = 0.1
 _PART_USES: Final = 2
 """Times that a part occurs on average."""
 _LONGEST_PART: Final = 60
+_LISTED: Final = 12
+"""Columns that an error names at most."""
 _FEW_TIMES: Final = 20
 """So many distinct numbers in the range of unix times are times, whatever their name."""
 _UNIX_S: Final = (631_152_000, 4_102_444_800)
@@ -332,7 +334,7 @@ def _find_ids(side: str, entities: Profiles | None, log: Profiles, given: str | 
     if entities is None:
         named = possible if given else _find_by_name(side, [column for column in possible if not _TIME.search(column.name)])
         if not named:
-            expected, got = f"a column that is named for {side}s", ", ".join(column.name for column in log)
+            expected, got = f"a column that is named for {side}s", _list_some([column.name for column in log], ", ")
             remedy = f"name it with --{side}-id, or give the {side}s as a table with --{side}"
             raise ConfigError(Fault(f"log, the column of {side} ids", expected, got, remedy))
 
@@ -342,7 +344,7 @@ def _find_ids(side: str, entities: Profiles | None, log: Profiles, given: str | 
         return None, max(named, key=rank).name
     keys = [column for column in entities if column.is_key]
     if not keys:
-        got = "; ".join(f"{column.name}: {column.summary}" for column in entities) or "no columns"
+        got = _list_some([f"{column.name}: {column.summary}" for column in entities]) or "no columns"
         remedy = f"keep one row per {side} and give it an id"
         raise ConfigError(Fault(f"{side} table", "a column of ids: integers or text, all distinct, none missing", got, remedy))
     scored = []
@@ -360,6 +362,12 @@ def _find_ids(side: str, entities: Profiles | None, log: Profiles, given: str | 
         raise ConfigError(Fault(f"log, the column of {side} ids", f"ids of the {side} table", got, f"name it with --{side}-id"))
     _, _, key_name, column_name = max(scored, key=lambda entry: entry[:2])
     return key_name, column_name
+
+
+def _list_some(texts: Sequence[str], separator: str = "; ") -> str:
+    """Joins the first texts, and says how many follow."""
+    more = [f"{len(texts) - _LISTED} more"] if len(texts) > _LISTED else []
+    return separator.join([*texts[:_LISTED], *more])
 
 
 def _find_by_name(side: str, columns: Profiles) -> Profiles:
@@ -392,7 +400,7 @@ def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str:
     fitting = [column for column in columns if _reads_as_timestamp(column)]
     if fitting:
         return max(fitting, key=lambda column: (bool(_TIME.search(column.name)), column.distinct)).name
-    got = "; ".join(f"{column.name}: {column.summary}" for column in columns) or "no other columns"
+    got = _list_some([f"{column.name}: {column.summary}" for column in columns]) or "no other columns"
     expected = "timestamps, dates as text (2026-01-31 10:00, 31.01.2026), or seconds or milliseconds since 1970"
     remedy = "name it with --event-time and --time-format, such as '%d.%m.%y %H:%M'; docs/platform.md has logs without times"
     faults.append(Fault("log, the column of timestamps", expected, got, remedy))

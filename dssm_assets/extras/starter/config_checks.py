@@ -32,7 +32,7 @@ from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS, refuse_c
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
 from dssm_assets.core.sources.normalise import convert_times, normalise_entities
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.extras.starter.log_table import LogTable, PairDays, plan_log, select_positive
+from dssm_assets.extras.starter.log_table import LogTable, PairDays, drop_tail, plan_log, select_positive
 from dssm_assets.extras.starter.starter_config import MAX_LOOK_AHEAD
 from dssm_assets.steps.feature_config import check_towers
 from dssm_assets.steps.workspace import days_between
@@ -174,11 +174,12 @@ class _Checks(Validation):
     def check_evaluation_days(self) -> None:
         if not select_positive(self.log.db, self.config.events.positive):
             return
+        drop_tail(self.log.db)
         pairs = PairDays.read(self.log.db).count_warm(self.config.evaluation.span_days)
         start, window = self.config.calendar.start, self.config.window.days
-        days = pairs.evaluation_days(window, start, self.last)
+        days = pairs.evaluation_days(window, start, self.last, self.config.gate)
         self.figures["evaluation days"] = days.sentence
-        if days.calendar_days and not pairs.evaluation_days(window, start, self.last, 1).days:
+        if days.calendar_days and not pairs.evaluation_days(window, start, self.last, min_pairs=1).days:
             expected = f"a day with a user and an item that the {window} days before it know"
             remedy = "map user_id to ids that come back on other days, unlike orders and sessions, or change window.days"
             self.add("table behavior_table, column user_id", expected, "no such day in the calendar", remedy)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.columns import EVENT, ITEM_ID, USER_ID
+from dssm_assets.core.config.evaluation import Gate
 from dssm_assets.core.config.pipeline import BehaviorTable, Events, Layout
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
@@ -31,6 +32,9 @@ _FOLLOWS_FROM: Final = 0.5
 _STRAYS: Final = 0.1
 MIN_PAIRS: Final = 30
 """Warm pairs that a day needs for a meaningful figure."""
+_GATE: Final = Gate()
+_NEIGHBORS: Final = 7
+"""Days before a last day whose pairs tell whether it is over."""
 RECENT_DAYS: Final = 30
 MIN_MEETINGS: Final = 100
 """Users of an item after its first user, over all items."""
@@ -226,24 +230,33 @@ def _where(column: str) -> str:
 
 @dataclass(frozen=True)
 class EvaluationDays:
-    """Days since 1970-01-01 with at least `min_pairs` warm pairs and a whole window of the calendar before them."""
+    """Days since 1970-01-01 with at least `min_pairs` warm pairs and a whole window of the calendar before them.
+
+    Attributes:
+        judged: the days with enough pairs and users for a verdict of the gate.
+        shown: the day of a first result: the last judged one, or without any the last one. If it has less than half as many
+            pairs as the days before it, as a day that is not over has, it is the one before.
+    """
 
     days: tuple[int, ...]
+    judged: tuple[int, ...]
+    shown: dt.date | None
     window: int
     calendar_days: int
     min_pairs: int
-
-    @property
-    def last(self) -> dt.date | None:
-        return to_date(self.days[-1]) if self.days else None
+    gate: Gate
 
     @property
     def sentence(self) -> str:
         of_all = f"of {self.calendar_days:,} after a window of {self.window} days"
         if not self.days:
             return f"none {of_all} has {self.min_pairs} warm pairs or more"
-        ends = f"the first is {to_date(self.days[0])}, the last {self.last}"
-        return f"{len(self.days):,} {of_all} have {self.min_pairs} warm pairs or more, {ends}"
+        ends = f"the first is {to_date(self.days[0])}, the last {to_date(self.days[-1])}"
+        enough = f"{self.gate.min_pairs:,} pairs by {self.gate.min_users:,} users"
+        verdict = f"no day has the {enough} that a verdict of the gate needs, so every bundle would be published"
+        if self.judged:
+            verdict = f"the gate can judge {len(self.judged):,}, the last is {to_date(self.judged[-1])} ({enough})"
+        return f"{len(self.days):,} {of_all} have {self.min_pairs} warm pairs or more, {ends}; {verdict}"
 
 
 @dataclass(frozen=True)
@@ -255,20 +268,29 @@ class WarmPairs:
 
     Attributes:
         pairs: rows of the span's first day (since 1970-01-01), days of the shortest window, count [N, 3].
-        users: the same for users (once per day of the span), by the shortest window with a warm pair.
-        span: number of days evaluated together; a pair counts once in them.
+        users: the same for users, by the shortest window with a warm pair.
+        span: number of days evaluated together; a pair and a user count once in them.
     """
 
     pairs: _Ints
     users: _Ints
     span: int = 1
 
-    def evaluation_days(self, window: int, first: dt.date, last: dt.date, min_pairs: int = MIN_PAIRS) -> EvaluationDays:
+    def evaluation_days(
+        self, window: int, first: dt.date, last: dt.date, gate: Gate = _GATE, min_pairs: int = MIN_PAIRS
+    ) -> EvaluationDays:
         """Returns the first days of spans with at least `min_pairs` and a whole window in the calendar, from `first` to `last`."""
         begin, end = to_number(first) + window, to_number(last) - self.span + 1
         days, counts = count_by_day(self.pairs, window)
-        chosen = days[(days >= begin) & (days <= end) & (counts >= min_pairs)]
-        return EvaluationDays(tuple(chosen.tolist()), window, max(0, end + 1 - begin), min_pairs)
+        is_chosen = (days >= begin) & (days <= end) & (counts >= min_pairs)
+        of_users = dict(zip(*(part.tolist() for part in count_by_day(self.users, window)), strict=True))
+        users = np.array([of_users.get(day, 0) for day in days.tolist()], np.int64)
+        is_judged = is_chosen & (counts >= gate.min_pairs) & (users >= gate.min_users)
+        candidates = np.flatnonzero(is_judged if is_judged.any() else is_chosen)[-_NEIGHBORS - 1 :]
+        is_part = len(candidates) > 1 and 2 * counts[candidates[-1]] < np.median(counts[candidates[:-1]])
+        shown = to_date(days[candidates[-2 if is_part else -1]]) if len(candidates) else None
+        chosen, judged = (tuple(days[mask].tolist()) for mask in (is_chosen, is_judged))
+        return EvaluationDays(chosen, judged, shown, window, max(0, end + 1 - begin), min_pairs, gate)
 
     def mean_of_last_days(self, window: int, first: dt.date, last: dt.date, at_most: int) -> tuple[float, float]:
         """Returns the mean pairs and users of the last of these spans, empty ones included."""
@@ -315,7 +337,6 @@ class PairDays:
         5 days. The span of days 4 and 5 needs 4. The span from day 6 on needs one day.
         """
         last_of_user, last_of_item = (np.full(ids.max(initial=0) + 1, _NEVER, np.int32) for ids in (self.users, self.items))
-        new_user = np.flatnonzero(np.append(True, (np.diff(self.days) != 0) | (np.diff(self.users) != 0)))
         first_days = np.unique(np.unique(self.days)[:, None] - np.arange(span))
         begins, ends = np.searchsorted(self.days, first_days), np.searchsorted(self.days, first_days + span)
         tables: tuple[list[_Ints], list[_Ints]] = ([], [])
@@ -326,13 +347,14 @@ class PairDays:
             seen, rows = begin, slice(begin, end)
             last = np.minimum(last_of_user[self.users[rows]], last_of_item[self.items[rows]])
             last[self.before[rows] >= day] = _NEVER  # the span has the pair on an earlier day
-            users = new_user[slice(*np.searchsorted(new_user, [begin, end]))] - begin
-            for table, days in zip(tables, (last, np.maximum.reduceat(last, users)), strict=True):
+            by_user = np.argsort(self.users[rows], kind="stable")
+            of_users = np.unique(self.users[rows][by_user], return_index=True)[1]
+            for table, days in zip(tables, (last, np.maximum.reduceat(last[by_user], of_users)), strict=True):
                 counts = np.bincount(day - days[days > _NEVER])
                 needed = np.flatnonzero(counts)
                 table.append(np.stack([np.full(len(needed), day), needed, counts[needed]], axis=1))
-        pairs, of_users = (np.concatenate(table) for table in tables)
-        return WarmPairs(pairs, of_users, span)
+        pairs, users = (np.concatenate(table) for table in tables)
+        return WarmPairs(pairs, users, span)
 
 
 @dataclass(frozen=True)

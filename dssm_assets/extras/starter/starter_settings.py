@@ -38,7 +38,7 @@ SPAN_PAIRS: Final = 120
 FEW_USERS: Final = 20
 """Users with warm pairs below which a day says little, however many pairs they have: a rate of eight users is off by a tenth."""
 SPAN_USERS: Final = 40
-"""Users of the days that are evaluated together, a user counted on each of its days."""
+"""Users of the days that are evaluated together."""
 
 _MAX_SPAN: Final = 90
 _SPANS_LEFT: Final = 4

@@ -60,8 +60,10 @@ def survey_table(uri: str, name: str, *, is_log: bool, log: Callable[[str], None
     table = survey_uri(uri, name) or _find_layout(uri, name)
     days, pieces = _list_pieces(open_source(table, name), is_log)
     is_csv, first = table.format is FileFormat.CSV, pieces[0]
-    if is_csv and isinstance(first, SourceFile) and (count := count_unnamed(first.read_head(), first.csv_shape())):
-        pieces = _change(pieces, column_names=[f"column_{place}" for place in range(1, count + 1)])
+    if is_csv and isinstance(first, SourceFile):
+        heads = [piece.read_head() for piece in (first, pieces[-1]) if isinstance(piece, SourceFile)]
+        if count := count_unnamed(heads[0], first.csv_shape()) or _count_unlike(*heads, shape=first.csv_shape()):
+            pieces = _change(pieces, column_names=[f"column_{place}" for place in range(1, count + 1)])
     for encoding in (None, "cp1252", "latin-1"):  # cp1252 has more printable characters, latin-1 knows every byte
         pieces = _change(pieces, encoding=encoding)
         with suppress(EncodingError):
@@ -194,6 +196,17 @@ def count_unnamed(head: str, shape: CsvShape) -> int:
         if below and is_name and all(_NUMBER.match(value.strip()) for value in below):
             return 0
     return len(first)
+
+
+def _count_unlike(*heads: str, shape: CsvShape) -> int:
+    """Returns the number of columns of a folder's files if at most half of the fields of two first lines are equal, else 0.
+
+    By hand: "eva,film one,seen" and "ben,film two,seen" are rows; "user_id,film" belongs to a header, whatever follows.
+    """
+    one, other = (next(iter(split_lines([head.partition("\n")[0]], shape)), []) for head in heads)
+    if len(one) != len(other) or any(map(_ID_NAME.search, one + other)):
+        return 0
+    return len(one) if 2 * len({*one} & {*other}) <= len({*one}) else 0
 
 
 def _is_value(field: str) -> bool:

@@ -239,7 +239,7 @@ def describe_starter(
 def _first_days(inputs: StarterInputs, project: Path | None) -> tuple[str, str]:
     """Returns the first and the last evaluation day of the first command, which is for one day inside a project."""
     days, settings = inputs.settings.evaluation_days, inputs.settings
-    last = days.last or settings.start + dt.timedelta(days=days.window)
+    last = days.shown or settings.start + dt.timedelta(days=days.window)
     first = last
     if project is None and settings.values["span_days"] is None:  # else each day is a span of several, which is a fit for each
         first = min((day for day in map(to_date, days.days) if day > last - dt.timedelta(days=SHOWN_DAYS)), default=last)

@@ -253,6 +253,21 @@ def test_init_reads_a_dump_without_header(folder, capsys):
     assert "checkins.txt is not in UTF-8: read as cp1252" in output
 
 
+def test_a_folder_of_texts_without_header_is_no_table_of_hundreds_of_columns(folder, capsys):
+    """No first line has a number or a time, so that each could be a header; but those of two files are different."""
+    (folder / "log").mkdir()
+    for part in range(120):
+        lines = [f"user {n % 49};film {n % 11};seen;week {n % 12}: day {n % 7}\n" for n in range(part * 100, part * 100 + 100)]
+        (folder / "log" / f"part-{part:03}.csv").write_text("".join(lines))
+    assert init(user=None, item=None, behavior="log") == 1
+    message = capsys.readouterr().err
+    assert (
+        "column of timestamps: expected timestamps" in message
+        and "got column_3: text, 1 distinct, e.g. seen; column_4" in message
+    )
+    assert len(message) < 600
+
+
 def test_init_reads_aligned_columns_in_a_folder_of_files_without_a_suffix(folder, capsys):
     lines = [f"{n % 12:>8} {n % 11:<6} {1_511_544_070 + n * 3600} \r\n" for n in range(400)]
     (folder / "log").mkdir()

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.config.evaluation import Gate
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
 from dssm_assets.extras.starter import log_table
 from dssm_assets.extras.starter.log_table import (
+    EvaluationDays,
     LogHabits,
     LogTable,
     PairDays,
@@ -193,7 +195,8 @@ def test_shortest_windows_by_hand() -> None:
     days = found.evaluation_days(9, FIRST, to_date(9), min_pairs=1)
     assert (
         days.sentence
-        == "1 of 1 after a window of 9 days have 1 warm pairs or more, the first is 1970-01-10, the last 1970-01-10"
+        == "1 of 1 after a window of 9 days have 1 warm pairs or more, the first is 1970-01-10, the last 1970-01-10; no day has the "
+        "100 pairs by 20 users that a verdict of the gate needs, so every bundle would be published"
     )
     assert (
         found.evaluation_days(9, FIRST, to_date(9)).sentence == "none of 1 after a window of 9 days has 30 warm pairs or more"
@@ -212,10 +215,36 @@ def test_pairs_of_a_span_are_known_before_its_first_day_and_count_once() -> None
     assert found.evaluation_days(4, FIRST, to_date(7), min_pairs=1).days == (4, 6)
     # User 1 begins on day 5 and comes back on day 6: warm on day 6, but not in the span that begins with day 5.
     assert [count_by_day(_pairs([(0, 0, 0), (1, 0, 5), (1, 0, 6)], span).pairs, 9)[0].tolist() for span in (1, 2)] == [[6], [6]]
-    # On each of two days user 0 takes an item that day 0 knows: two pairs, and the user on two days. From day 2 on, item 1 needs two days.
+    # On each of two days user 0 takes an item that day 0 knows: two pairs, one user. From day 2 on, item 1 needs two days.
     found = _pairs([(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 2)], span=2)
-    assert [count_by_day(rows, 1)[1].tolist() for rows in (found.pairs, found.users)] == [[2], [2]]
+    assert [count_by_day(rows, 1)[1].tolist() for rows in (found.pairs, found.users)] == [[2], [1]]
     assert found.evaluation_days(1, FIRST, to_date(2), min_pairs=2).days == (1,)
+
+
+def test_a_first_result_is_of_the_last_day_that_the_gate_judges_and_that_is_over() -> None:
+    """Day 0 makes 30 users and 12 items known; users take items anew on each later day, 4 by 30, but few on some days."""
+
+    def days_of(*users: int) -> EvaluationDays:
+        known = [(user, user % 12, 0) for user in range(30)]
+        taken = [
+            (user, (user + item) % 12, day) for day, most in enumerate(users, 1) for user in range(most) for item in range(4)
+        ]
+        gate = Gate(min_pairs=100)
+        return _pairs([*known, *taken]).evaluation_days(1, FIRST, to_date(len(users)), gate)
+
+    assert (days_of(30, 30, 30).judged, days_of(30, 30, 30).shown) == ((1, 2, 3), to_date(3))
+    assert days_of(30, 30, 30).sentence.endswith("; the gate can judge 3, the last is 1970-01-04 (100 pairs by 20 users)")
+    assert (days_of(30, 30, 10).days, days_of(30, 30, 10).judged, days_of(30, 30, 10).shown) == ((1, 2, 3), (1, 2), to_date(2))
+    assert (days_of(10, 10, 10).judged, days_of(10, 10, 10).shown) == ((), to_date(3)), "no verdict on any day"
+
+
+def test_a_day_that_is_not_over_is_no_first_result() -> None:
+    rows = [(user, user % 12, 0) for user in range(90)]
+    rows += [
+        (user, (user + item) % 12, day) for day in range(1, 5) for user in range(90 if day < 4 else 30) for item in range(4)
+    ]
+    found = _pairs(rows).evaluation_days(1, FIRST, to_date(4), Gate(min_pairs=100))
+    assert (found.judged, found.shown) == ((1, 2, 3, 4), to_date(3))
 
 
 @pytest.mark.parametrize("span", [1, 2, 9])
@@ -232,7 +261,7 @@ def test_any_window_and_span_is_as_counted_pair_by_pair(window: int, span: int) 
             if day <= at < day + span and any(row[0] == user for row in known) and any(row[1] == item for row in known):
                 warm.setdefault((user, item), at)
         pairs |= {day: len(warm)} if warm else {}
-        users |= {day: len({(user, at) for (user, _), at in warm.items()})} if warm else {}
+        users |= {day: len({user for user, _ in warm})} if warm else {}
     found = _pairs(rows, span)
     for table, expected in ((found.pairs, pairs), (found.users, users)):
         days, counts = count_by_day(table, window)

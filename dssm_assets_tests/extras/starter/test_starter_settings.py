@@ -203,7 +203,7 @@ def test_few_pairs_are_evaluated_over_several_days() -> None:
     # Twelve days with enough pairs are enough; with a sixth of those that they should have, they are made six times as many.
     assert [span_days(12, pairs, 40, 400) for pairs in (60, 20, 1)] == [12, 72, 90]
     # The last evaluation day begins the last seven days: a quarter of the 28 that the window leaves.
-    assert _settings(_log(SHOP, [10] * 200)).evaluation_days.last == FIRST + dt.timedelta(200 - 7)
+    assert _settings(_log(SHOP, [10] * 200)).evaluation_days.shown == FIRST + dt.timedelta(200 - 7)
 
 
 def test_few_users_are_evaluated_over_several_days_however_many_pairs_they_have() -> None:

@@ -39,7 +39,8 @@ def test_validate_of_matching_data_returns_figures_and_no_faults(tmp_path):
         "item_table": "20 rows, 3 columns",
         "behavior_table": "720 rows from 2024-01-01 to 2024-01-12",
         "events": "buy 432, click 288",
-        "evaluation days": "6 of 6 after a window of 6 days have 30 warm pairs or more, the first is 2024-01-07, the last 2024-01-12",
+        "evaluation days": "6 of 6 after a window of 6 days have 30 warm pairs or more, the first is 2024-01-07, the last 2024-01-12; "
+        "no day has the 100 pairs by 20 users that a verdict of the gate needs, so every bundle would be published",
         "users of the log": "12, 11 of them with a row in user_table",
         "items of the log": "20, 20 of them with a row in item_table",
     }
