@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from dssm_assets.core.evaluation.rates import Rows
 
+_EVALUATED: Final = frozenset({TOTAL_HIT_RATE.name, "serving_bundle"})
+"""Assets whose days have hit rates and a verdict, which the last lines show."""
 _SHOWN_ASSETS: Final = 6
 """Rows of the progress table: a terminal of 24 lines also holds the hit rates below it."""
 _SUMMARY_KS: Final = 3
@@ -77,7 +79,7 @@ class ProgressTable(Observer):
         """
         self.console = console or Console(stderr=True)
         self.rates: dict[str, DayRates] = {}
-        """Hit rates of the days whose total_hit_rate was written."""
+        """Hit rates of the days whose rates or bundles were written."""
         self._checks: list[tuple[str, str | None]] = []
         columns = (TextColumn("{task.description}"), MofNCompleteColumn(), _PaceColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=self.console, get_time=now)
@@ -109,7 +111,7 @@ class ProgressTable(Observer):
         self._progress.advance(self._tasks[name])
         self._progress.advance(self._total)
         self._recent = [*(one for one in self._recent if one != name), name][-_SHOWN_ASSETS:]
-        if name == TOTAL_HIT_RATE.name and self._read_day is not None:
+        if name in _EVALUATED and self._read_day is not None:
             is_new = ds not in self.rates
             self.rates[ds] = self._read_day(ds)
             if is_new and not self.console.is_terminal:
@@ -171,6 +173,7 @@ class DayRates:
         gate: the gate's sentence; None if an older version stored the partition without one.
         last_day: last day of the truth.
         spans: how far back the baselines read.
+        borders: remarks on settings whose best value is at an end of what was tried.
     """
 
     ds: str
@@ -178,6 +181,7 @@ class DayRates:
     gate: str | None = None
     last_day: str | None = None
     spans: Spans | None = None
+    borders: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -267,6 +271,8 @@ def print_hit_rates(console: Console, day: DayRates) -> None:
     from dssm_assets.core.evaluation.report import rates_report
 
     console.print(Markdown(rates_report(day.label, day.total, day.spans)))
+    for border in day.borders:
+        console.print(f"{day.label}  {border}", highlight=False, markup=False, soft_wrap=True)
     _print_gate(console, day)
 
 

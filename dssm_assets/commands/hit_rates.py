@@ -81,6 +81,7 @@ def choose_evaluated_day(workspace: Workspace, wanted: str) -> str:
 def read_day(workspace: Workspace, ds: str) -> DayRates:
     """Returns an evaluated day's rates for printing."""
     from dssm_assets.core.evaluation.labels import Spans
+    from dssm_assets.steps.scoring import recent_border
     from dssm_assets.steps.workspace import truth_days
     from dssm_assets.terminal import DayRates
 
@@ -91,4 +92,7 @@ def read_day(workspace: Workspace, ds: str) -> DayRates:
     total = workspace.tables.read(manifest)
     recent_hours: Any = manifest.facts.get("recent_hours")
     spans = Spans.from_config(config, ds, recent_hours)
-    return DayRates(ds, total, stated.get("sentence"), last_day, spans)
+    fitted = workspace.find("dssm_model", ds)
+    report: Any = {} if fitted is None else fitted.facts.get("report", {})
+    borders = [*report.get("search_borders", []), recent_border(workspace, recent_hours)]
+    return DayRates(ds, total, stated.get("sentence"), last_day, spans, tuple(filter(None, borders)))

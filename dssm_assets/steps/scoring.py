@@ -86,14 +86,15 @@ def hit_counts(workspace: Workspace, ds: str) -> StepResult:
             cold_items=len(rankers.cold_items),
             category_column=rankers.category_column,
             recent_hours=rankers.recent_hours,
-            recent_border=_recent_border(workspace, rankers.recent_hours),
+            recent_border=recent_border(workspace, rankers.recent_hours),
         )
         inputs = digests([*day, *rankers.built_from, negative_items])
         manifest = parallel.publish_user_ranges(workspace, HIT_COUNTS, ds, written, inputs, report=asdict(facts))
     return StepResult(manifest, asdict(facts))
 
 
-def _recent_border(workspace: Workspace, hours: float | None) -> str | None:
+def recent_border(workspace: Workspace, hours: float | None) -> str | None:
+    """Returns a remark if the chosen half-life of recent popularity is the shortest or the longest of `evaluation.recent`."""
     tried = workspace.config.evaluation.recent
     if hours is None or len(tried) == 1:
         return None

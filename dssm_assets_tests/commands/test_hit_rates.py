@@ -53,6 +53,18 @@ def test_it_shows_every_scope_known_new_and_all_pairs_and_the_gate(world, capsys
     assert "Gate: not enough evidence: 36 items to find by 12 known users; a verdict needs 100 by 20" in out
 
 
+def test_all_prints_the_borders_of_the_report_and_of_the_fit():
+    day = DayRates(EVALUATION_DAY, total(total_row()), borders=("training.epochs: the last one, 5, still gained .1",))
+    assert f"{EVALUATION_DAY}  training.epochs: the last one, 5, still gained .1" in printed(day)
+
+
+def test_a_published_day_has_its_verdict_among_the_last_lines():
+    """The days before it were evaluated by another command."""
+    table = ProgressTable({"serving_bundle": 1}, lambda ds: DayRates(ds, total(total_row()), "not enough evidence"), Console())
+    table.on_partition("serving_bundle", EVALUATION_DAY)
+    assert table.rates[EVALUATION_DAY].gate == "not enough evidence"
+
+
 def total(*rows):
     return pa.Table.from_pylist(list(rows), schema=TOTAL_SCHEMA)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -12,9 +13,8 @@ from torch import Tensor
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
-from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.models.group_codes import GroupCodes
-from dssm_assets.core.models.prior import HALF_LIVES, Prior
+from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.models.two_tower import TwoTower
 
 
@@ -27,12 +27,14 @@ class EpochScore:
         hit_rate: with the prior, if there is one.
         plain_hit_rate: of the towers alone.
         prior: popularity, recent, half-life in days; None without a prior.
+        error: standard error of the hit rate over independent pairs.
     """
 
     epoch: int
     hit_rate: float
     plain_hit_rate: float
     prior: tuple[float, float, float] | None = None
+    error: float = 0.0
 
 
 @dataclass
@@ -176,7 +178,7 @@ def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Mo
     """Returns the figures of a finished fit.
 
     `final_loss` is the mean over the last epoch, `input_wait_frac` the share of time spent waiting for batches. Hit rates are by
-    epoch. `search_borders` says whether the epochs or the prior's half-life are the largest or smallest that were tried.
+    epoch. `search_borders` has a remark if the last epoch is the best and gained more than its error.
     """
     best = history.best
     losses = history.losses or history.search_losses
@@ -190,7 +192,7 @@ def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Mo
         "embedding_norms": embedding_norms(towers),
         "input_wait_frac": clock.wait_frac,
         "best_epoch": None if best is None else best.epoch,
-        "search_borders": [] if best is None else _find_borders(best, training),
+        "search_borders": [] if best is None else _find_borders(history.scores, training),
         "validation_hit_rate": [score.hit_rate for score in history.scores],
         "validation_hit_rate_without_prior": [score.plain_hit_rate for score in history.scores],
         "prior": None if best is None or best.prior is None else list(best.prior),
@@ -199,12 +201,14 @@ def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Mo
     }
 
 
-def _find_borders(best: EpochScore, training: Training) -> list[str]:
-    found = [describe_border("training.epochs", best.epoch, 0, training.epochs, "raise it") if training.epochs > 1 else None]
-    if best.prior is not None and best.prior[1] > 0:
-        ends = HALF_LIVES[0], HALF_LIVES[-1]
-        found.append(describe_border("half-life of the prior in days", best.prior[2], *ends, "nothing beyond it is tried"))
-    return [border for border in found if border is not None]
+def _find_borders(scores: Sequence[EpochScore], training: Training) -> list[str]:
+    *earlier, last = scores
+    gain = last.hit_rate - max((score.hit_rate for score in earlier), default=math.inf)
+    if last.epoch < training.epochs or gain <= last.error:
+        return []
+    return [
+        f"training.epochs: the last one, {last.epoch}, still gained {gain:.4f} on the validation days (error {last.error:.4f}); raise it"
+    ]
 
 
 def embedding_norms(two_tower: TwoTower) -> dict[str, float]:

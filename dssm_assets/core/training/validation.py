@@ -7,6 +7,7 @@ Letters: V users who are scored, B users of a block, I items, K interests, D vec
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -188,7 +189,9 @@ class EpochEvaluator:
         items = item_vectors(towers, self._set, self._ranks)
         numbers = self._search(towers, items) if self._ranks.is_first else self._assist_search(towers)
         found = self._ranks.from_first(numbers)
-        return EpochScore(epoch, found[0], found[1], (found[2], found[3], found[4]) if self._has_prior else None)
+        prior = (found[2], found[3], found[4]) if self._has_prior else None
+        error = math.sqrt(found[0] * (1 - found[0]) / len(self._set.truth.items))
+        return EpochScore(epoch, found[0], found[1], prior, error)
 
     def _search(self, towers: TwoTower, items: FloatArray) -> list[float]:
         """Returns the hit rate, the one without prior, and the prior's three numbers if there is one."""

@@ -234,7 +234,9 @@ def _fitted(model: dict[str, Any], training: dict[str, Any], tables: World | Non
 def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Hit rates that the evaluator returns for the epochs, in order."""
     hit_rates: list[float] = []
-    monkeypatch.setattr(EpochEvaluator, "score", lambda self, towers, epoch: EpochScore(epoch, hit_rates[epoch - 1], 0.0))
+    monkeypatch.setattr(
+        EpochEvaluator, "score", lambda self, towers, epoch: EpochScore(epoch, hit_rates[epoch - 1], 0.0, None, 0.02)
+    )
     return hit_rates
 
 
@@ -258,11 +260,16 @@ def test_search_ends_after_patience_epochs_without_a_better_one(
     assert len(result.loss_by_step) == 5 * best
     assert (result.report["best_epoch"], result.report["epochs"]) == (best, best)
     assert result.report["validation_hit_rate"] == hit_rates[:num_epochs]
-    border = (
-        "training.epochs: the best value, 5, is at the highest end of what was tried, and one beyond it may be better; raise it"
-    )
+    gain = "0.6000" if patience == 3 else "0.1000"
+    border = f"training.epochs: the last one, 5, still gained {gain} on the validation days (error 0.0200); raise it"
     assert result.report["search_borders"] == ([border] if best == 5 else [])
     assert _fitted({}, {"epochs": 1}).report["search_borders"] == []  # of one number nothing is chosen
+
+
+@pytest.mark.parametrize(("last", "is_named"), [(0.419, False), (0.42, False), (0.421, True)])
+def test_an_epoch_that_gained_less_than_its_error_is_no_border(rates: list[float], last: float, is_named: bool) -> None:
+    rates += [0.3, 0.4, last]
+    assert bool(_fitted({}, {"epochs": 3}).report["search_borders"]) == is_named
 
 
 def test_eta_says_what_early_stopping_can_save_and_at_most(rates: list[float]) -> None:
