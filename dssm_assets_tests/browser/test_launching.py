@@ -18,7 +18,7 @@ from dssm_assets_tests import worlds
 from dssm_assets_tests.browser.processes import Processes
 from dssm_assets_tests.browser.ui import Ui
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 ONE_DAY = worlds.DAYS[4]
 RANGE = worlds.DAYS[:3]

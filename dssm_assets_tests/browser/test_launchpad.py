@@ -21,6 +21,7 @@ FILLED = {"experiment": "", "changes": {}, "epochs": 10, "learning_rate": 0.001,
 CHANGED = FILLED | {"experiment": "hot", "epochs": 1}
 
 
+@pytest.mark.slow
 def test_form_is_pre_filled_and_a_wrong_value_is_shown_before_a_run(ui: Ui) -> None:
     ui.open("/assets/dssm_model?view=overview")
     form = yaml.safe_load(ui.open_launchpad("Materialize…"))

@@ -43,6 +43,7 @@ def _colours(path: Path) -> int:
         return len(image.convert("RGB").resize((200, 200)).getcolors(200 * 200) or ())
 
 
+@pytest.mark.slow
 def test_graph_shows_groups_from_left_to_right(ui: Ui) -> None:
     ui.page.set_viewport_size({"width": 2250, "height": 1150})
     ui.open_graph(len(GROUPS))
@@ -82,6 +83,7 @@ def test_partition_shows_the_rate_and_the_report_with_chart_and_table_first(ui: 
     assert _colours(ui.picture("total_hit_rate", of=report)) > 8
 
 
+@pytest.mark.slow
 def test_runs_of_a_command_are_in_the_timeline_and_their_rows_show_no_process(
     ui: Ui, home: LoadedConfig, last_day: str
 ) -> None:
@@ -97,6 +99,7 @@ def test_runs_of_a_command_are_in_the_timeline_and_their_rows_show_no_process(
     expect(ui.page.get_by_text("process")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_hit_rate_is_plotted_over_the_days(ui: Ui, top_k: int) -> None:
     ui.open("/assets/total_hit_rate?view=overview")
     expect(ui.page.get_by_text("One row per scorer, scope, population and k.")).to_be_visible()

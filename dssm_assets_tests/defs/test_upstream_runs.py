@@ -143,6 +143,7 @@ def test_what_fails_on_the_way_is_the_error_of_the_run_and_of_its_own(tmp_path):
     assert [run.status for run in runs] == [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.FAILURE]
 
 
+@pytest.mark.slow
 def test_the_hit_rate_alone_of_a_day_with_nothing_to_evaluate_says_why_and_succeeds(tmp_path_factory, tmp_path):
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "w", {"tables": {"behavior": {"allow_empty_days": True}}})
     worlds.write_rows(tmp_path / "w" / "source" / "behavior.parquet", worlds.log_rows([day for day in range(12) if day != 9]))

@@ -59,6 +59,7 @@ if os.environ.get("RANK") == "1":
 """Python reads a module of this name as it starts, in every process."""
 
 
+@pytest.mark.slow
 def test_first_failure_is_reported_and_not_the_lost_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = write_job(tmp_path / "tables", {}, {})
     (tmp_path / "start").mkdir()

@@ -17,7 +17,7 @@ from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.spark.cluster import Cluster, requires_pyspark
 from dssm_assets_tests.extras.spark.steps import land_sources
 
-pytestmark = requires_pyspark
+pytestmark = [requires_pyspark, pytest.mark.slow]
 
 START_SECONDS = 120.0
 END_SECONDS = 15.0

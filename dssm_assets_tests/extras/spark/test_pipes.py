@@ -1,4 +1,4 @@
-"""Assets whose steps run as jobs on a real cluster and report through Dagster Pipes."""
+"""Assets whose steps run as Spark jobs and report through Dagster Pipes: on a local master, errors on a real cluster."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dssm_assets.core.features.fg_tables import USER_FEATURES_FG
 from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
-from dssm_assets_tests.deploy.services import Services
-from dssm_assets_tests.extras.spark.cluster import Cluster, requires_pyspark
+from dssm_assets_tests.extras.spark.cluster import Cluster, requires_pyspark, settings_of
 from dssm_assets_tests.extras.spark.comparison import assert_same_rows
 from dssm_assets_tests.extras.spark.steps import land_sources, run_steps
+from dssm_assets_tests.programs import find_program
 from dssm_assets_tests.worlds import BuiltWorld, built_world
 
 pytestmark = requires_pyspark
@@ -26,19 +26,18 @@ DAYS = worlds.DAYS[:2]
 world = pytest.fixture(scope="module")(built_world)
 
 
-def test_a_run_on_s3_has_the_log_lines_metadata_and_checks_of_its_job(
-    cluster: Cluster, objects: Services, tmp_path: Path
-) -> None:
+def test_a_run_has_the_log_lines_metadata_and_checks_of_its_job(tmp_path: Path) -> None:
+    find_program("java")
     here = land_sources(worlds.write_world(tmp_path / "here"), DAYS)
     run_steps(here, dict.fromkeys(("behavior", "user_history", "user_history_fg"), DAYS))
-    loaded = worlds.write_world(tmp_path / "there", cluster.settings_on_s3(objects))
+    loaded = worlds.write_world(tmp_path / "there", settings_of("local[2]"))
     run_steps(land_sources(loaded, DAYS), dict.fromkeys(("behavior", "user_history"), DAYS))
     instance, asset = dg.DagsterInstance.ephemeral(), dg.AssetKey("user_history_fg")
     worlds.materialize(loaded, ["user_history_fg"], DAYS, instance)
 
     (run,) = instance.get_runs()
     lines = [record.user_message for record in instance.all_logs(run.run_id)]
-    assert any("user_history_fg on Spark" in line and cluster.url in line for line in lines)
+    assert any("user_history_fg on Spark" in line and "local[2]" in line for line in lines)
     assert len([line for line in lines if line.startswith("user_history_fg/") and "12 rows in" in line]) == len(DAYS)
 
     wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=DAYS)

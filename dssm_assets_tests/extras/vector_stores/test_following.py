@@ -79,7 +79,7 @@ def forget(workspace: Workspace, *users: str) -> None:
 
 
 @needs_extras("retention")
-@pytest.mark.parametrize("kind", ["lancedb", "pgvector"])
+@pytest.mark.parametrize("kind", [pytest.param("lancedb", marks=pytest.mark.slow), "pgvector"])
 def test_no_list_is_refused_while_bundles_come_and_go(
     bundled: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
