@@ -68,7 +68,7 @@ READS: Final[Mapping[str, tuple[str, ...]]] = {
     "channel_weights": (START, *_SCORES, *_FIT),
     "hit_counts": (START, *_SCORES, "events", FG),
     "hit_rate_detail": (START, "evaluation", "model", "window", "seed"),
-    "total_hit_rate": (START, "evaluation", "gate", "window", "seed"),
+    "total_hit_rate": (START, "evaluation", "explore.item_columns", "gate", "window", "seed"),
 }
 """Asset -> the sections and keys that its step reads. Other assets are made when they are asked for."""
 
@@ -84,9 +84,11 @@ HOW: Final = frozenset(
         "training.num_threads",
         "training.shard_tables",
         "evaluation.num_processes",
+        "evaluation.show_people",
+        "explore.item_columns",
     }
 )
-"""Where data lies and how the work is done: a folder that was moved makes no other rows."""
+"""Where data lies, how the work is done, what a report shows: a folder that was moved makes no other rows."""
 
 
 def digest_settings(config: PipelineConfig, fg: Mapping[str, Any], read_file: ReadFile) -> dict[str, str]:

@@ -47,6 +47,7 @@ from dssm_assets.core.evaluation.rates import (
 from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, render_report, segment_report
 from dssm_assets.core.evaluation.segments import TIERS, columns_needed, segment_table, tier_columns, with_hits_of
 from dssm_assets.core.names import Population, Scope
+from dssm_assets.steps.people import report_people
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day, partitions_before, truth_days, window_days
 from dssm_assets.storage.local_files import ScratchFolder, map_arrow, write_arrow
@@ -101,6 +102,7 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     counted = ReportFacts(**stored)
     spans = Spans.from_config(config, ds, counted.recent_hours)
     last = truth_days(ds, settings.span_days)[-1]
+    people = report_people(workspace, ds, cells, total)
     report = render_report(
         day=ds if last == ds else f"{ds} to {last}",
         total=total,
@@ -110,6 +112,7 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
         lists=lists,
         trend=trend,
         channels=channels,
+        people=people,
         spans=spans,
         span_days=settings.span_days,
     )

@@ -103,6 +103,7 @@ def test_every_asset_of_a_day_declares_its_settings():
         ({"calendar.start": dt.date(2025, 12, 1)}, {asset for asset, keys in READS.items() if START in keys}),
         ({"training.num_threads": 3}, set()),
         ({"evaluation.num_processes": 2}, set()),
+        ({"evaluation.show_people": False, "explore.item_columns": ["category"]}, set()),
         ({"storage.grace_hours": 3.0}, set()),
         ({"serving.keep_bundles": 9}, set()),
     ],

@@ -145,6 +145,26 @@ def test_cold_items_are_ranked_among_themselves_and_by_category(undrawn, workspa
     assert "| **vectors alone, cold items among themselves** | **0.667 [" in result.report_markdown
 
 
+def test_the_report_shows_people_unless_told_otherwise(undrawn, workspace):
+    def report(**changes):
+        return run(evaluation.total_hit_rate, worlds.changed(workspace, "evaluation", **changes)).report_markdown
+
+    # By hand: the merged lists of two find a for u, EASE finds a for u and b for w. The vectors rank d second for v, and zz is in no table.
+    evaluate(workspace)
+    section = report().partition("## Five people")[2].partition("## ")[0].splitlines()
+    shown = [line.partition(",")[0].strip("*") for line in section if line.startswith("**")]
+    assert shown == ["Typical 1", "Best gain", "Worst gain"]
+    assert "**Typical 1, v**: 0 of 2 found by the merged list; EASE would find 0." in section
+    assert "**Best gain, u**: 1 of 2 found by the merged list; EASE would find 1." in section
+    assert "**Worst gain, w**: 0 of 1 found by the merged list; EASE would find 1." in section
+    assert "  - x: rank 2 by two-tower model, taken by nobody in the window" in section  # the kind of d
+    assert "  - zz: not among the first 2 by two-tower model, taken by nobody in the window" in section
+    assert "- Had lately: x" in section and "  - x: rank 1 by two-tower model, had in the window" in section
+    priced = worlds.changed(workspace, "explore", item_columns=["kind", "price"])
+    assert "  - y / 2.0: not among" in run(evaluation.total_hit_rate, priced).report_markdown
+    assert "Five people" not in report(show_people=False)
+
+
 SEGMENTS = [  # segment, value, users, hits, items to find; by hand: u finds a of a, c; v finds d of d, zz; w misses b
     ("town", "x", 1, 1, 2),
     ("town", "y", 1, 1, 2),

@@ -63,10 +63,12 @@ def find_similar_own(neighbors: Any, own_items: IntArray, rows: IntArray) -> lis
 
 
 def describe_reasons(parts: dict[str, float], goes_with: Sequence[Any]) -> str:
-    """Returns the sum of each channel's parts, the largest first, and the ids of the user's similar items as a line of text."""
+    """Returns the sum of each channel's parts, the largest first, then the intercept, and the user's similar items as a line of text."""
     sums: dict[str, float] = {}
     for name, value in parts.items():
         channel = name.partition(".")[0]
         sums[channel] = sums.get(channel, 0.0) + value
-    added = ", ".join(f"{name} {value:+.2f}" for name, value in sorted(sums.items(), key=lambda one: -abs(one[1])))
+    added = ", ".join(
+        f"{name} {value:+.2f}" for name, value in sorted(sums.items(), key=lambda one: (one[0] == INTERCEPT, -abs(one[1])))
+    )
     return f"{added}; goes with {', '.join(map(str, goes_with))}" if len(goes_with) else added

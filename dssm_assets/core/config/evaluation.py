@@ -110,6 +110,9 @@ class Evaluation(Section):
         default=None, ge=1, le=1_000_000_000, description="Most users to score, sampled by a hash of their ids (default: all)."
     )
     num_processes: int = Field(default=1, ge=1, le=1024, description="Processes for vectors and hits. Results do not change.")
+    show_people: bool = Field(
+        default=True, description="The report shows five people with their ids; reports stay in Dagster's log of runs."
+    )
 
     @field_validator("extra_baselines")
     @classmethod
@@ -122,6 +125,16 @@ class Evaluation(Section):
         if twice := repeated_names(segment.name for segment in value):
             raise ValueError(f"segment names must be distinct, repeated: {twice}")
         return value
+
+
+class Explore(Section):
+    """Items for readers: on the page of `dssm-assets explore`, and in the report."""
+
+    item_columns: Names = Field(
+        default=[],
+        max_length=5,
+        description="Columns of item_table that make an item's title (default: those that look like names).",
+    )
 
 
 class GatedScorer(StrEnum):

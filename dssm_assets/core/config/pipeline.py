@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from dssm_assets.core import columns as col
 from dssm_assets.core.config.channels import Channels
 from dssm_assets.core.config.engines import DuckDB, Platform, Spark
-from dssm_assets.core.config.evaluation import Evaluation, Gate, Serving
+from dssm_assets.core.config.evaluation import Evaluation, Explore, Gate, Serving
 from dssm_assets.core.config.features import HashFunction, RawFeatures, Statistics
 from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.config.section import UNREGISTERED, Names, Section, check_distinct, repeated_names
@@ -391,6 +391,7 @@ class PipelineConfig(Section):
     training: Training = Training()
     channels: Channels = Channels()
     evaluation: Evaluation = Evaluation()
+    explore: Explore = Explore()
     gate: Gate = Gate()
     serving: Serving = Serving()
     vector_store: VectorStore | None = None

@@ -96,6 +96,7 @@ def render_report(
     lists: ListFacts,
     trend: pa.Table,
     channels: Sequence[Gain] = (),
+    people: str = "",
     spans: Spans | None = None,
     span_days: int = 1,
 ) -> str:
@@ -107,6 +108,7 @@ def render_report(
         gains: the merged list and the model against the best baseline, from `gains_over_best`.
         trend: hit rates of the last days, this day included, from `trend_table`.
         channels: each channel's worth, from `channel_gains`.
+        people: a section on single people, or "".
         spans: how far back baselines read, for their names.
     """
     k = max(total.column("k").to_pylist())
@@ -118,8 +120,8 @@ def render_report(
         )
     sections += [scope_section(total, scope, spans, gains, facts) for scope in Scope]
     sections += [channel_section(total, channels)] if channels else []
-    sections += [segment_section(segments, k), list_section(lists), trend_section(trend, k), _facts_section(facts)]
-    text = "\n\n".join(sections) + "\n"
+    sections += [segment_section(segments, k), list_section(lists), trend_section(trend, k), people, _facts_section(facts)]
+    text = "\n\n".join(filter(None, sections)) + "\n"
     return text if span_days == 1 else text.replace("on the day", f"on these {span_days} days")
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -11,17 +14,39 @@ import pyarrow.compute as pc
 import streamlit as st
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.errors import DssmError
+from dssm_assets.core.errors import DssmError, Fault, InputError
+from dssm_assets.core.evaluation.evaluation_tables import MERGED, MERGED_WITHOUT, MODEL, is_part
 from dssm_assets.core.evaluation.labels import display_name
-from dssm_assets.extras.explore.explored_day import COUNTED_PEOPLE, ExploredDay, Person, Titles
+from dssm_assets.core.evaluation.people import describe_ranks
+from dssm_assets.extras.explore.explored_day import COUNTED_PEOPLE, DEPTH, ExploredDay, Person
+from dssm_assets.installed_extras import find_extras, load_extra
 from dssm_assets.service.bundle.bundle_store import open_bundles
-from dssm_assets.service.engine.recall_engine import ListOptions, Lists, RecallAnswer, RecallEngine, UserRequest
+from dssm_assets.service.engine.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
 from dssm_assets.service.engine.request_encoder import UserInputs
-from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
+from dssm_assets.service.engine.shop_lists import ShopLists
+from dssm_assets.steps.people import Titles
+from dssm_assets.steps.workspace import Workspace, open_workspace
+from dssm_assets.storage.overlay import OverlayStore, experiment_names
 from dssm_assets.stored import load_chosen
 
-SHOWN: int = 200
-GREEN = "background-color: rgba(46, 160, 67, 0.28)"
+SHOWN: Final = 200
+GREEN: Final = "background-color: rgba(46, 160, 67, 0.28)"
+STYLE: Final = """<style>
+[data-testid="stMainBlockContainer"] {padding: 3rem 2rem 1rem}
+[data-testid="stHorizontalBlock"] {flex-wrap: wrap}
+[data-testid="stColumn"] {min-width: 18rem}
+</style>"""  # columns stand below one another where they would be too narrow
+ROW_PIXELS: Final = 35
+WIDTHS: Final[Mapping[str, int]] = {
+    "title": 250,
+    "why": 420,
+    "channels": 200,
+    "other lists": 420,
+    "why missed": 250,
+    "day": 90,
+    "rank": 50,
+}
+state = st.session_state
 
 
 @st.cache_resource
@@ -30,78 +55,105 @@ def open_home(config: str | None, home: str | None, scene: str | None) -> Worksp
 
 
 @st.cache_resource(max_entries=3)
-def open_day(_workspace: Workspace, ds: str, digest: str) -> ExploredDay:
+def open_day(_workspace: Workspace, ds: str, experiment: str | None, version: str) -> ExploredDay:
     return ExploredDay(_workspace, ds)
 
 
-@st.cache_data(max_entries=200, show_spinner="Ranking this person's lists")
-def read_person(_day: ExploredDay, ds: str, digest: str, user_id: Any) -> Person:
+@st.cache_resource(max_entries=50, show_spinner="Ranking this person's lists; for the first one, fitting what all people share")
+def read_person(_day: ExploredDay, day_id: int, is_ranked: bool, user_id: Any) -> Person:
     return _day.person(user_id)
 
 
 @st.cache_resource(max_entries=2, show_spinner="Opening the bundle")
-def open_engine(_workspace: Workspace, bundle_id: str) -> RecallEngine:
+def open_bundle(_workspace: Workspace, bundle_id: str, hidden: str) -> RecallEngine:
     return RecallEngine.open(open_bundles(_workspace.loaded), bundle_id=bundle_id)
 
 
 def main() -> None:
     st.set_page_config("dssm-assets", layout="wide")
+    st.html(STYLE)
     parser = argparse.ArgumentParser()
     for name in ("--config", "--home", "--scene"):
         parser.add_argument(name)
     given = parser.parse_args()
+    views = {
+        "A person": show_person,
+        "Two lists": show_two_lists,
+        "A session": show_session,
+        "An item": show_item,
+        "The day": show_day,
+    }
     try:
         workspace = open_home(given.config, given.home, given.scene)
-        views = {
-            "A person": show_person,
-            "Two lists": show_two_lists,
-            "A session": show_session,
-            "An item": show_item,
-            "The day": show_day,
-        }
-        wanted = st.query_params.get("view", "A person")
-        names = list(views)
-        view = st.sidebar.radio("View", names, index=names.index(wanted) if wanted in names else 0)
-        st.query_params["view"] = view
-        views[view](workspace)
+        views[choose(st.sidebar.radio, "View", list(views), "view")](workspace)
     except DssmError as error:
         st.error(str(error))
+    except FileNotFoundError as error:
+        st.error(f"A file is gone: {error}. Is the day being made again? To fix: reload this page.")
 
 
-def choose_day(workspace: Workspace, label: str = "Day", at: int = 0) -> ExploredDay | None:
+def choose(widget: Callable[..., Any], label: str, options: Sequence[str], key: str, default: str = "", **more: Any) -> str:
+    """Returns what is chosen, which the address of the page keeps."""
+    if state.get(key) not in options:
+        wanted = [one for one in (st.query_params.get(key), default, *options) if one in options]
+        state[key] = wanted[0]
+    st.query_params[key] = chosen = str(widget(label, options, key=key, **more))
+    return chosen
+
+
+def open_evaluated(workspace: Workspace, ds: str, experiment: str | None = None) -> ExploredDay:
+    if experiment is not None:
+        workspace = load_extra("experiments", "experiments").reopen_experiment(workspace, experiment, ds)
+    versions = [workspace.need(name, ds).digest for name in ("total_hit_rate", "hit_counts")]
+    return open_day(workspace, ds, experiment, f"{versions} {workspace.tables.partitions.hidden.read().state}")
+
+
+def choose_day(workspace: Workspace) -> ExploredDay | None:
     days = workspace.tables.partitions.days("total_hit_rate")[::-1]
     if not days:
         st.info("No day is evaluated yet. To fix: materialize total_hit_rate, or run dssm-assets demo.")
         return None
-    ds = st.sidebar.selectbox(label, days, index=min(at, len(days) - 1))
-    return open_day(workspace, ds, workspace.need("hit_counts", ds).digest)
+    return open_evaluated(workspace, choose(st.sidebar.selectbox, "Day", days, "day"))
 
 
 def choose_person(day: ExploredDay) -> Any | None:
     """Returns the id of the chosen person: typed, or another one of a group."""
-    groups = day.groups()
-    names = list(groups)
-    wanted = st.query_params.get("group", names[0])
-    group = st.sidebar.selectbox("Group", names, index=names.index(wanted) if wanted in names else 0)
-    st.query_params["group"] = group
-    ids = groups[group].tolist()
-    state = st.session_state
-    if st.sidebar.button(f"Another one of {len(ids):,}"):
-        state["at"] = state.get("at", -1) + 1
-        state["typed"] = str(ids[state["at"] % len(ids)])
-    typed = st.sidebar.text_input("Person", key="typed", placeholder=str(ids[0])) or str(ids[0])
-    user = day.find_user(typed.strip())
+    groups = {name: list(map(str, ids)) for name, ids in day.groups().items()}
+    if not groups:
+        st.info(f"Nobody is evaluated on {day.ds}. To fix: choose another day.")
+        return None
+
+    def go_to(number: int) -> None:
+        ids = groups[state["group"]]
+        state["number"], state["user"] = number, ids[number % len(ids)]
+
+    group = choose(st.sidebar.selectbox, "Group", list(groups), "group", on_change=partial(go_to, 0))
+    if "user" not in state:
+        state["user"] = st.query_params.get("user", groups[group][0])
+    st.sidebar.button(f"Another one of {len(groups[group]):,}", on_click=go_to, args=[state.get("number", 0) + 1])
+    typed = st.query_params["user"] = st.sidebar.text_input("Person", key="user") or groups[group][0]
+    user = day.find_user(typed)
     if user is None:
         st.info(f"{typed} took nothing on {day.ds}, or is not among the evaluated users. To fix: choose another one.")
+    elif not day.is_ranked:
+        st.info(f"The log is long ({day.log_rows:,} rows of user history): only the stored list of the vectors is shown.")
+        if st.button("Rank all lists: reads the whole log once, as long as hit_counts took to fit"):
+            day.is_ranked = True
+            st.rerun()
     return user
 
 
-def titles_of(day: ExploredDay) -> Titles:
-    key = f"titles of {day.ds}"
-    if key not in st.session_state:
-        st.session_state[key] = Titles(day.workspace, day_before(day.ds))
-    found: Titles = st.session_state[key]
-    return found
+def show_rows(shown: pd.DataFrame, green: Sequence[bool] = (), **more: Any) -> Any:
+    """Shows a table; rows are marked green. Columns without values are left out."""
+    is_green = list(green) or [False] * len(shown)
+    names = [str(name) for name in shown if name == "title" or shown[name].replace("", np.nan).notna().any()]
+    formats: dict[Any, Any] = {name: "{:.2f}" for name in names if shown[name].dtype.kind == "f"}
+    formats |= {name: "{}" for name in names if name == col.ITEM_ID}  # numbers without commas
+    styled = shown[names].reset_index(drop=True).style.format(formats, na_rep="")
+    styled = styled.apply(lambda row: [GREEN if is_green[row.name] else ""] * len(row), axis=1)
+    widths = {name: st.column_config.Column(width=WIDTHS.get(name)) for name in names}
+    height = min(640, ROW_PIXELS * (len(shown) + 1) + 3)
+    return st.dataframe(styled, hide_index=True, height=height, column_config=widths, **more)
 
 
 def show_person(workspace: Workspace) -> None:
@@ -109,44 +161,42 @@ def show_person(workspace: Workspace) -> None:
     user = None if day is None else choose_person(day)
     if day is None or user is None:
         return
-    person, titles = read_person(day, day.ds, day.digest, user), titles_of(day)
+    person, titles = read_person(day, id(day), day.is_ranked, user), day.titles
     st.subheader(f"{user}, {day.ds}")
-    st.markdown(f"**{person.sentence(day.served, day.baseline)}**")
+    st.markdown(f"**{person.found.describe()}**")
     left, middle, right = st.columns([3, 5, 4])
     with left:
-        st.caption(f"Had before: {len(person.history):,} items on {person.history['day'].nunique()} days")
-        history = person.history.assign(title=titles.of(person.history["item_id"].tolist()))
-        st.dataframe(history[["day", "title", "events", "item_id"]], hide_index=True, height=640)
+        history = person.history
+        st.caption(f"Had before: {len(history):,} items on {history['day'].nunique()} days")
+        show_rows(
+            history.assign(title=titles.of(history[col.ITEM_ID].tolist()))[["day", "title", "events", col.ITEM_ID]].head(2000)
+        )
     with middle:
-        names = list(person.lists)
-        name = st.selectbox("List", names, index=names.index(day.served), format_func=display_name)
-        show_list(person.lists[name].head(SHOWN), titles)
+        names = [name for name in person.lists if not name.startswith(MERGED_WITHOUT)]
+        name = choose(st.selectbox, "List", names, "list", day.served, format_func=display_name, label_visibility="collapsed")
+        found = person.lists[name].head(SHOWN)
+        shown = found.assign(title=titles.of(found[col.ITEM_ID].tolist()))
+        show_rows(shown[["rank", "title", "why", "score", "channels", col.ITEM_ID]], found["is_taken"].tolist())
     with right:
-        st.caption(f"Took {len(person.taken)} items; ranks in each list, empty beyond the first 1,000")
-        show_taken(person, titles, day)
-
-
-def show_list(found: pd.DataFrame, titles: Titles) -> None:
-    shown = found.assign(title=titles.of(found["item_id"].tolist()))
-    columns = ["rank", "title", "score", "channels", "why", "item_id"]
-    columns = [
-        name for name in columns if name not in ("score", "channels", "why") or shown[name].replace("", np.nan).notna().any()
-    ]
-    taken = found["is_taken"].to_numpy()
-    styled = shown[columns].style.apply(lambda row: [GREEN if taken[row.name] else ""] * len(row), axis=1)
-    st.dataframe(styled.format({"score": "{:.2f}"}), hide_index=True, height=640)
-
-
-def show_taken(person: Person, titles: Titles, day: ExploredDay) -> None:
-    taken = person.taken.assign(title=titles.of(person.taken["item_id"].tolist()))
-    ranks = {name: display_name(name) for name in person.lists}
-    order = [day.served, *(name for name in ranks if name != day.served)]
-    shown = taken[["title", *order, "miss", "item_id"]].rename(columns=ranks)
-    for name in ranks.values():
-        shown[name] = shown[name].replace(0, np.nan).astype("Int64")
-    is_found = (taken["miss"] == "").to_numpy()
-    styled = shown.style.apply(lambda row: [GREEN if is_found[row.name] else ""] * len(row), axis=1)
-    st.dataframe(styled, hide_index=True, height=640)
+        taken = person.taken
+        st.caption(
+            f"Took {len(taken)}; green: in the first {day.k} of the {display_name(day.served if day.is_ranked else MODEL)}"
+        )
+        served = day.served if day.is_ranked else MODEL
+        ranks = [dict(zip(names, row, strict=True)) for row in taken[names].to_numpy().tolist()]
+        shown = pd.DataFrame(
+            {
+                "title": titles.of(taken[col.ITEM_ID].tolist()),
+                "rank": taken[served].replace(0, np.nan).astype("Int64"),
+                "why missed": taken["miss"],
+                "other lists": [
+                    describe_ranks({name: rank for name, rank in row.items() if name != served and not is_part(name)}, DEPTH)
+                    for row in ranks
+                ],
+                col.ITEM_ID: taken[col.ITEM_ID],
+            }
+        )
+        show_rows(shown, (taken["miss"] == "").tolist())
 
 
 def show_two_lists(workspace: Workspace) -> None:
@@ -154,163 +204,216 @@ def show_two_lists(workspace: Workspace) -> None:
     user = None if day is None else choose_person(day)
     if day is None or user is None:
         return
-    other_day = choose_day(workspace, "Day of the second list", at=1)
-    person = read_person(day, day.ds, day.digest, user)
-    other = None
-    if other_day is not None and other_day.find_user(str(user)) is not None:
-        other = read_person(other_day, other_day.ds, other_day.digest, user)
-    choices = {f"{display_name(name)}, {day.ds}": found for name, found in person.lists.items()}
-    if other is not None and other_day is not None and other_day.ds != day.ds:
-        choices |= {f"{display_name(name)}, {other_day.ds}": found for name, found in other.lists.items()}
-    names = list(choices)
-    left, right = st.columns(2)
-    served = f"{display_name(day.served)}, {day.ds}"
-    one = left.selectbox("First list", names, index=names.index(served))
-    two = right.selectbox("Second list", names, index=0 if names[0] != served else 1)
-    first, second = choices[one].head(SHOWN), choices[two].head(SHOWN)
-    rank_of = dict(zip(second["item_id"], second["rank"], strict=True))
-    was = dict(zip(first["item_id"], first["rank"], strict=True))
-    gone, came = first[~first["item_id"].isin(rank_of)], second[~second["item_id"].isin(was)]
-    st.markdown(f"**{len(came)} came in, {len(gone)} went, {len(first) - len(gone)} are in both.**")
-    titles = titles_of(day)
-    for place, found, others in ((left, first, rank_of), (right, second, was)):
+    taken = read_person(day, id(day), day.is_ranked, user).taken[col.ITEM_ID].tolist()
+    sources = _find_sources(workspace, day)
+    sides: list[pd.DataFrame] = []
+    for place, side in zip(st.columns(2), ("first", "second"), strict=True):
         with place:
-            other_rank = found["item_id"].map(others)
-            shown = pd.DataFrame(
-                {
-                    "rank": found["rank"],
-                    "other rank": other_rank.astype("Int64"),
-                    "title": titles.of(found["item_id"].tolist()),
-                    "item_id": found["item_id"],
-                }
+            source = choose(st.selectbox, f"{side.capitalize()} list from", list(sources), f"{side} source")
+            try:
+                lists = sources[source](user, side)
+            except DssmError as error:
+                st.info(str(error))
+                return
+            default = MODEL if side == "second" else ""
+            name = choose(st.selectbox, "List", list(lists), f"{side} list", default, format_func=display_name)
+            sides.append(lists[name])
+    first, second = sides
+    ranks = [dict(zip(found[col.ITEM_ID], found["rank"], strict=True)) for found in (first, second)]
+    both = ranks[0].keys() & ranks[1].keys()
+    moved = sum(ranks[0][item] != ranks[1][item] for item in both)
+    st.markdown(
+        f"**{len(second) - len(both)} came in, {len(first) - len(both)} went, {len(both)} are in both, {moved} of these moved.**"
+    )
+    for place, found, others, alone in zip(st.columns(2), (first, second), ranks[::-1], ("went", "came in"), strict=True):
+        ids = found[col.ITEM_ID].tolist()
+        shown = pd.DataFrame({"rank": found["rank"], "in the other": [str(others.get(item, alone)) for item in ids]})
+        with place:
+            show_rows(shown.assign(title=day.titles.of(ids), item_id=ids), [item in taken for item in ids])
+
+
+def _find_sources(workspace: Workspace, day: ExploredDay) -> dict[str, Callable[[Any, str], dict[str, pd.DataFrame]]]:
+    """Returns the places that lists of a person come from: evaluated days, experiments on this day, stored bundles."""
+
+    def read_day(ds: str, experiment: str | None, user: Any, side: str) -> dict[str, pd.DataFrame]:
+        other = open_evaluated(workspace, ds, experiment)
+        if (same := other.find_user(str(user))) is None:
+            raise InputError(
+                Fault("person", f"an evaluated user of {ds}", f"{user}, who took nothing then", "choose another day")
             )
-            taken = found["is_taken"].to_numpy()
-            st.dataframe(
-                shown.style.apply(lambda row, taken=taken: [GREEN if taken[row.name] else ""] * len(row), axis=1),
-                hide_index=True,
-                height=640,
-            )
+        lists = read_person(other, id(other), other.is_ranked, same).lists
+        return {name: found.head(SHOWN) for name, found in sorted(lists.items(), key=lambda one: one[0] != other.served)}
+
+    store = workspace.tables.partitions
+    days = [day.ds, *(ds for ds in store.days("total_hit_rate")[::-1] if ds != day.ds)]
+    sources: dict[str, Any] = {ds: partial(read_day, ds, None) for ds in days}
+    for name in experiment_names(store) if "experiments" in find_extras() else []:
+        overlay = OverlayStore(store, name)
+        if (own := overlay.find("total_hit_rate", day.ds)) is not None and overlay.is_own(own):
+            sources[f"{day.ds}, experiment {name}"] = partial(read_day, day.ds, name)
+    pointer = open_bundles(workspace.loaded).pointer()
+    for bundle_id in reversed(pointer.stored if pointer else ()):
+        sources[f"bundle {bundle_id}"] = partial(_read_bundle, workspace, bundle_id)
+    return sources
+
+
+def _read_bundle(workspace: Workspace, bundle_id: str, user: Any, side: str) -> dict[str, pd.DataFrame]:
+    engine = open_engine(workspace, bundle_id)
+    text = st.text_input("Filter, as /recall takes it", key=f"{side} filter", placeholder='{"department": "GROCERY"}')
+    is_new = st.checkbox("Without what the person had before", key=f"{side} new") if engine.channels else False
+    try:
+        filters = json.loads(text) if text.strip() else None
+    except ValueError as error:
+        raise InputError(Fault("filter", 'JSON, such as {"brand": "National"}', str(error), "correct it")) from error
+    found = {}
+    for name, kind in ((MERGED, Lists.MERGED), (MODEL, Lists.VECTORS)) if engine.channels else ((MODEL, None),):
+        answer = engine.recall_for_user(user, ListOptions(SHOWN, filters=filters, lists=kind, exclude_history=is_new))
+        found[name] = pd.DataFrame({"rank": range(1, len(answer.item_ids) + 1), col.ITEM_ID: answer.item_ids})
+    return found
+
+
+def open_engine(workspace: Workspace, bundle_id: str | None = None) -> RecallEngine:
+    """Returns the engine of a bundle, by default of the published one, that shows what a service would."""
+    bundles, serving = open_bundles(workspace.loaded), workspace.config.serving
+    engine = open_bundle(workspace, bundle_id or bundles.current_id(), bundles.hidden.read().state)
+    lists = ShopLists(serving.blocked_items, serving.stocked_items, bundles.root, workspace.config.storage.options)
+    return engine.showing(lists.find_shown(engine.bundle.items))
 
 
 def show_session(workspace: Workspace) -> None:
-    bundles = open_bundles(workspace.loaded)
-    engine = open_engine(workspace, bundles.current_id())
-    titles = st.session_state.setdefault("bundle titles", Titles(workspace, engine.bundle.ds))
-    user = st.sidebar.text_input("Person (empty: somebody new)")
-    lists = st.sidebar.radio("List", [Lists.MERGED, Lists.VECTORS])
-    clicked: list[Any] = st.session_state.setdefault("clicked", [])
-    if st.sidebar.button("Forget the session") and clicked:
-        clicked.clear()
+    engine = open_engine(workspace)
+    titles = Titles(workspace, engine.bundle.ds)
+    user = st.sidebar.text_input("Person (empty: somebody new)").strip()
+    kinds = [Lists.MERGED, Lists.VECTORS] if engine.channels else [Lists.VECTORS]
+    lists = Lists(choose(st.sidebar.radio, "List", kinds, "kind"))
+    clicked: list[Any] = state.setdefault("clicked", [])
+    st.sidebar.button("Forget the session", on_click=clicked.clear)
+    is_merged = lists is Lists.MERGED
+    options = ListOptions(SHOWN, lists=lists if engine.channels else None, explain=is_merged)
+    inputs = UserInputs(events={"item_ids": clicked}) if clicked else UserInputs()
+    answer = engine.recall(UserRequest(user or None, inputs, options))
+    origin = {"popular": "what is popular, since nothing is known of this person", "stored": "the stored vector and items"}
+    st.markdown(f"**The list is from {origin.get(answer.source, 'the stored history and this session')}.**")
     st.caption(f"Bundle {engine.bundle.bundle_id}. Choose rows to add them as events; the list is what /recall would answer.")
-    answer = _ask(engine, user, clicked, lists)
     if clicked:
-        st.markdown("**Session:** " + ", ".join(titles.of(clicked)))
-    shown = pd.DataFrame(
-        {
-            "title": titles.of(answer.item_ids),
-            "score": answer.scores,
-            "channels": [", ".join(one) for one in answer.sources] if answer.sources else "",
-            "why": [one.describe() for one in answer.reasons] if answer.reasons else "",
-            "item_id": answer.item_ids,
-        }
+        st.markdown("**Session:** " + ", ".join(titles.of(clicked)).replace("$", "\\$"))
+    shown = pd.DataFrame({"title": titles.of(answer.item_ids)})
+    if answer.reasons:
+        shown["why"] = [one.describe(titles.of) for one in answer.reasons]
+    if answer.sources:
+        shown["channels"] = [", ".join(one) for one in answer.sources]
+    chosen = show_rows(
+        shown.assign(score=answer.scores, item_id=answer.item_ids),
+        on_select="rerun",
+        selection_mode="multi-row",
+        key=f"list of {user} after {len(clicked)}",
     )
-    key = f"list of {user} after {len(clicked)}"
-    chosen = st.dataframe(shown, hide_index=True, height=640, on_select="rerun", selection_mode="multi-row", key=key)
     if rows := chosen.selection.rows:
         clicked.extend(answer.item_ids[row] for row in rows)
         st.rerun()
 
 
-def _ask(engine: RecallEngine, user: str, clicked: list[Any], lists: Lists) -> RecallAnswer:
-    inputs = UserInputs(events={"item_ids": clicked}) if clicked else UserInputs()
-    options = ListOptions(SHOWN, lists=lists, explain=lists is Lists.MERGED)
-    wanted: Any = user.strip() or None
-    if wanted is not None and engine.bundle.users.is_integer and wanted.isdigit():
-        wanted = int(wanted)
-    return engine.recall(UserRequest(wanted, inputs, options))
-
-
 def show_item(workspace: Workspace) -> None:
-    engine = open_engine(workspace, open_bundles(workspace.loaded).current_id())
-    bundle = engine.bundle
-    titles = st.session_state.setdefault("bundle titles", Titles(workspace, bundle.ds))
-    typed = st.sidebar.text_input("Item", key="item") or str(bundle.items.ids_at(bundle.popular_rows[:1])[0])
+    engine = open_engine(workspace)
+    bundle, titles = engine.bundle, Titles(workspace, engine.bundle.ds)
+    day = choose_day(workspace)
+    typed = st.sidebar.text_input("Item", key="item").strip() or str(bundle.items.ids_at(bundle.popular_rows[:1])[0])
     similar = engine.similar_items(typed, ListOptions(20))
-    row = bundle.items.find_row(bundle.items.parse_id(typed, "item"))
-    item = bundle.items.ids_at(np.array([row]))[0]
+    item = bundle.items.parse_id(typed, "item")
     st.subheader(titles.of([item])[0])
+    events, total = count_events(workspace, item)
+    cold = "Cold: nobody had an event with it." if not total else f"{total:,} events since {workspace.config.calendar.start}."
+    st.markdown(f"**{cold}**")
     left, right = st.columns(2)
-    table = workspace.need("item_table", bundle.ds)
-    rows = workspace.tables.open(table).to_table(filter=pc.field(col.ITEM_ID) == item).to_pylist()
-    left.dataframe(pd.DataFrame([{k: str(v) for k, v in one.items()} for one in rows]).T)
-    events = count_events(workspace, item, workspace.tables.partitions.days("item_activity")[-60:])
-    if events["events"].sum():
-        right.bar_chart(events, x="day", y="events")
-    else:
-        right.info("Cold: no event with it on the stored days.")
-    left.caption("Nearest by vectors")
-    left.dataframe(
-        pd.DataFrame({"title": titles.of(similar.item_ids), "similarity": similar.scores, "item_id": similar.item_ids}),
-        hide_index=True,
-    )
-    if engine.channels is not None:
-        ids, scores = engine.channels.neighbors_of(row)
-        names = bundle.items.ids_at(ids)
-        right.caption("Nearest as neighbours: taken by the same people")
-        right.dataframe(
-            pd.DataFrame({"title": titles.of(names), "similarity": scores, "item_id": names}).head(20), hide_index=True
+    with left:
+        rows = (
+            workspace.tables.open(workspace.need("item_table", bundle.ds))
+            .to_table(filter=pc.field(col.ITEM_ID) == item)
+            .to_pylist()
         )
+        show_rows(
+            pd.DataFrame([(name, str(value)) for row in rows for name, value in row.items()], columns=["column", "value"])
+        )
+        st.caption("Nearest by vectors")
+        show_rows(
+            pd.DataFrame({"title": titles.of(similar.item_ids), "similarity": similar.scores, "item_id": similar.item_ids})
+        )
+    with right:
+        if total:
+            st.bar_chart(events, x="day", y="events", height=250)
+        if day is not None:
+            count, people = day.find_holders(item)
+            st.caption(f"In the list of the vectors of {count:,} people on {day.ds}; who gets it most")
+            show_rows(people)
+        if engine.channels is not None:
+            ids, scores = engine.channels.neighbors_of(bundle.items.find_row(item))
+            names = bundle.items.ids_at(ids[:20])
+            st.caption("Nearest as neighbours: taken by the same people")
+            show_rows(pd.DataFrame({"title": titles.of(names), "similarity": scores[:20], "item_id": names}))
 
 
-@st.cache_data(max_entries=50)
-def count_events(_workspace: Workspace, item: Any, days: list[str]) -> pd.DataFrame:
-    found = []
+def count_events(workspace: Workspace, item: Any) -> tuple[pd.DataFrame, int]:
+    """Returns an item's positive events on the last 60 stored days, and all of them up to the last day."""
+    counted, total, days = [], 0, workspace.tables.partitions.days("item_activity")[-60:]
+    wanted = (pc.field(col.ITEM_ID) == item) & pc.field(col.EVENT).isin(workspace.config.events.positive)
     for ds in days:
-        stored = _workspace.tables.open(_workspace.need("item_activity", ds))
-        rows = stored.to_table(columns=["count_1d"], filter=pc.field(col.ITEM_ID) == item)
-        found.append({"day": ds, "events": int(pc.sum(rows.column(0)).as_py() or 0)})
-    return pd.DataFrame(found)
+        rows = workspace.tables.open(workspace.need("item_activity", ds)).to_table(
+            columns=["count_1d", "count_total"], filter=wanted
+        )
+        events, total = (pc.sum(column).as_py() or 0 for column in rows.columns)
+        counted.append((ds, events))
+    return pd.DataFrame(counted, columns=["day", "events"]), total
 
 
 def show_day(workspace: Workspace) -> None:
     day = choose_day(workspace)
     if day is None:
         return
-    scopes = sorted(set(day.total.column(col.SCOPE).to_pylist()))
-    scope = st.sidebar.selectbox("Scope", scopes, index=scopes.index("all"))
-    rows = day.total.to_pandas()
-    rows = rows[(rows["scope"] == scope) & (rows["population"] == "all") & (rows["k"] == day.k)]
-    rows = rows.sort_values("hit_rate", ascending=False)
-    st.subheader(f"hit_rate@{day.k} of {day.ds}, scope {scope}")
-    st.dataframe(
-        pd.DataFrame(
-            {
-                "list": [display_name(name) for name in rows["scorer"]],
-                "hit rate": rows["hit_rate"].round(4),
-                "95% interval": [f"{a:.3f} to {b:.3f}" for a, b in zip(rows["ci_low"], rows["ci_high"], strict=True)],
-                "hits": rows["hits"],
-                "to find": rows["truth_count"],
-                "users": rows["users"],
-            }
-        ),
-        hide_index=True,
+    rates = day.total.to_pandas()
+    scope, population = (
+        choose(st.sidebar.selectbox, label, sorted(set(rates[label.lower()])), label.lower(), "all")
+        for label in ("Scope", "Population")
     )
-    segments = [name for name in day.people.columns if name.startswith("segment_")]
-    for name, place in zip(segments, st.columns(max(len(segments), 1)), strict=False):
-        sums = day.people.groupby(name)[["found", "baseline_found", "to_find"]].sum()
-        rates = sums[["found", "baseline_found"]].div(sums["to_find"], axis=0)
-        rates.columns = [display_name(day.served), display_name(day.baseline)]
-        place.caption(f"By {name.removeprefix('segment_')}: choose rows to see their people")
-        place.bar_chart(rates, stack=False)
-        chosen = place.dataframe(rates.round(3), on_select="rerun", selection_mode="single-row", key=name)
-        if picked := chosen.selection.rows:
-            st.query_params["group"] = f"{name.removeprefix('segment_')}: {rates.index[picked[0]]}"
-            st.query_params["view"] = "A person"
-            st.rerun()
-    if st.button(f"Count the misses of {COUNTED_PEOPLE} people by reason"):
-        with st.spinner("Ranking their lists"):
-            counts = day.count_misses()
-        st.dataframe(pd.DataFrame({"items taken": counts, "share": (counts / counts.sum()).round(3)}))
+    rows = rates[(rates["scope"] == scope) & (rates["population"] == population) & (rates["k"] == day.k)]
+    rows = rows.sort_values("hit_rate", ascending=False)
+    st.subheader(f"hit_rate@{day.k} of {day.ds}, scope {scope}, users and items {population.replace('_', ' ')}")
+    shown = {
+        "list": [display_name(name) for name in rows["scorer"]],
+        "hit rate": [
+            f"{rate:.3f} [{low:.3f}, {high:.3f}]"
+            for rate, low, high in zip(rows["hit_rate"], rows["ci_low"], rows["ci_high"], strict=True)
+        ],
+        "hits": rows["hits"],
+        "to find": rows["truth_count"],
+        "users": rows["users"],
+    }
+    show_rows(pd.DataFrame(shown))
+    names = {"found": display_name(day.served), "baseline_found": display_name(day.baseline)}
+    for segment, place in zip(day.segments, st.columns(max(len(day.segments), 1)), strict=False):
+        sums = day.people.groupby(f"segment_{segment}")[[*names, "to_find"]].sum()
+        with place:
+            st.caption(f"Fraction found by {segment}")
+            st.bar_chart(sums[[*names]].div(sums["to_find"], axis=0).rename(columns=names), stack=False, height=250)
+            st.pills("See the people of", list(sums.index), key=segment, on_change=partial(_see_people, segment))
+    if not day.is_ranked:
+        st.info("The log is long: misses are counted by reason once all lists are ranked, see a person.")
+        return
+    counts = count_misses(day, id(day))
+    st.caption(
+        f"What the first {min(COUNTED_PEOPLE, len(day.people)):,} people took, by the reason of the miss in the {names['found']}"
+    )
+    show_rows(pd.DataFrame({"reason": counts.index, "items": counts, "share": counts / counts.sum()}))
+
+
+@st.cache_data(max_entries=10, show_spinner="Ranking their lists")
+def count_misses(_day: ExploredDay, day_id: int) -> pd.Series:
+    return _day.count_misses()
+
+
+def _see_people(segment: str) -> None:
+    state["view"], state["group"] = "A person", f"{segment}: {state[segment]}"
+    state.pop("user", None)
+    st.query_params.pop("user", None)
 
 
 main()

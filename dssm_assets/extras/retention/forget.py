@@ -160,7 +160,8 @@ class _Request:
         self._seen: set[str] = set()
         self._faults: list[str] = []
         users = len(forgotten.hashes if forgotten.ids is None else forgotten.ids)
-        self._receipt = Receipt(users, forgotten.first_day, is_planned=not writes)
+        has_reports = workspace.config.evaluation.show_people and bool(workspace.tables.partitions.days("total_hit_rate"))
+        self._receipt = Receipt(users, forgotten.first_day, is_planned=not writes, has_reports=has_reports)
 
     def run(self, ids: pa.Array) -> Receipt:
         """Carries the request out; returns its receipt. `ids`: as asked for just now."""

@@ -50,6 +50,7 @@ class Receipt:
         counts: other tables made from the users' rows that name nobody.
         reaching_back: assets and bundles also made from days before `first_day`.
         elsewhere: stores and catalogs with the users' rows that the configuration no longer reaches.
+        has_reports: reports of runs show people (`evaluation.show_people`).
         faults: parts that failed; the request has then not ended.
     """
 
@@ -72,6 +73,7 @@ class Receipt:
     counts: list[str] = field(default_factory=list)
     reaching_back: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
+    has_reports: bool = False
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -127,6 +129,9 @@ class Receipt:
             f"{place} may still have their rows, but this configuration does not reach it: remove them there"
             for place in self.elsewhere
         ]
+        if self.has_reports:
+            reports = "Dagster's log of runs keeps reports of total_hit_rate, each with five people (evaluation.show_people)"
+            lines.append(f"{reports}: if these are among them, delete those runs there")
         lines += [f"not done: {fault}" for fault in self.faults]
         if self.faults and not self.is_planned:
             lines.append("the request has not ended: dssm-assets forget, or a run an hour later, goes on with it")

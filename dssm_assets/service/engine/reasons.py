@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -36,10 +37,10 @@ class Reasons:
     goes_with: list[Id]
     without: list[tuple[Id, float]]
 
-    def describe(self) -> str:
-        """Returns what channels add, largest first, and what carries it, as a line of text."""
-        carried = [str(item) for item, change in self.without if change < 0]
-        return describe_reasons(self.signals, self.goes_with) + (f"; near by {', '.join(carried)}" if carried else "")
+    def describe(self, names: Callable[[Sequence[Id]], Sequence[Any]] = list) -> str:
+        """Returns what channels add, largest first, and what carries it, as a line of text; `names` turns ids into names."""
+        carried = ", ".join(map(str, names([item for item, change in self.without if change < 0])))
+        return describe_reasons(self.signals, names(self.goes_with)) + (f"; near by {carried}" if carried else "")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

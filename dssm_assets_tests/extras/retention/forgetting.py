@@ -19,7 +19,7 @@ from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.retention import auditor
 from dssm_assets_tests.service.bundle.published_bundles import publish_bundle
 
-MARK = "MARK\u00fc"
+MARK = "MARK \u00fc\u0416"
 GONE = {"a6": f"{MARK}-6", worlds.NO_PROFILE: f"{MARK}-7"}
 """User of the tiny world -> the id in its place; the second one has no profile."""
 HASHES: list[int] = hash_texts([*GONE.values(), f"{GONE['a6']}@x.org"]).view("int64").tolist()

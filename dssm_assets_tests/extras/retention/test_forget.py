@@ -374,6 +374,7 @@ def test_dry_run_writes_nothing_and_the_receipt_has_no_ids(world, capsys):
     for text in (planned, printed):
         assert "1 of 3 ids have no row anywhere in this home" in text
         assert f"dssm_model/{EVALUATION_DAY} has learned from them, until it is made again" in text
+        assert "reports of total_hit_rate, each with five people (evaluation.show_people)" in text
     (receipt,) = (world.home / "receipts").glob("*.json")
     text = receipt.read_text(encoding="utf-8")
     assert MARK not in planned + printed + text
