@@ -22,9 +22,9 @@ class AssetCheck:
 
     Attributes:
         asset: name of the asset, without a prefix.
-        function: takes the workspace and the step's result: `result.manifest` is the partition, `result.facts` its figures.
-        description: what holds if it passes.
-        is_blocking: a failure stops all that depends on the asset.
+        function: called with the workspace and the step's result; `result.manifest` is the partition, `result.facts` its figures.
+        description: states the rule that a partition must satisfy.
+        is_blocking: True: a failure stops all downstream assets.
     """
 
     asset: str
@@ -38,10 +38,10 @@ CHECKS: Final[dict[str, AssetCheck]] = {}
 
 
 def add_checks(asset: str, workspace: Workspace, result: StepResult) -> StepResult:
-    """Returns the result with the outcomes of the registered checks of its asset.
+    """Returns the step's result with the outcomes of all registered checks of its asset.
 
     Raises:
-        ConfigError: a function returns something else than a `Check` with its name.
+        ConfigError: a registered function does not return a `Check` under its own name.
     """
     found = tuple(_run(name, one, workspace, result) for name, one in CHECKS.items() if one.asset == asset)
     return replace(result, checks=(*result.checks, *found)) if found else result
@@ -61,10 +61,13 @@ def _run(name: str, check: AssetCheck, workspace: Workspace, result: StepResult)
 
 
 def check_names(ours: Mapping[str, Collection[str]]) -> None:
-    """Checks the registered checks against the assets, each with the names of its own checks.
+    """Checks that each registered check names an asset, and that its own name is valid and not taken.
+
+    Args:
+        ours: asset -> names of the checks that its step makes.
 
     Raises:
-        ConfigError: a check belongs to no asset, or its name is taken or cannot be used.
+        ConfigError: names every registered check with a fault.
     """
     ConfigError.raise_if(_find_faults(ours))
 

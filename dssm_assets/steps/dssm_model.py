@@ -55,7 +55,7 @@ class FitPlan:
 
 @contextmanager
 def prepare_fit(workspace: Workspace, ds: str) -> Iterator[FitPlan]:
-    """Yields the plan of a day's fit; removes its folder afterwards."""
+    """Yields the plan of a day's fit. Its folder is removed afterwards."""
     settings, samples = towers_of(workspace, ds), workspace.need("train_samples", ds)
     check_plan(settings)
     with workspace.tables.partitions.staging() as folder:
@@ -65,7 +65,7 @@ def prepare_fit(workspace: Workspace, ds: str) -> Iterator[FitPlan]:
 
 
 def open_train_data(workspace: Workspace, samples: Manifest, spec: TowerSpec) -> TrainData:
-    """Opens train_samples for towers of a specification; the files are memory-mapped."""
+    """Memory-maps train_samples for towers of a specification."""
     return map_train_data(_local_tables(workspace, samples), spec)
 
 
@@ -85,7 +85,7 @@ def _run_fit(workspace: Workspace, plan: FitPlan) -> FitOutcome:
 
 
 def publish_fit(workspace: Workspace, plan: FitPlan, outcome: FitOutcome, **facts: object) -> Manifest:
-    """Publishes the fitted towers with their facts, and removes the saved state of the fit."""
+    """Publishes the fitted towers and facts about them; then removes the saved state of the fit."""
     facts = {"seed": plan.settings.seed, **facts}
     manifest = workspace.artifacts.publish("dssm_model", plan.ds, outcome.files, inputs=plan.inputs, facts=facts)
     remove_state(Path(plan.job.state))
@@ -130,7 +130,7 @@ def experiment_name(workspace: Workspace) -> str | None:
 
 
 def progress_log(workspace: Workspace) -> Callable[[Progress], None]:
-    """Returns a function that logs the progress of a fit every few seconds."""
+    """Returns a function for `FitContext.progress`. It logs the progress of a fit every few seconds."""
     is_due = keep_interval(workspace.now())
 
     def log_progress(at: Progress) -> None:
@@ -147,10 +147,10 @@ def progress_log(workspace: Workspace) -> Callable[[Progress], None]:
 
 
 def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Path) -> tuple[WarmFiles | None, list[Manifest]]:
-    """Returns the earlier towers to start from, and the artifacts behind them and their rows.
+    """Returns the earlier towers to start from, and the artifacts of which they and their rows were built.
 
-    They are the last model before the day. With validation days its own window ends before the first of these: a later model
-    would be scored on days that it was trained on.
+    These are the latest model before the day. With validation days, the model's own window must end before the first of them:
+    otherwise it would be scored on days of its own training.
     """
     if not settings.training.warm_start:
         return None, []

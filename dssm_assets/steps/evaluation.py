@@ -62,7 +62,7 @@ POPULARITY_FACTOR: Final = 1.2
 
 @each_day
 def ground_truth(workspace: Workspace, ds: str) -> StepResult:
-    """Writes the items that each user interacted with on the evaluation day, or on `evaluation.span_days` days from it on."""
+    """Writes the items that each user interacted with on the evaluation day, or on the `evaluation.span_days` days from it on."""
     keys = [col.USER_ID, col.ITEM_ID]
     span = workspace.need_all("positive_sample", truth_days(ds, workspace.config.evaluation.span_days))
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
@@ -88,7 +88,7 @@ def hit_rate_detail(workspace: Workspace, ds: str) -> StepResult:
 
 @each_day
 def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
-    """Sums the hits to rates, writes the report, runs the gate."""
+    """Sums hits to rates, writes the report and runs the gate."""
     config, settings = workspace.config, workspace.config.evaluation
     counts, detail = workspace.need(HIT_COUNTS.name, ds), workspace.need(HIT_RATE_DETAIL.name, ds)
     cells = read_cells(workspace, counts)
@@ -137,9 +137,9 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
 
 
 def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: HitCells, total: pa.Table, spans: Spans) -> Check:
-    """Returns whether the day's model may be shipped.
+    """Judges the day's model against the gate's limits.
 
-    With `gate.is_blocking` false a failure is a warning and does not hold the bundle back.
+    With `gate.is_blocking` false, a failure is a warning, and the bundle is published all the same.
     """
     config = workspace.config
     previous = partitions_before(workspace, TOTAL_HIT_RATE.name, ds, config.gate.last_partitions)
@@ -171,7 +171,6 @@ def _served_row(rates: Rows) -> Mapping[str, Any] | None:
 
 
 def _headline(rates: Mapping[Scope, Rows], gains: Sequence[Gain], k: int) -> dict[str, float]:
-    """Returns the figures that judge a day: rate of the served list and its gain over the best baseline, the vectors' rates."""
     served = _served_row(rates[Scope.ALL])
     if served is None:
         return {}
@@ -185,7 +184,7 @@ def _headline(rates: Mapping[Scope, Rows], gains: Sequence[Gain], k: int) -> dic
 
 
 def _plotted_figures(total: pa.Table, lists: ListFacts, worth: Mapping[str, float], ks: Sequence[int]) -> dict[str, Any]:
-    """Returns the other figures that the UI plots: few, since it draws a chart of every number."""
+    """Returns the figures for the UI's charts: few, because the UI draws every number."""
     k, figures = ks[-1], dict[str, Any]()
     short, long = (_served_row(rows_of_cell(total, Scope.ALL, cut)) for cut in (ks[0], k))
     if short and long:
@@ -221,7 +220,6 @@ def _segment_images(segments: Mapping[str, pa.Table], k: int) -> dict[str, bytes
 
 
 def _describe_lists(workspace: Workspace, detail: Manifest) -> ListFacts:
-    """Returns figures of the stored lists, and how they differ from the previous evaluation day's."""
     ks = workspace.config.evaluation.k
     popularity = read_item_popularity(workspace, workspace.need("negative_items", detail.ds))
     quality = list_quality(workspace.tables.batches(detail, [LISTS]), popularity, ks)
@@ -240,7 +238,7 @@ def _id_types(workspace: Workspace, detail: Manifest) -> list[pa.DataType]:
 
 
 def _trend(workspace: Workspace, ds: str, total: pa.Table) -> pa.Table:
-    """Returns the hit rates of the last evaluation days, the last one given: it is not stored yet."""
+    """Returns the hit rates of the last evaluation days. The last day's are given, because they are not stored yet."""
     previous = partitions_before(workspace, TOTAL_HIT_RATE.name, ds, TREND_DAYS - 1)
     columns = ["k", POPULATION, *TREND_COLUMNS]
     stored = ((manifest.ds, workspace.tables.read(manifest, columns)) for manifest in previous)
@@ -248,7 +246,7 @@ def _trend(workspace: Workspace, ds: str, total: pa.Table) -> pa.Table:
 
 
 def _trend_rows(trend: pa.Table) -> list[dict[str, Any]]:
-    """Returns the trend over all items as plain rows: the day, every scorer's rate, the model's interval."""
+    """Returns a row per day, over all items: every scorer's hit rate, and the model's confidence interval."""
     days: dict[str, dict[str, Any]] = {}
     for row in trend.to_pylist():
         if row[SCOPE] == Scope.ALL and not is_part(row[SCORER]):
@@ -262,8 +260,8 @@ def _trend_rows(trend: pa.Table) -> list[dict[str, Any]]:
 def read_cells(workspace: Workspace, hit_counts: Manifest) -> HitCells:
     """Returns the cells of a stored hit_counts.
 
-    Its rows are decoded once, into a mapped file, so that the system can drop pages when memory is short. The file is
-    deleted at once, and its space is freed with the last cell.
+    All rows are decoded once, into a mapped file, so that the system can drop pages when memory is short. The file is deleted
+    at once; the system frees its space with the last cell.
     """
     workspace.loaded.scratch.mkdir(parents=True, exist_ok=True)
     with ScratchFolder("cells", workspace.loaded.scratch) as folder:

@@ -1,6 +1,6 @@
 """The steps of feature_config, step_config and training_config (all settings of a training run in one file).
 
-It also has checks of the towers that need no data.
+Also checks of the towers that need no data.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ def feature_config(workspace: Workspace, ds: str) -> StepResult:
 
 @each_day
 def step_config(workspace: Workspace, ds: str) -> StepResult:
-    """Plans the number of training steps, and the number of steps with a decaying learning rate."""
+    """Plans the number of training steps, and over how many of them the learning rate decays."""
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
     table = decide.decide_step_config(sum(day.rows for day in window), workspace.config.training)
     return StepResult(workspace.write_table(fg_tables.STEP_CONFIG, ds, table, [window]))
 
 
 def open_bucketizer(workspace: Workspace, ds: str) -> tuple[Bucketizer, list[Manifest]]:
-    """Returns the bucketizer of a day and the manifests of its inputs."""
+    """Returns the bucketizer of a day, and the manifests of its inputs."""
     built_from = [workspace.need("feature_config", ds), workspace.need("feature_counts", ds)]
     config, counts = (workspace.tables.read(manifest) for manifest in built_from)
     return Bucketizer(config, counts), built_from
 
 
 def tower_side_of(feature: BucketFeature) -> str:
-    """Returns a feature's side in a tower: user, context or item, or sequence for a sub-feature of the history."""
+    """Returns a feature's side in a tower: user, context or item; `sequence` for a sub-feature of the history."""
     return str(feature.side) if feature.sequence_name is None else SEQUENCE
 
 
@@ -114,7 +114,7 @@ def training_config(workspace: Workspace, ds: str) -> StepResult:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The settings of a training run, read from the day's training_config."""
+    """The settings of a training run, read from the day's training_config. `first_day` is the window's first."""
 
     manifest: Manifest
     spec: TowerSpec
@@ -123,14 +123,13 @@ class RunSettings:
     seed: int
     plan: StepPlan
     first_day: str
-    """Of the window."""
 
 
 def check_plan(settings: RunSettings) -> None:
-    """Checks that the steps in a training_config were planned with the training section that it holds.
+    """Checks that the steps of a training_config were planned with its own training section.
 
     Raises:
-        ProvenanceError: they were planned with another section, or by a version with another meaning of decay_steps.
+        ProvenanceError: they were planned with another section, or by a version that defined decay_steps otherwise.
     """
     plan, where = settings.plan, f"{settings.manifest.key}, steps"
     warm_up = planned_warmup(plan.num_steps, settings.training)
@@ -158,12 +157,12 @@ def towers_of(workspace: Workspace, ds: str) -> RunSettings:
 def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
     """Checks that the features, model and training sections fit together.
 
-    Configured widths are exact. Other widths are taken as the least of their policy, so a vector is refused only if it is
-    too narrow for any data.
+    Configured widths are exact. A width that depends on the data is taken as the least that its policy allows, so a
+    vector is refused only if it is too narrow for any data.
 
     Raises:
-        ConfigError: naming all unknown features, missing embeddings and widths that are too small.
-        SchemaError: naming every sub-feature of a sequence whose vocabulary cannot be counted.
+        ConfigError: names all unknown features, missing embeddings and widths that are too small.
+        SchemaError: names every sub-feature of a sequence without a countable vocabulary.
     """
     binning, counts = decide.least_statistics(spec)
     excluded, function = config.features.exclude, config.features.hash_function

@@ -27,14 +27,14 @@ DAYS = "days"
 
 @dataclass(frozen=True)
 class RollingState:
-    """A daily state computed from the state of the day before and the log.
+    """A state at the end of each day, computed from the state of the day before and the log.
 
     Attributes:
-        query: called with the tables `log` and `previous`, `ds` and the arguments. `log` has the day and the days that leave
-            a window; without `previous` it has all days.
-        longest: window in days; the state of the day before is used only if none of these days has changed since.
-        leaving: windows in days; the query subtracts their oldest days.
-        settings: recorded with the state; the state of the day before must have the same.
+        query: called with the tables `log` and `previous`, `ds` and the arguments. With `previous`, `log` has the day itself and
+            the days that leave a window; without `previous` it has all days.
+        longest: the longest window, in days. The state of the day before is used only if no day of this window has changed since.
+        leaving: lengths of the windows, in days. The query subtracts the oldest day of each.
+        settings: stored with the state. A state with other settings is rebuilt.
     """
 
     spec: TableSpec
@@ -46,14 +46,14 @@ class RollingState:
 
 
 def roll(workspace: Workspace, state: RollingState, days: Sequence[str]) -> Iterator[StepResult]:
-    """Writes each day's state: rolled from the day before if possible, else rebuilt from all days."""
+    """Writes each day's state: from the state of the day before if that is still valid, else from all days."""
     logs: dict[str, Manifest] = {}
     for ds in days:
         yield _roll_day(workspace, state, ds, logs)
 
 
 def _roll_day(workspace: Workspace, state: RollingState, ds: str, logs: dict[str, Manifest]) -> StepResult:
-    """Writes the state of a day. `logs` caches the manifests of log days; missing ones are added."""
+    """Writes the state of a day. Adds missing manifests of log days to `logs`."""
     start = workspace.config.calendar.start.isoformat()
     recent = days_between(max(start, day_before(ds, state.longest)), ds)
     unknown = [day for day in recent if day not in logs]

@@ -1,4 +1,4 @@
-"""A fit as a picklable value for another process: paths of memory-mapped files, configuration sections, path of its state."""
+"""A fit as a picklable value for another process: paths of memory-mapped files, configuration sections, path of the saved state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ from dssm_assets.storage.local_files import map_arrow, write_atomic
 
 @dataclass(frozen=True)
 class WarmFiles:
-    """The files of an earlier model: its partition, paths of its weights and of its rows (`save_carried_rows`), its specification."""
+    """An earlier model: name of its partition; paths of its weights (`model`), and of `rows` from `save_carried_rows`; its `towers` as
+    JSON.
+    """
 
     name: str
     model: str
@@ -48,11 +50,12 @@ class FitJob:
 
     Attributes:
         tables: argument of `TrainData` -> path of its Arrow file.
+        towers: a `TowerSpec` as JSON.
         model, training: sections of the configuration.
         key: digest of configuration and inputs.
-        state: path of the fit's state while it runs.
-        plan: None: computed from the training section.
-        plugins: modules that register names in the model section.
+        state: path of the fit's saved state.
+        plan: None: planned from the training section.
+        plugins: modules with the names that the model section uses.
     """
 
     tables: dict[str, str]
@@ -77,7 +80,7 @@ class FitJob:
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """The files of the model's partition, and the report. Some figures of the report differ from run to run."""
+    """The files of a model's partition, and the report. Times and memory in the report differ from run to run."""
 
     files: dict[str, Path]
     report: dict[str, Any]
@@ -91,11 +94,11 @@ def run_job(
     ranks: Ranks = SINGLE_PROCESS,
     after_epoch: Callable[[Sequence[EpochScore]], None] = lambda scores: None,
 ) -> FitOutcome | None:
-    """Runs the fit and returns its output; None in any process but the first. The saved state remains.
+    """Runs the fit and returns its output. Every process but the first returns None. The saved state remains.
 
     Args:
         progress, now, after_epoch: as in `FitContext`.
-        out: folder for the files; weights are written piece by piece.
+        out: folder for the files.
     """
     data = map_train_data(job.tables, TowerSpec.model_validate_json(job.towers))
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)
@@ -140,13 +143,13 @@ def peak_bytes() -> int:
 
 
 def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
-    """Writes an npz with `rows/<embedding>`: today's and the earlier row numbers of each embedding's carried rows."""
+    """Writes an npz with an array `rows/<embedding>` per embedding: today's row numbers of the carried rows, and their earlier ones."""
     arrays: dict[str, Any] = {f"rows/{name}": np.stack([found.today, found.earlier]) for name, found in rows.items()}
     np.savez(path, **arrays)
 
 
 def map_model(path: Path, spec: TowerSpec) -> TwoTower:
-    """Maps a file of stored towers into memory; their tables are views of it. Raises as `mapped_model`."""
+    """Returns towers whose tables are views of the mapped weights file; raises the errors of `mapped_model`."""
     # torch needs writable memory; writes to a copy-on-write map never reach the file.
     return mapped_model(np.memmap(path, np.uint8, "c"), spec)
 
@@ -173,9 +176,9 @@ def _read_warm_start(files: WarmFiles) -> WarmStart:
 
 
 def _model_files(result: FitResult) -> Iterator[tuple[str, Iterable[bytes]]]:
-    """Yields the files, piece by piece: the same for the same data, configuration and seed, resumed or not.
+    """Yields name and content of each file; equal data, configuration and seed give equal bytes, also after a resume.
 
-    Each must be exhausted before the next: weights are read from the same towers.
+    Read each content to its end before the next file: all weights come from the same towers.
     """
     yield ModelFile.WEIGHTS, model_chunks(result.two_tower)
     if result.search_weights:

@@ -1,4 +1,4 @@
-"""Runs tasks in this process or in several, with the same results. Scoring ranges of users are such tasks.
+"""Runs tasks in this process or in several, with the same results; scores ranges of users this way.
 
 Processes are spawned, not forked, because a filesystem such as s3fs does not survive a fork. Each process builds its worker
 once and then processes one task after the other.
@@ -34,26 +34,29 @@ from dssm_assets.storage.manifest import Manifest
 
 
 class Worker(Protocol):
-    """Processes tasks, reading partitions of the store."""
+    """Processes tasks, and reads partitions of the store for them.
+
+    Attributes:
+        inputs: "asset/ds" -> digest of every partition that the worker itself looks up.
+    """
 
     inputs: dict[str, str]
-    """ "asset/ds" -> digest of every partition that it looks up itself."""
 
     def process(self, task: Any) -> Any:
-        """Returns the result of a task, independent of earlier tasks."""
+        """Returns the result of a task. It must not depend on earlier tasks."""
 
 
 def run_parallel(
     workspace: Workspace, build: Callable[[Workspace], Worker], tasks: Sequence[Any], inputs: dict[str, str]
 ) -> Iterator[Any]:
-    """Yields results in the order of the tasks, from `evaluation.num_processes` processes; a single task runs in this one.
+    """Yields the results in the order of the tasks, from `evaluation.num_processes` processes. A single task runs in this process.
 
     Args:
-        build: makes a worker. It, tasks and results must be picklable.
-        inputs: partitions that every process must find in the store, as in `Worker.inputs`.
+        build: makes a worker from a workspace. `build`, tasks and results must be picklable.
+        inputs: the digests that each worker's `inputs` must equal.
 
     Raises:
-        ProvenanceError: a process finds other inputs in the store.
+        ProvenanceError: a worker finds other inputs in the store.
     """
     count = min(workspace.config.evaluation.num_processes, len(tasks))
     if count <= 1:
@@ -108,7 +111,7 @@ RANGE_USERS: Final = 16 * 2048
 
 @dataclass(frozen=True)
 class WrittenRange:
-    """A staged file of rows, and figures about its users."""
+    """A staged file with the rows of a range of users, and figures about these users."""
 
     path: Path
     row_count: int
@@ -117,7 +120,7 @@ class WrittenRange:
 
 
 class RangeScorer(ABC):
-    """A worker of `run_parallel` that writes the rows of one range of users after another.
+    """A worker of `run_parallel`. Each task writes the rows of one range of users.
 
     Attributes:
         spec: contract of the table.
@@ -131,7 +134,7 @@ class RangeScorer(ABC):
 
     @abstractmethod
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, Any]:
-        """Returns the rows of a range, and figures about its users."""
+        """Returns the rows of a range of users, and figures about these users."""
 
     def process(self, task: tuple[Truth, Cuts, Path]) -> WrittenRange:
         truth, cuts, path = task
@@ -143,7 +146,7 @@ class RangeScorer(ABC):
 def write_user_ranges(
     workspace: Workspace, make_scorer: Callable[[Workspace], RangeScorer], truth: Truth, cuts: Cuts, folder: Path
 ) -> list[WrittenRange]:
-    """Returns the written file of each range, in the order of the users; one empty file without users."""
+    """Scores the users range by range. Returns the written files in the order of the users; without users, one empty file."""
     tasks = []
     for number, users in enumerate(list(row_blocks(truth.num_users, RANGE_USERS)) or [np.zeros(0, np.int64)]):
         tasks.append((truth.select_users(users)[0], cuts.select_users(users), folder / part_name(number)))
@@ -162,7 +165,7 @@ SharedArrays: TypeAlias = Mapping[str, NDArray[Any] | ScratchFile]
 
 
 def share_arrays(arrays: Arrays) -> SharedArrays:
-    """Returns arrays by name; those in mapped files become handles, so that other processes can open them."""
+    """Replaces arrays in mapped files by handles, so that other processes can open them."""
     return {name: ScratchFile.from_array(one) if isinstance(one, np.memmap) else one for name, one in arrays.items()}
 
 

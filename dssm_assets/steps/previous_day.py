@@ -1,4 +1,4 @@
-"""Finds feature rows as of the day before: where samples find them, and where training reads them again."""
+"""Finds feature rows as of the day before: for new samples, and again for training."""
 
 from __future__ import annotations
 
@@ -26,21 +26,19 @@ ROW_COLUMNS: Final = {"user": col.USER_ROW, "item": col.ITEM_ROW}
 
 
 def find_previous_day_features(workspace: Workspace, side: str, ds: str) -> Manifest | None:
-    """Returns a side's features as of the previous day; None on the first day of all.
+    """Returns a side's feature table of the previous day; None on the first day of the calendar.
 
     Raises:
-        PartitionMissingError: there is no such partition.
+        PartitionMissingError: the table is not stored.
     """
     is_first = ds == workspace.config.calendar.start.isoformat()
     return None if is_first else workspace.need(f"{side}_features_fg", day_before(ds))
 
 
 class PreviousDayRows:
-    """Looks up ids in the feature tables of the previous day.
+    """Looks up ids in the feature tables of the previous day. Consecutive days with the same table read it once.
 
-    It holds one table per side, so days with the same table share it.
-
-    Pickled, it becomes the receiving process's own instance: each worker reads a table once from the store, and no rows are sent.
+    A pickled instance becomes the receiving process's own, so each worker reads a table once, and no rows are sent.
     """
 
     def __init__(self, tables: TableStore) -> None:
@@ -48,7 +46,7 @@ class PreviousDayRows:
         self._rows: dict[str, tuple[str, FeatureRows]] = {}
 
     def read(self, side: str, manifest: Manifest | None) -> FeatureRows:
-        """Returns the rows of a side's ids in a feature table; for None all ids are unknown."""
+        """Returns the rows of a side's ids in a feature table. Without a table, all ids are unknown."""
         key, where = ID_COLUMNS[side], f"table {side}_features_fg"
         if manifest is None:
             empty = pa.schema([(key, pa.int64()), (col.FEATURE_DATE, pa.string())]).empty_table()
@@ -78,13 +76,13 @@ def _instance_of_process(url: str, options: Mapping[str, Any]) -> PreviousDayRow
 
 @dataclass(frozen=True)
 class PointedTable:
-    """A feature table to which samples point by row number, with its digest at that time."""
+    """A feature table to which samples point by row number, and its digest when the samples were written."""
 
     manifest: Manifest
     digest: str
 
     def locate(self, rows: Column) -> Column:
-        """Converts row numbers of samples to those of the table as it is stored now; null for users forgotten since."""
+        """Converts row numbers from the samples to row numbers of the table as stored now; null for users forgotten since."""
         if self.digest == self.manifest.digest:
             return rows
         found = self.manifest.renumber(pc.fill_null(combine_chunks(rows), -1).to_numpy().astype(np.int64), self.digest)
@@ -92,10 +90,10 @@ class PointedTable:
 
 
 def find_features_of_positives(workspace: Workspace, side: str, positive: Manifest) -> PointedTable | None:
-    """Returns the feature table to which a day's positives point; None on the first day.
+    """Returns the feature table to which a day's positives point; None on the first day of the calendar.
 
     Raises:
-        ProvenanceError: the row numbers mean nothing, because a table in between was materialized again.
+        ProvenanceError: a table between positives and features was made again, so the row numbers mean nothing.
     """
     ds = positive.ds
     samples = workspace.need("sample_fg", ds)

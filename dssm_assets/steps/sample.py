@@ -62,7 +62,7 @@ def sample(workspace: Workspace, ds: str) -> StepResult:
 
 
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Looks up the features of each day's samples as of the previous day, and checks that none is newer."""
+    """Looks up the features of each day's samples as of the previous day. A check finds features that are newer."""
     rows = PreviousDayRows(workspace.tables)
     for ds in days:
         yield _find_features(workspace, workspace.need("sample", ds), rows)
@@ -76,7 +76,7 @@ def positive_sample(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source: str, spec: TableSpec) -> Iterator[StepResult]:
-    """Encodes the source of each day. A day that shares its source with the previous one shares its features too."""
+    """Encodes the source of each day. Days that share one source share its features."""
     last: tuple[str, StepResult] | None = None
     fg = workspace.fg_spec
     spec = fg_tables.describe_features(spec, [*fg.features, *fg.sequence_features])
@@ -91,7 +91,7 @@ def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source
 
 
 def _choose_golden(rows: int) -> list[int]:
-    """Returns the rows to compute once more as single requests: one of 10,000, at least one and at most GOLDEN_ROWS."""
+    """Chooses rows to compute a second time as single requests: one of 10,000, at least one and at most GOLDEN_ROWS."""
     return [int(row) for row in choose_rows(rows, min(-(-rows // GOLDEN_SPACING), GOLDEN_ROWS))]
 
 
@@ -165,7 +165,6 @@ def _add_features(
     table: pa.Table,
     start: int,
 ) -> tuple[pa.Table, tuple[LeakReport, ParityReport]]:
-    """Returns some samples with the rows of user and item features and the context features, and the reports of both checks."""
     context = generator.encode(table, "context")
     parity = replay_rows(generator, table, context, "context", golden, start=start)
     # An engine calls this without samples to learn the types; then no feature table is read.
@@ -184,7 +183,7 @@ def _select_positives(table: pa.Table, start: int) -> tuple[pa.Table, None]:
 
 @each_day
 def training_window(workspace: Workspace, ds: str) -> StepResult:
-    """Lists the days of a window and checks that all are stored."""
+    """Lists the days of a window, after a check that all are stored."""
     start, length = workspace.config.calendar.start.isoformat(), workspace.config.window.days
     days = window_days(ds, length)
     feature_days = [day for day in [day_before(days[0]), *days] if day >= start] or [day_before(ds)]

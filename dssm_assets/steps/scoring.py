@@ -65,7 +65,7 @@ PART_USERS: Final = 20_000
 
 @each_day
 def hit_counts(workspace: Workspace, ds: str) -> StepResult:
-    """Writes hit_counts of a day: the hits of the model, of every baseline and of the merged lists, per user."""
+    """Writes the hits of the model, of every baseline and of the merged lists, per user."""
     day, negative_items = find_scored_day(workspace, ds), workspace.need("negative_items", ds)
     users = read_evaluated_users(workspace, day)
     cuts = Cuts({}, read_item_popularity(workspace, negative_items, users.item_ids).tier)
@@ -102,7 +102,7 @@ def recent_border(workspace: Workspace, hours: float | None) -> str | None:
 
 
 def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:
-    """Writes hit_rate_detail of a day: each evaluated user's list, hits and misses."""
+    """Writes each evaluated user's list, hits and misses."""
     day = find_scored_day(workspace, ds)
     users = read_evaluated_users(workspace, day)
     cuts, cut_from = read_cuts(workspace, ds, users.truth.user_ids, users.item_ids)
@@ -112,7 +112,7 @@ def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:
 
 
 class RankedUsers(NamedTuple):
-    """What ranks items for some users, and the items that they interacted with before the day."""
+    """Everything that ranks items for some users, and the items that these users interacted with before the day."""
 
     scorers: Sequence[Scorer]
     """The model, the baselines, the merged lists, the channels."""
@@ -121,7 +121,7 @@ class RankedUsers(NamedTuple):
 
 
 class HitCounter(parallel.RangeScorer):
-    """Counts the hits of the model, every baseline and the merged lists for ranges of users."""
+    """Counts the hits of the model, of every baseline and of the merged lists for a range of users."""
 
     spec = HIT_COUNTS
 
@@ -136,7 +136,7 @@ class HitCounter(parallel.RangeScorer):
         release_memory()
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, tuple[dict[str, int], int]]:
-        """Returns the users' rows of hit_counts, the number without truth by cell, and the number without a vector."""
+        """Returns the rows of hit_counts; the number of users without truth, by cell; the number of users without a vector."""
         rankers, ranked = self._rankers, self.rank(truth.user_ids)
         by_category = PopularityScorer(CATEGORY_POPULARITY, rankers.cold_order)
         cold = ColdScope(rankers.cold_items, (ColdModelScorer(ranked.model, rankers.cold_items), by_category))
@@ -146,7 +146,7 @@ class HitCounter(parallel.RangeScorer):
         return counts, (without, int((ranked.model.vector_row < 0).sum()))
 
     def rank(self, users: pa.Array) -> RankedUsers:
-        """Returns what ranks items for these users, who are ascending."""
+        """Returns everything that ranks items for some users. `users` is ascending."""
         rankers, config = self._rankers, self._workspace.config
         window = read_interactions_of_users(self._workspace, rankers.events.window, users, self._corpus)
         history = read_interactions_of_users(self._workspace, rankers.events.older, users, self._corpus, window)
@@ -173,7 +173,7 @@ class ListWriter(parallel.RangeScorer):
 
 
 class ScoredDay(NamedTuple):
-    """The partitions of a day: the model's vectors and the truth."""
+    """The stored inputs of a day's scoring: the model's vectors and the truth."""
 
     item_vectors: Manifest
     user_vectors: Manifest
@@ -185,16 +185,15 @@ def find_scored_day(workspace: Workspace, ds: str) -> ScoredDay:
 
 
 class EvaluatedUsers(NamedTuple):
+    """The evaluated users' truth, the corpus, and the number of users with truth on the day, evaluated or not."""
+
     truth: Truth
-    """Of the evaluated users."""
     item_ids: pa.Array
-    """The corpus."""
     day_users: int
-    """Users of the day, of whom all or a sample is evaluated."""
 
 
 def read_evaluated_users(workspace: Workspace, day: ScoredDay) -> EvaluatedUsers:
-    """Returns the evaluated users of a day: all with truth, or a sample of `evaluation.max_users`."""
+    """Returns the evaluated users of a day: all users with truth, or a sample of `evaluation.max_users` of them."""
     config = workspace.config
     item_ids = workspace.tables.read(day.item_vectors, [col.ITEM_ID]).column(0).combine_chunks()
     of_day = workspace.tables.read(day.ground_truth)
@@ -204,15 +203,15 @@ def read_evaluated_users(workspace: Workspace, day: ScoredDay) -> EvaluatedUsers
 
 @dataclass(frozen=True)
 class Rankers:
-    """Everything besides the model that ranks items on a day; can be pickled.
+    """Everything besides the model that ranks items on a day; picklable.
 
     Attributes:
-        baselines: name -> its arrays.
-        shared: the channels' shared data, from `SharedData.to_arrays`.
+        baselines: name -> arrays of the fitted baseline.
+        shared: data that all channels share, from `SharedData.to_arrays`.
         cold_items: int64 [C], item_index of items without any event before the day, ascending.
         cold_order: the same items, the most popular category first.
-        category_column: column of item_table; None: no column is a category.
-        part_users: ids of the users for whom parts of the merged list are scored.
+        category_column: chosen column of item_table; None: no column looks like a category.
+        part_users: ids of the sampled users whose merged lists are also scored without each channel.
     """
 
     events: EventDays
@@ -254,10 +253,10 @@ def fit_rankers(workspace: Workspace, ds: str, users: EvaluatedUsers, scratch: S
 def read_fit_data(
     workspace: Workspace, days: EventDays, item_ids: pa.Array, user_ids: pa.Array, scratch: ScratchArrays
 ) -> FitData:
-    """Reads the interactions of all users on some days; large arrays are in files.
+    """Reads the interactions of all users on some days of user history. Large arrays are files of `scratch`.
 
     Args:
-        user_ids: any users; ids are cast to their type.
+        user_ids: only their type matters: all ids of users are cast to it.
     """
     corpus, window_days = IdIndex(item_ids), workspace.config.window.days
     workspace.log(f"reading the interactions of all users, days: {len(days.history)}")
@@ -291,7 +290,7 @@ def read_fit_data(
 
 
 class StoredWeights(NamedTuple):
-    """The stored merges of a day and their choice of neighbours; empty if channels are off."""
+    """The stored merges of a day, and the choice of neighbours behind them; empty if channels are off."""
 
     merges: list[Merge]
     neighbors: NeighborChoice
@@ -312,7 +311,7 @@ def read_merges(workspace: Workspace, ds: str) -> StoredWeights:
 
 
 class DayVectors:
-    """The vectors of a day; makes scorers for one range of users after another."""
+    """The vectors of a day. Makes the scorer of one range of users after another."""
 
     def __init__(self, workspace: Workspace, item_vectors: Manifest, user_vectors: Manifest) -> None:
         self._workspace, self.user_vectors = workspace, user_vectors
@@ -321,11 +320,11 @@ class DayVectors:
         )
 
     def scorer(self, user_ids: pa.Array) -> ModelScorer:
-        """Returns the scorer for these users (ascending); other users' vectors are not read."""
+        """Returns the scorer of these users; reads no other users' vectors. `user_ids` is ascending."""
         users = read_rows_of_users(self._workspace, self.user_vectors, None, user_ids)
         return model_scorer(self.item_ids, self._corpus, users, user_ids)
 
 
 def stored_similarity(model: Model) -> Similarity:
-    """Returns the similarity of stored vectors. A prior or an embedding widens them, and they are then no longer of unit length."""
+    """Returns the similarity of stored vectors. A prior or an embedding adds columns, so the vectors no longer have unit length."""
     return Similarity.INNER_PRODUCT if model.prior or model.frozen_embedding else model.similarity

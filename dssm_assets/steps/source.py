@@ -1,4 +1,4 @@
-"""The steps of the three source tables: read as configured, convert to the canonical form, write per day."""
+"""The steps of the three source tables: read them as configured, convert them to the canonical form, write a partition per day."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
 def _write_entities(
     workspace: Workspace, days: Sequence[str], table: SourceTable | None, spec: TableSpec
 ) -> Iterator[StepResult]:
-    """Writes users or items of each day; a snapshot is read and written once and shared by all days.
+    """Writes the users or items of each day. A snapshot is read and written once, and all days share it.
 
-    Without a table they are the ids in the day's log; earlier ids have activity already.
+    Without a table, a day has the ids of its log; earlier ids are known from activity.
     """
     timezone, (key,) = workspace.config.calendar.timezone, spec.key
     hidden = _read_hidden(workspace, days)
@@ -73,7 +73,7 @@ def _write_entities(
 
 
 def _read_hidden(workspace: Workspace, days: Sequence[str]) -> HiddenRows:
-    """Returns the rows to leave out; raises an InputError if the days are hidden themselves."""
+    """Returns the rows to leave out; raises an InputError if whole days of `days` are hidden."""
     hidden = workspace.tables.partitions.hidden.note()
     if early := [ds for ds in days if ds < hidden.first_day]:
         expected, remedy = f"days from {hidden.first_day} on", "choose later days: earlier ones are forgotten"

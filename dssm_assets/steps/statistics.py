@@ -28,7 +28,7 @@ UsedRows: TypeAlias = tuple[Counts, Counts, int]
 def _count_positives(
     kind: Kind, context: Sequence[Feature], tables: Mapping[str, PointedTable | None], table: pa.Table, start: int
 ) -> tuple[pa.Table, dict[str, UsedRows]]:
-    """Returns counts of a block's context features, and its rows of each side."""
+    """Returns the counts of a block's context features, and the block's rows of each side."""
     uses = {}
     for side, pointed in tables.items():
         rows = table.column(ROW_COLUMNS[side])
@@ -52,7 +52,7 @@ def category_value_counts(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _count_day(workspace: Workspace, ds: str, spec: TableSpec, kind: Kind) -> StepResult:
-    """Counts on the engine: a row per feature and value of each block, and a number per used row."""
+    """Counts on the engine, block by block: a row per feature and value, and how often each feature row is used."""
     features = {
         side: [f for f in workspace.fg_spec.features_of_side(side) if f.kind is kind] for side in ("context", *ROW_COLUMNS)
     }

@@ -34,7 +34,11 @@ _COLUMNS: Final = (col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS)
 
 @dataclass(frozen=True)
 class EventDays:
-    """The stored days of user history before an evaluation day, ascending: those in the window, and older ones. It begins at now_ms."""
+    """The stored days of user history before an evaluation day, ascending: days in the window, and older days.
+
+    Attributes:
+        now_ms: begin of the evaluation day, unix milliseconds.
+    """
 
     older: list[Manifest]
     window: list[Manifest]
@@ -65,8 +69,8 @@ def read_interactions_of_users(
     """Returns the interactions of some users on some days of user history.
 
     Args:
-        user_ids: the users, ascending; other users' rows are not read.
-        earlier: interactions of the same users and items on other days, to be added.
+        user_ids: the users, ascending.
+        earlier: interactions of the same users and items on other days; they are added.
     """
     days = ([read_rows_of_users(workspace, manifest, _COLUMNS, user_ids)] for manifest in history)
     return sum_interactions(_join_events(days, user_ids.type, corpus.ids.type), user_ids, corpus, earlier)
@@ -96,18 +100,21 @@ def count_item_events(workspace: Workspace, history: Sequence[Manifest], corpus:
 
 
 class RecentEvents(NamedTuple):
-    """Time-decayed counts of positive events per item, float64 [I]: an event counts half after each half-life before the newest."""
+    """Time-decayed counts of positive events per item, float64 [I]. An event's weight halves with each half-life that it is older than the
+    newest.
+    """
 
     events: NDArray[np.float64]
     half_life_hours: float
 
 
 def count_recent_events(workspace: Workspace, days: EventDays, corpus: IdIndex) -> RecentEvents:
-    """Returns the time-decayed counts of a window, with the best half-life of `evaluation.recent` on the window's last days.
+    """Returns the time-decayed counts of a window. Tries each half-life of `evaluation.recent` on the window's last days, and keeps the
+    best.
 
-    With the best half-life, the top k items before each of these days hold most of the day's events, for the largest k of
-    `evaluation.k`. Ties go to the longest. If several days are evaluated together, the items are as of the first of them.
-    Memory is one count per half-life and item.
+    A half-life is scored on a day by the events of that day that fall on the top k items before it, with the largest k of
+    `evaluation.k`. Of equal half-lives the longest is kept. If several days are evaluated together, the top items are as of the
+    first. Memory: a count per half-life and item.
     """
     settings = workspace.config.evaluation
     half_lives_ms = np.array(settings.recent, np.float64)[:, None] * MS_PER_HOUR  # [H, 1]
@@ -148,8 +155,8 @@ def count_user_events(workspace: Workspace, history: Sequence[Manifest], user_id
 def read_rows_of_users(workspace: Workspace, manifest: Manifest, columns: Sequence[str] | None, users: pa.Array) -> pa.Table:
     """Returns the rows of these users (ascending) in the table's order.
 
-    In a long table, row groups of other users are not read. If ids are text on one side and numbers on the other, all rows
-    are returned, and `cast_ids` reports the mismatch.
+    In a long table, row groups without these users are skipped. If ids are text on one side and numbers on the other, all rows
+    are returned; `cast_ids` reports the mismatch later.
 
     Args:
         columns: `user_id` and any others; None: all.
@@ -170,10 +177,10 @@ def read_rows_of_users(workspace: Workspace, manifest: Manifest, columns: Sequen
 
 
 def _read_whole_users(workspace: Workspace, history: Sequence[Manifest], user_type: pa.DataType) -> Iterator[list[pa.Table]]:
-    """Yields all rows of some users, a table for each day, users ascending.
+    """Yields all rows of some users, a table per day, users ascending.
 
-    Every day is sorted by user, so the days are merged, with a batch of each in memory. A user comes when no day's next batch
-    can have more.
+    Each day is sorted by user, so the days are merged with one batch of each in memory. A user comes as soon as no unread
+    batch can hold more of that user's rows.
     """
     batch_rows = max(1, min(BATCH_ROWS, OPEN_ROWS // max(len(history), 1)))
     streams = [_DayStream(workspace, manifest, user_type, batch_rows) for manifest in history]
@@ -187,11 +194,10 @@ class _DayStream:
         self._user_type = user_type
         self._batches = workspace.tables.batches(manifest, _COLUMNS, batch_rows=batch_rows)
         self._rows = pa.table({name: [] for name in _COLUMNS})
-        self.unread = manifest.rows
-        """Rows that are not in memory yet."""
+        self.unread = manifest.rows  # not in memory yet
 
     def fill(self) -> bool:
-        """Returns whether rows are left; reads the next batch if none is in memory."""
+        """Reads the next batch if no row is in memory; returns whether there are rows."""
         while not self._rows.num_rows:
             batch = next(self._batches, None)
             if batch is None:
@@ -206,7 +212,7 @@ class _DayStream:
         return self._rows.column(col.USER_ID)[-1].as_py()
 
     def pop_until(self, last: Any) -> pa.Table:
-        """Removes and returns the rows of users up to `last`; all rows for None."""
+        """Removes and returns the rows of users up to `last`; with None, all rows."""
         users = self._rows.column(col.USER_ID)
         count = len(users) if last is None else pc.sum(pc.less_equal(users, pa.scalar(last, users.type))).as_py()
         popped, self._rows = self._rows.slice(0, count), self._rows.slice(count)
@@ -214,7 +220,7 @@ class _DayStream:
 
 
 def _join_events(parts: Iterable[Sequence[pa.Table]], user_type: pa.DataType, item_type: pa.DataType) -> Iterator[pa.Table]:
-    """Turns rows per user into rows per event, about RANGE_EVENTS at a time; the last table may be empty."""
+    """Yields a row per event instead of a row per user, about RANGE_EVENTS at a time; the last table may be empty."""
     kinds = {col.USER_ID: user_type, col.ITEM_ID: item_type, col.COUNT: pa.int64(), LAST_EVENT_TIME_MS: pa.int64()}
     nothing = pa.schema(list(kinds.items())).empty_table()
     pending, count = [nothing], 0

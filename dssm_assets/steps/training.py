@@ -41,7 +41,7 @@ _ROW_FILES: Final = {"user": TrainSamplesFile.USER_ROWS, "item": TrainSamplesFil
 
 @each_day
 def negative_items(workspace: Workspace, ds: str) -> StepResult:
-    """Weighs every item known on the previous day by its popularity in the window."""
+    """Weighs each item known on the previous day by its popularity in the window."""
     items = workspace.need("item_features_fg", day_before(ds))
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
     counts = count_positives(workspace.tables.read(day, [col.ITEM_ID], as_dictionaries=[col.ITEM_ID]) for day in window)
@@ -120,7 +120,7 @@ def _describe_columns(file: str, schema: pa.Schema) -> list[Column]:
 
 
 def find_history_days(workspace: Workspace, ds: str) -> list[Manifest]:
-    """Returns the stored days of user_history_fg before a day, at most window.history_days; missing ones are logged."""
+    """Returns the stored days of user_history_fg before a day, at most window.history_days of them. Logs the number of missing days."""
     first, last = workspace.config.calendar.start.isoformat(), workspace.config.window.history_days
     if last is not None:
         first = max(first, day_before(ds, last))
@@ -140,15 +140,15 @@ def read_history(
     *,
     typed_by: Manifest | None = None,
 ) -> HistoryCsr:
-    """Returns the histories in stored days of user_history_fg, with the kept sequence features.
+    """Returns the users' histories on stored days of user_history_fg, with the kept sequence features.
 
     Args:
         days: in any order.
-        scratch: owns the arrays; they exist as long as it does.
-        typed_by: a day for the types of ids if there are no days.
+        scratch: owns the arrays; they exist as long as `scratch`.
+        typed_by: gives the types of ids if `days` is empty.
 
     Raises:
-        WindowIncompleteError: there are no days, and `typed_by` is None.
+        WindowIncompleteError: `days` is empty, and `typed_by` is None.
         SchemaError: see `build_history`.
     """
 
@@ -165,7 +165,7 @@ def read_history(
 
 
 def _join_short(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Yields tables in order, consecutive ones of one schema joined up to JOINED_ROWS rows: a short day costs as much as a long one."""
+    """Joins consecutive tables of one schema up to JOINED_ROWS rows, because a short table takes as long as a long one."""
     pending: list[pa.Table] = []
     for table in tables:
         if pending and (table.schema != pending[0].schema or sum(map(len, pending)) + len(table) > JOINED_ROWS):
@@ -187,7 +187,7 @@ class WindowRows:
 
         Raises:
             ProvenanceError: names every table between positives and features that was made again since.
-            SchemaError: a column is missing, or a row is outside its feature table.
+            SchemaError: a column is missing, or a row number is outside its feature table.
         """
         self._workspace = workspace
         self._window = window
@@ -213,7 +213,7 @@ class WindowRows:
         return [*self._window, *pointed]
 
     def feature_rows(self, side: str) -> Stream:
-        """Returns user_rows.arrow or item_rows.arrow, table after table; row 0 stands for unknown ids."""
+        """Returns the content of user_rows.arrow or item_rows.arrow, table after table. Row 0 stands for unknown ids."""
         features, file = self._features[side], _ROW_FILES[side]
         if not features.names:
             return Stream(file_schema(file), ())
@@ -237,7 +237,7 @@ class WindowRows:
         return Stream(schema, batches())
 
     def samples(self, item_index: IdIndex, history: HistoryCsr) -> Stream:
-        """Returns samples.arrow day by day, without items outside the corpus."""
+        """Returns the content of samples.arrow, day by day, without items outside the corpus."""
         first = self._window[0]
         types = self._context.types(self._workspace.tables.open(first).schema, _name(first))
         schema = file_schema(TrainSamplesFile.SAMPLES, types)
@@ -268,7 +268,6 @@ class WindowRows:
 
 
 def _find_feature_tables(workspace: Workspace, window: Sequence[Manifest]) -> list[Mapping[str, PointedTable | None]]:
-    """Returns each side's feature table behind a day's positives, by day; None on the first day of all."""
     found: list[Mapping[str, PointedTable | None]] = []
     faults: dict[str, Fault] = {}
     for positive in window:

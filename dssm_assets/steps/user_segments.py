@@ -31,7 +31,7 @@ def read_cuts(workspace: Workspace, ds: str, user_ids: pa.Array, item_ids: pa.Ar
     """Returns the segments of these users and items, and the partitions read for them.
 
     Raises:
-        ConfigError: naming every segment whose column user_table lacks.
+        ConfigError: names every segment with a column that user_table lacks.
     """
     settings, tables = workspace.config.evaluation, workspace.tables
     by_kind = {kind: [one for one in settings.segments if one.kind is kind] for kind in SegmentKind}
@@ -72,13 +72,13 @@ def _check_columns(segments: Sequence[Segment], known: Sequence[str]) -> None:
 
 
 def read_item_popularity(workspace: Workspace, negative_items: Manifest, item_ids: pa.Array | None = None) -> ItemPopularity:
-    """Returns the positive events of each item in the window, over the given items (default: the day's corpus)."""
+    """Returns the positive events of each item in the window. Default of `item_ids`: the day's corpus."""
     table = workspace.tables.read(negative_items, [col.ITEM_ID, col.COUNT])
     return popularity_from_counts(combine_chunks(table.column(col.ITEM_ID)) if item_ids is None else item_ids, table)
 
 
 def read_categories(workspace: Workspace, item_table: Manifest, corpus: IdIndex) -> tuple[IntArray, str | None]:
-    """Returns each item's category (-1 without), and the chosen column: the one of item_table that is most like a category, or None."""
+    """Returns each item's category (-1 for none), and the column of item_table chosen as category; None if no column looks like one."""
     items = workspace.tables.read(item_table)
     chosen = choose_category_column(items, [col.ITEM_ID])
     values = np.full(len(corpus), -1, np.int64)

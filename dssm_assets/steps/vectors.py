@@ -73,10 +73,10 @@ class VectorSource(ABC):
     """Computes vectors with one tower for any range of rows of its table; a worker of `run_parallel`.
 
     Attributes:
-        spec: the contract of the vectors.
-        table: the rows to compute vectors for, in this order.
+        spec: contract of the vectors' table.
+        table: its rows get vectors, in their order.
         dims: width of a vector.
-        inputs: digests of the partitions that it reads.
+        inputs: "asset/ds" -> digest of every partition that is read.
     """
 
     spec: ClassVar[TableSpec]
@@ -94,15 +94,21 @@ class VectorSource(ABC):
         return pa.schema([(key, kind), (vector, pa.list_(pa.float32(), self.dims))])
 
     def new_structure(self, row_count: int) -> VectorStructure:
-        """Returns an unchecked structure for so many rows."""
         return VectorStructure(width=self.dims, expected_row_count=row_count, is_of_users=self.spec.key == (col.USER_ID,))
 
     @abstractmethod
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
-        """Yields the vectors of the rows first .. end - 1 in their order, and adds counts to the facts."""
+        """Yields ids and vectors of the rows from `first` up to, without, `end`. Adds counts to `facts`."""
 
     def process(self, task: tuple[int, int, Path]) -> tuple[int, VectorStructure, dict[str, int]]:
-        """Writes the vectors of rows first .. end - 1 to a file; returns row count, structure and facts."""
+        """Writes the vectors of a range of rows to a file.
+
+        Args:
+            task: first row, end (excluded), path of the file.
+
+        Returns:
+            Number of rows, structure of the vectors, facts.
+        """
         first, end, path = task
         facts, structure = dict[str, int](), self.new_structure(end - first)
 
@@ -116,9 +122,9 @@ class VectorSource(ABC):
 
 
 def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> StepResult:
-    """Writes the vectors of a day and checks their structure and their drift.
+    """Writes the vectors of a day; checks their structure, and their drift since the day before.
 
-    Vectors with a broken structure do not replace an existing partition.
+    Vectors with a broken structure never replace an existing partition.
     """
     source = kind(workspace, ds)
     row_count, facts = source.table.rows, dict[str, int]()
@@ -158,7 +164,7 @@ def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> 
 
 
 def _read_vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, ids: pa.Array) -> VectorArray:
-    """Returns the vectors of ids, in their order. One batch is in memory at a time."""
+    """Returns the vectors of some ids, in the order of the ids. One batch is in memory at a time."""
     key, column = spec.key[0], spec.columns[1].name
     width = workspace.tables.open(manifest).schema.field(column).type.list_size
     index = IdIndex(ids)
@@ -186,7 +192,7 @@ class ItemVectors(VectorSource):
         self.inputs = digests([model, self.table, samples])
 
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
-        """Yields the items first .. end - 1 of the corpus."""
+        """Yields the vectors of a range of the corpus."""
         for batch in self._workspace.tables.rows(self.table, [col.ITEM_ID], first, end):
             part = slice(first, first + batch.num_rows)
             vectors = self._inference.vectors(self._items[part])
@@ -213,7 +219,7 @@ class UserVectors(VectorSource):
         self.inputs = digests([model, samples, self.table, *config_inputs])
 
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
-        """Yields the users first .. end - 1 of user_features_fg; counts users_without_history in the facts."""
+        """Yields the vectors of a range of user_features_fg. The fact `users_without_history` counts users without a history."""
         for batch in self._workspace.tables.rows(self.table, [col.USER_ID, *self._indexed.columns], first, end):
             rows = self._known.lookup(batch.column(0), where="table user_features_fg, column user_id")
             facts["users_without_history"] = facts.get("users_without_history", 0) + int((rows < 0).sum())
@@ -223,7 +229,7 @@ class UserVectors(VectorSource):
 
 
 def open_item_inference(workspace: Workspace, model: Manifest, towers: TwoTower) -> ItemInference:
-    """Returns the item tower of a model, with its codes for items without events, if any."""
+    """Returns the item tower of a model, with its codes for items without events if the model has any."""
     has_codes = any(file.name == ModelFile.GROUP_CODES for file in model.files)
     codes = GroupCodes.from_bytes(workspace.artifacts.read_bytes(model, ModelFile.GROUP_CODES)) if has_codes else None
     return ItemInference(towers, BATCH_ROWS, codes)
@@ -237,7 +243,7 @@ def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest,
 
 
 def read_recent_priors(workspace: Workspace, model: Manifest, recent: Sequence[Manifest], items: IdIndex) -> VectorArray:
-    """Returns the priors of items [I] from positive_sample of some days. One day is in memory at a time. Other items are left out."""
+    """Returns the priors of `items` [I], from positive_sample of some days. One day is in memory at a time."""
     rows, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for day in recent:
         table = workspace.tables.read(day, [col.ITEM_ID, col.EVENT_TIME_MS])
@@ -254,7 +260,7 @@ def _compute_priors(workspace: Workspace, model: Manifest, items: Any, times_ms:
 
 
 def open_towers(workspace: Workspace, ds: str) -> tuple[Manifest, TwoTower]:
-    """Returns the model of a day and its towers; raises as `find_model`."""
+    """Returns the model of a day and its towers; raises the errors of `find_model`."""
     manifest, settings = find_model(workspace, ds)
     return manifest, map_model(workspace.artifacts.local_path(manifest, ModelFile.WEIGHTS), settings.spec)
 
@@ -263,8 +269,8 @@ def find_model(workspace: Workspace, ds: str) -> tuple[Manifest, RunSettings]:
     """Returns the model of a day and its settings.
 
     Raises:
-        PartitionMissingError: the model or one of its inputs is not stored.
-        ProvenanceError: one of its inputs was written again since.
+        PartitionMissingError: the model or an input of it is not stored.
+        ProvenanceError: an input was written again after the model was fitted.
     """
     settings = towers_of(workspace, ds)
     manifest = workspace.need("dssm_model", ds)

@@ -40,14 +40,17 @@ def _silent(message: str) -> None:
 
 @dataclass(frozen=True)
 class Check:
-    """The outcome of an asset check: whether it passed, one sentence, and figures."""
+    """The outcome of an asset check: whether it passed, one sentence, and figures.
+
+    Attributes:
+        is_blocking: False: a failure stops no downstream asset, even if the asset's row says that the check blocks.
+    """
 
     name: str
     is_passed: bool
     description: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     is_blocking: bool = True
-    """False: a failure does not stop downstream assets even though the asset's row says that it blocks."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class StepResult:
     """The result of a step: its partition, facts for the metadata (numbers and text), checks, report and images.
 
     Attributes:
-        headline: facts shown first, above the report.
+        headline: facts that the UI shows first, above the report.
     """
 
     manifest: Manifest
@@ -109,9 +112,9 @@ class Workspace:
         /,
         **arguments: Any,
     ) -> Manifest:
-        """Runs an expression, applies a kernel to its rows, writes a partition; records the digests of its inputs.
+        """Runs an expression, applies a kernel to the resulting rows, and writes a partition. The manifest gets the digests of all inputs.
 
-        With `by_key` the query may run range by range of that key, see `engine.Target`.
+        With `by_key` the query may run on one range of that column after the other, see `engine.Target`.
         """
         target = Target(spec, ds, digests(inputs.values()), by_key=by_key)
         return self.engine.write_query(target, expression, inputs, arguments, kernel)
@@ -122,11 +125,11 @@ class Workspace:
         return self.tables.write(spec, ds, table, inputs=digests(built_from), facts=facts)
 
     def over(self, loaded: LoadedConfig, partitions: PartitionStore) -> Workspace:
-        """Returns a workspace with another configuration and store, and DuckDB in this process."""
+        """Returns a workspace with another configuration and store; its engine is DuckDB in this process."""
         return _build_workspace(loaded, partitions, self.artifacts.cache, self.log)
 
     def __reduce__(self) -> tuple[Callable[..., Workspace], tuple[LoadedConfig, PartitionStore, Path]]:
-        """Pickled for another process, it has DuckDB there and no log."""
+        """In the process that unpickles it, the workspace has a DuckDB of its own and no log."""
         return _build_workspace, (self.loaded, self.tables.partitions, self.artifacts.cache)
 
 
@@ -135,7 +138,7 @@ def open_workspace(
     log: Callable[[str], None] = _silent,
     make_engine: Callable[[TableStore], Engine] | None = None,
 ) -> Workspace:
-    """Returns the workspace of a configuration, with DuckDB in this process unless another engine is given."""
+    """Returns the workspace of a configuration. Default engine: DuckDB in this process."""
     os.environ.setdefault("MPLCONFIGDIR", str(loaded.scratch / "matplotlib"))  # else charts write into the user's home
     storage = loaded.config.storage
     settings = digest_settings(loaded.config, loaded.fg, loaded.read_fg_file)
@@ -178,7 +181,7 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
     """Checks that a partition was built from the current content of its inputs.
 
     Raises:
-        ProvenanceError: one fault for each input that was rewritten since, or that it never read.
+        ProvenanceError: has a fault for each input that was rewritten since, or was never an input.
     """
     faults = []
     for manifest in inputs:
@@ -194,14 +197,14 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
 
 
 def is_current(workspace: Workspace, manifest: Manifest) -> bool:
-    """Returns whether a partition's inputs are still stored unchanged. Inputs in experiments do not count."""
+    """Returns whether all inputs of a partition are stored unchanged. Inputs in experiments do not count."""
     inputs = ((key.split("/"), digest) for key, digest in manifest.inputs.items())
     stored = ((workspace.find(*names), digest) for names, digest in inputs if len(names) == 2)
     return all(found is not None and found.has_had(digest) for found, digest in stored)
 
 
 def has_other_settings(workspace: Workspace, manifest: Manifest) -> bool:
-    """Returns whether a partition was made with settings other than the configuration's; False if none were recorded."""
+    """Returns whether a partition was made with other settings than the configuration's; False if its manifest has none."""
     return manifest.settings not in ("", workspace.tables.partitions.settings.get(manifest.asset, ""))
 
 
@@ -238,10 +241,10 @@ def partitions_before(workspace: Workspace, asset: str, ds: str, count: int) -> 
 
 
 def reason_to_skip(workspace: Workspace, ds: str) -> str | None:
-    """Returns why a day has nothing to evaluate, or None. None also means: not known yet.
+    """Returns why nothing can be evaluated on a day; None if something can, or if that is not known yet.
 
-    Reasons: its window or truth leaves the calendar, or has no positive event. The latter is known once positive_sample is
-    stored for all of its days. Reads manifests only, as few as it can.
+    The window or the truth leaves the calendar, or has no positive event, which is known once positive_sample is stored
+    for all of its days. Reads as few manifests as it can.
     """
     calendar, span = workspace.config.calendar, workspace.config.evaluation.span_days
     window, truth = window_days(ds, workspace.config.window.days), truth_days(ds, span)
@@ -259,13 +262,13 @@ def reason_to_skip(workspace: Workspace, ds: str) -> str | None:
 
 
 def _has_no_rows(workspace: Workspace, days: Sequence[str]) -> bool:
-    """Returns whether positive_sample is stored for all days, without a row; ends at the first that is not."""
+    """Returns whether positive_sample is stored for all days, always without rows."""
     found = (workspace.find("positive_sample", ds) for ds in days)
     return all(manifest is not None and manifest.rows == 0 for manifest in found)
 
 
 def release_memory() -> None:
-    """Returns freed memory to the system, since the next step needs blocks of other sizes than the allocators keep."""
+    """Returns freed memory to the system: the next step needs blocks of other sizes than the allocators keep."""
     pa.default_memory_pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
     if trim is not None:
