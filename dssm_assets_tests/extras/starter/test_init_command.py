@@ -57,9 +57,7 @@ def features(folder):
     return {feature.get("feature_name", feature.get("sequence_name")): feature for feature in found}
 
 
-@pytest.mark.parametrize(
-    "has_tables", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tables", "a log alone"]
-)
+@pytest.mark.parametrize("has_tables", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tables", "a log alone"])
 def test_init_writes_a_configuration_that_runs_to_the_hit_rate(sources, tmp_path, capsys, has_tables):
     assert init(**({} if has_tables else {"user": None, "item": None})) == 0
     out = capsys.readouterr().out
