@@ -67,5 +67,5 @@ class OwnItemColumn(StrEnum):
     LAST_TIMES_MS = "last_times_ms"
 
 
-CHANNELS_VERSION: Final = 4
+CHANNELS_VERSION: Final = 5
 """Of the contents of channels.json."""

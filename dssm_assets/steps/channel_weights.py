@@ -20,11 +20,12 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import ItemSets, offsets_of
-from dssm_assets.core.channels.channel import NeighborChoice, OwnItems, SharedData, make_channels
-from dssm_assets.core.channels.fit import HeldOutDay, choose_neighbors, fit_merges
+from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
+from dssm_assets.core.channels.fit import HeldOutDay, fit_merges
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, default_merges, to_table
 from dssm_assets.core.config.channels import MergeWeights
 from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.evaluation.item_neighbors import DAMPING
 from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
@@ -107,14 +108,12 @@ class _HeldOut:
 
     Attributes:
         vectors: of the validation days; None: the days are others.
-        choice: of the neighbors; None: the first day makes it.
     """
 
     workspace: Workspace
     ds: str
     scratch: ScratchArrays
     vectors: ValidationVectors | None
-    choice: NeighborChoice | None = None
     days: list[HeldOutDay] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     built_from: list[Manifest] = field(default_factory=list)
@@ -156,12 +155,7 @@ class _HeldOut:
         own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
         starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
         to_find = ItemSets(starts, truth.pair_item[is_kept])
-        if self.choice is None:
-            workspace.log("choosing the neighbors: with one common user or two")
-            self.choice = choose_neighbors(data, own, to_find, config.evaluation.k[-1])
-        else:
-            data = replace(data, common_users=(self.choice.common_users,))
-        channels = make_channels(config.channels.depths, SharedData.fit(data, self.choice), own, model, days.now_ms)
+        channels = make_channels(config.channels.depths, SharedData.fit(data), own, model, days.now_ms)
         self.days.append(HeldOutDay(channels, to_find))
         self.names.append(name)
         self.built_from += [*positives, *days.history, corpus, *(self.vectors.built_from if self.vectors else ())]
@@ -172,7 +166,6 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
     settings = workspace.config.channels
     held_out: list[_HeldOut] = []
     merges: list[Merge] = []
-    choice = NeighborChoice(workspace.config.window.days)
     with workspace.tables.partitions.staging() as scratch:
         if settings.is_enabled:
             merges = default_merges([source.name for source in settings.sources])
@@ -182,14 +175,13 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
             workspace.log(f"fitting {len(merges)} merges on {one.pairs:,} pairs of {', '.join(one.names)}")
             users = sum(int(np.count_nonzero(day.truth.lengths)) for day in one.days)
             merges = fit_merges(one.days, merges, count_progress(workspace.log, workspace.now, users, "users"))
-            choice = one.choice or choice
     inputs = digests([one.built_from for one in held_out])
-    manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs, facts=choice._asdict())
+    manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs, facts={"damping": DAMPING})
     has_vectors = bool(held_out) and held_out[-1].vectors is not None
     facts: dict[str, Any] = {"held_out_days": "none", "has_held_out_vectors": has_vectors}
     if held_out:
         facts |= {"held_out_days": ", ".join(held_out[-1].names), "held_out_pairs": held_out[-1].pairs}
-    return StepResult(manifest, facts, report_markdown=_report(merges, held_out, choice))
+    return StepResult(manifest, facts, report_markdown=_report(merges, held_out))
 
 
 def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> list[_HeldOut]:
@@ -206,7 +198,7 @@ def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> lis
     # Only days of the window: which others are stored depends on what was made before.
     count = min(max(settings.held_out_days, workspace.config.evaluation.span_days), workspace.config.window.days)
     days = days_between(day_before(ds, count), day_before(ds))
-    others = _HeldOut(workspace, ds, scratch, None, best.choice)
+    others = _HeldOut(workspace, ds, scratch, None)
     others.read_days(days[::-1])
     return [one for one in (others, best) if one.days]
 
@@ -220,7 +212,7 @@ def held_out_spans(days: Sequence[str], length: int) -> list[list[str]]:
     return [sorted(days[start : start + length]) for start in starts]
 
 
-def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut], choice: NeighborChoice) -> str:
+def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut]) -> str:
     if not merges:
         return "Channels are switched off (`channels.is_enabled`)."
     source = "Default weights: no day was held out"
@@ -230,11 +222,8 @@ def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut], choice: Neigh
             source += "; there are no vectors of a validation day, so they have the weight of item_to_item"
         elif len(held_out) > 1:
             source += f", starting from weights of the other channels that were learned on {', '.join(held_out[0].names)}"
-    neighbors = (
-        f"Neighbors of all items of the user by the last {choice.days} days, with {choice.common_users} common users or more"
-    )
     lines = [
-        f"{source}. {neighbors}. One unit of a signal, or of the product of two, adds its weight to "
+        f"{source}. One unit of a signal, or of the product of two, adds its weight to "
         "the log-odds that the user interacts with the item.",
         "",
         "| channel | signal | times | " + " | ".join(merge.name for merge in merges) + " |",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, combine_chunks, offsets_of
-from dssm_assets.core.channels.channel import NeighborChoice, OwnItems, SharedData, make_channels
+from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, channel_scorers, from_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Model, Similarity
@@ -30,6 +30,7 @@ from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer, o
 from dssm_assets.core.evaluation.baselines.registry import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, HIT_COUNTS, HIT_RATE_DETAIL
 from dssm_assets.core.evaluation.hits import ColdScope, count_hits, hit_rate_detail
+from dssm_assets.core.evaluation.item_neighbors import DAMPING
 from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.evaluation.report import ReportFacts
 from dssm_assets.core.evaluation.scorer import (
@@ -239,7 +240,7 @@ def fit_rankers(workspace: Workspace, ds: str, users: EvaluatedUsers, scratch: S
         events=events,
         baselines={name: parallel.share_arrays(arrays) for name, arrays in fit_baselines(data, workspace.log).items()},
         merges=weights.merges,
-        shared=parallel.share_arrays(SharedData.fit(data, weights.neighbors).to_arrays()) if weights.merges else {},
+        shared=parallel.share_arrays(SharedData.fit(data).to_arrays()) if weights.merges else {},
         cold_items=cold,
         cold_order=order_by_category(cold, categories, data.window_events),
         category_column=category_column,
@@ -290,24 +291,22 @@ def read_fit_data(
 
 
 class StoredWeights(NamedTuple):
-    """The stored merges of a day, and the choice of neighbours behind them; empty if channels are off."""
+    """The stored merges of a day; empty if channels are off."""
 
     merges: list[Merge]
-    neighbors: NeighborChoice
     built_from: list[Manifest]
 
 
 def read_merges(workspace: Workspace, ds: str) -> StoredWeights:
     settings = workspace.config.channels
     if not settings.is_enabled:
-        return StoredWeights([], NeighborChoice(workspace.config.window.days), [])
+        return StoredWeights([], [])
     stored = workspace.need(CHANNEL_WEIGHTS.name, ds)
     rows, facts = workspace.tables.read(stored).to_pylist(), stored.facts
-    if "days" not in facts:
-        got = "weights of an earlier version, without the neighbors that were chosen"
+    if facts.get("damping") != DAMPING:
+        got = "weights of an earlier version, with other neighbors"
         raise ProvenanceError(Fault(stored.key, "weights of this version", got, remedy_of_missing(CHANNEL_WEIGHTS.name, ds)))
-    choice = NeighborChoice(int(str(facts["days"])), int(str(facts["common_users"])), bool(facts["is_of_last_items"]))
-    return StoredWeights(from_rows(rows, [source.name for source in settings.sources]), choice, [stored])
+    return StoredWeights(from_rows(rows, [source.name for source in settings.sources]), [stored])
 
 
 class DayVectors:

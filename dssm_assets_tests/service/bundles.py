@@ -244,7 +244,7 @@ def _channel_files() -> dict[str, Any]:
     depths = {"vectors": 4, "own_history": 4, "item_to_item": 2, "recent_popularity": 2}
     weights = [dict(zip(names, row, strict=True)) for row in rows]
     return {
-        "channels.json": {"version": 4, "now_ms": NOW_MS, "is_of_last_items": False, "depths": depths, "weights": weights},
+        "channels.json": {"version": 5, "now_ms": NOW_MS, "depths": depths, "weights": weights},
         "item_channels.arrow": pa.table(items),
         "own_items.arrow": pa.table(own),
     }

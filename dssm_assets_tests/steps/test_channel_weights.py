@@ -56,7 +56,6 @@ def test_latest_days_with_enough_pairs_are_held_out(world, tmp_path):
     assert two.facts["held_out_pairs"] > one.facts["held_out_pairs"]
     assert [line.partition(":")[0] for line in lines if not line.startswith("reading")] == [
         f"held out {YESTERDAY}",
-        "choosing the neighbors",
         f"held out {BEFORE}",
         f"fitting 5 merges on {two.facts['held_out_pairs']} pairs of {YESTERDAY}, {BEFORE}",
     ]

@@ -21,7 +21,7 @@ from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of,
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
 from dssm_assets.core.evaluation.baselines.neighbors_recent import score_neighbors
-from dssm_assets.core.evaluation.item_neighbors import NeighborLists, csr_of, last_item_weights
+from dssm_assets.core.evaluation.item_neighbors import NeighborLists, csr_of
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -101,17 +101,6 @@ def join_users(users: Sequence[OwnItems]) -> OwnItems:
     return OwnItems(offsets_of([len(one.items) for one in users]), *columns)
 
 
-class NeighborChoice(NamedTuple):
-    """The choice of neighbours for the channel `item_to_item`; `fit.choose_neighbors` chooses the number of common users."""
-
-    days: int
-    """Last days of the window in which items are neighbours: all, but in weights of earlier versions."""
-    common_users: int = 2
-    """Users that neighbours have in common at least: 1 or 2. Of pairs with one nearly all are chance, unless a log has few others."""
-    is_of_last_items: bool = False
-    """Only the user's last ten items count, not all alike: in weights of earlier versions."""
-
-
 COUNTS: Final = ("window_events", "recent_events", "history_events", "window_users")
 """Attributes of `SharedData` with a number of each item; a bundle has them as columns."""
 
@@ -126,7 +115,6 @@ class SharedData:
         history_events: int64 [I], the same over all known days.
         window_users: int64 [I], users with a positive event on the item in the window.
         neighbors: scipy csr [I, I]; row i has the similarities of the items most similar to i.
-        is_of_last_items: as in `NeighborChoice`.
     """
 
     window_events: IntArray
@@ -134,24 +122,22 @@ class SharedData:
     history_events: IntArray
     window_users: IntArray
     neighbors: Any
-    is_of_last_items: bool
 
     @classmethod
-    def fit(cls, data: FitData, choice: NeighborChoice) -> SharedData:
+    def fit(cls, data: FitData) -> SharedData:
         """Computes the arrays from the interactions of all users."""
         users = np.bincount(data.user_items.items, minlength=len(data.window_events))
         counts = (data.window_events, data.recent_events, data.history_events, users)
-        return cls(*counts, data.find_neighbors(choice.days)[choice.common_users], choice.is_of_last_items)
+        return cls(*counts, data.find_neighbors(data.window_days))
 
     def to_arrays(self) -> Arrays:
         csr = {"starts": self.neighbors.indptr, "items": self.neighbors.indices, "similarities": self.neighbors.data}
-        return {name: getattr(self, name) for name in COUNTS} | csr | {"is_of_last_items": np.array([self.is_of_last_items])}
+        return {name: getattr(self, name) for name in COUNTS} | csr
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> SharedData:
         neighbors = csr_of(arrays["starts"], arrays["items"], arrays["similarities"])
-        is_of_last_items = bool(arrays["is_of_last_items"][0])
-        return cls(**{name: arrays[name] for name in COUNTS}, neighbors=neighbors, is_of_last_items=is_of_last_items)
+        return cls(**{name: arrays[name] for name in COUNTS}, neighbors=neighbors)
 
     @cached_property
     def recent_order(self) -> IntArray:
@@ -195,7 +181,9 @@ def make_channels(
         if name is ChannelName.OWN_HISTORY:
             made.append(OwnHistoryChannel(own, shared.repeats, now_ms, depth, allowed))
         elif name is ChannelName.ITEM_TO_ITEM:
-            made.append(NeighborChannel(neighbor_lists(shared.neighbors, own, shared.is_of_last_items, allowed), depth))
+            # Own items are left out, because the channel of own history proposes them.
+            lists = NeighborLists(own.indptr, own.items, shared.neighbors, has_own_items=False, allowed=allowed)
+            made.append(NeighborChannel(lists, depth))
         elif name is ChannelName.RECENT_POPULARITY:
             made.append(PopularityChannel(first_allowed(shared.recent_order, allowed, depth), shared.event_signals))
         elif nearest is not None:
@@ -251,12 +239,6 @@ def rank_signal(positions: IntArray, length: int) -> Float64Array:
     """Returns the signal RANK, float64 [B, C], for positions [B, C] in lists of a length; 0 for the position -1."""
     gains = np.append(np.log((length + 1) / (np.arange(length) + 1)), 0.0)  # the last entry is for positions of -1
     return np.take(gains, positions)
-
-
-def neighbor_lists(neighbors: Any, own: OwnItems, is_of_last_items: bool, allowed: Mask | None = None) -> NeighborLists:
-    """Returns the neighbours of users' items. Own items are left out, because the channel of own history proposes them."""
-    weights = last_item_weights(own.indptr, own.last_time_ms) if is_of_last_items else None
-    return NeighborLists(own.indptr, own.items, neighbors, has_own_items=False, allowed=allowed, weights=weights)
 
 
 @dataclass

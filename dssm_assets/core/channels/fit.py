@@ -17,7 +17,7 @@ from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, row_blocks
-from dssm_assets.core.channels.channel import Channel, Float64Array, NeighborChoice, OwnItems, neighbor_lists
+from dssm_assets.core.channels.channel import Channel, Float64Array
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
     IS_OWN_ITEM,
@@ -31,9 +31,6 @@ from dssm_assets.core.channels.merge import (
     signals_of,
 )
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.evaluation.baselines.fit_data import FitData, order_by_events
-from dssm_assets.core.evaluation.baselines.neighbors_recent import NeighborsRecentScorer, score_recent
-from dssm_assets.core.evaluation.rates import is_sure_gain
 
 PRIOR_PAIRS: Final = 20.0
 """How many pairs the defaults are worth."""
@@ -62,27 +59,6 @@ class _Rows(NamedTuple):
     signals: Float64Array  # [S, N]
     is_positive: Mask  # [N]
     weight: Float64Array  # [N], how many candidates each represents
-
-
-def choose_neighbors(data: FitData, own: OwnItems, truth: ItemSets, k: int) -> NeighborChoice:
-    """Chooses how many common users neighbours must have: one or two.
-
-    It is one if lists of k as in the baseline `neighbors_recent` then find more new items on a held-out day, by more than twice the
-    standard error over users. Shorter windows, or neighbours of the last items alone, never found more on 80 days of six logs.
-
-    Args:
-        own: the users' items before the day.
-        truth: the items of the same users on the day; -1 for items outside the corpus.
-    """
-    usual, other = NeighborChoice(data.window_days), NeighborChoice(data.window_days, common_users=1)
-    values = score_recent(data)
-    order, gain = order_by_events(values), np.zeros(len(truth.lengths))
-    for choice, sign in ((other, 1), (usual, -1)):
-        lists = neighbor_lists(data.find_neighbors(choice.days)[choice.common_users], own, choice.is_of_last_items)
-        scorer = NeighborsRecentScorer(lists, values, order)
-        for users in _user_blocks(truth):
-            gain[users] += sign * _is_found(truth, users, scorer.top_items(users, k)).sum(axis=1)
-    return other if is_sure_gain(gain) else usual
 
 
 def fit_merges(

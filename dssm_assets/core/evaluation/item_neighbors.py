@@ -1,7 +1,8 @@
 """Neighbours: for each item, other items with many of the same users; and lists of the neighbours of a user's items.
 
 Source: Sarwar et al., "Item-based collaborative filtering recommendation algorithms" (2001), section 3, with cosine
-similarity over sets: similarity(i, j) = users of both / sqrt(users of i * users of j).
+similarity over sets, damped: similarity(i, j) = users of both / sqrt((users of i + 5) * (users of j + 5)). For similarities of few
+users to shrink is from Bell and Koren, "Improved neighborhood-based collaborative filtering" (2007).
 
 Time is bounded by the pairs of items of each user: a user of n items adds n squared.
 
@@ -10,21 +11,21 @@ Shapes: V users, B users of a block, I items, E (user, item) pairs, K top-k.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ordering import top_of_rows
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of, ranges, repeat_rows, row_of_value
 
-NUM_NEIGHBORS: Final = 200
-"""Neighbours of an item, at most."""
+NUM_NEIGHBORS: Final = 1000
+"""Neighbours of an item, at most: a bound for time and memory, not a choice of the best."""
+DAMPING: Final = 5.0
+"""Users added to those of each item, so that a pair of one common user says less than one of many."""
 FIT_PAIRS: Final = 2_000_000
 """Pairs of items counted at once, about."""
 
@@ -37,14 +38,14 @@ def fit_neighbors(
     num_items: int,
     allocate: Allocate = np.empty,
     *,
-    common_users: Sequence[int] = (1,),
     of_items: Mask | None = None,
     num_neighbors: int = NUM_NEIGHBORS,
-) -> dict[int, Any]:
-    """Returns least number of common users -> scipy csr [I, I]: row i has the similarities of i's neighbours, best first, then
-    by index.
+) -> Any:
+    """Returns scipy csr [I, I]: row i has the similarities of i's neighbours, in no order.
 
-    An item is not its own neighbour, since the user has it already. Pairs with one common user are nearly all chance.
+    An item is not its own neighbour, since the user has it already. Of equal neighbours the first by index are kept.
+
+    By hand: items with one user each, the same, have 1 / 6; with four users each, all the same, 4 / 9.
 
     Args:
         users: the items of each user's interactions in the window.
@@ -54,49 +55,37 @@ def fit_neighbors(
     """
     by_user = csr_of(users.offsets, users.items, np.ones(len(users.items), np.int32), num_items)
     by_item = by_user.T.tocsr()
-    users_per_item = np.diff(by_item.indptr).astype(np.float64)
-    pairs = by_item @ users.lengths
-    wanted = np.flatnonzero(pairs if of_items is None else pairs * of_items)
-    found = {fewest: _NearestRows(num_items, num_neighbors, allocate) for fewest in common_users}
+    damped = np.diff(by_item.indptr) + DAMPING
+    pairs = by_item @ users.lengths if of_items is None else (by_item @ users.lengths) * of_items
+    wanted = np.flatnonzero(pairs)
+    room = int(np.minimum(pairs, min(num_neighbors, num_items)).sum())
+    columns, values = allocate(room, np.int32), allocate(room, np.float64)
+    lengths, count = np.zeros(num_items, np.int64), 0
     # Ranges of items with about FIT_PAIRS pairs.
     for items in np.split(wanted, np.flatnonzero(np.diff(np.cumsum(pairs[wanted]) // FIT_PAIRS)) + 1) if len(wanted) else ():
         together = by_item[items] @ by_user
-        rows, columns = row_of_value(together.indptr), together.indices
-        scores = together.data / np.sqrt(users_per_item[items][rows] * users_per_item[columns])
-        common = np.where(columns == items[rows], 0, together.data)
-        for fewest, nearest in found.items():
-            cells = np.flatnonzero(common >= fewest)
-            nearest.add(items, rows[cells], columns[cells], scores[cells])
-    return {fewest: nearest.to_csr() for fewest, nearest in found.items()}
+        rows, near = row_of_value(together.indptr), together.indices
+        scores = np.where(near == items[rows], 0.0, together.data / np.sqrt(damped[items][rows] * damped[near]))
+        cells = np.flatnonzero(_is_highest(together.indptr, near, scores, num_neighbors))
+        place = slice(count, count + len(cells))
+        columns[place], values[place] = near[cells], scores[cells]
+        lengths[items] = np.bincount(rows[cells], minlength=len(items))
+        count = place.stop
+    return csr_of(offsets_of(lengths), columns[:count], values[:count])
 
 
-class _NearestRows:
-    """A csr [I, I] that grows row by row and keeps the highest values of each row."""
-
-    def __init__(self, num_items: int, most: int, allocate: Allocate) -> None:
-        room = min(most, num_items) * num_items
-        self._columns, self._values = allocate(room, np.int32), allocate(room, np.float64)
-        self._lengths, self._count, self._most = np.zeros(num_items, np.int64), 0, most
-
-    def add(self, items: IntArray, rows: IntArray, columns: NDArray[np.int32], scores: NDArray[np.float64]) -> None:
-        """Adds the rows of some items, ascending: of each cell the item's position, the column and the value."""
-        starts, is_high = offsets_of(np.bincount(rows, minlength=len(items))), np.ones(len(rows), np.bool_)
-        for row in np.flatnonzero(np.diff(starts) > self._most):  # sorting them whole would take longer
-            own = slice(starts[row], starts[row + 1])
-            least = np.partition(scores[own], -self._most)[-self._most]
-            is_high[own] = scores[own] >= least
-        cells = np.flatnonzero(is_high)
-        keys = pa.table({"row": rows[cells], "column": columns[cells], "score": scores[cells]})
-        order = [("row", "ascending"), ("score", "descending"), ("column", "ascending")]
-        cells = cells[pc.sort_indices(keys, sort_keys=order).to_numpy()]  # in half the time of np.lexsort
-        cells = cells[np.arange(len(cells)) - np.searchsorted(rows[cells], rows[cells]) < self._most]
-        place = slice(self._count, self._count + len(cells))
-        self._columns[place], self._values[place] = columns[cells], scores[cells]
-        self._lengths[items] = np.bincount(rows[cells], minlength=len(items))
-        self._count = place.stop
-
-    def to_csr(self) -> Any:
-        return csr_of(offsets_of(self._lengths), self._columns[: self._count], self._values[: self._count])
+def _is_highest(starts: IntArray, columns: NDArray[np.int32], scores: NDArray[np.float64], most: int) -> Mask:
+    """Marks the highest scores above 0 of each row, bool [n]; of equal ones those with the lowest columns."""
+    is_high = scores > 0
+    for row in np.flatnonzero(np.diff(starts) > most):
+        own = slice(starts[row], starts[row + 1])
+        least = np.partition(scores[own], -most)[-most]
+        is_high[own] &= scores[own] >= least
+        surplus = np.count_nonzero(is_high[own]) - most
+        if surplus > 0:
+            ties = own.start + np.flatnonzero(scores[own] == least)
+            is_high[ties[np.argsort(columns[ties])[-surplus:]]] = False
+    return is_high
 
 
 def csr_of(starts: IntArray, columns: Any, values: Any, num_columns: int | None = None) -> Any:

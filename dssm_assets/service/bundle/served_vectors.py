@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -396,13 +396,12 @@ def write_channels(
     content = {
         "version": CHANNELS_VERSION,
         "now_ms": inputs.end_ms(workspace.config.calendar.timezone),
-        "is_of_last_items": weights.neighbors.is_of_last_items,
         "depths": {str(name): depth for name, depth in workspace.config.channels.depths.items()},
         "weights": to_table([merge for merge in weights.merges if merge.name == MERGED]).to_pylist(),
     }
     (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     data = read_fit_data(workspace, find_event_days(workspace, inputs.next_day), items.ids, history.users.ids, scratch)
-    shared = SharedData.fit(replace(data, common_users=(weights.neighbors.common_users,)), weights.neighbors)
+    shared = SharedData.fit(data)
     neighbors, starts = shared.neighbors, pa.array(shared.neighbors.indptr, pa.int64())
     columns = {name: pa.array(getattr(shared, name)) for name in COUNTS}
     columns[ItemChannelColumn.NEIGHBORS] = pa.LargeListArray.from_arrays(starts, pa.array(neighbors.indices, pa.int32()))

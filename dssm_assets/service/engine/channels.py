@@ -59,7 +59,6 @@ class BundleChannels:
         self._shared = SharedData(
             **{name: items.column(name).to_numpy() for name in COUNTS},
             neighbors=csr_of(starts, neighbors, _read_lists(items, ItemChannelColumn.SIMILARITIES)[1]),
-            is_of_last_items=content["is_of_last_items"],
         )
         # Computed now rather than by several requests at once.
         _ = self._shared.event_signals, self._shared.repeats
@@ -129,7 +128,7 @@ class BundleChannels:
     def neighbors_of(self, row: int) -> tuple[IntArray, Float64Array]:
         """Returns rows and similarities of an item's neighbors, the most similar first."""
         similar = self._shared.neighbors[[row]]
-        order = np.argsort(-similar.data, kind="stable")
+        order = np.lexsort((similar.indices, -similar.data))
         return similar.indices[order].astype(np.int64), similar.data[order]
 
     def _make_channels(

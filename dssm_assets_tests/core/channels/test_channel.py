@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from dssm_assets.core.channels.channel import make_channels
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets_tests.core.channels import worlds
 
@@ -59,15 +56,12 @@ def test_neighbors_leave_out_own_items() -> None:
     assert channel.propose(BOTH).tolist() == [[2, -1, -1], [-1, -1, -1]]
 
 
-@pytest.mark.parametrize(("is_of_last_items", "sums"), [(False, [0.5, 0, 0.9]), (True, [0.8 * 0.5, 0, 0.9])])
-def test_neighbors_know_every_neighbor_of_an_item_of_the_user(is_of_last_items: bool, sums: list[float]) -> None:
-    # Of user 0, item 1 goes with item 0 and item 0 with items 1 and 2; item 1 is the last one, and the largest sum is .9.
-    shared = replace(worlds.shared(), is_of_last_items=is_of_last_items)
-    channels = make_channels(worlds.DEPTHS, shared, worlds.own(), None, worlds.NOW_MS)
-    channel = next(one for one in channels if one.name is ChannelName.ITEM_TO_ITEM)
+def test_neighbors_know_every_neighbor_of_an_item_of_the_user() -> None:
+    # Of user 0, item 1 goes with item 0 and item 0 with items 1 and 2; the largest sum is .9.
+    channel = by_name(ChannelName.ITEM_TO_ITEM)
     rank, similarity = channel.describe(BOTH, np.array([[2, 5, 0], [2, 5, -1]]), np.array([[0, -1, -1], [-1, -1, -1]]))
     assert rank.tolist() == [[pytest.approx(np.log(4)), 0, 0], [0, 0, 0]]
-    assert similarity[0] == pytest.approx(np.log1p(20 * np.array(sums) / 0.9))
+    assert similarity[0] == pytest.approx(np.log1p(20 * np.array([0.5, 0, 0.9]) / 0.9))
     assert not similarity[1].any()
 
 

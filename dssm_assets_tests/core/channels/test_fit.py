@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from dssm_assets.core.arrays.ragged import ItemSets
-from dssm_assets.core.channels.channel import NeighborChoice, OwnItems
-from dssm_assets.core.channels.fit import ROWS_PER_USER, HeldOutDay, _sample, choose_neighbors, fit_logistic, fit_merges
+from dssm_assets.core.channels.fit import ROWS_PER_USER, HeldOutDay, _sample, fit_logistic, fit_merges
 from dssm_assets.core.channels.merge import (
     CHANNEL_WEIGHTS,
     DEFAULT_WEIGHTS,
@@ -23,11 +20,8 @@ from dssm_assets.core.channels.merge import (
     to_table,
 )
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.schema import check_schema
-from dssm_assets.testing import fit_data, user_items
 from dssm_assets_tests.core.channels import worlds
-from dssm_assets_tests.core.evaluation.worlds import interactions
 
 NAMES = tuple(ChannelName)
 
@@ -95,21 +89,3 @@ def test_fitted_merges_survive_the_table() -> None:
     table = to_table(merges)
     check_schema(CHANNEL_WEIGHTS, table.schema)
     assert sorted(from_rows(table.to_pylist(), NAMES), key=lambda one: one.name) == sorted(merges, key=lambda one: one.name)
-
-
-@pytest.mark.parametrize(("users", "common_users"), [(1, 2), (9, 1)])
-def test_neighbors_are_those_that_surely_find_more_of_a_held_out_day(users: int, common_users: int) -> None:
-    # Items 0 and 1 were taken together by one user, items 0 and 2 by two; some users have item 0 and take item 1 next, which is more
-    # popular now than item 2. Item 3 is what others take. One hit more of one user is chance, nine of nine users are not.
-    rows = [(user, item, 1, 1) for user, item in zip("aabbccd", ["i0", "i1"] + ["i0", "i2"] * 2 + ["i3"], strict=True)]
-    window = interactions(rows, ["a", "b", "c", "d", "x"], ["i0", "i1", "i2", "i3"])
-    data = replace(
-        fit_data(window, window, window, Evaluation()),
-        window_days=40,
-        recent_events=np.array([0.0, 0.5, 0, 1]),
-        read_user_items=lambda days: user_items(window),
-    )
-    of_each = np.arange(users + 1)
-    own = OwnItems(of_each, np.zeros(users, np.int64), np.ones(users, np.int64), np.full(users, 5))
-    chosen = choose_neighbors(data, own, ItemSets(of_each, np.ones(users, np.int64)), k=1)
-    assert chosen == NeighborChoice(40, common_users)

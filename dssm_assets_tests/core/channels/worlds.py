@@ -33,7 +33,6 @@ def shared() -> SharedData:
         history_events=np.array([4, 1, 3, 5, 9, 1]),
         window_users=np.array([1, 1, 0, 5, 4, 0]),
         neighbors=sp.csr_matrix(similarities),
-        is_of_last_items=False,
     )
 
 

@@ -166,8 +166,7 @@ def merged_scorers(model: ModelScorer, recent: Interactions, window: Interaction
     shared = SharedData(
         *events,
         users_per_item,
-        fit_neighbors(user_items(window), NUM_ITEMS, common_users=(2,), num_neighbors=7)[2],
-        is_of_last_items=True,
+        fit_neighbors(user_items(window), NUM_ITEMS, num_neighbors=7),
     )
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     channels = make_channels(dict.fromkeys(ChannelName, 4), shared, own, model, now_ms=10_000)

@@ -64,8 +64,7 @@ def evaluated_lists(workspace, scratch, merge):
     user_ids = pa.concat_arrays([users.column("user_id").combine_chunks(), pa.array([NOBODY])]).sort()
     model = model_scorer(*read_corpus(items, Similarity.INNER_PRODUCT), users, user_ids)
     days = find_event_days(workspace, next_day)
-    choice = read_merges(workspace, EVALUATION_DAY).neighbors
-    shared = SharedData.fit(read_fit_data(workspace, days, item_ids, user_ids, ScratchArrays(scratch)), choice)
+    shared = SharedData.fit(read_fit_data(workspace, days, item_ids, user_ids, ScratchArrays(scratch)))
     history = read_interactions_of_users(workspace, days.history, user_ids, IdIndex(item_ids))
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     channels = make_channels(config.channels.depths, shared, own, model, days.now_ms)
@@ -146,8 +145,8 @@ def test_a_bundle_without_channels_serves_vectors(tmp_path):
 
 
 def test_channels_of_another_version_are_refused(workspace, monkeypatch):
-    monkeypatch.setattr("dssm_assets.service.engine.channels.CHANNELS_VERSION", 3)
-    with pytest.raises(StorageError, match=r"channels\.json has version 4, this version reads 3"):
+    monkeypatch.setattr("dssm_assets.service.engine.channels.CHANNELS_VERSION", 4)
+    with pytest.raises(StorageError, match=r"channels\.json has version 5, this version reads 4"):
         RecallEngine.open(open_bundles(workspace.loaded).root)
 
 

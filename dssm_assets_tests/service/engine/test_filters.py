@@ -175,7 +175,7 @@ def test_filters_of_python_are_those_of_json(engine):
 def test_allowed_own_items_are_proposed_whatever_their_place():
     # Own items 0 and 1 have more events; only 2 and 3 may be shown, and the channel proposes two.
     own = OwnItems(np.array([0, 4]), np.arange(4), np.array([9, 9, 3, 2]), np.full(4, 10**9))
-    shared = SharedData(*[np.ones(5, np.int64)] * 4, sp.csr_matrix((5, 5)), is_of_last_items=False)
+    shared = SharedData(*[np.ones(5, np.int64)] * 4, sp.csr_matrix((5, 5)))
     channels = make_channels({ChannelName.OWN_HISTORY: 2}, shared, own, None, 10**9, np.array([False, False, True, True, True]))
     assert channels[0].propose(np.array([0])).tolist() == [[2, 3]]
 

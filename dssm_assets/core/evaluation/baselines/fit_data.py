@@ -58,7 +58,6 @@ class FitData:
         seed: seed of random baselines.
         recent_hours: half-life of `recent_events`.
         neighbors_of: bool [I], the items to find neighbours of; None: all.
-        common_users: least number of common users of neighbours: 1 for the baseline, 2 for the channel.
     """
 
     window_events: IntArray
@@ -72,8 +71,7 @@ class FitData:
     seed: int = 0
     recent_hours: float | None = None
     neighbors_of: Mask | None = None
-    common_users: tuple[int, ...] = (1, 2)
-    _found: dict[int, Mapping[int, Any]] = field(default_factory=dict, init=False)
+    _found: dict[int, Any] = field(default_factory=dict, init=False)
 
     @cached_property
     def popularity_order(self) -> IntArray:
@@ -84,11 +82,9 @@ class FitData:
     def user_items(self) -> ItemSets:
         return self.read_user_items(self.window_days)
 
-    def find_neighbors(self, days: int) -> Mapping[int, Any]:
-        """Returns least number of common users -> neighbours of each item, csr [I, I], from the window's last days. Results are cached."""
+    def find_neighbors(self, days: int) -> Any:
+        """Returns the neighbours of each item, csr [I, I], from the window's last days. Results are cached."""
         if days not in self._found:
             users = self.user_items if days >= self.window_days else self.read_user_items(days)
-            self._found[days] = fit_neighbors(
-                users, len(self.window_events), self.allocate, common_users=self.common_users, of_items=self.neighbors_of
-            )
+            self._found[days] = fit_neighbors(users, len(self.window_events), self.allocate, of_items=self.neighbors_of)
         return self._found[days]

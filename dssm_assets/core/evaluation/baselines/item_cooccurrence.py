@@ -25,7 +25,7 @@ class ItemCooccurrenceScorer:
 
 def fit(data: FitData) -> Arrays:
     """Returns each item's most similar others as csr arrays, and the item order for filling up lists."""
-    found = data.find_neighbors(data.window_days)[1]
+    found = data.find_neighbors(data.window_days)
     return {"starts": found.indptr, "items": found.indices, "similarities": found.data, "order": data.popularity_order}
 
 

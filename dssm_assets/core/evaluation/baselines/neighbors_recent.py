@@ -78,7 +78,7 @@ def score_recent(data: FitData) -> NDArray[np.float64]:
 
 def fit(data: FitData) -> Arrays:
     """Returns neighbours of the last days as csr arrays, scores by recent popularity alone, and the item order by these."""
-    found, values = data.find_neighbors(min(DAYS, data.window_days))[1], score_recent(data)
+    found, values = data.find_neighbors(min(DAYS, data.window_days)), score_recent(data)
     csr = {"starts": found.indptr, "items": found.indices, "similarities": found.data}
     return {**csr, "values": values, "order": order_by_events(values)}
 

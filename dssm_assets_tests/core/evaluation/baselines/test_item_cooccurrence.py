@@ -9,20 +9,23 @@ import pytest
 import scipy.sparse as sp
 
 from dssm_assets.core.arrays.ragged import ItemSets
+from dssm_assets.core.channels.channel import SharedData
+from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation import item_neighbors
+from dssm_assets.core.evaluation.baselines import item_cooccurrence
 from dssm_assets.core.evaluation.baselines.fit_data import order_by_events
 from dssm_assets.core.evaluation.baselines.neighbors_recent import NeighborsRecentScorer, score_neighbors
 from dssm_assets.core.evaluation.item_neighbors import LAST_ITEMS, NeighborLists, fit_neighbors, last_item_weights
 from dssm_assets.core.names import Scope
 from dssm_assets.storage.local_files import ScratchArrays
-from dssm_assets.testing import user_items
-from dssm_assets_tests.core.evaluation.baselines.small_world import lists
+from dssm_assets.testing import fit_data, user_items
+from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, lists
 from dssm_assets_tests.core.evaluation.worlds import interactions
 
 
 def test_item_cooccurrence_by_hand() -> None:
-    # Similarities: a-b 1/sqrt(3) = .577, a-c 2/sqrt(6) = .816, a-d 1/sqrt(3) = .577, c-d 1/sqrt(2) = .707.
-    # u has {a, b}: c .816, then a, b, d .577 each by index. v has {a, c}: d 1.285, a .816, c .816, b .577.
+    # Similarities: a-b 1/sqrt(8 * 6) = .144, a-c 2/sqrt(8 * 7) = .267, a-d .144, c-d 1/sqrt(7 * 6) = .154.
+    # u has {a, b}: c .267, then a, b, d .144 each by index. v has {a, c}: d .299, a .267, c .267, b .144.
     assert lists("item_cooccurrence", 6) == {"n": "abcdef", "u": "cabdef", "v": "dacbef"}
     assert lists("item_cooccurrence", 3, Scope.DISCOVERY) == {"n": "abc", "u": "cde", "v": "dbe"}
 
@@ -32,9 +35,21 @@ def test_only_the_most_recent_items_of_a_user_co_occur() -> None:
     rows = [("u", "a", 1, 1), ("u", "b", 1, 2), ("u", "c", 1, 3), ("v", "a", 1, 1), ("v", "b", 1, 2)]
     window = interactions(rows, ["u", "v"], ["a", "b", "c"])
     # Of the last two of each: u has {b, c}, v has {a, b}; b has two users, a and c one.
-    whole, cut = (fit_neighbors(user_items(window, most), 3)[1].toarray() for most in (1000, 2))
-    assert whole[0, 1] == pytest.approx(1.0)
-    assert cut == pytest.approx(np.array([[0, 2**-0.5, 0], [2**-0.5, 0, 2**-0.5], [0, 2**-0.5, 0]]))
+    whole, cut = (fit_neighbors(user_items(window, most), 3).toarray() for most in (1000, 2))
+    assert whole[0, 1] == pytest.approx(2 / 7)
+    assert cut == pytest.approx(42**-0.5 * np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]]))
+
+
+def test_a_pair_of_one_user_is_less_similar_than_one_of_four() -> None:
+    # Items 0 and 1 have the same four users, 2 and 3 the same one: plain cosine is 1 for both pairs.
+    whole = fit_neighbors(ItemSets(np.arange(0, 11, 2), np.array([0, 1] * 4 + [2, 3])), 4).toarray()
+    assert (whole[0, 1], whole[2, 3]) == (4 / 9, 1 / 6)
+
+
+def test_baseline_and_channel_have_the_same_neighbors() -> None:
+    window = interactions(WINDOW, USERS, ITEMS)
+    data = fit_data(window, window, window, Evaluation())
+    assert item_cooccurrence.fit(data)["similarities"] is SharedData.fit(data).neighbors.data
 
 
 def random_items(seed: int, frequency: np.ndarray) -> tuple[np.ndarray, ItemSets]:
@@ -49,30 +64,30 @@ def test_neighbours_equal_a_dense_computation(pairs: int, tmp_path: Path, monkey
     for seed in range(20):
         has, items = random_items(seed, np.random.default_rng(seed).uniform(0.02, 0.5, 30))
         common = has.T.astype(np.float64) @ has
-        users = np.maximum(has.sum(axis=0), 1).astype(np.float64)
-        similarity = common / np.sqrt(users[:, None] * users)
+        users = has.sum(axis=0)
+        similarity = common / np.sqrt((users[:, None] + 5) * (users + 5))
         np.fill_diagonal(similarity, 0.0)
-        for least, found in fit_neighbors(items, 30, ScratchArrays(tmp_path), common_users=(1, 2), num_neighbors=5).items():
-            kept = np.where(common >= least, similarity, 0.0)
-            for row, of_item in enumerate(kept):
-                best = sorted(np.flatnonzero(of_item), key=lambda column, of_item=of_item: (-of_item[column], column))[:5]
-                stored = slice(found.indptr[row], found.indptr[row + 1])
-                assert found.indices[stored].tolist() == best
-                assert found.data[stored].tolist() == of_item[best].tolist()
+        found = fit_neighbors(items, 30, ScratchArrays(tmp_path), num_neighbors=5)
+        for row, of_item in enumerate(similarity):
+            best = sorted(np.flatnonzero(of_item), key=lambda column, of_item=of_item: (-of_item[column], column))[:5]
+            stored = slice(found.indptr[row], found.indptr[row + 1])
+            assert dict(zip(found.indices[stored], found.data[stored], strict=True)) == dict(
+                zip(best, of_item[best], strict=True)
+            )
 
 
 def test_neighbors_of_some_items_are_their_rows_alone() -> None:
     _, items = random_items(5, np.full(30, 0.2))
     wanted = np.arange(30) % 3 == 0
-    whole, some = (fit_neighbors(items, 30, of_items=of_items, num_neighbors=5)[1] for of_items in (None, wanted))
+    whole, some = (fit_neighbors(items, 30, of_items=of_items, num_neighbors=5) for of_items in (None, wanted))
     assert some.toarray().tolist() == (whole.toarray() * wanted[:, None]).tolist()
 
 
 def test_neighbors_times_recent_popularity_by_hand() -> None:
     # Recent events: c 1, d 2, so that c scores 3 ln 2 / ln 3 = 1.893 and d 3 without neighbors.
-    # v had c last, before that a and f at one time, which weigh .8: a .816, b .462, c .653, d .707 + .462 = 1.169, the largest.
-    # ln(1 + 20 / 1.169 of these): a 2.71, b 2.19, c 2.50, d 3.04; with the values d 6.04, c 4.39, a 2.71, b 2.19.
-    # u had b last, before that a and e: a .577, b .462, c .653, d .462, so a 2.93, b 2.72, c 3.04 + 1.89, d 2.72 + 3.
+    # v had c last, before that a and f at one time, which weigh .8: a .267, b .115, c .214, d .154 + .115 = .270, the largest.
+    # ln(1 + 20 / .270 of these): a 3.04, b 2.26, c 2.82, d 3.04; with the values d 6.04, c 4.72, a 3.04, b 2.26.
+    # u had b last, before that a and e: a .144, b .115, c .214, d .115, so a 2.67, b 2.47, c 3.04 + 1.89, d 2.47 + 3.
     assert lists("neighbors_recent", 6) == {"n": "dcabef", "u": "dcabef", "v": "dcabef"}
     assert lists("neighbors_recent", 2) == {"n": "dc", "u": "dc", "v": "dc"}
 
