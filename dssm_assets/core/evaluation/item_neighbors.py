@@ -41,16 +41,17 @@ def fit_neighbors(
     of_items: Mask | None = None,
     num_neighbors: int = NUM_NEIGHBORS,
 ) -> dict[int, Any]:
-    """Returns least number of common users -> scipy csr [I, I]: row i has the similarities of i's neighbours, best first, then
-    by index.
+    """Finds each item's most similar other items, once for every threshold in `common_users`.
 
-    An item is not its own neighbour, since the user has it already. Pairs with one common user are nearly all chance.
+    Returns threshold -> scipy csr [I, I]: row i has the similarities of i's neighbours, best first, ties by index. An item is never
+    its own neighbour, because the user has it already.
 
     Args:
-        users: the items of each user's interactions in the window.
+        users: each user's items.
         num_items: I.
         allocate: allocates the arrays of the neighbours.
-        of_items: bool [I], the items to find neighbours of; other rows are empty. None: all.
+        common_users: thresholds: neighbours have at least so many users in common. One common user is nearly always chance.
+        of_items: bool [I], marks the items that need neighbours; other rows are empty. None: all.
     """
     by_user = csr_of(users.offsets, users.items, np.ones(len(users.items), np.int32), num_items)
     by_item = by_user.T.tocsr()
@@ -71,7 +72,7 @@ def fit_neighbors(
 
 
 class _NearestRows:
-    """A csr [I, I] that grows row by row and keeps the highest values of each row."""
+    """A csr [I, I] under construction. Keeps the highest values of each row."""
 
     def __init__(self, num_items: int, most: int, allocate: Allocate) -> None:
         room = min(most, num_items) * num_items
@@ -79,7 +80,7 @@ class _NearestRows:
         self._lengths, self._count, self._most = np.zeros(num_items, np.int64), 0, most
 
     def add(self, items: IntArray, rows: IntArray, columns: NDArray[np.int32], scores: NDArray[np.float64]) -> None:
-        """Adds the rows of some items, ascending: of each cell the item's position, the column and the value."""
+        """Adds the rows of `items`, which ascend. A cell is a position among `items`, a column and a score."""
         starts, is_high = offsets_of(np.bincount(rows, minlength=len(items))), np.ones(len(rows), np.bool_)
         for row in np.flatnonzero(np.diff(starts) > self._most):  # sorting them whole would take longer
             own = slice(starts[row], starts[row + 1])
@@ -100,7 +101,7 @@ class _NearestRows:
 
 
 def csr_of(starts: IntArray, columns: Any, values: Any, num_columns: int | None = None) -> Any:
-    """Wraps arrays as csr [R, C] (square without C) without copying; the constructor of scipy would copy some."""
+    """Wraps arrays as csr [R, C] without copying (the constructor of scipy copies some). Default of C: R."""
     matrix = sp.csr_matrix((len(starts) - 1, len(starts) - 1 if num_columns is None else num_columns))
     kind = np.int32 if starts[-1] <= np.iinfo(np.int32).max else np.int64
     matrix.indptr, matrix.indices, matrix.data = starts.astype(kind), columns, values
@@ -109,20 +110,20 @@ def csr_of(starts: IntArray, columns: Any, values: Any, num_columns: int | None 
 
 @dataclass(frozen=True)
 class NeighborLists:
-    """Scores an item by the weighted sum of its similarities to the user's items."""
+    """Ranks items by the weighted sum of their similarities to the user's items."""
 
     indptr: IntArray
     """int64 [V + 1]"""
     items: IntArray
-    """int64 [E], those of user v at indptr[v] : indptr[v + 1], ascending."""
+    """int64 [E], items of user v at indptr[v] : indptr[v + 1], ascending."""
     neighbors: Any
-    """scipy csr [I, I], as of `fit_neighbors`."""
+    """scipy csr [I, I], from `fit_neighbors`."""
     has_own_items: bool = True
     """Whether the user's own items may be in the list."""
     allowed: Mask | None = None
     """bool [I], the items that may be in a list; None: all."""
     weights: NDArray[np.float32] | None = None
-    """float32 [E], as of `last_item_weights`; None: 1 of each item."""
+    """float32 [E], from `last_item_weights`; None: every item weighs 1."""
 
     def score_items(self, user_rows: IntArray) -> Any:
         """Returns the scores of all items, scipy csr [B, I]."""
@@ -141,7 +142,7 @@ class NeighborLists:
         return self.list_best(user_rows, self.score_items(user_rows), k)
 
     def list_best(self, user_rows: IntArray, summed: Any, k: int) -> IntArray:
-        """Returns `top_items`, given the scores of these users."""
+        """Returns the result of `top_items` from summed scores of these users."""
         is_listed = self.is_offered(user_rows, summed) & (summed.data > 0)
         return top_of_rows(np.diff(summed.indptr), summed.indices, np.where(is_listed, summed.data, -np.inf), k)
 
@@ -154,7 +155,7 @@ class NeighborLists:
         return is_offered
 
     def left_out(self, user_rows: IntArray) -> ItemSets:
-        """Returns these users' own items if lists must not contain them."""
+        """Returns these users' own items if lists must not contain them, else empty sets."""
         if self.has_own_items:
             return ItemSets.empty(len(user_rows))
         return ItemSets(self.indptr, self.items).select_users(user_rows)
@@ -167,9 +168,9 @@ PLACE_WEIGHT: Final = 0.8
 
 
 def last_item_weights(indptr: IntArray, last_time_ms: IntArray) -> NDArray[np.float32]:
-    """Weighs each user's last 10 items by .8 ** position, the newest at position 0, others by 0, float32 [E].
+    """Weighs each user's last 10 items by .8 ** position, the newest at position 0; older items by 0. float32 [E].
 
-    Items with one time (such as a day, if times are days) share the first position, so all or none of them count.
+    Items of the same time share the position of the first of them, so either all of them count or none.
 
     By hand: items of the times 5, 9, 9 and 7 weigh .8 ** 3, 1, 1 and .8 ** 2.
     """

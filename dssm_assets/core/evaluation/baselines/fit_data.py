@@ -27,12 +27,12 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 def order_by_events(item_events: IntArray | NDArray[np.float64]) -> IntArray:
-    """Returns all item indices by positive events, most first, then by index, int64 [I]."""
+    """Returns all item indices by positive events, most first, ties by index, int64 [I]."""
     return np.argsort(-item_events, kind="stable").astype(np.int64)
 
 
 def recent_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> tuple[IntArray, NDArray[np.int32]]:
-    """Returns the max_items most recent items of each user, ties by index, and the number kept per user."""
+    """Returns the number of items kept for each user, and each user's `max_items` most recent items, ties by index."""
     lengths = np.diff(window.indptr)
     items = window.item_index.astype(np.int32)
     is_recent = np.ones(len(items), dtype=bool)
@@ -48,17 +48,17 @@ class FitData:
 
     Attributes:
         window_events: int64 [I], positive events of each item in the window.
-        recent_events: float64 [I], the same, but an event counts half after each half-life (`evaluation.recent`).
-        history_events: int64 [I], the same of all stored days.
-        window_days: days of the window.
-        read_user_items: returns the interactions of the window's last n days.
+        recent_events: float64 [I], the same with decay: an event's weight halves with each half-life (`evaluation.recent`).
+        history_events: int64 [I], positive events of each item on all stored days.
+        window_days: length of the window.
+        read_user_items: called with n; returns each user's items of the window's last n days.
         read_history: yields all stored interactions, a few users at a time; each user comes once.
         settings: section `evaluation` of the configuration.
         allocate: allocates large arrays.
         seed: seed of random baselines.
         recent_hours: half-life of `recent_events`.
-        neighbors_of: bool [I], the items to find neighbours of; None: all.
-        common_users: least number of common users of neighbours: 1 for the baseline, 2 for the channel.
+        neighbors_of: bool [I], marks the items that need neighbours; None: all.
+        common_users: two neighbours have at least so many users in common; the baseline uses 1, the channel 2.
     """
 
     window_events: IntArray
@@ -77,7 +77,7 @@ class FitData:
 
     @cached_property
     def popularity_order(self) -> IntArray:
-        """Returns all items by positive events in the window, most first, int64 [I]. Baselines fill up their lists from it."""
+        """Returns all items by positive events in the window, most first, int64 [I]. Baselines fill up their lists in this order."""
         return order_by_events(self.window_events)
 
     @cached_property

@@ -13,7 +13,7 @@ from dssm_assets.core.evaluation.item_neighbors import NeighborLists, csr_of
 
 @dataclass(frozen=True)
 class ItemCooccurrenceScorer:
-    """Ranks items by the sum of their similarities to the user's items; popular items follow."""
+    """Ranks items by the sum of their similarities to the user's items, then popular items."""
 
     lists: NeighborLists
     order: IntArray
@@ -24,7 +24,7 @@ class ItemCooccurrenceScorer:
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns each item's most similar others as csr arrays, and the item order for filling up lists."""
+    """Returns each item's most similar other items as csr arrays, and an order of all items to fill up lists."""
     found = data.find_neighbors(data.window_days)[1]
     return {"starts": found.indptr, "items": found.indices, "similarities": found.data, "order": data.popularity_order}
 
