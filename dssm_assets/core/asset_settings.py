@@ -1,6 +1,6 @@
 """Digests the settings that each asset's step reads. A stored partition with another digest is made again.
 
-Settings of upstream assets are not part of it: when they change, the new inputs make the asset stale anyway.
+Settings of upstream assets are left out: when these change, the new inputs make the asset stale anyway.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ HOW: Final = frozenset(
 
 
 def digest_settings(config: PipelineConfig, fg: Mapping[str, Any], read_file: ReadFile) -> dict[str, str]:
-    """Returns asset -> a digest of the settings that it reads, with defaults filled in.
+    """Returns asset -> digest of the settings that its step reads, defaults included.
 
-    A null key counts as absent, so a new key with default null leaves every digest as it was.
+    A null key counts as absent, so a new key with default null changes no digest.
 
     Args:
-        read_file: reads the files that feature definitions name. Their content is digested, not their path.
+        read_file: reads a file that feature definitions name. Its content is digested, not its path.
     """
     given = config.model_dump(mode="json", exclude_none=True)
     by_content = rename_files(fg, cache(partial(_digest_file, read_file)))  # several features may name one file

@@ -32,14 +32,12 @@ def is_date(day: str) -> bool:
 
 
 def choose_day(day: str, days: Sequence[str], where: str, kind: str) -> str:
-    """Resolves the text of a day to a date.
-
-    A written date is returned unchecked; the caller can explain better why it is missing.
+    """Resolves the text of a day to a date. A date is returned unchecked, because the caller can explain better why it is missing.
 
     Example: of the 1st, 2nd and 5th of a month, `first` is the 1st, `latest` the 5th, `latest-3` the 2nd; `latest-1` is an error.
 
     Args:
-        day: a text as `read_day` returns it.
+        day: a text in the form of `read_day`.
         days: ascending dates to choose from.
         where: the command or function with this argument.
         kind: a phrase for the days, such as `a stored day`.
@@ -59,7 +57,7 @@ def choose_day(day: str, days: Sequence[str], where: str, kind: str) -> str:
 
 
 def name_ranges(days: Sequence[str]) -> str:
-    """Writes ascending days as ranges: `2026-01-01 to 2026-01-04, 2026-01-07`. Only the last ranges are shown if there are many."""
+    """Writes ascending days as ranges: `2026-01-01 to 2026-01-04, 2026-01-07`. Many ranges are cut to the last ones."""
     numbered = groupby(enumerate(days), lambda pair: dt.date.fromisoformat(pair[1]).toordinal() - pair[0])
     ranges = [[ds for _, ds in pairs] for _, pairs in numbered]
     named = [part[0] if len(part) == 1 else f"{part[0]} to {part[-1]}" for part in ranges[-_SHOWN_RANGES:]]

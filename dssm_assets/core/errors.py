@@ -41,12 +41,12 @@ class InputError(DssmError):
         super().__init__(head + "\n".join(str(fault) for fault in self.faults))
 
     def __reduce__(self) -> tuple[type[InputError], tuple[list[Fault]]]:
-        """Pickles the faults instead of the message, so that the error survives the way from a worker process."""
+        """Pickles the faults instead of the message, so that another process can rebuild the error."""
         return type(self), (self.faults,)
 
     @classmethod
     def raise_if(cls, faults: Iterable[Fault]) -> None:
-        """Raises the error if the list of faults is not empty."""
+        """Raises the error if there is any fault."""
         if found := list(faults):
             raise cls(found)
 
@@ -96,7 +96,7 @@ class CheckFailedError(DssmError):
 
 
 class DaysFailedError(DssmError):
-    """Some days of a range failed; the others were made. Carries one error per failed day."""
+    """Some days of a range failed; the others were made. Has one error per failed day."""
 
     def __init__(self, errors: Mapping[str, DssmError]) -> None:
         self.errors = dict(errors)

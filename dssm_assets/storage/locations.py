@@ -74,9 +74,10 @@ def open_s3_session(profile: str | None = None) -> Any:
     session, answered = Session(profile=profile), set[str]()
 
     def wait_for_restart(*, response: Any, endpoint: Any, caught_exception: Any, request_dict: Any, **_: Any) -> float | None:
-        """Tells botocore when to repeat a request: first a store that restarts answers with faults, then it takes no connections.
+        """Tells botocore whether to repeat a request, and after how many seconds, while a store restarts. None: botocore decides.
 
-        None leaves the decision to botocore. A store that has never answered is not waited for.
+        A restarting store first answers with faults and then accepts no connections. A store that has never answered is not
+        waited for.
         """
         from botocore.exceptions import ConnectionError as NoConnectionError
         from botocore.exceptions import HTTPClientError

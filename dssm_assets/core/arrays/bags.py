@@ -20,13 +20,13 @@ from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of, row
 
 @dataclass(frozen=True)
 class Bags:
-    """Embedding indices of B rows and the weight of each in its row's sum.
+    """Embedding indices of B rows, and the weight of each index in its row's sum.
 
     Attributes:
         values: embedding indices [n]. 0 (missing) occurs only in bags aligned position by position.
-        offsets: start of each row, and the end of the last.
-        weights: factor of each value in its row's sum [n]. The absolute values of a non-empty row sum to 1 for a mean, to
-            the root of the summed importances for `root_bags`. Values that are not summed have 1.
+        offsets: start of each row and the end of the last [B + 1].
+        weights: factor of each value in its row's sum [n]. In each non-empty row the absolute values sum to 1 for a mean, and to
+            the root of the summed importances for `root_bags`. A value that is not summed has weight 1.
     """
 
     values: IntArray  # [n]
@@ -37,7 +37,7 @@ class Bags:
 def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
     """Weighs each row's present values so that their sum is the mean.
 
-    A missing value (index 0) neither adds to the mean nor to its denominator; a row of only missing values is empty.
+    A missing value (index 0) does not count in the mean. A row with only missing values is empty.
 
     Args:
         values: embedding indices [n].
@@ -84,7 +84,7 @@ def _divide_by_total(
     importance: npt.NDArray[np.float64] | None,
     scale: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
 ) -> Bags:
-    """Returns the present values, each weighted by its importance over the scaled sum of importances in its row."""
+    """Weighs each present value by its importance over the scaled sum of importances in its row."""
     present = values > 0
     if not present.all():
         values, offsets = values[present], offsets_of(present)[offsets]

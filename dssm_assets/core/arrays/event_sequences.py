@@ -1,4 +1,4 @@
-"""Event sequences that the rows of a batch share, each row ending at an event of its own.
+"""Event sequences shared by the rows of a batch. Each row ends at an event of its own.
 
 An encoder that only looks back, such as causal self-attention, runs once over a sequence and serves all of its rows.
 
@@ -20,10 +20,10 @@ class EventSequences:
     """Sequences of events, oldest first, and the last event of each row.
 
     Attributes:
-        values: per sub-feature the embedding index of each event, 0 for a missing value [n].
-        seconds: when each event happened, in whole seconds [n].
+        values: per sub-feature the embedding index of each event [n]; 0 for a missing value.
+        seconds: time of each event in whole seconds [n].
         offsets: start of each sequence and the end of the last [S + 1].
-        last: position among the n of each row's last event; -1 for a row without events [B].
+        last: each row's last event, as a position among the n events [B]; -1 for a row without events.
     """
 
     values: tuple[IntArray, ...]
@@ -42,7 +42,7 @@ class EventSequences:
         return EventSequences(tuple(values[at] for values in self.values), self.seconds[at], offsets, own)
 
     def without_empty_events(self) -> EventSequences:
-        """Drops events without any value; a row reads the last event left to it."""
+        """Drops events without any value. A row then ends at its last remaining event."""
         present = np.logical_or.reduce([values > 0 for values in self.values])
         if present.all():
             return self
@@ -58,12 +58,12 @@ class EventSequences:
 
 @dataclass(frozen=True)
 class SharedWindows:
-    """Cuts users' histories into windows of `length` events: samples in one window share one pass of the encoder.
+    """Cuts users' histories into windows of `length` events. Samples in one window share one pass of the encoder.
 
-    The cuts move by the user's shift. With another shift each epoch, an event has a different number of predecessors in its window.
+    The cuts are moved by the user's shift. With a new shift in each epoch, an event's number of predecessors in its window varies.
 
     Attributes:
-        user_ends: one after the last event of each row's user [B].
+        user_ends: for each row, one after the last event of its user [B].
         shifts: shift of each row's user, at least 0 [B].
     """
 

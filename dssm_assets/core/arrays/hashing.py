@@ -1,7 +1,7 @@
-"""MurmurHash64A and FarmHash Fingerprint64 of text columns, bit for bit as the reference and TensorFlow compute them.
+"""MurmurHash64A and FarmHash Fingerprint64 of text columns, equal bit for bit to the originals.
 
-The reference's feature generator uses MurmurHash64A, TensorFlow Fingerprint64. A hash depends on the
-value's bytes alone: it is the same on every platform and in every process. Each entry of a dictionary column is hashed once.
+The reference's feature generator uses MurmurHash64A, TensorFlow uses Fingerprint64. A hash depends on the value's bytes alone, so it
+is the same on every platform and in every process. Each entry of a dictionary column is hashed once.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class _Values(NamedTuple):
         return [self.words[self.starts + _WORD * number] for number in range(count)]
 
     def from_end(self, skipped: int, count: int) -> list[Words]:
-        """Returns `count` words of each value, the first `skipped` bytes before its end."""
+        """Returns `count` words of each value, from `skipped` bytes before its end on."""
         return [self.words[self.starts + self.lengths - skipped + _WORD * number] for number in range(count)]
 
 
 def hash_values(column: pa.Array | pa.ChunkedArray, function: HashFunction = HashFunction.MURMUR) -> Words:
-    """Returns the hash of each text or binary value (its UTF-8 bytes); 0 where the value is null.
+    """Returns the hash of each text or binary value (of a text's UTF-8 bytes); 0 for null.
 
     The column may hold strings, binaries (large or not), views, dictionaries of these, or nulls only, sliced or chunked.
 
     Raises:
-        TypeError: if the column is of another type.
+        TypeError: the column has another type.
     """
     if isinstance(column, pa.ChunkedArray):
         chunks = [hash_values(chunk, function) for chunk in column.chunks]
@@ -82,7 +82,7 @@ def hash_texts(texts: list[str], function: HashFunction = HashFunction.MURMUR) -
 
 
 def _runs(array: pa.Array) -> Iterator[tuple[slice, _Values]]:
-    """Yields the values run by run, with the rows of each run; the bytes of a null are arbitrary."""
+    """Yields the values run by run, with the rows of each run. The bytes of a null are arbitrary."""
     is_small = pat.is_string(array.type) or pat.is_binary(array.type)
     if pat.is_string_view(array.type) or pat.is_null(array.type):
         array = array.cast(pa.large_string())
@@ -122,7 +122,7 @@ def _murmur_hashes(values: _Values) -> Words:
 
 
 def _steps(counts: Positions) -> Iterator[tuple[int, Any]]:
-    """Yields 0, 1, ... with the positions of the values that have more steps than that."""
+    """Yields 0, 1, ..., each with the positions of the values that have more steps than this number."""
     active = np.flatnonzero(counts)
     number = 0
     while len(active):

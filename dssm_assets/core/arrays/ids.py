@@ -25,7 +25,7 @@ def comparable_ids(ids: Column, where: str) -> pa.ChunkedArray:
     """Returns ids as int64 or string, so that they can be compared. Dictionary-encoded ids are decoded.
 
     Raises:
-        SchemaError: ids are null, are neither integers nor text, or do not fit int64.
+        SchemaError: an id is null, or the ids are neither integers nor text, or do not fit int64.
     """
     chunked = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([ids], type=ids.type)
     if pa.types.is_dictionary(ids.type):
@@ -45,7 +45,7 @@ def cast_ids(ids: pa.Array, wanted: pa.DataType, where: str) -> pa.Array:
     """Casts ids to another type.
 
     Raises:
-        InputError: one type is a number and the other a text, so nothing would ever match.
+        InputError: `ids` are numbers and `wanted` is text, or the other way round, so nothing would ever match.
     """
     if pa.types.is_integer(ids.type) != pa.types.is_integer(wanted):
         raise InputError(Fault(where, f"ids of type {wanted}", str(ids.type), "read all tables from one source"))
@@ -73,7 +73,7 @@ def sorted_unique(ids: pa.Array) -> pa.Array:
 
 
 def find_positions(ids: pa.Array, values: pa.Array) -> IntArray:
-    """Returns the position of each id among the values (int64), or -1. Meant for a single look-up; see `IdIndex` for many."""
+    """Returns the position of each id among the values (int64), or -1. For repeated look-ups, `IdIndex` is faster."""
     return np.asarray(pc.fill_null(pc.index_in(ids, value_set=values), -1), np.int64)
 
 
@@ -136,7 +136,7 @@ class IdIndex:
 
 
 class IdCounts:
-    """Counts how often each id occurs, summed over days. Its truth value is False before the first day.
+    """Counts the occurrences of each id over several days. False in a condition until the first day is added.
 
     Memory holds about twice the distinct ids, whatever the number of days.
     """
@@ -149,10 +149,10 @@ class IdCounts:
         return bool(self._parts)
 
     def update(self, ids: Column, counts: IntArray | None = None) -> None:
-        """Adds the ids of a day, `counts` times each, or once without `counts`.
+        """Adds the ids of a day. `counts` says how often each occurred; without `counts`, once.
 
         Raises:
-            SchemaError: the ids are not comparable (`comparable_ids`), or their type differs from the days before.
+            SchemaError: the ids are not comparable (`comparable_ids`), or have another type than on the days before.
         """
         comparable = combine_chunks(comparable_ids(ids, self._where))
         if self._parts:
@@ -188,5 +188,5 @@ def _duplicate_ids(ids: pa.Array, where: str) -> DuplicateKeyError:
 
 
 def name_ids(ids: pa.Array, where: str) -> str:
-    """Returns the first ids as text for an error. User ids are left out, because errors are stored with their runs."""
+    """Returns the first ids as text for an error; no user ids, because errors are stored with their runs."""
     return "" if "user" in where else ": " + ", ".join(map(str, ids[:_SHOWN_IDS].to_pylist()))

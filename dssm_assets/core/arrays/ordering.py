@@ -14,10 +14,10 @@ from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 
 
 def sort_with_positions(values: IntArray) -> tuple[IntArray, IntArray]:
-    """Sorts values in ascending order. Returns them with their positions before the sort, [n], or row by row [R, N].
+    """Sorts values in ascending order, [n], or each row of [R, N]. Returns the sorted values, and the position of each before the sort.
 
-    Equal values keep the order of their positions. Value and position are packed into one integer, because integers sort
-    many times faster than a stable sort.
+    Equal values keep their order. Value and position are packed into one integer, because integers sort many times faster
+    than a stable sort.
 
     Args:
         values: [n] or [R, N], so small that value and position together fit int64.
@@ -59,7 +59,7 @@ def top_k(values: NDArray[np.floating[Any]], k: int, ids: NDArray[np.integer[Any
 
 
 def take_top(entries: NDArray[Any], top: IntArray, missing: float = -1) -> NDArray[Any]:
-    """Returns the entries [R, N] at positions from `top_k` [R, K]; `missing` for the position -1."""
+    """Returns the entries [R, N] at positions from `top_k` [R, K]. Position -1 gives `missing`."""
     if not entries.shape[1]:
         return np.full(top.shape, missing, entries.dtype)
     return np.where(top >= 0, np.take_along_axis(entries, top, 1), entries.dtype.type(missing))
@@ -88,7 +88,7 @@ def top_of_rows(lengths: Any, entries: NDArray[np.integer[Any]], values: NDArray
 
 
 def pad_rows(lengths: Any, values: NDArray[Any], pad: float) -> NDArray[Any]:
-    """Pads rows of different lengths: the flat values [n] become a table [R, longest row]."""
+    """Arranges flat values [n] as a table [R, longest row]. Shorter rows end in `pad`."""
     shape = len(lengths), int(np.max(lengths, initial=0))
     if len(values) == shape[0] * shape[1]:
         return values.reshape(shape)

@@ -48,10 +48,10 @@ def ranges(starts: Any, lengths: Any) -> IntArray:
 
 
 def bisect_ranges(starts: IntArray, ends: IntArray, is_before: Callable[[IntArray, IntArray], Mask]) -> IntArray:
-    """Searches all ranges at once; returns each range's first position where `is_before` is false, or its end.
+    """Searches all ranges at once. Returns the first position in each range where `is_before` is false, or the range's end.
 
     Args:
-        is_before: called with positions and the number of each one's range. Within a range it is true first, then false.
+        is_before: called with positions, and with the range number of each. Within a range it must be true first, then false.
     """
     low, high = starts.copy(), ends.copy()
     while len(unknown := np.flatnonzero(low < high)):
@@ -72,12 +72,10 @@ def combine_chunks(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def is_list(arrow_type: pa.DataType) -> bool:
-    """Returns whether a column of this type holds lists."""
     return bool(pat.is_list(arrow_type) or pat.is_large_list(arrow_type) or pat.is_fixed_size_list(arrow_type))
 
 
 def is_text(arrow_type: pa.DataType) -> bool:
-    """Returns whether a column of this type holds texts."""
     return bool(pat.is_string(arrow_type) or pat.is_large_string(arrow_type) or pat.is_string_view(arrow_type))
 
 
@@ -87,7 +85,7 @@ def list_lengths(column: pa.Array | pa.ChunkedArray) -> IntArray:
 
 
 def flatten(array: pa.Array) -> tuple[pa.Array, Offsets]:
-    """Returns the values of a list array and their offsets; a null list has no values."""
+    """Returns the values of a list array, and their offsets. A null list has no values."""
     return array.flatten(), offsets_of(list_lengths(array))
 
 
@@ -99,7 +97,7 @@ def filter_values(values: pa.Array, offsets: Offsets, mask: Mask) -> tuple[pa.Ar
 
 
 def build_lists(values: pa.Array, offsets: Offsets, nulls: Mask | None = None) -> pa.Array:
-    """Returns the list array with these values and offsets; rows where `nulls` is true are null."""
+    """Returns the list array with these values and offsets. Rows marked in `nulls` are null."""
     mask = None if nulls is None or not nulls.any() else pa.array(nulls)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, mask=mask)
 
@@ -110,12 +108,12 @@ def null_mask(array: pa.Array) -> Mask:
 
 
 def mask_numbers(values: NDArray[Any], nulls: Mask) -> pa.Array:
-    """Returns numbers as an array that is null where the mask is true."""
+    """Returns numbers as an array, null where the mask is true."""
     return pa.array(values, mask=nulls if nulls.any() else None)
 
 
 def number_values(values: pa.Array) -> tuple[IntArray, IntArray]:
-    """Numbers distinct values by first occurrence; returns their first positions, ascending [M], and each value's number [n]."""
+    """Numbers the distinct values in order of first occurrence. Returns each number's first position [M], and each value's number [n]."""
     numbers = np.asarray(values.dictionary_encode().indices, np.int64)
     return np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1)), numbers
 
@@ -162,7 +160,7 @@ class ItemSets(NamedTuple):
 
     @classmethod
     def of_pairs(cls, users: IntArray, items: IntArray, num_users: int) -> ItemSets:
-        """Groups (user, item) pairs by user, items ascending. Pairs with a user or item of -1 are left out."""
+        """Groups (user, item) pairs by user, items ascending. Skips pairs with a -1."""
         is_known = (users >= 0) & (items >= 0)
         width = int(items.max(initial=0)) + 1
         pairs = np.unique(users[is_known] * width + items[is_known])
@@ -182,11 +180,12 @@ class ItemSets(NamedTuple):
         return ItemSets(offsets_of(lengths), self.items[ranges(self.offsets[users], lengths)])
 
     def find(self, items: NDArray[np.integer[Any]]) -> tuple[IntArray, Mask]:
-        """Looks up items [U, C] in their users' sets: returns positions in `self.items`, and whether each was found.
+        """Looks up items [U, C] in their users' sets. Returns positions in `self.items`, and whether each item was found.
 
-        Sets must be ascending; the item -1 is never found.
+        Sets must be ascending. The item -1 is never found.
 
-        By hand: of the sets [[3, 5], [3]] the items [[5, -1], [3, 5]] are at positions 1 and 2: each is the first of its row.
+        By hand: the sets are [3, 5] and [3], so `self.items` is [3, 5, 3]. Items [[5, -1], [3, 5]]: 5 is found at position 1, 3 at position
+        2.
         """
         if not len(self.items):
             return np.zeros(items.shape, np.int64), np.zeros(items.shape, np.bool_)

@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Selection:
-    """Selected rows grouped by chunk, once for all columns."""
+    """The numbers of selected rows, grouped by chunk. Made once and used for all columns."""
 
     local: tuple[tuple[int, IntArray], ...]  # (chunk, rows within it)
     inverse: IntArray | None  # position of each selected row in the concatenated chunks; None: already in order
@@ -31,7 +31,7 @@ class TableView:
     """Zero-copy numpy views of an Arrow table's columns.
 
     Raises:
-        SchemaError: columns are missing, have another type or have nulls; one fault for each.
+        SchemaError: has a fault for each column that is missing, has another type or has nulls.
     """
 
     def __init__(self, table: pa.Table, name: str, columns: Mapping[str, pa.DataType]) -> None:
@@ -90,7 +90,7 @@ class TableView:
         return [flat[offsets[0] : offsets[-1]] for offsets, flat in self._lists[column]]
 
     def range_faults(self, column: str, low: int, end: int, remedy: str) -> list[Fault]:
-        """Returns a fault if a column of numbers or lists of numbers has a value outside low .. end - 1."""
+        """Returns a fault if a column, of numbers or of lists of numbers, has a value below `low` or not below `end`."""
         blocks = [block for block in self.blocks(column) if len(block)]
         least, most = min((int(one.min()) for one in blocks), default=low), max((int(one.max()) for one in blocks), default=low)
         if least >= low and most < end:

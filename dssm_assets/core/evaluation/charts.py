@@ -55,7 +55,7 @@ def _style_axis(axis: Any, title: str = "", grid: str = "y") -> None:
 
 
 def _legend_below(figure: Figure, axis: Any) -> float:
-    """Puts the legend of an axis below all panels, in as many rows as it needs; returns the bottom of the panels."""
+    """Puts the legend of an axis below all panels, in as many rows as needed. Returns the bottom of the panels."""
     handles, texts = axis.get_legend_handles_labels()
     rows = math.ceil(len(texts) * LABEL_INCHES / figure.get_figwidth())
     figure.legend(
@@ -66,7 +66,7 @@ def _legend_below(figure: Figure, axis: Any) -> float:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """Returns a figure as PNG without metadata. A palette of 128 colours makes it a quarter of the full size."""
+    """Returns a figure as PNG without metadata. The palette of 128 colours makes the file four times smaller."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -81,8 +81,8 @@ def hit_rate_png(total: pa.Table, *, spans: labels.Spans | None = None) -> bytes
     """Draws one panel per scope: hit_rate@k of the model and every baseline, with 95% intervals.
 
     Args:
-        total: total_hit_rate of a day that has warm users.
-        spans: how far back baselines read, for their names.
+        total: total_hit_rate of a day with warm users.
+        spans: how far back baselines read; shown with their names.
     """
     rows = [row for row in total.to_pylist() if row[POPULATION] == Population.WARM]
     shown = [scope for scope in labels.CHART_SCOPES if any(row[SCOPE] == scope for row in rows)]
@@ -103,16 +103,16 @@ def hit_rate_png(total: pa.Table, *, spans: labels.Spans | None = None) -> bytes
 
 
 def loss_curve_png(loss_by_step: Sequence[float], hit_rates: Sequence[float] = ()) -> bytes:
-    """Returns a PNG of the training loss: each step pale, the running mean over 2% of the steps strong.
+    """Draws the training loss: each step pale, the running mean over 2% of the steps strong. Returns a PNG.
 
-    With hit rates, a second panel shows them by epoch, the best one marked.
+    With hit rates, a second panel shows them by epoch, and marks the best.
 
     Args:
         loss_by_step: loss of step 1, 2, ...
         hit_rates: on the validation days, after epoch 1, 2, ...
 
     Raises:
-        InputError: if there are no steps or a number is not finite.
+        InputError: there are no steps, or a number is not finite.
     """
     losses, rates = np.asarray(loss_by_step, dtype=np.float64), np.asarray(hit_rates, dtype=np.float64)
     broken = int((~np.isfinite(losses)).sum() + (~np.isfinite(rates)).sum())
@@ -236,7 +236,7 @@ def _draw_segment(axis: Any, y: int, label: str, rows: dict[str, dict[str, Any]]
 
 
 def drawable(text: str, place: int) -> str:
-    """Returns a label in characters of the chart's font, shortened; without any, the row's number in the table."""
+    """Shortens a label to characters that the chart's font has. If none is left, returns its row number in the table."""
     short = text if len(text) <= LABEL_CHARS else text[: LABEL_CHARS - 1] + "…"
     return short if set(map(ord, short)) <= _font_characters() else f"row {place + 1} of the table"
 

@@ -34,7 +34,7 @@ def is_part(scorer: str) -> bool:
 
 
 def tier_scope(tier: str) -> str:
-    """Returns the scope in hit_counts for the merged list's hits in one tier of popularity."""
+    """Returns the scope under which hit_counts has the merged list's hits in one tier of items."""
     return f"tier_{tier}"
 
 

@@ -53,7 +53,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class GateReport:
-    """The verdict on a day or one question, with a sentence on who is ahead and by how much, and the figures behind it.
+    """The verdict on a day or on one question, a sentence on who is ahead and by how much, and the figures behind it.
 
     Attributes:
         summary: the decisive figures in about 50 characters, for a column of the UI.
@@ -80,20 +80,20 @@ def hit_rate_gate(
     seed: int,
     spans: Spans | None = None,
 ) -> GateReport:
-    """Returns whether the lists of the day's model may be served.
+    """Judges whether the lists of the day's model may be served.
 
-    By hand: of 1,000 items to find the list finds 500, the best baseline 600, and the gain of -0.1 has the interval [-0.2,
-    0.05]: passes, since 0.05 reaches the margin 0. With [-0.2, -0.02] it fails. On the days before, the list found 90 items
-    where the best baselines found 60: 1.5 times. With max_drop_frac 0.3 it now has to find 1.05 times as much as the best
-    baseline, so 500 against 600 is a drop if the interval of (500 - 1.05 * 600) / 1000 = -0.13 ends below 0.
+    By hand: of 1,000 items to find the list finds 500 and the best baseline 600. If the gain of -0.1 has the interval [-0.2, 0.05],
+    the list passes, since 0.05 reaches the margin 0; with [-0.2, -0.02] it fails. On the days before, the list found 90 items and
+    the best baselines 60, which is 1.5 times as many. With max_drop_frac 0.3 it must now find 1.05 times as many as the best
+    baseline. So 500 against 600 is a drop if the interval of (500 - 1.05 * 600) / 1000 = -0.13 ends below 0.
 
     Args:
         hit_counts: the day's counts per user, from `hits.count_hits`.
-        previous: day -> rates of an earlier day; only the last `gate.last_partitions` count.
-        spans: how far back baselines read, for the sentence.
+        previous: earlier day -> its rates; only the last `gate.last_partitions` days count.
+        spans: how far back baselines read; shown in the sentence.
 
     Raises:
-        InputError: if a configured baseline was not scored.
+        InputError: a configured baseline was not scored.
     """
     days = sorted(previous)[-gate.last_partitions :] if gate.last_partitions else []
     answers, sentences, facts = dict[Verdict, GateReport](), [], dict[str, Any]()
@@ -117,7 +117,7 @@ def hit_rate_gate(
 
 @dataclass(frozen=True)
 class _Question:
-    """One scope of one day in one population: rates, rules, and the comparison of two scorers."""
+    """One scope of one day in one population: the rates, the gate's rules, and the comparison of two scorers."""
 
     rows: Rows
     gate: Gate
@@ -126,7 +126,7 @@ class _Question:
     is_warm: bool
 
     def answer(self, before: Mapping[str, Rows]) -> list[GateReport]:
-        """Returns one answer if the scope is too small to compare, else the answers to both questions, of all users to the first."""
+        """Returns the answers to both questions; a single answer if the scope is too small to compare, or for all users and items."""
         wanted = (MERGED, MODEL) if self.gate.scorer is GatedScorer.SERVED else (MODEL,)
         scorer = next((name for name in wanted if name in self.rows), None)
         if scorer is None:
@@ -196,7 +196,7 @@ class _Question:
 
 
 def _best(rows: Rows, gate: Gate, *, must_have_all: bool = False) -> str | None:
-    """Returns the best of the configured baselines, by default of all; None without any."""
+    """Returns the best configured baseline (None without any); if the gate names none, the best of all."""
     missing = [name for name in gate.baselines or () if name not in rows]
     if missing and must_have_all:
         expected = f"baselines of the day: {', '.join(baselines_of(rows))}"

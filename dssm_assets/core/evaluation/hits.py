@@ -1,8 +1,9 @@
-"""Counts hits: the items of a user's truth among the first k of a scorer's list. Every hit rate is a sum of these.
+"""Counts hits: items of a user's truth among the first k of a scorer's list. Every hit rate is a sum of these counts.
 
 From top to bottom: the ranks of truth pairs in lists, counts per user, the model's lists with hits and misses.
 
-A cell is one scope in one population, for example discovery x warm; every rate is reported per cell.
+A truth pair is a user and an item to find. A cell is one scope in one population, for example discovery x warm; every rate is
+reported per cell.
 
 Does not belong here: lists (`scorer.py`), rates and intervals (`rates.py`).
 
@@ -39,7 +40,7 @@ class ColdScope(NamedTuple):
     items: IntArray
     """item_index int64 [C]."""
     scorers: Sequence[Scorer]
-    """Of these items alone."""
+    """Rank cold items only."""
 
 
 def count_hits(
@@ -54,20 +55,17 @@ def count_hits(
 ) -> tuple[pa.Table, dict[str, int]]:
     """Returns the rows of hit_counts, and "scope/population" -> number of evaluated users without truth there.
 
-    There is one row per scorer, scope, population and user with truth there, with hits and NDCG at every k. Parts are scored
-    for sampled users only.
+    There is a row per scorer, scope, population and user with truth there, with hits and NDCG at every k. The merged list's hits
+    are also counted by tier of items (`tier_scope`), in population `all`. An item outside the corpus is not warm.
 
-    By hand: k = 2, the ranking is a, d, c, b, the truth a, b and d, with a in the window, a and d in the history. Scope all:
-    the first two are a, d, so 2 hits of 3. Discovery: the list without a is d, c, so 1 hit (d) of 2 (b, d). Repeat: a is
-    found, 1 of 1. New: b is not among the first two, 0 of 1. Unseen: the list without a and d is c, b: 1 of 1.
-
-    An item outside the corpus is not warm. For the merged list, hits by tier of items are counted too (`tier_scope`), in
-    population `all`.
+    By hand: k = 2, the ranking is a, d, c, b. The truth is a, b and d; a is in the window, a and d are in the history. Scope all:
+    the first two are a and d, so 2 hits of 3. Discovery: the list without a is d, c, so 1 hit (d) of 2 (b, d). Repeat: a is
+    found, 1 of 1. New: b is not among the first two, 0 of 1. Unseen: the list without a and d is c, b, so 1 of 1.
 
     Args:
         ks: cut-offs, ascending.
         cold: the items and scorers of scope `cold`; None: without this scope.
-        is_sampled: bool [U], the users for whom parts (`evaluation_tables.is_part`) rank items; None: all.
+        is_sampled: bool [U], the users for whom parts of the merged list (`evaluation_tables.is_part`) are scored; None: all.
         item_tier: int64 [I], position of each item's tier in TIERS; None: tiers are not counted.
         on_ranked: called with the number of users of each block.
     """
@@ -104,7 +102,7 @@ def count_hits(
 def rank_truth(
     scorers: Sequence[Scorer], truth: Truth, past: InteractedItems, k: int, is_sampled: Mask, on_ranked: Callable[[int], None]
 ) -> Mapping[str, RankedLists]:
-    """Returns scorer -> rank of every truth pair in each kind of list, int64 [P]; K if missed."""
+    """Returns scorer -> rank of every truth pair in each kind of list, int64 [P]; K for a missed pair."""
     ranks = {one.name: RankedLists(*(np.full(len(truth.pair_user), k) for _ in RankedLists._fields)) for one in scorers}
     # Sampled users, whom alone scorers of parts rank, are in blocks of their own.
     for in_sample in (True, False):
@@ -119,7 +117,7 @@ def rank_truth(
 
 
 def _rank_pairs(scorer: Scorer, truth: Truth, is_wanted: Mask, k: int) -> IntArray:
-    """Returns each truth pair's rank in the list of all items, int64 [P], K if missed or not wanted."""
+    """Returns each truth pair's rank in the list of all items, int64 [P]; K for a pair that is missed or not wanted."""
     ranks = np.full(len(truth.pair_user), k)
     for users in _split_blocks(np.unique(truth.pair_user[is_wanted])):
         block, pairs = truth.select_users(users)
@@ -134,8 +132,8 @@ def _split_blocks(users: IntArray) -> Iterator[IntArray]:
 def hit_ranks(top_items: IntArray, pair_row: IntArray, pair_item: IntArray) -> IntArray:
     """Returns the position (from 0) of each truth pair's item in its user's list, int64 [P]; K if it is not there.
 
-    Positions are counted in the list as given: -1 is not an item, and a duplicate uses up a position. By hand: list [5, 7,
-    -1]; items 7, 9 and -1 have ranks 1, 3 and 3.
+    Positions are counted in the list as given: -1 is no item, and a duplicate uses up a position. By hand: in the list [5, 7,
+    -1] the items 7, 9 and -1 have ranks 1, 3 and 3.
 
     Args:
         top_items: int64 [B, K], -1 where there is no item.
@@ -158,7 +156,7 @@ def count_cell(
     """Returns the rows of hit_counts for one scorer, scope and population: one per user with truth there.
 
     Args:
-        pairs: bool [P], the truth there.
+        pairs: bool [P], marks the truth of this cell.
         ranks: int64 [P], rank of each pair's item in its user's list, see `hit_ranks`.
     """
     truth_count = sums_per_user(truth, pairs)
@@ -184,16 +182,16 @@ def sums_per_user(truth: Truth, pairs: Mask) -> IntArray:
 def user_ndcg(pair_user: IntArray, ranks: IntArray, truth_count: IntArray, k: int) -> NDArray[np.float64]:
     """Returns each user's NDCG@k with binary relevance, float64 [U]; NaN without truth.
 
-    It is higher, the nearer the user's items are to the top.
+    NDCG is higher, the nearer the user's items are to the top.
 
-    Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques" (2002), section 2, with the
-    logarithmic discount from the first position on that recommender systems use.
+    Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques" (2002), section 2. As usual for recommender
+    systems, the logarithmic discount starts at the first position.
 
     DCG = sum over the user's items among the first k of 1 / log2(rank + 2), ranks from 0. NDCG = DCG / ideal DCG. The ideal
     list begins with min(k, truth count) of the user's items.
 
-    By hand: k = 3, two items to find, one second in the list: DCG = 1 / log2(3) = .631, ideal 1 + .631 = 1.631, NDCG = .387.
-    Were it first: 1 / 1.631 = .613.
+    By hand: k = 3, two items to find, and the list has one of them at its second position. DCG = 1 / log2(3) = .631, ideal DCG
+    = 1 + .631 = 1.631, NDCG = .387. At the first position: 1 / 1.631 = .613.
 
     Args:
         pair_user: int64 [P], the user of each truth pair.

@@ -30,7 +30,7 @@ class Interactions:
         indptr: int64 [U + 1].
         item_index: int64 [E].
         count: int64 [E], positive events of the pair.
-        last_time_ms: int64 [E], time of the last one.
+        last_time_ms: int64 [E], time of the last event.
         num_items: I.
     """
 
@@ -53,12 +53,12 @@ class Interactions:
 def sum_interactions(
     tables: Iterable[pa.Table], user_ids: pa.Array, corpus: IdIndex, earlier: Interactions | None = None
 ) -> Interactions:
-    """Sums the interactions in tables, one in memory at a time. All of their users must be in user_ids.
+    """Sums the interactions in tables, one in memory at a time.
 
     Args:
-        tables: user_id, item_id, of the types of user_ids and of the corpus, count int64, last_event_time_ms int64. A pair
-            may occur in several rows: counts are added, the latest time is kept.
-        user_ids: distinct users; they become users 0 .. U - 1, even without interactions.
+        tables: columns user_id and item_id in the types of `user_ids` and `corpus`, count int64, last_event_time_ms int64. If a pair
+            has several rows, counts are added and the latest time is kept.
+        user_ids: distinct; user 0 .. U - 1 in this order. Must have all users of the tables, and may have more.
         corpus: its order defines item_index.
         earlier: further interactions of these users over this corpus.
     """
@@ -80,7 +80,7 @@ def sum_interactions(
 def interactions_of_events(
     owner: IntArray, item_index: NDArray[np.integer[Any]], time_ms: IntArray, *, num_users: int, num_items: int
 ) -> Interactions:
-    """Returns the interactions of single events.
+    """Sums single events to interactions.
 
     Args:
         owner: int64 [N], the user of each event, 0 .. num_users - 1.
@@ -104,7 +104,6 @@ def _known_pairs(owner: IntArray, items: Any, count: IntArray, time_ms: IntArray
 
 
 def _merge_pairs(parts: Sequence[_Pairs]) -> _Pairs:
-    """Returns the distinct pairs ascending, with summed counts and the latest time."""
     keys, count, time = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(keys)
     keys = keys[order]

@@ -36,7 +36,7 @@ class GroupCodes:
     codes: FloatArray
 
     def find_groups(self, keys: npt.NDArray[Any]) -> IntArray:
-        """Returns the group of each item [I] from its `read_keys` [I, F]; -1 if no group matches."""
+        """Returns the group of each item [I]; -1 if no group has its keys. `keys`: from `read_keys` [I, F]."""
         wanted = _as_bytes(keys)
         if not len(self.keys):
             return np.full(len(wanted), -1, np.int64)
@@ -45,9 +45,9 @@ class GroupCodes:
         return np.where(known[place] == wanted, place, -1)
 
     def fill_in(self, vectors: FloatArray, keys: npt.NDArray[Any]) -> FloatArray:
-        """Writes the group's code into the last d columns of each item where these are 0; returns the vectors [I, D].
+        """Writes the code of its group into the last d columns of each item where all of these are 0. Returns the vectors [I, D].
 
-        By hand: the code of the only group is (7). Two of its items have the vectors (1, 0) and (2, 3): (1, 7) and (2, 3).
+        By hand: the only group has the code (7). Two of its items have the vectors (1, 0) and (2, 3): they become (1, 7) and (2, 3).
         """
         width = self.codes.shape[1]
         groups = self.find_groups(keys)
@@ -81,7 +81,7 @@ def read_keys(items: pa.Table, features: Sequence[str]) -> npt.NDArray[np.int32]
 
 
 def distinct_keys(keys: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], IntArray]:
-    """Returns the distinct rows [G, F], ascending, and the number of each item's row among them [I]."""
+    """Groups items with equal keys. Returns the keys of each group [G, F], ascending, and the group number of each item [I]."""
     _, first, group = np.unique(_as_bytes(keys), return_index=True, return_inverse=True)
     return keys[first], group.reshape(-1).astype(np.int64)
 

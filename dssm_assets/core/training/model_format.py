@@ -44,16 +44,16 @@ def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
 
 
 def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
-    """Returns the towers of `model_chunks`, joined; their tables are views of the bytes.
+    """Returns the towers in the bytes that `model_chunks` yields. Their tables are views of the bytes.
 
-    If the bytes are a memory map, only the rows that are looked up are read, and processes that map one file share its pages.
+    If the bytes are a memory map, only looked-up rows are read, and all processes with the same file share its pages.
 
     Args:
-        data: the bytes. torch needs them to be writable: use a copy-on-write memory map.
+        data: the joined chunks. torch needs them to be writable: use a copy-on-write memory map.
 
     Raises:
         StorageError: the bytes are not a whole model.
-        ConfigError: the model has another specification; one fault per difference.
+        ConfigError: the model has another specification; has a fault per difference.
     """
     header, start = read_header(data, _MAGIC, _WHAT, _REMEDY)
     remedy = "fit the model again with the current configuration"

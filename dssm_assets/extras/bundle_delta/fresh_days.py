@@ -1,7 +1,7 @@
-"""The days after a bundle's day, up to the last with events: stored days, then days read directly from the sources.
+"""Reads the days after a bundle's day, up to the last day with events: first stored days, then days straight from the sources.
 
-A day that has not ended has no partition, because its statistics would be incomplete. So the steps of the daily tables write
-it to a temporary store over the regular one.
+A day that has not ended has no partition, because its statistics would be incomplete. For such a day the steps of the daily
+tables write to a temporary store, which reads all other days from the regular store.
 """
 
 from __future__ import annotations

@@ -183,7 +183,11 @@ class FieldReader:
             self.record.without_counterpart |= _leaves(entry, self._below(name), reason or REASONS[name], {})
 
     def tell_rest(self, reason: str) -> None:
-        """Records every unread field, also in nested messages, with its reason in REASONS or else this one."""
+        """Records every unread field, also of nested messages, as one without counterpart.
+
+        Args:
+            reason: for fields without a reason of their own in REASONS.
+        """
         for number, entry in enumerate(self.entries):
             if number not in self._read:
                 self.record.without_counterpart |= _leaves(entry, self._below(entry.name), reason, REASONS)

@@ -73,7 +73,10 @@ def read_public_keys(file: str) -> Ed25519Keys:
 
 
 def read_private_key(file: str) -> Ed25519Keys:
-    """Returns the private key in a PEM file. It signs, and only its own signatures are trusted. Raises as `read_public_keys`."""
+    """Reads a private key from a PEM file.
+
+    Bundles are signed with the key; only signatures made with the key itself are trusted. Raises the errors of `read_public_keys`.
+    """
     with _reading(file, "a private key of Ed25519 (PEM) without a password"):
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key

@@ -35,7 +35,12 @@ _CONNECT: Final = {"enable_external_file_cache": False}
 
 @dataclass(frozen=True)
 class JsonColumns:
-    """The columns of JSON files: type of each outer key in SQL, and column -> SQL expression."""
+    """The columns of JSON files, with their schema.
+
+    Attributes:
+        keys: outer key -> its type in SQL.
+        paths: column -> the SQL expression that reads it.
+    """
 
     keys: dict[str, str]
     paths: dict[str, str]

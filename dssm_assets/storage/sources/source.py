@@ -86,7 +86,7 @@ class Source(ABC):
 
     @abstractmethod
     def days(self) -> dict[str, list[str]]:
-        """Returns day -> its folders, ascending; for a database table, day -> values of its column `ds`."""
+        """Returns day -> its folders, ascending. A database table has values of its column `ds` in place of folders."""
 
     @abstractmethod
     def pieces(self, folder: str | None = None) -> Sequence[SourcePiece]:

@@ -1,11 +1,11 @@
 """Baseline `ease`: a linear item-to-item model in closed form, from all interactions before the day.
 
-Source: Steck, "Embarrassingly shallow autoencoders for sparse data" (2019), section 3: with the matrix X of users and items,
-P = (X'X + ridge)^-1, the weight of item i for item j is -P[i, j] / P[j, j], and 0 for i = j. A user's score of item j is the
-user's row of X times column j. X holds log(1 + events), so that a habit counts more than a single event.
+Source: Steck, "Embarrassingly shallow autoencoders for sparse data" (2019), section 3. X is the matrix of users and items, and
+P = (X'X + ridge)^-1. The weight of item i for item j is -P[i, j] / P[j, j], and 0 for i = j. A user's score of item j is the
+user's row of X times column j of the weights. X holds log(1 + events), so that a habit counts more than a single event.
 
-The model covers the MODEL_ITEMS most popular items of the window. Memory is about 40 bytes times their square, time grows
-with their cube; users and other items do not matter.
+The model covers the MODEL_ITEMS most popular items of the window. Memory is about 40 bytes times the square of their number;
+time grows with its cube. The numbers of users and of other items do not matter.
 
 Shapes: B users of a block, I items, N items of the model, K top-k.
 """
@@ -33,7 +33,7 @@ RIDGE: Final = 1000.0
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the items of the model, its weights row by row, and the item order for filling up lists."""
+    """Returns the model's items, the weights row by row, and an order of all items to fill up lists."""
     popular = data.popularity_order[:MODEL_ITEMS]
     items = np.sort(popular[data.window_events[popular] > 0])
     weights = data.allocate(len(items) ** 2, np.float32)
@@ -63,7 +63,7 @@ class EaseScorer:
     items: IntArray
     """int64 [N], item_index of the model's items, ascending."""
     weights: NDArray[np.float32]
-    """float32 [N, N], the row's item for the column's."""
+    """float32 [N, N], weight of the row's item for the column's item."""
     order: IntArray
     name: str = "ease"
 
@@ -80,10 +80,15 @@ def log_counts(interactions: Interactions, items: IntArray) -> Any:
 
 
 def fit_weights(cooccurrences: NDArray[np.float64], weights: NDArray[np.float32], ridge: float) -> None:
-    """Turns X'X [N, N] into the weights, in place.
+    """Computes the items' weights for each other. Changes both matrices in place.
 
-    By hand: X'X = [[2, 1], [1, 1]], ridge 1: the inverse of [[3, 1], [1, 2]] is [[.4, -.2], [-.2, .6]], so the weight of
-    item 0 for item 1 is .2 / .6 = 1/3, of 1 for 0 .2 / .4 = 1/2.
+    By hand: X'X = [[2, 1], [1, 1]] with ridge 1. The inverse of [[3, 1], [1, 2]] is [[.4, -.2], [-.2, .6]]. So the weight of item 0
+    for item 1 is .2 / .6 = 1/3, and that of item 1 for item 0 is .2 / .4 = 1/2.
+
+    Args:
+        cooccurrences: X'X, float64 [N, N]; overwritten.
+        weights: float32 [N, N]; receives the weight of each row's item for each column's item.
+        ridge: added to the diagonal of X'X.
     """
     cooccurrences[np.diag_indices_from(cooccurrences)] += ridge
     factor, _ = lapack.dpotrf(cooccurrences.T, lower=True, overwrite_a=True)  # .T: LAPACK wants columns, and it is symmetric

@@ -16,13 +16,14 @@ from dssm_assets.core.evaluation.scorer import keep_first
 
 
 def order_by_category(items: IntArray, categories: IntArray, window_events: IntArray) -> IntArray:
-    """Orders cold items by their category's events in the window, descending, then by item_index, int64 [C].
+    """Orders cold items by the events of their category in the window, most first, then by item_index; int64 [C].
 
-    By hand: items 1, 2 and 3 of the categories 0, 1 and 1 are cold; item 0 of category 1 has 5 events, no other has any: 2, 3, 1.
+    By hand: item 0 of category 1 has 5 events. Items 1, 2 and 3 are cold; item 1 has category 0, items 2 and 3 have category 1.
+    The order is 2, 3, 1.
 
     Args:
         items: item_index of the cold items, ascending [C].
-        categories: int64 [I], of every item of the corpus; -1 without a category: these come last.
+        categories: int64 [I], category of each item of the corpus; -1 for none, ordered last.
         window_events: int64 [I].
     """
     known = categories >= 0
@@ -32,7 +33,7 @@ def order_by_category(items: IntArray, categories: IntArray, window_events: IntA
 
 
 def fill_up(ranked: IntArray, order: IntArray, k: int) -> IntArray:
-    """Fills up rankings to K items from `order`, without repetitions, int64 [B, K]; -1 if items run out.
+    """Appends items from `order` to each ranking until it has K distinct items, int64 [B, K]; -1 if items run out.
 
     Example: ranked [7, -1], order [3, 7, 5], k 3 -> [7, 3, 5].
 
@@ -69,7 +70,7 @@ class PopularityScorer:
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the items by positive events in the window."""
+    """Returns all items by positive events in the window, most first."""
     return {"order": data.popularity_order}
 
 
@@ -78,7 +79,7 @@ def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> Popul
 
 
 class Recent:
-    """The same by recent events: an event counts half after each half-life (`evaluation.recent`)."""
+    """Popularity with decay: an event's weight halves with each half-life (`evaluation.recent`)."""
 
     @staticmethod
     def fit(data: FitData) -> Arrays:
