@@ -37,15 +37,7 @@ STYLE: Final = """<style>
 [data-testid="stColumn"] {min-width: 18rem}
 </style>"""  # columns stand below one another where they would be too narrow
 ROW_PIXELS: Final = 35
-WIDTHS: Final[Mapping[str, int]] = {
-    "title": 250,
-    "why": 420,
-    "channels": 200,
-    "other lists": 420,
-    "why missed": 250,
-    "day": 90,
-    "rank": 50,
-}
+WIDTHS: Final[Mapping[str, int]] = {"title": 220, "why": 420, "channels": 200, "other lists": 420, "why missed": 220, "day": 90}
 state = st.session_state
 
 
@@ -166,7 +158,7 @@ def show_person(workspace: Workspace) -> None:
     person, titles = read_person(day, id(day), day.is_ranked, user), day.titles
     st.subheader(f"{user}, {day.ds}")
     st.markdown(f"**{person.found.describe()}**")
-    left, middle, right = st.columns([3, 5, 4])
+    left, middle, right = st.columns([3, 5, 5])
     with left:
         history = person.history
         st.caption(f"Had before: {len(history):,} items on {history['day'].nunique()} days")
@@ -189,7 +181,7 @@ def show_person(workspace: Workspace) -> None:
         shown = pd.DataFrame(
             {
                 "title": titles.of(taken[col.ITEM_ID].tolist()),
-                "rank": taken[served].replace(0, np.nan).astype("Int64"),
+                "rank": taken[served].map(lambda rank: str(rank or "-")),
                 "why missed": taken["miss"],
                 "other lists": [
                     describe_ranks({name: rank for name, rank in row.items() if name != served and not is_part(name)}, DEPTH)
