@@ -106,7 +106,8 @@ class ExploredDay:
         """The list that users get."""
         self.baseline = best_baseline(rows) or MODEL
         """The baseline with the most hits."""
-        self.log_rows = sum(manifest.rows for manifest in find_event_days(workspace, ds).history)
+        self._history = find_event_days(workspace, ds).history
+        self.log_rows = sum(manifest.rows for manifest in self._history)
         self.is_ranked = self.log_rows < LONG_LOG
         """Whether all lists are ranked, not only that of the vectors read."""
 
@@ -207,7 +208,7 @@ class ExploredDay:
         taken = pd.DataFrame({col.ITEM_ID: ids, **ranks, "miss": misses})
         shown = dict.fromkeys((self.served, self.baseline))
         found = Found(user_id, len(ids), {name: hits[name] for name in shown if name in hits})
-        history = read_events(self.workspace, find_event_days(self.workspace, self.ds).history, users)
+        history = read_events(self.workspace, self._history, users)
         return Person(history, lists, taken, hits, found)
 
     def _read_stored_list(self, users: pa.Array, taken: list[Any]) -> tuple[dict[str, pd.DataFrame], dict[str, Any], list[str]]:

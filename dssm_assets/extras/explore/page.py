@@ -37,15 +37,7 @@ STYLE: Final = """<style>
 [data-testid="stColumn"] {min-width: 18rem}
 </style>"""  # columns stand below one another where they would be too narrow
 ROW_PIXELS: Final = 35
-WIDTHS: Final[Mapping[str, int]] = {
-    "title": 250,
-    "why": 420,
-    "channels": 200,
-    "other lists": 420,
-    "why missed": 250,
-    "day": 90,
-    "rank": 50,
-}
+WIDTHS: Final[Mapping[str, int]] = {"title": 220, "why": 420, "channels": 200, "other lists": 420, "why missed": 220, "day": 90}
 state = st.session_state
 
 
@@ -145,15 +137,17 @@ def choose_person(day: ExploredDay) -> Any | None:
 
 def show_rows(shown: pd.DataFrame, green: Sequence[bool] = (), **more: Any) -> Any:
     """Shows a table; rows are marked green. Columns without values are left out."""
-    is_green = list(green) or [False] * len(shown)
     names = [str(name) for name in shown if name == "title" or shown[name].replace("", np.nan).notna().any()]
-    formats: dict[Any, Any] = {name: "{:.2f}" for name in names if shown[name].dtype.kind == "f"}
-    formats |= {name: "{}" for name in names if name == col.ITEM_ID}  # numbers without commas
-    styled = shown[names].reset_index(drop=True).style.format(formats, na_rep="")
-    styled = styled.apply(lambda row: [GREEN if is_green[row.name] else ""] * len(row), axis=1)
-    widths = {name: st.column_config.Column(width=WIDTHS.get(name)) for name in names}
+    shown = shown[names].reset_index(drop=True)
+    numbers = shown.select_dtypes("float").columns
+    columns: dict[str, Any] = {name: st.column_config.Column(width=WIDTHS.get(name)) for name in names}
+    columns |= {name: st.column_config.NumberColumn(format="%.2f") for name in numbers}
     height = min(640, ROW_PIXELS * (len(shown) + 1) + 3)
-    return st.dataframe(styled, hide_index=True, height=height, column_config=widths, **more)
+    marked: Any = shown
+    if any(green):
+        marks = np.where(np.array(green)[:, None], GREEN, np.full(shown.shape, ""))
+        marked = shown.style.format(precision=2, na_rep="").apply(lambda _: pd.DataFrame(marks, columns=names), axis=None)
+    return st.dataframe(marked, hide_index=True, height=height, column_config=columns, **more)
 
 
 def show_person(workspace: Workspace) -> None:
@@ -164,7 +158,7 @@ def show_person(workspace: Workspace) -> None:
     person, titles = read_person(day, id(day), day.is_ranked, user), day.titles
     st.subheader(f"{user}, {day.ds}")
     st.markdown(f"**{person.found.describe()}**")
-    left, middle, right = st.columns([3, 5, 4])
+    left, middle, right = st.columns([3, 5, 5])
     with left:
         history = person.history
         st.caption(f"Had before: {len(history):,} items on {history['day'].nunique()} days")
@@ -187,7 +181,7 @@ def show_person(workspace: Workspace) -> None:
         shown = pd.DataFrame(
             {
                 "title": titles.of(taken[col.ITEM_ID].tolist()),
-                "rank": taken[served].replace(0, np.nan).astype("Int64"),
+                "rank": taken[served].map(lambda rank: str(rank or "-")),
                 "why missed": taken["miss"],
                 "other lists": [
                     describe_ranks({name: rank for name, rank in row.items() if name != served and not is_part(name)}, DEPTH)
