@@ -9,7 +9,7 @@ Shapes: K list length, n items of a list, B users, P pairs of user and item to f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -89,6 +89,16 @@ class Person:
     found: Found
 
 
+def order_segments(labels: Iterable[str]) -> list[str]:
+    """Returns labels by their first number, 1-9 before 10-29 before 100+; those without a number come last."""
+
+    def first_number(label: str) -> tuple[bool, int, str]:
+        digits = label[: len(label) - len(label.lstrip("0123456789"))]
+        return not digits, int(digits or 0), label
+
+    return sorted(labels, key=first_number)
+
+
 class ExploredDay:
     """An evaluated day."""
 
@@ -153,7 +163,8 @@ class ExploredDay:
             f"lost most against {display_name(self.baseline)}": people[people["gain"] < 0].sort_values("gain", kind="stable"),
         }
         for name in self.segments:
-            some |= {f"{name}: {value}": rows for value, rows in people.groupby(f"segment_{name}", sort=True)}
+            rows = {str(value): one for value, one in people.groupby(f"segment_{name}")}
+            some |= {f"{name}: {value}": rows[value] for value in order_segments(rows)}
         return {name: rows[col.USER_ID] for name, rows in some.items() if len(rows)}
 
     def find_user(self, text: str) -> Any | None:

@@ -18,7 +18,7 @@ from dssm_assets.core.errors import DssmError, Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MERGED_WITHOUT, MODEL, is_part
 from dssm_assets.core.evaluation.labels import display_name
 from dssm_assets.core.evaluation.people import describe_ranks
-from dssm_assets.extras.explore.explored_day import COUNTED_PEOPLE, DEPTH, ExploredDay, Person
+from dssm_assets.extras.explore.explored_day import COUNTED_PEOPLE, DEPTH, ExploredDay, Person, order_segments
 from dssm_assets.installed_extras import find_extras, load_extra
 from dssm_assets.service.bundle.bundle_store import open_bundles
 from dssm_assets.service.engine.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
@@ -34,7 +34,7 @@ GREEN: Final = "background-color: rgba(46, 160, 67, 0.28)"
 STYLE: Final = """<style>
 [data-testid="stMainBlockContainer"] {padding: 3rem 2rem 1rem}
 [data-testid="stHorizontalBlock"] {flex-wrap: wrap}
-[data-testid="stColumn"] {min-width: 18rem}
+[data-testid="stColumn"] {min-width: 15rem}
 </style>"""  # columns stand below one another where they would be too narrow
 ROW_PIXELS: Final = 35
 WIDTHS: Final[Mapping[str, int]] = {"title": 220, "why": 420, "channels": 200, "other lists": 420, "why missed": 220, "day": 90}
@@ -253,12 +253,12 @@ def _find_sources(workspace: Workspace, day: ExploredDay) -> dict[str, Callable[
 
 def _read_bundle(workspace: Workspace, bundle_id: str, user: Any, side: str) -> dict[str, pd.DataFrame]:
     engine = open_engine(workspace, bundle_id)
-    text = st.text_input("Filter, as /recall takes it", key=f"{side} filter", placeholder='{"department": "GROCERY"}')
+    text = st.text_input('Filter, as /recall takes it, such as {"brand": "National"}', key=f"{side} filter")
     is_new = st.checkbox("Without what the person had before", key=f"{side} new") if engine.channels else False
     try:
         filters = json.loads(text) if text.strip() else None
     except ValueError as error:
-        raise InputError(Fault("filter", 'JSON, such as {"brand": "National"}', str(error), "correct it")) from error
+        raise InputError(Fault("filter", "JSON", str(error), "correct it")) from error
     found = {}
     for name, kind in ((MERGED, Lists.MERGED), (MODEL, Lists.VECTORS)) if engine.channels else ((MODEL, None),):
         answer = engine.recall_for_user(user, ListOptions(SHOWN, filters=filters, lists=kind, exclude_history=is_new))
@@ -365,8 +365,8 @@ def show_day(workspace: Workspace) -> None:
         return
     rates = day.total.to_pandas()
     scope, population = (
-        choose(st.sidebar.selectbox, label, sorted(set(rates[label.lower()])), label.lower(), "all")
-        for label in ("Scope", "Population")
+        choose(st.sidebar.selectbox, label, sorted(set(rates[label.lower()])), label.lower(), default)
+        for label, default in (("Scope", "all"), ("Population", "warm"))
     )
     rows = rates[(rates["scope"] == scope) & (rates["population"] == population) & (rates["k"] == day.k)]
     rows = rows.sort_values("hit_rate", ascending=False)
@@ -385,9 +385,10 @@ def show_day(workspace: Workspace) -> None:
     names = {"found": display_name(day.served), "baseline_found": display_name(day.baseline)}
     for segment, place in zip(day.segments, st.columns(max(len(day.segments), 1)), strict=False):
         sums = day.people.groupby(f"segment_{segment}")[[*names, "to_find"]].sum()
+        sums = sums.loc[order_segments(sums.index)]
         with place:
             st.caption(f"Fraction found by {segment}")
-            st.bar_chart(sums[[*names]].div(sums["to_find"], axis=0).rename(columns=names), stack=False, height=250)
+            st.bar_chart(sums[[*names]].div(sums["to_find"], axis=0).rename(columns=names), sort=False, stack=False, height=250)
             st.pills("See the people of", list(sums.index), key=segment, on_change=partial(_see_people, segment))
     if not day.is_ranked:
         st.info("The log is long: misses are counted by reason once all lists are ranked, see a person.")

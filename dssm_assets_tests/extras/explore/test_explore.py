@@ -14,7 +14,7 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, MERGED, MODEL
 from dssm_assets.extras.explore import explored_day
 from dssm_assets.extras.explore.command import PAGE
-from dssm_assets.extras.explore.explored_day import ExploredDay, Miss
+from dssm_assets.extras.explore.explored_day import ExploredDay, Miss, order_segments
 from dssm_assets.service.bundle.bundle_store import open_bundles
 from dssm_assets.service.engine.recall_engine import ListOptions, Lists, RecallEngine
 from dssm_assets.steps import people
@@ -168,10 +168,22 @@ def test_people_in_a_row_are_all_of_the_group(workspace, open_page):
 def test_a_segment_leads_to_its_people(workspace, day, open_page):
     page = open_page(workspace.loaded, "The day")
     (segment,) = day.segments
+    assert [one.value for one in page.sidebar.selectbox[1:]] == ["all", "warm"], "as the report begins"
     page.button_group[0].set_value(page.button_group[0].options[0]).run()
     group = page.sidebar.selectbox[1].value
     assert group.startswith(f"{segment}: ")
     assert page.sidebar.text_input[0].value in set(day.groups()[group])
+
+
+def test_segments_are_ordered_by_their_numbers():
+    assert order_segments(["(missing)", "0", "1-9", "10-29", "100+", "30-99"]) == [
+        "0",
+        "1-9",
+        "10-29",
+        "30-99",
+        "100+",
+        "(missing)",
+    ]
 
 
 def test_lists_of_a_bundle_are_those_of_its_engine(workspace, open_page):
