@@ -68,7 +68,7 @@ def test_partition_shows_the_rate_and_the_report_with_chart_and_table_first(ui: 
     expect(report.get_by_role("heading", name=f"Recall on {last_day}")).to_be_visible()
     chart = report.locator("img").first
     expect(chart).to_be_visible()
-    assert chart.evaluate("image => image.complete && image.naturalWidth") > 600
+    assert chart.evaluate("image => image.decode().then(() => image.naturalWidth)") > 600
     table = report.locator("table").first
     expect(table.locator("tr").first).to_contain_text(f"hit_rate@{top_k}")
     assert table.locator("tbody tr").count() >= 2, "the merged list and the vectors alone"
