@@ -20,7 +20,7 @@ from dssm_assets.core.arrays.ordering import top_of_rows
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of, ranges, repeat_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
-from dssm_assets.core.evaluation.baselines.neighbors_recent import score_neighbors
+from dssm_assets.core.evaluation.baselines.neighbors_recent import largest_of_rows, score_neighbors
 from dssm_assets.core.evaluation.item_neighbors import NeighborLists, csr_of
 
 Float64Array = npt.NDArray[np.float64]
@@ -51,6 +51,8 @@ OWN_SIGNALS: Final = (IS_OWN, OWN_EVENTS, OWN_AGE, ITEM_REPEATS)
 OWN_ORDER: Final = (0.8, -0.3, 0.2)
 """What OWN_EVENTS, OWN_AGE and ITEM_REPEATS count in the order of the user's own list."""
 DAY_MS: Final = 86_400_000
+DENSE_SCORES: Final = 1 << 20
+"""Scores of users times items in memory at once, to look up those of the candidates."""
 
 
 class Channel(Protocol):
@@ -256,11 +258,11 @@ class NeighborChannel:
 
     def describe(self, user_rows: IntArray, candidates: IntArray, positions: IntArray) -> Float64Array:
         scores = self._score_items(user_rows)
-        scores.sort_indices()
-        largest = scores.max(axis=1).toarray().ravel()
-        similarity = np.zeros(candidates.shape)
-        found, is_known = ItemSets(scores.indptr, scores.indices).find(candidates)
-        similarity[is_known] = score_neighbors(scores.data[found[is_known]], largest[np.nonzero(is_known)[0]])
+        summed = np.empty(candidates.shape)
+        step = max(1, DENSE_SCORES // scores.shape[1])
+        for users in (slice(begin, begin + step) for begin in range(0, len(candidates), step)):
+            summed[users] = np.take_along_axis(scores[users].toarray(), np.maximum(candidates[users], 0), axis=1)
+        similarity = np.where(candidates >= 0, score_neighbors(summed, largest_of_rows(scores)[:, None]), 0.0)
         return np.stack([rank_signal(positions, self.depth), similarity])
 
     def _score_items(self, user_rows: IntArray) -> Any:

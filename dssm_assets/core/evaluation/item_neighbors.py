@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ordering import top_of_rows
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of, ranges, repeat_rows, row_of_value
+from dssm_assets.core.evaluation.scorer import keep_first
 
 NUM_NEIGHBORS: Final = 1000
 """Neighbours of an item, at most: a bound for time and memory, not a choice of the best."""
@@ -131,16 +132,11 @@ class NeighborLists:
 
     def list_best(self, user_rows: IntArray, summed: Any, k: int) -> IntArray:
         """Returns `top_items`, given the scores of these users."""
-        is_listed = self.is_offered(user_rows, summed) & (summed.data > 0)
-        return top_of_rows(np.diff(summed.indptr), summed.indices, np.where(is_listed, summed.data, -np.inf), k)
-
-    def is_offered(self, user_rows: IntArray, summed: Any) -> Mask:
-        """Returns whether each scored item may be in its user's list, bool [n], in the order of `summed.indices`."""
-        is_offered = np.ones(summed.nnz, np.bool_) if self.allowed is None else self.allowed[summed.indices]
-        left_out = self.left_out(user_rows)
-        if len(left_out.items):
-            is_offered &= ~left_out.contains(row_of_value(summed.indptr), summed.indices)
-        return is_offered
+        is_listed = summed.data > 0 if self.allowed is None else (summed.data > 0) & self.allowed[summed.indices]
+        own = self.left_out(user_rows)
+        longest = k + int(own.lengths.max(initial=0))  # k are left without the own items
+        top = top_of_rows(np.diff(summed.indptr), summed.indices, np.where(is_listed, summed.data, -np.inf), longest)
+        return keep_first(top, ~own.contains(np.arange(len(top))[:, None], top), k) if len(own.items) else top
 
     def left_out(self, user_rows: IntArray) -> ItemSets:
         """Returns these users' own items if lists must not contain them."""

@@ -30,6 +30,8 @@ HashRule = Callable[[Any], IntArray]
 NO_BUCKET: Final = -1
 DEFAULT_BUCKET: Final = 0
 OUTSIDE_BUCKET: Final = 1
+MANY_HASHES: Final = 1_024
+"""Of more, only the distinct ones are looked up, in a third of the time; of fewer, to find these takes longer."""
 
 
 def bin_of(boundaries: Any, numbers: Any) -> IntArray:
@@ -68,8 +70,12 @@ class Vocabulary:
 
     def __call__(self, hashes: Any) -> IntArray:
         """Returns the bucket of each int64 hash."""
-        position = np.searchsorted(self.hashes[:-1], hashes)
-        return np.where(self.hashes[position] == hashes, self.buckets[position], self.outside)
+        distinct, place = hashes, np.s_[:]
+        if len(hashes) > MANY_HASHES:
+            encoded = pa.array(hashes).dictionary_encode()
+            distinct, place = encoded.dictionary.to_numpy(), encoded.indices.to_numpy()
+        position = np.searchsorted(self.hashes[:-1], distinct)
+        return np.where(self.hashes[position] == distinct, self.buckets[position], self.outside)[place]
 
 
 def given_vocabulary(

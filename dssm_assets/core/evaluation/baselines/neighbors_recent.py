@@ -44,8 +44,7 @@ class NeighborsRecentScorer:
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         summed, left_out = self.lists.score_items(user_rows), self.lists.left_out(user_rows)
         row, near = row_of_value(summed.indptr), summed.indices
-        gains = score_neighbors(summed.data, _largest_of_rows(summed)[row])
-        gains[~self.lists.is_offered(user_rows, summed)] = -np.inf
+        gains = score_neighbors(summed.data, largest_of_rows(summed)[row])
         # Items without neighbours: only the first can be in a list.
         first = self.order[: k + int(left_out.lengths.max(initial=0))]
         place = np.full(len(self.order), -1)
@@ -58,12 +57,14 @@ class NeighborsRecentScorer:
         values, width = 1.0 + self.values[near] + gains, min(k, len(first))
         least = -np.partition(-totals, width - 1, axis=1)[:, width - 1]
         is_other = ~is_first & (values >= least[row])
+        is_other[is_other] = ~left_out.contains(row[is_other], near[is_other])
         others = np.bincount(row[is_other], minlength=len(user_rows))
         items = np.hstack((np.broadcast_to(first, totals.shape), pad_rows(others, near[is_other], -1)))
         return take_top(items, top_k(np.hstack((totals, pad_rows(others, values[is_other], -np.inf))), k, items))
 
 
-def _largest_of_rows(matrix: Any) -> NDArray[np.float64]:
+def largest_of_rows(matrix: Any) -> NDArray[np.float64]:
+    """Returns the largest value of each row of a csr matrix [B, I], at least 0."""
     largest, has_any = np.zeros(matrix.shape[0]), np.diff(matrix.indptr) > 0
     if has_any.any():
         largest[has_any] = np.maximum.reduceat(matrix.data, matrix.indptr[:-1][has_any])
