@@ -434,6 +434,12 @@ def _find_wrong_events(config: PipelineConfig) -> Iterator[_Parts]:
     if unknown := sorted(set(model.event_weights) - set(positive)):
         expected, remedy = f"events of events.positive: {', '.join(positive)}", "remove them, or make them positive events"
         yield "model.event_weights", expected, ", ".join(unknown), remedy
+    taken, log_of_shown = config.evaluation.shown, config.serving.shown
+    if unknown := sorted(set(taken.events if taken else ()) - set(funnel)):
+        expected = f"events of events.funnel: {', '.join(funnel)}"
+        yield "evaluation.shown.events", expected, ", ".join(unknown), "correct them"
+    if taken is not None and log_of_shown is None:
+        yield "evaluation.shown", "a log of what was shown", "none", "set serving.shown"
     if model.has_hard_negatives and not config.events.exposure:
         remedy = "name the event that means shown, or choose a sampler without hard negatives"
         yield "events.exposure", f"an event: the sampler is {model.sampler}", "none", remedy
