@@ -20,12 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dssm_assets.core.columns import USER_ID
-from dssm_assets.core.errors import Fault, PartitionReplacedError
+from dssm_assets.core.errors import ConfigError, Fault, PartitionReplacedError
 from dssm_assets.core.hidden_rows import HiddenRows
 from dssm_assets.extras.shown.parts import part_schema
+from dssm_assets.storage import layout
+from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.files import decoding_errors
-from dssm_assets.storage.layout import ds_of_folder
 from dssm_assets.storage.local_files import folder_lock, is_local
+from dssm_assets.storage.locations import open_location
 
 TEXT_PARTS: Final = part_schema(pa.string(), pa.string())
 """Parts of bundles with other types of ids have these columns in common."""
@@ -37,14 +39,15 @@ _ENDING: Final = ".parquet"
 
 @dataclass(frozen=True)
 class LogFolder:
-    """The folder of a log inside its filesystem."""
+    """The folder of a log inside its filesystem; `uri` names both."""
 
     fs: Any
     path: str
+    uri: str
 
     def days(self) -> list[str]:
         """Returns the UTC days with a folder, ascending."""
-        return sorted(filter(None, map(ds_of_folder, map(str, self._list(self.path)))))
+        return sorted(filter(None, map(layout.ds_of_folder, map(str, self._list(self.path)))))
 
     def parts(self, days: Sequence[str]) -> dict[str, int]:
         """Returns path -> bytes of the parts of some UTC days."""
@@ -111,3 +114,18 @@ class LogFolder:
 
     def _day(self, ds: str) -> str:
         return f"{self.path.rstrip('/')}/ds={ds}"
+
+
+def open_log(loaded: LoadedConfig) -> LogFolder:
+    """Opens the folder of `serving.shown`, which lies beside the bundles unless it is a path or URL of its own.
+
+    Raises:
+        ConfigError: there is no such section.
+        InputError: the location cannot be used.
+    """
+    settings, where = loaded.config.serving.shown, "key serving.shown.folder"
+    if settings is None:
+        raise ConfigError(Fault("key serving.shown", "the log of what is shown", "none", "set it"))
+    is_own = "://" in settings.folder or posixpath.isabs(settings.folder)
+    uri = settings.folder if is_own else f"{layout.serving_root(loaded.root)}/{settings.folder}"
+    return LogFolder(*open_location(uri, where, {} if is_own else loaded.config.storage.options), uri)

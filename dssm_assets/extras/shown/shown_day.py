@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.schema import ColumnSpec, TableSpec
-from dssm_assets.extras.shown.log_folder import TEXT_PARTS, LogFolder, open_log
+from dssm_assets.extras.shown.log_folder import TEXT_PARTS, open_log
 from dssm_assets.extras.shown.parts import POSITION, REQUEST_ID, VARIANT, part_schema
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, each_day, start_of_day_ms
 from dssm_assets.storage.local_files import ScratchFolder
@@ -69,8 +69,8 @@ def shown(workspace: Workspace, ds: str) -> StepResult:
     first_ms, end_ms = (start_of_day_ms(day, workspace.config.calendar.timezone) for day in (ds, day_before(ds, -1)))
     types = find_id_types(workspace)
     converted = {name: _convert(name, kind) for name, kind in types.items()}
-    state = {"parts": log.fingerprint(utc_days(first_ms, end_ms - 1))}
-    days = utc_days(first_ms - _MARGIN_MS, end_ms + _MARGIN_MS) if ds >= hidden.first_day else []
+    state = {"log": log.uri, "parts": log.fingerprint(find_log_days(workspace, ds))}
+    days = _utc_days(first_ms - _MARGIN_MS, end_ms + _MARGIN_MS) if ds >= hidden.first_day else []
     with spilling_database(workspace) as database:
         database.register("nothing", TEXT_PARTS.empty_table())
         database.execute("create temp table part as select * from nothing")
@@ -79,17 +79,22 @@ def shown(workspace: Workspace, ds: str) -> StepResult:
             database.execute("insert into part select * from rows")
         database.execute(_DAY.format(first_ms=first_ms, last_ms=end_ms - 1, **converted))
         facts: dict[str, Any] = database.sql(_COUNTS).to_arrow_table().to_pylist()[0]
-        state["variants"] = facts["variants"] = facts["variants"] or []
+        facts["variants"] = facts["variants"] or []
         schema = pa.schema([part_schema(**types).field(column.name) for column in SHOWN.columns])
         order, names = (", ".join(f'"{name}"' for name in some) for some in (SHOWN.key, schema.names))
         query = database.sql(f"select {names} from chosen where item_id is not null order by {order}, item_id")
         batches = (batch.cast(schema) for batch in query.to_arrow_reader(ROW_GROUP_ROWS))
-        manifest = workspace.tables.write(SHOWN, ds, batches, schema=schema, facts={**state, "log": log.uri})
+        manifest = workspace.tables.write(SHOWN, ds, batches, schema=schema, facts=state | {"variants": facts["variants"]})
     return StepResult(manifest, facts)
 
 
-def utc_days(first_ms: int, last_ms: int) -> list[str]:
-    """Returns the UTC days of a span of unix milliseconds."""
+def find_log_days(workspace: Workspace, ds: str) -> list[str]:
+    """Returns the UTC days of the log that a day of the home's time zone has parts of."""
+    first_ms, end_ms = (start_of_day_ms(day, workspace.config.calendar.timezone) for day in (ds, day_before(ds, -1)))
+    return _utc_days(first_ms, end_ms - 1)
+
+
+def _utc_days(first_ms: int, last_ms: int) -> list[str]:
     first, last = (dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC).date().isoformat() for time_ms in (first_ms, last_ms))
     return days_between(first, last)
 

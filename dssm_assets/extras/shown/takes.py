@@ -8,7 +8,6 @@ if it names the request. Ids are compared as texts. Who has no user id is a pers
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -81,33 +80,32 @@ class Takes:
 
 
 def join_takes(
+    database: duckdb.DuckDBPyConnection,
     shown: Sequence[Any],
     events: Sequence[Any],
     *,
     names: Sequence[str],
     hours: float,
     span_ms: tuple[int, int],
-    settings: Mapping[str, Any] | None = None,
 ) -> Takes:
     """Returns the takes of the lists of a span.
 
     Args:
+        database: an empty one.
         shown: tables or datasets like `shown`, at least one; of later days too, whose lists may have shown an item again.
         events: tables or datasets like behavior_table, at least one.
         names: events that take an item.
         span_ms: the span's first and last millisecond, unix time.
-        settings: of DuckDB.
     """
     times = {"first_ms": span_ms[0], "last_ms": span_ms[1], "open_ms": round(hours * _MS_PER_HOUR)}
-    with closing(duckdb.connect(config=dict(settings or {}))) as connection:
-        connection.register("names", pa.table({"name": pa.array(names, pa.string())}))
-        for name, parts in (("shown", shown), ("events", events)):
-            for number, part in enumerate(parts):
-                connection.register(f"{name}_{number}", part)
-            rows = (f"select {_INPUTS[name]} from {name}_{number}" for number in range(len(parts)))
-            connection.execute(f"create temp view {name} as {' union all '.join(rows)}")
-        connection.execute(_JOIN.format(**times))
-        people, truth, bundles, shares = (
-            connection.sql(query.format(**times)).to_arrow_table() for query in (_PEOPLE, _TRUTH, _BUNDLES, _SHARES)
-        )
-        return Takes(people, truth, bundles, shares.to_pylist()[0])
+    database.register("names", pa.table({"name": pa.array(names, pa.string())}))
+    for name, parts in (("shown", shown), ("events", events)):
+        for number, part in enumerate(parts):
+            database.register(f"{name}_{number}", part)
+        rows = (f"select {_INPUTS[name]} from {name}_{number}" for number in range(len(parts)))
+        database.execute(f"create temp view {name} as {' union all '.join(rows)}")
+    database.execute(_JOIN.format(**times))
+    people, truth, bundles, shares = (
+        database.sql(query.format(**times)).to_arrow_table() for query in (_PEOPLE, _TRUTH, _BUNDLES, _SHARES)
+    )
+    return Takes(people, truth, bundles, shares.to_pylist()[0])
