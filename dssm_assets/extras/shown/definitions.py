@@ -64,7 +64,7 @@ def _find_due(scene: Scene) -> Iterator[tuple[str, str]]:
         if stored is None or stored.facts["parts"] != parts:
             yield ds, parts
         elif has_rates:
-            inputs, settings = digests([find_inputs(workspace, ds).values()]), describe_settings(workspace)
+            inputs, settings = digests(find_inputs(workspace, ds).values()), describe_settings(workspace)
             rates = workspace.find("online_rates", ds)
             if rates is None or dict(rates.inputs) != inputs or rates.facts["settings"] != settings:
                 yield ds, hashlib.sha256(repr((inputs, settings)).encode()).hexdigest()[:16]

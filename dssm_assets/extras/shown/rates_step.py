@@ -75,7 +75,7 @@ def online_rates(workspace: Workspace, ds: str) -> StepResult:
         common = {"span_days": days, "ratio_p": found[days].ratio_p}
         rows += [{**row, **common, **bundles.get(row["variant"], {})} for row in found[days].rows]
     table = pa.Table.from_pylist(sorted(rows, key=lambda row: (row["span_days"], row["variant"])), ONLINE_RATES.schema)
-    manifest = workspace.write_table(ONLINE_RATES, ds, table, [inputs.values()], settings=describe_settings(workspace))
+    manifest = workspace.write_table(ONLINE_RATES, ds, table, inputs.values(), settings=describe_settings(workspace))
     sentences = {f"{days} day{'s' * (days > 1)}": one.sentence for days, one in found.items()}
     off = [f"{days} days: {one.sentence}" for days, one in found.items() if one.is_off]
     ps = {f"p of {days} days": one.ratio_p for days, one in found.items()}
@@ -87,9 +87,9 @@ def online_rates(workspace: Workspace, ds: str) -> StepResult:
 
 
 def find_inputs(workspace: Workspace, ds: str) -> dict[str, list[Manifest]]:
-    """Returns the stored days that the rates of a day are computed from, by asset: up to 28, and those in which takes may follow."""
-    settings = _read_settings(workspace)
-    days = days_between(day_before(ds, SPANS[-1] - 1), day_before(ds, -math.ceil(settings.hours / 24)))
+    """Returns the stored days that the rates of a day are computed from, by asset: up to 28, and those near these."""
+    near = _count_near_days(workspace)
+    days = days_between(day_before(ds, SPANS[-1] - 1 + near), day_before(ds, -near))
     for asset in (SHOWN.name, _BEHAVIOR):
         workspace.need(asset, ds)
     return {name: [*workspace.tables.partitions.find_days(name, days).values()] for name in (SHOWN.name, _BEHAVIOR)}
@@ -107,6 +107,11 @@ def _read_settings(workspace: Workspace) -> TakeSettings:
     return workspace.config.evaluation.shown
 
 
+def _count_near_days(workspace: Workspace) -> int:
+    """Returns the days after a list on which it may still be taken; lists of as many days before compete for its items."""
+    return math.ceil(_read_settings(workspace).hours / 24)
+
+
 def _count_days(shown: Sequence[Manifest], ds: str, most: int) -> int:
     """Returns how many stored days up to a day, at most so many, have its variants without a gap."""
     variants = {manifest.ds: manifest.facts["variants"] for manifest in shown}
@@ -117,7 +122,8 @@ def _count_days(shown: Sequence[Manifest], ds: str, most: int) -> int:
 def _join(workspace: Workspace, inputs: Mapping[str, Sequence[Manifest]], ds: str, days: int) -> Takes:
     settings, first = _read_settings(workspace), day_before(ds, days - 1)
     begin, end = (start_of_day_ms(day, workspace.config.calendar.timezone) for day in (first, day_before(ds, -1)))
-    chosen = {name: [one for one in manifests if one.ds >= first] for name, manifests in inputs.items()}
+    near = day_before(first, _count_near_days(workspace))
+    chosen = {name: [one for one in manifests if one.ds >= near] for name, manifests in inputs.items()}
     stored = [one for manifests in chosen.values() for one in manifests]
     with workspace.tables.partitions.reading(stored), spilling_database(workspace) as database:
         shown, events = ([workspace.tables.open(one) for one in chosen[name]] for name in (SHOWN.name, _BEHAVIOR))

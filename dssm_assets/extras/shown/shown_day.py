@@ -67,8 +67,8 @@ def shown(workspace: Workspace, ds: str) -> StepResult:
     """Writes what was shown on a day. The positions that a caller sent back replace those of the answer."""
     log, hidden = open_log(workspace.loaded), workspace.tables.partitions.hidden.note()
     first_ms, end_ms = (start_of_day_ms(day, workspace.config.calendar.timezone) for day in (ds, day_before(ds, -1)))
-    types = find_id_types(workspace)
-    converted = {name: _convert(name, kind) for name, kind in types.items()}
+    types = _find_id_types(workspace)
+    texts = {USER_ID: "coalesce(answer.user_id, row.user_id)", ITEM_ID: "row.item_id"}
     state = {"log": log.uri, "parts": log.fingerprint(find_log_days(workspace, ds))}
     days = _utc_days(first_ms - _MARGIN_MS, end_ms + _MARGIN_MS) if ds >= hidden.first_day else []
     with spilling_database(workspace) as database:
@@ -77,10 +77,12 @@ def shown(workspace: Workspace, ds: str) -> StepResult:
         for rows in log.read(days, (first_ms - _MARGIN_MS, end_ms + _MARGIN_MS), hidden):
             database.register("rows", rows)
             database.execute("insert into part select * from rows")
-        database.execute(_DAY.format(first_ms=first_ms, last_ms=end_ms - 1, **converted))
+        database.execute(
+            _DAY.format(first_ms=first_ms, last_ms=end_ms - 1, **{name: _convert(texts[name], types[name]) for name in types})
+        )
         facts: dict[str, Any] = database.sql(_COUNTS).to_arrow_table().to_pylist()[0]
         facts["variants"] = facts["variants"] or []
-        schema = pa.schema([part_schema(**types).field(column.name) for column in SHOWN.columns])
+        schema = pa.schema([part_schema(*types.values()).field(column.name) for column in SHOWN.columns])
         order, names = (", ".join(f'"{name}"' for name in some) for some in (SHOWN.key, schema.names))
         query = database.sql(f"select {names} from chosen where item_id is not null order by {order}, item_id")
         batches = (batch.cast(schema) for batch in query.to_arrow_reader(ROW_GROUP_ROWS))
@@ -99,13 +101,17 @@ def _utc_days(first_ms: int, last_ms: int) -> list[str]:
     return days_between(first, last)
 
 
-def find_id_types(workspace: Workspace) -> dict[str, pa.DataType]:
-    """Returns `user_type` and `item_type`, those of the newest stored day of behavior_table; texts before the first."""
+def _find_id_types(workspace: Workspace) -> dict[str, pa.DataType]:
+    """Returns the types of user_id and item_id in the newest stored day of behavior_table; texts before the first."""
     days = workspace.tables.partitions.days("behavior_table")
-    columns = workspace.need("behavior_table", days[-1]).columns if days else ()
-    stored = {column.name: column.type for column in columns}
-    kinds = {"user_type": USER_ID, "item_type": ITEM_ID}
-    return {key: pa.int64() if stored.get(name) == "int64" else pa.string() for key, name in kinds.items()}
+    stored = {one.name: one.type for one in workspace.need("behavior_table", days[-1]).columns} if days else {}
+    return {name: pa.int64() if stored.get(name) == "int64" else pa.string() for name in (USER_ID, ITEM_ID)}
+
+
+def _convert(text: str, kind: pa.DataType) -> str:
+    """Returns SQL for an id in the home's type; null for a text that is no such number: 007 is not 7."""
+    number = f"try_cast({text} as bigint)"
+    return f"case when {number}::varchar = {text} then {number} end" if pa.types.is_integer(kind) else text
 
 
 @contextmanager
@@ -117,12 +123,3 @@ def spilling_database(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnectio
         config = {"memory_limit": settings.memory, "temp_directory": str(folder)}
         with closing(duckdb.connect(config=config)) as database:
             yield database
-
-
-def _convert(name: str, kind: pa.DataType) -> str:
-    """Returns SQL for an id in the home's type; null for a text that is no such number: 007 is not 7."""
-    column = f"coalesce(answer.{USER_ID}, row.{USER_ID})" if name == "user_type" else f"row.{ITEM_ID}"
-    if not pa.types.is_integer(kind):
-        return column
-    number = f"try_cast({column} as bigint)"
-    return f"case when {number}::varchar = {column} then {number} end"
