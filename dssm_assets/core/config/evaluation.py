@@ -213,7 +213,11 @@ class IndexKind(StrEnum):
 class Shown(Section):
     """The log of answered and shown items: parquet parts by day, written by `serve` and by `recall` in Python."""
 
-    folder: str = Field(default="shown", min_length=1, description="Folder beside the bundles, in `serving/` of the storage, or a path or URL of its own.")
+    folder: str = Field(
+        default="shown",
+        min_length=1,
+        description="Folder beside the bundles, in `serving/` of the storage, or a path or URL of its own.",
+    )
     flush_seconds: float = Field(default=1.0, ge=0.1, le=60, description="Age at which rows are written: what a kill may lose.")
     keep_days: int = Field(default=30, ge=1, le=100_000, description="Days for which parts stay, back from today.")
 
