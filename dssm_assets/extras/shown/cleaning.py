@@ -23,7 +23,7 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
     first = max(day_before(newest, settings.keep_days - 1), hidden.first_day)
     for ds in days:
         if ds < first:
-            log.remove_day(ds)
+            log.fs.rm(log.folder(ds), recursive=True)
         else:
             log.clean_day(ds, hidden, has_ended=ds < today)
     for ds in store.days(_ASSET):

@@ -12,16 +12,13 @@ import pyarrow.compute as pc
 from dssm_assets.extras.shown.statistics import OFF_RATIO, Ratio, compare, sample_ratio_p
 from dssm_assets.extras.shown.takes import Takes
 
-NONE = ""
-"""The variant of people who are in none."""
-
 
 @dataclass(frozen=True)
 class Comparison:
     """The variants of some lists.
 
     Attributes:
-        rows: one per variant, like `online_rates` without days and bundles; the control first.
+        rows: one per variant, the control first, with the columns of `online_rates` but those of days and offline rates.
         ratio_p: p of the people of each variant under the configured shares; None with fewer than two variants.
         sentence: what a reader needs.
     """
@@ -40,25 +37,23 @@ def compare_variants(takes: Takes, shares: Mapping[str, float]) -> Comparison:
 
     If the sample ratio is off, no variant is compared: the groups differ by more than their lists.
     """
-    logged = pc.unique(takes.people.column("variant")).to_pylist()
-    names = list(dict.fromkeys([*(shares if set(shares) & set(logged) else ()), *logged]))
-    rows, ratios = list[dict[str, Any]](), dict[str, Ratio]()
+    logged = {row["variant"]: row for row in takes.variants.to_pylist()}
+    names = [*(shares if shares.keys() & logged.keys() else ()), *sorted(logged.keys() - shares.keys())]
+    rows, ratios = dict[str, dict[str, Any]](), dict[str, Ratio]()
     for name in names:
-        people = takes.people.filter(pc.equal(takes.people.column("variant"), name))
-        columns = {column: people.column(column).to_numpy() for column in people.column_names[2:]}
+        people = takes.people.filter(pc.equal(takes.people.column("variant"), name)).drop_columns("variant")
+        columns = {column: people.column(column).to_numpy() for column in people.column_names}
         ratios[name] = Ratio.of_people(columns["taken"], columns["lists"])
-        rows.append({"variant": name, "people": people.num_rows} | _sum_up(columns, people.num_rows))
-    drawn = [row for row in rows if row["variant"] in shares]
-    ratio_p = None
-    if len(drawn) > 1:
-        ratio_p = sample_ratio_p([row["people"] for row in drawn], [shares[row["variant"]] for row in drawn])
-    found = Comparison(rows, ratio_p, "")
-    compared = [row for row in rows if row["variant"] != NONE]
-    for row in compared[1:] if not found.is_off else ():
-        difference = compare(ratios[compared[0]["variant"]], ratios[row["variant"]])
-        names_of = ("difference", "ci_low", "ci_high", "p")
-        row |= dict(zip(names_of, (difference.value, difference.low, difference.high, difference.p), strict=True))
-    return Comparison(rows, ratio_p, _describe(compared or rows, drawn, found))
+        rows[name] = _sum_up(columns, people.num_rows) | logged.get(name, {"variant": name})
+    sizes = [rows[name]["people"] for name in shares if name in rows]
+    ratio_p = sample_ratio_p(sizes, list(shares.values())) if len(sizes) > 1 else None
+    found = Comparison(list(rows.values()), ratio_p, "")
+    compared = [name for name in names if name]  # people in no variant are not compared
+    for name in compared[1:] if not found.is_off else ():
+        one = compare(ratios[compared[0]], ratios[name])
+        if np.isfinite(one.value):
+            rows[name] |= {"difference": one.value, "ci_low": one.low, "ci_high": one.high, "p": one.p}
+    return Comparison(found.rows, ratio_p, _describe([rows[name] for name in compared or names], sizes, found))
 
 
 def _sum_up(columns: Mapping[str, Any], people: int) -> dict[str, Any]:
@@ -66,30 +61,29 @@ def _sum_up(columns: Mapping[str, Any], people: int) -> dict[str, Any]:
     lists, taken = sums["lists"], sums["taken"]
     return {
         **{name: sums[name] for name in ("lists", "items", "taken")},
+        "people": people,
         "rate_per_list": taken / lists if lists else None,
         "rate_per_person": taken / people if people else None,
         "mean_rank": sums["rank_sum"] / taken if taken else None,
-        "hit_share": sums["lists_with_hit"] / lists if lists else None,
+        "hit_share": sums["hits"] / lists if lists else None,
     }
 
 
-def _describe(compared: Sequence[Mapping[str, Any]], drawn: Sequence[Mapping[str, Any]], found: Comparison) -> str:
+def _describe(rows: Sequence[Mapping[str, Any]], sizes: Sequence[int], found: Comparison) -> str:
     """Writes "b takes .0121 for .0149 of a, -.0028 [-.0041, -.0015]; groups 50.2 / 49.8, as expected (p .41)"."""
-    if not compared:
+    if not rows:
         return "nothing was shown"
-    control, *others = compared
-    whose = f" of {control['variant']}" if control["variant"] != NONE else ""
+    control, whose = _write(rows[0]["rate_per_list"]), f" of {rows[0]['variant']}" if rows[0]["variant"] else ""
     parts = [
-        f"{row['variant']} takes {_write(row['rate_per_list'])} for {_write(control['rate_per_list'])}{whose}, "
-        f"{_write(row['difference'], sign='+')} [{_write(row['ci_low'])}, {_write(row['ci_high'])}]"
-        for row in others
-        if row.get("difference") is not None and np.isfinite(row["difference"])
+        f"{row['variant']} takes {_write(row['rate_per_list'])} for {control}{whose}, "
+        f"{_write(row['difference'], '+')} [{_write(row['ci_low'])}, {_write(row['ci_high'])}]"
+        for row in rows
+        if "difference" in row
     ]
-    if not others:
-        parts.append(f"{_write(control['rate_per_list'])} is taken of a list{whose}")
+    if len(rows) == 1:
+        parts.append(f"{control} is taken of a list{whose}")
     if found.ratio_p is not None:
-        people = sum(row["people"] for row in drawn)
-        groups = " / ".join(f"{100 * row['people'] / people:.1f}" for row in drawn)
+        groups = " / ".join(f"{100 * size / sum(sizes):.1f}" for size in sizes)
         verdict = "not as configured" if found.is_off else "as expected"
         parts.append(f"groups {groups}, {verdict} (p {_write_p(found.ratio_p)})")
     return "; ".join([*parts, "no variant is compared"] if found.is_off else parts)
@@ -97,8 +91,8 @@ def _describe(compared: Sequence[Mapping[str, Any]], drawn: Sequence[Mapping[str
 
 def _write(value: float | None, sign: str = "-") -> str:
     """Writes a rate with four digits and without the zero before the point."""
-    return "none" if value is None else f"{value:{sign}.4f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:{sign}.4f}"
+    return "none" if value is None else f"{value:{sign}.4f}".replace("0.", ".", int(abs(value) < 1))
 
 
 def _write_p(p: float) -> str:
-    return "< .0001" if p < 0.0001 else f"{p:.4f}"[1:] if p < 0.01 else f"{p:.2f}".removeprefix("0")
+    return "< .0001" if p < 0.0001 else f"{p:.{4 if p < 0.01 else 2}f}".removeprefix("0")

@@ -38,10 +38,10 @@ def answer(request_id: str, user: Any, items: Sequence[Any], time_ms: int, **oth
     return [row | {"position": position, "item_id": item} for position, item in enumerate(items, 1)]
 
 
-def shown_instead(request_id: str, items: Sequence[Any], time_ms: int) -> list[dict[str, Any]]:
+def shown_instead(of: list[dict[str, Any]], items: Sequence[Any]) -> list[dict[str, Any]]:
     """Returns the rows of what a caller showed in place of an answer."""
-    unknown = {"bundle_id": None, "variant": None, "score": None, "channels": None}
-    return answer(request_id, None, items, time_ms, kind="shown", **unknown)
+    others = {"kind": "shown", "score": None, "channels": None, "variant": of[0]["variant"]}
+    return answer(of[0]["request_id"], of[0]["user_id"], items, of[0]["time_ms"], **others)
 
 
 def write_part(loaded: LoadedConfig, rows: Sequence[dict[str, Any]]) -> Path:
@@ -57,7 +57,7 @@ def write_part(loaded: LoadedConfig, rows: Sequence[dict[str, Any]]) -> Path:
 def random_lists(days: Sequence[int], seed: int) -> Iterator[list[dict[str, Any]]]:
     """Yields answers of some days, at any time of them; some are shown otherwise, some are for nobody."""
     rng = np.random.default_rng(seed)
-    for day, number in itertools.product(days, range(150)):
+    for day, number in itertools.product(days, range(60)):
         user = None if number % 15 == 0 else str(rng.choice(worlds.users()))
         variant = "control" if hash_of(user, number) else "vectors_only"
         time_ms = worlds.start_ms(day) + int(rng.integers(0, 24 * HOUR_MS))
@@ -65,7 +65,7 @@ def random_lists(days: Sequence[int], seed: int) -> Iterator[list[dict[str, Any]
         rows = answer(request, user, [*map(str, rng.choice(ITEMS, 8, replace=False))], time_ms, variant=variant)
         yield rows
         if number % 7 == 0:
-            yield shown_instead(request, [row["item_id"] for row in rows[5:1:-1]], time_ms + 60_000)
+            yield shown_instead(rows, [row["item_id"] for row in rows[5:1:-1]])
 
 
 def hash_of(user: str | None, number: int) -> int:
@@ -83,7 +83,7 @@ def random_events(days: Sequence[int], lists: Sequence[list[dict[str, Any]]], se
         time_ms = row["time_ms"] + int(rng.integers(-600_000, 9 * HOUR_MS))
         request = row["request_id"] if number % 3 == 0 else "another's" if number % 3 == 1 else None
         rows.append([row["user_id"] or "guest", row["item_id"], "click", time_ms, request])
-    for day, _ in itertools.product(days, range(200)):
+    for day, _ in itertools.product(days, range(80)):
         time_ms = worlds.start_ms(day) + int(rng.integers(0, 24 * HOUR_MS))
         rows.append(
             [str(rng.choice(worlds.users())), str(rng.choice(ITEMS)), str(rng.choice(["click", "buy", "see"])), time_ms, None]
