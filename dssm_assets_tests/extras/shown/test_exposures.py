@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dssm_assets.core.errors import ConfigError, PartitionMissingError
+from dssm_assets.core.errors import ConfigError, WindowIncompleteError
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
@@ -43,7 +43,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def test_days_of_the_window_are_made_first(workspace: Workspace) -> None:
-    with pytest.raises(PartitionMissingError, match="materialize shown"):
+    with pytest.raises(WindowIncompleteError, match="materialize shown"):
         list(train_samples(workspace, [EVALUATION_DAY]))
     plan = plan_missing(Scene(workspace.loaded), Wanted(("train_samples",), (EVALUATION_DAY,)))
     made = {ds for run in plan.runs if "shown" in run.names for ds in run.days}
@@ -53,13 +53,12 @@ def test_days_of_the_window_are_made_first(workspace: Workspace) -> None:
 def test_what_was_shown_and_not_taken_is_a_hard_negative(workspace: Workspace, tmp_path: Path) -> None:
     list(shown(workspace, DAYS[LAST - WINDOW_DAYS : LAST]))
     (result,) = train_samples(workspace, [EVALUATION_DAY])
-    users, items, hard = (
-        workspace.artifacts.map_table(result.manifest, name)
-        for name in (TrainSamplesFile.USERS, TrainSamplesFile.ITEMS, TrainSamplesFile.HARD_NEGATIVES)
-    )
-    ids = [(users["user_id"].to_pylist(), "user_index"), (items["item_id"].to_pylist(), "item_index")]
-    pairs = [tuple(names[row[column]] for names, column in ids) for row in hard.to_pylist()]
-    assert sorted(pairs) == [(user, f"b_0{day % 10}") for user in ("a0", "a1") for day in (LAST - 2, LAST - 1)][::1]
+    files = (TrainSamplesFile.USERS, TrainSamplesFile.HARD_NEGATIVES)
+    users, hard = (workspace.artifacts.map_table(result.manifest, name) for name in files)
+    corpus = workspace.tables.read(workspace.need("negative_items", EVALUATION_DAY))["item_id"].to_pylist()
+    names = users["user_id"].to_pylist()
+    pairs = [(names[row["user_index"]], corpus[row["item_index"]]) for row in hard.to_pylist()]
+    assert sorted(pairs) == [(user, f"b_0{day}") for user in ("a0", "a1") for day in (0, 9)]
     assert {f"shown/{ds}" for ds in DAYS[LAST - WINDOW_DAYS : LAST]} <= set(result.manifest.inputs)
     counts, _ = write_sampler_tables(workspace, EVALUATION_DAY, tmp_path)
     assert counts["hard_edges"] == 6, "with the item that is no item of the corpus"
