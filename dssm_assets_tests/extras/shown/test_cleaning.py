@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.core.hidden_rows import NOBODY
-from dssm_assets.extras.retention.forget import forget
-from dssm_assets.extras.retention.leftovers import clean
 from dssm_assets.extras.shown.cleaning import list_unreached, on_cleaned
 from dssm_assets.extras.shown.log_folder import open_log
 from dssm_assets.extras.shown.rates_step import online_rates
 from dssm_assets.extras.shown.shown_day import shown
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets_tests import worlds
-from dssm_assets_tests.extras.retention import auditor
 from dssm_assets_tests.extras.shown import shop_log
 from dssm_assets_tests.extras.shown.shop_log import answer, write_part
+from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.worlds import DAYS, start_ms
 
 MARK = "MARK-of-user"
@@ -69,12 +70,13 @@ def test_parts_of_two_types_of_ids_stay_two(tmp_path: Path) -> None:
     assert sorted(types) == ["int64", "string"]
 
 
+@needs_extras("retention")
 def test_nothing_is_left_of_forgotten_users(workspace: Workspace) -> None:
     """In the log, in both assets and in what the rates are made from."""
-    home = Path(workspace.loaded.home)
+    home, auditor = Path(workspace.loaded.home), importlib.import_module("dssm_assets_tests.extras.retention.auditor")
     assert {path.split("/")[1] for path in auditor.find_marks(home, [MARK])} >= {"serving", "shown", "behavior_table"}
     lists = {row["user_id"] for row in read_people(workspace)}
-    receipt = forget(workspace, pa.array([f"{MARK}-{number}" for number in range(20)]))
+    receipt = load_extra("retention", "forget").forget(workspace, pa.array([f"{MARK}-{number}" for number in range(20)]))
     assert receipt.faults == []
     assert auditor.find_marks(home, [MARK]) == {}
     assert {row["user_id"] for row in read_people(workspace)} == {user for user in lists if MARK not in str(user)}
@@ -86,13 +88,14 @@ def test_nothing_is_left_of_forgotten_users(workspace: Workspace) -> None:
     assert sum(row["lists"] for row in after) < sum(row["lists"] for row in before)
 
 
-def read_people(workspace: Workspace) -> list[dict[str, str]]:
+def read_people(workspace: Workspace) -> list[dict[str, Any]]:
     return [row for ds in DAYS[:3] for row in workspace.tables.read(workspace.need("shown", ds)).to_pylist()]
 
 
+@needs_extras("retention")
 def test_old_days_go_from_the_log_and_the_asset(workspace: Workspace) -> None:
     """Back from the newest day of the log, of UTC."""
-    log = open_log(workspace.loaded)
+    clean, log = load_extra("retention", "leftovers").clean, open_log(workspace.loaded)
     days = log.days()
     settings = workspace.config.serving.shown.model_copy(update={"keep_days": 2})
     short = worlds.changed(workspace, "serving", shown=settings)

@@ -14,13 +14,14 @@ from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows, expiring_groups
 from dssm_assets.defs.run_plan import Wanted, plan_missing
 from dssm_assets.defs.scene import Scene
-from dssm_assets.extras.sampler_tables.sampler_tables import write_sampler_tables
 from dssm_assets.extras.shown.shown_day import shown
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.steps.training import train_samples
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.shown import shop_log
 from dssm_assets_tests.extras.shown.shop_log import answer, write_part
+from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
 
 CHANGES: dict[str, Any] = worlds.merged(
@@ -50,6 +51,7 @@ def test_days_of_the_window_are_made_first(workspace: Workspace) -> None:
     assert sorted(made) == DAYS[LAST - WINDOW_DAYS : LAST]
 
 
+@needs_extras("sampler_tables")
 def test_what_was_shown_and_not_taken_is_a_hard_negative(workspace: Workspace, tmp_path: Path) -> None:
     list(shown(workspace, DAYS[LAST - WINDOW_DAYS : LAST]))
     (result,) = train_samples(workspace, [EVALUATION_DAY])
@@ -60,7 +62,7 @@ def test_what_was_shown_and_not_taken_is_a_hard_negative(workspace: Workspace, t
     pairs = [(names[row["user_index"]], corpus[row["item_index"]]) for row in hard.to_pylist()]
     assert sorted(pairs) == [(user, f"b_0{day}") for user in ("a0", "a1") for day in (0, 9)]
     assert {f"shown/{ds}" for ds in DAYS[LAST - WINDOW_DAYS : LAST]} <= set(result.manifest.inputs)
-    counts, _ = write_sampler_tables(workspace, EVALUATION_DAY, tmp_path)
+    counts, _ = load_extra("sampler_tables", "sampler_tables").write_sampler_tables(workspace, EVALUATION_DAY, tmp_path)
     assert counts["hard_edges"] == 6, "with the item that is no item of the corpus"
 
 

@@ -13,16 +13,17 @@ from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
-from dssm_assets.extras.retention.forgotten import change_list
 from dssm_assets.extras.shown import shown_day
 from dssm_assets.extras.shown.log_folder import open_log
 from dssm_assets.extras.shown.rates_step import online_rates
 from dssm_assets.extras.shown.shown_day import shown
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.steps import source
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.shown import shop_log
 from dssm_assets_tests.extras.shown.shop_log import answer, shown_instead, write_part
+from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.worlds import DAYS, start_ms
 
 
@@ -95,10 +96,11 @@ def test_a_file_that_is_no_part_is_named(workspace: Workspace) -> None:
         make(workspace)
 
 
+@needs_extras("retention")
 def test_forgotten_users_are_not_read(workspace: Workspace) -> None:
     for user in ("a0", "a1"):
         write_part(workspace.loaded, answer(f"of {user}", user, ["a_00"], start_ms(0)))
-    hidden = workspace.tables.partitions.hidden
+    change_list, hidden = load_extra("retention", "forgotten").change_list, workspace.tables.partitions.hidden
     change_list(hidden, lambda known: type(known)(salt=known.salt, hashes=known.adding(pa.array(["a1"])), state="x"))
     assert [row["user_id"] for row in make(workspace)[0]] == ["a0"]
 

