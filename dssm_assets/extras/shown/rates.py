@@ -48,7 +48,7 @@ def compare_variants(takes: Takes, shares: Mapping[str, float]) -> Comparison:
     sizes = [rows[name]["people"] for name in shares if name in rows]
     ratio_p = sample_ratio_p(sizes, list(shares.values())) if len(sizes) > 1 else None
     found = Comparison(list(rows.values()), ratio_p, "")
-    compared = [name for name in names if name]  # people in no variant are not compared
+    compared = [name for name in names if name in shares] or [name for name in names if name]
     for name in compared[1:] if not found.is_off else ():
         one = compare(ratios[compared[0]], ratios[name])
         if np.isfinite(one.value):
@@ -81,7 +81,7 @@ def _describe(rows: Sequence[Mapping[str, Any]], sizes: Sequence[int], found: Co
         if "difference" in row
     ]
     if len(rows) == 1:
-        parts.append(f"{control} is taken of a list{whose}")
+        parts.append(f"{control} is taken of a list")
     if found.ratio_p is not None:
         groups = " / ".join(f"{100 * size / sum(sizes):.1f}" for size in sizes)
         verdict = "not as configured" if found.is_off else "as expected"

@@ -143,12 +143,12 @@ def test_a_variant_that_nobody_gets_is_off() -> None:
 
 
 def test_without_variants_there_is_a_rate_alone() -> None:
-    people: dict[str, Any] = {"": [(4, 1), (4, 0)]}
-    assert compare_variants(counted(**people), SHARES).sentence == ".1250 is taken of a list"
+    assert compare_variants(counted(all=[(4, 1), (4, 0)]), {}).sentence == ".1250 is taken of a list"
+    assert compare_variants(counted(), SHARES).sentence == "nothing was shown"
 
 
 def test_people_in_no_variant_are_not_compared() -> None:
-    people: dict[str, Any] = {"": [(4, 1)] * 9, "control": [(1, 0)] * 30, "vectors_only": [(1, 1)] * 30}
+    people: dict[str, Any] = {"": [(4, 1)] * 9, "all": [(4, 1)] * 9, "control": [(1, 0)] * 30, "vectors_only": [(1, 1)] * 30}
     found = compare_variants(counted(**people), SHARES)
     assert [row["variant"] for row in found.rows if "difference" in row] == ["vectors_only"]
     assert found.ratio_p == 1
