@@ -91,7 +91,10 @@ def _describe(rows: Sequence[Mapping[str, Any]], sizes: Sequence[int], found: Co
 
 def _write(value: float | None, sign: str = "-") -> str:
     """Writes a rate with four digits and without the zero before the point."""
-    return "none" if value is None else f"{value:{sign}.4f}".replace("0.", ".", int(abs(value) < 1))
+    if value is None:
+        return "none"
+    rounded = round(value, 4) + 0.0  # no -.0000
+    return f"{rounded:{sign}.4f}".replace("0.", ".", int(abs(rounded) < 1))
 
 
 def _write_p(p: float) -> str:
