@@ -115,7 +115,9 @@ def counted(**people: list[tuple[int, int]]) -> Takes:
         for number, (lists, taken) in enumerate(of_variant)
     ]
     variants = [{"variant": name, "bundle_id": "b", "served_hit_rate": None} for name in people]
-    table = pa.Table.from_pylist(rows).drop_columns("person")
+    names = ("lists", "items", "taken", "hits", "rank_sum")
+    schema = pa.schema([("variant", pa.string()), *((name, pa.int64()) for name in names)])
+    table = pa.Table.from_pylist(rows, schema)
     return Takes(table, pa.Table.from_pylist(variants), {})
 
 
@@ -144,7 +146,7 @@ def test_a_variant_that_nobody_gets_is_off() -> None:
 
 def test_without_variants_there_is_a_rate_alone() -> None:
     assert compare_variants(counted(all=[(4, 1), (4, 0)]), {}).sentence == ".1250 is taken of a list"
-    assert compare_variants(counted(), SHARES).sentence == "nothing was shown"
+    assert compare_variants(counted(all=[]), {}).sentence == "none is taken of a list"
 
 
 def test_people_in_no_variant_are_not_compared() -> None:
