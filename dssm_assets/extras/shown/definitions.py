@@ -2,14 +2,11 @@
 
 import hashlib
 from collections.abc import Iterator
-from itertools import islice
 
 import dagster as dg
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.defs.scene import Scene, today_in
-
-_DAYS_PER_TICK = 3
 
 
 def build(scene: Scene) -> dg.Definitions:
@@ -36,7 +33,7 @@ def build(scene: Scene) -> dg.Definitions:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         try:
-            due = [*islice(_find_due(scene), _DAYS_PER_TICK)]
+            due = [*_find_due(scene)]
         except InputError as error:
             return dg.SensorResult(skip_reason=dg.SkipReason(f"the log cannot be read: {error}"))
         runs = [dg.RunRequest(f"{job.name}:{ds}:{state}", partition_key=ds, tags=scene.tags) for ds, state in due]
