@@ -36,7 +36,8 @@ def build(scene: Scene) -> dg.Definitions:
             due = [*_find_due(scene)]
         except InputError as error:
             return dg.SensorResult(skip_reason=dg.SkipReason(f"the log cannot be read: {error}"))
-        runs = [dg.RunRequest(f"{job.name}:{ds}:{state}", partition_key=ds, tags=scene.tags) for ds, state in due]
+        today = today_in("UTC")  # in the key, so that a run that failed is asked for again on the next day
+        runs = [dg.RunRequest(f"{job.name}:{ds}:{state}:{today}", partition_key=ds, tags=scene.tags) for ds, state in due]
         return dg.SensorResult(run_requests=runs) if runs else dg.SensorResult(skip_reason=dg.SkipReason("no day has changed"))
 
     return dg.Definitions(jobs=[job], sensors=[sensor])
