@@ -15,7 +15,7 @@ from dssm_assets.core.errors import ConfigError, DaysFailedError, DssmError, Fau
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
-from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
+from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows, declare_rows
 from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, find_fault_of_days, plan_upstream
 from dssm_assets.defs.runs import make_run, open_instance
@@ -78,7 +78,7 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
     needs = needed_runs(runs, is_warm=plan.scene.loaded.config.training.warm_start)
     make = partial(_make_runs, instance_home)
     # What later runs need each process imports when it needs it: the first run begins sooner.
-    first_modules = {f"dssm_assets.{row.step.module}" for row in all_rows() if runs and row.name in runs[0].names}
+    first_modules = {f"dssm_assets.{row.step.module}" for row in declare_rows() if runs and row.name in runs[0].names}
     with open_instance(instance_home) as instance:
         end_dead_runs(instance)
         try:
@@ -116,7 +116,7 @@ def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRu
     A rolling state stays whole. Other daily tables are cut into ranges of days, samples separately, because they read
     features of the previous day. Runs of an evaluation day are cut before its report.
     """
-    rows = {row.name: row for row in all_rows()}
+    rows = {row.name: row for row in declare_rows()}
     for run in runs:
         if run.is_windowed:
             report = run.names.index(TOTAL_HIT_RATE.name) if _is_report(run) else 0
@@ -143,7 +143,7 @@ def needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset[
     Pieces of the same daily tables do not need each other. Neither do evaluation days, unless a model starts from an earlier
     one; but reports do, because the gate and the trend read earlier ones.
     """
-    deps, needed = {row.name: set(row.deps) for row in all_rows()}, []
+    deps, needed = {row.name: set(row.deps) for row in declare_rows()}, []
     for number, run in enumerate(runs):
         inputs = set[str]().union(*(deps[name] for name in run.names)) - set(run.names)
         needed.append(

@@ -234,7 +234,7 @@ def recall(
 ) -> RecallAnswer:
     """Returns the items that the published bundle recalls for a user or an item, as `dssm-assets recall` does.
 
-    It opens the bundle in every call: for many lists open a `dssm_assets.service.engine.recall_engine.RecallEngine` once.
+    With serving.shown the answer is kept, as `serve` keeps it. It opens the bundle in every call: for many lists open a `dssm_assets.service.engine.recall_engine.RecallEngine` once.
 
     Example:
         >>> answer = recall("a0", k=5, filters={"category": "cat_a"})
@@ -261,22 +261,28 @@ def recall(
         StorageError: no bundle is published.
         InputError: an argument is wrong, or both a user and an item are asked for.
     """
-    from dssm_assets.service.engine.recall_engine import ListOptions, Lists, recall_once
+    from dssm_assets.service.engine.recall_engine import ListOptions, Lists, open_hook, recall_once
     from dssm_assets.service.engine.request_encoder import UserInputs
 
     if channels is not None and channels not in list(Lists):
         raise InputError(Fault("argument channels", f"one of: {', '.join(Lists)}", repr(channels), "correct it"))
     lists = None if channels is None else Lists(channels)
     loaded = load_chosen(config, home, scene)
-    return recall_once(
-        serving_root(loaded.root),
-        loaded.config.storage.options,
-        loaded.config.serving,
-        user_id=user_id,
-        inputs=UserInputs(features or {}, history or {}, events or {}),
-        item_id=item_id,
-        options=ListOptions(k, exclude, filters, exclude_history, lists, fields, explain),
-    )
+    location = serving_root(loaded.root), loaded.config.storage.options
+    hook = open_hook(loaded.config.serving, *location)
+    try:
+        return recall_once(
+            *location,
+            loaded.config.serving,
+            user_id=user_id,
+            inputs=UserInputs(features or {}, history or {}, events or {}),
+            item_id=item_id,
+            options=ListOptions(k, exclude, filters, exclude_history, lists, fields, explain),
+            hook=hook,
+        )
+    finally:
+        if hook is not None:
+            hook.close()
 
 
 def load_chosen(config: str | Path | None, home: str | Path | None, scene: str | None) -> LoadedConfig:

@@ -85,6 +85,7 @@ HOW: Final = frozenset(
         "training.shard_tables",
         "evaluation.num_processes",
         "evaluation.show_people",
+        "evaluation.shown",
         "explore.item_columns",
     }
 )

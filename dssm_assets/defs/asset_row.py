@@ -84,6 +84,7 @@ class AssetRow:
         never_expires: `storage.keep_days` does not apply.
         is_on_request: in no job; materialize it by its name.
         section: optional section of the configuration that puts an asset on request into the jobs.
+        needs: optional key of the configuration, without which the asset does not exist.
         day_deps: for a windowed asset, the daily tables that it reads for the day itself instead of its window.
         reads_span: it reads its day_deps for all days of evaluation.span_days, which begin with the day.
         feature_source: for a table of encoded features, the table with their inputs.
@@ -106,6 +107,7 @@ class AssetRow:
     never_expires: bool = False
     is_on_request: bool = False
     section: str = ""
+    needs: str = ""
     day_deps: tuple[str, ...] = ()
     reads_span: bool = False
     feature_source: str = ""

@@ -7,9 +7,10 @@ the graph stays readable. The metadata of a partition (`inputs`) names everythin
 """
 
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
+from typing import Any
 
-from dssm_assets.core.config.pipeline import PipelineConfig
+from dssm_assets.core.config.pipeline import SHOWN_EVENT, PipelineConfig
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow, LazyStep
 from dssm_assets.installed_extras import load_all
 from dssm_assets.steps.checks import CHECKS, check_names
@@ -455,23 +456,35 @@ SAMPLE_GROUPS = frozenset({"sample", "statistics"})
 
 def expiring_groups() -> dict[str, str]:
     """Returns asset -> group for the assets whose old partitions `storage.keep_days` may remove."""
-    return {row.name: row.group for row in all_rows() if not row.is_log and not row.never_expires}
+    return {row.name: row.group for row in declare_rows() if not row.is_log and not row.never_expires}
 
 
 def all_rows(config: PipelineConfig | None = None) -> list[AssetRow]:
     """Returns every asset in pipeline order, then those of extras, each with the checks of plug-ins.
 
-    An asset is `is_on_request` if no job of the configuration runs it.
+    An asset is `is_on_request` if no job of the configuration runs it. Assets that need a key are left out without it.
 
     Raises:
         ConfigError: a plug-in's check names no asset, or its own name cannot be used.
     """
-    of_extras = (row for extra in load_all("rows") for row in extra.ROWS)
-    rows = [*(replace(row, group=group) for group, rows in ASSET_TABLE.items() for row in rows), *of_extras]
+    rows = declare_rows()
     check_names({row.name: {check.name for check in row.checks} for row in rows})
+    rows = [row for row in rows if not row.needs or _find_key(config, row.needs) is not None]
+    if config is not None and config.events.reads_shown:
+        rows = [replace(row, deps=(*row.deps, SHOWN_EVENT)) if row.name == "train_samples" else row for row in rows]
     wanted = {row.section for row in rows if row.section and getattr(config, row.section, None) is not None}
     rows = [replace(row, is_on_request=False) if row.section in wanted else row for row in rows]
     return [replace(row, checks=(*row.checks, *added)) if (added := _added_checks(row)) else row for row in rows]
+
+
+def declare_rows() -> list[AssetRow]:
+    """Returns every asset in pipeline order, then those of extras, whether a configuration has them or not."""
+    of_extras = (row for extra in load_all("rows") for row in extra.ROWS)
+    return [*(replace(row, group=group) for group, rows in ASSET_TABLE.items() for row in rows), *of_extras]
+
+
+def _find_key(config: PipelineConfig | None, key: str) -> Any:
+    return reduce(lambda section, name: getattr(section, name, None), key.split("."), config)
 
 
 def _added_checks(row: AssetRow) -> list[CheckRow]:

@@ -145,7 +145,7 @@ def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
 
     The assets themselves are not planned, unless another input needs them.
     """
-    rows = all_rows()
+    rows = all_rows(scene.loaded.config)
     plan = plan_upstream(scene, [wanted], is_remaking=True)
     needed = {name for run in plan.runs for name in run.names if name not in wanted.names}
     for row in reversed(rows):
@@ -179,7 +179,7 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
     Args:
         is_remaking: also make the requested assets if they are stored.
     """
-    rows, workspace = all_rows(), scene.open_workspace(lambda _: None)
+    rows, workspace = all_rows(scene.loaded.config), scene.open_workspace(lambda _: None)
     end = scene.last_day(is_windowed=False) or ""
     needs = [(part.names, ds, _find_needed(scene, rows, part.names, ds)) for part in wanted for ds in part.days]
     daily = {row.name: set[str]() for row in rows if not row.is_windowed}

@@ -34,7 +34,7 @@ def make_upstream(scene: Scene, context: dg.AssetExecutionContext, row: AssetRow
     """Makes the missing inputs of a run if `row` is one of its first assets. Errors of those runs are raised."""
     from dssm_assets.defs.run_plan import Wanted, plan_missing
 
-    rows, nodes = all_rows(), {node.name for node in context.job_def.nodes}
+    rows, nodes = all_rows(scene.loaded.config), {node.name for node in context.job_def.nodes}
     names = [one.name for one in rows if scene.op(one.name) in nodes]
     if any(dep in names for dep in row.deps):
         return

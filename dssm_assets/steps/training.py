@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex
+from dssm_assets.core.config.pipeline import SHOWN_EVENT
 from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples import sample_tables
@@ -78,6 +79,7 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
     previous = workspace.need("user_history_fg", day_before(ds))
     history = read_history(workspace, history_days, item_index, bucketizer, scratch, typed_by=previous)
     events, users = history.to_tables()
+    kept = workspace.need_all(SHOWN_EVENT, [day.ds for day in samples]) if config.events.reads_shown else []
     files: dict[str, pa.Table | Stream] = {
         TrainSamplesFile.SAMPLES: rows.samples(item_index, history),
         TrainSamplesFile.USER_ROWS: rows.feature_rows("user"),
@@ -88,7 +90,7 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
     }
     hard_facts: dict[str, int] = {}
     if samples:
-        shown = (workspace.tables.read(day, list(HARD_NEGATIVE_COLUMNS)) for day in samples)
+        shown = (read_exposures(workspace, day) for day in samples)
         hard = find_hard_negatives(shown, exposure_events=config.events.exposure, item_index=item_index, history=history)
         files[TrainSamplesFile.HARD_NEGATIVES] = hard
         hard_facts["hard_negatives"] = hard.num_rows
@@ -98,7 +100,7 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
         files,
         row_file=TrainSamplesFile.SAMPLES,
         columns=tuple(column for name, content in files.items() for column in _describe_columns(name, content.schema)),
-        inputs=digests([*config_inputs, corpus, rows.built_from, history_days, samples]),
+        inputs=digests([*config_inputs, corpus, rows.built_from, history_days, samples, kept]),
     )
     facts = {
         "samples": manifest.rows,
@@ -110,6 +112,17 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
         **hard_facts,
     }
     return StepResult(manifest, facts)
+
+
+def read_exposures(workspace: Workspace, samples: Manifest) -> pa.Table:
+    """Returns HARD_NEGATIVE_COLUMNS of a day of sample_fg, and of what the log of shown items has for the day if it is an exposure."""
+    rows = workspace.tables.read(samples, list(HARD_NEGATIVE_COLUMNS))
+    if not workspace.config.events.reads_shown:
+        return rows
+    kept = workspace.tables.read(workspace.need(SHOWN_EVENT, samples.ds), [col.USER_ID, col.ITEM_ID]).drop_null()
+    event, label = pa.repeat(SHOWN_EVENT, kept.num_rows), pa.repeat(pa.scalar(0, pa.int8()), kept.num_rows)
+    shown = kept.append_column(col.EVENT, event).append_column(col.LABEL, label)
+    return pa.concat_tables([rows, shown.cast(rows.schema)])
 
 
 def _describe_columns(file: str, schema: pa.Schema) -> list[Column]:

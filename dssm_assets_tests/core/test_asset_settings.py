@@ -8,6 +8,7 @@ import pydantic
 import pytest
 
 from dssm_assets.core.asset_settings import FG, HOW, READS, START, digest_settings
+from dssm_assets.core.config.evaluation import Takes
 from dssm_assets.core.config.pipeline import Calendar, NegativeItems, PipelineConfig
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets_tests import worlds
@@ -104,6 +105,7 @@ def test_every_asset_of_a_day_declares_its_settings():
         ({"training.num_threads": 3}, set()),
         ({"evaluation.num_processes": 2}, set()),
         ({"evaluation.show_people": False, "explore.item_columns": ["category"]}, set()),
+        ({"evaluation.shown": Takes(events=["buy"])}, set()),
         ({"storage.grace_hours": 3.0}, set()),
         ({"serving.keep_bundles": 9}, set()),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from enum import StrEnum
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -79,6 +79,13 @@ class Segment(Section):
 _NAMED: Final = frozenset(kind.value for kind in SegmentKind if kind is not SegmentKind.USER_COLUMN)
 
 
+class Takes(Section):
+    """What counts as taken, for the rates of what was shown."""
+
+    events: Names = Field(min_length=1, max_length=100, description="Events of the funnel that are takes.")
+    hours: float = Field(default=24.0, gt=0, le=24 * 366, description="Hours after the answer in which a take counts.")
+
+
 class Evaluation(Section):
     """How a day is scored."""
 
@@ -112,6 +119,11 @@ class Evaluation(Section):
     num_processes: int = Field(default=1, ge=1, le=1024, description="Processes for vectors and hits. Results do not change.")
     show_people: bool = Field(
         default=True, description="The report shows five people with their ids; reports stay in Dagster's log of runs."
+    )
+    shown: Takes | None = Field(
+        default=None,
+        description="Rates of what serving.shown keeps: an item is taken by one of `events` within `hours` (24) of the answer "
+        "(default: none).",
     )
 
     @field_validator("extra_baselines")
@@ -198,6 +210,29 @@ class IndexKind(StrEnum):
     """Clusters of near items, searched by codes of 4 bits: quick to build, one more byte per 4 dimensions."""
 
 
+class Shown(Section):
+    """The log of answered and shown items: parquet parts by day, written by `serve` and by `recall` in Python."""
+
+    folder: str = Field(
+        default="shown",
+        min_length=1,
+        description="Folder beside the bundles, in `serving/` of the storage, or a path or URL of its own.",
+    )
+    flush_seconds: float = Field(default=1.0, ge=0.1, le=60, description="Age at which rows are written: what a kill may lose.")
+    keep_days: int = Field(default=30, ge=1, le=100_000, description="Days for which parts stay, back from today.")
+
+
+class Variant(Section):
+    """One group of people, and how their requests are answered."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Its name in answers, log and rates.")
+    share: float = Field(gt=0, le=1, description="Fraction of the people.")
+    channels: Literal["merged", "vectors"] | None = Field(default=None, description="Option of a request.")
+    exclude_history: bool | None = Field(default=None, description="Option of a request.")
+    k: int | None = Field(default=None, ge=1, le=10_000, description="Option of a request.")
+    bundle: str | None = Field(default=None, min_length=1, description="A stored bundle's id, or previous.")
+
+
 class Serving(Section):
     """What the serving bundle of a day contains, and the limits of the service."""
 
@@ -226,4 +261,26 @@ class Serving(Section):
         default=False,
         description="Exports OpenTelemetry spans of requests, by OTEL_* environment variables (extra `telemetry`).",
     )
+    shown: Shown | None = Field(default=None, description="`{}` keeps what was answered and shown (default: no log).")
+    variants: list[Variant] = Field(
+        default=[],
+        max_length=20,
+        description="Groups of people, the control first. Each has a `name`, a `share` (their sum is at most 1; others are in no "
+        "variant), and what replaces the request's `channels`, `exclude_history` or `k`, or a `bundle`: `previous` or a stored id.",
+    )
+    experiment: str = Field(
+        default="variants",
+        pattern=r"^[A-Za-z0-9_.-]{1,100}$",
+        description="Name of the experiment. `<scene>:<experiment>` is the seed of GrowthBook's hash (version 2) of the user id, or "
+        "else of the request id; another name deals people anew.",
+    )
     limits: ServiceLimits = Field(default=ServiceLimits(), description="Limits of `dssm-assets serve`.")
+
+    @field_validator("variants")
+    @classmethod
+    def _share_people(cls, value: list[Variant]) -> list[Variant]:
+        if twice := repeated_names(variant.name for variant in value):
+            raise ValueError(f"variant names must be distinct, repeated: {twice}")
+        if (total := sum(variant.share for variant in value)) > 1 + 1e-9:
+            raise ValueError(f"shares of variants must sum to at most 1, got {total:g}")
+        return value

@@ -202,16 +202,29 @@ class Tables(Section):
         return value
 
 
+SHOWN_EVENT: Final = "shown"
+"""As an exposure outside the funnel: the rows of the asset `shown`."""
+
+
 class Events(Section):
     """The kinds of events, in funnel order, and their roles."""
 
     funnel: list[str] = Field(min_length=1, description="Events from the most to the least frequent, e.g. expr, click, buy.")
     positive: Names = Field(min_length=1, description="Events that the model is trained and scored on.")
-    exposure: Names = Field(default_factory=list, description="Events that mean the item was shown; source of hard negatives.")
+    exposure: Names = Field(
+        default_factory=list,
+        description="Events that mean the item was shown; source of hard negatives. `shown`, unless it is in the funnel: what "
+        "serving.shown has kept.",
+    )
+
+    @property
+    def reads_shown(self) -> bool:
+        """Whether the asset `shown` is a source of exposures."""
+        return SHOWN_EVENT in self.exposure and SHOWN_EVENT not in self.funnel
 
     @model_validator(mode="after")
     def _known(self) -> Events:
-        unknown = sorted((set(self.positive) | set(self.exposure)) - set(self.funnel))
+        unknown = sorted((set(self.positive) | set(self.exposure) - {SHOWN_EVENT}) - set(self.funnel))
         if unknown:
             raise ValueError(f"events {unknown} are not in funnel {self.funnel}")
         if repeated_names(self.funnel):
@@ -434,6 +447,14 @@ def _find_wrong_events(config: PipelineConfig) -> Iterator[_Parts]:
     if unknown := sorted(set(model.event_weights) - set(positive)):
         expected, remedy = f"events of events.positive: {', '.join(positive)}", "remove them, or make them positive events"
         yield "model.event_weights", expected, ", ".join(unknown), remedy
+    taken, log_of_shown = config.evaluation.shown, config.serving.shown
+    if unknown := sorted(set(taken.events if taken else ()) - set(funnel)):
+        expected = f"events of events.funnel: {', '.join(funnel)}"
+        yield "evaluation.shown.events", expected, ", ".join(unknown), "correct them"
+    if taken is not None and log_of_shown is None:
+        yield "evaluation.shown", "a log of what was shown", "none", "set serving.shown"
+    if config.events.reads_shown and log_of_shown is None:
+        yield "events.exposure", f"events of the funnel {funnel}, or a log of what was shown", SHOWN_EVENT, "set serving.shown"
     if model.has_hard_negatives and not config.events.exposure:
         remedy = "name the event that means shown, or choose a sampler without hard negatives"
         yield "events.exposure", f"an event: the sampler is {model.sampler}", "none", remedy
@@ -460,9 +481,13 @@ def _find_untrainable(config: PipelineConfig) -> Iterator[_Parts]:
 
 
 def _find_short_retention(config: PipelineConfig) -> Iterator[_Parts]:
-    """Yields the groups whose partitions would be removed before they are last read."""
+    """Yields the groups, and the log, whose days would be removed before they are last read."""
     held_out = max(config.channels.held_out_days, config.training.validation_days) + 1
     window = config.window.days + config.evaluation.span_days + held_out
+    log = config.serving.shown
+    if config.events.reads_shown and log is not None and log.keep_days < window:
+        expected = f"at least {window} days, which the next evaluation day reads"
+        yield "serving.shown.keep_days", expected, str(log.keep_days), "keep them longer"
     least = dict.fromkeys(("features_raw", "fg", "sample", "statistics"), window)
     warm = max(1, config.training.validation_days) + 1 if config.training.warm_start else 1
     least |= {"training": warm, "vectors": 2, "config": warm, "serving": 1}  # drift of vectors is against the day before

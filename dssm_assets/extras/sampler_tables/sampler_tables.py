@@ -29,9 +29,10 @@ from dssm_assets.core.arrays.ragged import combine_chunks, is_list, map_leaves
 from dssm_assets.core.config.section import repeated_names
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
-from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS, select_exposures
+from dssm_assets.core.samples.negatives import select_exposures
 from dssm_assets.core.samples.sample_tables import require_columns
 from dssm_assets.core.sources.convert import decode_column
+from dssm_assets.steps.training import read_exposures
 from dssm_assets.steps.workspace import Workspace, window_days
 from dssm_assets.storage.files import TableWriter
 from dssm_assets.storage.local_files import write_atomic
@@ -91,7 +92,8 @@ def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter:
         "positive_edges": (positives, POSITIVE_EDGE_SPEC),
     }
     if events := workspace.config.events.exposure:
-        shown = count_keys((select_exposures(day, events) for day in read("sample_fg", HARD_NEGATIVE_COLUMNS)), EDGE_KEYS)
+        exposures = (read_exposures(workspace, day) for day in workspace.need_all("sample_fg", days))
+        shown = count_keys((select_exposures(day, events) for day in exposures), EDGE_KEYS)
         tables["hard_edges"] = drop_positives(shown, positives), HARD_EDGE_SPEC
     else:  # a file of an earlier call would look like one of this window
         (folder / "hard_edges.txt").unlink(missing_ok=True)

@@ -51,6 +51,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.config.evaluation import Serving
     from dssm_assets.installed_extras import load_extra
     from dssm_assets.service.engine.live import LiveEngine
+    from dssm_assets.service.engine.recall_engine import open_hook
     from dssm_assets.service.engine.shop_lists import ShopLists
     from dssm_assets.service.http.api_keys import LiveKeys
     from dssm_assets.service.http.app import build_app
@@ -65,6 +66,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     certificate, key = _read_tls(parsed.tls_certificate, parsed.tls_key)
     log = partial(print, flush=True) if parsed.access_log else None
     blocked, stocked = (getattr(parsed, name) or getattr(configured, name) for name in ("blocked_items", "stocked_items"))
+    hook = open_hook(configured, location.root, location.options)
     live = LiveEngine(
         location.root,
         location.options,
@@ -73,6 +75,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         shop_lists=ShopLists(blocked, stocked, location.root, location.options),
         open_search=location.open_search and partial(location.open_search, seconds=limits.request_seconds),
         keys=location.keys,
+        hook=hook,
     )
     tracer = load_extra("traces", "tracer").open_tracer() if configured.traces else None
     if keys is not None:

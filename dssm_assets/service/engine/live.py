@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from dssm_assets.core.errors import PartitionMissingError, StorageError
 from dssm_assets.service.bundle.bundle_store import BundleKeys, BundleStore
-from dssm_assets.service.engine.recall_engine import OpenSearch, RecallEngine
+from dssm_assets.service.engine.recall_engine import AnswerHook, HookState, OpenSearch, RecallEngine
 from dssm_assets.service.engine.shop_lists import ShopLists
 from dssm_assets.service.engine.watches import Watches
 
@@ -38,7 +39,7 @@ class EngineState:
     """The serving bundle, and counts since the start.
 
     `bundle_fault` says why `refused_bundle_id` cannot be opened. `list_fault` says why a list of the shop cannot be used, or
-    that no item is shown. `watch_fault` names a location that can no longer be read.
+    that no item is shown. `watch_fault` names a location that can no longer be read. `shown` is the state of a hook.
     """
 
     bundle_id: str
@@ -57,11 +58,13 @@ class EngineState:
     list_errors: int = 0
     list_fault: str | None = None
     watch_fault: str | None = None
+    shown: HookState | None = None
 
     @property
     def is_stale(self) -> bool:
-        """Returns whether something newer exists but cannot be used, or may exist unseen."""
-        return (self.refused_bundle_id, self.list_fault, self.watch_fault) != (None, None, None)
+        """Returns whether something newer exists but cannot be used, or may exist unseen, or answers cannot be kept."""
+        shown_fault = self.shown and self.shown.fault
+        return (self.refused_bundle_id, self.list_fault, self.watch_fault, shown_fault) != (None,) * 4
 
 
 class LiveEngine:
@@ -77,12 +80,14 @@ class LiveEngine:
         shop_lists: ShopLists | None = None,
         open_search: OpenSearch | None = None,
         keys: BundleKeys | None = None,
+        hook: AnswerHook | None = None,
     ) -> None:
         """Opens the current bundle, or an older stored one if the item search does not yet have the current bundle's items.
 
         Args:
             check_seconds: interval of looks at the pointer and the lists.
             open_search: as in `recall_once`; a new bundle serves once its search can be opened.
+            hook: as in `recall_once`.
 
         Raises:
             InputError: a line of a list is no id of the bundle's type.
@@ -90,6 +95,7 @@ class LiveEngine:
         """
         self._store, self._is_verified = BundleStore(root, options, keys), is_verified
         self._lists, self._open_search = shop_lists or ShopLists(), open_search
+        self.hook = hook
         self.list_fault: str | None = None
         self._counts = Counter[str]()
         self._refused: tuple[str, float, str] | None = None
@@ -103,6 +109,9 @@ class LiveEngine:
         self.watches.add("the users to be forgotten", self._hide_users, FORGET_SECONDS)
         self.engine = self._open_first()
         """The engine of the bundle that serves. Read it once per request."""
+        if hook is not None:
+            self._variant_watch = self.watches.add("the bundles of variants", partial(self._open_variants, hook), check_seconds)
+            self._open_variants(hook)
         self._serve()
         self._loaded_at = time.time()
 
@@ -129,6 +138,7 @@ class LiveEngine:
             bundle_fault=bundle_fault,
             list_fault=fault,
             watch_fault=self.watches.find_fault(),
+            shown=None if self.hook is None else self.hook.state,
             **self._counts,
         )
 
@@ -189,7 +199,7 @@ class LiveEngine:
     def _hide_users(self) -> None:
         with self._counting_errors():
             hidden = self._store.hidden.read()
-        for engine in filter(None, (self._opened, self.engine)):
+        for engine in filter(None, (self._opened, self.engine, *(() if self.hook is None else self.hook.engines))):
             engine.bundle.users.hide(hidden)
 
     @contextmanager
@@ -225,5 +235,21 @@ class LiveEngine:
 
     def _serve(self, fresh: RecallEngine | None = None) -> None:
         with self._changing:
-            engine = fresh or self.engine
-            self.engine = engine.showing(self._lists.find_shown(engine.bundle.items))
+            engine = self._show(fresh or self.engine)
+            if self.hook is not None:
+                self.hook.show(self._show)
+                engine = engine.answering(self.hook)
+            self.engine = engine
+
+    def _show(self, engine: RecallEngine) -> RecallEngine:
+        return engine.showing(self._lists.find_shown(engine.bundle.items))
+
+    def _open_variants(self, hook: AnswerHook) -> None:
+        with self._counting_errors():
+            pointer = self._store.pointer()
+        if hook.refresh(pointer, self._open_variant):
+            self._serve()  # the lists of the shop may have changed meanwhile
+
+    def _open_variant(self, bundle_id: str) -> RecallEngine:
+        self._variant_watch.allow(OPEN_SECONDS)
+        return self._show(RecallEngine.open(self._store, bundle_id=bundle_id, is_verified=self._is_verified))

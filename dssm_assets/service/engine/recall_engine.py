@@ -31,7 +31,8 @@ from dssm_assets.core.retrieval.exact import merge_lists, score_interests
 from dssm_assets.core.retrieval.index import search_index
 from dssm_assets.core.retrieval.item_filter import AllowedItems
 from dssm_assets.core.retrieval.vectors import Metric
-from dssm_assets.service.bundle.bundle_store import BundleKeys, BundleStore, broken
+from dssm_assets.installed_extras import load_extra
+from dssm_assets.service.bundle.bundle_store import BundleKeys, BundleStore, Pointer, broken
 from dssm_assets.service.engine.allowed_items import ItemConditions
 from dssm_assets.service.engine.bundle_reader import Bundle
 from dssm_assets.service.engine.channels import FILLED, BundleChannels
@@ -123,6 +124,7 @@ class UserRequest:
         item_id: asks for the items most similar to this one; None: a user's list.
         inputs: features, and history or events; anything else stays as stored.
         is_popular_for_unknown: an unknown user without inputs gets the popular items; if false, an UnknownIdError.
+        request_id: a name for the answer, where answers are kept; "": a new one.
     """
 
     user_id: Any = None
@@ -130,6 +132,7 @@ class UserRequest:
     options: ListOptions = ANY_LIST
     is_popular_for_unknown: bool = True
     item_id: Any = None
+    request_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ class RecallAnswer:
         sources: for each item the channels that proposed it, or `popular`; None for a list of vectors alone.
         fields: column -> value for each item.
         reasons: of each item, if asked for; None for a list that is not merged.
+        request_id, variant: see `AnswerHook`; None without one, and for a user in no variant.
     """
 
     bundle_id: str
@@ -158,11 +162,60 @@ class RecallAnswer:
     sources: list[list[str]] | None
     fields: dict[str, list[Any]] | None
     reasons: list[Reasons] | None = None
+    request_id: str | None = None
+    variant: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the answer as JSON content, without attributes that do not apply."""
         content = {name: value for name, value in vars(self).items() if value not in (None, ())}
         return content if self.reasons is None else {**content, "reasons": [one.to_dict() for one in self.reasons]}
+
+
+OnEncoded = Callable[[], None]
+OpenBundle = Callable[[str], "RecallEngine"]
+"""Opens a stored bundle by its id."""
+
+
+@dataclass(frozen=True)
+class HookState:
+    """What a hook has kept since the start.
+
+    Attributes:
+        fault: why rows of answers cannot be written, or a variant's bundle cannot be used; None if all can.
+        waiting_rows: rows of answers that are not written yet.
+        counts: written and dropped rows, failed writes, and answers of people whose variant could not be used.
+        bundle_bytes: further open bundle -> bytes of its files, which are mapped.
+    """
+
+    fault: str | None
+    waiting_rows: int
+    counts: Mapping[str, int]
+    bundle_bytes: Mapping[str, int]
+
+
+class AnswerHook(Protocol):
+    """Assigns users' requests to variants, and keeps what was answered (`extras/shown`). Safe for any number of threads."""
+
+    @property
+    def engines(self) -> Sequence[RecallEngine]:
+        """Returns the engines of further bundles, which variants ask."""
+
+    def answer(
+        self, engine: RecallEngine, requests: Sequence[UserRequest], on_encoded: OnEncoded
+    ) -> list[RecallAnswer | DssmError]:
+        """Returns what `RecallEngine.compute_lists` does; lists for users also have their request_id and variant."""
+
+    def refresh(self, pointer: Pointer | None, open_bundle: OpenBundle) -> bool:
+        """Opens the bundles that variants name now; returns whether one was opened. Notes those that cannot be."""
+
+    def show(self, show: Callable[[RecallEngine], RecallEngine]) -> None:
+        """Applies the lists of the shop to `engines`, after they have changed."""
+
+    @property
+    def state(self) -> HookState: ...
+
+    def close(self) -> None:
+        """Writes what waits."""
 
 
 class RecallEngine:
@@ -173,6 +226,7 @@ class RecallEngine:
         self.bundle = bundle
         self._conditions, self.shown_frac = ItemConditions(bundle.item_columns), 1.0
         self._search: ItemSearch | None = None
+        self._hook: AnswerHook | None = None
         self.tower = UserTower.from_bundle(bundle)
         self.channels = BundleChannels(bundle) if bundle.has_file(BundleFile.CHANNELS) else None
         self._popular = (bundle.popular_rows, bundle.popular_counts) if self.channels is None else self.channels.popular_items
@@ -230,6 +284,12 @@ class RecallEngine:
         engine._search = search
         return engine
 
+    def answering(self, hook: AnswerHook) -> RecallEngine:
+        """Returns an engine of the same bundle with a hook for its answers."""
+        engine = copy.copy(self)
+        engine._hook = hook
+        return engine
+
     def recall_for_user(self, user_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
         """Returns the items for a stored user; errors as `recall`."""
         return self.recall(UserRequest(user_id, options=options, is_popular_for_unknown=False))
@@ -247,9 +307,13 @@ class RecallEngine:
         return answer
 
     def recall_for_users(
-        self, requests: Sequence[UserRequest], on_encoded: Callable[[], None] = lambda: None
+        self, requests: Sequence[UserRequest], on_encoded: OnEncoded = lambda: None
     ) -> list[RecallAnswer | DssmError]:
-        """Returns, for each request, its list or its error; `on_encoded` is called before the search.
+        """Returns, for each request, its list or its error; `on_encoded` is called before the search."""
+        return self.compute_lists(requests, on_encoded) if self._hook is None else self._hook.answer(self, requests, on_encoded)
+
+    def compute_lists(self, requests: Sequence[UserRequest], on_encoded: OnEncoded) -> list[RecallAnswer | DssmError]:
+        """As `recall_for_users`, without a hook.
 
         Encoding and merging many users at once costs less, and each list is the same as for the request alone.
         """
@@ -509,6 +573,14 @@ class _NearestItems:
         return score_interests(vectors, self.bundle.item_vectors, items, Metric.IP)
 
 
+def open_hook(serving: Serving, root: str, options: Mapping[str, Any]) -> AnswerHook | None:
+    """Returns the hook for answers of bundles below `root`; None if the configuration has no log of them and no variants."""
+    if serving.shown is None and not serving.variants:
+        return None
+    hook: AnswerHook = load_extra("shown", "served").open_hook(serving, root, options)
+    return hook
+
+
 def recall_once(
     root: str,
     root_options: Mapping[str, Any],
@@ -521,6 +593,7 @@ def recall_once(
     is_verified: bool = True,
     open_search: OpenSearch | None = None,
     keys: BundleKeys | None = None,
+    hook: AnswerHook | None = None,
 ) -> RecallAnswer:
     """Returns a list of the current bundle for a user, or the items most similar to an item.
 
@@ -528,6 +601,7 @@ def recall_once(
         root, root_options, is_verified, keys: as of `RecallEngine.open`.
         serving: its lists of the shop apply; None: all items are shown.
         open_search: opens another search for nearest items; None: the bundle's index.
+        hook: is asked for the answer; None: no answers are kept, and there are no variants.
 
     Raises:
         InputError: both a user and an item are asked for, or neither; or as the engine's methods.
@@ -536,10 +610,17 @@ def recall_once(
     if is_user == (item_id is not None):
         remedy = "give user_id, features, history or events, or else item_id"
         raise InputError(Fault("arguments", "a user or an item", "both" if is_user else "neither", remedy))
-    engine = RecallEngine.open(root, root_options, is_verified=is_verified, keys=keys)
+    store = BundleStore(root, root_options, keys)
+    lists = ShopLists(serving.blocked_items, serving.stocked_items, root, root_options) if serving else ShopLists()
+
+    def open_bundle(bundle_id: str | None = None) -> RecallEngine:
+        engine = RecallEngine.open(store, bundle_id=bundle_id, is_verified=is_verified)
+        return engine.showing(lists.find_shown(engine.bundle.items))
+
+    engine = open_bundle()
     if open_search is not None:
         engine = engine.searching(open_search(engine.bundle))
-    if serving is not None:
-        lists = ShopLists(serving.blocked_items, serving.stocked_items, root, root_options)
-        engine = engine.showing(lists.find_shown(engine.bundle.items))
+    if hook is not None:
+        hook.refresh(store.pointer(), open_bundle)
+        engine = engine.answering(hook)
     return engine.recall(UserRequest(user_id, inputs, options, item_id=item_id))

@@ -18,6 +18,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -25,7 +26,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dssm_assets.core.errors import Fault
-from dssm_assets.service.engine.recall_engine import UserRequest
+from dssm_assets.service.engine.recall_engine import AnswerHook, UserRequest
 from dssm_assets.service.http.answers import RETRY_AFTER, BusyError, ForbiddenError, UnauthorizedError, error_content
 from dssm_assets.service.http.api_keys import ApiKey, KeyScope, LiveKeys
 from dssm_assets.service.http.request_body import Requests
@@ -33,7 +34,13 @@ from dssm_assets.service.http.telemetry import ServiceMetrics, Tracer
 
 OPEN_ROUTES: Final = ("/health", "/ready", "/metrics")
 BATCH: Final = "/recall/batch"
-SCOPES: Final = {"/recall": KeyScope.RECALL, BATCH: KeyScope.RECALL, "/similar": KeyScope.SIMILAR}
+SHOWN: Final = "/shown"
+SCOPES: Final = {
+    "/recall": KeyScope.RECALL,
+    BATCH: KeyScope.RECALL,
+    "/similar": KeyScope.SIMILAR,
+    SHOWN: KeyScope.RECALL,
+}
 """What a key needs to ask a route."""
 ROUTES: Final = (*SCOPES, *OPEN_ROUTES)
 DOCS: Final = "/docs"
@@ -44,8 +51,8 @@ CLIENT_LEFT: Final = 499
 _SAFE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _REMEDY: Final = "send the header Authorization: Bearer KEY, or X-API-Key: KEY"
 
-_KEY, _USERS = "dssm_assets.key", "dssm_assets.users"
-"""Keys of a request's scope: its API key, and the users whom it asks for, as text."""
+_KEY, _USERS, _ID = "dssm_assets.key", "dssm_assets.users", "dssm_assets.request_id"
+"""Keys of a request's scope: its API key, the users whom it asks for, as text, and its id, where answers are kept."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +64,15 @@ def check_requests(scope: Scope, requests: Requests) -> Requests:
     if key is None or key.allows(KeyScope.EVENTS):
         return requests
     return [_forbid(key, KeyScope.EVENTS) if isinstance(one, UserRequest) and one.inputs.events else one for one in requests]
+
+
+def name_requests(scope: Scope, requests: Requests) -> Requests:
+    """Gives each request the id of its answer: that of the HTTP request; in a batch with the request's number."""
+    ids = [scope[_ID]] if scope["path"] != BATCH else [f"{scope[_ID]}-{number}" for number in range(len(requests))]
+    return [
+        replace(one, request_id=request_id) if isinstance(one, UserRequest) else one
+        for one, request_id in zip(requests, ids, strict=True)
+    ]
 
 
 class RequestGate:
@@ -72,7 +88,9 @@ class RequestGate:
         tracer: Tracer | None = None,
         keys: LiveKeys | None = None,
         log: Callable[[str], None] | None = None,
+        hook: AnswerHook | None = None,
     ) -> None:
+        self._hook = hook
         self._app, self._metrics, self._tracer, self._log = app, metrics, tracer, log
         self._keys, self._secret = keys, os.environ.get("DSSM_LOG_SECRET", "").encode() or secrets.token_bytes()
         if keys is not None:
@@ -86,6 +104,8 @@ class RequestGate:
         route, is_open = path if path in ROUTES else "other", path in OPEN_ROUTES
         given = headers.get(REQUEST_ID, b"")
         request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+        if self._hook is not None:
+            scope[_ID] = request_id.decode()
         start_ns, start, status, size = time.time_ns(), time.perf_counter(), 0, 0
 
         async def send_with_id(message: Message) -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.errors import DssmError, Fault, InputError
-from dssm_assets.service.engine.recall_engine import AnswerSource, RecallAnswer, RecallEngine
+from dssm_assets.service.engine.recall_engine import AnswerSource, HookState, RecallAnswer, RecallEngine
 from dssm_assets.service.http.telemetry import Stage
 
 JSON: Final = "application/json"
@@ -77,18 +77,25 @@ def render(engine: RecallEngine, answers: Sequence[RecallAnswer | DssmError], *,
 
 
 def _arrow_bytes(engine: RecallEngine, answers: Sequence[RecallAnswer | DssmError]) -> bytes:
-    """Returns a stream with a row per answer: source, item_ids, scores, a column `fields.NAME` for each item column, and error (JSON)."""
+    """Returns a stream with a row per answer: source, item_ids, scores, a column `fields.NAME` for each item column, and error (JSON).
+
+    Also request_id and variant where there are any, and bundle_id where variants come from other bundles.
+    """
     lists = [one if isinstance(one, RecallAnswer) else None for one in answers]
     errors = [None if isinstance(one, RecallAnswer) else orjson.dumps(_error(one)).decode() for one in answers]
     fields = [(one and one.fields) or {} for one in lists]
     types = {name: _json_type(engine.bundle.item_columns.schema.field(name).type) for own in fields for name in own}
     columns = {f"fields.{name}": pa.array([own.get(name) for own in fields], pa.list_(kind)) for name, kind in types.items()}
+    named = {name: [one and getattr(one, name) for one in lists] for name in ("request_id", "variant")}
+    if any(one and one.bundle_id != engine.bundle.bundle_id for one in lists):
+        named["bundle_id"] = [one and one.bundle_id for one in lists]
     table = pa.table(
         {
             "source": pa.array([one and one.source.value for one in lists], pa.string()),
             "item_ids": pa.array([one and one.item_ids for one in lists], pa.list_(engine.bundle.items.id_type)),
             "scores": pa.array([one and one.scores for one in lists], pa.list_(pa.float64())),
             **columns,
+            **{name: pa.array(values, pa.string()) for name, values in named.items() if any(values)},
             "error": pa.array(errors, pa.string()),
         },
         metadata={"bundle_id": engine.bundle.bundle_id},
@@ -150,6 +157,8 @@ class ItemList(_Answer):
     )
     fields: dict[str, list[Any]] | None = Field(default=None, description="Item column -> its value for each item.")
     reasons: list[ItemReasons] | None = Field(default=None, description="Why each item is there, with `explain`.")
+    request_id: str | None = Field(default=None, description="Names the answer for POST /shown, where answers are kept.")
+    variant: str | None = Field(default=None, description="The variant that answered, where there are any.")
 
 
 class Refusal(_Answer):
@@ -170,7 +179,7 @@ class Health(_Answer):
     """The served bundle, its age and its size."""
 
     status: Literal["ok", "stale"] = Field(
-        description="stale: a new bundle or a list cannot be used, no item is shown, or a place can no longer be read."
+        description="stale: a new bundle or a list cannot be used, no item is shown, a place can no longer be read, or answers cannot be kept."
     )
     bundle_id: str
     name: str
@@ -188,6 +197,9 @@ class Health(_Answer):
     watch_fault: str | None = Field(
         description="What could not be read for three intervals, since when and why: bundles, users to be forgotten, API keys, or lists "
         "whose place hangs."
+    )
+    shown: HookState | None = Field(
+        description="The log of answers and the bundles of variants; null without serving.shown and variants."
     )
 
 
@@ -215,7 +227,8 @@ _REASONS: Final[dict[int | str, str]] = {
     400: "The request is wrong: every fault is named.",
     401: "It has no API key of this service, or the key's last day is over.",
     403: "Its API key lacks a scope: recall, similar, or events for a body with events.",
-    404: "The bundle has no such user or item.",
+    404: "The bundle has no such user or item, or no such answer is remembered.",
+    409: "What was shown in place of this answer is known already.",
     413: "The body is larger than serving.limits.max_body_bytes.",
     503: "The service has too much to do; the header retry-after says when to try again.",
     "default": "Any other refusal, such as 500.",

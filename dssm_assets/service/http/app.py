@@ -29,9 +29,10 @@ from starlette.staticfiles import StaticFiles
 
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError, Fault, InputError, StorageError
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.service.engine.live import LiveEngine
 from dssm_assets.service.engine.recall_engine import UserRequest
-from dssm_assets.service.http.access import DOCS, ROUTES, RequestGate, check_requests
+from dssm_assets.service.http.access import DOCS, ROUTES, RequestGate, check_requests, name_requests
 from dssm_assets.service.http.answers import (
     ARROW,
     JSON,
@@ -101,6 +102,8 @@ class Service:
         self._check_room()
         clock = StageClock()
         requests = check_requests(request.scope, await self._parse_alone(parse) if is_large else parse())
+        if self.live.hook is not None:
+            requests = name_requests(request.scope, requests)
         clock.end("parse")
         self._check_room()  # others may have come meanwhile
         is_arrow = ARROW in request.headers.get("accept", "")
@@ -211,6 +214,8 @@ def build_app(
         service.queue.close()
         if tracer is not None:
             tracer.close()
+        if live.hook is not None:
+            live.hook.close()
 
     app = FastAPI(
         title="dssm-assets recall",
@@ -222,8 +227,11 @@ def build_app(
         openapi_tags=[{"name": name.value, "description": text} for name, text in SECTIONS.items()],
         dependencies=[Depends(refuse_parameters)],  # of all routes but _ListRoute, which read their queries
     )
-    app.add_middleware(RequestGate, metrics=service.metrics, tracer=tracer, keys=keys, log=log)
-    app.include_router(_list_routes(service))
+    app.add_middleware(RequestGate, metrics=service.metrics, tracer=tracer, keys=keys, log=log, hook=live.hook)
+    router = _list_routes(service)
+    if live.hook is not None:
+        load_extra("shown", "route").add_route(router, service.receive_body, live.hook)
+    app.include_router(router)
     _add_routes(app, service)
     _add_error_handlers(app, service)
     _add_docs(app)

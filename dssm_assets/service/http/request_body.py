@@ -169,6 +169,7 @@ BATCH_EXAMPLES: Final[dict[str, OpenApiExample]] = {
     "three": {"summary": "Three users", "value": {"requests": [_STORED_USER, _EVENTS, _NEW_USER]}}
 }
 _Query = TypeVar("_Query", bound=NoQuery)
+_Body = TypeVar("_Body", bound=BaseModel)
 _REPEATABLE: Final = ("exclude", "fields")
 
 
@@ -194,11 +195,16 @@ def read_query(model: type[_Query], query: bytes) -> _Query:
 
 
 def parse_recall_body(body: bytes | bytearray) -> list[UserRequest]:
-    """Returns the single request of POST /recall; an InputError if the body is not JSON in UTF-8 of this form."""
+    """Returns the single request of POST /recall; errors as `parse_body`."""
+    return [parse_body(RecallRequest, body).to_request()]
+
+
+def parse_body(model: type[_Body], body: bytes | bytearray) -> _Body:
+    """Returns a body; an InputError if it is not JSON in UTF-8 of this form."""
     try:
-        return [RecallRequest.model_validate_json(body).to_request()]
+        return model.model_validate_json(body)
     except ValidationError as error:
-        raise _FaultFinder(RecallRequest).describe(error, "body") from error
+        raise _FaultFinder(model).describe(error, "body") from error
 
 
 def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
@@ -207,10 +213,7 @@ def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
     Raises:
         InputError: the body has no list of requests, a longer one than is allowed, or they ask for more than MAX_ITEMS items.
     """
-    try:
-        entries: list[Any] = BatchRequest.model_validate_json(body).requests
-    except ValidationError as error:
-        raise _FaultFinder(BatchRequest).describe(error, "body") from error
+    entries: list[Any] = parse_body(BatchRequest, body).requests
     finder = _FaultFinder(RecallRequest)
     requests: list[UserRequest | InputError] = []
     for number, entry in enumerate(entries):

@@ -62,6 +62,10 @@ class ServiceMetrics(Collector):
         yield GaugeMetricFamily("dssm_bundle_loaded_timestamp_seconds", "When the serving bundle was loaded.", state.loaded_at)
         yield GaugeMetricFamily("dssm_bundle_users", "Users with a stored vector.", state.users)
         yield GaugeMetricFamily("dssm_bundle_items", "Items in the index.", state.items)
+        if state.shown is not None:
+            for name, count in state.shown.counts.items():
+                yield CounterMetricFamily(f"dssm_shown_{name}", "See `shown` of /health.", count)
+            yield GaugeMetricFamily("dssm_shown_waiting_rows", "Rows of answers to be written.", state.shown.waiting_rows)
 
 
 STAGES: Final = "dssm_assets.stages"

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from dssm_assets.core.config.evaluation import Takes, Variant
 from dssm_assets.core.config.features import AS_IN_STATISTICS
 from dssm_assets.core.config.pipeline import BehaviorTable, PipelineConfig
 from dssm_assets.core.config.section import Section
@@ -31,6 +32,8 @@ The file is named by `--config` or `DSSM_CONFIG` ([platform.md](platform.md#whic
 `dssm-assets validate` compares a configuration with its data. A key without a default is required.
 """
 
+_TOLD_IN_ROW: Final = (Takes, Variant)
+"""Sections whose keys are told in the row of the section itself."""
 _BOUNDS: Final = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 """Attribute of a bound in the metadata of a key -> its sign."""
 
@@ -54,6 +57,8 @@ def configuration_page() -> str:
 
 def _sections(path: str, section: type[Section]) -> Iterator[tuple[type[Section], str]]:
     """Yields each section with its path, the root first."""
+    if section in _TOLD_IN_ROW:
+        return
     yield section, path
     for name, key in section.model_fields.items():
         for inner, suffix in _inner_sections(key.annotation):
@@ -74,7 +79,7 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 
 
 def _section_text(path: str, section: type[Section]) -> str:
-    keys = {name: key for name, key in section.model_fields.items() if path or not _inner_sections(key.annotation)}
+    keys = {name: key for name, key in section.model_fields.items() if not _is_told_below(key, path)}
     if section is BehaviorTable:
         told, repeated = "tables.user", [name for name in keys if name not in BehaviorTable.__annotations__]
     else:
@@ -84,6 +89,11 @@ def _section_text(path: str, section: type[Section]) -> str:
     table = "|key|type|default|meaning|\n|---|---|---|---|\n" + "\n".join(rows)
     also = f"\nAlso, as in `{told}`: {', '.join(f'`{name}`' for name in repeated)}.\n" if repeated else ""
     return f"{title}\n\n{_first_paragraph(section)}\n\n{table}\n{also}"
+
+
+def _is_told_below(key: FieldInfo, path: str) -> bool:
+    """Returns whether the section of a key says all: one of the root, or one with defaults."""
+    return bool(_inner_sections(key.annotation)) and (not path or isinstance(key.default, Section))
 
 
 def _row(name: str, key: FieldInfo) -> str:
@@ -125,8 +135,6 @@ def _default_text(key: FieldInfo) -> str:
     if key.is_required():
         return "required"
     default = key.get_default(call_default_factory=True, validated_data={})
-    if isinstance(default, Section):
-        return "its own defaults"
     if default is None:
         return "none"
     # What is no JSON is a section in a list.

@@ -97,6 +97,13 @@ REFUSED = [
     ({"model": {"frozen_embedding": "item"}}, "model.frozen_embedding: expected training.svd_init"),
     ({"model": {"sampler": "hard"}}, "events.exposure: expected an event: the sampler is hard"),
     ({"statistics": {"embedding_dim": {"item": 0}}}, "greater than or equal to 1"),
+    ({"serving": {"variants": [{"name": "a", "share": 0.6}, {"name": "b", "share": 0.5}]}}, "sum to at most 1, got 1.1"),
+    ({"serving": {"variants": [{"name": "a", "share": 0.6}, {"name": "a", "share": 0.4}]}}, "distinct, repeated: a"),
+    (
+        {"serving": {"shown": {}}, "evaluation": {"shown": {"events": ["wish"]}}},
+        "expected events of events.funnel: .* got wish",
+    ),
+    ({"evaluation": {"shown": {"events": ["buy"]}}}, "evaluation.shown: expected a log of what was shown"),
     ({"evaluation": {"k": [10, 5]}}, "numbers must be ascending and distinct"),
     ({"platform": {"trigger": "often"}}, "key platform.trigger"),
     ({"platform": {"schedule_at": "24:00"}}, "key platform.schedule_at"),

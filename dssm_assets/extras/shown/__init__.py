@@ -1,0 +1,1 @@
+"""What was answered and shown: its log, variants that share the traffic, and the rates of what people took."""

@@ -1,0 +1,268 @@
+"""The hook of the service: which variant answers a request, what is kept of answers, and what was shown in their place.
+
+A list for a user gets a request id (of HTTP the header's; of a batch with its number; a new one if it is in use) and a variant.
+Lists of items like an item have neither, and are not kept. Requests of people in no variant, and of those whose variant's bundle
+cannot be used, are answered as without variants; the latter are counted.
+
+An answer can be replaced once by what was shown: of the last MOST_ANSWERS, for REPLACE_SECONDS, in the process that answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, ClassVar, Final, NamedTuple
+
+import pyarrow as pa
+
+from dssm_assets.core.config.evaluation import Serving, Variant
+from dssm_assets.core.config.section import repeated_names
+from dssm_assets.core.errors import DssmError, Fault, InputError
+from dssm_assets.extras.shown.log import ANSWER, SHOWN, LogState, ShownList, ShownLog
+from dssm_assets.extras.shown.variants import choose_variation, hash_person, ranges_of_shares
+from dssm_assets.service.bundle.bundle_store import Pointer
+from dssm_assets.service.engine.id_rows import IdRows, parse_id
+from dssm_assets.service.engine.live import RETRY_SECONDS
+from dssm_assets.service.engine.recall_engine import (
+    HookState,
+    Lists,
+    OnEncoded,
+    OpenBundle,
+    RecallAnswer,
+    RecallEngine,
+    UserRequest,
+)
+
+REPLACE_SECONDS: Final = 600.0
+MOST_ANSWERS: Final = 100_000
+PREVIOUS: Final = "previous"
+EVERYBODY: Final = "all"
+"""The variant where none is configured."""
+
+_log = logging.getLogger(__name__)
+
+
+class UnknownAnswerError(InputError):
+    """No such answer is remembered."""
+
+    status: ClassVar[int] = 404
+
+
+class ReplacedAnswerError(InputError):
+    """What was shown in place of the answer is known already."""
+
+    status: ClassVar[int] = 409
+
+
+class _Assigned(NamedTuple):
+    engine: RecallEngine
+    request: UserRequest
+    variant: str | None
+
+
+class _Choice(NamedTuple):
+    """A variant: its name, the bundle as it names it, and what replaces options of a request."""
+
+    name: str
+    bundle: str | None
+    options: Mapping[str, Any]
+    needs_channels: bool
+
+
+class ShownAnswers:
+    """The hook: assigns requests to variants and logs answers. Implements `AnswerHook`."""
+
+    def __init__(self, serving: Serving, log: ShownLog | None) -> None:
+        """Takes the variants of a configuration, and the log; None: nothing is kept."""
+        self._log, self._experiment = log, serving.experiment
+        variants = serving.variants or [Variant(name=EVERYBODY, share=1.0)]
+        self._ranges = ranges_of_shares([variant.share for variant in variants])
+        self._choices = list(map(_read_choice, variants))
+        self._opened: dict[str, RecallEngine] = {}
+        """Bundle as a variant names it -> its engine."""
+        self._refused: dict[str, tuple[str | None, float, str]] = {}
+        """Bundle as a variant names it -> its id, when it is tried again, and why it cannot be used."""
+        self._unassigned = 0
+        self._answers: OrderedDict[str, tuple[float, ShownList]] = OrderedDict()
+        """Request id -> when it was answered, by the clock of time.monotonic, and the list without its items; the oldest first."""
+        self._lock = threading.Lock()
+
+    @property
+    def engines(self) -> Sequence[RecallEngine]:
+        return tuple(self._opened.values())
+
+    def refresh(self, pointer: Pointer | None, open_bundle: OpenBundle) -> bool:
+        has_opened = False
+        for name in {choice.bundle for choice in self._choices if choice.bundle}:
+            bundle_id = name if name != PREVIOUS else None if pointer is None else pointer.previous
+            opened, (refused_id, retry_at, before) = self._opened.get(name), self._refused.get(name, ("", 0.0, ""))
+            if opened is not None and opened.bundle.bundle_id == bundle_id:
+                self._refused.pop(name, None)
+            elif refused_id != bundle_id or time.monotonic() > retry_at:
+                try:
+                    if bundle_id is None:
+                        raise InputError(
+                            Fault("serving.variants", "a bundle that was served before", "none", "publish another")
+                        )
+                    self._opened[name], has_opened = open_bundle(bundle_id), True
+                    self._refused.pop(name, None)
+                except Exception as error:  # Whatever is wrong with it, the service goes on.
+                    if str(error) != before:
+                        _log.error("bundle %s of a variant cannot be used: %s", name, error)
+                    self._refused[name] = bundle_id, time.monotonic() + RETRY_SECONDS, str(error)
+        return has_opened
+
+    def show(self, show: Callable[[RecallEngine], RecallEngine]) -> None:
+        for name, engine in list(self._opened.items()):
+            self._opened[name] = show(engine)
+
+    def answer(
+        self, engine: RecallEngine, requests: Sequence[UserRequest], on_encoded: OnEncoded
+    ) -> list[RecallAnswer | DssmError]:
+        assigned = [self._assign(engine, request) for request in requests]
+        found: dict[int, RecallAnswer | DssmError] = {}
+        for one in {id(one.engine): one.engine for one in assigned}.values():
+            numbers = [number for number, other in enumerate(assigned) if other.engine is one]
+            found |= zip(numbers, one.compute_lists([assigned[number].request for number in numbers], on_encoded), strict=True)
+            on_encoded = _ignore
+        return [self._keep(one, found[number]) for number, one in enumerate(assigned)]
+
+    def _assign(self, engine: RecallEngine, request: UserRequest) -> _Assigned:
+        if request.item_id is not None:
+            return _Assigned(engine, request, None)
+        request = replace(request, request_id=self._new_id(request.request_id))
+        person = request.request_id if request.user_id is None else request.user_id
+        if request.user_id is not None:
+            with suppress(InputError):  # the engine tells it
+                person = engine.bundle.users.parse_id(person, "user_id")
+        number = hash_person(f"{engine.bundle.name}:{self._experiment}", str(person))
+        position = choose_variation(number, self._ranges)
+        if position < 0:
+            return _Assigned(engine, request, None)
+        choice = self._choices[position]
+        other = self._opened.get(choice.bundle) if choice.bundle else engine
+        if other is None or (choice.needs_channels and other.channels is None):
+            self._unassigned += 1
+            return _Assigned(engine, request, None)
+        if choice.options:
+            request = replace(request, options=replace(request.options, **choice.options))
+        return _Assigned(other, request, choice.name)
+
+    def _new_id(self, given: str) -> str:
+        return given if given and given not in self._answers else f"{given and f'{given}-'}{uuid.uuid4().hex}"
+
+    def _keep(self, assigned: _Assigned, answer: RecallAnswer | DssmError) -> RecallAnswer | DssmError:
+        engine, request, variant = assigned
+        if isinstance(answer, DssmError) or request.item_id is not None:
+            return answer
+        named = replace(answer, request_id=request.request_id, variant=variant)
+        if self._log is None:
+            return named
+        users = engine.bundle.users
+        kept = ShownList(
+            ANSWER,
+            time.time_ns() // 1_000_000,
+            request.request_id,
+            None if request.user_id is None else users.parse_id(request.user_id, "user_id"),
+            variant,
+            answer.bundle_id,
+            answer.item_ids,
+            answer.scores,
+            answer.sources or [[Lists.VECTORS]] * len(answer.item_ids),
+            _type_of(users),
+            _type_of(engine.bundle.items),
+        )
+        self._log.put(kept)
+        with self._lock:
+            now = time.monotonic()
+            self._answers[request.request_id] = now, kept._replace(item_ids=(), scores=None, channels=None)
+            while len(self._answers) > MOST_ANSWERS or next(iter(self._answers.values()))[0] < now - REPLACE_SECONDS:
+                self._answers.popitem(last=False)
+        return named
+
+    def replace_answer(self, request_id: str, item_ids: Sequence[Any]) -> None:
+        """Logs the items that were shown in place of an answer, in their order.
+
+        Raises:
+            UnknownAnswerError: the answer was not given by this process, or too long ago.
+            ReplacedAnswerError: it has been replaced before.
+            InputError: an id is none of the bundle's type, is repeated, or none is given.
+        """
+        if self._log is None:
+            raise UnknownAnswerError(Fault("serving.shown", "a log", "none", "configure it"))
+        with self._lock:
+            answered, kept = self._answers.get(request_id, (0.0, None))
+            if kept is None or answered < time.monotonic() - REPLACE_SECONDS:
+                expected = f"one of the last {MOST_ANSWERS} answers of this service, not older than {REPLACE_SECONDS:g} seconds"
+                raise UnknownAnswerError(Fault("request_id", expected, f"unknown {request_id[:80]!r}", "send it in time"))
+            if kept.kind == SHOWN:
+                raise ReplacedAnswerError(Fault("request_id", "an answer not yet replaced", request_id, "send it once"))
+            items = [parse_id(item, "item_ids", is_integer=pa.types.is_integer(kept.item_type)) for item in item_ids]
+            if not items or (twice := repeated_names(map(str, items))):
+                got = f"repeated: {twice}"[:200] if items else "no item"
+                raise InputError(Fault("item_ids", "the items that were shown, each once", got, "correct them"))
+            self._answers[request_id] = answered, kept._replace(kind=SHOWN)
+        self._log.put(kept._replace(kind=SHOWN, item_ids=items))
+
+    @property
+    def state(self) -> HookState:
+        log = LogState() if self._log is None else self._log.state
+        faults = [*(f"variant's bundle {name}: {fault}" for name, (_, _, fault) in self._refused.items()), log.fault]
+        return HookState(
+            "; ".join(filter(None, faults)) or None,
+            log.waiting,
+            {
+                "rows_written": log.written,
+                "rows_dropped": log.dropped,
+                "write_failures": log.failures,
+                "unassigned_answers": self._unassigned,
+            },
+            {
+                engine.bundle.bundle_id: sum(int(file["bytes"]) for file in engine.bundle.manifest["files"].values())
+                for engine in self.engines
+            },
+        )
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+
+
+def _read_choice(variant: Variant) -> _Choice:
+    options = variant.model_dump(include={"exclude_history", "k"}, exclude_none=True)
+    if variant.channels is not None:
+        options["lists"] = Lists(variant.channels)
+    return _Choice(variant.name, variant.bundle, options, options.get("lists") is Lists.MERGED or "exclude_history" in options)
+
+
+def _type_of(ids: IdRows) -> pa.DataType:
+    """Returns the type of a column of ids in the log, the widest of its kind: an unknown user's may not fit the bundle's."""
+    return pa.int64() if ids.is_integer else pa.string()
+
+
+def _ignore() -> None:
+    """Does nothing."""
+
+
+def open_hook(serving: Serving, root: str, options: Mapping[str, Any]) -> ShownAnswers:
+    """Returns the hook of a configuration.
+
+    Args:
+        root: of the bundles; a relative folder of the log is in it, and `options` are those of its filesystem.
+    """
+    shown = serving.shown
+    if shown is None:
+        return ShownAnswers(serving, None)
+    uri = shown_location(shown.folder, root)
+    return ShownAnswers(serving, ShownLog(uri, options if uri != shown.folder else {}, shown.flush_seconds))
+
+
+def shown_location(folder: str, root: str) -> str:
+    """Returns the path or URL of the log; a relative folder is in the root of the bundles."""
+    return folder if "://" in folder or folder.startswith("/") else f"{root.rstrip('/')}/{folder}"
