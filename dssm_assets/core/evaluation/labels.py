@@ -124,9 +124,7 @@ def describe_border(key: str, best: float, lowest: float, highest: float, remedy
     """
     if 0 < lowest >= best or best >= highest:
         end = "highest" if best >= highest else "lowest"
-        return (
-            f"{key}: the best value, {best:g}, is at the {end} end of the tried values, and one beyond it may be better; {remedy}"
-        )
+        return f"{key}: the best value, {best:g}, is at the {end} end of the tried values, and one beyond it may be better; {remedy}"
     return None
 
 
