@@ -122,7 +122,7 @@ def test_names_are_quoted_and_two_columns_of_one_name_are_refused(shop: Shop) ->
     shop.run(f"CREATE SCHEMA IF NOT EXISTS {mark}Odd Shop{mark}", f"DROP TABLE IF EXISTS {table}")
     shop.run(f"CREATE TABLE {table} ({mark}select{mark} int, {mark}a{2 * mark}%b{mark} int)")
     assert read(users(table="Odd Shop.My Users")) == {"select": [], f"a{mark}%b": []}
-    with pytest.raises(InputError, match=r"several named a|Duplicate column name 'a'"):
+    with pytest.raises(InputError, match=r"several columns named a|Duplicate column name 'a'"):
         open_source(users(query="SELECT 1 AS a, 2 AS a"), "user_table").pieces()
 
 
