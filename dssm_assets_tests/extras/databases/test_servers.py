@@ -177,7 +177,7 @@ def test_a_server_that_goes_away_while_a_day_is_read_leaves_what_was_stored(
 
     with monkeypatch.context() as patched:
         patched.setattr(DatabaseSource, "read", ending)
-        with pytest.raises(TableError, match=r"expected all rows that were asked for, got .*(connection|killed)") as caught:
+        with pytest.raises(TableError, match=r"expected all requested rows, got .*(connection|killed)") as caught:
             worlds.run_steps(loaded, ["behavior_table"], worlds.DAYS[:1])
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
     assert worlds.open_workspace(loaded).need("behavior_table", worlds.DAYS[0]) == stored
