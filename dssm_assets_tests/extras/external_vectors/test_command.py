@@ -158,7 +158,7 @@ def test_with_a_day_the_lists_of_the_home_stand_beside(
         run(paths, *home[:5], str(sampled.path), "--home", str(sampled.home))
     pq.write_table(some, paths["truth"])
     assert run(files) == 0
-    assert "With --day, the day of the truth, a home's baselines" in capsys.readouterr().out
+    assert "Give --day, the day of the truth, to see a home's baselines" in capsys.readouterr().out
 
 
 def test_lists_of_truth_are_read_and_must_be_lists(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
