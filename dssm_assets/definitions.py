@@ -49,7 +49,7 @@ def build_definitions(
     Args:
         config: a loaded configuration, the path of a YAML file (its folder is the home), or a list of these. None: the
             configurations named by the environment.
-        launch: starts jobs for scenes with `engine: spark`; None: spark-submit.
+        launch: starts jobs for scenes with `engine: spark`. None: spark-submit.
 
     Raises:
         ConfigError: a file is missing or wrong, or two scenes share a name or a storage root.

@@ -250,7 +250,7 @@ def recall(
         exclude: items to leave out.
         filters: conditions on item columns, in the form of `--filters` and of the service.
         exclude_history: leave out items that the user interacted with before.
-        channels: merged or vectors; by default merged if the bundle has channels.
+        channels: merged or vectors. By default merged if the bundle has channels.
         fields: columns of serving.filters to include in the answer.
         explain: include the reasons for each item of a merged list.
         config, home, scene: see `open_table`.

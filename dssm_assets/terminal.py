@@ -75,7 +75,7 @@ class ProgressTable(Observer):
 
         Args:
             days_by_asset: asset -> number of days to make, in order.
-            read_day: reads the hit rates of an evaluated day; None: hit rates are not shown.
+            read_day: reads the hit rates of an evaluated day. None: hit rates are not shown.
         """
         self.console = console or Console(stderr=True)
         self.rates: dict[str, DayRates] = {}
@@ -170,7 +170,7 @@ class DayRates:
     """The figures of an evaluation day for printing.
 
     Attributes:
-        gate: the gate's sentence; None if an older version stored the partition without one.
+        gate: the gate's sentence, None if an older version stored the partition without one.
         last_day: last day of the truth.
         spans: how far back the baselines read.
         borders: remarks on settings with their best value at an end of the tried values.
@@ -252,7 +252,7 @@ def describe_rates(day: DayRates) -> str:
 
 
 def _describe_cell(day: DayRates, scope: Scope, population: Population) -> str:
-    """Returns the rates of merged list, model and best baseline in a scope and population; "" if no user counts there."""
+    """Returns the rates of merged list, model and best baseline in a scope and population. "" if no user counts there."""
     from dssm_assets.core.evaluation.rates import best_baseline
 
     rows = day.rows(scope, day.ks[-1], population)

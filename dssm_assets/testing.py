@@ -144,7 +144,7 @@ class LossContract(_NamedContract):
 
 
 def p_value(drawn: npt.NDArray[Any], distribution: npt.NDArray[np.float64]) -> float:
-    """Returns the probability of draws at least as far from a distribution as these (Pearson's chi-square); 0 for an impossible draw."""
+    """Returns the probability of draws at least as far from a distribution as these (Pearson's chi-square), 0 for an impossible draw."""
     observed = np.bincount(drawn, minlength=len(distribution))
     possible = distribution > 0
     if observed[~possible].any():
@@ -201,7 +201,7 @@ def item_events(found: Interactions) -> IntArray:
 
 
 def user_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> ItemSets:
-    """Returns each user's items in these interactions; see `recent_items`."""
+    """Returns each user's items in these interactions. See `recent_items`."""
     lengths, items = recent_items(window, max_items)
     return ItemSets(offsets_of(lengths), items)
 

@@ -27,7 +27,7 @@ def count_progress(
 
     Args:
         now: a clock, in seconds.
-        total: units in all; None: unknown, so there is no ETA.
+        total: units in all. None: unknown, so there is no ETA.
         done: units done before the start; the rate leaves them out.
     """
     begin, before = now(), done

@@ -46,7 +46,7 @@ class LazyStep:
 
 
 def code_references(step: LazyStep) -> dict[str, Any]:
-    """Returns the metadata entry for the "code" link in the UI; empty for a step outside the package."""
+    """Returns the metadata entry for the "code" link in the UI, empty for a step outside the package."""
     if step.line is None:
         return {}
     label = f"{step.module.replace('.', '/')}.py, {step.name}"

@@ -30,7 +30,7 @@ class AssetRun:
     """The regular run of an asset of a scene.
 
     Attributes:
-        data_version: reported as data version in place of the partition's digest; None: the digest is reported.
+        data_version: reported as data version in place of the partition's digest. None: the digest is reported.
         is_regular: whether the run writes the regular partitions.
     """
 

@@ -59,7 +59,7 @@ def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
 
 
 def job_assets(rows: Sequence[AssetRow], job: str) -> list[str]:
-    """Returns the assets of a job in pipeline order; empty for an unknown name."""
+    """Returns the assets of a job in pipeline order, empty for an unknown name."""
     run = [row for row in rows if not row.is_on_request]
     if job == DAILY_TABLES:
         return [row.name for row in run if not row.is_windowed]
@@ -224,7 +224,7 @@ def _make_again(
     After it the next day goes first, so that a steady stream of late rows does not hold it back.
 
     Args:
-        found: the first day with late data in each table; None: no late data.
+        found: the first day with late data in each table. None: no late data.
         last: the last started day.
         has_next: whether the next day has landed.
     """

@@ -54,7 +54,7 @@ def run_days(
 
     Args:
         settings: op -> run config, as in the Launchpad.
-        job: the UI shows the run under this job; None: as an ad hoc materialization.
+        job: the UI shows the run under this job. None: as an ad hoc materialization.
         made_for: the run that needs this run; this run gets its code location.
 
     Raises:
@@ -94,7 +94,7 @@ def run_days(
 
 
 def _failed_checks(instance: dg.DagsterInstance, run_id: str) -> str:
-    """Returns an error text with the blocking checks that failed in a run; "" if none failed."""
+    """Returns an error text with the blocking checks that failed in a run, "" if none failed."""
     records = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     found = [record.dagster_event.asset_check_evaluation_data for record in records]
     failed = [check for check in found if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR]

@@ -42,7 +42,7 @@ def daily_partitions(
     this, the days since the calendar's end, except SPARE_DAYS, are set as end offset.
 
     Args:
-        today: the date in the calendar's time zone; None: the current date.
+        today: the date in the calendar's time zone. None: the current date.
         window: leaves out this many days at the start: the first day's window.
         span: leaves out the last span - 1 days, because the calendar does not cover their truth.
     """
@@ -70,8 +70,8 @@ class Scene:
     """One configuration in a code location.
 
     Attributes:
-        prefix: prefix of its names; "" for the only scene.
-        launch: runs the jobs of its assets if `engine: spark`; None: spark-submit.
+        prefix: prefix of its names, "" for the only scene.
+        launch: runs the jobs of its assets if `engine: spark`. None: spark-submit.
         source_assets: source table -> asset of another project that makes the table.
     """
 

@@ -95,7 +95,7 @@ def check_run_health(instance: DagsterInstance, run: DagsterRun) -> Any:
 
 
 def start_of_process(pid: int) -> str | None:
-    """Returns the start time of a process; None if no process has this id. Equal times mean the same process."""
+    """Returns the start time of a process, None if no process has this id. Equal times mean the same process."""
     if Path("/proc/self/stat").exists():
         with suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

@@ -70,7 +70,7 @@ def choose_config(config: str | None = None, home: Path | None = None, *, packag
     """Chooses the configuration and the home by the rule of this module. Files are only looked for, not read.
 
     Args:
-        packaged: file to use if none is named or found; None: this is an error.
+        packaged: file to use if none is named or found. None: this is an error.
 
     Raises:
         ConfigError: no configuration is named or found, and `packaged` is None.

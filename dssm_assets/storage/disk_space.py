@@ -43,7 +43,7 @@ def explain_disk_error(error: BaseException) -> InputError | None:
 
 
 def _find_cause(error: BaseException, codes: tuple[object, ...], texts: tuple[str, ...]) -> Any:
-    """Walks the causes of an error; returns the first with one of these codes or texts."""
+    """Walks the causes of an error. Returns the first with one of these codes or texts."""
     seen: list[BaseException] = []  # causes may form a circle
     current: BaseException | None = error
     while current is not None and current not in seen:
@@ -63,7 +63,7 @@ def _name_place(cause: Any) -> str:
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Inside the block, replaces errors of a full or unwritable disk by typed errors; see `explain_disk_error`."""
+    """Inside the block, replaces errors of a full or unwritable disk by typed errors. See `explain_disk_error`."""
     try:
         yield
     except Exception as error:

@@ -109,7 +109,7 @@ def find_abandoned(parent: Path, before: float, kind: str = "", *, needs_lock: b
     Args:
         before: only folders unchanged since this time, in unix seconds.
         kind: only folders of this kind (see `ScratchFolder`); all kinds by default.
-        needs_lock: skip folders that cannot be locked, as on network filesystems; otherwise their age alone decides.
+        needs_lock: skip folders that cannot be locked, as on network filesystems. Otherwise their age alone decides.
     """
     for path in sorted(parent.glob(f"{kind}-*" if kind else "*")):
         with suppress(OSError):

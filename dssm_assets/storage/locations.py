@@ -131,7 +131,7 @@ def has_conditional_puts(fs: Any) -> bool:
 
 
 def unchanged_condition(fs: Any, path: str) -> dict[str, str]:
-    """Returns the condition "the file is unchanged since now" for a put; empty if the store has no conditional puts.
+    """Returns the condition "the file is unchanged since now" for a put, empty if the store has no conditional puts.
 
     Call this before reading the file, so that a change in between makes the condition fail.
     """
@@ -144,7 +144,7 @@ def unchanged_condition(fs: Any, path: str) -> dict[str, str]:
 
 
 def absent_condition(fs: Any) -> dict[str, str]:
-    """Returns the condition "the file does not exist" for a put; empty if the store has no conditional puts."""
+    """Returns the condition "the file does not exist" for a put, empty if the store has no conditional puts."""
     return {"IfNoneMatch": "*"} if has_conditional_puts(fs) else {}
 
 

@@ -80,7 +80,7 @@ class Manifest:
         columns: columns of a table; columns of an artifact's tables, named `file: column`; else empty.
         inputs: "asset/ds" -> digest of each input partition.
         facts: small values that describe the partition (seed, counts).
-        settings: digest of the step's settings; "" if not recorded.
+        settings: digest of the step's settings, "" if not recorded.
         replaced: files of earlier contents. Some may still be stored and in use.
         erasures: oldest first. An asset built from the content before an erasure still counts as built from this partition.
     """

@@ -260,7 +260,7 @@ class PartitionStore:
         return folder_lock(layout.partition_folder(self.root, asset, ds)) if self.is_local else contextlib.nullcontext()
 
     def find(self, asset: str, ds: str) -> Manifest | None:
-        """Returns the manifest of a partition; None if there is no partition."""
+        """Returns the manifest of a partition, None if there is no partition."""
         path = layout.manifest_path(self.root, asset, ds)
         self.hidden.note_once()
         try:
@@ -370,7 +370,7 @@ class PartitionStore:
             raise
 
     def _missing_files(self, manifest: Manifest) -> Fault | None:
-        """Returns the fault of a partition with missing files; None if all files exist."""
+        """Returns the fault of a partition with missing files, None if all files exist."""
         for _ in range(_LOOKS):  # between the two looks, the same content may be published again
             missing = [file.name for file in manifest.files if not self.fs.exists(self.file_path(manifest, file))]
             if not missing:

@@ -31,7 +31,7 @@ from dssm_assets.core.retrieval.exact import Scores
 BLOCK_USERS: Final = 128
 """Users in a block. All scorers rank a block before the next one is read."""
 MAX_COMPARISONS: Final = 4_000_000
-"""Pairs times list positions compared at once."""
+"""At most so many (pair, list position) combinations are compared at once."""
 
 
 class ColdScope(NamedTuple):
@@ -64,9 +64,9 @@ def count_hits(
 
     Args:
         ks: cut-offs, ascending.
-        cold: the items and scorers of scope `cold`; None: without this scope.
-        is_sampled: bool [U], marks users for whom parts of the merged list (`evaluation_tables.is_part`) are scored; None: all.
-        item_tier: int64 [I], position of each item's tier in TIERS; None: tiers are not counted.
+        cold: the items and scorers of scope `cold`. None: without this scope.
+        is_sampled: bool [U], marks users for whom parts of the merged list (`evaluation_tables.is_part`) are scored. None: all.
+        item_tier: int64 [I], position of each item's tier in TIERS. None: tiers are not counted.
         on_ranked: called with the number of users of each block.
     """
     is_sampled = np.ones(truth.num_users, np.bool_) if is_sampled is None else is_sampled

@@ -30,7 +30,7 @@ FIT_PAIRS: Final = 2_000_000
 """About so many pairs of items are counted at once."""
 
 Allocate: TypeAlias = Callable[[int, Any], NDArray[Any]]
-"""Called with a length and a dtype; returns an array, in memory or in a file."""
+"""Called with a length and a dtype. Returns an array, in memory or in a file."""
 
 
 def fit_neighbors(
@@ -109,9 +109,9 @@ class NeighborLists:
     has_own_items: bool = True
     """Whether the user's own items may be in the list."""
     allowed: Mask | None = None
-    """bool [I], the items that may be in a list; None: all."""
+    """bool [I], the items that may be in a list. None: all."""
     weights: NDArray[np.float32] | None = None
-    """float32 [E] from `last_item_weights`; None: 1 for each item."""
+    """float32 [E] from `last_item_weights`. None: 1 for each item."""
 
     def score_items(self, user_rows: IntArray) -> Any:
         """Returns the scores of all items, scipy csr [B, I]; an item that is not stored has 0."""

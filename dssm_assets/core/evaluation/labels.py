@@ -35,7 +35,7 @@ SCORERS: Final[Mapping[str, ScorerLabel]] = {
     **{name: ScorerLabel(baseline.label, color) for (name, baseline), color in _COLORED},
     CATEGORY_POPULARITY: ScorerLabel("popularity by category", "#aa7744"),
 }
-"""In the order of display."""
+"""Scorer -> its label, in the order of display."""
 
 SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
     Scope.ALL: ScopeLabel("All items", "every item that these users interacted with on the day"),
@@ -54,7 +54,7 @@ SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
         "items that nobody interacted with before, in all stored days, in lists of such items alone; all users count",
     ),
 }
-"""In the order of display."""
+"""Scope -> its label, in the order of display."""
 CHART_SCOPES: Final = tuple(scope for scope in SCOPES if scope is not Scope.COLD)
 """Scopes in the chart of a day: every scorer is counted in these."""
 TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)
@@ -63,12 +63,12 @@ TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)
 
 @dataclass(frozen=True)
 class Spans:
-    """How far back from an evaluation day the baselines read.
+    """The spans of days before an evaluation day that the baselines read.
 
     Attributes:
         window: days of the training window.
         history: days of the user histories.
-        recent_hours: half-life of recent popularity; None: unknown.
+        recent_hours: half-life of recent popularity. None: unknown.
     """
 
     window: int

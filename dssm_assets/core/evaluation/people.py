@@ -26,7 +26,7 @@ SHOWN_ITEMS: Final = 6
 
 @dataclass(frozen=True)
 class Found:
-    """How many of one person's items each list found.
+    """The number of one person's items that each list found.
 
     Attributes:
         hits: scorer -> hits. The served list is first, then the baseline to compare with, if there is one.
@@ -37,7 +37,7 @@ class Found:
     hits: Mapping[str, int]
 
     def describe(self) -> str:
-        """By hand: 9 items to find, merged list 5 hits, EASE 4 hits: "5 of 9 found by the merged list; EASE would find 4."."""
+        """Returns a sentence such as "5 of 9 found by the merged list; EASE would find 4."."""
         (served, found), *others = self.hits.items()
         more = "".join(f"; {display_name(name)} would find {count}" for name, count in others)
         return f"{found} of {self.to_find} found by the {display_name(served)}{more}."

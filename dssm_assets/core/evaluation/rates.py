@@ -142,7 +142,7 @@ def rows_of_cell(
 
 
 def not_warm_frac(total: pa.Table, scope: Scope, k: int, scorer: str) -> float:
-    """Returns the fraction of truth pairs whose user or item is not warm; 0 without pairs."""
+    """Returns the fraction of truth pairs whose user or item is not warm, 0 without pairs."""
     cells = (rows_of_cell(total, scope, k, population) for population in (Population.WARM, Population.ALL))
     warm, whole = (rows[scorer][TRUTH_COUNT] if scorer in rows else 0 for rows in cells)
     return 1 - warm / whole if whole else 0.0
@@ -150,7 +150,7 @@ def not_warm_frac(total: pa.Table, scope: Scope, k: int, scorer: str) -> float:
 
 @dataclass(frozen=True)
 class Gain:
-    """How much one scorer's hit_rate@k exceeds another's for the same users, with a 95% interval, in one scope and population."""
+    """The difference of two scorers' hit_rate@k for the same users, with a 95% interval, in one scope and population."""
 
     scorer: str
     against: str
@@ -242,7 +242,7 @@ def best_baseline(rows: Rows, among: Collection[str] | None = None) -> str | Non
 
     Args:
         rows: the rates of one scope and population, from `rows_of_cell`.
-        among: the baselines to choose from; None: all.
+        among: the baselines to choose from. None: all.
     """
     names = [name for name in baselines_of(rows) if among is None or name in among]
     return max(names, key=lambda name: rows[name]["hit_rate"], default=None)

@@ -49,10 +49,10 @@ class ReportFacts:
         truth_pairs: distinct (user, item) pairs of evaluated users on the day.
         pairs_outside_corpus: truth pairs with an item that has no vector; they count as missed.
         corpus_items: candidates.
-        day_users: users with a positive event on the day; 0 if all of them were evaluated.
+        day_users: users with a positive event on the day, 0 if all of them were evaluated.
         cold_items: candidates without any event before the day.
-        category_column: column of item_table used as category to rank cold items; None: no column is a category.
-        recent_hours: half-life of recent popularity; None: not known.
+        category_column: column of item_table used as category to rank cold items. None: no column is a category.
+        recent_hours: half-life of recent popularity. None: not known.
         recent_border: a remark if this half-life is the shortest or the longest of `evaluation.recent`.
     """
 

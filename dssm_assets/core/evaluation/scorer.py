@@ -144,7 +144,7 @@ class ModelScorer:
         return index, scores
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
-        """Returns the exact score of each item, float64 [B, C]; 0 for a user without a vector.
+        """Returns the exact score of each item, float64 [B, C]. 0 for a user without a vector.
 
         Args:
             user_rows: rows of the evaluated users [B].

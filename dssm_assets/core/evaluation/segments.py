@@ -83,7 +83,7 @@ class ItemPopularity:
 
     @property
     def head_frac(self) -> float:
-        """Returns the fraction of the window's positive events on head items; 0 without events."""
+        """Returns the fraction of the window's positive events on head items, 0 without events."""
         total = int(self.count.sum())
         return float(self.count[self.is_head].sum() / total) if total else 0.0
 
@@ -122,7 +122,7 @@ class Cuts:
 
     Attributes:
         users: name of a segment -> each user's value, string [U].
-        item_tier: int64 [I], position in TIERS; None if no segment splits by the popularity of items.
+        item_tier: int64 [I], position in TIERS. None if no segment splits by the popularity of items.
     """
 
     users: Mapping[str, pa.Array]

@@ -150,7 +150,7 @@ def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa
     """Samples the users with the smallest hash of seed and id. Returns their rows in the given order.
 
     Args:
-        max_users: number of users at most; None: all.
+        max_users: number of users at most. None: all.
     """
     users = ragged.combine_chunks(ground_truth.column(USER_ID)).cast(pa.string())
     hashes = hash_values(pc.binary_join_element_wise(pa.scalar(str(seed)), users, ":"))

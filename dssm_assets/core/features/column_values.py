@@ -181,7 +181,7 @@ def element_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.Dicti
 
 
 def multi_text_values(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:
-    """Returns the present texts of a multi-valued column [n] and their offsets [R + 1]; otherwise like `element_texts`."""
+    """Returns the present texts of a multi-valued column [n] and their offsets [R + 1]. See `element_texts`."""
     texts, offsets = element_texts(array, separator, where)
     return ragged.filter_values(texts, offsets, ~ragged.null_mask(texts.indices))
 

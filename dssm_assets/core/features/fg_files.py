@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 ReadFile = Callable[[str], bytes]
-"""Returns the content of a file that fg.json names; raises OSError if it does not exist."""
+"""Returns the content of a file that fg.json names. Raises OSError if it does not exist."""
 
 FG_FILE: Final = "fg.json"
 """Name of the file of feature definitions next to a configuration."""

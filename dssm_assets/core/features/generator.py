@@ -145,7 +145,7 @@ class FeatureGenerator:
         return ragged.mask_numbers(hash_values(values, self.hash_function).view(np.int64), ragged.null_mask(values.indices))
 
     def _rule_for(self, feature: Feature) -> BucketRule | None:
-        """Returns the bucket rule of a feature, built once; None if the definition does not suffice."""
+        """Returns the bucket rule of a feature, built once. None if the definition does not suffice."""
         if feature.name not in self._rules:
             self._rules[feature.name] = bucket_rule(feature.operator, self.hash_function)
         return self._rules[feature.name]

@@ -61,7 +61,7 @@ def _one_row(value: Any) -> pa.Array:
 
 
 def _find_text_type(values: Sequence[Any]) -> pa.DataType | None:
-    """Returns the column type of texts, or of lists of them; None for other values."""
+    """Returns the column type of texts, or of lists of them. None for other values."""
     if {type(value) for value in values} <= {str, type(None)}:
         return pa.string()
     lists = [value for value in values if value is not None]
@@ -135,7 +135,7 @@ def _with_digits(value: Any) -> Any:
 
 
 def _type(value: Any) -> pa.DataType | None:
-    """Returns the column type of a mapping; None for a value whose type Arrow infers."""
+    """Returns the column type of a mapping, None for a value whose type Arrow infers."""
     if not isinstance(value, _Pairs):
         return None
     keys = pa.array([key for key, _ in value]).type if value else pa.string()

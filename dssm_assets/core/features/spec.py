@@ -58,7 +58,7 @@ class Feature:
         side: the tower that reads it.
         inputs: the table columns that it needs, sorted, also through other features that it reads.
         operator: its definition; a sub-feature's definition for single elements.
-        sequence: the sequence that contains it; None for a feature of the row.
+        sequence: the sequence that contains it, None for a feature of the row.
         sub_feature: its entry in this sequence.
     """
 

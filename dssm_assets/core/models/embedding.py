@@ -86,7 +86,7 @@ class EmbeddingTables(nn.Module):
         yield self.table(dim)
 
     def mean_length(self, dim: int, first: int, end: int) -> float:
-        """Returns the mean length of the vectors in rows first .. end - 1 of a table; 0 if there are none."""
+        """Returns the mean length of the vectors in rows first .. end - 1 of a table, 0 if there are none."""
         rows = self.table(dim)[first:end]
         return float(rows.norm(dim=1).mean()) if len(rows) else 0.0
 
@@ -114,7 +114,7 @@ class EmbeddingTables(nn.Module):
 
         Args:
             groups: the result of `groups` for the input's tower.
-            tape: records the look-up for the optimiser; None outside of training.
+            tape: records the look-up for the optimiser, None outside of training.
         """
         parts: list[Tensor] = []
         for group in groups:

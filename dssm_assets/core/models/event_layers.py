@@ -92,7 +92,7 @@ class SequenceEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, vectors: Tensor, sequences: EventSequences, dropout: torch.Generator | None = None) -> Tensor:
-        """Returns the state of every row's last event [B, W]; zeros for a row without events. For the arguments see `encode`."""
+        """Returns the state of every row's last event [B, W], zeros for a row without events. For the arguments see `encode`."""
         states = self.encode(vectors, sequences, dropout)
         padded = torch.cat([states, states.new_zeros(1, states.shape[1])])
         last = np.where(sequences.last >= 0, sequences.last, len(states))
@@ -103,7 +103,7 @@ class SequenceEncoder(nn.Module):
 
         Args:
             vectors: the events' vectors [n, W].
-            dropout: source of the dropout's randomness; None outside of training.
+            dropout: source of the dropout's randomness, None outside of training.
         """
         drops = partial(drop, frac=self._dropout, generator=dropout)
         blocks = list(_attention_blocks(sequences, vectors.device, self._heads, self._length))

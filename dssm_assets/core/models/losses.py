@@ -88,7 +88,7 @@ def softmax_loss(
         columns: vectors of the negatives that all rows share [C, D].
         hard: vectors of the hard negatives [H, D]; each counts for one row (`terms.hard_rows`).
         scale: 1 / temperature, the factor of the similarity; a scalar tensor if it is learned.
-        affine: |w| and b of the similarity |w| * (u . v) + b; None unless `model.learn_scale` is on. This loss ignores it: the scale
+        affine: |w| and b of the similarity |w| * (u . v) + b, None unless `model.learn_scale` is on. This loss ignores it: the scale
             is such a factor already, and an offset cancels in a softmax.
     """
     with torch.autocast(user.device.type, enabled=False):

@@ -30,7 +30,7 @@ _MAX_HALVINGS: Final = 900.0
 _READ_SCALES: Final = 5
 """Events with a rank of this many scales or more are not read: they have at most e ** -5 of the newest event's weight."""
 _CELLS_PER_VALUE: Final = 16
-"""Keys are counted directly if there are at most so many possible keys per value; otherwise they are numbered first."""
+"""Keys are counted directly if there are at most so many possible keys per value. Otherwise they are numbered first."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class HistoryEvents:
     """The latest events of B rows, oldest first.
 
     Attributes:
-        values: per sub-feature the embedding index of each event [n]; 0 for a missing value.
+        values: per sub-feature the embedding index of each event [n], 0 for a missing value.
         offsets: start of each row and the end of the last [B + 1].
-        times: time of each event in milliseconds [n]; None if no pooling needs it.
+        times: time of each event in milliseconds [n], None if no pooling needs it.
     """
 
     values: tuple[IntArray, ...]
@@ -85,7 +85,7 @@ class HistoryPooling:
         """The pooling reads at most so many events of a row."""
 
     def event_weights(self, events: HistoryEvents) -> npt.NDArray[np.float64] | None:
-        """Returns the positive weight of each event before normalisation [n]; None for equal weights."""
+        """Returns the positive weight of each event before normalisation [n], None for equal weights."""
         return None
 
     def make_bags(self, values: IntArray, offsets: IntArray, weights: npt.NDArray[np.float64] | None) -> Bags:

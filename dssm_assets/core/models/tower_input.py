@@ -37,7 +37,7 @@ class TowerInput:
         singles: indices of the single-valued features, in the order of the specification [B, F].
         bags: first the bags of each multi-valued feature, then of each pooling and sub-feature, in the order of
             `TowerSpec.history_views`. Poolings of kind sequence have no bags.
-        is_empty_history: 1.0 for a row without history, else 0.0 [B]; None if the tower reads no history.
+        is_empty_history: 1.0 for a row without history, else 0.0 [B]. None if the tower reads no history.
         sequences: the events for each pooling of kind sequence. Several rows may share an event.
     """
 
@@ -122,7 +122,7 @@ class HistoryReader:
     def read(self, starts: IntArray, ends: IntArray, windows: SharedWindows | None = None) -> TowerInput:
         """Reads the events start .. end - 1 of each row [B] for every pooling. The result has a history but no features.
 
-        `windows` says which rows share events in poolings of kind sequence; None: every row has its own.
+        `windows` says which rows share events in poolings of kind sequence. None: every row has its own.
         """
         lengths = np.minimum(ends - starts, self._num_events)
         plain = self._pool(ranges(ends - lengths, lengths), offsets_of(lengths), ends > starts)

@@ -112,7 +112,7 @@ class TowerSpec(Section):
 
     @property
     def sequences(self) -> tuple[TowerFeature, ...]:
-        """Returns the sub-features of the history; empty if the history has length 0."""
+        """Returns the sub-features of the history, empty if the history has length 0."""
         return self.features_of(TowerSide.SEQUENCE) if self.history_length else ()
 
     @property

@@ -29,7 +29,7 @@ class TwoTower(nn.Module):
         """Draws the initial weights.
 
         Args:
-            tables: embedding tables already drawn from this generator; None: they are drawn here.
+            tables: embedding tables already drawn from this generator. None: they are drawn here.
         """
         super().__init__()
         self.spec = spec
@@ -69,8 +69,8 @@ class TwoTower(nn.Module):
         """Returns the user tower's vectors [B, D], or [B, K, D] with several interests.
 
         Args:
-            tape: records look-ups for the tables' optimiser; None outside of training.
-            dropout: source of the dropout's randomness; None outside of training.
+            tape: records look-ups for the tables' optimiser, None outside of training.
+            dropout: source of the dropout's randomness, None outside of training.
             with_frozen: whether to append the frozen embedding. Without it, the vectors are narrower by its width.
         """
         found, frozen = self.user_lookup.lookup(self.tables, inputs, tape, with_frozen=with_frozen)
@@ -131,7 +131,7 @@ class SimilarityScale(nn.Module):
         return self._fixed if self.log_scale is None else self.log_scale.exp()
 
     def affine(self) -> tuple[Tensor, Tensor] | None:
-        """Returns |w| and b; None if they are not learned."""
+        """Returns |w| and b, None if they are not learned."""
         return None if self.weight is None or self.bias is None else (self.weight.abs(), self.bias)
 
 

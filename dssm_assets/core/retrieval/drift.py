@@ -77,8 +77,8 @@ class Drift:
 
     Attributes:
         compared_count: number of ids whose two vectors are both finite and not all zeros.
-        raw: mean cosine between the two vectors of each such id, before alignment; None if there is no such id.
-        aligned: mean cosine after alignment; None if there are too few ids or the widths differ.
+        raw: mean cosine between the two vectors of each such id, before alignment. None if there is no such id.
+        aligned: mean cosine after alignment, None if there are too few ids or the widths differ.
     """
 
     compared_count: int

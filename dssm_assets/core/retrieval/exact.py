@@ -7,7 +7,7 @@ gets more proposals, in the end all items. So the result depends on the input al
 
 Memory beyond the vectors: about `_BLOCK_CELLS` proposals with their scores. L2 needs a copy of the items.
 
-A user may have several vectors (interests); an item's score is then that of the best vector.
+A user may have several vectors (interests). The item's score is then the highest score of any vector.
 
 Shapes: U users, B users of a block, V vectors of all users, M vectors per user, I items, C items to score, D vector dimension, K
 top-k.

@@ -78,7 +78,7 @@ def check_vectors(side: str, vectors: NDArray[np.floating[Any]], ids: Any, width
     Args:
         side: "user" or "item".
         vectors: [N, D].
-        ids: id of each vector for errors; None: errors name row numbers.
+        ids: id of each vector for errors. None: errors name row numbers.
         width: width of the items' vectors.
 
     Raises:

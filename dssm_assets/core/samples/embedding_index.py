@@ -12,7 +12,7 @@ from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.samples.sample_tables import require_columns
 
 Bucketize = Callable[[str, pa.Array], pa.Array]
-"""Turns the encoded values of a feature into embedding indices; 0 for a missing value.
+"""Turns the encoded values of a feature into embedding indices, 0 for a missing value.
 
 The result has no nulls: int32 for a column of single values, list<int32> for a column of lists.
 """

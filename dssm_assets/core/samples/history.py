@@ -65,7 +65,7 @@ BLOCK_ROWS: Final = 1 << 20
 Days: TypeAlias = Callable[[Sequence[str]], Iterable[pa.Table]]
 """Called with columns; reads them from user_history_fg, starting with the first day. A table has one or more whole days."""
 Allocate: TypeAlias = Callable[[int, Any], npt.NDArray[Any]]
-"""Called with a length and a dtype; returns an uninitialised array."""
+"""Called with a length and a dtype. Returns an uninitialised array."""
 
 _TABLE = "table user_history_fg"
 

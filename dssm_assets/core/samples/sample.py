@@ -61,7 +61,7 @@ class SampleWeights:
 
     Attributes:
         event_weights: event -> weight; other events weigh 1.
-        half_life_days: half-life of a weight; None: age does not matter.
+        half_life_days: half-life of a weight. None: age does not matter.
     """
 
     event_weights: Mapping[str, float] = field(default_factory=dict)

@@ -95,8 +95,8 @@ class LeakReport:
     """Counts of samples by their feature dates.
 
     Attributes:
-        newest_user_feature_date: latest date among the user features; None if all users are new.
-        newest_item_feature_date: latest date among the item features; None if all items are new.
+        newest_user_feature_date: latest date among the user features, None if all users are new.
+        newest_item_feature_date: latest date among the item features, None if all items are new.
         row_count: checked rows.
         leaking_row_count: rows with a user or item feature date later than the previous day.
         unknown_user_count: rows with a new user, without features (null date); not a leak.

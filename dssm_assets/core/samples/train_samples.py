@@ -137,10 +137,10 @@ class KeptRows:
         self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[used] = True
 
     def find(self, table: str | None, rows: Column) -> npt.NDArray[np.int32]:
-        """Returns the number of each sample's row; 0 for null, or if no row of the table was marked.
+        """Returns the number of each sample's row, 0 for null, or if no row of the table was marked.
 
         Args:
-            table: name of the feature table; None on the very first day, when there is no feature table yet.
+            table: name of the feature table, None on the very first day, when there is no feature table yet.
         """
         if table is None or table not in self._is_kept:
             return np.zeros(len(rows), np.int32)

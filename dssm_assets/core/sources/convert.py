@@ -21,7 +21,7 @@ COMMA_NUMBER: Final = r"^-?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?$"
 
 
 NO_IDS: Final = ("NA", "N/A", "nan", "NaN", "null", "None")
-"""Texts that stand for a missing id if rows without id are left out; otherwise they are ordinary ids."""
+"""Texts that stand for a missing id if rows without id are left out. Otherwise they are ordinary ids."""
 
 
 def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:

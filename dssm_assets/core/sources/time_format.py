@@ -73,6 +73,6 @@ def reads_integers(time_format: str) -> bool:
 
 
 def digits_width(time_format: str) -> int:
-    """Returns the number of digits in a format of digits alone; 0 if it varies. In %y%m%d, the integer 60131 means "060131"."""
+    """Returns the number of digits in a format of digits alone, 0 if it varies. In %y%m%d, the integer 60131 means "060131"."""
     tokens = TOKEN.findall(time_format)
     return 0 if "%f" in tokens else sum(4 if token == "%Y" else 2 for token in tokens)

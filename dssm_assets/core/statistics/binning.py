@@ -20,7 +20,7 @@ from dssm_assets.core.features.fg_tables import FEATURE_BINNING
 def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:
     """Returns one row per feature with its boundaries and the statistics of its values.
 
-    Columns: feature, boundaries (ascending; empty for a constant or all-missing feature), count (including missing values),
+    Columns: feature, boundaries (ascending, empty for a constant or all-missing feature), count (including missing values),
     missing_count, distinct_count (excluding the missing value), min, max (null if all are missing), sorted by feature.
 
     Args:

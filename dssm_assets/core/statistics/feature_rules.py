@@ -118,7 +118,7 @@ class FeatureInfo(BaseModel):
 
 
 def collision_frac(hashes: Any, bucket_count: int) -> float:
-    """Returns the fraction of distinct values that share a bucket with another value; 0 without values.
+    """Returns the fraction of distinct values that share a bucket with another value, 0 without values.
 
     Example: four values are in the buckets 0, 1, 1, 2. Two of them share a bucket: 0.5.
     """
@@ -181,7 +181,7 @@ class FeatureRules:
         return self._rules[feature.embedding_name]
 
     def drop_reason(self, feature: Feature) -> str | None:
-        """Returns the reason for dropping a feature; None if it is kept."""
+        """Returns the reason for dropping a feature, None if it is kept."""
         if feature.depth > 1:
             return "each element of the sequence has several values, but towers read one value per element"
         if feature.sequence is not None and feature.kind is Kind.NUMERIC and not self._boundaries(feature):
@@ -216,7 +216,7 @@ class FeatureRules:
         )
 
     def collision_frac_of(self, feature: Feature) -> float | None:
-        """Returns the fraction of the window's distinct values that share a hash bucket; None if the feature has none."""
+        """Returns the fraction of the window's distinct values that share a hash bucket, None if the feature has none."""
         size = self.rule_for(feature).keys.get("hash_bucket_size") if feature.kind is Kind.CATEGORICAL else None
         if not size:
             return None
@@ -224,7 +224,7 @@ class FeatureRules:
         return collision_frac(hashes, size) if len(hashes) else None
 
     def _totals(self, feature: Feature) -> tuple[int, int, int] | None:
-        """Returns a feature's rows, rows without a value and distinct values; None if it was not counted."""
+        """Returns a feature's rows, rows without a value and distinct values. None if it was not counted."""
         if feature.kind is Kind.NUMERIC:
             row = self._bins.get(feature.name)
             return None if row is None else (row[COUNT], row["missing_count"], row["distinct_count"])

@@ -66,13 +66,13 @@ def _sum(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def count_values(kind: Kind, table: pa.Table, features: Sequence[Feature], uses: Counts | None = None) -> pa.Table:
-    """Counts the features of one kind in a table. The result is unsorted; `merge_value_counts` sorts it.
+    """Counts the values of all features of one kind in a table. The result is unsorted: `merge_value_counts` sorts it.
 
     Each value of a multi-valued feature counts. An empty list, or a NaN, counts as one missing value. -0.0 counts as 0.0.
     Features that share an embedding are counted separately.
 
     Args:
-        uses: number of times that each row counts, above 0 [R]; by default once.
+        uses: number of times that each row counts, above 0 [R]. None: each row counts once.
 
     Raises:
         SchemaError: a feature column is missing or has another type. All are named.

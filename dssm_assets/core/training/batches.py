@@ -52,7 +52,7 @@ class Batch:
         rows: the samples of this process, ascending [b].
         weight_frac: these samples' share of the batch's weight.
         user: rows of the user tower: one per sample of this process [b], or one per session.
-        user_of: each sample's row in `user` [b]; None: sample k has row k.
+        user_of: each sample's row in `user` [b]. None: sample k has row k.
         items: rows of the item tower: every W-th of the M shared rows, then the hard negatives of these samples [H].
         num_shared: M. The shared rows are the own items of all samples [B] and the sampled negatives [N], equal columns merged.
         own: row of each sample's own item among the M shared rows [B].

@@ -58,7 +58,7 @@ class HistoryRule:
     Attributes:
         history: whether a sample sees all events before its own event, before its day, or on other items.
         user_ends: end of each user's visible events, for `History.LEAVE_ONE_OUT` [U].
-        window_shifts: shift of each user for `SharedWindows` [U]; None: rows share no events.
+        window_shifts: shift of each user for `SharedWindows` [U]. None: rows share no events.
     """
 
     history: History
@@ -81,7 +81,7 @@ class TrainData:
         users: history_start and history_end int64; the row number is user_index.
         items: weight float64 and the embedding indices of item features; the row number is item_index. The schema may name the
             distribution of the weights.
-        hard_negatives: user_index, item_index and day int32 of items shown to users without interaction; None: not needed.
+        hard_negatives: user_index, item_index and day int32 of items shown to users without interaction. None: not needed.
 
     Raises:
         SchemaError: a column is missing, has another type or nulls, or has row numbers outside their table.
@@ -216,9 +216,9 @@ class TrainData:
         Args:
             rows: the samples.
             keys: their keys, from `read_keys`.
-            rule: the visible part of each history; None: all events up to history_end.
-            kept_frac: from `draw_cuts`; None: no history is cut.
-            is_hidden: marks samples that get no context features [B]; None: all samples get them.
+            rule: the visible part of each history. None: all events up to history_end.
+            kept_frac: from `draw_cuts`. None: no history is cut.
+            is_hidden: marks samples that get no context features [B]. None: all samples get them.
         """
         context = self._context.read(rows)
         if is_hidden is not None:

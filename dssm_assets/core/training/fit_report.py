@@ -26,7 +26,7 @@ class EpochScore:
         epoch: number of epochs done, from 1.
         hit_rate: hit rate with the prior, or of the towers alone if there is no prior.
         plain_hit_rate: hit rate of the towers alone.
-        prior: popularity, recent, half-life in days; None without a prior.
+        prior: popularity, recent, half-life in days. None without a prior.
         error: standard error of the hit rate, as if pairs were independent.
     """
 
@@ -46,9 +46,9 @@ class FitHistory:
         epoch: epochs done in this phase.
         step: batches done in this epoch.
         losses: loss of every step of this phase.
-        search_losses: loss of every step of the search; empty until the search is over.
+        search_losses: loss of every step of the search, empty until the search is over.
         scores: score after every epoch of the search.
-        resumed_at: steps already done when a killed fit was last resumed; None: the fit was never resumed.
+        resumed_at: steps already done when a killed fit was last resumed. None: the fit was never resumed.
     """
 
     is_search: bool
@@ -61,7 +61,7 @@ class FitHistory:
 
     @property
     def best(self) -> EpochScore | None:
-        """Returns the first epoch with the highest hit rate; None without scores."""
+        """Returns the first epoch with the highest hit rate, None without scores."""
         return max(self.scores, key=lambda score: score.hit_rate, default=None)
 
     @property
@@ -89,7 +89,7 @@ class Progress:
         epoch: epoch of the step, from 0.
         loss: loss of the step.
         samples_per_s: samples per second since the fit began.
-        eta_s: seconds left at the pace of the last steps, if the search stops as early as possible; None at the first step,
+        eta_s: seconds left at the pace of the last steps, if the search stops as early as possible. None at the first step,
             because its time includes preparation.
         eta_at_most_s: seconds left if the search does not stop early.
         phase: `search` (on the days before the validation days) or `fit`.
@@ -115,9 +115,9 @@ class FitResult:
         report: the figures of `fit_report`, and the device.
         search_loss_by_step: losses of the search; equal to `loss_by_step` without a refit; empty without a search.
         scores: scores on the validation days, by epoch.
-        prior: popularity prior chosen on the validation days; None without one.
-        group_codes: codes for items without events; None: such items have no code.
-        search_weights: weights of the search's best epoch, not fitted to the validation days; empty without a search, or if
+        prior: popularity prior chosen on the validation days, None without one.
+        group_codes: codes for items without events. None: such items have no code.
+        search_weights: weights of the search's best epoch, not fitted to the validation days. Empty without a search, or if
             `two_tower` has these weights.
     """
 

@@ -37,7 +37,7 @@ from dssm_assets.core.training.trainer import Trainer
 from dssm_assets.core.training.validation import EpochEvaluator
 
 _BEST = "best."
-"""In a stored state, names of the search's best weights begin with this."""
+"""Prefix of the search's best weights in a stored state."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class FitContext:
         after_epoch: called with all scores after each scored epoch; an exception from it ends the fit.
         now: seconds of a clock that never goes back; only reported numbers depend on it.
         ks: cut-offs of the evaluation, for hit_rate@k on the validation days.
-        plan: planned warm-up and decay, stretched to the number of steps; None: computed from the training section.
-        warm_start: weights to start from; None: random weights.
+        plan: planned warm-up and decay, stretched to the number of steps. None: computed from the training section.
+        warm_start: weights to start from. None: random weights.
         checkpoints: stores the state of the fit.
         ranks: the processes that share every batch.
     """
@@ -104,8 +104,8 @@ class _FitRun:
     """The phases of one fit over one history.
 
     Attributes:
-        search_rows: the samples that the search trains on; None without a search, and after it.
-        final_rows: the samples that the final phase trains on; None without that phase.
+        search_rows: the samples that the search trains on, None without a search, and after it.
+        final_rows: the samples that the final phase trains on, None without that phase.
     """
 
     def __init__(self, data: TrainData, model: Model, training: Training, seed: int, context: FitContext) -> None:

@@ -46,7 +46,7 @@ class Checkpoints:
         Args:
             key: digest of configuration and inputs; a state with another key is ignored.
             saved: the last state that a killed run stored with `save`.
-            save: stores a state, given in pieces; None: this process stores nothing.
+            save: stores a state, given in pieces. None: this process stores nothing.
             now: seconds of a clock that never goes back.
             all_ranks: the processes of the fit. All store their parts after the same step; the first process decides when.
         """

@@ -122,7 +122,7 @@ def user_blocks(
 ) -> Iterator[FloatArray]:
     """Yields the vectors of the users in blocks [B, D] or [B, K, D]. Only the first process gets them.
 
-    Each process computes its part of every block, so all must iterate to the end. `places`: positions of users; None: all.
+    Each process computes its part of every block, so all must iterate to the end. `places`: positions of users. None: all.
     """
     chosen = np.arange(validation.num_users) if places is None else places
     return _blocks(len(chosen), lambda rows: towers.user_vectors(validation.read_users(chosen[rows])), ranks)
@@ -144,7 +144,7 @@ def hit_rate(
     Args:
         users: vectors of all users, in order, in blocks.
         truth: each user's items to find.
-        excluded: items left out of each user's list; None: none.
+        excluded: items left out of each user's list. None: none.
     """
     # With cosine similarity, vectors have length 1, so their product is the cosine. A prior adds one more dimension.
     corpus = Corpus(items, Metric.IP)

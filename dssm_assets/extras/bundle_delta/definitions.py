@@ -37,7 +37,7 @@ def build(scene: Scene) -> dg.Definitions:
 
 
 def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
-    """Publishes a delta with the current tables and log; see `publish_delta`."""
+    """Publishes a delta with the current tables and log. See `publish_delta`."""
     from dssm_assets.extras.bundle_delta.delta import publish_delta
 
     return publish_delta(scene.open_workspace(log), today_in(scene.loaded.config.calendar.timezone).isoformat())

@@ -121,7 +121,7 @@ def find_fingerprint(table: SourceTable, name: str) -> str:
 
 
 def _find_newest_day(table: SourceTable, name: str, timezone: str, today: str) -> str:
-    """Returns the last day of a log, at most today; "" if the log has no rows. Day folders are judged by their names.
+    """Returns the last day of a log, at most today. "" if the log has no rows. Day folders are judged by their names.
 
     Raises:
         SourceMissingError: the file or folder does not exist, or has no data files.

@@ -156,7 +156,7 @@ def import_features(
 
 
 def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
-    """Converts a feature of TorchEasyRec to definitions of fg.json; empty if it has no counterpart."""
+    """Converts a feature of TorchEasyRec to definitions of fg.json, empty if it has no counterpart."""
     kind, inner = reader.only_message()
     name = inner.get("sequence_name" if kind == SEQUENCE_FEATURE else "feature_name", "")
     reader.path = inner.path = f"feature {name}"
@@ -191,7 +191,7 @@ def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str,
 
 
 def _easyrec_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
-    """Converts a feature of EasyRec, and each of its shared_names, to definitions of fg.json; empty without counterpart."""
+    """Converts a feature of EasyRec, and each of its shared_names, to definitions of fg.json. Empty without counterpart."""
     inputs, kind = reader.all("input_names", str), reader.get("feature_type", "IdFeature")
     name = reader.get("feature_name", inputs[0] if inputs else "")
     reader.path = f"feature {name}"

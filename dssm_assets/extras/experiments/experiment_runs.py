@@ -1,4 +1,4 @@
-"""Makes the runs of `dssm-assets experiment` in this process, and adopts their settings into the configuration."""
+"""Runs `dssm-assets experiment` in this process, and writes an experiment's settings into the configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: S
 
 
 def run_experiment(plan: ExperimentPlan, observer: Observer, instance_home: Path) -> None:
-    """Makes the runs of an experiment. If a check fails on a day, the next day still runs."""
+    """Runs an experiment: one Dagster run per day. If a check fails on a day, the next day still runs."""
     defs = scene_definitions(plan.scene, observer, makes_upstream=False)
     keys = [plan.scene.key(name).to_user_string() for name in plan.names]
     form = {plan.scene.op(plan.names[0]): {"experiment": plan.name, "changes": dict(plan.changes)}}

@@ -236,7 +236,7 @@ def check_experiment(regular: Workspace, name: str, changes: Mapping[str, Any], 
 
 
 def read_settings(regular: Workspace, name: str, ds: str) -> dict[str, Any]:
-    """Returns the stored settings of an experiment on a day; empty if no run has opened it."""
+    """Returns the stored settings of an experiment on a day, empty if no run has opened it."""
     artifacts = ArtifactStore(OverlayStore(regular.tables.partitions, name), regular.artifacts.cache)
     manifest = artifacts.partitions.find(SETTINGS, ds)
     return {} if manifest is None else dict(json.loads(artifacts.read_bytes(manifest, _FILE)))

@@ -55,7 +55,7 @@ ROWS = (
 
 
 def settings_form(row: AssetRow, scene: Scene) -> dg.Field | None:
-    """Returns the Launchpad form of an asset with the configured values; None if experiments cannot make the asset."""
+    """Returns the Launchpad form of an asset with the configured values, None if experiments cannot make the asset."""
     if row.name not in FORM_KEYS:
         return None
     fields = {NAME: _field(str, "", _NAME_TEXT), CHANGES: _field(dict, {}, _CHANGES_TEXT)}

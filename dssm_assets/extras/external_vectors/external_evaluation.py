@@ -199,7 +199,7 @@ def _read_truth(uri: str) -> pa.Table:
 
 
 def _find_shown(files: VectorFiles) -> pa.Array | None:
-    """Returns the ids of the items that pass the filters; None without filters."""
+    """Returns the ids of the items that pass the filters, None without filters."""
     if files.filters is None and files.items is None:
         return None
     if files.filters is None or files.items is None:

@@ -58,7 +58,7 @@ class Lineage:
             self._reaches_back[key] = self.reach_back(manifest.inputs, prefix)
 
     def list_made_from_them(self) -> dict[str, Trace]:
-        """Returns the key of each partition without rows that was, or may have been, made from the users' rows -> its trace."""
+        """Returns key -> trace of the partitions without user rows that were, or may have been, made from the users' rows."""
         nobody = {key for key, manifest in self._manifests.items() if manifest.user_column is None}
         return {key: trace for key, trace in self._traces.items() if trace and key in nobody}
 

@@ -37,7 +37,7 @@ _NEIGHBORS: Final = 7
 """A last day is compared with so many days before it, to see whether it is complete."""
 RECENT_DAYS: Final = 30
 MIN_MEETINGS: Final = 100
-"""Users of an item after its first user, over all items."""
+"""The spread is measured only with so many meetings. Every user of an item after its first user counts as a meeting."""
 _LAST_DAYS: Final = 3
 _USUAL, _THIN = 0.9, 0.1  # see `find_bulk_end`
 

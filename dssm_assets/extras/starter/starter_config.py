@@ -124,7 +124,7 @@ class StarterInputs:
 
     @property
     def incomplete_rows(self) -> str:
-        """Returns how many rows of the log lack a user, item or time, as a text; empty if none."""
+        """Writes how many rows of the log lack a user, item or time. Empty if no row does."""
         ids = (self.roles.user_id, self.roles.item_id)
         needed = [column for column in self.log.columns if column.name in (*ids, self.roles.event_time)]
         lacking = [f"{column.missing:,} of {column.rows:,} rows have no {column.name}" for column in needed if column.missing]
@@ -213,7 +213,7 @@ class StarterInputs:
 
 
 def rest_of_log(log: TableSurvey, roles: Roles) -> list[ColumnProfile]:
-    """Returns the columns of a log without a role or a reserved name."""
+    """Returns the columns of a log that have neither a role nor a reserved name."""
     return [column for column in log.columns if column.name not in {*roles.of_log, *_RESERVED}]
 
 

@@ -22,21 +22,21 @@ WANTED_EVENTS: Final = 200_000
 """A training window should have so many positive events."""
 MIN_WINDOW: Final = 30
 MAX_CALENDAR: Final = 1500
-"""Days of a log beyond which its calendar is the last `SHORT_CALENDAR` of them: a day has 19 partitions, however few its events."""
+"""The calendar of a longer log is its last `SHORT_CALENDAR` days: a day has 19 partitions, however few its events."""
 SHORT_CALENDAR: Final = 730
 REPEATING: Final = 0.1
 """From this fraction of repeated events on, a log counts as one of repeated interactions."""
 SHORT_LIFE_DAYS: Final = 3.5
 """If the spread of an item's events is at most so many days, items live for days, a week at most."""
 SHORT_LIFE_FRAC: Final = 0.8
-"""The same relative to the spread of all recent events: in a log of five days every item's is short. Catalogues that stay have .95
-and more, of logs of three days as of years; items that halve in a day have .16 in a month, .6 in five days, .72 to .76 in three."""
+"""The same limit as a fraction of the spread of all recent events, because in a log of five days every item has a short spread. A lasting
+catalogue has .95 or more, in logs of any length. Items that halve in a day have .16 in a month, .6 in five days, .72 to .76 in three."""
 HELD_OUT_DAYS: Final = (7, 28)
 """The least and the most days that the weights of channels are fitted on."""
 SPAN_PAIRS: Final = 120
 """The days that are evaluated together should have so many warm pairs."""
 FEW_USERS: Final = 20
-"""Users with warm pairs below which a day says little, however many pairs they have: a rate of eight users is off by a tenth."""
+"""A day with fewer users with warm pairs says little, however many pairs they have: a rate of eight users is off by a tenth."""
 SPAN_USERS: Final = 40
 """The days that are evaluated together should have so many users."""
 

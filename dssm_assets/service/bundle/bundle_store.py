@@ -138,7 +138,7 @@ class BundleKeys(Protocol):
     """The keys for signing and checking bundles (`extras/signatures`)."""
 
     def sign(self, manifest: bytes) -> bytes | None:
-        """Returns the signature of a manifest; None without a signing key."""
+        """Returns the signature of a manifest, None without a signing key."""
 
     def check(self, bundle_id: str, manifest: bytes, signature: bytes | None) -> None:
         """Raises a SignatureError unless a trusted key has signed the manifest. `signature`: None if there is none."""
@@ -300,7 +300,7 @@ class BundleStore:
         return pointer, wanted
 
     def pointer(self) -> Pointer | None:
-        """Returns the current pointer; None before the first publishing. Raises a StorageError if the file is no pointer."""
+        """Returns the current pointer, None before the first publishing. Raises a StorageError if the file is no pointer."""
         path = self._pointer_path
         try:
             with location_errors(path, _WHERE, may_be_missing=True):
@@ -514,7 +514,7 @@ def bundle_id_of(manifest: Mapping[str, Any]) -> str:
 
 
 def base_of(manifest: Mapping[str, Any]) -> str | None:
-    """Returns the whole bundle behind a delta; None for a whole bundle."""
+    """Returns the whole bundle behind a delta, None for a whole bundle."""
     delta = manifest.get("delta")
     return None if delta is None else str(delta["base"])
 

@@ -58,7 +58,7 @@ class ExportedTower:
 
     Attributes:
         model: the bytes of the model.
-        data: the bytes of its data file, in pieces; empty if the tables are in the model.
+        data: the bytes of its data file, in pieces. Empty if the tables are in the model.
     """
 
     model: bytes
@@ -232,7 +232,7 @@ def _add_attention_pooling(graph: _Graph, pooling: Any, features: Sequence[Tower
 
 
 def _add_encoder(graph: _Graph, encoder: Any, features: Sequence[TowerFeature]) -> str:
-    """Returns the `SequenceEncoder`'s state of each row's last event [B, W]; zeros for a row without events."""
+    """Returns the `SequenceEncoder`'s state of each row's last event [B, W], zeros for a row without events."""
     first = features[0].name
     states = graph.add("Mul", _add_events(graph, features), encoder.scale)
     length = graph.add("Squeeze", graph.add("Shape", indices_input(first), start=1, end=2))

@@ -39,7 +39,7 @@ class ItemConditions:
         return names, [Fault("fields", f"a column for filters: {known}", repr(name)[:80], _REMEDY) for name in unknown]
 
     def read_fields(self, fields: Sequence[str], rows: IntArray) -> dict[str, list[Any]] | None:
-        """Returns column -> JSON values of the rows; None without columns.
+        """Returns column -> JSON values of the rows, None without columns.
 
         Dates and times are ISO text. Numbers that are not finite, and times that ISO text cannot express, are null.
         """
@@ -50,7 +50,7 @@ class ItemConditions:
         return {name: orjson.loads(orjson.dumps(values.to_pylist())) for name, values in zip(fields, texts, strict=True)}
 
     def find(self, filters: Any) -> AllowedItems | None:
-        """Returns the items that pass a request's filters; None: all items. Raises an InputError with the faults of the filters."""
+        """Returns the items that pass a request's filters. None: all items. Raises an InputError with the faults of the filters."""
         if filters is None:
             return self._all_shown
         try:

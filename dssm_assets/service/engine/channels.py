@@ -95,7 +95,7 @@ class BundleChannels:
         Args:
             own: each user's own items.
             nearest: finds the items nearest to the users' vectors, and the score of any item.
-            allowed: the items that the lists may have; None: all items.
+            allowed: the items that the lists may have. None: all items.
             depth: length of the lists, if there are enough items.
         """
         mask = None if allowed is None else allowed.mask

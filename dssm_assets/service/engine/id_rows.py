@@ -26,7 +26,7 @@ class UnknownIdError(InputError):
 
 
 def parse_id(value: Any, where: str, *, is_integer: bool) -> Id:
-    """Converts an id to the stored type. If ids are integers, a text of digits becomes an integer; otherwise ids become text.
+    """Converts an id to the stored type. If ids are integers, a text of digits becomes an integer. Otherwise ids become text.
 
     Raises:
         InputError: the value is not an id.

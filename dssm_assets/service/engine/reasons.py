@@ -19,7 +19,7 @@ from dssm_assets.service.engine.id_rows import Id
 from dssm_assets.service.engine.request_encoder import RequestUser, UserTower
 
 MOST_REMOVED: Final = 10
-"""For so many items, their events are removed to see the effect. Each item takes a run of the user tower."""
+"""At most so many items are tested by removing their events. Each test runs the user tower once."""
 
 
 @dataclass(frozen=True)

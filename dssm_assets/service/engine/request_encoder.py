@@ -133,7 +133,7 @@ class RequestEncoder:
         history_inputs: names of lists with a value per event. If `features` has such a name, user and context features get it first.
         item_names: other names for item_ids.
         has_history: whether the tower reads the history.
-        stored: inputs of stored users; None if the bundle has none.
+        stored: inputs of stored users, None if the bundle has none.
     """
 
     def __init__(
@@ -366,7 +366,7 @@ def _columns(features: Sequence[Feature], names: Sequence[str]) -> list[str]:
 
 
 def _sequence_inputs(features: Sequence[Feature]) -> Iterator[tuple[SequenceFeature, Expression]]:
-    """Yields the inputs with a value per event. A request may use the plain name or the name with the sequence; the latter wins."""
+    """Yields the inputs with a value per event. A request may name an input with or without its sequence. The name with the sequence wins."""
     for feature in features:
         assert feature.sequence is not None and feature.sub_feature is not None
         yield from ((feature.sequence, expression) for expression in feature.sub_feature.sequence_inputs)

@@ -75,7 +75,7 @@ class ShopLists:
         return has_changed
 
     def find_shown(self, items: IdRows, contents: Mapping[str, _Content] | None = None) -> Mask | None:
-        """Returns a mask of the items that may be shown, bool [I]; None: all items. Raises an InputError for a line without an id."""
+        """Returns a mask of the items that may be shown, bool [I]. None: all items. Raises an InputError for a line without an id."""
         contents = self._contents if contents is None else contents
         if not contents:
             return None
@@ -156,6 +156,6 @@ async def _stream_start(fs: Any, path: str) -> bytearray:
 
 
 def _find_bucket(uri: str) -> tuple[str, str] | None:
-    """Returns protocol and bucket of a URL; None for a path."""
+    """Returns protocol and bucket of a URL, None for a path."""
     protocol, found, rest = uri.partition("://")
     return (protocol, rest.partition("/")[0]) if found else None

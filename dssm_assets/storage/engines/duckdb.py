@@ -69,7 +69,7 @@ class DuckDBEngine:
         arguments: Mapping[str, Any],
         kernel: BatchKernel | None = None,
     ) -> Manifest:
-        """Streams the result into the partition, one range of keys at a time if `target.by_key`; see `Engine`."""
+        """Streams the result into the partition, one range of keys at a time if `target.by_key`. See `Engine`."""
         key = target.by_key
         cuts = [] if key is None else find_cuts(self.store, key, stored_inputs(inputs))
         with self._connect(inputs) as connection:

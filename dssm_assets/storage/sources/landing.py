@@ -41,8 +41,8 @@ class SourceLanding:
 
     Attributes:
         has_versions: whether the table has versions.
-        state: pass this to the next look; None if the next look needs no state.
-        late_from: the first day with rows that changed since the look before, by the table's versions; None if unknown.
+        state: pass this to the next look, None if the next look needs no state.
+        late_from: the first day with rows that changed since the look before, by the table's versions. None if unknown.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class SourceLanding:
         return Landing(False, f"{self._name} has rows up to {newest}, but was not written after {ds} ended")
 
     def _find_change(self, before: str, timezone: str) -> str | None:
-        """Returns the first day with a change since the fingerprint `before`; None if unknown."""
+        """Returns the first day with a change since the fingerprint `before`, None if unknown."""
         is_ours = self.has_versions and before.startswith(f"{self._table.format} ")
         if self.state is None or not is_ours or self.state.fingerprint == before:
             return None
@@ -134,7 +134,7 @@ def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> 
 def find_newest_ms(source: Source, timezone: str) -> int | None:
     """Returns the newest timestamp before tomorrow, from statistics, or else by reading the column.
 
-    Later times, such as 9999-12-31 for a missing time, are ignored; otherwise all days would count as landed.
+    Later times, such as 9999-12-31 for a missing time, are ignored. Otherwise all days would count as landed.
     """
     table, ahead_ms, found = source.table, (time.time() + 86_400) * 1000, []
     for plan in plan_pieces(source.pieces()):

@@ -45,9 +45,9 @@ class SourceState:
     """The state of a source table. A table with an unchanged state is not read again.
 
     Attributes:
-        fingerprint: changes with the content; "" if a change could only be found by reading.
-        written_ms: time of the last write, unix milliseconds; None if the store does not tell.
-        newest_ms: newest timestamp of the table, unix milliseconds; None before it is read, without rows, or with day folders.
+        fingerprint: changes with the content, "" if a change could only be found by reading.
+        written_ms: time of the last write, unix milliseconds. None if the store does not tell.
+        newest_ms: newest timestamp of the table, unix milliseconds. None before it is read, without rows, or with day folders.
     """
 
     fingerprint: str
@@ -81,7 +81,7 @@ class Source(ABC):
 
     @property
     def version(self) -> str:
-        """Returns the version being read, for manifests; "" for a table without versions."""
+        """Returns the version being read, for manifests. "" for a table without versions."""
         return ""
 
     @abstractmethod
@@ -105,7 +105,7 @@ class Source(ABC):
         return True
 
     def first_change(self, before: str, column: str) -> Any:
-        """Returns a column's smallest value among rows added or removed since the fingerprint `before`; None if unknown."""
+        """Returns a column's smallest value among rows added or removed since the fingerprint `before`, None if unknown."""
         return None
 
 
@@ -134,7 +134,7 @@ class SourcePiece(ABC):
 
     @abstractmethod
     def newest(self, column: str) -> Any:
-        """Returns the largest value of a column; None if it could only be found by reading."""
+        """Returns the largest value of a column, None if it could only be found by reading."""
 
 
 def find_day(label: str) -> str | None:

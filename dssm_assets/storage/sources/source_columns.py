@@ -28,7 +28,7 @@ _SHOWN: Final = 100
 """An error names so many columns."""
 _INTEGER: Final = r"^(?:0|-?[1-9]\d{0,17})$"
 _WHOLE: Final = r"^(?:0|-?[1-9]\d{0,17})(?:\.0+)?$"
-"""Also matches ids such as 17850.0: a dataframe with missing ids turns the others into floats."""
+"""Matches whole numbers, also ids such as 17850.0: a dataframe with missing ids turns the others into floats."""
 _NUMBER: Final = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$"
 _COMMA_NUMBER: Final = r"^-?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:\.\d{3})+)(?:,\d+)?$"
 """Matches no leading zeros, because these occur in zip codes and article numbers."""
@@ -228,7 +228,7 @@ def _kept_columns(table: SourceTable, names: Sequence[str], used: set[str]) -> l
 
 
 def _merge(left: Any, right: pa.DataType) -> Any:
-    """Returns the narrowest common type; None if there is none."""
+    """Returns the narrowest common type, None if there is none."""
     if left is None:
         return None
     try:

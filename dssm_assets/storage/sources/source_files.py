@@ -105,7 +105,7 @@ class SourceFile(SourcePiece):
                 yield from _tables(read_json_blocks(path, self.json, columns), columns)
 
     def newest(self, column: str) -> Any:
-        """Returns the largest value of a column from parquet's statistics; None without statistics."""
+        """Returns the largest value of a column from parquet's statistics, None without statistics."""
         if self.source.table.format is not FileFormat.PARQUET:
             return None
         with self._open_parquet() as handle:
@@ -284,7 +284,7 @@ def _may_hold(group: Any, days: DayBounds | None) -> bool:
 
 
 def _column_bounds(group: Any, column: str) -> tuple[Any, Any] | None:
-    """Returns the smallest and the largest value of a column in a parquet row group; None without statistics."""
+    """Returns the smallest and the largest value of a column in a parquet row group, None without statistics."""
     chunks = [group.column(index) for index in range(group.num_columns)]
     statistics = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)
     with suppress(OverflowError, ValueError):  # Python has no times beyond year 9999

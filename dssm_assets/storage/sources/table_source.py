@@ -54,7 +54,7 @@ class TableSource(Source):
 
     @abstractmethod
     def newest(self, column: str) -> Any:
-        """Returns the largest value of a column; None if it could only be found by reading."""
+        """Returns the largest value of a column, None if it could only be found by reading."""
 
     @abstractmethod
     def find_values(self, column: str) -> Iterable[Any]:
@@ -110,7 +110,7 @@ def quote_name(name: str, mark: str = '"') -> str:
 
 
 def write_condition(days: DayBounds | None, ds: Any, *, mark: str = '"', has_zone: bool = True) -> str:
-    """Writes the SQL condition for the wanted rows; "" for all rows.
+    """Writes the SQL condition for the wanted rows, "" for all rows.
 
     Rows without a time are included, because they are reported as errors.
 

@@ -88,7 +88,7 @@ def copy_text(handle: Any, target: Path, encoding: str | None, separator: str | 
     """Writes an open text file to a local file in UTF-8, block by block.
 
     Args:
-        encoding: Python's name of the encoding; None: UTF-8, or UTF-16 if the first bytes show it.
+        encoding: Python's name of the encoding. None: UTF-8, or UTF-16 if the first bytes show it.
         separator: separator of a csv file, see `CsvShape.delimiter`.
         where: name of the file in errors.
         key: the configuration key of the encoding, for errors.

@@ -90,7 +90,7 @@ _PARAMETERS: Final[Mapping[str, Mapping[str, float | None]]] = {
     "zscore": {"mean": None, "standard_deviation": None},
     "minmax": {"min": None, "max": None},
 }
-"""Parameters of each method except expression, with their defaults; None: the parameter is required."""
+"""Parameters of each method except expression, with their defaults. None: the parameter is required."""
 
 # A formula may contain commas and =, so it is the rest of the text.
 _EXPRESSION: Final = re.compile(r"\s*method\s*=\s*expression\s*,\s*expr\s*=(.*)", re.DOTALL)

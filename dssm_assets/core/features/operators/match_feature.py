@@ -117,7 +117,7 @@ class MatchFeature(HitOperator):
 
 @dataclass(frozen=True)
 class _RequestedKeys:
-    """For each requested key: its row, its number (equal keys have equal numbers), and whether it is "ALL"."""
+    """The requested keys: the row of each, its number (equal keys have equal numbers), and whether it is "ALL"."""
 
     rows: IntArray
     numbers: IntArray
