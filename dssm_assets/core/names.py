@@ -14,10 +14,7 @@ from typing import Any, Final
 
 
 class Scope(StrEnum):
-    """A scope says which of a user's items of the day are to be found, and which items may be in the list (the candidates).
-
-    Events are positive events.
-    """
+    """Tells which of a user's items of the day are to be found, and which items may be listed (candidates). Events are positive."""
 
     ALL = "all"
     """To find: all items of the day. Candidates: all items."""

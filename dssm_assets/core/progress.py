@@ -1,4 +1,4 @@
-"""Progress of long work: units done, units per second, seconds left."""
+"""Reports the progress of long work: units done, units per second, seconds left."""
 
 from collections.abc import Callable
 from typing import Final

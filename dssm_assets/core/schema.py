@@ -40,8 +40,7 @@ class TableSpec:
         key: columns that identify a row; rows are sorted by them.
         columns: columns that every partition has.
         extra: pattern of a column name -> meaning, for columns that depend on the configuration (statistics, features).
-        is_hot: the table is read as a whole many times, so it is compressed for speed (numbers and hashes gain little from a slower
-            codec).
+        is_hot: the whole table is read many times, so it is compressed for speed (a slower codec gains little on numbers).
     """
 
     name: str

@@ -78,8 +78,7 @@ class AssetRow:
             run takes a range of days.
         is_log: whether every day since the calendar's start is needed, because histories are read across days. Other daily
             tables are needed only for the window and the day before it.
-        is_rolling: whether a day of a daily table is computed from the table's previous day. If not, days can be made in any
-            order.
+        is_rolling: whether a day of a daily table is computed from its previous day. If not, days can be made in any order.
         pool: concurrency pool, for an asset that must not run twice at once. A scene prefixes it with its own name, unless
             it is `TRAINER`.
         never_expires: whether `storage.keep_days` does not apply.

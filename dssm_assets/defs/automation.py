@@ -232,9 +232,7 @@ def _make_again(
     making = _find_run(instance, scene, DAILY_TABLES, {LATE_TAG: "true"}, _NOT_ENDED)
     if late_from is None or late_from > last:
         return [], f"run {making} makes days with late rows again" if making else ""
-    chain = _find_run(
-        instance, scene, DAILY_CHAIN, {}, _NOT_ENDED
-    )  # the chain may have read a day without having stored it yet
+    chain = _find_run(instance, scene, DAILY_CHAIN, {}, _NOT_ENDED)  # it may have read a day without having stored it
     if run := making or chain:
         seen[_LATE] = late_from
         return [], f"rows of {late_from} have come late: its tables are made again after run {run}"

@@ -71,9 +71,7 @@ def run_days(
     if made_for is not None:
         tags |= {MADE_FOR_TAG: made_for.run_id[:8]}
     if instance.run_retries_enabled:
-        tags["dagster/max_retries"] = (
-            "0"  # the caller gets the error; with retries the daemon would make the run again elsewhere
-        )
+        tags["dagster/max_retries"] = "0"  # the caller gets the error; with retries the daemon would run it elsewhere
     try:
         with keep_connections(instance):
             found.execute_in_process(

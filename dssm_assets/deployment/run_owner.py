@@ -23,7 +23,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, DefaultRunLau
 from dssm_assets.deployment.dagster_internals import set_origin
 
 OWNER_TAG: Final = ".dagster/dssm_process"
-"""The UI hides tags that begin with .dagster/."""
+"""Tag of a run with the process that owns it. The UI hides tags that begin with .dagster/."""
 REPORT_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 5 * 60.0
 """A process on another machine that has not reported for this long counts as dead."""

@@ -34,9 +34,7 @@ def explain_disk_error(error: BaseException) -> InputError | None:
         )
         return DiskFullError(Fault(f"disk of {_name_place(cause)}", "room for the files of this run", got, remedy))
     cause = _find_cause(error, _REFUSED, _REFUSED_TEXTS)
-    if cause and (
-        cause.filename if isinstance(cause, PermissionError) else True
-    ):  # without a file the cause is a port or a process
+    if cause and (cause.filename if isinstance(cause, PermissionError) else True):  # no file: a port or a process
         remedy = f"make its folder, let this user read and write there, or use another place ({_PLACES})"
         return InputError(Fault(_name_place(cause), "a place that can be used", got, remedy))
     return None

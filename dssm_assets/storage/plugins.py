@@ -64,7 +64,5 @@ def _find_fault(load: Callable[[], object], name: str, where: str, remedy: str) 
         is_located = frames and not isinstance(error, SyntaxError)  # a syntax error's text has its line already
         at = f" ({frames[-1].filename}, line {frames[-1].lineno})" if is_located else ""
         got = f"{name!r}: {type(error).__name__}: {error}{at}"
-        return [
-            Fault(where, "a module that can be imported without error", got, "correct the module, or install what it imports")
-        ]
+        return [Fault(where, "a module that can be imported", got, "correct the module, or install the modules it imports")]
     return []

@@ -19,7 +19,7 @@ _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class SizedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """A read-only filesystem with some stored files."""
+    """A read-only filesystem of some stored files, whose sizes are known."""
 
     protocol = "stored"
     cachable = False

@@ -176,9 +176,7 @@ class _Question:
         required = (1 - self.gate.max_drop_frac) * ratio_before
         failed = self.paired(scorer=scorer, against=best, times=required).ci_high < 0
         now, baseline_now = self.rows[scorer]["hits"], self.rows[best]["hits"]
-        finds = (
-            f"{now / baseline_now:.2f} times as many items as that baseline" if baseline_now else f"{now}, that baseline none"
-        )
+        finds = f"{now / baseline_now:.2f} times as many items as the baseline" if baseline_now else f"{now}, the baseline none"
         partitions = f"{len(judged)} partition{'s' if len(judged) > 1 else ''}"
         sentence = f"it finds {finds}, {ratio_before:.2f} times on the {partitions} before"
         summary = ""

@@ -80,7 +80,7 @@ def sum_interactions(
 def interactions_of_events(
     owner: IntArray, item_index: NDArray[np.integer[Any]], time_ms: IntArray, *, num_users: int, num_items: int
 ) -> Interactions:
-    """Sums up single events.
+    """Sums up single events to the interactions of (user, item) pairs.
 
     Args:
         owner: int64 [N], the user of each event, 0 .. num_users - 1.

@@ -38,8 +38,7 @@ class Scorer(Protocol):
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K] for the given rows of the evaluated users.
 
-        The items of a row are distinct, best first, with -1 after the last. A list with a smaller k is the beginning of one
-        with a larger k.
+        The items of a row are distinct, best first, with -1 after the last. A smaller k gives the beginning of the same list.
         """
 
 

@@ -11,8 +11,7 @@ SASRec (Kang and McAuley 2018), with the normalisation before each layer, and a 
 
 Positions enter only as learned biases per head: one for the number of events between two events, one for the time between them
 (after HSTU, Zhai et al. 2024, section 3). A state does not depend on later events or other sequences, so one pass over a sequence
-gives the state of every event. Dense layers run over the joined events of all sequences. Only attention pads, in blocks of
-sequences of similar length.
+gives the state of every event. Dense layers run over all events at once. Only attention pads, in blocks of similar length.
 
 Letters: B rows, K interests, n events of all rows or sequences, W width, S sequences, R sequences of a block, L length of the
 longest row or of a block's longest sequence, H heads.

@@ -82,7 +82,7 @@ class SideReader:
 
 
 def digest_rows(rows: TowerInput) -> npt.NDArray[np.uint64]:
-    """Hashes the features of each row to 64 bits [B]; the history is not included."""
+    """Hashes the features of each row, without the history, to 64 bits [B]."""
     digest = np.zeros(len(rows), np.uint64)
     for column in rows.singles.T:
         digest = mix_bits(digest + column.astype(np.uint64))
@@ -221,8 +221,7 @@ def merge_sides(features: Sequence[TowerFeature], sides: Mapping[TowerSide, Towe
     """Merges separately read sides of one tower into one input.
 
     Args:
-        features: all features, in the order of the specification; the result has this order. Within a side, the order must be
-            the same.
+        features: all features, in the order of the specification, which the result keeps. Each side must have the same order.
     """
     columns = {side: iter(inputs.singles.T) for side, inputs in sides.items()}
     bags = {side: iter(inputs.bags) for side, inputs in sides.items()}

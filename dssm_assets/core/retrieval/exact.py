@@ -72,8 +72,7 @@ class Corpus:
     def quick_items(self) -> Vectors:
         """Returns vectors of the items [I, D]. Their inner products with `quick_users`, the quick scores, order the items.
 
-        For L2 the vectors are [I, D + 1], with -|i|^2 / 2 as last column, because u.i - |i|^2 / 2 gives the same order as minus
-        the squared distance.
+        For L2 the vectors are [I, D + 1] with the last column -|i|^2 / 2: u.i - |i|^2 / 2 orders like minus the squared distance.
         """
         if self.metric is not Metric.L2:
             return self.vectors

@@ -131,16 +131,16 @@ class KeptRows:
         """Marks rows of a table as used by samples.
 
         Args:
-            rows: the row of each sample; null for an unknown id.
+            rows: the row of each sample, null for an unknown id.
         """
         used, _, _ = count_uses(rows, row_count)
         self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[used] = True
 
     def find(self, table: str | None, rows: Column) -> npt.NDArray[np.int32]:
-        """Returns the number of each sample's row, 0 for null, or if no row of the table was marked.
+        """Returns each sample's row number among the marked rows. 0: the sample has no row, or the table no marked rows.
 
         Args:
-            table: name of the feature table, None on the very first day, when there is no feature table yet.
+            table: name of the feature table. None on the very first day, when there is no feature table yet.
         """
         if table is None or table not in self._is_kept:
             return np.zeros(len(rows), np.int32)

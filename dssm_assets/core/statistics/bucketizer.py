@@ -87,9 +87,7 @@ class Bucketizer:
         is_number = self._kinds[feature] is Kind.NUMERIC
         if not (pa.types.is_floating(array.type) if is_number else pa.types.is_int64(array.type)):
             expected = "float32 numbers" if is_number else "int64 hashes"
-            raise SchemaError(
-                Fault(f"feature {feature}", expected, str(array.type), "bucketize values written by feature generation")
-            )
+            raise SchemaError(Fault(f"feature {feature}", expected, str(array.type), "bucketize values of feature generation"))
         is_missing = ragged.null_mask(array)
         values = (array.fill_null(0) if array.null_count else array).to_numpy(zero_copy_only=False)
         indices = self._rules[feature](values).astype(np.int32, copy=False)

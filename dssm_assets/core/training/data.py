@@ -374,10 +374,7 @@ def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardE
 
 
 def check_samples(keys: TableView, row_bounds: Mapping[str, tuple[int, int]]) -> None:
-    """Checks the key columns of samples.arrow.
-
-    Args:
-        row_bounds: column -> the smallest allowed number, and one more than the largest.
+    """Checks the key columns of samples.arrow. `row_bounds`: column -> smallest allowed number, and one more than the largest.
 
     Raises:
         SchemaError: there is no sample, a number is out of bounds, or a weight is not finite or not above 0.

@@ -29,8 +29,7 @@ _WHAT, _REMEDY = "stored model", "fit the model again"
 def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
     """Yields the towers' specification and weights as bytes. Equal weights give equal bytes.
 
-    They come in pieces, so that a sharded table is never whole in memory. With sharded tables, every process must iterate to the
-    end.
+    Thanks to the pieces a sharded table is never whole in memory. With sharded tables, every process must iterate to the end.
     """
     tables = two_tower.tables
     widths = {f"{_TABLE}{dim}": dim for dim in tables.dims}

@@ -61,10 +61,7 @@ class Trainer:
         with self._compute.products():
             items = self.two_tower.item_vectors(batch.items, tape, self._dropout, with_frozen=self._model.frozen_in_loss)
             items = self._compute.ranks.gather_items(items.float(), batch.num_shared)
-            shared, hard = (
-                items[: batch.num_shared],
-                items[batch.num_shared :],
-            )  # [M, D] of all processes, [H, D] of this process
+            shared, hard = items[: batch.num_shared], items[batch.num_shared :]  # [M, D] shared, [H, D] of this process
             own = shared.index_select(0, torch.from_numpy(batch.own).to(items.device))  # [B, D]: each sample's item
             positives = own.index_select(0, torch.from_numpy(batch.rows).to(items.device))  # [b, D]: this process's samples
             users = self._user_vectors(batch, positives, tape)

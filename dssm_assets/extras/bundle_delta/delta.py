@@ -326,9 +326,7 @@ class _Delta:
         days = window_days(day_before(self._base.as_of, -1), self._workspace.config.window.days)
         recent = self._workspace.need_all("positive_sample", days)
         priors = read_recent_priors(self._workspace, self._base.model, recent, corpus)
-        priors += (
-            before[0, -1] - priors[0]
-        )  # priors are centred by the mean over items, which has changed; the bundle's mean is kept
+        priors += before[0, -1] - priors[0]  # priors are centred by the mean over items: keep the bundle's mean
         priors[: len(before)] = before[:, -1]
         return priors[items.rows]
 

@@ -56,10 +56,7 @@ def add_command(commands: Commands) -> None:
     )
     tuned.add_argument("--trials", type=int, default=20, help="total number of trials of the study (default: 20)")
     tuned.add_argument(
-        "--day",
-        type=day_argument,
-        default=LATEST,
-        help=f"evaluation day, {DAY_FORMS} of the days with a model (default: latest)",
+        "--day", type=day_argument, default=LATEST, help=f"evaluation day, {DAY_FORMS} of days with a model (default: latest)"
     )
     tuned.add_argument("--study", default="tuned", help="name of the study: small letters, digits and _ (default: tuned)")
     tuned.add_argument("--seed", type=int, default=0, help="seed of the proposals (default: 0)")

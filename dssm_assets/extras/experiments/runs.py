@@ -56,8 +56,7 @@ def requested_experiment(run_config: Mapping[str, Any], scene: Scene) -> experim
 def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
     """Returns key -> value of the settings, in all forms of a run, that differ from the configuration; and the experiment's name.
 
-    Forms are pre-filled, and several forms may show the same setting. A configured value in one form and a changed value in another
-    is no conflict.
+    Several pre-filled forms may show the same setting. A configured value in one and a changed value in another do not conflict.
     """
     config, keys = scene.loaded.config, {key.split(".")[1]: key for keys in FORM_KEYS.values() for key in keys}
     changed: dict[str, Any] = {}

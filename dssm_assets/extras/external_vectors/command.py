@@ -73,9 +73,7 @@ def add_command(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
     out = parser.add_argument_group("files to write, at any fsspec URL")
     out.add_argument("--detail", metavar="OUT.parquet", help="each user's list, hits and misses")
-    out.add_argument(
-        "--reference-detail", metavar="OUT", help="each user's list as id, topk_ids, topk_dists, ... (.parquet or .csv)"
-    )
+    out.add_argument("--reference-detail", metavar="OUT", help="lists as id, topk_ids, topk_dists, ... (.parquet or .csv)")
     out.add_argument("--reference-total", metavar="OUT", help="one row, hitrate at the largest k (.parquet or .csv)")
     parser.set_defaults(command=_evaluate)
 

@@ -23,9 +23,7 @@ TABLE = TableSpec(
     grain="one row per group of features that was left out, and one for all features",
     key=("without",),
     columns=(
-        ColumnSpec(
-            "without", pa.string(), f"The group of features left out of the towers. `{ALL_FEATURES}`: none was left out."
-        ),
+        ColumnSpec("without", pa.string(), f"Group of features left out of the towers. `{ALL_FEATURES}`: none was left out."),
         ColumnSpec("features", pa.list_(pa.string()), "The features of the group."),
         ColumnSpec("hit_rate", pa.float64(), "Hit rate on the validation days at the largest k, over all items."),
         ColumnSpec(

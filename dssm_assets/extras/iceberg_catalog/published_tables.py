@@ -215,9 +215,7 @@ class PublishedTables:
         change = catalog.create_table_transaction((self.loaded.config.name, asset), columns, properties=_PROPERTIES)
         with change.update_spec() as spec:
             spec.add_identity(DAY)
-        names = (
-            change.table_metadata.schema().name_mapping.model_dump_json()
-        )  # our files name their columns, without Iceberg's column ids
+        names = change.table_metadata.schema().name_mapping.model_dump_json()  # our files have no column ids, only names
         return change.set_properties({"schema.name-mapping.default": names})
 
 

@@ -95,9 +95,7 @@ class DeltaSource(LakeSource):
     def _find_bounds(self, column: str) -> dict[str, Bounds]:
         """Returns file path -> bounds: the partition value, or statistics, which keep the first name of a renamed column."""
         columns = pa.schema(self.handle.schema().to_arrow())
-        metadata = (
-            columns.field(column).metadata if column in columns.names else None
-        ) or {}  # an earlier version may lack the column
+        metadata = (columns.field(column).metadata if column in columns.names else None) or {}  # old versions may lack it
         name = metadata.get(b"delta.columnMapping.physicalName", column.encode()).decode()
         groups = ("partition", "partition") if column in self.handle.metadata().partition_columns else ("min", "max")
         low, high = (f"{group}.{name}" for group in groups)

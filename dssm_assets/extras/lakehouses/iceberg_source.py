@@ -85,9 +85,7 @@ class IcebergSource(LakeSource):
                 return None  # expired
             now = {snapshot.snapshot_id: snapshot for snapshot in ancestors_of(metadata.current_snapshot(), metadata)}
             earlier = {snapshot.snapshot_id: snapshot for snapshot in ancestors_of(start, metadata)}
-            snapshots = [
-                (now | earlier)[number] for number in now.keys() ^ earlier.keys()
-            ]  # includes snapshots that were rolled back
+            snapshots = [(now | earlier)[number] for number in now.keys() ^ earlier.keys()]  # also ones rolled back
             files = [file for snapshot in snapshots for file in self._read_changed_files(snapshot)]
             changed = [file for file in files if file.content is DataFileContent.DATA]
             deletes = {file.file_path for file in files if file.content is not DataFileContent.DATA}

@@ -1,7 +1,6 @@
 """The commands `cleanup` and `forget`.
 
-`dssm-assets cleanup` removes expired partitions, leftovers of killed runs, and replaced files. `dssm-assets forget` removes
-every row of some users, or of old days.
+`cleanup` removes expired partitions, leftovers of killed runs, and replaced files. `forget` removes all rows of some users or days.
 """
 
 from __future__ import annotations

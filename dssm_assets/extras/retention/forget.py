@@ -110,9 +110,7 @@ def on_run_start(workspace: Workspace) -> None:
     """
     try:
         if read_list(workspace.tables.partitions.hidden).request:
-            workspace.log(
-                "a request to forget users has not ended; runs try again once an hour, dssm-assets forget tries at once"
-            )
+            workspace.log("a request to forget users has not ended; runs try it once an hour, dssm-assets forget at once")
             receipt = forget(workspace, pa.array([], pa.string()), rest_seconds=_RETRY_SECONDS)
             # Otherwise another process has finished the request, or it cannot be finished yet.
             if receipt.bundles or receipt.expired or (receipt.partitions and not receipt.faults):

@@ -114,10 +114,4 @@ def change_list(stored: HiddenList, update: Callable[[Forgotten], Forgotten]) ->
             after = update(replace(before, salt=before.salt or secrets.token_hex(8)))
             if put_if(stored.fs, stored.path, after.to_json().encode(), condition):
                 return after
-    raise StorageError(
-        str(
-            Fault(
-                stored.path, "a list that one command changes at a time", "other commands changed it", "run the command again"
-            )
-        )
-    )
+    raise StorageError(str(Fault(stored.path, "a list that one command changes at a time", "another change", "run it again")))

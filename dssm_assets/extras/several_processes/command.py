@@ -36,9 +36,7 @@ def add_command(commands: Commands) -> None:
         metavar="DAY",
         help=f"the evaluation day, {DAY_FORMS} of the days with train_samples",
     )
-    parser.add_argument(
-        "--experiment", help="name of an experiment whose settings a run of dssm_model has stored; the fit uses them"
-    )
+    parser.add_argument("--experiment", help="name of an experiment; the fit uses its settings, stored by a run of dssm_model")
     add_config_arguments(parser)
     parser.set_defaults(command=_fit)
 

@@ -1,7 +1,4 @@
-"""The commands `init` and `validate`.
-
-`init` writes a commented configuration for your own tables. `validate` checks a configuration against its data before a run.
-"""
+"""The commands `init` (writes a configuration for your own tables) and `validate` (checks one against its data before a run)."""
 
 from __future__ import annotations
 

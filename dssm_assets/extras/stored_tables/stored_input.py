@@ -40,8 +40,7 @@ class StoredInput:
         """Converts the days to an annotated type. `Any` means the first type that the asset can be converted to.
 
         Raises:
-            InputError: the asset cannot be converted to the type, the type takes one day but there are several, or a column is
-                unknown.
+            InputError: the asset cannot be converted to this type, the type takes only one day, or a column is unknown.
             SchemaError: a column has different types on different days.
             PartitionReplacedError: a day has been stored again meanwhile, and its old files are gone.
         """

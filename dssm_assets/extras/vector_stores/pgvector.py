@@ -1,7 +1,4 @@
-"""PostgreSQL with pgvector as a vector store. It has a table per draft, a table of versions, and views as aliases.
-
-Each change is one transaction.
-"""
+"""PostgreSQL with pgvector as a vector store: a table per draft, a table of versions, views as aliases. Changes are transactions."""
 
 from __future__ import annotations
 

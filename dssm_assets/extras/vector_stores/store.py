@@ -202,9 +202,7 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any], seconds: float 
     if scheme not in STORES:
         where = f"vector store{f', environment variable {name}' if name else ''}"
         got = "another URI, not shown because it may be secret" if given else "no value"
-        remedy = (
-            f"export {name}=lancedb:///data/vectors, for example" if name else "write a URI such as lancedb:///data/vectors"
-        )
+        remedy = f"export {name}=lancedb:///data/vectors, for example" if name else "write a URI, as lancedb:///data/vectors"
         raise ConfigError(Fault(where, f"a URI of {'://, '.join(STORES)}://", got, remedy))
     parts, (module, _, store) = urlsplit(given), STORES[scheme].partition(":")
     extra = module.removeprefix(f"{_HERE}.")

@@ -481,10 +481,7 @@ class BundleStore:
         except FileNotFoundError as error:
             if self.fs.exists(f"{self.folder(bundle_id)}/{layout.BUNDLE_MANIFEST}"):
                 raise
-            got, remedy = (
-                f"a bundle that was removed meanwhile ({error})",
-                "publish the delta again; it then refreshes the bundle served now",
-            )
+            got, remedy = f"a bundle that was removed meanwhile ({error})", "publish the delta again, for the served bundle"
             raise PartitionReplacedError(_fault(f"{self.root}, bundle {bundle_id}", "its files", got, remedy)) from error
 
     def remove(self, bundle_id: str) -> None:

@@ -1,7 +1,6 @@
 """Writes the bundle's files with a row per user or item: vectors, inputs, filter columns, channels.
 
-The evaluation uses vectors as of the day before the evaluation day. A bundle serves the days after the evaluation day, so its
-vectors are computed anew.
+The evaluation uses vectors of the day before the evaluation day. A bundle serves the days after it, so it needs newer vectors.
 """
 
 from __future__ import annotations
@@ -280,10 +279,7 @@ class UserRowMaker:
         as_of_ms: int,
         channel_items: int | None,
     ) -> None:
-        """Takes the users' `history` and the moment of the vectors, `as_of_ms`.
-
-        `channel_items`: number of the bundle's items; None if it has no channels.
-        """
+        """`as_of_ms` is the moment of the vectors, `channel_items` the number of the bundle's items (None: it has no channels)."""
         self._history, self._spec, self._channel_items = history, spec, channel_items
         self._inference = UserInference(towers, history.to_tables()[0], as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
         self._indexed = indexed_features(bucketizer, "user")

@@ -107,9 +107,7 @@ class BundleChannels:
         depth = min(depth, len(self._shared.window_events))
         fill_order = first_allowed(self._shared.recent_order, mask, depth + items.shape[1])
         ranked = rank_candidates(self._merge, items, candidates.signals, fill_order, depth)
-        bits = np.zeros(
-            (len(own), items.shape[1] + 1), np.int64
-        )  # the channels that proposed each candidate; the last column is no candidate
+        bits = np.zeros((len(own), items.shape[1] + 1), np.int64)  # channels that proposed each candidate; the last: none
         bits[:, :-1] = ((candidates.positions >= 0).T @ (1 << np.arange(len(channels)))).T
         names = [str(channel.name) for channel in channels]
         numbers = range(1 << len(names))
@@ -121,10 +119,7 @@ class BundleChannels:
     def explain(
         self, own: OwnItems, nearest: NearestItems, allowed: AllowedItems | None, rows: IntArray
     ) -> Iterator[tuple[dict[str, float], IntArray]]:
-        """Yields, for each item in `rows`, its reasons in one user's merged list: the results of `split_scores` and `find_similar_own`.
-
-        For the other arguments see `merge`.
-        """
+        """Yields each item's reasons in one user's merged list: results of `split_scores` and `find_similar_own`. See `merge`."""
         found = find_candidates(self._make_channels([own], nearest, allowed), np.zeros(1, np.int64))
         return zip(
             split_scores(self._merge, found, rows), find_similar_own(self._shared.neighbors, own.items, rows), strict=True

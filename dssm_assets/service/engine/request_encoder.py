@@ -1,8 +1,7 @@
 """Runs the user tower of a bundle on requests. Requests are encoded by the same code as the rows of the training.
 
 An input that a request lacks counts as missing, like a null in a table. A context feature without any input is missing, as in the
-stored vectors. A stored user keeps the stored features if the request sends no user feature, and the stored history if it sends no
-history.
+stored vectors. A request without user features uses the user's stored features, one without history the stored history.
 """
 
 from __future__ import annotations
@@ -320,9 +319,7 @@ class UserTower:
             bucketizer = Bucketizer(
                 bundle.read_parquet(BundleFile.FEATURE_CONFIG), bundle.read_parquet(BundleFile.FEATURE_COUNTS)
             )
-            session = open_session(
-                bundle.path(BundleFile.USER_TOWER), num_threads=1
-            )  # one row is too little work for several threads
+            session = open_session(bundle.path(BundleFile.USER_TOWER), num_threads=1)  # one row is too little to split
         except StorageError:
             raise
         except Exception as error:  # each library has its own errors, and all mean an unusable tower

@@ -181,8 +181,7 @@ class ListQueue:
 def split_by_cost(requests: Sequence[UserRequest], item_count: int) -> Iterator[Sequence[UserRequest]]:
     """Splits requests into groups of about .1 s of work, in their order. A larger request is a group by itself.
 
-    The cost of a list is its number of items, plus its filter's conditions times all items, unless the request before it had the
-    same filter.
+    A list costs its number of items. A filter that differs from the previous request's adds its conditions times all items.
     """
     start, items, compared, before = 0, 0, 0, ""
     for position, request in enumerate(requests):

@@ -104,9 +104,7 @@ def copy_text(handle: Any, target: Path, encoding: str | None, separator: str | 
             try:
                 text = waiting + decoder.decode(block, final=not block)
                 is_long = separator in (_LONG, _SPACES)
-                whole = (
-                    text[: text.rfind("\n") + 1] if block and is_long else text
-                )  # the next block may begin with the rest of a separator
+                whole = text[: text.rfind("\n") + 1] if block and is_long else text  # the next block may continue a separator
                 copy.write(_shorten(whole, separator).encode())
             except UnicodeError as error:
                 got = str(error)

@@ -197,7 +197,7 @@ def test_store_that_is_away_holds_up_neither_runs_nor_the_rest(world):
     assert fault.endswith(f"To fix: see to the store, then materialize vector_store of {EVALUATION_DAY}")
     before, told = workspace.tables.partitions.hidden.read(), len(lines)
     run_start(workspace)
-    waits = "a request to forget users has not ended; runs try again once an hour, dssm-assets forget tries at once"
+    waits = "a request to forget users has not ended; runs try it once an hour, dssm-assets forget at once"
     assert [line for line in lines[told:] if "request" in line] == [waits], "no store is asked"
     let_an_hour_pass(workspace)
     run_start(workspace)

@@ -239,8 +239,7 @@ def shrink_codes(histories: sp.csr_matrix, codes: FloatArray, ridge: float) -> F
     Multiplying histories by these codes and back gives the prediction of a ridge regression of the histories on themselves, within
     the span of the codes: X V diag(s^2 / (s^2 + ridge)) V'.
 
-    By hand: histories (2, 0) and (0, 1), codes of length 1 for both items, ridge 2. s^2 is 4 and 1, so the factors are the roots of
-    2/3 and 1/3.
+    By hand: histories (2, 0) and (0, 1), codes of length 1, ridge 2. s^2 is 4 and 1, so the factors are the roots of 2/3 and 1/3.
     """
     users = (histories @ codes).astype(np.float64)
     squares, rotation = np.linalg.eigh(users.T @ users)
@@ -267,9 +266,7 @@ def leading_codes(histories: sp.csr_matrix, width: int) -> FloatArray:
         _, values, rows = svds(histories.astype(np.float64), k=width, v0=start, return_singular_vectors="vh")
     known = np.flatnonzero(values > _SMALLEST * values.max())
     codes[:, : len(known)] = rows[known].T
-    codes[np.asarray(histories.sum(axis=0)).ravel() == 0] = (
-        0.0  # exactly 0, without rounding: an item without events has no code
-    )
+    codes[np.asarray(histories.sum(axis=0)).ravel() == 0] = 0.0  # exactly 0: an item without events has no code
     return codes
 
 
