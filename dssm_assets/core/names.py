@@ -14,7 +14,7 @@ from typing import Any, Final
 
 
 class Scope(StrEnum):
-    """Tells which of a user's items of the day are to be found, and which items may be listed (candidates). Events are positive."""
+    """A scope says which items of a user are to be found, and which items may be in the list (candidates). Events are positive."""
 
     ALL = "all"
     """To find: all items of the day. Candidates: all items."""

@@ -201,7 +201,7 @@ def test_run_that_is_refused_removes_no_file_that_is_listed(world):
     rows = tables.read(manifest)
     part = tables.put_part(BEHAVIOR, DAYS[0], 0, rows.schema, rows.to_batches())
     change_list(tables.partitions.hidden, lambda now: Forgotten(salt=now.salt, state="another"))
-    with pytest.raises(PartitionReplacedError, match="users to be forgotten"):
+    with pytest.raises(PartitionReplacedError, match="the forgotten users"):
         tables.publish_parts(BEHAVIOR, DAYS[0], [part], schema=rows.schema)
     assert tables.read(manifest).equals(rows)
 
