@@ -1,8 +1,8 @@
 """dssm-assets: DSSM two-tower vector recall as Dagster software-defined assets.
 
 The package reads like the pipeline: sources -> features_raw -> features (FG) -> samples -> statistics -> feature config ->
-training -> vectors -> evaluation. `core` holds the rules and maths, `storage` the bytes, `defs` everything that knows
-Dagster, `definitions` the table of contents.
+training -> vectors -> evaluation. `core` has the rules and maths, `storage` reads and writes bytes, `defs` is all code that
+uses Dagster, `definitions` is the table of contents.
 
 For use from outside: `open_table`, `rates`, `load_model` and `recall` read stored results (`stored.py`). In another Dagster
 project, `StoredTables` passes them to assets by parameter, and `DssmRecall` is a component for the defs folder

@@ -31,9 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit status.
+    """Runs a command. Returns its exit status.
 
-    Imports happen inside the function, so that an error or Ctrl-C during one ends without a traceback too.
+    Imports are inside the function, so that an error or Ctrl-C during an import ends without a traceback, too.
     """
     try:
         parsed = build_parser().parse_args(arguments)
@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end_with(error: BaseException) -> int:
-    """Prints what the user can do about an error; returns the exit status.
+    """Prints an error and its remedy. Returns the exit status.
 
     Raises:
-        BaseException: the error itself, unless it comes from the input, the disk, Ctrl-C or a reader that left (`| head`).
+        BaseException: the error itself, unless its cause is the input, the disk, Ctrl-C or a closed output (`| head`).
     """
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)

@@ -19,11 +19,11 @@ from dssm_assets.storage.config_file import load_config
 _SOURCE_TABLES: Final = ("user", "item", "behavior")
 _NAME: Final = r"^[a-z][a-z0-9_]*$"
 _EXECUTOR: Final = "dg.Definitions(executor=dg.in_process_executor)"
-"""What a project is advised to have: with Dagster's own executor each step is a process, which imports everything again."""
+"""Recommended executor of a project. With Dagster's default executor, each step is a new process and imports everything again."""
 
 
 class StarterTables(BaseModel):
-    """The options of `dg scaffold defs dssm_assets.DssmRecall`, the same as those of `dssm-assets init`."""
+    """The options of `dg scaffold defs dssm_assets.DssmRecall`. `dssm-assets init` has the same options."""
 
     behavior: str | None = Field(
         None,
@@ -39,7 +39,7 @@ class StarterTables(BaseModel):
 
 
 class RecallScaffolder(dg.Scaffolder[StarterTables]):
-    """Writes defs.yaml, and config.yaml and fg.json as `dssm-assets init` does."""
+    """Writes defs.yaml, and the config.yaml and fg.json of `dssm-assets init`."""
 
     @classmethod
     def get_scaffold_params(cls) -> type[StarterTables]:
@@ -55,7 +55,7 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
             described = load_extra("starter", "scaffolded_component").write_component(request)
         except DssmError as error:
             if not any(request.target_path.iterdir()):
-                request.target_path.rmdir()  # dg has made it, and would refuse to write there the next time
+                request.target_path.rmdir()  # dg has made the folder, and would refuse to write into it the next time
             raise click.ClickException(str(error)) from error
         click.echo(
             f"{described}\n  # The project's definitions, for what is launched without a job in one process: {_EXECUTOR}"
@@ -66,11 +66,11 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
 class DssmRecall(dg.Component, dg.Model, dg.Resolvable):
     """Two-tower (DSSM) vector recall: assets from a behavior log to hit_rate@k and a serving bundle, with checks, jobs and sensors.
 
-    Every name starts with the prefix, so that a project may have several: asset `shop/total_hit_rate`, group `shop_evaluation`,
-    job `shop_daily_chain`. A run of its jobs is one process; what else is launched uses the project's executor.
+    Every name starts with the prefix, so a project may have several instances: asset `shop/total_hit_rate`, group
+    `shop_evaluation`, job `shop_daily_chain`. A run of these jobs is one process. Other runs use the project's executor.
 
-    To scaffold it: dg scaffold defs dssm_assets.DssmRecall NAME --behavior LOG, and where you have them --user TABLE, --item TABLE,
-    --timezone ZONE, --time-format FORMAT. Each table is a file, a folder, a URL or a table of a database.
+    To scaffold it: dg scaffold defs dssm_assets.DssmRecall NAME --behavior LOG. Optional: --user TABLE, --item TABLE, --timezone
+    ZONE, --time-format FORMAT. Each table is a file, a folder, a URL or a table of a database.
     """
 
     config: str = Field(CONFIG_FILE, description="The configuration file, relative to the folder of defs.yaml.")
@@ -109,7 +109,7 @@ class DssmRecall(dg.Component, dg.Model, dg.Resolvable):
         path = (folder if folder.is_dir() else folder.parent) / self.config
         prefix = self.key_prefix or load_config(path, path.parent, checks_features=False).config.name
         loaded = load_config(path, project / (self.home or f"{DEFAULT_HOME}/{prefix}"), checks_features=False)
-        # `{name}` in storage.root is the prefix, so that instances of one configuration are stored apart.
+        # The prefix replaces `{name}` in storage.root, so that several instances of a configuration are stored separately.
         named = replace(loaded, config=loaded.config.model_copy(update={"name": prefix}))
         upstream = {f"{table}_table": dg.AssetKey.from_user_string(key) for table, key in self.source_assets.items()}
         return Scene(named, prefix, source_assets=upstream)

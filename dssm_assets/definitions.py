@@ -41,15 +41,15 @@ def build_definitions(
 ) -> dg.Definitions:
     """Returns the asset graph of one or several configurations.
 
-    With one, assets, groups and jobs have plain names. With several, each name starts with the scene's (the key `name`):
-    `shop/total_hit_rate`, group `shop_evaluation`, job `shop_daily_tables`. Another project adds them with
-    `dg.Definitions.merge(its_own, build_definitions([Path("a.yaml"), Path("b.yaml")]))`. They include no executor: a run of
-    their jobs is one process, and other runs use the other project's executor.
+    For one configuration, assets, groups and jobs have plain names. For several, each name starts with the scene's name (the key
+    `name`): `shop/total_hit_rate`, group `shop_evaluation`, job `shop_daily_tables`. Another project adds them with
+    `dg.Definitions.merge(its_own, build_definitions([Path("a.yaml"), Path("b.yaml")]))`. No executor is included: a run of these
+    jobs is one process, and other runs use that project's executor.
 
     Args:
-        config: a loaded configuration, the path of a YAML file (its folder is the home), or several of them. None: as the
-            environment says.
-        launch: starts jobs for scenes with `engine: spark`; None: spark-submit.
+        config: a loaded configuration, the path of a YAML file (its folder is the home), or a list of these. None: the
+            configurations named by the environment.
+        launch: starts jobs for scenes with `engine: spark`. None: spark-submit.
 
     Raises:
         ConfigError: a file is missing or wrong, or two scenes share a name or a storage root.
@@ -63,7 +63,7 @@ def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool 
     """Returns the asset graph of one scene, with its jobs, schedule and sensors, without an executor.
 
     Args:
-        makes_upstream: a run first makes the missing inputs of its days.
+        makes_upstream: whether a run first makes the missing inputs of its days.
     """
     rows = all_rows(scene.loaded.config)
     make_first = partial(make_upstream, scene) if makes_upstream else None
@@ -79,7 +79,7 @@ def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool 
 
 
 def build_scenes(configs: Sequence[ConfigSource]) -> list[Scene]:
-    """Returns one scene per configuration. Several scenes prefix their names. Raises as `build_definitions`."""
+    """Returns one scene per configuration. Several scenes prefix their names. For errors see `build_definitions`."""
     loaded = [
         load_config(one.absolute(), one.absolute().parent, checks_features=False) if isinstance(one, Path) else one
         for one in configs
@@ -98,12 +98,12 @@ def build_scenes(configs: Sequence[ConfigSource]) -> list[Scene]:
 
 
 def load_configured(choice: ConfigChoice | None = None, *, checks_features: bool = True) -> list[LoadedConfig]:
-    """Loads the chosen configurations: by default those of the environment, else the packaged demo.
+    """Loads the chosen configurations. By default these are named by the environment; without any, the packaged demo is loaded.
 
-    `checks_features` is explained in `load_config`.
+    For `checks_features` see `load_config`.
 
     Raises:
-        ConfigError: one of them is missing or wrong.
+        ConfigError: a configuration is missing or wrong.
     """
     if choice is None:
         choice = choose_config(packaged=PACKAGED_CONFIG)
@@ -117,10 +117,10 @@ def load_configured(choice: ConfigChoice | None = None, *, checks_features: bool
 
 
 def load_scene(name: str | None = None, choice: ConfigChoice | None = None) -> Scene:
-    """Loads the chosen configurations as `load_configured` does, and returns the scene of a name, by default the only one.
+    """Loads the chosen configurations (see `load_configured`), and returns the scene with this name. By default the only scene.
 
     Raises:
-        ConfigError: as `load_configured`; or no scene has the name, or there are several and no name is given.
+        ConfigError: a configuration is missing or wrong; no scene has the name; or there are several and no name is given.
     """
     scenes = build_scenes(load_configured(choice))
     chosen = scenes if name is None else [scene for scene in scenes if scene.loaded.config.name == name]

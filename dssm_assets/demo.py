@@ -28,15 +28,15 @@ NAME = "demo"
 
 
 def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfig:
-    """Returns the demo's configuration; on first use writes the source tables and the configuration.
+    """Returns the demo's configuration. On first use, writes the source tables and the configuration.
 
-    An existing home keeps its dates: a later call continues it.
+    An existing home keeps its dates, so that a later call continues it.
 
     Args:
         is_shifted: move all dates by whole weeks, so that the last day is recent.
 
     Raises:
-        ConfigError: the home holds another configuration.
+        ConfigError: the home has another configuration.
     """
     home.mkdir(parents=True, exist_ok=True)
     config_path = home / CONFIG_FILE
@@ -78,7 +78,7 @@ def evaluation_days(loaded: LoadedConfig, count: int) -> list[str]:
 def plan_demo(loaded: LoadedConfig, days: Sequence[str]) -> RunPlan:
     """Returns the missing runs: all assets of the evaluation days in order, then the bundle of the last day.
 
-    If an earlier day is made, the last day's report is made again, because it shows the trend.
+    If a run makes an earlier day, the last day's report is made again, because it shows the trend.
     """
     rows = all_rows()
     evaluated = Wanted(tuple(job_assets(rows, TRAIN_AND_EVALUATE)), tuple(days))

@@ -1,7 +1,7 @@
-"""Finds the installed extras: the rows of the table below that have a folder in `dssm_assets/extras`.
+"""Finds the installed extras: rows of the table below with a folder in `dssm_assets/extras`.
 
-The spine reaches extras only through this module, so deleting a folder removes its feature and nothing else. An extra may
-import the spine, but no other extra; import contracts prove both.
+The spine uses extras only through this module, so deleting an extra's folder removes its feature and nothing else. An extra may
+import the spine, but no other extra. Import contracts prove both.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Extra:
-    """The parts of an extra: names of modules in its folder, imported when needed.
+    """The parts of an extra: names of modules in its folder, imported when needed. Each has one function or constant:
 
     Attributes:
-        command: has `add_command(commands)`, which adds a command to `dssm-assets`.
-        rows: has `ROWS`, further rows of the asset table.
-        definitions: has `build(scene)`, which returns assets, jobs and sensors beside the asset table.
-        forms: has `settings_form(row, scene)`, the form of an asset in the Launchpad.
-        runs: has `open_run(context, scene, row)`: replaces the regular run if the run's settings ask for it.
-        run_start: has `on_run_start(workspace)`, called once in each run.
-        attributes: has `asset_attributes(scene)`, which returns further arguments of the assets of the asset table.
-        cleaned: has `on_cleaned(workspace, before, removes)`, called by a cleanup between removing old partitions and removing files
-            older than the unix time `before`. Returns the paths of files that must stay. Its errors do not stop the cleanup.
-        unreached: has `list_unreached(workspace)`: stores with rows of users that this extra can no longer reach. The receipt of a
+        command: `add_command(commands)` adds a command to `dssm-assets`.
+        rows: `ROWS` are further rows of the asset table.
+        definitions: `build(scene)` returns further assets, jobs and sensors, outside of the asset table.
+        forms: `settings_form(row, scene)` returns the form of an asset in the Launchpad.
+        runs: `open_run(context, scene, row)` replaces the regular run if the run's settings ask for it.
+        run_start: `on_run_start(workspace)` is called once in each run.
+        attributes: `asset_attributes(scene)` returns further arguments for the assets of the asset table.
+        cleaned: `on_cleaned(workspace, before, removes)` is called by a cleanup, after it removed old partitions and before it removes
+            files older than the unix time `before`. Returns the paths of files that must stay. Its errors do not stop the cleanup.
+        unreached: `list_unreached(workspace)` returns stores with rows of users that this extra can no longer reach. The receipt of a
             request to forget users lists them.
-        served: has `on_served(loaded, log)`, called when the served bundle may have changed: after a delta or a rollback.
-        materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored, before
-            Dagster records them; `run` is the `AssetRun`.
+        served: `on_served(loaded, log)` is called when the served bundle may have changed: after a delta or a rollback.
+        materialized: `on_materialized(context, run, workspace, results)` is called when an asset's partitions are stored, before
+            Dagster records them. `run` is the `AssetRun`.
     """
 
     command: str = ""
@@ -79,7 +79,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "traces": Extra(),
     "vector_stores": Extra(rows="rows", served="publish", cleaned="publish", unreached="publish"),
 }
-"""Folder -> what the extra adds."""
+"""Folder -> parts of the extra."""
 
 
 @cache
@@ -90,7 +90,7 @@ def find_extras() -> dict[str, Extra]:
 
 
 def load_all(kind: str) -> list[ModuleType]:
-    """Imports one kind of module (an attribute of `Extra`) from every extra that has it."""
+    """Imports one kind of module, an attribute of `Extra`, from every installed extra with such a module."""
     modules = ((name, getattr(extra, kind)) for name, extra in find_extras().items())
     return [_load(name, module) for name, module in modules if module]
 
@@ -102,9 +102,9 @@ def tell_served(loaded: LoadedConfig, log: Callable[[str], None]) -> None:
 
 
 def load_extra(name: str, module: str) -> Any:
-    """Imports a module of an extra that a user asked for; raises a ConfigError if the extra is not installed."""
+    """Imports a module of an extra that a user asked for. Raises a ConfigError if the extra is not installed."""
     if name not in find_extras():
-        remedy = "install dssm-assets with it, or do not use what it adds"
+        remedy = "install dssm-assets with this extra, or do not use its feature"
         raise ConfigError(Fault("dssm_assets/extras", f"the extra {name}", f"only {', '.join(find_extras())}", remedy))
     return _load(name, module)
 

@@ -30,11 +30,11 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
 
     Args:
         name: the asset or job. Its stored days are made again.
-        first, last: days as in `read_day`, chosen among those that can be made.
+        first, last: days in the form of `read_day`, chosen among the days that can be made.
         with_upstream: also make inputs that are missing, stale or made with other settings.
 
     Raises:
-        ConfigError: an unknown name, or a range that is empty or leaves the calendar.
+        ConfigError: the name is unknown, or the range is empty or leaves the calendar.
         PartitionMissingError: no day can be made, so `first` or `latest` means nothing.
     """
     rows = all_rows(scene.loaded.config)
@@ -62,22 +62,22 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
 
 
 def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: int = 1) -> None:
-    """Makes the runs on the Dagster instance of a folder, which it creates if missing.
+    """Makes the runs on the Dagster instance in a folder. Creates a missing instance.
 
-    It first marks runs of killed processes as failed. If an evaluation day fails, by its input or a check, the next one
-    still runs; if a run of daily tables fails, all stop.
+    First marks runs of killed processes as failed. If an evaluation day fails, by its input or a check, the next day still runs.
+    If a run of daily tables fails, all stop.
 
     Args:
-        processes: how many runs are made at the same time, each in a process.
+        processes: number of runs made at the same time, each in its own process.
 
     Raises:
         DssmError: the error of a failed run.
-        DaysFailedError: several evaluation days failed; carries each day's error.
+        DaysFailedError: several evaluation days failed. Has each day's error.
     """
     runs = plan.runs if processes == 1 else tuple(split_runs(plan.runs, processes))
     needs = needed_runs(runs, is_warm=plan.scene.loaded.config.training.warm_start)
     make = partial(_make_runs, instance_home)
-    # What later runs need each process imports when it needs it: the first run begins sooner.
+    # Only modules of the first run are imported in advance, so that it begins sooner; other modules are imported when needed.
     first_modules = {f"dssm_assets.{row.step.module}" for row in declare_rows() if runs and row.name in runs[0].names}
     with open_instance(instance_home) as instance:
         end_dead_runs(instance)
@@ -93,7 +93,7 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
                 modules=sorted(first_modules),
             )
         finally:
-            end_dead_runs(instance)  # of processes that were ended at work
+            end_dead_runs(instance)  # runs of processes that were killed while working
     failed: dict[str, DssmError] = {}
     for run, error in sorted(failed_runs.items()):
         failed.setdefault(runs[run].days[0], error)
@@ -113,8 +113,8 @@ def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterato
 def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRun]:
     """Splits runs into pieces that can run in parallel.
 
-    A rolling state stays whole. Other daily tables are cut into ranges of days, samples separately, because they read
-    features of the previous day. Runs of an evaluation day are cut before its report.
+    A rolling state is not split. Other daily tables are cut into ranges of days. Samples are cut separately, because they read
+    features of the previous day. The runs of an evaluation day are cut before its report.
     """
     rows = {row.name: row for row in declare_rows()}
     for run in runs:
@@ -131,7 +131,7 @@ def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRu
 
 
 def _split_days(run: PlannedRun, pieces: int) -> Iterator[PlannedRun]:
-    """Yields the run in equal ranges of at least 8 days: a run has a cost of its own."""
+    """Splits a run into equal ranges of at least 8 days; shorter ones would not be worth the overhead of a run."""
     pieces = max(1, min(pieces, len(run.days) // 8))
     ends = [len(run.days) * piece // pieces for piece in range(pieces + 1)]
     yield from (replace(run, days=run.days[first:last]) for first, last in itertools.pairwise(ends))
@@ -140,8 +140,8 @@ def _split_days(run: PlannedRun, pieces: int) -> Iterator[PlannedRun]:
 def needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset[int]]:
     """Returns, for each run, the positions of the runs that must end before it begins.
 
-    Pieces of the same daily tables do not need each other. Neither do evaluation days, unless a model starts from an earlier
-    one; but reports do, because the gate and the trend read earlier ones.
+    Pieces of the same daily tables do not need each other. Evaluation days need earlier ones only if a model starts from an
+    earlier model. Reports need the earlier reports, because the gate and the trend read them.
     """
     deps, needed = {row.name: set(row.deps) for row in declare_rows()}, []
     for number, run in enumerate(runs):

@@ -1,6 +1,6 @@
 """Makes the runs of a plan in parallel processes.
 
-This process gives a run to a worker as soon as the runs before it have ended, and receives the calls of the workers'
+This process gives a run to a worker as soon as the runs that it needs have ended, and receives the calls of the workers'
 observers. Workers are forked from a server that has imported the runs' modules once.
 """
 
@@ -18,7 +18,7 @@ from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
 
 Make = Callable[[Scene, Observer], AbstractContextManager[Callable[[Any], object]]]
-"""Prepares a process for runs of a scene; inside the block, a function that makes one of them. It can be pickled."""
+"""A context manager that prepares a process for runs of a scene. It yields a function that makes one run. It can be pickled."""
 _END = "end"
 
 
@@ -33,11 +33,11 @@ def make_in_parallel(
     may_fail: Callable[[Any], bool],
     modules: Sequence[str] = (),
 ) -> Mapping[int, DssmError]:
-    """Makes the runs in this process or in several. Returns position -> error for failed runs that were allowed to fail.
+    """Makes the runs in this process or in several. Returns position -> error for the failed runs that may fail.
 
     Args:
         needs: for each run, the positions of runs that must end before it begins.
-        may_fail: whether the other runs go on after a DssmError of a run.
+        may_fail: returns whether a run may fail: the other runs then go on after its DssmError.
         modules: modules to import once for all workers.
 
     Raises:
@@ -67,14 +67,14 @@ def make_in_parallel(
     workers = [server.Process(target=_work, args=(scene, make, theirs)) for _, theirs in pipes]
     for worker, (_, theirs) in zip(workers, pipes, strict=True):
         worker.start()
-        theirs.close()  # so that a killed worker is noticed here
+        theirs.close()  # closed here, so that this process notices a killed worker
     try:
         _hand_out([ours for ours, _ in pipes], runs, needs, observer, note_failure)
     except BaseException:
         for worker in workers:
             try:
-                os.killpg(cast(int, worker.pid), signal.SIGKILL)  # it, and all that it has started, whatever they do
-            except ProcessLookupError:  # it has no session of its own yet, or has ended
+                os.killpg(cast(int, worker.pid), signal.SIGKILL)  # kills the worker and all processes that it has started
+            except ProcessLookupError:  # the worker has no own session yet, or has ended
                 worker.kill()
         raise
     finally:
@@ -90,7 +90,7 @@ def _hand_out(
     observer: Observer,
     note_failure: Callable[[int, Exception], None],
 ) -> None:
-    """Sends the runs to the workers, connections, until all have ended; then the workers end."""
+    """Sends the runs to the workers (connections) until all runs have ended. Then ends the workers."""
     left, ended = list(range(len(runs))), set[int]()
     at_work: dict[Any, int | None] = dict.fromkeys(workers)
     while len(ended) < len(runs):
@@ -99,11 +99,11 @@ def _hand_out(
             if ready is not None:
                 left.remove(ready)
                 at_work[worker] = ready
-                with suppress(OSError):  # it was killed, which `_receive` says
+                with suppress(OSError):  # if it was killed, `_receive` raises the error
                     worker.send(runs[ready])
             elif not left:
                 del at_work[worker]
-                worker.close()  # it ends; its memory is for the last runs
+                worker.close()  # ends the worker, so that the last runs can use its memory
         for worker in wait([worker for worker, run in at_work.items() if run is not None]):
             number = at_work[worker]
             assert number is not None
@@ -123,13 +123,13 @@ def _receive(worker: Any, run: Any) -> tuple[Any, ...]:
     try:
         return tuple(worker.recv())
     except (EOFError, OSError) as error:
-        remedy = "see the error above, or that it has memory"
+        remedy = "see the error above, or give it more memory"
         raise ProcessLostError(f"{run}: the process that made it has ended. To fix: {remedy}") from error
 
 
 def _work(scene: Scene, make: Make, connection: Connection) -> None:
     """Makes the runs that arrive, until the first process closes the connection or is killed."""
-    os.setsid()  # Ctrl-C does not reach it: the first process ends it, and with it all that it has started
+    os.setsid()  # Ctrl-C then does not reach this worker; the first process ends it, with all processes that it has started
     observer = Observer()
     for name in ("on_log", "on_partition", "on_skipped", "on_check"):
         setattr(observer, name, lambda *arguments, name=name: connection.send((name, *arguments)))

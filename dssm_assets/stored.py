@@ -1,7 +1,7 @@
 """Reads stored results from Python: tables, the model of a day, and lists from the published bundle.
 
-The configuration and home are found by the rule of `storage/config_choice.py`, as for every command: in the folder of a
-config.yaml, or of the demo's .dssm, no argument is needed. Nothing here needs Dagster.
+The configuration and home are found by the rule of `storage/config_choice.py`, as for every command. In a folder with a
+config.yaml, or with the demo's .dssm, no argument is needed. Nothing here needs Dagster.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Day = str | dt.date
 
 @dataclass(frozen=True)
 class StoredTable:
-    """One partition of a table: its name and day, the meaning of its columns, its rows."""
+    """One partition of a table: the table's name, the day, the meaning of the columns, the rows."""
 
     manifest: Manifest
     _tables: TableStore
@@ -51,20 +51,20 @@ class StoredTable:
         return {column.name: column.description for column in self.manifest.columns}
 
     def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Returns the rows, of all columns or of some.
+        """Returns the rows, with all columns or some.
 
         Raises:
-            PartitionReplacedError: the partition was written again and its former files are gone: open the table again.
+            PartitionReplacedError: the partition was written again, and its former files are gone. Open the table again.
         """
         return self._tables.read(self.manifest, columns)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Returns the rows as `to_arrow`, as a pandas table."""
+        """Returns the rows as a pandas table. See `to_arrow`."""
         found: pd.DataFrame = self.to_arrow(columns).to_pandas()
         return found
 
     def to_polars(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """Returns the rows as `to_arrow`, as a Polars table.
+        """Returns the rows as a Polars table. See `to_arrow`.
 
         Raises:
             ImportError: Polars is not installed.
@@ -77,7 +77,7 @@ class StoredTable:
 
 
 class StoredModel:
-    """The trained model of a day: its towers, and rankings of the day's items for the day's users."""
+    """The trained model of a day: its towers, and its rankings of the day's items for the day's users."""
 
     def __init__(self, workspace: Workspace, day: str) -> None:
         """Opens the model.
@@ -101,10 +101,10 @@ class StoredModel:
     def top_items(self, user_ids: Sequence[Any], k: int = 200) -> pa.Table:
         """Returns the k items with the highest similarity per user: user_id, item_id, score.
 
-        Users in ascending order, best item first; a user without a vector has no rows.
+        Users are in ascending order, each with the best item first. A user without a vector has no rows.
 
         Raises:
-            InputError: k is not positive, or an id cannot be one of this table.
+            InputError: k is not positive, or an id has a type that the table's ids cannot have.
         """
         from dssm_assets.core.arrays.ids import cast_ids
 
@@ -132,7 +132,7 @@ def open_table(
     home: str | Path | None = None,
     scene: str | None = None,
 ) -> StoredTable:
-    """Returns the partition of a table.
+    """Opens one day's partition of a table.
 
     Example:
         >>> table = open_table("user_table", "first")
@@ -140,17 +140,16 @@ def open_table(
         ['user_id', 'city']
 
     Args:
-        name: the table: any asset but models and other artifacts.
-        day: its day: a date (also as YYYY-MM-DD), or among the stored days `first`, `latest` or `latest-N`, N calendar days
-            earlier.
+        name: name of the table. Any asset is a table, except models and other artifacts.
+        day: a date (also as YYYY-MM-DD); or `first` or `latest` of the stored days; or `latest-N`, N calendar days earlier.
         config: the configuration file.
         home: the home folder.
-        scene: the name of the configuration, where several are named.
+        scene: name of the configuration to use, if there are several.
 
     Raises:
         ConfigError: no configuration is found, or it is wrong.
         PartitionMissingError: the day is not stored.
-        InputError: the asset is not a table, or the day is no day.
+        InputError: the asset is not a table, or `day` is not a day.
     """
     loaded = load_chosen(config, home, scene)
     partitions = PartitionStore(loaded.root, loaded.config.storage.options)
@@ -171,19 +170,19 @@ def rates(
 ) -> pd.DataFrame:
     """Returns the hit rates of a day: a row per scorer, a column per length of the list.
 
-    Intervals and counts are in the table `total_hit_rate`.
+    The table `total_hit_rate` has intervals and counts.
 
-    Example: hit_rate@10 of the list that is served, and of the vectors alone.
+    Example: hit_rate@10 of the served list, and of the vectors alone.
         >>> rates().loc[["merged", "model"], 10].round(2).to_dict()
         {'merged': 1.0, 'model': 1.0}
 
     Args:
-        day, config, home, scene: as of `open_table`.
+        day, config, home, scene: see `open_table`.
         scope: the items that count: all, discovery, repeat, new, unseen or cold.
         population: warm (user and item are known from the window), not_warm or all.
 
     Raises:
-        InputError: the day has no such scope or population; otherwise as `open_table`.
+        InputError: the day has no such scope or population. For other errors see `open_table`.
     """
     table = open_table("total_hit_rate", day, config=config, home=home, scene=scene).to_pandas()
     rows = table[(table["scope"] == scope) & (table["population"] == population)]
@@ -202,7 +201,7 @@ def load_model(
     home: str | Path | None = None,
     scene: str | None = None,
 ) -> StoredModel:
-    """Returns the trained model of a day; arguments and errors as `open_table`.
+    """Opens the trained model of a day. For arguments and errors see `open_table`.
 
     Example:
         >>> load_model().top_items(["a0", "b1"], k=3).column("user_id").to_pylist()
@@ -232,9 +231,9 @@ def recall(
     home: str | Path | None = None,
     scene: str | None = None,
 ) -> RecallAnswer:
-    """Returns the items that the published bundle recalls for a user or an item, as `dssm-assets recall` does.
+    """Returns the items that the published bundle recalls for a user or an item. The command is `dssm-assets recall`.
 
-    With serving.shown the answer is kept, as `serve` keeps it. It opens the bundle in every call: for many lists open a `dssm_assets.service.engine.recall_engine.RecallEngine` once.
+    With serving.shown the answer is kept, as `serve` keeps it. Every call opens the bundle. For many lists, open a `dssm_assets.service.engine.recall_engine.RecallEngine` once.
 
     Example:
         >>> answer = recall("a0", k=5, filters={"category": "cat_a"})
@@ -243,23 +242,23 @@ def recall(
 
     Args:
         user_id: a user. An unknown user without features gets the popular items.
-        features: the user's features by input name; they replace the stored ones.
-        history: lists of the user's events, oldest first, such as item_ids and event_times_ms; replaces the stored one.
-        events: like `history`, but added to the stored one, such as those of a session; repeated events are dropped.
-        item_id: an item in place of a user: returns the most similar items.
+        features: the user's features by input name; they replace the stored features.
+        history: lists with the user's events, oldest first, such as item_ids and event_times_ms; replaces the stored history.
+        events: like `history`, but added to the stored history, such as events of a session. Repeated events are dropped.
+        item_id: an item, given instead of a user; the answer has the most similar items.
         k: length of the list.
         exclude: items to leave out.
-        filters: conditions on item columns, as `--filters` and the service take them.
+        filters: conditions on item columns, in the form of `--filters` and of the service.
         exclude_history: leave out items that the user interacted with before.
-        channels: merged or vectors; by default merged if the bundle has channels.
-        fields: columns of serving.filters to answer with.
-        explain: answer with the reasons of each item of a merged list.
-        config, home, scene: as of `open_table`.
+        channels: merged or vectors. By default merged if the bundle has channels.
+        fields: columns of serving.filters to include in the answer.
+        explain: include the reasons for each item of a merged list.
+        config, home, scene: see `open_table`.
 
     Raises:
         ConfigError: no configuration is found, or it is wrong.
         StorageError: no bundle is published.
-        InputError: an argument is wrong, or both a user and an item are asked for.
+        InputError: an argument is wrong, or both a user and an item are given.
     """
     from dssm_assets.service.engine.recall_engine import ListOptions, Lists, open_hook, recall_once
     from dssm_assets.service.engine.request_encoder import UserInputs
@@ -286,7 +285,7 @@ def recall(
 
 
 def load_chosen(config: str | Path | None, home: str | Path | None, scene: str | None) -> LoadedConfig:
-    """Loads the configuration that the arguments choose; arguments and errors as in `open_table`."""
+    """Loads the configuration chosen by the arguments. For arguments and errors see `open_table`."""
     choice = choose_config(None if config is None else str(config), None if home is None else Path(home))
     found = [load_config(path, choice.home, checks_features=False) for path in choice.paths]
     named = found if scene is None else [one for one in found if one.config.name == scene]

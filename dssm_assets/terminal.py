@@ -1,4 +1,4 @@
-"""The output of the command line: a table of progress, tables of hit rates, the next commands."""
+"""Output of the command line: a table of progress, tables of hit rates, the next commands."""
 
 import os
 import select
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from dssm_assets.core.evaluation.rates import Rows
 
 _EVALUATED: Final = frozenset({TOTAL_HIT_RATE.name, "serving_bundle"})
-"""Assets whose days have hit rates and a verdict, which the last lines show."""
+"""When a day of these assets is made, the last lines show its hit rates and verdict."""
 _SHOWN_ASSETS: Final = 6
-"""Rows of the progress table: a terminal of 24 lines also holds the hit rates below it."""
+"""Rows of the progress table. A terminal of 24 lines then has room for the hit rates below it."""
 _SUMMARY_KS: Final = 3
-"""Cut-offs in the summary: the first ones and the largest."""
+"""Number of cut-offs in the summary: the first ones and the largest."""
 _TREND_DAYS: Final = 3
-"""Earlier days in the summary: with them it fits 80 columns."""
+"""Number of earlier days in the summary, so that it fits 80 columns."""
 _READING: Final = (
-    "The merged list is what users get: the best of what all channels propose.",
+    "Users get the merged list: the best proposals of all channels.",
     "The two-tower model is there for items that are new to a user (unseen).",
-    "What users take again comes from the channel own history.",
+    "Items that users take again come from the channel own history.",
 )
 _NOTES: Final = (
     "interval: of @{k}; dates: @{k} of the days before",
@@ -51,7 +51,7 @@ _NOTES: Final = (
 
 
 class _PaceColumn(ProgressColumn):
-    """Days a second of an asset, or seconds a day; from its second day on, since the first has what is done once."""
+    """An asset's days per second, or seconds per day. Shown from its second day on, since the first day includes one-time work."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -71,15 +71,15 @@ class ProgressTable(Observer):
         console: Console | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Shows nothing yet.
+        """Prepares the table without showing it.
 
         Args:
             days_by_asset: asset -> number of days to make, in order.
-            read_day: reads the hit rates of an evaluated day; None: they are not shown.
+            read_day: reads the hit rates of an evaluated day. None: hit rates are not shown.
         """
         self.console = console or Console(stderr=True)
         self.rates: dict[str, DayRates] = {}
-        """Hit rates of the days whose rates or bundles were written."""
+        """Hit rates of the days for which rates or a bundle were written."""
         self._checks: list[tuple[str, str | None]] = []
         columns = (TextColumn("{task.description}"), MofNCompleteColumn(), _PaceColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=self.console, get_time=now)
@@ -100,7 +100,7 @@ class ProgressTable(Observer):
         self._live.stop()
 
     def on_log(self, text: str) -> None:
-        """Shows a progress line below the table, or prints it without a terminal. The run goes on if nobody reads the output any more."""
+        """Shows a progress line below the table; without a terminal, prints it. The run goes on even if nobody reads the output."""
         self._line = text
         if not self.console.is_terminal:
             _print_line(text)
@@ -132,7 +132,7 @@ class ProgressTable(Observer):
         self._checks.append((name, fault))
 
     def print_checks(self) -> None:
-        """Prints how many checks of how many runs of an asset passed, and the sentences of those that failed; nothing without checks."""
+        """Prints how many checks passed, and the sentences of failed checks. Prints nothing if there were no checks."""
         failed = sorted(f"{name}: {fault}" for name, fault in self._checks if fault is not None)
         if self._checks:
             _print_line(f"checks passed: {len(self._checks) - len(failed)}; failed: {'; '.join(failed) or 'none'}")
@@ -170,10 +170,10 @@ class DayRates:
     """The figures of an evaluation day for printing.
 
     Attributes:
-        gate: the gate's sentence; None if an older version stored the partition without one.
+        gate: the gate's sentence, None if an older version stored the partition without one.
         last_day: last day of the truth.
         spans: how far back the baselines read.
-        borders: remarks on settings whose best value is at an end of what was tried.
+        borders: remarks on settings with their best value at an end of the tried values.
     """
 
     ds: str
@@ -198,7 +198,7 @@ class DayRates:
 
 
 def summary(days: Sequence[DayRates]) -> RenderableType:
-    """Returns a table of one or more days: each scorer's rates on the last day, also on unseen items, and earlier days as the trend."""
+    """Returns each scorer's rates on the last day as a table, with a column for unseen items, and earlier days as the trend."""
     day, earlier = days[-1], days[-1 - _TREND_DAYS : -1]
     k = day.ks[-1]
     ks = day.ks if len(day.ks) <= _SUMMARY_KS else [*day.ks[: _SUMMARY_KS - 1], k]
@@ -219,9 +219,9 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
 
 
 def rates_table(rows: Mapping[int, "Rows"], more: Mapping[str, "Rows"], headline: str | None, spans: Spans | None) -> Table:
-    """Returns a row per scorer, the headline first: hit rates by cut-off, the headline's interval at the last, and other cells."""
+    """Returns a row per scorer, the headline first: hit rates by cut-off, the headline's interval at the last cut-off, other columns."""
     table = Table(box=box.SIMPLE_HEAD, padding=0)
-    table.add_column("")  # the only column that is folded in a narrow terminal
+    table.add_column("")  # in a narrow terminal only this column is folded
     for heading in (*(f"@{cut}" for cut in rows), "95% interval", *more):
         table.add_column(heading, justify="right", no_wrap=True)
     of_k = list(rows.values())[-1]
@@ -246,13 +246,13 @@ def _three_digits(rate: float) -> str:
 
 
 def describe_rates(day: DayRates) -> str:
-    """Returns a day's headline: merged list, model and best baseline, on all items and on unseen ones."""
+    """Returns a day's headline: the rates of merged list, model and best baseline, on all items and on unseen items."""
     shown = _describe_cell(day, Scope.ALL, Population.WARM), _describe_cell(day, Scope.UNSEEN, Population.WARM)
     return f"{day.label}  hit_rate@{day.ks[-1]}: {shown[0]}  unseen: {shown[1]}"
 
 
 def _describe_cell(day: DayRates, scope: Scope, population: Population) -> str:
-    """Returns the rates of merged list, model and best baseline in a scope and population; empty if nobody counts there."""
+    """Returns the rates of merged list, model and best baseline in a scope and population. "" if no user counts there."""
     from dssm_assets.core.evaluation.rates import best_baseline
 
     rows = day.rows(scope, day.ks[-1], population)
@@ -267,7 +267,7 @@ def print_summary(console: Console, days: Sequence[DayRates]) -> None:
 
 
 def print_hit_rates(console: Console, day: DayRates) -> None:
-    """Prints the report's table of every scope, for known users and for all, and the gate's verdict."""
+    """Prints the report's table of every scope, for known users and for all users, and the gate's verdict."""
     from dssm_assets.core.evaluation.report import rates_report
 
     console.print(Markdown(rates_report(day.label, day.total, day.spans)))
@@ -282,7 +282,7 @@ def _print_gate(console: Console, day: DayRates) -> None:
 
 
 def print_next_commands(console: Console, home: Path, days: Sequence[str]) -> None:
-    """Prints commands for looking into a home, ready to paste in any folder, and where to look in the UI."""
+    """Prints commands to look into a home, ready to paste in any folder, and the places to look at in the UI."""
     folder = shlex.quote(str(home))
     commands = [
         f"dssm-assets hit-rates {days[-1]} --all --home {folder}  # every scope, interval and baseline",

@@ -1,4 +1,4 @@
-"""Contract tests for your own losses, samplers, poolings, baselines and feature operators: classes that your test module inherits.
+"""Contract tests for your own losses, samplers, poolings, baselines and feature operators. Your test classes inherit from these classes.
 
     from dssm_assets.testing import LossContract
 
@@ -7,8 +7,8 @@
     class TestMyLoss(LossContract):
         names = ("my_loss",)
 
-Needs pytest. The contract of vector stores is in `dssm_assets.extras.vector_stores.testing`. Tests of one particular implementation
-do not belong here.
+Needs pytest. The contract of vector stores is in `dssm_assets.extras.vector_stores.testing`. Tests of a single implementation do not
+belong here.
 
 Letters: B rows, C columns, H hard negatives, U users, I items, K top-k.
 """
@@ -43,7 +43,7 @@ from dssm_assets.core.names import BASELINES
 from dssm_assets.core.training.batch_negatives import matching_pairs
 
 LEAST_P: Final = 1e-4
-"""With a smaller p-value draws do not follow a distribution. Seeds are fixed, so a test never flickers."""
+"""If the p-value is smaller, draws do not follow a distribution. Seeds are fixed, so a test always gives the same result."""
 HOSTILE_TEXTS: Final = ["", " ", "\x1d", "a\x1db", "\x1d\x1d", ":", "a:", ":1", "a:1", "a:b:2", "b:x", "nan", "inf", "-0", "1e999",
                         " 7 ", "+3", "1,5", "0x1", "\0", "é", "a\x1da:1", "x" * 300]  # fmt: skip
 _HOSTILE_COLUMNS: Final = (
@@ -55,7 +55,7 @@ _HOSTILE_COLUMNS: Final = (
 
 
 class _NamedContract:
-    """Runs each test for each of the registered `names`."""
+    """Runs each test once for each name in `names`; the names must be registered."""
 
     names: ClassVar[Sequence[str]]
 
@@ -72,12 +72,12 @@ class LossBatch:
 
     @property
     def leaves(self) -> list[Tensor]:
-        """Returns copies of the vectors that can receive gradients."""
+        """Returns copies of the vectors as leaves that receive gradients."""
         return [tensor.clone().requires_grad_() for tensor in self.vectors]
 
 
 def random_batch(seed: int, rows: int, negatives: int, hard: int, kind: torch.dtype = torch.float64) -> LossBatch:
-    """Returns a random batch: in-batch columns and `negatives` more, with collisions, weights, corrections and hard negatives."""
+    """Returns a random batch with in-batch columns, `negatives` further columns, collisions, weights, corrections and hard negatives."""
     rng = np.random.default_rng(seed)
 
     def tensor(*shape: int) -> Tensor:
@@ -102,7 +102,7 @@ def _compute_loss(name: str, vectors: Sequence[Tensor], terms: LossTerms, scale:
 
 
 class LossContract(_NamedContract):
-    """Contract of a loss for training; tests the entries `names` of `LOSSES`."""
+    """Contract of a loss for training. Tests the entries `names` of `LOSSES`."""
 
     def test_gradients_are_those_of_the_value(self, name: str) -> None:
         batch = random_batch(3, 4, 3, 2)
@@ -132,7 +132,7 @@ class LossContract(_NamedContract):
         assert values[0] == pytest.approx(values[1], rel=1e-12)
 
     def test_half_vectors_get_half_gradients_inside_autocast(self, name: str) -> None:
-        """The value equals that of float32, because sums and exponentials need the digits."""
+        """The value must equal the value in float32, because sums and exponentials need the digits."""
         batch = random_batch(2, 5, 3, 2, torch.float32)
         leaves = [tensor.bfloat16().requires_grad_() for tensor in batch.vectors]
         wide = [tensor.detach().float() for tensor in leaves]
@@ -144,7 +144,7 @@ class LossContract(_NamedContract):
 
 
 def p_value(drawn: npt.NDArray[Any], distribution: npt.NDArray[np.float64]) -> float:
-    """Returns the probability of draws at least this far from a distribution (Pearson's chi-square); 0 if a draw is impossible."""
+    """Returns the probability of draws at least as far from a distribution as these (Pearson's chi-square), 0 for an impossible draw."""
     observed = np.bincount(drawn, minlength=len(distribution))
     possible = distribution > 0
     if observed[~possible].any():
@@ -156,7 +156,7 @@ def p_value(drawn: npt.NDArray[Any], distribution: npt.NDArray[np.float64]) -> f
 
 
 class SamplerContract(_NamedContract):
-    """Contract of a sampler for training; tests the entries `names` of `SAMPLERS` with weights of 50 items and no hard edges."""
+    """Contract of a sampler for training. Tests the entries `names` of `SAMPLERS` with weights of 50 items and no hard edges."""
 
     def test_draws_follow_the_distribution_that_is_disclosed(self, name: str) -> None:
         sampler = SAMPLERS[name](Model(sampler=name), 1.0 / np.arange(1, 51), HardEdges.empty())
@@ -172,7 +172,7 @@ class SamplerContract(_NamedContract):
 
 
 class PoolingContract(_NamedContract):
-    """Contract of a pooling for the towers; tests the entries `names` of `POOLINGS` with each of some `settings`."""
+    """Contract of a pooling for the towers. Tests the entries `names` of `POOLINGS`, each with all of the `settings`."""
 
     settings: ClassVar[Sequence[Mapping[str, Any]]] = ({}, {"length": 2}, {"half_life_days": 3.0}, {"sqrt_repeats": True})
 
@@ -201,13 +201,13 @@ def item_events(found: Interactions) -> IntArray:
 
 
 def user_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> ItemSets:
-    """Returns the items of the users of these interactions; see `recent_items`."""
+    """Returns each user's items in these interactions. See `recent_items`."""
     lengths, items = recent_items(window, max_items)
     return ItemSets(offsets_of(lengths), items)
 
 
 def fit_data(window: Interactions, recent: Interactions, history: Interactions, settings: Evaluation, **more: Any) -> FitData:
-    """Returns the fit data of baselines. Recent events are those of `recent`; every item had an event in the last days."""
+    """Returns the fit data of baselines. Recent events are the events in `recent`. Every item counts as having had an event lately."""
     return FitData(
         window_events=item_events(window),
         recent_events=item_events(recent).astype(np.float64),
@@ -221,7 +221,7 @@ def fit_data(window: Interactions, recent: Interactions, history: Interactions, 
 
 
 class BaselineContract(_NamedContract):
-    """Contract of a baseline for the evaluation; tests the entries `names` of `BASELINES` in a world of 12 users and 9 items."""
+    """Contract of a baseline for the evaluation. Tests the entries `names` of `BASELINES` with 12 users and 9 items."""
 
     def test_it_ranks_every_user_alike_alone_and_among_others(self, name: str) -> None:
         baseline = BASELINES[name]
@@ -258,7 +258,7 @@ def _select_user(found: Interactions, user: int) -> Interactions:
 
 
 def check_rows(operator: Operator, *columns: pa.Array) -> None:
-    """Checks that a batch gives every row the same values as the row alone."""
+    """Checks that every row gets the same values in a batch as alone."""
     alone = [
         row for i in range(len(columns[0])) for row in _rows_of(operator.compute([column[i : i + 1] for column in columns]))
     ]
@@ -271,7 +271,7 @@ def _rows_of(values: pa.Array) -> list[str]:
 
 
 class OperatorContract:
-    """Contract of an operator for feature generation; tests it with some `definitions`, entries of fg.json."""
+    """Contract of an operator for feature generation. Tests it with the `definitions`, entries of fg.json."""
 
     definitions: ClassVar[Sequence[Mapping[str, Any]]]
 
@@ -286,7 +286,7 @@ class OperatorContract:
             inputs = [column.take(pa.array(np.roll(order, shift))) for shift in range(len(operator.expression_texts))]
             try:
                 computed = operator.compute(inputs)
-            except SchemaError:  # it may refuse a type
+            except SchemaError:  # an operator may refuse a type
                 continue
             found.add(computed.type)
             check_rows(operator, *inputs)

@@ -28,7 +28,7 @@ class Commands:
         self._lines: dict[Group, list[str]] = {group: [] for group in Group}
 
     def add_parser(self, name: str, *, group: Group, help: str, **more: Any) -> argparse.ArgumentParser:
-        """Returns the parser for a new command; takes the arguments of argparse's `add_parser`."""
+        """Returns the parser for a new command. `more`: further arguments of argparse's `add_parser`."""
         width = min(shutil.get_terminal_size().columns, 120)
         indent = " " * (_NAME_WIDTH + 2)
         self._lines[group].append(textwrap.fill(f"  {name:<{_NAME_WIDTH}}{help}", width, subsequent_indent=indent))

@@ -1,4 +1,4 @@
-"""The arguments --config, --home and --scene, and the first line of output, which names the chosen configuration and home."""
+"""The arguments --config, --home and --scene, and the first line of output: it names the chosen configuration and home."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, *, has_scene: bool = True) -> None:
-    """Adds --config and --home, and with has_scene also --scene, which picks one of several configurations."""
+    """Adds --config and --home. With has_scene, also adds --scene, to choose one of several configurations."""
     group = parser.add_argument_group("configuration")
     group.add_argument(
         "--config",
@@ -29,14 +29,14 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, has_scene: bool = T
         help="where tables, models and runs go (default: DSSM_HOME, else DAGSTER_HOME, else the folder of the configuration)",
     )
     if has_scene:
-        group.add_argument("--scene", metavar="NAME", help="which configuration, where several are named")
+        group.add_argument("--scene", metavar="NAME", help="name of the configuration to use, if there are several")
 
 
 def announce_config(parsed: argparse.Namespace, *, is_data: bool = False) -> ConfigChoice:
-    """Returns the chosen configuration and home; prints them as the command's first line.
+    """Prints the chosen configuration and home as the command's first line. Returns them.
 
     Args:
-        is_data: stdout is data for another program, so the line goes to stderr.
+        is_data: print the line to stderr, because stdout is data for another program.
 
     Raises:
         ConfigError: no configuration is named or found.
@@ -47,8 +47,8 @@ def announce_config(parsed: argparse.Namespace, *, is_data: bool = False) -> Con
 
 
 def load_announced_scene(parsed: argparse.Namespace, *, is_data: bool = False) -> Scene:
-    """Calls `announce_config`, then returns the scene that the arguments choose."""
+    """Calls `announce_config`, then returns the scene chosen by the arguments."""
     choice = announce_config(parsed, is_data=is_data)
-    from dssm_assets.definitions import load_scene  # takes seconds to import: after the line
+    from dssm_assets.definitions import load_scene  # imported after the line is printed, because it takes seconds
 
     return load_scene(parsed.scene, choice)

@@ -1,4 +1,4 @@
-"""`dssm-assets configuration` prints the page of all keys, docs/configuration.md. The file beside this one links to it."""
+"""`dssm-assets configuration` prints the page of all configuration keys, docs/configuration.md."""
 
 from __future__ import annotations
 

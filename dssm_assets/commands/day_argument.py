@@ -8,7 +8,7 @@ from dssm_assets.core.days import DAY_FORMS, read_day
 
 
 def day_argument(text: str) -> str:
-    """Returns the text of a day as `read_day` does. For any other text argparse prints the error."""
+    """Returns the text of a day in the form of `read_day`. For any other text argparse prints an error."""
     try:
         return read_day(text)
     except ValueError as error:

@@ -16,9 +16,9 @@ from dssm_assets.commands.materialize import share_machine
 from dssm_assets.storage.config_choice import CONFIG_FILE, DEFAULT_HOME
 
 DEMO_PROCESSES: Final = 2
-"""How many processes make the demo's runs."""
+"""Number of processes that make the demo's runs."""
 _FIRST_MODULES: Final = ("dssm_assets.materialize", "dssm_assets.steps.sample")
-"""They import what the runs of daily tables need; torch is imported by each process, when it trains."""
+"""Modules imported once for all processes: runs of daily tables need them. torch is imported by each process that trains."""
 
 
 def add_command(commands: Commands) -> None:
@@ -37,7 +37,7 @@ def _demo(parsed: argparse.Namespace) -> int:
     share_machine(DEMO_PROCESSES)
     home = (parsed.home or Path(DEFAULT_HOME)).absolute()
     os.environ["DAGSTER_HOME"] = str(home)
-    # The server of the runs' processes imports on one core while this process imports and plans on the other.
+    # The server that forks the runs' processes imports on one core, while this process imports and plans on the other.
     multiprocessing.get_context("forkserver").set_forkserver_preload([*_FIRST_MODULES])
     forkserver.ensure_running()
     from rich.console import Console

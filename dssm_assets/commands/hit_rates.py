@@ -1,4 +1,4 @@
-"""`dssm-assets hit-rates`; also reads the hit rates that `demo` and `materialize` print."""
+"""`dssm-assets hit-rates`. `demo` and `materialize` read the hit rates that they print from here, too."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def add_command(commands: Commands) -> None:
         "hit-rates",
         group=Group.LOOK,
         help="print the hit rates of an evaluation day",
-        epilog="One table: model and baselines, what is new, and the days before as the trend. With --all a table per scope for "
-        "known users and items, one of known, new and all of them, and what the gate said.",
+        epilog="Prints one table: model and baselines, unseen items, and the days before as the trend. With --all: a table per scope "
+        "for known users and items, a table for known, other and all users, and the gate's verdict.",
     )
     parser.add_argument(
         "day", nargs="?", default=LATEST, type=day_argument, help=f"{DAY_FORMS} of the evaluated days (default: latest)"
@@ -48,7 +48,7 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
 
 
 def print_day(workspace: Workspace, ds: str) -> None:
-    """Prints the table of an evaluated day, with the stored days before as the trend."""
+    """Prints the table of an evaluated day, with earlier stored days as the trend."""
     from rich.console import Console
 
     from dssm_assets import terminal
@@ -58,7 +58,7 @@ def print_day(workspace: Workspace, ds: str) -> None:
 
 
 def choose_evaluated_day(workspace: Workspace, wanted: str) -> str:
-    """Returns the day to print. The error of a day without rates says why it has none, or which command makes them."""
+    """Returns the day to print. For a day without rates, the error says why, or which command makes them."""
     from dssm_assets.core.errors import Fault, PartitionMissingError, remedy_of_missing
     from dssm_assets.defs.scene import today_in
     from dssm_assets.steps.workspace import reason_to_skip, truth_days

@@ -34,9 +34,7 @@ def add_command(commands: Commands) -> None:
         metavar="N",
         help="make up to N runs at the same time: branches and days of the daily tables, evaluation days (default: 1)",
     )
-    parser.add_argument(
-        "--with-upstream", action="store_true", help="first make what these days need and is not stored, and nothing else"
-    )
+    parser.add_argument("--with-upstream", action="store_true", help="first make the missing inputs of these days")
     add_config_arguments(parser)
     parser.set_defaults(command=_materialize)
 
@@ -44,12 +42,12 @@ def add_command(commands: Commands) -> None:
 def share_machine(processes: int) -> None:
     """Limits each of several processes to its share of the cores, and keeps the memory of compiled kernels small.
 
-    It must run before the libraries that read these settings are imported. Batches differ in size, so most matrix products
-    of a fit have a shape that never comes again: caching their kernels takes 400 MB in the demo and saves no time.
-    OpenBLAS's threads spin for some 20 ms after each product, which doubles the CPU time of a search.
+    Must run before the libraries that read these settings are imported. Batches differ in size, so most matrix products of a
+    fit have a shape that never comes again: caching their kernels would take 400 MB in the demo and save no time. OpenBLAS's
+    threads would spin for some 20 ms after each product, and so double the CPU time of a search.
     """
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
-    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # of oneDNN, of its caller in torch
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # one of oneDNN, one of its caller in torch
         os.environ.setdefault(name, "32")
     if processes > 1:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -73,13 +71,13 @@ def _materialize(parsed: argparse.Namespace) -> int:
         print("\n".join(map(str, plan.runs)))
         if plan.outdated:
             remade = ", ".join(f"{name} of {count} day{'s' if count > 1 else ''}" for name, count in plan.outdated.items())
-            print(f"Made again, because they were made with other settings: {remade}; and what depends on them.", flush=True)
+            print(f"Made again, with all that depends on them, because settings have changed: {remade}.", flush=True)
     workspace = open_workspace(plan.scene.loaded)
     table = terminal.ProgressTable(plan.days_by_asset, functools.partial(hit_rates.read_day, workspace))
     try:
         with table:
             materialize.run_plan(plan, table, choice.instance_home, parsed.processes)
-    except BaseException:  # the days that were evaluated before or after one that failed, as they are in memory
+    except BaseException:  # shows the days evaluated before and after the failed day; they are in memory
         if table.rates:
             terminal.print_summary(Console(), [table.rates[ds] for ds in sorted(table.rates)])
         table.print_checks()

@@ -15,9 +15,9 @@ from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.features.fg_files import ReadFile, rename_files
 
 FG: Final = "features"
-"""Also the feature definitions, wherever they are written, and the files that they name."""
+"""The settings `features`, together with the feature definitions in any file and the files that they name."""
 START: Final = "calendar.start"
-"""Rolling states begin with it, and so do histories, which are read across days."""
+"""The first day. Rolling states begin with it, and histories, which are read across days, begin with it."""
 
 _EVENT_SETTINGS: Final = ("tables.behavior", "events", "calendar.timezone")
 _FIT: Final = ("model", "training", "statistics", FG, "seed")
@@ -70,7 +70,7 @@ READS: Final[Mapping[str, tuple[str, ...]]] = {
     "hit_rate_detail": (START, "evaluation", "model", "window", "seed"),
     "total_hit_rate": (START, "evaluation", "explore.item_columns", "gate", "window", "seed"),
 }
-"""Asset -> the sections and keys that its step reads. Other assets are made when they are asked for."""
+"""Asset -> the sections and keys that its step reads. Assets that are not listed are only made on request."""
 
 HOW: Final = frozenset(
     {
@@ -89,7 +89,7 @@ HOW: Final = frozenset(
         "explore.item_columns",
     }
 )
-"""Where data lies, how the work is done, what a report shows: a folder that was moved makes no other rows."""
+"""Settings that change no rows: the places of data, the way the work is done, the parts that a report shows."""
 
 
 def digest_settings(config: PipelineConfig, fg: Mapping[str, Any], read_file: ReadFile) -> dict[str, str]:
@@ -109,7 +109,7 @@ def _digest_file(read_file: ReadFile, name: str) -> str:
     try:
         return hashlib.sha256(read_file(name)).hexdigest()
     except OSError:
-        return name  # whoever makes features says that it cannot be read
+        return name  # the step that makes features reports the unreadable file
 
 
 def _digest(given: Mapping[str, Any], fg: Mapping[str, Any], keys: tuple[str, ...]) -> str:

@@ -60,7 +60,7 @@ class ItemChannelColumn(StrEnum):
 
 
 class OwnItemColumn(StrEnum):
-    """Columns of own_items.arrow: one row per user, in the bundle's order. All lists of a row have one length; items ascend."""
+    """Columns of own_items.arrow: one row per user, in the bundle's order. The lists of a row are equally long; items ascend."""
 
     ROWS = "item_rows"
     COUNTS = "counts"
@@ -68,4 +68,4 @@ class OwnItemColumn(StrEnum):
 
 
 CHANNELS_VERSION: Final = 5
-"""Of the contents of channels.json."""
+"""Version of the contents of channels.json."""

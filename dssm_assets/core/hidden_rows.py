@@ -1,4 +1,4 @@
-"""Rows that nobody may read: every reader of a source and every answer drops them. `extras/retention` says which users are meant."""
+"""Hides rows of forgotten users: readers of sources and answers of the service drop them. `extras/retention` lists the users."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from dssm_assets.core.columns import USER_ID
 
 @dataclass(frozen=True)
 class HiddenRows:
-    """Hides nothing by itself; subclasses name the hidden users.
+    """The hidden users and days. This base class hides nobody. A subclass has the list.
 
     Attributes:
-        first_day: earlier days are hidden as well; "" for none.
-        state: a text that changes whenever the hidden users do; "" before the first change.
+        first_day: days before it are hidden as well. "": no day is hidden.
+        state: a text that changes whenever the hidden users change, "" before the first change.
     """
 
     first_day: str = ""
     state: str = ""
 
     def find(self, ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-        """Returns whether each user id (integer or text) is hidden. A null id never is."""
+        """Returns whether each user id (integer or text) is hidden. A null id is never hidden."""
         return np.zeros(len(ids), np.bool_)
 
     def hides(self, user_id: int | str) -> bool:
-        """Returns whether a single user is hidden; faster than `find`."""
+        """Returns whether a single user is hidden. Faster than `find`."""
         return False
 
     def drop_rows(self, table: pa.Table) -> pa.Table:

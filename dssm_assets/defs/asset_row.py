@@ -1,4 +1,4 @@
-"""The declaration of an asset: one row of the asset table, without a configuration, with the name of its step."""
+"""The declaration of an asset: one row of the asset table. It names its step and knows no configuration."""
 
 import importlib
 import re
@@ -15,18 +15,17 @@ if TYPE_CHECKING:
 
 _PACKAGE = Path(__file__).parent.parent
 TRAINER = "trainer"
-"""Pool of the assets that train, one for all scenes: they may share a machine."""
+"""Pool of the assets that train. All scenes share it, because they may share a machine."""
 
 
 @dataclass(frozen=True)
 class LazyStep:
-    """A step by name, callable like its function, so that the code location loads without torch, faiss or an engine.
+    """A step that is imported when first called, so that the code location loads without torch, faiss or an engine.
 
-    `LazyStep("steps.evaluation", "ground_truth")` is the function of that name in `dssm_assets/steps/evaluation.py`,
-    imported at the first call.
+    Example: `LazyStep("steps.evaluation", "ground_truth")` is the function ground_truth in `dssm_assets/steps/evaluation.py`.
 
     Attributes:
-        module: below `dssm_assets`, such as `steps.evaluation`.
+        module: name of the module below `dssm_assets`, such as `steps.evaluation`.
     """
 
     module: str
@@ -47,7 +46,7 @@ class LazyStep:
 
 
 def code_references(step: LazyStep) -> dict[str, Any]:
-    """Returns the metadata entry for the "code" link in the UI; empty for a step outside the package."""
+    """Returns the metadata entry for the "code" link in the UI, empty for a step outside the package."""
     if step.line is None:
         return {}
     label = f"{step.module.replace('.', '/')}.py, {step.name}"
@@ -59,7 +58,7 @@ def code_references(step: LazyStep) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class CheckRow:
-    """A check of an asset, made by the asset's own step or by a plug-in (`steps/checks.py`)."""
+    """A check of an asset. The asset's step reports it, or a plug-in (`steps/checks.py`)."""
 
     name: str
     description: str
@@ -71,24 +70,25 @@ class AssetRow:
     """One row of the asset table: an asset's meaning, its inputs and its step. Asset and step have the same name.
 
     Attributes:
-        description: what it holds and how it is computed.
-        group: its group in the asset table.
-        reading: its grain, and what to look at first.
+        description: content of the asset, and how it is computed.
+        group: group in the asset table.
+        reading: the grain, and what to look at first.
         component: number of the reference component (several joined by `_`), or "".
-        is_windowed: computed from a window of days, so one run per day; a daily table takes a range of days in one run.
-        is_log: needed for every day since the calendar starts, because histories are read across days. Other daily tables
-            are needed only for the window and the day before it.
-        is_rolling: for a daily table, a day follows from its own previous day; other daily tables can be made in any order.
+        is_windowed: whether the asset is computed from a window of days, one day per run. If not, it is a daily table, and a
+            run takes a range of days.
+        is_log: whether every day since the calendar's start is needed, because histories are read across days. Other daily
+            tables are needed only for the window and the day before it.
+        is_rolling: whether a day of a daily table is computed from its previous day. If not, days can be made in any order.
         pool: concurrency pool, for an asset that must not run twice at once. A scene prefixes it with its own name, unless
             it is `TRAINER`.
-        never_expires: `storage.keep_days` does not apply.
-        is_on_request: in no job; materialize it by its name.
-        section: optional section of the configuration that puts an asset on request into the jobs.
+        never_expires: whether `storage.keep_days` does not apply.
+        is_on_request: whether the asset is in no job; it is then materialized by its name.
+        section: optional section of the configuration; if present, it puts an asset on request into the jobs.
         needs: optional key of the configuration, without which the asset does not exist.
-        day_deps: for a windowed asset, the daily tables that it reads for the day itself instead of its window.
-        reads_span: it reads its day_deps for all days of evaluation.span_days, which begin with the day.
+        day_deps: daily tables that a windowed asset reads for the day itself instead of its window.
+        reads_span: whether the asset reads its day_deps for all days of evaluation.span_days, from the day on.
         feature_source: for a table of encoded features, the table with their inputs.
-        runs_on_engine: table algebra or feature generation; with `engine: spark` its step is a job on the cluster.
+        runs_on_engine: whether the step is table algebra or feature generation; with `engine: spark` it is a job on the cluster.
     """
 
     step: LazyStep

@@ -1,7 +1,7 @@
 """One run of one asset: its workspace, its checks, and the metadata of its partitions. An extra may replace the regular run.
 
-The metadata are: day, figures, report, images, row count, schema, URI, time and column lineage, shown in this order. The UI
-plots every number over the partitions, so anything that is no figure to watch is text or JSON.
+The metadata are shown in this order: day, figures, report, images, row count, schema, URI, time and column lineage. The UI
+plots every number over the partitions, so only figures to watch are numbers; everything else is text or JSON.
 """
 
 import base64
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> "AssetRun":
-    """Returns the run of an asset: an extra's if the run's settings ask for it, else the regular one."""
+    """Returns the run of an asset. This is an extra's run if the run's settings ask for it, else the regular run."""
     opened = (extra.open_run(context, scene, row) for extra in load_all("runs"))
     return next(filter(None, opened), None) or AssetRun(context, scene, row)
 
@@ -30,8 +30,8 @@ class AssetRun:
     """The regular run of an asset of a scene.
 
     Attributes:
-        data_version: the data version to report in place of the partition's digest.
-        is_regular: whether the regular partitions are written.
+        data_version: reported as data version in place of the partition's digest. None: the digest is reported.
+        is_regular: whether the run writes the regular partitions.
     """
 
     is_regular = True
@@ -45,7 +45,7 @@ class AssetRun:
         return regular
 
     def describe(self, result: "StepResult", seconds: float) -> dict[str, Any]:
-        """Returns the metadata of one partition. Columns and inputs, nine tenths of the bytes, are given only for a run's last day."""
+        """Returns the metadata of one partition. Columns and inputs, nine tenths of the bytes, are included only for a run's last day."""
         from dssm_assets.steps.workspace import window_days
 
         metadata, manifest = partition_metadata(result, self._workspace, seconds), result.manifest
@@ -66,7 +66,7 @@ class AssetRun:
         return result
 
     def _trace_columns(self, manifest: "Manifest") -> dg.TableColumnLineage | None:
-        """Returns the lineage of columns, by name from the first of `row.deps` that has it; None if none is known."""
+        """Returns the lineage of columns: each comes from the first of `row.deps` with a column of its name. None if none is known."""
         if not manifest.columns:
             return None
         tables, source = self._input_columns(manifest), self.row.feature_source
@@ -80,7 +80,7 @@ class AssetRun:
 
     @cached_property
     def _feature_inputs(self) -> Mapping[str, tuple[str, ...]]:
-        """Returns feature, or the column of its weights -> the columns of its expressions."""
+        """Returns feature (or the column of its weights) -> the columns in its expressions."""
         if not self.row.feature_source:
             return {}
         spec = self._workspace.fg_spec
@@ -89,7 +89,7 @@ class AssetRun:
         return {name: inputs for name, inputs in named if name is not None}
 
     def _input_columns(self, manifest: "Manifest") -> dict[str, frozenset[str]]:
-        """Returns table -> its columns, of the tables that the partition was computed from, dependencies first."""
+        """Returns table -> columns for the tables that the partition was computed from, dependencies first."""
         days = dict(key.rsplit("/", 1) for key in manifest.inputs if key.count("/") == 1)
         days.setdefault(self.row.feature_source, manifest.ds)
         names = [name for name in dict.fromkeys([*self.row.deps, *sorted(days)]) if name in days]
@@ -99,13 +99,13 @@ class AssetRun:
 
 def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: float) -> dict[str, Any]:
     manifest = result.manifest
-    # First the day: the UI's Overview shows the partition that was made last, whichever it is.
+    # The day comes first, because the UI's Overview shows the partition made last, and it may be of any day.
     metadata: dict[str, Any] = {"day": manifest.ds}
     metadata |= {key: to_metadata_value(value) for key, value in result.headline.items()}
     if result.report_markdown is not None:
         metadata["report"] = dg.MetadataValue.md(result.report_markdown)
     for name, png in result.images.items():
-        # A data URI is what the UI shows inside markdown.
+        # The UI shows images inside markdown only as data URIs.
         metadata[name] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
     metadata.update({key: _in_words(key, value) or to_metadata_value(value) for key, value in result.facts.items()})
     return metadata | {
@@ -129,7 +129,7 @@ def _in_words(key: str, value: Any) -> str | None:
 def to_metadata_value(value: Any) -> Any:
     """Converts a value for Dagster: numpy scalars become Python numbers, mappings and lists become JSON.
 
-    Fractions keep four decimals, below 0.1 four significant digits; the tables keep all digits.
+    Fractions are rounded to four decimals, below 0.1 to four significant digits. The stored tables keep all digits.
     """
     plain = _without_numpy(value)
     return dg.MetadataValue.json(plain) if isinstance(plain, (dict, list)) else plain

@@ -2,8 +2,8 @@
 
 Belongs here: an asset's meaning, inputs and checks, in the words of the UI. Does not belong here: computing it (`steps/`).
 
-An asset lists its inputs, except those that another of its inputs already depends on: staleness travels along the chain, and
-the graph stays readable. The metadata of a partition (`inputs`) names everything that it read, with digests.
+An asset does not list an input that another of its inputs already depends on: staleness travels along the chain, and the graph
+stays readable. The metadata of a partition (`inputs`) names everything that the partition was computed from, with digests.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from dssm_assets.installed_extras import load_all
 from dssm_assets.steps.checks import CHECKS, check_names
 
 PUBLISHING_GROUP = "serving"
-"""The group of the assets that only the job `publish` runs."""
+"""Only the job `publish` runs the assets of this group."""
 _ARROW = frozenset({"arrow", "parquet"})
 _table = partial(AssetRow, runs_on_engine=True, kinds=frozenset({"ibis", "duckdb", "parquet"}))
 _encoded = partial(AssetRow, runs_on_engine=True, kinds=_ARROW)
@@ -56,8 +56,8 @@ _FEATURES_RAW = (
         deps=("behavior_table", "user_table", "item_table"),
         is_log=True,
         description="The day's log with hour, weekday and the item columns that histories and preferences use.",
-        reading="One row per event of the day. unknown_users and unknown_items in the metadata count those without a row in "
-        "user_table or item_table.",
+        reading="One row per event of the day. In the metadata, unknown_users and unknown_items count users and items without a row "
+        "in user_table or item_table.",
     ),
     _table(
         step=LazyStep("steps.features_raw", "user_activity"),
@@ -65,7 +65,7 @@ _FEATURES_RAW = (
         is_rolling=True,
         description="Rolling state per user and event: counts and value sums over 1, 3, 7, 15, 30 days and in total, first and "
         "last time. Computed as the previous day's state plus the day minus the day that leaves each window; rebuilt from all "
-        "days if the previous one is missing.",
+        "days if the previous day is missing.",
         reading="One row per user seen so far. Cheap if days are materialized in order, expensive for a single day: without the "
         "previous day it reads every earlier day.",
     ),
@@ -144,7 +144,7 @@ _FG = (
         component="7",
         is_log=True,
         feature_source="user_history",
-        description="The encoded sequence features of each user's history, the part of the day.",
+        description="The encoded sequence features for the day's part of each user's history.",
         checks=(_PARITY,),
         reading="One row per user with a positive event on the day, aligned with user_history: an event is encoded once, on "
         "its day.",
@@ -186,7 +186,7 @@ _SAMPLE = (
         deps=("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg"),
         checks=(CheckRow("window_complete", "Every day of the window is materialized.", is_blocking=True),),
         description="The days that the model of this evaluation day learns from, with row counts and digests. A launched run first "
-        "makes the days that are missing. The check names what is missing all the same, and blocks everything downstream.",
+        "makes the missing days. If days are still missing, the check names them and blocks everything downstream.",
         reading="One row per table and day of the window.",
     ),
 )
@@ -197,14 +197,14 @@ _STATISTICS = (
         step=LazyStep("steps.statistics", "numeric_value_counts"),
         deps=("positive_sample",),
         component="4",
-        description="Exact value counts of every numeric feature over the day's positives, from which feature_binning is merged.",
+        description="Exact value counts of every numeric feature over the day's positives. feature_binning merges them.",
         reading="One row per feature and value. The window merges them without reading samples again.",
     ),
     _encoded(
         step=LazyStep("steps.statistics", "category_value_counts"),
         deps=("positive_sample",),
         component="5",
-        description="Value counts of every categorical feature over the day's positives, from which feature_counts is merged.",
+        description="Value counts of every categorical feature over the day's positives. feature_counts merges them.",
         reading="One row per feature and value. A feature that gains distinct values every day is really an id: hash it, or drop "
         "it.",
     ),
@@ -244,7 +244,7 @@ _CONFIG = (
         description="`__NUM_STEPS__`, the number of training steps, and `__DECAY_STEPS__`, the number of last steps over which the "
         "learning rate decays. dssm_model follows both.",
         reading="Two rows. num_steps is epochs x positives x epoch_frac / batch. dssm_model takes fewer steps if min_history or "
-        "the corpus leaves positives out; warm-up and decay are then scaled to those steps.",
+        "the corpus leaves positives out; warm-up and decay are then scaled to these steps.",
         code_version="2",
     ),
     _windowed(
@@ -256,7 +256,7 @@ _CONFIG = (
         reading="One file. Two runs that differ in any setting differ here: compare the files of two days.",
     ),
 )
-"""What the statistics decide about features and training steps, and the whole training configuration."""
+"""Decisions on features and training steps by the statistics, and the whole training configuration."""
 
 _TRAINING = (
     _windowed(
@@ -342,18 +342,18 @@ _EVALUATION = (
         day_deps=("positive_sample",),
         reads_span=True,
         component="15",
-        description="Per user, the items of positive events on the evaluation day (or the days of evaluation.span_days): which of them are warm, and which the user "
-        "already interacted with in the window.",
+        description="Per user, the items of positive events on the evaluation day (or the days of evaluation.span_days). Each item is "
+        "marked if it is warm, and if the user already interacted with it in the window.",
         reading="One row per user with a positive event on the day. With few warm users the interval of a hit rate is wide.",
     ),
     _windowed(
         step=LazyStep("steps.channel_weights", "channel_weights"),
         deps=("negative_items", "dssm_model"),
         code_version="3",
-        description="How strongly each channel (vectors, own history, item to item, recent popularity) counts in the merged list: "
-        "fitted on the interactions of the model's validation days and what each channel would have proposed on them. The "
-        "weights are a table in the metadata.",
-        reading="One row per merged list and signal. The list is ordered by the sum of weight times signal: the log-odds that the "
+        description="The weight of each channel (vectors, own history, item to item, recent popularity) in the merged list. Weights are "
+        "fitted on the model's validation days: to the interactions, and to the items that each channel would have proposed. The "
+        "metadata show them as a table.",
+        reading="One row per merged list and signal. The list is ordered by the sum of weight times signal, the log-odds that the "
         "user interacts with the item.",
     ),
     _windowed(
@@ -361,7 +361,7 @@ _EVALUATION = (
         deps=("ground_truth", "item_vectors", "user_vectors", "channel_weights"),
         component="18",
         kinds=frozenset({"faiss", "parquet"}),
-        description="Hits of every user (or of evaluation.max_users of them) at every k, for the model and each baseline, by scope "
+        description="Hits of every user (or of evaluation.max_users users) at every k, for the model and each baseline, by scope "
         "and population.",
         reading="One row per scorer, scope, population and user. total_hit_rate sums them up at every k.",
     ),
@@ -385,17 +385,18 @@ _EVALUATION = (
             ),
             CheckRow(
                 "hit_rate_gate",
-                "What is served is not surely behind the best baseline of the report, nor has its lead over the baselines surely "
-                "dropped since the last partitions: the interval of the warm hit_rate at the largest k decides (section gate); the merged list "
-                "is not behind over all users and items, either. A day with few items to find is not enough evidence and passes. If it fails, serving_bundle does not run.",
+                "The served list is not surely behind the report's best baseline, and its lead over the baselines has not surely dropped "
+                "since the last partitions. The interval of the warm hit_rate at the largest k decides (section gate). The merged list must "
+                "not be behind over all users and items, either. A day with few items to find passes: it is not enough evidence. If the "
+                "check fails, serving_bundle does not run.",
                 is_blocking=True,
             ),
         ),
-        description="hit_rate@k of the merged list, the model and every baseline with 95% intervals, for warm, other and all users; for all "
-        "items, discovery, repeat, new and unseen items. The metadata begin with the hit rate of what is served, its gain over the best "
-        "baseline and the gate's verdict; then the report (segments, properties of the lists, trend) and its charts.",
+        description="hit_rate@k of the merged list, the model and every baseline with 95% intervals, for warm, other and all users, and for "
+        "all, discovery, repeat, new and unseen items. The metadata begin with the served list's hit rate, its gain over the best baseline "
+        "and the gate's verdict. The report (segments, properties of the lists, trend) and its charts follow.",
         reading="One row per scorer, scope, population and k. Compare the model with popularity, then with own history, then "
-        "on unseen items, which are what recall is for. The report gives the gain over each baseline on the same users.",
+        "on unseen items, because these are the purpose of recall. The report gives the gain over each baseline on the same users.",
     ),
 )
 """Ground truth, exact search, hit rates with intervals and baselines."""
@@ -428,14 +429,14 @@ _SERVING = (
                 is_blocking=True,
             ),
         ),
-        description="What recall answers from: both towers as ONNX, feature definitions and configuration, the item index with "
-        "its measured recall, and vectors of all users and items as of the end of the day. Publishing moves one pointer and keeps "
-        "the previous bundles. A bundle is not published if a check fails.",
+        description="Everything that recall needs to answer: both towers as ONNX, feature definitions and configuration, the item index "
+        "with its measured recall, and vectors of all users and items as of the end of the day. Publishing moves one pointer and "
+        "keeps the previous bundles. A bundle is not published if a check fails.",
         reading="One bundle. `dssm-assets rollback` serves the previous one again. index_recall in the metadata is the share of "
         "the exact lists that the index finds.",
     ),
 )
-"""The bundle that recall answers from."""
+"""The bundle, from which recall answers."""
 
 ASSET_TABLE: dict[str, tuple[AssetRow, ...]] = {
     "source": _SOURCE,
@@ -451,21 +452,21 @@ ASSET_TABLE: dict[str, tuple[AssetRow, ...]] = {
 }
 """Group -> its assets."""
 SAMPLE_GROUPS = frozenset({"sample", "statistics"})
-"""Daily tables of these groups are needed for the days of a window; they read the features of the day before."""
+"""Daily tables of these groups are needed for the days of a window. They read the features of the previous day."""
 
 
 def expiring_groups() -> dict[str, str]:
-    """Returns asset -> group for the assets whose old partitions `storage.keep_days` may remove."""
+    """Returns asset -> group for assets that `storage.keep_days` applies to: their old partitions may be removed."""
     return {row.name: row.group for row in declare_rows() if not row.is_log and not row.never_expires}
 
 
 def all_rows(config: PipelineConfig | None = None) -> list[AssetRow]:
-    """Returns every asset in pipeline order, then those of extras, each with the checks of plug-ins.
+    """Returns every asset in pipeline order, then the assets of extras. Checks of plug-ins are included.
 
     An asset is `is_on_request` if no job of the configuration runs it. Assets that need a key are left out without it.
 
     Raises:
-        ConfigError: a plug-in's check names no asset, or its own name cannot be used.
+        ConfigError: a plug-in's check names an unknown asset, or the check's name cannot be used.
     """
     rows = declare_rows()
     check_names({row.name: {check.name for check in row.checks} for row in rows})

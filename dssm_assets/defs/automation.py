@@ -20,22 +20,22 @@ TRAIN_AND_EVALUATE = "train_and_evaluate"
 PUBLISH = "publish"
 DAILY_CHAIN = "daily_chain"
 LATE_TAG = "dssm/late_data"
-"""Of a run that makes days again, because rows of them were added or removed after they were made."""
+"""Tag of a run that makes days again, because their rows have changed since they were made."""
 SENSOR_INTERVAL_SECONDS = 300
 DAYS_PER_TICK = 3
-"""Days that one tick of the sensor starts at most: a source that is a month ahead is caught up with step by step."""
+"""One tick of the sensor starts at most so many days. A source that is a month ahead is caught up with step by step."""
 
 _JOB_DESCRIPTIONS = {
     DAILY_TABLES: "From the source tables to samples, once per day. Takes a range of days.",
     TRAIN_AND_EVALUATE: "From the training window to the hit rate, one evaluation day per run. A run first makes the days of the "
     "daily tables that it needs and that are missing, in runs of their own. The first day is the one after the first whole window.",
-    PUBLISH: "The serving bundle that recall answers from, of a day whose gate has passed; a day that is not evaluated yet is "
+    PUBLISH: "The serving bundle of a day that has passed the gate; recall answers from it. A day that is not evaluated yet is "
     "evaluated first.",
 }
 _SOURCE_TABLES = ("user", "item", "behavior")
 _BEHAVIOR_TABLE = "behavior_table"
 _LATE = "late_from"
-"""In the cursor: the first day with changed rows, while the run that makes it again cannot start."""
+"""Key of the cursor for the first day with changed rows, while the run to make it again cannot start."""
 _Status = dg.DagsterRunStatus
 _NOT_ENDED = (_Status.QUEUED, _Status.NOT_STARTED, _Status.STARTING, _Status.STARTED)
 _NOT_FAILED = (*_NOT_ENDED, _Status.SUCCESS)
@@ -44,7 +44,7 @@ _NOT_FAILED = (*_NOT_ENDED, _Status.SUCCESS)
 def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
     """Returns name (without prefix) -> job: daily tables, training and evaluation, publishing.
 
-    A run is always one process, whatever executor the project has: so its steps share imports, threads and one memory limit.
+    A run is always one process, whatever executor the project has, so its steps share imports, threads and one memory limit.
     """
     return {
         job: dg.define_asset_job(
@@ -59,7 +59,7 @@ def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
 
 
 def job_assets(rows: Sequence[AssetRow], job: str) -> list[str]:
-    """Returns the assets of a job in pipeline order; none for an unknown name."""
+    """Returns the assets of a job in pipeline order, empty for an unknown name."""
     run = [row for row in rows if not row.is_on_request]
     if job == DAILY_TABLES:
         return [row.name for row in run if not row.is_windowed]
@@ -68,13 +68,13 @@ def job_assets(rows: Sequence[AssetRow], job: str) -> list[str]:
 
 
 def find_job(rows: Sequence[AssetRow], names: Sequence[str]) -> str | None:
-    """Returns a job with all of these assets, or None."""
+    """Returns the first job that has all of these assets, or None."""
     jobs = (DAILY_TABLES, TRAIN_AND_EVALUATE, PUBLISH)
     return next((job for job in jobs if set(names) <= set(job_assets(rows, job))), None)
 
 
 def daily_schedule(scene: Scene, chain: dg.JobDefinition) -> dg.ScheduleDefinition:
-    """Returns the schedule of the daily chain; it is on by default if `platform.trigger` is `schedule`."""
+    """Returns the schedule of the daily chain. It is on by default if `platform.trigger` is `schedule`."""
     config = scene.loaded.config
     hour, minute = (int(part) for part in config.platform.schedule_at.split(":"))
     is_on = config.platform.trigger is Trigger.SCHEDULE
@@ -104,7 +104,7 @@ def daily_schedule(scene: Scene, chain: dg.JobDefinition) -> dg.ScheduleDefiniti
 
 
 def landed_sensor(scene: Scene, jobs: Sequence[Any]) -> dg.SensorDefinition:
-    """Returns the sensor that starts runs of `jobs` once a day has landed; on by default if `platform.trigger` is `sensor`."""
+    """Returns the sensor that starts runs of `jobs` once a day has landed. It is on by default if `platform.trigger` is `sensor`."""
     is_on = scene.loaded.config.platform.trigger is Trigger.SENSOR
 
     @dg.sensor(
@@ -114,8 +114,8 @@ def landed_sensor(scene: Scene, jobs: Sequence[Any]) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED,
         description="Starts the daily chain of a day as soon as its user, item and behavior tables have landed, one run per "
         "day, days in order. The first day is the one after the last stored behavior_table, or yesterday if there is none; "
-        "run earlier days as a backfill. To start elsewhere, set the cursor to the day before, YYYY-MM-DD. Where tables have "
-        "versions, it makes the daily tables again from the first day of which rows were added or removed since the last look.",
+        "run earlier days as a backfill. To start elsewhere, set the cursor to the day before, YYYY-MM-DD. If tables have "
+        "versions, and rows of earlier days have changed since the last look, it makes the daily tables again from the first such day.",
         tags=scene.tags,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -125,7 +125,7 @@ def landed_sensor(scene: Scene, jobs: Sequence[Any]) -> dg.SensorDefinition:
 
 
 def _evaluate_landing(scene: Scene, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:
-    """Returns the runs of the days that have landed, otherwise the reason why none starts."""
+    """Returns the runs of days that have landed. If no run starts, gives the reason."""
     last_day, seen = read_cursor(cursor)
     runs: list[dg.RunRequest] = []
     reasons: list[str] = []
@@ -133,7 +133,7 @@ def _evaluate_landing(scene: Scene, instance: dg.DagsterInstance, cursor: str | 
     last = last_day or max(_stored_days(scene), default=None)
     days = [ds for ds in ended if ds > last][:DAYS_PER_TICK] if last else ended[-1:]
     if not days:
-        reasons.append(f"no day to wait for: the calendar has none after {last_day or 'its start'} yet")
+        reasons.append(f"no day to wait for: the calendar has no day after {last_day or 'its start'} yet")
     looks: dict[str, Any] = {}
     try:
         looks = _look_at_sources(scene, seen, has_days=bool(days))
@@ -173,7 +173,7 @@ def _stored_days(scene: Scene) -> list[str]:
 
 
 def _look_at_sources(scene: Scene, seen: Mapping[str, Any], *, has_days: bool) -> dict[str, Any]:
-    """Returns what has landed of each source table; without days to wait for, only of tables with versions."""
+    """Looks at each source table. Without days to wait for, only looks at tables with versions."""
     from dssm_assets.storage.sources.landing import SourceLanding
 
     config = scene.loaded.config
@@ -187,12 +187,12 @@ def _look_at_sources(scene: Scene, seen: Mapping[str, Any], *, has_days: bool) -
             before=seen.get(table),
         )
         for table, source in configured.items()
-        if source is not None and (has_days or source.has_versions)  # without a table its ids are those of the log
+        if source is not None and (has_days or source.has_versions)  # without a table its ids come from the log
     }
 
 
 def read_cursor(cursor: str | None) -> tuple[str | None, dict[str, Any]]:
-    """Returns the last started day, and the state of each table then. A cursor set by hand has only the day."""
+    """Returns the last started day, and the state of each table at that time. A cursor set by hand has only the day."""
     if not cursor:
         return None, {}
     if not cursor.lstrip().startswith("{"):
@@ -202,9 +202,9 @@ def read_cursor(cursor: str | None) -> tuple[str | None, dict[str, Any]]:
 
 
 def evaluated_day(scene: Scene, ds: str) -> str | None:
-    """Returns the evaluation day whose truth is complete when a day has ended; None if its window begins before the calendar.
+    """Returns the evaluation day with complete truth once the day `ds` has ended. None if its window begins before the calendar.
 
-    Example: with `evaluation.span_days: 7`, it is January 14th when the 20th has ended.
+    Example: with `evaluation.span_days: 7`, once January 20th has ended, it is the 14th.
     """
     day = dt.date.fromisoformat(ds) - dt.timedelta(days=scene.loaded.config.evaluation.span_days - 1)
     return day.isoformat() if day >= scene.first_evaluation_day else None
@@ -218,13 +218,13 @@ def _request_chain(scene: Scene, ds: str) -> dg.RunRequest:
 def _make_again(
     scene: Scene, instance: dg.DagsterInstance, *, found: Sequence[str | None], seen: dict[str, Any], last: str, has_next: bool
 ) -> tuple[list[dg.RunRequest], str]:
-    """Returns the run that makes stored days again, from the first with late data on; or why all runs wait.
+    """Returns the run that makes stored days again, from the first day with late data on; or the reason why it waits.
 
-    Until earlier runs of these days have ended, `seen` has the first day. The run comes once for a version of the tables. After
-    it the next day goes first: late rows that keep coming do not hold it back.
+    While earlier runs of these days are in progress, `seen` keeps the first day. There is one such run per version of the tables.
+    After it the next day goes first, so that a steady stream of late rows does not hold it back.
 
     Args:
-        found: the first day with late data in each table, None without.
+        found: the first day with late data in each table. None: no late data.
         last: the last started day.
         has_next: whether the next day has landed.
     """
@@ -232,7 +232,7 @@ def _make_again(
     making = _find_run(instance, scene, DAILY_TABLES, {LATE_TAG: "true"}, _NOT_ENDED)
     if late_from is None or late_from > last:
         return [], f"run {making} makes days with late rows again" if making else ""
-    chain = _find_run(instance, scene, DAILY_CHAIN, {}, _NOT_ENDED)  # it may have read a day that it has not stored yet
+    chain = _find_run(instance, scene, DAILY_CHAIN, {}, _NOT_ENDED)  # it may have read a day without having stored it
     if run := making or chain:
         seen[_LATE] = late_from
         return [], f"rows of {late_from} have come late: its tables are made again after run {run}"
@@ -243,7 +243,7 @@ def _make_again(
     if has_next and _find_run(instance, scene, DAILY_TABLES, {LATE_TAG: "true", RANGE_TAGS[1]: days[-1]}):
         seen[_LATE] = late_from
         return [], ""
-    request = dg.RunRequest(  # without a key, which starts one run ever: a table may become again what it once was
+    request = dg.RunRequest(  # without a run key, because each key starts only one run ever, and a table may return to an earlier state
         job_name=scene.name(DAILY_TABLES),
         tags={**scene.tags, LATE_TAG: "true", **dict(zip(RANGE_TAGS, (days[0], days[-1]), strict=True))},
     )
@@ -253,6 +253,6 @@ def _make_again(
 def _find_run(
     instance: dg.DagsterInstance, scene: Scene, job: str, tags: Mapping[str, str], statuses: Sequence[dg.DagsterRunStatus] = ()
 ) -> str | None:
-    """Returns the id of a run of a job with some tags and one of some statuses, or any; None if there is none."""
+    """Returns the id of a run of a job that has these tags, and one of the statuses (none given: any status), or None."""
     found = instance.get_runs(dg.RunsFilter(job_name=scene.name(job), tags=tags, statuses=list(statuses)), limit=1)
     return found[0].run_id if found else None

@@ -1,4 +1,4 @@
-"""The sensor that reports every failed run of a scene in its log, and to a webhook if one is configured."""
+"""The sensor that reports every failed run of a scene, in its log and to a configured webhook."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _MAX_ERROR_CHARS = 2000
 
 
 def failure_sensor(scene: Scene, jobs: Sequence[Any], rows: Sequence[AssetRow]) -> dg.SensorDefinition:
-    """Returns the sensor; it is on by default if a schedule, a sensor or a webhook is configured."""
+    """Returns the sensor. It is on by default if a schedule, a sensor or a webhook is configured."""
     is_on = scene.loaded.config.platform.trigger is not Trigger.MANUAL or _webhook_address(scene) is not None
     own_jobs = {job.name for job in jobs}
     own_assets = {scene.key(row.name) for row in rows}
@@ -33,8 +33,8 @@ def failure_sensor(scene: Scene, jobs: Sequence[Any], rows: Sequence[AssetRow]) 
         run = context.dagster_run
         if run.job_name not in own_jobs and not own_assets & set(run.asset_selection or ()):
             return dg.SkipReason(f"run {run.run_id} is not a run of {scene.loaded.config.name}")
-        if MADE_FOR_TAG in run.tags and run.parent_run_id is None:  # a repeated run has its tags
-            return dg.SkipReason(f"run {run.run_id} was made for another one, which fails with its error and is reported")
+        if MADE_FOR_TAG in run.tags and run.parent_run_id is None:  # a retry copies the tags of the first run
+            return dg.SkipReason(f"run {run.run_id} was made for another run; that run fails with its error and is reported")
         message = _failure_message(context, scene)
         context.log.error(message["text"])
         if (problem := post_json(_webhook_address(scene), message)) is not None:
@@ -73,11 +73,11 @@ def _root_error(event: dg.DagsterEvent) -> str:
 
 
 def post_json(address: str | None, body: Mapping[str, Any]) -> str | None:
-    """Posts a body as JSON; returns an error text or None. It never raises, and never shows the address, which may be secret."""
+    """Posts a body as JSON. Returns an error text or None. Never raises, and never shows the address, because it may be secret."""
     if address is None:
         return None
     try:
-        import urllib.request  # loads a mail parser: only for a failure that is posted
+        import urllib.request  # imported only when needed, because it loads a mail parser
 
         if not address.startswith(("http://", "https://")):
             return "its address does not start with http:// or https://"
@@ -86,8 +86,8 @@ def post_json(address: str | None, body: Mapping[str, Any]) -> str | None:
         )
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
             return None
-    except Exception as error:  # the failed run is in the log already: nothing here may hide it
-        # Not the error's text: parts of the address are in the texts of several.
+    except Exception as error:  # an error here must not hide the failed run, which is in the log already
+        # The error's text is not shown, because some texts contain parts of the address.
         code, reason = getattr(error, "code", None), getattr(error, "reason", None)
         shown = f"status {code}" if isinstance(code, int) else getattr(reason, "strerror", None) or "check its address"
         return f"{type(error).__name__}: {shown}"

@@ -1,4 +1,4 @@
-"""Plans runs: which runs, in which order, make some assets and their missing inputs. Used by `--with-upstream`, the demo, launched runs."""
+"""Plans the runs that make some assets and their missing inputs, in order. Used by `--with-upstream`, the demo, launched runs."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ class RunPlan:
     scene: Scene
     runs: tuple[PlannedRun, ...]
     outdated: Mapping[str, int] = field(default_factory=dict)
-    """Asset -> on how many days it is made again because it was made with other settings."""
+    """Asset -> number of days to make again because they were made with other settings."""
 
     @property
     def days_by_asset(self) -> dict[str, int]:
@@ -47,11 +47,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class NeededDays:
-    """The days and assets that some assets of a day need, including themselves.
+    """The days and assets needed to make some assets of a day, including these assets.
 
     Attributes:
-        daily: daily table -> first and last day.
-        windowed: assets of the day itself, in pipeline order.
+        daily: daily table -> first and last needed day.
+        windowed: windowed assets of the day, in pipeline order.
     """
 
     daily: dict[str, tuple[str, str]]
@@ -59,9 +59,9 @@ class NeededDays:
 
 
 def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: str, window: int, span: int = 1) -> NeededDays:
-    """Returns everything that some assets of a day need: the range of days of each daily table, and windowed assets of the day.
+    """Returns everything needed to make some assets of a day: a range of days of each daily table, and windowed assets of the day.
 
-    A log is needed from the calendar's start, because histories are read across days; a log itself needs only its own days. Samples
+    A log is needed from the calendar's start, because histories are read across days. A day of a log needs no earlier days. Samples
     are needed for the window, and for the day itself if it is scored. Features are needed from the day before each sample.
 
     Example: with a window of 6 days, total_hit_rate of January 12th needs behavior of the 1st to the 12th, sample_fg of the 6th to
@@ -70,7 +70,7 @@ def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: 
     Args:
         start: first day of the calendar; no day before it is needed.
         window: length of the training window in days.
-        span: number of days, from the day on, whose interactions are the day's truth.
+        span: number of days, from the day on, with interactions that are the day's truth.
     """
     by_name = {row.name: row for row in rows}
     daily: dict[str, tuple[str, str]] = {}
@@ -79,7 +79,7 @@ def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: 
         return not row.is_log and row.group not in SAMPLE_GROUPS
 
     def add(name: str, first: str, last: str, *, is_alone: bool = False) -> None:
-        """Adds days of a daily table and what they need; `is_alone`: these days alone, also of a log."""
+        """Adds days of a daily table and their needs. `is_alone`: adds only these days, even of a log."""
         row = by_name[name]
         first = start if row.is_log and not is_alone else max(first, start)
         if last < first:
@@ -109,14 +109,14 @@ def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: 
                 add(dep, ds, truth_days(ds, span)[-1] if row.reads_span else ds)
             elif not by_name[dep].is_windowed:
                 add(dep, day_before(ds, window), day_before(ds))
-    if windowed:  # vectors are computed from the features of the day before
+    if windowed:  # vectors are computed from the previous day's features
         for name in [name for name in daily if is_feature(by_name[name])]:
             add(name, day_before(ds), day_before(ds))
     return NeededDays(daily, [row.name for row in in_order])
 
 
 def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool) -> Fault | None:
-    """Returns why some days of a range can never be made, or not yet; None if all can.
+    """Returns a fault if some days of a range can never be made, or not yet. None if all can be made.
 
     Args:
         is_windowed: the days are evaluation days.
@@ -143,7 +143,7 @@ def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool
 def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
     """Returns the runs that make the missing inputs of some assets.
 
-    The assets themselves are not planned, unless another input needs them.
+    The assets themselves are planned only if another input needs them.
     """
     rows = all_rows(scene.loaded.config)
     plan = plan_upstream(scene, [wanted], is_remaking=True)
@@ -167,13 +167,13 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
 
     A day of a daily table is made if
     - it is not stored, and not after the calendar's end;
-    - it was asked for, with `is_remaking`;
+    - it was requested, and `is_remaking` is true;
     - it, or an earlier day, was made with other settings;
-    - it, or an earlier day, of an input table is made.
+    - this day, or an earlier day, of an input table is made.
 
     A windowed asset of a day is made if
-    - it is not stored, or was asked for with `is_remaking`;
-    - it was made with other settings, or from inputs that have changed since;
+    - it is not stored, or it was requested and `is_remaking` is true;
+    - it was made with other settings, or its inputs have changed since;
     - one of its inputs is made.
 
     Args:
@@ -221,10 +221,10 @@ def _find_needed(scene: Scene, rows: Sequence[AssetRow], names: Sequence[str], d
 def _trim_logs(
     rows: Sequence[AssetRow], daily: Mapping[str, tuple[str, str]], stored_days: Mapping[str, set[str]]
 ) -> dict[str, tuple[str, str]]:
-    """Returns the needed days of daily tables.
+    """Returns the needed days of daily tables, without days of logs that stored rolling states already cover.
 
-    Logs begin with the rolling states, if all are stored on the first day that needs them: none is rebuilt from the log before
-    it then. A gap of the log there stays: perhaps the source has it, too.
+    If all rolling states are stored on their first needed day, none is rebuilt from the log before this day. Missing days of the
+    log before it then stay missing; perhaps the source lacks them, too.
     """
     states = {row.name: daily[row.name][0] for row in rows if row.is_rolling and row.name in daily}
     if not states or any(first not in stored_days[name] for name, first in states.items()):
@@ -236,9 +236,9 @@ def _trim_logs(
 def _add_outdated(
     workspace: Workspace, rows: Sequence[AssetRow], daily: Mapping[str, set[str]], needs: Sequence[NeededDays]
 ) -> Counter[str]:
-    """Adds needed days with other settings, and all that follows; returns for each table how many have them.
+    """Adds needed days made with other settings, and all days that depend on them. Returns table -> number of such days.
 
-    Rolling states and histories follow from all days before, so a table is made again from the first such day on.
+    Rolling states and histories depend on all earlier days, so a table is made again from the first such day on.
     """
     first: dict[str, str] = {}
     outdated: Counter[str] = Counter()
@@ -254,7 +254,7 @@ def _add_outdated(
 
 
 def _group_daily(rows: Sequence[AssetRow], missing: Mapping[str, set[str]]) -> Iterator[PlannedRun]:
-    """Yields the runs of daily tables: tables with the same missing days share runs, none before its dependencies."""
+    """Yields the runs of daily tables. Tables with the same missing days share runs; a table comes after its dependencies."""
     groups: list[tuple[list[tuple[str, ...]], list[str]]] = []
     number: dict[str, int] = {}
     for row in rows:

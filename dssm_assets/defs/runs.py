@@ -19,13 +19,13 @@ from dssm_assets.storage.instance_file import write_instance_file
 
 _NO_COPIES: Final = {"module": "dagster.core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 QUIET_CONSOLE: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Run configuration that silences Dagster's console: errors are raised, and the console would print them twice more."""
+"""Run configuration that silences Dagster's console. Errors are raised; the console would print them twice more."""
 
 
 def open_instance(folder: Path) -> dg.DagsterInstance:
-    """Returns the Dagster instance in a folder; creates it on first use. The output of its runs stays in the terminal.
+    """Returns the Dagster instance in a folder, created on first use. The output of its runs goes only to the terminal.
 
-    Dagster would copy each step's output with two more processes, and Ctrl-C would reach those too.
+    Otherwise Dagster would copy each step's output with two more processes, and Ctrl-C would end these, too.
     """
     write_instance_file(folder)
     return dg.DagsterInstance.local_temp(str(folder), overrides={"compute_logs": _NO_COPIES})
@@ -34,7 +34,7 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
 def make_run(
     defs: dg.Definitions, instance: dg.DagsterInstance, scene: Scene, run: PlannedRun, made_for: dg.DagsterRun | None = None
 ) -> str:
-    """Makes a planned run as a run of its job; result and errors as in `run_days`."""
+    """Makes a planned run as a run of its job. For the result and errors see `run_days`."""
     keys = [scene.key(name).to_user_string() for name in run.names]
     found = find_job(all_rows(scene.loaded.config), run.names)
     return run_days(defs, instance, keys, run.days, job=found and scene.name(found), made_for=made_for)
@@ -50,18 +50,18 @@ def run_days(
     job: str | None = None,
     made_for: dg.DagsterRun | None = None,
 ) -> str:
-    """Materializes assets of one day, or daily tables over consecutive days, in one run; returns its id.
+    """Materializes assets of one day, or daily tables over consecutive days, in one run. Returns the run's id.
 
     Args:
-        settings: op -> its run config, as in the Launchpad.
-        job: the job to show the run under; None: an ad hoc materialization.
-        made_for: a later run that needs this one; it passes on its code location.
+        settings: op -> run config, as in the Launchpad.
+        job: the UI shows the run under this job. None: as an ad hoc materialization.
+        made_for: the run that needs this run; this run gets its code location.
 
     Raises:
         CheckFailedError: a blocking check failed.
-        Exception: whatever the failing asset raised.
+        Exception: the error raised by a failing asset.
     """
-    # One event per asset says that a range of days is planned, not one per day.
+    # A planned range of days is then one event per asset, not one per day.
     os.environ.setdefault("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
     run_id = str(uuid.uuid4())
     found = defs.resolve_implicit_global_asset_job_def() if job is None else defs.resolve_job_def(job)
@@ -71,7 +71,7 @@ def run_days(
     if made_for is not None:
         tags |= {MADE_FOR_TAG: made_for.run_id[:8]}
     if instance.run_retries_enabled:
-        tags["dagster/max_retries"] = "0"  # whoever called it sees its error; the daemon would make it again elsewhere
+        tags["dagster/max_retries"] = "0"  # the caller gets the error; with retries the daemon would run it elsewhere
     try:
         with keep_connections(instance):
             found.execute_in_process(
@@ -92,7 +92,7 @@ def run_days(
 
 
 def _failed_checks(instance: dg.DagsterInstance, run_id: str) -> str:
-    """Returns an error of the blocking checks that failed in a run, "" if none did."""
+    """Returns an error text with the blocking checks that failed in a run, "" if none failed."""
     records = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     found = [record.dagster_event.asset_check_evaluation_data for record in records]
     failed = [check for check in found if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR]

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 Launch = Callable[[dg.AssetExecutionContext, LoadedConfig, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
-"""Runs a job on a cluster with these Pipes extras; returns its custom messages once it is done."""
+"""Runs a job on a cluster with the given Pipes extras. Waits for its end, and returns its custom messages."""
 SCENE_TAG = "dssm/scene"
 PARTITION_TAG = "dagster/partition"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 MADE_FOR_TAG = "dssm/made_for"
-"""Tag of a run that was made because another one needs it; its value begins the id of that one."""
+"""Tag of a run that was made because another run needs it. The value is the beginning of that run's id."""
 SPARE_DAYS = 30
-"""Days after the calendar's end that stay in the UI's plots. Also the longest that a backfill may take: Dagster looks its days
-up at the time when it was requested, with the offset of the code location's last start."""
+"""Days after the calendar's end that stay in the UI's plots. A backfill must not take longer: Dagster looks up its days as of the
+time of the request, with the offset from the code location's last start."""
 
 
 def daily_partitions(
@@ -38,13 +38,13 @@ def daily_partitions(
 ) -> dg.DailyPartitionsDefinition:
     """Returns the days from the calendar's start to its end (or up to yesterday), both included.
 
-    The end alone would bound the partitions. But the UI plots the latest 120 days, counted back from the current date: an
-    old calendar would have empty plots. So the days since the end, except SPARE_DAYS, are an end offset.
+    The UI plots the latest 120 days, counted back from the current date, so an old calendar would have empty plots. To avoid
+    this, the days since the calendar's end, except SPARE_DAYS, are set as end offset.
 
     Args:
-        today: the date in the calendar's time zone; None for the current one.
+        today: the date in the calendar's time zone. None: the current date.
         window: leaves out this many days at the start: the first day's window.
-        span: leaves out the last span - 1 days, whose truth the calendar does not cover.
+        span: leaves out the last span - 1 days, because the calendar does not cover their truth.
     """
     timezone, one_day = calendar.timezone, dt.timedelta(days=1)
     start, after = (calendar.start + window * one_day).isoformat(), span - 1
@@ -70,9 +70,9 @@ class Scene:
     """One configuration in a code location.
 
     Attributes:
-        prefix: start of its names; "" for the only scene.
-        launch: runs the jobs of its assets if `engine: spark`; None for spark-submit.
-        source_assets: source table -> the asset of another project that makes it.
+        prefix: prefix of its names, "" for the only scene.
+        launch: runs the jobs of its assets if `engine: spark`. None: spark-submit.
+        source_assets: source table -> asset of another project that makes the table.
     """
 
     loaded: LoadedConfig
@@ -95,7 +95,7 @@ class Scene:
         return config.calendar.start + dt.timedelta(days=config.window.days)
 
     def last_day(self, *, is_windowed: bool) -> str | None:
-        """Returns the last ended day, or evaluation day; None before the first. Unlike Dagster, it stops at the calendar's end."""
+        """Returns the last ended day (or evaluation day), at most the calendar's end, unlike Dagster. None before the first."""
         config = self.loaded.config
         first = self.first_evaluation_day if is_windowed else config.calendar.start
         last = today_in(config.calendar.timezone) - dt.timedelta(days=1)
@@ -104,7 +104,7 @@ class Scene:
 
     @cached_property
     def extra_attributes(self) -> dict[str, Any]:
-        """Returns further arguments from extras for each asset; all assets of a scene must share these objects."""
+        """Returns extras' further arguments for each asset. All assets of a scene must share these objects."""
         return {name: value for extra in load_all("attributes") for name, value in extra.asset_attributes(self).items()}
 
     @property
@@ -125,7 +125,7 @@ class Scene:
         """Returns the workspace for the scene's steps.
 
         Raises:
-            FeatureSpecError: the feature definitions are faulty. No step runs then, not even one that does not read them.
+            FeatureSpecError: the feature definitions are faulty. Then no step runs, even if it does not read them.
         """
         from dssm_assets.steps.workspace import open_workspace
 

@@ -1,7 +1,7 @@
-"""Runs made inside another run's process: missing inputs before its first step, and the runs of the daily chain.
+"""Makes runs inside another run's process: missing inputs before its first step, and the runs of the daily chain.
 
-So one click or one backfill makes any evaluation day for which there is data. The runs are those of `materialize
---with-upstream` (`run_plan.py`).
+So one click or one backfill makes any evaluation day for which there is data. `run_plan.py` plans the runs, as for
+`materialize --with-upstream`.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ _RESUMED_TAG = "dagster/is_resume_retry"
 
 
 def make_upstream(scene: Scene, context: dg.AssetExecutionContext, row: AssetRow, log: Callable[[str], None]) -> None:
-    """Makes the missing inputs of a run if `row` is one of its first assets. Errors of those runs are raised."""
+    """Makes the missing inputs of a run if `row` is one of its first assets. Raises the errors of the runs it makes."""
     from dssm_assets.defs.run_plan import Wanted, plan_missing
 
     rows, nodes = all_rows(scene.loaded.config), {node.name for node in context.job_def.nodes}
@@ -45,7 +45,7 @@ def make_upstream(scene: Scene, context: dg.AssetExecutionContext, row: AssetRow
 def build_chain(scene: Scene) -> dg.JobDefinition:
     """Returns the job that makes a whole day, from its source tables to the published bundle.
 
-    Daily tables and evaluations have different partitions, so one asset job cannot contain both. This job starts runs for each.
+    Daily tables and evaluations have different partitions, so an asset job cannot contain both. This job starts runs for each.
     """
 
     @dg.op(name=scene.name("make_day"))
@@ -63,8 +63,8 @@ def build_chain(scene: Scene) -> dg.JobDefinition:
     @dg.job(
         name=scene.name(DAILY_CHAIN),
         partitions_def=scene.daily,
-        description="One day, from its source tables to the published bundle, in runs of the three other jobs: what the schedule and the "
-        "sensor start. The gate runs before the bundle is published. For many days at once: a backfill of train_and_evaluate.",
+        description="One day, from its source tables to the published bundle, in runs of the three other jobs. The schedule and the "
+        "sensor start it. The gate runs before the bundle is published. For many days at once: a backfill of train_and_evaluate.",
         tags=scene.tags,
         executor_def=dg.in_process_executor,
     )
@@ -82,8 +82,8 @@ def _make_runs(
 ) -> None:
     """Makes the runs of a plan in the process of a run.
 
-    Runs of one home make daily tables one after the other, so that days of a backfill make nothing twice. Windowed assets, of
-    the run's own day, are made without the lock: they may wait for a pool.
+    Runs with the same home make daily tables one after the other, under a lock, so that a backfill makes nothing twice. Windowed
+    assets belong to the run's own day and are made without the lock, because they may wait for a pool.
     """
     from dssm_assets.defs.runs import make_run
     from dssm_assets.storage.local_files import folder_lock
@@ -103,7 +103,7 @@ def _make_runs(
     if not all(run.is_windowed for run in plan.runs):
         scene.loaded.home.mkdir(parents=True, exist_ok=True)
         with folder_lock(scene.loaded.home):
-            plan = find_plan()  # another run may have made some meanwhile
+            plan = find_plan()  # planned again, because another run may have made some of it meanwhile
             make(run for run in plan.runs if not run.is_windowed)
     make(run for run in plan.runs if run.is_windowed)
 

@@ -1,1 +1,1 @@
-"""Code that a deployment runs: run launchers for dagster.yaml, and the record of which process works on a run."""
+"""Code for deployments: run launchers for dagster.yaml, and the record of the process that works on a run."""

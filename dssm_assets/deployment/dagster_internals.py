@@ -1,8 +1,8 @@
 """The only module with private interfaces of Dagster, for two things without a public way.
 
-- The code location of a run made by a command. Without it the run is missing in Overview > Timeline, and Runs shows no link
-  to its job.
-- Open connections to SQLite. Dagster opens several per event: 1,100 events of a run take 15 CPU-s, but 3 if they are kept.
+- Setting the code location of a run made by a command. Without it the run is missing in Overview > Timeline, and Runs shows no
+  link to its job.
+- Keeping connections to SQLite open. Dagster opens several per event: 1,100 events of a run take 15 CPU-s, or 3 if kept open.
 
 Its test runs with the lowest and the newest Dagster that pyproject.toml allows.
 """
@@ -32,14 +32,14 @@ _ORIGIN: Final = """{
         "repository_name": "__repository__"
     }
 }"""
-"""A job's origin as Dagster stores it with a run, without the job's name; every later version reads the stored form."""
+"""A job's origin in the form that Dagster stores with a run, without the job's name. Every later version can read this form."""
 _BUSY_SECONDS: Final = 60.0
 
 
 def origin_tags(instance: DagsterInstance, job: str, made_for: DagsterRun | None) -> dict[str, str]:
-    """Returns tags from which `set_origin` reads a run's code location.
+    """Returns tags that tell `set_origin` a run's code location.
 
-    It is that of the waiting run, else of the job's last run that has one, else of the UI's printed command.
+    The location is taken from the waiting run, else from the job's last run with a location, else from the UI's printed command.
     """
     earlier = (made_for, *instance.get_runs(RunsFilter(job_name=job), limit=20))
     known = next((run.remote_job_origin for run in earlier if run is not None and run.remote_job_origin is not None), None)
@@ -56,15 +56,15 @@ def set_origin(instance: DagsterInstance, run: DagsterRun) -> None:
 
 @contextmanager
 def keep_connections(instance: DagsterInstance) -> Iterator[None]:
-    """Keeps the connections to a SQLite event log open until the block ends; does nothing for another database.
+    """Keeps the connections to a SQLite event log open until the block ends. Does nothing for another database.
 
-    Closing the last connection also makes SQLite merge its write-ahead log and wait for the disk.
+    Otherwise each close of the last connection makes SQLite merge its write-ahead log and wait for the disk.
     """
     storage: Any = instance.event_log_storage
     if not hasattr(storage, "conn_string_for_shard"):
         yield
         return
-    from sqlalchemy import create_engine, event  # a tenth of loading the code location
+    from sqlalchemy import create_engine, event  # imported here, because it takes a tenth of the code location's loading time
 
     engines: dict[tuple[str, ...], Engine] = {}
 
@@ -85,10 +85,10 @@ def keep_connections(instance: DagsterInstance) -> Iterator[None]:
 
     keep("run_connection")
     keep("index_connection")
-    storage.has_table = cache(storage.has_table)  # is asked for each event, with a connection of its own
+    storage.has_table = cache(storage.has_table)  # Dagster asks for each event, with a new connection
     try:
         yield
     finally:
-        del storage.run_connection, storage.index_connection, storage.has_table  # the methods of its class again
+        del storage.run_connection, storage.index_connection, storage.has_table  # restores the methods of the class
         for engine in engines.values():
             engine.dispose()

@@ -1,8 +1,8 @@
 """Finds out which process works on a run, and whether it still exists.
 
-No run launcher knows the runs of `dssm-assets materialize`, and the default launcher cannot check its own. If such a process
-were killed, its run would stay "started" and keep its place in the queue and the pool. So each run is tagged with its
-process, which also reports every minute, for daemons on other machines.
+No run launcher knows the runs of `dssm-assets materialize`, and the default launcher cannot check its own runs. If such a process
+were killed, its run would stay "started" and keep its place in the queue and the pool. So each run is tagged with its process.
+The process also reports every minute, for daemons on other machines.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, DefaultRunLau
 from dssm_assets.deployment.dagster_internals import set_origin
 
 OWNER_TAG: Final = ".dagster/dssm_process"
-"""The UI hides tags that begin with .dagster/."""
+"""Tag of a run with the process that owns it. The UI hides tags that begin with .dagster/."""
 REPORT_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 5 * 60.0
 """A process on another machine that has not reported for this long counts as dead."""
@@ -37,11 +37,11 @@ _IN_PROGRESS: Final = (
 
 @dataclass(frozen=True)
 class RunOwner:
-    """A process, identified for as long as its machine runs.
+    """Identifies a process while its machine is up.
 
     Attributes:
-        started: start time as the system tells it; tells a process from a later one with the same id.
-        machine: identifies the container, and the machine since its last start: process ids are comparable only within it.
+        started: start time as the system tells it; distinguishes a process from a later process with the same id.
+        machine: identifies the container, or the machine since its last boot. Process ids are comparable only within one.
     """
 
     host: str
@@ -55,7 +55,7 @@ class RunOwner:
 
     @classmethod
     def from_run(cls, run: DagsterRun) -> RunOwner | None:
-        """Returns the process in a run's tags, or None. A retry still has the tags of the run before it."""
+        """Returns the process in a run's tags. None if there is none, or if they were copied from the run that this run retries."""
         parts = run.tags.get(OWNER_TAG, "").split(" ")
         if len(parts) != 5 or not parts[1].isdigit() or parts[4] != run.run_id:
             return None
@@ -86,16 +86,16 @@ class RunOwner:
 
 
 def check_run_health(instance: DagsterInstance, run: DagsterRun) -> Any:
-    """Answers run monitoring for a launcher: a run is lost if its process is known to be dead."""
+    """Answers run monitoring in place of a launcher: a run is lost if its process is known to be dead."""
     owner = RunOwner.from_run(run)
     reason = owner.reason_of_death(instance) if owner is not None else None
     answer = get_type_hints(DefaultRunLauncher.check_run_worker_health)["return"]
     status = get_type_hints(answer)["status"]
-    return answer(status.RUNNING if reason is None else status.NOT_FOUND, reason or "nothing says that its process is dead")
+    return answer(status.RUNNING if reason is None else status.NOT_FOUND, reason or "its process is not known to be dead")
 
 
 def start_of_process(pid: int) -> str | None:
-    """Returns when a process was started, None if there is none with this id. Equal times mean the same process."""
+    """Returns the start time of a process, None if no process has this id. Equal times mean the same process."""
     if Path("/proc/self/stat").exists():
         with suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -107,7 +107,7 @@ def start_of_process(pid: int) -> str | None:
 
 def _this_machine() -> str:
     known = [socket.gethostname()]
-    with suppress(OSError):  # on Linux; elsewhere the name is all there is
+    with suppress(OSError):  # exists on Linux; elsewhere only the name identifies the machine
         known += [
             Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
             str(Path("/proc/self/ns/pid").readlink()),
@@ -137,14 +137,14 @@ def _report_regularly(instance: DagsterInstance, owner: RunOwner, run_id: str, s
     is_over = False
     while not is_over:
         time.sleep(seconds)
-        with suppress(Exception):  # a database that is away for a moment must not end the run
+        with suppress(Exception):  # a short outage of the database must not end the run
             run = instance.get_run_by_id(run_id)
             is_over = run is None or run.is_finished
             owner.report(instance)
 
 
 def end_dead_runs(instance: DagsterInstance) -> list[str]:
-    """Marks runs whose process is dead as failed and frees their slots in pools; returns their ids."""
+    """Marks runs of dead processes as failed, and frees their slots in pools. Returns the runs' ids."""
     ended = []
     for record in instance.get_run_records(RunsFilter(statuses=_IN_PROGRESS)):
         run = record.dagster_run

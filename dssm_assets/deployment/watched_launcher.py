@@ -1,4 +1,4 @@
-"""Dagster's default run launcher, which here also reports runs whose process has ended.
+"""Dagster's default run launcher, extended to report a run as lost if its process has ended.
 
 With the original, a run in a killed container stays "started", keeps its place in the queue and its pool, and is not retried.
 """
@@ -13,7 +13,7 @@ from dssm_assets.deployment.run_owner import check_run_health
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Launches runs in the code server. A run's health is that of its process."""
+    """Launches runs in the code server. A run is healthy while its process lives."""
 
     supports_check_run_worker_health = True  # run monitoring calls it
 

@@ -1,6 +1,6 @@
 """The service, from the written bundle to the answer. It begins where training ends.
 
-`bundle/` is written by the step `serving_bundle` and read by the engine; `engine/` makes lists; `http/` answers requests;
-`commands/` are publish, recall and serve. Does not belong here: anything that the pipeline needs. Only `stored.py`, the
-command line and extras import this package; the asset table names its step by text.
+`bundle/` writes bundles (step `serving_bundle`) and fetches them. `engine/` makes lists, `http/` answers requests, `commands/`
+has publish, recall and serve. Does not belong here: code that the pipeline needs. Only `stored.py`, the command line and
+extras import this package. The asset table names its step by text.
 """

@@ -1,1 +1,1 @@
-"""What each asset does, without Dagster: read partitions, make one call into core, write a partition."""
+"""The step of each asset, without Dagster: it reads partitions, makes one call into core, and writes a partition."""

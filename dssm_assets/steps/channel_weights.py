@@ -5,7 +5,7 @@ and vectors of towers that were not fitted to the day. Such vectors exist for th
 days, the other channels are fitted alone, and the vectors take the weight of item_to_item. If the validation days have too few
 pairs, the other channels' weights are first fitted on more days, and serve as the prior of the fit.
 
-If `evaluation.span_days` days are evaluated together, as many are held out together, as of the beginning of the first.
+If `evaluation.span_days` days are evaluated together, equally many are held out together. All data end before the first of them.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
 HELD_OUT_USERS: Final = 2000
-"""Users of a held-out day, at most, sampled by a hash of their ids."""
+"""At most so many users of a held-out day are used, sampled by a hash of their ids."""
 
 
 class ValidationVectors:
     """Vectors for the validation days of a day's model, from towers that were not fitted to these days.
 
     Attributes:
-        days: the validation days, the latest first; none if the model was fitted without.
-        built_from: the model and the samples.
+        days: the validation days, the latest first. Empty if the model was fitted without validation days.
+        built_from: the manifests of the model and the samples.
     """
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
-        """Opens the model of a day; raises as `find_model`."""
+        """Opens the model of a day. Raises the errors of `find_model`."""
         model, settings = find_model(workspace, ds)
         samples = workspace.need("train_samples", ds)
         self.built_from: tuple[Manifest, ...] = (model, samples)
@@ -76,15 +76,15 @@ class ValidationVectors:
         self.days = sorted(self._day_of, reverse=True)[: training.validation_days]
 
     def scorer(self, day: str, user_ids: pa.Array, item_ids: pa.Array) -> ModelScorer | None:
-        """Returns the vectors as a scorer, as of the beginning of a validation day; None if no user has one.
+        """Returns the vectors as a scorer, as of the beginning of a validation day. None if no user has one.
 
         Args:
-            user_ids: distinct; users without an event before the day have no vector.
+            user_ids: distinct ids. Users without an event before the day have no vector.
         """
         try:
             found = validation_set(self._data, self._day_of[day])
         except SchemaError:
-            return None  # nobody who comes on the day or later has a history
+            return None  # no user of the day or of later days has a history
         known = cast_ids(self._user_ids.take(pa.array(found.user_index)), user_ids.type, "train_samples, users.arrow")
         places = find_positions(user_ids, known)
         with_vector = np.flatnonzero(places >= 0)
@@ -104,10 +104,10 @@ class ValidationVectors:
 
 @dataclass
 class _HeldOut:
-    """Held-out days, their channels and what these were read from.
+    """Held-out days, their channels, and the partitions that the channels were read from.
 
     Attributes:
-        vectors: of the validation days; None: the days are others.
+        vectors: the vectors of the validation days. None: the held-out days are other days.
     """
 
     workspace: Workspace
@@ -123,7 +123,7 @@ class _HeldOut:
         return sum(len(one.truth.items) for one in self.days)
 
     def read_days(self, days: Sequence[str]) -> None:
-        """Adds all validation days; without vectors, the latest days until they have as many pairs as configured."""
+        """Adds all validation days. Without vectors, adds the latest days until they have as many pairs as configured."""
         config = self.workspace.config
         for span in held_out_spans(days, config.evaluation.span_days):
             if self.vectors is None and self.pairs >= config.channels.held_out_pairs:
@@ -150,7 +150,7 @@ class _HeldOut:
         name = day if len(span) == 1 else f"{day} to {span[-1]}"
         workspace.log(f"held out {name}: {int(is_kept.sum()):,} pairs")
         data = read_fit_data(workspace, days, item_ids, truth.user_ids, self.scratch)
-        is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # the others have half of all pairs
+        is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # the other items have half of all pairs
         data = replace(data, neighbors_of=is_asked_for)
         own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
         starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
@@ -195,7 +195,7 @@ def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> lis
     best.read_days(vectors.days)
     if best.pairs >= settings.held_out_pairs:
         return [best]
-    # Only days of the window: which others are stored depends on what was made before.
+    # Only days of the window, because the set of other stored days depends on earlier runs.
     count = min(max(settings.held_out_days, workspace.config.evaluation.span_days), workspace.config.window.days)
     days = days_between(day_before(ds, count), day_before(ds))
     others = _HeldOut(workspace, ds, scratch, None)

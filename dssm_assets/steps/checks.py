@@ -1,6 +1,6 @@
-"""Asset checks from outside the package: `CHECKS["my_check"] = AssetCheck(...)` in a plug-in (docs/platform.md#plug-ins).
+"""Registers asset checks of plug-ins: `CHECKS["my_check"] = AssetCheck(...)` (docs/platform.md#plug-ins).
 
-Does not belong here: the checks of our own steps, which return them with their results.
+Does not belong here: the checks of our own steps. These return their checks with their results.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class AssetCheck:
 
 
 CHECKS: Final[dict[str, AssetCheck]] = {}
-"""Name -> check, of plug-ins alone."""
+"""Name -> check of a plug-in."""
 
 
 def add_checks(asset: str, workspace: Workspace, result: StepResult) -> StepResult:

@@ -1,7 +1,7 @@
 """The step of dssm_model: fits the towers and publishes weights, loss curve and report.
 
-Belongs here: which partitions a fit reads and what it publishes. Does not belong here: fitting (`core/training`), files of a
-fit (`fit_job`), its processes (`extras/several_processes`).
+Belongs here: the choice of a fit's partitions, and its publication. Does not belong here: fitting (`core/training`), the files
+of a fit (`fit_job`), its processes (`extras/several_processes`).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _run_fit(workspace: Workspace, plan: FitPlan) -> FitOutcome:
 
 
 def publish_fit(workspace: Workspace, plan: FitPlan, outcome: FitOutcome, **facts: object) -> Manifest:
-    """Publishes the fitted towers and facts about them; then removes the saved state of the fit."""
+    """Publishes the fitted towers with some facts, then removes the saved state of the fit."""
     facts = {"seed": plan.settings.seed, **facts}
     manifest = workspace.artifacts.publish("dssm_model", plan.ds, outcome.files, inputs=plan.inputs, facts=facts)
     remove_state(Path(plan.job.state))
@@ -147,10 +147,10 @@ def progress_log(workspace: Workspace) -> Callable[[Progress], None]:
 
 
 def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Path) -> tuple[WarmFiles | None, list[Manifest]]:
-    """Returns the earlier towers to start from, and the artifacts of which they and their rows were built.
+    """Returns the earlier towers to start from, and the artifacts that they and their rows were built from.
 
-    These are the latest model before the day. With validation days, the model's own window must end before the first of them:
-    otherwise it would be scored on days of its own training.
+    They come from the latest model before the day. If there are validation days, the window of that model must end before them.
+    Otherwise the new towers would be scored on days that they have learned from.
     """
     if not settings.training.warm_start:
         return None, []

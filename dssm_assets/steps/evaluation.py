@@ -54,7 +54,7 @@ from dssm_assets.storage.local_files import ScratchFolder, map_arrow, write_arro
 from dssm_assets.storage.manifest import Manifest
 
 TREND_DAYS: Final = 30
-"""Evaluation days that the trend shows, at most."""
+"""The trend shows at most so many evaluation days."""
 POPULARITY: Final = "popularity"
 POPULARITY_FACTOR: Final = 1.2
 """The model's hit rate must be this many times popularity's."""
@@ -62,7 +62,7 @@ POPULARITY_FACTOR: Final = 1.2
 
 @each_day
 def ground_truth(workspace: Workspace, ds: str) -> StepResult:
-    """Writes the items that each user interacted with on the evaluation day, or on the `evaluation.span_days` days from it on."""
+    """Writes each user's items of the evaluation day. If `evaluation.span_days` is above 1, also of the days after it."""
     keys = [col.USER_ID, col.ITEM_ID]
     span = workspace.need_all("positive_sample", truth_days(ds, workspace.config.evaluation.span_days))
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
@@ -225,7 +225,7 @@ def _describe_lists(workspace: Workspace, detail: Manifest) -> ListFacts:
     quality = list_quality(workspace.tables.batches(detail, [LISTS]), popularity, ks)
     previous = next(iter(partitions_before(workspace, HIT_RATE_DETAIL.name, detail.ds, 1)), None)
     overlap = OVERLAP_SCHEMA.empty_table()
-    # Days whose ids are of another type (the source changed) have no users or items in common.
+    # If the source has changed the type of ids, the two days have no users or items in common.
     if previous is not None and _id_types(workspace, previous) == _id_types(workspace, detail):
         now, then = (workspace.tables.batches(one, [col.USER_ID, LISTS]) for one in (detail, previous))
         overlap = list_overlap(now, then, ks)
@@ -238,7 +238,7 @@ def _id_types(workspace: Workspace, detail: Manifest) -> list[pa.DataType]:
 
 
 def _trend(workspace: Workspace, ds: str, total: pa.Table) -> pa.Table:
-    """Returns the hit rates of the last evaluation days. The last day's are given, because they are not stored yet."""
+    """Returns the hit rates of the last evaluation days. `total` has the rates of the last one, which are not stored yet."""
     previous = partitions_before(workspace, TOTAL_HIT_RATE.name, ds, TREND_DAYS - 1)
     columns = ["k", POPULATION, *TREND_COLUMNS]
     stored = ((manifest.ds, workspace.tables.read(manifest, columns)) for manifest in previous)

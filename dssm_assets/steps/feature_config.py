@@ -1,6 +1,6 @@
 """The steps of feature_config, step_config and training_config (all settings of a training run in one file).
 
-Also checks of the towers that need no data.
+Also checks the configuration of the towers without reading data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dssm_assets.storage.manifest import Manifest
 
 FILE = "training_config.yaml"
 _HEADS: Final = "model.poolings, num_heads"
-"""Place of the faults that depend on the exact width of the history."""
+"""Where faults are reported that depend on the exact width of the history."""
 
 
 @each_day
@@ -49,7 +49,7 @@ def feature_config(workspace: Workspace, ds: str) -> StepResult:
 
 @each_day
 def step_config(workspace: Workspace, ds: str) -> StepResult:
-    """Plans the number of training steps, and over how many of them the learning rate decays."""
+    """Plans the number of training steps, and the number of steps over which the learning rate decays."""
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
     table = decide.decide_step_config(sum(day.rows for day in window), workspace.config.training)
     return StepResult(workspace.write_table(fg_tables.STEP_CONFIG, ds, table, [window]))
@@ -114,7 +114,7 @@ def training_config(workspace: Workspace, ds: str) -> StepResult:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The settings of a training run, read from the day's training_config. `first_day` is the window's first."""
+    """The settings of a training run, read from the day's training_config. `first_day` is the first day of the window."""
 
     manifest: Manifest
     spec: TowerSpec
@@ -129,7 +129,7 @@ def check_plan(settings: RunSettings) -> None:
     """Checks that the steps of a training_config were planned with its own training section.
 
     Raises:
-        ProvenanceError: they were planned with another section, or by a version that defined decay_steps otherwise.
+        ProvenanceError: they were planned with another section, or by a release with another definition of decay_steps.
     """
     plan, where = settings.plan, f"{settings.manifest.key}, steps"
     warm_up = planned_warmup(plan.num_steps, settings.training)
@@ -146,7 +146,7 @@ def towers_of(workspace: Workspace, ds: str) -> RunSettings:
     return RunSettings(
         manifest,
         TowerSpec.model_validate(document["towers"]),
-        Model.model_validate(document["model"], extra="ignore"),  # a stored file may have keys that are gone
+        Model.model_validate(document["model"], extra="ignore"),  # a stored file may have keys of an older release
         Training.model_validate(document["training"], extra="ignore"),
         int(document["seed"]),
         decide.read_step_plan(document["steps"]),

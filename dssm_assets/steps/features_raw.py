@@ -80,7 +80,7 @@ def _is_current(previous: Manifest, state: RollingState, recent: Mapping[str, Ma
     used = previous.facts.get(DAYS)
     if not isinstance(used, dict):
         return False
-    # Rows of forgotten users leave the states of users, too; those of items still count them, and are rebuilt.
+    # States of users are rewritten without forgotten users. States of items still count their events, so they are rebuilt.
     is_of_users = state.spec.key[0] == col.USER_ID
     is_same = (one.has_had(used.get(day)) if is_of_users else one.digest == used.get(day) for day, one in recent.items())
     return all(is_same) and previous.facts.get(SETTINGS) == dict(state.settings)
@@ -103,7 +103,7 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
         hour, weekday = log.calendar_columns(batch.column(col.EVENT_TIME_MS), timezone)
         return batch.append_column(col.HOUR, hour).append_column(col.WEEKDAY, weekday)
 
-    known: dict[str, tuple[str, IdIndex]] = {}  # by table: the digest and the ids, which days of equal content share
+    known: dict[str, tuple[str, IdIndex]] = {}  # table -> digest and ids; days with equal content share them
     for ds in days:
         inputs = {name: workspace.need(name, ds) for name in ("behavior_table", "item_table")}
         for name, column in (("user_table", col.USER_ID), ("item_table", col.ITEM_ID)):

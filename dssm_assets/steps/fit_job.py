@@ -34,8 +34,8 @@ from dssm_assets.storage.local_files import map_arrow, write_atomic
 
 @dataclass(frozen=True)
 class WarmFiles:
-    """An earlier model: name of its partition; paths of its weights (`model`), and of `rows` from `save_carried_rows`; its `towers` as
-    JSON.
+    """An earlier model: the name of its partition, the path of its weights (`model`), the path of `rows` from
+    `save_carried_rows`, and its `towers` as JSON.
     """
 
     name: str
@@ -54,8 +54,8 @@ class FitJob:
         model, training: sections of the configuration.
         key: digest of configuration and inputs.
         state: path of the fit's saved state.
-        plan: None: planned from the training section.
-        plugins: modules with the names that the model section uses.
+        plan: the planned steps. None: they are planned from the training section.
+        plugins: modules that register names used in the model section.
     """
 
     tables: dict[str, str]
@@ -149,7 +149,7 @@ def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
 
 
 def map_model(path: Path, spec: TowerSpec) -> TwoTower:
-    """Returns towers whose tables are views of the mapped weights file; raises the errors of `mapped_model`."""
+    """Returns towers whose tables are views of the mapped weights file. Raises the errors of `mapped_model`."""
     # torch needs writable memory; writes to a copy-on-write map never reach the file.
     return mapped_model(np.memmap(path, np.uint8, "c"), spec)
 
@@ -176,7 +176,7 @@ def _read_warm_start(files: WarmFiles) -> WarmStart:
 
 
 def _model_files(result: FitResult) -> Iterator[tuple[str, Iterable[bytes]]]:
-    """Yields name and content of each file; equal data, configuration and seed give equal bytes, also after a resume.
+    """Yields name and content of each file. Equal data, configuration and seed give equal bytes, also after a resume.
 
     Read each content to its end before the next file: all weights come from the same towers.
     """

@@ -1,4 +1,4 @@
-"""Runs tasks in this process or in several, with the same results; scores ranges of users this way.
+"""Runs tasks in this process or in several, with the same results. The evaluation scores ranges of users with it.
 
 Processes are spawned, not forked, because a filesystem such as s3fs does not survive a fork. Each process builds its worker
 once and then processes one task after the other.
@@ -63,7 +63,7 @@ def run_parallel(
         if tasks:
             yield from map(build(workspace).process, tasks)
         return
-    import torch  # takes a second and 100 MiB; a process that ranks lists alone does without
+    import torch  # takes a second and 100 MiB, and a process that only ranks lists does not need it
 
     make, count_parts = (
         partial(_build_in_process, workspace, build, inputs),
@@ -106,7 +106,7 @@ def _process(task: Any) -> Any:
 
 
 RANGE_USERS: Final = 16 * 2048
-"""Users of a file, the same for any number of processes. The lists of that many users, 200 text ids each, take about 400 MiB."""
+"""A file has so many users, whatever the number of processes. Their lists, with 200 text ids each, take about 400 MiB."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class RangeScorer(ABC):
 
     @abstractmethod
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, Any]:
-        """Returns the rows of a range of users, and figures about these users."""
+        """Returns the table's rows for a range of users, and figures about these users."""
 
     def process(self, task: tuple[Truth, Cuts, Path]) -> WrittenRange:
         truth, cuts, path = task
@@ -161,7 +161,7 @@ def publish_user_ranges(
 
 
 SharedArrays: TypeAlias = Mapping[str, NDArray[Any] | ScratchFile]
-"""Arrays by name as another process of this machine can open them."""
+"""Name -> an array, or a handle by which another process of this machine can open it."""
 
 
 def share_arrays(arrays: Arrays) -> SharedArrays:

@@ -1,4 +1,4 @@
-"""Reads what single people had, and the titles of items: for the report and the page of `dssm-assets explore`."""
+"""Reads the events of single people, and the titles of items, for the report and the page of `dssm-assets explore`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage.manifest import Manifest
 
 HAD_DAYS: Final = 30
-"""Stored days in which a report looks for a person's last items."""
+"""A report looks for a person's last items in so many stored days."""
 
 
 class Titles:
     """Names of items: `explore.item_columns`, or the columns of an item table that look like names."""
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
-        """Takes the item table of a day; without one, ids are all there is. Unknown columns raise a ConfigError."""
+        """Finds the item table of a day. Without one, ids serve as titles. Unknown columns raise a ConfigError."""
         self._workspace, self._table = workspace, workspace.find("item_table", ds)
         self.columns, self._known = list[str](), dict[Any, str]()
         if self._table is not None:
@@ -39,7 +39,7 @@ class Titles:
             self.columns = chosen or _guess_names(schema)
 
     def of(self, item_ids: Sequence[Any]) -> list[str]:
-        """Returns the title of each item; its id where it has none."""
+        """Returns the title of each item, or its id if it has no title."""
         lacking = [item for item in dict.fromkeys(item_ids) if item not in self._known]
         if lacking and self.columns and self._table is not None:
             stored = self._workspace.tables.open(self._table)
@@ -51,14 +51,14 @@ class Titles:
 
 
 def _guess_names(schema: pa.Schema) -> list[str]:
-    """Returns columns of text that look like names: a title or name, else types and categories, else the last two."""
+    """Returns text columns that look like names: a title or name, else types and categories, else the last two text columns."""
     texts = [one.name for one in schema if one.name != col.ITEM_ID and pa.types.is_string(one.type)]
     named = [name for name in texts if any(word in name.lower() for word in ("title", "name", "headline"))]
     return named[:1] or [name for name in texts if "type" in name.lower() or "categor" in name.lower()][:2] or texts[-2:]
 
 
 def read_events(workspace: Workspace, days: Sequence[Manifest], users: pa.Array) -> pd.DataFrame:
-    """Returns the events of some users (ascending) on stored days of user history: user_id, day, item_id, events; newest day first."""
+    """Returns the events of some users (ascending) on stored days, newest day first. Columns: user_id, day, item_id, events."""
     names = [col.USER_ID, "day", col.ITEM_ID]
     parts = [pa.table({name: pa.array([], users.type if name == col.USER_ID else pa.string()) for name in names})]
     for manifest in reversed(days):
@@ -74,7 +74,7 @@ def read_events(workspace: Workspace, days: Sequence[Manifest], users: pa.Array)
 
 
 def report_people(workspace: Workspace, ds: str, cells: HitCells, total: pa.Table) -> str:
-    """Returns the section on five people of a report; "" if `evaluation.show_people` is off or nobody can be shown."""
+    """Returns the section on five people of a report, "" if `evaluation.show_people` is off or nobody can be shown."""
     k, cell = workspace.config.evaluation.k[-1], cells.get((Scope.ALL, Population.ALL), {})
     served = MERGED if MERGED in cell else MODEL
     baseline = best_baseline(rows_of_cell(total, Scope.ALL, k, Population.ALL))

@@ -1,4 +1,4 @@
-"""Finds feature rows as of the day before: for new samples, and again for training."""
+"""Finds the rows of the previous day's feature tables that samples point to: when samples are made, and when they are read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROW_COLUMNS: Final = {"user": col.USER_ROW, "item": col.ITEM_ROW}
 
 
 def find_previous_day_features(workspace: Workspace, side: str, ds: str) -> Manifest | None:
-    """Returns a side's feature table of the previous day; None on the first day of the calendar.
+    """Returns a side's feature table of the previous day, None on the first day of the calendar.
 
     Raises:
         PartitionMissingError: the table is not stored.
@@ -36,9 +36,9 @@ def find_previous_day_features(workspace: Workspace, side: str, ds: str) -> Mani
 
 
 class PreviousDayRows:
-    """Looks up ids in the feature tables of the previous day. Consecutive days with the same table read it once.
+    """Looks up ids in the feature tables of the previous day. If consecutive days share a table, it is read once.
 
-    A pickled instance becomes the receiving process's own, so each worker reads a table once, and no rows are sent.
+    Unpickling returns the one instance of the receiving process. So each worker reads a table once, and no rows are sent.
     """
 
     def __init__(self, tables: TableStore) -> None:
@@ -82,7 +82,7 @@ class PointedTable:
     digest: str
 
     def locate(self, rows: Column) -> Column:
-        """Converts row numbers from the samples to row numbers of the table as stored now; null for users forgotten since."""
+        """Converts row numbers in the samples to row numbers in the table as stored now. Null: the user has been forgotten."""
         if self.digest == self.manifest.digest:
             return rows
         found = self.manifest.renumber(pc.fill_null(combine_chunks(rows), -1).to_numpy().astype(np.int64), self.digest)
@@ -90,7 +90,7 @@ class PointedTable:
 
 
 def find_features_of_positives(workspace: Workspace, side: str, positive: Manifest) -> PointedTable | None:
-    """Returns the feature table to which a day's positives point; None on the first day of the calendar.
+    """Returns the feature table that a day's positive samples point to. None on the first day of the calendar.
 
     Raises:
         ProvenanceError: a table between positives and features was made again, so the row numbers mean nothing.

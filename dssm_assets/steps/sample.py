@@ -26,12 +26,12 @@ from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
 
 GOLDEN_ROWS = 5
-"""Rows of a partition that are replayed as single requests at most; each costs milliseconds."""
+"""At most so many rows of a partition are computed again as single requests. Each takes milliseconds."""
 GOLDEN_SPACING = 10_000
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
-"""Tables that training reads over the window."""
+"""Tables of which training reads every day of the window."""
 FEATURE_TABLES = ("item_features_fg", "user_features_fg")
-"""Samples point into them as of the previous day, so their window starts a day earlier."""
+"""Feature tables. Samples point into those of the previous day, so their window starts one day earlier."""
 
 
 def item_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -62,7 +62,7 @@ def sample(workspace: Workspace, ds: str) -> StepResult:
 
 
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Looks up the features of each day's samples as of the previous day. A check finds features that are newer."""
+    """Looks up the features of each day's samples in the previous day's tables. A check reports newer features."""
     rows = PreviousDayRows(workspace.tables)
     for ds in days:
         yield _find_features(workspace, workspace.need("sample", ds), rows)
@@ -133,9 +133,9 @@ def _find_features(workspace: Workspace, samples: Manifest, rows: PreviousDayRow
     golden = _choose_golden(samples.rows) if has_context else []
     target = Target(sample_tables.SAMPLE_FG, ds, digests([samples, *(table for table in features.values() if table)]))
     add_features = partial(_add_features, workspace.generator, ds, features, rows, golden)
-    # Each request has an id of its own, so a dictionary would not pay.
+    # Each request has its own id, so a dictionary would save nothing.
     texts = [column.name for column in samples.columns if column.type == "string" and column.name != col.REQUEST_ID]
-    # Samples that leak do not replace an existing partition. The check below reports them and stops what depends on it.
+    # Samples that leak do not replace an existing partition. The check below reports them and stops downstream assets.
     manifest, parts = workspace.engine.write_mapped(target, samples, add_features, as_dictionaries=texts, accepts=_has_no_leak)
     report = combine_leak_reports(leak for leak, _ in parts)
     facts = {

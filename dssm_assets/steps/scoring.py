@@ -61,7 +61,7 @@ from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
 PART_USERS: Final = 20_000
-"""Channel ablations, `merged_without_X` and `channel_X`, use at most this many sampled users: a standard error of about .001."""
+"""Channel ablations (`merged_without_X` and `channel_X`) use at most so many sampled users. Their standard error is about .001."""
 
 
 @each_day
@@ -137,7 +137,7 @@ class HitCounter(parallel.RangeScorer):
         release_memory()
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, tuple[dict[str, int], int]]:
-        """Returns the rows of hit_counts; the number of users without truth, by cell; the number of users without a vector."""
+        """Returns the rows of hit_counts, cell -> number of users without truth, and the number of users without a vector."""
         rankers, ranked = self._rankers, self.rank(truth.user_ids)
         by_category = PopularityScorer(CATEGORY_POPULARITY, rankers.cold_order)
         cold = ColdScope(rankers.cold_items, (ColdModelScorer(ranked.model, rankers.cold_items), by_category))
@@ -204,14 +204,14 @@ def read_evaluated_users(workspace: Workspace, day: ScoredDay) -> EvaluatedUsers
 
 @dataclass(frozen=True)
 class Rankers:
-    """Everything besides the model that ranks items on a day; picklable.
+    """Everything besides the model that ranks items on a day. It can be pickled.
 
     Attributes:
         baselines: name -> arrays of the fitted baseline.
         shared: data that all channels share, from `SharedData.to_arrays`.
         cold_items: int64 [C], item_index of items without any event before the day, ascending.
         cold_order: the same items, the most popular category first.
-        category_column: chosen column of item_table; None: no column looks like a category.
+        category_column: chosen column of item_table. None: no column looks like a category.
         part_users: ids of the sampled users whose merged lists are also scored without each channel.
     """
 
@@ -257,7 +257,7 @@ def read_fit_data(
     """Reads the interactions of all users on some days of user history. Large arrays are files of `scratch`.
 
     Args:
-        user_ids: only their type matters: all ids of users are cast to it.
+        user_ids: all ids of users are cast to the type of these.
     """
     corpus, window_days = IdIndex(item_ids), workspace.config.window.days
     workspace.log(f"reading the interactions of all users, days: {len(days.history)}")
@@ -291,7 +291,7 @@ def read_fit_data(
 
 
 class StoredWeights(NamedTuple):
-    """The stored merges of a day; empty if channels are off."""
+    """The stored merges of a day, empty if channels are off."""
 
     merges: list[Merge]
     built_from: list[Manifest]
@@ -319,7 +319,7 @@ class DayVectors:
         )
 
     def scorer(self, user_ids: pa.Array) -> ModelScorer:
-        """Returns the scorer of these users; reads no other users' vectors. `user_ids` is ascending."""
+        """Returns the scorer of these users, and reads only their vectors. `user_ids` is ascending."""
         users = read_rows_of_users(self._workspace, self.user_vectors, None, user_ids)
         return model_scorer(self.item_ids, self._corpus, users, user_ids)
 

@@ -34,7 +34,7 @@ def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
         table, counts = normalise.normalise_behavior(
             raw, config.tables.behavior, config.events, timezone=timezone, day=ds, hidden=hidden
         )
-        del raw  # a long day is not held while the next is read
+        del raw  # free a long day before the next one is read
         manifest = workspace.tables.write(BEHAVIOR_TABLE, ds, table, facts=_version(source))
         del table
         sentence = f"{manifest.rows} rows" if manifest.rows else "no rows, as tables.behavior.allow_empty_days permits"
@@ -46,7 +46,7 @@ def _write_entities(
 ) -> Iterator[StepResult]:
     """Writes the users or items of each day. A snapshot is read and written once, and all days share it.
 
-    Without a table, a day has the ids of its log; earlier ids are known from activity.
+    Without a table, a day has the ids of its log. Earlier ids are known from the activity tables.
     """
     timezone, (key,) = workspace.config.calendar.timezone, spec.key
     hidden = _read_hidden(workspace, days)
@@ -73,7 +73,7 @@ def _write_entities(
 
 
 def _read_hidden(workspace: Workspace, days: Sequence[str]) -> HiddenRows:
-    """Returns the rows to leave out; raises an InputError if whole days of `days` are hidden."""
+    """Returns the rows to leave out. Raises an InputError if whole days of `days` are hidden."""
     hidden = workspace.tables.partitions.hidden.note()
     if early := [ds for ds in days if ds < hidden.first_day]:
         expected, remedy = f"days from {hidden.first_day} on", "choose later days: earlier ones are forgotten"

@@ -22,7 +22,7 @@ from dssm_assets.steps.workspace import StepResult, Workspace, each_day, window_
 from dssm_assets.storage.manifest import Manifest
 
 UsedRows: TypeAlias = tuple[Counts, Counts, int]
-"""The rows of a feature table that samples use, ascending; the number of uses of each; the number of samples without a row."""
+"""The rows of a feature table that samples use (ascending), the number of uses of each, and the number of samples without a row."""
 
 
 def _count_positives(
@@ -52,7 +52,7 @@ def category_value_counts(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _count_day(workspace: Workspace, ds: str, spec: TableSpec, kind: Kind) -> StepResult:
-    """Counts on the engine, block by block: a row per feature and value, and how often each feature row is used."""
+    """Counts on the engine, block by block. Writes a row per feature and value, and counts the uses of each feature row."""
     features = {
         side: [f for f in workspace.fg_spec.features_of_side(side) if f.kind is kind] for side in ("context", *ROW_COLUMNS)
     }

@@ -21,13 +21,13 @@ from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 BATCH_ROWS: Final = 8192
-"""Users of a day that are in memory while all days are read side by side, at most."""
+"""At most so many users of a day are in memory while all days are read side by side."""
 OPEN_ROWS: Final = 1 << 18
-"""Users of all these days together, about."""
+"""About so many users of all these days together are in memory."""
 RANGE_EVENTS: Final = 1 << 19
-"""Events that are summed at once, about."""
+"""About so many events are summed at once."""
 SCORED_DAYS: Final = 7
-"""Last days of the window on which half-lives are compared; where several days are evaluated together, as many times more."""
+"""Half-lives are compared on so many last days of the window. If n days are evaluated together, on n times as many."""
 MS_PER_HOUR: Final = 3_600_000
 _COLUMNS: Final = (col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS)
 
@@ -70,7 +70,7 @@ def read_interactions_of_users(
 
     Args:
         user_ids: the users, ascending.
-        earlier: interactions of the same users and items on other days; they are added.
+        earlier: interactions of the same users and items on other days, which are added.
     """
     days = ([read_rows_of_users(workspace, manifest, _COLUMNS, user_ids)] for manifest in history)
     return sum_interactions(_join_events(days, user_ids.type, corpus.ids.type), user_ids, corpus, earlier)
@@ -159,7 +159,7 @@ def read_rows_of_users(workspace: Workspace, manifest: Manifest, columns: Sequen
     are returned; `cast_ids` reports the mismatch later.
 
     Args:
-        columns: `user_id` and any others; None: all.
+        columns: `user_id` and any others. None: all.
     """
     if manifest.rows <= ROW_GROUP_ROWS:
         rows = workspace.tables.read(manifest, columns)
@@ -197,7 +197,7 @@ class _DayStream:
         self.unread = manifest.rows  # not in memory yet
 
     def fill(self) -> bool:
-        """Reads the next batch if no row is in memory; returns whether there are rows."""
+        """Reads the next batch if no row is in memory. Returns whether there are rows."""
         while not self._rows.num_rows:
             batch = next(self._batches, None)
             if batch is None:
@@ -212,7 +212,7 @@ class _DayStream:
         return self._rows.column(col.USER_ID)[-1].as_py()
 
     def pop_until(self, last: Any) -> pa.Table:
-        """Removes and returns the rows of users up to `last`; with None, all rows."""
+        """Removes and returns the rows of users up to `last`. None: all rows."""
         users = self._rows.column(col.USER_ID)
         count = len(users) if last is None else pc.sum(pc.less_equal(users, pa.scalar(last, users.type))).as_py()
         popped, self._rows = self._rows.slice(0, count), self._rows.slice(count)
@@ -220,7 +220,7 @@ class _DayStream:
 
 
 def _join_events(parts: Iterable[Sequence[pa.Table]], user_type: pa.DataType, item_type: pa.DataType) -> Iterator[pa.Table]:
-    """Yields a row per event instead of a row per user, about RANGE_EVENTS at a time; the last table may be empty."""
+    """Yields a row per event instead of a row per user, about RANGE_EVENTS at a time. The last table may be empty."""
     kinds = {col.USER_ID: user_type, col.ITEM_ID: item_type, col.COUNT: pa.int64(), LAST_EVENT_TIME_MS: pa.int64()}
     nothing = pa.schema(list(kinds.items())).empty_table()
     pending, count = [nothing], 0

@@ -36,7 +36,7 @@ from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Column, Manifest
 
 JOINED_ROWS: Final = 1 << 14
-"""Users' days of history that are looked up at once, where days are shorter."""
+"""Short days are joined until so many rows are looked up at once."""
 _ROW_FILES: Final = {"user": TrainSamplesFile.USER_ROWS, "item": TrainSamplesFile.ITEM_ROWS}
 
 
@@ -67,14 +67,14 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
     negatives = workspace.tables.read(corpus)
     item_index = IdIndex(negatives.column(col.ITEM_ID))
     items = discretise_items(negatives, indexed_features(bucketizer, "item"), config.negative_items)
-    del negatives  # which would stay in memory while all files are written
+    del negatives  # otherwise they stay in memory while all files are written
     # Training needs the positives of users even if no tower reads a history.
     needs_positives = (
         model.masks_user_positives or model.has_hard_negatives or model.min_history or config.training.validation_days
     )
     reads_history = bool(indexed_features(bucketizer, "sequence").names or needs_positives)
     history_days = find_history_days(workspace, ds) if reads_history else []
-    # `WindowRows` has checked that the positives of the window were selected from these very tables.
+    # `WindowRows` has checked that the window's positives were selected from the stored tables.
     samples = workspace.need_all("sample_fg", [day.ds for day in window]) if model.has_hard_negatives else []
     previous = workspace.need("user_history_fg", day_before(ds))
     history = read_history(workspace, history_days, item_index, bucketizer, scratch, typed_by=previous)
@@ -199,7 +199,7 @@ class WindowRows:
             window: positive_sample of each day, the oldest first.
 
         Raises:
-            ProvenanceError: names every table between positives and features that was made again since.
+            ProvenanceError: a table between positives and features was made again since.
             SchemaError: a column is missing, or a row number is outside its feature table.
         """
         self._workspace = workspace

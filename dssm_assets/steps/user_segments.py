@@ -78,7 +78,7 @@ def read_item_popularity(workspace: Workspace, negative_items: Manifest, item_id
 
 
 def read_categories(workspace: Workspace, item_table: Manifest, corpus: IdIndex) -> tuple[IntArray, str | None]:
-    """Returns each item's category (-1 for none), and the column of item_table chosen as category; None if no column looks like one."""
+    """Returns each item's category (-1 for none), and the column of item_table chosen as category. None if no column looks like one."""
     items = workspace.tables.read(item_table)
     chosen = choose_category_column(items, [col.ITEM_ID])
     values = np.full(len(corpus), -1, np.int64)

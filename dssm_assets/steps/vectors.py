@@ -1,6 +1,6 @@
-"""Steps of the vectors: the item tower over the corpus, the user tower over all users as of the previous day.
+"""Steps of the vectors: run the item tower over the corpus, and the user tower over all users of the previous day.
 
-The model's tables and the histories are memory maps, so all processes of `evaluation.num_processes` share what they read.
+The model's tables and the histories are memory maps, so all processes of `evaluation.num_processes` share the memory.
 Vectors are checked as they are written: structure, and drift against the day before.
 """
 
@@ -48,12 +48,12 @@ from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 BATCH_ROWS = 4096
-"""Rows that a tower, or the comparison with the day before, reads at a time."""
+"""A tower, or the comparison with the day before, reads so many rows at a time."""
 PART_ROWS = ROW_GROUP_ROWS
-"""Rows of a file, however many processes there are: their number changes no byte."""
+"""A file has so many rows, whatever the number of processes, so the number changes no byte."""
 
 DRIFT_IDS: Final = 10_000
-"""Common ids over which drift is measured; of more a sample is drawn."""
+"""Drift is measured on at most so many common ids. If there are more, a sample is drawn."""
 VectorArray = npt.NDArray[np.float32]
 VectorPart = tuple[pa.Array, VectorArray]
 """Ids and their vectors, row by row."""
@@ -70,11 +70,11 @@ def user_vectors(workspace: Workspace, ds: str) -> StepResult:
 
 
 class VectorSource(ABC):
-    """Computes vectors with one tower for any range of rows of its table; a worker of `run_parallel`.
+    """Computes the vectors of one tower for any range of rows of its table. It is a worker of `run_parallel`.
 
     Attributes:
         spec: contract of the vectors' table.
-        table: its rows get vectors, in their order.
+        table: the table whose rows get vectors, in its order.
         dims: width of a vector.
         inputs: "asset/ds" -> digest of every partition that is read.
     """
@@ -98,7 +98,7 @@ class VectorSource(ABC):
 
     @abstractmethod
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
-        """Yields ids and vectors of the rows from `first` up to, without, `end`. Adds counts to `facts`."""
+        """Yields ids and vectors of the rows `first` to `end - 1`. Adds counts to `facts`."""
 
     def process(self, task: tuple[int, int, Path]) -> tuple[int, VectorStructure, dict[str, int]]:
         """Writes the vectors of a range of rows to a file.
@@ -122,7 +122,7 @@ class VectorSource(ABC):
 
 
 def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> StepResult:
-    """Writes the vectors of a day; checks their structure, and their drift since the day before.
+    """Writes the vectors of a day, and checks their structure and their drift since the day before.
 
     Vectors with a broken structure never replace an existing partition.
     """
@@ -260,7 +260,7 @@ def _compute_priors(workspace: Workspace, model: Manifest, items: Any, times_ms:
 
 
 def open_towers(workspace: Workspace, ds: str) -> tuple[Manifest, TwoTower]:
-    """Returns the model of a day and its towers; raises the errors of `find_model`."""
+    """Returns the model of a day and its towers. Raises the errors of `find_model`."""
     manifest, settings = find_model(workspace, ds)
     return manifest, map_model(workspace.artifacts.local_path(manifest, ModelFile.WEIGHTS), settings.spec)
 

@@ -129,7 +129,7 @@ class Workspace:
         return _build_workspace(loaded, partitions, self.artifacts.cache, self.log)
 
     def __reduce__(self) -> tuple[Callable[..., Workspace], tuple[LoadedConfig, PartitionStore, Path]]:
-        """In the process that unpickles it, the workspace has a DuckDB of its own and no log."""
+        """Pickles the workspace without its DuckDB and log. The process that unpickles it opens its own DuckDB."""
         return _build_workspace, (self.loaded, self.tables.partitions, self.artifacts.cache)
 
 
@@ -241,10 +241,10 @@ def partitions_before(workspace: Workspace, asset: str, ds: str, count: int) -> 
 
 
 def reason_to_skip(workspace: Workspace, ds: str) -> str | None:
-    """Returns why nothing can be evaluated on a day; None if something can, or if that is not known yet.
+    """Returns why nothing can be evaluated on a day, None if something can, or if that is not known yet.
 
-    The window or the truth leaves the calendar, or has no positive event, which is known once positive_sample is stored
-    for all of its days. Reads as few manifests as it can.
+    The reason is that the window or the truth leaves the calendar, or has no positive event. The latter is known once
+    positive_sample is stored for all of its days. Reads as few manifests as possible.
     """
     calendar, span = workspace.config.calendar, workspace.config.evaluation.span_days
     window, truth = window_days(ds, workspace.config.window.days), truth_days(ds, span)

@@ -22,7 +22,7 @@ from dssm_assets.storage.partitions import PartitionStore
 
 LIMIT_BYTES: Final = 20 << 30
 IN_USE_SECONDS: Final = 3600
-"""A file used more recently is not removed, because another process may be about to open it; mapped files outlive removal."""
+"""A file used within this time is not removed: another process may be about to open it. Files already mapped outlive removal."""
 
 
 class LocalCache:
@@ -35,7 +35,7 @@ class LocalCache:
         """Returns the local path of a file, fetching it on first use.
 
         Args:
-            name: path inside the cache; it contains the digest, so equal names are equal files.
+            name: path inside the cache. It contains the digest, so files with equal names are equal.
             fetch: called with the path to write the file to.
         """
         path = self.folder / name
@@ -73,7 +73,7 @@ class Stream:
 
     Attributes:
         schema: schema of the file and of every batch.
-        batches: read one at a time. Consecutive ones are joined to JOINED_ROWS rows, because a reader by row number visits
+        batches: read one at a time. They are joined to batches of JOINED_ROWS rows, because a look-up by row number visits
             every batch.
     """
 
@@ -88,7 +88,7 @@ def _join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
     pending: list[pa.RecordBatch] = []
     for batch in batches:
         pending.append(batch)
-        del batch  # frees it before the next one is made
+        del batch  # frees its memory before the next batch is made
         if sum(part.num_rows for part in pending) >= JOINED_ROWS:
             yield pa.concat_batches(pending)
             pending.clear()
@@ -100,7 +100,7 @@ class ArtifactStore:
     """Files in a partition store under logical names."""
 
     def __init__(self, partitions: PartitionStore, cache: Path) -> None:
-        """Opens a store; the folder `cache` holds copies of a remote store's files, so that they can be memory-mapped."""
+        """Opens a store. The folder `cache` gets copies of a remote store's files, so that these can be memory-mapped."""
         self.partitions, self.cache = partitions, cache
 
     def publish(
@@ -114,11 +114,11 @@ class ArtifactStore:
         inputs: Mapping[str, str] | None = None,
         facts: Mapping[str, object] | None = None,
     ) -> Manifest:
-        """Publishes bytes, local files, tables and streams under their names; returns the manifest.
+        """Publishes bytes, local files, tables and streams under their names. Returns the manifest.
 
-        Tables and streams become uncompressed Arrow IPC files: a table of one batch, a stream with its own batches. A local file
-        is moved. Files are written in the given order, so a stream may depend on an earlier one. The rows of the artifact are
-        those of `row_file`. If a stream fails, nothing is published.
+        Tables and streams become uncompressed Arrow IPC files: a table with one batch, a stream with its own batches. A local file
+        is moved. Files are written in the given order, so a stream may depend on an earlier stream. The artifact has as many rows
+        as `row_file`. If a stream fails, nothing is published.
         """
         with self.partitions.staging() as folder:
             rows = {name: _write(folder / name, content) for name, content in files.items()}
@@ -126,10 +126,10 @@ class ArtifactStore:
             return self.partitions.publish(asset=asset, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts)
 
     def local_path(self, manifest: Manifest, name: str) -> Path:
-        """Returns the local path of a file of the artifact, fetching it from a remote store on first use.
+        """Returns the local path of a file of the artifact. A remote store's file is fetched on first use.
 
         Raises:
-            StorageError: if the artifact has no such file.
+            StorageError: the artifact has no such file.
             PartitionReplacedError: the file was removed because the partition was written again.
         """
         file = next((file for file in manifest.files if file.name == name), None)

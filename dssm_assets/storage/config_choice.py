@@ -3,19 +3,19 @@
 The configuration is the first of
 
     1. `--config FILE`, one file or several separated as in PATH
-    2. DSSM_CONFIG, the same
+    2. DSSM_CONFIG, in the same form
     3. config.yaml in the home folder, if a home is named
     4. config.yaml in the current folder
-    5. .dssm/config.yaml, which `dssm-assets demo` writes
+    5. .dssm/config.yaml, written by `dssm-assets demo`
 
-and the home, where tables, models and runs go, is the first of
+The home has the tables, models and runs. It is the first of
 
     1. `--home FOLDER`
     2. DSSM_HOME
     3. DAGSTER_HOME
     4. the folder of the (first) configuration file
 
-Without any of these files a command fails; a code location loads the packaged demo, with ./.dssm as its home. Dagster
+If there is no such file, a command fails, and a code location loads the packaged demo, with ./.dssm as its home. Dagster
 records runs in DAGSTER_HOME, or in the home if `--home` names it or DAGSTER_HOME is not set.
 """
 
@@ -33,20 +33,19 @@ DEFAULT_HOME: Final = ".dssm"
 CONFIG_VARIABLE: Final = "DSSM_CONFIG"
 HOME_VARIABLES: Final = ("DSSM_HOME", "DAGSTER_HOME")
 UI_COMMAND: Final = "dg dev -m dssm_assets.definitions"
-"""Starts the UI and the daemon, in any folder, with the configuration and the home that the environment names."""
+"""Starts the UI and the daemon in any folder. The environment names the configuration and the home."""
 UI_LOCATION: Final = "dssm_assets.definitions"
-"""Name of the code location that this command loads."""
+"""Name of the code location loaded by this command."""
 _NEITHER: Final = "as no configuration is named or found"
 
 
 @dataclass(frozen=True)
 class ConfigChoice:
-    """The chosen configuration files (one per scene) and home, and how each was named.
+    """The chosen configuration files (one per scene), the chosen home, and where each was named.
 
     Attributes:
         instance_home: folder of the Dagster instance that records runs.
-        not_used: config.yaml files in the home and in the current folder that were not chosen, though a reader might expect
-            it.
+        not_used: config.yaml files in the home and in the current folder that a user might expect to be used, but are not.
     """
 
     paths: tuple[Path, ...]
@@ -61,20 +60,20 @@ class ConfigChoice:
         return self.named_by == _NEITHER
 
     def describe(self) -> str:
-        """Returns one line: the configuration and the home, what named each, and config.yaml files that are not used."""
+        """Returns one line: the configuration and the home, where each was named, and config.yaml files that are not used."""
         files = ", ".join(map(str, self.paths))
         line = f"configuration {files} ({self.named_by}), home {self.home} ({self.home_named_by})"
         return line + "".join(f"; {path} is not used" for path in self.not_used)
 
 
 def choose_config(config: str | None = None, home: Path | None = None, *, packaged: Path | None = None) -> ConfigChoice:
-    """Chooses the configuration and the home by the rule of this module. It reads no file, only looks which exist.
+    """Chooses the configuration and the home by the rule of this module. Files are only looked for, not read.
 
     Args:
-        packaged: file to fall back to; None: a missing configuration is an error.
+        packaged: file to use if none is named or found. None: this is an error.
 
     Raises:
-        ConfigError: no configuration is named or found, and there is no file to fall back to.
+        ConfigError: no configuration is named or found, and `packaged` is None.
     """
     folder = Path.cwd()
     homes = [(str(home or ""), "--home"), *((os.environ.get(name, ""), name) for name in HOME_VARIABLES)]

@@ -17,7 +17,7 @@ from dssm_assets.storage.plugins import import_plugins
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A parsed configuration with its feature definitions and the folders of its relative paths."""
+    """A parsed configuration, its feature definitions, and the folders that its relative paths start from."""
 
     config: PipelineConfig
     fg: Mapping[str, Any]
@@ -26,20 +26,21 @@ class LoadedConfig:
     fg_folder: Path
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Imports the plug-ins in the process that receives a configuration."""
+        """Imports the plug-ins in a process that receives a pickled configuration."""
         ConfigError.raise_if(import_plugins(state["config"].plugins))
         self.__dict__.update(state)
 
     def read_fg_file(self, name: str) -> bytes:
-        """Returns the content of a file named in the feature definitions, by its path relative to them.
+        """Returns the content of a file named in the feature definitions. The path is relative to the definitions.
 
         Raises:
-            OSError: it cannot be read, or is outside their folder without permission by name: bundles carry its content.
+            OSError: the file cannot be read, or is outside the definitions' folder and not in features.files_outside. Bundles
+                contain such files.
         """
         path, folder = (self.fg_folder / name).resolve(), self.fg_folder.resolve()
         if not path.is_relative_to(folder) and name not in self.config.features.files_outside:
             raise PermissionError(
-                f"it is outside {folder}, and every bundle would publish its content: list it in features.files_outside to allow that"
+                f"it is outside {folder}, and every bundle would publish its content: to allow this, list it in features.files_outside"
             )
         return path.read_bytes()
 
@@ -47,7 +48,7 @@ class LoadedConfig:
         """Checks the feature definitions.
 
         Raises:
-            FeatureSpecError: naming all their faults.
+            FeatureSpecError: the definitions have faults; all are listed.
         """
         from dssm_assets.core.features.spec import parse_fg
 
@@ -63,12 +64,12 @@ class LoadedConfig:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader. Says where a value is bad, and refuses a repeated key in a mapping: YAML would keep the last one in silence."""
+    """A safe loader. Its errors name the place of a bad value, and it refuses repeated keys: YAML would silently keep the last."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of YAML's constructors
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # raised by YAML's constructors
             problem = f"{str(node.value)[:80]!r} is no {node.tag.rpartition(':')[2]}: {error}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
@@ -91,16 +92,16 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def load_config(path: Path, home: Path, *, checks_features: bool = True) -> LoadedConfig:
-    """Returns the configuration of a YAML file.
+    """Loads the configuration from a YAML file.
 
-    `{data}` in a source table's uri is replaced by the folder of the file, `{home}` by the home folder.
+    In a source table's uri, `{data}` is replaced by the folder of the file and `{home}` by the home folder.
 
     Args:
         checks_features: False leaves the feature definitions unchecked (see `LoadedConfig.check_features`), so that a code
             location starts without loading the feature generator.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or has unknown keys, bad values or plug-ins that cannot be imported.
+        ConfigError: the file is missing or not YAML, or has unknown keys, bad values or plug-ins that cannot be imported.
     """
     if not path.is_file():
         remedy = "correct the path in --config or DSSM_CONFIG"
@@ -113,10 +114,10 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
 
 
 def parse_yaml(given: Path | str, where: str) -> Any:
-    """Returns the value of a YAML text, or of a file of it.
+    """Parses a YAML text, or a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, is not YAML, or gives a key twice.
+        ConfigError: the file cannot be read, or the text is not YAML or gives a key twice.
     """
     try:
         text = given.read_text(encoding="utf-8") if isinstance(given, Path) else given
@@ -132,8 +133,8 @@ def complete_config(
     """Adds the feature definitions to a configuration, and replaces `{data}` and `{home}` in source paths by folders.
 
     Raises:
-        ConfigError: if fg.json cannot be read.
-        FeatureSpecError: naming all faults of the feature definitions.
+        ConfigError: fg.json cannot be read.
+        FeatureSpecError: the feature definitions have faults; all are listed.
     """
     data = path.parent if path is not None else home
     fg_file = data / (config.features.fg_path or "fg.json")
@@ -151,14 +152,14 @@ def complete_config(
 
 
 def config_to_json(loaded: LoadedConfig) -> dict[str, Any]:
-    """Returns a configuration as JSON values, for a process that cannot read the file."""
+    """Converts a configuration to JSON values, for a process that cannot read the file."""
     paths = {"home": str(loaded.home), "path": None if loaded.path is None else str(loaded.path)}
     config = loaded.config.model_dump(mode="json")
     return {"config": config, "fg": dict(loaded.fg), "fg_folder": str(loaded.fg_folder), **paths}
 
 
 def config_from_json(body: Mapping[str, Any]) -> LoadedConfig:
-    """Returns the configuration from the values of `config_to_json`."""
+    """Restores a configuration from the values of `config_to_json`."""
     path = None if body["path"] is None else Path(body["path"])
     return LoadedConfig(_parse(body["config"]), body["fg"], Path(body["home"]), path, Path(body["fg_folder"]))
 
@@ -177,7 +178,7 @@ def _parse(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConf
 
 def _read_fg(path: Path) -> Mapping[str, Any]:
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # opening a pipe would wait
             raise FileNotFoundError("no such file")
         parsed = parse_json(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except (OSError, ValueError) as error:

@@ -25,23 +25,23 @@ _PLACES: Final = "storage.root, duckdb.scratch, --home or the variable TMPDIR"
 
 
 def explain_disk_error(error: BaseException) -> InputError | None:
-    """Returns a typed error if the cause is a full or unwritable disk or store, else None."""
+    """Returns a typed error if `error` was caused by a full or unwritable disk or store, else None."""
     got = " ".join(str(error).split())[:300] or type(error).__name__
     if cause := _find_cause(error, _FULL, _FULL_TEXTS):
         remedy = (
             f"free space (dssm-assets cleanup removes leftovers and replaced files) or use another disk ({_PLACES}), "
-            "then run it again; what was published before is whole"
+            "then run it again; everything published before is intact"
         )
         return DiskFullError(Fault(f"disk of {_name_place(cause)}", "room for the files of this run", got, remedy))
     cause = _find_cause(error, _REFUSED, _REFUSED_TEXTS)
-    if cause and (cause.filename if isinstance(cause, PermissionError) else True):  # without a file: a port, a process
+    if cause and (cause.filename if isinstance(cause, PermissionError) else True):  # no file: a port or a process
         remedy = f"make its folder, let this user read and write there, or use another place ({_PLACES})"
         return InputError(Fault(_name_place(cause), "a place that can be used", got, remedy))
     return None
 
 
 def _find_cause(error: BaseException, codes: tuple[object, ...], texts: tuple[str, ...]) -> Any:
-    """Walks the causes of an error; returns the first with one of these codes or texts."""
+    """Walks the causes of an error. Returns the first with one of these codes or texts."""
     seen: list[BaseException] = []  # causes may form a circle
     current: BaseException | None = error
     while current is not None and current not in seen:
@@ -61,7 +61,7 @@ def _name_place(cause: Any) -> str:
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Replaces errors of a full or unwritable disk inside the block by typed ones; see `explain_disk_error`."""
+    """Inside the block, replaces errors of a full or unwritable disk by typed errors. See `explain_disk_error`."""
     try:
         yield
     except Exception as error:

@@ -31,21 +31,21 @@ Columns = Sequence[str] | Callable[[pa.Schema], Sequence[str]]
 def read_parquet(uri: str, columns: Columns, where: str) -> pa.Table:
     """Returns the named columns of a parquet file, or of a folder's files in path order.
 
-    If a column is missing, it returns all columns without rows.
+    If a column is missing, the result has all columns of the file and no rows.
 
     Args:
         uri: any fsspec URL or path.
-        columns: their names, or a function that chooses among a file's columns.
+        columns: names of columns, or a function that chooses among a file's columns.
 
     Raises:
         InputError: the file does not exist, or the folder has no parquet file.
-        SchemaError: a file is broken, has two columns of one name or text that is not UTF-8, or the schemas of the folder differ.
+        SchemaError: a file is broken, repeats a column name or has text that is not UTF-8; or the files' schemas differ.
     """
     fs, path = open_location(uri, where)
     with location_errors(uri, where):
         paths = [path] if fs.isfile(path) else [file for file in list_files(fs, path) if file.endswith(_ENDINGS)]
         if not paths:
-            got = "a folder without one" if fs.exists(path) else "no such file or folder"
+            got = "a folder without parquet files" if fs.exists(path) else "no such file or folder"
             raise InputError(Fault(f"{where}, {uri}", "a parquet file or a folder of them", got, "correct the path"))
     with decoding_errors(f"{where}, {uri}", "readable parquet files of one schema", "write the files again"):
         return pa.concat_tables([_read(fs, file, columns, f"{where}, {file}") for file in paths])
@@ -55,10 +55,10 @@ def list_files(fs: Any, path: str) -> list[str]:
     """Returns a file's path, or the paths of all files below a folder, ascending.
 
     Raises:
-        OSError: the folder is `/` or has more than MOST_FILES. Stores that list many files in few requests have no limit.
+        OSError: the folder is `/` or has more than MOST_FILES files. Stores that list many files in few requests have no limit.
     """
     if is_local(fs) and not path.strip("/"):
-        raise OSError("the folder of all files: name the table's own")
+        raise OSError("the root folder: name the table's own folder")
     if fs.async_impl:
         return sorted(map(str, fs.find(path)))
     walked = (str(info["name"]) for _, _, files in fs.walk(path, detail=True) for info in files.values())
@@ -69,17 +69,17 @@ def list_files(fs: Any, path: str) -> list[str]:
 
 
 def check_file(fs: Any, path: str) -> None:
-    """Raises an OSError if a local path is no regular file, such as a pipe (which may never end) or a dangling link."""
+    """Raises an OSError if a local path is no regular file, such as a pipe (it may never end) or a dangling link."""
     if is_local(fs) and fs.info(path)["type"] != "file":
         raise OSError(f"{path} is not a regular file")
 
 
 @contextmanager
 def decoding_errors(where: str, expected: str, remedy: str) -> Iterator[None]:
-    """Replaces errors of readers on broken bytes by a SchemaError.
+    """Replaces the errors that readers raise for broken bytes by a SchemaError.
 
     Raises:
-        SchemaError: in place of errors of Arrow, of decompression and of text that is not UTF-8.
+        SchemaError: in place of errors of Arrow, of decompression, and of text that is not UTF-8.
     """
     try:
         yield
@@ -92,10 +92,10 @@ def check_names(names: Sequence[str], where: str) -> None:
     """Checks that column names of a file are distinct.
 
     Raises:
-        SchemaError: names the repeated ones.
+        SchemaError: names the repeated columns.
     """
     if repeated := repeated_names(names):
-        raise SchemaError(Fault(where, "columns with different names", f"several named {repeated}", "rename them"))
+        raise SchemaError(Fault(where, "columns with different names", f"several columns named {repeated}", "rename them"))
 
 
 def _read(fs: Any, path: str, columns: Columns, where: str) -> pa.Table:
@@ -104,7 +104,7 @@ def _read(fs: Any, path: str, columns: Columns, where: str) -> pa.Table:
         file = pq.ParquetFile(handle)
         check_names(file.schema_arrow.names, where)
         names = columns(file.schema_arrow) if callable(columns) else columns
-        if not set(names) <= set(file.schema_arrow.names):  # the caller's error names the columns that there are
+        if not set(names) <= set(file.schema_arrow.names):  # the caller's error names the existing columns
             return file.schema_arrow.remove_metadata().empty_table()
         table = file.read(columns=list(names)).replace_schema_metadata(None)
         for name in names:
@@ -113,13 +113,13 @@ def _read(fs: Any, path: str, columns: Columns, where: str) -> pa.Table:
 
 
 class TableWriter:
-    """Writes tables of one schema to a parquet or csv file; after a failure the file is removed."""
+    """Writes tables with one schema to a parquet or csv file. Removes the file after a failure."""
 
     def __init__(self, uri: str, *, has_lists: bool = False) -> None:
         """Prepares to write to a path or fsspec URL that ends in .parquet, .pq, or .csv (for tables without lists).
 
         Raises:
-            InputError: if it has another ending.
+            InputError: the path has another ending.
         """
         self.uri = uri
         self._is_csv = uri.endswith(".csv") and not has_lists
@@ -134,7 +134,7 @@ class TableWriter:
         """Appends a table.
 
         Raises:
-            InputError: if the file cannot be written.
+            InputError: the file cannot be written.
         """
         if self._writer is None:
             with location_errors(self.uri, "output"):

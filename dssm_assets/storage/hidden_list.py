@@ -1,6 +1,6 @@
 """The stored list of users whose rows nobody may read. Every reader obeys it; only `extras/retention` changes it.
 
-A run that began before a change of the list must not publish (`check_unchanged`), because it read rows under the old list.
+If the list changes during a run, the run must not publish (`check_unchanged`), because it has read rows under the old list.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from dssm_assets.storage.locations import location_errors
 
 
 class HiddenList:
-    """The list of a store, below its serving root."""
+    """The list of hidden users in a store, below its serving root."""
 
     def __init__(self, fs: Any, serving: str) -> None:
         self.fs, self.serving, self.path = fs, serving, layout.forgotten_path(serving)
         self._noted: str | None = None
 
     def read(self) -> HiddenRows:
-        """Returns the stored list as `HiddenRows`; without one, nobody is hidden.
+        """Returns the stored list as `HiddenRows`. Without a list, nobody is hidden.
 
         Raises:
             ConfigError: there is a list, but no extra that can read it.
             InputError: the store cannot be reached.
-            StorageError: the file is not such a list.
+            StorageError: the file is not a list of hidden users.
         """
         try:
             with location_errors(self.path, "key storage.root", may_be_missing=True):
@@ -58,4 +58,4 @@ class HiddenList:
         if self._noted is not None and self.read().state != self._noted:
             self._noted = None
             remedy = "run it again: it then reads without the users who were forgotten meanwhile"
-            raise PartitionReplacedError(Fault(where, "the rows that were read to be kept", "users to be forgotten", remedy))
+            raise PartitionReplacedError(Fault(where, "no change of the forgotten users during the run", "a change", remedy))

@@ -22,7 +22,7 @@ nux: {enabled: false}
 
 
 def write_instance_file(folder: Path) -> None:
-    """Makes a folder a Dagster home: writes dagster.yaml unless there is one."""
+    """Makes a folder a Dagster home: writes dagster.yaml, unless the folder has one."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / INSTANCE_FILE
     if not path.exists():

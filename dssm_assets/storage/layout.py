@@ -1,4 +1,4 @@
-"""Paths of everything that is stored: the only module that builds them.
+"""Builds the paths of everything that is stored. No other module builds paths.
 
     <root>/<asset>/ds=YYYY-MM-DD/_manifest.json         lists the files of the partition
     <root>/<asset>/ds=YYYY-MM-DD/<stem>-<digest>.<ext>  the files, named by their content (see `content_name`)
@@ -6,15 +6,15 @@
     <root>/experiments/<name>/<asset>/...               the same layout, for the partitions of an experiment
     <root>/_iceberg/...                                 metadata of the tables in the home's Iceberg catalog
     <root>/_staging/<any>/...                           files not yet published; removed when their writer is done
-    <root>/_cleaned                                     empty; its time is that of the last search for leftovers
+    <root>/_cleaned                                     empty; its modification time is the time of the last cleanup
     <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, with manifest.json and its signature
     <root>/serving/current.json                         names the served bundle
     <root>/serving/forgotten.json                       hashes of the users to be forgotten
     <root>/serving/stores_with_users.json               configured vector stores with vectors of users
     <root>/lancedb/...                                  vectors, unless another vector store is configured
 
-Belongs here: names of folders and files. Does not belong here: reading or writing them; names of the files inside an
-artifact or a bundle (`core/file_names.py`).
+Belongs here: names of folders and files. Does not belong here: reading or writing; names of files inside an artifact or a
+bundle (`core/file_names.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHARED = "_shared"
 EXPERIMENTS = "experiments"
 ICEBERG = "_iceberg"
 ICEBERG_CATALOG = "iceberg.db"
-"""In the home."""
+"""Name of a folder in the home."""
 STAGING = "_staging"
 CLEANED = "_cleaned"
 SERVING = "serving"
@@ -63,7 +63,7 @@ def cleaned_path(root: str) -> str:
 
 
 def experiments_folder(root: str) -> str:
-    """Returns the folder with the roots of all experiments; it also holds the table `experiments`."""
+    """Returns the folder with the roots of all experiments, and with the table `experiments`."""
     return f"{root.rstrip('/')}/{EXPERIMENTS}"
 
 
@@ -72,7 +72,7 @@ def experiment_root(root: str, name: str) -> str:
 
 
 def experiment_of_folder(folder: str) -> str | None:
-    """Returns the experiment of a root folder, None for any other folder."""
+    """Returns the experiment that a root folder belongs to. None for any other folder."""
     name = folder.rstrip("/").rpartition("/")[2]
     return name if _EXPERIMENT.match(name) else None
 
@@ -98,9 +98,9 @@ def part_name(number: int) -> str:
 
 
 def content_name(name: str, sha256: str, mark: str = "") -> str:
-    """Returns a file name that carries the content: `part-00000.parquet` -> `part-00000-0123456789ab.parquet`.
+    """Returns a file name with the content's digest: `part-00000.parquet` -> `part-00000-0123456789ab.parquet`.
 
-    A mark, different for every write, makes a name that is used only once: `part-00000-0123456789ab-5f0c.parquet`.
+    A mark, different in every write, makes the name unique: `part-00000-0123456789ab-5f0c.parquet`.
     """
     stem, dot, extension = name.rpartition(".")
     content = f"{sha256[:12]}-{mark}" if mark else sha256[:12]
@@ -108,7 +108,7 @@ def content_name(name: str, sha256: str, mark: str = "") -> str:
 
 
 def ds_of_folder(folder: str) -> str | None:
-    """Returns the day of a partition folder's name, None for any other folder."""
+    """Returns the day in the name of a partition's folder. None for any other folder."""
     match = _DS_FOLDER.match(folder.rstrip("/").rpartition("/")[2])
     return match.group(1) if match else None
 
@@ -118,12 +118,12 @@ def serving_root(root: str) -> str:
 
 
 def replaced_versions_path(serving: str) -> str:
-    """Returns the file below a serving root that records when versions of the vector store were replaced."""
+    """Returns the path, below a serving root, of the record of replaced versions of the vector store."""
     return f"{serving}/vector_store.json"
 
 
 def stores_with_users_path(serving: str) -> str:
-    """Returns the file below a serving root that lists vector stores with vectors of users."""
+    """Returns the path, below a serving root, of the list of vector stores with vectors of users."""
     return f"{serving}/stores_with_users.json"
 
 

@@ -22,24 +22,24 @@ import pyarrow as pa
 from dssm_assets.storage.layout import staging_folder
 
 LOCK: Final = ".lock"
-"""The file that is locked where a folder cannot be."""
+"""If a folder cannot be locked, this file in it is."""
 MARK: Final = ".dssm-assets"
-"""Marks our folder of temporary folders: one of the same name without it is somebody else's."""
+"""File that marks our folder of temporary folders. A folder of the same name without it is not ours."""
 
 
 class ScratchFolder:
     """An empty folder, removed by `close`, at the end of a `with` block, or when the process ends.
 
-    Its process holds a lock on it, which the system releases however the process ends. So a folder that can be locked was
-    left by a killed process.
+    Its process holds a lock on it. The system releases the lock when the process ends, even if it is killed. So a folder that
+    others can lock was left by a killed process.
     """
 
     def __init__(self, kind: str = "", parent: Path | None = None) -> None:
         """Makes a folder inside another one.
 
-        With a `kind` it goes into our own folder there, or in the system's temporary folder.
+        With a `kind`, the folder is made inside our own folder in `parent` (default: the system's temporary folder).
 
-        If something else has the name of our own folder, it is made beside it, and nothing removes it if this process is killed.
+        If our own folder's name is taken, the folder is made directly in `parent`. Nothing then removes it if this process is killed.
         """
         if kind:
             parent = Path(tempfile.gettempdir()) if parent is None else parent
@@ -55,35 +55,35 @@ class ScratchFolder:
 
 
 def _make_locked(prefix: str, parent: Path | None) -> tuple[Path, int]:
-    """Returns a new folder and the handle that locks it; it makes another one if a cleanup was faster than the lock."""
+    """Makes a folder and locks it. Returns its path and the handle of the lock. Tries again if a cleanup removed the folder first."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         with suppress(FileNotFoundError):
             handle = os.open(path, os.O_RDONLY)
-            with suppress(OSError):  # network filesystems do not lock folders: then its age alone counts
-                fcntl.flock(handle, fcntl.LOCK_EX)  # waits for a cleanup that looks at it
+            with suppress(OSError):  # network filesystems do not lock folders; a cleanup then goes by age
+                fcntl.flock(handle, fcntl.LOCK_EX)  # waits while a cleanup looks at the folder
             if path.exists():
                 return path, handle
             os.close(handle)
 
 
 def _remove(path: Path, handle: int, pid: int) -> None:
-    if os.getpid() == pid:  # a forked process ends earlier
+    if os.getpid() == pid:  # not in a forked process, which may end earlier
         shutil.rmtree(path, ignore_errors=True)
         os.close(handle)
 
 
 def find_own_folder(parent: Path, *, makes: bool = False) -> Path | None:
-    """Returns `dssm-assets-<uid>` in a folder, the parent of this user's temporary folders; None if something else has the name.
+    """Returns the folder `dssm-assets-<uid>` for this user's temporary folders. None if it is missing or not ours.
 
-    Everybody can write into the system's temporary folder and knows the name. So the folder is ours only if it belongs to this user,
-    has our mark and is no link. Each use renews the mark, because cleaners of temporary folders take old files.
+    Others can write into the system's temporary folder and know the name. So the folder counts as ours only if it belongs to this
+    user, has our mark and is no link. Each use renews the mark, because cleaners of temporary folders remove old files.
 
     Args:
-        makes: make it if there is none, and mark it if it is empty.
+        makes: make the folder if there is none, and mark it if it is empty.
     """
     path, user = parent / f"dssm-assets-{os.geteuid()}", os.geteuid()
-    with suppress(OSError):  # whoever makes a folder beside it meets the error of a full disk, too
+    with suppress(OSError):  # an error such as a full disk is raised again by the caller's next folder
         if makes:
             with suppress(FileExistsError):
                 path.mkdir(mode=0o700)
@@ -97,19 +97,19 @@ def find_own_folder(parent: Path, *, makes: bool = False) -> Path | None:
 
 
 def remove_abandoned(kind: str) -> None:
-    """Removes folders of a kind that killed processes left in the system's temporary folder, if folders can be locked there."""
+    """Removes folders of a kind left by killed processes in the system's temporary folder, if folders can be locked there."""
     own = find_own_folder(Path(tempfile.gettempdir()))
     for path in find_abandoned(own, math.inf, kind, needs_lock=True) if own else ():
         shutil.rmtree(path, ignore_errors=True)
 
 
 def find_abandoned(parent: Path, before: float, kind: str = "", *, needs_lock: bool = False) -> Iterator[Path]:
-    """Locks and yields folders of ended processes that are unchanged since a time, inside a folder of ours.
+    """Locks and yields folders that ended processes left inside `parent`, one of our folders.
 
     Args:
-        before: in unix seconds.
-        kind: of `ScratchFolder`; every one by default.
-        needs_lock: skip folders that cannot be locked, as on network filesystems; otherwise their age alone decides.
+        before: only folders unchanged since this time, in unix seconds.
+        kind: only folders of this kind (see `ScratchFolder`); all kinds by default.
+        needs_lock: skip folders that cannot be locked, as on network filesystems. Otherwise their age alone decides.
     """
     for path in sorted(parent.glob(f"{kind}-*" if kind else "*")):
         with suppress(OSError):
@@ -127,7 +127,7 @@ def find_abandoned(parent: Path, before: float, kind: str = "", *, needs_lock: b
 
 
 def _lock_now(handle: int, *, otherwise: bool) -> bool:
-    """Locks a folder; returns False if another process has, and `otherwise` where folders cannot be locked."""
+    """Locks a folder. Returns False if another process has locked it, and `otherwise` if folders cannot be locked."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -143,7 +143,7 @@ def is_local(fs: Any) -> bool:
 
 
 def local_staging(root: str, *, is_root_local: bool) -> ScratchFolder:
-    """Returns a folder to stage files in. For a local root it is on the same disk, so that publishing is a rename."""
+    """Returns a folder to stage files in. For a local root it is on the same disk, so that files are published by renaming."""
     if not is_root_local:
         return ScratchFolder("staging")
     parent = Path(staging_folder(root))
@@ -159,7 +159,7 @@ def folder_lock(folder: Path | str) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:  # network filesystems lock files only
+        except OSError:  # network filesystems can only lock files
             os.close(handle)
             handle = os.open(Path(folder) / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -178,15 +178,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_atomic(path: Path | str, chunks: Iterable[bytes | memoryview]) -> None:
-    """Replaces a file in one step, or leaves it unchanged on failure; creates its folder if it is missing.
+    """Replaces a file in one step, or leaves it unchanged on failure. Creates a missing folder.
 
-    Concurrent writers are safe: the last one's file remains.
+    Several processes may write at once; the last one's file remains.
     """
     folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
     os.makedirs(folder, exist_ok=True)  # noqa: PTH103
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=f"._{name}-")
     try:
-        os.fchmod(handle, 0o644)  # mkstemp's files are readable by their owner alone
+        os.fchmod(handle, 0o644)  # only the owner can read files of mkstemp
         with os.fdopen(handle, "wb") as file:
             file.writelines(chunks)
             file.flush()
@@ -205,18 +205,18 @@ def arrow_writer(path: Path, schema: pa.Schema) -> Iterator[Any]:
 
 
 def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-    """Writes an uncompressed Arrow IPC file, one batch in memory at a time; returns its number of rows."""
+    """Writes an uncompressed Arrow IPC file, one batch in memory at a time. Returns the number of rows."""
     rows = 0
     with arrow_writer(path, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
             rows += batch.num_rows
-            del batch  # frees it before the next one is made
+            del batch  # frees its memory before the next batch is made
     return rows
 
 
 def write_arrow_table(path: Path, table: pa.Table) -> int:
-    """Writes a table as an Arrow IPC file of one batch; returns its number of rows."""
+    """Writes a table as an Arrow IPC file with one batch. Returns the number of rows."""
     return write_arrow(path, table.schema, table.combine_chunks().to_batches())
 
 
@@ -227,7 +227,7 @@ def map_arrow(path: Path | str) -> pa.Table:
 
 
 def read_rows(table: pa.Table, rows: Iterable[int]) -> pa.Table:
-    """Copies some rows of a memory-mapped table into one piece; `take` would copy the whole file."""
+    """Copies some rows of a memory-mapped table into one chunk. (`take` would copy the whole file.)"""
     return pa.concat_tables([table.slice(row, 1) for row in rows]).combine_chunks()
 
 
@@ -246,12 +246,12 @@ class ScratchArrays:
         size = length * np.dtype(kind).itemsize
         with path.open("wb") as file:
             file.truncate(size)
-            if hasattr(os, "posix_fallocate"):  # a page for which the disk has no room later would kill the process
+            if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process when it writes a page
                 os.posix_fallocate(file.fileno(), 0, size)
         return np.memmap(path, dtype=kind, mode="r+", shape=(length,))
 
     def concat(self, parts: Iterable[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
-        """Returns the concatenation of some arrays, read-only; one part is in memory at a time."""
+        """Joins some arrays to a read-only array. One part is in memory at a time."""
         path, length = self._next(), 0
         with path.open("wb") as file:
             for part in parts:
@@ -266,7 +266,7 @@ class ScratchArrays:
 
 @dataclass(frozen=True)
 class ScratchFile:
-    """A handle of an array in a file, for other processes of this machine."""
+    """Names an array in a file, so that other processes of this machine can open it."""
 
     path: Path
     kind: str
@@ -274,7 +274,7 @@ class ScratchFile:
 
     @classmethod
     def from_array(cls, array: npt.NDArray[Any]) -> ScratchFile:
-        """Returns the handle of an array made by `ScratchArrays`, or of a prefix of one."""
+        """Returns the handle of an array made by `ScratchArrays`, or of the beginning of such an array."""
         if not len(array):
             return cls(Path(), array.dtype.str, 0)
         if not isinstance(array, np.memmap) or array.filename is None:

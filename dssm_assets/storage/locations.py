@@ -1,4 +1,4 @@
-"""Opens paths and fsspec URLs that a user names, with typed errors. Also has conditional puts, which fail after another put."""
+"""Opens paths and fsspec URLs that a user names, with typed errors. Also has conditional puts: they fail after another put."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.storage.local_files import is_local, write_atomic
 
 _S3_LIMITS: Final = {"connect_timeout": 10, "read_timeout": 60}
-"""botocore's own: a minute per attempt to connect, so that a wrong host is only reported after several minutes."""
+"""Shorter than botocore's default, a minute per attempt to connect: a wrong host would only be reported after minutes."""
 _S3_RETRIES: Final = {"mode": "standard", "max_attempts": 4}
-"""About eight seconds in all, for a host that does not exist. `legacy`, the default, raises before `_wait_for_restart` is heard."""
+"""A missing host is reported after about eight seconds. The default mode, `legacy`, raises before it asks `wait_for_restart`."""
 RESTART_SECONDS: Final = 120.0
-"""How long one request is repeated while a store restarts; SeaweedFS takes 35 s."""
+"""While a store restarts, a request is repeated for so long; SeaweedFS takes 35 s."""
 WAIT_SECONDS: Final = 1.0
 _SERVER_FAULTS: Final = frozenset({500, 502, 503, 504})
 
 S3_OPTIONS: Final = ("endpoint_url", "key", "secret", "token", "region_name")
-"""Options of an S3 filesystem that other libraries have under other names."""
+"""Options of an S3 filesystem that have other names in other libraries."""
 PYICEBERG_S3_OPTIONS: Final = ("s3.endpoint", "s3.access-key-id", "s3.secret-access-key", "s3.session-token", "s3.region")
 
 _S3_PROTOCOLS: Final = ("s3://", "s3a://")
 _CONFLICTS: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
-"""Error codes of S3 for a put whose condition no longer holds."""
+"""Error codes of S3 for a put with a condition that no longer holds."""
 _LIBRARY_ERRORS: Final = ("botocore.", "aiobotocore.", "aiohttp.", "gcsfs.", "adlfs.", "azure.", "google.")
 _SYSTEM_ERRORS: Final = (OSError, ValueError, TypeError, LookupError, ImportError, AssertionError, NotImplementedError)
 _ARCHIVE_ERRORS: Final = (EOFError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
-"""What Python says of archives that are none: `zip://clicks.csv::clicks.zip`."""
+"""Python's errors for a URL such as `zip://clicks.csv::clicks.zip`, if the file is no archive."""
 _REMEDY: Final = "correct the path or URL, install its package, or set its credentials"
 
 
 def open_location(uri: str, where: str, options: Mapping[str, Any] | None = None, remedy: str = _REMEDY) -> tuple[Any, str]:
-    """Returns the filesystem of a path or URL and the path in it. Nothing is read yet.
+    """Returns the filesystem of a path or URL, and the path in it. Nothing is read yet.
 
-    S3 connections get time limits, which `config_kwargs` in `options` may change; requests are repeated while a store restarts.
+    S3 connections get time limits; `config_kwargs` in `options` may change them. Requests are repeated while a store restarts.
 
     Raises:
-        InputError: if the protocol is unknown, its package is missing or the text cannot be a path.
+        InputError: the protocol is unknown, its package is missing, or the text cannot be a path.
     """
     given = dict(options or {})
     with location_errors(uri, where, remedy):
         if "\0" in uri or uri.encode("utf-8", "replace").decode() != uri:  # a lone surrogate
-            raise ValueError("characters that no path has")
+            raise ValueError("it has characters that cannot be in a path")
         if uri.startswith(_S3_PROTOCOLS):
             limits = {**_S3_LIMITS, **given.get("config_kwargs", {})}
             given["config_kwargs"] = {**limits, "retries": {**_S3_RETRIES, **limits.get("retries", {})}}
@@ -62,11 +62,11 @@ def open_location(uri: str, where: str, options: Mapping[str, Any] | None = None
 
 @functools.cache
 def open_s3_session(profile: str | None = None) -> Any:
-    """Returns the process's session for S3 clients of a profile. They repeat requests while a store restarts."""
+    """Returns this process's session for S3 clients of a profile. The clients repeat requests while a store restarts."""
     from aiobotocore.session import AioSession
 
     class Session(AioSession):  # type: ignore[misc]
-        """Goes to other processes by its profile."""
+        """Pickled as its profile, so that other processes open their own session."""
 
         def __reduce__(self) -> Any:
             return open_s3_session, (profile,)
@@ -74,10 +74,10 @@ def open_s3_session(profile: str | None = None) -> Any:
     session, answered = Session(profile=profile), set[str]()
 
     def wait_for_restart(*, response: Any, endpoint: Any, caught_exception: Any, request_dict: Any, **_: Any) -> float | None:
-        """Tells botocore whether to repeat a request, and after how many seconds, while a store restarts. None: botocore decides.
+        """Called by botocore. While a store restarts, returns after how many seconds to repeat a request; else None.
 
-        A restarting store first answers with faults and then accepts no connections. A store that has never answered is not
-        waited for.
+        A restarting store first answers with faults and then accepts no connections. A store that has never answered does not
+        count as restarting.
         """
         from botocore.exceptions import ConnectionError as NoConnectionError
         from botocore.exceptions import HTTPClientError
@@ -96,12 +96,12 @@ def open_s3_session(profile: str | None = None) -> Any:
 
 @contextmanager
 def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missing: bool = False) -> Iterator[None]:
-    """Replaces filesystem errors for an unusable location by an InputError; our own errors pass.
+    """Replaces filesystem errors for an unusable location by an InputError. Our own errors pass unchanged.
 
-    `may_be_missing`: FileNotFoundError passes too.
+    With `may_be_missing`, FileNotFoundError passes unchanged, too.
 
     Raises:
-        InputError: in place of errors of the system, of a filesystem's package and of bad arguments for it.
+        InputError: in place of errors of the system, of a filesystem's package, and of bad arguments for it.
     """
     try:
         yield
@@ -118,7 +118,7 @@ def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missi
 
 
 def rename_s3_options(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
-    """Renames options to those of a library (S3_OPTIONS), also inside `client_kwargs`; other options stay."""
+    """Renames S3_OPTIONS to a library's names, also inside `client_kwargs`. Other options stay."""
     given = {**options, **dict(options.get("client_kwargs") or {})}
     given.pop("client_kwargs", None)
     renamed = dict(zip(S3_OPTIONS, names, strict=True))
@@ -131,9 +131,9 @@ def has_conditional_puts(fs: Any) -> bool:
 
 
 def unchanged_condition(fs: Any, path: str) -> dict[str, str]:
-    """Returns a put's condition "the file is unchanged since now"; empty without support.
+    """Returns the condition "the file is unchanged since now" for a put, empty if the store has no conditional puts.
 
-    Ask for it before reading the file, so that a change in between makes the condition fail.
+    Call this before reading the file, so that a change in between makes the condition fail.
     """
     if not has_conditional_puts(fs):
         return {}
@@ -144,14 +144,14 @@ def unchanged_condition(fs: Any, path: str) -> dict[str, str]:
 
 
 def absent_condition(fs: Any) -> dict[str, str]:
-    """Returns a put's condition "the file does not exist"; empty without support."""
+    """Returns the condition "the file does not exist" for a put, empty if the store has no conditional puts."""
     return {"IfNoneMatch": "*"} if has_conditional_puts(fs) else {}
 
 
 def put_if(fs: Any, path: str, content: bytes, condition: Mapping[str, str]) -> bool:
-    """Replaces a file in one step if the condition still holds; else leaves it unchanged and returns False.
+    """Replaces a file in one step if the condition holds. Otherwise leaves it unchanged and returns False.
 
-    A file that already has this content counts as replaced: if the answer to a put is lost, it is repeated and finds its own file.
+    A file that already has this content counts as replaced: if the answer to a put was lost, the repeated put finds its own file.
     """
     if is_local(fs):
         write_atomic(path, [content])

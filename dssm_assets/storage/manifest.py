@@ -30,7 +30,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Column:
-    """One column as stored: name, Arrow type as text, meaning."""
+    """One stored column: its name, its Arrow type as text, and its meaning."""
 
     name: str
     type: str
@@ -42,9 +42,9 @@ class ReplacedFile:
     """A file of a partition's earlier content.
 
     Attributes:
-        path: as in `StoredFile`.
-        replaced_at: when it was replaced, in unix seconds.
-        is_removed: it is no longer stored.
+        path: see `StoredFile`.
+        replaced_at: time of its replacement, in unix seconds.
+        is_removed: whether the file has been removed from the store.
     """
 
     path: str
@@ -57,11 +57,11 @@ class Erasure:
     """The removal of forgotten users' rows from a partition.
 
     Attributes:
-        request: the request that removed them.
-        digest: digest of the content before.
-        bytes: size of its files.
+        request: the request to forget the users.
+        digest: digest of the content before the removal.
+        bytes: size of the files before the removal.
         count: number of removed rows.
-        rows: their row numbers, ascending, if other tables point to rows of this one; else empty.
+        rows: numbers of the removed rows, ascending, if other tables refer to rows of this table; else empty.
     """
 
     request: str
@@ -76,12 +76,12 @@ class Manifest:
     """The manifest of a partition: its files, columns, inputs and facts.
 
     Attributes:
-        files: in order.
-        columns: schema of a table; for the tables of an artifact `file: column`; else empty.
+        files: the files, in order.
+        columns: columns of a table; columns of an artifact's tables, named `file: column`; else empty.
         inputs: "asset/ds" -> digest of each input partition.
-        facts: small values that describe it (seed, counts).
-        settings: digest of the step's settings, "" if none was recorded.
-        replaced: files of earlier contents; those that are still stored may be in use.
+        facts: small values that describe the partition (seed, counts).
+        settings: digest of the step's settings, "" if not recorded.
+        replaced: files of earlier contents. Some may still be stored and in use.
         erasures: oldest first. An asset built from the content before an erasure still counts as built from this partition.
     """
 
@@ -101,12 +101,12 @@ class Manifest:
 
     @property
     def user_column(self) -> str | None:
-        """Returns the column with the rows' users, for an artifact as `file: column`; None if rows belong to no user."""
+        """Returns the column with the rows' users, named `file: column` for an artifact. None if rows belong to no user."""
         return next((column.name for column in self.columns if column.name.rpartition(" ")[2] == USER_ID), None)
 
     @property
     def is_table(self) -> bool:
-        """Returns whether the files form one table. An artifact with columns has several tables."""
+        """Returns whether the files form one table. (An artifact with columns has several tables.)"""
         return bool(self.columns) and all(file.name.endswith(".parquet") for file in self.files)
 
     @property
@@ -126,11 +126,11 @@ class Manifest:
         return content.hexdigest()
 
     def has_had(self, digest: str | None) -> bool:
-        """Returns whether a digest is that of the present content, or of the content before users were forgotten."""
+        """Returns whether the partition has the content with this digest, or had it before users were forgotten."""
         return digest in (self.digest, *(erasure.digest for erasure in self.erasures))
 
     def renumber(self, rows: npt.NDArray[np.int64], digest: str) -> npt.NDArray[np.int64]:
-        """Converts row numbers of the content with a digest to those of the present one. Removed rows and -1 become -1."""
+        """Converts row numbers of an earlier content (`digest`) to row numbers of the present content; -1 for removed rows and -1."""
         digests = [erasure.digest for erasure in self.erasures]
         for erasure in self.erasures[digests.index(digest) :] if digest in digests else ():
             gone = np.array(erasure.rows, np.int64)
@@ -155,7 +155,7 @@ class Manifest:
             body["replaced"] = [vars(file) for file in self.replaced]
         if self.erasures:
             body["erasures"] = [vars(erasure) for erasure in self.erasures]
-        # A line per entry: an indented text of all levels takes a millisecond for each hundred values.
+        # One line per entry, because indenting all levels takes a millisecond for each hundred values.
         lines = (f'"{name}": {_ENCODER.encode(body[name])}' for name in sorted(body))
         return "{" + ",\n ".join(lines) + "}\n"
 

@@ -1,4 +1,4 @@
-"""A store over a base store: an experiment writes its own partitions and reads the base store's where it has none."""
+"""A store over a base store, for experiments. It writes its own partitions, and reads the base store's if it has none."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dssm_assets.storage.partitions import PartitionStore
 
 
 class OverlayStore(PartitionStore):
-    """Writes only its own partitions; reads its own, else the base store's."""
+    """Writes its own partitions. Reads its own partition of a day if it has one, else the base store's."""
 
     def __init__(self, base: PartitionStore, name: str, folder: str | None = None) -> None:
-        """Opens the store of the experiment `name` over the base store, or a store in another folder of its filesystem."""
+        """Opens the store of experiment `name` over the base store. With `folder`, the store is in that folder instead."""
         url = base.fs.unstrip_protocol(folder or layout.experiment_root(base.root, name))
         super().__init__(url, base.options, base.grace_seconds)
         self.base, self.name, self.hidden = base, name, base.hidden
         self._own: set[str] = set()
 
     def find(self, asset: str, ds: str) -> Manifest | None:
-        """Returns the experiment's partition of a day, else the base store's, None if neither exists."""
+        """Returns the experiment's partition of a day, else the base store's. None if neither exists."""
         own = super().find(asset, ds)
         if own is None:
             return self.base.find(asset, ds)

@@ -1,16 +1,16 @@
 """Publishes partitions atomically, in a local folder or any object store.
 
-Files are staged on local disk, named by their content, and stored next to the files of the existing partition. Then a small
-manifest is replaced, which makes them visible. A run that is killed before this last step leaves the old partition
-unchanged; after it, the new one is whole.
+Files are staged on local disk, named by their content, and stored next to the files of the existing partition. Replacing a
+small manifest then makes them visible. If a run is killed before this last step, the old partition is unchanged; after the
+step, the new partition is complete.
 
 If several runs write one partition at once, the last manifest remains. No writer removes a file that the current manifest
 lists. On a local disk a lock on the partition's folder covers storing, replacing and removing. An object store has no locks:
-each write has file names of its own, and the manifest is put only if it is unchanged since it was read. So the writer knows
+each write has its own file names, and the manifest is put only if it is unchanged since it was read. So the writer knows
 exactly which content it has replaced.
 
-After a power cut each partition is whole: files and manifests reach the disk before they get their names. Folders are not
-waited for, so the last seconds' partitions may be missing.
+After a power cut each partition is complete: files and manifests reach the disk before they get their names. Partitions of the
+last seconds may be missing, because writing does not wait for the folders.
 
 Replaced files stay for a grace period, because a reader may still have them open. The manifest lists them; the next write
 after the period, or `leftovers.py`, removes them.
@@ -53,16 +53,16 @@ from dssm_assets.storage.sized_files import SizedFileSystem
 
 GRACE_SECONDS: Final = 24 * 3600.0
 _RECORD_SECONDS: Final = 3600.0
-"""A manifest lists replaced files at least for so long, removed or not."""
+"""A manifest lists replaced files at least for so long, also after their removal."""
 _MAX_REPLACED: Final = 300
-"""Replaced files that a manifest lists at most; of more, the oldest are left to `leftovers.py`."""
+"""A manifest lists at most so many replaced files. If there are more, `leftovers.py` removes the oldest."""
 _TRIES: Final = 100
-"""Puts of a manifest that others may replace meanwhile."""
+"""Most attempts to put a manifest while others replace it."""
 _LOOKS: Final = 5
 _REQUESTS: Final = 32
-"""Manifests that are requested at once from an object store."""
+"""So many manifests are requested at once from an object store."""
 _WAIT_SECONDS: Final = 0.02
-"""Before the second try at most; up to 32 times as long before later ones."""
+"""Longest wait before the second try. Later tries may wait up to 32 times as long."""
 
 
 class PartitionStore:
@@ -78,14 +78,14 @@ class PartitionStore:
         """Opens a store, which need not exist yet.
 
         Args:
-            grace_seconds: how long replaced files stay; must exceed the longest reading of a partition.
+            grace_seconds: replaced files stay for so long; must exceed the longest time that a run reads a partition.
             settings: asset -> digest of its settings, recorded in the manifests.
         """
         self.grace_seconds = grace_seconds
         self.settings = settings or {}
         self.leaves_files = False
-        """Whether files that are no longer needed are left to `leftovers.py`, because others may list them."""
-        # A cached listing would hide what another process has written since.
+        """If true, `leftovers.py` removes files that are no longer needed, because others may list them."""
+        # A cached listing would hide files that another process has written since.
         self.options = {"use_listings_cache": False, **(options or {})}
         self.fs, self.root = open_location(root, "key storage.root", self.options)
         self.is_local = is_local(self.fs)
@@ -97,7 +97,7 @@ class PartitionStore:
 
     @contextlib.contextmanager
     def staging_in_store(self) -> Iterator[str]:
-        """Yields a folder inside the store for several machines to stage files in; removes it afterwards."""
+        """Yields a folder inside the store where several machines can stage files. Removes it afterwards."""
         if self.is_local:
             with self.staging() as path:
                 yield str(path)
@@ -120,7 +120,7 @@ class PartitionStore:
         facts: Mapping[str, object] | None = None,
         is_shared: bool = False,
     ) -> Manifest:
-        """Publishes files as a partition: staged ones (path, rows), or those stored by `put_file`. Returns its manifest.
+        """Publishes files as a partition: staged files (path, rows), or files stored by `put_file`. Returns the manifest.
 
         Files of the replaced partition are removed after the grace period. Shared files are stored once for many days;
         `leftovers.py` removes them when no day lists them any more.
@@ -128,24 +128,24 @@ class PartitionStore:
         with self.locked(asset, ds):
             stored = tuple(file for file in staged if isinstance(file, StoredFile))
             self._refuse_forgotten(Manifest(asset, ds, stored, tuple(columns)))
-            # Under the lock nobody removes a file of this name before the manifest lists it.
+            # Under the lock nobody can remove the files before the manifest lists them.
             files = self._put_all(asset, ds, staged, is_shared=is_shared)
             return self._publish(Manifest(asset, ds, files, tuple(columns), dict(inputs or {}), dict(facts or {})))
 
     def publish_shared(self, manifest: Manifest, ds: str, inputs: Mapping[str, str] | None = None) -> Manifest:
-        """Publishes the shared files of a partition for another day too; returns that day's manifest.
+        """Publishes the shared files of a partition for another day, too. Returns the manifest of this day.
 
         Args:
-            inputs: the inputs of that day's partition (default: those of the given one).
+            inputs: inputs of this day's partition (default: the inputs in `manifest`).
         """
         built_from = manifest.inputs if inputs is None else dict(inputs)
         with self.locked(manifest.asset, ds):
             return self._publish(replace(manifest, ds=ds, inputs=built_from, replaced=(), erasures=()))
 
     def _refuse_forgotten(self, manifest: Manifest) -> None:
-        """Raises a PartitionReplacedError if users with rows were forgotten since they were read.
+        """Raises a PartitionReplacedError if users were forgotten since their rows were read.
 
-        It removes files of the manifest that are stored, unless others list them as well.
+        Before that, it removes the manifest's files that were stored already, unless the existing partition lists them.
         """
         if manifest.user_column is None:
             return
@@ -160,9 +160,7 @@ class PartitionStore:
     def rewrite(self, before: Manifest, files: Sequence[tuple[Path, int] | StoredFile], erasure: Erasure) -> Manifest:
         """Replaces a partition's files because users were forgotten.
 
-        The former files are removed at once, even while they are read.
-
-        Shared files stay, because other days list them.
+        The former files are removed at once, even while they are read. Shared files stay, because other days list them.
 
         Args:
             files: staged files (path, rows), and the files of the partition to keep.
@@ -183,21 +181,21 @@ class PartitionStore:
         return after
 
     def _remove_files(self, asset: str, ds: str, paths: Iterable[str]) -> None:
-        """Removes files of a partition; shared ones stay, because other days may list them."""
+        """Removes files of a partition, except shared files, because other days may list these."""
         for path in paths:
             if not layout.is_shared(path):
                 with contextlib.suppress(FileNotFoundError):
                     self.fs.rm_file(layout.file_path(self.root, asset, ds, path))
 
     def _publish(self, manifest: Manifest) -> Manifest:
-        """Replaces the manifest of a locked partition; returns the new one."""
+        """Replaces the manifest of a locked partition. Returns the new manifest."""
         path = layout.manifest_path(self.root, manifest.asset, manifest.ds)
         manifest = replace(manifest, settings=self.settings.get(manifest.asset, ""))
         for attempt in range(_TRIES):
             before, condition = self._find_unchanged(manifest.asset, manifest.ds)
             if attempt and before is not None and _was_put(manifest, before):
                 return manifest
-            self._refuse_forgotten(manifest)  # also after an upload, which takes its time
+            self._refuse_forgotten(manifest)  # again, because uploads take time
             kept, outdated = self._replaced_files(manifest, before)
             after = replace(manifest, replaced=kept)
             if not put_if(self.fs, path, after.to_json().encode(), condition):
@@ -211,9 +209,9 @@ class PartitionStore:
         )
 
     def remove(self, asset: str, ds: str, is_old: Callable[[Manifest], bool] = lambda _: True) -> bool:
-        """Removes a partition if `is_old` holds, asked under its lock; returns whether it was removed.
+        """Removes a partition if `is_old` holds, which is asked under the lock. Returns whether it was removed.
 
-        Its manifest goes first; shared files stay. A partition published meanwhile by another run stays as well.
+        The manifest is removed first. Shared files stay. A partition that another run has published meanwhile stays as well.
         """
         with self.locked(asset, ds):
             manifest = self.find(asset, ds)
@@ -225,20 +223,18 @@ class PartitionStore:
             return True
 
     def remove_replaced(self, asset: str, ds: str, files: Sequence[ReplacedFile]) -> None:
-        """Removes replaced files from a locked partition if no manifest lists them, unless a run has stored one again to
-        publish it.
-        """
+        """Removes replaced files from a locked partition. On a local disk, a file that a run has stored again meanwhile stays."""
         folder = layout.partition_folder(self.root, asset, ds)
         for file in files:
             path = f"{folder}/{file.path}"
-            with contextlib.suppress(OSError):  # The partition is published; what remains is a leftover.
+            with contextlib.suppress(OSError):  # the partition is published; a file that remains is a leftover
                 if not self.is_local or Path(path).stat().st_mtime <= file.replaced_at:
                     self.fs.rm_file(path)
 
     def _find_unchanged(self, asset: str, ds: str) -> tuple[Manifest | None, dict[str, str]]:
-        """Returns the manifest of a partition, and the condition of a put: it is unchanged."""
+        """Returns the manifest of a partition, and the condition for a put that it is unchanged."""
         before = self.find(asset, ds)
-        if before is None:  # a single request for most writes: those of a new partition
+        if before is None:  # most writes make a new partition and need only this request
             return None, absent_condition(self.fs)
         condition = unchanged_condition(self.fs, layout.manifest_path(self.root, asset, ds))
         return (self.find(asset, ds) if condition else before), condition
@@ -246,7 +242,7 @@ class PartitionStore:
     def _replaced_files(
         self, manifest: Manifest, before: Manifest | None
     ) -> tuple[tuple[ReplacedFile, ...], tuple[ReplacedFile, ...]]:
-        """Returns the replaced files that a new manifest lists, and those to remove."""
+        """Returns the replaced files that a new manifest lists, and the replaced files to remove."""
         if before is None:
             return (), ()
         now, listed = time.time(), {file.path for file in manifest.files}
@@ -264,19 +260,19 @@ class PartitionStore:
         return folder_lock(layout.partition_folder(self.root, asset, ds)) if self.is_local else contextlib.nullcontext()
 
     def find(self, asset: str, ds: str) -> Manifest | None:
-        """Returns the manifest of a partition, None if there is none."""
+        """Returns the manifest of a partition, None if there is no partition."""
         path = layout.manifest_path(self.root, asset, ds)
         self.hidden.note_once()
         try:
             with location_errors(self.root, "key storage.root", may_be_missing=True):
-                # start=0 because for a whole file s3fs first requests its size, and for a missing one a listing.
+                # start=0, because otherwise s3fs first requests the file's size, or for a missing file a listing.
                 text = Path(path).read_bytes() if self.is_local else self.fs.cat_file(path, start=0)
         except FileNotFoundError:
             return None
         return Manifest.from_json(text)
 
     def find_days(self, asset: str, days: Sequence[str]) -> dict[str, Manifest]:
-        """Returns day -> manifest for the stored days; reads many at once from an object store."""
+        """Returns day -> manifest for the stored days among `days`. Reads many at once from an object store."""
         with ThreadPoolExecutor(1 if self.is_local else _REQUESTS) as pool:
             found = zip(days, pool.map(partial(self.find, asset), days), strict=True)
             return {ds: manifest for ds, manifest in found if manifest is not None}
@@ -285,7 +281,7 @@ class PartitionStore:
         """Returns the manifest of a partition.
 
         Raises:
-            PartitionMissingError: if it was never written.
+            PartitionMissingError: the partition was never written.
         """
         found = self.find(asset, ds)
         if found is None:
@@ -296,7 +292,7 @@ class PartitionStore:
         """Returns the manifests of several days, in order.
 
         Raises:
-            WindowIncompleteError: naming every missing day and the command that materializes them.
+            WindowIncompleteError: days are missing. The error names them and the command that materializes them.
         """
         found = self.find_days(asset, days)
         if missing := [ds for ds in days if ds not in found]:
@@ -324,13 +320,13 @@ class PartitionStore:
         return sorted(filter(None, visible))
 
     def choose_day(self, asset: str, day: str = LATEST) -> str:
-        """Resolves a day's text among an asset's stored days; a date stays as it is.
+        """Resolves the text of a day among an asset's stored days. A date stays as it is.
 
         Args:
-            day: as of `read_day` of `core/days.py`.
+            day: a text in the form of `core/days.read_day`.
 
         Raises:
-            PartitionMissingError: no day is stored, or not that one.
+            PartitionMissingError: no day is stored, or this day is not.
         """
         if is_date(day):
             return day
@@ -341,7 +337,7 @@ class PartitionStore:
         return choose_day(day, stored, f"table {asset}", "a stored day")
 
     def filesystem_for(self, manifests: Iterable[Manifest]) -> Any:
-        """Returns the filesystem for reading partitions' files. A remote one knows the sizes in advance and saves requests."""
+        """Returns a filesystem to read partitions' files with. For a remote store it knows the files' sizes, which saves requests."""
         if self.is_local:
             return self.fs
         return SizedFileSystem(
@@ -369,13 +365,13 @@ class PartitionStore:
             says_missing = (
                 isinstance(error, FileNotFoundError) or "No files found" in str(error) or "No such file" in str(error)
             )
-            if faults or says_missing:  # else written again between the error and this check
+            if faults or says_missing:  # without faults, it was written again between the error and this check
                 raise PartitionReplacedError(faults or [_replaced(manifest, "some") for manifest in given]) from error
             raise
 
     def _missing_files(self, manifest: Manifest) -> Fault | None:
-        """Returns the fault of a partition with missing files, None if all are there."""
-        for _ in range(_LOOKS):  # the same content may be published again between the two looks
+        """Returns the fault of a partition with missing files, None if all files exist."""
+        for _ in range(_LOOKS):  # between the two looks, the same content may be published again
             missing = [file.name for file in manifest.files if not self.fs.exists(self.file_path(manifest, file))]
             if not missing:
                 return None
@@ -385,10 +381,10 @@ class PartitionStore:
         raise StorageError(f"partition {manifest.key}: files {missing} are missing. To fix: materialize it again")
 
     def put_file(self, asset: str, ds: str, path: Path, rows: int, *, is_shared: bool = False) -> StoredFile:
-        """Stores a staged file in a partition's folder before any manifest lists it."""
+        """Stores a staged file in a partition's folder. No manifest lists it yet."""
         with self.locked(asset, ds):
             if self.is_local:
-                os.utime(path)  # tells it from a replaced file of this content and name
+                os.utime(path)  # newer than a replaced file with the same content and name
             return self._put(asset, ds, path, rows, is_shared=is_shared)
 
     def _put_all(
@@ -399,7 +395,7 @@ class PartitionStore:
         )
 
     def _put(self, asset: str, ds: str, file: Path, rows: int, *, is_shared: bool) -> StoredFile:
-        """Moves a file into the folder of a partition. Names are unique per write; shared files and local stores name files by content."""
+        """Moves a file into a partition's folder. Its name is unique per write; shared files and local files are named by content alone."""
         digest, size = file_sha256(file), file.stat().st_size
         name = layout.content_name(file.name, digest, "" if is_shared or self.is_local else uuid.uuid4().hex[:12])
         inside = f"{layout.SHARED}/{name}" if is_shared else name
@@ -419,15 +415,15 @@ def _all_paths(manifest: Manifest) -> set[str]:
 
 
 def _replaced(manifest: Manifest, names: str) -> Fault:
-    remedy = "read it again; if it takes longer to read than storage.grace_hours, raise that"
+    remedy = "read it again; if reading takes longer than storage.grace_hours, raise this value"
     got = f"a partition that was written again meanwhile, its former files removed ({names})"
     return Fault(f"partition {manifest.key}", "its files", got, remedy)
 
 
 def _was_put(manifest: Manifest, now: Manifest) -> bool:
-    """Returns whether a put, whose condition failed, had succeeded in a try whose answer was lost.
+    """Returns whether an earlier try of a put succeeded although its answer was lost, so that the put's condition failed now.
 
-    Then it is the current manifest, or has been replaced since: its file names, which only one write uses, are known to both.
+    Then the manifest is the current one, or it was replaced since; the current one then lists its files, with their unique names.
     """
     own = {file.path for file in manifest.files if not layout.is_shared(file.path)}
     return now == manifest or any(file.path in own for file in now.replaced)

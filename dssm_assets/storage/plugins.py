@@ -1,7 +1,7 @@
 """Imports plug-ins: modules outside the package that register losses, samplers, poolings, baselines, feature operators and checks.
 
-A configuration lists them under `plugins`; an installed package lists them as entry points of the group `dssm_assets.plugins`. They
-are imported before names are checked: wherever a configuration is loaded (`config_file.py`), and in each process of a run.
+A configuration lists them under `plugins`. An installed package lists them as entry points of the group `dssm_assets.plugins`. They
+are imported before names are checked: when a configuration is loaded (`config_file.py`), and in each process of a run.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Final
 from dssm_assets.core.errors import Fault
 
 GROUP: Final = "dssm_assets.plugins"
-"""The group of entry points."""
+"""Group of the entry points of plug-ins."""
 
 
 def import_plugins(modules: Sequence[str], where: str = "configuration") -> list[Fault]:
-    """Imports the entry points by name, then the modules in order; returns a fault for each failure.
+    """Imports the entry points by name, then the modules in order. Returns a fault for each failure.
 
     The current folder is searched last, so that a file in it cannot hide an installed package.
 
     Args:
-        modules: the key `plugins`.
+        modules: value of the key `plugins`.
         where: names the configuration in faults.
     """
     folder = str(Path.cwd())
@@ -61,8 +61,8 @@ def _find_fault(load: Callable[[], object], name: str, where: str, remedy: str) 
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             return [Fault(where, "a module that can be imported", f"{name!r}: no module {error.name}", remedy)]
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-        is_located = frames and not isinstance(error, SyntaxError)  # a syntax error says its line itself
+        is_located = frames and not isinstance(error, SyntaxError)  # a syntax error's text has its line already
         at = f" ({frames[-1].filename}, line {frames[-1].lineno})" if is_located else ""
         got = f"{name!r}: {type(error).__name__}: {error}{at}"
-        return [Fault(where, "a module whose import raises nothing", got, "correct the module, or install what it imports")]
+        return [Fault(where, "a module that can be imported", got, "correct the module, or install the modules it imports")]
     return []

@@ -11,21 +11,21 @@ from fsspec import AbstractFileSystem
 from fsspec.spec import AbstractBufferedFile
 
 SMALL_BYTES: Final = 4 << 20
-"""Files up to this size are fetched whole, in one request."""
+"""A file up to this size is fetched in one request."""
 CACHED_BYTES: Final = 64 << 20
-"""Total size of the whole files that are kept for the next opening."""
+"""Total size of the cached whole files."""
 _BLOCK_BYTES: Final = 8 << 20
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class SizedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """A read-only filesystem of some stored files."""
+    """A read-only filesystem of some stored files, whose sizes are known."""
 
     protocol = "stored"
     cachable = False
 
     def __init__(self, fs: Any, sizes: Mapping[str, int]) -> None:
-        """Serves files given as path -> size in bytes; the store's filesystem holds them."""
+        """Serves files of the store's filesystem `fs`. `sizes`: path -> size in bytes."""
         super().__init__()
         self.fs = fs
         self.sizes = dict(sizes)
@@ -36,7 +36,7 @@ class SizedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         """Returns name, size and type of a file.
 
         Raises:
-            FileNotFoundError: if it is not one of the stored files.
+            FileNotFoundError: the path is none of the given files.
         """
         name = self._strip_protocol(path)
         if name not in self.sizes:
@@ -48,11 +48,11 @@ class SizedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         return [found] if detail else [found["name"]]
 
     def modified(self, path: str) -> dt.datetime:
-        """Returns the same time for every file, because none ever changes."""
+        """Returns the same time for every file, because stored files never change."""
         return _EPOCH
 
     def content(self, path: str) -> bytes:
-        """Returns a whole file. If it fits into the cache, it is fetched once."""
+        """Returns the content of a file. If it fits into the cache, it is fetched only once."""
         if path in self._cached:
             return self._cached[path]
         found = bytes(self.fs.cat_file(path, start=0, end=self.sizes[path]))

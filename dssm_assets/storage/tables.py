@@ -1,4 +1,4 @@
-"""Tables: parquet partitions, written in bounded memory and read through their manifests. Writing checks the table contract."""
+"""Tables: parquet partitions, written with little memory and read through their manifests. Writing checks the table contract."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
 
 ROW_GROUP_ROWS = 131_072
-"""Rows per file, which has one row group; a longer table has several. To forget a user, the files with rows of theirs are written again."""
+"""Rows of a file, which has one row group. A longer table has several files. To forget a user, only files with its rows are rewritten."""
 
 
 class TableStore:
@@ -38,12 +38,13 @@ class TableStore:
         facts: Mapping[str, object] | None = None,
         is_shared: bool = False,
     ) -> Manifest:
-        """Writes one partition and publishes it in one step; returns its manifest.
+        """Writes one partition and publishes it in one step. Returns its manifest.
 
-        Rows keep their order. Files have ROW_GROUP_ROWS rows, whatever the batches, so equal rows give equal bytes. Dictionary-encoded columns are stored decoded. An iterable of batches needs `schema`.
+        Rows keep their order. Files have ROW_GROUP_ROWS rows, whatever the batches, so equal rows give equal bytes.
+        Dictionary-encoded columns are stored decoded. An iterable of batches needs `schema`.
 
         Raises:
-            SchemaError: if the data does not fit the contract; nothing is published then.
+            SchemaError: the data does not fit the contract. Nothing is published then.
         """
         actual = stored_schema(data.schema if isinstance(data, pa.Table) else schema)
         check_schema(spec, actual)
@@ -56,7 +57,7 @@ class TableStore:
             return self.publish_parts(spec, ds, staged, schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
 
     def write_part(self, path: Path, spec: TableSpec, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
-        """Writes one staged file of a partition, for `publish_parts`; returns its number of rows. See `write`."""
+        """Writes one staged file of a partition, for `publish_parts`. Returns its number of rows. See `write`."""
         actual = stored_schema(schema)
         check_schema(spec, actual)
         return _write_file(path, spec, _regroup(batches, actual), actual)
@@ -72,7 +73,7 @@ class TableStore:
         facts: Mapping[str, object] | None = None,
         is_shared: bool = False,
     ) -> Manifest:
-        """Publishes files (path, rows) from `write_part` or `put_part` as one partition, in order; returns its manifest."""
+        """Publishes files from `write_part` (path, rows) or `put_part` as one partition, in order. Returns its manifest."""
         columns = columns_of(spec, stored_schema(schema))
         return self.partitions.publish(
             asset=spec.name, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts, is_shared=is_shared
@@ -88,7 +89,7 @@ class TableStore:
         *,
         is_shared: bool = False,
     ) -> StoredFile:
-        """Stores one part of a partition, of at most ROW_GROUP_ROWS rows, as `write` would. No manifest lists it yet."""
+        """Stores one part of a partition, with at most ROW_GROUP_ROWS rows, in the form of `write`. No manifest lists it yet."""
         with self.partitions.staging() as folder:
             path = folder / part_name(number)
             rows = _write_file(path, spec, _regroup(batches, schema), schema)
@@ -107,10 +108,10 @@ class TableStore:
     def read(
         self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
     ) -> pa.Table:
-        """Returns a partition, or some of its columns, as one table; for `as_dictionaries` see `batches`.
+        """Returns a partition, or some of its columns, as one table. For `as_dictionaries` see `batches`.
 
         Raises:
-            PartitionReplacedError: its files were removed because the partition was written again.
+            PartitionReplacedError: files were removed because the partition was written again.
         """
         wanted = [column.name for column in manifest.columns] if columns is None else list(columns)
         encoded = [column.name for column in manifest.columns if column.name in as_dictionaries and column.type == "string"]
@@ -129,12 +130,12 @@ class TableStore:
         as_dictionaries: Sequence[str] = (),
         batch_rows: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Yields a partition in record batches of bounded size, in order.
+        """Yields a partition in record batches of limited size, in order.
 
         Args:
             columns: the columns to read (default: all).
             as_dictionaries: text columns to leave dictionary-encoded, for work on distinct values.
-            batch_rows: rows per batch at most (default: those of a row group).
+            batch_rows: most rows of a batch (default: as many as a row group).
         """
         names = list(columns) if columns is not None else None
         is_long = manifest.rows > ROW_GROUP_ROWS  # threads cost more than reading a short table
@@ -145,7 +146,7 @@ class TableStore:
     def rows(
         self, manifest: Manifest, columns: Sequence[str], first: int, end: int, *, as_dictionaries: Sequence[str] = ()
     ) -> Iterator[pa.RecordBatch]:
-        """Yields rows first .. end - 1 of a partition in batches; other row groups are not read. For `as_dictionaries` see `batches`."""
+        """Yields rows first .. end - 1 of a partition in batches. Reads only their row groups. For `as_dictionaries` see `batches`."""
         begin = 0
         for stored, path in zip(manifest.files, self.paths([manifest]), strict=True):
             if begin + stored.rows <= first or end <= begin:
@@ -161,7 +162,7 @@ class TableStore:
 
     @contextlib.contextmanager
     def _open_file(self, manifest: Manifest, path: str, encoded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
-        """Yields a file of a partition; a local one is read without Python: histories are hundreds of small files."""
+        """Yields a file of a partition. Local files are read without Python's file objects: a history is hundreds of small files."""
         store = self.partitions
         with (
             store.reading([manifest]),
@@ -190,7 +191,7 @@ def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema:
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """Returns the schema for storing: without metadata, and with dictionaries decoded, also inside lists.
+    """Returns the schema to store: without metadata, and with dictionaries decoded, also inside lists.
 
     A stored dictionary would keep the values of filtered rows, even those of forgotten users.
     """
@@ -214,7 +215,7 @@ def _decode_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yields the rows in tables of ROW_GROUP_ROWS rows, the last one shorter; at least one, possibly empty."""
+    """Yields the rows in tables of ROW_GROUP_ROWS rows; the last may be shorter. Yields at least one table, possibly empty."""
     pending: list[pa.Table] = []
     count = 0
     is_first = True
@@ -234,14 +235,14 @@ def _regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[p
 
 _SAMPLE_ROWS = 16_384
 _MAX_DISTINCT_FRAC = 0.75
-"""Fraction of distinct values among the first rows up to which a column of numbers is dictionary-encoded."""
+"""A column of numbers is dictionary-encoded if at most this fraction of the first rows' values is distinct."""
 
 
 def _dictionary_columns(first: pa.Table) -> bool | list[str]:
-    """Returns the parquet columns to dictionary-encode, judged by the first row group; True means all.
+    """Returns the parquet columns to dictionary-encode, judged by the first row group. True: all columns.
 
-    Numbers that rarely repeat (user ids, times) are stored plainly: their dictionary would be larger than the numbers and cost
-    most of the time of writing.
+    Numbers that rarely repeat (user ids, times) are not encoded: their dictionary would be larger than the numbers, and
+    building it would take most of the writing time.
     """
     sample = first.slice(0, _SAMPLE_ROWS)
     numbers = [field.name for field in sample.schema if pa.types.is_primitive(field.type) and field.type.bit_width >= 32]
@@ -253,7 +254,7 @@ def _dictionary_columns(first: pa.Table) -> bool | list[str]:
 
 
 def _compression_by_column(schema: pa.Schema, codec: str) -> dict[str, str]:
-    """Returns the codec of every parquet column: none for vectors, where compression saves 10% and takes most of the time."""
+    """Returns the codec of every parquet column. Vectors get none: compression would save 10% and take most of the time."""
     return {path: "none" if _is_vector(field.type) else codec for field in schema for path in _leaves(field.name, field.type)}
 
 

@@ -148,9 +148,9 @@ def test_summary_has_the_headline_first_its_interval_alone_and_earlier_days_as_t
     lines = lines_of(summary(days))
     assert lines[0].split() == ["hit_rate@k", "on", "2024-01-05,", "40", "known", "users"]
     assert lines[1:4] == [
-        "The merged list is what users get: the best of what all channels propose.",
+        "Users get the merged list: the best proposals of all channels.",
         "The two-tower model is there for items that are new to a user (unseen).",
-        "What users take again comes from the channel own history.",
+        "Items that users take again come from the channel own history.",
     ]
     assert lines[4].split() == ["@1", "@2", "@9", "95%", "interval", "unseen", "01-02", "01-03", "01-04"]
     # Merged at k = 1, 2, 9: .30, .31, .33; of half width .05. New .25; earlier days .33 each. The model on day n: .1 n + .03.

@@ -16,8 +16,8 @@ HERE = RunOwner.from_this_process()
 @pytest.mark.parametrize(
     ("owner", "expected"),
     [
-        (None, "RUNNING: 'nothing says that its process is dead'"),
-        (HERE, "RUNNING: 'nothing says that its process is dead'"),
+        (None, "RUNNING: 'its process is not known to be dead'"),
+        (HERE, "RUNNING: 'its process is not known to be dead'"),
         (replace(HERE, pid=2**22 + 1, host="shop"), "NOT_FOUND: 'process 4194305 on shop, which ran it, has ended'"),
     ],
     ids=["without an owner", "alive", "dead"],

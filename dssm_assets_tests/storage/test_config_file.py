@@ -97,7 +97,7 @@ def test_feature_definitions_are_read_relative_to_the_configuration(tmp_path):
         load_config(tmp_path / "config.yaml", tmp_path / "home")
     for half in ("\\ud800", "a\\uDC00\\ud800"):  # of a character, which would end as a trace where it is printed
         (tmp_path / "features" / "fg.json").write_text('{"features": [{"feature_name": "' + half + '"}]}')
-        with pytest.raises(ConfigError, match=r"got '\\u.*, half of a character that two codes stand for\. To fix: "):
+        with pytest.raises(ConfigError, match=r"got '\\u.* is half of a character; the other half is missing\. To fix: "):
             load_config(tmp_path / "config.yaml", tmp_path / "home")
     (tmp_path / "features" / "fg.json").write_text('{"features": ["\\ud83d\\ude00"]}')
     assert load_config(tmp_path / "config.yaml", tmp_path / "home", checks_features=False).fg == {"features": ["\U0001f600"]}

@@ -30,7 +30,7 @@ def test_read_parquet_reads_files_folders_and_urls(tmp_path: Path) -> None:
 def test_read_parquet_names_the_location_that_it_cannot_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"users, .*none: expected a parquet file .* got no such file or folder"):
         read_parquet(str(tmp_path / "none"), ["user_id"], "users")
-    with pytest.raises(InputError, match="got a folder without one"):
+    with pytest.raises(InputError, match="got a folder without parquet files"):
         read_parquet(str(tmp_path), ["user_id"], "users")
     (tmp_path / "fake.parquet").write_text("user_id,vector")
     with pytest.raises(SchemaError, match="readable parquet files of one schema"):

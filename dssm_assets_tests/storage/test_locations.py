@@ -143,7 +143,7 @@ def test_broken_csv_is_refused(tmp_path, name, content):
 def test_two_columns_of_one_name_are_refused(tmp_path):
     path = str(tmp_path / "users.parquet")
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["user_id", "user_id"]), path)
-    with pytest.raises(SchemaError, match="several named user_id"):
+    with pytest.raises(SchemaError, match="several columns named user_id"):
         read_parquet(path, ["user_id"], "truth")
-    with pytest.raises(SchemaError, match="several named user_id"):
+    with pytest.raises(SchemaError, match="several columns named user_id"):
         open_source(SourceTable(uri=path), "user_table").pieces()[0].schema()

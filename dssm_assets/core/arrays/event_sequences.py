@@ -20,10 +20,10 @@ class EventSequences:
     """Sequences of events, oldest first, and the last event of each row.
 
     Attributes:
-        values: per sub-feature the embedding index of each event [n]; 0 for a missing value.
+        values: per sub-feature the embedding index of each event [n], 0 for a missing value.
         seconds: time of each event in whole seconds [n].
         offsets: start of each sequence and the end of the last [S + 1].
-        last: each row's last event, as a position among the n events [B]; -1 for a row without events.
+        last: position of each row's last event among the n events [B], -1 for a row without events.
     """
 
     values: tuple[IntArray, ...]

@@ -51,7 +51,7 @@ class _Values(NamedTuple):
 
 
 def hash_values(column: pa.Array | pa.ChunkedArray, function: HashFunction = HashFunction.MURMUR) -> Words:
-    """Returns the hash of each text or binary value (of a text's UTF-8 bytes); 0 for null.
+    """Returns the hash of each text or binary value (of a text's UTF-8 bytes), 0 for null.
 
     The column may hold strings, binaries (large or not), views, dictionaries of these, or nulls only, sliced or chunked.
 

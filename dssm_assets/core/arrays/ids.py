@@ -18,7 +18,7 @@ RowNumbers: TypeAlias = npt.NDArray[np.int32]
 
 _SHOWN_IDS = 5
 _COMPACT_ROWS = 1 << 20
-"""Counts are summed once there are more rows than this, and twice as many as after the last sum."""
+"""Counts are summed when there are more rows than this, and also twice as many as after the last sum."""
 
 
 def comparable_ids(ids: Column, where: str) -> pa.ChunkedArray:
@@ -84,13 +84,13 @@ def format_ids(ids: pa.Array, rows: Any) -> str:
 
 
 class IdIndex:
-    """Exact index from an id to its row number in `ids`; -1 for unknown ids.
+    """Exact index from an id to its row number in `ids`, -1 for unknown ids.
 
     Example: IdIndex(["b", "a"]).lookup(["a", "c"]) is [1, -1].
     """
 
     def __init__(self, ids: Column, *, where: str = "ids") -> None:
-        """Indexes unique ids, integers or text without nulls, in the given order; see `comparable_ids` for errors."""
+        """Indexes unique ids, integers or text without nulls, in the given order. See `comparable_ids` for errors."""
         self._where = where
         self.ids: pa.Array = combine_chunks(comparable_ids(ids, where))
         """The ids by row number, int64 or string."""
@@ -119,7 +119,7 @@ class IdIndex:
             encoded = pa.chunked_array([wanted.dictionary_encode()])
         chunks = encoded.unify_dictionaries().chunks
         distinct = self._comparable(chunks[0].dictionary, where)
-        if len(distinct) < len(self.ids):  # the few are hashed, and the many looked up among them
+        if len(distinct) < len(self.ids):  # hash the shorter side, and look up the longer one in it
             rows = np.full(len(distinct), -1, np.int32)
             positions = pc.index_in(self.ids, value_set=distinct)
             rows[positions.drop_null().to_numpy()] = np.flatnonzero(positions.is_valid())
@@ -136,7 +136,7 @@ class IdIndex:
 
 
 class IdCounts:
-    """Counts the occurrences of each id over several days. False in a condition until the first day is added.
+    """Counts the occurrences of each id over several days. `bool()` is False until the first day is added.
 
     Memory holds about twice the distinct ids, whatever the number of days.
     """
@@ -188,5 +188,5 @@ def _duplicate_ids(ids: pa.Array, where: str) -> DuplicateKeyError:
 
 
 def name_ids(ids: pa.Array, where: str) -> str:
-    """Returns the first ids as text for an error; no user ids, because errors are stored with their runs."""
+    """Returns the first ids as text for an error. Returns no user ids, because Dagster stores errors."""
     return "" if "user" in where else ": " + ", ".join(map(str, ids[:_SHOWN_IDS].to_pylist()))

@@ -44,7 +44,7 @@ def top_k(values: NDArray[np.floating[Any]], k: int, ids: NDArray[np.integer[Any
     top, width = np.full((rows, k), -1, np.int64), min(k, columns)
     if not rows or not width:
         return top
-    ascending = -values  # in the other order partition takes ten times as long for rows with many -inf
+    ascending = -values  # not descending: partition would take ten times as long for rows with many -inf
     last = np.partition(ascending, width - 1, axis=1)[:, width - 1, None]
     # K of each row, and entries equal to the last of these.
     row, column = np.nonzero(ascending <= np.minimum(last, np.finfo(values.dtype).max))
@@ -79,7 +79,7 @@ def top_of_rows(lengths: Any, entries: NDArray[np.integer[Any]], values: NDArray
     """
     lengths, starts = np.asarray(lengths), offsets_of(lengths)[:-1]
     top = np.full((len(lengths), k), -1, np.int64)
-    size = np.frexp(lengths)[1]  # rows of about one length share a table: one long row would make it wide for all
+    size = np.frexp(lengths)[1]  # rows of similar length share a table, because one long row would make it wide for all
     for rows in (np.flatnonzero(size == one) for one in np.unique(size[lengths > 0])):
         cells = ranges(starts[rows], lengths[rows])
         listed, table = pad_rows(lengths[rows], entries[cells], -1), pad_rows(lengths[rows], values[cells], -np.inf)

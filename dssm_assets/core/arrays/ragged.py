@@ -80,7 +80,7 @@ def is_text(arrow_type: pa.DataType) -> bool:
 
 
 def list_lengths(column: pa.Array | pa.ChunkedArray) -> IntArray:
-    """Returns the number of values in each list [R]; 0 for a null list."""
+    """Returns the number of values in each list [R], 0 for a null list."""
     return np.asarray(pc.fill_null(pc.list_value_length(column), 0), np.int64)
 
 

@@ -26,10 +26,11 @@ from dssm_assets.core.evaluation.item_neighbors import NeighborLists, csr_of
 Float64Array = npt.NDArray[np.float64]
 
 RANK: Final = "rank"
-"""Signal of a list: ln((L + 1) / (position + 1)), positions from 0. The first of 500 has 6.2, the last almost 0, others have 0."""
+"""Signal of an item's position in a list: ln((L + 1) / (position + 1)), positions from 0. In a list of 500 the first item has
+6.2, the last almost 0. Items outside the list have 0."""
 SIMILARITY: Final = "similarity"
-"""Signal of the vectors: by how many standard deviations of the scores in the user's list an item's score is above their mean. Of the
-neighbours: ln(1 + 20 c / the user's largest c), where c is an item's sum of similarities to the user's items."""
+"""Signal of the vectors: (score - mean) / standard deviation, over the scores in the user's list. Signal of the neighbours:
+ln(1 + 20 c / the user's largest c), where c is an item's sum of similarities to the user's items."""
 WINDOW_EVENTS: Final = "window_events"
 """Signal: ln(1 + positive events of the item in the window)."""
 RECENT_EVENTS: Final = "recent_events"
@@ -37,7 +38,7 @@ RECENT_EVENTS: Final = "recent_events"
 HISTORY_EVENTS: Final = "history_events"
 """Signal: ln(1 + positive events of the item on all days that are known)."""
 EVENT_SIGNALS: Final = (WINDOW_EVENTS, RECENT_EVENTS, HISTORY_EVENTS)
-"""In the order of `PopularityChannel.describe`."""
+"""The signals of `PopularityChannel.describe`, in its order."""
 IS_OWN: Final = "is_own"
 """Signal: 1 for every item of the user's history."""
 OWN_EVENTS: Final = "own_events"
@@ -47,16 +48,16 @@ OWN_AGE: Final = "own_age"
 ITEM_REPEATS: Final = "item_repeats"
 """Signal: ln((events + 1) / (users + 1)) of the item in the window: how often a user repeats it."""
 OWN_SIGNALS: Final = (IS_OWN, OWN_EVENTS, OWN_AGE, ITEM_REPEATS)
-"""In the order of `OwnHistoryChannel.describe`."""
+"""The signals of `OwnHistoryChannel.describe`, in its order."""
 OWN_ORDER: Final = (0.8, -0.3, 0.2)
-"""What OWN_EVENTS, OWN_AGE and ITEM_REPEATS count in the order of the user's own list."""
+"""Weights of OWN_EVENTS, OWN_AGE and ITEM_REPEATS. Their weighted sum orders the user's own list."""
 DAY_MS: Final = 86_400_000
 DENSE_SCORES: Final = 1 << 20
 """Scores of users times items in memory at once, to look up those of the candidates."""
 
 
 class Channel(Protocol):
-    """A source of items: proposes some for each user, and describes any item by signals."""
+    """A source of items. It proposes some items for each user, and describes any item by signals (numbers)."""
 
     @property
     def name(self) -> ChannelName: ...
@@ -65,7 +66,7 @@ class Channel(Protocol):
         """Returns item_index int64 [B, L] for users given by row: best first, distinct, -1 after the last."""
 
     def describe(self, user_rows: IntArray, candidates: IntArray, positions: IntArray) -> Float64Array:
-        """Returns the channel's signals of candidates, float64 [S, B, C], named in `merge.SIGNALS`; 0 if it knows nothing of an item.
+        """Returns the channel's signals of candidates, float64 [S, B, C], named in `merge.SIGNALS`. A signal is 0 if the channel does not know the item.
 
         Args:
             user_rows: rows of the users [B].
@@ -75,7 +76,7 @@ class Channel(Protocol):
 
 
 class NearestItems(Protocol):
-    """Search with a model's vectors: the items nearest to each user, and the score of any item."""
+    """Searches with a model's vectors: finds the items nearest to each user, and scores any item."""
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K], best first, -1 after the last."""
@@ -94,7 +95,7 @@ class OwnItems(NamedTuple):
     counts: IntArray
     """int64 [E], positive events."""
     last_time_ms: IntArray
-    """int64 [E], of the last event."""
+    """int64 [E], time of the last event."""
 
 
 def join_users(users: Sequence[OwnItems]) -> OwnItems:
@@ -104,7 +105,7 @@ def join_users(users: Sequence[OwnItems]) -> OwnItems:
 
 
 COUNTS: Final = ("window_events", "recent_events", "history_events", "window_users")
-"""Attributes of `SharedData` with a number of each item; a bundle has them as columns."""
+"""Attributes of `SharedData` with one number per item. A bundle stores them as columns."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,10 @@ class SharedData:
 
     Attributes:
         window_events: int64 [I], positive events of each item in the window.
-        recent_events: float64 [I], the same; an event counts half after each half-life.
-        history_events: int64 [I], the same over all known days.
+        recent_events: float64 [I], the same number, but an event counts half after each half-life.
+        history_events: int64 [I], positive events of each item on all known days.
         window_users: int64 [I], users with a positive event on the item in the window.
-        neighbors: scipy csr [I, I]; row i has the similarities of the items most similar to i.
+        neighbors: scipy csr [I, I]. Row i has the similarities of the items most similar to item i.
     """
 
     window_events: IntArray
@@ -173,10 +174,10 @@ def make_channels(
 
     Args:
         depths: number of proposed items by channel, in the order of the channels.
-        shared: as of `now_ms`.
+        shared: the data that all users share, up to `now_ms`.
         own: the users' items before `now_ms`.
-        nearest: search with vectors; None: the channel of vectors is left out.
-        allowed: bool [I], the items that may be in a list; None: all. `nearest` may propose others.
+        nearest: search with vectors. None: the channel of vectors is left out.
+        allowed: bool [I], the items that may be in a list. None: all. `nearest` may propose others.
     """
     made: list[Channel] = []
     for name, depth in depths.items():
@@ -195,7 +196,7 @@ def make_channels(
 
 @dataclass(frozen=True)
 class OwnHistoryChannel:
-    """The items of a user's own positive events, by count and age: ten purchases a year ago must not beat nine lately."""
+    """The channel of a user's own items, ordered by count and age: ten purchases a year ago must not beat nine recent ones."""
 
     own: OwnItems
     repeats: Float64Array
@@ -204,7 +205,7 @@ class OwnHistoryChannel:
     """The moment that ages are counted from."""
     depth: int
     allowed: Mask | None = None
-    """bool [I], the items that are proposed; None: all."""
+    """bool [I], the items that are proposed. None: all."""
     name: ChannelName = ChannelName.OWN_HISTORY
 
     def propose(self, user_rows: IntArray) -> IntArray:
@@ -238,20 +239,20 @@ class OwnHistoryChannel:
 
 
 def rank_signal(positions: IntArray, length: int) -> Float64Array:
-    """Returns the signal RANK, float64 [B, C], for positions [B, C] in lists of a length; 0 for the position -1."""
+    """Returns the signal RANK, float64 [B, C], for positions [B, C] in lists of a length. 0 for the position -1."""
     gains = np.append(np.log((length + 1) / (np.arange(length) + 1)), 0.0)  # the last entry is for positions of -1
     return np.take(gains, positions)
 
 
 @dataclass
 class NeighborChannel:
-    """The neighbours of the user's items. It describes all neighbours, listed or not."""
+    """The channel of the neighbours of a user's items. It describes all neighbours, also those outside its list."""
 
     lists: NeighborLists
     depth: int
     name: ChannelName = ChannelName.ITEM_TO_ITEM
     _known: tuple[IntArray, Any] | None = None
-    """The users that were asked for last, and their scores."""
+    """The users of the last call, and their scores."""
 
     def propose(self, user_rows: IntArray) -> IntArray:
         return self.lists.list_best(user_rows, self._score_items(user_rows), self.depth)
@@ -273,7 +274,7 @@ class NeighborChannel:
 
 @dataclass(frozen=True)
 class VectorChannel:
-    """The items nearest to the user's vector. It describes every item; those beyond the list by score alone."""
+    """The channel of the items nearest to a user's vector. It describes every item: those outside its list only by their score."""
 
     nearest: NearestItems
     depth: int
@@ -299,7 +300,7 @@ class VectorChannel:
 
 @dataclass(frozen=True)
 class PopularityChannel:
-    """The same items for all users."""
+    """The channel of recently popular items, the same for all users."""
 
     order: IntArray
     """int64 [L], best first."""

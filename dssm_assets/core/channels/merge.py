@@ -81,7 +81,7 @@ DEFAULT_WEIGHTS: Final[Mapping[Term, float]] = {
     Term(Signal(ChannelName.RECENT_POPULARITY, WINDOW_EVENTS)): 0.2,
     Term(IS_OWN_ITEM, Signal(ChannelName.RECENT_POPULARITY, WINDOW_EVENTS)): 0.1,
 }
-"""Default weights of terms, to which fitted weights are drawn; every other term has 0."""
+"""Default weights of terms. A fit draws its weights towards these. Any other term has the default 0."""
 DEFAULT_INTERCEPT: Final = -7.0
 _NO_ITEM: Final = 1 << 40
 
@@ -131,9 +131,9 @@ class Candidates(NamedTuple):
     """The items that some channels propose for some users, with their signals."""
 
     items: IntArray
-    """int64 [B, C], ascending and distinct within a row; -1, which is no item, after the last."""
+    """int64 [B, C], ascending and distinct within a row. -1 (no item) fills up the row."""
     positions: IntArray
-    """int64 [channels, B, C]: the position of each among the channel's proposals, -1 without."""
+    """int64 [channels, B, C]: the position of each item among the channel's proposals, -1 if the channel did not propose it."""
     signals: Float64Array
     """float64 [S, B, C], in the order of `signals_of`."""
     channels: tuple[ChannelName, ...]
@@ -166,7 +166,7 @@ def find_candidates(channels: Sequence[Channel], user_rows: IntArray) -> Candida
 
 
 def unite_lists(proposed: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
-    """Unites lists of the same users, int64 [B, L] each (distinct within a row, -1 after the last); returns `Candidates`' items
+    """Unites lists of the same users, int64 [B, L] each (distinct within a row, -1 after the last). Returns `Candidates`' items
     and positions.
 
     By hand: [[7, 3, -1]] and [[3, 5]] have the items [[3, 5, 7]], at the positions [[1, -1, 0]] and [[0, 1, -1]].
@@ -211,17 +211,17 @@ class BlockOfUsers:
 
 @dataclass(frozen=True)
 class MergedScorer:
-    """The merged list as a scorer: candidates by log-odds, then by item_index; then popular items.
+    """The merged list as a scorer: candidates by log-odds (ties by item_index), then popular items.
 
-    A user without other proposals gets the popular items alone.
+    A user without other proposals gets only popular items.
     """
 
     merge: Merge
     users: BlockOfUsers
-    """Of the channels of the merge, and maybe of others, in the order of the channels."""
+    """Reads the users' candidates from at least the channels of the merge, in the order of the channels."""
     fill_order: IntArray
     without_vectors: Merge | None = None
-    """The merge of users without a vector; None: the same."""
+    """The merge for users without a vector. None: `merge`."""
 
     @property
     def name(self) -> str:
@@ -244,18 +244,18 @@ class RankedItems(NamedTuple):
     items: IntArray
     """int64 [B, K], best first, -1 after the last."""
     odds: Float64Array
-    """float64 [B, K], log-odds; popular items beyond the candidates have the intercept's."""
+    """float64 [B, K], log-odds. Popular items that fill up the list have the intercept."""
     columns: IntArray
-    """int64 [B, K], of each among the candidates; -1 beyond them."""
+    """int64 [B, K], the column of each item in the candidates, -1 for popular items that fill up the list."""
 
 
 def rank_candidates(
     merge: Merge, items: IntArray, signals: Sequence[Float64Array] | Float64Array, fill_order: IntArray, k: int
 ) -> RankedItems:
-    """Ranks candidates by log-odds, then item_index; popular items fill up the lists.
+    """Ranks candidates by log-odds (ties by item_index). Popular items fill up the lists.
 
     Args:
-        items: the candidates int64 [B, C], ascending but for -1.
+        items: the candidates int64 [B, C]. Each row ascends, then has -1.
         signals: float64 [B, C] each, of the merge's channels.
         fill_order: int64 [I], fills lists up.
     """
@@ -284,11 +284,11 @@ def log_odds(merge: Merge, signals: Sequence[Float64Array] | Float64Array) -> Fl
 
 @dataclass(frozen=True)
 class ChannelScorer:
-    """One channel alone as a scorer, filled up with popular items; its name is `channel_` and the channel's name."""
+    """One channel alone as a scorer, named `channel_` and the channel's name. Popular items fill up its lists."""
 
     channel: ChannelName
     users: BlockOfUsers
-    """Of this channel and others."""
+    """Reads the users' candidates from at least this channel."""
     fill_order: IntArray
 
     @property
@@ -317,24 +317,24 @@ def channel_scorers(channels: Sequence[Channel], merges: Sequence[Merge], fill_o
 INTERCEPT: Final = "intercept"
 """The row of the intercept, in columns channel and signal."""
 NONE: Final = ""
-"""Other channel and signal of a term that is no product."""
+"""The columns other_channel and other_signal of a term that is not a product."""
 
 CHANNEL_WEIGHTS: Final = TableSpec(
     name="channel_weights",
     grain="one row per merged list and term of its log-odds, and one for its intercept",
     key=("list_name", "channel", "signal", "other_channel", "other_signal"),
     columns=(
-        ColumnSpec("list_name", pa.string(), "merged: of all channels; merged_without_X: of the others."),
-        ColumnSpec("channel", pa.string(), "The channel that says it; intercept: none."),
-        ColumnSpec("signal", pa.string(), "What it says of an item; core/channels defines each."),
-        ColumnSpec("other_channel", pa.string(), "Of a product of two signals, the channel of the second one; else empty."),
-        ColumnSpec("other_signal", pa.string(), "The second one; the same as the first in a square."),
+        ColumnSpec("list_name", pa.string(), "merged: the list of all channels; merged_without_X: the list without channel X."),
+        ColumnSpec("channel", pa.string(), "The channel of the signal; `intercept` in the row of the intercept."),
+        ColumnSpec("signal", pa.string(), "The signal by which the channel describes an item; core/channels defines each."),
+        ColumnSpec("other_channel", pa.string(), "In a product of two signals, the channel of the second signal; else empty."),
+        ColumnSpec("other_signal", pa.string(), "In a product, the second signal; in a square, the same as the first."),
         ColumnSpec(
             "weight",
             pa.float64(),
             "What one unit of the signal, or of the product, adds to the log-odds that the user interacts with the item.",
         ),
-        ColumnSpec("default_weight", pa.float64(), "What it adds where no day was held out to fit on."),
+        ColumnSpec("default_weight", pa.float64(), "The weight if there is no held-out day to fit on."),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Why an item is in a merged list: what its log-odds are the sum of, and which of the user's items it goes with.
+"""Explains why an item is in a merged list: the parts that sum to its log-odds, and the user's items that it is similar to.
 
 Shapes: n explained items, E items of the user.
 """
@@ -16,14 +16,14 @@ from dssm_assets.core.channels.channel import Float64Array
 from dssm_assets.core.channels.merge import INTERCEPT, Candidates, Merge, Signal, signals_of
 
 CARRIERS: Final = 3
-"""Of the user's items, those that carry most of a score are named, at most so many."""
+"""An explanation names at most so many of the user's items."""
 
 
 def split_scores(merge: Merge, found: Candidates, rows: IntArray) -> list[dict[str, float]]:
-    """Returns the parts whose sum is the log-odds, for items of one user's merged list [n]: `intercept`, `channel.signal`, without zeros.
+    """Splits the log-odds of items in one user's merged list: returns, per item, `intercept` or `channel.signal` -> part, without zeros.
 
     Args:
-        found: the user's candidates. Popular items that fill a list up are none: no channel says anything of them.
+        found: the user's candidates. Popular items that fill up a list are not among them, because no channel describes them.
         rows: item_index [n].
     """
     column_of = {int(row): column for column, row in enumerate(found.items[0])}
@@ -37,10 +37,10 @@ def split_scores(merge: Merge, found: Candidates, rows: IntArray) -> list[dict[s
 
 
 def contributions(merge: Merge, said: dict[Signal, Float64Array]) -> dict[Signal, Float64Array]:
-    """Returns what each signal of a merge adds to the log-odds of candidates; with the intercept they sum to `merge.log_odds`.
+    """Returns signal -> its part of the candidates' log-odds. The parts and the intercept sum to `merge.log_odds`.
 
-    A product of two signals counts half for each: the Shapley value of a signal, against an item of which nothing is said (Shapley, A value
-    for n-person games, 1953).
+    A product of two signals counts half for each of them. This is the signal's Shapley value (Shapley, A value for n-person games,
+    1953), compared with an item whose signals are all 0.
     """
     added = {signal: np.zeros(said[signal].shape) for signal in signals_of(merge.channels)}
     for term, weight in merge.weights.items():
@@ -52,10 +52,10 @@ def contributions(merge: Merge, said: dict[Signal, Float64Array]) -> dict[Signal
 
 
 def find_similar_own(neighbors: Any, own_items: IntArray, rows: IntArray) -> list[IntArray]:
-    """Returns the user's items [E] that are most similar to each item [n] as neighbors, best first, at most CARRIERS.
+    """Returns, for each item [n], the user's items [E] to which it is most similar as a neighbor: best first, at most CARRIERS.
 
     Args:
-        neighbors: as of `SharedData`.
+        neighbors: see `SharedData`.
     """
     similar = neighbors[own_items].tocsc()[:, rows]  # [E, n]
     best = (first + np.argsort(-similar.data[first:end], kind="stable")[:CARRIERS] for first, end in pairwise(similar.indptr))
@@ -63,7 +63,7 @@ def find_similar_own(neighbors: Any, own_items: IntArray, rows: IntArray) -> lis
 
 
 def describe_reasons(parts: dict[str, float], goes_with: Sequence[Any]) -> str:
-    """Returns the sum of each channel's parts, the largest first, then the intercept, and the user's similar items as a line of text."""
+    """Writes a line of text: each channel's sum of parts (largest first), the intercept, and the user's similar items."""
     sums: dict[str, float] = {}
     for name, value in parts.items():
         channel = name.partition(".")[0]

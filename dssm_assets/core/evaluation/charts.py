@@ -174,11 +174,11 @@ def _draw_hit_rates(axis: Any, rows: list[dict[str, Any]], names: Sequence[str],
 
 
 MAX_ROWS = 60
-"""Values drawn at most; the table next to the chart has them all."""
+"""At most so many values are drawn. The table next to the chart has all of them."""
 LABEL_CHARS = 28
 ROW_INCHES = 0.25
 _STEP = 0.36
-"""Between the scorers of a row, in rows."""
+"""Distance between the scorers of a row, in rows."""
 
 
 def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:

@@ -4,10 +4,10 @@ The gate judges the served list: the merged list where channels are enabled, els
 configured scope it asks two questions, over warm users and items at the largest k. For the merged list it asks the first one over
 all users and items as well. Both compare on the same day and the same users, so that a hard day is not taken for a bad model:
 
-- **ahead or behind**: hit_rate minus the hit_rate of the day's best baseline. Fails if the whole 95% interval, paired over users, is
-  below `baseline_margin`.
-- **drop**: the ratio of its hits to those of the day's best baseline, compared with that ratio on the last evaluated days. Fails if
-  the whole interval is below (1 - `max_drop_frac`) times the earlier ratio.
+- **ahead or behind**: the list's hit_rate minus the hit_rate of the day's best baseline. Fails if the whole 95% interval, paired
+  over users, is below `baseline_margin`.
+- **drop**: the list's hits divided by the hits of the day's best baseline, compared with this ratio on the last evaluated days.
+  Fails if the whole interval is below (1 - `max_drop_frac`) times the earlier ratio.
 
 A scope with few pairs or users is "not enough evidence". So is an interval that leaves open who is ahead and is wider than the
 baseline's own rate. Both pass, with a note.
@@ -47,13 +47,13 @@ class Verdict(StrEnum):
 
     PASSED = "passed"
     NOT_ENOUGH_EVIDENCE = "not enough evidence"
-    """Nothing speaks against the model and nothing was shown: it is not held back."""
+    """Too little data to judge the model. It is not held back."""
     FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class GateReport:
-    """The verdict on a day or on one question, a sentence on who is ahead and by how much, and the figures behind it.
+    """The verdict on a day, or on one question: a sentence on who is ahead and by how much, and the figures behind it.
 
     Attributes:
         summary: the decisive figures in about 50 characters, for a column of the UI.
@@ -117,7 +117,7 @@ def hit_rate_gate(
 
 @dataclass(frozen=True)
 class _Question:
-    """One scope of one day in one population: the rates, the gate's rules, and the comparison of two scorers."""
+    """The gate's two questions for one scope in one population of a day."""
 
     rows: Rows
     gate: Gate
@@ -126,7 +126,7 @@ class _Question:
     is_warm: bool
 
     def answer(self, before: Mapping[str, Rows]) -> list[GateReport]:
-        """Returns the answers to both questions; a single answer if the scope is too small to compare, or for all users and items."""
+        """Answers both questions. Answers only one for all users and items, or if the scope is too small to compare."""
         wanted = (MERGED, MODEL) if self.gate.scorer is GatedScorer.SERVED else (MODEL,)
         scorer = next((name for name in wanted if name in self.rows), None)
         if scorer is None:
@@ -176,7 +176,7 @@ class _Question:
         required = (1 - self.gate.max_drop_frac) * ratio_before
         failed = self.paired(scorer=scorer, against=best, times=required).ci_high < 0
         now, baseline_now = self.rows[scorer]["hits"], self.rows[best]["hits"]
-        finds = f"{now / baseline_now:.2f} times what that baseline finds" if baseline_now else "what no baseline finds"
+        finds = f"{now / baseline_now:.2f} times as many items as the baseline" if baseline_now else f"{now}, the baseline none"
         partitions = f"{len(judged)} partition{'s' if len(judged) > 1 else ''}"
         sentence = f"it finds {finds}, {ratio_before:.2f} times on the {partitions} before"
         summary = ""
@@ -196,7 +196,7 @@ class _Question:
 
 
 def _best(rows: Rows, gate: Gate, *, must_have_all: bool = False) -> str | None:
-    """Returns the best configured baseline (None without any); if the gate names none, the best of all."""
+    """Returns the best of the gate's baselines, or the best of all if the gate names none. None if there is no baseline."""
     missing = [name for name in gate.baselines or () if name not in rows]
     if missing and must_have_all:
         expected = f"baselines of the day: {', '.join(baselines_of(rows))}"

@@ -1,8 +1,8 @@
-"""Counts hits: items of a user's truth among the first k of a scorer's list. Every hit rate is a sum of these counts.
+"""Counts hits: items of a user's truth among the first k of a scorer's list. Every hit rate is computed from these counts.
 
 From top to bottom: the ranks of truth pairs in lists, counts per user, the model's lists with hits and misses.
 
-A truth pair is a user and an item to find. A cell is one scope in one population, for example discovery x warm; every rate is
+A truth pair is a user and an item to find. A cell is one scope in one population, for example discovery x warm. Every rate is
 reported per cell.
 
 Does not belong here: lists (`scorer.py`), rates and intervals (`rates.py`).
@@ -29,9 +29,9 @@ from dssm_assets.core.names import Population, Scope
 from dssm_assets.core.retrieval.exact import Scores
 
 BLOCK_USERS: Final = 128
-"""Users who are ranked at once, by one scorer after the other."""
+"""Users in a block. All scorers rank a block before the next one is read."""
 MAX_COMPARISONS: Final = 4_000_000
-"""Pairs times list positions compared at once."""
+"""At most so many (pair, list position) combinations are compared at once."""
 
 
 class ColdScope(NamedTuple):
@@ -64,9 +64,9 @@ def count_hits(
 
     Args:
         ks: cut-offs, ascending.
-        cold: the items and scorers of scope `cold`; None: without this scope.
-        is_sampled: bool [U], the users for whom parts of the merged list (`evaluation_tables.is_part`) are scored; None: all.
-        item_tier: int64 [I], position of each item's tier in TIERS; None: tiers are not counted.
+        cold: the items and scorers of scope `cold`. None: without this scope.
+        is_sampled: bool [U], marks users for whom parts of the merged list (`evaluation_tables.is_part`) are scored. None: all.
+        item_tier: int64 [I], position of each item's tier in TIERS. None: tiers are not counted.
         on_ranked: called with the number of users of each block.
     """
     is_sampled = np.ones(truth.num_users, np.bool_) if is_sampled is None else is_sampled
@@ -104,7 +104,7 @@ def rank_truth(
 ) -> Mapping[str, RankedLists]:
     """Returns scorer -> rank of every truth pair in each kind of list, int64 [P]; K for a missed pair."""
     ranks = {one.name: RankedLists(*(np.full(len(truth.pair_user), k) for _ in RankedLists._fields)) for one in scorers}
-    # Sampled users, whom alone scorers of parts rank, are in blocks of their own.
+    # Scorers of parts rank sampled users only, so these users are in blocks of their own.
     for in_sample in (True, False):
         for users in _split_blocks(np.flatnonzero(is_sampled == in_sample)):
             own, (block, pairs) = past.select_users(users), truth.select_users(users)
@@ -117,7 +117,7 @@ def rank_truth(
 
 
 def _rank_pairs(scorer: Scorer, truth: Truth, is_wanted: Mask, k: int) -> IntArray:
-    """Returns each truth pair's rank in the list of all items, int64 [P]; K for a pair that is missed or not wanted."""
+    """Returns each wanted truth pair's rank in the list of all items, int64 [P]; K if it is missed, and for other pairs."""
     ranks = np.full(len(truth.pair_user), k)
     for users in _split_blocks(np.unique(truth.pair_user[is_wanted])):
         block, pairs = truth.select_users(users)
@@ -132,8 +132,8 @@ def _split_blocks(users: IntArray) -> Iterator[IntArray]:
 def hit_ranks(top_items: IntArray, pair_row: IntArray, pair_item: IntArray) -> IntArray:
     """Returns the position (from 0) of each truth pair's item in its user's list, int64 [P]; K if it is not there.
 
-    Positions are counted in the list as given: -1 is no item, and a duplicate uses up a position. By hand: in the list [5, 7,
-    -1] the items 7, 9 and -1 have ranks 1, 3 and 3.
+    A duplicate in the list uses up a position, and -1 is no item. By hand: in the list [5, 7, -1] the items 7, 9 and -1 have
+    ranks 1, 3 and 3.
 
     Args:
         top_items: int64 [B, K], -1 where there is no item.
@@ -182,21 +182,20 @@ def sums_per_user(truth: Truth, pairs: Mask) -> IntArray:
 def user_ndcg(pair_user: IntArray, ranks: IntArray, truth_count: IntArray, k: int) -> NDArray[np.float64]:
     """Returns each user's NDCG@k with binary relevance, float64 [U]; NaN without truth.
 
-    NDCG is higher, the nearer the user's items are to the top.
 
     Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques" (2002), section 2. As usual for recommender
     systems, the logarithmic discount starts at the first position.
 
-    DCG = sum over the user's items among the first k of 1 / log2(rank + 2), ranks from 0. NDCG = DCG / ideal DCG. The ideal
+    DCG = sum of 1 / log2(rank + 2) over the user's items among the first k, ranks from 0. NDCG = DCG / ideal DCG. The ideal
     list begins with min(k, truth count) of the user's items.
 
-    By hand: k = 3, two items to find, and the list has one of them at its second position. DCG = 1 / log2(3) = .631, ideal DCG
-    = 1 + .631 = 1.631, NDCG = .387. At the first position: 1 / 1.631 = .613.
+    By hand: k = 3, two items to find. The list has one of them, at its second position: DCG = 1 / log2(3) = .631, ideal DCG
+    = 1 + .631 = 1.631, NDCG = .387. If it is at the first position, NDCG = 1 / 1.631 = .613.
 
     Args:
         pair_user: int64 [P], the user of each truth pair.
         ranks: int64 [P], position of the pair's item in the user's list, from 0; k or more if it is not there.
-        truth_count: int64 [U], items of each user to find.
+        truth_count: int64 [U], number of each user's items to find.
     """
     discounts = 1 / np.log2(np.arange(k) + 2.0)
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(truth_count, k)]
@@ -209,9 +208,9 @@ def user_ndcg(pair_user: IntArray, ranks: IntArray, truth_count: IntArray, k: in
 def hit_rate_detail(top_items: IntArray, top_scores: Scores, truth: Truth, cuts: Cuts, *, item_ids: pa.Array) -> pa.Table:
     """Returns one row per user with truth, from given lists.
 
-    Columns: those of `list_columns`, then warm_hits and warm_truth_count over warm items of warm users. The headline hit
-    rate is sum(warm_hits) / sum(warm_truth_count). Every segment of users has a column segment_{name}. With tiers of items,
-    hits_{tier} and truth_count_{tier} add up to hits and truth_count. An item outside the corpus has the tier unseen.
+    The columns of `list_columns` come first, then warm_hits and warm_truth_count, counted over warm items of warm users. The
+    headline hit rate is sum(warm_hits) / sum(warm_truth_count). Every segment of users has a column segment_{name}. With tiers of
+    items, hits_{tier} and truth_count_{tier} add up to hits and truth_count. An item outside the corpus has the tier unseen.
 
     Args:
         top_items: int64 [U, K], -1 where there is none.
@@ -242,7 +241,7 @@ def list_columns(
 ) -> dict[str, pa.Array]:
     """Returns user_id, topk_ids, topk_scores, hit_ids, bad_ids, hits, truth_count and hit_rate, one row per user.
 
-    topk_ids are the list's items in order, hit_ids those in the user's truth, bad_ids the others. hit_rate = hits / truth_count.
+    topk_ids: the list's items in order. hit_ids: its items in the user's truth. bad_ids: its other items. hit_rate = hits / truth_count.
 
     By hand: list [d, a, b], truth b, d, z: hit_ids [d, b], bad_ids [a], hits 2, truth_count 3, hit_rate 2/3.
 

@@ -1,4 +1,4 @@
-"""Interactions as compressed sparse rows: number and last time of each user's positive events on each item.
+"""Interactions as compressed sparse rows: the number of each user's positive events on each item, and the time of the last.
 
 Shapes: U users, I items, E distinct (user, item) pairs.
 """
@@ -19,7 +19,7 @@ from dssm_assets.core.columns import COUNT, ITEM_ID, USER_ID
 
 LAST_EVENT_TIME_MS: Final = "last_event_time_ms"
 MERGE_PAIRS: Final = 1 << 20
-"""Fewer unmerged pairs than this are not merged before the end."""
+"""Pairs are merged early only if at least this many are unmerged."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def sum_interactions(
     Args:
         tables: columns user_id and item_id in the types of `user_ids` and `corpus`, count int64, last_event_time_ms int64. If a pair
             has several rows, counts are added and the latest time is kept.
-        user_ids: distinct; user 0 .. U - 1 in this order. Must have all users of the tables, and may have more.
+        user_ids: distinct; their order numbers the users 0 .. U - 1. Must include all users of the tables.
         corpus: its order defines item_index.
         earlier: further interactions of these users over this corpus.
     """
@@ -70,7 +70,7 @@ def sum_interactions(
         owner, items = find_positions(table.column(USER_ID), user_ids), corpus.lookup(table.column(ITEM_ID))
         count, time = (table.column(name).to_numpy() for name in (COUNT, LAST_EVENT_TIME_MS))
         parts.append(_known_pairs(owner, items, count, time, num_items))
-        # Merge when the unmerged part is as long as the merged one: linear in all.
+        # Merging only when as many pairs are unmerged as merged keeps the total work linear.
         if sum(len(part.keys) for part in parts) - merged_pairs > max(merged_pairs, MERGE_PAIRS):
             parts = [_merge_pairs(parts)]
             merged_pairs = len(parts[0].keys)
@@ -80,7 +80,7 @@ def sum_interactions(
 def interactions_of_events(
     owner: IntArray, item_index: NDArray[np.integer[Any]], time_ms: IntArray, *, num_users: int, num_items: int
 ) -> Interactions:
-    """Sums single events to interactions.
+    """Sums up single events to the interactions of (user, item) pairs.
 
     Args:
         owner: int64 [N], the user of each event, 0 .. num_users - 1.

@@ -1,10 +1,10 @@
-"""Neighbours: for each item, other items with many of the same users; and lists of the neighbours of a user's items.
+"""Finds neighbours of items (other items with many of the same users), and ranks the neighbours of a user's items.
 
-Source: Sarwar et al., "Item-based collaborative filtering recommendation algorithms" (2001), section 3, with cosine
-similarity over sets, damped: similarity(i, j) = users of both / sqrt((users of i + 5) * (users of j + 5)). For similarities of few
-users to shrink is from Bell and Koren, "Improved neighborhood-based collaborative filtering" (2007).
+Source: Sarwar et al., "Item-based collaborative filtering recommendation algorithms" (2001), section 3, with damped cosine
+similarity: similarity(i, j) = users of both / sqrt((users of i + 5) * (users of j + 5)). The damping lowers similarities based on
+few users, see Bell and Koren, "Improved neighborhood-based collaborative filtering" (2007).
 
-Time is bounded by the pairs of items of each user: a user of n items adds n squared.
+Time grows with the pairs of items of each user: a user with n items adds n squared.
 
 Shapes: V users, B users of a block, I items, E (user, item) pairs, K top-k.
 """
@@ -24,14 +24,14 @@ from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of,
 from dssm_assets.core.evaluation.scorer import keep_first
 
 NUM_NEIGHBORS: Final = 1000
-"""Neighbours of an item, at most: a bound for time and memory, not a choice of the best."""
+"""Most neighbours of an item. The number limits time and memory; it is not tuned for quality."""
 DAMPING: Final = 5.0
-"""Users added to those of each item, so that a pair of one common user says less than one of many."""
+"""Added to each item's number of users, so that items with one common user are less similar than items with many."""
 FIT_PAIRS: Final = 2_000_000
-"""Pairs of items counted at once, about."""
+"""About so many pairs of items are counted at once."""
 
 Allocate: TypeAlias = Callable[[int, Any], NDArray[Any]]
-"""Returns an array of a length and a dtype, in memory or in a file."""
+"""Called with a length and a dtype. Returns an array, in memory or in a file."""
 
 
 def fit_neighbors(
@@ -44,15 +44,15 @@ def fit_neighbors(
 ) -> Any:
     """Returns scipy csr [I, I]: row i has the similarities of i's neighbours, in no order.
 
-    An item is not its own neighbour, since the user has it already. Of equal neighbours the first by index are kept.
+    An item is not its own neighbour, since the user has it already. Among equally similar items, lower indices are kept.
 
-    By hand: items with one user each, the same, have 1 / 6; with four users each, all the same, 4 / 9.
+    By hand: two items with one user each, the same user, have similarity 1 / 6; with the same four users each, 4 / 9.
 
     Args:
-        users: the items of each user's interactions in the window.
+        users: each user's items in the window.
         num_items: I.
         allocate: allocates the arrays of the neighbours.
-        of_items: bool [I], the items to find neighbours of; other rows are empty. None: all.
+        of_items: bool [I], marks the items that get neighbours; other rows are empty. None: all.
     """
     by_user = csr_of(users.offsets, users.items, np.ones(len(users.items), np.int32), num_items)
     by_item = by_user.T.tocsr()
@@ -62,7 +62,7 @@ def fit_neighbors(
     room = int(np.minimum(pairs, min(num_neighbors, num_items)).sum())
     columns, values = allocate(room, np.int32), allocate(room, np.float64)
     lengths, count = np.zeros(num_items, np.int64), 0
-    # Ranges of items with about FIT_PAIRS pairs.
+    # Each range of items has about FIT_PAIRS pairs.
     for items in np.split(wanted, np.flatnonzero(np.diff(np.cumsum(pairs[wanted]) // FIT_PAIRS)) + 1) if len(wanted) else ():
         together = by_item[items] @ by_user
         rows, near = row_of_value(together.indptr), together.indices
@@ -76,7 +76,7 @@ def fit_neighbors(
 
 
 def _is_highest(starts: IntArray, columns: NDArray[np.int32], scores: NDArray[np.float64], most: int) -> Mask:
-    """Marks the highest scores above 0 of each row, bool [n]; of equal ones those with the lowest columns."""
+    """Marks the `most` highest scores above 0 of each row, bool [n]. Ties go to the lowest columns."""
     is_high = scores > 0
     for row in np.flatnonzero(np.diff(starts) > most):
         own = slice(starts[row], starts[row + 1])
@@ -90,7 +90,7 @@ def _is_highest(starts: IntArray, columns: NDArray[np.int32], scores: NDArray[np
 
 
 def csr_of(starts: IntArray, columns: Any, values: Any, num_columns: int | None = None) -> Any:
-    """Wraps arrays as csr [R, C] (square without C) without copying; the constructor of scipy would copy some."""
+    """Wraps arrays as csr [R, C] without a copy; scipy's constructor would copy some. C is R by default."""
     matrix = sp.csr_matrix((len(starts) - 1, len(starts) - 1 if num_columns is None else num_columns))
     kind = np.int32 if starts[-1] <= np.iinfo(np.int32).max else np.int64
     matrix.indptr, matrix.indices, matrix.data = starts.astype(kind), columns, values
@@ -104,18 +104,18 @@ class NeighborLists:
     indptr: IntArray
     """int64 [V + 1]"""
     items: IntArray
-    """int64 [E], those of user v at indptr[v] : indptr[v + 1], ascending."""
+    """int64 [E]; user v has items[indptr[v] : indptr[v + 1]], ascending."""
     neighbors: Any
-    """scipy csr [I, I], as of `fit_neighbors`."""
+    """scipy csr [I, I] from `fit_neighbors`."""
     has_own_items: bool = True
     """Whether the user's own items may be in the list."""
     allowed: Mask | None = None
-    """bool [I], the items that may be in a list; None: all."""
+    """bool [I], the items that may be in a list. None: all."""
     weights: NDArray[np.float32] | None = None
-    """float32 [E], as of `last_item_weights`; None: 1 of each item."""
+    """float32 [E] from `last_item_weights`. None: 1 for each item."""
 
     def score_items(self, user_rows: IntArray) -> Any:
-        """Returns the scores of all items, scipy csr [B, I]."""
+        """Returns the scores of all items, scipy csr [B, I]; an item that is not stored has 0."""
         starts = self.indptr[user_rows]
         lengths = self.indptr[user_rows + 1] - starts
         pairs = ranges(starts, lengths)
@@ -127,11 +127,11 @@ class NeighborLists:
         return users @ self.neighbors
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K], best first, then by index; -1 after the last item with a score above 0."""
+        """Returns item_index int64 [B, K], best first, ties by index. Items with a score above 0 are listed; then -1."""
         return self.list_best(user_rows, self.score_items(user_rows), k)
 
     def list_best(self, user_rows: IntArray, summed: Any, k: int) -> IntArray:
-        """Returns `top_items`, given the scores of these users."""
+        """Returns the lists of `top_items`, from scores that `score_items` returned for these users."""
         is_listed = summed.data > 0 if self.allowed is None else (summed.data > 0) & self.allowed[summed.indices]
         own = self.left_out(user_rows)
         longest = k + int(own.lengths.max(initial=0))  # k are left without the own items
@@ -139,24 +139,24 @@ class NeighborLists:
         return keep_first(top, ~own.contains(np.arange(len(top))[:, None], top), k) if len(own.items) else top
 
     def left_out(self, user_rows: IntArray) -> ItemSets:
-        """Returns these users' own items if lists must not contain them."""
+        """Returns these users' own items if lists must not contain them, else empty sets."""
         if self.has_own_items:
             return ItemSets.empty(len(user_rows))
         return ItemSets(self.indptr, self.items).select_users(user_rows)
 
 
 LAST_ITEMS: Final = 10
-"""Last distinct items of a user that neighbours may start from."""
+"""Neighbours are looked up for so many of a user's last distinct items."""
 PLACE_WEIGHT: Final = 0.8
-"""Weight of an item, to the power of its position from the last."""
+"""An item's weight is this number to the power of its position, counted back from the user's last item."""
 
 
 def last_item_weights(indptr: IntArray, last_time_ms: IntArray) -> NDArray[np.float32]:
-    """Weighs each user's last 10 items by .8 ** position, the newest at position 0, others by 0, float32 [E].
+    """Weighs each user's last 10 items by .8 ** position, float32 [E]. The newest has position 0. Older items weigh 0.
 
-    Items with one time (such as a day, if times are days) share the first position, so all or none of them count.
+    Items with the same time share the lowest of their positions, so either all of them count or none.
 
-    By hand: items of the times 5, 9, 9 and 7 weigh .8 ** 3, 1, 1 and .8 ** 2.
+    By hand: items with times 5, 9, 9 and 7 weigh .8 ** 3, 1, 1 and .8 ** 2.
     """
     lengths = np.diff(indptr)
     owner = repeat_rows(lengths)

@@ -13,7 +13,7 @@ from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, C
 from dssm_assets.core.names import BASELINES, Scope
 
 BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#ee7733", "#999999", "#8822dd", "#553311")
-"""By position in the registry. Distinguishable from each other and from the model's, also with each of the three kinds of colour blindness."""
+"""Colours of baselines, by position in the registry. All can be told apart, also with each of the three kinds of colour blindness."""
 
 
 class ScorerLabel(NamedTuple):
@@ -22,7 +22,7 @@ class ScorerLabel(NamedTuple):
 
 
 class ScopeLabel(NamedTuple):
-    """A scope for readers: its heading, and which items are to be found."""
+    """A scope for readers: its heading, and a description of the items to find."""
 
     title: str
     meaning: str
@@ -35,7 +35,7 @@ SCORERS: Final[Mapping[str, ScorerLabel]] = {
     **{name: ScorerLabel(baseline.label, color) for (name, baseline), color in _COLORED},
     CATEGORY_POPULARITY: ScorerLabel("popularity by category", "#aa7744"),
 }
-"""In the order of display."""
+"""Scorer -> its label, in the order of display."""
 
 SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
     Scope.ALL: ScopeLabel("All items", "every item that these users interacted with on the day"),
@@ -54,21 +54,21 @@ SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
         "items that nobody interacted with before, in all stored days, in lists of such items alone; all users count",
     ),
 }
-"""In the order of display."""
+"""Scope -> its label, in the order of display."""
 CHART_SCOPES: Final = tuple(scope for scope in SCOPES if scope is not Scope.COLD)
-"""What the chart of a day shows: scopes that all scorers are counted in."""
+"""Scopes in the chart of a day: every scorer is counted in these."""
 TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)
-"""What the trend over days shows."""
+"""Scopes in the trend over days."""
 
 
 @dataclass(frozen=True)
 class Spans:
-    """How far back from an evaluation day the baselines read.
+    """The spans of days before an evaluation day that the baselines read.
 
     Attributes:
-        window: of the training window.
-        history: of the user histories.
-        recent_hours: half-life of recent popularity; None: unknown.
+        window: days of the training window.
+        history: days of the user histories.
+        recent_hours: half-life of recent popularity. None: unknown.
     """
 
     window: int
@@ -79,14 +79,14 @@ class Spans:
     def from_config(cls, config: PipelineConfig, ds: str, recent_hours: float | None) -> Spans:
         """Returns the spans for an evaluation day. The history reaches back to the calendar's start, or window.history_days.
 
-        Example: with a window of 6 days, January 12th of a calendar from the 1st has 6 and 11 days.
+        Example: the calendar starts on January 1st and the window has 6 days. On January 12th the spans are 6 and 11 days.
         """
         window, limit = config.window.days, config.window.history_days
         stored = (dt.date.fromisoformat(ds) - config.calendar.start).days
         return cls(window, stored if limit is None else min(stored, limit), recent_hours)
 
     def add_to(self, scorer: str, name: str) -> str:
-        """Adds its number of days or half-life to a scorer's name, if it has one."""
+        """Appends the number of days, or the half-life, that a scorer reads to its name. A scorer without either keeps its name."""
         if scorer == "recent_popularity" and self.recent_hours is not None:
             days = self.recent_hours / 24
             return f"popularity, half-life {f'{days:g} d' if days >= 1 else f'{self.recent_hours:g} h'}"
@@ -102,9 +102,9 @@ class Spans:
 
 
 def display_name(scorer: str, spans: Spans | None = None) -> str:
-    """Returns a scorer's name for readers; an unknown scorer keeps its stored name.
+    """Returns a scorer's name for readers. An unknown scorer keeps its stored name.
 
-    Example: `popularity` is "popularity", with the days of an evaluation day "popularity, 30 days".
+    Example: `popularity` is "popularity", and with spans "popularity, 30 days".
     """
     for prefix, words in ((MERGED_WITHOUT, "merged list without"), (CHANNEL, "channel")):
         if scorer.startswith(prefix):
@@ -112,23 +112,19 @@ def display_name(scorer: str, spans: Spans | None = None) -> str:
     name = scorer.replace("_", " ")
     if scorer in SCORERS:
         name = SCORERS[scorer].name
-    elif scorer in BASELINES:  # of a plug-in
+    elif scorer in BASELINES:  # a plug-in's baseline
         name = BASELINES[scorer].label
     return name if spans is None else spans.add_to(scorer, name)
 
 
 def describe_border(key: str, best: float, lowest: float, highest: float, remedy: str) -> str | None:
-    """Returns a remark if the best value of a search is the lowest or highest that was tried, else None.
+    """Returns a remark if the best value of a search is the lowest or the highest value tried, else None.
 
-    A best of 0 needs none.
-
-    By hand: of 64 to 128 the best is 128, the highest; of 0 to 4 a best of 0 needs no words.
+    By hand: 64 to 128 were tried and 128 is best: a remark. A best value of 0 gets none, since nothing is below it.
     """
     if 0 < lowest >= best or best >= highest:
         end = "highest" if best >= highest else "lowest"
-        return (
-            f"{key}: the best value, {best:g}, is at the {end} end of what was tried, and one beyond it may be better; {remedy}"
-        )
+        return f"{key}: the best value, {best:g}, is at the {end} end of the tried values, and one beyond it may be better; {remedy}"
     return None
 
 
@@ -138,9 +134,9 @@ def color_of(scorer: str) -> str:
 
 
 def scorers_in_order(names: Iterable[str]) -> list[str]:
-    """Returns distinct scorers in the order of the table, then unknown ones by name.
+    """Returns distinct scorers: known ones in the order of display, then unknown ones by name.
 
-    Channels alone and merged lists without a channel are left out: they have a table of their own.
+    Single channels and merged lists without a channel are left out; the report has a separate table for them.
     """
     names = [name for name in names if not is_part(name)]
     known = {name: place for place, name in enumerate(SCORERS)}

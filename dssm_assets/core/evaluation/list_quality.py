@@ -39,18 +39,18 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
     entries that are head items (the most popular 1% of the items with events in the window); novelty = mean over the entries
     of -log2 p(item) in bits (`ItemPopularity.self_information`); mean_length = entries / users.
 
-    Who counts: users with a list; truth does not matter. If all lists are empty there are no rows.
+    Who counts: users with a list, whatever their truth. If all lists are empty, the table has no rows.
 
     By hand: corpus a, b, c, d with 6, 1, 0, 0 events (p = 7/11, 2/11, 1/11, 1/11), so a is the head. Lists [a, b], [a]:
     coverage 2/4, bias 2/3, novelty (2 * 0.652 + 2.459) / 3 = 1.255 bits, length 1.5.
 
     Args:
         detail: batches with topk_ids, as from `hit_rate_detail`.
-        popularity: of the ranked corpus.
-        ks: ascending.
+        popularity: popularity of the ranked corpus.
+        ks: cut-offs, ascending.
 
     Raises:
-        InputError: if a list contains an item outside the corpus.
+        InputError: a list contains an item outside the corpus.
     """
     is_head, surprise = popularity.is_head, popularity.self_information
     is_shown = np.zeros((len(ks), len(popularity.item_ids)), dtype=bool)
@@ -80,19 +80,19 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
 
 
 def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBatch], ks: Sequence[int]) -> pa.Table:
-    """Returns k, users, kept, jaccard: one row per k, none if no user has a list on both days.
+    """Returns k, users, kept, jaccard: one row per k. The table is empty if no user has a list on both days.
 
     Both lists of a user are cut to the same length n, the smallest of k and the two lengths: kept = items in both / n,
     jaccard = items in both / items in either = both / (2 n - both). The columns are means over users.
 
-    Who counts: users with a list on both days. Truth does not matter.
+    Who counts: users with a list on both days, whatever their truth.
 
     By hand, k = 3: [a, b, c] and [c, a, x] share 2: kept 2/3, jaccard 2/4.
 
     Args:
-        detail: batches with user_id, ascending, and topk_ids, each list without repetitions.
-        before: the same of an earlier day; ids of the same types.
-        ks: ascending.
+        detail: batches with user_id (ascending) and topk_ids; each list has distinct items.
+        before: the same columns of an earlier day, with ids of the same types.
+        ks: cut-offs, ascending.
     """
     users, kept, jaccard = (np.zeros(len(ks)) for _ in range(3))
     for now, then in _same_users(detail, before):
@@ -110,7 +110,7 @@ def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBat
 
 
 def _common_items(now: pa.ListArray, then: pa.ListArray) -> tuple[IntArray, IntArray]:
-    """Returns, for each item in both lists of a row, the later of its two positions, and the row."""
+    """Finds the items that are in both lists of a row. Returns the later of each item's two positions, and the row."""
     flat_now, flat_then = now.flatten(), then.flatten()
     values = pc.unique(flat_now)
     width = max(len(values), 1)
@@ -126,7 +126,7 @@ def _common_items(now: pa.ListArray, then: pa.ListArray) -> tuple[IntArray, IntA
 def _same_users(
     detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBatch]
 ) -> Iterator[tuple[pa.ListArray, pa.ListArray]]:
-    """Yields the aligned lists of users in both tables, which are read once, block by block."""
+    """Yields the lists of users in both tables, aligned. Each table is read once, block by block."""
     earlier = iter(before)
     overlapping: list[pa.RecordBatch] = []
     for batch in detail:

@@ -1,4 +1,4 @@
-"""Words about single people, for the report and the page of `dssm-assets explore`; and the choice of people whom a report shows.
+"""Chooses the people whom a report shows, and describes single people, for the report and the page of `dssm-assets explore`.
 
 Shapes: U evaluated users.
 """
@@ -21,15 +21,15 @@ from dssm_assets.core.evaluation.report import cell
 
 NUM_TYPICAL: Final = 3
 SHOWN_ITEMS: Final = 6
-"""Items of a person in a report, at most."""
+"""A report shows at most so many items of a person."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the lists of one person had of the items to find.
+    """The number of one person's items that each list found.
 
     Attributes:
-        hits: scorer -> hits, the served list first, then the baseline to compare with, if there is one.
+        hits: scorer -> hits. The served list is first, then the baseline to compare with, if there is one.
     """
 
     user_id: Any
@@ -37,16 +37,16 @@ class Found:
     hits: Mapping[str, int]
 
     def describe(self) -> str:
-        """By hand: 5 hits of 9 of the merged list, 4 of EASE: "5 of 9 found by the merged list; EASE would find 4."."""
+        """Returns a sentence such as "5 of 9 found by the merged list; EASE would find 4."."""
         (served, found), *others = self.hits.items()
         more = "".join(f"; {display_name(name)} would find {count}" for name, count in others)
         return f"{found} of {self.to_find} found by the {display_name(served)}{more}."
 
 
 def describe_ranks(ranks: Mapping[str, int], depth: int) -> str:
-    """Returns where an item is in some lists, the best rank first; 0 is no rank among the first `depth`.
+    """Describes an item's ranks in some lists, best rank first. Rank 0: the item is not among the first `depth`.
 
-    By hand: ranks 412 of the merged list, 37 of EASE and none of popularity: "rank 37 by EASE; 412 by merged list".
+    By hand: rank 412 in the merged list, 37 in EASE's, 0 in popularity's: "rank 37 by EASE; 412 by merged list".
     """
     found = sorted((rank, display_name(name)) for name, rank in ranks.items() if rank)
     if not found:
@@ -55,13 +55,13 @@ def describe_ranks(ranks: Mapping[str, int], depth: int) -> str:
 
 
 def choose_people(of_served: pa.Table, of_baseline: pa.Table, k: int, is_hidden: Mask) -> dict[str, int]:
-    """Returns who is shown -> row: the best and the worst gain over a baseline, and typical people beside them.
+    """Returns label -> row of a user: typical users, and the users with the best and the worst gain over a baseline.
 
-    Typical are those closest to the median fraction found, then to the median number of items to find. Ties go to the first.
+    A typical user is close to the median fraction found, then to the median number of items to find. Ties go to the first.
 
     Args:
-        of_served, of_baseline: rows of hit_counts of the same users [U].
-        is_hidden: users who are not shown, bool [U].
+        of_served, of_baseline: the served list's and the baseline's rows of hit_counts, for the same users [U].
+        is_hidden: bool [U], marks users who must not be shown.
     """
     hits, to_find = integers(of_served, hits_column(k)), integers(of_served, TRUTH_COUNT)
     gain, share = hits - integers(of_baseline, hits_column(k)), hits / to_find
@@ -81,8 +81,8 @@ class ShownPerson:
     """One person of a report.
 
     Attributes:
-        had: titles of the last items before the day, the newest first.
-        took: titles of the items to find, and where each was in the model's list; the best rank first.
+        had: titles of the last items before the day, newest first.
+        took: title of each item to find and its place in the model's list, best rank first.
     """
 
     name: str
@@ -92,7 +92,7 @@ class ShownPerson:
 
 
 def people_section(people: Sequence[ShownPerson], ds: str) -> str:
-    """Returns people as Markdown, at most 60 lines."""
+    """Returns the section on people as Markdown, at most 60 lines."""
     parts = [
         "## Five people",
         "Typical: near the median of the items to find and of the fraction found. Gain: hits more or fewer than the best baseline's. "

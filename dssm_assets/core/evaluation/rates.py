@@ -26,17 +26,17 @@ from dssm_assets.core.names import Population, Scope, counted_population
 
 Floats = NDArray[np.float64]
 NDCG_STEPS = 1 << 30
-"""Resamples sum NDCG in whole multiples of 1 / this, which is exact for eight million users."""
+"""NDCG is rounded to multiples of 1 / NDCG_STEPS, so that its sums are exact for up to eight million users."""
 MAX_WEIGHTS = 4_000_000
-"""Weights (resamples times users) in memory at once."""
+"""Bootstrap weights (resamples times users) in memory at once."""
 TAILS = (2.5, 97.5)
 
 
 def resampled_sums(values: IntArray | Floats, samples: int, seed: int) -> Floats:
     """Returns the column sums over R multinomial resamples of the rows, float64 [R, C].
 
-    The resamples depend only on the seed and the number of rows. So columns of one call, and calls over the same users, are
-    paired. Sums of whole numbers below 2**53 are exact in float64, so neither their order nor the number of threads matters.
+    The resamples depend only on the seed and the number of rows. So all columns, and all calls with the same users, use the same
+    resamples. Sums of whole numbers below 2**53 are exact in float64, whatever their order and the number of threads.
 
     Args:
         values: whole numbers [U, C], at least one row.
@@ -66,7 +66,7 @@ def is_sure_gain(gain: IntArray | Floats) -> bool:
 
 
 HitCells: TypeAlias = Mapping[tuple[str, str], Mapping[str, pa.Table]]
-"""Scope and population -> scorer, by name -> its rows (user_id ascending, truth_count, hits_{k}, ndcg_{k}); scorers without rows are absent."""
+"""Scope and population -> scorer (sorted by name) -> its rows: user_id (ascending), truth_count, hits_{k}, ndcg_{k}."""
 _KEYS = (SCORER, SCOPE, POPULATION)
 
 
@@ -74,7 +74,7 @@ def split_cells(hit_counts: pa.Table) -> HitCells:
     """Splits hit counts into cells: slices (not copies) of consecutive rows with the same keys.
 
     Args:
-        hit_counts: scorer, scope, population, user_id, truth_count, hits_{k}, ndcg_{k}, in parts sorted by the first four.
+        hit_counts: columns scorer, scope, population, user_id, truth_count, hits_{k}, ndcg_{k}; sorted by the first four.
     """
     runs: dict[tuple[str, ...], list[pa.RecordBatch]] = {}
     for batch in hit_counts.to_batches():
@@ -95,10 +95,10 @@ def sum_hits(hit_counts: HitCells, ks: Sequence[int], bootstrap_samples: int, se
     hit_rate@k = sum over users of |topk & truth| / sum over users of |truth| (micro: each item to find counts once);
     user_recall@k = mean over users of |topk & truth| / |truth|; user_hit_rate@k = fraction of users with at least one hit;
     ndcg@k = mean over users of NDCG (`hits.user_ndcg`). ci_low and ci_high bound hit_rate, ndcg_ci_low and ndcg_ci_high
-    ndcg: a 95% percentile bootstrap over users, with the same resamples for all scorers of the same users.
+    ndcg: a 95% percentile bootstrap over users. Scorers of the same users get the same resamples.
 
-    Who counts: users with truth in the cell. A user without a vector counts too, and all of the user's truth is missed. A
-    user without truth in the cell does not count; a cell without users has no row.
+    Who counts: users with truth in the cell. A user without a vector counts too, with no hits. A user without truth in the
+    cell does not count. A cell without users has no row.
 
     By hand: u1 has 4 items to find and 1 is found, u2 has 1 and it is found. hit_rate = (1 + 1) / (4 + 1) = 0.4, user_recall
     = (1/4 + 1/1) / 2 = 0.625, user_hit_rate = 2 / 2 = 1. The resamples are {u1, u1} 2/8, {u1, u2} 2/5 and {u2, u2} 2/2 with
@@ -109,8 +109,8 @@ def sum_hits(hit_counts: HitCells, ks: Sequence[int], bootstrap_samples: int, se
         ks: cut-offs; each needs its columns hits_{k} and ndcg_{k}.
 
     Raises:
-        InputError: if there are no rows at all: a rate over no users is not a number.
-        SchemaError: if columns of a cut-off are missing.
+        InputError: there are no rows at all, and a rate over no users is not a number.
+        SchemaError: the columns of a cut-off are missing.
     """
     rows: list[dict[str, Any]] = []
     for scope, population in product(Scope, Population):
@@ -135,14 +135,14 @@ Rows: TypeAlias = Mapping[str, Mapping[str, Any]]
 def rows_of_cell(
     total: pa.Table, scope: Scope | str, k: int, population: Population | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Returns scorer -> its row of total_hit_rate for one scope and k, by default in the population reported for the scope."""
+    """Returns scorer -> its row of total_hit_rate for one scope and k. The default population is the one reported for the scope."""
     counted = str(population or counted_population(Scope(scope)))
     cell = (pc.field(SCOPE) == str(scope)) & (pc.field(POPULATION) == counted) & (pc.field("k") == k)
     return {row[SCORER]: row for row in total.filter(cell).to_pylist()}
 
 
 def not_warm_frac(total: pa.Table, scope: Scope, k: int, scorer: str) -> float:
-    """Returns the fraction of truth pairs whose user or item is not warm; 0 without pairs."""
+    """Returns the fraction of truth pairs whose user or item is not warm, 0 without pairs."""
     cells = (rows_of_cell(total, scope, k, population) for population in (Population.WARM, Population.ALL))
     warm, whole = (rows[scorer][TRUTH_COUNT] if scorer in rows else 0 for rows in cells)
     return 1 - warm / whole if whole else 0.0
@@ -150,7 +150,7 @@ def not_warm_frac(total: pa.Table, scope: Scope, k: int, scorer: str) -> float:
 
 @dataclass(frozen=True)
 class Gain:
-    """The difference of two scorers' hit_rate@k over the same users, with its 95% interval, in one scope and population."""
+    """The difference of two scorers' hit_rate@k for the same users, with a 95% interval, in one scope and population."""
 
     scorer: str
     against: str
@@ -163,7 +163,7 @@ class Gain:
 
     @property
     def position(self) -> str:
-        """Returns the scorer's position by the interval: ahead, behind, or not distinguishable."""
+        """Returns who is ahead, in words: the scorer is ahead of, behind, or not distinguishable from the other."""
         return "ahead of" if self.ci_low > 0 else "behind" if self.ci_high < 0 else "not distinguishable from"
 
 
@@ -179,16 +179,16 @@ def paired_gain(
     times: float = 1.0,
     population: Population | None = None,
 ) -> Gain:
-    """Returns hit_rate(scorer) - times * hit_rate(against), with a bootstrap interval from the same resampled users for both.
+    """Returns hit_rate(scorer) - times * hit_rate(against), with a bootstrap interval. Both use the same resamples of users.
 
-    The default population is the one reported for the scope. Parts of merged lists (`is_part`) may be scored for a sample;
-    then only these users are compared.
+    The default population is the one reported for the scope. Parts of merged lists (`is_part`) may be scored for a sample of the
+    users; then only these users are compared.
 
-    By hand: of 100 items to find, one scorer finds 50, the other 40: the gain is 0.1. Against 1.5 times the other it is 0.5
-    - 1.5 * 0.4 = -0.1.
+    By hand: of 100 items to find, one scorer finds 50 and the other 40, so the gain is 0.1. With `times` 1.5 the gain is
+    0.5 - 1.5 * 0.4 = -0.1.
 
     Raises:
-        InputError: if one of the two has no users in the cell, or `against` was scored for other users.
+        InputError: one of the two scorers has no users in the cell, or `against` was scored for other users.
     """
     population = population or counted_population(scope)
     cell, where = hit_counts.get((scope, population), {}), f"hit_counts, {scope}/{population}"
@@ -213,7 +213,7 @@ def paired_gain(
 
 
 def channel_gains(hit_counts: HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
-    """Returns each channel's worth: the merged list's gain over the list without the channel, for warm pairs of all items."""
+    """Returns each channel's worth: the merged list's gain over the merged list without this channel (scope all, warm)."""
     gain = partial(paired_gain, hit_counts, scorer=tables.MERGED, scope=Scope.ALL, k=k, samples=samples, seed=seed)
     scored = sorted(rows_of_cell(total, Scope.ALL, k))
     return [gain(against=name) for name in scored if name.startswith(tables.MERGED_WITHOUT)]
@@ -222,7 +222,7 @@ def channel_gains(hit_counts: HitCells, total: pa.Table, *, k: int, samples: int
 def gains_over_best(
     hit_counts: HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = tables.MODEL
 ) -> list[Gain]:
-    """Returns a scorer's gain over the best baseline of each scope with users, then over the best one for all users and items."""
+    """Returns a scorer's gain over the best baseline, for each scope with users, and then for all users and items."""
     gain, gains = partial(paired_gain, hit_counts, scorer=scorer, k=k, samples=samples, seed=seed), []
     for scope, population in (*((scope, counted_population(scope)) for scope in Scope), (Scope.ALL, Population.ALL)):
         rows = rows_of_cell(total, scope, k, population)
@@ -233,16 +233,16 @@ def gains_over_best(
 
 
 def baselines_of(rows: Iterable[str]) -> list[str]:
-    """Returns the baselines among scorers, by name; the model and lists of channels are left out."""
+    """Returns the baselines among scorers, sorted by name: all but the model and the lists made from channels."""
     return sorted(name for name in rows if name != tables.MODEL and not tables.is_of_channels(name))
 
 
 def best_baseline(rows: Rows, among: Collection[str] | None = None) -> str | None:
-    """Returns the baseline with the highest hit rate, ties by name; None without a baseline.
+    """Returns the baseline with the highest hit rate, ties by name. None if there is no baseline.
 
     Args:
-        rows: of one scope and population, from `rows_of_cell`.
-        among: the baselines to choose from; None: all.
+        rows: the rates of one scope and population, from `rows_of_cell`.
+        among: the baselines to choose from. None: all.
     """
     names = [name for name in baselines_of(rows) if among is None or name in among]
     return max(names, key=lambda name: rows[name]["hit_rate"], default=None)
@@ -263,7 +263,7 @@ def _rows(
         raise SchemaError(Fault("hit_counts", f"columns {', '.join(wanted)}", f"no {', '.join(missing)}", remedy))
     cuts = [(name, k) for name in group for k in ks]
     num_users = len(next(iter(group.values())))
-    # The items to find of each scorer's users, then the hits of each cut, then its NDCG in steps; sums of whole numbers are exact.
+    # Columns: items to find for each scorer, then hits at each k, then NDCG in steps at each k. Sums of whole numbers are exact.
     columns = [(name, TRUTH_COUNT) for name in group]
     columns += [(name, column(k)) for column in (tables.hits_column, tables.ndcg_column) for name, k in cuts]
     values, ends = np.empty((len(columns), num_users)), (len(group), len(group) + len(cuts))
@@ -305,10 +305,10 @@ TREND_SCHEMA = pa.schema([(DAY, pa.string()), *(TOTAL_SCHEMA.field(name) for nam
 def trend_table(totals: Iterable[tuple[str, pa.Table]], k: int) -> pa.Table:
     """Returns day, scope, scorer, hit_rate, ci_low, ci_high, users at one k; days in the given order.
 
-    A day scored at other k, or without known users, has no rows, so charts show a gap.
+    A day without known users, or scored only at other k, has no rows. Charts show a gap there.
 
     Args:
-        totals: (YYYY-MM-DD, total_hit_rate of that day); one is in memory at a time.
+        totals: pairs of a day (YYYY-MM-DD) and its total_hit_rate. Only one table is in memory at a time.
     """
     parts = [TREND_SCHEMA.empty_table()]
     for day, total in totals:

@@ -24,15 +24,15 @@ from dssm_assets.core.names import Population, Scope, counted_population
 
 CELL_CHARS: Final = 60
 MIN_SEGMENT_ITEMS: Final = 100
-"""Items to find that a segment must have to be called the worst: below, chance decides."""
+"""A segment can be called the worst only with this many items to find; with fewer, chance decides."""
 READING: Final = (
     "How to read this: hit_rate@k is the fraction of the items that users interacted with on the day that were among the first "
     "k items of their lists. 0.25 means that a quarter of these items was found. Brackets are 95% intervals from a bootstrap over "
     "users: with other users the number would likely have stayed inside. All scorers see the same users (single channels may see a "
     "sample of them), so compare two scorers by the gain stated above, not by whether their brackets overlap. The second table of a "
-    "scope has means over users: NDCG@k, which is 1 if the list begins with the user's items and less the further down they are, "
-    "the fraction of a user's items that was found, and the fraction of users with any item found. Only known users and known "
-    "items count, unless a table says otherwise."
+    "scope has means over users. NDCG@k is 1 if the list begins with the user's items, and less the further down they are. User "
+    "recall@k is the fraction of a user's items that was found, user hit rate@k the fraction of users with at least one item found. "
+    "Only known users and known items count, unless a table says otherwise."
 )
 
 _Row = Mapping[str, Any]
@@ -43,17 +43,17 @@ class ReportFacts:
     """Counts of evaluated and left-out users, items and pairs.
 
     Attributes:
-        evaluated_users: users with a positive event on the day, or their scored sample.
-        users_without_truth: "scope/population" -> evaluated users without truth there.
+        evaluated_users: users with a positive event on the day, or the sample of them that was scored.
+        users_without_truth: "scope/population" -> evaluated users without an item to find there.
         users_without_vector: evaluated users without a vector; their lists are empty.
         truth_pairs: distinct (user, item) pairs of evaluated users on the day.
-        pairs_outside_corpus: pairs whose item has no vector; they count as missed.
+        pairs_outside_corpus: truth pairs with an item that has no vector; they count as missed.
         corpus_items: candidates.
-        day_users: users with a positive event on the day; 0 if these are the evaluated users.
+        day_users: users with a positive event on the day, 0 if all of them were evaluated.
         cold_items: candidates without any event before the day.
-        category_column: column of item_table for ranking cold items by their category's popularity; None: there is none.
-        recent_hours: half-life of recent popularity; None: not known.
-        recent_border: a remark if it is the shortest or the longest of `evaluation.recent`.
+        category_column: column of item_table used as category to rank cold items. None: no column is a category.
+        recent_hours: half-life of recent popularity. None: not known.
+        recent_border: a remark if this half-life is the shortest or the longest of `evaluation.recent`.
     """
 
     evaluated_users: int
@@ -74,10 +74,10 @@ class ListFacts:
     """Quality of the model's lists on a day.
 
     Attributes:
-        quality: from `list_quality`.
-        overlap: from `list_overlap`; no rows if there is no earlier day.
+        quality: table from `list_quality`.
+        overlap: table from `list_overlap`; no rows if there is no earlier day.
         previous_day: the earlier evaluation day in `overlap`.
-        popularity: of the corpus.
+        popularity: popularity of the corpus.
     """
 
     quality: pa.Table
@@ -108,7 +108,7 @@ def render_report(
         gains: the merged list and the model against the best baseline, from `gains_over_best`.
         trend: hit rates of the last days, this day included, from `trend_table`.
         channels: each channel's worth, from `channel_gains`.
-        people: a section on single people, or "".
+        people: the section on single people, or "".
         spans: how far back baselines read, for their names.
     """
     k = max(total.column("k").to_pylist())
@@ -126,14 +126,14 @@ def render_report(
 
 
 def segment_report(day: str, segments: Mapping[str, pa.Table], k: int) -> str:
-    """Returns the segments of a day as a text of its own; `segments` as for `segment_section`."""
+    """Returns the segments of a day as a text of their own. For `segments` see `segment_section`."""
     return f"# Hit rate by segment on {day}\n\n{segment_section(segments, k)}\n"
 
 
 def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
-    """Returns only the rates of a day: every scope for known, other and all users and items.
+    """Returns only the rates of a day: all scorers for known users and items, in every scope.
 
-    For other and all users it has only the model, the merged list and the best baseline of each scope.
+    For other users, and for all users, it has only the model, the merged list and the best baseline of each scope.
     """
     sections = [scope_section(total, scope, spans) for scope in Scope]
     k = max(total.column("k").to_pylist())
@@ -154,12 +154,11 @@ def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
 def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[str, pa.Table]) -> str:
     """Returns the day's figures as a table, most important first, and sentences on the worst ones.
 
-    The order: the merged list (the served one) over all items, for known users and items, then for all; vectors alone on
-    items new to a user (their purpose); vectors alone over all items (the reference solution's figure); vectors alone on
-    items without any event.
+    The first rows are the served merged list over all items: for known users and items, then for everyone. Rows of the vectors
+    alone follow: on items new to a user (their purpose), over all items (the reference solution's figure), on items without events.
 
     Args:
-        gains: the model, and the merged list, against the best baseline of each scope.
+        gains: gains of the model and of the merged list over the best baseline of each scope.
         segments: scorer -> its hit rate per segment, the served list first.
     """
     k = max(total.column("k").to_pylist())
@@ -194,7 +193,6 @@ def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], s
 
 
 def _worst(gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[str, pa.Table]) -> list[str]:
-    """Returns sentences on the worst figures."""
     lines = []
     behind = min((gain for gain in gains if gain.ci_low <= 0), key=lambda gain: gain.gain, default=None)
     if behind is not None:
@@ -267,7 +265,7 @@ def channel_section(total: pa.Table, channels: Sequence[Gain]) -> str:
     )
     users, sampled = (rates[name]["users"] for name in (MERGED, channels[0].against))
     if sampled < users:
-        note += f" Lists without a channel, and of one but the vectors, are counted for a sample of {sampled:,} of these {users:,} users."
+        note += f" All of this table except the vectors alone is counted for a sample of {sampled:,} of these {users:,} users."
     head = ["channel", f"alone, hit_rate@{k}", "merged without it", "worth"]
     return "\n\n".join(("## Channels", note, table("What each channel is worth", head, body)))
 
@@ -303,7 +301,7 @@ def list_section(facts: ListFacts) -> str:
     note = (
         f"The model's lists for {facts.quality.column('users')[0].as_py():,} evaluated users. Coverage: percentage of the "
         f"candidates that are in any list. Head items: percentage of list entries among the {facts.popularity.is_head.sum():,} most popular "
-        f"items (1% of the items with events in the window), which have {facts.popularity.head_frac:.1%} of the window's events. Novelty: "
+        f"items (1% of the items with events in the window); these have {facts.popularity.head_frac:.1%} of the window's events. Novelty: "
         "mean -log2 of an item's fraction of the window's events, in bits; one bit more means half as popular."
     )
     if not facts.overlap.num_rows:
@@ -323,7 +321,7 @@ def list_section(facts: ListFacts) -> str:
 
 
 def trend_section(trend: pa.Table, k: int) -> str:
-    """Returns the hit rates of the last evaluation days, the newest first: the model with its interval, the baselines."""
+    """Returns the hit rates of the last evaluation days, newest first: the model with its interval, and the baselines."""
     rows = trend.to_pylist()
     title = "## The last evaluation days"
     if not rows:
@@ -365,7 +363,7 @@ def table(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> str
 
 
 def cell(text: str) -> str:
-    """Returns a text of the data for a table cell: one line, at most 60 characters, markdown escaped."""
+    """Makes a text from the data fit a table cell: one line, at most 60 characters, markdown escaped."""
     line = " ".join(text.split())
     short = line if len(line) <= CELL_CHARS else line[: CELL_CHARS - 1] + "…"
     return "".join("\\" + letter if letter in "\\`*_{}[]<>#|~$" else letter for letter in short)

@@ -1,4 +1,4 @@
-"""Scorers: anything that ranks items for users can be evaluated, such as the model and every baseline.
+"""Scorers rank items for users. The model, every baseline and every merged list is evaluated as a scorer.
 
 Belongs here: the interface of a scorer, lists with and without a user's own items, the model as a scorer. Does not belong
 here: other scorers (`baselines`, `core/channels/merge.py`), counting hits (`hits.py`).
@@ -29,7 +29,7 @@ MAX_ENTRIES: Final = 1 << 21
 
 
 class Scorer(Protocol):
-    """Ranks all items for each evaluated user; callers see the first k."""
+    """Ranks all items for each evaluated user, and returns the first k."""
 
     @property
     def name(self) -> str:
@@ -38,7 +38,7 @@ class Scorer(Protocol):
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K] for the given rows of the evaluated users.
 
-        The items are distinct, best first, with -1 after the last. A shorter list is the beginning of a longer one.
+        The items of a row are distinct, best first, with -1 after the last. A smaller k gives the beginning of the same list.
         """
 
 
@@ -48,21 +48,21 @@ class InteractedItems(NamedTuple):
     window: ItemSets
     """Items of the window."""
     history: ItemSets
-    """Items of all stored days, with the window's."""
+    """Items of all stored days, including the window."""
 
     def select_users(self, users: IntArray) -> InteractedItems:
         return InteractedItems(self.window.select_users(users), self.history.select_users(users))
 
 
 class RankedLists(NamedTuple):
-    """The lists of B users, int64 [B, K] each with -1 after the last item; or the ranks of truth pairs in them, int64 [P]."""
+    """Three lists for each of B users, int64 [B, K], -1 after the last item; or the ranks of truth pairs in these, int64 [P]."""
 
     everything: IntArray
     """All items are candidates."""
     without_window: IntArray
     """Without the user's items of the window."""
     without_history: IntArray
-    """Without all that the user interacted with before."""
+    """Without any item that the user interacted with before."""
 
     def in_scope(self, scope: Scope) -> IntArray:
         """Returns the lists, or ranks, for a scope."""
@@ -75,12 +75,12 @@ def rank_items(scorer: Scorer, users: IntArray, own: InteractedItems, k: int) ->
 
     Args:
         users: rows of the evaluated users [B].
-        own: items of these users.
+        own: earlier items of these users.
     """
     ranked = scorer.top_items(users, 2 * k)  # long enough to lose the own items of most users
     left_out = _mark_own(own, ranked)
     everything, *others = ranked[:, :k], *(keep_first(ranked, ~one, k) for one in left_out)
-    # A list that ends in -1 contains all that the scorer has to offer. Whoever lacks items without the window's lacks them without the history's.
+    # A list that ends in -1 has all the scorer's items. The history contains the window, so its filtered list is the shortest.
     short = np.flatnonzero(((~left_out[-1]).sum(axis=1) < k) & (ranked[:, -1] >= 0))
     length = k + int(own.history.lengths[short].max(initial=0))
     step = max(1, MAX_ENTRIES // length)
@@ -92,11 +92,11 @@ def rank_items(scorer: Scorer, users: IntArray, own: InteractedItems, k: int) ->
 
 
 def _mark_own(own: InteractedItems, ranked: IntArray) -> tuple[Mask, Mask]:
-    """Returns which items of the rankings are of the user's window, and of the history, bool [B, L] each."""
+    """Marks the ranked items that are in the user's window, and those in the user's history, bool [B, L] each."""
     in_history = own.history.contains(np.arange(len(ranked))[:, None], ranked)
     in_window = np.zeros(ranked.shape, np.bool_)
     row, column = np.nonzero(in_history)
-    in_window[row, column] = own.window.contains(row, ranked[row, column])  # the history has these, too
+    in_window[row, column] = own.window.contains(row, ranked[row, column])  # the history contains the window
     return in_window, in_history
 
 
@@ -118,8 +118,7 @@ def keep_first(items: IntArray, is_kept: Mask, k: int) -> IntArray:
 class ModelScorer:
     """The trained model: exact search over its vectors.
 
-    A user without a vector gets an empty list, not the list of a zero vector: the model has nothing to offer, and the user's
-    truth still counts.
+    A user without a vector gets an empty list, not the list of a zero vector. The user's truth still counts, as missed.
     """
 
     corpus: Corpus
@@ -144,7 +143,7 @@ class ModelScorer:
         return index, scores
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
-        """Returns the exact score of each item, float64 [B, C]; 0 for a user without a vector.
+        """Returns the exact score of each item, float64 [B, C]. 0 for a user without a vector.
 
         Args:
             user_rows: rows of the evaluated users [B].
@@ -156,7 +155,7 @@ class ModelScorer:
         return scores
 
     def _vectors(self, user_rows: IntArray) -> tuple[IntArray, Vectors]:
-        """Returns which of some users have vectors, and these [., M, D]. If a width is no multiple of D, the search raises the error."""
+        """Returns positions of the users with vectors, and their vectors [., M, D]. The search refuses a width that is no multiple of D."""
         known = np.flatnonzero(self.vector_row[user_rows] >= 0)
         found = self.user_vectors[self.vector_row[user_rows[known]]]
         width = self.corpus.vectors.shape[1]
@@ -165,9 +164,9 @@ class ModelScorer:
 
 
 class ColdModelScorer:
-    """The model over cold items alone (without any earlier event).
+    """The model ranking only cold items, that is, items without any earlier event.
 
-    Among all items they rightly rank behind items with many events, so such lists cannot show how well cold items are found.
+    In a list of all items, cold items rightly rank behind items with many events, so hits there say nothing about cold items.
     """
 
     def __init__(self, model: ModelScorer, items: IntArray) -> None:
@@ -183,10 +182,10 @@ class ColdModelScorer:
 
 
 class KnownLists:
-    """A model as a scorer that keeps the last users' lists, because the channel of vectors asks for them again."""
+    """The model as a scorer with a cache of the last lists: the channel of vectors asks for the same users again."""
 
     def __init__(self, model: ModelScorer, depth: int) -> None:
-        """Keeps lists of this length; longer lists are searched each time."""
+        """Caches lists of length `depth`; a longer list is searched each time."""
         self.name, self._model, self._depth = model.name, model, depth
         self._users, self._lists = np.full(1, -1), np.full((1, depth), -1)  # of nobody
 
@@ -204,10 +203,10 @@ class KnownLists:
 
 
 def read_corpus(item_vectors: pa.Table, similarity: Similarity) -> tuple[pa.Array, Corpus]:
-    """Returns the ids of a table's items, and their vectors ready for search. Row numbers are item_index.
+    """Returns the item ids of a table of vectors, and the vectors ready for search. An item's row number is its item_index.
 
     Raises:
-        DuplicateKeyError: if an item has two vectors.
+        DuplicateKeyError: an item has two vectors.
         InputError: a vector is null, not finite or zero.
     """
     items = combine_chunks(item_vectors.column(ITEM_ID))
@@ -221,11 +220,12 @@ def model_scorer(item_ids: pa.Array, corpus: Corpus, user_vectors: pa.Table, use
     """Returns the model as a scorer for some users over a corpus from `read_corpus`.
 
     Args:
-        user_vectors: user_id, user_tower_emb: one vector of the items' width, or several one after another.
+        user_vectors: columns user_id and user_tower_emb. The latter is one vector as wide as the items', or several joined.
+        user_ids: the users to score [U].
 
     Raises:
-        DuplicateKeyError: if a user has two vectors.
-        InputError: if id types differ, or a vector is null.
+        DuplicateKeyError: a user has two rows.
+        InputError: id types differ, or a vector is null.
     """
     users = combine_chunks(user_vectors.column(USER_ID))
     check_unique(users, "user_vectors, column user_id")

@@ -1,4 +1,4 @@
-"""Segments: groups of users by a property, tiers of items by popularity, and the hit rate of each.
+"""Segments group users by a property, tiers group items by popularity. Each group gets a hit rate of its own.
 
 Belongs here: labels and bounds of segments, the table per segment. Does not belong here: the rows per user (`hits.py`),
 reading the columns of segments (`steps/user_segments.py`), texts and charts (`report.py`, `charts.py`).
@@ -63,8 +63,8 @@ class ItemPopularity:
     def tier(self) -> IntArray:
         """Returns the position of each item's tier in TIERS, int64 [I].
 
-        Of n items with events, the first ceil(n / 100) by count are the head, and those up to ceil(n / 10) come next. Ties
-        go by the order of the corpus. By hand: 250 items with events: 3 head, 22 next, 225 rest.
+        Of n items with events, ordered by count, the first ceil(n / 100) are the head; items up to ceil(n / 10) are the tier
+        next. Ties keep the order of the corpus. By hand: 250 items with events make 3 head, 22 next, 225 rest.
         """
         seen = int((self.count > 0).sum())
         head, following = -(-seen * HEAD_PERCENT // 100), -(-seen * NEXT_PERCENT // 100)
@@ -83,16 +83,16 @@ class ItemPopularity:
 
     @property
     def head_frac(self) -> float:
-        """Returns the fraction of the window's positive events on head items; 0 without events."""
+        """Returns the fraction of the window's positive events on head items, 0 without events."""
         total = int(self.count.sum())
         return float(self.count[self.is_head].sum() / total) if total else 0.0
 
 
 def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopularity:
-    """Returns the popularity of a corpus; items without a count have 0.
+    """Returns the popularity of a corpus. An item without a count gets 0.
 
     Args:
-        counts: item_id, distinct, and count.
+        counts: columns item_id (distinct) and count.
     """
     values = combine_chunks(counts.column(COUNT)).to_numpy().astype(np.int64)
     known = cast_ids(combine_chunks(counts.column(ITEM_ID)), item_ids.type, "counts of items in the window")
@@ -100,12 +100,12 @@ def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopulari
 
 
 def tiers_of_items(item_tier: IntArray, items: IntArray) -> IntArray:
-    """Returns the position of each item's tier in TIERS. An item outside the corpus (-1) has the tier unseen."""
+    """Returns each item's tier, as a position in TIERS. An item outside the corpus (-1) has the tier unseen."""
     return np.append(item_tier, TIERS.index(Tier.UNSEEN))[items]
 
 
 MOST_VALUES: Final = 12
-"""Values of a user column with a row of their own; the others share one."""
+"""This many values of a user column get a row each; all other values share one row."""
 MISSING, OTHER = "(missing)", "(other)"
 FIRST_TIME, RETURNING = "first-time", "returning"
 TIER_LABELS: Final = {
@@ -121,8 +121,8 @@ class Cuts:
     """The segments of the evaluated users and the tiers of the items.
 
     Attributes:
-        users: name of a segment -> string [U], the value of each user.
-        item_tier: int64 [I], position in TIERS; None if no segment splits by the popularity of items.
+        users: name of a segment -> each user's value, string [U].
+        item_tier: int64 [I], position in TIERS. None if no segment splits by the popularity of items.
     """
 
     users: Mapping[str, pa.Array]
@@ -138,7 +138,7 @@ def segment_column(name: str) -> str:
 
 
 def tier_columns(tier: Tier) -> tuple[str, str]:
-    """Returns two columns of hit_rate_detail for items of a tier: a user's hits, and the items to find."""
+    """Returns the names of two columns of hit_rate_detail: a user's hits in a tier, and the items to find in it."""
     return f"hits_{tier}", f"{TRUTH_COUNT}_{tier}"
 
 
@@ -172,16 +172,16 @@ def edge_labels(edges: Sequence[float]) -> list[str]:
 
 
 def label_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.ChunkedArray, segment: Segment) -> pa.Array:
-    """Returns each user's value in a column as text, or its range; "(missing)" without a value or row.
+    """Returns each user's value in a column as text, or the range of the value; "(missing)" without a value or row.
 
     Args:
         user_ids: the evaluated users [U].
         table_ids: the users of the table, distinct.
-        segment: its edges, if any, cut numbers into ranges.
+        segment: if it has edges, they cut numbers into ranges.
 
     Raises:
-        SchemaError: if the column holds lists or structures, or edges are given for values that are not numbers.
-        InputError: if id types differ.
+        SchemaError: the column holds lists or structures, or the segment has edges and the column has no numbers.
+        InputError: id types differ.
     """
     where = f"table user_table, column {segment.user_column}"
     rows = find_positions(user_ids, cast_ids(combine_chunks(table_ids), user_ids.type, "table user_table, column user_id"))
@@ -195,20 +195,20 @@ def label_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.Chun
 
 
 def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table:
-    """Returns segment, value, users, hits, truth_count, hit_rate, ci_low, ci_high; values without truth are left out.
+    """Returns segment, value, users, hits, truth_count, hit_rate, ci_low, ci_high. A value without truth has no row.
 
-    hit_rate = sum of hits / sum of truth_count over the users with truth in the row; the interval is a 95% percentile
+    hit_rate = sum of hits / sum of truth_count over the users with truth in the row. The interval is a 95% percentile
     bootstrap over these users. All items to find count, warm or not, so the rows of one segment add up to the whole. By
     hand: town x has u (1 hit of 2) and v (1 of 2), so its hit rate is 2/4.
 
-    Segments are in the configured order. Activities and ranges are in ascending order; other values are sorted by number or
-    text, and only the most frequent MOST_VALUES have a row of their own.
+    Segments are in the configured order. Activities and ranges are in ascending order. Other values are sorted by number or
+    text; only the most frequent MOST_VALUES get a row each.
 
     Args:
-        detail: rows per user from `hit_rate_detail` with the same segments (see `columns_needed`).
+        detail: rows per user from `hit_rate_detail`, made with the same segments (see `columns_needed`).
 
     Raises:
-        SchemaError: if detail was built with other segments.
+        SchemaError: detail was made with other segments.
     """
     lacking = [name for name in columns_needed(settings.segments) if name not in detail.column_names]
     if lacking:
@@ -236,7 +236,7 @@ SEGMENT_SCHEMA = pa.schema(
 
 
 def columns_needed(segments: Sequence[Segment]) -> list[str]:
-    """Returns the columns of hit_rate_detail needed for its segment table."""
+    """Returns the columns of hit_rate_detail that `segment_table` reads."""
     found = ["hits", TRUTH_COUNT]
     for segment in segments:
         if segment.kind is SegmentKind.ITEM_POPULARITY:
@@ -247,16 +247,16 @@ def columns_needed(segments: Sequence[Segment]) -> list[str]:
 
 
 def with_hits_of(detail: pa.Table, counts: Mapping[str, pa.Table], k: int, ds: str) -> pa.Table:
-    """Replaces the hits in rows of hit_rate_detail by those of another scorer.
+    """Replaces the hits in rows of hit_rate_detail by another scorer's hits.
 
     Args:
-        detail: user_id, and the columns in `columns_needed`.
-        counts: column of hits -> that scorer's rows of hit_counts for these items. Users without such items to find have no row.
+        detail: user_id and the columns in `columns_needed`.
+        counts: column of hits -> the other scorer's rows of hit_counts for the same items; none for a user without such items.
         k: length of the lists.
-        ds: the day, named in errors.
+        ds: the day, for errors.
 
     Raises:
-        SchemaError: rows of hit_counts are missing, or were counted for other items.
+        SchemaError: rows of hit_counts are missing, or were counted for other items to find.
     """
     faults = []
     for name, rows in counts.items():
@@ -273,7 +273,7 @@ def with_hits_of(detail: pa.Table, counts: Mapping[str, pa.Table], k: int, ds: s
 
 
 def _split_by_value(detail: pa.Table, segment: Segment) -> list[tuple[str, IntArray, IntArray]]:
-    """Returns (value, hits, truth_count) of each value's users, in the order of display."""
+    """Returns each value of the segment with its users' hits and truth_count, in the order of display."""
     if segment.kind is SegmentKind.ITEM_POPULARITY:
         pairs = [(TIER_LABELS[tier], *tier_columns(tier)) for tier in TIERS]
         return [(label, integers(detail, hits), integers(detail, truth)) for label, hits, truth in pairs]
@@ -300,9 +300,9 @@ def _shown_values(labels: pa.Array, segment: Segment) -> list[str]:
 
 
 def choose_category_column(items: pa.Table, ignored: Sequence[str]) -> str | None:
-    """Returns the column most like a category (about as many values as items per value), or None.
+    """Returns the column most like a category: it has about as many values as items per value. None if no column qualifies.
 
-    Candidates are columns of texts, whole numbers or booleans with at least two values. By hand: for 10,000 items the best
+    Candidates are columns of texts, whole numbers or booleans with at least two values. By hand: for 10,000 items the ideal
     number of values is 100, the square root. Of columns with 3, 80 and 6,000 values, 80 is nearest by ratio.
 
     Args:

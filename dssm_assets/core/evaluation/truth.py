@@ -1,4 +1,4 @@
-"""The truth of an evaluation day: the items of each user on the day, and whether the window before knew them.
+"""The truth of an evaluation day: each user's items on the day, and whether they occurred in the window before.
 
 Belongs here: building the table ground_truth, reading it as arrays (`Truth`), the pairs of a scope and a population. Does
 not belong here: which scopes and populations there are (`core/names.py`), counting hits (`hits.py`).
@@ -30,9 +30,9 @@ class Truth:
         user_ids: evaluated users [U], ascending: all users of ground_truth, even without truth in some scope or population.
         is_warm_user: bool [U].
         pair_user: int64 [P], row of the user in user_ids.
-        pair_item: int64 [P], position of the item in the corpus, -1 if the corpus lacks it. Such a pair is never a hit and
-            still counts in the denominator.
-        is_warm: bool [P], whether user and item are warm.
+        pair_item: int64 [P], position of the item in the corpus, -1 if the corpus lacks it. A pair with -1 is never a hit but
+            counts in the denominator.
+        is_warm: bool [P], whether both the user and the item are warm.
         is_repeat: bool [P], whether the user had a positive event on the item in the window.
     """
 
@@ -48,7 +48,7 @@ class Truth:
         return len(self.user_ids)
 
     def select_users(self, users: ragged.IntArray) -> tuple[Truth, ragged.IntArray]:
-        """Returns the truth of some users alone (rows ascending; users are renumbered from 0), and the positions of its pairs."""
+        """Returns the truth of some users (ascending rows, renumbered from 0), and the positions of their pairs in this truth."""
         first, end = np.searchsorted(self.pair_user, users), np.searchsorted(self.pair_user, users, side="right")
         pairs, owner = ragged.ranges(first, end - first), ragged.repeat_rows(end - first)
         ids = self.user_ids.take(pa.array(users))
@@ -56,12 +56,12 @@ class Truth:
         return Truth(ids, self.is_warm_user[users], owner, self.pair_item[pairs], *flags), pairs
 
     def pairs_by_scope(self, history: ragged.ItemSets) -> dict[Scope, ragged.Mask]:
-        """Returns scope -> its truth pairs, bool [P], without scope cold.
+        """Returns scope -> its truth pairs, bool [P]. Scope cold is not included.
 
-        For items outside the corpus, only the window is known.
+        An item outside the corpus is never in the history, so only the window decides whether it is new.
 
         Args:
-            history: each user's items before the day, in all stored days.
+            history: each user's items in all stored days before this day.
         """
         is_repeat, is_new = self.is_repeat, ~(self.is_repeat | history.contains(self.pair_user, self.pair_item))
         known = {Scope.ALL: np.ones_like(is_repeat), Scope.DISCOVERY: ~is_repeat, Scope.REPEAT: is_repeat}
@@ -80,8 +80,8 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
         item_ids: the corpus, distinct; its order defines item_index.
 
     Raises:
-        DuplicateKeyError: if a user has two rows or an item occurs twice in the corpus.
-        InputError: if the type of ids differs from the corpus.
+        DuplicateKeyError: a user has two rows, or an item occurs twice in the corpus.
+        InputError: item ids of ground_truth and of the corpus have different types.
     """
     users, corpus = ragged.combine_chunks(ground_truth.column(USER_ID)), ragged.combine_chunks(item_ids)
     check_unique(users, "ground_truth, column user_id")
@@ -105,20 +105,20 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
 def ground_truth(day_positives: pa.Table, window_pairs: Iterable[pa.Table]) -> pa.Table:
     """Returns one row per user with a positive event on the day, sorted by user_id.
 
-    A user or an item is warm if it occurs anywhere in the window's positives. A pair is a repeat if the window has the same
-    pair. Example: the day holds (u1, a), (u1, b), (u2, a), the window (u1, b), (u3, a). Then u1 -> items [a, b], warm [true,
-    true], repeat [false, true], warm user; u2 -> items [a], warm [true], repeat [false], not a warm user.
+    A user or an item is warm if it has a positive event in the window. A pair is a repeat if the window has the same pair.
+    Example: the day has (u1, a), (u1, b), (u2, a), the window has (u1, b), (u3, a). Then u1 has items [a, b], warm [true,
+    true], repeat [false, true], and is a warm user. u2 has items [a], warm [true], repeat [false], and is not a warm user.
 
     Args:
         day_positives: user_id, item_id of the day's positive events; a pair may occur several times.
-        window_pairs: user_id, item_id of the window's positive events, one table in memory at a time; a pair may occur
-            several times.
+        window_pairs: tables of user_id, item_id of the window's positive events. Only one table is in memory at a time. A pair
+            may occur several times.
 
     Returns:
         user_id, gt_items list<id> (distinct, ascending), gt_is_warm list<bool>, gt_is_repeat list<bool>, is_warm_user.
 
     Raises:
-        InputError: if ids are numbers in one table and text in the other.
+        InputError: ids are numbers in one table and text in the other.
     """
     users = ragged.combine_chunks(day_positives.column(USER_ID))
     items = ragged.combine_chunks(day_positives.column(ITEM_ID))
@@ -126,7 +126,7 @@ def ground_truth(day_positives: pa.Table, window_pairs: Iterable[pa.Table]) -> p
     num_users, num_items = len(user_values), len(item_values)
     day = ragged.ItemSets.of_pairs(find_positions(users, user_values), find_positions(items, item_values), num_users)
     is_repeat = np.zeros(len(day.items), np.bool_)
-    warm_user, warm_item = np.zeros(num_users + 1, np.bool_), np.zeros(num_items + 1, np.bool_)  # the last: of other ids
+    warm_user, warm_item = np.zeros(num_users + 1, np.bool_), np.zeros(num_items + 1, np.bool_)  # one more entry, for other ids
     for seen in window_pairs:
         seen_user, seen_item = _positions_of(seen, USER_ID, user_values), _positions_of(seen, ITEM_ID, item_values)
         warm_user[seen_user] = warm_item[seen_item] = True
@@ -141,16 +141,16 @@ def ground_truth(day_positives: pa.Table, window_pairs: Iterable[pa.Table]) -> p
 
 
 def _positions_of(window_pairs: pa.Table, column: str, values: pa.Array) -> ragged.IntArray:
-    """Returns the position of each window id among the day's ids, -1 of others."""
+    """Returns the position of each window id among the day's ids; -1 for other ids."""
     ids = cast_ids(ragged.combine_chunks(window_pairs.column(column)), values.type, f"window_pairs, column {column}")
     return find_positions(ids, values)
 
 
 def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa.Table:
-    """Samples at most max_users users, those with the smallest hash of seed and id; returns their rows in order.
+    """Samples the users with the smallest hash of seed and id. Returns their rows in the given order.
 
     Args:
-        max_users: most rows; None: all.
+        max_users: number of users at most. None: all.
     """
     users = ragged.combine_chunks(ground_truth.column(USER_ID)).cast(pa.string())
     hashes = hash_values(pc.binary_join_element_wise(pa.scalar(str(seed)), users, ":"))

@@ -1,6 +1,6 @@
-"""Bucket ids of values, as far as a feature's definition alone decides them. They equal the reference's exactly.
+"""Bucket ids of values where the feature's definition suffices to compute them. They equal the reference's exactly.
 
-- A number gets its bin [a, b): the number of boundaries b with b <= x.
+- A number x gets its bin [a, b), numbered by how many boundaries are at or below x.
 - A category gets its hash modulo hash_bucket_size, its own integer below num_buckets, or its bucket in the vocabulary.
 - A vocabulary without default_bucketize_value reserves 0 for the default value and 1 for values out of the vocabulary. With
   default_bucketize_value nothing is reserved, and values out of the vocabulary get that bucket.
@@ -37,7 +37,7 @@ MANY_HASHES: Final = 1_024
 def bin_of(boundaries: Any, numbers: Any) -> IntArray:
     """Returns the bin [a, b) of each float32 number: the number of boundaries at or below it.
 
-    Boundaries are compared as float32 like the numbers, so that 0.7 is in the bin that starts at 0.7.
+    Boundaries are rounded to float32 like the numbers, so that 0.7 is in the bin that starts at 0.7.
     """
     return np.searchsorted(np.asarray(boundaries, np.float32), np.asarray(numbers, np.float32), side="right")
 
@@ -65,7 +65,7 @@ class Vocabulary:
     def from_hashes(cls, hashes: Any, buckets: Any, outside: int) -> Vocabulary:
         """Returns the vocabulary of distinct hashes, in any order, and their buckets."""
         order = np.argsort(hashes, kind="stable")
-        # The sentinel is found for hashes above all of the vocabulary; whether or not it equals them, they are outside.
+        # A hash above all known ones finds the sentinel. Equal to it or not, the hash gets `outside`.
         return cls(np.append(hashes[order], np.int64(0)), np.append(np.asarray(buckets)[order], outside), outside)
 
     def __call__(self, hashes: Any) -> IntArray:
@@ -107,7 +107,7 @@ BucketRule = Callable[[pa.Array], pa.Array]
 
 
 def bucket_rule(operator: Operator, function: HashFunction) -> BucketRule | None:
-    """Returns the bucket rule of a definition; None if buckets also depend on statistics of the data."""
+    """Returns the bucket rule of a definition. None if its buckets also need statistics of the data."""
     if operator.kind is Kind.NUMERIC:
         boundaries = getattr(operator, "boundaries", None)
         return None if boundaries is None else lambda values: ragged.map_leaves(values, partial(_bin_numbers, boundaries))

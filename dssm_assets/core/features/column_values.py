@@ -1,12 +1,12 @@
-"""How the values of an input column are read: as texts, as numbers, as several per row, as sequences.
+"""Reads the values of an input column: as texts, as numbers, as several per row, as sequences.
 
-This is the one definition of what a value is and when it is missing:
-- a text is itself, "" is missing;
-- an integer is its decimal digits, and so is a float without a fraction, because an integer column with gaps often
-  arrives as floats; any other float is the shortest text that reads back as the same number; NaN and infinities are missing;
-- a boolean is "true" or "false"; dates and decimals are what Arrow prints, and so are times, in microseconds whatever the
-  unit of the column;
-- the number of a text is the decimal number that it writes; a text that writes none is missing as a number.
+All features share these rules on the text and the number of a value, and on missing values:
+- a text stays as it is, "" is missing;
+- an integer becomes its decimal digits. So does a float without a fraction, because an integer column with gaps often
+  arrives as floats. Any other float becomes the shortest text that reads back as the same number. NaN and infinities are missing;
+- a boolean becomes "true" or "false"; dates and decimals become the text that Arrow prints. So do times, in microseconds
+  whatever the unit of the column;
+- a text that spells a decimal number has this number; any other text is missing as a number.
 
 Texts are always dictionary arrays, so that each rule runs once per distinct value. Numbers are float64 and NaN is missing.
 Letters: R rows, n values of all rows.
@@ -86,7 +86,7 @@ def dictionary_codes(texts: pa.DictionaryArray) -> IntArray:
 
 
 def fill_missing(texts: pa.DictionaryArray, default: str) -> pa.DictionaryArray:
-    """Puts a default in place of missing texts; an empty default leaves them missing."""
+    """Replaces missing texts by a default. An empty default leaves them missing."""
     if not default or not texts.indices.null_count:
         return texts
     dictionary = pa.concat_arrays([texts.dictionary, pa.array([default], pa.string())])
@@ -181,16 +181,16 @@ def element_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.Dicti
 
 
 def multi_text_values(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:
-    """Returns the present texts of a multi-valued column [n] and their offsets [R + 1]; otherwise like `element_texts`."""
+    """Returns the present texts of a multi-valued column [n] and their offsets [R + 1]. See `element_texts`."""
     texts, offsets = element_texts(array, separator, where)
     return ragged.filter_values(texts, offsets, ~ragged.null_mask(texts.indices))
 
 
 def number_vectors(array: pa.Array, separator: str, where: str) -> tuple[Numbers, Offsets]:
-    """Returns the numbers of every row [n] and their offsets [R + 1]; a missing number stays in its place as NaN.
+    """Returns the numbers of every row [n] and their offsets [R + 1]. A missing number keeps its position and becomes NaN.
 
-    Each element of a list is one number. A text holds numbers joined by the separator; a missing or empty text holds
-    none. Any other column holds one number per row, none where it is missing.
+    Each element of a list is one number. A text holds numbers joined by the separator; a missing or empty text holds none.
+    Any other column holds one number per row, or none if the value is missing.
 
     Raises:
         SchemaError: the elements have no number, such as dates.
@@ -203,14 +203,14 @@ def number_vectors(array: pa.Array, separator: str, where: str) -> tuple[Numbers
 
 
 def mask_of_first(offsets: Offsets, count: int | None) -> Mask:
-    """Returns a mask of the first `count` values of each row [n]; all of them for 0 or None."""
+    """Marks the first `count` values of each row, bool [n]; all values if `count` is 0 or None."""
     if not count:
         return np.ones(int(offsets[-1]), dtype=bool)
     return np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], np.diff(offsets)) < count
 
 
 def insert_default(values: npt.NDArray[Any], offsets: Offsets, default: Any) -> tuple[npt.NDArray[Any], Offsets]:
-    """Gives each empty row the default as its only value; returns values and offsets."""
+    """Gives each empty row the default as its only value. Returns values and offsets."""
     lengths = np.diff(offsets)
     return np.insert(values, offsets[:-1][lengths == 0], default), ragged.offsets_of(np.maximum(lengths, 1))
 
@@ -225,7 +225,7 @@ def fill_empty_rows(texts: pa.DictionaryArray, offsets: Offsets, default: str) -
 
 
 def finish_texts(texts: pa.DictionaryArray, offsets: Offsets, count: int | None, default: str) -> pa.Array:
-    """Returns a category column: for a count of 1 the first text of each row, else lists of the first `count` (0 or None: all).
+    """Returns a category column: the first text of each row if `count` is 1, else lists of the first `count` texts (0 or None: all).
 
     A row without texts gets the default, unless the default is empty.
     """
@@ -237,7 +237,7 @@ def finish_texts(texts: pa.DictionaryArray, offsets: Offsets, count: int | None,
 
 
 def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:
-    """Returns a column of lists: the column itself, or its texts split at the delimiter. An empty text is an empty list.
+    """Returns the column if it holds lists, else its texts split at the delimiter. An empty text becomes an empty list.
 
     Raises:
         SchemaError: the column holds neither lists nor text.
@@ -251,11 +251,11 @@ def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:
 
 
 def keep_recent(offsets: Offsets, length: int, is_oldest_first: bool) -> tuple[IntArray, Offsets]:
-    """Returns the positions of the `length` most recent elements of each row and their offsets.
+    """Returns the positions of the `length` most recent elements of each row, and their offsets.
 
     Args:
-        length: elements to keep, 0 for all.
-        is_oldest_first: the most recent elements are the last of a row, else the first.
+        length: number of elements to keep; 0: all.
+        is_oldest_first: whether a row ends with its most recent elements; if not, it begins with them.
     """
     lengths = np.diff(offsets)
     fewer = np.minimum(lengths, length) if length else lengths

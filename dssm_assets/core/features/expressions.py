@@ -20,7 +20,7 @@ class Side(StrEnum):
 
 
 SEQUENCE: Final = "sequence"
-"""What is written in place of the side in inputs of a sequence's sub-features."""
+"""Sub-features of a sequence may write this in place of a side."""
 
 
 class Kind(StrEnum):
@@ -31,7 +31,7 @@ class Kind(StrEnum):
 
 
 class Source(StrEnum):
-    """Where an input comes from: the part of an expression before the colon."""
+    """Origin of an input, written before the colon of an expression."""
 
     USER = "user"
     ITEM = "item"
@@ -57,7 +57,7 @@ class Expression:
 
 @lru_cache(maxsize=4096)
 def parse_expression(text: str) -> Expression:
-    """Returns the input that `side:name` means. The name of a const is its text and may contain colons.
+    """Parses `side:name`. The name of a const is its text and may contain colons.
 
     Raises:
         ValueError: the colon or the name is missing, or the side is unknown.
@@ -75,7 +75,7 @@ ExpressionText = Annotated[str, AfterValidator(lambda text: str(parse_expression
 
 
 def side_of(sources: Iterable[Source]) -> Side:
-    """Returns the side of a feature with these inputs: item if one is of the item side, else user if one is, else context."""
+    """Returns the side of a feature with these inputs: item if any input is of the item side, else user if any is, else context."""
     found = set(sources)
     if Source.ITEM in found:
         return Side.ITEM

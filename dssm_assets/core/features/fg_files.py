@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 ReadFile = Callable[[str], bytes]
-"""Returns the content of a file that fg.json names; raises OSError if it does not exist."""
+"""Returns the content of a file that fg.json names. Raises OSError if it does not exist."""
 
 FG_FILE: Final = "fg.json"
 """Name of the file of feature definitions next to a configuration."""
 MOST_LEVELS: Final = 100
-"""Lists and mappings within one another; Python's own parsers, copies and messages fail somewhere beyond."""
+"""Most levels of nested lists and mappings. Python's own parsers, copies and messages fail somewhere beyond."""
 _MAY_BE_SURROGATE: Final = re.compile(r"\\u[dD]|[\ud800-\udfff]")
 FILE_KEY_SUFFIX: Final = "_file"
-"""Suffix of the keys whose value is the name of a file."""
+"""A key with this suffix has the name of a file as its value."""
 CONTEXT_KEY: Final = "read_file"
 """Key of the `ReadFile` in the validation context."""
 
@@ -29,7 +29,7 @@ def parse_json(text: str, **options: Any) -> Any:
     """Returns the value of a JSON text; options are passed to `json.loads`.
 
     Raises:
-        ValueError: it is not JSON, is nested deeper than MOST_LEVELS, or has half a surrogate pair, which no table can store.
+        ValueError: the text is not JSON, is nested deeper than MOST_LEVELS, or has half a surrogate pair (no table can store it).
     """
     try:
         value = json.loads(text, **options)
@@ -45,7 +45,7 @@ def parse_json(text: str, **options: Any) -> Any:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"{error.object[error.start]!a}, half of a character that two codes stand for") from error
+            raise ValueError(f"{error.object[error.start]!a} is half of a character; the other half is missing") from error
     return value
 
 
@@ -66,7 +66,7 @@ def read_named_file(context: Any, name: str) -> bytes:
 
 
 def rename_files(definitions: Any, rename: Callable[[str], str]) -> Any:
-    """Returns feature definitions with every name of a file renamed."""
+    """Returns the feature definitions with every file name in them replaced by `rename(name)`."""
     if isinstance(definitions, Mapping):
         return {
             key: rename(value) if str(key).endswith(FILE_KEY_SUFFIX) and isinstance(value, str) else rename_files(value, rename)

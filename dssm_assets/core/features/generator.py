@@ -1,12 +1,12 @@
 """Feature generation: the same computation for a table of ten million rows and for one request.
 
-Every row is computed from itself alone, so any batching gives the same rows. There are three forms of values:
-- `generate`: values as they are: float32 numbers, texts of categories, lists of them;
-- `encode`: values as tables store them: a category is the 64-bit hash of its text;
-- `bucketize`: lists of bucket ids as the definitions alone decide them.
-Null is missing; a multi-valued feature without values is an empty list.
+A row's features depend on this row alone, so every batch size gives the same values. Three methods return three forms:
+- `generate`: float32 numbers, texts of categories, and lists of them;
+- `encode`: the form that tables store: a category is the 64-bit hash of its text;
+- `bucketize`: lists of bucket ids, for features whose definition suffices to compute them.
+Null is missing. A multi-valued feature without values is an empty list.
 
-Does not belong here: the computation of one feature type (`operators/`), and embedding indices, which follow from the
+Does not belong here: the computation of one feature type (`operators/`), and embedding indices, because these need the
 statistics of a window (`core/statistics/bucketizer.py`).
 """
 
@@ -35,13 +35,13 @@ Columns = dict[str, pa.Array]
 Finish = Callable[[Feature, pa.Array], pa.Array]
 
 _SLICE_ROWS: Final = 1 << 18
-"""Rows computed at once, which bounds the memory of intermediate values and has no effect on results."""
+"""Rows computed at once: limits the memory of intermediate values and does not change results."""
 
 
 class FeatureGenerator:
     """Generates the features of one fg.json. Its only state is the definitions.
 
-    Every method raises a SchemaError for unusable inputs; it names each one that is missing or has a wrong type or value.
+    Every method raises a SchemaError for unusable inputs. It names each input that is missing or has a wrong type or value.
     """
 
     def __init__(self, spec: FgSpec, hash_function: HashFunction = HashFunction.MURMUR) -> None:
@@ -60,7 +60,7 @@ class FeatureGenerator:
             read_file: returns the content of a file that the definitions name.
 
         Raises:
-            FeatureSpecError: with every fault of the definitions.
+            FeatureSpecError: the definitions have faults; all are listed.
         """
         return cls(parse_fg(fg, read_file=read_file), hash_function)
 
@@ -78,22 +78,22 @@ class FeatureGenerator:
         return self._compute(batch, self._features(side), lambda _, values: values)
 
     def encode(self, batch: pa.Table | pa.RecordBatch, side: str | None = None, *, is_whole: bool = False) -> pa.Table:
-        """Returns the values of features as `generate` does, with int64 hashes of texts in place of texts.
+        """Returns the values of `generate`, with int64 hashes in place of texts.
 
         Args:
             batch: the input columns.
-            side: as in `generate`.
-            is_whole: do not cut sequences to their sequence_length.
+            side: see `generate`.
+            is_whole: keep whole sequences instead of cutting them to their sequence_length.
         """
         return self._compute(
             batch, self._features(side), lambda _, values: ragged.map_leaves(values, self._hash_texts), is_whole
         )
 
     def bucketize(self, batch: pa.Table | pa.RecordBatch, side: str | None = None) -> pa.Table:
-        """Returns lists of bucket ids as the definitions alone decide them (`buckets.py`); missing is an empty list.
+        """Returns lists of bucket ids, computed from the definitions alone (`buckets.py`). A missing value is an empty list.
 
-        A sequence has one bucket id per element, null where the element is missing. A feature without keys for buckets
-        keeps its values, in lists.
+        A sequence has one bucket id per element, null for a missing element. A feature whose definition has no keys for
+        buckets keeps its values, in lists.
         """
         return self._compute(batch, self._features(side), self._bucketize_values)
 
@@ -102,16 +102,16 @@ class FeatureGenerator:
 
         Args:
             request: input name -> value, such as `{"x": 3}` for `user:x`. Absent inputs are missing.
-            side: as in `generate`.
+            side: see `generate`.
         """
         return requests.first_row(self.generate(self._request_table(request, side), side))
 
     def encode_one(self, request: Mapping[str, Any], side: str | None = None, *, is_whole: bool = False) -> dict[str, Any]:
-        """Returns feature -> encoded value of one request, as `encode` does for a batch."""
+        """Returns feature -> encoded value of one request. For a batch see `encode`."""
         return requests.first_row(self.encode(self._request_table(request, side), side, is_whole=is_whole))
 
     def bucketize_one(self, request: Mapping[str, Any], side: str | None = None) -> dict[str, Any]:
-        """Returns feature -> list of bucket ids of one request, as `bucketize` does for a batch."""
+        """Returns feature -> list of bucket ids of one request. For a batch see `bucketize`."""
         return requests.first_row(self.bucketize(self._request_table(request, side), side))
 
     def _features(self, side: str | None) -> tuple[Feature, ...]:
@@ -130,7 +130,7 @@ class FeatureGenerator:
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
         check_inputs(table, features)
         by_name = {feature.name: feature for feature in features}
-        if not features:  # no columns, but as many rows
+        if not features:  # a table without columns still needs the number of rows
             return pa.table({"rows": pa.nulls(table.num_rows)}).select([])
         parts = []
         for start in range(0, max(table.num_rows, 1), _SLICE_ROWS):
@@ -145,7 +145,7 @@ class FeatureGenerator:
         return ragged.mask_numbers(hash_values(values, self.hash_function).view(np.int64), ragged.null_mask(values.indices))
 
     def _rule_for(self, feature: Feature) -> BucketRule | None:
-        """Returns the bucket rule of a feature, built once; None if the definition alone does not decide buckets."""
+        """Returns the bucket rule of a feature, built once. None if the definition does not suffice."""
         if feature.name not in self._rules:
             self._rules[feature.name] = bucket_rule(feature.operator, self.hash_function)
         return self._rules[feature.name]
@@ -174,7 +174,7 @@ def check_inputs(table: pa.Table, features: Iterable[Feature]) -> None:
 
 
 def input_columns(feature: Feature, columns: Sequence[str]) -> list[str]:
-    """Returns the columns that a feature reads from a table, sorted. An input without such a column keeps its plain name."""
+    """Returns the columns that a feature reads from a table, sorted. An input that the table lacks keeps its plain name."""
     if feature.sequence is None or feature.sub_feature is None:
         return list(feature.inputs)
     sequence_inputs = feature.sub_feature.sequence_inputs
@@ -189,7 +189,7 @@ class FeatureColumns:
     """Computes the features of one slice of a table. Each is computed once, even if other features read it."""
 
     def __init__(self, spec: FgSpec, rule_for: Callable[[Feature], BucketRule | None], table: pa.Table, is_whole: bool) -> None:
-        """Prepares a slice. With is_whole sequences are not cut to their sequence_length."""
+        """Prepares a slice. With is_whole, sequences keep their whole length."""
         self._spec, self._rule_for, self._table, self._is_whole = spec, rule_for, table, is_whole
         self._columns: Columns = {}
         self._values: Columns = {}
@@ -200,7 +200,7 @@ class FeatureColumns:
         """Returns the columns of features: their values, and the weights of weighted features.
 
         Raises:
-            SchemaError: naming every input whose type a feature cannot use.
+            SchemaError: a feature cannot use the type of an input; all such inputs are named.
         """
         columns: Columns = {}
         faults: dict[str, Fault] = {}
@@ -247,7 +247,7 @@ class FeatureColumns:
         sequence_inputs = feature.sub_feature.sequence_inputs
         pk = () if sequence.sequence_pk is None else (parse_expression(sequence.sequence_pk),)
         flat: dict[Expression, pa.Array] = {}
-        # The offsets of the first sequence of the group come first: all others are compared with them.
+        # The first sequence's offsets come first, because `_check_lengths` compares the others with them.
         offsets_by_input = dict(self._group_offsets.get(sequence.sequence_name, {}))
         is_null = np.zeros(self._table.num_rows, dtype=bool)
         for expression in dict.fromkeys((*sequence_inputs, *pk)):

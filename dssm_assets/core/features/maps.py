@@ -1,7 +1,7 @@
 """Reads key-value inputs: maps of values, and maps of maps.
 
-An entry such as "a:b:3" is divided at its last delimiter, because keys are free text while values are mostly numbers. An
-entry without a delimiter is a key without a value.
+An entry such as "a:b:3" is split at its last delimiter, because keys are free text while values are mostly numbers. An entry
+without a delimiter is a key without a value.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class KeyValues:
     """The key-value entries of all rows; each distinct entry is stored once.
 
     Attributes:
-        codes: number of each entry among the distinct ones, int64 [n].
+        codes: for each entry of a row, its number among the distinct entries, int64 [n].
         offsets: offsets of the rows' entries [R + 1].
         keys: key of each distinct entry as text; never null or empty if a row has the entry.
-        values: value of each distinct entry as text; null without one.
-        numbers: value of each distinct entry as a number; NaN without one.
+        values: value of each distinct entry as text; null if it has none.
+        numbers: value of each distinct entry as a number; NaN if it has none.
     """
 
     codes: IntArray
@@ -43,7 +43,7 @@ class KeyValues:
 
 
 def key_values(array: pa.Array, separator: str, where: str, delimiter: str = ":") -> KeyValues:
-    """Returns the entries of a key-value column in their order. Entries without a key are dropped.
+    """Returns the entries of a key-value column, in their order. Drops entries without a key.
 
     Args:
         array: map<key, value>, list<string> of "key:value", or texts of such entries joined by the separator.
@@ -66,7 +66,7 @@ def key_values(array: pa.Array, separator: str, where: str, delimiter: str = ":"
 
 
 def _split(texts: pa.Array, pattern: str) -> tuple[pa.Array, pa.Array]:
-    """Returns the groups key and value of a pattern in each text; both null where it does not match."""
+    """Returns the pattern's groups key and value in each text; both are null if the text does not match."""
     found = pc.extract_regex(texts, pattern)
     return pc.struct_field(found, "key"), pc.struct_field(found, "value")
 
@@ -82,15 +82,15 @@ def _keep(codes: IntArray, offsets: Offsets, mask: Mask) -> tuple[IntArray, Offs
 
 @dataclass(frozen=True)
 class NestedMaps:
-    """The maps of maps of a column; each distinct text is stored once, its inner entries one after the other.
+    """The maps of maps in a column. Each distinct text is read once.
 
     Attributes:
-        map_of_row: number of each row's map, int64 [R]. Missing values have the last map, which is empty.
-        offsets: offsets of the maps' inner entries.
+        map_of_row: number of each row's map, int64 [R]. A row without a value has the last map, which is empty.
+        offsets: each map's range of inner entries.
         pkeys: the distinct outer keys.
         pkey_codes: the outer key of each inner entry.
         inner: keys, values and numbers of the distinct inner entries; its codes and offsets are not used.
-        inner_codes: number of each inner entry among the distinct ones.
+        inner_codes: for each inner entry, its number among the distinct inner entries.
     """
 
     map_of_row: IntArray
@@ -102,7 +102,7 @@ class NestedMaps:
 
 
 def nested_maps(array: pa.Array, where: str) -> NestedMaps:
-    """Reads a column of maps of maps; the order of the maps is kept.
+    """Reads a column of maps of maps. The entries keep their order.
 
     Args:
         array: texts "pk^sk:v,sk:v|pk^...", lists of "pk^sk:v,sk:v" texts, or map<key, inner> with any inner column that

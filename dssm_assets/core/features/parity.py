@@ -1,4 +1,4 @@
-"""Parity check: sends sampled rows of a table again as single requests and compares their features with the batch's."""
+"""Parity check: computes the features of sampled rows again, as single requests, and compares them with the batch's features."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def replay_rows(
 ) -> ParityReport:
     """Sends some rows as single requests and compares their features with the encoded table.
 
-    The table may be a block of a larger one: positions outside the block are skipped.
+    The table may be a block of a larger table; positions outside the block are skipped.
 
     Args:
-        encoded: features of the rows, as `FeatureGenerator.encode` returned them for the side.
+        encoded: features of all rows of the block, from `FeatureGenerator.encode` for the side.
         positions: rows to replay, counted in the larger table.
         start: position of the block's first row in the larger table.
     """
@@ -79,7 +79,7 @@ def replay_rows(
 
 
 def _decimals(values: pa.Array) -> pa.Array:
-    """Returns values as JSON carries them: float32 as the shortest decimal."""
+    """Converts float32 numbers to their shortest decimals, because JSON writes these. Other values stay."""
     is_narrow = pa.types.is_float32(values.type) or pa.types.is_float16(values.type)
     return requests.decimal_numbers(values) if is_narrow else values
 

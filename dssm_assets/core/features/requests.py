@@ -1,8 +1,8 @@
 """Turns requests into rows of a table, and the first row of a result into plain Python values.
 
 A request must give the same features as the same row of a table. Two kinds of numbers need care:
-- a float32 or float16 becomes its printed decimal number, as JSON carries it;
-- if an integer of a list or mapping does not fit int64, all of its integers become text, because a column has one type.
+- a float32 or float16 becomes the decimal number that it prints as, because JSON writes this number;
+- if a list or mapping has an integer that does not fit int64, all of its integers become text, because a column has one type.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) 
         requests: input name -> text, number, boolean, None, a list (or tuple, array) of them, or a mapping.
 
     Raises:
-        SchemaError: names every input with values of several types, or of a type that no column has, such as an object.
+        SchemaError: an input has values of several types, or of a type that no column has, such as an object. All are named.
     """
     faults, arrays = [], {}
     for name in columns:
@@ -61,7 +61,7 @@ def _one_row(value: Any) -> pa.Array:
 
 
 def _find_text_type(values: Sequence[Any]) -> pa.DataType | None:
-    """Returns the column type of texts, or of lists of them; None for other values."""
+    """Returns the column type of texts, or of lists of them. None for other values."""
     if {type(value) for value in values} <= {str, type(None)}:
         return pa.string()
     lists = [value for value in values if value is not None]
@@ -71,7 +71,7 @@ def _find_text_type(values: Sequence[Any]) -> pa.DataType | None:
 
 
 def _join(parts: Sequence[pa.Array]) -> pa.Array | None:
-    """Returns one array of the values, None if they have several types. Nulls and lists without values have any type."""
+    """Joins the values to one array. None if they have several types; nulls and empty lists fit any type."""
     types = list(dict.fromkeys(part.type for part in parts))
     if len(types) <= 1:
         return pa.concat_arrays(parts) if parts else None
@@ -79,7 +79,7 @@ def _join(parts: Sequence[pa.Array]) -> pa.Array | None:
     wanted = (with_values or sorted(types, key=pa.types.is_null))[0]
     if len(with_values) > 1 or (_NO_VALUES in types and not pa.types.is_list(wanted)):
         return None
-    # Not cast: Arrow cannot cast lists of nulls.
+    # Built anew instead of cast, because Arrow cannot cast lists of nulls.
     return pa.concat_arrays([part if part.type == wanted else pa.array(part.to_pylist(), wanted) for part in parts])
 
 
@@ -89,9 +89,9 @@ def first_row(table: pa.Table) -> dict[str, Any]:
 
 
 def decimal_numbers(values: pa.Array) -> pa.Array:
-    """Returns float32 or float16 numbers as the float64 that they print as: 0.1, not 0.10000000149011612.
+    """Converts float32 or float16 numbers to the float64 of their printed decimal: 0.1, not 0.10000000149011612.
 
-    Whole numbers are kept exactly, as in `column_values.text_values`: the shortest decimal of 60734968 is another number.
+    Whole numbers stay exact, as in `column_values.text_values`: the shortest decimal of 60734968 is another number.
     """
     narrow = values.cast(pa.float32())
     exact, shortest = narrow.cast(pa.float64()), narrow.cast(pa.string()).cast(pa.float64())
@@ -104,7 +104,7 @@ class _Pairs(list[tuple[Any, Any]]):
 
 
 def _plain(value: Any) -> Any:
-    if type(value) in _PLAIN_TYPES:  # which most values have: to ask whether they are mappings takes longer than all else here
+    if type(value) in _PLAIN_TYPES:  # most values; asking first whether they are mappings would take longer than all else here
         return value
     if isinstance(value, Mapping):
         return _Pairs((str(key) if isinstance(key, bool) else _plain(key), _plain(item)) for key, item in value.items())
@@ -135,7 +135,7 @@ def _with_digits(value: Any) -> Any:
 
 
 def _type(value: Any) -> pa.DataType | None:
-    """Returns the column type of a mapping; None for a value whose type Arrow infers."""
+    """Returns the column type of a mapping, None for a value whose type Arrow infers."""
     if not isinstance(value, _Pairs):
         return None
     keys = pa.array([key for key, _ in value]).type if value else pa.string()

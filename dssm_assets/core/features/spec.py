@@ -36,13 +36,13 @@ _SPELLINGS: Final = {
     "show_item": "show_skey",
     "matchType": "match_type",
 }
-"""Spellings that files of the reference use, and the key that they mean in a feature type that has it."""
+"""Spellings in files of the reference -> our key, for feature types with this key."""
 
 _TYPE_SPELLINGS: Final = {"bool_mask": "bool_mask_feature"}
-"""Likewise, of feature types."""
+"""Spellings of feature types in files of the reference -> our feature_type."""
 
 _LONGEST_CHAIN: Final = 200
-"""Features that read one another; each takes three calls within one another, of which Python has 1,000."""
+"""Longest chain of features that read one another. Each takes three nested calls, and Python allows 1,000."""
 _TABLE_KEYS = ("embedding_dim", *VOCABULARY_KEYS, "default_bucketize_value", "boundaries")
 """Keys that shape an embedding table: features that share one must agree on them."""
 
@@ -56,10 +56,10 @@ class Feature:
     Attributes:
         name: column of its values; `sequence__feature` for a sub-feature.
         side: the tower that reads it.
-        inputs: the table columns behind it, sorted, including those behind other features that it reads.
-        operator: its definition; for a sub-feature, that for single elements.
+        inputs: the table columns that it needs, sorted, also through other features that it reads.
+        operator: its definition; a sub-feature's definition for single elements.
         sequence: the sequence that contains it, None for a feature of the row.
-        sub_feature: its entry in that sequence.
+        sub_feature: its entry in this sequence.
     """
 
     name: str
@@ -84,12 +84,12 @@ class Feature:
 
     @property
     def embedding_name(self) -> str:
-        """Features of one name share a vocabulary and an embedding table."""
+        """Features with the same embedding_name share a vocabulary and an embedding table."""
         return self.operator.embedding_name or self.name
 
     @property
     def weights_name(self) -> str | None:
-        """Name of the column that holds the weights of its values, None for a feature without weights."""
+        """Name of the column with the weights of its values; None for a feature without weights."""
         return feature_weights(self.name) if self.operator.is_weighted else None
 
 
@@ -132,7 +132,7 @@ class FgSpec:
         return {**self._of_rows, **{feature.name: feature for feature in self.sequence_features}}
 
     def feature(self, name: str) -> Feature:
-        """Returns the feature or sub-feature of that name.
+        """Returns the feature or sub-feature with this name.
 
         Raises:
             FeatureSpecError: no feature has that name.
@@ -154,7 +154,7 @@ class FgSpec:
 def _list_read(operator: Operator, named: Mapping[str, Operator]) -> list[Expression]:
     found = list(dict.fromkeys(operator.expressions))
     seen = set(found)
-    for expression in found:  # which grows meanwhile
+    for expression in found:  # the list grows while it is read
         is_known = expression.source is Source.FEATURE and expression.name in named
         inner = named[expression.name].expressions if is_known else ()
         found += [new for new in dict.fromkeys(inner) if new not in seen]
@@ -174,9 +174,9 @@ def parse_fg(raw: Mapping[str, Any], read_file: ReadFile | None = None) -> FgSpe
         read_file: returns the content of a file that a definition names (`vocab_file`). None: definitions may not name files.
 
     Raises:
-        FeatureSpecError: with every fault at once: an unknown type or key, a bad value, a repeated name, a malformed expression, a
-            reference to an unknown feature, inputs of both towers in one feature, or features that share an embedding and disagree
-            on its table.
+        FeatureSpecError: has every fault at once: an unknown type or key, a bad value, a repeated name, a malformed expression,
+            a reference to an unknown feature, inputs of both towers in one feature, or features that share an embedding but
+            disagree on its table.
     """
     faults = [
         Fault(f"fg.json, key {key}", f"one of: {', '.join(_KEYS)}", "an unknown key", "remove it or correct its spelling")
@@ -202,7 +202,7 @@ def parse_fg(raw: Mapping[str, Any], read_file: ReadFile | None = None) -> FgSpe
 
 @dataclass(frozen=True)
 class _Parser:
-    """Parses entries of fg.json. Appends the faults of each and returns None for an entry that they leave without a definition."""
+    """Parses entries of fg.json and collects their faults. Returns None for an entry with a fault."""
 
     faults: list[Fault]
     read_file: ReadFile | None
@@ -271,7 +271,7 @@ def _type_name(entry: Mapping[str, Any]) -> str:
 
 
 def _with_separator(entry: Any, separator: str | None) -> Any:
-    """Returns an entry with the separator of the file wherever a feature type has that key and the entry does not set it."""
+    """Adds the file's separator to an entry that has none, and to its sub-features, where the feature type has this key."""
     if separator is None or not isinstance(entry, Mapping):
         return entry
     if entry.get("feature_type") == SEQUENCE_FEATURE:
@@ -283,9 +283,9 @@ def _with_separator(entry: Any, separator: str | None) -> Any:
 
 
 def _output_names(entries: list[Any]) -> list[str]:
-    """Returns the names of all features and sub-features, including those of faulty entries.
+    """Returns the names of all features and sub-features.
 
-    So a reference to a faulty feature is not reported as a reference to an unknown one.
+    Faulty entries are included, so that a reference to such a feature is not reported as unknown.
     """
     found: list[str] = []
     for entry in (entry for entry in entries if isinstance(entry, Mapping)):
@@ -303,7 +303,7 @@ def _check_between(definitions: Sequence[Operator | SequenceFeature], all_names:
 
     Args:
         definitions: the features and sequences that could be parsed.
-        all_names: one name per feature and sub-feature of the file, including those that could not be parsed.
+        all_names: the names of all features and sub-features of the file, also of entries that could not be parsed.
     """
     operators = [item for item in definitions if isinstance(item, Operator)]
     sequences = [item for item in definitions if isinstance(item, SequenceFeature)]
@@ -329,7 +329,7 @@ def _check_between(definitions: Sequence[Operator | SequenceFeature], all_names:
 
 
 def _find_long_chain(named: Mapping[str, Operator]) -> str | None:
-    """Returns the first feature with a longer chain of features below it than `_LONGEST_CHAIN`, or one of a cycle as long."""
+    """Returns the first feature with a chain of inputs longer than `_LONGEST_CHAIN`, or a feature of a cycle of this length."""
     below = {name: [e.name for e in item.expressions if e.source is Source.FEATURE] for name, item in named.items()}
     lengths: dict[str, int] = {}
     try:

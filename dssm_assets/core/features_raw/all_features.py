@@ -1,7 +1,7 @@
 """The wide feature tables of a day: one row per user or item with its profile, statistics and preferences.
 
-Each join matches at most one row, because every joined table is unique in the entity's id: the source layer checks the
-profiles, and the rest is grouped by id. The result has one row per id of the profile or the activity.
+Each join matches at most one row, because ids are unique in every joined table: the source layer checks the profiles, and
+the other tables are grouped by id. The result has one row per id that the profile or the activity has.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ def join_user_features(
 ) -> ibis.Table:
     """Returns one row per user of user_table or with any activity up to `ds`, ordered by user_id.
 
-    Columns: feature_date (= ds), user_id, the columns of user_table (null for a user without a row in it), then
-    `plan.generated(USER_ID)`. Counts, distinct counts and sums are 0 without activity; ratios are null where their
-    denominator is 0; days since an event are null without events; preference lists are unordered (`order_preferences` sorts
-    them).
+    Columns: feature_date (= ds), user_id, the columns of user_table (null for a user that it lacks), then
+    `plan.generated(USER_ID)`. Counts, distinct counts and sums are 0 without activity. Ratios are null if their denominator
+    is 0. Days since an event are null without events. Preference lists are unordered; `order_preferences` sorts them.
     """
     wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan)
     if plan.preference_columns:
@@ -50,8 +49,8 @@ def join_item_features(
 ) -> ibis.Table:
     """Returns one row per item of item_table or with any activity up to `ds`, ordered by item_id.
 
-    Columns: feature_date (= ds), item_id, the columns of item_table (null for an item without a row in it), then
-    `plan.generated(ITEM_ID)`, with the same rules as `join_user_features`.
+    Columns: feature_date (= ds), item_id, the columns of item_table (null for an item that it lacks), then
+    `plan.generated(ITEM_ID)`. `join_user_features` says which of these are 0 and which are null without events.
     """
     return _with_profile(item_table, _statistics(ITEM_ID, item_activity, pair_activity, ds, plan), ITEM_ID, ds, plan)
 
@@ -63,7 +62,7 @@ def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: QueryD
     for event in plan.funnel:
         is_event = activity[EVENT] == event
         for days in plan.statistic_days:
-            # The state has one row per entity and event: its maximum takes less time than its sum.
+            # The state has one row per entity and event, so max picks its value, faster than a sum.
             columns[names.event_count(event, days)] = is_event.ifelse(activity[names.window_count(days)], none).max()
             for value in plan.value_columns:
                 columns[names.event_sum(event, value, days)] = is_event.ifelse(
@@ -120,7 +119,7 @@ def _left_join(left: ibis.Table, right: ibis.Table, key: str) -> ibis.Table:
 
 
 def check_generated_names(entity: str, source: Sequence[str], plan: FeaturePlan) -> None:
-    """Raises a SchemaError that names all repeated generated columns, and all source columns with the name of a generated one."""
+    """Raises a SchemaError if generated columns have the same name, or a source column has the name of a generated column."""
     table, generated = f"{entity.removesuffix('_id')}_table", plan.generated(entity)
     got, remedy = "two, from different events and values", "rename an event or value column"
     repeated = [name for name, count in Counter(generated).items() if count > 1]

@@ -20,13 +20,13 @@ BEHAVIOR_KEY = (EVENT_TIME_MS, USER_ID, ITEM_ID, EVENT)
 
 
 def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_columns: Sequence[str]) -> ibis.Table:
-    """Returns every row of the log with the attributes of its item as text; null where the item is unknown.
+    """Adds the attributes of its item, as text, to every row of the log; null if the item is unknown.
 
-    The rows are ordered by the key (event_time_ms, user_id, item_id, event), then by the other columns of the log, so that rows
-    with equal keys have one order too. Item ids are unique in item_table, so the row count equals behavior_table's.
+    The rows are ordered by the key (event_time_ms, user_id, item_id, event), and for equal keys by the other columns of the
+    log. Item ids are unique in item_table, so the number of rows does not change.
 
     Raises:
-        SchemaError: an item column is missing, or the log already has a column of its name.
+        SchemaError: an item column is missing, or the log already has a column with its name.
     """
     got, remedy = f"columns {', '.join(item_table.columns)}", "correct preference_columns or history_columns"
     missing = [name for name in item_columns if name not in item_table.columns]
@@ -44,15 +44,15 @@ def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_
 def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -> tuple[Any, Any]:
     """Returns the hour (0 to 23) and the weekday (Monday is 0) of each instant in the time zone, both int32.
 
-    Clock changes are honoured: after the clocks go back the same hour occurs twice. Example: 1704067200000 (2024-01-01 00:00
-    UTC, a Monday) gives (0, 0) in UTC and (19, 6) in America/New_York.
+    When clocks go back, the same hour occurs twice. Example: 1704067200000 (2024-01-01 00:00 UTC, a Monday) gives (0, 0) in
+    UTC and (19, 6) in America/New_York.
     """
     instants = event_time_ms.cast(pa.timestamp("ms", timezone))
     return pc.hour(instants).cast(pa.int32()), pc.day_of_week(instants).cast(pa.int32())
 
 
 def check_log_names(log_columns: Sequence[str], item_columns: Sequence[str]) -> None:
-    """Raises a SchemaError that names every column repeated among the log, the generated columns and the items."""
+    """Raises a SchemaError if the log, the generated columns and the item columns share a name. Lists all such names."""
     expected, remedy = "a name that behavior does not have", "rename one of them in tables.*.columns"
     clashing = [name for name in dict.fromkeys(item_columns) if name in {*log_columns, HOUR, WEEKDAY}]
     faults = [
@@ -68,8 +68,8 @@ def collect_user_history(behavior: ibis.Table, *, positive_events: Sequence[str]
     """Returns one row per user with a positive event on the day, ordered by user_id, with aligned lists.
 
     item_ids, event_times_ms and one list<string> per history column have one entry per positive event, ordered by
-    (event_time_ms, item_id); an unknown attribute is a null entry. Events with equal keys have equal entries in all lists,
-    because the other lists are attributes of the item. So the order is unique.
+    (event_time_ms, item_id). An unknown attribute is a null entry. The order is unique: events with equal time and item have
+    equal entries in all lists, because the other lists are attributes of the item.
     """
     positive = behavior.filter(behavior[EVENT].isin(positive_events))
     order = [positive[EVENT_TIME_MS], positive[ITEM_ID]]
@@ -78,6 +78,6 @@ def collect_user_history(behavior: ibis.Table, *, positive_events: Sequence[str]
         EVENT_TIMES_MS: positive[EVENT_TIME_MS].collect(order_by=order),
     }
     for name in history_columns:
-        # Without include_null an unknown attribute would be dropped, which would misalign the list.
+        # include_null, because a dropped unknown attribute would shift the later entries.
         lists[name] = positive[name].cast("string").collect(order_by=order, include_null=True)
     return positive.group_by(USER_ID).agg(**lists).order_by(USER_ID)

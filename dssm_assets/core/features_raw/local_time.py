@@ -1,6 +1,6 @@
 """Calendar arithmetic in a time zone: shifting days, and days since an instant.
 
-Offsets reach Ibis as numbers, so all engines agree.
+Ibis gets offsets from UTC as numbers, so all engines give the same result.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 DAY_MS = 86_400_000
 _MINUTE_MS = 60_000
 _STEP_MS = 15 * _MINUTE_MS
-"""Step of the search for changes of the clock; each is then found to the minute."""
+"""Clock changes are searched in steps of this length, then located to the minute."""
 _EPOCH = dt.date(1970, 1, 1)
 
 QueryDay: TypeAlias = str | ir.StringValue
-"""The day of an expression: YYYY-MM-DD, or a text that is known when the query runs."""
+"""A day in a query: YYYY-MM-DD, or a text expression that gets its value when the query runs."""
 
 
 def day_text(ds: QueryDay) -> Any:
@@ -37,14 +37,14 @@ def first_day_text(ds: QueryDay, days: int) -> Any:
 
 
 def shift_day(ds: str, days: int) -> str:
-    """Returns the day `days` days after `ds` (before it, if negative), both YYYY-MM-DD."""
+    """Adds a number of days, which may be negative, to the day `ds`. Days are YYYY-MM-DD."""
     return (dt.date.fromisoformat(ds) + dt.timedelta(days=days)).isoformat()
 
 
 def days_since(event_time_ms: Any, *, ds: QueryDay, timezone: str, first_day: str, last_day: str) -> Any:
-    """Returns an Ibis float64 column: calendar days from the local date of an instant to `ds`; null stays null.
+    """Returns an Ibis float64 column: calendar days from an instant's local date to `ds`; null stays null.
 
-    Instants before the first and after the last day get the offset of that day.
+    An instant before `first_day` gets the offset from UTC of this day; an instant after `last_day` that of the last day.
     """
     first_ms, last_ms = (
         ((dt.date.fromisoformat(day) - _EPOCH).days + shift) * DAY_MS for day, shift in ((first_day, -1), (last_day, 2))
@@ -58,9 +58,9 @@ def days_since(event_time_ms: Any, *, ds: QueryDay, timezone: str, first_day: st
 
 
 def offset_steps(timezone: str, first_ms: int, last_ms: int) -> tuple[list[int], list[int]]:
-    """Returns a zone's offset from UTC in milliseconds as steps: `offsets[i]` holds from `starts[i]` on.
+    """Returns starts and offsets: from `starts[i]` on, the zone's offset from UTC is `offsets[i]` milliseconds.
 
-    The first start is `first_ms`, a whole quarter of an hour.
+    The first start is `first_ms`, which must be a whole quarter of an hour.
     """
     instants = np.arange(first_ms, last_ms + 1, _STEP_MS)
     offsets = _offsets(instants, timezone)

@@ -1,4 +1,4 @@
-"""The columns of the raw feature tables: the plan from the configuration, and the names of generated columns."""
+"""The columns of the raw feature tables: which of them the configuration asks for, and their names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FeaturePlan:
 
     Attributes:
         first_day: first day with data.
-        last_day: end of the year; clock changes up to it are known.
+        last_day: end of the year; clock changes are looked up until this day.
         user_times: time columns of user_table.
         item_times: time columns of item_table.
     """
@@ -54,7 +54,7 @@ class FeaturePlan:
         return self.user_times if entity == USER_ID else self.item_times
 
     def generated(self, entity: str) -> list[str]:
-        """Returns the generated columns of the wide table of an entity in their order, feature_date first."""
+        """Returns the generated columns of an entity's wide table, in order; feature_date is first."""
         windows = self.statistic_days
         counts = [event_count(event, days) for event in self.funnel for days in windows]
         ratios = [event_ratio(wide, narrow, days) for wide, narrow in self.steps for days in windows]
@@ -75,46 +75,46 @@ DAYS_SINCE_FIRST_EVENT: Final = "days_since_first_event"
 DAYS_SINCE_LAST_EVENT: Final = "days_since_last_event"
 
 FIXED_POINT: Final = 10_000
-"""Value sums are stored as integers in 1/10,000, so that adding and subtracting a day is exact."""
+"""Value sums are stored as integers in units of 1/10,000, so that adding and subtracting a day is exact."""
 
 _COUNTERPARTS: Final = {USER_ID: "items", ITEM_ID: "users"}
 
 
 def window_count(days: int) -> str:
-    """Returns the state column for the number of events in a window."""
+    """Names the state column with the number of events in a window."""
     return f"count_{days}d"
 
 
 def window_sum(value: str, days: int) -> str:
-    """Returns the state column for the sum of a value in a window, in 1/10,000."""
+    """Names the state column with the sum of a value in a window, in units of 1/10,000."""
     return f"{value}_sum_{days}d_e4"
 
 
 def event_count(event: str, days: int) -> str:
-    """Returns the wide column for the number of one event in a window."""
+    """Names the wide column with the number of one event in a window."""
     return f"{event}_count_{days}d"
 
 
 def event_sum(event: str, value: str, days: int) -> str:
-    """Returns the wide column for the sum of a value over one event in a window."""
+    """Names the wide column with the sum of a value over one kind of event in a window."""
     return f"{event}_{value}_sum_{days}d"
 
 
 def event_ratio(wide: str, narrow: str, days: int) -> str:
-    """Returns the wide column for the ratio of two neighbouring events of the funnel: count of `narrow` / count of `wide`."""
+    """Names the wide column with the count of `narrow` / the count of `wide`, two neighbouring events of the funnel."""
     return f"{wide}_to_{narrow}_ratio_{days}d"
 
 
 def event_distinct(entity: str, event: str, days: int) -> str:
-    """Returns the wide column for a user's distinct items (or an item's distinct users) with one event in a window."""
+    """Names the wide column with the number of a user's distinct items (or an item's users) with one event in a window."""
     return f"{event}_distinct_{_COUNTERPARTS[entity]}_{days}d"
 
 
 def days_since_time(column: str) -> str:
-    """Returns the wide column for the age in days of a time in the source table."""
+    """Names the wide column with the days since a time of the source table."""
     return f"days_since_{column}"
 
 
 def preference(attribute: str) -> str:
-    """Returns the wide column for a user's preference list of an item attribute."""
+    """Names the wide column with a user's preferred values of an item attribute."""
     return f"{attribute}_preference"

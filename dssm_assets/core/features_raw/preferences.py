@@ -1,7 +1,7 @@
-"""Preferences of users: how often each had positive events with items of an attribute value, within the preference window.
+"""Preferences of users: counts of a user's positive events, by attribute value of the items, within the preference window.
 
-The state of day D has one row per (user_id, attribute, value) with a count above 0, ordered by that key. It counts the
-positive events on days D-preference_days+1 to D with items of that value. Items without a value are not counted.
+The state of day D has one row per (user_id, attribute, value) with a count above 0, ordered by this key. It counts the
+positive events on days D-preference_days+1 to D with items of this value. Items without a value are not counted.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def roll_preferences(
     preference_columns: Sequence[str],
     positive_events: Sequence[str],
 ) -> ibis.Table:
-    """Returns the preference state of day `ds`: one group-by sums the rows of the log and of the previous state.
+    """Returns the preference state of day `ds`. One group-by sums the rows of the log and of the previous state.
 
     Args:
-        log: behavior with a text column `ds`: the day itself and the day that leaves the window. Without `previous`, all
-            days up to `ds`.
+        log: behavior with a text column `ds`. With `previous`: the day itself and the day that just left the window. Without:
+            all days up to `ds`.
         previous: state of the day before.
         preference_columns: item attributes, at least one.
     """
@@ -59,7 +59,7 @@ def roll_preferences(
 
 
 def collect_preferences(preferences: ibis.Table, *, attributes: Sequence[str]) -> ibis.Table:
-    """Returns one row per user of the state. Column {attribute}_preference holds structs of value and count in any order, or null."""
+    """Returns one row per user of the state. Column {attribute}_preference lists structs of value and count, unordered, or is null."""
     entry = ibis.struct({VALUE: preferences[VALUE], COUNT: preferences[COUNT]})
     lists = {preference(name): entry.collect(where=preferences[ATTRIBUTE] == name) for name in attributes}
     return preferences.group_by(USER_ID).agg(**lists)
@@ -68,10 +68,10 @@ def collect_preferences(preferences: ibis.Table, *, attributes: Sequence[str]) -
 def order_preferences(rows: Rows, *, attributes: Sequence[str], top: int = PREFERENCE_TOP) -> Rows:
     """Replaces the structs of `collect_preferences` by ordered lists of "value:count".
 
-    A list is ordered by count (largest first), then value, and has at most `top` entries; a user without values of an
-    attribute has an empty list. A value may contain ":", so the count is the part after the last one.
+    A list is ordered by count (largest first), then value, and has at most `top` entries. A user without values of an
+    attribute has an empty list. A value may contain ":", so the count is the part after the last ":".
     """
-    # Engines order lists one by one, which takes twice as long as the rest of a day's wide table.
+    # Sorted here, because engines sort lists one by one; that takes twice as long as the rest of a day's wide table.
     for name in map(preference, attributes):
         ordered = _order_lists(ragged.combine_chunks(rows.column(name)), top)
         rows = rows.set_column(rows.schema.get_field_index(name), name, ordered)
@@ -82,7 +82,7 @@ def _order_lists(lists: pa.Array, top: int) -> pa.Array:
     entries, offsets = ragged.flatten(lists)
     values, counts = entries.field(VALUE).dictionary_encode(), entries.field(COUNT)
     rank = np.argsort(pc.sort_indices(values.dictionary))[values.indices]
-    # Count and value as one number: each key of a sort costs as much as all else here.
+    # Count and value are one number, because each further sort key costs as much time as all else here.
     position = rank - counts.to_numpy() * len(values.dictionary)
     order = np.lexsort((position, ragged.row_of_value(offsets)))
     lengths = np.minimum(np.diff(offsets), top)

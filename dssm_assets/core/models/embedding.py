@@ -1,13 +1,13 @@
-"""Embedding tables: all embeddings of one width are ranges of rows in one fused table.
+"""Embedding tables. All embeddings of one width share a fused table; each has a range of its rows.
 
-Row 0 of every fused table is the vector of "missing" for all features: zero, and never updated. Index i > 0 of a feature is
-row base + i. The tables are buffers, not parameters: a look-up's result is a leaf of the graph, and its gradient goes to the
-rows that were read, so a gradient of a table's full size never exists.
+Row 0 of every fused table stands for "missing" in all features. It is zero and never updated. Index i > 0 of a feature is
+row base + i. The tables are buffers, not parameters: the result of a look-up is a leaf of the graph, and its gradient goes to
+the rows read. So there is never a gradient of a table's full size.
 
 Letters: B rows, F single-valued features, d width of a table, n values, G bags of a look-up.
 
-Belongs here: where a feature's rows are, pooled look-ups, and their record for the optimiser. Does not belong here: the
-update (`core/training/optimisers.py`), tables sharded over processes (`extras/several_processes/process_group.py`).
+Belongs here: the position of a feature's rows, pooled look-ups, and their record for the optimiser. Does not belong here:
+updates (`core/training/optimisers.py`), tables sharded over processes (`extras/several_processes/process_group.py`).
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
 
 INITIAL_STD = 0.05
 Coordinate: TypeAlias = tuple[str, int]
-"""An embedding_name and a position in its vectors."""
+"""An embedding_name, and a position in the vectors of this embedding."""
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """A pooled look-up: the rows of each bag, and the pooled vectors. Backward fills in their gradient."""
+    """A pooled look-up: the rows of each bag, and the pooled vectors. The backward pass sets the gradient of `pooled`."""
 
     dim: int
     rows: IntArray  # [n]
-    offsets: IntArray | None  # [G + 1]; None: every row is a bag of its own
+    offsets: IntArray | None  # [G + 1]; None: each row is a bag
     weights: FloatArray | None  # [n]; None: all are 1
     pooled: Tensor  # [G, d], a leaf
 
 
 @dataclass(frozen=True)
 class WidthGroup:
-    """The features of one tower that share a fused table: their positions in a `TowerInput` and their base rows."""
+    """The features of one tower in the same fused table: their positions in a `TowerInput`, and their base rows."""
 
     dim: int
     single_columns: IntArray
@@ -55,10 +55,10 @@ class WidthGroup:
 class EmbeddingTables(nn.Module):
     """The fused tables of all features of both towers.
 
-    A subclass that keeps the rows elsewhere overrides the methods from `locate_rows` to `mean_length`.
+    A subclass that stores the rows elsewhere overrides the methods from `locate_rows` to `mean_length`.
 
     Attributes:
-        sizes: rows of the fused table of each width.
+        sizes: width -> number of rows of its fused table.
     """
 
     def __init__(self, spec: TowerSpec, generator: torch.Generator, given: Mapping[int, Tensor] | None = None) -> None:
@@ -74,11 +74,11 @@ class EmbeddingTables(nn.Module):
         return self.get_buffer(f"table_{dim}")
 
     def locate_rows(self, dim: int, rows: IntArray) -> tuple[Tensor, IntArray]:
-        """Returns a table that holds these rows of the fused table, and each row's position in it [n]."""
+        """Returns a table that contains these rows of the fused table, and the position of each row in it [n]."""
         return self.table(dim), rows
 
     def write_rows(self, dim: int, rows: IntArray, source: Tensor, source_rows: IntArray) -> None:
-        """Overwrites these rows by rows of another table."""
+        """Overwrites these rows with rows `source_rows` of another table."""
         self.table(dim)[torch.from_numpy(rows)] = source[torch.from_numpy(source_rows)]
 
     def blocks(self, dim: int) -> Iterator[Tensor]:
@@ -86,7 +86,7 @@ class EmbeddingTables(nn.Module):
         yield self.table(dim)
 
     def mean_length(self, dim: int, first: int, end: int) -> float:
-        """Returns the mean length of the vectors in rows first .. end - 1 of a table; 0 without rows."""
+        """Returns the mean length of the vectors in rows first .. end - 1 of a table, 0 if there are none."""
         rows = self.table(dim)[first:end]
         return float(rows.norm(dim=1).mean()) if len(rows) else 0.0
 
@@ -96,8 +96,9 @@ class EmbeddingTables(nn.Module):
         """Groups a tower's features by the width of their table.
 
         Args:
-            features: the single-valued features, in the order of the columns of a `TowerInput`.
-            bag_features: the features of its bags, in their order.
+            features: the single-valued features, in the order of the columns of `TowerInput.singles`.
+            bag_features: the multi-valued features, in the order of `TowerInput.bags`.
+            without: an embedding_name to leave out.
         """
         read = [[(k, f) for k, f in enumerate(of) if f.embedding_name != without] for of in (features, bag_features)]
         groups = []
@@ -112,8 +113,8 @@ class EmbeddingTables(nn.Module):
         """Returns the pooled vectors of all features, concatenated [B, sum of widths].
 
         Args:
-            groups: from `groups`, of the tower that the input belongs to.
-            tape: records the look-up for the optimiser; None outside of training.
+            groups: the result of `groups` for the input's tower.
+            tape: records the look-up for the optimiser, None outside of training.
         """
         parts: list[Tensor] = []
         for group in groups:
@@ -124,15 +125,15 @@ class EmbeddingTables(nn.Module):
             count, singles, bags = len(inputs), len(group.single_columns), len(group.bag_columns)
             pieces = torch.split(found.pooled, [count * singles] + [count] * bags) if bags else [found.pooled]
             parts += [pieces[0].view(count, singles * group.dim), *pieces[1:]]
-        # A tower whose only input is a learned pooling of the history looks up nothing here.
+        # If a tower's only input is a learned pooling of the history, nothing is looked up here.
         return torch.cat(parts, dim=1) if parts else self.table(self.dims[0]).new_zeros(len(inputs), 0)
 
     def lookup_each(self, features: Sequence[TowerFeature], values: Sequence[IntArray], tape: list[Lookup] | None) -> Tensor:
         """Returns the vector of each of n events without pooling, features concatenated [n, sum of widths].
 
         Args:
-            values: of each feature, one per event; 0 is missing and has the zero vector.
-            tape: as for `lookup`.
+            values: per feature the embedding index of each event [n]; 0 is missing and has the zero vector.
+            tape: see `lookup`.
         """
         parts: list[Tensor] = []
         for feature, indices in zip(features, values, strict=True):
@@ -171,7 +172,7 @@ class EmbeddingTables(nn.Module):
 
 
 class SideLookup(nn.Module):
-    """Looks up one tower's features; splits the vectors into the layers' input and the frozen columns.
+    """Looks up one tower's features, and splits the vectors into the input of the tower's layers and the frozen columns.
 
     If a history is pooled in several ways, only the first pooling keeps its columns of the frozen embedding.
 
@@ -180,9 +181,9 @@ class SideLookup(nn.Module):
         frozen: the frozen columns [F].
         has_frozen: whether there is a frozen embedding.
         width: W, including the output of learned poolings.
-        shared_positions: where among the W columns the shared embedding is read: in the user tower the pooled history, in
-            the item tower the features with the same embedding.
-        shared_coordinates: the coordinate of the embedding in each of these columns.
+        shared_positions: the columns, among the W, with an embedding that both towers read: the pooled history in the user
+            tower, the features with the same embedding in the item tower.
+        shared_coordinates: for each of these columns, its coordinate in the embedding.
     """
 
     trained: Tensor
@@ -203,15 +204,14 @@ class SideLookup(nn.Module):
         Args:
             singles: single-valued features, by column of a `TowerInput`.
             bags: multi-valued features and sub-features of the history, by bag of a `TowerInput`.
-            shared: positions of the features with a shared embedding: first those in `singles`, then those in `bags`.
-            attended: sub-features under learned poolings, none frozen. Their columns stand last and count as
-                shared-embedding columns.
+            shared: positions of the features with a shared embedding, in `singles` and in `bags`.
+            attended: sub-features read by learned poolings; none is frozen. Their columns are last and count as shared.
         """
         super().__init__()
         self._groups = tables.groups(singles, bags)
         self._trained_groups = tables.groups(singles, bags, without=spec.frozen_embedding)
         self.has_frozen = spec.frozen_embedding is not None
-        columns: list[tuple[Coordinate, bool]] = []  # of the look-up, and whether each is shared
+        columns: list[tuple[Coordinate, bool]] = []  # the look-up's columns, and whether each is shared
         for group in self._groups:
             read = [(singles[k], k in shared[0]) for k in group.single_columns.tolist()]
             read += [(bags[k], k in shared[1]) for k in group.bag_columns]
@@ -228,9 +228,9 @@ class SideLookup(nn.Module):
     def lookup(
         self, tables: EmbeddingTables, inputs: TowerInput, tape: list[Lookup] | None, *, with_frozen: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns the layers' input [B, W] without learned poolings, and the frozen vectors [B, F], which get no gradient.
+        """Returns the input of the layers [B, W], without learned poolings, and the frozen vectors [B, F] (without gradient).
 
-        There are no frozen vectors without a frozen embedding, or if the caller does not ask for them.
+        The frozen vectors are None if there is no frozen embedding or the caller does not ask for it.
         """
         if not (with_frozen and self.has_frozen):
             return tables.lookup(self._trained_groups, inputs, tape), None
@@ -255,7 +255,7 @@ def gather_rows(table: Tensor, rows: IntArray) -> Tensor:
 def weighted_sums(table: Tensor, rows: IntArray, offsets: IntArray, weights: FloatArray | None) -> Tensor:
     """Returns the weighted sum of the given table rows per bag [G, d].
 
-    Each bag is summed by one thread in the order of its rows, so the result does not depend on the number of threads.
+    One thread sums a bag, in the order of its rows, so the result does not depend on the number of threads.
     """
     if not len(rows):
         return table.new_zeros(len(offsets) - 1, table.shape[1])

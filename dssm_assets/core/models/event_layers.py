@@ -1,17 +1,17 @@
 """The layers that read single events of a user's history: attention pooling, and an encoder of the sequence.
 
-**Attention pooling** makes one weighted mean of the events per interest. Self-attention after Lin et al. 2017, section 2.1, as in
-ComiRec-SA (Cen et al. 2020, section 3.2): an interest weighs the event vectors h of a row by softmax(w2 tanh(W1 h)).
+**Attention pooling** computes one weighted mean of the events per interest. An interest weighs the event vectors h of a row by
+softmax(w2 tanh(W1 h)), after Lin et al. 2017, section 2.1, as in ComiRec-SA (Cen et al. 2020, section 3.2).
 
-**The encoder** is causal self-attention: the state at an event depends on it and on the events before it alone. Blocks in the order
-of SASRec (Kang and McAuley 2018) with the normalisation before each layer, and a last norm:
+**The encoder** is causal self-attention: the state at an event depends only on this event and earlier ones. Blocks are built as in
+SASRec (Kang and McAuley 2018), with the normalisation before each layer, and a last norm:
 
     x = x + attention(norm(x))
     x = x + W2 (silu(W1 norm(x)) * W3 norm(x))        SwiGLU, Shazeer 2020
 
-Position enters only as a learned bias per head: for the number of events, and for the time, between two events (after HSTU, Zhai et
-al. 2024, section 3). A state does not depend on later events or on other sequences, so one pass over a sequence gives the state of
-every event. Dense layers run over the events of all sequences one after another; only attention pads, in blocks of similar lengths.
+Positions enter only as learned biases per head: one for the number of events between two events, one for the time between them
+(after HSTU, Zhai et al. 2024, section 3). A state does not depend on later events or other sequences, so one pass over a sequence
+gives the state of every event. Dense layers run over all events at once. Only attention pads, in blocks of similar length.
 
 Letters: B rows, K interests, n events of all rows or sequences, W width, S sequences, R sequences of a block, L length of the
 longest row or of a block's longest sequence, H heads.
@@ -36,17 +36,17 @@ from dssm_assets.core.config.model import Pooling
 from dssm_assets.core.models.tower import drop, linear
 
 MASKED_SCORE: Final = -1e9
-"""Added to the score of padding: its weight is exactly 0, and softmax needs no infinity."""
+"""Added to the score of padding. Its weight becomes exactly 0, without infinities in the softmax."""
 MAX_SECONDS: Final = (1 << 29) - 2
-"""Longer gaps, of 17 years, count as this."""
+"""Longer gaps count as this long (17 years)."""
 NUM_GAPS: Final = 58
-"""Classes of gaps: two per doubling of gap + 1 second."""
+"""Number of classes of gaps: two per doubling of gap + 1 second."""
 _SHARE: Final = 8 / 3
-"""Width of SwiGLU in units of W: three matrices of it have as many weights as two of 4 W."""
+"""Width of SwiGLU in units of W. Its three matrices then have as many weights as two matrices of width 4 W."""
 _LENGTH_STEP: Final = 1.2
 """Sequences of one block differ in length by at most this factor."""
 _MAX_CELLS: Final = 1 << 21
-"""Attention weights of a block, unless a single sequence has more: intermediate results stay near the processor."""
+"""Most attention weights of a block, so that intermediate results fit the cache. A single sequence may have more."""
 
 
 class AttentionPooling(nn.Module):
@@ -61,7 +61,7 @@ class AttentionPooling(nn.Module):
         """Returns the means [B, K, W].
 
         Args:
-            vectors: of the events, row by row [n, W].
+            vectors: the events' vectors, row by row [n, W].
             offsets: start of each row and the end of the last [B + 1].
         """
         lengths = np.diff(offsets)
@@ -84,14 +84,14 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         self._dropout, self._heads, self._length = settings.dropout, settings.num_heads, settings.length
         self.scale = math.sqrt(width) / 2
-        """Of the events' vectors: rows of embedding tables begin short compared with what the layers add to them."""
+        """Multiplies the events' vectors, because new embeddings are short compared with the values that the layers add."""
         self.blocks = nn.ModuleList(
             SequenceBlock(width, settings.num_heads, settings.length, generator) for _ in range(settings.num_blocks)
         )
         self.norm = nn.LayerNorm(width)
 
     def forward(self, vectors: Tensor, sequences: EventSequences, dropout: torch.Generator | None = None) -> Tensor:
-        """Returns the state of every row's last event, zeros for a row without events [B, W]; arguments as for `encode`."""
+        """Returns the state of every row's last event [B, W], zeros for a row without events. For the arguments see `encode`."""
         states = self.encode(vectors, sequences, dropout)
         padded = torch.cat([states, states.new_zeros(1, states.shape[1])])
         last = np.where(sequences.last >= 0, sequences.last, len(states))
@@ -101,8 +101,8 @@ class SequenceEncoder(nn.Module):
         """Returns the state of every event [n, W].
 
         Args:
-            vectors: of the events [n, W].
-            dropout: source of the dropout's randomness; None outside of training.
+            vectors: the events' vectors [n, W].
+            dropout: source of the dropout's randomness, None outside of training.
         """
         drops = partial(drop, frac=self._dropout, generator=dropout)
         blocks = list(_attention_blocks(sequences, vectors.device, self._heads, self._length))
@@ -155,7 +155,7 @@ class CausalAttention(nn.Module):
             query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)  # [R, H, L, W / H]
             mixed = self._attend(query, key, value, block, drop)
             found.append(mixed.transpose(1, 2).reshape(rows * length, -1).index_select(0, block.filled))
-        if found:  # by block; then in the order of all events
+        if found:  # found is ordered by block; now by event
             mixed = torch.cat(found)
             states = torch.empty_like(mixed).index_copy(0, torch.cat([block.events for block in blocks]), mixed)
         read: Tensor = self.out(states)
@@ -172,25 +172,25 @@ class CausalAttention(nn.Module):
 
 
 def _biases(table: Tensor, places: Tensor) -> Tensor:
-    """Returns the biases at these positions of a table [N, H], in their shape. The heads' positions follow one another.
+    """Returns the biases at these positions of a table [N, H], in the shape of `places`. The heads' positions follow one another.
 
-    Number by number, because the gradient of a look-up of rows takes seven times as long on CPUs.
+    Single numbers are looked up, because on CPUs the gradient of a look-up of rows takes seven times as long.
     """
     return table.t().reshape(-1).index_select(0, places.view(-1)).view(places.shape)
 
 
 @dataclass(frozen=True)
 class AttentionBlock:
-    """Sequences of similar lengths, padded behind their ends.
+    """Sequences of similar lengths, padded at their ends. In [L, L], row and column are events of one sequence.
 
     Attributes:
         shape: (R, L).
-        cells: the event of each padded cell, n for padding [R * L].
-        filled: the cells that hold events, by sequence.
+        cells: the event of each cell [R * L]; n for padding.
+        filled: the cells with events, by sequence.
         events: the event in each of these cells.
-        distances: for each head, the position in `_biases` of the distance between the row's and the column's event [H, L, L].
-        is_later: whether the column's event is later than the row's; distance and time then count as 0 [L, L].
-        gaps: for each head, the position in `_biases` of the time class between two events (`gap_classes`) [R, H, L, L].
+        distances: for each head, the position in `_biases` for the distance between two events [H, L, L].
+        is_later: whether the column's event is later than the row's [L, L]; distance and time then count as 0.
+        gaps: for each head, the position in `_biases` for the class (`gap_classes`) of the time between two events [R, H, L, L].
     """
 
     shape: tuple[int, int]
@@ -207,7 +207,7 @@ def gap_classes(seconds: Tensor) -> Tensor:
 
     Example: 0, 1, 2, 3, 4, 5, 6, 7 seconds have the classes 0, 2, 3, 4, 4, 5, 5, 6.
     """
-    # The exponent and the highest bit of the fraction, which are exact where a logarithm is rounded.
+    # Exponent and highest bit of the fraction are exact; a logarithm would be rounded.
     numbers = seconds.clamp(0, MAX_SECONDS).double() + 1.0
     return (numbers.view(torch.int64) >> 51) - (1023 << 1)
 

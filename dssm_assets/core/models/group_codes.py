@@ -1,6 +1,6 @@
-"""Embedding codes for items without events: such an item gets the code of its group, the items with equal attributes.
+"""Embedding codes for items without events. A group is all items with equal attributes; a new item gets its group's code.
 
-Codes in closed form (`core/training/closed_form/svd_init.py`) are computed from an item's events, so a new item has none.
+Codes in closed form (`core/training/closed_form/svd_init.py`) are computed from an item's events, so a new item has no code.
 
 Letters: I items, G groups, F features of a group, D vector width, d width of the codes.
 """
@@ -18,7 +18,7 @@ import pyarrow as pa
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 
 CODE: Final = "code"
-"""Column of the stored table; the others are the features."""
+"""The stored table has the codes in this column; its other columns are the features."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class GroupCodes:
     codes: FloatArray
 
     def find_groups(self, keys: npt.NDArray[Any]) -> IntArray:
-        """Returns the group of each item [I]; -1 if no group has its keys. `keys`: from `read_keys` [I, F]."""
+        """Returns the group of each item [I] from its keys (`read_keys`, [I, F]); -1 if no group has these keys."""
         wanted = _as_bytes(keys)
         if not len(self.keys):
             return np.full(len(wanted), -1, np.int64)
@@ -45,9 +45,9 @@ class GroupCodes:
         return np.where(known[place] == wanted, place, -1)
 
     def fill_in(self, vectors: FloatArray, keys: npt.NDArray[Any]) -> FloatArray:
-        """Writes the code of its group into the last d columns of each item where all of these are 0. Returns the vectors [I, D].
+        """Writes the group's code into the last d columns of each item, if these are all 0. Returns the vectors [I, D].
 
-        By hand: the only group has the code (7). Two of its items have the vectors (1, 0) and (2, 3): they become (1, 7) and (2, 3).
+        By hand: a group has the code (7), and its items have the vectors (1, 0) and (2, 3). These become (1, 7) and (2, 3).
         """
         width = self.codes.shape[1]
         groups = self.find_groups(keys)

@@ -1,11 +1,11 @@
 """Losses as functions of embeddings, with their masks, corrections and weights.
 
-A new loss is one function, one line in `LOSSES`, its meaning in `Loss` (core/config/model.py) and one test. From outside the
-package: `LOSSES["my_loss"] = my_loss`, in a plug-in (docs/platform.md). Does not belong here: who the negatives are
-(`samplers`, `core/training/batch_negatives.py`).
+To add a loss, write one function, one line in `LOSSES`, its meaning in `Loss` (core/config/model.py) and one test. A plug-in
+(docs/platform.md) sets `LOSSES["my_loss"] = my_loss`. Does not belong here: the choice of negatives (`samplers`,
+`core/training/batch_negatives.py`).
 
 A column of the logits is a negative that all rows of the batch share: an in-batch, a sampled or a queued item. A row is
-compared with its positive, with every column that is not masked for it, and with its own hard negatives.
+compared with its positive, with every column not masked for this row, and with its own hard negatives.
 
 Letters: B rows, C columns, H hard negatives, P pairs, D vector width, R rows of a chunk.
 """
@@ -33,7 +33,7 @@ CHUNK_ROWS: Final = 256
 
 @dataclass(frozen=True)
 class MaskedPairs:
-    """Masked cells of the logits [B, C], sorted by row; a cell may be named twice."""
+    """Masked cells of the logits [B, C], sorted by row. A cell may occur twice."""
 
     rows: IntArray  # [P]
     columns: IntArray  # [P]
@@ -45,10 +45,10 @@ class LossTerms:
 
     Attributes:
         positive_correction: subtracted from the logit of each row's positive [B].
-        column_correction: subtracted from the logits of each column, columns in the order of the logits [C].
+        column_correction: subtracted from the logits of each column [C], in the order of the columns.
         weight: weight of each row in the loss, above 0 [B].
         masked: cells of the logits [B, C] to leave out.
-        hard_rows: the row to which each hard negative belongs, in any order [H].
+        hard_rows: the row of each hard negative, in any order [H].
         hard_correction: subtracted from the logit of each hard negative [H].
     """
 
@@ -65,7 +65,7 @@ class LossTerms:
 
 
 LossFunction: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor, LossTerms, "Tensor | float", "Affine | None"], Tensor]
-"""Returns the weighted mean of the rows' losses, a scalar that gradients flow back from; arguments as of `softmax_loss`."""
+"""Returns the weighted mean of the rows' losses, a differentiable scalar. For the arguments see `softmax_loss`."""
 
 
 def softmax_loss(
@@ -87,9 +87,9 @@ def softmax_loss(
         positive: vectors of the rows' own items [B, D].
         columns: vectors of the negatives that all rows share [C, D].
         hard: vectors of the hard negatives [H, D]; each counts for one row (`terms.hard_rows`).
-        scale: 1 / temperature, which multiplies the similarity; a scalar tensor if it is learned.
-        affine: |w| and b of the similarity |w| * (u . v) + b, None unless `model.learn_scale` is on. Not used here: a temperature is the
-            same factor, and an offset cancels in a softmax.
+        scale: 1 / temperature, the factor of the similarity; a scalar tensor if it is learned.
+        affine: |w| and b of the similarity |w| * (u . v) + b, None unless `model.learn_scale` is on. This loss ignores it: the scale
+            is such a factor already, and an offset cancels in a softmax.
     """
     with torch.autocast(user.device.type, enabled=False):
         user, positive, columns, hard = _at_least_float32(user, positive, columns, hard)
@@ -106,7 +106,7 @@ def softmax_loss(
 
 @dataclass(frozen=True)
 class PairLoss:
-    """The weighted mean over rows of a loss of single pairs: a row's item has label 1, a negative label 0.
+    """A loss of single pairs: a row's item has label 1, a negative has label 0. The result is the weighted mean over the rows.
 
         x(i, j) = scale * (|w| * (u_i . v_j) + b) - correction_j         w = 1 and b = 0 unless they are learned
         loss_i = positive_loss(x(i, p_i)) + mean over the negatives of negative_loss(x(i, j))
@@ -114,11 +114,11 @@ class PairLoss:
     A row's negatives have total weight 1, like the positive, whatever their number.
 
     Attributes:
-        positive_loss: of a row and its item.
-        negative_loss: of a row and a negative.
-        negative_slope: its derivative.
-        masked: value of x for masked pairs: there, the loss and derivative of a negative are 0.
-        is_of_logits: whether x is a logit; if not, it has neither scale nor correction.
+        positive_loss: loss of a row and its item.
+        negative_loss: loss of a row and a negative.
+        negative_slope: derivative of `negative_loss`.
+        masked: value of x for masked pairs; `negative_loss` and its derivative are 0 there.
+        is_of_logits: whether x is a logit. If not, x has neither scale nor correction.
     """
 
     positive_loss: Callable[[Tensor], Tensor]
@@ -158,42 +158,42 @@ class PairLoss:
 
 
 def _log1p_exp(x: Tensor) -> Tensor:
-    return softplus(x, threshold=50.0)  # beyond the threshold x itself, which float64 cannot tell from it
+    return softplus(x, threshold=50.0)  # above the threshold it returns x: the difference is below float64's precision
 
 
 sigmoid_loss: Final = PairLoss(lambda x: _log1p_exp(-x), _log1p_exp, torch.sigmoid, masked=-torch.inf, is_of_logits=True)
-"""The binary cross entropy of every pair by itself.
+"""The binary cross entropy of every single pair.
 
-The logQ correction is an offset of the logit: the best x of a pair is the log of how often it is a positive over how often it is a
-negative, so popular negatives push x down by the log of their expected count.
+Without a correction, the best logit of a pair is log(times it is a positive / times it is a negative): too low for popular items.
+The logQ correction offsets the logit by the log of a negative's expected count.
 """
 l2_loss: Final = PairLoss(lambda x: (1.0 - x).square(), torch.square, lambda x: 2.0 * x, masked=0.0, is_of_logits=False)
-"""The squared distance of every pair's similarity from its label.
+"""The squared difference between every pair's similarity and its label.
 
-A distance from 1 has no offset that a correction could be, and a temperature would only move the two targets.
+It has no correction, because a similarity is no logit, and no temperature, because that would only move the two targets.
 """
 
 LOSSES: Final[dict[str, LossFunction]] = {"softmax": softmax_loss, "sigmoid": sigmoid_loss, "l2": l2_loss}
-"""Which function each name in `model.loss` means."""
+"""Name in `model.loss` -> its function."""
 REGISTRIES["loss"] = LOSSES
 
 
 def count_negatives(terms: LossTerms, num_columns: int) -> Tensor:
-    """Returns how many columns and hard negatives count for each row [B]."""
+    """Returns the number of each row's negatives [B]: unmasked columns, and hard negatives."""
     masked = np.unique(terms.masked.rows * num_columns + terms.masked.columns) // max(1, num_columns)
     counts = [np.bincount(rows, minlength=len(terms.weight)) for rows in (masked, terms.hard_rows)]
     return torch.from_numpy(num_columns - counts[0] + counts[1])
 
 
 _Reduce: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Returns a number per row from logits [R, C] and another number per row [R], and its derivative by the latter [R].
+"""Reduces logits [R, C] and another number per row [R] to one number per row. Returns it and its derivative by the other number [R].
 
-The logits become the derivatives by themselves.
+The logits are overwritten by the derivatives with respect to them.
 """
 
 
 def _add_columns(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns log(exp own + sum of exp logits) - own as a `_Reduce`."""
+    """A `_Reduce` with the result log(exp own + sum of exp logits) - own."""
     largest = torch.maximum(logits.amax(1), own) if logits.shape[1] else own
     logits.sub_(largest[:, None]).exp_()
     own_power = torch.exp(own - largest)
@@ -212,12 +212,12 @@ def _sum_rows(
     masked: MaskedPairs,
     fill: float = -torch.inf,
 ) -> Tensor:
-    """Returns the weighted sum of `reduce` over all rows; only CHUNK_ROWS rows of logits are in memory.
+    """Returns the weighted sum of `reduce` over all rows. Only CHUNK_ROWS rows of logits are in memory at a time.
 
     Args:
-        scaled: vectors of rows [B, D]; logits are their products with the columns [C, D], plus the shift [C].
-        own: the other argument of `reduce` [B].
-        masked: cells of the logits that become `fill`.
+        scaled: the rows' vectors [B, D]. The logits are their products with the columns [C, D], plus the shift [C].
+        own: the second argument of `reduce` [B].
+        masked: cells of the logits to set to `fill`.
     """
     cells = torch.from_numpy(masked.rows % CHUNK_ROWS * len(columns) + masked.columns).to(columns.device)
     bounds = np.searchsorted(masked.rows, np.arange(0, len(scaled) + CHUNK_ROWS, CHUNK_ROWS)).tolist()
@@ -227,7 +227,7 @@ def _sum_rows(
 
 
 class _SumOfRows(torch.autograd.Function):
-    """Computes the gradient of a chunk while its logits exist, so that backward has nothing to compute again."""
+    """Computes a chunk's gradient together with its sum, so that the backward pass need not compute the logits again."""
 
     @staticmethod
     def forward(
@@ -244,7 +244,7 @@ class _SumOfRows(torch.autograd.Function):
         weight, total = weight.to(scaled.dtype), scaled.new_zeros(())
         grads = [torch.empty_like(scaled), torch.zeros_like(columns), torch.zeros_like(shift), torch.empty_like(own)]
         shift_of_row = shift.to(scaled.dtype)
-        # The chunks share it: new pages for each cost a tenth of a step.
+        # All chunks share this memory: new pages for each chunk would cost a tenth of a step.
         memory = scaled.new_empty(min(CHUNK_ROWS, len(scaled)), len(columns))
         for number, masked in enumerate(chunks):
             rows = slice(number * CHUNK_ROWS, (number + 1) * CHUNK_ROWS)
@@ -267,5 +267,5 @@ class _SumOfRows(torch.autograd.Function):
 
 
 def _at_least_float32(*vectors: Tensor) -> tuple[Tensor, ...]:
-    """Returns half-precision vectors as float32 and others unchanged: sums and exponentials need the digits."""
+    """Converts half-precision vectors to float32, because sums and exponentials need the digits. Others stay."""
     return tuple(v.float() if v.dtype in (torch.bfloat16, torch.float16) else v for v in vectors)

@@ -1,4 +1,4 @@
-"""Poolings of the user's history: which events a pooling sees, and the weight of each.
+"""Poolings of the user's history. A pooling chooses events and weighs them.
 
 To add a pooling, write one class, one line in `POOLINGS`, and its meaning in `PoolingKind` (core/config/model.py) and in the
 serving rules (service/bundle/tower_layout.py). A plug-in (docs/platform.md) sets `POOLINGS["my_pooling"] = MyPooling`. Does
@@ -26,11 +26,11 @@ from dssm_assets.core.names import REGISTRIES
 
 MS_PER_DAY: Final = 86_400_000
 _MAX_HALVINGS: Final = 900.0
-"""An older event keeps the weight 2 ** -900, above zero: a row whose newest event has no value still has a mean."""
+"""No event weighs less than 2 ** -900. Above zero, so a row still has a mean if its newest event has no value."""
 _READ_SCALES: Final = 5
-"""An event further back than this many scales has less than e ** -5 of the newest event's weight and is not read."""
+"""Events with a rank of this many scales or more are not read: they have at most e ** -5 of the newest event's weight."""
 _CELLS_PER_VALUE: Final = 16
-"""Keys are counted as they are if there are at most so many possible keys per value; else they are numbered first."""
+"""Keys are counted directly if there are at most so many possible keys per value. Otherwise they are numbered first."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class HistoryEvents:
     """The latest events of B rows, oldest first.
 
     Attributes:
-        values: embedding indices per sub-feature, 0 for a missing value [n].
+        values: per sub-feature the embedding index of each event [n], 0 for a missing value.
         offsets: start of each row and the end of the last [B + 1].
-        times: time of each event in milliseconds [n]; None if no pooling needs it.
+        times: time of each event in milliseconds [n], None if no pooling needs it.
     """
 
     values: tuple[IntArray, ...]
@@ -56,7 +56,7 @@ class HistoryEvents:
 
     @cached_property
     def age_days(self) -> npt.NDArray[np.float64]:
-        """Returns the days from each event to the newest of its row [n]. Raises if the events have no times."""
+        """Returns the days from each event to the newest event of its row [n]. Raises an error if the events have no times."""
         assert self.times is not None
         lengths = np.diff(self.offsets)
         filled = lengths > 0
@@ -74,7 +74,7 @@ class HistoryEvents:
 
 
 class HistoryPooling:
-    """Pools a history to the weighted mean of its values. Subclasses change the events, their weights or the normalisation."""
+    """Pools a history to the weighted mean of its values. Subclasses choose other events, weights or normalisations."""
 
     needs_times = False
     """Whether the weights of events depend on their times."""
@@ -82,18 +82,18 @@ class HistoryPooling:
     def __init__(self, settings: Pooling) -> None:
         self.settings = settings
         self.num_events = settings.length
-        """Largest number of a row's events that the pooling reads."""
+        """The pooling reads at most so many events of a row."""
 
     def event_weights(self, events: HistoryEvents) -> npt.NDArray[np.float64] | None:
-        """Returns the positive weight of each event before normalisation [n]; None for equal weights."""
+        """Returns the positive weight of each event before normalisation [n], None for equal weights."""
         return None
 
     def make_bags(self, values: IntArray, offsets: IntArray, weights: npt.NDArray[np.float64] | None) -> Bags:
-        """Returns the bags of one sub-feature, its weights normalised."""
+        """Returns the bags of one sub-feature, with normalised weights."""
         return mean_bags(values, offsets, weights)
 
     def pool(self, events: HistoryEvents) -> tuple[Bags, ...]:
-        """Returns a bag per sub-feature; the weighted sum over a bag is the pooled vector."""
+        """Returns the bags of each sub-feature. The weighted sum over a row's bag is its pooled vector."""
         events = events.latest(self.num_events)
         weights = self.event_weights(events)
         if not self.settings.sqrt_repeats:
@@ -103,7 +103,7 @@ class HistoryPooling:
 
 
 class MeanPooling(HistoryPooling):
-    """Pools to the mean; with a half-life, an event d days older than the newest has the weight 2 ** (-d / half_life_days)."""
+    """Pools to the mean. With a half-life, an event d days older than the newest has weight 2 ** (-d / half_life_days)."""
 
     def __init__(self, settings: Pooling) -> None:
         super().__init__(settings)
@@ -116,7 +116,7 @@ class MeanPooling(HistoryPooling):
 
 
 class RootPooling(MeanPooling):
-    """Pools to sum(w * e) / sqrt(sum(w)), so that long histories have longer vectors; weights as for the mean."""
+    """Pools to sum(w * e) / sqrt(sum(w)), so that long histories have longer vectors. For the weights w see `MeanPooling`."""
 
     def make_bags(self, values: IntArray, offsets: IntArray, weights: npt.NDArray[np.float64] | None) -> Bags:
         return root_bags(values, offsets, weights)
@@ -137,9 +137,9 @@ class EventwisePooling(HistoryPooling):
     """Keeps events separate, with weight 1 each."""
 
     def pool(self, events: HistoryEvents) -> tuple[Bags, ...]:
-        """Returns aligned bags: the values at one position are the sub-features of one event.
+        """Returns aligned bags: the values at one position belong to the same event.
 
-        A value may be missing (0) while another sub-feature of its event is present. Events without any value are left out.
+        A value may be missing (0) if another sub-feature of its event is present. Events without any value are left out.
         """
         events = events.latest(self.num_events)
         present = np.logical_or.reduce([column > 0 for column in events.values])
@@ -155,11 +155,11 @@ class SequencePooling(EventwisePooling):
 
 
 def _damp_repeats(row: IntArray, values: IntArray, weights: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64]:
-    """Returns the weights, scaled for repeated values [n].
+    """Scales down the weights of repeated values [n].
 
-    In each row, the events of one value together get the square root of the sum of their given weights.
+    In each row, the events with the same value get a total weight of the square root of their former total weight.
 
-    Example: three events of weight 1, two of them with the same value, get 1 / sqrt(2), 1 / sqrt(2) and 1.
+    Example: three events have weight 1, and two of them the same value. They get 1 / sqrt(2), 1 / sqrt(2) and 1.
     """
     keys = row * (int(values.max(initial=0)) + 1) + values
     if keys.max(initial=0) > _CELLS_PER_VALUE * len(keys):

@@ -1,4 +1,4 @@
-"""A popularity prior of items: one more dimension of the vectors adds it to the inner product.
+"""A popularity prior of items. One more dimension of the vectors adds it to the inner product.
 
     score = u . v + p = (u, 1) . (v, p)
 
@@ -18,7 +18,7 @@ from dssm_assets.core.config.section import Section
 from dssm_assets.core.models.poolings import MS_PER_DAY
 
 HALF_LIVES: Final = (1 / 48, 1 / 12, 0.25, 0.5, 1.0, 3.0, 7.0, 30.0, 90.0)
-"""Those that are tried, in days: from half an hour to a quarter of a year."""
+"""Half-lives to try, in days: from half an hour to a quarter of a year."""
 _SMOOTHING: Final = 0.3
 """Added to a decayed count before its logarithm, so that an item without interactions has a finite value."""
 
@@ -28,9 +28,7 @@ class Prior(Section):
 
     popularity: float = Field(description="Weight of ln(count + 1), the count of an item's positive samples.")
     recent: float = Field(description="Weight of ln(decayed count + 0.3).")
-    half_life_days: float = Field(
-        description="Days, or parts of one, in which a positive sample's part of the decayed count halves."
-    )
+    half_life_days: float = Field(description="Half-life in days of a positive sample in the decayed count; may be below 1.")
 
     def values_for(self, counts: npt.NDArray[np.float64], recent_counts: npt.NDArray[np.float64]) -> FloatArray:
         """Returns the prior of every item, centred to mean 0, float32 [I].
@@ -48,10 +46,10 @@ class Prior(Section):
 def ages_in_days(time_ms: IntArray) -> npt.NDArray[np.float64]:
     """Returns the days from each event to the newest event [n].
 
-    Ages do not run to the moment of scoring: if times are whole days, all of yesterday would be a day old, and a short half-life
-    would count almost nothing.
+    Ages do not count up to the moment of scoring. If times were whole days, all of yesterday's events would then be a day old,
+    and with a short half-life they would count almost nothing.
 
-    By hand: events at 18:00 and at 6:00 of one day have the ages 0 and .5. With a half-life of 12 hours the second counts half.
+    By hand: events at 18:00 and at 6:00 of one day have ages 0 and .5. With a half-life of 12 hours the second counts half.
     """
     times = np.asarray(time_ms, np.int64)
     return np.asarray((times.max(initial=np.iinfo(np.int64).min) - times) / MS_PER_DAY)
@@ -60,17 +58,17 @@ def ages_in_days(time_ms: IntArray) -> npt.NDArray[np.float64]:
 def decayed_counts(
     items: IntArray, age_days: npt.NDArray[np.float64] | IntArray, half_life_days: float, item_count: int
 ) -> npt.NDArray[np.float64]:
-    """Returns each item's sum of 2 ** (-age / half-life) over its positive samples [I]; item and age are given per sample [n]."""
+    """Returns each item's sum of 2 ** (-age / half-life) over its positive samples [I]. `items` and `age_days` are per sample [n]."""
     weights = np.exp2(-np.asarray(age_days, np.float64) / half_life_days)
     return np.bincount(items, weights=weights, minlength=item_count).astype(np.float64)
 
 
 def append_prior(vectors: FloatArray, values: FloatArray) -> FloatArray:
-    """Returns item vectors with each item's prior appended [I, D + 1]."""
+    """Appends each item's prior to its vector. Returns [I, D + 1]."""
     return np.concatenate([vectors, values[:, None].astype(np.float32)], axis=1)
 
 
 def append_one(vectors: FloatArray) -> FloatArray:
-    """Appends a 1 to user vectors, the factor of an item's prior; returns [..., D + 1]."""
+    """Appends a 1 to user vectors, as the factor of an item's prior. Returns [..., D + 1]."""
     ones = np.ones((*vectors.shape[:-1], 1), np.float32)
     return np.concatenate([vectors, ones], axis=-1)

@@ -1,8 +1,8 @@
-"""Samplers: the distributions from which negatives are drawn.
+"""Samplers draw the negatives, each from its own distribution.
 
 To add a sampler, write one class, one line in `SAMPLERS`, and its meaning in `Sampler` (core/config/model.py). A plug-in
-(docs/platform.md) sets `SAMPLERS["my_sampler"] = make_my_sampler`. Does not belong here: masking draws for a row
-(`core/training/batch_negatives.py`) and the weights of items (asset negative_items).
+(docs/platform.md) sets `SAMPLERS["my_sampler"] = make_my_sampler`. Does not belong here: masking a row's draws
+(`core/training/batch_negatives.py`), and the weights of items (asset negative_items).
 
 Letters: B rows, I items, U users, E edges, N draws, H hard negatives of a batch.
 """
@@ -30,13 +30,13 @@ UNIFORM_FRAC: Final = 0.5
 
 
 class NegativeSampler(Protocol):
-    """Draws items of the corpus with replacement, and tells the probability of each."""
+    """Draws items of the corpus with replacement, and returns their probabilities."""
 
     probability: Floats
-    """The exact distribution, one entry per item [I]."""
+    """The exact probability of each item [I]."""
 
     def draw(self, count: int, rng: np.random.Generator) -> Draws:
-        """Returns N item indices and the probability of each; items may repeat."""
+        """Returns N item indices, possibly repeated, and the probability of each."""
 
 
 class UniformSampler:
@@ -51,7 +51,7 @@ class UniformSampler:
 
 
 class AllItemsSampler(UniformSampler):
-    """Returns each item once: a softmax over all items. The logQ correction of every item is 0."""
+    """Returns each item once, for a softmax over all items. The logQ correction of every item is 0."""
 
     def draw(self, count: int, rng: np.random.Generator) -> Draws:
         return np.arange(len(self.probability), dtype=np.int64), self.probability
@@ -61,13 +61,13 @@ class WeightedSampler:
     """Draws items with probability weight / sum of weights, in constant time each, by Walker's alias method (1977).
 
     Raises:
-        SchemaError: a weight is negative or not finite, or none is positive.
+        SchemaError: a weight is negative or not finite, or no weight is positive.
     """
 
     def __init__(self, weights: Floats) -> None:
         wrong = ~(np.isfinite(weights) & (weights >= 0))
         if wrong.any() or not (weights > 0).any():
-            got = f"{int(wrong.sum())} bad weights, {int((weights > 0).sum())} positive ones"
+            got = f"{int(wrong.sum())} bad weights, {int((weights > 0).sum())} positive weights"
             where = "table items, column weight"
             raise SchemaError(Fault(where, "finite weights >= 0, one of them positive", got, "correct negative_items"))
         self.probability: Floats = weights / weights.sum()
@@ -89,14 +89,14 @@ def alias_table(probability: Floats) -> tuple[Floats, IntArray]:
     """Returns (keep, alias): slot s yields s with probability keep[s], else alias[s]. All slots are equally likely.
 
     The table is built with two prefix sums instead of a work list (Huebschle-Schneider and Sanders 2019, section 4). An item
-    is light if its share (probability times I) is below 1, else heavy. A heavy item fills the rest of a light item's slot:
-    the first whose running excess is above the deficits filled so far. If it has too little excess left for the light item,
-    its own slot gets a deficit, which the next heavy item fills.
+    is light if its share (probability times I) is below 1, else heavy. The rest of a light item's slot goes to the first
+    heavy item with a running excess above the deficits filled so far. If this item has too little excess left, the next heavy
+    item fills the deficit of its slot.
     """
     share = probability * len(probability)
     keep, alias = np.ones_like(share), np.arange(len(share), dtype=np.int64)
     is_heavy = share >= 1
-    # Equal weights can all round to just below 1; the largest then fills the others.
+    # If the shares of equal weights all round to just below 1, the largest fills the others.
     is_heavy[np.argmax(share)] = True
     light, heavy = np.flatnonzero(~is_heavy), np.flatnonzero(is_heavy)
     if not len(light):
@@ -105,7 +105,7 @@ def alias_table(probability: Floats) -> tuple[Floats, IntArray]:
     excess = np.cumsum(share[heavy] - 1)
     server = np.minimum(np.searchsorted(excess, served[:-1], side="right"), len(heavy) - 1)
     keep[light], alias[light] = share[light], heavy[server]
-    # The search starts at 0: a heavy item of share exactly 1 at the front has excess 0 and no deficit.
+    # The search includes 0: a first heavy item with share exactly 1 has excess 0 and no deficit.
     overdrawn_at = np.searchsorted(served, excess[:-1], side="left")
     is_overdrawn = overdrawn_at < len(served)
     drawn = served[np.minimum(overdrawn_at, len(served) - 1)]
@@ -119,10 +119,10 @@ class HardDraw:
     """Hard negatives of a batch: items shown to a row's user without an interaction. Each counts for one row.
 
     Attributes:
-        rows: the row of each, ascending [H].
-        items: item indices [H].
-        probability: probability of drawing the edge for its row [H].
-        days: first day of the window on which the item was shown [H].
+        rows: row of each hard negative, ascending [H].
+        items: item index of each [H].
+        probability: probability of drawing this item for this row [H].
+        days: first day of the window on which the item was shown to the user [H].
     """
 
     rows: IntArray
@@ -136,18 +136,18 @@ class HardDraw:
         return cls(none, none, np.zeros(0, np.float64), none)
 
     def keep(self, is_kept: npt.NDArray[np.bool_]) -> HardDraw:
-        """Keeps the hard negatives under the mask [H]; their probabilities stay."""
+        """Keeps the marked hard negatives, with unchanged probabilities."""
         return HardDraw(self.rows[is_kept], self.items[is_kept], self.probability[is_kept], self.days[is_kept])
 
 
 @dataclass(frozen=True)
 class HardEdges:
-    """The items shown to each user without an interaction, user after user.
+    """Edges from users to items: an edge is an item shown to a user without an interaction. Sorted by user.
 
     Attributes:
         offsets: the edges of user u are offsets[u] .. offsets[u + 1] - 1 [U + 1].
         items: item index of each edge [E].
-        days: first day of the window on which the item was shown [E].
+        days: first day of the window on which the item was shown to the user [E].
     """
 
     offsets: IntArray
@@ -161,10 +161,10 @@ class HardEdges:
         return cls(np.zeros(1, np.int64), nothing, nothing)
 
     def draw(self, user_index: npt.NDArray[np.int32], count: int, rng: np.random.Generator) -> HardDraw:
-        """Draws at most `count` edges of the rows' users, shared among the rows as evenly as possible.
+        """Draws at most `count` edges of the rows' users, divided among the rows as evenly as possible.
 
-        A row that gets k of its user's d edges has the edges (r + j * d) // k for j = 0 .. k - 1, with r drawn uniformly
-        from 0 .. d - 1. These are k different edges, each with probability exactly k / d, whatever the order of the edges.
+        If a row gets k of its user's d edges, it gets the edges (r + j * d) // k for j = 0 .. k - 1, with r drawn uniformly
+        from 0 .. d - 1. These are k different edges. Each edge is drawn with probability exactly k / d.
 
         Args:
             user_index: user of each row, -1 for an unknown user [B].
@@ -192,13 +192,13 @@ class HardSampler(WeightedSampler):
 
 
 def divide_evenly(capacity: IntArray, count: int, rng: np.random.Generator) -> IntArray:
-    """Divides `count` among rows as evenly as their capacities allow [B]. Chance decides who gets the remainder.
+    """Divides `count` among rows as evenly as their capacities allow [B]. The remainder goes to random rows.
 
-    Example: capacities 0, 1, 5, 9 and count 8 give 0, 1 and then 3 and 4 in random order.
+    Example: capacities 0, 1, 5, 9 and count 8 give 0, 1, 3, 4 or 0, 1, 4, 3.
     """
     if capacity.sum() <= count:
         return capacity.astype(np.int64)
-    low, high = 0, count  # the greatest number that every row can get, its capacity permitting, is in low .. high
+    low, high = 0, count  # searches the highest level with sum(min(capacity, level)) <= count
     while low < high:
         level = (low + high + 1) // 2
         low, high = (level, high) if np.minimum(capacity, level).sum() <= count else (low, level - 1)
@@ -208,7 +208,7 @@ def divide_evenly(capacity: IntArray, count: int, rng: np.random.Generator) -> I
 
 
 SamplerFactory: TypeAlias = Callable[[Model, Floats, HardEdges], NegativeSampler]
-"""Makes a sampler from the model section, the weight of each item [I] and what users were shown and did not interact with."""
+"""Makes a sampler from the model section, the weight of each item [I], and the edges for hard negatives."""
 
 SAMPLERS: Final[dict[str, SamplerFactory]] = {
     Sampler.UNIFORM: lambda model, weights, edges: UniformSampler(len(weights)),
@@ -216,7 +216,7 @@ SAMPLERS: Final[dict[str, SamplerFactory]] = {
     Sampler.WEIGHTED: lambda model, weights, edges: WeightedSampler(weights),
     Sampler.MIXED: lambda model, weights, edges: mix_with_uniform(weights),
     Sampler.HARD: lambda model, weights, edges: HardSampler(weights, edges),
-    # These draw alike; what differs is the mask of the user's positives (`Model.masks_user_positives`).
+    # V2 samplers draw the same; only the mask of the user's positives differs (`Model.masks_user_positives`).
     Sampler.V2: lambda model, weights, edges: WeightedSampler(weights),
     Sampler.HARD_V2: lambda model, weights, edges: HardSampler(weights, edges),
 }

@@ -1,4 +1,4 @@
-"""One tower: dense layers that turn the features' pooled vectors into the output vector, and a skip connection.
+"""One tower: dense layers and a skip connection turn the features' pooled vectors into the output vector.
 
 Letters: B rows, W input width, D output width.
 """
@@ -23,9 +23,9 @@ EPSILON: Final = 1e-5
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation: by the batch's mean and variance in training, otherwise by their running averages.
+    """Batch normalisation: uses the batch's mean and variance in training, otherwise their running averages.
 
-    torch's own module also counts batches in an integer buffer; a stored model has only float32 tensors.
+    torch's own module also counts batches in an integer buffer, but a stored model may only have float32 tensors.
     """
 
     running_mean: Tensor
@@ -34,14 +34,14 @@ class BatchNorm(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.add_up: Callable[[Tensor], Tensor] | None = None
-        """Sums a tensor, and its gradient, over the processes that share a batch; None: this process has all rows."""
+        """Sums a tensor and its gradient over the processes that share a batch. None: this process has all rows."""
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
         self.register_buffer("running_mean", torch.zeros(width))
         self.register_buffer("running_var", torch.ones(width))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Returns the normalised inputs [B, W]; a batch of one row has no variance and uses the running averages."""
+        """Returns the normalised inputs [B, W]. A batch of one row has no variance, so it uses the running averages."""
         if self.training and self.add_up is not None:
             return self._normalise_shared(inputs, self.add_up)
         return self._normalise(inputs, self.training and len(inputs) > 1)
@@ -59,7 +59,7 @@ class BatchNorm(nn.Module):
         if count < 2:
             return self._normalise(inputs, uses_batch=False)
         mean = sums[:-1] / count
-        # From the differences to the mean: a sum of squares less a square of sums would lose digits.
+        # Summed from differences to the mean; the sum of squares minus the squared sum would lose digits.
         variance = add_up((values - mean).square().sum(0)) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, MOMENTUM)
@@ -68,10 +68,10 @@ class BatchNorm(nn.Module):
 
 
 class Tower(nn.Module):
-    """Blocks of Linear, norm, ReLU and dropout, then a Linear; vectors have length 1 if the similarity is COSINE.
+    """Blocks of Linear, norm, ReLU and dropout, then a Linear. Vectors have length 1 if the similarity is COSINE.
 
-    Some input columns hold an embedding that both towers read: the pooled history, and the item features with the same
-    embedding. They have a dropout of their own and, with `spec.skip`, a linear map without bias straight to the output.
+    Shared columns are input columns with an embedding that both towers read: the pooled history, and the item features with
+    the same embedding. They have their own dropout rate, and with `spec.skip` also a linear map straight to the output.
     """
 
     shared_columns: Tensor
@@ -91,8 +91,8 @@ class Tower(nn.Module):
         """Returns the vectors [B, D] of inputs [B, W].
 
         Args:
-            dropout: source of the dropout's randomness; None outside of training, where there is no dropout and batch norms
-                use their running averages.
+            dropout: source of the dropout's randomness. None outside of training: then there is no dropout, and batch norms use
+                their running averages.
         """
         self.train(dropout is not None)
         shared = drop(inputs.index_select(1, self.shared_columns), self._shared_dropout, dropout)
@@ -110,16 +110,16 @@ def align_skips(
 ) -> None:
     """Starts both towers' skip connections as the same map, so that a history is near its own items from the first step.
 
-    Each coordinate of the shared embedding goes to an output of its own, as long as there are outputs; the poolings of one
-    history are averaged. Otherwise training must first find a common space, which takes long for histories of hundreds of
+    Each coordinate of the shared embedding gets its own output, while there are outputs left. The poolings of one history are
+    averaged. Without such a start, training must first find a common space, and this takes long for histories of hundreds of
     items. On a year of grocery purchases this start alone is worth a tenth of the hit rate (docs/what_was_learned.md).
 
     Example: a history is pooled twice over one embedding of width 2, which an item feature shares; there are 3 outputs. The
     item's skip is [[1, 0], [0, 1], [0, 0]], the user's [[.5, 0, .5, 0], [0, .5, 0, .5], [0, 0, 0, 0]].
 
     Args:
-        user: the user tower's skip; None: it has none, and nothing is done.
-        user_columns: a name per input column; equal names mean the same coordinate.
+        user, item: the towers' skips; if one is None, nothing is done.
+        user_columns, item_columns: a name per input column; equal names mean the same coordinate.
     """
     if user is None or item is None:
         return
@@ -146,13 +146,13 @@ def linear(width_in: int, width_out: int, generator: torch.Generator, *, has_bia
 
 
 def drop(values: Tensor, frac: float, generator: torch.Generator | None) -> Tensor:
-    """Applies dropout from the given generator; without one the values stay.
+    """Applies dropout with random bits of the generator. Without a generator the values stay.
 
-    `nn.functional.dropout` draws from torch's global generator, which would make a fit depend on other code.
+    `nn.functional.dropout` draws from torch's global generator, so a fit would depend on other code.
     """
     if generator is None or frac == 0:
         return values
-    # 16 random bits per value, with frac to within 1 / 65536: a fifth of the time of bernoulli_.
+    # 16 random bits per value round frac to 1 / 65536, and take a fifth of the time of bernoulli_.
     dropped = round(frac * 65536)
     words = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device).random_(
         -(2**63), None, generator=generator

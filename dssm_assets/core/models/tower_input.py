@@ -1,7 +1,7 @@
 """Reads a tower's input for a batch of rows from tables of embedding indices.
 
-A history is a slice, events start .. end - 1, of one table sorted by (user, time). The user tower sees the latest events
-before a position, as one bag per sub-feature. Bags are ragged: a short history costs only its own events, without padding.
+All histories are in one table of events sorted by (user, time); a history is its slice start .. end - 1. The user tower sees
+the last events of this slice, as one bag per sub-feature. Bags have no padding, so a short history costs only its events.
 
 Letters: B rows, F single-valued features, n events of all rows.
 """
@@ -35,10 +35,10 @@ class TowerInput:
 
     Attributes:
         singles: indices of the single-valued features, in the order of the specification [B, F].
-        bags: one per multi-valued feature, then one per pooling and sub-feature in the order of `TowerSpec.history_views`,
-            without poolings of kind sequence.
-        is_empty_history: 1.0 for a row without history, else 0.0 [B]; None for a tower that reads no history.
-        sequences: the events for each pooling of kind sequence; rows may share them.
+        bags: first the bags of each multi-valued feature, then of each pooling and sub-feature, in the order of
+            `TowerSpec.history_views`. Poolings of kind sequence have no bags.
+        is_empty_history: 1.0 for a row without history, else 0.0 [B]. None if the tower reads no history.
+        sequences: the events for each pooling of kind sequence. Several rows may share an event.
     """
 
     singles: IntArray
@@ -50,12 +50,12 @@ class TowerInput:
         return len(self.singles)
 
     def with_history(self, history: TowerInput) -> TowerInput:
-        """Adds histories from a `HistoryReader` to the user tower's features."""
+        """Adds the histories read by a `HistoryReader` to the features of the user tower."""
         return replace(history, singles=self.singles, bags=self.bags + history.bags)
 
 
 class SideReader:
-    """Reads one tower's features, without history, from one table."""
+    """Reads features of one tower from a table; not the history."""
 
     def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature]) -> None:
         self._view = TableView(table, name, feature_columns(features))
@@ -65,7 +65,7 @@ class SideReader:
         self._multis = [feature for feature in features if feature.is_multi]
 
     def read(self, rows: IntArray) -> TowerInput:
-        """Returns the features of these rows of the table, in this order."""
+        """Returns the features of these table rows, in the given order."""
         selection = self._view.select(rows)
         singles = np.zeros((len(rows), len(self._singles)), np.int64)  # [B, F]
         for position, name in enumerate(self._singles):
@@ -82,7 +82,7 @@ class SideReader:
 
 
 def digest_rows(rows: TowerInput) -> npt.NDArray[np.uint64]:
-    """Returns 64 bits of the features of each row, without its history [B]."""
+    """Hashes the features of each row, without the history, to 64 bits [B]."""
     digest = np.zeros(len(rows), np.uint64)
     for column in rows.singles.T:
         digest = mix_bits(digest + column.astype(np.uint64))
@@ -97,7 +97,7 @@ def digest_rows(rows: TowerInput) -> npt.NDArray[np.uint64]:
 
 
 def mix_bits(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Returns numbers whose every bit depends on all bits (the finaliser of splitmix64; Steele et al. 2014)."""
+    """Mixes each number, so that every bit of the result depends on all of its bits (splitmix64, Steele et al. 2014)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
@@ -108,7 +108,7 @@ class HistoryReader:
     """Reads users' histories from the table of all positive events."""
 
     def __init__(self, table: pa.Table, spec: TowerSpec) -> None:
-        """Checks the columns of `table`, which has the events sorted by user and time."""
+        """Checks the columns of `table`, the events sorted by user and time."""
         self._features, self._encoded = spec.sequences, spec.encoded
         self._poolings = tuple(make_pooling(view.pooling) for view in spec.history_views if not view.is_sequence)
         self._lengths = tuple(view.pooling.length for view in spec.sequence_views)
@@ -120,9 +120,9 @@ class HistoryReader:
         check_indices(self._view, self._features)
 
     def read(self, starts: IntArray, ends: IntArray, windows: SharedWindows | None = None) -> TowerInput:
-        """Reads the events start .. end - 1 of each row [B] for every pooling; the result has no features.
+        """Reads the events start .. end - 1 of each row [B] for every pooling. The result has a history but no features.
 
-        `windows` tells which rows share events in poolings of kind sequence; None: no two rows do.
+        `windows` says which rows share events in poolings of kind sequence. None: every row has its own.
         """
         lengths = np.minimum(ends - starts, self._num_events)
         plain = self._pool(ranges(ends - lengths, lengths), offsets_of(lengths), ends > starts)
@@ -133,7 +133,7 @@ class HistoryReader:
         return replace(plain, sequences=tuple(self._read_sequences(*parts) for parts in passes))
 
     def read_events(self, positions: IntArray, offsets: IntArray) -> TowerInput:
-        """Reads histories that are no slices, given the positions of their events, row after row [n], and offsets."""
+        """Reads histories given as positions of single events [n], row after row, with the rows' offsets."""
         plain = self._pool(positions, offsets, np.diff(offsets) > 0)
         passes = []
         for length in self._lengths:
@@ -181,13 +181,13 @@ class HistoryReader:
 
 
 def _own_passes(lengths: IntArray, ends: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Returns the last events of every row as a pass of its own, in the form of `shared_passes`."""
+    """Makes a separate pass of each row's last events. Returns it in the form of `shared_passes`."""
     offsets = offsets_of(lengths)
     return ranges(ends - lengths, lengths), offsets, np.where(lengths > 0, offsets[1:] - 1, -1)
 
 
 def feature_columns(features: Sequence[TowerFeature]) -> dict[str, pa.DataType]:
-    """Returns the columns of features and their Arrow types: embedding indices, and the weights of weighted ones."""
+    """Returns the columns of features and their Arrow types: embedding indices, and the weights of weighted features."""
     indices = {feature.name: pa.list_(pa.int32()) if feature.is_multi else pa.int32() for feature in features}
     return indices | {feature_weights(feature.name): pa.list_(pa.float32()) for feature in features if feature.is_weighted}
 
@@ -201,7 +201,7 @@ def check_indices(view: TableView, features: Sequence[TowerFeature]) -> None:
 
 
 def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]) -> None:
-    """Raises a SchemaError with one fault per feature whose weights differ in number from its values or are not finite."""
+    """Raises a SchemaError with a fault per weighted feature with infinite weights, or with more or fewer weights than values."""
     faults = []
     for feature in (feature for feature in features if feature.is_weighted):
         column = feature_weights(feature.name)
@@ -213,15 +213,15 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
             expected, got = f"as many weights as {feature.name} has values", f"another number in {differing} rows"
             faults.append(Fault(where, expected, got, remedy))
         elif num_not_finite:
-            faults.append(Fault(where, "finite weights", f"{num_not_finite} that are NaN or infinite", remedy))
+            faults.append(Fault(where, "finite weights", f"{num_not_finite} weights that are NaN or infinite", remedy))
     SchemaError.raise_if(faults)
 
 
 def merge_sides(features: Sequence[TowerFeature], sides: Mapping[TowerSide, TowerInput]) -> TowerInput:
-    """Merges separately read sides of one tower into one input, with the features in the given order.
+    """Merges separately read sides of one tower into one input.
 
     Args:
-        features: all features, in the order of the specification. Each side must have its own in the same order.
+        features: all features, in the order of the specification, which the result keeps. Each side must have the same order.
     """
     columns = {side: iter(inputs.singles.T) for side, inputs in sides.items()}
     bags = {side: iter(inputs.bags) for side, inputs in sides.items()}
@@ -232,7 +232,7 @@ def merge_sides(features: Sequence[TowerFeature], sides: Mapping[TowerSide, Towe
 
 
 def add_missing_context(inputs: TowerInput, spec: TowerSpec) -> TowerInput:
-    """Fills in context features as missing, so that user features alone become a full input."""
+    """Adds context features, all missing, so that user features alone become a full input."""
     context = spec.features_of(TowerSide.CONTEXT)
     empty = Bags(np.zeros(0, np.int64), np.zeros(len(inputs) + 1, np.int64), np.zeros(0, np.float32))
     singles = np.zeros((len(inputs), sum(not feature.is_multi for feature in context)), np.int64)
@@ -242,7 +242,7 @@ def add_missing_context(inputs: TowerInput, spec: TowerSpec) -> TowerInput:
 
 
 def select_rows(inputs: TowerInput, rows: IntArray) -> TowerInput:
-    """Returns these rows of an input, in this order; a row may occur several times."""
+    """Returns these rows of an input, in the given order. A row may occur several times."""
     is_empty = inputs.is_empty_history
     return TowerInput(
         inputs.singles[rows],
@@ -259,7 +259,7 @@ def concatenate_rows(first: TowerInput, second: TowerInput) -> TowerInput:
 
 
 def hide_rows(inputs: TowerInput, is_hidden: npt.NDArray[np.bool_]) -> TowerInput:
-    """Returns a copy of an input without history, with all features of some rows [B] missing."""
+    """Copies an input without history, and sets all features of the hidden rows to missing."""
     bags = tuple(_empty_rows(bag, is_hidden) for bag in inputs.bags)
     return TowerInput(np.where(is_hidden[:, None], 0, inputs.singles), bags)
 

@@ -1,7 +1,7 @@
 """The specification of the two towers: features, embedding tables and layers, as one frozen value with a JSON form.
 
-Belongs here: `TowerSpec`, how it follows from features and the model section, and the differences between two of them.
-Does not belong here: how the sizes of tables follow from counts (asset feature_config) and the layers (`tower`).
+Belongs here: `TowerSpec`, its derivation from features and the model section, and the comparison of two specifications.
+Does not belong here: the sizes of tables, computed from counts (asset feature_config), and the layers (`tower`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TowerSide(StrEnum):
 
 
 class TowerFeature(Section):
-    """One feature of a tower: its column of embedding indices, and the table to which they point."""
+    """One feature of a tower: its column of embedding indices, and its embedding table."""
 
     name: str = Field(description="Column of embedding indices; 0 is missing.")
     side: TowerSide = Field(description="Where the feature comes from.")
@@ -52,8 +52,8 @@ class HistoryView:
     """One pooling of the history and its inputs in the user tower.
 
     Attributes:
-        pooling: its settings.
-        features: the sub-features as inputs of this pooling. With several poolings, each name ends with the pooling's name.
+        pooling: settings of the pooling.
+        features: the sub-features that it reads. With several poolings, each name ends with the pooling's name.
     """
 
     pooling: Pooling
@@ -74,7 +74,7 @@ class HistoryView:
 
 
 class TowerSpec(Section):
-    """The specification of both towers. Equal specifications give towers of equal shapes and meaning.
+    """The specification of both towers. Equal specifications give towers with equal shapes and equal meaning.
 
     The model section of the configuration documents the fields.
     """
@@ -101,7 +101,7 @@ class TowerSpec(Section):
     def _coherent(self) -> TowerSpec:
         faults = [*_weight_faults(self.features), *_size_faults(self.features), *_side_faults(self.features)]
         if self.num_interests > 1 and not self.attention_views:
-            got, remedy = "no such pooling, or no sub-feature that it could pool", "add one, or set num_interests to 1"
+            got, remedy = "no such pooling, or no sub-feature to pool", "add one, or set num_interests to 1"
             faults.append(Fault("model.num_interests", "a pooling of kind attention", got, remedy))
         ConfigError.raise_if([*faults, *_head_faults(self), *_frozen_faults(self)])
         return self
@@ -112,17 +112,17 @@ class TowerSpec(Section):
 
     @property
     def sequences(self) -> tuple[TowerFeature, ...]:
-        """Returns the sub-features of the history; none if its length is 0."""
+        """Returns the sub-features of the history, empty if the history has length 0."""
         return self.features_of(TowerSide.SEQUENCE) if self.history_length else ()
 
     @property
     def encoded(self) -> tuple[TowerFeature, ...]:
-        """Returns the sub-features for poolings of kind sequence: all except the frozen one."""
+        """Returns the sub-features that poolings of kind sequence read: all without the frozen embedding."""
         return tuple(feature for feature in self.sequences if feature.embedding_name != self.frozen_embedding)
 
     @property
     def history_views(self) -> tuple[HistoryView, ...]:
-        """Returns the poolings with fixed weights, then those of kind attention, then sequence; none without sub-features."""
+        """Returns the poolings: first with fixed weights, then of kind attention, then of kind sequence. Empty without sub-features."""
         if not self.sequences:
             return ()
         plain = Pooling(length=self.history_length, half_life_days=self.history_half_life_days)
@@ -151,7 +151,7 @@ class TowerSpec(Section):
 
     @property
     def frozen_dim(self) -> int:
-        """Width of the frozen embedding, the last columns of both vectors; 0 without one."""
+        """Width of the frozen embedding, which makes up the last columns of both vectors; 0 if there is none."""
         return next((f.embedding_dim for f in self.features if f.embedding_name == self.frozen_embedding), 0)
 
     @property
@@ -165,12 +165,12 @@ class TowerSpec(Section):
 
     @property
     def user_vector_width(self) -> int:
-        """Returns the floats in a stored user vector: its interests one after another. With a prior, each ends with a 1."""
+        """Returns the number of floats in a stored user vector: all interests, joined. With a prior, each interest ends with a 1."""
         return self.num_interests * self.item_vector_width
 
     @property
     def item_vector_width(self) -> int:
-        """Returns the floats in a stored item vector. With a prior, it is the last one."""
+        """Returns the number of floats in a stored item vector. With a prior, the last float is the prior."""
         return self.output_dim + self.prior
 
     def to_json(self) -> str:
@@ -246,7 +246,7 @@ def _side_faults(features: Sequence[TowerFeature]) -> list[Fault]:
 
 
 def _head_faults(spec: TowerSpec) -> list[Fault]:
-    """Returns one fault per pooling of kind sequence whose heads cannot share the width of the embeddings evenly."""
+    """Returns one fault per pooling of kind sequence if its number of heads does not divide the width of the embeddings."""
     width = sum(feature.embedding_dim for feature in spec.encoded)
     expected = f"a divisor of {width}, the width of the history's embeddings"
     heads = sorted({view.pooling.num_heads for view in spec.sequence_views})
@@ -262,7 +262,7 @@ def _frozen_faults(spec: TowerSpec) -> list[Fault]:
     of_history = [f for f in spec.sequences if f.embedding_name == name]
     of_users = [f.name for f in spec.features_of(TowerSide.USER, TowerSide.CONTEXT) if f.embedding_name == name]
     if len(of_items) != 1 or of_items[0].is_multi or len(of_history) != 1 or of_users:
-        got = f"{name}: {len(of_items)} item features, {len(of_history)} of the history, {len(of_users)} of the user"
+        got = f"{name}: {len(of_items)} item, {len(of_history)} history and {len(of_users)} user features"
         faults.append(
             Fault(where, "an embedding of one single-valued item feature and one sub-feature of the history", got, remedy)
         )
@@ -273,9 +273,9 @@ def _frozen_faults(spec: TowerSpec) -> list[Fault]:
         if all(f.embedding_name == name for f in spec.features_of(*sides)):
             faults.append(Fault(where, f"another {what} feature that the tower's layers can read", "none", remedy))
     if spec.attention_views:
-        faults.append(Fault(where, "poolings without attention", "one of kind attention", remedy))
+        faults.append(Fault(where, "poolings without attention", "a pooling of kind attention", remedy))
     if spec.sequence_views and not (spec.encoded and spec.pooled_features):
-        expected = "with a pooling of kind sequence, another pooling and another sub-feature of the history"
+        expected = "another pooling and another sub-feature of the history beside the pooling of kind sequence"
         faults.append(Fault(where, expected, "none", "add them; the codes are pooled, and the other sub-feature is encoded"))
     if spec.tower_dim < 1:
         expected = f"model.output_dim above {spec.frozen_dim}, the embedding's width"

@@ -29,7 +29,7 @@ class TwoTower(nn.Module):
         """Draws the initial weights.
 
         Args:
-            tables: drawn from the generator before; None: they are drawn here.
+            tables: embedding tables already drawn from this generator. None: they are drawn here.
         """
         super().__init__()
         self.spec = spec
@@ -69,9 +69,9 @@ class TwoTower(nn.Module):
         """Returns the user tower's vectors [B, D], or [B, K, D] with several interests.
 
         Args:
-            tape: records look-ups for the tables' optimiser; None outside of training.
-            dropout: source of the dropout's randomness; None outside of training.
-            with_frozen: whether the frozen embedding is appended; if not, the vectors are narrower by its width.
+            tape: records look-ups for the tables' optimiser, None outside of training.
+            dropout: source of the dropout's randomness, None outside of training.
+            with_frozen: whether to append the frozen embedding. Without it, the vectors are narrower by its width.
         """
         found, frozen = self.user_lookup.lookup(self.tables, inputs, tape, with_frozen=with_frozen)
         count, interests = len(inputs), self.spec.num_interests
@@ -80,7 +80,7 @@ class TwoTower(nn.Module):
         parts = [found, *(mean.flatten(0, 1) for mean in self._attention_means(inputs, tape))]
         parts += [state.repeat_interleave(interests, dim=0) for state in self._encode_sequences(inputs, tape, dropout)]
         if inputs.is_empty_history is not None:
-            # The flag's weights are a learned vector for "no history", which a mean of zero vectors cannot express.
+            # The flag's weights are a learned vector for "no history"; the mean of no events would only give zeros.
             is_empty = torch.from_numpy(inputs.is_empty_history).to(found.device)
             parts.append(is_empty.repeat_interleave(interests)[:, None])
         vectors = append_frozen(self.user_tower(torch.cat(parts, dim=1) if len(parts) > 1 else found, dropout), frozen)
@@ -94,7 +94,7 @@ class TwoTower(nn.Module):
         *,
         with_frozen: bool = True,
     ) -> Tensor:
-        """Returns the item tower's vectors [B, D]; arguments as for `user_vectors`."""
+        """Returns the item tower's vectors [B, D]. For the arguments see `user_vectors`."""
         found, frozen = self.item_lookup.lookup(self.tables, inputs, tape, with_frozen=with_frozen)
         return append_frozen(self.item_tower(found, dropout), frozen)
 
@@ -116,12 +116,12 @@ class TwoTower(nn.Module):
 
 
 class SimilarityScale(nn.Module):
-    """The learned or fixed scale of the similarity: 1 / temperature, and w, b in |w| * similarity + b."""
+    """The scale of the similarity, learned or fixed: 1 / temperature, and w and b in |w| * similarity + b."""
 
     def __init__(self, spec: TowerSpec) -> None:
         super().__init__()
         self._fixed = 1.0 / spec.temperature
-        # The logarithm is learned: a step changes the scale by the same factor whatever it is, and it stays positive.
+        # The logarithm is learned, so that a step changes the scale by a factor and the scale stays positive.
         self.log_scale = nn.Parameter(torch.tensor(math.log(self._fixed))) if spec.learn_temperature else None
         self.weight = nn.Parameter(torch.tensor(1.0)) if spec.learn_scale else None
         self.bias = nn.Parameter(torch.tensor(0.0)) if spec.learn_scale else None
@@ -131,17 +131,17 @@ class SimilarityScale(nn.Module):
         return self._fixed if self.log_scale is None else self.log_scale.exp()
 
     def affine(self) -> tuple[Tensor, Tensor] | None:
-        """Returns |w| and b; None if they are not learned."""
+        """Returns |w| and b, None if they are not learned."""
         return None if self.weight is None or self.bias is None else (self.weight.abs(), self.bias)
 
 
 def nearest_interests(interests: Tensor, items: Tensor) -> Tensor:
     """Returns each row's interest [B, D], out of [B, K, D], with the largest product with the row's item [B, D].
 
-    This is the label-aware attention of MIND (Li et al. 2019, section 3.4) with an infinite power, which its section 4.3
-    finds best. A search scores an item by the user's best vector alone, so training must use that vector too. A finite power
-    would mix the interests into a vector that no search uses, and cosines below 1 vanish in high powers. Of equal products
-    the first wins. No gradient flows through the choice.
+    This is the label-aware attention of MIND (Li et al. 2019, section 3.4) with an infinite power, the best in section 4.3. A
+    search scores an item by the user's best vector alone, so training must use this vector too. A finite power would mix the
+    interests into a vector that no search uses, and cosines below 1 vanish in high powers. Ties go to the first interest. No
+    gradient flows through the choice.
     """
     with torch.no_grad():
         best = (interests * items[:, None]).sum(2).argmax(1)

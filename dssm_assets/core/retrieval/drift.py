@@ -1,17 +1,17 @@
-"""Drift: how far the vectors of the same ids have moved between two partitions.
+"""Drift measures how far the vectors of the same ids have moved between two partitions.
 
-Rotating or mirroring all vectors changes no score. Two independently trained models may differ by a rotation alone, and then
-the cosine between an id's two vectors is near 0 although nothing has changed. Raw cosines only mean something if the later
+Rotating or mirroring all vectors changes no score. Two independently trained models may differ only by a rotation. Then the
+cosine between an id's two vectors is near 0 although nothing has changed. So raw cosines only mean something if the later
 model started from the earlier one.
 
-So the vectors are aligned first, by the orthogonal matrix R that brings the day's vectors closest to the earlier ones: R = U
+Therefore the vectors are aligned first. An orthogonal matrix R brings the day's vectors closest to the earlier ones: R = U
 V^T, where A^T B = U S V^T is the singular value decomposition and A and B are the unit vectors of the common ids
 (Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966). A rotation fitted to few ids would align
-noise with noise. Hence the ids are split into two halves, and each is measured with the rotation fitted to the other.
+noise with noise. Hence the ids are split into two halves, and each half is measured with the rotation fitted to the other.
 
-The verdict uses the aligned mean cosine. Both cosines are reported.
+The verdict uses the mean cosine after alignment. The report has the raw mean cosine, too.
 
-Shapes: N common ids that are compared, D vector dimension.
+Shapes: N compared common ids, D vector dimension.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Floats = NDArray[np.floating[Any]]
 
 IDS_PER_DIMENSION: Final = 2
 MIN_COSINE: Final = 0.5
-"""Of an alignment: each half needs at least as many ids as dimensions, or the rotation fitted to it is partly arbitrary."""
+"""An alignment needs this many ids per dimension: with fewer ids than dimensions in a half, its rotation is partly arbitrary."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class CommonIds:
     """Ids of two partitions.
 
     Attributes:
-        ids: the common ids that are compared, int64 or string, ascending.
+        ids: the compared common ids, int64 or string, ascending.
     """
 
     ids: pa.Array
@@ -50,16 +50,16 @@ class CommonIds:
 
 
 def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> CommonIds:
-    """Returns common ids, at most `limit`, drawn without replacement by the seed.
+    """Returns at most `limit` common ids. If there are more, a sample is drawn by the seed.
 
-    Integer and text ids have no id in common.
+    Integer ids and text ids are never common.
 
     Args:
         now: unique ids.
         before: unique ids.
 
     Raises:
-        SchemaError: ids that are neither integers nor text, or null.
+        SchemaError: ids are neither integers nor text, or are null.
     """
     current = combine_chunks(comparable_ids(now, "ids of the partition"))
     previous = combine_chunks(comparable_ids(before, "ids of the partition before"))
@@ -73,12 +73,12 @@ def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int
 
 @dataclass(frozen=True)
 class Drift:
-    """How the vectors of N ids have moved.
+    """The drift of the vectors of N ids.
 
     Attributes:
-        compared_count: ids with a direction in both vectors (finite, not all zeros).
-        raw: mean cosine between the two vectors of each id before alignment; None without any such id.
-        aligned: the same after alignment; None if the ids are too few or the widths differ.
+        compared_count: number of ids whose two vectors are both finite and not all zeros.
+        raw: mean cosine between the two vectors of each such id, before alignment. None if there is no such id.
+        aligned: mean cosine after alignment, None if there are too few ids or the widths differ.
     """
 
     compared_count: int
@@ -93,7 +93,7 @@ def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[An
 
     Args:
         now: [N, D].
-        before: [N, D']; where D' differs from D, nothing can be compared.
+        before: [N, D']. If D' differs from D, nothing can be compared.
     """
     if now.shape[1] != before.shape[1]:
         return Drift(0, None, None)
@@ -134,7 +134,7 @@ def _mean_cosine(values: Floats) -> float:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """The drift of a partition against the one before, with its verdict."""
+    """The drift between a partition and the partition before it, with the verdict."""
 
     before: str
     """Day of the partition before."""
@@ -145,10 +145,10 @@ class DriftReport:
 
     @property
     def passed(self) -> bool:
-        """Returns whether the aligned mean cosine reaches the floor.
+        """Returns whether the mean cosine after alignment reaches the floor.
 
-        If nothing can be aligned, it passes only if the earlier partition had too few ids to begin with. Replaced ids, or
-        vectors of another width, do not pass: users of stored vectors must know of them.
+        If the vectors cannot be aligned, the report passes only if the earlier partition already had too few ids. It does not
+        pass if ids were replaced or the width has changed, because users of stored vectors must know.
         """
         if self.drift.aligned is not None:
             return self.drift.aligned >= MIN_COSINE

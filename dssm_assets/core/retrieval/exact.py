@@ -1,13 +1,13 @@
 """Exact top-k search, the reference for every approximate index.
 
-`faiss.knn` proposes a few more than k items per user from products in float32. These are scored again by the definition
-(`pair_scores`) and ordered by score descending, then item_index ascending, also across the cut at k. A list is proven if every other
-item scores less than its last item, rounding included. A user without a proof, for example with hundreds of ties, gets more
-proposals, in the end all items. So the result depends on the input alone, not on processor, threads or block size.
+`faiss.knn` proposes a few more than k items per user from products in float32. The proposed items are scored again by the
+definition (`pair_scores`) and ordered by score descending, then item_index ascending, also across the cut at k. A list is proven
+if no other item can score as much as its last item, rounding included. A user without a proof, for example with hundreds of ties,
+gets more proposals, in the end all items. So the result depends on the input alone, not on processor, threads or block size.
 
 Memory beyond the vectors: about `_BLOCK_CELLS` proposals with their scores. L2 needs a copy of the items.
 
-A user may have several vectors (interests); an item's score is then that of the best vector.
+A user may have several vectors (interests). The item's score is then the highest score of any vector.
 
 Shapes: U users, B users of a block, V vectors of all users, M vectors per user, I items, C items to score, D vector dimension, K
 top-k.
@@ -30,29 +30,29 @@ from dssm_assets.core.retrieval.vectors import Metric, Vectors, pair_scores, pre
 
 Scores = NDArray[np.float32]
 Lists = tuple[IntArray, Scores]
-"""item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf where there is no item."""
+"""item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf after the last item."""
 
 BLOCK_SIZE = 4096
 """Users searched at once."""
 _SPARE = 32
-"""Items proposed beyond k: enough to prove most lists."""
+"""Items proposed in addition to k. So many prove most lists."""
 _MORE = 8
-"""How many times as many are proposed to users without a proof."""
+"""A user without a proof gets about so many times as many additional proposals."""
 _BLOCK_CELLS = 2**21
-"""Proposals of a block, at most: long lists make blocks smaller."""
+"""Most proposals of a block, so blocks with long lists have fewer users."""
 _HALF_ULP = 2.0**-24
-"""Half the distance from 1 to the next float32: how far one rounding moves a number, relatively."""
+"""Half the distance from 1 to the next float32: one rounding changes a number by at most this fraction."""
 _SMALLEST = 2.0**-125
-"""More than is lost where a float32 product or sum falls below the smallest normal number."""
+"""Bounds the error of a float32 product or sum that falls below the smallest normal number."""
 _LONGEST = 1e37
-"""Products of lengths beyond which float32 may overflow."""
+"""If a product of vector lengths exceeds this, float32 may overflow."""
 
 
 class Corpus:
-    """Items prepared for any number of searches; for cosine they are scaled to unit length."""
+    """Items prepared for any number of searches. For cosine they have unit length."""
 
     def __init__(self, item_vectors: NDArray[np.floating[Any]], metric: Similarity | Metric) -> None:
-        """Prepares at least one item. `check_vectors` should have refused unusable vectors before."""
+        """Prepares at least one item. Unusable vectors must have been refused by `check_vectors` before."""
         self.metric = Metric.from_similarity(metric)
         self.vectors = prepare_vectors(item_vectors, self.metric)
 
@@ -60,7 +60,7 @@ class Corpus:
         return len(self.vectors)
 
     def select_items(self, rows: IntArray) -> Corpus:
-        selected = Corpus(self.vectors[rows], Metric.IP)  # of unit length already, where it must be
+        selected = Corpus(self.vectors[rows], Metric.IP)  # they already have unit length if they must
         selected.metric = self.metric
         return selected
 
@@ -70,21 +70,21 @@ class Corpus:
 
     @cached_property
     def quick_items(self) -> Vectors:
-        """Returns the items as vectors [I, D] that inner products with `quick_users` put in order.
+        """Returns vectors of the items [I, D]. Their inner products with `quick_users`, the quick scores, order the items.
 
-        For L2 [I, D + 1], with -|i|^2 / 2 as the last column: u.i - |i|^2 / 2 orders items as minus the squared distance does.
+        For L2 the vectors are [I, D + 1] with the last column -|i|^2 / 2: u.i - |i|^2 / 2 orders like minus the squared distance.
         """
         if self.metric is not Metric.L2:
             return self.vectors
         half = vector_lengths(self.vectors) ** 2 / 2
-        with np.errstate(over="ignore"):  # such vectors are too long, and no quick score of them is used
+        with np.errstate(over="ignore"):  # only for vectors too long for quick scores, see `quick_users`
             return np.concatenate([self.vectors, -half[:, None].astype(np.float32)], axis=1)
 
     def quick_users(self, users: Vectors) -> QuickUsers:
         """Returns users [B, D], and a bound on the error of their quick scores.
 
-        The bound holds for a dot product in float32, summed in any order (Higham, Accuracy and Stability of Numerical
-        Algorithms, section 3.1), doubled. It is infinite for vectors so long that products may overflow.
+        The bound is twice the one for a dot product in float32, summed in any order (Higham, Accuracy and Stability of
+        Numerical Algorithms, section 3.1). It is infinite if vectors are so long that products may overflow.
         """
         lengths = vector_lengths(users)
         scale, shift = np.ones(len(users)), np.zeros(len(users))
@@ -96,7 +96,7 @@ class Corpus:
             margin = _HALF_ULP * lengths * self.longest
         margin = 2 * (users.shape[1] + 2) * (margin + _SMALLEST)
         if self.metric is Metric.L2:
-            margin += 2 * _HALF_ULP * (lengths + self.longest) ** 2  # of the defined score itself
+            margin += 2 * _HALF_ULP * (lengths + self.longest) ** 2  # rounding of the defined score
         is_too_long = lengths * max(self.longest, 1.0) + self.longest**2 >= _LONGEST
         return QuickUsers(users, scale, shift, np.where(is_too_long, np.inf, margin))
 
@@ -127,16 +127,16 @@ def search(
     Args:
         user_vectors: [U, D], checked by `check_vectors`.
         excluded: items that must not be in a user's list.
-        block_size: users searched at once: memory against speed, never the result.
+        block_size: users searched at once. It changes memory and speed, never the result.
 
     Returns:
-        item_index int64 [U, K] and scores float32 [U, K] (L2: minus the squared distance); where fewer than k items remain,
-        -1 and -inf.
+        item_index int64 [U, K] and scores float32 [U, K] (L2: minus the squared distance). If fewer than k items remain, the
+        list ends with -1 and -inf.
     """
     users = prepare_vectors(user_vectors, corpus.metric)
     exclusions = ItemSets.empty(len(users)) if excluded is None else excluded
     faiss.omp_set_num_threads(threads)
-    faiss.cvar.distance_compute_blas_threshold = 1  # few users are otherwise compared pair by pair, in three times the time
+    faiss.cvar.distance_compute_blas_threshold = 1  # else few users would be compared pair by pair, three times as slowly
     index = np.full((len(users), k), -1, dtype=np.int64)
     scores = np.full((len(users), k), -np.inf, dtype=np.float32)
     pending, spare = np.arange(len(users)), _SPARE
@@ -155,7 +155,7 @@ def search(
 
 
 def _split_blocks(counts: IntArray, block_size: int) -> Iterator[slice]:
-    """Yields ranges of users, given the number of proposals of each, ascending."""
+    """Yields ranges of users. `counts`: each user's number of proposals, ascending."""
     start = 0
     while start < len(counts):
         last = min(start + block_size, len(counts))
@@ -167,16 +167,16 @@ def _split_blocks(counts: IntArray, block_size: int) -> Iterator[slice]:
 def _search_block(
     corpus: Corpus, users: Vectors, k: int, count: int, excluded: ItemSets
 ) -> tuple[IntArray, Scores, NDArray[np.bool_]]:
-    """Returns the lists of users [B, D] from `count` proposals each, and which are proven; all are, if all items were proposed."""
+    """Returns each user's list from `count` proposals, and whether it is proven. If all items are proposed, every list is."""
     is_whole = count == len(corpus)
     if is_whole:
         items = np.tile(np.arange(count), (len(users), 1))
     else:
         quick = corpus.quick_users(users)
-        with np.errstate(over="ignore", invalid="ignore"):  # where products may overflow, the margin is infinite
+        with np.errstate(over="ignore", invalid="ignore"):  # if products may overflow, the margin is infinite
             proposed, items = faiss.knn(quick.vectors, corpus.quick_items, count, metric=faiss.METRIC_INNER_PRODUCT)
     items[excluded.contains(np.arange(len(users))[:, None], items)] = -1
-    items.sort(axis=1)  # of equal scores the lower item_index comes first
+    items.sort(axis=1)  # so that ties go to the lower item_index
     rows = np.repeat(np.arange(len(users)), count)
     scores = pair_scores(users, corpus.vectors, rows, items.ravel(), corpus.metric).reshape(items.shape)
     scores[items < 0] = -np.inf
@@ -184,12 +184,12 @@ def _search_block(
     index, best = take_top(items, top), take_top(scores, top, -np.inf)
     if is_whole:
         return index, best, np.ones(len(users), np.bool_)
-    # No other item has a quick score above the least of the proposals; the k-th best has at least this.
+    # Other items have a quick score of at most the last proposal's. The k-th best item has at least the left side.
     return index, best, best[:, -1] * quick.scale + quick.shift - quick.margin > proposed[:, -1]
 
 
 def flatten_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:
-    """Flattens user vectors [U, M, D] or [U, D] to [U * M, D]; also returns the bounds int64 [U + 1] of each user's rows."""
+    """Flattens user vectors [U, M, D] or [U, D] to [U * M, D]. Also returns the bounds of each user's rows, int64 [U + 1]."""
     each = 1 if user_vectors.ndim == 2 else user_vectors.shape[1]
     return user_vectors.reshape(-1, user_vectors.shape[-1]), each * np.arange(len(user_vectors) + 1)
 
@@ -204,9 +204,9 @@ def search_interests(
     block_size: int = BLOCK_SIZE,
     threads: int = 1,
 ) -> tuple[IntArray, Scores]:
-    """Returns each user's k best distinct items. An item's score is that of the user's best vector.
+    """Returns each user's k best distinct items. An item's score is the highest score that any of the user's vectors gives it.
 
-    Ties go to the lower item_index, whichever vector found the item. A user without vectors gets an empty list.
+    Ties go to the lower item_index. A user without vectors gets an empty list.
 
     Example: items a = (1, 0), b = (0, 1), c = (.6, .8) and a user with the interests (1, 0) and (0, 1), inner product. a and
     b score 1, c scores max(.6, .8) = .8, so the two best are a and b.
@@ -214,11 +214,11 @@ def search_interests(
     Args:
         vectors: [V, D], grouped by user.
         bounds: int64 [U + 1]: the vectors of user u are rows bounds[u] .. bounds[u + 1] - 1.
-        excluded: per user.
+        excluded: items that must not be in a user's list.
         block_size: vectors searched at once.
 
     Returns:
-        item_index int64 [U, K] and scores float32 [U, K]; -1 and -inf where there is no item.
+        item_index int64 [U, K] and scores float32 [U, K]; -1 and -inf after the last item.
     """
     owners = row_of_value(bounds)
     index, scores = search(
@@ -233,18 +233,18 @@ def search_interests(
 
 
 def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: IntArray, metric: Metric) -> NDArray[np.float64]:
-    """Returns the scores of some items for each user, float64 [U, C], each by the user's best vector.
+    """Returns the scores of some items for each user, float64 [U, C]: the highest score that any of the user's vectors gives.
 
     Args:
         users: [U, M, D].
         items: float32 [I, D], of unit length for cosine.
-        columns: rows of items, int64 [U, C]; -1 is the last one.
+        columns: rows of items, int64 [U, C]; -1 is the last row.
     """
     vectors = prepare_vectors(users.reshape(-1, users.shape[2]), metric).astype(np.float64).reshape(users.shape)
     best = np.full(columns.shape, -np.inf)
     for user, own in enumerate(vectors):
         rows = np.take(items, columns[user], axis=0).astype(np.float64)
-        for vector in own:  # each row is summed for itself: the same whatever the other rows are
+        for vector in own:  # rows are summed one by one, so that a sum does not depend on other rows
             if metric is Metric.L2:
                 scores = -np.einsum("cd,cd->c", rows - vector, rows - vector)
             else:
@@ -255,9 +255,9 @@ def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: I
 
 
 def merge_lists(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntArray, Scores]:
-    """Merges the lists of a user's vectors [V, K] into one per user [U, K]: each item once, with its best score.
+    """Merges the lists of a user's vectors [V, K] into one list per user [U, K]: each item once, with its best score.
 
-    Nothing is lost: a user's k best items are each among the k best of some vector.
+    Nothing is lost, because each of a user's k best items is among the k best of some vector.
     """
     k = index.shape[1]
     counts = np.diff(bounds)

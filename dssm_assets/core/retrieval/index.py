@@ -1,16 +1,16 @@
-"""The bundle's FAISS index: its kind by the size of the corpus, its search depth, and its recall against exact search.
+"""Builds the bundle's FAISS index: chooses its kind and search depth, and measures its recall against exact search.
 
-Vectors are compared by inner product; a cosine model's have unit length.
+Vectors are compared by inner product. The vectors of a cosine model have unit length.
 
-One parameter of an approximate index trades time for recall: HNSW's number of kept candidates (efSearch), IVF's number of
+One parameter of an approximate index trades time for recall: HNSW's number of kept candidates (efSearch), or IVF's number of
 visited cells (nprobe). It is raised until the index reaches the required recall or searches the whole corpus. So the bundle
 has the fastest sufficient setting, and its measured recall.
 
 IVF compares codes of 4 bits for each pair of dimensions, 32 or more at a time (FAISS's fast scan; Andre, Kermarrec, Le
-Scouarnec: Cache locality is not enough, VLDB 2015). It then scores the best few times k items again by their vectors. A code
-describes an item's difference from the centre of its cell.
+Scouarnec: Cache locality is not enough, VLDB 2015). A code describes an item's difference from the centre of its cell. The
+best few times k items are then scored again by their vectors.
 
-An item counts as found if its exact score reaches that of the k-th best item, because equal scores are equally right.
+An item counts as found if its exact score reaches the score of the k-th best item, because equal scores are equally right.
 
 Shapes: I items, U users, D vector dimension, K list length.
 """
@@ -33,22 +33,22 @@ from dssm_assets.core.retrieval.item_filter import AllowedItems
 from dssm_assets.core.retrieval.vectors import Vectors, vector_lengths
 
 FLAT_MAX_ITEMS: Final = 50_000
-"""Items up to which every item is compared, for the kind `auto`."""
+"""Up to so many items, the kind `auto` compares every item."""
 HNSW_NEIGHBORS: Final = 32
 HNSW_EF_CONSTRUCTION: Final = 100
 IVF_ITEMS_PER_CELL: Final = 39
 """FAISS asks for at least 39 training vectors per cell."""
 IVF_TRAIN_PER_CELL: Final = 64
 IVF_FEWEST_CELLS_FRAC: Final = 64
-"""At least this fraction of the cells is searched, 1 / 64."""
+"""At least 1 / 64 of the cells is searched."""
 RESCORE_FACTORS: Final = (3, 4, 5, 6, 8)
-"""So many times k + RESCORED_MORE items are compared by their vectors: more, where the codes alone do not order them well enough."""
+"""Factors to try: factor * (k + RESCORED_MORE) items are scored again by their vectors. Worse codes need a higher factor."""
 RESCORED_MORE: Final = 20
-"""Short lists need relatively more: of the 10 best of a million items, codes have .83 among their 40 best, and .93 among their 80."""
+"""Short lists need relatively more: of a million items' 10 best, the 40 best by code contain .83, and the 80 best .93."""
 _CELL_COST: Final = 400
-"""Beginning with a cell takes as long as comparing about so many codes (measured: .36 us and .9 ns, 64 dimensions)."""
+"""Opening a cell takes as long as comparing about so many codes (measured: .36 us and .9 ns, 64 dimensions)."""
 _RESCORED_COST: Final = 145
-"""Comparing an item by its vector, too: codes lie one after the other, vectors anywhere in memory."""
+"""Scoring an item by its vector takes as long as comparing so many codes, because vectors are scattered in memory."""
 _CODES: Final = 16
 _BLOCK_USERS: Final = 2048
 _ROUNDING: Final = 1e-6
@@ -59,9 +59,9 @@ class ShippedIndex:
     """An index and its measured recall.
 
     Attributes:
-        index: ready to be searched and to be written.
-        parameters: for building and searching.
-        recall_at: k -> the fraction of the exact lists that is found.
+        index: the index, ready to be searched and written.
+        parameters: the parameters of building and searching it.
+        recall_at: k -> fraction of the exact lists that the index finds.
     """
 
     index: Any
@@ -75,7 +75,7 @@ class ShippedIndex:
 
 
 def choose_kind(item_count: int, settings: Serving) -> IndexKind:
-    """Returns the configured kind of index; without one, flat or ivf by the size of the corpus."""
+    """Returns the configured kind of index. For `auto`, the size of the corpus decides between flat and ivf."""
     if settings.index is not IndexKind.AUTO:
         return settings.index
     return IndexKind.FLAT if item_count <= FLAT_MAX_ITEMS else IndexKind.IVF
@@ -85,10 +85,10 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
     """Returns an index over the items, tuned and measured with the users' vectors.
 
     Args:
-        item_vectors: [I, D], float32, by row of the index; at least one.
-        user_vectors: a sample of users [U, D], float32; at least one.
-        ks: list lengths at which the recall is measured; capped at the number of items.
-        seed: of the choice of training vectors and of k-means.
+        item_vectors: float32 [I, D], in the order of the index's rows; at least one.
+        user_vectors: vectors of a sample of users, float32 [U, D]; at least one.
+        ks: list lengths to measure the recall at, capped at the number of items.
+        seed: seed for the choice of training vectors and for k-means.
     """
     kind = choose_kind(len(item_vectors), settings)
     index, parameters = _build_index(item_vectors, kind, seed)
@@ -108,7 +108,7 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
     else:
         depths = _depths(kind, len(item_vectors), reachable[-1])
         chosen = next((depth for depth in depths if is_enough(depth)), depths[-1])
-    # A list longer than the corpus is the whole corpus.
+    # A list cannot be longer than the corpus.
     recall_of_ks = {k: measure(chosen, min(k, len(item_vectors))) for k in ks}
     return ShippedIndex(index, _NAMES[kind], _set_depth(index, kind, parameters, chosen), recall_of_ks)
 
@@ -116,11 +116,11 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
 def search_index(
     index: Any, vectors: Vectors, k: int, allowed: AllowedItems | None = None
 ) -> tuple[Vectors, NDArray[np.int64]]:
-    """Returns scores and rows [V, K] of the items nearest to vectors [V, D]; -1 where the index found too few.
+    """Returns scores and rows [V, K] of the items nearest to vectors [V, D]; row -1 if the index found too few.
 
-    With a filter, an approximate index searches deeper in proportion, so that it meets as many allowed items as without one.
+    With a filter, an approximate index searches deeper in proportion, so that it meets as many allowed items as without filter.
     """
-    typed: Any = faiss  # its stubs lack keyword arguments
+    typed: Any = faiss  # faiss's stubs lack keyword arguments
     selector = None if allowed is None else typed.IDSelectorBitmap(allowed.bits)
     times = 1.0 if allowed is None else index.ntotal / max(allowed.count, 1)
     params = None
@@ -132,7 +132,7 @@ def search_index(
         params = typed.IndexRefineSearchParameters(k_factor=factor, base_index_params=inner)
     elif allowed is not None and isinstance(index, faiss.IndexHNSW):
         params = typed.SearchParametersHNSW(sel=selector, efSearch=min(int(index.hnsw.efSearch * times) + 1, index.ntotal))
-    elif allowed is not None and isinstance(index, faiss.IndexIVF):  # of bundles of earlier versions
+    elif allowed is not None and isinstance(index, faiss.IndexIVF):  # in bundles of earlier versions
         params = typed.SearchParametersIVF(sel=selector, nprobe=min(int(index.nprobe * times) + 1, index.nlist))
     elif allowed is not None:
         params = typed.SearchParameters(sel=selector)
@@ -147,15 +147,15 @@ def kth_best(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int]) ->
 
 
 def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Mapping[int, Vectors]) -> dict[int, float]:
-    """Returns k -> mean fraction of the k positions whose item scores at least as high as the user's k-th best.
+    """Returns k -> mean fraction of the k listed items that score at least as high as the user's k-th best item.
 
     Empty positions (-1) and repeated items count as not found.
 
     Args:
-        index: answers `search`, as `search_index` calls it.
+        index: an index that `search_index` can search.
         item_vectors: [I, D].
         user_vectors: [U, D].
-        bars: k -> the score of each user's k-th best item [U], from `kth_best`.
+        bars: k -> score of each user's k-th best item [U], from `kth_best`.
     """
     found = dict.fromkeys(bars, 0)
     longest = (float(vector_lengths(vectors).max(initial=0.0)) for vectors in (item_vectors, user_vectors))
@@ -198,14 +198,14 @@ def _build_index(items: Vectors, kind: IndexKind, seed: int) -> tuple[Any, dict[
 
 
 def _cell_count(item_count: int) -> int:
-    """Returns about 4 sqrt(I) cells, a power of two, but at most one per IVF_ITEMS_PER_CELL items."""
+    """Returns about 4 sqrt(I) cells, rounded to a power of two, and at most one cell per IVF_ITEMS_PER_CELL items."""
     wanted = 4 * item_count**0.5
     most = max(1, item_count // IVF_ITEMS_PER_CELL)
     return int(2 ** int(np.floor(np.log2(max(1.0, min(wanted, most))))))
 
 
 def _depths(kind: IndexKind, item_count: int, longest: int) -> list[tuple[int, int]]:
-    """Returns search depths of HNSW up to the whole corpus, which is all of Flat; neither rescores anything."""
+    """Returns the search depths to try for HNSW; for Flat only the whole corpus. Neither rescores items."""
     found = [item_count if kind is IndexKind.FLAT else min(item_count, longest)]
     while found[-1] < item_count:
         found.append(min(2 * found[-1], item_count))
@@ -217,8 +217,8 @@ def choose_probes(
 ) -> tuple[int, int]:
     """Returns the number of cells to search in an IVF index, and its rescore factor: the fastest sufficient pair.
 
-    If all cells with the highest factor are not enough, the factor is doubled, and so on. Then bisection finds the fewest
-    sufficient cells with the highest factor. More cells may need less rescoring, so pairs of both are tried by their time.
+    While all cells with the highest factor are not enough, the factor is doubled. Bisection then finds the fewest cells that
+    are enough with the highest factor. More cells may need less rescoring, so nearby pairs are tried, the fastest first.
     """
     fewest = max(1.0, cells / IVF_FEWEST_CELLS_FRAC)
     steps = [number for number in range(2 * cells.bit_length()) if round(fewest * 2 ** (number / 2)) < cells]

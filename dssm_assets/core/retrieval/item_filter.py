@@ -1,19 +1,19 @@
-"""Conditions on item columns: which items may be in a list.
+"""Conditions on item columns decide which items may be in a list.
 
-A filter maps columns to conditions, all of which must hold. In a list of filters, an item must pass one.
+A filter maps columns to conditions. An item passes a filter if all conditions hold, and a list of filters if it passes one.
 
     {"department": "GROCERY", "price": {"min": 1, "max": 5}}      both
     [{"brand": ["a", "b"]}, {"brand": {"not": "c"}, "size": 3}]   either
 
 | condition | passes |
 |---|---|
-| a value | items with this value; null: items without one |
+| a value | items with this value; null: items without a value |
 | a list | items with any of these values |
-| {"in": list} | the same |
-| {"not": value or list} | items with none of these values, items without a value included |
+| {"in": list} | items with any of these values |
+| {"not": value or list} | items with none of these values, also items without a value |
 | {"min": a, "max": b} | a <= value <= b, either bound may be left out; items without a value do not pass |
 
-In a column of lists, each entry is one of the item's values; an empty or missing list is no value.
+In a column of lists, an item has several values, the entries. With an empty or missing list it has no value.
 
 Shapes: I items.
 """
@@ -35,9 +35,9 @@ from dssm_assets.core.errors import Fault, InputError
 
 _WORDS: Final = ("in", "not", "min", "max")
 MAX_CONDITIONS: Final = 64
-"""Of one filter: each is compared with every item."""
+"""Most conditions of a filter, because each is compared with every item."""
 MAX_VALUES: Final = 10_000
-"""In the lists of a filter: each is converted by itself."""
+"""Most values in the lists of a filter, because each is converted singly."""
 _SHOWN: Final = 80
 _INT64_END: Final = 2**63
 
@@ -46,18 +46,18 @@ class AllowedItems:
     """The items of a bundle that a list may contain."""
 
     def __init__(self, mask: Mask) -> None:
-        """Keeps `mask`, bool [I]: true for allowed items."""
+        """Takes `mask`, bool [I], true for allowed items."""
         self.mask = mask
         self.count = int(np.count_nonzero(mask))
 
     @cached_property
     def rows(self) -> IntArray:
-        """Returns the rows of the items, ascending."""
+        """Returns the rows of the allowed items, ascending."""
         return np.flatnonzero(self.mask)
 
     @cached_property
     def bits(self) -> npt.NDArray[np.uint8]:
-        """Returns the mask as a bitmap for FAISS: bit n of byte m is row 8 m + n."""
+        """Returns the mask as a bitmap for FAISS: bit n of byte m stands for row 8 m + n."""
         return np.packbits(self.mask, bitorder="little")
 
 
@@ -69,7 +69,7 @@ def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing col
         wanted: the filter, as parsed from JSON.
 
     Raises:
-        InputError: names every condition on an unknown column, or with a value that does not fit the column's type.
+        InputError: a condition names an unknown column, or has a value that does not fit the column's type. Lists all of them.
     """
     count_conditions(wanted)
     groups = wanted if isinstance(wanted, list) else [wanted]
@@ -88,7 +88,7 @@ def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing col
 
 
 def count_conditions(wanted: Any) -> int:
-    """Counts the conditions of a filter, since each is compared with every item. Too many raise an InputError."""
+    """Counts the conditions of a filter. Raises an InputError if there are too many conditions or values."""
     groups = wanted if isinstance(wanted, list) else [wanted]
     count = sum(len(group) for group in groups if isinstance(group, Mapping))
     if max(count, len(groups)) > MAX_CONDITIONS:
@@ -99,13 +99,13 @@ def count_conditions(wanted: Any) -> int:
         one for condition in conditions for one in (condition.values() if isinstance(condition, Mapping) else (condition,))
     )
     if (values := sum(len(one) for one in lists if isinstance(one, list))) > MAX_VALUES:
-        remedy = "filter by a column that stands for these values"
+        remedy = "filter by a coarser column instead of listing values"
         raise InputError(Fault("filters", f"at most {MAX_VALUES} values in lists", str(values), remedy))
     return count
 
 
 def comparable_column(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
-    """Returns a column prepared for comparisons: decimals and half floats become float64, others stay.
+    """Prepares a column for comparisons: decimals and half floats become float64, other types stay.
 
     Raises:
         InputError: the column holds neither numbers, text, booleans, dates, timestamps, nor lists of these.
@@ -122,7 +122,7 @@ def comparable_column(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
 
 
 class _Column:
-    """A column for comparisons: `values` of any item, or of each entry of lists; `parents` are the entries' items."""
+    """A column for comparisons: `values` has each item's value. For lists it has all entries, and `parents` their items."""
 
     def __init__(self, column: pa.ChunkedArray, where: str) -> None:
         values = combine_chunks(comparable_column(column, where))
@@ -135,12 +135,12 @@ class _Column:
         self.type = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
 
     def mask_where(self, is_passing: pa.Array) -> Mask:
-        """Returns which items have a value that passes, bool [I]."""
+        """Marks items with a value that passes, bool [I]."""
         flags: Mask = pc.fill_null(is_passing, False).to_numpy(zero_copy_only=False)
         return flags if self.parents is None else np.bincount(self.parents[flags], minlength=self.count) > 0
 
     def mask_any(self, wanted: Sequence[pa.Scalar]) -> Mask:
-        """Returns which items have one of the wanted values, bool [I]."""
+        """Marks items with one of the wanted values, bool [I]."""
         options = pc.SetLookupOptions(pa.array(wanted, self.type))
         if not pa.types.is_dictionary(self.values.type):
             return self.mask_where(pc.is_in(self.values, options=options))
@@ -153,7 +153,7 @@ class _Reader:
         self.faults: list[Fault] = []
 
     def mask_all(self, group: Mapping[str, Any], where: str) -> Mask:
-        """Returns the items for which all conditions hold."""
+        """Marks the items for which all conditions hold."""
         passes = np.ones(self._table.num_rows, bool)
         for name, condition in group.items():
             if name not in self._table.column_names:
@@ -187,7 +187,7 @@ class _Reader:
         return passes
 
     def _mask_any(self, column: _Column, wanted: Any, where: str) -> Mask:
-        """Returns the items with one of the wanted values."""
+        """Marks the items with one of the wanted values."""
         values = wanted if isinstance(wanted, list) else [wanted]
         given = [value for value in values if value is not None]
         scalars = [convert_value(column.type, value, is_bound=False) for value in given]
@@ -221,7 +221,7 @@ class _Reader:
 
 
 def convert_value(kind: pa.DataType, value: Any, is_bound: bool) -> pa.Scalar | None:
-    """Converts a value to a type; None if it does not fit. A bound on integers may be any number."""
+    """Converts a value to a type. None if it does not fit. A bound (`min`, `max`) on integers may be any number."""
     if pa.types.is_boolean(kind):
         is_of_kind = isinstance(value, bool)
     elif pa.types.is_floating(kind) or pa.types.is_integer(kind):
@@ -244,7 +244,7 @@ def convert_value(kind: pa.DataType, value: Any, is_bound: bool) -> pa.Scalar | 
 
 
 def _time(kind: pa.DataType, text: str) -> pa.Scalar:
-    """Returns a date or a time from ISO text; a time without a zone is UTC where the column has one."""
+    """Parses a date or a time from ISO text. If the column has a zone, a time without zone is UTC."""
     moment = dt.datetime.fromisoformat(text)
     if pa.types.is_timestamp(kind):
         return pa.scalar(moment, pa.timestamp("us")).cast(kind)  # brings a time with a zone to UTC

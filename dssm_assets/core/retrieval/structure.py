@@ -1,6 +1,6 @@
 """Checks a table of vectors part by part while it is written.
 
-Only the ids are kept in memory, because uniqueness is a property of the whole table.
+Only the ids stay in memory: they must be unique in the whole table.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 from dssm_assets.core.arrays.ids import find_repeated
 
 SHOWN = 5
-"""Ids named per kind of fault."""
-NOT_FINITE, ZEROS, TWICE = "not finite (NaN or infinity)", "all zeros", "under an id that another row has"
+"""A report names so many ids per kind of fault."""
+NOT_FINITE, ZEROS, TWICE = "not finite (NaN or infinity)", "all zeros", "under the id of another row"
 
 
 @dataclass(frozen=True)
 class Offence:
-    """A kind of fault: the number of rows with it, and their first ids. User ids are left out, because reports are stored."""
+    """A kind of fault: the number of its rows, and their first ids. User ids are left out, because reports are stored."""
 
     what: str
     count: int
@@ -33,7 +33,7 @@ class Offence:
 
 @dataclass(frozen=True)
 class StructureReport:
-    """Compares the structure of a table of vectors with the expected one.
+    """The structure of a table of vectors, compared with the expected structure.
 
     Attributes:
         row_count: rows of the table.
@@ -73,7 +73,7 @@ class VectorStructure:
 
         Args:
             ids: integers or text, not null.
-            vectors: fixed_size_list<float32> of the width, one per id, not null.
+            vectors: fixed_size_list<float32> of the expected width, not null, one per id.
         """
         self._ids.append(ids)
         # A null among the floats becomes NaN.

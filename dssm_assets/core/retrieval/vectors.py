@@ -1,8 +1,8 @@
 """Vectors ready for search, and the definition of the score of two vectors.
 
-A score is computed in float64, dimension by dimension, then rounded to float32. Inner product and cosine sum the products
-(for cosine both vectors have unit length). L2 is minus the sum of squared differences, so that more is better under every
-metric. Unlike a matrix product in float32, this sum does not depend on blocks and threads.
+A score is summed in float64, dimension by dimension, then rounded to float32. Inner product and cosine sum the products
+(for cosine both vectors have unit length). L2 is minus the sum of squared differences, so that a higher score is better under
+every metric. Unlike a matrix product in float32, this sum does not depend on blocks and threads.
 
 Shapes: N vectors, U users, I items, P pairs, D vector dimension.
 """
@@ -25,16 +25,16 @@ from dssm_assets.core.errors import Fault, InputError
 Vectors = NDArray[np.float32]
 
 _CELLS_AT_ONCE = 2**16
-"""Numbers of pairs that are scored together: few enough for the processor's cache."""
+"""Pairs are scored in parts of about so many numbers, which fit the processor's cache."""
 
 
 class Metric(StrEnum):
-    """How two vectors are compared."""
+    """The score of two vectors."""
 
     IP = "ip"
     """Inner product."""
     COSINE = "cosine"
-    """Inner product of the vectors brought to unit length."""
+    """Inner product of the vectors scaled to unit length."""
     L2 = "l2"
     """Minus the squared distance."""
 
@@ -47,10 +47,10 @@ class Metric(StrEnum):
 
 
 def to_matrix(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
-    """Returns float32 [N, D] of a fixed_size_list<float32>[D] column.
+    """Converts a column of type fixed_size_list<float32>[D] to float32 [N, D].
 
     Raises:
-        InputError: if the column has another type or a missing vector.
+        InputError: the column has another type or a missing vector.
     """
     array = combine_chunks(column)
     remedy = "write vectors as fixed_size_list<float32>"
@@ -72,17 +72,17 @@ def to_lists(vectors: NDArray[Any]) -> pa.FixedSizeListArray:
 def check_vectors(side: str, vectors: NDArray[np.floating[Any]], ids: Any, width: int | None = None) -> None:
     """Checks every vector of users or items.
 
-    A vector of zeros has no direction and gives all items the same score. A NaN or an infinity makes every comparison false.
-    Both are signs of a broken tower, so they are refused.
+    A vector of zeros gives all items the same score. A NaN or an infinity makes every comparison false. Both are signs of a
+    broken tower, so they are refused.
 
     Args:
         side: "user" or "item".
         vectors: [N, D].
-        ids: id of each vector for errors; None: errors name row numbers.
-        width: of the items' vectors.
+        ids: id of each vector for errors. None: errors name row numbers.
+        width: width of the items' vectors.
 
     Raises:
-        InputError: naming how many vectors are unusable and the first ids.
+        InputError: vectors are unusable. The message has their number and first ids.
     """
     if width is not None and vectors.shape[1:] != (width,):
         got = f"{side}s {vectors.shape} against items of width {width}"
@@ -93,7 +93,7 @@ def check_vectors(side: str, vectors: NDArray[np.floating[Any]], ids: Any, width
 
 
 def vector_faults(side: str, vectors: NDArray[np.floating[Any]], ids: Any) -> list[Fault]:
-    """Returns a fault per kind of unusable vector: how many there are, and their first ids."""
+    """Returns a fault per kind of unusable vector, with their number and first ids."""
     finite = np.isfinite(vectors).all(axis=1)
     faults = []
     for what, is_bad in (("not finite (NaN or infinity)", ~finite), ("all zeros", finite & ~vectors.any(axis=1))):
@@ -109,12 +109,12 @@ def vector_faults(side: str, vectors: NDArray[np.floating[Any]], ids: Any) -> li
 def prepare_vectors(vectors: NDArray[np.floating[Any]], metric: Metric) -> Vectors:
     """Returns the vectors as float32 [N, D], scaled to unit length for cosine."""
     if metric is not Metric.COSINE:
-        return np.require(vectors, np.float32, ["C", "A"])  # of an array at an odd address each read would copy the whole
+        return np.require(vectors, np.float32, ["C", "A"])  # aligned, because each read of an unaligned array would copy it
     unit = np.empty(vectors.shape, dtype=np.float32)
     step = max(1, _CELLS_AT_ONCE // max(vectors.shape[1], 1))
     for start in range(0, len(vectors), step):
         wide = np.array(vectors[start : start + step], dtype=np.float64, order="C")
-        # Divide by the largest entry first: squares of tiny entries would underflow and the vector would look like zeros.
+        # Divided by the largest entry first; squares of tiny entries would underflow, and the vector would look like zeros.
         wide /= np.abs(wide).max(axis=1, keepdims=True, initial=np.finfo(np.float64).tiny)
         wide /= np.sqrt((wide * wide).sum(axis=1, keepdims=True))
         unit[start : start + step] = wide

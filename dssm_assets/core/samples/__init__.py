@@ -1,1 +1,1 @@
-"""Samples: labelled rows to train on, the corpus for negatives, and both as embedding indices for batches."""
+"""Samples: labelled rows to train on, and the corpus for negatives. Both are converted to embedding indices for batches."""

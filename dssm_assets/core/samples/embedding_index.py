@@ -14,7 +14,7 @@ from dssm_assets.core.samples.sample_tables import require_columns
 Bucketize = Callable[[str, pa.Array], pa.Array]
 """Turns the encoded values of a feature into embedding indices, 0 for a missing value.
 
-Returns int32 for a column of single values and list<int32> for a column of lists, without nulls.
+The result has no nulls: int32 for a column of single values, list<int32> for a column of lists.
 """
 
 
@@ -24,8 +24,8 @@ class IndexedFeatures:
 
     Attributes:
         bucketize: returns the embedding indices of a feature's values.
-        names: the features, which are columns of the table.
-        weighted: the weighted ones among them, with a second column for the weights.
+        names: the features. Each is a column of the table.
+        weighted: the weighted features among them. Each has a second column with its weights.
     """
 
     bucketize: Bucketize
@@ -42,7 +42,7 @@ class IndexedFeatures:
         """Returns column -> embedding indices (int32 or list<int32>) or weights (list<float32> of equal lengths).
 
         Args:
-            table: holds the columns; a null list is an empty one.
+            table: has the columns in `columns`. A null list counts as an empty list.
 
         Raises:
             SchemaError: a column is missing.
@@ -57,11 +57,11 @@ class IndexedFeatures:
         return found
 
     def to_table(self, rows: pa.Table | pa.RecordBatch, where: str) -> pa.Table:
-        """Returns the columns of `to_indices` as a table; the number of rows stays even without any feature."""
+        """Returns the columns of `to_indices` as a table. It has the same number of rows, even without any feature."""
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
         indices = self.to_indices(table, where)
         return pa.Table.from_arrays([*indices.values()], [*indices]) if indices else table.select([])
 
     def types(self, encoded: pa.Schema, where: str) -> dict[str, pa.DataType]:
-        """Returns column -> type, as in the result of `to_indices` for a table of this schema; other columns are ignored."""
+        """Returns column -> type of the result of `to_indices` for a table with this schema. Other columns are ignored."""
         return {name: column.type for name, column in self.to_indices(encoded.empty_table(), where).items()}

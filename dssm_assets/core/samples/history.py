@@ -1,4 +1,4 @@
-"""The history of every user: all positives in one array by user and time, built from the days of user_history_fg.
+"""The history of every user. All positive events are in one array, sorted by user and time, built from user_history_fg.
 
 Letters: U users, H history rows.
 """
@@ -26,13 +26,13 @@ from dssm_assets.core.samples.sample_tables import file_schema, require_columns
 
 @dataclass(frozen=True, eq=False)
 class HistoryCsr:
-    """The positives of all users, sorted by (user, event_time_ms, item_id); user u has the rows starts[u] .. ends[u]-1.
+    """The positive events of all users, sorted by (user, event_time_ms, item_id). User u has the rows starts[u] .. ends[u]-1.
 
     Attributes:
-        users: the users by user_index, in ascending order of their id.
+        users: the user ids, ascending; the position is the user_index.
         starts: [U] int64, first row of each user.
-        ends: [U] int64, the row after each user's last.
-        item_index: [H] int32, row in the corpus, -1 for an item outside it.
+        ends: [U] int64, the row after each user's last row.
+        item_index: [H] int32, row in the corpus; -1 for an item outside the corpus.
         event_time_ms: [H] int64.
         features: sequence sub-feature -> [H] int32 embedding indices.
     """
@@ -45,7 +45,7 @@ class HistoryCsr:
     features: Mapping[str, npt.NDArray[np.int32]]
 
     def bounds(self, user_index: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Returns each user's first row and the row after the last, int64 [B] each; 0 and 0 for user -1 (no history)."""
+        """Returns each user's first row, and the row after the last, int64 [B] each. Both are 0 for user -1 (no history)."""
         is_known = user_index >= 0
         first, end = (np.where(is_known, bound[user_index] if len(bound) else 0, 0) for bound in (self.starts, self.ends))
         return first, end
@@ -60,12 +60,12 @@ class HistoryCsr:
 
 
 BLOCK_ROWS: Final = 1 << 20
-"""About how many events are sorted at a time; the events of one user stay together."""
+"""About so many events are sorted at a time. The events of one user stay together."""
 
 Days: TypeAlias = Callable[[Sequence[str]], Iterable[pa.Table]]
-"""Reads user_history_fg from the first day on each call, one or more whole days a table. Tables need the named columns only."""
+"""Called with columns; reads them from user_history_fg, starting with the first day. A table has one or more whole days."""
 Allocate: TypeAlias = Callable[[int, Any], npt.NDArray[Any]]
-"""Returns an uninitialised array of a length and a dtype."""
+"""Called with a length and a dtype. Returns an uninitialised array."""
 
 _TABLE = "table user_history_fg"
 
@@ -80,16 +80,16 @@ def build_history(
 ) -> HistoryCsr:
     """Returns the histories of all users in the given days.
 
-    Reads the days twice: first for the ids and each user's number of events, then for the events, straight into their user's
-    rows. Memory holds one table and the arrays of H rows.
+    The days are read twice. The first pass counts each user's events; the second writes the events into the user's rows. Memory
+    holds one table and the arrays of H rows.
 
     Args:
-        days: user_history_fg, the days in any order. A table without rows is fine.
+        days: reads the days, in any order. A table may have no rows.
         bucketize: called per table and sub-feature with the flat int64 values.
         features: the sequence sub-features to keep, named `seq__feat` like their columns.
 
     Raises:
-        WindowIncompleteError: there is not a single table.
+        WindowIncompleteError: there is no table.
         SchemaError: a feature's column is missing, or an id is null or has another type than on the days before.
     """
     user_counts, item_counts = (IdCounts(f"{_TABLE}, column {name}") for name in (col.USER_ID, col.ITEM_IDS))
@@ -103,7 +103,7 @@ def build_history(
     ends = np.cumsum(lengths)
     starts = ends - lengths
     count = int(lengths.sum())
-    # First the rank of the item among all items, which sorts; after sorting its row in the corpus.
+    # `items` first has each item's rank among all items, to sort by. After sorting it has the item's row in the corpus.
     items, times = allocate(count, np.int32), allocate(count, np.int64)
     placed = {name: allocate(count, np.int32) for name in features}
     free = starts.copy()
@@ -126,16 +126,16 @@ def build_history(
 def history_end(
     history: HistoryCsr, user_index: npt.NDArray[np.int32], cutoff_ms: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Returns, per pair, the first row of the user's history at or after the cutoff.
+    """Returns the first row of each user's history at or after the cutoff, per pair of user and cutoff.
 
-    So rows starts[u] .. result-1 are exactly the user's positives strictly before the cutoff. Events at the cutoff itself
-    (the rest of a basket) are not among them. A user_index of -1 (no history) gives 0.
+    So rows starts[u] .. result-1 are exactly the user's positive events strictly before the cutoff. Events at the cutoff itself
+    (the rest of a basket) are not included. A user_index of -1 (no history) gives 0.
     """
     return bisect_ranges(*history.bounds(user_index), lambda events, pairs: history.event_time_ms[events] < cutoff_ms[pairs])
 
 
 def _claim_rows(user_index: npt.NDArray[np.int32], free: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Returns the row of each event of a day: the next free rows of its user, in the day's order. Advances `free`."""
+    """Assigns each event of a day to the next free row of its user, in the day's order. Advances `free`."""
     order = np.argsort(user_index, kind="stable")
     active, counts = np.unique(user_index, return_counts=True)
     rows = np.empty(len(user_index), np.int64)
@@ -145,15 +145,15 @@ def _claim_rows(user_index: npt.NDArray[np.int32], free: npt.NDArray[np.int64]) 
 
 
 def _blocks(ends: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yields consecutive ranges (first, end) of whole users: those whose events end in the same BLOCK_ROWS rows."""
+    """Yields consecutive ranges (first, end) of rows. A range has all users with a last event in the same BLOCK_ROWS rows."""
     last = np.flatnonzero(np.diff(ends // BLOCK_ROWS, append=-1))
     yield from itertools.pairwise([0, *ends[last].tolist()])
 
 
 def _sort_block(columns: list[npt.NDArray[Any]], ends: npt.NDArray[np.int64], first: int, end: int) -> None:
-    """Sorts the rows first .. end - 1 of all columns by user, time and item, in place. Times and ranks are the first two.
+    """Sorts the rows first .. end - 1 of all columns by user, time and item, in place. The first two columns are times and ranks.
 
-    Days that were read in order leave nothing to sort but baskets: several items of one user and time.
+    If the days were read in order, only baskets (several items of one user and time) may need sorting.
     """
     user = np.searchsorted(ends, np.arange(first, end), side="right")
     time, rank = columns[0][first:end], columns[1][first:end]

@@ -23,16 +23,16 @@ from dssm_assets.core.samples.sample_tables import file_schema, refuse_collision
 def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeItems) -> pa.Table:
     """Returns the corpus: one row per item of `item_fg`, sorted by item_id. The row number is the item_index.
 
-    Positives on items that are not in `item_fg` are left out.
+    Positives on items that `item_fg` lacks are left out.
 
     Args:
         item_fg: item_features_fg of the day before the evaluation day: item_id, feature_date, features.
-        positive_counts: item_id, count, as `count_positives` returns them.
+        positive_counts: item_id and count, from `count_positives`.
 
     Raises:
         EmptyDayError: there is no item.
         DuplicateKeyError: an item occurs twice.
-        SchemaError: a feature is named weight or count, or the ids of the two tables differ in type.
+        SchemaError: a feature is named weight or count, or the tables have ids of different types.
     """
     features = [name for name in item_fg.column_names if name not in {col.ITEM_ID, col.FEATURE_DATE}]
     own = [col.ITEM_ID, col.WEIGHT, col.COUNT]
@@ -51,7 +51,7 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
 
 
 def weights_of(counts: npt.NDArray[Any], distribution: NegativeItems) -> npt.NDArray[np.float64]:
-    """Returns (count + 1) ** alpha. Items without positives can be drawn too.
+    """Returns (count + 1) ** alpha. The 1 lets items without positives be drawn, too.
 
     Example: counts 0 and 3, alpha 0.5: weights 1 and 2.
     """
@@ -63,7 +63,7 @@ _DISTRIBUTION_KEY: Final = b"negative_items"
 
 
 def with_distribution(schema: pa.Schema, distribution: NegativeItems) -> pa.Schema:
-    """Adds the distribution to the schema of a table of weights: weights for other counts can then be computed from it."""
+    """Stores the distribution in the schema of a table of weights, so that weights for other counts can be computed later."""
     return schema.with_metadata({_DISTRIBUTION_KEY: distribution.model_dump_json().encode()})
 
 
@@ -74,14 +74,14 @@ def distribution_of(schema: pa.Schema) -> NegativeItems | None:
 
 
 def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
-    """Returns how many positive samples each item has: item_id, count int64, sorted by item_id.
+    """Counts each item's positive samples. Returns item_id, count int64, sorted by item_id.
 
     Args:
-        tables: positive samples, one table per day, at least one; only item_id is read, and one table is in memory at a time. A table
-            without rows is fine: a day without positives.
+        tables: positive samples, one table per day, at least one. Only item_id is read, and one table is in memory at a time.
+            A table may have no rows.
 
     Raises:
-        SchemaError: item_id is null, not an id, or of another type than on the days before.
+        SchemaError: item_id is null, is no id, or has another type than on the days before.
     """
     counts = IdCounts(f"table positive_sample, column {col.ITEM_ID}")
     for table in tables:
@@ -91,24 +91,24 @@ def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
 
 _TABLE = "table sample_fg"
 HARD_NEGATIVE_COLUMNS = (col.USER_ID, col.ITEM_ID, col.EVENT, col.LABEL)
-"""The columns of sample_fg that `find_hard_negatives` reads."""
+"""Columns of sample_fg read by `find_hard_negatives`."""
 Pairs = npt.NDArray[np.int64]
-"""Distinct pairs as user_index * items + item_index, ascending."""
+"""Distinct pairs as user_index * number of items + item_index, ascending."""
 
 
 def find_hard_negatives(
     days: Iterable[pa.Table], *, exposure_events: Sequence[str], item_index: IdIndex, history: HistoryCsr
 ) -> pa.Table:
-    """Returns hard_negatives.arrow: user_index, item_index and the first day shown.
+    """Returns hard_negatives.arrow: user_index, item_index and the first day on which the item was shown.
 
-    Each pair occurs once; user and item ascend.
+    Each pair of user and item occurs once; the pairs ascend.
 
-    A row with label 0 and an exposure event shows an item to a user. A pair is left out if the user has a positive on the
+    A row with label 0 and an exposure event shows an item to a user. A pair is left out if the user has a positive event on the
     item on any day of the window or the history. Items outside the corpus and users without history are left out too.
-    Example: items 1 and 2 are shown, 2 again on day 3, and the user buys 2: the pair with item 1 remains.
+    Example: a user sees items 1 and 2, and buys 2. Only the pair with item 1 remains.
 
     Args:
-        days: sample_fg, one table per day of the window, the oldest first. One day and the distinct pairs are in memory.
+        days: sample_fg, one table per day of the window, oldest first. One day and the distinct pairs are in memory.
         exposure_events: events that show an item.
 
     Raises:

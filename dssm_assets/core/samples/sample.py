@@ -1,4 +1,4 @@
-"""Labelled samples from the events of a day: which events become rows, which are positive, and a positive's weight."""
+"""Makes labelled samples from the events of a day: chooses the events, labels them, and weighs the positive samples."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def label_events(
     exposure_events: Sequence[str],
     context_columns: Sequence[str],
 ) -> ir.Table:
-    """Returns one labelled row per event of the day that tells whether a user wanted an item.
+    """Returns one row per event of the day, with label 1 for positive events, else 0.
 
-    With exposure events, the rows are the positive and the exposure events: another event (a cart event where buying is positive)
-    would be a false "not wanted". Without them every event of the log is a row, with label 0 unless it is positive.
+    If exposure events are configured, rows are only the positive and the exposure events. Other events say nothing against the
+    item: a cart event, with buying as positive, would be a false 0. Without exposure events, every event is a row.
 
-    Columns: those of `sample_tables.SAMPLE`, then the context columns. Rows are sorted by (event_time_ms, user_id, item_id, event),
-    then by every other scalar column: only equal rows can tie.
+    The columns of `sample_tables.SAMPLE` come first, then the context columns. Rows are sorted by (event_time_ms, user_id,
+    item_id, event), then by every other scalar column, so only equal rows can tie.
 
     Raises:
         SchemaError: a column is missing from the behavior table, or a context column is named `label`.
     """
     fixed = [spec.name for spec in BASE_COLUMNS]
-    # A context column may be one that every sample has anyway (hour, weekday, request_id).
+    # A context column may be a column that every sample has anyway (hour, weekday, request_id).
     context = [name for name in dict.fromkeys(context_columns) if name not in fixed or name == col.LABEL]
     refuse_collisions("table sample", {"the label": [col.LABEL], "context_columns": context})
     require_columns("table behavior", behavior.columns, [name for name in [*fixed, *context] if name != col.LABEL])
@@ -50,18 +50,18 @@ def label_events(
 
 
 _LEAST = float(np.finfo(np.float32).tiny)
-"""The lowest weight. It is above 0, so that the mean over a batch of old samples exists."""
+"""The lowest weight. It is above 0, so that a batch of only old samples has a mean."""
 
 
 @dataclass(frozen=True)
 class SampleWeights:
     """weight = event_weights[event] * 2 ** (-age in days / half_life_days); the last day of the window has age 1.
 
-    Example: buy 3, a half-life of 2 days: a buy three days before the evaluation day weighs 3 * 2 ** -1.5 = 1.06.
+    Example: `buy` has weight 3, the half-life is 2 days. A buy three days before the evaluation day weighs 3 * 2 ** -1.5 = 1.06.
 
     Attributes:
-        event_weights: weight by event; other events weigh 1.
-        half_life_days: None: age does not matter.
+        event_weights: event -> weight; other events weigh 1.
+        half_life_days: half-life of a weight. None: age does not matter.
     """
 
     event_weights: Mapping[str, float] = field(default_factory=dict)

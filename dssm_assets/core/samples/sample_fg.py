@@ -1,10 +1,10 @@
 """Joins samples with feature rows of the previous day, and proves that no feature is newer.
 
-A sample stores the row numbers of its user and its item instead of their features. All samples of a user and a day have the
-same user features, so copying them would cost more than all other work together.
+A sample stores the row numbers of its user's and its item's features instead of the features. All samples of a user and a day
+have the same user features, so copying these would cost more than all other work together.
 
-Belongs here: the as-of look-up and the leak check. Does not belong here: feature generation, and the choice of the
-partition: the caller passes the feature tables of the previous day.
+Belongs here: the as-of look-up and the leak check. Does not belong here: feature generation, and the choice of the day; the
+caller passes the feature tables of the previous day.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class FeatureRows:
 def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, context: pa.Table) -> pa.Table:
     """Returns sample_fg: the sample with the row numbers and dates of its features, row by row.
 
-    Columns: the sample's, user_feature_date, item_feature_date, user_row, item_row, context features.
+    Columns: the columns of `sample`, user_feature_date, item_feature_date, user_row, item_row, context features.
 
     Args:
-        users, items: rows of the features as of the previous day.
-        context: encoded context features, row by row of the sample.
+        users, items: look-ups in the feature tables of the previous day.
+        context: encoded context features, one row per row of the sample.
 
     Raises:
         SchemaError: a context feature has the name of another column, or ids have different types.
@@ -76,12 +76,12 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
 
 
 def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
-    """Returns the used rows of a feature table, ascending, the number of samples per row, and the number of samples without one.
+    """Returns the used rows of a feature table, ascending, the number of samples of each, and the number of samples without row.
 
-    Memory depends on the number of samples alone, not on the length of the table.
+    Memory depends on the number of samples, not on the length of the table.
 
     Raises:
-        SchemaError: a row is outside the table.
+        SchemaError: a sample's row is outside the table.
     """
     used, counts = np.unique(combine_chunks(rows).drop_null().to_numpy(), return_counts=True)
     if len(used) and (used[0] < 0 or used[-1] >= row_count):
@@ -95,12 +95,12 @@ class LeakReport:
     """Counts of samples by their feature dates.
 
     Attributes:
-        newest_user_feature_date: latest date among the user features, None if no user was known.
-        newest_item_feature_date: the same for items.
-        row_count: rows that were checked.
+        newest_user_feature_date: latest date among the user features, None if all users are new.
+        newest_item_feature_date: latest date among the item features, None if all items are new.
+        row_count: checked rows.
         leaking_row_count: rows with a user or item feature date later than the previous day.
-        unknown_user_count: rows whose user has no features (null date): a new user, not a leak.
-        unknown_item_count: the same for items.
+        unknown_user_count: rows with a new user, without features (null date); not a leak.
+        unknown_item_count: rows with a new item, without features (null date); not a leak.
     """
 
     newest_user_feature_date: str | None = None
@@ -125,7 +125,7 @@ def combine_leak_reports(reports: Iterable[LeakReport]) -> LeakReport:
 def check_no_leak(sample_fg: pa.Table, ds: str) -> LeakReport:
     """Compares the feature dates of a day's samples with the day `ds`. A leak is reported, not raised.
 
-    Example: ds 2024-05-02 and user_feature_date 2024-05-02 in one row: is_passed is False, leaking_row_count is 1.
+    Example: ds is 2024-05-02, and one row has this user_feature_date: is_passed is False, leaking_row_count is 1.
     """
     allowed = shift_day(ds, -1)
     users, items = (_encode_dates(sample_fg.column(name)) for name in (col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE))
@@ -144,5 +144,5 @@ def check_no_leak(sample_fg: pa.Table, ds: str) -> LeakReport:
 
 
 def _encode_dates(dates: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
-    """Returns dates as dictionary-encoded text: few are distinct, so comparisons run on those alone."""
+    """Dictionary-encodes dates as text, so that comparisons run only on the few distinct dates."""
     return combine_chunks(dates.cast(pa.dictionary(pa.int32(), pa.string())))

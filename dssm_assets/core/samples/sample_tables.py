@@ -1,9 +1,9 @@
 """Contracts of the sample tables and of the Arrow files of train_samples, with the meaning of every column.
 
-`user_row` means two things: in sample_fg it is the row of user_features_fg of the previous day; in train_samples it is the
-row of user_rows.arrow. The same holds for `item_row`, with item_features_fg and item_rows.arrow.
+`user_row` has two meanings: in sample_fg it is a row of the previous day's user_features_fg, in train_samples a row of
+user_rows.arrow. Likewise `item_row` is a row of item_features_fg, or of item_rows.arrow.
 
-The descriptions of the Arrow files' columns are part of their bytes.
+The Arrow files contain the descriptions of their columns, so a changed description changes the files' bytes.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ NON_FEATURE_COLUMNS: Final = {
     "item": (col.ITEM_ID, col.FEATURE_DATE, col.WEIGHT, col.COUNT),
     "context": tuple(column.name for column in SAMPLE_FG.columns),
 }
-"""Side of a feature -> columns of the tables in which such features are columns too, so that no feature has such a name."""
+"""Side of a feature -> names that a feature of this side must not have, because they are other columns of its tables."""
 
 POSITIVE_SAMPLE: Final = replace(SAMPLE_FG, name="positive_sample", grain="one row per row of sample_fg whose label is 1")
 NEGATIVE_ITEMS: Final = TableSpec(
@@ -148,7 +148,7 @@ def file_schema(
     Args:
         features: name -> int32 (single-valued), list<int32> (multi-valued) or list<float32> (weights of the feature before
             it): context features in samples.arrow, sequence sub-features in history.arrow.
-        id_type: of the user ids in users.arrow.
+        id_type: type of the user ids in users.arrow.
     """
     fixed, kinds = _COLUMNS.get(file, ()), features or {}
     refuse_collisions(file, {"columns of its own": [spec.name for spec in fixed], "features": list(kinds)})
@@ -160,7 +160,7 @@ def file_schema(
 
 
 def require_types(where: str, schema: pa.Schema, expected: pa.Schema) -> None:
-    """Raises a SchemaError with one fault per column whose type differs from that of the days before."""
+    """Raises a SchemaError with one fault per column that has another type than on the days before."""
     ours, theirs = ({field.name: str(field.type) for field in side} for side in (expected, schema))
     SchemaError.raise_if(
         Fault(
@@ -179,14 +179,14 @@ def require_columns(where: str, present: Iterable[str], required: Iterable[str])
     existing = list(present)
     got = f"columns {', '.join(existing)}" if existing else "no columns"
     SchemaError.raise_if(
-        Fault(f"{where}, column {name}", "the column to exist", got, "write it, or rename the one that is meant")
+        Fault(f"{where}, column {name}", "the column to exist", got, "write it, or give an existing column this name")
         for name in dict.fromkeys(required)
         if name not in existing
     )
 
 
 def refuse_collisions(where: str, sources: Mapping[str, Sequence[str]]) -> None:
-    """Raises a SchemaError with one fault per repeated column: in two of the `sources`, or twice in one."""
+    """Raises a SchemaError with one fault per column that occurs in two of the `sources`, or twice in one."""
     origins: dict[str, list[str]] = {}
     for source, columns in sources.items():
         for name in columns:

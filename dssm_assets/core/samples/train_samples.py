@@ -1,10 +1,10 @@
-"""The files for batches as embedding indices: samples, the features of their users and items, and corpus items.
+"""Makes the files that batches are read from: samples, the features of their users and items, and corpus items.
 
-All samples of a user and a day have the same user features. These are stored once, as a row of user_rows.arrow to which the
-samples point; item features likewise. samples.arrow holds the context features only.
+All files have embedding indices. All samples of a user and a day have the same user features. These are stored once, in a row
+of user_rows.arrow, and samples have its number; likewise for item features. Only context features are in samples.arrow.
 
-Belongs here: one day of samples.arrow, the rows of one feature table, the whole of items.arrow, and the choice of the rows
-to keep. Does not belong here: history.arrow and users.arrow (`history.py`) and batches (`core/training`).
+Belongs here: one day of samples.arrow, the rows of one feature table, the whole of items.arrow, and the choice of rows to
+keep. Does not belong here: history.arrow and users.arrow (`history.py`), batches (`core/training`).
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ def discretise_day(
 ) -> pa.RecordBatch:
     """Returns the day's rows of samples.arrow, in the order of positive_sample.
 
-    Rows with an item outside the corpus are left out: items.arrow has no row to train towards. Whatever the cutoff, a sample's
+    Rows with an item outside the corpus are left out, because items.arrow has no row for it. Whatever the cutoff, a sample's
     history ends strictly before its own event.
 
     Args:
         day: number of the day in the window, 0 the oldest.
-        day_start_ms: the first instant of that day in calendar.timezone, the cutoff of `History.DAY`.
+        day_start_ms: the first instant of this day in calendar.timezone, the cutoff of `History.DAY`.
         feature_rows: user_row (in user_rows.arrow) and item_row (in item_rows.arrow) of each row of positive_sample.
         item_index: the corpus: item ids in the order of negative_items.
-        cutoff: where a sample's history ends. `History.LEAVE_ONE_OUT` ends like `History.EVENT` here; training reads the later
-            events itself (`core/training/data.py`).
+        cutoff: the end of a sample's history. `History.LEAVE_ONE_OUT` is treated like `History.EVENT` here; training reads the
+            later events itself (`core/training/data.py`).
 
     Raises:
-        SchemaError: a feature's column is missing, an id is null or of the wrong type, or a feature has the name of a fixed column.
+        SchemaError: a feature's column is missing or named like a fixed column, or an id is null or has the wrong type.
     """
     items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
     is_kept = items >= 0
     kept = positive_sample.filter(pa.array(is_kept))
     users = history.users.lookup(kept.column(col.USER_ID), where=f"{_TABLE}, column {col.USER_ID}")
     times: npt.NDArray[np.int64] = kept.column(col.EVENT_TIME_MS).to_numpy()
-    # The minimum, because a log may file an event under a later day, and it must not see itself then either.
+    # The minimum, because a log may file an event under a later day. Its history must not contain the event then either.
     cutoff_ms = np.minimum(times, np.int64(day_start_ms)) if cutoff is History.DAY else times
     indices = features.to_indices(kept, _TABLE)
     arrays = [
@@ -89,7 +89,7 @@ def discretise_rows(
     """Converts rows of a feature table to rows of user_rows.arrow or item_rows.arrow, in the same order.
 
     Args:
-        is_first: prepend the row of an unknown id: index 0 or an empty list in every column.
+        is_first: prepend the row for unknown ids: index 0 or an empty list in every column.
     """
     if is_first:
         unknown = pa.Table.from_arrays([pa.nulls(1, field.type) for field in encoded.schema], schema=encoded.schema)
@@ -103,7 +103,7 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
     """Returns items.arrow: the weight and the features of every corpus item, in the order of the corpus.
 
     Args:
-        distribution: of its weights, stored in the schema of items.arrow.
+        distribution: distribution of the weights; stored in the schema of items.arrow.
     """
     indices = features.to_indices(negative_items, "table negative_items")
     weight = combine_chunks(negative_items.column(col.WEIGHT))
@@ -114,10 +114,10 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
 
 
 class KeptRows:
-    """Numbers the feature rows used by samples, table after table from 1; row 0 stands for an unknown id.
+    """Numbers the feature rows used by samples from 1, table after table. Number 0 stands for an unknown id.
 
-    Tables come in the order in which they are first marked, and the rows of each in its own order. Example: rows 4 and 1 of
-    a first table and row 0 of a second are marked. Their numbers are 2, 1 and 3.
+    Tables are ordered by their first call of `mark`, the rows of a table by their position. Example: rows 4 and 1 of a first
+    table and row 0 of a second are marked. Their numbers are 2, 1 and 3.
     """
 
     def __init__(self) -> None:
@@ -131,28 +131,28 @@ class KeptRows:
         """Marks rows of a table as used by samples.
 
         Args:
-            rows: the row of each sample; null for an unknown id.
+            rows: the row of each sample, null for an unknown id.
         """
         used, _, _ = count_uses(rows, row_count)
         self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[used] = True
 
     def find(self, table: str | None, rows: Column) -> npt.NDArray[np.int32]:
-        """Returns the number of each sample's row; 0 for null, or if no row of the table was marked.
+        """Returns each sample's row number among the marked rows. 0: the sample has no row, or the table no marked rows.
 
         Args:
-            table: names the feature table; None on the first day of all, before any feature table.
+            table: name of the feature table. None on the very first day, when there is no feature table yet.
         """
         if table is None or table not in self._is_kept:
             return np.zeros(len(rows), np.int32)
         names = list(self._is_kept)
         first = 1 + sum(int(self._is_kept[earlier].sum()) for earlier in names[: names.index(table)])
         is_kept = self._is_kept[table]
-        numbers = np.zeros(len(is_kept) + 1, np.int32)  # the last element, at -1, is that of null
+        numbers = np.zeros(len(is_kept) + 1, np.int32)  # the last element, at position -1, is for null
         numbers[:-1][is_kept] = np.arange(first, first + int(is_kept.sum()))
         return np.asarray(numbers[pc.fill_null(combine_chunks(rows), -1).to_numpy()])
 
     def select(self, table: str, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yields the marked rows of a table that is read in parts."""
+        """Yields the marked rows of a table, part by part."""
         is_kept, start = self._is_kept[table], 0
         for part in parts:
             yield part.filter(pa.array(is_kept[start : start + part.num_rows]))

@@ -1,1 +1,1 @@
-"""Source tables: raw users, items and behavior converted to the canonical tables. Pure functions on Arrow."""
+"""Converts the raw tables of users, items and behavior to the canonical tables. Pure functions on Arrow tables."""

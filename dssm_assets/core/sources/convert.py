@@ -15,17 +15,17 @@ from dssm_assets.core.arrays.ragged import combine_chunks, is_text
 from dssm_assets.core.errors import Fault, SchemaError
 
 _EXACT_BELOW: Final = 2.0**53
-"""From here on a float64 can be one of several whole numbers."""
+"""From this number on, a float64 may stand for several whole numbers."""
 COMMA_NUMBER: Final = r"^-?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?$"
-"""Numbers with a comma before their fractions, and points between thousands."""
+"""Matches numbers with a decimal comma, and points between thousands."""
 
 
 NO_IDS: Final = ("NA", "N/A", "nan", "NaN", "null", "None")
-"""Texts that say that an id is missing, where rows without one are left out; else they are ids like others."""
+"""Texts that stand for a missing id if rows without id are left out. Otherwise they are ordinary ids."""
 
 
 def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Returns a column as one array of a type that Arrow's kernels can read: dictionaries, large and view texts become plain."""
+    """Returns a column as one array in a plain type, for Arrow's kernels: dictionaries, large and view texts become plain."""
     column = combine_chunks(values)
     if pat.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -37,7 +37,7 @@ def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def check_text(column: pa.Array | pa.ChunkedArray, where: str) -> pa.Array | pa.ChunkedArray:
-    """Returns a column unchanged; raises a SchemaError if it holds text that is not UTF-8."""
+    """Returns a column unchanged. Raises a SchemaError if it has text that is not UTF-8."""
     if not pat.is_primitive(column.type):
         try:
             column.validate(full=True)
@@ -49,10 +49,10 @@ def check_text(column: pa.Array | pa.ChunkedArray, where: str) -> pa.Array | pa.
 def to_ids(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     """Returns ids as int64 (from integers of any width) or string (from text); "" and NaN become null.
 
-    Whole numbers that a dataframe turned into floats or decimals become int64 again. Fails: 1.5, 2.0**53, bytes, booleans.
+    Whole numbers that a dataframe turned into floats or decimals become int64 again. Refused: 1.5, 2.0**53, bytes, booleans.
 
     Raises:
-        SchemaError: if the column cannot be ids.
+        SchemaError: the column cannot be ids.
     """
     column = check_text(decode_column(values), where)
     kind = column.type
@@ -69,7 +69,7 @@ def whole_numbers(column: pa.Array, where: str, remedy: str) -> pa.Array:
     """Returns integers, whole floats or whole decimals as int64; null and NaN become null.
 
     Raises:
-        SchemaError: if a value is not whole, does not fit int64, or is a float that is not exact.
+        SchemaError: a value is not whole, does not fit int64, or is a float too large to be exact.
     """
     if pat.is_floating(column.type):
         wide = column.cast(pa.float64())
@@ -90,7 +90,7 @@ def to_text(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     """Returns a column as text; nulls stay. Whole floats lose their ".0": 3.0 becomes "3".
 
     Raises:
-        SchemaError: if the column holds lists, structs or bytes.
+        SchemaError: the column has lists, structs or bytes.
     """
     column = check_text(decode_column(values), where)
     if pat.is_floating(column.type):
@@ -109,7 +109,7 @@ def to_values(values: pa.ChunkedArray | pa.Array, where: str, decimal_mark: str 
     """Returns numbers, or texts of numbers, as float64; null, NaN and "" become null.
 
     Raises:
-        SchemaError: if a value is not a number, or is infinite.
+        SchemaError: a value is not a number, or is infinite.
     """
     column = check_text(decode_column(values), where)
     if is_text(column.type):
@@ -122,7 +122,7 @@ def to_values(values: pa.ChunkedArray | pa.Array, where: str, decimal_mark: str 
                 raise SchemaError(Fault(where, expected, f"others, such as {others}", remedy))
             column = with_decimal_point(column)
     if pat.is_decimal(column.type):
-        column = column.cast(pa.string())  # read like 19.99 anywhere else: Arrow's own conversion is off in the last digit
+        column = column.cast(pa.string())  # via text, because Arrow's own conversion is off in the last digit
     try:
         numbers = column.cast(pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

@@ -1,13 +1,13 @@
 """Converts timestamps of any source format to int64 milliseconds since 1970-01-01 UTC, and finds their days.
 
 Rules:
-    - integers are seconds or milliseconds; `auto` reads absolute values below 10**11 as seconds (the year 5138 in seconds,
-      March 1973 in milliseconds) and refuses a column with both, or with values from 10**14 on;
+    - integers are seconds or milliseconds. `auto` reads absolute values below 10**11 as seconds (the year 5138 in seconds,
+      March 1973 in milliseconds) and refuses a column with both, or with values of 10**14 and more;
     - floats must be whole numbers and are then read as integers;
-    - text is ISO 8601 (`2026-01-31`, `2026-01-31 10:00`, `2026-01-31T10:00:00.123+02:00`, `...Z`) or a decimal integer; a
-      format (`time_format.py`) replaces both, and a format of digits alone also reads integers and whole floats (20260131);
-    - a timestamp without a zone is wall-clock time of the calendar's zone: the earlier one if the clock shows it twice, and the
-      first one after the gap if the clock skips it;
+    - text is ISO 8601 (`2026-01-31`, `2026-01-31 10:00`, `2026-01-31T10:00:00.123+02:00`, `...Z`) or a decimal integer. A
+      format (`time_format.py`) replaces both. A format of digits alone also reads integers and whole floats (20260131);
+    - a timestamp without a zone is wall-clock time in the calendar's zone. If the clock shows it twice, the earlier instant
+      counts; if the clock skips it, the first instant after the gap;
     - digits finer than a millisecond are cut off.
 Missing timestamps stay null.
 """
@@ -50,10 +50,10 @@ def to_event_time_ms(
     Args:
         values: integers, whole floats, ISO 8601 or integer text, dates or timestamps of any unit, with or without zone.
         unit: "s", "ms" or "auto"; applies to integers only.
-        timezone: the zone of timestamps without one.
+        timezone: the zone of timestamps without zone.
 
     Raises:
-        SchemaError: if a value is not a timestamp of the years 1 to 9999, or the unit is ambiguous.
+        SchemaError: a value is not a timestamp of the years 1 to 9999, or the unit is ambiguous.
     """
     try:
         times = _convert_times(values, unit=unit, timezone=timezone, where=where, time_format=time_format)
@@ -99,7 +99,7 @@ def _convert_times(
 def join_clock(dates: pa.ChunkedArray | pa.Array, clocks: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Joins dates and times of day to texts with a space between; null if either is missing.
 
-    By hand: the date 2016-10-30, or its midnight as a timestamp or a text, and "9:58" are "2016-10-30 9:58".
+    By hand: the date 2016-10-30 and "9:58" give "2016-10-30 9:58". So does the date's midnight, as timestamp or text, and "9:58".
     """
     date, clock = decode_column(dates), decode_column(clocks)
     if pat.is_timestamp(date.type):
@@ -110,7 +110,7 @@ def join_clock(dates: pa.ChunkedArray | pa.Array, clocks: pa.ChunkedArray | pa.A
 
 
 def time_text_format(kind: pa.DataType) -> str:
-    """Returns the format in which `join_clock` writes a typed time of day; a unit below a second gives 09:58:00.000."""
+    """Returns the format in which `join_clock` writes a typed time of day. Units below a second add digits: 09:58:00.000."""
     return "%H:%M:%S" if kind.unit == "s" else "%H:%M:%S.%f"
 
 
@@ -123,11 +123,11 @@ def dates_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Arr
 
 
 def day_ranges(days: Sequence[str], kind: pa.DataType, *, unit: str, timezone: str) -> list[tuple[Any, Any]]:
-    """Returns ranges [start, end) of a time column's values that hold all rows of some days; adjoining ranges are merged.
+    """Returns ranges [start, end) of a time column's values that cover some days. Adjoining ranges are merged.
 
     Args:
         days: YYYY-MM-DD, ascending.
-        kind: an integer, a date or a timestamp. Integers of unit auto have ranges of seconds, then of milliseconds.
+        kind: an integer, a date or a timestamp. Integers with unit auto get ranges of seconds, then of milliseconds.
     """
     dates = [dt.date.fromisoformat(day) for day in days]
     firsts = [day for day in dates if day - _DAY not in dates]
@@ -146,7 +146,7 @@ def day_ranges(days: Sequence[str], kind: pa.DataType, *, unit: str, timezone: s
 
 
 def is_ordered(kind: pa.DataType) -> bool:
-    """Returns whether the largest value of a type is its newest timestamp; for text it may not be."""
+    """Returns whether the largest value of a type is always the newest timestamp. For text this does not hold."""
     return bool(pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind))
 
 
@@ -156,7 +156,7 @@ def _from_integers(numbers: pa.Array, unit: str, where: str) -> pa.Array:
     if largest is None:
         return numbers
     if largest >= TOO_FINE_FROM and unit != "s":
-        got = f"values up to {largest}, which would be micro- or nanoseconds"
+        got = f"values up to {largest}, probably micro- or nanoseconds"
         raise SchemaError(Fault(where, "seconds or milliseconds", got, "divide in the source, or store timestamps"))
     if unit == "auto":
         seconds = pc.sum(pc.less(size, SECONDS_BELOW)).as_py()

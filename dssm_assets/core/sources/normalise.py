@@ -1,8 +1,8 @@
 """Converts raw source tables to the canonical `user_table`, `item_table` and `behavior_table`.
 
-Belongs here: rules about whole tables: columns, missing and duplicate keys, known events, order of rows, counts of accepted
-irregularities. Does not belong here: single columns (`convert.py`, `event_time.py`), reading files and renaming columns
-(`storage/sources`).
+Belongs here: rules for whole tables, such as columns, missing and duplicate keys, known events, order of rows, counts of
+accepted irregularities. Does not belong here: single columns (`convert.py`, `event_time.py`), reading files and renaming
+columns (`storage/sources`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
 ROWS: Final = 1 << 16
 """Rows per batch."""
 SHOWN: Final = 5
-"""Number of offending values that a message shows."""
+"""An error shows so many of the bad values."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Entities:
     """A canonical table of users or items. Only its ids are in memory; `batches` reads the other columns from the raw table.
 
     Attributes:
-        spec: its contract.
+        spec: contract of the table.
         ids: [N], distinct, in the order of the raw table.
-        raw: the source's rows with our names; takes no memory if it is mapped from a file.
+        raw: the source's rows with our column names; takes no memory if mapped from a file.
     """
 
     spec: TableSpec
@@ -51,7 +51,7 @@ class Entities:
 
     @property
     def schema(self) -> pa.Schema:
-        """Returns the id, then the source's other columns in their order."""
+        """The schema has the id, then the source's other columns in their order."""
         (key,) = self.spec.key
         others = [field for field in self.raw.schema if field.name != key]
         plain = [pa.field(field.name, _decode(pa.nulls(0, field.type), "").type) for field in others]
@@ -65,7 +65,7 @@ class Entities:
         """Yields the rows sorted by id, in batches of ROWS.
 
         Raises:
-            SchemaError: if text of an attribute is not UTF-8.
+            SchemaError: text of an attribute is not UTF-8.
         """
         schema = self.schema
         names = schema.names[1:]
@@ -80,13 +80,13 @@ class Entities:
 
 
 def _decode(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
-    """Returns a column as one array, dictionaries decoded; a column without any value becomes text."""
+    """Returns a column as one array, with dictionaries decoded. A column without any value becomes text."""
     column = check_text(decode_column(values), where)
     return column.cast(pa.string()) if pat.is_null(column.type) else column
 
 
 def _gather_rows(stored: list[pa.RecordBatch], ends: NDArray[np.int64], chosen: NDArray[np.int64]) -> list[Any]:
-    """Returns the columns of the chosen rows, in that order, without concatenating the batches."""
+    """Returns the columns of the chosen rows, in the order of `chosen`, without joining the batches."""
     ascending = np.sort(chosen)
     bounds = np.searchsorted(ascending, [0, *ends.tolist()])
     parts = [
@@ -101,14 +101,14 @@ def _gather_rows(stored: list[pa.RecordBatch], ends: NDArray[np.int64], chosen: 
 
 
 def normalise_entities(raw: pa.Table, spec: TableSpec, hidden: HiddenRows = NOBODY) -> Entities:
-    """Returns user_table or item_table: one row per id, read in order of id. Columns: the id, then the others in their order.
+    """Returns user_table or item_table: one row per id, read in order of id. The id column comes first.
 
     Hidden users are left out.
 
     Raises:
-        SchemaError: if the id is missing, has missing values or cannot be an id.
-        DuplicateKeyError: if an id has more than one row.
-        EmptyDayError: if there are no rows.
+        SchemaError: the id column is missing, has missing values or cannot be ids.
+        DuplicateKeyError: an id has more than one row.
+        EmptyDayError: there are no rows.
     """
     (key,) = spec.key
     read = _Reader(raw, spec.name)
@@ -129,20 +129,20 @@ def normalise_entities(raw: pa.Table, spec: TableSpec, hidden: HiddenRows = NOBO
 
 
 def distinct_ids(raw: pa.Table, key: str) -> pa.Table:
-    """Returns a canonical table of nothing but the distinct ids of a log, ascending.
+    """Returns a canonical table with only the distinct ids of a log, ascending.
 
     Raises:
-        SchemaError: if they cannot be ids.
+        SchemaError: the column cannot be ids.
     """
     ids = pc.unique(to_ids(raw.column(key), f"table {BEHAVIOR_TABLE.name}, column {key}")).drop_null()
     return pa.table({key: ids.take(pc.sort_indices(ids))})
 
 
 def convert_times(raw: pa.Table, config: SourceTable, *, name: str, timezone: str) -> pa.Table:
-    """Converts time columns of raw users or items, named as in the source, to int64 milliseconds since 1970-01-01 UTC.
+    """Converts time columns of raw users or items to int64 milliseconds since 1970-01-01 UTC. Columns have the source's names.
 
     Raises:
-        SchemaError: naming every column that does not exist or holds no times.
+        SchemaError: a column does not exist or has no times. All such columns are named.
     """
     faults: list[Fault] = []
     for column in config.time_columns:
@@ -170,13 +170,13 @@ def normalise_behavior(
 
     Columns: request_id (null if the source has none), user_id, item_id, event, event_time_ms, the value columns as float64,
     the context columns as text, then the other columns of `keep`. Rows with equal keys are sorted by their other columns
-    except lists and uuids, because a database has no order of rows. Rows from another day of `timezone` are kept, since the
-    source filed them under this day, and counted. Hidden rows are left out. Counts: rows, rows_on_other_days, users, items,
-    and `{event}_rows` for every event of the funnel.
+    except lists and uuids, because a database has no order of rows. If rows lie on another day of `timezone`, they are kept and
+    counted, because the source filed them under this day. Hidden rows are left out. Counts: rows, rows_on_other_days, users,
+    items, and `{event}_rows` for every event of the funnel.
 
     Raises:
-        SchemaError: naming every missing column, missing id or timestamp, unknown event and bad value.
-        EmptyDayError: if the day has no rows and `allow_empty_days` is off.
+        SchemaError: a column, id or timestamp is missing, an event is unknown or a value is bad. All are named.
+        EmptyDayError: the day has no rows and `allow_empty_days` is off.
     """
     if not raw.num_rows and not config.allow_empty_days:
         raise EmptyDayError(empty_day_fault(day))
@@ -222,12 +222,12 @@ def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, time
 
 
 def count_unknown_ids(log: pa.Table, users: IdIndex, items: IdIndex) -> dict[str, int]:
-    """Counts ids of a day of behavior without a row in the user or item table; they are accepted, without features.
+    """Counts the ids of a day's behavior that the user or item table lacks. Such ids are accepted; they have no features.
 
     The counts: unknown_users, unknown_user_rows, unknown_items and unknown_item_rows.
 
     Raises:
-        SchemaError: if an id is a number in one table and text in the other, so that no id could match.
+        SchemaError: ids are numbers in one table and text in the other, so that no id could match.
     """
     faults: list[Fault] = []
     counts: dict[str, int] = {}
@@ -251,7 +251,7 @@ def empty_day_fault(day: str) -> Fault:
 
 
 class _Reader:
-    """Reads columns of a raw table one by one and collects what is wrong with them."""
+    """Reads columns of a raw table one by one and collects their faults."""
 
     def __init__(self, raw: pa.Table, table: str) -> None:
         self.raw = raw

@@ -1,7 +1,7 @@
-"""Reads times in texts that are not ISO 8601, by a format of strptime directives as DuckDB defines them.
+"""Reads times from texts that are not ISO 8601, by a format of DuckDB's strptime directives.
 
 Days, months and hours may lack the leading zero, unless the format is digits alone. Names of months and weekdays are
-English, whole or short, in any case. The zone is an offset, or UTC. Two-digit years are 1969 to 2068, as in POSIX.
+English, whole or short, in upper or lower case. The zone is an offset or UTC. Two-digit years are 1969 to 2068, as in POSIX.
 
 A configuration checks its formats without DuckDB, because the code location must load no heavy library.
 
@@ -24,9 +24,9 @@ _NAMES: Final = tuple(itertools.product(("%b", "%B"), ("%a", "%A")))
 
 
 def read_times(text: Any, time_format: str) -> pa.Array:
-    """Returns the times of texts in a format, in microseconds; in UTC if the format has a zone. Null if a text does not fit.
+    """Parses texts in a format. Returns times in microseconds, in UTC if the format has a zone; null if a text does not fit.
 
-    By hand: "3.1.2026 14:05" of `%d.%m.%Y %H:%M` is 2026-01-03 14:05:00.
+    By hand: "3.1.2026 14:05" in the format `%d.%m.%Y %H:%M` is 2026-01-03 14:05:00.
     """
     return query_texts(text, f"SELECT {write_parser(time_format)} AS time FROM texts").column(0).combine_chunks()
 
@@ -42,7 +42,7 @@ def query_texts(text: Any, query: str) -> pa.Table:
 
 @functools.cache
 def _database() -> Any:
-    """Opened once: opening takes longer than to read a thousand times."""
+    """Cached, because opening takes longer than reading a thousand times."""
     import duckdb
 
     db = duckdb.connect()
@@ -51,7 +51,7 @@ def _database() -> Any:
 
 
 def write_parser(time_format: str) -> str:
-    """Writes the SQL that parses the column `text`. A two-digit year never matches four digits; formats of digits alone need all zeros."""
+    """Writes the SQL that parses the column `text`. %Y needs four digits; a format of digits alone needs all leading zeros."""
     short = time_format.replace("%B", "%b").replace("%A", "%a")
     names = {short.replace("%b", month).replace("%a", day) for month, day in _NAMES}
     quoted = ", ".join("'" + form.replace("'", "''") + "'" for form in sorted(names))
@@ -68,11 +68,11 @@ def has_clock(time_format: str) -> bool:
 
 
 def reads_integers(time_format: str) -> bool:
-    """Returns whether a format has nothing between its numbers: then integers such as 20260131 may be times."""
+    """Returns whether a format has nothing between its numbers, so that integers such as 20260131 may be times."""
     return all(token in DIRECTIVES and token not in _NO_NUMBERS for token in TOKEN.findall(time_format))
 
 
 def digits_width(time_format: str) -> int:
-    """Returns the number of digits in a format of `reads_integers`; 0 if it varies. The integer 60131 is "060131" of %y%m%d."""
+    """Returns the number of digits in a format of digits alone, 0 if it varies. In %y%m%d, the integer 60131 means "060131"."""
     tokens = TOKEN.findall(time_format)
     return 0 if "%f" in tokens else sum(4 if token == "%Y" else 2 for token in tokens)

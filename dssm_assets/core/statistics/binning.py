@@ -1,7 +1,7 @@
 """Exact equal-frequency boundaries of numeric features, from merged value counts.
 
 Bins are [a, b) everywhere: a value equal to a boundary belongs to the bin that starts there. A cut lies between two distinct
-values, and the upper one is the boundary. All ranks are integers, so nothing depends on rounding.
+values; the upper value is the boundary. All ranks are integers, so nothing depends on rounding.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from dssm_assets.core.features.fg_tables import FEATURE_BINNING
 def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:
     """Returns one row per feature with its boundaries and the statistics of its values.
 
-    Columns: feature, boundaries (ascending; empty for a constant or all-missing feature), count (including missing values),
+    Columns: feature, boundaries (ascending, empty for a constant or all-missing feature), count (including missing values),
     missing_count, distinct_count (excluding the missing value), min, max (null if all are missing), sorted by feature.
 
     Args:
         merged: numeric value counts of the window (`merge_value_counts`).
-        own_bins: feature -> bins, for features that override num_bins.
+        own_bins: feature -> its number of bins, in place of num_bins.
     """
     rows = []
     for name in sorted(merged.column(FEATURE).unique().to_pylist()):
@@ -50,10 +50,10 @@ def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | 
 def equal_frequency_boundaries(values: Any, counts: Any, num_bins: int) -> list[float]:
     """Returns strictly ascending cut points b of the bins (-inf, b0), [b0, b1), ..., each with at least one row.
 
-    With at most num_bins distinct values, each has its own bin. Otherwise the k-th of n rows' cuts should have k n / num_bins rows
-    below it. It is made at the nearest gap between two distinct values, the lower of two equally near; equal cuts are made once.
+    With at most num_bins distinct values, each value has its own bin. Otherwise, of n rows, k n / num_bins should be below the k-th
+    cut. The cut is made at the nearest gap between two distinct values (the lower of two equally near). Equal cuts become one.
 
-    Example: values 1, 2, 3, 4 with counts 5, 1, 1, 5 and two bins: 6 of 12 rows should be below the cut; exactly 6 are below 3, so
+    Example: values 1, 2, 3, 4 have counts 5, 1, 1, 5. For two bins, 6 of 12 rows should be below the cut. 6 rows are below 3, so
     the boundary is 3.
     """
     if len(values) <= num_bins:

@@ -1,7 +1,7 @@
-"""Converts encoded values to embedding indices by the rules of the feature configuration, and matches the rules of two days.
+"""Converts encoded values to embedding indices by the feature configuration, and matches the embedding rows of two days.
 
 - Index 0 is always the missing value.
-- A number gets 1 + the number of boundaries b with b <= x.
+- A number x gets 1 + the number of boundaries at or below x.
 - A category with a vocabulary gets 2 + its position; index 1 is out of vocabulary.
 - A category in hash buckets gets 1 + unsigned hash modulo the size.
 - A category with default_bucketize_value in its vocabulary gets 1 + its bucket.
@@ -42,7 +42,7 @@ class Bucketizer:
     """Converts values of the kept features to embedding indices."""
 
     def __init__(self, feature_config: pa.Table, counts: pa.Table) -> None:
-        """Reads the rules, and the vocabularies from the counts behind them. A SchemaError names every mismatch."""
+        """Reads the rules from feature_config, and vocabularies from the counts. A SchemaError names every mismatch."""
         kept = feature_config.filter(feature_config.column(FEATURE_INFO).is_valid())
         texts = zip(kept.column(FEATURE).to_pylist(), kept.column(FEATURE_INFO).to_pylist(), strict=True)
         self.features = tuple(
@@ -55,7 +55,7 @@ class Bucketizer:
         shared: dict[str, Callable[[Any], Indices]] = {}
         self._rules: dict[str, Callable[[Any], Indices]] = {}
         for feature in self.features:
-            # Features of one embedding share one rule, so the vocabulary is sorted once and in memory once.
+            # Features of one embedding share a rule, so that its vocabulary is sorted and stored only once.
             name, embedding = feature.name, feature.embedding_name
             self.feature_by_embedding.setdefault(embedding, feature)
             key = embedding if feature.kind is Kind.CATEGORICAL else f"{embedding}/{name}"
@@ -64,12 +64,12 @@ class Bucketizer:
             self._rules[name] = shared[key]
 
     def bucketize(self, feature: str, column: pa.Array | pa.ChunkedArray) -> pa.Array:
-        """Returns the embedding index of each value, int32, or list<int32> of equal lengths for a column of lists.
+        """Returns the embedding index of each value: int32, or for a column of lists list<int32> with the same lengths.
 
-        No result is null: a missing value, also inside a list, is 0; a missing or empty list is an empty list.
+        The result has no nulls. A missing value gets 0, also inside a list. A missing list becomes an empty list.
 
         Args:
-            feature: a feature that is kept.
+            feature: a kept feature.
             column: its encoded values: float32 numbers or int64 hashes.
 
         Raises:
@@ -87,7 +87,7 @@ class Bucketizer:
         is_number = self._kinds[feature] is Kind.NUMERIC
         if not (pa.types.is_floating(array.type) if is_number else pa.types.is_int64(array.type)):
             expected = "float32 numbers" if is_number else "int64 hashes"
-            raise SchemaError(Fault(f"feature {feature}", expected, str(array.type), "bucketize what feature generation wrote"))
+            raise SchemaError(Fault(f"feature {feature}", expected, str(array.type), "bucketize values of feature generation"))
         is_missing = ragged.null_mask(array)
         values = (array.fill_null(0) if array.null_count else array).to_numpy(zero_copy_only=False)
         indices = self._rules[feature](values).astype(np.int32, copy=False)
@@ -98,7 +98,7 @@ class Bucketizer:
 
 
 def _build_rule(info: FeatureInfo, counts: FeatureCounts) -> Callable[[Any], Indices]:
-    """Returns the function from encoded values to embedding indices, which leaves 0 to missing values."""
+    """Returns the function from encoded values to embedding indices. It never returns 0, the index of missing values."""
     if info.boundary is not None:
         boundaries = info.boundary
         return lambda values: (1 + bin_of(boundaries, values)).astype(np.int32)
@@ -119,7 +119,7 @@ def _build_rule(info: FeatureInfo, counts: FeatureCounts) -> Callable[[Any], Ind
 
 
 def _index_by_vocabulary(vocabulary: Vocabulary, offset: int) -> Callable[[Any], Indices]:
-    # with offset 2 NO_BUCKET becomes OUT_OF_VOCABULARY
+    # Offset 2 turns NO_BUCKET into OUT_OF_VOCABULARY.
     return lambda hashes: (vocabulary(hashes) + offset).astype(np.int32)
 
 
@@ -142,21 +142,21 @@ _RULE: Final = (
     "hash_function",
     "num_embeddings",
 )
-"""Keys that decide the embedding row of a value, where the counts do not."""
+"""Keys that decide the embedding row of a value without counts."""
 
 Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class CarriedRows:
-    """Rows of an embedding table with the same meaning on two days, aligned; row 0 (missing) is not among them."""
+    """Pairs of rows of an embedding table with the same meaning on two days. Row 0 (missing) is left out."""
 
     today: Rows
     earlier: Rows
 
 
 def match_rows(today: Bucketizer, earlier: Bucketizer) -> dict[str, CarriedRows]:
-    """Returns embedding -> the rows with the same meaning on both days. Embeddings of one day only are left out."""
+    """Returns embedding -> the rows with the same meaning on both days. Embeddings that only one day has are left out."""
     return {
         embedding: _match_embedding(today, earlier, info, earlier.feature_by_embedding[embedding])
         for embedding, info in today.feature_by_embedding.items()
@@ -184,9 +184,9 @@ def _rows_of_values(rules: Bucketizer, feature: str, values: npt.NDArray[Any]) -
 
 
 def _middles(boundaries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Returns a number inside every bin [a, b), including the first and the last, which are open on one side.
+    """Returns a number inside every bin [a, b), also for the first and the last bin, which are open on one side.
 
-    Where no float32 is between a and b, the middle may round to b, which is outside the bin; then a is its only number.
+    If the middle of a and b rounds to b, the result is a, because b is outside the bin.
     """
     below = np.nextafter(boundaries[:1], np.float32(-np.inf))
     between = ((boundaries[:-1].astype(np.float64) + boundaries[1:]) / 2).astype(np.float32)

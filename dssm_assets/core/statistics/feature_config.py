@@ -19,7 +19,7 @@ from dssm_assets.core.statistics.feature_rules import FeatureCounts, FeatureRule
 
 DROP: Final = "DROP IT: "
 _ENOUGH: Final = 1_000_000_000
-"""A count that every min_count allows."""
+"""A count above every min_count."""
 NUM_STEPS: Final = "__NUM_STEPS__"
 DECAY_STEPS: Final = "__DECAY_STEPS__"
 
@@ -36,18 +36,18 @@ def decide_feature_config(
     """Returns feature_config: one row per feature, then one per sub-feature of a sequence, in the order of fg.json.
 
     Columns: feature, feature_info (JSON of `FeatureInfo`, null if dropped), message. The message of a dropped feature is
-    `DROP IT: reason`. A feature is dropped if it is excluded, constant (one value, never missing), missing in more than
-    99.9% of the rows, or without a value that reaches min_count. Keys of fg.json override the statistics: boundaries,
-    hash_bucket_size, num_buckets, vocab_list, embedding_dim. Features of one embedding_name share a width and a vocabulary,
-    counted over all of them, dropped ones too. A sub-feature of a sequence follows the counts of its embedding.
+    `DROP IT: reason`. A feature is dropped if it is excluded, is constant (one value, never missing), is missing in more than
+    99.9% of the rows, or has no value with at least min_count occurrences. Keys of fg.json override the statistics: boundaries,
+    hash_bucket_size, num_buckets, vocab_list, embedding_dim. Features with one embedding_name share a width and a vocabulary,
+    counted over all of them, also over dropped features. A sub-feature of a sequence uses the counts of its embedding.
 
     Args:
-        binning: `bin_features` of the window.
+        binning: result of `bin_features` for the window.
         counts: category counts of the window, in any order.
         exclude: features that are generated but not trained on.
 
     Raises:
-        SchemaError: naming every feature without statistics, and every sub-feature without a vocabulary.
+        SchemaError: a feature has no statistics, or a sub-feature no vocabulary. All are named.
         ConfigError: statistics or exclude name an unknown feature, or give two values for one embedding.
     """
     features = (*spec.features, *spec.sequence_features)
@@ -67,10 +67,10 @@ def decide_feature_config(
 
 
 def least_statistics(spec: FgSpec) -> tuple[pa.Table, pa.Table]:
-    """Returns a binning and counts with two values per feature, just enough to keep each.
+    """Returns a binning and counts with two values per feature, just enough to keep every feature.
 
-    They give an embedding its configured width, else the least of its policy. If towers with these widths are faulty, the
-    towers of every window are.
+    With these, an embedding gets its configured width, or else the smallest width of its policy. So a fault of towers with these
+    widths is a fault in every window.
     """
     numeric, categories = ([f.name for f in spec.features if f.kind is kind] for kind in (Kind.NUMERIC, Kind.CATEGORICAL))
     rows = [{FEATURE: name, "boundaries": [], COUNT: 2, "missing_count": 0, "distinct_count": 2} for name in numeric]
@@ -81,7 +81,7 @@ def least_statistics(spec: FgSpec) -> tuple[pa.Table, pa.Table]:
 
 
 def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> dict[str, float]:
-    """Returns, for each hashed feature, the fraction of the window's distinct values that share a bucket."""
+    """Returns hashed feature -> fraction of the window's distinct values that share a bucket with another value."""
     features = [feature for feature in (*spec.features, *spec.sequence_features) if feature.kind is Kind.CATEGORICAL]
     rules = FeatureRules(features, statistics, FEATURE_BINNING.schema.empty_table(), FeatureCounts(counts), HashFunction.MURMUR)
     found = {feature.name: rules.collision_frac_of(feature) for feature in features}
@@ -91,8 +91,8 @@ def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> d
 def decide_step_config(positives: int, training: Training) -> pa.Table:
     """Returns step_config: `__NUM_STEPS__` {"num_steps": n} and `__DECAY_STEPS__` {"decay_steps": n}.
 
-    num_steps = epochs x positives x epoch_frac / batch_size, where each epoch is rounded up to whole batches. A fit that
-    skips positives shortens the plan in proportion.
+    num_steps = epochs x positives x epoch_frac / batch_size; each epoch is rounded up to whole batches. If a fit skips
+    positives, it shortens the plan in proportion.
     """
     plan = planned_steps(positives, training)
     epochs = f"{training.epochs} epochs of {training.epoch_frac:g} of them"
@@ -103,7 +103,7 @@ def decide_step_config(positives: int, training: Training) -> pa.Table:
 
 
 def read_step_plan(steps: Mapping[str, str]) -> StepPlan:
-    """Returns the plan from the rows of step_config (feature -> feature_info)."""
+    """Reads the plan from the rows of step_config (feature -> feature_info)."""
     return StepPlan(**json.loads(steps[NUM_STEPS]), **json.loads(steps[DECAY_STEPS]))
 
 

@@ -1,6 +1,6 @@
-"""Decides for each feature from the statistics of the window: kept or dropped, bins or vocabulary, width.
+"""Decides from the window's statistics for each feature: whether it is kept, its bins or vocabulary, its width.
 
-`FeatureRules` decides; `FeatureInfo` is the decision in feature_config.
+`FeatureRules` decides. `FeatureInfo` is the decision, as stored in feature_config.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dssm_assets.core.features.operators.base import FIRST_BUCKET
 from dssm_assets.core.features.spec import Feature
 
 MOST_MISSING_FRAC: Final = 0.999
-"""A feature that more of the rows lack is dropped."""
+"""A feature is dropped if it is missing in more than this fraction of the rows."""
 
 Int64s = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -41,13 +41,13 @@ class FeatureCounts:
         return feature in self._rows
 
     def totals(self, features: Sequence[str]) -> tuple[int, int]:
-        """Returns how many values the features have, missing ones included, and how many are missing."""
+        """Returns the number of the features' values, including missing values, and the number of missing values."""
         rows = self._rows_of(features)
         counts = rows.column(COUNT).to_numpy()
         return int(counts.sum()), int(counts[rows.column(VALUE_HASH).is_null().to_numpy()].sum())
 
     def by_frequency(self, features: Sequence[str]) -> tuple[Int64s, Int64s]:
-        """Returns the distinct hashes of the features and their counts: most frequent first, then smaller hash."""
+        """Returns the distinct hashes of the features, and their counts: most frequent first, ties by hash."""
         rows = self._rows_of(features)
         known = rows.filter(rows.column(VALUE_HASH).is_valid())
         summed = known.group_by(VALUE_HASH, use_threads=False).aggregate([(COUNT, "sum")])
@@ -58,7 +58,7 @@ class FeatureCounts:
         return pa.concat_tables([self._no_rows, *(self._rows[name] for name in features if name in self._rows)])
 
     def vocabulary(self, features: Sequence[str], min_count: int) -> Int64s:
-        """Returns the hashes with a count of at least min_count over the features, in the order of by_frequency."""
+        """Returns the hashes that occur at least min_count times in the features, in the order of by_frequency."""
         hashes, counts = self.by_frequency(features)
         return hashes[counts >= min_count]
 
@@ -69,23 +69,23 @@ class FeatureInfo(BaseModel):
 
     Attributes:
         side: the tower that reads it; "user" for a sub-feature of a sequence.
-        is_multi: a row has a list of values; false for a sub-feature, where each element of the sequence has one.
+        is_multi: true if a row has a list of values; false for a sub-feature, with one value per element of the sequence.
         is_weighted: true if every value has a weight, else null.
         sequence_name: the sequence of a sub-feature, else null.
-        sequence_length: sequence_length of the definition of a sub-feature (0: the model decides), else null.
-        embedding_name: features of one name share a table.
+        sequence_length: sequence_length in the definition of a sub-feature (0: the model decides), else null.
+        embedding_name: features with the same embedding_name share a table.
         embedding_dim: width of the table.
         num_embeddings: rows of the table; embedding indices are 0 .. num_embeddings - 1, and 0 is missing.
-        boundary: cut points of bins [a, b); the index is 1 + number of boundaries <= x.
+        boundary: cut points of bins [a, b); the index is 1 + the number of boundaries at or below the value.
         vocab_size: number of values in the counted vocabulary; index 1 is out of vocabulary, 2.. by frequency.
-        counted_features: their counts are added for the vocabulary.
+        counted_features: the vocabulary is counted over these features.
         min_count: values with a lower count are out of vocabulary.
-        vocab_list: the vocabulary as defined; index 1 is out of vocabulary, 2.. in its order.
+        vocab_list: the vocabulary as defined; index 1 is out of vocabulary, 2.. in the order of the list.
         vocab_dict: the vocabulary, also from a vocab_file, with the bucket of each value; index 1 is out of vocabulary.
-        num_buckets: the vocabulary is the integers below it; index 1 is out of vocabulary, else 2 + value.
-        hash_bucket_size: the index is 1 + hash modulo it.
+        num_buckets: the vocabulary is the integers 0 .. num_buckets - 1; index 1 is out of vocabulary, else 2 + value.
+        hash_bucket_size: the index is 1 + hash modulo this size.
         default_bucketize_value: bucket of values out of the vocabulary; indices are then 1 + bucket.
-        default_value: text with index 0, if the vocabulary lacks it and has no default_bucketize_value.
+        default_value: text with index 0, if the vocabulary lacks it and there is no default_bucketize_value.
         hash_function: hash function of the categories (null: murmur_hash64a).
     """
 
@@ -113,14 +113,14 @@ class FeatureInfo(BaseModel):
     hash_function: HashFunction | None = None
 
     def to_json(self) -> str:
-        """Returns the JSON text; null keys are left out."""
+        """Returns the JSON text, without null keys."""
         return self.model_dump_json(exclude_none=True)
 
 
 def collision_frac(hashes: Any, bucket_count: int) -> float:
-    """Returns the fraction of distinct values, given as hashes, that share a bucket; 0 without values.
+    """Returns the fraction of distinct values that share a bucket with another value, 0 without values.
 
-    Example: of four values in the buckets 0, 1, 1, 2 two share a bucket, 0.5.
+    Example: four values are in the buckets 0, 1, 1, 2. Two of them share a bucket: 0.5.
     """
     _, counts = np.unique(hash_bucket(np.asarray(hashes), bucket_count), return_counts=True)
     return float(counts[counts > 1].sum() / max(1, counts.sum()))
@@ -128,7 +128,7 @@ def collision_frac(hashes: Any, bucket_count: int) -> float:
 
 @dataclass(frozen=True)
 class Rule:
-    """How values of an embedding become indices: keys of FeatureInfo, rows of the table, distinct values, and an explanation."""
+    """Converts the values of an embedding to indices: keys of FeatureInfo, rows of the table, distinct values, an explanation."""
 
     keys: Mapping[str, Any]
     num_embeddings: int
@@ -173,7 +173,7 @@ class FeatureRules:
         SchemaError.raise_if(faults)
 
     def rule_for(self, feature: Feature) -> Rule:
-        """Returns the rule for a feature's values; features of one embedding share it."""
+        """Returns the rule for a feature's values. Features of one embedding share a rule."""
         if feature.kind is Kind.NUMERIC:
             return self._number_rule(feature)
         if feature.embedding_name not in self._rules:
@@ -181,9 +181,9 @@ class FeatureRules:
         return self._rules[feature.embedding_name]
 
     def drop_reason(self, feature: Feature) -> str | None:
-        """Returns why a feature is dropped; None if it is kept."""
+        """Returns the reason for dropping a feature, None if it is kept."""
         if feature.depth > 1:
-            return "each element of the sequence holds several values; towers read one per element"
+            return "each element of the sequence has several values, but towers read one value per element"
         if feature.sequence is not None and feature.kind is Kind.NUMERIC and not self._boundaries(feature):
             return "numbers of a sequence are not counted: give them boundaries"
         totals = self._totals(feature)
@@ -216,7 +216,7 @@ class FeatureRules:
         )
 
     def collision_frac_of(self, feature: Feature) -> float | None:
-        """Returns the fraction of the window's distinct values that share a hash bucket; None without hash buckets."""
+        """Returns the fraction of the window's distinct values that share a hash bucket, None if the feature has none."""
         size = self.rule_for(feature).keys.get("hash_bucket_size") if feature.kind is Kind.CATEGORICAL else None
         if not size:
             return None
@@ -224,7 +224,7 @@ class FeatureRules:
         return collision_frac(hashes, size) if len(hashes) else None
 
     def _totals(self, feature: Feature) -> tuple[int, int, int] | None:
-        """Returns a feature's rows, rows without a value and distinct values; None if it was not counted."""
+        """Returns a feature's rows, rows without a value and distinct values. None if it was not counted."""
         if feature.kind is Kind.NUMERIC:
             row = self._bins.get(feature.name)
             return None if row is None else (row[COUNT], row["missing_count"], row["distinct_count"])
@@ -268,13 +268,13 @@ class FeatureRules:
             size, last = len(buckets), max(buckets.values() if isinstance(buckets, dict) else buckets)
             if outside is None and feature.operator.default_text:
                 keys["default_value"] = feature.operator.default_text
-        # With default_bucketize_value an index is 1 + bucket. Without it 0 and 1 are reserved, which a dict already includes.
+        # With default_bucketize_value an index is 1 + bucket. Without it 0 and 1 are reserved; a dict's buckets leave them out.
         is_reserved = outside is None and "vocab_dict" in defined
         offset = 0 if is_reserved else FIRST_BUCKET if outside is None else 1
         return Rule(keys, max(last, outside or 0) + offset + 1, size, f"vocabulary of {size} as defined")
 
     def _defined(self, feature: Feature) -> dict[str, Any]:
-        """Returns the vocabulary that fg.json defines for the embedding; `core/features/spec.py` checks that its features agree."""
+        """Returns the vocabulary that fg.json defines for the embedding. `core/features/spec.py` has checked that its features agree."""
         for member in self._groups[feature.embedding_name]:
             operator: Any = member.operator
             keys = ("hash_bucket_size", "num_buckets", "vocab_list", "vocab_dict")
@@ -312,9 +312,9 @@ class FeatureRules:
 
 
 def embedding_dim(distinct: int, policy: EmbeddingDimPolicy) -> int:
-    """Returns the embedding width for a number of distinct values: a multiple of the step, at least one.
+    """Returns the embedding width for a number of distinct values: a multiple of the policy's step, at least one step.
 
-    Halves are rounded to even. Example: SQRT4_STEP4 of 10000 is round(10 / 4) * 4 = round(2.5) * 4 = 8.
+    Halves are rounded to even. Example: for 10000 values SQRT4_STEP4 gives round(10 / 4) * 4 = round(2.5) * 4 = 8.
     """
     step = 8 if policy.value.endswith("STEP8") else 4
     number = max(distinct, 1)

@@ -4,8 +4,8 @@ A counts table has one row per feature and distinct value: feature, value (float
 sorted by feature and value. The last row of a feature has a null value and counts missing values. Merging adds integers per
 key, so any order and any grouping of the days gives the same table.
 
-The features of users and items are counted in their feature tables, each row as often as samples use it. That equals
-counting samples with copies of the rows, and costs less.
+The features of users and items are counted in their feature tables. Each row counts as often as samples use it. The result is
+the same as counting samples with copied features, and costs less.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Counts = np.ndarray[Any, np.dtype[np.int64]]
 _SCHEMAS: Final = {Kind.NUMERIC: NUMERIC_VALUE_COUNTS.schema, Kind.CATEGORICAL: CATEGORY_VALUE_COUNTS.schema}
 
 _COMPACT_ROWS: Final = 1 << 20
-"""Unmerged rows that may always be kept in memory: up to this number, days are merged at once."""
+"""Up to so many rows, days are kept unmerged in memory and then merged at once."""
 
 
 def merge_value_counts(tables: Iterable[pa.Table]) -> pa.Table:
-    """Sums one or more counts tables of one kind.
+    """Sums one or more counts tables, all of numbers or all of categories.
 
-    Memory holds the merged rows and about as many unmerged rows, whatever the number of tables. A dictionary-encoded column
-    `feature` makes merging faster.
+    Memory holds the merged rows and about as many unmerged rows, whatever the number of tables. Merging is faster if the
+    column `feature` is dictionary-encoded.
     """
     pending: list[pa.Table] = []
     merged_rows = 0
@@ -58,7 +58,7 @@ def sort_by_frequency(merged: pa.Table) -> pa.Table:
 
 
 def _sum(tables: Sequence[pa.Table]) -> pa.Table:
-    """Sums rows of one feature and value, in no order; the feature is dictionary-encoded."""
+    """Adds up rows with equal feature and value. The result has no order; its feature column is dictionary-encoded."""
     rows = pa.concat_tables(tables).unify_dictionaries()
     names = rows.column_names
     summed = rows.group_by(names[:2], use_threads=False).aggregate([(COUNT, "sum")])
@@ -66,16 +66,16 @@ def _sum(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def count_values(kind: Kind, table: pa.Table, features: Sequence[Feature], uses: Counts | None = None) -> pa.Table:
-    """Counts the features of one kind in a table. The rows are in no order; `merge_value_counts` sorts them.
+    """Counts the values of all features of one kind in a table. The result is unsorted: `merge_value_counts` sorts it.
 
-    Each value of a multi-valued feature counts; an empty list counts as one missing value, and so does NaN. -0.0 is 0.0.
+    Each value of a multi-valued feature counts. An empty list, or a NaN, counts as one missing value. -0.0 counts as 0.0.
     Features that share an embedding are counted separately.
 
     Args:
-        uses: how often each row counts, above 0 [R]; by default once.
+        uses: number of times that each row counts, above 0 [R]. None: each row counts once.
 
     Raises:
-        SchemaError: naming every feature column that is missing or has another type.
+        SchemaError: a feature column is missing or has another type. All are named.
     """
     chosen = [feature for feature in features if feature.kind is kind]
     _check(table, chosen)
@@ -101,7 +101,7 @@ def _count_column(name: str, column: pa.ChunkedArray, weights: Counts, schema: p
         numbers = array.fill_null(np.nan).to_numpy() + np.float32(0)
         array = ragged.mask_numbers(numbers, np.isnan(numbers))
     encoded = array.dictionary_encode(null_encoding="encode")
-    # bincount adds weights as floats, which is exact below 2^53.
+    # bincount adds weights as floats; their sums are exact below 2^53.
     counts = np.bincount(encoded.indices.to_numpy(), weights, len(encoded.dictionary)).astype(np.int64)
     return pa.table([pa.repeat(name, len(counts)), encoded.dictionary, counts], schema=schema)
 
@@ -118,7 +118,7 @@ def _flatten(array: pa.Array) -> tuple[pa.Array, ragged.Offsets]:
 
 def _check(table: pa.Table, features: Sequence[Feature]) -> None:
     faults = []
-    remedy = "count tables that feature generation wrote with this fg.json"
+    remedy = "count tables written by feature generation with this fg.json"
     for feature in features:
         expected = "list of " * feature.depth + ("float" if feature.kind is Kind.NUMERIC else "int64")
         got = _describe_type(table.schema.field(feature.name).type) if feature.name in table.column_names else "no such column"
@@ -128,5 +128,5 @@ def _check(table: pa.Table, features: Sequence[Feature]) -> None:
 
 
 def _describe_type(kind: pa.DataType) -> str:
-    """Returns a type as text, without the name that its writer gave the element field of a list."""
+    """Returns a type as text. Leaves out the name of a list's element field, because it depends on the writer."""
     return f"list of {_describe_type(kind.value_type)}" if ragged.is_list(kind) else str(kind)

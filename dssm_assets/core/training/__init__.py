@@ -1,1 +1,1 @@
-"""Fitting the two towers, storing them and computing vectors with them."""
+"""Fits the two towers, stores them and computes vectors with them."""

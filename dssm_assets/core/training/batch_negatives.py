@@ -1,6 +1,6 @@
-"""The negatives of a batch: which items are drawn, the correction of logits for the draw, and masked cells of the logits.
+"""Chooses the negatives of a batch, corrects the logits for the draw, and masks cells of the logits.
 
-Letters: B samples of a batch, b of them of this process, N sampled, Q queued, H hard negatives, C columns, I items, U users.
+Letters: B samples of a batch, b samples of this process, N sampled, Q queued, H hard negatives, C columns, I items, U users.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class NegativeRule:
         Args:
             data: the corpus, and the users' interactions and exposures.
             item_frac: share of each item among the training samples [I].
-            user_ends: where each user's known events end [U].
+            user_ends: end of each user's known events [U].
             end_day: interactions and exposures from this day on are unknown.
         """
         self._data, self._model, self._item_frac = data, model, item_frac
@@ -51,22 +51,22 @@ class NegativeRule:
         rng: np.random.Generator,
         rows: IntArray,
     ) -> tuple[IntArray, LossTerms]:
-        """Returns the negatives of a batch.
+        """Returns the hard negatives of a batch, and the terms of its loss.
 
         Args:
             item_index: the samples' own items [B].
-            user_index: the samples' users, -1 for an unknown one [B].
-            sampled: from `draw_sampled`.
+            user_index: the samples' users [B]; -1 for an unknown user.
+            sampled: result of `draw_sampled`.
             weight: weight of each sample in the loss [B].
-            queued: own items of the batches before [Q].
-            rng: draws the hard negatives. It draws the same whatever `rows` is.
-            rows: this process's samples, ascending [b]. Terms and hard negatives are for these, renumbered from 0.
+            queued: own items of earlier batches [Q].
+            rng: draws the hard negatives; the draw does not depend on `rows`.
+            rows: this process's samples, ascending [b]. The result is for these samples, renumbered from 0.
         """
         logq, (items, probability) = self._model.logq, sampled
         own = log_expected_counts(self._item_frac[item_index], len(item_index), logq)
         columns, corrections = [items], [log_expected_counts(probability, len(items), logq)]
         if self._model.in_batch:
-            # In a random order, an item's fraction of the samples is its probability in the queue, too.
+            # Samples are in random order, so an item's probability in the queue is its fraction of the samples, too.
             columns = [item_index, items, queued.astype(np.int64)]
             corrections = [own, *corrections, log_expected_counts(self._item_frac[queued], len(queued), logq)]
         else:
@@ -83,7 +83,7 @@ class NegativeRule:
         return hard.items, terms
 
     def _draw_hard(self, item_index: IntArray, user_index: Users, rows: IntArray, rng: np.random.Generator) -> HardDraw:
-        """Returns hard negatives of these samples that are known and not masked."""
+        """Draws hard negatives of these samples, without masked items and without exposures from `end_day` on."""
         if not self._model.has_hard_negatives or not isinstance(self._sampler, HardSampler):
             return HardDraw.empty()
         drawn = self._sampler.edges.draw(user_index, self._model.num_hard_sample, rng)
@@ -96,11 +96,11 @@ class NegativeRule:
         return replace(kept, rows=np.searchsorted(rows, kept.rows))
 
     def _masked_pairs(self, item_index: IntArray, user_index: Users, column_items: IntArray, rows: IntArray) -> MaskedPairs:
-        """Returns the cells of the logits [b, B + N + Q] that are no negatives: the row's own item, and what its user knows."""
+        """Returns the cells of the logits [b, B + N + Q] that are no negatives: the row's own item, and items its user knows."""
         own_rows = np.arange(len(item_index), dtype=np.int64)
         pairs = [matching_pairs(own_rows, item_index, column_items)]
         if self._model.masks_user_positives:
-            users, user = np.unique(user_index, return_inverse=True)  # a batch may hold many samples of one user
+            users, user = np.unique(user_index, return_inverse=True)  # a batch may have many samples of one user
             pairs.append(expand_to_members(self._known_cells(users, column_items), user.reshape(-1), len(users)))
         return merge_pairs(*pairs)
 
@@ -115,9 +115,9 @@ def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> M
     Args:
         rows: row of each entry, ascending.
         items: item index of each entry.
-        column_items: item index of each column [C], none negative; a negative item matches nothing.
+        column_items: item index of each column [C], not negative. A negative index in `items` matches nothing.
     """
-    # A table over item indices instead of a binary search: most entries match no column and cost one look-up.
+    # Looked up in a table over item indices instead of a binary search, because most entries match no column.
     no_item = int(max(column_items.max(initial=-1), items.max(initial=-1))) + 1
     columns_per_item = np.bincount(column_items, minlength=no_item + 1)
     ends = np.cumsum(columns_per_item)
@@ -132,8 +132,8 @@ def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> M
 def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> MaskedPairs:
     """Gives each row the cells of its group.
 
-    Example: cells (0, 5), (1, 7), (1, 8) of groups 0 and 1, and rows in the groups 1, 0, 1 give (0, 7), (0, 8), (1, 5), (2,
-    7), (2, 8).
+    Example: group 0 has the cell (0, 5), group 1 the cells (1, 7) and (1, 8). Rows in the groups 1, 0, 1 get the cells (0, 7),
+    (0, 8), (1, 5), (2, 7), (2, 8).
 
     Args:
         cells: (group, column) pairs, sorted by group.
@@ -146,17 +146,17 @@ def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> Masked
 
 
 def merge_pairs(*pairs: MaskedPairs) -> MaskedPairs:
-    """Merges several sets of cells; returns them sorted by row."""
+    """Merges several sets of cells, sorted by row."""
     rows = np.concatenate([pair.rows for pair in pairs])
     order = np.argsort(rows, kind="stable")
     return MaskedPairs(rows[order], np.concatenate([pair.columns for pair in pairs])[order])
 
 
 def log_expected_counts(probability: Floats, draws: int, strength: float) -> npt.NDArray[np.float32]:
-    """Returns strength * log(draws * probability) per column, the logQ correction of columns from one sampler.
+    """Returns strength * log(draws * probability) per column: the logQ correction of columns from one sampler.
 
     Args:
-        probability: of each column's item, positive unless the strength is 0.
+        probability: probability of each column's item, positive unless the strength is 0.
         draws: number of columns from this sampler.
         strength: 1 corrects fully, 0 not at all.
     """
@@ -166,10 +166,10 @@ def log_expected_counts(probability: Floats, draws: int, strength: float) -> npt
 
 
 def merge_columns(terms: LossTerms, group: IntArray, count: int) -> LossTerms:
-    """Merges columns that have one item: column j goes to column group[j] of `count`. Returns terms with the same loss.
+    """Merges columns with equal items. The returned terms give the same loss.
 
     Args:
-        group: new number of each of the first columns. Queued columns follow in their order.
+        group: new number, below `count`, of each of the first columns. Queued columns follow in their order.
     """
     merged = terms.column_correction[: len(group)].numpy().astype(np.float64)
     correction = -np.log(np.bincount(group, weights=np.exp(-merged), minlength=count))

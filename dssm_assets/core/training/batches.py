@@ -1,16 +1,16 @@
 """Makes batches: chooses samples and their order, and builds the input of the towers and the loss.
 
-The batches of an epoch are numbered and each draws from its own generator, so an epoch can be resumed at any batch.
+The batches of an epoch are numbered. Each has its own random generator, so an epoch can be resumed at any batch.
 
 Several processes draw the same batch, and each computes its part:
 
     user tower   every W-th sample, or every W-th session or window with all its samples, so that none is computed twice
     item tower   every W-th of the distinct items of the batch, and the hard negatives of its own samples
 
-Each reads the users, histories and hard negatives of its part, but the features of all distinct items, from which it knows the equal ones.
+A process reads the users, histories and hard negatives of its part. It reads the features of all items, to find equal ones.
 
-Letters: W processes, B samples of a batch, b of them of this process, V sessions, N sampled, Q queued, H hard negatives, M
-rows of the item tower that all processes share, D vector width.
+Letters: W processes, B samples of a batch, b samples of this process, V sessions, N sampled, Q queued, H hard negatives, M rows
+of the item tower that all processes share, D vector width.
 
 Belongs here: `Batch`, `Epoch`. Does not belong here: reading rows (`data`), the choice of negatives (`batch_negatives`),
 learning from a batch (`trainer`).
@@ -41,23 +41,23 @@ from dssm_assets.core.training.data import HistoryRule, TrainData, draw_cuts
 
 SESSION_KEYS = (USER_INDEX, USER_ROW, HISTORY_END)
 Keys = Mapping[str, npt.NDArray[Any]]
-"""Key columns of samples."""
+"""Key columns of a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A step's input in this process: its samples, and its part of the item tower's rows.
+    """The input of this process for one step: its samples, and its part of the item tower's rows.
 
     Attributes:
-        rows: its samples, ascending [b].
-        weight_frac: the share of its samples in the weight of the batch.
-        user: rows of the user tower: one per own sample [b], or one per own session.
-        user_of: row of `user` of each own sample [b]; None: row k is sample k's.
-        items: rows of the item tower: every W-th of the M shared rows, then the hard negatives of its own samples [H].
-        num_shared: M. The rows are the samples' own items [B] and the sampled negatives [N], equal columns merged.
-        own: row of each sample's own item among the M [B].
-        columns: rows among the M that become columns of the logits. Queued own items of earlier batches follow, oldest first.
-        terms: corrections, weights and masks of its own samples.
+        rows: the samples of this process, ascending [b].
+        weight_frac: these samples' share of the batch's weight.
+        user: rows of the user tower: one per sample of this process [b], or one per session.
+        user_of: each sample's row in `user` [b]. None: sample k has row k.
+        items: rows of the item tower: every W-th of the M shared rows, then the hard negatives of these samples [H].
+        num_shared: M. The shared rows are the own items of all samples [B] and the sampled negatives [N], equal columns merged.
+        own: row of each sample's own item among the M shared rows [B].
+        columns: the shared rows that become columns of the logits. Queued own items of earlier batches follow, oldest first.
+        terms: corrections, weights and masks of these samples.
     """
 
     count: int
@@ -84,9 +84,9 @@ class Epoch:
         window_shifts: IntArray | None = None,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
-        """Prepares the epoch; `window_shifts` has each user's shift [U], with `training.group_users`."""
+        """Prepares the epoch. `window_shifts`: each user's shift [U], if `training.group_users` is on."""
         self._data, self._order, self._model, self._size, self._ranks = data, order, model, training.batch_size, ranks
-        # One user vector serves a session only if its samples cannot differ in what the user tower reads.
+        # The samples of a session share a user vector only if the user tower's input cannot differ between them.
         self._by_session = (
             training.group_sessions
             and model.history is not History.LEAVE_ONE_OUT
@@ -99,7 +99,7 @@ class Epoch:
         self._negatives = NegativeRule(data, model, counts / len(order), ends, end_day)
 
     def read_batch(self, step: int, rng: np.random.Generator) -> Batch:
-        """Returns this process's part of a batch by number; all processes draw the same batch."""
+        """Returns this process's part of a batch, given by its number. All processes draw the same batch."""
         size, model = self._size, self._model
         samples = self._order[step * size : (step + 1) * size]
         keys = self._data.read_keys(samples)
@@ -112,7 +112,7 @@ class Epoch:
             own_items, keys[USER_INDEX], sampled, weight=weight, queued=queued, rng=rng, rows=rows
         )
         count, items = len(samples), np.concatenate([own_items, sampled[0]])
-        # An item's features are those of its sample's row, or of the corpus (row -1).
+        # An item's features come from its sample's row, or from the corpus (row -1).
         source = np.full(len(items), -1)
         if model.item_snapshot is not ItemSnapshot.CORPUS:
             source[:count] = keys[ITEM_ROW]
@@ -140,10 +140,7 @@ class Epoch:
     def _read_users(
         self, samples: IntArray, keys: Keys, rng: np.random.Generator
     ) -> tuple[TowerInput, IntArray | None, IntArray]:
-        """Returns the user tower's input, the row of each own sample in it, and the own samples [b].
-
-        The rows are None if row k belongs to own sample k.
-        """
+        """Returns the user tower's input, each sample's row in it (None: sample k has row k), and this process's samples [b]."""
         data, model = self._data, self._model
         if not self._by_session:
             rows = self._own_rows(keys)
@@ -159,27 +156,27 @@ class Epoch:
         return user, np.searchsorted(own, session[rows]), rows
 
     def _own_rows(self, keys: Keys) -> IntArray:
-        """Returns every W-th row with these keys, ascending; rows that share windows stay together."""
+        """Returns every W-th row, ascending. Rows with a shared window go to the same process."""
         shifts = self._history_rule.window_shifts
         if shifts is None:
             return self._ranks.rows(len(keys[USER_INDEX]))
         return np.flatnonzero(find_windows(self._data, keys, shifts) % self._ranks.count == self._ranks.rank)
 
     def _find_equal_items(self, items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
-        """Returns the first position of each distinct item with its features, ascending [M], and the group of each position [n]."""
+        """Groups positions with the same item and features. Returns each group's first position, ascending [M], and each one's group [n]."""
         first, group = find_equal_pairs(items, source)
         if (source < 0).all():
             return first, group
-        # Most items have the features of the day before: by 64 bits of them, two differ unseen in 1 of 10**11 batches.
+        # Features are compared by 64-bit hashes, because most are equal. In 1 of 10**11 batches two different ones look equal.
         features = digest_rows(self._read_items(items[first], source[first], items[:0]))
         same, of_pair = number_values(pa.array(mix_bits(features + items[first].astype(np.uint64))))
         return first[same], of_pair[group]
 
     def _read_items(self, items: IntArray, source: IntArray, hard: IntArray) -> TowerInput:
-        """Returns the item tower's input of these items, then of the hard negatives.
+        """Returns the item tower's input for these items, then for the hard negatives.
 
         Args:
-            source: the row of each item's features, -1: the corpus has them. The first items have rows.
+            source: row of each item's features; -1: read from the corpus. Items with -1 must be last.
         """
         num_rows = int((source >= 0).sum())
         of_samples = self._data.sample_items.read(source[:num_rows])
@@ -197,15 +194,15 @@ def epoch_batches(
     first: int = 0,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> Iterator[Batch]:
-    """Yields batches with every sample once; the order depends on seed and epoch alone, and the last batch may be smaller.
+    """Yields batches with every sample once. The order depends only on seed and epoch. The last batch may be smaller.
 
-    With `epoch_frac` below 1 it ends after that fraction of the samples.
+    With `epoch_frac` below 1, only this fraction of the samples is yielded.
 
-    If the samples end before the window, later days stay hidden from histories of `History.LEAVE_ONE_OUT`, masks of known
-    positives, and hard negatives.
+    Days after the last sample's day stay hidden: from histories of `History.LEAVE_ONE_OUT`, masks of known positives, and hard
+    negatives.
 
     Args:
-        epoch: from 0.
+        epoch: number of the epoch, from 0.
         first: number of the first batch to yield; earlier batches are not read.
 
     Raises:
@@ -222,25 +219,25 @@ def epoch_batches(
 
 
 def can_merge_items(model: Model) -> bool:
-    """Returns whether equal columns may be merged: not if a mean over columns, or a batch norm, depends on their number.
+    """Returns whether equal columns may be merged. A mean over columns, or a batch norm, forbids it: it depends on their number.
 
-    Columns of the softmax with one vector and the corrections c_1 .. c_k equal one column with the correction -log(exp(-c_1)
-    + ... + exp(-c_k)), since every mask depends on the item alone. The one difference: dropout is drawn once for all.
+    In a softmax, columns with equal vectors and corrections c_1 .. c_k equal one column with the correction -log(exp(-c_1) +
+    ... + exp(-c_k)), since every mask depends only on the item. One thing differs: dropout is drawn once for all of them.
     """
     return model.loss is Loss.SOFTMAX and model.norm is not Norm.BATCH
 
 
 def find_equal_pairs(items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
-    """Returns the first position of each distinct pair (item, source), ascending [M], and the group of each position [n]."""
+    """Groups equal pairs (item, source). Returns each group's first position, ascending [M], and the group of each position [n]."""
     keys = items * (int(source.max(initial=0)) + 2) + source + 1
     return number_values(pa.array(keys))
 
 
 def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
-    """Groups samples into sessions; returns the first sample of each session [V] and the session of each sample [B].
+    """Groups samples into sessions. Returns the first sample of each session [V], and the session of each sample [B].
 
-    A session is all samples of one user with the same history (`SESSION_KEYS`). A user without an index has no history and
-    is identified by its feature row alone.
+    A session is all samples of one user with the same history (`SESSION_KEYS`). Users without an index have no history and
+    are told apart only by their feature rows.
     """
     columns = [keys[name] for name in SESSION_KEYS]
     order = np.lexsort(columns)  # stable: a session's first sample comes first
@@ -252,23 +249,23 @@ def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntAr
 
 
 def shuffle_sessions(session: IntArray, rng: np.random.Generator) -> IntArray:
-    """Orders samples by random sessions; a session's samples stay together in their own order.
+    """Shuffles sessions. A session's samples stay together, in their own order. Returns the samples' positions [n].
 
     Args:
-        session: of each sample; every number from 0 on occurs [n].
+        session: session of each sample [n]. Every number from 0 on must occur.
     """
     rank = np.argsort(rng.permutation(int(session.max()) + 1))
     return np.argsort(rank[session], kind="stable")
 
 
 def find_windows(data: TrainData, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray) -> IntArray:
-    """Returns each sample's window, numbered from 0 [B]; a sample without history is a window of its own."""
+    """Returns the number of each sample's window, from 0 [B]. A sample without history gets its own window."""
     length = max(view.pooling.length for view in data.spec.sequence_views)
     return np.unique(data.window_starts(keys, shifts, length), return_inverse=True)[1].astype(np.int64).reshape(-1)
 
 
 def _window_shifts(data: TrainData, model: Model, training: Training, rng: np.random.Generator) -> IntArray | None:
-    """Returns the shift of each user's windows in this epoch [U]; None where samples do not share passes."""
+    """Draws the shift of each user's windows in this epoch [U]. None if samples do not share passes of the encoder."""
     if not training.group_users or not data.spec.sequence_views or model.history is History.LEAVE_ONE_OUT:
         return None
     return rng.integers(0, 1 << 31, len(data.user_starts))

@@ -1,7 +1,7 @@
 """The device, number format and processes of a fit.
 
-The methods of `Ranks` describe a single process, so the trainer and the loop never ask how many there are.
-`extras/several_processes/process_group.py` overrides them.
+The methods of `Ranks` are written for a single process. `extras/several_processes/process_group.py` overrides them, so the
+trainer and the loop need not know the number of processes.
 
 Letters: M rows of all processes, D vector width.
 """
@@ -27,7 +27,7 @@ from dssm_assets.core.training.optimisers import RowGradients
 
 
 class Ranks:
-    """This process among those that share a fit. In this class it is alone.
+    """The position of this process among the processes of a fit. In this class there is only one.
 
     Attributes:
         rank: number of this process, from 0.
@@ -42,33 +42,33 @@ class Ranks:
         return self.rank == 0
 
     def rows(self, count: int) -> IntArray:
-        """Returns this process's rows among `count`, ascending."""
+        """Returns the rows, out of `count`, that this process computes, ascending."""
         return np.arange(self.rank, count, self.count, dtype=np.int64)
 
     def new_towers(self, spec: TowerSpec, generator: torch.Generator, *, shard_tables: bool) -> TwoTower:
-        """Returns towers with random weights; with `shard_tables` each process holds a shard of every table."""
+        """Returns towers with random weights. With `shard_tables`, each process has a shard of every table."""
         return TwoTower(spec, generator)
 
     def seed_dropout(self, generator: torch.Generator, seed: int, step: int) -> None:
-        """Gives each process its own dropout in this step; a single process keeps its generator."""
+        """Gives each process its own dropout in this step. A single process keeps its generator."""
 
     def gather(self, vectors: Tensor, count: int) -> Tensor:
-        """Gathers the vectors of all `count` rows [M, D] from the processes' `rows`; gradients flow back."""
+        """Gathers the vectors of all `count` rows [M, D] from the processes. Gradients flow back."""
         return vectors
 
     def gather_items(self, items: Tensor, num_shared: int) -> Tensor:
-        """Gathers the shared items' vectors, `num_shared` in all processes; this process's hard negatives follow."""
+        """Gathers the vectors of all `num_shared` shared items; the vectors of this process's hard negatives follow."""
         return items
 
     def sum_gradients(self, module: nn.Module) -> None:
         """Replaces the gradient of each parameter by its sum over the processes."""
 
     def sum_row_gradients(self, found: Sequence[RowGradients], tables: EmbeddingTables) -> list[RowGradients]:
-        """Returns gradients of the rows updated by this process, summed over the processes; `found` are its own."""
+        """Sums row gradients over the processes. Returns the rows that this process updates; `found` are its own gradients."""
         return list(found)
 
     def sum_loss(self, loss: Tensor) -> float:
-        """Sums the parts of a batch's loss over the processes."""
+        """Adds up the parts of a batch's loss from all processes."""
         return float(loss.item())
 
     def from_first(self, values: Sequence[float]) -> list[float]:
@@ -92,7 +92,7 @@ class ComputeContext:
 
     Attributes:
         device: device of all weights.
-        bfloat16: dense layers multiply bfloat16 factors; sums and weights stay float32.
+        bfloat16: whether dense layers multiply in bfloat16; sums and weights stay float32.
         ranks: the processes that share every batch.
     """
 
@@ -101,7 +101,7 @@ class ComputeContext:
     ranks: Ranks = SINGLE_PROCESS
 
     def products(self) -> AbstractContextManager[object]:
-        """Makes dense layers multiply in this number format inside the block."""
+        """Inside the block, dense layers multiply in this number format."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bfloat16 else nullcontext()
 
 
@@ -109,7 +109,7 @@ def device_of(choice: Device) -> torch.device:
     """Returns the configured device.
 
     Raises:
-        ConfigError: it is CUDA and the machine has none.
+        ConfigError: the device is CUDA and the machine has none.
     """
     has_cuda = torch.cuda.is_available()
     if choice is Device.CUDA and not has_cuda:
@@ -119,7 +119,7 @@ def device_of(choice: Device) -> torch.device:
 
 
 def is_bfloat16(choice: Precision, device: torch.device) -> bool:
-    """Returns whether dense layers multiply bfloat16 factors. With `auto` they do if the processor has instructions for it."""
+    """Returns whether dense layers multiply in bfloat16. `auto` says yes if the processor has instructions for it."""
     if choice is not Precision.AUTO:
         return choice is Precision.BFLOAT16
     if device.type == "cuda":

@@ -1,12 +1,12 @@
-"""Training data as views of Arrow tables: samples, the feature rows they point to, history, users, items, hard negatives.
+"""Training data as views of Arrow tables: samples, their feature rows, history, users, items, hard negatives.
 
-A memory-mapped table stays on disk: memory is bounded by one batch, one number per sample (the epoch's order) and one number
-per user and item.
+A memory-mapped table stays on disk. Memory holds one batch, one number per sample (the epoch's order), and one number per user
+and item.
 
 Letters: B samples of a batch, n events, U users, I items.
 
-Belongs here: `TrainData`, which checks the tables once, and the part of the history that a sample sees. Does not belong
-here: forming batches (`batches`) and drawing negatives (`batch_negatives`).
+Belongs here: `TrainData`, which checks the tables once, and the visible part of each sample's history. Does not belong here:
+forming batches (`batches`) and drawing negatives (`batch_negatives`).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_STA
 
 _BLOCK_ROWS = 1 << 18
 _MAX_EVENTS = 4_000_000
-"""Events of histories in memory at once; a single longer history is alone."""
+"""Events of histories in memory at once. A single history may be longer."""
 _MAX_DAYS = 1 << 20
-"""Upper bound of day numbers; no window has more days, so a larger number is a date or invalid."""
+"""Upper bound of day numbers. No window has so many days, so a larger number is a date or invalid."""
 _REMEDY = "materialize train_samples again"
 _KEYS = {
     ITEM_INDEX: pa.int32(),
@@ -53,12 +53,12 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class HistoryRule:
-    """The part of its user's history that each sample of an epoch sees.
+    """Says which part of its user's history each sample of an epoch sees.
 
     Attributes:
-        history: everything before the event or its day, or all other items of the user.
-        user_ends: where each user's visible events end, for `History.LEAVE_ONE_OUT` [U].
-        window_shifts: shift of each user for `SharedWindows` [U]; None: rows share no events.
+        history: whether a sample sees all events before its own event, before its day, or on other items.
+        user_ends: end of each user's visible events, for `History.LEAVE_ONE_OUT` [U].
+        window_shifts: shift of each user for `SharedWindows` [U]. None: rows share no events.
     """
 
     history: History
@@ -74,18 +74,18 @@ class TrainData:
         samples: one row per positive sample, day by day: item_index int32, user_index int32 (-1: no history at all), history_end
             int64, weight float32, event_time_ms int64, day int32 (0 the oldest), user_row and item_row int32, and the embedding
             indices of context features.
-        user_rows: the embedding indices of user features, row number = user_row.
-        item_rows: the embedding indices of item features as of the samples, row number = item_row.
+        user_rows: embedding indices of user features; the row number is user_row.
+        item_rows: embedding indices of item features at the time of the samples; the row number is item_row.
         history: all users' positive events by (user, time): item_index int32 (-1: not in the corpus), event_time_ms int64 and the
             embedding indices of the sub-features.
-        users: history_start and history_end int64, row number = user_index.
-        items: weight float64 and the embedding indices of item features, row number = item_index; its schema may name the
+        users: history_start and history_end int64; the row number is user_index.
+        items: weight float64 and the embedding indices of item features; the row number is item_index. The schema may name the
             distribution of the weights.
-        hard_negatives: user_index, item_index and day int32: items shown to users without interaction; None: the model needs none.
+        hard_negatives: user_index, item_index and day int32 of items shown to users without interaction. None: not needed.
 
     Raises:
-        SchemaError: a column is missing, has another type or nulls, or holds row numbers outside their table.
-        LeakError: a sample's history reaches its own event.
+        SchemaError: a column is missing, has another type or nulls, or has row numbers outside their table.
+        LeakError: a sample's history contains its own event or a later one.
     """
 
     def __init__(
@@ -136,30 +136,30 @@ class TrainData:
         return 1 + max(int(block.max()) for block in self.keys.blocks(DAY))
 
     def item_counts(self, end_day: int) -> IntArray:
-        """Returns each item's number of samples before a day [I]."""
+        """Counts each item's samples before a day [I]."""
         counts = np.zeros(self.num_items, np.int64)
         for days, items in zip(self.keys.blocks(DAY), self.keys.blocks(ITEM_INDEX), strict=True):
             counts += np.bincount(items[days < end_day], minlength=self.num_items)
         return counts
 
     def item_weights(self, end_day: int) -> npt.NDArray[np.float64]:
-        """Returns the items' sampling weights from the interactions before `end_day` [I].
+        """Returns the items' sampling weights [I], computed from the interactions before `end_day`.
 
-        If the table's schema does not tell how weights follow from counts, they are the same for every day.
+        If the table's schema has no distribution to compute them with, the weights are the same for every day.
         """
         if end_day >= self.num_days or self._weight_distribution is None:
             return self._item_weights
         return weights_of(self.item_counts(end_day), self._weight_distribution)
 
     def sampler(self, model: Model, end_day: int) -> NegativeSampler:
-        """Returns the configured sampler; it knows the interactions before `end_day`."""
+        """Returns the configured sampler. It uses only interactions before `end_day`."""
         if model.has_hard_negatives and self._edges is None:
             where, remedy = "training data, hard_negatives.arrow", "materialize train_samples again with this model section"
             raise ConfigError(Fault(where, f"the file that sampler {model.sampler} draws from", "no such file", remedy))
         return SAMPLERS[model.sampler](model, self.item_weights(end_day), self._edges or HardEdges.empty())
 
     def rows_of_days(self, first: int, end: int, *, min_history: int = 0, targets: Targets = Targets.ALL) -> IntArray:
-        """Returns the samples of days first .. end - 1 that are targets and have so many earlier events, in order."""
+        """Returns the samples of days first .. end - 1 that are targets and have at least `min_history` earlier events, in order."""
         kept, begin = [], 0
         columns = (self.keys.blocks(name) for name in (DAY, USER_INDEX, HISTORY_END))
         for day, user_index, ends in zip(*columns, strict=True):
@@ -173,7 +173,7 @@ class TrainData:
 
     @cached_property
     def _is_new(self) -> Mask:
-        """Which samples are of an item that is new to their user, bool [samples]."""
+        """Marks samples with an item that is new to their user, bool [samples]."""
         found = [np.zeros(0, np.bool_)]
         columns = (self.keys.blocks(name) for name in (USER_INDEX, HISTORY_END, ITEM_INDEX))
         for user_index, ends, items in zip(*columns, strict=True):
@@ -182,7 +182,7 @@ class TrainData:
         return np.concatenate(found)
 
     def user_ends(self, before_day: int | None = None) -> IntArray:
-        """Returns where each user's events before a day's first sample end [U]; None if no sample is as late: all events count."""
+        """Returns the end of each user's events before the first sample of a day or later days [U]. None: all events count."""
         if before_day is None or before_day >= self.num_days:
             return self._user_ends
         columns = (self.keys.blocks(name) for name in (DAY, EVENT_TIME_MS))
@@ -211,14 +211,14 @@ class TrainData:
         kept_frac: npt.NDArray[np.float64] | None = None,
         is_hidden: Mask | None = None,
     ) -> TowerInput:
-        """Returns the user tower's input of these samples: user and context features and the history of each.
+        """Returns the user tower's input for these samples: user features, context features and histories.
 
         Args:
             rows: the samples.
             keys: their keys, from `read_keys`.
-            rule: the visible part of the history; None: everything up to its history_end.
-            kept_frac: from `draw_cuts`; None: no history is cut.
-            is_hidden: whether a sample's context features are missing [B]; None: none are.
+            rule: the visible part of each history. None: all events up to history_end.
+            kept_frac: from `draw_cuts`. None: no history is cut.
+            is_hidden: marks samples that get no context features [B]. None: all samples get them.
         """
         context = self._context.read(rows)
         if is_hidden is not None:
@@ -228,15 +228,15 @@ class TrainData:
         return features.with_history(self._read_history(keys, rule or HistoryRule(History.EVENT, self._user_ends), kept_frac))
 
     def item_keys(self, features: Sequence[str]) -> IntArray:
-        """Returns the embedding indices of single-valued item features of the whole corpus [I, F], a block at a time."""
+        """Returns the embedding indices of single-valued item features for the whole corpus [I, F]. Reads them block by block."""
         singles = [feature.name for feature in self.spec.features_of(TowerSide.ITEM) if not feature.is_multi]
         places = [singles.index(name) for name in features]
         return np.concatenate([self.items.read(rows).singles[:, places] for rows in row_blocks(self.num_items, _BLOCK_ROWS)])
 
     def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray) -> tuple[IntArray, IntArray]:
-        """Returns the items of these users' events up to `user_ends`, user by user (-1: not in the corpus) [n], and their numbers.
+        """Returns the items of these users' events before `user_ends`, user by user [n], and the number of each user's events.
 
-        User -1 has none.
+        An item outside the corpus is -1. User -1 has no events.
         """
         lengths = np.zeros(len(user_index), np.int64)
         known = user_index >= 0
@@ -261,14 +261,14 @@ class TrainData:
         return self.history.read_events(positions, offsets)
 
     def windows(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray | None) -> SharedWindows | None:
-        """Returns which samples share a pass, from the shifts of all users [U]; None without shifts."""
+        """Returns which samples share a pass of the encoder. `shifts`: of all users [U]; None or empty: no samples do."""
         if shifts is None or not len(shifts):
             return None
         user = np.maximum(keys[USER_INDEX], 0)
         return SharedWindows(self._user_ends[user], shifts[user])
 
     def window_starts(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray, length: int) -> IntArray:
-        """Returns the first event of each sample's window [B]; a distinct negative number for a sample without history."""
+        """Returns the first event of each sample's window [B]. A sample without history gets a distinct negative number."""
         starts, ends = self._history_bounds(keys)
         windows = self.windows(keys, shifts)
         firsts = starts if windows is None else windows.first_events(starts, ends, length)
@@ -291,7 +291,7 @@ class TrainData:
             self.history.check_bounds(starts, ends, where)
             known = np.flatnonzero((keys[USER_INDEX] >= 0) & bool(len(self._user_ends)))
             if num_beyond := int((ends[known] > self._user_ends[keys[USER_INDEX][known]]).sum()):
-                got = f"{num_beyond} that reach into the next user's events"
+                got = f"{num_beyond} histories that reach into the next user's events"
                 raise SchemaError(Fault(where, "histories that end within the user's own events", got, _REMEDY))
             self.history.check_causal(starts, ends, keys[EVENT_TIME_MS], where=where, remedy=_REMEDY)
 
@@ -299,16 +299,16 @@ class TrainData:
 def find_new_items(
     starts: IntArray, ends: IntArray, items: npt.NDArray[Any], items_at: Callable[[IntArray], npt.NDArray[np.int32]]
 ) -> Mask:
-    """Returns whether each sample's item is new to its history, that is, in none of the events start .. end - 1, bool [B].
+    """Marks samples with an item that none of the events start .. end - 1 of their history has, bool [B].
 
-    By hand: the events at positions 0 to 3 are of items 7, 8, 7, 9. Samples with the history 0 .. 1 and the items 7, 8, 9
-    are known, known and new; with the history 0 .. 0 they are known, new and new.
+    By hand: the events at positions 0 to 3 have items 7, 8, 7, 9. With a history of positions 0 and 1, items 7 and 8 are known
+    and 9 is new. With a history of position 0 alone, 8 is new, too.
 
     Args:
         starts: first event of each sample's user [B].
-        ends: where each sample's history ends [B].
-        items: of each sample [B].
-        items_at: returns the items of events by position.
+        ends: end of each sample's history [B].
+        items: item of each sample [B].
+        items_at: returns the items of events, given by position.
     """
     is_new = np.ones(len(items), dtype=bool)
     with_history = np.flatnonzero(ends > starts)
@@ -332,9 +332,9 @@ def find_new_items(
 
 
 def draw_cuts(count: int, cut: HistoryCut, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Draws the fraction of oldest events that each history keeps, rounded up to whole events; 1 if it is not cut [n].
+    """Draws the fraction of events that each history keeps, oldest first [n]; 1 if it is not cut.
 
-    Example: min_length_frac 0.75 and a history of 8: 7 or 8 events; 6 has probability 0, because 0.75 itself must be drawn.
+    The kept number is rounded up. Example: with min_length_frac 0.75, a history of 8 events keeps 7 or 8.
     """
     if not cut.sample_frac:
         return np.ones(count)
@@ -345,9 +345,9 @@ def draw_cuts(count: int, cut: HistoryCut, rng: np.random.Generator) -> npt.NDAr
 def without_own_item(
     starts: IntArray, ends: IntArray, own_items: IntArray, items_at: Callable[[IntArray], npt.NDArray[np.int32]]
 ) -> tuple[IntArray, IntArray]:
-    """Returns the positions of the events start .. end - 1 of each row without those on its own item [n], and offsets.
+    """Leaves out the events on each row's own item. Returns the positions of its other events start .. end - 1 [n], and offsets.
 
-    `items_at` returns the items of events by position.
+    `items_at` returns the items of events, given by position.
     """
     positions = ranges(starts, ends - starts)
     row = row_of_value(offsets_of(ends - starts))
@@ -356,13 +356,13 @@ def without_own_item(
 
 
 def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardEdges:
-    """Returns the edges of hard_negatives.arrow; a table in one chunk is not copied.
+    """Reads the edges of hard_negatives.arrow. A table in one chunk is not copied.
 
     Args:
         table: user_index, item_index and day int32, sorted by user and item, each pair once.
 
     Raises:
-        SchemaError: a column is missing, of another type, has nulls or points outside.
+        SchemaError: a column is missing, has another type or nulls, or has an index out of range.
     """
     view = TableView(table, "hard_negatives", dict.fromkeys((USER_INDEX, ITEM_INDEX, DAY), pa.int32()))
     if not table.num_rows:
@@ -374,10 +374,10 @@ def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardE
 
 
 def check_samples(keys: TableView, row_bounds: Mapping[str, tuple[int, int]]) -> None:
-    """Checks the key columns of samples.arrow. `row_bounds` has the smallest allowed number, and one more than the largest.
+    """Checks the key columns of samples.arrow. `row_bounds`: column -> smallest allowed number, and one more than the largest.
 
     Raises:
-        SchemaError: there is no sample; a number is out of bounds; a weight is not finite or not above 0.
+        SchemaError: there is no sample, a number is out of bounds, or a weight is not finite or not above 0.
     """
     if not keys.num_rows:
         raise SchemaError(Fault("table samples", "at least one sample", "0 rows", "choose a window with positive events"))

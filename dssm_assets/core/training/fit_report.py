@@ -1,4 +1,4 @@
-"""Records a fit: its history (losses and validation scores), the progress after each step, and the final report."""
+"""Records a fit: losses and validation scores, the progress after each step, and the final report."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class EpochScore:
     """Hit rate of the towers on the validation days after an epoch.
 
     Attributes:
-        epoch: epochs done, from 1.
-        hit_rate: with the prior, if there is one.
-        plain_hit_rate: of the towers alone.
-        prior: popularity, recent, half-life in days; None without a prior.
-        error: standard error of the hit rate over independent pairs.
+        epoch: number of epochs done, from 1.
+        hit_rate: hit rate with the prior, or of the towers alone if there is no prior.
+        plain_hit_rate: hit rate of the towers alone.
+        prior: popularity, recent, half-life in days. None without a prior.
+        error: standard error of the hit rate, as if pairs were independent.
     """
 
     epoch: int
@@ -42,13 +42,13 @@ class FitHistory:
     """The steps and figures of a fit so far.
 
     Attributes:
-        is_search: whether the phase scores towers on validation days; False in the final phase, and without such days.
+        is_search: whether this phase scores towers on validation days; False in the final phase, and without validation days.
         epoch: epochs done in this phase.
         step: batches done in this epoch.
         losses: loss of every step of this phase.
-        search_losses: loss of every step of the search, once it is over.
-        scores: after every epoch of the search.
-        resumed_at: steps done when a killed fit was last resumed; None: the fit ran in one go.
+        search_losses: loss of every step of the search, empty until the search is over.
+        scores: score after every epoch of the search.
+        resumed_at: steps already done when a killed fit was last resumed. None: the fit was never resumed.
     """
 
     is_search: bool
@@ -61,7 +61,7 @@ class FitHistory:
 
     @property
     def best(self) -> EpochScore | None:
-        """Returns the first epoch with the highest hit rate; None without scores."""
+        """Returns the first epoch with the highest hit rate, None without scores."""
         return max(self.scores, key=lambda score: score.hit_rate, default=None)
 
     @property
@@ -74,7 +74,7 @@ class FitHistory:
 
 
 UNSTEADY: Final = frozenset({"seconds", "samples_per_s", "input_wait_frac", "peak_bytes", "peak_bytes_of", "resumed_at_step"})
-"""Keys of the report that differ from run to run."""
+"""Keys of the report with values that differ from run to run."""
 
 _T = TypeVar("_T")
 
@@ -88,10 +88,10 @@ class Progress:
         steps: steps of this phase without early stopping.
         epoch: epoch of the step, from 0.
         loss: loss of the step.
-        samples_per_s: since the fit began.
-        eta_s: seconds left at the pace of the last steps, if the search stops as early as possible; None at the first step,
-            whose time includes preparation.
-        eta_at_most_s: the same without early stopping.
+        samples_per_s: samples per second since the fit began.
+        eta_s: seconds left at the pace of the last steps, if the search stops as early as possible. None at the first step,
+            because its time includes preparation.
+        eta_at_most_s: seconds left if the search does not stop early.
         phase: `search` (on the days before the validation days) or `fit`.
     """
 
@@ -110,15 +110,15 @@ class FitResult:
     """The fitted towers and the record of the fit.
 
     Attributes:
-        two_tower: with averaged weights if an average is kept.
-        loss_by_step: losses of the phase whose towers are kept.
+        two_tower: the towers; with averaged weights if `training` asks for an average.
+        loss_by_step: losses of the phase that these towers come from.
         report: the figures of `fit_report`, and the device.
         search_loss_by_step: losses of the search; equal to `loss_by_step` without a refit; empty without a search.
-        scores: on the validation days, by epoch.
-        prior: chosen on the validation days.
-        group_codes: codes for items without an event; None: they have none.
-        search_weights: weights of the search's best epoch, not fitted to the validation days; empty without a search, or if
-            they are those of `two_tower`.
+        scores: scores on the validation days, by epoch.
+        prior: popularity prior chosen on the validation days, None without one.
+        group_codes: codes for items without events. None: such items have no code.
+        search_weights: weights of the search's best epoch, not fitted to the validation days. Empty without a search, or if
+            `two_tower` has these weights.
     """
 
     two_tower: TwoTower
@@ -132,15 +132,15 @@ class FitResult:
 
 
 class FitClock:
-    """Measures a fit's seconds, and those spent waiting for batches."""
+    """Measures a fit's seconds, and how many of them it waited for batches."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now, self._begin = now, now()
         self._steps, self._samples_done, self._wait_seconds, self.seconds = 0, 0, 0.0, 0.0
-        self._marks = (0, 0.0), (0, 0.0)  # samples and seconds at the last two steps whose number is a power of two
+        self._marks = (0, 0.0), (0, 0.0)  # samples and seconds at the last two steps with a power of two as number
 
     def time_waits(self, batches: Iterator[_T]) -> Iterator[_T]:
-        """Yields the batches and counts the time until each is there as waiting."""
+        """Yields the batches, and counts the time until each batch arrives as waiting."""
         while True:
             begin = self._now()
             batch = next(batches, None)
@@ -159,7 +159,7 @@ class FitClock:
             self._marks = self._marks[1], (self._samples_done, self.seconds)
 
     def seconds_for(self, samples: int) -> float | None:
-        """Returns the seconds for so many samples at the pace of the later half of the steps; None after one step."""
+        """Returns the seconds for so many samples at the pace of the later half of the steps. None before the second step."""
         if self._steps < 2:
             return None
         begin, seconds = self._marks[0]
@@ -177,8 +177,8 @@ class FitClock:
 def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Model, training: Training) -> dict[str, Any]:
     """Returns the figures of a finished fit.
 
-    `final_loss` is the mean over the last epoch, `input_wait_frac` the share of time spent waiting for batches. Hit rates are by
-    epoch. `search_borders` has a remark if the last epoch is the best and gained more than its error.
+    `final_loss` is the mean over the last epoch. `input_wait_frac` is the share of time spent waiting for batches. Hit rates are
+    listed by epoch. `search_borders` has a remark if the last epoch is the best and gained more than its error.
     """
     best = history.best
     losses = history.losses or history.search_losses
@@ -207,7 +207,7 @@ def _find_borders(scores: Sequence[EpochScore], training: Training) -> list[str]
     if last.epoch < training.epochs or gain <= last.error:
         return []
     return [
-        f"training.epochs: the last one, {last.epoch}, still gained {gain:.4f} on the validation days (error {last.error:.4f}); raise it"
+        f"training.epochs: the last epoch, {last.epoch}, still gained {gain:.4f} on the validation days (error {last.error:.4f}); raise it"
     ]
 
 

@@ -24,20 +24,20 @@ from dssm_assets.core.models.two_tower import TwoTower
 
 
 class ItemInference:
-    """The item tower over any number of tables of items.
+    """Applies the item tower to any number of tables of items.
 
-    Items with equal features go through the tower once, because most items of a long tail have no embedding of their own.
+    Items with equal features go through the tower once: most items of a long tail have no own embedding, so many are equal.
     """
 
     def __init__(self, two_tower: TwoTower, batch_size: int, group_codes: GroupCodes | None = None) -> None:
-        """Takes the item tower; `group_codes` are the codes for items without an event, if any."""
+        """Takes the item tower, and optionally the codes for items without events."""
         self._towers, self._batch_size, self._codes = two_tower, batch_size, group_codes
 
     def vectors(self, items: pa.Table) -> FloatArray:
         """Returns the items' vectors [I, D], float32, before a prior is appended.
 
         Args:
-            items: one row per item, embedding indices of every item feature (int32, or list of int32).
+            items: one row per item, with the embedding indices of every item feature (int32, or list of int32).
         """
         reader = SideReader(items, "items", self._towers.spec.features_of(TowerSide.ITEM))
         inputs = reader.read(np.arange(items.num_rows, dtype=np.int64))
@@ -52,7 +52,7 @@ class ItemInference:
 
 
 class UserInference:
-    """The user tower over any number of tables of users, with all histories in one table."""
+    """Applies the user tower to any number of tables of users. All histories are in one table."""
 
     def __init__(self, two_tower: TwoTower, history: pa.Table, *, as_of_ms: int, batch_size: int) -> None:
         """Checks the histories once.
@@ -67,16 +67,16 @@ class UserInference:
     def vectors(self, users: pa.Table, history_start: IntArray, history_end: IntArray) -> FloatArray:
         """Returns the users' vectors for storing and searching, float32 [U, `user_vector_width`].
 
-        The vectors of K interests follow one another. With a prior, each ends with a 1, the factor of an item's prior.
+        The vectors of K interests are joined. With a prior, each ends with a 1, the factor of an item's prior.
 
         Args:
-            users: one row per user, embedding indices of every user feature (int32, or list of int32).
+            users: one row per user, with the embedding indices of every user feature (int32, or list of int32).
             history_start: first event of each user in the history [U].
             history_end: end of each user's events in the history [U].
 
         Raises:
-            SchemaError: a column is missing, of another type, or points outside; bounds outside the history.
-            LeakError: a history reaches `as_of_ms`.
+            SchemaError: a column is missing, has another type or an index out of range; or bounds lie outside the history.
+            LeakError: a history has an event at or after `as_of_ms`.
         """
         starts, ends = np.asarray(history_start, np.int64), np.asarray(history_end, np.int64)
         spec = self._towers.spec
@@ -95,7 +95,7 @@ class UserInference:
 
 
 def find_equal_rows(inputs: TowerInput) -> tuple[IntArray, IntArray]:
-    """Groups rows with equal values: returns the first row of each group, ascending [M], and the group of each row [n]."""
+    """Groups rows with equal values. Returns the first row of each group, ascending [M], and the group of each row [n]."""
     columns = [inputs.singles, *(_number_bags(bag)[:, None] for bag in inputs.bags)]
     rows = np.ascontiguousarray(np.concatenate(columns, axis=1), np.int64)
     return number_values(_as_texts(rows, np.arange(len(rows) + 1) * rows.shape[1]))

@@ -3,9 +3,9 @@
 Belongs here: `fit`, its phases, the epochs of each, its optional inputs. Does not belong here: batches (`batches`), steps
 (`trainer`), scoring of towers (`validation`), the report (`fit_report`), storing results (`steps/fit_job.py`).
 
-Without validation days there is one phase. With them, the search: towers are fitted to the days before and scored after
-every epoch. Then, with `refit`, the final phase: new towers are fitted to the whole window for the best number of epochs,
-under the same schedule. Until the choice is made, the validation days are read for scoring alone.
+Without validation days there is one phase. With validation days, the first phase is the search: towers are fitted to the days
+before them and scored after every epoch. With `refit` a final phase follows: new towers are fitted to the whole window for the
+best number of epochs, under the same schedule. The search uses the validation days only for scoring.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from dssm_assets.core.training.trainer import Trainer
 from dssm_assets.core.training.validation import EpochEvaluator
 
 _BEST = "best."
-"""Prefix of the weights of the search's best epoch in a stored state."""
+"""Prefix of the search's best weights in a stored state."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class FitContext:
 
     Attributes:
         progress: called after every step.
-        after_epoch: called with all scores after each epoch on validation days; an exception from it ends the fit.
+        after_epoch: called with all scores after each scored epoch; an exception from it ends the fit.
         now: seconds of a clock that never goes back; only reported numbers depend on it.
         ks: cut-offs of the evaluation, for hit_rate@k on the validation days.
-        plan: configured warm-up and decay, to be stretched to the number of steps; None: by the training section.
-        warm_start: weights to start from; None: random weights.
+        plan: planned warm-up and decay, stretched to the number of steps. None: computed from the training section.
+        warm_start: weights to start from. None: random weights.
         checkpoints: stores the state of the fit.
         ranks: the processes that share every batch.
     """
@@ -83,7 +83,7 @@ def fit(data: TrainData, *, model: Model, training: Training, seed: int, context
 
 
 def check_fit(data: TrainData, model: Model, training: Training) -> None:
-    """Raises a ConfigError with every reason why towers cannot be fitted to the data under these sections.
+    """Raises a ConfigError with every conflict between the data and these sections.
 
     Conflicts between sections are found earlier, when the configuration is read.
     """
@@ -95,7 +95,7 @@ def check_fit(data: TrainData, model: Model, training: Training) -> None:
         faults += svd_init_faults(data.spec, training.svd_init)
     if training.validation_days >= data.num_days:
         got = f"{training.validation_days} of {data.num_days} days with samples"
-        expected = "days before them that are trained on"
+        expected = "days to train on before the validation days"
         faults.append(Fault("training.validation_days", expected, got, "lengthen the window or set it lower"))
     ConfigError.raise_if(faults)
 
@@ -104,8 +104,8 @@ class _FitRun:
     """The phases of one fit over one history.
 
     Attributes:
-        search_rows: the samples that the search trains on; None without a search, and after it.
-        final_rows: the samples that the final phase trains on; None without that phase.
+        search_rows: the samples that the search trains on, None without a search, and after it.
+        final_rows: the samples that the final phase trains on, None without that phase.
     """
 
     def __init__(self, data: TrainData, model: Model, training: Training, seed: int, context: FitContext) -> None:
@@ -120,12 +120,12 @@ class _FitRun:
         device = device_of(training.device)
         self._compute = ComputeContext(device, is_bfloat16(training.precision, device), context.ranks)
         self._clock = FitClock(context.now)
-        self._best_weights: dict[str, Tensor] = {}  # of the best epoch of the search
+        self._best_weights: dict[str, Tensor] = {}  # weights of the search's best epoch
         self._group_codes: GroupCodes | None = None
         self._warm_start_report: dict[str, Any] | None = None
 
     def search(self, rows: IntArray) -> TwoTower:
-        """Finds the number of epochs and the prior; returns the towers of the best epoch."""
+        """Finds the best number of epochs and the prior. Returns the towers of the best epoch."""
         history, context = self._history, self._context
         evaluator = EpochEvaluator(self._data, self._first_validation_day, self._model, context.ks, ranks=context.ranks)
         trainer = self._new_trainer(rows, self._first_validation_day)
@@ -152,7 +152,7 @@ class _FitRun:
         return trainer.two_tower
 
     def result(self, towers: TwoTower) -> FitResult:
-        """Returns the towers, moved to the CPU, and how the fit went."""
+        """Moves the towers to the CPU. Returns them with the record of the fit."""
         towers.cpu()
         history, best = self._history, self._history.best
         prior = None
@@ -206,10 +206,10 @@ class _FitRun:
         return {**trainer.state(), **{f"{_BEST}{name}": tensor for name, tensor in self._best_weights.items()}}
 
     def _new_trainer(self, rows: IntArray, before_day: int) -> Trainer:
-        """Returns a trainer at the start of its phase, or where the stored state left it.
+        """Returns a trainer at the start of its phase, or resumed from the stored state.
 
         Args:
-            before_day: the first weights depend on the days before this one alone.
+            before_day: the first weights depend only on days before this day.
         """
         model, training, device = self._model, self._training, self._compute.device
         initial, dropout = (int(word) for word in np.random.SeedSequence(self._seed).generate_state(2))
@@ -224,25 +224,25 @@ class _FitRun:
         if self._saved:
             self._best_weights = {n.removeprefix(_BEST): tensor for n, tensor in self._saved.items() if n.startswith(_BEST)}
             trainer.load(self._saved)
-            self._saved = {}  # the next phase starts from first weights of its own
+            self._saved = {}  # the next phase starts anew
         return trainer
 
     def _write_first_weights(self, towers: TwoTower, before_day: int) -> None:
-        """Overwrites random weights by earlier ones and by `svd_init`."""
+        """Overwrites random weights with weights of an earlier model (warm start) and of `svd_init`."""
         warm_start, section, data = self._context.warm_start, self._training.svd_init, self._data
         if warm_start is not None:
             self._warm_start_report = warm_start.copy_into(towers)
-        # A frozen embedding is computed again every day; any other one continues from the earlier model.
+        # A frozen embedding is computed again every day. Other embeddings continue from the earlier model.
         if section is None or (warm_start is not None and data.spec.frozen_embedding is None):
             return
-        # After a kill the towers come from the stored state, but the codes of groups are not part of it.
+        # In a resumed fit the towers come from the stored state, but the state has no codes of groups.
         if not self._saved or section.group_by:
             from dssm_assets.core.training.closed_form.svd_init import write_codes
 
             self._group_codes = write_codes(towers, data, section, data.user_ends(before_day))
 
     def _samples_left(self) -> tuple[int, int]:
-        """Returns how many samples the fit still reads: if the search stops as early as it still can, and at most."""
+        """Returns the number of samples left: if the search stops as early as it still can, and at most."""
         training, history, both = self._training, self._history, (self.search_rows, self.final_rows)
         search, final = (0 if rows is None else samples_per_epoch(len(rows), training) for rows in both)
         best = 1 if history.best is None else history.best.epoch

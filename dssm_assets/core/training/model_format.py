@@ -27,9 +27,9 @@ _WHAT, _REMEDY = "stored model", "fit the model again"
 
 
 def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
-    """Yields the towers' specification and weights as bytes, the same for the same weights.
+    """Yields the towers' specification and weights as bytes. Equal weights give equal bytes.
 
-    The pieces keep sharded tables from ever being whole in memory. If tables are sharded, every process must iterate to the end.
+    Thanks to the pieces a sharded table is never whole in memory. With sharded tables, every process must iterate to the end.
     """
     tables = two_tower.tables
     widths = {f"{_TABLE}{dim}": dim for dim in tables.dims}
@@ -44,16 +44,16 @@ def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
 
 
 def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
-    """Returns the towers in the bytes that `model_chunks` yields. Their tables are views of the bytes.
+    """Returns the towers stored in the bytes of `model_chunks`. Their tables are views of the bytes.
 
     If the bytes are a memory map, only looked-up rows are read, and all processes with the same file share its pages.
 
     Args:
-        data: the joined chunks. torch needs them to be writable: use a copy-on-write memory map.
+        data: the joined chunks. torch needs them to be writable, so use a copy-on-write memory map.
 
     Raises:
         StorageError: the bytes are not a whole model.
-        ConfigError: the model has another specification; has a fault per difference.
+        ConfigError: the model has another specification. The error has a fault per difference.
     """
     header, start = read_header(data, _MAGIC, _WHAT, _REMEDY)
     remedy = "fit the model again with the current configuration"
@@ -79,10 +79,10 @@ def header_bytes(magic: bytes, header: Mapping[str, Any]) -> bytes:
 
 
 def read_header(data: bytes | npt.NDArray[np.uint8], magic: bytes, what: str, remedy: str) -> tuple[dict[str, Any], int]:
-    """Returns the header and the position at which the tensors begin.
+    """Returns the header, and the position of the first tensor.
 
     Raises:
-        StorageError: the bytes have no such beginning.
+        StorageError: the bytes do not begin with the magic bytes and a whole header.
     """
     start = len(magic) + 8
     begin = bytes(data[:start])
@@ -96,10 +96,10 @@ def read_header(data: bytes | npt.NDArray[np.uint8], magic: bytes, what: str, re
 def read_arrays(
     data: memoryview | npt.NDArray[np.uint8], described: Sequence[tuple[str, str, Sequence[int]]], what: str, remedy: str
 ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Yields the name and array of each tensor described by name, type and shape. Arrays are views of the bytes.
+    """Yields the name and array of each tensor. Arrays are views of the bytes.
 
     Raises:
-        StorageError: the described tensors do not have the size of the bytes.
+        StorageError: the bytes and the described tensors (name, type, shape) have different sizes.
     """
     sizes = [math.prod(shape) * np.dtype(kind).itemsize for _, kind, shape in described]
     if sum(sizes) != len(data):

@@ -25,7 +25,7 @@ _DECAY, _SQUARE_DECAY = 0.9, 0.999
 
 @dataclass(frozen=True)
 class RowGradients:
-    """The distinct rows of one table in a step's look-ups, ascending and without row 0, with their gradients."""
+    """The distinct rows that a step reads from one table, ascending and without row 0, with their gradients."""
 
     dim: int
     rows: Tensor  # [U]
@@ -33,18 +33,18 @@ class RowGradients:
 
 
 class RowOptimiser(ABC):
-    """Updates rows of the tables. A step leaves all rows unchanged that it did not read."""
+    """Updates rows of the tables. A step changes only the rows that it has read."""
 
     def __init__(self, tables: EmbeddingTables) -> None:
         self._tables = tables
 
     @abstractmethod
     def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
-        """Makes one step: updates the rows by their gradients."""
+        """Makes one step: updates the rows with their gradients."""
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """Returns by name everything that the next step depends on, except the tables; not copies."""
+        """Returns name -> tensor for everything that the next step needs, except the tables. The tensors are not copied."""
 
     def load(self, state: dict[str, Tensor]) -> None:
         for name, tensor in self.state().items():
@@ -52,10 +52,10 @@ class RowOptimiser(ABC):
 
 
 class RowwiseAdagrad(RowOptimiser):
-    """Adagrad with an accumulator per table row; exact where a batch reads a row several times.
+    """Adagrad with one accumulator per table row. It is exact even if a batch reads a row several times.
 
-    A row's gradient is the sum over all look-ups that read it. Its accumulator grows by the mean square of that sum, and
-    the row changes by -rate * gradient / sqrt(accumulator). Row 0 (missing) never changes.
+    A row's gradient is the sum over all look-ups that read it. The row's accumulator grows by the mean square of this gradient,
+    and the row changes by -rate * gradient / sqrt(accumulator). Row 0 (missing) never changes.
     Duchi et al. 2011, with the mean over the row as in row-wise variants for embeddings.
     """
 
@@ -76,15 +76,15 @@ class RowwiseAdagrad(RowOptimiser):
 
 
 class RowwiseAdam(RowOptimiser):
-    """Adam with a first moment per value and a second moment per row; exact where a batch reads a row several times.
+    """Adam with a first moment per value and a second moment per row. It is exact even if a batch reads a row several times.
 
-    With step t counted over all steps and k = steps since the row was last read (1 if that was the previous step):
+    t counts all steps, and k the steps since the row was last read (1 if the previous step read it):
 
         m = b1^k m + (1 - b1) g,    v = b2^k v + (1 - b2) mean(g^2)
         row -= rate * m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon)
 
-    So the moments equal those of Adam with zero gradients in all steps that did not read the row, but only rows that are
-    read cost time. Kingma and Ba 2015. The lazy decay is exact; torch's SparseAdam leaves it out.
+    The result equals Adam's with a zero gradient in all steps that did not read the row, but rows cost time only when read.
+    Kingma and Ba 2015. This lazy decay is exact; torch's SparseAdam leaves it out.
     """
 
     def __init__(self, tables: EmbeddingTables) -> None:
@@ -122,15 +122,15 @@ def row_optimiser(tables: EmbeddingTables, kind: EmbeddingOptimiser) -> RowOptim
 
 
 def gradients_of(tables: EmbeddingTables, tape: Sequence[Lookup]) -> list[RowGradients]:
-    """Returns the rows and their gradients for each table that the look-ups read."""
+    """Returns the rows and gradients of the look-ups, table by table."""
     by_dim = {dim: [lookup for lookup in tape if lookup.dim == dim] for dim in tables.dims}
     return [RowGradients(dim, *row_gradients(found)) for dim, found in by_dim.items() if found]
 
 
 def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
-    """Returns the distinct rows other than 0 in the look-ups of one table [U], and their gradients [U, d].
+    """Returns the distinct rows, without row 0, in the look-ups of one table [U], and their gradients [U, d].
 
-    Values are sorted by (row, position), so each row's gradient is summed in one order whatever the number of threads.
+    Values are sorted by (row, position), so a row's gradient is summed in the same order with any number of threads.
     """
     pooled = [lookup.pooled for lookup in found]
     gradients = torch.cat([torch.zeros_like(one) if one.grad is None else one.grad for one in pooled])  # [G, d]
@@ -138,7 +138,7 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
     first = int(np.searchsorted(sorted_rows, 1))
     sorted_rows, order = sorted_rows[first:], order[first:]
     starts = np.flatnonzero(np.concatenate([sorted_rows[:1] > 0, sorted_rows[1:] != sorted_rows[:-1]]))
-    bags, weights = order, None  # of look-ups without bags
+    bags, weights = order, None  # for look-ups without bags
     if any(lookup.offsets is not None for lookup in found):
         lengths = [np.ones(len(one.rows), np.int64) if one.offsets is None else np.diff(one.offsets) for one in found]
         bags = repeat_rows(np.concatenate(lengths)).take(order)
@@ -149,9 +149,9 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
 
 
 class DenseOptimiser:
-    """AdamW over the parameters of a module (Loshchilov and Hutter 2019): matrices decay, biases and norms do not.
+    """AdamW for the parameters of a module (Loshchilov and Hutter 2019): matrices decay, biases and norms do not.
 
-    The arithmetic of torch.optim.AdamW, without importing torch's compiler: 1.5 seconds and 80 MB less.
+    Computes the same as torch.optim.AdamW without importing torch's compiler, which saves 1.5 seconds and 80 MB.
     """
 
     def __init__(self, module: nn.Module, weight_decay: float) -> None:
@@ -162,7 +162,7 @@ class DenseOptimiser:
 
     @torch.no_grad()
     def update(self, learning_rate: float) -> None:
-        """Updates the parameters by their gradients. A parameter without a gradient stays, and its step is not counted."""
+        """Updates the parameters with their gradients. A parameter without gradient stays, and its step does not count."""
         for parameter, (step, mean, square) in zip(self._parameters, self._moments, strict=True):
             gradient = parameter.grad
             if gradient is None:
@@ -176,12 +176,12 @@ class DenseOptimiser:
             parameter.addcdiv_(mean, size, value=-learning_rate / (1.0 - _DECAY ** float(step)))
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the moments and the number of steps of each parameter, by position; not copies."""
+        """Returns each parameter's moments and number of steps, named by its position. The tensors are not copied."""
         named = ({"step": step, "exp_avg": mean, "exp_avg_sq": square} for step, mean, square in self._moments)
         return {f"{place}.{name}": tensor for place, tensors in enumerate(named) for name, tensor in tensors.items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Restores what `state` returned."""
+        """Restores a result of `state`."""
         own = self.state()
         for name, tensor in state.items():
             own[name].copy_(tensor)

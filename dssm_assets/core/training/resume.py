@@ -1,9 +1,9 @@
-"""Starts fits from stored weights: resumes killed fits, or starts from an earlier day's model.
+"""Starts fits from stored weights: resumes a killed fit, or starts from an earlier day's model.
 
-A state has the format of a model (`model_format`); its header also holds the fit's history, and the name, type and shape of
-each tensor. No pickle: reading a state runs no code.
+A state has the format of a model (`model_format`). Its header also has the fit's history, and the name, type and shape of each
+tensor. No pickle: reading a state runs no code.
 
-Belongs here: the format of a state, the times of storing it, earlier weights. Does not belong here: files and paths
+Belongs here: the format of a state, when to store it, weights of an earlier day. Does not belong here: files and paths
 (`steps/fit_job.py`).
 """
 
@@ -29,7 +29,7 @@ _WHAT, _REMEDY = "state of a training", "remove the state, and the training star
 
 
 class Checkpoints:
-    """Restores and stores a fit's state, every few minutes; by default it does neither."""
+    """Restores a fit's state, and stores it every few minutes. By default it does neither."""
 
     def __init__(
         self,
@@ -41,25 +41,25 @@ class Checkpoints:
         now: Callable[[], float] = lambda: 0.0,
         all_ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
-        """Notes when the fit begins.
+        """Notes the time as the fit's begin.
 
         Args:
             key: digest of configuration and inputs; a state with another key is ignored.
-            saved: the state that a killed run gave to `save`.
-            save: stores a state from its pieces; None: another process stores it, or none.
+            saved: the last state that a killed run stored with `save`.
+            save: stores a state, given in pieces. None: this process stores nothing.
             now: seconds of a clock that never goes back.
-            all_ranks: the processes; each stores its part of the same step, and the first decides when.
+            all_ranks: the processes of the fit. All store their parts after the same step; the first process decides when.
         """
         self._key, self._saved, self._save = key, saved, save
         self._seconds, self._now, self._all_ranks = 60.0 * minutes, now, all_ranks
         self._saved_at = now()
 
     def restore(self) -> tuple[FitHistory, dict[str, Tensor]] | None:
-        """Returns history and tensors of a killed fit with the same key, or None."""
+        """Returns the history and tensors of a killed fit with the same key. None if there is no such fit."""
         return None if self._saved is None else read_state(self._saved, self._key)
 
     def save_if_due(self, history: FitHistory, state: Callable[[], dict[str, Tensor]]) -> None:
-        """Called after every step. `state` returns all tensors that the next step depends on."""
+        """Stores the state if it is time; must be called after every step. `state` returns all tensors that the next step needs."""
         if self._save is None:
             return
         (is_due,) = self._all_ranks.from_first([float(self._now() - self._saved_at >= self._seconds)])
@@ -69,10 +69,10 @@ class Checkpoints:
 
 
 def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -> Iterator[bytes]:
-    """Yields the state piece by piece, without a second copy of all weights.
+    """Yields the state in pieces, so that the weights are never copied as a whole.
 
     Args:
-        tensors: everything that the next step depends on.
+        tensors: everything that the next step needs.
         key: digest of configuration and inputs; only a fit with the same key may resume.
     """
     lists = {"losses": history.losses, "search_losses": history.search_losses}
@@ -86,7 +86,7 @@ def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -
 
 
 def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | None:
-    """Joins the pieces of `state_chunks` and parses them; None if the key differs.
+    """Parses the joined pieces of `state_chunks`. None if the state has another key.
 
     Raises:
         StorageError: the bytes are not a whole state.
@@ -102,12 +102,12 @@ def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """An earlier day's towers, and for each embedding the rows whose value means the same today.
+    """An earlier day's towers, and the embedding rows with the same meaning today.
 
     Attributes:
-        name: their partition, for the report.
-        two_tower: only read.
-        rows: by embedding.
+        name: partition of the towers, for the report.
+        two_tower: the earlier towers; never changed.
+        rows: embedding -> pairs of rows with the same meaning.
     """
 
     name: str
@@ -115,7 +115,7 @@ class WarmStart:
     rows: Mapping[str, CarriedRows]
 
     def copy_into(self, two_tower: TwoTower) -> dict[str, Any]:
-        """Copies earlier values to weights that have one; returns the report's entries.
+        """Copies the earlier weights where they fit. Returns the report's entries.
 
         Returns:
             from, embedding_rows_carried, embedding_rows_new, dense_tensors_carried, dense_tensors_new.
@@ -133,7 +133,7 @@ class WarmStart:
         }
 
     def _copy_rows(self, two_tower: TwoTower, embedding: str) -> int:
-        """Copies the rows of an embedding that has the same width today; returns how many."""
+        """Copies an embedding's matching rows if its width is the same today. Returns their number."""
         dim, earlier_dim = (
             {f.embedding_name: f.embedding_dim for f in towers.spec.features}.get(embedding)
             for towers in (two_tower, self.two_tower)
@@ -147,7 +147,7 @@ class WarmStart:
         return len(rows.today)
 
     def _copy_layers(self, two_tower: TwoTower) -> int:
-        """Copies the dense tensors of the same shape if the towers read the same features; returns how many."""
+        """Copies the dense tensors with the same shape if the towers read the same features. Returns their number."""
         if _features_read(two_tower.spec) != _features_read(self.two_tower.spec):
             return 0
         earlier, count = self.two_tower.state_dict(), 0
@@ -160,5 +160,5 @@ class WarmStart:
 
 
 def _features_read(spec: TowerSpec) -> list[dict[str, Any]]:
-    """Returns the features as the towers read them: everything except how many values they have."""
+    """Returns everything that the towers know of their features, except the sizes of vocabularies."""
     return [feature.model_dump(exclude={"num_embeddings"}) for feature in spec.features]

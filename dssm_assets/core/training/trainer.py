@@ -3,7 +3,7 @@
 Belongs here: `Trainer`. Does not belong here: the content of batches (`batches`) and their number (`loop`), the rules of
 updates (`optimisers`, `weight_average`).
 
-Letters: B samples of a batch, b of these in this process, M items that all share, H hard negatives, D vector width.
+Letters: B samples of a batch, b samples of this process, M items shared by all processes, H hard negatives, D vector width.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Trainer:
         plan: StepPlan,
         compute: ComputeContext,
     ) -> None:
-        """Starts from the towers' current weights on the device of `compute`; every step changes them."""
+        """Starts from the towers' current weights. Every step changes them, on the device of `compute`."""
         self.two_tower, self.plan, self.steps_done = two_tower, plan, 0
         self._model, self._training, self._compute, self._seed = model, training, compute, seed
         self._dropout = torch.Generator(compute.device).manual_seed(seed)
@@ -44,10 +44,10 @@ class Trainer:
         self._dense_optimiser = DenseOptimiser(two_tower, training.weight_decay)
         self._average = WeightAverage(two_tower, training.weight_average) if training.weight_average else None
         self._queue = deque[Tensor](maxlen=model.queue_batches)
-        """Own items of the last batches, which are negatives of the next ones (MoCo's queue, without its momentum)."""
+        """Vectors of own items of the last batches: negatives for the next batches (MoCo's queue, without its momentum)."""
 
     def train_step(self, batch: Batch) -> float:
-        """Learns from one batch; returns its loss before the update."""
+        """Learns from one batch. Returns the loss before the update."""
         ranks, tape = self._compute.ranks, list[Lookup]()
         ranks.seed_dropout(self._dropout, self._seed, self.steps_done)
         loss, own_items = self._forward(batch, tape)
@@ -61,16 +61,16 @@ class Trainer:
         with self._compute.products():
             items = self.two_tower.item_vectors(batch.items, tape, self._dropout, with_frozen=self._model.frozen_in_loss)
             items = self._compute.ranks.gather_items(items.float(), batch.num_shared)
-            shared, hard = items[: batch.num_shared], items[batch.num_shared :]  # [M, D] of all processes, [H, D] of this one
+            shared, hard = items[: batch.num_shared], items[batch.num_shared :]  # [M, D] shared, [H, D] of this process
             own = shared.index_select(0, torch.from_numpy(batch.own).to(items.device))  # [B, D]: each sample's item
-            positives = own.index_select(0, torch.from_numpy(batch.rows).to(items.device))  # [b, D]: those of this process
+            positives = own.index_select(0, torch.from_numpy(batch.rows).to(items.device))  # [b, D]: this process's samples
             users = self._user_vectors(batch, positives, tape)
         columns = torch.cat([shared[batch.columns], *self._queue])
         loss = self._loss_of(users, positives, columns, hard, batch.terms.to(self._compute.device))
         return loss * batch.weight_frac, own
 
     def _user_vectors(self, batch: Batch, positives: Tensor, tape: list[Lookup]) -> Tensor:
-        """Returns the user vector of each sample; of several interests the one nearest to its item."""
+        """Returns the user vector of each sample. With several interests, this is the interest nearest to the sample's item."""
         towers, with_frozen = self.two_tower, self._model.frozen_in_loss
         vectors = towers.user_vectors(batch.user, tape, self._dropout, with_frozen=with_frozen).float()
         if batch.user_of is not None:
@@ -79,7 +79,7 @@ class Trainer:
 
     def _loss_of(self, users: Tensor, positives: Tensor, columns: Tensor, hard: Tensor, terms: LossTerms) -> Tensor:
         if not len(users):
-            # A process without samples in a small last batch: the others need its items, and its part in every exchange.
+            # In a small last batch a process may have no samples. The others still need its items and its part in every exchange.
             return (users.sum() + positives.sum() + columns.sum() + hard.sum()) * 0.0
         scale, affine = self.two_tower.similarity.scale(), self.two_tower.similarity.affine()
         return LOSSES[self._model.loss](users, positives, columns, hard, terms, scale, affine)
@@ -104,7 +104,7 @@ class Trainer:
         self._queue.clear()
 
     def evaluation_weights(self) -> AbstractContextManager[None]:
-        """Puts the weights for scoring into the towers, inside the block."""
+        """Inside the block, the towers have the weights for scoring."""
         return nullcontext() if self._average is None else self._average.evaluation_weights()
 
     def finish(self) -> None:
@@ -113,7 +113,7 @@ class Trainer:
             self._average.finish()
 
     def state(self) -> dict[str, Tensor]:
-        """Returns everything that the next step depends on, by name; not copies."""
+        """Returns name -> tensor for everything that the next step needs. The tensors are not copied."""
         state = {f"towers.{name}": tensor for name, tensor in self.two_tower.state_dict().items()}
         state |= {f"rows.{name}": tensor for name, tensor in self._row_optimiser.state().items()}
         state |= {f"dense.{name}": tensor for name, tensor in self._dense_optimiser.state().items()}

@@ -1,8 +1,8 @@
 """Scores towers by their recall on days that they were not trained on.
 
-hit_rate@k = truth pairs whose item is among the k best of their user / truth pairs, by exact search over the corpus.
+hit_rate@k = hits / truth pairs. A truth pair is a hit if its item is among its user's k best, by exact search over the corpus.
 
-Letters: V users who are scored, B users of a block, I items, K interests, D vector width.
+Letters: V scored users, B users of a block, I items, K interests, D vector width.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ValidationSet:
 
     Attributes:
         user_index: index of each user, ascending [V].
-        truth: each user's items on the validation days, at least one.
+        truth: each user's items on the validation days, at least one item each.
         excluded: items left out of each user's list.
     """
 
@@ -53,8 +53,8 @@ class ValidationSet:
     excluded: ItemSets
     _data: TrainData
     _user_row: IntArray  # [V]
-    _ends: IntArray  # where each user's history ends [V]
-    _item_row: IntArray  # row in item_rows; -1: the features of the corpus [I]
+    _ends: IntArray  # end of each user's history [V]
+    _item_row: IntArray  # row in item_rows; -1: features are read from the corpus [I]
 
     @property
     def num_users(self) -> int:
@@ -62,18 +62,18 @@ class ValidationSet:
 
     @property
     def num_items(self) -> int:
-        """Returns I, the number of items that can be recalled: the whole corpus."""
+        """Returns I, the number of items of the corpus."""
         return len(self._item_row)
 
     def read_users(self, places: IntArray) -> TowerInput:
-        """Returns the user tower's input of these users, 0 .. V - 1; context features are missing."""
+        """Returns the user tower's input for these users, given as positions 0 .. V - 1. Context features are missing."""
         spec = self._data.spec
         features = add_missing_context(self._data.sample_users.read(self._user_row[places]), spec)
         starts = self._data.user_starts[self.user_index[places]]
         return features.with_history(self._data.history.read(starts, self._ends[places]))
 
     def read_items(self, item_index: IntArray) -> TowerInput:
-        """Returns the item tower's input of these items, with their features before the validation days as far as known."""
+        """Returns the item tower's input for these items, with the features from before the validation days if known."""
         rows = self._item_row[item_index]
         is_early = rows >= 0
         early, late = self._data.sample_items.read(rows[is_early]), self._data.items.read(item_index[~is_early])
@@ -85,11 +85,11 @@ def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.A
     """Returns the validation set for towers fitted to the days before `first_day`.
 
     Args:
-        targets: all interactions, or only those with items new to the user. In the latter case lists also leave out the
-            user's history.
+        targets: all interactions, or only interactions with items new to the user. In the latter case lists also leave out
+            the user's history.
 
     Raises:
-        SchemaError: no user of these days has a history and a target.
+        SchemaError: no user of the validation days has both a history and a target.
     """
     rows = data.rows_of_days(first_day, data.num_days, targets=targets)
     keys = data.read_keys(rows)
@@ -120,16 +120,16 @@ def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.A
 def user_blocks(
     towers: TwoTower, validation: ValidationSet, places: IntArray | None = None, ranks: Ranks = SINGLE_PROCESS
 ) -> Iterator[FloatArray]:
-    """Yields the vectors of the users in blocks [B, D] or [B, K, D]; processes other than the first get none.
+    """Yields the vectors of the users in blocks [B, D] or [B, K, D]. Only the first process gets them.
 
-    Each process computes its part of every block, so all must iterate to the end. `places` are users 0 .. V - 1; None: all.
+    Each process computes its part of every block, so all must iterate to the end. `places`: positions of users. None: all.
     """
     chosen = np.arange(validation.num_users) if places is None else places
     return _blocks(len(chosen), lambda rows: towers.user_vectors(validation.read_users(chosen[rows])), ranks)
 
 
 def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SINGLE_PROCESS) -> FloatArray:
-    """Returns the vectors of the items [I, D]; processes other than the first get none."""
+    """Returns the vectors of the items [I, D] in the first process. Other processes get no vectors."""
     blocks = list(_blocks(validation.num_items, lambda rows: towers.item_vectors(validation.read_items(rows)), ranks))
     return np.concatenate(blocks) if blocks else np.zeros((0, 0), np.float32)
 
@@ -137,16 +137,16 @@ def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SIN
 def hit_rate(
     users: Iterable[FloatArray], items: FloatArray, truth: ItemSets, k: int, excluded: ItemSets | None = None
 ) -> float:
-    """Returns hit_rate@k of these vectors by inner product. Lists of one block of users are in memory at a time.
+    """Returns hit_rate@k of these vectors by inner product. Only one block of users has its lists in memory.
 
-    By hand: of three pairs, one user's list holds one of its two items and another user's its only one: 2 / 3.
+    By hand: one user has two items to find, and the list has one of them. Another user's only item is found: 2 / 3.
 
     Args:
-        users: vectors of all users in their order, in blocks.
-        truth: the items to find of each user.
-        excluded: items left out of each user's list; None: none.
+        users: vectors of all users, in order, in blocks.
+        truth: each user's items to find.
+        excluded: items left out of each user's list. None: none.
     """
-    # Vectors of cosine similarity have length 1, so the product is the cosine, plus the prior in a dimension of its own.
+    # With cosine similarity, vectors have length 1, so their product is the cosine. A prior adds one more dimension.
     corpus = Corpus(items, Metric.IP)
     hits = begin = 0
     for block in users:
@@ -162,9 +162,9 @@ def hit_rate(
 
 
 def scored_k(ks: Sequence[int], num_items: int) -> int:
-    """Returns the k for comparing towers: the largest below the number of items, else the smallest.
+    """Returns the k for comparing towers: the largest k below the number of items, or the smallest k if there is none.
 
-    A list as long as the corpus holds every item, so it cannot tell good towers from bad ones.
+    A list as long as the corpus has every item, so it cannot tell good towers from bad towers.
     """
     return max((k for k in ks if k < num_items), default=min(ks))
 
@@ -175,7 +175,7 @@ class EpochEvaluator:
     def __init__(
         self, data: TrainData, first_day: int, model: Model, ks: Sequence[int], *, ranks: Ranks = SINGLE_PROCESS
     ) -> None:
-        """Reads the users to score; raises as `validation_set`. The first process searches and chooses the prior."""
+        """Reads the users to score. Raises the errors of `validation_set`. The first process searches and chooses the prior."""
         self._set = validation_set(data, first_day, model.targets)
         self._k = scored_k(ks, data.num_items)
         self._ranks, self._has_prior = ranks, model.prior
@@ -194,7 +194,7 @@ class EpochEvaluator:
         return EpochScore(epoch, found[0], found[1], prior, error)
 
     def _search(self, towers: TwoTower, items: FloatArray) -> list[float]:
-        """Returns the hit rate, the one without prior, and the prior's three numbers if there is one."""
+        """Returns the hit rate, the hit rate without prior, and the prior's three numbers if there is a prior."""
         truth, every = self._set.truth, self._set.excluded
         if self._prior_search is None:
             plain = hit_rate(user_blocks(towers, self._set, ranks=self._ranks), items, truth, self._k, every)
@@ -208,20 +208,20 @@ class EpochEvaluator:
         prior = self._prior_search.choose(
             np.concatenate(kept), items, truth.select_users(chosen), scale=scale, k=self._k, excluded=every.select_users(chosen)
         )
-        # User vectors are computed a second time: those of all users might not fit into memory.
+        # User vectors are computed a second time, because all of them might not fit into memory.
         widened = (append_one(block) for block in user_blocks(towers, self._set, ranks=self._ranks))
         found = hit_rate(widened, append_prior(items, self._prior_search.item_values(prior)), truth, self._k, every)
         return [found, plain, prior.popularity, prior.recent, prior.half_life_days]
 
     def _assist_search(self, towers: TwoTower) -> list[float]:
-        """Computes this process's part of the vectors that the first one needs; returns as many numbers as `_search`."""
+        """Computes this process's part of the vectors for the first process. Returns as many numbers as `_search`."""
         for _ in range(2 if self._has_prior else 1):
             deque(user_blocks(towers, self._set, ranks=self._ranks), maxlen=0)
         return [0.0] * (5 if self._has_prior else 2)
 
 
 def _keep_rows(blocks: Iterable[FloatArray], chosen: IntArray, kept: list[FloatArray]) -> Iterator[FloatArray]:
-    """Yields the blocks unchanged and appends the chosen rows of all of them to `kept`; `chosen` is ascending."""
+    """Yields the blocks unchanged, and appends their chosen rows to `kept`. `chosen`: ascending rows over all blocks."""
     begin = 0
     for block in blocks:
         first, last = np.searchsorted(chosen, [begin, begin + len(block)])
@@ -231,12 +231,12 @@ def _keep_rows(blocks: Iterable[FloatArray], chosen: IntArray, kept: list[FloatA
 
 
 def _last_item_rows(data: TrainData, first_day: int) -> IntArray:
-    """Returns the feature row of each item's last sample before a day [I]; -1 if there is no known one."""
+    """Returns the feature row of each item's last sample before a day [I]; -1 if no row is known."""
     found = np.full(data.num_items, -1, np.int64)
     columns = (data.keys.blocks(name) for name in (DAY, ITEM_INDEX, ITEM_ROW))
     for days, items, rows in zip(*columns, strict=True):
         is_early = (days < first_day) & (rows > 0)
-        # In reverse order the first of each item is its last.
+        # Reversed, because np.unique finds the first position of each item.
         last, at = np.unique(items[is_early][::-1], return_index=True)
         found[last] = rows[is_early][::-1][at]
     return found

@@ -17,16 +17,16 @@ class WeightAverage:
     """The moving average of the towers' weights, updated after every step."""
 
     def __init__(self, two_tower: TwoTower, decay: float) -> None:
-        """Begins with the current weights. `decay` is that of later steps; the first steps use less."""
+        """Begins with the current weights. The first steps use a lower decay than `decay`."""
         self._towers, self._decay = two_tower, decay
         tables = two_tower.tables
         self._dense = {name: p.detach().clone() for name, p in two_tower.named_parameters()}
         self._rows = {dim: tables.table(dim).clone() for dim in tables.dims}
         self._log_at = {dim: tables.table(dim).new_zeros(len(tables.table(dim)), dtype=torch.float64) for dim in tables.dims}
-        self._clock = torch.zeros(2, dtype=torch.float64)  # steps done; sum of the logs of their decays
+        self._clock = torch.zeros(2, dtype=torch.float64)  # number of steps done; sum of the logs of their decays
 
     def before_update(self, rows: Sequence[RowGradients]) -> None:
-        """Brings the averages of rows that are about to change up to date: earlier steps skipped these rows."""
+        """Updates the averages of rows that are about to change, for the earlier steps that did not read these rows."""
         for found in rows:
             self._catch_up_rows(found.dim, found.rows)
 
@@ -45,7 +45,7 @@ class WeightAverage:
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Swaps the average into the towers inside the block; their own weights return afterwards."""
+        """Inside the block, the towers have the average. Afterwards they have their own weights again."""
         self.finish()
         try:
             yield
@@ -53,7 +53,7 @@ class WeightAverage:
             self._swap()
 
     def finish(self) -> None:
-        """Leaves the average in the towers; they cannot be trained further."""
+        """Leaves the average in the towers. They cannot be trained further."""
         self._catch_up_tables()
         self._swap()
 
@@ -79,7 +79,7 @@ class WeightAverage:
             log_at.fill_(float(self._clock[1]))
 
     def _swap(self) -> None:
-        """Exchanges the towers' weights and the average by exchanging their storage: nothing is copied."""
+        """Exchanges the towers' weights and the average. Only the storages are exchanged; nothing is copied."""
         pairs: list[tuple[Tensor, Tensor]] = [(weight, self._dense[name]) for name, weight in self._towers.named_parameters()]
         pairs += [(self._towers.tables.table(dim), average) for dim, average in self._rows.items()]
         for weight, average in pairs:

@@ -1,7 +1,7 @@
-"""Baseline `als`: matrix factorisation for implicit feedback, from all interactions before the day.
+"""Baseline `als`: matrix factorisation for implicit feedback, fitted to all interactions before the day.
 
-Source: Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets" (2008), as in the library `implicit`
-(extra `als`), with confidence 1 + log(1 + events) for an observed pair.
+Source: Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets" (2008), computed by the library `implicit`
+(extra `als`). An observed pair has confidence 1 + log(1 + events).
 
 Fitted only if `evaluation.extra_baselines` names it. The fit needs the pairs of all users and days in memory, 8 bytes each,
 and the factors of all users and items.
@@ -34,7 +34,7 @@ ITERATIONS: Final = 10
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the items with events, their factors row by row, and the item order for filling up lists."""
+    """Returns the items with events, their factors row by row, and an order of all items to fill up lists."""
     model = _new_model(data.seed)
     everything = np.arange(len(data.window_events))
     users = sp.vstack([log_counts(part, everything) for part in data.read_history()], format="csr")
@@ -47,7 +47,7 @@ def fit(data: FitData) -> Arrays:
 
 
 def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> AlsScorer:
-    """Returns the scorer for the users of a whole history. Their factors are solved from the items' factors, as in the fit."""
+    """Returns the scorer for the users of the history. Their factors are solved from the items' factors, as in the fit."""
     items = arrays["items"]
     factors = np.array(arrays["factors"]).reshape(len(items), FACTORS)
     events = log_counts(history, items)
@@ -61,7 +61,7 @@ def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> AlsSc
 
 
 def _add_confidence(events: Any) -> Any:
-    """Returns csr of 1 + log(1 + events); the library takes confidences as they are."""
+    """Returns csr of the confidences 1 + log(1 + events), because the library does not compute them."""
     return sp.csr_matrix((1 + events.data, events.indices, events.indptr), shape=events.shape)
 
 
@@ -84,14 +84,14 @@ def _new_model(seed: int = 0) -> Any:
 
 @dataclass(frozen=True)
 class AlsScorer:
-    """Ranks items by the inner product of user and item factors; a user without history gets popular items."""
+    """Ranks items by the inner product of user and item factors. A user without history gets popular items."""
 
     users: Factors
-    """float32 [U, F], zeros without history."""
+    """float32 [U, F]; zeros for a user without history."""
     items: IntArray
     """int64 [N], item_index of the items with events, ascending."""
     corpus: Corpus
-    """Their factors, float32 [N, F]."""
+    """Factors of these items, float32 [N, F]."""
     order: IntArray
     name: str = "als"
 

@@ -1,1 +1,1 @@
-"""Refreshes the served bundle with new events and items, without a fit: an asset, its job and its sensor."""
+"""Refreshes the served bundle with new events and items, without a fit. Has an asset, its job and its sensor."""

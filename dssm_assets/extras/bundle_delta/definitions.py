@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 NAME = "bundle_delta"
 JOB = "publish_delta"
 STATE_TAG = "dssm/sources"
-"""Tag of the sensor's runs: the state of the sources that they publish."""
+"""Tag of the sensor's runs, with the state of the sources that the run publishes."""
 TRIES = 3
-"""Runs of one state, if all fail."""
+"""Most runs for one state of the sources, if all fail."""
 
 
 def build(scene: Scene) -> dg.Definitions:
@@ -37,7 +37,7 @@ def build(scene: Scene) -> dg.Definitions:
 
 
 def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
-    """Publishes a delta with the current tables and log; see `publish_delta`."""
+    """Publishes a delta with the current tables and log. See `publish_delta`."""
     from dssm_assets.extras.bundle_delta.delta import publish_delta
 
     return publish_delta(scene.open_workspace(log), today_in(scene.loaded.config.calendar.timezone).isoformat())
@@ -49,8 +49,8 @@ def _build_asset(scene: Scene) -> dg.AssetsDefinition:
         key=scene.key(NAME),
         group_name=scene.name(PUBLISHING_GROUP),
         deps=[scene.key("serving_bundle")],
-        description="Refreshes the served bundle: items that are new or have changed, users with new events, columns for filters. Its "
-        "model, statistics, popularity and neighbours stay. `dssm-assets rollback` undoes it.",
+        description="Refreshes the served bundle: new and changed items, users with new events, columns for filters. The model, the "
+        "statistics, the popularity and the neighbours stay. `dssm-assets rollback` undoes it.",
         kinds={"faiss", "arrow"},
         metadata=code_references(LazyStep("extras.bundle_delta.delta", "publish_delta")),
         tags=scene.tags,
@@ -75,7 +75,7 @@ def _build_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
         minimum_interval_seconds=60 * (minutes or 10),
         default_status=dg.DefaultSensorStatus.STOPPED if minutes is None else dg.DefaultSensorStatus.RUNNING,
         description="Publishes a delta of the served bundle when a source table, a stored day of item_table or user_history_fg, or the "
-        f"whole bundle has changed since the last look, every serving.delta_minutes at most; again if its run fails, {TRIES} times in all.",
+        f"whole bundle has changed since the last look, at most every serving.delta_minutes. Tries {TRIES} times in all if runs fail.",
         tags=scene.tags,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -88,22 +88,22 @@ def _build_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
         if failed == 0:
             return dg.SensorResult(skip_reason=dg.SkipReason("no source has changed since the last look"))
         if failed == TRIES:
-            reason = f"the last {TRIES} runs failed: correct what their error says, then launch the job {job.name}, or wait for a change"
+            reason = f"the last {TRIES} runs failed: see their error, correct the cause and launch the job {job.name}, or wait for a change"
             return dg.SensorResult(skip_reason=dg.SkipReason(reason))
-        # Without a key, which starts one run ever: sources that are as they were once ask for a delta again, and so does a failed run.
+        # Without a run key, because each key starts only one run ever. A failed run is repeated, and sources may return to a former state.
         return dg.SensorResult(run_requests=[dg.RunRequest(tags=tags)], cursor=state)
 
     return sensor
 
 
 def _count_failed(instance: dg.DagsterInstance, job: str, tags: dict[str, str]) -> int:
-    """Counts the failed runs of a state of the sources since the last success, TRIES at most."""
-    runs = instance.get_runs(dg.RunsFilter(job_name=job, tags=tags), limit=TRIES)  # the newest first
+    """Counts the failed runs for a state of the sources since the last success, up to TRIES."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=job, tags=tags), limit=TRIES)  # newest first
     return len(list(takewhile(lambda run: run.status is dg.DagsterRunStatus.FAILURE, runs)))
 
 
 def _fingerprint(scene: Scene) -> str:
-    """Returns a digest, short enough for a tag, of all that a delta depends on: files of the sources, newest stored days, the whole bundle."""
+    """Returns a digest, short enough for a tag, of everything a delta depends on: source files, newest stored days, the whole bundle."""
     from dssm_assets.extras.bundle_delta.delta import find_base
     from dssm_assets.extras.bundle_delta.fresh_days import find_fingerprint
     from dssm_assets.service.bundle.bundle_store import open_bundles

@@ -1,10 +1,11 @@
-"""Makes a delta of the served bundle: the same towers, with items and users that are new or changed since its day.
+"""Makes a delta of the served bundle: the same towers, with items and users that are new or have changed since its day.
 
-A delta is computed from the whole bundle and the sources as they are now, never from an earlier delta. So late rows count and errors
-do not add up. It is a bundle of its own: unchanged files are shared with the whole bundle (`service/bundle/bundle_store.py`).
+A delta is computed from the whole bundle and the present sources, never from an earlier delta. So late rows count, and errors do
+not add up. A delta is a complete bundle that shares unchanged files with the whole bundle (`service/bundle/bundle_store.py`).
 
-    items       new or with changed attributes: new vectors, by the statistics of the bundle's day. An item without a row stays.
-    users       with new events, or a new or changed profile: vectors from the whole history, own items of channels
+    items       new ones, and ones with changed attributes, get new vectors, with the statistics of the bundle's day. An item that
+                has lost its row stays.
+    users       new ones, ones with new events and ones with a changed profile get vectors from the whole history, and own items
     unchanged   statistics and vectors of other users and items, popularity and priors, neighbours, weights of the merge
 """
 
@@ -61,7 +62,7 @@ from dssm_assets.storage.local_files import map_arrow, write_arrow
 from dssm_assets.storage.manifest import Manifest
 
 BATCH_USERS: Final = 1 << 14
-"""Users with their histories in memory at once."""
+"""So many users have their histories in memory at once."""
 _KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
 
 
@@ -70,11 +71,11 @@ class DeltaCounts:
     """Counts for a delta.
 
     Attributes:
-        new_items, new_users: missing in the whole bundle.
-        changed_items: items of the bundle with a changed attribute that a feature reads.
-        gone_items: items of the bundle that item_table no longer has; they stay.
+        new_items, new_users: items and users that the whole bundle lacks.
+        changed_items: items of the bundle with a change in an attribute that a feature reads.
+        gone_items: items of the bundle that item_table no longer has; they stay in the bundle.
         refreshed_users: users of the bundle with new events or a changed profile.
-        events: positive events after its day.
+        events: positive events after the bundle's day.
     """
 
     new_items: int
@@ -87,7 +88,7 @@ class DeltaCounts:
 
 @dataclass(frozen=True)
 class DeltaResult:
-    """The outcome: the whole bundle, the counts, and the published delta (None if nothing has changed)."""
+    """The result: the whole bundle, the counts, and the published delta (None if nothing has changed)."""
 
     base: str
     counts: DeltaCounts
@@ -95,13 +96,13 @@ class DeltaResult:
 
 
 def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
-    """Refreshes the served bundle with all changes since its day, today's included, and serves the result.
+    """Refreshes the served bundle with all changes since its day, including today's, and serves the result.
 
     Raises:
-        PartitionMissingError: no bundle is served, the whole bundle or its model is not stored, or a table of its day.
+        PartitionMissingError: no bundle is served; or the whole bundle, its model or a table of its day is not stored.
         ProvenanceError: the bundle was written by an earlier version, or its model or tables were written again since.
-        SchemaError: a column for features or filters is missing, or its type differs from the bundle's day.
-        PartitionReplacedError: meanwhile another bundle was published, or the whole one was removed; nothing changes.
+        SchemaError: a column for features or filters is missing, or has another type than on the bundle's day.
+        PartitionReplacedError: meanwhile another bundle was published, or the whole bundle was removed. Nothing changes.
         StorageError: the whole bundle differs from its manifest.
         CheckFailedError: no index reaches serving.min_index_recall.
         InputError: see `open_fresh_days`.
@@ -121,7 +122,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
 
 
 def find_base(store: BundleStore) -> tuple[str, str]:
-    """Returns the whole bundle to refresh, then the served bundle. They are the same if the served one is whole.
+    """Returns the whole bundle to refresh, and the served bundle. They are the same unless a delta is served.
 
     Raises:
         PartitionMissingError: no bundle is served.
@@ -134,7 +135,7 @@ def find_base(store: BundleStore) -> tuple[str, str]:
 
 
 class _Base:
-    """The whole bundle that is refreshed, its files on the local disk, and its model."""
+    """The whole bundle to refresh: its files on the local disk, and its model."""
 
     def __init__(self, workspace: Workspace, fetched: FetchedBundle) -> None:
         bundle_id, manifest, folder, self._copy = fetched
@@ -164,7 +165,7 @@ class _Base:
         }
 
     def need(self, workspace: Workspace, asset: str, ds: str) -> Manifest:
-        """Returns a partition that the bundle was built from; raises a ProvenanceError if it was written again."""
+        """Returns a partition that the bundle was built from. Raises a ProvenanceError if it was written again."""
         found = workspace.need(asset, ds)
         if not found.has_had(expected := self.manifest["inputs"][found.key]):
             where, first = f"bundle of {self.ds}, input {found.key}", f"the digest that it was built from, {expected[:12]}"
@@ -180,9 +181,9 @@ class _Base:
 
 @dataclass(frozen=True)
 class _Entities:
-    """Users or items that go through their tower: encoded features with their ids, and their rows in the bundle.
+    """Users or items to compute new vectors for: ids, encoded features, and rows in the bundle.
 
-    New rows follow the bundle's own; they are ascending by id.
+    New users or items get rows after the bundle's rows, ascending by id.
     """
 
     encoded: pa.Table
@@ -200,7 +201,7 @@ class _Delta:
         self._end_ms = start_of_day_ms(day_before(base.as_of, -1), workspace.config.calendar.timezone)
 
     def write(self) -> tuple[DeltaCounts, dict[str, Any]]:
-        """Writes the files that change; returns the counts and the manifest's body. Without a change, no file is written."""
+        """Writes the files that change. Returns the counts and the manifest's body. If nothing has changed, no file is written."""
         base, fresh = self._base, self._fresh
         newest = self._read_ids("item", fresh.tables["item"])
         items = self._find_entities("item", _without(newest, base.ids["item"]))
@@ -208,7 +209,7 @@ class _Delta:
         users = self._find_entities("user", pa.concat_arrays([self._read_ids("user", fresh.history), new_users]))
         corpus = IdIndex(pa.concat_arrays([base.ids["item"], items.ids.filter(pa.array(items.is_new))]))
         days = [fresh.workspace.tables.read(manifest, [col.EVENT_TIMES_MS]) for manifest in fresh.history]
-        times = pc.list_flatten(pa.concat_tables(days).column(0))  # of positive events
+        times = pc.list_flatten(pa.concat_tables(days).column(0))  # times of positive events
         counts = DeltaCounts(
             new_items=int(items.is_new.sum()),
             changed_items=int((~items.is_new).sum()),
@@ -236,14 +237,14 @@ class _Delta:
         }
 
     def _count_gone(self, newest: pa.Array) -> int:
-        """Returns how many items of the bundle had a row in item_table on its day and have none now."""
+        """Counts the items of the bundle that had a row in item_table on its day and have no row now."""
         if self._workspace.config.tables.item is None:
             return 0
         gone = _without(self._read_ids("item", [self._base.tables_before["item"]]), newest)
         return len(gone) - len(_without(gone, self._base.ids["item"]))
 
     def _find_changed(self, side: str, names: Iterable[str], reader: str) -> pa.Array:
-        """Compares the newest rows with the bundle's day in the columns of `reader`; returns the ids of changed rows."""
+        """Compares the newest rows with the rows of the bundle's day, in columns that `reader` needs. Returns the ids of changed rows."""
         before, newest, key = self._base.tables_before[side], self._fresh.tables[side], _KEYS[side]
         old, new = ({one.name: one.type for one in manifest.columns} for manifest in (before, newest[-1]))
         compared = sorted({name for name in names if name in old} - {key})
@@ -269,7 +270,7 @@ class _Delta:
         return pc.unique(pa.concat_arrays([pa.array([], kind), *parts]))
 
     def _find_entities(self, side: str, others: pa.Array) -> _Entities:
-        """Returns the encoded features of changed users or items, and of some others."""
+        """Returns the encoded features of changed users or items, and of the ids in `others`."""
         known = self._base.ids[side]
         times = {f"days_since_{name}": name for name in self._plan.times(_KEYS[side])}
         inputs = {name for feature in self._fresh.workspace.fg_spec.features_of_side(side) for name in feature.inputs}
@@ -284,7 +285,7 @@ class _Delta:
         return _Entities(encoded, found, rows, is_new)
 
     def _encode(self, side: str, ids: pa.Array) -> pa.Table:
-        """Returns id and encoded features, a row per id: newest attributes, statistics of the bundle's day."""
+        """Returns id and encoded features, a row per id, from the newest attributes and the statistics of the bundle's day."""
         key, newest, as_of = _KEYS[side], self._fresh.tables[side], self._base.as_of
         stored = self._fresh.workspace.tables.open(newest[-1]).schema.field(key).type
         names = ["item_activity"] if side == "item" else ["user_activity", "user_preferences"]
@@ -297,7 +298,7 @@ class _Delta:
         return pa.table({key: raw.column(key), **dict(zip(encoded.column_names, encoded.columns, strict=True))})
 
     def _write_items(self, items: _Entities, corpus: IdIndex) -> dict[str, Any]:
-        """Writes ids, vectors and index; returns the manifest's entry of the index."""
+        """Writes ids, vectors and index. Returns the manifest's entry for the index."""
         base = self._base
         indices = indexed_features(base.bucketizer, "item").to_table(items.encoded, "item_table, encoded")
         found = open_item_inference(self._workspace, base.model, base.towers).vectors(indices)
@@ -321,16 +322,16 @@ class _Delta:
         return served_vectors.describe_index(shipped, len(sample) // base.spec.num_interests)
 
     def _priors(self, items: _Entities, before: Vectors, corpus: IdIndex) -> Any:
-        """Returns each item's prior in the bundle; a new item has the prior of an item without events, on the same scale."""
+        """Returns each item's prior in the bundle. A new item gets the prior of an item without events, on the same scale."""
         days = window_days(day_before(self._base.as_of, -1), self._workspace.config.window.days)
         recent = self._workspace.need_all("positive_sample", days)
         priors = read_recent_priors(self._workspace, self._base.model, recent, corpus)
-        priors += before[0, -1] - priors[0]  # the mean over all items that is subtracted differs: it is kept as it was
+        priors += before[0, -1] - priors[0]  # priors are centred by the mean over items: keep the bundle's mean
         priors[: len(before)] = before[:, -1]
         return priors[items.rows]
 
     def _write_filter_columns(self, corpus: IdIndex, *, has_new: bool) -> None:
-        """Writes the columns for filters, if one has changed or there are new items; items without a row keep theirs."""
+        """Writes the columns for filters if a value has changed or there are new items. Items without a row keep their values."""
         base = self._base
         if not base.has_file(BundleFile.ITEM_COLUMNS):
             return
@@ -347,7 +348,7 @@ class _Delta:
         served_vectors.write_item_columns(self._folder, both.take(pa.array(chosen, mask=(source < 0) & (kept >= len(plain)))))
 
     def _write_users(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
-        """Writes the rows of users; changed rows are made from the whole history up to now."""
+        """Writes the rows of users. Changed rows are made from the whole history up to now."""
         base = self._base
         starts = range(0, len(users.ids), BATCH_USERS)
         parts = [self._make_rows(users, slice(start, start + BATCH_USERS), corpus, now_ms) for start in starts]
@@ -361,7 +362,7 @@ class _Delta:
                 write_arrow(self._folder / name, stored.schema, rows)
 
     def _make_rows(self, users: _Entities, part: slice, corpus: IdIndex, now_ms: int) -> dict[BundleFile, pa.RecordBatch]:
-        """Returns the rows of some of the users; their histories are in memory."""
+        """Returns the rows of some users. Their histories must fit into memory."""
         base, fresh, ids = self._base, self._fresh.workspace, users.ids[part]
         sub_features = indexed_features(base.bucketizer, "sequence").names
         names = {col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS, *sub_features}
@@ -375,7 +376,7 @@ class _Delta:
         return maker.make_rows(users.encoded[part])
 
     def _write_channels(self, new_items: int, now_ms: int) -> None:
-        """Writes rows without neighbours and events for new items, and the moment."""
+        """Writes rows without neighbours and events for new items, and the moment of the delta."""
         base, folder = self._base, self._folder
         if new_items:
             stored = base.table(BundleFile.ITEM_CHANNELS)
@@ -389,7 +390,7 @@ class _Delta:
 
 
 def _replace_rows(stored: pa.Table, users: _Entities, changed: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Yields a row for each user in the order of `users`, changed rows in place of stored rows; new users come last."""
+    """Yields a row for each user: stored rows, replaced by changed rows, then the rows of new users."""
     place = np.full(stored.num_rows, -1, np.int64)
     place[users.rows[~users.is_new]] = np.flatnonzero(~users.is_new)
     start = 0
@@ -413,7 +414,7 @@ def _subtract(newest: ibis.Table, before: ibis.Table, *, key: str, names: Sequen
 
 
 def _join(ids: ibis.Table, profiles: ibis.Table, *, key: str, ds: str, plan: FeaturePlan, **stored: ibis.Table) -> ibis.Table:
-    """Returns the raw features of some users or items: newest attributes, null for one without a row, and stored statistics."""
+    """Returns the raw features of some users or items: newest attributes (null if there is no row), and stored statistics."""
     profiles = ids.left_join(profiles.distinct(), key).select(key, *(name for name in profiles.columns if name != key))
     statistics: Any = {name: table.semi_join(ids, key) for name, table in stored.items()}
     if key == col.ITEM_ID:

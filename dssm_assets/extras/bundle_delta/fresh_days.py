@@ -28,14 +28,14 @@ _HISTORY = "user_history_fg"
 
 @dataclass(frozen=True)
 class FreshDays:
-    """The tables after a day.
+    """The tables of the days after a bundle's day.
 
     Attributes:
-        workspace: reads these tables and the regular ones; encodes features by the given definitions.
-        tables: "user" or "item" -> the partitions with the newest rows. Usually it is one; if `tables` has no such source,
-            one per day with the ids of its log.
+        workspace: reads these tables and the regular tables; encodes features by the given definitions.
+        tables: "user" or "item" -> the partitions with the newest rows. Usually there is one. If the configuration has no such
+            source, there is one per day, with the ids of the day's log.
         history: user_history_fg of the days, ascending.
-        end: the day after the last.
+        end: the day after the last day.
     """
 
     workspace: Workspace
@@ -46,16 +46,16 @@ class FreshDays:
 
 @contextmanager
 def open_fresh_days(workspace: Workspace, loaded: LoadedConfig, after: str, today: str) -> Iterator[FreshDays]:
-    """Yields the tables after a day, up to the last day of the log or the store, at most today.
+    """Yields the tables of the days after `after`, up to the last day of the log or the store, at most today.
 
-    They are removed when the block ends.
+    The tables are removed when the block ends.
 
     Args:
-        loaded: the configuration with other feature definitions.
-        today: the day that has not ended, in the time zone of the calendar; at least the day after `after` is read.
+        loaded: the configuration, with the feature definitions to encode by.
+        today: the current day, which has not ended, in the time zone of the calendar. At least the day after `after` is read.
 
     Raises:
-        InputError: a source cannot be read, or its rows are refused, as by the daily tables.
+        InputError: a source cannot be read, or its rows are refused by the rules of the daily tables.
     """
     first = last = day_before(after, -1)
     if first < today:
@@ -88,7 +88,7 @@ def _read_entities(
     unread: Sequence[str],
     today: str,
 ) -> list[Manifest]:
-    """Returns the partitions with the newest rows; the days that are read have them too."""
+    """Returns the partitions with the newest rows. Unread days get these partitions, too."""
     if table is None:
         list(step(fresh, unread))
         return fresh.need_all(spec.name, days)
@@ -107,12 +107,12 @@ def _read_entities(
 
 
 def find_fingerprint(table: SourceTable, name: str) -> str:
-    """Returns a text that changes with a table.
+    """Returns a text that changes when a table changes.
 
-    With day folders, it covers the last one; a log without versions adds its newest time.
+    For day folders it covers only the last folder. For a log without versions it also has the newest time.
 
     Raises:
-        SourceMissingError: if the file or folder does not exist, or holds no data files.
+        SourceMissingError: the file or folder does not exist, or has no data files.
     """
     source = open_source(table, name)
     days = source.days() if table.layout is Layout.DS_FOLDERS else {}
@@ -121,10 +121,10 @@ def find_fingerprint(table: SourceTable, name: str) -> str:
 
 
 def _find_newest_day(table: SourceTable, name: str, timezone: str, today: str) -> str:
-    """Returns the last day of a log up to today, of folders by their names; "" if it has no rows.
+    """Returns the last day of a log, at most today. "" if the log has no rows. Day folders are judged by their names.
 
     Raises:
-        SourceMissingError: if the file or folder does not exist, or holds no data files.
+        SourceMissingError: the file or folder does not exist, or has no data files.
     """
     source = open_source(table, name)
     if table.layout is Layout.DS_FOLDERS:

@@ -1,1 +1,1 @@
-"""Reads tables of PostgreSQL, MySQL, MariaDB and SQLite as sources (`format: sql`); the spine calls `sql_source.py`."""
+"""Reads tables of PostgreSQL, MySQL, MariaDB and SQLite as sources (`format: sql`). The spine calls `sql_source.py`."""

@@ -1,4 +1,4 @@
-"""Tables and queries of databases as source tables (`format: sql`): PostgreSQL, MySQL, MariaDB, SQLite, and their URIs."""
+"""Reads tables and queries of databases as source tables (`format: sql`): PostgreSQL, MySQL, MariaDB, SQLite. Parses their URIs."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from dssm_assets.storage.sources.table_source import (
 )
 
 DIGITS: Final = 38
-"""Digits of Arrow's decimal128."""
+"""Most digits of Arrow's decimal128."""
 BLOCK_ROWS: Final = 65_536
-"""Rows of a block that is read row by row."""
+"""Rows of a block, if a driver reads row by row."""
 TIMEOUT_S: Final = 30
 """Seconds to wait for a connection."""
 _MYSQL_SESSION: Final = ("SET SESSION TRANSACTION READ ONLY", "SET time_zone = '+00:00'")
@@ -52,7 +52,7 @@ class Column:
 
 @dataclass(frozen=True)
 class DatabaseSource(TableSource):
-    """A table or query. Each statement runs in a read-only session in UTC of its own, and sees one state of the table."""
+    """A table or query. Each statement runs in its own read-only session in UTC, and sees one state of the table."""
 
     url: URL = field(repr=False)
     driver: Any
@@ -60,11 +60,11 @@ class DatabaseSource(TableSource):
     driver_name: ClassVar[str]
     quote_mark: ClassVar[str] = '"'
     has_zone: ClassVar[bool] = True
-    """Whether a literal may have a zone."""
+    """Whether a time in SQL may have a zone."""
     tables: ClassVar[str]
     """A SELECT of the names of some tables."""
     missing: ClassVar[str]
-    """The driver's words for a missing table."""
+    """Text in the driver's error for a missing table."""
 
     @abstractmethod
     def find_columns(self) -> list[Column]:
@@ -90,7 +90,7 @@ class DatabaseSource(TableSource):
 
         Raises:
             SourceMissingError, TableError: the table, query or database cannot be used.
-            SchemaError: two columns have one name.
+            SchemaError: two columns have the same name.
         """
         with self.errors("a table or query that can be read"):
             columns = self.find_columns()
@@ -111,9 +111,9 @@ class DatabaseSource(TableSource):
         return self._compute(self.columns[column], "DISTINCT {}")
 
     def state(self, folder: str | None = None) -> SourceState:
-        """Returns the number of rows, since databases have no versions: replaced rows go unseen.
+        """Returns a state with the number of rows, because databases have no versions. Replaced rows are not noticed.
 
-        A log returns "": its newest time tells.
+        For a log the fingerprint is "", because its newest time shows changes.
         """
         if self.table.layout is Layout.TIME_COLUMN:
             return SourceState("")
@@ -125,11 +125,11 @@ class DatabaseSource(TableSource):
 
     @contextmanager
     def errors(self, expected: str) -> Iterator[None]:
-        """Replaces the driver's errors by ours, without passwords.
+        """Replaces the driver's errors by our errors, without passwords.
 
         Raises:
-            SourceMissingError: there is no such table; names some existing ones.
-            TableError: any other error.
+            SourceMissingError: there is no such table. The error names some existing tables.
+            TableError: in place of any other error.
         """
         login = f"{self.table.uri.removeprefix('env:')} (user, password, host, port, name, options)"
         remedy = f"run again once the database answers, or correct {self.key}.table, {self.key}.query or {login}"
@@ -152,7 +152,7 @@ class DatabaseSource(TableSource):
     def _select(self, columns: Sequence[Column], days: DayBounds | None, ds: Any) -> Iterator[pa.Table]:
         condition = write_condition(days, ds, mark=self.quote_mark, has_zone=self.has_zone)
         chosen = ", ".join(f"{column.expression} AS {self.quote(column.name)}" for column in columns)
-        with self.errors("all rows that were asked for"):
+        with self.errors("all requested rows"):
             for block in self.run(f"SELECT {chosen} FROM {self.relation} WHERE {condition or '1 = 1'}"):
                 yield self._convert_block(columns, block)
 
@@ -162,17 +162,17 @@ class DatabaseSource(TableSource):
             try:
                 arrays[column.name] = self.convert(values, column.kind)
             except (pa.ArrowException, OverflowError) as error:
-                remedy = "run again if the column has changed, correct those rows, or leave it out or cast it in the key query"
+                remedy = "run again if the column has changed; else correct these rows, or leave out or cast the column in the key query"
                 faults.append(Fault(f"{self.where}, column {column.name}", f"values of type {column.kind}", str(error), remedy))
         SchemaError.raise_if(faults)
         return pa.table(arrays)
 
 
 class PostgresSource(DatabaseSource):
-    """PostgreSQL by ADBC: binary COPY, which arrives as Arrow batches.
+    """Reads PostgreSQL by ADBC. Its binary COPY arrives as Arrow batches.
 
-    Types keep their meaning: numeric(p, s) is a decimal, numeric without precision float64, an array a list. Types without
-    an Arrow type, such as uuid, json, enum, bytea and interval, are text as PostgreSQL writes it. char(n) loses its padding.
+    Types keep their meaning: numeric(p, s) becomes a decimal, numeric without precision float64, an array a list. Types without
+    an Arrow type, such as uuid, json, enum, bytea and interval, become text in PostgreSQL's form. char(n) loses its padding.
     """
 
     driver_name = "adbc_driver_postgresql.dbapi"
@@ -192,7 +192,7 @@ class PostgresSource(DatabaseSource):
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
         url = self.url.set(drivername="postgresql", query={"connect_timeout": str(TIMEOUT_S), **self.url.query})
-        # libpq takes a space as %20 alone: SQLAlchemy leaves it in the login, and writes + in options.
+        # libpq accepts a space only as %20, but SQLAlchemy leaves it in the login and writes + in options.
         login, mark, options = url.render_as_string(hide_password=False).partition("?")
         with self.errors("a connection"):
             connection = self.driver.connect(login.replace(" ", "%20") + mark + options.replace("+", "%20"))
@@ -215,15 +215,15 @@ class PostgresSource(DatabaseSource):
         else:
             target, kind = "", element.type
         if is_list:
-            kind = pa.list_(pa.field("element", kind))  # as parquet names it
+            kind = pa.list_(pa.field("element", kind))  # the name that parquet uses
         return Column(given.name, f"CAST({name} AS {target}{'[]' if is_list else ''})" if target else name, kind)
 
 
 class MysqlSource(DatabaseSource):
-    """MySQL and MariaDB by PyMySQL: rows arrive one by one as texts, which Arrow converts.
+    """Reads MySQL and MariaDB by PyMySQL. Rows arrive one by one as texts, and Arrow converts them.
 
-    Integers are int64, also tinyint(1); decimals stay decimals, float is float64; datetime has no zone, timestamp is in UTC; time, json, enum and
-    set are text. A zero date is an error, as are bytes.
+    Integers are int64, also tinyint(1). Decimals stay decimals, float becomes float64. datetime has no zone, timestamp is in UTC.
+    time, json, enum and set are text. A zero date is an error, and so are bytes.
     """
 
     driver_name = "pymysql"
@@ -257,12 +257,12 @@ class MysqlSource(DatabaseSource):
                 for statement in (*_MYSQL_SESSION, sql):
                     cursor.execute(statement)
                 yield cursor
-            except BaseException:  # closing the cursor would read all rows that are left
+            except BaseException:  # killed, because closing the cursor would read all remaining rows
                 with suppress(Exception), closing(self._connect()) as other:
                     other.query(f"KILL QUERY {connection.thread_id()}")
                 raise
             finally:
-                with suppress(Exception):  # of a connection that is gone
+                with suppress(Exception):  # the connection may be gone
                     cursor.close()
 
     def _connect(self) -> Any:
@@ -270,7 +270,7 @@ class MysqlSource(DatabaseSource):
         with self.errors("a connection"):
             _, given = url.get_dialect()().create_connect_args(url)
             given = {"charset": "utf8mb4", "connect_timeout": TIMEOUT_S, **given}
-            return self.driver.connect(**given, conv=self.driver.converters.encoders)  # no decoders: values stay texts
+            return self.driver.connect(**given, conv=self.driver.converters.encoders)  # without decoders values stay texts
 
     def _plan(self, name: str, code: int, scale: int) -> Column:
         TYPES = self.driver.constants.FIELD_TYPE
@@ -280,15 +280,15 @@ class MysqlSource(DatabaseSource):
         if code in (TYPES.DECIMAL, TYPES.NEWDECIMAL):
             kinds[code] = pa.decimal128(DIGITS, scale)
         text = self.quote(name)
-        if code == TYPES.FLOAT:  # its text has six digits
+        if code == TYPES.FLOAT:  # as text it would have only six digits
             text = f"({text} + 0e0)"
         return Column(name, text, kinds.get(code, pa.string()))
 
 
 class SqliteSource(DatabaseSource):
-    """SQLite by Python's own driver. A column's type follows from all of its values, not from its declaration.
+    """Reads SQLite by Python's own driver. A column's type is found from all of its values, not from its declaration.
 
-    Integers and fractions together are float64; numbers and texts together are an error. Times are texts or integers.
+    Integers mixed with fractions become float64. Numbers mixed with texts are an error. Times are texts or integers.
     """
 
     driver_name = "sqlite3"
@@ -314,7 +314,7 @@ class SqliteSource(DatabaseSource):
 
 
 def _find_kind(types: str) -> pa.DataType:
-    """Returns the type of a column by the SQLite types of its values."""
+    """Returns the type of a column from the SQLite types of its values."""
     found = {*types.split(",")} - {"null", ""}
     if not found:
         return pa.null()
@@ -326,14 +326,14 @@ _SOURCES: Final[dict[str, type[DatabaseSource]]] = {
     **dict.fromkeys(("mysql", "mariadb"), MysqlSource),
     "sqlite": SqliteSource,
 }
-"""Scheme of a URI -> how its tables are read."""
+"""Scheme of a URI -> class that reads its tables."""
 
 
 def open_source(table: SourceTable, name: str) -> DatabaseSource:
     """Opens a table or query of a database.
 
     Raises:
-        ConfigError: its URI has an unknown scheme, the environment variable is not set, or the driver is not installed.
+        ConfigError: the URI has an unknown scheme, the environment variable is not set, or the driver is not installed.
     """
     where = name_table(table, name)
     url = read_url(table.uri, where)
@@ -342,12 +342,12 @@ def open_source(table: SourceTable, name: str) -> DatabaseSource:
 
 
 def read_url(uri: str, where: str) -> URL:
-    """Returns the URI of a database; `env:NAME` reads an environment variable.
+    """Parses the URI of a database. `env:NAME` stands for a URI in an environment variable.
 
     A password may contain any character; it ends at the last @.
 
     Raises:
-        ConfigError: the variable is not set, or it has another scheme. The URI is not shown.
+        ConfigError: the variable is not set, or the URI has another scheme. The error does not show the URI.
     """
     name = uri.removeprefix("env:") if uri.startswith("env:") else ""
     given = os.environ.get(name, "").strip() if name else uri
@@ -356,8 +356,8 @@ def read_url(uri: str, where: str) -> URL:
         url = make_url(login.replace("@", "%40") + mark + rest)
         if url.get_backend_name() in _SOURCES:
             return url
-    except (ArgumentError, ValueError):  # of a port that is no number
+    except (ArgumentError, ValueError):  # for example if the port is no number
         pass
     expected = f"a URI of a database{f' in the environment variable {name}' if name else ''}: {'://, '.join(_SOURCES)}://"
-    got = "another one, not shown as it may be secret" if given else "no value"
+    got = "another URI, not shown because it may be secret" if given else "no value"
     raise ConfigError(Fault(where, expected, got, f"export {name or 'NAME'}=postgresql://USER:PASSWORD@HOST/DATABASE"))

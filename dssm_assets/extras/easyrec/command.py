@@ -1,4 +1,4 @@
-"""`dssm-assets import-config` and `export-config`: read a configuration of EasyRec or TorchEasyRec, or write a day's fit as one."""
+"""`dssm-assets import-config` reads a configuration of EasyRec or TorchEasyRec. `export-config` writes a day's fit as such."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dssm_assets.commands.day_argument import day_argument
 from dssm_assets.core.days import DAY_FORMS
 
 SYSTEMS: Final = ("TorchEasyRec", "EasyRec")
-"""As `import_settings.py` has them, but importing it would slow down every command."""
+"""Repeated from `import_settings.py`, because importing that module would slow down every command."""
 
 
 def add_command(commands: Commands) -> None:
@@ -20,8 +20,8 @@ def add_command(commands: Commands) -> None:
         "import-config",
         group=Group.EXCHANGE,
         help="bring in a configuration of EasyRec or TorchEasyRec (DSSM, MIND)",
-        epilog="Writes config.yaml, fg.json and import_report.md. The report names every field that has no counterpart, and what behaves "
-        "differently.",
+        epilog="Writes config.yaml, fg.json and import_report.md. The report names every field without counterpart, and every difference "
+        "in behavior.",
     )
     parser.add_argument("pipeline", type=Path, metavar="pipeline.config", help="the configuration, in text format")
     parser.add_argument("fg", type=Path, nargs="?", metavar="fg.json", help="the feature generator's definitions, if any")
@@ -30,7 +30,7 @@ def add_command(commands: Commands) -> None:
         "--base",
         type=Path,
         metavar="CONFIG",
-        help="config.yaml, for example of `init`, whose calendar, tables, events and other sections are kept (default: examples)",
+        help="keep calendar, tables, events and other sections of this config.yaml, for example of `init` (default: write examples)",
     )
     parser.add_argument(
         "--sequence-column",
@@ -38,7 +38,7 @@ def add_command(commands: Commands) -> None:
         default=[],
         type=_pair,
         metavar="FEATURE=COLUMN",
-        help="the column of an item whose values a sequence has, where the configuration does not tell (repeatable)",
+        help="the item column with the values of a sequence, if the configuration does not tell (repeatable)",
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.set_defaults(command=_import)
@@ -50,9 +50,11 @@ def add_command(commands: Commands) -> None:
         required=True,
         type=day_argument,
         metavar="DAY",
-        help=f"the evaluation day, {DAY_FORMS} of those with feature_config",
+        help=f"the evaluation day, {DAY_FORMS} of the days with feature_config",
     )
-    export.add_argument("--system", choices=SYSTEMS, default=SYSTEMS[0], help=f"whose configuration (default: {SYSTEMS[0]})")
+    export.add_argument(
+        "--system", choices=SYSTEMS, default=SYSTEMS[0], help=f"the system to write for (default: {SYSTEMS[0]})"
+    )
     export.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: print it)")
     add_config_arguments(export)
     export.set_defaults(command=_export)
@@ -90,5 +92,5 @@ def _export(parsed: argparse.Namespace) -> int:
         print(text, end="")
     else:
         write_atomic(parsed.out, [text.encode()])
-        print(f"Wrote {parsed.out}; the comments at its end name what it cannot express.")
+        print(f"Wrote {parsed.out}; the comments at its end name everything that it cannot express.")
     return 0

@@ -25,7 +25,7 @@ from dssm_assets.steps.feature_config import towers_of
 from dssm_assets.steps.workspace import Workspace
 
 ENCODED_SEPARATOR: Final = "\x03"
-"""Between the values of a feature in the reference's encoded samples."""
+"""Separates the values of a feature in the reference's encoded samples."""
 
 _WRITTEN: Final = {
     "output_dim", "hidden_units", "norm", "dropout", "similarity", "temperature", "in_batch", "sampler", "num_sample", "num_hard_sample",
@@ -37,7 +37,7 @@ _ALSO_WRITTEN: Final = {TORCH: {"precision", "loss"}, EASYREC: {"loss", "learn_t
 
 @dataclass(frozen=True)
 class ExportSource:
-    """The decisions of a day: training_config, and for each feature in the order of fg.json its decision or the reason it is left out."""
+    """The decisions of a day: training_config, and for each feature, in the order of fg.json, its decision or why it is left out."""
 
     spec: FgSpec
     infos: Mapping[str, FeatureInfo]
@@ -49,7 +49,7 @@ class ExportSource:
 
 
 def export_text(workspace: Workspace, ds: str, system: str) -> str:
-    """Returns a day's training run as a configuration; comments at its end name everything that is lost.
+    """Returns a day's training run as a configuration. Comments at its end name everything that is lost.
 
     Raises:
         PartitionMissingError: feature_config or training_config of the day is missing.
@@ -73,7 +73,7 @@ def export_text(workspace: Workspace, ds: str, system: str) -> str:
 
 
 def export_pipeline(source: ExportSource, system: str) -> tuple[str, list[str]]:
-    """Returns the configuration in text format, and one sentence for each thing that is lost."""
+    """Returns the configuration in text format, and a sentence for everything that is lost."""
     features = [source.spec.feature(name) for name in source.infos]
     settings = {**source.model.model_dump(mode="json"), **source.training.model_dump(mode="json")}
     values = settings | _torch(source, features) if system == TORCH else settings | _easyrec(source, features)
@@ -127,7 +127,7 @@ _NOT_DEFINED: Final = {
     "feature_name", "feature_type", "embedding_name", "embedding_dim", "boundaries", "group", "value_type", "need_prefix",
     "default_bucketize_value", "match_type", "output_type", *VOCABULARY_KEYS,
 }  # fmt: skip
-"""Keys of a definition that its table has, or that the other system needs not."""
+"""Keys of a definition to leave out, because the feature's table has them or the other system does not need them."""
 _LACKED: Final = {
     "match_feature": {"combiner"},
     "overlap_feature": {"default_value"},
@@ -136,11 +136,11 @@ _LACKED: Final = {
     "sequence_id_feature": {"oldest_first"},
     "sequence_raw_feature": {"oldest_first"},
 }
-"""Feature type -> effective keys that TorchEasyRec lacks."""
+"""Feature type -> keys with an effect here that TorchEasyRec lacks."""
 
 
 def _torch_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
-    """Returns the definition of fg.json with the day's table, by feature type."""
+    """Returns a feature's definition of fg.json, with the day's table, in the form of its feature type."""
     kind, table = feature.operator.feature_type, _table(source, source.infos[feature.name])
     left_out = _NOT_DEFINED | _LACKED.get(kind, set()) | ({"combiner"} if kind != "lookup_feature" else set())
     if isinstance(feature.operator, TokenizeFeature):  # its tokenizer is its vocabulary
@@ -193,7 +193,7 @@ def _easyrec(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any
 
 
 def _easyrec_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
-    """Returns the definition of an encoded feature: a column of the feature generator's output."""
+    """Returns the definition of an encoded feature, that is, of a column of the feature generator's output."""
     info = source.infos[feature.name]
     is_number, fields, kind = feature.kind is Kind.NUMERIC, dict[str, Any](), "RawFeature"
     if feature.sequence is not None:
@@ -260,7 +260,7 @@ def _feature_notes(source: ExportSource, system: str) -> list[str]:
 
 
 def _setting_notes(source: ExportSource, system: str) -> list[str]:
-    """Returns a line for every key of the sections model and training that is set and is not in the text."""
+    """Returns a line for every key of the sections model and training that is set but not written."""
     model, training, is_torch, notes = source.model, source.training, system == TORCH, []
     reasons = _reasons(model, training, is_torch)
     for section, values in (("model", model), ("training", training)):
@@ -275,7 +275,7 @@ def _setting_notes(source: ExportSource, system: str) -> list[str]:
 
 
 def _reasons(model: Model, training: Training, is_torch: bool) -> dict[str, str]:
-    """Returns why keys that are written elsewhere are not, or not as they are."""
+    """Returns key -> reason why it is not written, or is written with another value."""
     constant = "the learning rate is constant there"
     reasons = {"warmup_frac": constant} if training.warmup_frac else {}
     if training.final_learning_rate_frac != 1:

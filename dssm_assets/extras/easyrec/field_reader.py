@@ -1,4 +1,4 @@
-"""Reads fields of a message by name and records the import: a field that is never read is reported as having no counterpart."""
+"""Reads fields of a message by name, and records the import. A field that is never read is reported as without counterpart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KINDS: Final[dict[type, tuple[tuple[type, ...], str]]] = {
     bool: ((Word, int), "true or false"),
     Message: ((Message,), "a message"),
 }
-"""Wanted kind -> fitting types of values, and their name."""
+"""Wanted kind -> fitting types of values, and a name of the kind for errors."""
 _T = TypeVar("_T")
 _FIELDS: Final = {
     "the source tables are named in `tables`": "train_input_path",
@@ -72,7 +72,7 @@ _FIELDS: Final = {
     "a group has no wide part": "wide_deep group_type",
 }
 REASONS: Final = {name: reason for reason, names in _FIELDS.items() for name in names.split()}
-"""Field -> why it has no counterpart, or its replacement; of nested fields the innermost one named here counts."""
+"""Field -> the reason why it has no counterpart, or its replacement. For nested fields, the innermost field named here counts."""
 
 
 class Setting(NamedTuple):
@@ -90,9 +90,9 @@ class ImportRecord:
         where: name of the imported file in errors.
         settings: key of config.yaml -> setting.
         features: feature -> its origin in the imported file.
-        ids: field with the name of an id column -> that name.
-        told: sentence on different behavior -> the features concerned; empty: all.
-        without_counterpart: field, its line and value -> reason.
+        ids: field with the name of an id column -> the column's name.
+        told: sentence on a difference in behavior -> the features concerned; empty: all.
+        without_counterpart: field with its line and value -> reason.
     """
 
     where: str
@@ -108,7 +108,7 @@ class ImportRecord:
         self.settings[key] = Setting(value, origin)
 
     def tell(self, sentence: str, *features: str) -> None:
-        """Records a difference; a sentence about features ends without a full stop."""
+        """Records a difference in behavior. A sentence about features ends without a full stop."""
         self.told[sentence] = list(dict.fromkeys([*self.told.get(sentence, ()), *features]))
 
     @property
@@ -125,7 +125,7 @@ class FieldReader:
 
     def __init__(self, message: Message, path: str, record: ImportRecord) -> None:
         self.path, self.record, self.entries = path, record, message.entries
-        self._read: dict[int, FieldReader | None] = {}  # number of an entry -> the reader of its message
+        self._read: dict[int, FieldReader | None] = {}  # number of an entry -> reader of its message
 
     @property
     def line(self) -> int:
@@ -136,21 +136,21 @@ class FieldReader:
         return tuple(dict.fromkeys(entry.name for entry in self.entries))
 
     def choice(self, names: Collection[str]) -> str | None:
-        """Returns which of several fields is present (the last, if several are), or None. It does not count as reading."""
+        """Returns the last present field among `names`, or None. This does not count as reading it."""
         return next((entry.name for entry in reversed(self.entries) if entry.name in names), None)
 
     def values(self, name: str) -> list[Any]:
         return [entry.value for _, entry in self._find(name)]
 
     def get(self, name: str, default: _T) -> _T:
-        """Returns the value of a field in the default's type; the default if it is absent.
+        """Returns the value of a field in the default's type, or the default if the field is absent.
 
         A float may be written as an integer.
         """
         return next(reversed(self.all(name, type(default))), default)
 
     def all(self, name: str, kind: type[_T]) -> list[_T]:
-        """Returns the values of a repeated field. Whole numbers are integers, even if the field holds floats."""
+        """Returns the values of a repeated field. Whole numbers are integers, even in a field of floats."""
         values: list[Any] = [entry.value for _, entry in self._fitting(name, kind)]
         return [_BOOLEANS[str(value)] if kind is bool else str(value) if kind is str else value for value in values]  # type: ignore[misc]
 
@@ -158,7 +158,7 @@ class FieldReader:
         self.record.put(key, self.get(name, default), self.origin(name))
 
     def message(self, name: str) -> FieldReader:
-        """Returns the reader of a message; an empty one if it is absent."""
+        """Returns the reader of a nested message; an empty reader if it is absent."""
         return next(reversed(self.messages(name)), FieldReader(Message(), self._below(name), self.record))
 
     def messages(self, name: str) -> list[FieldReader]:
@@ -167,26 +167,26 @@ class FieldReader:
         return [reader for number, reader in self._read.items() if reader and self.entries[number].name == name]
 
     def only_message(self, ending: str = "") -> tuple[str, FieldReader]:
-        """Returns the first message field whose name has this ending, with its name; "" and this reader if there is none."""
+        """Returns the name and reader of the first message field with this ending in its name; "" and this reader if there is none."""
         names = [entry.name for entry in self.entries if isinstance(entry.value, Message) and entry.name.endswith(ending)]
         return (names[0], self.message(names[0])) if names else ("", self)
 
     def origin(self, name: str) -> str:
-        """Returns the origin of a field's value: its path and line, or that it is a default."""
+        """Describes the origin of a field's value: its path and line, or the system's default."""
         lines = [entry.line for entry in self.entries if entry.name == name]
         return f"{self._below(name)}, line {lines[-1]}" if lines else f"{self.record.system}'s default of {self._below(name)}"
 
     def without_counterpart(self, name: str, reason: str | None = None) -> None:
-        """Records that a field has no counterpart, and marks it as read; does nothing if it is absent."""
+        """Records that a field has no counterpart, and marks it as read. Does nothing if it is absent."""
         for number, entry in self._find(name):
             self._read[number] = None
             self.record.without_counterpart |= _leaves(entry, self._below(name), reason or REASONS[name], {})
 
     def tell_rest(self, reason: str) -> None:
-        """Records every unread field, also of nested messages, as one without counterpart.
+        """Records every unread field, also of nested messages, as without counterpart.
 
         Args:
-            reason: for fields without a reason of their own in REASONS.
+            reason: reason for fields that are not in REASONS.
         """
         for number, entry in enumerate(self.entries):
             if number not in self._read:
@@ -217,7 +217,7 @@ class FieldReader:
 
 
 def _leaves(entry: Entry, path: str, otherwise: str, reasons: Mapping[str, str]) -> dict[str, str]:
-    """Returns `path (line n): value` -> reason of an entry, or of every entry within it; of nested reasons the innermost counts."""
+    """Returns `path (line n): value` -> reason for an entry, or for every entry within it. The innermost reason counts."""
     reason = reasons.get(entry.name, otherwise)
     if isinstance(entry.value, Message) and entry.value.entries:
         leaves: dict[str, str] = {}

@@ -24,7 +24,7 @@ _UNSET_IF_ZERO: Final = ("embedding_dim", "hash_bucket_size", "num_buckets")
 _INPUTS: Final = ("expression", "map", "key", "nested_map", "pkey", "skey", "query", "title", "variables")
 _BUCKET_KEYS: Final = (*VOCABULARY_KEYS, "boundaries")
 _TABLE_KEYS: Final = ("embedding_name", "embedding_dim", *_BUCKET_KEYS, "default_bucketize_value")
-"""Keys of the model's configuration that complete a definition of the feature generator."""
+"""Keys of the model's configuration that complete a definition in fg.json."""
 _EASYREC_KINDS: Final = {
     "IdFeature": "id_feature",
     "TagFeature": "id_feature",
@@ -37,9 +37,9 @@ _EASYREC_KINDS: Final = {
 _NORMALIZERS: Final = {"tf.math.log1p": "ln(1 + x)", "tf.log1p": "ln(1 + x)", "tf.math.log": "ln(x)", "tf.math.sqrt": "sqrt(x)"}
 _SEQUENCE_KINDS: Final = {"sequence_id_feature": "id_feature", "sequence_raw_feature": "raw_feature"}
 _HISTORY: Final = "history"
-"""Name of the sequence that EasyRec's sequence features become."""
+"""EasyRec's sequence features become a sequence of this name."""
 _DEFAULT_LENGTH: Final = 50
-"""Elements of a history without a given length, as of model.history_length."""
+"""Length of a history if none is given, the default of model.history_length."""
 _NAMED: Final = "--sequence-column FEATURE=COLUMN names another"
 _NOT_OF_ELEMENTS: Final = {"sequence_length", "sequence_delim", "separator", "value_dim"}
 _UNREAD: Final = "no tower reads it; it is left out"
@@ -48,9 +48,9 @@ _UNKNOWN: Final = "nothing tells which column of an item it has, so it is left o
 
 @dataclass
 class FeatureGroups:
-    """Features of the user tower, including those of sequences, and of the item tower.
+    """Features of the user tower, including sequences, and features of the item tower.
 
-    `keys`: feature of a history -> the item feature with the same values, if the groups show it.
+    `keys`: feature of a history -> item feature with the same values, if the groups show it.
     """
 
     user: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class FeatureGroups:
 
 @dataclass(frozen=True)
 class IdFields:
-    """Columns of ids in the imported samples, and for each sequence feature its item column."""
+    """Columns of ids in the imported samples, and each sequence feature's item column."""
 
     user: str = col.USER_ID
     item: str = col.ITEM_ID
@@ -72,7 +72,7 @@ class IdFields:
 
 
 def read_groups(model: FieldReader, towers: Mapping[Side, Sequence[str]]) -> FeatureGroups:
-    """Returns the features of the groups that the towers read, by the names of the groups."""
+    """Returns the features of the groups that the towers read. `towers`: side -> names of its groups."""
     groups, attentions = FeatureGroups(), model.messages("seq_att_groups")
     for group in model.messages("feature_groups"):
         name = group.get("group_name", "")
@@ -99,7 +99,7 @@ def read_groups(model: FieldReader, towers: Mapping[Side, Sequence[str]]) -> Fea
 
 @dataclass
 class ImportedFeatures:
-    """fg.json, features of no tower, item columns, length of the history (0 without one), sequences with unknown columns."""
+    """fg.json, features that no tower reads, item columns, length of the history (0: no history), sequences with unknown columns."""
 
     fg: dict[str, Any]
     exclude: list[str]
@@ -117,11 +117,11 @@ def import_features(
     *,
     needs_history: bool,
 ) -> ImportedFeatures:
-    """Converts the features to fg.json, with its consequences for the configuration.
+    """Converts the features to fg.json. Also returns the consequences for the configuration.
 
     Args:
-        fg: the feature generator's fg.json: its definitions win over feature_configs.
-        needs_history: the model has no use without a history, so the only sequence is taken as the history.
+        fg: the feature generator's fg.json; its definitions win over feature_configs.
+        needs_history: whether the model needs a history, so that the only sequence is taken as the history.
     """
     entries: list[dict[str, Any]] = []
     for reader in definitions:
@@ -156,7 +156,7 @@ def import_features(
 
 
 def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
-    """Returns the definition of a feature of TorchEasyRec, none if it has no counterpart."""
+    """Converts a feature of TorchEasyRec to definitions of fg.json, empty if it has no counterpart."""
     kind, inner = reader.only_message()
     name = inner.get("sequence_name" if kind == SEQUENCE_FEATURE else "feature_name", "")
     reader.path = inner.path = f"feature {name}"
@@ -191,7 +191,7 @@ def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str,
 
 
 def _easyrec_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
-    """Returns the definitions of a feature of EasyRec and of each of its shared_names; none without counterpart."""
+    """Converts a feature of EasyRec, and each of its shared_names, to definitions of fg.json. Empty without counterpart."""
     inputs, kind = reader.all("input_names", str), reader.get("feature_type", "IdFeature")
     name = reader.get("feature_name", inputs[0] if inputs else "")
     reader.path = f"feature {name}"
@@ -266,7 +266,7 @@ def _read_numbers(reader: FieldReader) -> dict[str, Any]:
 
 
 def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], record: ImportRecord) -> list[dict[str, Any]]:
-    """Returns the definitions of fg.json with the tables of the model's configuration; what fg.json lacks stays."""
+    """Returns the definitions of fg.json, completed by the model's configuration; then the entries that fg.json lacks."""
     given = fg.get("features")
     if not isinstance(given, list):
         raise ConfigError(Fault("fg.json, key features", "a list of features", repr(given)[:80], "write a list of features"))
@@ -306,7 +306,7 @@ def _has_names(entry: Any) -> bool:
 
 
 def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields, record: ImportRecord) -> list[dict[str, Any]]:
-    """Returns the definitions with our columns of ids; features with names of columns of the samples have others, in groups too."""
+    """Renames columns of ids to ours, and features that are named like columns of the samples; in groups, too."""
     reserved = set[str]().union(*NON_FEATURE_COLUMNS.values())
     used = {_entry_name(entry) for entry in entries}
     renamed: dict[str, str] = {}
@@ -351,7 +351,7 @@ def _entry_name(entry: Mapping[str, Any]) -> str:
 
 
 def _named_features(entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Returns name -> definition of a definition's features; in a group they are named `sequence__feature`."""
+    """Returns name -> definition for the features of an entry. In a group they are named `sequence__feature`."""
     if "features" not in entry:
         return {_entry_name(entry): entry}
     return {f"{entry['sequence_name']}__{sub['feature_name']}": sub for sub in entry["features"]}
@@ -366,10 +366,10 @@ def _find_columns(
     *,
     needs_history: bool,
 ) -> tuple[dict[str, str], list[str]]:
-    """Returns feature of a sequence -> its item column, and the features without a known one.
+    """Returns feature of a sequence -> item column, and the features without a known item column.
 
-    Told by `ids`, a shared embedding, the groups, an input of the item, or else by names, which is recorded as a difference.
-    If the model needs a history, the only sequence has the ids of the user's items.
+    The column is found by `ids`, a shared embedding, the groups, an input of the item, or else by names; the last is recorded as
+    a difference. If the model needs a history, the only sequence is taken as the ids of the user's items.
     """
     by_name = {_entry_name(entry): entry for entry in rows}
     of_items = (entry for name, entry in by_name.items() if name in groups.item)
@@ -397,9 +397,9 @@ def _find_columns(
 
 
 def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields) -> str | None:
-    """Returns the item's column that names of a sequence contain, whole or without `_id`: `brand` for `liked_brand_list`.
+    """Returns the longest item column contained in the names of a sequence, with or without `_id`: `brand` in `liked_brand_list`.
 
-    The longest counts. None without such a column, or with two of one length.
+    None if there is no such column, or two equally long ones.
     """
     by_length: dict[int, set[str]] = {}
     for entry in rows:
@@ -415,7 +415,7 @@ def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGrou
 def _make_history(
     sequences: list[dict[str, Any]], columns: Mapping[str, str], groups: FeatureGroups, record: ImportRecord
 ) -> dict[str, Any] | None:
-    """Returns the sequence that towers read, the user's positive events, among sequences with known item columns."""
+    """Makes the history that towers read (the user's positive events) from the sequences with known item columns."""
     read = [entry for entry in sequences if _named_features(entry).keys() & groups.names]
     history = next((entry["sequence_name"] for entry in read if "features" in entry), _HISTORY)
     lost = record.without_counterpart

@@ -26,12 +26,12 @@ from dssm_assets.storage.local_files import write_atomic
 REPORT_FILE: Final = "import_report.md"
 _MODELS: Final = ("dssm", "dssm_v2", "mind")
 _OWN_SECTIONS: Final = ("name", "calendar", "tables", "events", "raw_features", "features", "model", "training")
-"""Sections that an import decides, or writes in this order; others stay as in the base."""
+"""Sections that an import decides or writes, in this order. Others are copied from the base."""
 
 
 @dataclass(frozen=True)
 class ImportedPipeline:
-    """The result: the texts of config.yaml, fg.json and the report (Markdown), and the system that they come from."""
+    """The result: the texts of config.yaml, fg.json and the report (Markdown), and the name of the imported system."""
 
     config_yaml: str
     fg_json: str
@@ -50,18 +50,18 @@ def import_files(
     sequence_columns: Mapping[str, str] | None = None,
     is_replacing: bool = False,
 ) -> ImportedPipeline:
-    """Writes config.yaml, fg.json and import_report.md for a configuration, and copies files named by its features.
+    """Writes config.yaml, fg.json and import_report.md for a configuration, and copies the files that its features name.
 
-    Such a file is looked for next to the configuration, next to fg.json, then in the folders above up to the repository's root.
+    These files are searched next to the configuration, next to fg.json, then in the folders above up to the repository's root.
 
     Args:
         pipeline: the configuration, in text format.
-        base: config.yaml; its calendar, tables, events and other sections are kept.
-        sequence_columns: feature of a sequence -> its column in the item table.
+        base: a config.yaml; its calendar, tables, events and other sections are kept.
+        sequence_columns: feature of a sequence -> column of the item table.
 
     Raises:
-        ConfigError: a file cannot be read or exists already, or the configuration has faults; names all of them.
-        FeatureSpecError: features that this project refuses.
+        ConfigError: a file cannot be read or exists already, or the configuration has faults. All faults are listed.
+        FeatureSpecError: this project refuses a feature.
     """
     existing = [path for name in (CONFIG_FILE, FG_FILE, REPORT_FILE) if (path := folder / name).exists()]
     if existing and not is_replacing:
@@ -69,7 +69,7 @@ def import_files(
     named: dict[str, bytes] = {}
 
     def read_named(name: str) -> bytes:
-        # Theirs names files from the folder where training is started, often a repository's root.
+        # Imported paths are relative to the folder where training is started, often a repository's root.
         folders = _list_folders(pipeline.absolute().parent)
         places = [parent / name for parent in (folders[0], *([] if fg is None else [fg.parent]), *folders[1:])]
         found = next((path for path in places if path.exists()), None)
@@ -96,14 +96,14 @@ def import_files(
 
 
 def _list_folders(folder: Path) -> list[Path]:
-    """Returns a folder and those above it up to the root of its repository or project; the folder alone outside of one."""
+    """Returns a folder and the folders above it, up to the root of its repository or project. Outside of one, only the folder."""
     folders = [folder, *folder.parents]
     roots = (number for number, one in enumerate(folders) if (one / ".git").exists() or (one / "pyproject.toml").exists())
     return folders[: next(roots, 0) + 1]
 
 
 def _read_mapping(parse: Callable[[str], Any], path: Path) -> Mapping[str, Any]:
-    """Returns the mapping of a file, where `{data}` is its own folder."""
+    """Reads a mapping from a file. `{data}` in it stands for the file's folder."""
     try:
         parsed = parse(_read_text(path).replace("{data}", str(path.parent.absolute())))
         if isinstance(parsed, Mapping):
@@ -135,13 +135,13 @@ def import_pipeline(
 
     Args:
         fg: the parsed fg.json of the feature generator, if there is one.
-        base: sections of an existing configuration for everything that an import does not decide: calendar, tables, events, ...
-        sequence_columns: feature of a sequence -> its column in the item table, if nothing else tells.
+        base: sections of an existing configuration, for everything that an import does not decide: calendar, tables, events, ...
+        sequence_columns: feature of a sequence -> column of the item table, if the configuration does not tell.
 
     Raises:
-        ConfigError: the text is no text format, a value has the wrong type, the model is another one, or the result is not a valid
-            configuration; names every fault.
-        FeatureSpecError: features that this project refuses, for example one that crosses user and item.
+        ConfigError: the text is no text format, a value has the wrong type, the model is neither DSSM nor MIND, or the result is
+            not a valid configuration. All faults are listed.
+        FeatureSpecError: this project refuses a feature, for example one that crosses user and item.
     """
     root = parse_text_format(text, where)
     record = ImportRecord(where, _system(root))
@@ -189,9 +189,9 @@ def _system(root: Message) -> str:
 def _read_ids(
     model: FieldReader, sampler: FieldReader, groups: FeatureGroups, sequences: Mapping[str, str], record: ImportRecord
 ) -> IdFields:
-    """Returns the columns of ids: of the sampler, the model or the towers, else user_id and item_id.
+    """Returns the columns of ids, as named by the sampler, the model or the towers, else user_id and item_id.
 
-    The only feature of EasyRec's item tower is the item's id. A fault is recorded if fields name different columns.
+    If EasyRec's item tower has a single feature, this is the item's id. A fault is recorded if fields name different columns.
     """
     columns = {"user": col.USER_ID, "item": col.ITEM_ID}
     for side, usual in columns.items():
@@ -253,7 +253,7 @@ def _example(ids: IdFields, label: str, record: ImportRecord) -> dict[str, Any]:
 
 
 def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
-    """Tells the consequences of the definitions: pooled values, binned numbers, reserved buckets."""
+    """Records the consequences of the definitions: pooled values, binned numbers, reserved buckets."""
     for feature in (*spec.features, *spec.sequence_features):
         is_number, is_row = feature.kind is Kind.NUMERIC, feature.sequence is None
         is_unbinned = is_number and not getattr(feature.operator, "boundaries", None)
@@ -272,8 +272,8 @@ def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
 
 def _config_yaml(sections: Mapping[str, Any], record: ImportRecord) -> str:
     lines = [
-        f"# Written by `dssm-assets import-config` from {record.where} ({record.system}). import_report.md says what behaves differently",
-        "# and names every field without counterpart. Then: dssm-assets validate --config THIS_FILE",
+        f"# Written by `dssm-assets import-config` from {record.where} ({record.system}). import_report.md names the differences in",
+        "# behavior, and every field without counterpart. Then: dssm-assets validate --config THIS_FILE",
     ]
     for section, value in sections.items():
         if not isinstance(value, Mapping):

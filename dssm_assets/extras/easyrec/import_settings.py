@@ -30,7 +30,7 @@ _POOLINGS: Final = {"pooling_encoder": PoolingKind.MEAN, "simple_attention": Poo
 
 
 def read_sampler(data: FieldReader, record: ImportRecord, *, has_exposure: bool) -> FieldReader:
-    """Records sampler, num_sample and num_hard_sample; returns the sampler's message, empty without one."""
+    """Records sampler, num_sample and num_hard_sample. Returns the sampler's message, empty if there is no sampler."""
     kind = data.choice(tuple(SAMPLERS))
     if kind is None:
         record.put("model.num_sample", 0, f"no sampler in {data.path}")
@@ -76,7 +76,7 @@ def read_mind(model: FieldReader, mind: FieldReader, record: ImportRecord) -> No
 
 
 def read_history(model: FieldReader, length: int, record: ImportRecord) -> None:
-    """Records how the history is pooled, unless the model has done so already."""
+    """Records the poolings of the history, unless the model's settings have done so already."""
     if "model.poolings" in record.settings and length:
         return
     record.put("model.history_length", length, "length of the sequence" if length else "no sequence")
@@ -95,7 +95,7 @@ def read_history(model: FieldReader, length: int, record: ImportRecord) -> None:
 
 
 def _read_layers(user: FieldReader, item: FieldReader, model: FieldReader, record: ImportRecord) -> None:
-    """Records hidden_units, output_dim, norm and dropout, which both towers share here."""
+    """Records hidden_units, output_dim, norm and dropout. Here both towers share these."""
     widths, others = user.all("hidden_units", int), item.all("hidden_units", int)
     if record.system == EASYREC:
         if not widths or not others or widths[-1] != others[-1]:
@@ -173,7 +173,7 @@ def _read_loss(model: FieldReader, record: ImportRecord) -> Loss:
 
 
 def _read_in_batch(inner: FieldReader, record: ImportRecord) -> None:
-    """Records whether the batch's other items are negatives, and which are masked."""
+    """Records whether the batch's other items are negatives, and which of them are masked."""
     is_torch = record.system == TORCH
     name = "in_batch_negative" if is_torch else "ignore_in_batch_neg_sam"
     origin, in_batch = inner.origin(name), inner.get(name, False) is is_torch
@@ -227,7 +227,7 @@ def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -
 
 
 def _read_optimisers(sparse: FieldReader, dense: FieldReader, steps: int, record: ImportRecord) -> None:
-    """Records the optimisers of embeddings and of dense layers, which may be one."""
+    """Records the optimisers of embeddings and of dense layers. Both may be the same."""
     is_torch = record.system == TORCH
     for key, optimiser in (("embedding_learning_rate", sparse), ("learning_rate", dense)):
         kind, inner = optimiser.only_message("_optimizer")
@@ -268,7 +268,7 @@ def _read_schedule(rates: FieldReader, steps: int, record: ImportRecord) -> None
         size = schedule.get("decay_size", schedule.get("decay_steps", 0))
         factor = schedule.get("decay_factor", 0.95)
         warmup = schedule.get("warmup_size", schedule.get("burnin_steps", 0))
-        last_frac = least / first if first > 0 else 0.0  # a rate of 0 is refused with the section
+        last_frac = least / first if first > 0 else 0.0  # a rate of 0 is refused later, with the section
         if steps and size > 0 and 0 < factor <= 1 and not schedule.get("by_epoch", False):
             last_frac = max(factor ** (steps / size), last_frac)
             origins[1] = f"{path} after {steps} steps, at least {least:g}"

@@ -1,4 +1,4 @@
-"""Reads and writes protocol buffers' text format without a schema; entries know their line."""
+"""Reads and writes protocol buffers' text format without a schema. Entries have their line numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from google.protobuf.text_format import ParseError, Tokenizer
 from dssm_assets.core.errors import ConfigError, Fault
 
 MAX_DEPTH: Final = 100
-"""Messages within one another; protocol buffers' own parsers have this limit."""
+"""Most levels of nested messages, as in protocol buffers' own parsers."""
 _CLOSING: Final = {"{": "}", "<": ">"}
 
 
@@ -24,7 +24,7 @@ class Word(str):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One value of a field and its line, from 1; a repeated field has several entries. Lines do not count for equality."""
+    """One value of a field, and its line (from 1). A repeated field has several entries. Equality ignores lines."""
 
     name: str
     value: Value
@@ -40,12 +40,12 @@ Value = str | Word | int | float | Message
 
 
 def parse_text_format(text: str, where: str) -> Message:
-    """Returns the message that a text describes.
+    """Parses a text to a message.
 
-    Fields are `name: value`, `name { ... }`, `name < ... >` or `name: [a, b]`; adjacent strings are joined; `#` begins a comment.
+    Fields are `name: value`, `name { ... }`, `name < ... >` or `name: [a, b]`. Adjacent strings are joined. `#` begins a comment.
 
     Raises:
-        ConfigError: naming the first fault with line and column.
+        ConfigError: the text has a fault. The error has the line and column of the first fault.
     """
     try:
         return _parse_fields(Tokenizer(text.split("\n")), "", 0)
@@ -56,7 +56,7 @@ def parse_text_format(text: str, where: str) -> Message:
 
 
 def _parse_fields(tokens: Any, end: str, depth: int) -> Message:
-    """Returns the fields up to a closing sign, or up to the end of the text, which is an empty token."""
+    """Parses the fields up to the closing sign `end`; "" means the end of the text."""
     entries = []
     while not tokens.LookingAt(end):
         line = tokens.ParseError("").GetLine()
@@ -99,9 +99,9 @@ def _parse_value(tokens: Any, depth: int) -> Value:
 
 
 def write_text_format(fields: Mapping[str, Any], indent: str = "") -> str:
-    """Writes nested fields as text for `parse_text_format`. A list gives a line per value, or one line of numbers.
+    """Writes nested fields as text in the form that `parse_text_format` reads.
 
-    A mapping is a message; None writes nothing.
+    A list becomes a line per value, or a single line if it has numbers. A mapping becomes a message. None writes nothing.
     """
     lines = []
     for name, given in fields.items():

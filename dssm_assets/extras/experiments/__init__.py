@@ -1,1 +1,1 @@
-"""Experiments: runs with other settings beside the regular partitions, their comparison, and tuning."""
+"""Experiments: runs with other settings that leave the regular partitions unchanged; their comparison; tuning."""

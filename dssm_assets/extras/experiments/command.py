@@ -1,4 +1,4 @@
-"""`dssm-assets experiment`, `experiments` and `tune`: try settings beside the regular run, compare, adopt and search them."""
+"""`dssm-assets experiment`, `experiments` and `tune`: try settings without changing the regular run, compare, adopt and search them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Workspace
 
 _EPILOG = (
-    "Only what the settings reach is made, in experiments/NAME of the storage; all other tables are those of the regular run, which "
-    "the day must have. Keys: any of the sections model, training, statistics, negative_items and channels, and evaluation.k; "
-    "values are YAML. A known experiment keeps its settings unless --set changes them."
+    "Makes only the assets that depend on the settings, in experiments/NAME of the storage. All other tables are read from the regular "
+    "run, which the day must have. Keys: any of the sections model, training, statistics, negative_items and channels, and evaluation.k. "
+    "Values are YAML. An existing experiment keeps its settings unless --set changes them."
 )
 
 
@@ -35,14 +35,14 @@ def add_command(commands: Commands) -> None:
         dest="first",
         type=day_argument,
         metavar="DAY",
-        help=f"first evaluation day, {DAY_FORMS} of the evaluated ones",
+        help=f"first evaluation day, {DAY_FORMS} of the evaluated days",
     )
     parser.add_argument("--to", dest="last", type=day_argument, metavar="DAY", help="last evaluation day (default: the first)")
     add_config_arguments(parser)
     parser.set_defaults(command=_experiment)
     listed = commands.add_parser("experiments", group=Group.LOOK, help="compare the experiments of a day with the regular run")
     listed.add_argument(
-        "--day", type=day_argument, default=LATEST, help=f"{DAY_FORMS} of the days that have any (default: latest)"
+        "--day", type=day_argument, default=LATEST, help=f"{DAY_FORMS} of the days with experiments (default: latest)"
     )
     listed.add_argument("-k", type=int, help="length of the lists (default: the longest)")
     add_config_arguments(listed)
@@ -54,12 +54,12 @@ def add_command(commands: Commands) -> None:
         epilog="Each trial is an experiment <study>_0000, <study>_0001, ... The first one is the configuration as it is. A "
         "stopped study goes on when the command is started again; a larger --trials continues it.",
     )
-    tuned.add_argument("--trials", type=int, default=20, help="trials that the study shall have in the end (default: 20)")
+    tuned.add_argument("--trials", type=int, default=20, help="total number of trials of the study (default: 20)")
     tuned.add_argument(
-        "--day", type=day_argument, default=LATEST, help=f"evaluation day, {DAY_FORMS} of those with a model (default: latest)"
+        "--day", type=day_argument, default=LATEST, help=f"evaluation day, {DAY_FORMS} of days with a model (default: latest)"
     )
-    tuned.add_argument("--study", default="tuned", help="its name: small letters, digits and _ (default: tuned)")
-    tuned.add_argument("--seed", type=int, default=0, help="of the proposals (default: 0)")
+    tuned.add_argument("--study", default="tuned", help="name of the study: small letters, digits and _ (default: tuned)")
+    tuned.add_argument("--seed", type=int, default=0, help="seed of the proposals (default: 0)")
     add_config_arguments(tuned)
     tuned.set_defaults(command=_tune)
 
@@ -130,7 +130,7 @@ def _experiments(parsed: argparse.Namespace) -> int:
 
 
 def _print_comparison(workspace: Workspace, ds: str, k: int | None) -> None:
-    """Prints a table per scope at one k: hit rates of towers and merged list, and gains over the regular run; then the settings."""
+    """Prints a table per scope at one k, with hit rates of towers and merged list and gains over the regular run; then the settings."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -156,7 +156,7 @@ def _print_comparison(workspace: Workspace, ds: str, k: int | None) -> None:
         Console().print(table)
     for name, changed in {row["experiment"]: row["changed"] for row in rows if row["experiment"] != REGULAR}.items():
         print(f"{name}: {changed}")
-    print(f"Gains over the {REGULAR} run, on the same users. An interval that holds 0 tells no difference on this day.")
+    print(f"Gains over the {REGULAR} run, on the same users. If an interval contains 0, this day shows no difference.")
 
 
 def _tune(parsed: argparse.Namespace) -> int:

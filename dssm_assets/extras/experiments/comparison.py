@@ -1,4 +1,4 @@
-"""The table `experiments`: hit rates of a day's experiments beside the regular run, with gains paired by user.
+"""The table `experiments`: hit rates of a day's experiments and of the regular run, with gains paired by user.
 
 Shapes: U users of a cell, K cut-offs, R resamples.
 """
@@ -23,7 +23,7 @@ from dssm_assets.storage.overlay import OverlayStore, experiment_names
 from dssm_assets.storage.tables import TableStore
 
 COMPARED: Final = (MODEL, MERGED)
-"""The scorers that experiments are compared by: the towers, and the list that is served."""
+"""Experiments are compared by these scorers: the towers, and the served list."""
 EXPERIMENTS: Final = TableSpec(
     name="experiments",
     grain="one row per experiment, scorer, scope and k, the regular run first",
@@ -82,9 +82,9 @@ def experiments(workspace: Workspace, ds: str) -> StepResult:
 
 
 def paired_gains(first: HitCells, second: HitCells, ks: Sequence[int], samples: int, seed: int) -> dict[Cell, Gain]:
-    """Returns the hit_rate of the first run minus that of the second, for warm pairs, by scope, scorer and k.
+    """Returns the first run's hit_rate minus the second run's, for warm pairs, by scope, scorer and k.
 
-    Only users scored in both count, and each resample draws the same users for both. Cells of one run alone are left out.
+    Only users scored in both runs count, and each resample draws the same users for both. Cells that only one run has are left out.
 
     By hand: two users with 4 and 1 items to find. The first run finds 2 and 1, the second 1 and 1: (3 - 2) / 5 = .2. The
     resamples {u1, u1}, {u1, u2}, {u2, u2} give 2/8, 1/5 and 0, so the interval is [0, .25].
@@ -114,7 +114,7 @@ def _subtract_rates(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _list_rows(name: str, changed: str, total: pa.Table, gains: Mapping[Cell, Gain] | None) -> list[dict[str, Any]]:
-    """Returns the rows of a run from its total_hit_rate; without gains it is the regular run."""
+    """Returns the rows of a run from its total_hit_rate. `gains`: None for the regular run."""
     rows = []
     for row in total.to_pylist():
         if row[SCORER] in COMPARED and row[POPULATION] == Population.WARM:
@@ -130,7 +130,7 @@ def _comparison_markdown(rows: Sequence[Mapping[str, Any]], ds: str) -> str:
         f"# Experiments on {ds}",
         "",
         "Warm users and items, 95% bootstrap intervals over users; gain over the row `regular` with the interval of the",
-        "difference on the same users: if it holds 0, the difference is not distinguishable from chance on this day.",
+        "difference on the same users: if it contains 0, the difference is not distinguishable from chance on this day.",
         "",
         "| experiment | changed | scorer | scope | k | hit_rate | gain | users |",
         "|---|---|---|---|---|---|---|---|",

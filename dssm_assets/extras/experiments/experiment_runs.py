@@ -1,4 +1,4 @@
-"""Makes the runs of `dssm-assets experiment` in this process, and adopts their settings into the configuration."""
+"""Runs `dssm-assets experiment` in this process, and writes an experiment's settings into the configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ from dssm_assets.storage.local_files import write_atomic
 from dssm_assets.storage.overlay import OverlayStore
 
 COUNTED = ("hit_counts", "hit_rate_detail", "total_hit_rate")
-"""What is made again if no setting reaches the towers."""
+"""Assets to make if no setting changes the towers."""
 
 
 @dataclass(frozen=True)
 class ExperimentPlan:
-    """The runs of an experiment, one per day: changes as entered, a line of settings per day, the assets of each run."""
+    """The runs of an experiment, one per day: the entered changes, a line of settings per day, the assets of each run."""
 
     scene: Scene
     name: str
@@ -40,10 +40,10 @@ class ExperimentPlan:
 
 
 def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: Sequence[str]) -> ExperimentPlan:
-    """Plans an experiment: the fit and all that follows, or only the hit counts if no setting changes the towers.
+    """Plans an experiment: the fit and everything after it. If no setting changes the towers, it begins with the hit counts.
 
     Raises:
-        ConfigError: naming every wrong key and value, an unusable name, days without a regular run.
+        ConfigError: keys or values are wrong, the name is unusable, or days have no regular run. All faults are listed.
     """
     workspace = scene.open_workspace(lambda _: None)
     faults = [*experiments.find_name_faults(name)]
@@ -74,7 +74,7 @@ def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: S
 
 
 def run_experiment(plan: ExperimentPlan, observer: Observer, instance_home: Path) -> None:
-    """Makes the runs of an experiment; a day whose check fails does not stop the next day."""
+    """Runs an experiment: one Dagster run per day. If a check fails on a day, the next day still runs."""
     defs = scene_definitions(plan.scene, observer, makes_upstream=False)
     keys = [plan.scene.key(name).to_user_string() for name in plan.names]
     form = {plan.scene.op(plan.names[0]): {"experiment": plan.name, "changes": dict(plan.changes)}}
@@ -92,7 +92,7 @@ def run_experiment(plan: ExperimentPlan, observer: Observer, instance_home: Path
 
 @dataclass(frozen=True)
 class Adoption:
-    """Settings that were written into a configuration: key -> (value before, value now)."""
+    """Settings written into a configuration: key -> (value before, value now)."""
 
     path: Path
     day: str
@@ -100,14 +100,14 @@ class Adoption:
 
     @property
     def remade(self) -> list[str]:
-        """Returns the assets to make again: the whole job, or everything after the towers."""
+        """Returns the assets to make again: the whole job, or only the assets after the towers."""
         if experiments.needs_fit(self.changed):
             return [TRAIN_AND_EVALUATE]
         return [row.name for row in all_rows() if row.name in (*experiments.reached_assets(self.changed), *COUNTED)]
 
 
 def adopt_experiment(scene: Scene, name: str) -> Adoption:
-    """Writes the settings of an experiment's last day into the configuration file; comments stay."""
+    """Writes the settings of an experiment's last day into the configuration file. Comments stay."""
     workspace, path = scene.open_workspace(lambda _: None), scene.loaded.path
     days = OverlayStore(workspace.tables.partitions, name).days(experiments.SETTINGS)
     if not days:
@@ -116,7 +116,7 @@ def adopt_experiment(scene: Scene, name: str) -> Adoption:
     assert path is not None  # a scene's configuration is a file
     settings = experiments.check_experiment(workspace, name, {}, days[-1]).changes
     if not settings:
-        remedy = "nothing is left to do: the configuration has them already"
+        remedy = "do nothing: the configuration has these settings already"
         raise ConfigError(Fault(f"experiment {name}", "settings that differ from the configuration", "none", remedy))
     text = experiments.edit_yaml(path.read_text(encoding="utf-8"), settings, f"experiment {name}")
     parse_config(yaml.safe_load(text), where=f"configuration {path.name}")
@@ -126,7 +126,7 @@ def adopt_experiment(scene: Scene, name: str) -> Adoption:
 
 
 def _was_changed(workspace: Workspace, found: experiments.Experiment, ds: str) -> bool:
-    """Returns whether the settings give other towers than at the experiment's last run."""
+    """Returns whether the present settings give other towers than the experiment's last run did."""
     before = experiments.read_settings(workspace, found.name, ds)
     keys = {key for key in {*before, *found.changes} if before.get(key) != found.changes.get(key)}
     return experiments.needs_fit(keys or found.changes) or (

@@ -22,25 +22,25 @@ from dssm_assets.storage.config_file import parse_yaml
 from dssm_assets.storage.overlay import OverlayStore
 
 SECTIONS: Final = ("model", "training", "statistics", "negative_items", "channels")
-"""Every key of these sections can be changed."""
+"""An experiment may change every key of these sections."""
 OTHER_KEYS: Final = ("evaluation.k",)
 WHERE: Final = "run settings"
 REGULAR: Final = "regular"
-"""The regular run's name in the table `experiments`; no experiment can have it."""
+"""Name of the regular run in the table `experiments`. No experiment may have it."""
 ADOPT: Final = "adopt"
-"""`experiment adopt NAME` adopts, so no experiment has this name."""
+"""No experiment may have this name, because `experiment adopt NAME` is a command."""
 SETTINGS: Final = "settings"
 _FILE: Final = "settings.json"
 PREPARED: Final = {
     "dssm_model": ("feature_binning", "feature_config", "step_config", "negative_items", "train_samples", "training_config"),
     "hit_counts": ("channel_weights",),
 }
-"""Asset of an experiment's run -> windowed assets that are made before it where the settings reach them, in order."""
+"""Asset of an experiment's run -> windowed assets to make before it, in order, if the settings change them."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A name and the changed settings, by key of the configuration."""
+    """An experiment's name, and its changed settings: key of the configuration -> value."""
 
     name: str
     changes: Mapping[str, Any]
@@ -53,7 +53,7 @@ def find_name_faults(name: str, where: str = "experiment") -> Iterator[Fault]:
 
 
 def describe_changes(changes: Mapping[str, Any]) -> str:
-    """Returns changes in one line: `model.temperature=0.05 training.epochs=3`."""
+    """Writes changes in one line: `model.temperature=0.05 training.epochs=3`."""
     return " ".join(f"{key}={value}" for key, value in sorted(changes.items())) or "nothing"
 
 
@@ -93,7 +93,7 @@ def expand_settings(config: PipelineConfig, entered: Mapping[str, Any]) -> dict[
     Example: `statistics.embedding_dim.item` = 64 becomes `statistics.embedding_dim` = the configured widths with item: 64.
 
     Raises:
-        ConfigError: naming every key that does not exist or cannot be changed, with the nearest valid one.
+        ConfigError: a key does not exist or cannot be changed. Lists all of them, with the nearest valid keys.
     """
     known, configured = settable_keys(), config.model_dump(mode="json")
     found: dict[str, Any] = {}
@@ -128,10 +128,10 @@ def normalise_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> dic
 
 
 def apply_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> PipelineConfig:
-    """Returns the configuration with some values replaced, validated as if they were in the file.
+    """Returns the configuration with some values replaced. They are validated like values in the file.
 
     Raises:
-        ConfigError: naming every forbidden value, and conflicts between sections.
+        ConfigError: values are forbidden or sections conflict. All faults are listed.
     """
     raw = config.model_dump(mode="json")
     for key, value in changes.items():
@@ -141,7 +141,7 @@ def apply_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> Pipelin
 
 
 def reached_assets(changes: Iterable[str]) -> frozenset[str]:
-    """Returns the windowed assets before the fit, or before the hit counts, that depend on some keys."""
+    """Returns the assets of `PREPARED` (made before the fit, or before the hit counts) that depend on the changed keys."""
     keys = [key for key in changes if key not in OTHER_KEYS]
     prepared = [asset for assets in PREPARED.values() for asset in assets]
     reached = {asset for asset in prepared for key in keys if any(f"{key}.".startswith(f"{read}.") for read in READS[asset])}
@@ -149,19 +149,19 @@ def reached_assets(changes: Iterable[str]) -> frozenset[str]:
 
 
 def needs_fit(changes: Iterable[str]) -> bool:
-    """Returns whether changes of these keys need new towers. Channels and lengths of lists do not."""
+    """Returns whether changes of these keys need new towers. Channels and lengths of lists need none."""
     return any(not key.startswith(("channels.", "evaluation.")) for key in changes)
 
 
 def edit_yaml(text: str, changes: Mapping[str, Any], note: str) -> str:
-    """Replaces or adds values in a YAML text; comments and the order of keys stay.
+    """Replaces or adds values in a YAML text. Comments and the order of keys stay.
 
     Args:
         changes: key `section.name` -> value.
-        note: comment above every changed key, with the value before; empty: no comment.
+        note: comment above every changed key, followed by the former value; empty: no comment.
 
     Raises:
-        ConfigError: the text cannot be edited to have these values, for example because of aliases.
+        ConfigError: the text cannot be edited, for example because of aliases.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap
@@ -191,10 +191,10 @@ def edit_yaml(text: str, changes: Mapping[str, Any], note: str) -> str:
 
 
 def open_experiment(regular: Workspace, experiment: Experiment, asset: str, ds: str) -> tuple[Workspace, Experiment]:
-    """Opens an experiment on a day: returns its workspace, and the experiment with all of its settings.
+    """Opens an experiment on a day. Returns its workspace, and the experiment with all of its settings.
 
-    Settings of an earlier run of the same name and day stay in force unless this run changes them. If they change an asset
-    of `PREPARED[asset]`, or an earlier run made it, that asset is first made as a partition of the experiment.
+    Settings of an earlier run with the same name and day stay in force unless this run changes them. Assets of `PREPARED[asset]`
+    are first made as partitions of the experiment, if the settings change them or an earlier run made them.
 
     Raises:
         ConfigError: a setting is out of bounds, or the day has no regular partition of the asset to compare with.
@@ -214,10 +214,10 @@ def open_experiment(regular: Workspace, experiment: Experiment, asset: str, ds: 
 
 
 def reopen_experiment(regular: Workspace, name: str, ds: str) -> Workspace:
-    """Returns the workspace of an experiment opened by an earlier run on a day, with its settings; writes nothing.
+    """Returns the workspace of an experiment that an earlier run has opened on a day, with its settings. Writes nothing.
 
     Raises:
-        ConfigError: no run has opened it.
+        ConfigError: no run has opened the experiment.
     """
     partitions = OverlayStore(regular.tables.partitions, name)
     if partitions.find(SETTINGS, ds) is None:
@@ -227,7 +227,7 @@ def reopen_experiment(regular: Workspace, name: str, ds: str) -> Workspace:
 
 
 def check_experiment(regular: Workspace, name: str, changes: Mapping[str, Any], ds: str) -> Experiment:
-    """Returns the experiment with the settings that a run of this day would have; writes nothing."""
+    """Returns the experiment with the settings that a run of this day would have. Writes nothing."""
     from dssm_assets.steps.feature_config import check_towers
 
     settings = read_settings(regular, name, ds) | dict(changes)
@@ -236,21 +236,21 @@ def check_experiment(regular: Workspace, name: str, changes: Mapping[str, Any], 
 
 
 def read_settings(regular: Workspace, name: str, ds: str) -> dict[str, Any]:
-    """Returns the stored settings of an experiment on a day; none if no run has opened it."""
+    """Returns the stored settings of an experiment on a day, empty if no run has opened it."""
     artifacts = ArtifactStore(OverlayStore(regular.tables.partitions, name), regular.artifacts.cache)
     manifest = artifacts.partitions.find(SETTINGS, ds)
     return {} if manifest is None else dict(json.loads(artifacts.read_bytes(manifest, _FILE)))
 
 
 def is_fitted(regular: Workspace, name: str, ds: str) -> bool:
-    """Returns whether an experiment has towers and vectors of its own on a day, built from its stored inputs."""
+    """Returns whether an experiment has its own towers and vectors on a day, built from its stored inputs."""
     partitions, workspace = OverlayStore(regular.tables.partitions, name), reopen_experiment(regular, name, ds)
     found = [partitions.find(asset, ds) for asset in ("dssm_model", "item_vectors", "user_vectors")]
     return all(one is not None and partitions.is_own(one) and is_current(workspace, one) for one in found)
 
 
 def _prepare(workspace: Workspace, partitions: OverlayStore, known: Experiment, asset: str, ds: str) -> None:
-    """Before an asset, makes tables that the experiment's settings reach, or that an earlier run made with other settings."""
+    """Makes the tables needed before an asset if the experiment's settings change them, or an earlier run made them with other settings."""
     from dssm_assets.defs.asset_table import all_rows
 
     steps = {row.name: row.step for row in all_rows()}
@@ -264,7 +264,7 @@ def _prepare(workspace: Workspace, partitions: OverlayStore, known: Experiment, 
 
 
 def _overlay(regular: Workspace, partitions: OverlayStore, changes: Mapping[str, Any]) -> Workspace:
-    """Returns a workspace with an experiment's settings; its partitions hide regular partitions."""
+    """Returns a workspace with an experiment's settings. The experiment's partitions hide the regular partitions."""
     return regular.over(replace(regular.loaded, config=apply_changes(regular.config, changes)), partitions)
 
 

@@ -28,14 +28,14 @@ FORM_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "hit_rate_detail": ("evaluation.k",),
     "total_hit_rate": ("evaluation.k",),
 }
-"""Asset of an experiment -> its keys with a field in the Launchpad; others are entered as `changes`."""
+"""Asset of an experiment -> its keys with a field in the Launchpad. Other keys are entered in `changes`."""
 _NAME_TEXT: Final = (
     "Name of an experiment: small letters, digits and _. Its results go to experiments/<name> in the store and to the table "
     "`experiments`; the regular partitions do not change. Required if any setting differs from the configuration. Enter it once per run."
 )
 _CHANGES_TEXT: Final = (
     "Any keys of model, training, statistics, negative_items and channels, for example {model.dropout: 0.2, "
-    "statistics.embedding_dim.item: 64}. What these keys reach (samples, feature_config ...) is made for the experiment."
+    "statistics.embedding_dim.item: 64}. Assets that depend on these keys (samples, feature_config ...) are made for the experiment."
 )
 
 ROWS = (
@@ -55,7 +55,7 @@ ROWS = (
 
 
 def settings_form(row: AssetRow, scene: Scene) -> dg.Field | None:
-    """Returns the Launchpad form of an asset with the configured values; None if experiments cannot make the asset."""
+    """Returns the Launchpad form of an asset with the configured values, None if experiments cannot make the asset."""
     if row.name not in FORM_KEYS:
         return None
     fields = {NAME: _field(str, "", _NAME_TEXT), CHANGES: _field(dict, {}, _CHANGES_TEXT)}

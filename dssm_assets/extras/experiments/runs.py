@@ -1,4 +1,4 @@
-"""Runs of experiments in Dagster. If a run's settings name an experiment, it works in that experiment's partitions."""
+"""Runs of experiments in Dagster. If a run's settings name an experiment, the run reads and writes this experiment's partitions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -18,7 +18,7 @@ COMPARISON: Final = "experiments"
 
 
 def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> AssetRun | None:
-    """Returns the run of an asset if the run's settings name an experiment."""
+    """Returns the experiment's run of an asset if the settings name an experiment, else None."""
     experiment = requested_experiment(context.run.run_config, scene)
     if experiment is None:
         return None
@@ -33,7 +33,7 @@ def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> 
 
 
 def requested_experiment(run_config: Mapping[str, Any], scene: Scene) -> experiments.Experiment | None:
-    """Returns the experiment that a run asks for, with the settings of all its forms; None for a regular run."""
+    """Returns the experiment named in a run's settings, with the changed settings of all its forms. None for a regular run."""
     changes = _changed_settings(run_config, scene)
     name = changes.pop(NAME, None)
     if name is not None:
@@ -54,9 +54,9 @@ def requested_experiment(run_config: Mapping[str, Any], scene: Scene) -> experim
 
 
 def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
-    """Returns key -> value of the settings that differ from the configuration, over all forms of a run, and the name.
+    """Returns key -> value of the settings, in all forms of a run, that differ from the configuration; and the experiment's name.
 
-    Forms are pre-filled, and several forms may show the same setting: a configured value next to a changed one is no conflict.
+    Several pre-filled forms may show the same setting. A configured value in one and a changed value in another do not conflict.
     """
     config, keys = scene.loaded.config, {key.split(".")[1]: key for keys in FORM_KEYS.values() for key in keys}
     changed: dict[str, Any] = {}
@@ -81,7 +81,7 @@ def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, 
 
 
 class ExperimentRun(AssetRun):
-    """A run of an asset in the partitions of an experiment; it publishes nothing."""
+    """A run of an asset that writes partitions of an experiment. It publishes nothing."""
 
     is_regular = False
 
@@ -92,12 +92,12 @@ class ExperimentRun(AssetRun):
         self._experiment = experiment
 
     def open_workspace(self, regular: Workspace, days: Sequence[str]) -> Workspace:
-        """Returns the workspace of the experiment; tags the run."""
+        """Returns the workspace of the experiment, and tags the run."""
         where = f"experiment {self._experiment.name}"
         if len(days) != 1:
             raise ConfigError(Fault(where, "one day per run", f"{len(days)} days", "start one run per day"))
         workspace, self._experiment = experiments.open_experiment(regular, self._experiment, self.row.name, days[0])
-        # The data version of the regular partition, so that an experiment makes no downstream asset stale.
+        # Reported as data version, so that an experiment makes no downstream asset stale.
         self._regular_digest = regular.need(self.row.name, days[0]).digest
         self.data_version = dg.DataVersion(self._regular_digest)
         changed = experiments.describe_changes(self._experiment.changes)
@@ -107,7 +107,7 @@ class ExperimentRun(AssetRun):
         return super().open_workspace(workspace, days)
 
     def describe(self, result: StepResult, seconds: float) -> dict[str, Any]:
-        """Returns the metadata of a partition. All figures are one JSON entry, because the UI would plot single numbers as regular ones."""
+        """Returns the metadata of a partition. All figures are one JSON entry, because the UI would plot single numbers as regular figures."""
         metadata = super().describe(result, seconds)
         figures = {key: value for key, value in metadata.items() if isinstance(value, (int, float))}
         digest = self._regular_digest[:12]

@@ -1,15 +1,15 @@
-"""Trials of a study. Each is an experiment, scored on the last days of the window before an evaluation day.
+"""Trials of a study. Each trial is an experiment, scored on the last days of the window before an evaluation day.
 
 Every trial fits the towers of one day with other settings, without a refit on the whole window, and is scored after every epoch on
-the validation days. A trial below the median of earlier ones at the same epoch is pruned. The evaluation day itself is not read.
+the validation days. A trial below the median of earlier trials at the same epoch is pruned. The evaluation day itself is not read.
 
-Proposals come from Optuna's TPE sampler, seeded by the study's seed and the number of finished trials: a resumed study makes the
-same proposals. The study is a SQLite file in the home folder; a killed trial starts again under its name and resumes from its
+Proposals come from Optuna's TPE sampler, seeded by the study's seed and the number of finished trials, so a resumed study makes the
+same proposals. The study is a SQLite file in the home folder. A killed trial starts again under its name and resumes from its
 checkpoint.
 
-The search space is small: settings around the configured ones that matter on logs of every kind (`docs/what_was_learned.md`), with
-the same features and samples. The first trial is the configuration as it is. Epochs are not searched, since a trial keeps its best
-one.
+The search space is small: values around the configured ones, of settings that matter on logs of every kind
+(`docs/what_was_learned.md`). Features and samples stay the same. The first trial is the unchanged configuration. Epochs are not
+searched, since a trial keeps its best epoch.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "tuning"
 VALIDATION_FRAC: Final = 0.1
-"""Share of the window that validates trials if the configuration has no validation days."""
+"""If the configuration has no validation days, trials are validated on this share of the window."""
 MEDIAN_TRIALS: Final = 4
-"""Finished trials before which none is pruned."""
+"""No trial is pruned before so many trials have finished."""
 _RANDOM_TRIALS: Final = 6
 _TRIAL: Final = "trial"
 CONFIGURED: Final = "as configured"
 NONE: Final = "none"
 _FACTOR: Final = 5.0
-"""Rates are searched between the configured one divided by and times this."""
+"""Rates are searched between the configured rate / this factor and the configured rate * this factor."""
 _TEMPERATURE_FACTOR: Final = 2.0
 _DIMS: Final = (64, 96, 128)
 _NEGATIVES: Final = (0, 256, 1024, 4096)
@@ -62,10 +62,10 @@ _SHORT: Final = 50
 
 
 class PrunedFitError(Exception):
-    """Ends the fit of a trial; nothing is published."""
+    """Ends the fit of a pruned trial. Nothing is published."""
 
 
-"""Events of the poolings behind the first."""
+"""Number of events read by the poolings after the first."""
 
 
 class TrialState(StrEnum):
@@ -76,7 +76,7 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True)
 class Trial:
-    """One finished trial. `hit_rate` is that of its best `epoch` on the validation days; both are None if no epoch was scored."""
+    """One finished trial. `hit_rate` is its hit rate on the validation days after its best `epoch`. Both are None if none was scored."""
 
     name: str
     changes: Mapping[str, Any]
@@ -89,7 +89,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """A study on the window of an evaluation day, until it has so many trials: experiments <name>_0000, ..."""
+    """A study on the window of an evaluation day, with `trials` trials in the end: experiments <name>_0000, ..."""
 
     name: str
     ds: str
@@ -99,7 +99,7 @@ class StudyRequest:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """All finished trials, the best one, and the written files."""
+    """All finished trials, the best trial, and the written files."""
 
     trials: tuple[Trial, ...]
     best: Trial
@@ -111,11 +111,11 @@ def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[S
     """Runs the missing trials, then writes the winner's configuration and the table of trials.
 
     Args:
-        on_trial: called once for each finished trial, with all finished so far; also for those of earlier runs.
+        on_trial: called once for each finished trial, also of earlier runs, with all trials finished so far.
 
     Raises:
-        ConfigError: Optuna is missing, the day has no model, fits are started elsewhere, an earlier study of this name had
-            another configuration or day, or no trial was complete.
+        ConfigError: Optuna is missing, the day has no model, an external launcher starts fits, an earlier study with this name
+            had another configuration or day, or no trial was complete.
     """
     _check(workspace, request)
     space = search_space(workspace.config)
@@ -181,7 +181,7 @@ def _open_study(workspace: Workspace, request: StudyRequest, space: Mapping[str,
         remedy = "choose another --study, or go back to the day, seed, samples and configuration of this one"
         raise ConfigError(Fault(f"study {request.name}", "the day, seed, samples and settings it began with", changed, remedy))
     for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # killed: it is started again
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # the trial was killed; it is started again
     return study
 
 
@@ -226,10 +226,10 @@ def _run_trial(
 
 
 def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[EpochScore]], None]) -> None:
-    """Fits the towers in this process and publishes them; calls `after_epoch` with all scores after each epoch of the search.
+    """Fits the towers in this process and publishes them. Calls `after_epoch` with all scores after each epoch of the search.
 
     Raises:
-        PrunedFitError: `after_epoch` raised it; the state of the fit is removed.
+        PrunedFitError: `after_epoch` raised it. The state of the fit is removed.
     """
     with prepare_fit(workspace, ds) as plan:
         try:
@@ -253,7 +253,7 @@ def _write_winner(workspace: Workspace, request: StudyRequest, trials: Sequence[
         raise ConfigError(Fault(f"study {request.name}", "a complete trial", faults[0], "correct it, and raise --trials"))
     changes = dict(best.changes)
     if not workspace.config.training.validation_days and best.epoch is not None:
-        changes["training.epochs"] = best.epoch  # the fit itself has no days on which to find it
+        changes["training.epochs"] = best.epoch  # without validation days the fit cannot find it
     table = trials_markdown(trials, max(workspace.config.evaluation.k, default=0))
     table += "".join(f"\n{border}\n" for border in find_borders(best, workspace.config))
     head = (
@@ -288,7 +288,7 @@ def trials_markdown(trials: Sequence[Trial], k: int) -> str:
 
 
 def find_borders(best: Trial, config: PipelineConfig) -> list[str]:
-    """Returns a sentence for each number of the best trial near the end of its range (within a tenth), or at the end of its list."""
+    """Returns a sentence for each number of the best trial that lies within a tenth of its range's end, or at the end of its list."""
     found = [describe_border("training.epochs", best.epoch or 0, 0, config.training.epochs, "raise it")]
     for key, proposed in dict[str, Any](search_space(config)).items():
         value = best.changes.get(key, value_of(config, key))
@@ -302,7 +302,7 @@ def find_borders(best: Trial, config: PipelineConfig) -> list[str]:
 
 
 def search_space(config: PipelineConfig) -> dict[str, BaseDistribution]:
-    """Returns key -> the proposed values, the configured one included."""
+    """Returns key -> distribution of the proposed values; it includes the configured value."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     model, training, days = config.model, config.training, float(config.window.days)
@@ -336,7 +336,7 @@ def configured_values(space: Mapping[str, BaseDistribution], config: PipelineCon
 
 
 def changes_of(values: Mapping[str, Any], config: PipelineConfig) -> dict[str, Any]:
-    """Converts parameter values to changed keys of the configuration; equal values are left out."""
+    """Converts parameter values to changed keys of the configuration. Values equal to the configured ones are left out."""
     settings: dict[str, Any] = {}
     for key, value in values.items():
         if value == CONFIGURED:
@@ -352,7 +352,7 @@ def changes_of(values: Mapping[str, Any], config: PipelineConfig) -> dict[str, A
 
 
 def _narrowest_vectors(config: PipelineConfig) -> int | None:
-    """Returns the smallest width that the towers allow; None if it is not known, and the width is not searched."""
+    """Returns the smallest width that the towers allow. None if it is unknown; then the width is not searched."""
     if config.training.svd_init is None:
         return 2
     frozen = config.model.frozen_embedding

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 METRICS = ("ip", "cosine", "l2")
 _EPILOG = (
-    "hit_rate@k = sum over users of |topk and truth| / sum over users of |truth|. The search is exact; ties go to the item that "
-    "is first in the file. NDCG has binary relevance and is a mean over users. A user with truth and without a vector counts with an empty list. Users without truth do not count. "
-    "Truth items without a vector count as missed. With --exclude, seen pairs are neither candidates nor to be found. "
-    "Vectors may have another name, if no other column has lists of numbers."
+    "hit_rate@k = sum over users of |topk and truth| / sum over users of |truth|. The search is exact. Ties go to the item that "
+    "is first in the file. NDCG has binary relevance and is a mean over users. A user with truth but without a vector counts, with "
+    "an empty list. Users without truth do not count. Truth items without a vector count as missed. With --exclude, seen pairs are "
+    "neither candidates nor to be found. The column of vectors may have any name if no other column has lists of numbers."
 )
 
 
@@ -41,10 +41,10 @@ def add_command(commands: Commands) -> None:
     files.add_argument(
         "--truth",
         required=True,
-        help="user_id, item_id: what users interacted with; repeated pairs count once. In place of item_id: gt_items, lists, as in the table ground_truth",
+        help="user_id, item_id: pairs to find; repeated pairs count once. In place of item_id: lists in gt_items, as in the table ground_truth",
     )
     files.add_argument("--items", help="item_id and the columns of --filters")
-    files.add_argument("--exclude", dest="seen", metavar="SEEN", help="user_id, item_id: what users had seen before")
+    files.add_argument("--exclude", dest="seen", metavar="SEEN", help="user_id, item_id: pairs that users had seen before")
     parser.add_argument(
         "--filters",
         type=parse_json,
@@ -53,11 +53,11 @@ def add_command(commands: Commands) -> None:
     parser.add_argument(
         "--day",
         type=day_argument,
-        help="the day of the truth, evaluated in a home: its baselines and lists over the same users stand beside the vectors",
+        help="the day of the truth; a home has evaluated it. Also prints the home's baselines and lists for the same users",
     )
     add_config_arguments(parser)
     parser.add_argument("-k", type=_cut_offs, default=(10, 50, 100, 200), help="cut-offs (default: 10,50,100,200)")
-    parser.add_argument("--metric", choices=METRICS, default="ip", help="how vectors are compared (default: ip)")
+    parser.add_argument("--metric", choices=METRICS, default="ip", help="score of two vectors (default: ip)")
     parser.add_argument(
         "--bootstrap", type=partial(_whole, most=100_000), default=1000, help="resamples of the 95%% interval (default: 1000)"
     )
@@ -65,7 +65,7 @@ def add_command(commands: Commands) -> None:
         "--seed", type=partial(_whole, least=0, most=2**63 - 1), default=17, help="seed of the resamples (default: 17)"
     )
     parser.add_argument(
-        "--block-size", type=_whole, default=4096, help="vectors searched at once, which bounds memory (default: 4096)"
+        "--block-size", type=_whole, default=4096, help="vectors searched at once; limits memory (default: 4096)"
     )
     parser.add_argument(
         "--threads", type=partial(_whole, most=1024), default=1, help="blocks searched at the same time (default: 1)"
@@ -73,7 +73,7 @@ def add_command(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
     out = parser.add_argument_group("files to write, at any fsspec URL")
     out.add_argument("--detail", metavar="OUT.parquet", help="each user's list, hits and misses")
-    out.add_argument("--reference-detail", metavar="OUT", help="the same as id, topk_ids, topk_dists, ... (.parquet or .csv)")
+    out.add_argument("--reference-detail", metavar="OUT", help="lists as id, topk_ids, topk_dists, ... (.parquet or .csv)")
     out.add_argument("--reference-total", metavar="OUT", help="one row, hitrate at the largest k (.parquet or .csv)")
     parser.set_defaults(command=_evaluate)
 
@@ -97,7 +97,7 @@ def _evaluate(parsed: argparse.Namespace) -> int:
         return 0
     _print(result)
     if beside is None:
-        print("Is that good? With --day, the day of the truth, a home's baselines over the same users stand here.")
+        print("Is that good? Give --day, the day of the truth, to see a home's baselines for the same users here.")
     else:
         _print_beside(beside, result)
     return 0
@@ -111,7 +111,7 @@ def _rows(result: VectorEvaluation) -> list[dict[str, Any]]:
 
 
 def _open_home(scene: Scene, day: str, ks: Sequence[int]) -> tuple[Workspace, str]:
-    """Returns a home and its evaluated day; says what is wrong with either before hours of evaluation."""
+    """Opens a home and checks its evaluated day, so that errors come before hours of evaluation."""
     from dssm_assets.commands.hit_rates import choose_evaluated_day
     from dssm_assets.extras.external_vectors.home_rates import common_cutoffs
     from dssm_assets.steps.workspace import open_workspace
@@ -123,7 +123,7 @@ def _open_home(scene: Scene, day: str, ks: Sequence[int]) -> tuple[Workspace, st
 
 
 def _read_beside(workspace: Workspace, ds: str, result: VectorEvaluation, settings: ExternalSettings) -> DayRates:
-    """Returns what the home found on a day, over the evaluated users."""
+    """Returns the home's rates of a day for the evaluated users."""
     from dssm_assets.commands.hit_rates import read_day
     from dssm_assets.core.names import Scope
     from dssm_assets.extras.external_vectors.home_rates import read_home_rates
@@ -148,7 +148,7 @@ def _print_beside(day: DayRates, result: VectorEvaluation) -> None:
     heading = f"\nhit_rate@k on {day.label}, {result.who.users_counted:,} users; scope {scope}, known and unknown items"
     Console().print(heading, rates_table(rows, {}, OWN, day.spans), sep="\n", highlight=False)
     print(
-        f"interval: of @{day.ks[-1]}. Your vectors rank your {result.who.corpus_items:,} items, the others those of the home."
+        f"interval: of @{day.ks[-1]}. Your vectors rank your {result.who.corpus_items:,} items, the others rank the home's items."
     )
 
 
@@ -169,8 +169,8 @@ def _describe_counted(result: VectorEvaluation) -> list[str]:
     named = f" ({who.first_users_without_vector})" if who.users_without_vector else ""
     lines = [
         f"Users counted: {who.users_counted:,}, over {who.corpus_items:,} items.",
-        f"Of these, users without a vector, all of whose truth is missed: {who.users_without_vector:,}{named}.",
-        f"Truth pairs whose item has no vector, missed: {who.truth_pairs_outside_corpus:,}.",
+        f"Of these, users without a vector; all their truth is missed: {who.users_without_vector:,}{named}.",
+        f"Missed truth pairs, because their item has no vector: {who.truth_pairs_outside_corpus:,}.",
         f"Not counted: {who.users_without_truth:,} users without truth; {who.truth_rows_repeated:,} repeated rows of truth.",
     ]
     if who.scope != "all":

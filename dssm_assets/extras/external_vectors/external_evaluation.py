@@ -1,8 +1,8 @@
 """Scores vectors from a user's files against truth, by the pipeline's definitions.
 
-hit_rate@k = sum over users of |topk & truth| / sum over users of |truth|; user_recall, user_hit_rate, ndcg as in `rates.py`. Who
-counts: every user with truth. A user without a vector gets an empty list, so all of the user's truth is missed. A truth item without
-a vector is missed too. If seen pairs are given, a user's seen items are neither candidates nor truth (scope discovery).
+hit_rate@k = sum over users of |topk & truth| / sum over users of |truth|. For user_recall, user_hit_rate and ndcg see `rates.py`.
+Who counts: every user with truth. A user without a vector gets an empty list, so all of the user's truth is missed. A truth item
+without a vector is missed, too. If seen pairs are given, a user's seen items are neither candidates nor truth (scope discovery).
 
 By hand: u's list begins with a, c, the truth is a, b: hit_rate@2 = 1/2. If u had seen a, only b is to be found: 0/1.
 
@@ -51,11 +51,11 @@ from dssm_assets.core.samples.sample_tables import require_columns
 from dssm_assets.storage.files import TableWriter, read_parquet
 
 VECTORS: Final = {USER_ID: USER_TOWER_EMB, ITEM_ID: ITEM_TOWER_EMB}
-"""The id of a table -> the column of its vectors."""
+"""Id column of a table -> column of its vectors."""
 OWN: Final = "your vectors"
-"""Name in column `scorer`."""
+"""Name of the vectors in column `scorer`."""
 SEPARATOR: Final = ","
-"""Between the ids of a list in the reference's layout."""
+"""Separates the ids of a list in the reference's layout."""
 _FORM = "list, large_list or fixed_size_list of numbers"
 
 
@@ -68,22 +68,22 @@ class VectorSet:
     vectors: Vectors
     """float32 [V, D], grouped by id."""
     bounds: IntArray
-    """int64 [N + 1]: id n has rows bounds[n] .. bounds[n + 1] - 1."""
+    """int64 [N + 1]; id n has the rows bounds[n] .. bounds[n + 1] - 1."""
 
     def select(self, rows: IntArray) -> tuple[Vectors, IntArray]:
-        """Returns the vectors of some ids and their bounds; an id of -1 has none."""
+        """Returns the vectors of some ids, given by row, and their bounds. Row -1 has no vectors."""
         counts = np.where(rows < 0, 0, np.diff(self.bounds)[rows])
         return self.vectors[ranges(self.bounds[rows], counts)], offsets_of(counts)
 
 
 @dataclass(frozen=True)
 class VectorFiles:
-    """Files of an evaluation, at fsspec URLs or paths; the command's help lists their columns.
+    """Files of an evaluation, at fsspec URLs or paths. The command's help lists their columns.
 
     Attributes:
-        items: item_id and the columns named in `filters`.
+        items: file with item_id and the columns named in `filters`.
         filters: conditions (`core/retrieval/item_filter.py`). Items that do not pass are neither candidates nor truth.
-        detail: where to write a row per user, .parquet. `reference_detail` and `reference_total` may also be .csv.
+        detail: file to write a row per user to, .parquet. `reference_detail` and `reference_total` may also be .csv.
     """
 
     user_vectors: str
@@ -99,7 +99,7 @@ class VectorFiles:
 
 @dataclass(frozen=True)
 class ExternalSettings:
-    """Settings of an evaluation of external vectors; the cut-offs `ks` ascend."""
+    """Settings of an evaluation of external vectors. The cut-offs `ks` are ascending."""
 
     ks: tuple[int, ...] = (10, 50, 100, 200)
     metric: Metric = Metric.IP
@@ -111,14 +111,14 @@ class ExternalSettings:
 
 @dataclass(frozen=True)
 class WhoCounted:
-    """How many users and items were counted, and how many were left out.
+    """Numbers of users and items that were counted or left out.
 
     Attributes:
         scope: all, or discovery if seen pairs were given.
-        users_counted: users with truth in the scope, the denominator of all rates. Those without a vector miss all of it.
-        users_whose_truth_was_seen: users with seen truth only. They do not count, like users without truth.
-        truth_pairs_outside_corpus: counted pairs whose item has no vector; they are missed.
-        user_vectors: vectors of all users; more than users if some have several.
+        users_counted: users with truth in the scope. All of them count in the rates, also without a vector.
+        users_whose_truth_was_seen: users with only seen truth. They do not count, like users without truth.
+        truth_pairs_outside_corpus: counted pairs with an item that has no vector; they are missed.
+        user_vectors: vectors of all users; more than users if some users have several.
     """
 
     scope: str
@@ -138,7 +138,7 @@ class WhoCounted:
 
 @dataclass(frozen=True)
 class VectorEvaluation:
-    """The rates, one row per k (hit_rate, ci_low, ci_high, user_recall, ...), their rows per user as of hit_counts, and who was counted."""
+    """The rates, one row per k (hit_rate, ci_low, ci_high, user_recall, ...), the rows per user (see hit_counts), and who was counted."""
 
     totals: pa.Table
     counts: pa.Table
@@ -181,7 +181,7 @@ def _read_file(uri: str, id_column: str) -> VectorSet:
 
 
 def _read_truth(uri: str) -> pa.Table:
-    """Returns user_id, item_id; of a table with lists in gt_items in place of item_id, as ground_truth is, a row per entry."""
+    """Returns user_id, item_id. A table such as ground_truth has lists in gt_items instead of item_id; it gives a row per entry."""
 
     def choose(schema: pa.Schema) -> tuple[str, str]:
         return USER_ID, GT_ITEMS if GT_ITEMS in schema.names and ITEM_ID not in schema.names else ITEM_ID
@@ -199,7 +199,7 @@ def _read_truth(uri: str) -> pa.Table:
 
 
 def _find_shown(files: VectorFiles) -> pa.Array | None:
-    """Returns the ids of the items that pass the filters; None without filters."""
+    """Returns the ids of the items that pass the filters, None without filters."""
     if files.filters is None and files.items is None:
         return None
     if files.filters is None or files.items is None:
@@ -211,7 +211,7 @@ def _find_shown(files: VectorFiles) -> pa.Array | None:
     check_unique(ids, f"items, column {ITEM_ID}")
     shown = ids.filter(pa.array(mask_items(table.drop_columns([ITEM_ID]), files.filters)))
     if not len(shown):
-        raise InputError(Fault("filters", "conditions that an item passes", "none of them passes", "correct the conditions"))
+        raise InputError(Fault("filters", "conditions that some item passes", "no item passes", "correct the conditions"))
     return shown
 
 
@@ -232,10 +232,10 @@ def evaluate_vectors(
     """Returns the rates of user vectors against item vectors and truth.
 
     Args:
-        truth_pairs: distinct user_id, item_id, as of `read_pairs`.
+        truth_pairs: distinct user_id, item_id, from `read_pairs`.
         seen_pairs: distinct user_id, item_id of items that users had seen before.
-        truth_rows: rows of the truth with repeated pairs.
-        on_detail: called with the rows per user in blocks, users ascending; columns as in `hits.list_columns`.
+        truth_rows: number of rows of the truth, including repeated pairs.
+        on_detail: called with the rows per user, block by block, users ascending. For the columns see `hits.list_columns`.
 
     Raises:
         InputError: the tables do not fit each other, or no user has truth.
@@ -249,7 +249,7 @@ def evaluate_vectors(
         raise InputError(Fault("truth", "at least one user with truth", got, "give the pairs of the evaluated day"))
     truth, users_with_truth = read_truth(ground_truth(counted, [nothing]), items.ids), pc.unique(truth_pairs.column(USER_ID))
     owner, item = find_positions(seen.column(USER_ID), truth.user_ids), find_positions(seen.column(ITEM_ID), items.ids)
-    excluded = ItemSets.of_pairs(owner, item, truth.num_users)  # other users and items are skipped
+    excluded = ItemSets.of_pairs(owner, item, truth.num_users)  # pairs of other users and items are skipped
     ranks = _rank_truth(users, items, truth, excluded, settings, on_detail)
     hits = count_cell(OWN, scope, Population.ALL, truth, np.ones(len(ranks), np.bool_), ranks, settings.ks)
     without = np.flatnonzero(find_positions(truth.user_ids, users.ids) < 0)
@@ -279,7 +279,7 @@ def _rank_truth(
     settings: ExternalSettings,
     on_detail: Callable[[pa.Table], None] | None,
 ) -> IntArray:
-    """Returns the rank of every truth pair (int64 [P], K if missed), from lists that are made block by block."""
+    """Returns the rank of every truth pair, int64 [P]; K if it is missed. Lists are made block by block."""
     corpus, k = Corpus(items.vectors, settings.metric), settings.ks[-1]
     vector_row = find_positions(truth.user_ids, users.ids)
     ranks, step = [], settings.block_size * max(settings.threads, 1)
@@ -318,10 +318,10 @@ def read_vectors(table: pa.Table, id_column: str, where: str) -> VectorSet:
     """Returns the vectors of a table: the column `VECTORS`, else the only column with lists of numbers.
 
     Args:
-        table: one row per id. A vector is a list of numbers; a user may have a list of several vectors.
+        table: one row per id. A vector is a list of numbers. A user may have a list of several vectors.
 
     Raises:
-        InputError: columns, ids or vectors are missing, ids are repeated, vectors differ in width, are not finite or all zeros.
+        InputError: columns, ids or vectors are missing; ids are repeated; vectors differ in width, are not finite or are all zeros.
     """
     vectors = _find_vectors(id_column, table.schema)
     require_columns(where, table.column_names, (id_column, vectors))
@@ -356,9 +356,9 @@ def read_pairs(table: pa.Table, where: str) -> pa.Table:
 def _read_matrix(column: pa.ChunkedArray, ids: pa.Array, where: str, side: str) -> tuple[Vectors, IntArray]:
     is_nested = is_list(column.type) and is_list(column.type.value_type)
     if not _has_numbers(column.type) or (is_nested and side != "user"):
-        expected = f"{_FORM}, or a list of those" if side == "user" else _FORM
+        expected = f"{_FORM}, or a list of such lists" if side == "user" else _FORM
         raise SchemaError(Fault(where, expected, str(column.type), "write each vector as a list of numbers"))
-    vector = pa.large_list(pa.float32())  # 64-bit offsets: all users may have more than 2 ** 31 numbers
+    vector = pa.large_list(pa.float32())  # 64-bit offsets, because all users may have more than 2 ** 31 numbers
     rows = combine_chunks(column.cast(pa.large_list(vector) if is_nested else vector, safe=False))
     counts = list_lengths(rows) if is_nested else np.asarray(rows.is_valid()).astype(np.int64)
     vectors = rows.flatten() if is_nested else rows.drop_null()
@@ -431,7 +431,7 @@ def reference_detail(detail: pa.Table, metric: Metric) -> pa.Table:
 
 
 def _row_keys(lists: pa.Array) -> pa.Array:
-    """Returns a text per entry that no entry of another row has."""
+    """Returns a text per entry. Entries of different rows have different texts."""
     rows = pa.array(repeat_rows(list_lengths(lists))).cast(pa.string())
     return pc.binary_join_element_wise(rows, lists.flatten().cast(pa.string()), SEPARATOR)
 

@@ -1,4 +1,4 @@
-"""The rates of a home's baselines and lists beside vectors from elsewhere: over the same day, users and items to find."""
+"""Reads the rates of a home's baselines and lists, to compare with external vectors: for the same day, users and items to find."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from dssm_assets.steps.workspace import Workspace
 
 
 def read_home_rates(workspace: Workspace, ds: str, counts: pa.Table, scope: Scope, settings: ExternalSettings) -> pa.Table:
-    """Returns rows as of total_hit_rate, of the home's scorers over the users of `counts`, at the cut-offs that both have.
+    """Returns rows in the form of total_hit_rate, for the home's scorers and the users of `counts`, at the common cut-offs.
 
-    Discovery stands for any seen pairs: where `unseen` fits the truth better, its rates are returned.
+    Discovery stands for any seen pairs. If scope unseen fits the truth better, its rates are returned.
 
     Args:
-        counts: user_id and truth_count of the vectors from elsewhere.
+        counts: user_id and truth_count from the evaluation of the external vectors.
 
     Raises:
-        InputError: a user has another number of items to find in the home, or none; or as `common_cutoffs`.
+        InputError: a user has another number of items to find in the home, or none; or see `common_cutoffs`.
     """
     cells, users = read_cells(workspace, workspace.need(HIT_COUNTS.name, ds)), combine_chunks(counts.column(USER_ID))
     scopes = (Scope.DISCOVERY, Scope.UNSEEN) if scope is Scope.DISCOVERY else (scope,)
@@ -45,7 +45,7 @@ def read_home_rates(workspace: Workspace, ds: str, counts: pa.Table, scope: Scop
         if best is not Scope.ALL:
             remedy += ", and as --exclude the items that each user had in the window (discovery) or ever (unseen) before"
         if workspace.config.evaluation.max_users is not None:
-            remedy += "; of the users in hit_counts alone, a sample of evaluation.max_users"
+            remedy += "; and only of users in hit_counts, a sample of evaluation.max_users"
         raise InputError(Fault("truth", expected, got, f"{remedy}; or leave out --day"))
     ks = common_cutoffs(workspace, ds, settings.ks)
     same = {name: rows.filter(pc.is_in(rows.column(USER_ID), users)) for name, rows in found[best].items()}
@@ -53,7 +53,7 @@ def read_home_rates(workspace: Workspace, ds: str, counts: pa.Table, scope: Scop
 
 
 def common_cutoffs(workspace: Workspace, ds: str, ks: Sequence[int]) -> list[int]:
-    """Returns those of some cut-offs at which the home counted hits on a day; an InputError if there is none."""
+    """Returns the cut-offs, out of `ks`, at which the home counted hits on a day. Raises an InputError if there are none."""
     known = {column.name for column in workspace.need(HIT_COUNTS.name, ds).columns}
     common = [k for k in ks if hits_column(k) in known]
     if not common:
@@ -63,7 +63,7 @@ def common_cutoffs(workspace: Workspace, ds: str, ks: Sequence[int]) -> list[int
 
 
 def _find_others(users: pa.Array, counts: pa.Table, cell: Mapping[str, pa.Table]) -> IntArray:
-    """Returns the rows of users who have another number of items to find in a cell; 0 if they are not there."""
+    """Returns the rows of users with another number of items to find in a cell. A user that the cell lacks has 0 there."""
     stored = next(iter(cell.values()), counts.slice(0, 0))
     known = combine_chunks(stored.column(USER_ID))
     row = find_positions(cast_ids(users, known.type, "truth, column user_id"), known)

@@ -1,7 +1,7 @@
 """Measures feature groups: fits the towers without a group and scores them on later days.
 
-The towers are fitted without each group to the days before the validation days, and compared there with towers of all
-features. A group is worth little if others can replace it, even if it carries much information.
+For each group, the towers are fitted without it to the days before the validation days. Their hit rates on the validation
+days are compared with those of towers that have all features. A group adds little if other groups carry the same information.
 
 Letters: V users, I items, D vector width.
 """
@@ -26,7 +26,7 @@ from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.validation import ValidationSet, hit_rate, item_vectors, user_blocks, validation_set
 
 _USERS: Final = 4096
-"""Users with histories in memory at once."""
+"""Histories of so many users are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class FeatureWorth:
     """Hit rates of towers without one group of features.
 
     Attributes:
-        group: the group left out; None: all features.
-        features: the names of its features.
-        hit_rate: over all items.
-        hit_rate_new: over items that are new to the user, in lists without items of the user's history.
-        hit_rate_cold: over items without any earlier event, in lists of such items alone; None: none is to be found.
-        pairs: (user, item) pairs behind each of the three rates.
+        group: the group left out. None: the towers have all features.
+        features: the names of the group's features.
+        hit_rate: the hit rate over all items.
+        hit_rate_new: the hit rate over items that are new to the user. The lists leave out the user's history.
+        hit_rate_cold: the hit rate over items without any earlier event. The lists hold such items only. None: there are no pairs.
+        pairs: the number of (user, item) pairs behind each of the three rates.
     """
 
     group: str | None
@@ -62,9 +62,9 @@ def leave_out_groups(
     seed: int,
     k: int,
 ) -> Iterator[FeatureWorth]:
-    """Yields the rates of towers with all features, then without each group.
+    """Yields the hit rates of towers with all features, then of towers without each group.
 
-    `open_data` returns the training data for towers of a specification.
+    `open_data` reads the training data that a tower specification needs.
     """
     searched = training.model_copy(update={"refit": False, "warm_start": False})
     for group, names in ((None, ()), *groups.items()):
@@ -80,7 +80,7 @@ def _score(
 ) -> FeatureWorth:
     every = validation_set(data, first_day)
     items, codes, prior = item_vectors(result.two_tower, every), result.group_codes, result.prior
-    if codes is not None:  # items without events have the codes of their groups
+    if codes is not None:  # items without events get the code of their group
         items = codes.fill_in(items, data.item_keys(codes.features))
     if prior is not None:
         items = append_prior(items, PriorSearch.from_days_before(data, first_day).item_values(prior))
@@ -106,7 +106,7 @@ def _score(
 
 
 def events_before(data: TrainData, day: int) -> IntArray:
-    """Counts the events of each item in all histories before a day of the window [I]."""
+    """Counts each item's events before a day of the window, over all histories [I]."""
     ends, counts = data.user_ends(day), np.zeros(data.num_items, np.int64)
     for users in row_blocks(len(ends), _USERS):
         items, _ = data.known_items(users, ends)
@@ -115,9 +115,9 @@ def events_before(data: TrainData, day: int) -> IntArray:
 
 
 def only_items(truth: ItemSets, is_kept: Mask) -> ItemSets:
-    """Returns the truth of the same users on a smaller corpus, the items of a mask, bool [I].
+    """Restricts each user's truth to the items of a mask, bool [I], and numbers the kept items from 0.
 
-    By hand: of items 0, 1, 2 the last two are kept, as 0 and 1. A user with the truth 0 and 2 has the truth 1.
+    Example: of items 0, 1, 2 the last two are kept and become 0 and 1. A user's truth {0, 2} becomes {1}.
     """
     inside = is_kept[truth.items]
     return ItemSets.of_pairs(truth.users[inside], (np.cumsum(is_kept) - 1)[truth.items[inside]], len(truth.lengths))

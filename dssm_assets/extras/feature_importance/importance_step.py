@@ -1,4 +1,4 @@
-"""The step of feature_importance: fits the towers of a day with all features, then once without each group."""
+"""The step of the asset `feature_importance`: fits a day's towers with all features, then once without each group."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ TABLE = TableSpec(
     grain="one row per group of features that was left out, and one for all features",
     key=("without",),
     columns=(
-        ColumnSpec("without", pa.string(), f"Group that the towers were fitted without; `{ALL_FEATURES}`: none was left out."),
+        ColumnSpec("without", pa.string(), f"Group of features left out of the towers. `{ALL_FEATURES}`: none was left out."),
         ColumnSpec("features", pa.list_(pa.string()), "The features of the group."),
-        ColumnSpec("hit_rate", pa.float64(), "On the validation days, at the largest k, of all items."),
+        ColumnSpec("hit_rate", pa.float64(), "Hit rate on the validation days at the largest k, over all items."),
         ColumnSpec(
-            "hit_rate_new", pa.float64(), "Of items new to the user, in lists without items of the user's history.", True
+            "hit_rate_new", pa.float64(), "Hit rate over items new to the user. The lists leave out the user's history.", True
         ),
-        ColumnSpec("hit_rate_cold", pa.float64(), "Of items without an earlier event, in lists of such items alone.", True),
+        ColumnSpec(
+            "hit_rate_cold", pa.float64(), "Hit rate over items without an earlier event. The lists hold only these.", True
+        ),
         *(
-            ColumnSpec(f"pairs{scope}", pa.int64(), f"Pairs of user and item that hit_rate{scope} is of.")
+            ColumnSpec(f"pairs{scope}", pa.int64(), f"Number of (user, item) pairs behind hit_rate{scope}.")
             for scope in ("", "_new", "_cold")
         ),
     ),
@@ -47,7 +49,7 @@ def feature_importance(workspace: Workspace, ds: str) -> StepResult:
     """
     settings, samples = towers_of(workspace, ds), workspace.need("train_samples", ds)
     if not settings.training.validation_days:
-        expected, remedy = "validation days, on which features are compared", "set it to 1 or more"
+        expected, remedy = "validation days, because features are compared on them", "set it to 1 or more"
         raise ConfigError(Fault("training.validation_days", expected, "0", remedy))
     columns = {
         side: frozenset(column.name for column in workspace.need(f"{side}_table", day_before(ds)).columns)
@@ -75,11 +77,11 @@ def feature_importance(workspace: Workspace, ds: str) -> StepResult:
 
 
 def feature_groups(settings: RunSettings, fg: FgSpec, columns: dict[TowerSide, frozenset[str]]) -> dict[str, tuple[str, ...]]:
-    """Returns group -> its features, in the order of the towers.
+    """Returns group -> the names of its features, in the order of the towers.
 
-    A feature of users or items is an attribute if it reads only the source table's own columns. If it also reads columns
-    made from the log, it is a statistic. The embedding in closed form is in no group, because towers without it are of
-    another kind. A group is left out if a tower would have no features without it.
+    A user or item feature is an attribute if it reads only columns of the source table. It is a statistic if it also reads
+    columns computed from the log. The closed-form embedding is in no group, because towers without it are another kind of
+    model. A group is not measured if a tower would have no features without it.
     """
     start = settings.training.svd_init
     fixed = {settings.model.frozen_embedding, None if start is None else start.embedding}
@@ -101,7 +103,7 @@ def _leaves_both_towers(spec: TowerSpec, left_out: set[str]) -> bool:
 
 
 def importance_markdown(worths: Sequence[FeatureWorth], k: int) -> str:
-    """Writes the result as markdown: the rates with all features, and the loss without each group."""
+    """Writes a markdown table: the hit rates with all features, and how much they fall without each group."""
     whole = worths[0]
     lines = [
         f"hit_rate@{k} on the validation days, of towers that were not trained on them. With all features: the rate. Without a "

@@ -10,9 +10,9 @@ ROWS = (
         is_windowed=True,
         is_on_request=True,
         pool=TRAINER,
-        description="What each group of features is worth: hit rates on the validation days of towers that were fitted without it, "
-        "of all items, of items new to the user, and of items without any event. No job runs it.",
-        reading="One fit per group: it takes as many times as long as dssm_model. A group that is worth nothing, or less, on several "
-        "days can go to features.exclude.",
+        description="How much each group of features adds: hit rates on the validation days of towers fitted without it, over "
+        "all items, over items new to the user, and over items without any event. No job runs it.",
+        reading="One fit per group, each as long as the fit of dssm_model. If the rates do not fall without a group on several "
+        "days, add its features to features.exclude.",
     ),
 )

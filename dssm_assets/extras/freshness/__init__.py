@@ -1,1 +1,1 @@
-"""Checks whether the days of daily tables and evaluations are made in time."""
+"""Checks whether daily tables and evaluations are stored before their deadline."""

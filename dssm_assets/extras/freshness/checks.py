@@ -1,8 +1,8 @@
 """The check `freshness` of each watched asset, and the schedule that runs it at each day's deadline.
 
-Dagster's own checks do not fit. The time-partition check expects the day that has just ended at the next tick of a cron: it
-has no deadline of 36 hours, spans, first window of a calendar, or days without anything to evaluate. A freshness policy
-looks at the latest materialization of any day, so a backfill of old days satisfies it.
+Dagster's own checks do not fit. Its time-partition check expects a day at the next tick of a cron after the day's end. It
+cannot wait 36 hours, and does not know spans of days, the first window, or days without anything to evaluate. Its freshness
+policy accepts the latest materialization of any day, so a backfill of old days satisfies it.
 """
 
 import datetime as dt
@@ -20,14 +20,14 @@ DEFAULT_HOURS = 36.0
 EVALUATION = "total_hit_rate"
 WATCHED = ("behavior_table", "positive_sample", EVALUATION)
 
-# Dagster's own, wherever a component's assets have a check of their own.
+# Dagster warns about its own argument whenever a component's asset has a check.
 warnings.filterwarnings(
     "ignore", message="Parameter `execution_type` of function `AssetsDefinition.__init__`", category=dg.BetaWarning
 )
 
 
 def build(scene: Scene) -> dg.Definitions:
-    """Returns the checks of a scene and their schedule. A calendar with an end has none, unless it names the hours."""
+    """Returns a scene's checks and their schedule. A calendar that ends has none, unless the configuration sets the hours."""
     config = scene.loaded.config
     if config.platform.freshness_hours is None and config.calendar.end is not None:
         return dg.Definitions()
@@ -47,7 +47,7 @@ def build(scene: Scene) -> dg.Definitions:
 
 
 def find_due_day(scene: Scene, asset: str, latest_end: dt.datetime) -> str | None:
-    """Returns the newest day of an asset that had ended by `latest_end` (local time) and must be stored; None before the first."""
+    """Returns the newest day of an asset that ended by `latest_end` (local time). None: no day has ended by then."""
     calendar = scene.loaded.config.calendar
     day = min(latest_end.date() - dt.timedelta(days=1), calendar.end or dt.date.max)
     if day < calendar.start:

@@ -1,1 +1,1 @@
-"""Lists the store's tables in an Iceberg catalog for other engines; no file is copied."""
+"""Registers the stored tables in an Iceberg catalog, so that other engines can read them. No file is copied."""

@@ -1,4 +1,4 @@
-"""`dssm-assets catalog`: makes the Iceberg catalog list the stored tables."""
+"""The command `dssm-assets catalog`: registers the stored tables in the Iceberg catalog."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def add_command(commands: Commands) -> None:
         "catalog",
         group=Group.EXCHANGE,
         help="register stored tables in an Iceberg catalog, where other engines read them",
-        epilog="It prints which stored assets it leaves out, and why. Runs and cleanups do the same for what they change. The files of the tables are not copied.",
+        epilog="It prints which stored assets it leaves out, and why. Runs and cleanups also register the days that they change. No file is copied.",
     )
     add_config_arguments(parser)
     parser.set_defaults(command=_sync)
@@ -35,7 +35,7 @@ def _sync(parsed: argparse.Namespace) -> int:
     for asset in chosen:
         try:
             published.sync(asset)
-        except SchemaError as error:  # it does not fit; others do
+        except SchemaError as error:  # Iceberg cannot hold this table; the others are still registered
             faults += error.faults
     for reason, assets in published.find_left_out(chosen).items():
         print(f"left out, {reason}: {', '.join(assets)}")

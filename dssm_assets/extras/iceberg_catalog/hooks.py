@@ -1,4 +1,4 @@
-"""Updates the catalog after an asset's partitions are stored and in a cleanup. Without `storage.iceberg` it does nothing."""
+"""Updates the catalog when a run stores partitions and when a cleanup removes files. Does nothing without `storage.iceberg`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def list_chosen(workspace: Workspace) -> Sequence[str]:
-    """Returns the tables to publish; none without the key.
+    """Returns the names of the tables to register, none without the key `storage.iceberg`.
 
     Raises:
         ConfigError: pyiceberg is not installed, or a chosen asset does not exist.
@@ -39,7 +39,7 @@ def list_chosen(workspace: Workspace) -> Sequence[str]:
 
 
 def find_moved(workspace: Workspace) -> list[Fault]:
-    """Returns a fault if the home was moved or copied: its catalog has absolute paths and would write to the former location."""
+    """Returns a fault if the home was moved or copied. Its catalog holds absolute paths, so it would write to the old place."""
     file, store, chosen = (
         workspace.loaded.home / layout.ICEBERG_CATALOG,
         workspace.tables.partitions,
@@ -47,11 +47,11 @@ def find_moved(workspace: Workspace) -> list[Fault]:
     )
     if chosen is None or chosen.catalog is not None or not file.exists():
         return []
-    query = "SELECT metadata_location FROM iceberg_tables WHERE table_namespace = ?"  # as Iceberg's JDBC catalog has them
+    query = "SELECT metadata_location FROM iceberg_tables WHERE table_namespace = ?"  # the table of Iceberg's JDBC catalog
     try:
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as db:
             places = [str(place).rpartition("://")[2] for (place,) in db.execute(query, (workspace.config.name,))]
-    except sqlite3.Error:  # pyiceberg makes its tables, or says what is wrong with them
+    except sqlite3.Error:  # pyiceberg creates the missing tables, or reports the fault
         return []
     root, found = store.root.rstrip("/"), places
     if store.is_local:
@@ -59,28 +59,28 @@ def find_moved(workspace: Workspace) -> list[Fault]:
     wrong = sorted(place for place in found if not place.startswith(f"{root}/"))
     if not wrong:
         return []
-    remedy = f"remove {file} (its snapshots are lost, no stored day), then run dssm-assets catalog: it registers all days again"
+    remedy = f"remove {file} (its snapshots are lost, the stored days stay), then run dssm-assets catalog: it registers all days again"
     expected = f"metadata of its tables in {root}, as in a home that was not moved or copied"
     return [Fault(f"key storage.iceberg, catalog {file}", expected, wrong[0], remedy)]
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Checks `list_chosen` before a run computes for hours. If the home was moved, logs once that its runs register nothing."""
+    """Checks the key `storage.iceberg` before the run computes. If the home was moved, logs that the run registers nothing."""
     list_chosen(workspace)
     for fault in find_moved(workspace):
         workspace.log(f"nothing is registered in the catalog: {fault}")
 
 
 def on_materialized(_context: object, run: AssetRun, workspace: Workspace, results: Sequence[StepResult]) -> None:
-    """Registers the days stored by a regular run, in one transaction.
+    """Registers the days that a regular run stored, in one transaction.
 
-    If the catalog cannot be used, the partitions stay stored, the log says so, and a cleanup registers them later.
+    If the catalog cannot be used, the run logs that and goes on. A later cleanup registers the days.
 
     Raises:
         SchemaError: the catalog cannot hold the table.
     """
     if run.is_regular and results and (asset := results[0].manifest.asset) in list_chosen(workspace):
-        if find_moved(workspace):  # the run's start has said so
+        if find_moved(workspace):  # on_run_start has logged it
             return
         from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 
@@ -91,10 +91,10 @@ def on_materialized(_context: object, run: AssetRun, workspace: Workspace, resul
 
 
 def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str]:
-    """Expires snapshots replaced before a unix time and syncs all days; returns the files that snapshots still list.
+    """Expires snapshots replaced before a unix time and registers all days. Returns the files that snapshots still list.
 
-    A snapshot may list a removed day, so its files stay until a later cleanup expires the snapshot. The catalog of a moved
-    or copied home lists no files there.
+    An old snapshot may list the files of a removed day. They stay until a later cleanup expires that snapshot. If the home
+    was moved or copied, the set is empty, because its catalog lists no files in the new place.
     """
     chosen = list_chosen(workspace)
     if not chosen or find_moved(workspace):
@@ -106,14 +106,14 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
         published.expire(asset, before)
         try:
             published.sync(asset)
-        except SchemaError as error:  # its runs fail; files that the catalog lists stay, and others can go
+        except SchemaError as error:  # runs of this asset fail; a cleanup goes on with the others
             workspace.log(str(error))
-    # Also of tables that are no longer chosen.
+    # Also the files of tables that are no longer chosen.
     return set().union(*map(published.find_listed, workspace.tables.partitions.assets()))
 
 
 def list_unreached(workspace: Workspace) -> list[str]:
-    """Returns the tables of the home's catalog that a cleanup does not update; their metadata contain the smallest and largest ids."""
+    """Returns the tables in the home's catalog that no cleanup updates. Their metadata still hold the smallest and largest ids."""
     database, chosen = workspace.loaded.home / layout.ICEBERG_CATALOG, workspace.config.storage.iceberg
     if not database.exists():
         return []

@@ -1,10 +1,10 @@
-"""Registers stored files of tables in an Iceberg catalog at their paths, without copying a byte.
+"""Registers the parquet files of stored tables in an Iceberg catalog, at the paths where they are. No byte is copied.
 
-The day is the column `ds`, an identity partition. Its value is in the catalog alone: the files do not have the column, and
-readers take it from there by the rules of column projection in Iceberg's specification.
+The catalog adds a column `ds`, the day, as an identity partition. The files do not have this column. Readers take its value
+from the catalog, by the rules of column projection in Iceberg's specification.
 
-The manifests are the truth. `sync` makes the catalog equal to them: it repairs after a killed run, and repeats a commit that
-came too late.
+The manifests decide which files belong to a table. `sync` makes the catalog equal to them, also after a killed run or a
+commit that lost against another.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from dssm_assets.storage.sources.table_source import hide_secrets
 
 DAY: Final = "ds"
 _PROPERTIES: Final = {
-    "gc.enabled": "false",  # files of ours are not for other engines to delete
-    "commit.retry.num-retries": "0",  # the library would repeat an append without looking, and so add a file twice
+    "gc.enabled": "false",  # no other engine may delete our files
+    "commit.retry.num-retries": "0",  # the library's retry does not look again, so it could add a file twice
     "commit.manifest-merge.enabled": "true",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
@@ -46,18 +46,18 @@ _PROPERTIES: Final = {
 _WRONG_TYPES: Final = (TypeError, ValueError, errors.ValidationError, iceberg_arrow.UnsupportedPyArrowTypeException)
 _OVERTAKEN: Final = (errors.CommitFailedException, errors.TableAlreadyExistsError, errors.ValidationException, IntegrityError)
 _TRIES: Final = 100
-"""Commits that others may overtake."""
+"""At most so many commits are tried while other writers commit first."""
 _LOOKS: Final = 3
-"""Tries with a catalog that answers with another error."""
+"""At most so many tries if the catalog answers with another error."""
 _WAIT_SECONDS: Final = 0.02
-"""Before the second try at most; up to 32 times as long before later tries."""
+"""Longest pause before the second try, in seconds. Later pauses are up to 32 times as long."""
 _Result = TypeVar("_Result")
 
 
 class PublishedTables:
-    """The tables of a scene in its catalog; the namespace is the scene's name.
+    """The tables of one scene in the Iceberg catalog. Their namespace is the scene's name.
 
-    Its methods raise a StorageError if the catalog cannot be used, and a SchemaError if it cannot hold a table.
+    The methods raise a StorageError if the catalog cannot be used, and a SchemaError if Iceberg cannot hold a table.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -66,7 +66,7 @@ class PublishedTables:
     def open_catalog(self) -> Catalog:
         """Returns the catalog of `storage.iceberg.catalog`, by default the SQLite file in the home."""
         chosen, properties = self.loaded.config.storage.iceberg, dict[str, Any]()
-        if not self.store.is_local:  # by fsspec, too, so by the same variables of the environment
+        if not self.store.is_local:  # fsspec, as in the store: it reads the same environment variables
             options = rename_s3_options(self.store.options, PYICEBERG_S3_OPTIONS).items()
             properties = {name: value for name, value in options if name in PYICEBERG_S3_OPTIONS}
             properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
@@ -79,13 +79,13 @@ class PublishedTables:
         )
 
     def sync(self, asset: str, days: Sequence[str] | None = None) -> None:
-        """Makes the catalog list the stored files of some days, by default all, in one transaction."""
+        """Makes the catalog list exactly the stored files of some days (None: all days), in one transaction."""
         self._try(asset, lambda catalog, table: self._sync(catalog, table, asset, days))
 
     def expire(self, asset: str, before: float) -> None:
         """Removes snapshots replaced before a unix time, and their metadata files.
 
-        A snapshot also lists files that it removed, with their smallest and largest values. So a snapshot without any is added last.
+        The newest snapshot also lists the files it removed, with their smallest and largest values. So an empty one is added.
         """
 
         def expire(_: Catalog, table: Table | None) -> None:
@@ -104,9 +104,9 @@ class PublishedTables:
         self._try(asset, expire)
 
     def find_listed(self, asset: str) -> set[str]:
-        """Returns the paths of the files that the snapshots of a table list, in the store's filesystem.
+        """Returns the paths, in the store's filesystem, of the files that any snapshot of a table lists.
 
-        In the home's catalog it reads all namespaces, because a component's prefix is another name of its scene.
+        It reads all namespaces of the home's own catalog, because a component may have registered the scene under another name.
         """
         chosen, own = self.loaded.config.storage.iceberg, (self.loaded.config.name,)
         is_ours = chosen is None or chosen.catalog is None
@@ -118,7 +118,7 @@ class PublishedTables:
         return {path.rpartition("://")[2] for path in self._try(asset, find)}
 
     def find_left_out(self, chosen: Sequence[str]) -> dict[str, list[str]]:
-        """Returns reason -> stored assets left out, and days without rows of the chosen assets."""
+        """Returns reason -> the stored assets, or the empty days of chosen assets, that are not registered."""
         left_out: dict[str, list[str]] = {}
         for asset in self.store.assets():
             if not (days := self.store.days(asset)):
@@ -136,7 +136,7 @@ class PublishedTables:
         return left_out
 
     def _try(self, asset: str, change: Callable[[Catalog, Table | None], _Result]) -> _Result:
-        """Changes a table and returns the result; computes it again if another change came first."""
+        """Runs a change of a table and returns its result. Runs it again if another writer committed first."""
         attempt = 0
         while True:
             attempt += 1
@@ -157,10 +157,10 @@ class PublishedTables:
             time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
 
     def _url(self, path: str) -> str:
-        return str(self.store.fs.unstrip_protocol(path))  # of a local file, too: some readers know no bare paths
+        return str(self.store.fs.unstrip_protocol(path))  # also for local files: some readers do not accept bare paths
 
     def _sync(self, catalog: Catalog, table: Table | None, asset: str, days: Sequence[str] | None) -> None:
-        # The manifests after the table: the commit fails if the table changes in between, and newer manifests are read then.
+        # Read after the table: if the table changes in between, the commit fails, and the next try reads newer manifests.
         manifests = self.store.find_days(asset, self.store.days(asset) if days is None else days)
         files = {
             self._url(self.store.file_path(manifest, file)): (manifest, file)
@@ -194,7 +194,7 @@ class PublishedTables:
             return pq.read_metadata(handle)
 
     def _begin(self, catalog: Catalog, asset: str, table: Table | None, schemas: Sequence[pa.Schema]) -> Transaction:
-        """Returns a transaction on a table with the columns of some files; creates the table if there is none."""
+        """Returns a transaction in which the table has the columns of some files. Creates a missing table."""
         try:
             change = self._create(catalog, asset, schemas[0]) if table is None else table.transaction()
             for schema in dict.fromkeys(schemas):
@@ -202,7 +202,7 @@ class PublishedTables:
                     columns.union_by_name(schema)
             return change
         except _WRONG_TYPES as error:
-            expected = "columns whose types Iceberg has, and that are the same on all days or become wider"
+            expected = "columns of types that Iceberg has, which stay the same on all days or become wider"
             remedy = (
                 "cast it in the source, or remove the table from storage.iceberg.tables; if days differ, materialize them again, or drop "
                 "the catalog's table, without purging it, and run dssm-assets catalog"
@@ -215,12 +215,12 @@ class PublishedTables:
         change = catalog.create_table_transaction((self.loaded.config.name, asset), columns, properties=_PROPERTIES)
         with change.update_spec() as spec:
             spec.add_identity(DAY)
-        names = change.table_metadata.schema().name_mapping.model_dump_json()  # our files have names, and no numbers of columns
+        names = change.table_metadata.schema().name_mapping.model_dump_json()  # our files have no column ids, only names
         return change.set_properties({"schema.name-mapping.default": names})
 
 
 def _unfit(manifest: Manifest) -> str:
-    """Returns why no table can have these files, "" if one can."""
+    """Returns why a manifest's files cannot be registered, "" if they can."""
     if not manifest.is_table:
         return "files and no table"
     return "files that many days share" if any(layout.is_shared(file.path) for file in manifest.files) else ""

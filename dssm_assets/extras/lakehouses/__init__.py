@@ -1,1 +1,1 @@
-"""Reads Delta and Iceberg tables as sources (`format: delta`, `format: iceberg`), with deltalake and pyiceberg."""
+"""Reads Delta and Iceberg tables as sources (`format: delta`, `format: iceberg`) through deltalake and pyiceberg."""

@@ -1,6 +1,6 @@
-"""Reads a Delta table as a source. deltalake's engine skips files and row groups by partition values and statistics.
+"""Reads a Delta table as a source. deltalake skips files and row groups by partition values and statistics.
 
-It honours deletion vectors and column mapping, streams batches, and reads one file after the other, so rows have one order.
+It applies deletion vectors and column mapping. It streams one file after the other, so the order of the rows is fixed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def open_source(table: SourceTable, name: str) -> DeltaSource:
 
     Raises:
         ConfigError: deltalake is not installed.
-        SourceMissingError: there is no such table.
-        TableError: it cannot be opened.
+        SourceMissingError: the table does not exist.
+        TableError: the table cannot be opened.
     """
     need_library("deltalake", "delta", name_table(table, name))
     from deltalake.exceptions import TableNotFoundError
@@ -48,7 +48,7 @@ class DeltaSource(LakeSource):
     def state(self, folder: str | None = None) -> SourceState:
         """Returns the table's id and version, and the time of its last commit."""
         with self.errors():
-            commits = [*self.handle.history(1), {}]  # a writer may leave out who committed, and when
+            commits = [*self.handle.history(1), {}]  # a commit may lack its author and time
             return SourceState(f"{self.version} {self.handle.metadata().id}", commits[0].get("timestamp"))
 
     def schema(self) -> pa.Schema:
@@ -64,38 +64,38 @@ class DeltaSource(LakeSource):
         return [*self._find_bounds(column).values()]
 
     def first_change(self, before: str, column: str) -> Any:
-        """Returns the smallest value of a column in files added or removed since a fingerprint by commits that change rows.
+        """Returns the smallest value of a column in files added or removed since a fingerprint. Compaction does not count.
 
-        If the table was dropped and made again, all of its rows count as changed.
+        If the table was dropped and created again, all of its rows count as changed.
         """
         from deltalake.exceptions import DeltaError
 
         _, version, identity = before.split(" ")
         first, last = int(version), self.handle.version()
-        with self.errors(), suppress(DeltaError, FileNotFoundError):  # the log of then has been cleaned up
+        with self.errors(), suppress(DeltaError, FileNotFoundError):  # the log of that version has been removed
             start = _open(self.table, self.name, min(first, last))
             if first > last or identity != start.handle.metadata().id:
                 return find_smallest(self.bounds(column))
             known, changed = start._find_bounds(column) | self._find_bounds(column), list[Bounds]()
             for number in range(first + 1, last + 1):
                 paths = [*self._read_changed_paths(number)]
-                for near in () if known.keys() >= {*paths} else (number - 1, number):  # a file that came and went since
+                for near in () if known.keys() >= {*paths} else (number - 1, number):  # a file added and removed in between
                     known |= _open(self.table, self.name, near)._find_bounds(column)
                 changed += map(known.get, paths)
             return find_smallest(changed)
         return None
 
     def _read_changed_paths(self, version: int) -> Iterator[str]:
-        """Yields the files that a version added or removed; rewritten rows (compaction) do not count."""
+        """Yields the files that a version added or removed, except those of a compaction."""
         fs, path = open_location(self.table.uri, self.where, self.table.storage_options)
         for line in fs.cat_file(f"{path}/_delta_log/{version:020d}.json").splitlines():
             action = json.loads(line)
             yield from (unquote(action[kind]["path"]) for kind in ("add", "remove") if action.get(kind, {}).get("dataChange"))
 
     def _find_bounds(self, column: str) -> dict[str, Bounds]:
-        """Returns path -> bounds: a partition value, or statistics, which have a renamed column by its first name."""
+        """Returns file path -> bounds: the partition value, or statistics, which keep the first name of a renamed column."""
         columns = pa.schema(self.handle.schema().to_arrow())
-        metadata = (columns.field(column).metadata if column in columns.names else None) or {}  # an earlier version may lack it
+        metadata = (columns.field(column).metadata if column in columns.names else None) or {}  # old versions may lack it
         name = metadata.get(b"delta.columnMapping.physicalName", column.encode()).decode()
         groups = ("partition", "partition") if column in self.handle.metadata().partition_columns else ("min", "max")
         low, high = (f"{group}.{name}" for group in groups)

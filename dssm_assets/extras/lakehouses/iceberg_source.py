@@ -1,7 +1,7 @@
-"""Reads an Iceberg table as a source. pyiceberg plans the reading and skips files by partitions and column bounds.
+"""Reads an Iceberg table as a source. pyiceberg skips files by partitions and column bounds.
 
-It honours position deletes, deletion vectors, renames and missing columns; a table with equality deletes is refused. Memory:
-the wanted columns and days of one data file.
+It applies position deletes, deletion vectors, renames and missing columns, and refuses a table with equality deletes. The
+wanted columns and days of one data file are in memory at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def open_source(table: SourceTable, name: str) -> IcebergSource:
 
     Raises:
         ConfigError: pyiceberg is not installed.
-        SourceMissingError: there is no such table.
+        SourceMissingError: the table does not exist.
         TableError: the catalog is unknown or cannot be reached, or the table cannot be opened.
     """
     need_library("pyiceberg", "iceberg", name_table(table, name))
@@ -39,7 +39,7 @@ def open_source(table: SourceTable, name: str) -> IcebergSource:
 
 @dataclass(frozen=True)
 class IcebergSource(LakeSource):
-    """An Iceberg table at one snapshot; its metadata are not loaded again."""
+    """An Iceberg table at one snapshot. Its metadata are read once."""
 
     @property
     def version(self) -> str:
@@ -61,16 +61,16 @@ class IcebergSource(LakeSource):
         scan = self.handle.scan(row_filter=write_condition(days, ds) or "true", selected_fields=tuple(columns))
         reader = ArrowScan(scan.table_metadata, scan.io, scan.projection(), scan.row_filter)
         for task in scan.plan_files():
-            yield from reader.to_record_batches([task])  # of several tasks it would hold all
+            yield from reader.to_record_batches([task])  # given several tasks, it would hold all of them in memory
 
     def bounds(self, column: str) -> list[Bounds]:
         return self._read_bounds([task.file for task in self.handle.scan().plan_files()], column)
 
     def first_change(self, before: str, column: str) -> Any:
-        """Returns the smallest value of a column in files that snapshots since a fingerprint have changed (added, removed, or
-        deleted rows of).
+        """Returns the smallest value of a column in files changed by snapshots since a fingerprint.
 
-        If the table was dropped and made again, all of its rows count as changed.
+        A snapshot changes a file if it adds it, removes it, or deletes rows of it. If the table was dropped and created again,
+        all of its rows count as changed.
         """
         from pyiceberg.manifest import DataFileContent
         from pyiceberg.table.snapshots import ancestors_of
@@ -85,7 +85,7 @@ class IcebergSource(LakeSource):
                 return None  # expired
             now = {snapshot.snapshot_id: snapshot for snapshot in ancestors_of(metadata.current_snapshot(), metadata)}
             earlier = {snapshot.snapshot_id: snapshot for snapshot in ancestors_of(start, metadata)}
-            snapshots = [(now | earlier)[number] for number in now.keys() ^ earlier.keys()]  # also snapshots rolled back
+            snapshots = [(now | earlier)[number] for number in now.keys() ^ earlier.keys()]  # also ones rolled back
             files = [file for snapshot in snapshots for file in self._read_changed_files(snapshot)]
             changed = [file for file in files if file.content is DataFileContent.DATA]
             deletes = {file.file_path for file in files if file.content is not DataFileContent.DATA}
@@ -94,7 +94,7 @@ class IcebergSource(LakeSource):
             return find_smallest(self._read_bounds(changed, column))
 
     def _read_changed_files(self, snapshot: Any) -> Iterator[Any]:
-        """Yields the files that a snapshot has added or removed, none if it only wrote rows in other files."""
+        """Yields the files that a snapshot added or removed, none if it only rewrote rows into other files."""
         from pyiceberg.manifest import ManifestEntryStatus
         from pyiceberg.table.snapshots import Operation
 
@@ -119,7 +119,7 @@ class IcebergSource(LakeSource):
 
 
 def _to_plain(kind: pa.DataType) -> pa.DataType:
-    """Returns a type with plain texts, bytes and lists in place of large types, as parquet has the same rows."""
+    """Replaces Arrow's large text, bytes and list types by the plain ones, so that the rows equal those read from parquet."""
     if pat.is_large_list(kind) or pat.is_list(kind):
         return pa.list_(pa.field("element", _to_plain(kind.value_type)))
     return {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(kind, kind)

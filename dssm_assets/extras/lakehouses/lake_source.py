@@ -1,4 +1,4 @@
-"""Code for both Delta and Iceberg tables: a table at one version, and the bounds of its files."""
+"""Base of the Delta and Iceberg sources: a table at one version, and the bounds of its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dssm_assets.storage.sources.source import DayBounds
 from dssm_assets.storage.sources.table_source import TableSource, library_errors, name_table
 
 Bounds = tuple[Any, Any] | None
-"""The smallest and the largest value of a column in a file, None where only reading it tells."""
+"""The smallest and the largest value of a column in a file. None: the metadata do not hold the value."""
 _SECRET: Final = re.compile(r"secret|token|password|key|credential|uri", re.IGNORECASE)
 _OPENED: Final = "a table that can be opened"
 _CORRECT: Final = "correct its uri, table or storage_options, or the configuration or credentials of the catalog or store"
@@ -29,13 +29,13 @@ _KEPT: Final = (
 
 @dataclass(frozen=True)
 class LakeSource(TableSource):
-    """A Delta or Iceberg table at one version; `handle` is the library's object."""
+    """A Delta or Iceberg table at one version. `handle` is the library's table object."""
 
     handle: Any
 
     @abstractmethod
     def read_batches(self, columns: Sequence[str], days: DayBounds | None, ds: Any) -> Iterator[pa.RecordBatch]:
-        """Yields the rows of `read` in the library's types. Files that cannot have such rows are not opened."""
+        """Yields the rows of `read` in the library's own types. Skips files whose bounds exclude the days."""
 
     @abstractmethod
     def bounds(self, column: str) -> list[Bounds]:
@@ -53,7 +53,7 @@ class LakeSource(TableSource):
         return max((found[1] for found in bounds if found is not None), default=None) if all(bounds) else None
 
     def find_values(self, column: str) -> set[Any]:
-        """Returns the distinct values of a column. A file with a single value is not opened."""
+        """Returns the distinct values of a column. Does not open a file if its bounds are equal."""
         with self.errors():
             bounds = self.bounds(column)
         if all(found is not None and found[0] == found[1] for found in bounds):
@@ -65,13 +65,13 @@ class LakeSource(TableSource):
 
 
 def find_smallest(bounds: Sequence[Bounds]) -> Any:
-    """Returns the smallest value in some files; None without files, or if one of them has unknown bounds."""
+    """Returns the smallest value in some files. None: there are no files, or a file's bounds are unknown."""
     return min((found[0] for found in bounds if found is not None), default=None) if all(bounds) else None
 
 
 def lake_errors(
     table: SourceTable, name: str, expected: str = _OPENED, missing: tuple[type[Exception], ...] = ()
 ) -> AbstractContextManager[None]:
-    """Replaces errors of a library by ours, without values of secret options; raises as `library_errors`."""
+    """Turns the library's errors into the ones of `library_errors`, without the values of secret options."""
     secrets = [value for key, value in rename_s3_options(table.storage_options, S3_OPTIONS).items() if _SECRET.search(key)]
     return library_errors(name_table(table, name), expected, _CORRECT if expected is _OPENED else _KEPT, secrets, missing)

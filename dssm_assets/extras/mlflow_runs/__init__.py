@@ -1,1 +1,1 @@
-"""Records fits and hit rates as MLflow runs, in addition to Dagster's records."""
+"""Logs fits and hit rates as MLflow runs, in addition to Dagster's records."""

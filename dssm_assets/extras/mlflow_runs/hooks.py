@@ -1,7 +1,7 @@
-"""Logs a fit as an MLflow run and adds the hit rates of its day. Without a server in the configuration, MLflow is not imported.
+"""Logs each fit as an MLflow run, and later adds the hit rates. Without a server in the configuration, MLflow is not imported.
 
-Day, digest and experiment identify a model's run. Everything is read from stored partitions, so the hit rates can also
-complete a run that is missing.
+A model's run is found by its day, digest and experiment. All values are read from stored partitions. So if the run is missing
+when the hit rates arrive, it is created then.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ VARIABLES: Final[Mapping[str, str]] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Environment of our calls, where it is not set: MLflow waits for minutes, reports its use to its maker, and prints."""
+"""Environment variables of our calls, unless they are set. By default MLflow waits for minutes, reports its usage, and prints."""
 
 
 def on_run_start(workspace: Workspace) -> None:
     """Checks before the fit that MLflow is installed, if the configuration names a server.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: MLflow is not installed.
     """
     if workspace.config.platform.mlflow_uri is not None and find_spec("mlflow") is None:
         remedy = "run pip install 'dssm-assets[mlflow]', or remove the key"
@@ -57,9 +57,9 @@ def on_run_start(workspace: Workspace) -> None:
 def on_materialized(
     context: dg.AssetExecutionContext, run: AssetRun, workspace: Workspace, results: Sequence[StepResult]
 ) -> None:
-    """Logs a fit or the hit rates of a day, and adds the URL of the MLflow run to the asset's metadata.
+    """Logs a day's fit or hit rates, and adds the URL of the MLflow run to the asset's metadata.
 
-    If MLflow cannot be reached, the partitions stay stored and the log says so.
+    If MLflow cannot be reached, the Dagster run logs that and does not fail.
     """
     asset, uri = run.row.name, workspace.config.platform.mlflow_uri
     if uri is None or asset not in (FIT, HIT_RATES):
@@ -68,7 +68,7 @@ def on_materialized(
         try:
             with set_variables():
                 url = _log_result(workspace, uri.replace("{home}", str(workspace.loaded.home)), result, context.run.run_id)
-        except Exception as error:  # no fault of MLflow's may fail the run of what is stored
+        except Exception as error:  # the partitions are stored, so a fault of MLflow may not fail the run
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
             workspace.log(f"stored, but not logged to MLflow: {reason}")
         else:
@@ -79,7 +79,7 @@ def on_materialized(
 
 @contextmanager
 def set_variables() -> Iterator[None]:
-    """Sets VARIABLES that are not set, until the end of the block."""
+    """Sets the missing ones of VARIABLES until the end of the block."""
     unset = {name: value for name, value in VARIABLES.items() if name not in os.environ}
     os.environ.update(unset)
     try:
@@ -90,7 +90,7 @@ def set_variables() -> Iterator[None]:
 
 
 def _log_result(workspace: Workspace, uri: str, result: StepResult, dagster_run_id: str) -> str:
-    """Returns the URL of the MLflow run; its id if the runs are in a file."""
+    """Logs the result and returns the URL of the MLflow run, or its id if the runs are stored in a folder."""
     from mlflow import MlflowClient
 
     client, now_ms, manifest = MlflowClient(uri), round(time.time() * 1000), result.manifest
@@ -108,7 +108,7 @@ def _log_result(workspace: Workspace, uri: str, result: StepResult, dagster_run_
 
 
 def _find_scored_model(workspace: Workspace, rates: Manifest) -> Manifest:
-    """Returns the model of hit rates; a ProvenanceError if an input was made again since."""
+    """Returns the manifest of the model behind some hit rates. ProvenanceError: an input has been stored again since."""
     inputs = [workspace.need(asset, rates.ds) for asset in ("hit_counts", "item_vectors", FIT)]
     for built, built_from in pairwise([rates, *inputs]):
         check_built_from(built, built_from)
@@ -134,7 +134,7 @@ def _log_fit(client: MlflowClient, run: Run, workspace: Workspace, model: Manife
     for section, values in report["configuration"].items():
         settings |= {f"{section}.{key}": value for key, value in values.items()}
     scores, is_refit = report["validation_hit_rate"], report["configuration"]["training"]["refit"]
-    # Towers that are not fitted again after a search have the losses of all of its epochs, also of those after the best.
+    # Without a second fit after the search for the best epoch, the losses cover all epochs, also the ones after the best.
     epochs = len(scores) if scores and not is_refit else report["epochs"]
     by_epoch = {"loss": [np.mean(of_epoch) for of_epoch in np.array_split(losses, epochs)], "validation_hit_rate": scores}
     metrics = [
@@ -147,7 +147,7 @@ def _log_fit(client: MlflowClient, run: Run, workspace: Workspace, model: Manife
 
 
 def _log_hit_rates(client: MlflowClient, run: Run, workspace: Workspace, rates: Manifest, now_ms: int) -> None:
-    """Logs hit_rate@k of each scorer over all items, of warm and of all pairs. Names that are equal up to the slash share a section."""
+    """Logs each scorer's hit_rate@k over warm pairs and over all pairs. MLflow groups metric names by the part before the slash."""
     from mlflow.entities import Metric
 
     rows, k = workspace.tables.read(rates), workspace.config.evaluation.k[-1]

@@ -1,1 +1,1 @@
-"""Removes data that nobody needs or may keep: old partitions, replaced files, leftovers of killed runs, forgotten users."""
+"""Removes old partitions, replaced files, leftovers of killed runs, and the rows of users who must be forgotten."""

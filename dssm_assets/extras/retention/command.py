@@ -1,6 +1,6 @@
-"""`dssm-assets cleanup` removes expired partitions, leftovers of killed runs, and replaced files.
+"""The commands `cleanup` and `forget`.
 
-`dssm-assets forget` removes every row of some users, or of old days.
+`cleanup` removes expired partitions, leftovers of killed runs, and replaced files. `forget` removes all rows of some users or days.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from dssm_assets.defs.scene import Scene
 
 NO_ROWS: Final = 3
-"""Status of `forget` if it has done all, and some of the ids have no row anywhere: they may be misspelt."""
+"""Exit status of `forget` if it is done but some ids have no row anywhere: they may be misspelt."""
 
 
 def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "cleanup",
         group=Group.LOOK_AFTER,
-        help="remove partitions older than storage.keep_days, what killed runs left behind, and replaced files",
-        epilog="The first run of a day and the asset `cleanup` do the same. What a living process of this machine uses stays in any "
-        "case; files of other machines and files that somebody is reading are protected by the grace period alone.",
+        help="remove partitions older than storage.keep_days, leftovers of killed runs, and replaced files",
+        epilog="The first run of a day and the asset `cleanup` do the same. Files of a living process on this machine always stay. "
+        "Only the grace period protects files of other machines, and files that somebody is reading.",
     )
     parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
     parser.add_argument(
         "--grace-hours",
         type=float,
         metavar="HOURS",
-        help="how long leftovers must not have changed (default: storage.grace_hours)",
+        help="remove only leftovers unchanged for so many hours (default: storage.grace_hours)",
     )
     add_config_arguments(parser)
     parser.set_defaults(command=_cleanup)
@@ -43,25 +43,25 @@ def add_command(commands: Commands) -> None:
         "forget",
         group=Group.LOOK_AFTER,
         help="remove every row of some users, or of old days, and drop later deliveries of them",
-        epilog="Without arguments it goes on with a request that has not ended. The receipt, a file in the home, names what was written "
-        "again and what stays: sources, models that have learned from them, counts. It has no ids and no hashes of them. Status 0: done; "
-        f"{NO_ROWS}: done, but some ids have no row anywhere (they are on the list all the same); 1: an error, or not ended.",
+        epilog="Without arguments it goes on with an unfinished request. The receipt, a file in the home, lists the rewritten data "
+        "and everything that stays: sources, models that learned from the users, counts. It holds no ids and no hashes. Status 0: done; "
+        f"{NO_ROWS}: done, but some ids have no row anywhere (they are on the list all the same); 1: an error, or not finished.",
     )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
         "--user-ids",
         type=Path,
         metavar="FILE",
-        help="text with one user id per line, as requests for recall have them; blanks and quotes around an id do not count",
+        help="text file with one user id per line, written as in recall requests; blanks and quotes around an id are ignored",
     )
     choice.add_argument(
         "--older-than",
         type=int,
         metavar="DAYS",
-        help="remove the partitions of all days but the latest DAYS, also of logs, which storage.keep_days keeps; the receipt names "
-        "later ones that were made from earlier days, too",
+        help="remove the partitions of all days but the latest DAYS, also those of logs, which storage.keep_days keeps; the receipt names "
+        "remaining partitions that were also made from removed days",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only print what would be written again")
+    parser.add_argument("--dry-run", action="store_true", help="only print which data would be rewritten")
     parser.add_argument("--retrain", action="store_true", help="then fit the models of the receipt again, and publish")
     add_config_arguments(parser)
     parser.set_defaults(command=_forget)
@@ -118,7 +118,7 @@ def _forget(parsed: argparse.Namespace) -> int:
 
 
 def _retrain(scene: Scene, instance_home: Path, days: Sequence[str]) -> None:
-    """Makes the models of some days again, the last one first, which it publishes: inputs of others may be gone."""
+    """Fits the models of some days again. The last day comes first and is published: inputs of the others may be gone."""
     from dssm_assets import materialize, terminal
 
     for name, of_job in (("train_and_evaluate", days[-1:]), ("publish", days[-1:]), ("train_and_evaluate", days[-2::-1])):

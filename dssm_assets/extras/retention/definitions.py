@@ -10,19 +10,19 @@ from dssm_assets.defs.asset_table import PUBLISHING_GROUP
 from dssm_assets.defs.scene import Scene
 
 _IDS: Final = (
-    "Path of a text with one user id per line: a file on the machine of the run, relative to the home of the scene (DSSM_HOME or "
-    "DAGSTER_HOME) unless it begins with /."
+    "Path of a text file with one user id per line, on the machine of the run. A relative path starts at the scene's home (DSSM_HOME "
+    "or DAGSTER_HOME)."
 )
 
 
 def build(scene: Scene) -> dg.Definitions:
-    """Returns the asset `cleanup` of a scene; it has no partitions and no inputs."""
+    """Returns a scene's asset `cleanup`, without partitions and inputs, and its job `forget`."""
 
     @dg.asset(
         key=scene.key("cleanup"),
         group_name=scene.name(PUBLISHING_GROUP),
-        description="Removes partitions older than `storage.keep_days` of their group, leftovers of killed runs and replaced files, as the "
-        "first run of a day does. Its metadata have the number and the bytes of each asset.",
+        description="Removes partitions older than their group's `storage.keep_days`, leftovers of killed runs and replaced files, as the "
+        "first run of a day does. Its metadata list the number and bytes of partitions per asset.",
         kinds={"parquet"},
         metadata=code_references(LazyStep("extras.retention.leftovers", "clean")),
         tags=scene.tags,
@@ -50,13 +50,13 @@ def build(scene: Scene) -> dg.Definitions:
 
 
 def _build_forget(scene: Scene) -> dg.JobDefinition:
-    """Returns the job `forget`. Ids are in a file, because Dagster stores what is written in the Launchpad."""
+    """Returns the job `forget`. It reads the ids from a file, because Dagster stores every text typed into its Launchpad."""
 
     @dg.op(
         name=scene.name("forget_users"),
         config_schema={
             "user_ids": dg.Field(str, description=_IDS),
-            "dry_run": dg.Field(bool, default_value=False, description="Only find what would be written again."),
+            "dry_run": dg.Field(bool, default_value=False, description="Only find the data that would be rewritten."),
         },
     )
     def forget_users(context: dg.OpExecutionContext) -> None:

@@ -1,7 +1,7 @@
 """Rewrites partitions and bundles without the rows of forgotten users.
 
-Files without such rows stay as they are. Others are written again with the remaining rows in their order, in the same types and
-encodings. Row numbers stored in other partitions (`user_row` of samples) stay too: the manifest says which rows are gone.
+Files without such rows stay as they are. The other files are rewritten with the remaining rows in the same order, types and
+encodings. Other partitions keep their row numbers (`user_row` of samples): the manifest says which rows are gone.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import stored_schema
 
 _POINTED_AT: Final = "user_features_fg"
-"""Other partitions point into the rows of this table."""
+"""Other partitions store row numbers of this table."""
 _BUNDLE_FILES: Final = (BundleFile.USER_VECTORS, BundleFile.OWN_ITEMS, BundleFile.USER_INPUTS)
-"""Files of a bundle with a row per user; the first has the ids."""
+"""Files of a bundle with one row per user. The first one holds the ids."""
 
 
 class Eraser:
-    """Removes the rows of forgotten users from a store's partitions; without `writes` it only counts them.
+    """Removes the rows of forgotten users from a store's partitions. Without `writes` it only counts them.
 
-    It adds the hashes of found users to a set.
+    It adds the hash of each user it finds to the set `found`.
     """
 
     def __init__(self, store: PartitionStore, forgotten: Forgotten, found: set[str], *, writes: bool) -> None:
         self._store, self._forgotten, self._found, self._writes = store, forgotten, found, writes
-        self._shared: dict[str, StoredFile] = {}  # path of a shared file -> the file in its place, which all days list
+        self._shared: dict[str, StoredFile] = {}  # path of a file shared by several days -> its rewritten file
 
     def erase(self, manifest: Manifest) -> Manifest | None:
-        """Returns the partition without their rows; None if it has none of them.
+        """Publishes the partition without their rows and returns its manifest. None: the partition has none of their rows.
 
         Raises:
-            PartitionReplacedError: another run writes it meanwhile; look again.
+            PartitionReplacedError: another run has written the partition meanwhile, so it must be looked at again.
         """
         with self._store.reading([manifest]), self._store.staging() as folder:
             erase_files = self._erase_samples if manifest.asset == "train_samples" else self._erase_table
@@ -66,7 +66,7 @@ class Eraser:
         return after
 
     def _erase_table(self, manifest: Manifest, folder: Path) -> tuple[list[tuple[Path, int] | StoredFile], Any]:
-        """Returns the files of a table without their rows, and the numbers of these rows."""
+        """Returns a table's files without the users' rows, and the numbers of the removed rows."""
         files: list[tuple[Path, int] | StoredFile] = []
         gone, start = [], 0
         for file in manifest.files:
@@ -89,9 +89,9 @@ class Eraser:
         return files, np.concatenate(gone)
 
     def _erase_samples(self, manifest: Manifest, folder: Path) -> tuple[list[tuple[Path, int] | StoredFile], Any]:
-        """Returns the files of training samples without their samples, histories and features, and the numbers of these samples.
+        """Returns training files without the users' samples, histories and features, and the numbers of the removed samples.
 
-        Files point into each other by row numbers, which all change. Samples of users without a history do not tell whose they are.
+        The files refer to each other by row numbers, so all of these change. Samples without a history do not name their user.
         """
         stored = {file.name: file for file in manifest.files}
         artifacts = ArtifactStore(self._store, folder)
@@ -131,11 +131,11 @@ class Eraser:
 def erase_bundle(
     bundles: BundleStore, bundle_id: str, forgotten: Forgotten, found: set[str], *, base: str | None, writes: bool
 ) -> str:
-    """Stores a copy of a bundle without the rows of forgotten users; returns its id, or the same id if there are none.
+    """Stores a copy of a bundle without the rows of forgotten users and returns its id. Without such rows, returns the old id.
 
     Args:
-        found: receives the hashes of the users found in the bundle.
-        base: for a delta, the present id of its whole bundle.
+        found: a set to which the hashes of the users found in the bundle are added.
+        base: the present id of the whole bundle, if the bundle is a delta.
     """
     fetched = bundles.fetch(bundle_id)
     is_user = find_users(map_arrow(fetched.folder / BundleFile.USER_VECTORS).column(col.USER_ID), forgotten, found)
@@ -157,7 +157,7 @@ def erase_bundle(
 
 
 def find_users(ids: pa.ChunkedArray, forgotten: Forgotten, found: set[str]) -> Mask:
-    """Returns whether each id is a forgotten user's; adds the hashes of those found to a set."""
+    """Returns a mask of the ids of forgotten users, and adds their hashes to the set `found`."""
     is_theirs: Mask = forgotten.find(ids)
     if is_theirs.any():
         found.update(forgotten.hash_ids(pc.unique(ids.filter(pa.array(is_theirs)))))
@@ -165,7 +165,7 @@ def find_users(ids: pa.ChunkedArray, forgotten: Forgotten, found: set[str]) -> M
 
 
 def _write_like(path: Path, parquet: pq.ParquetFile, groups: Iterator[pa.Table]) -> None:
-    """Writes row groups with another file's compression and encodings; dictionaries, which keep all values, are decoded."""
+    """Writes row groups with another file's compression and encodings. Decodes dictionaries: they would keep removed values."""
     columns = [parquet.metadata.row_group(0).column(place) for place in range(parquet.metadata.num_columns)]
     compression = {column.path_in_schema: column.compression.lower().replace("uncompressed", "none") for column in columns}
     encoded = [column.path_in_schema for column in columns if column.has_dictionary_page]
@@ -176,13 +176,13 @@ def _write_like(path: Path, parquet: pq.ParquetFile, groups: Iterator[pa.Table])
 
 
 def _point_at(numbers: pa.ChunkedArray, is_gone: Mask) -> Mask:
-    """Returns a mask of numbers that point to a row that goes; -1 points to none."""
+    """Returns a mask of the row numbers whose row is removed. -1 means no row."""
     pointed: Mask = np.append(is_gone, False)[combine_chunks(numbers).to_numpy()]
     return pointed
 
 
 def _remaining(table: pa.Table, is_gone: Mask, moves: dict[str, Mask]) -> Iterator[pa.RecordBatch]:
-    """Yields the remaining rows, batch by batch, with the numbers of moved rows."""
+    """Yields the remaining rows batch by batch. The row numbers in the columns of `moves` are renumbered."""
     start = 0
     for batch in table.to_batches():
         kept = batch.filter(pa.array(~is_gone[start : start + batch.num_rows]))

@@ -1,12 +1,12 @@
-"""Forgets users: first puts them on a list, which all readers obey at once, then rewrites everything without their rows.
+"""Forgets users: puts them on a list that every reader obeys at once, then rewrites all stored data without their rows.
 
-    1. the list names them: sources drop their rows, services treat them as unknown
-    2. partitions (also of experiments) and bundles are written again; the vector store follows the served bundle
-    3. the list changes again: work that began before this moment is not published
-    4. partitions written meanwhile are checked again; replaced files, caches, leftovers of killed runs go; the request ends
+    1. The list names them. From now on sources drop their rows, and services treat them as unknown.
+    2. Partitions (also of experiments) and bundles are rewritten. The vector store follows the served bundle.
+    3. The list changes again. Work that began before this moment cannot be published.
+    4. Partitions written meanwhile are checked. Replaced files, caches and leftovers are removed. The request ends.
 
-A killed request can be repeated: the next one finishes it and changes nothing twice. If a vector store is away, all else is done,
-and the next request finishes this one too. The receipt (`receipt.py`) is read from the manifests, which record each erasure.
+The next request finishes a killed one and changes nothing twice. If a vector store cannot be reached, everything else is done,
+and the next request finishes the rest. The receipt (`receipt.py`) is read from the manifests, which record each erasure.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from dssm_assets.storage.sources.table_source import name_table
 
 _MOST_DAYS: Final = 100_000
 _LEARNED: Final = ("dssm_model", "channel_weights")
-"""Assets that are fitted on rows of users and hold none."""
+"""Assets that are fitted on rows of users but hold no such rows."""
 _VALUES: Final = {
     "category_value_counts": Kind.CATEGORICAL,
     "numeric_value_counts": Kind.NUMERIC,
@@ -52,32 +52,33 @@ _VALUES: Final = {
     "feature_counts": Kind.CATEGORICAL,
     "feature_config": Kind.NUMERIC,
 }
-"""Assets with values of features, or their hashes, of all users, and the kind of these features. Bundles have both."""
+"""Asset -> the kind of features whose values, or their hashes, it holds for all users. Bundles hold both kinds."""
 _MOST_FAULTS: Final = 20
 _RETRY_SECONDS: Final = 3600.0
-"""Between tries of runs to end a request that has faults: a try reads every manifest, and asks each store."""
+"""Runs try again so many seconds after a failed try, because a try reads every manifest and asks each store."""
 
 
 class UnfinishedRequestError(StorageError):
-    """A request could not be finished; its receipt has the faults."""
+    """A request to forget users could not be finished. Its receipt lists the faults."""
 
 
 def forget(
     workspace: Workspace, ids: pa.Array, days: int | None = None, *, dry_run: bool = False, rest_seconds: float = 0
 ) -> Receipt:
-    """Forgets users, and with `days` all days but the latest ones; also continues an unfinished request.
+    """Forgets users, and finishes an earlier request that has not ended.
 
-    If a vector store is away, the receipt has a fault (see `check_ended`). All else is done, the list stays in force, and
-    the next request finishes this one.
+    If a vector store cannot be reached, everything else is done, and the receipt lists a fault (see `check_ended`). The list
+    stays in force, and the next request finishes this one.
 
     Args:
         ids: ids of the users, as text.
-        dry_run: only plan.
-        rest_seconds: after a failed try, nothing is done for so long.
+        days: if given, also removes all days but the latest `days`.
+        dry_run: changes nothing, and returns the receipt of a plan.
+        rest_seconds: does nothing if a try failed less than so many seconds ago.
 
     Raises:
-        InputError: `days` are fewer than the next evaluation day reads; or the store cannot be reached.
-        SignatureError: stored bundles are signed, but no key can sign them again; nothing is changed.
+        InputError: `days` are fewer than the next evaluation day reads, or the store cannot be reached.
+        SignatureError: stored bundles are signed, but no key can sign them again. Nothing is changed.
     """
     store, serving = workspace.tables.partitions, open_bundles(workspace.loaded)
     serving.check_can_sign()
@@ -98,30 +99,30 @@ def check_ended(receipt: Receipt) -> None:
     """Raises an UnfinishedRequestError if a request has faults."""
     if receipt.faults:
         got = "; ".join(receipt.faults[:3])
-        remedy = "see to these, then run dssm-assets forget; until then runs try to end it, once an hour"
-        raise UnfinishedRequestError(str(Fault("users to be forgotten", "a request that ends", got, remedy)))
+        remedy = "remove these faults, then run dssm-assets forget; until then runs try to finish the request once an hour"
+        raise UnfinishedRequestError(str(Fault("users to be forgotten", "a request that can be finished", got, remedy)))
 
 
 def on_run_start(workspace: Workspace) -> None:
-    """Continues an unfinished request at most once an hour, or waits for a running one; then cleans the store when due.
+    """Continues an unfinished request at most once an hour, or waits for a running one. Then cleans the store if it is due.
 
-    It never raises: the list stays in force, and this run may be needed to repair an unreadable partition.
+    It never raises: the list stays in force anyway, and this run may be the one that repairs an unreadable partition.
     """
     try:
         if read_list(workspace.tables.partitions.hidden).request:
             workspace.log("a request to forget users has not ended; runs try it once an hour, dssm-assets forget at once")
             receipt = forget(workspace, pa.array([], pa.string()), rest_seconds=_RETRY_SECONDS)
-            # Else another process has ended it, or nobody can yet.
+            # Otherwise another process has finished the request, or it cannot be finished yet.
             if receipt.bundles or receipt.expired or (receipt.partitions and not receipt.faults):
                 workspace.log(f"receipt: {write_receipt(workspace, receipt)}")
             check_ended(receipt)
     except Exception as error:  # an optional neighbour of the store may raise anything
-        workspace.log(f"the request goes on later, and this run begins: {type(error).__name__}: {error}")
+        workspace.log(f"the request to forget users goes on later, and this run begins: {type(error).__name__}: {error}")
     leftovers.clean_when_due(workspace)
 
 
 def _begin(known: Forgotten, ids: pa.Array, first_day: str) -> Forgotten:
-    """Returns the list with a request. If it goes on with another request, it looks for all users of the list, else for its own alone."""
+    """Adds a request to the list. If an earlier one has not ended, the request searches for all users of the list, not only its own."""
     hashes, first_day, request = known.adding(ids), max(known.first_day, first_day), known.request or secrets.token_hex(8)
     wanted = None if known.request else ids
     begun = replace(known, hashes=hashes, first_day=first_day, request=request, tried_at=0.0, ids=wanted)
@@ -129,7 +130,7 @@ def _begin(known: Forgotten, ids: pa.Array, first_day: str) -> Forgotten:
 
 
 def _name_erased(forgotten: Forgotten) -> str:
-    """Returns the state of a list whose rows have gone once: tries to end its request then hold up no run that writes meanwhile."""
+    """Returns the state of a list whose rows have been removed once. Later tries keep it, so that they do not stop other runs."""
     return f"{forgotten.request}-{len(forgotten.hashes)}-{forgotten.first_day}"
 
 
@@ -144,12 +145,12 @@ def _find_first_day(workspace: Workspace, days: int) -> str:
 
 
 class _Request:
-    """One request, from the list to the receipt."""
+    """One request to forget users: erases their data and fills the receipt."""
 
     def __init__(
         self, workspace: Workspace, bundles: BundleStore, known: Forgotten, forgotten: Forgotten, *, writes: bool
     ) -> None:
-        """Opens the stores; `known` is the list before the request, `forgotten` the one with its users."""
+        """Opens the stores. `known` is the list before the request, `forgotten` the list with the users of the request."""
         self._workspace, self._bundles, self._known, self._writes = workspace, bundles, known, writes
         self._forgotten = forgotten
         store = workspace.tables.partitions
@@ -164,7 +165,7 @@ class _Request:
         self._receipt = Receipt(users, forgotten.first_day, is_planned=not writes, has_reports=has_reports)
 
     def run(self, ids: pa.Array) -> Receipt:
-        """Carries the request out; returns its receipt. `ids`: as asked for just now."""
+        """Carries the request out and returns its receipt. `ids` are the ids given by the caller, which the receipt counts."""
         self._erase()
         if self._writes:
             if self._forgotten.state != (erased := _name_erased(self._forgotten)):
@@ -173,7 +174,7 @@ class _Request:
                 self._erase()
             with self._note_faults("files that nobody needs"):
                 self._remove_files()
-        with self._note_faults("what stays"):
+        with self._note_faults("the list of data that stay"):
             self._name_rest()
         for extra in load_all("unreached"):
             with self._note_faults(extra.__name__):
@@ -188,14 +189,14 @@ class _Request:
 
     @contextlib.contextmanager
     def _note_faults(self, where: str) -> Iterator[None]:
-        """Makes the error of a block a fault: what is away or damaged must not keep the rest from being done."""
+        """Records the error of a block as a fault, so that the rest of the request is still done."""
         try:
             yield
         except Exception as error:
             self._faults.append(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}")
 
     def _count_ids(self, ids: pa.Array) -> None:
-        """Counts the ids listed before, and the other ids without any row; the latter unknown where not every table was read."""
+        """Counts the ids listed before, and the new ids without any row. The latter is unknown if a table was not read."""
         hashes = set(self._forgotten.hash_ids(ids)) if len(ids) else set()
         self._receipt.ids, listed = len(ids), hashes & set(self._known.hashes)
         self._receipt.already_listed = len(listed)
@@ -208,11 +209,11 @@ class _Request:
         with self._note_faults("bundles"):
             self._erase_bundles()
         if self._writes:
-            with self._note_faults("what follows the served bundle"):
+            with self._note_faults("stores that follow the served bundle"):
                 tell_served(self._workspace.loaded, self._workspace.log)
 
     def _erase_partitions(self) -> bool:
-        """Looks at every partition that it has not seen in its current content; returns whether any was written again or must be looked at again."""
+        """Erases in every partition whose current content it has not seen. Returns True if another pass is needed."""
         has_more = False
         tables = [(prefix, store, asset) for prefix, store in self._stores.items() for asset in store.assets()]
         start = time.perf_counter()
@@ -229,9 +230,9 @@ class _Request:
         return has_more
 
     def _look_at(self, prefix: str, asset: str, ds: str) -> bool:
-        """Removes a partition, or the rows in it, that must go; returns whether it must be looked at again."""
+        """Removes a partition of a forgotten day, or the users' rows in it. Returns whether it must be looked at again."""
         store = self._stores[prefix]
-        with store.locked(asset, ds):  # whoever publishes it has done so
+        with store.locked(asset, ds):  # waits until a running publication of it has ended
             manifest = store.find(asset, ds)
         if manifest is None:
             return False
@@ -262,7 +263,7 @@ class _Request:
             }
 
     def _erase_bundles(self) -> None:
-        """Stores the bundles again, whole ones before their deltas, and replaces the pointer once; those of forgotten days go."""
+        """Rewrites the bundles, whole ones before their deltas, removes those of forgotten days, and replaces the pointer once."""
         pointer = self._bundles.pointer()
         if pointer is None:
             return
@@ -281,7 +282,7 @@ class _Request:
                         names[bundle_id] = now
             except PartitionMissingError:  # removed by hand, or just now
                 continue
-            except StorageError as error:  # damaged, or not signed: nobody can go back to it
+            except StorageError as error:  # damaged or not signed, so no service can roll back to it
                 if bundle_id == pointer.bundle_id:
                     self._faults.append(str(error))
                 else:
@@ -295,13 +296,13 @@ class _Request:
                 self._bundles.remove(bundle_id)
 
     def _find_needed(self, bundle_id: str) -> set[str]:
-        """Returns a bundle and its whole bundle."""
+        """Returns the ids of a bundle and, if it is a delta, of its whole bundle."""
         with contextlib.suppress(PartitionMissingError, StorageError):
             return {bundle_id, base_of(self._bundles.manifest(bundle_id)) or bundle_id}
         return {bundle_id}
 
     def _change_list(self, **changes: Any) -> None:
-        """Changes the list. If another request was added meanwhile, leaves it: that request ends both."""
+        """Changes the list, unless another request was added meanwhile: that request then finishes both."""
         done = (self._forgotten.hashes, self._forgotten.first_day)
         change_list(
             self._workspace.tables.partitions.hidden,
@@ -309,20 +310,20 @@ class _Request:
         )
 
     def _remove_files(self) -> None:
-        """Removes replaced files, leftovers, caches and unlisted bundles: they may hold rows, and nobody reads them."""
+        """Removes replaced files, leftovers, caches and unlisted bundles: nobody reads them, but they may hold the users' rows."""
         workspace, store, now = self._workspace, self._stores[""], time.time()
-        # What was begun after the change of the list stays: by the clock of the store.
+        # Files begun after the list changed stay. The time is taken from the clock of the store.
         changed = store.fs.modified(store.hidden.path).timestamp()
-        for _ in range(3):  # the snapshot that the first one replaces still lists files, and so does the next, as taken out
+        for _ in range(3):  # each pass expires the snapshot that the previous one replaced; two still list removed files
             kept, faults = leftovers.clean_extras(workspace, time.time())
-        self._faults += faults  # what an extra that is away still needs goes all the same
+        self._faults += faults  # files that an unreachable extra still needs are removed all the same
         found = (
             leftovers.find_bundles(self._bundles, changed),
             leftovers.find_temporary([workspace.loaded.scratch], workspace.artifacts.cache, now),
             leftovers.find_in_store(store, changed, kept),
         )
         shutil.rmtree(workspace.artifacts.cache, ignore_errors=True)
-        # Whoever writes a table without users is not refused, and its files are listed only when all are stored.
+        # Tables without users may still be published, and their files are listed by a manifest only at the end.
         tables = ((one, asset) for one in self._stores.values() for asset in one.assets())
         others = tuple(f"{layout.asset_folder(one.root, asset)}/" for one, asset in tables if _is_of_nobody(one, asset))
         for leftover in itertools.chain.from_iterable(found):
@@ -333,7 +334,7 @@ class _Request:
             self._receipt.removed_bytes += leftover.bytes
 
     def _name_rest(self) -> None:
-        """Notes what stays: sources, and what was made from rows of theirs, as far as manifests tell."""
+        """Fills in the data that stay: the sources, and everything made from the users' rows, as far as manifests tell."""
         tables = self._workspace.config.tables
         named: dict[str, SourceTable | None] = {"user_table": tables.user, "behavior_table": tables.behavior}
         self._receipt.sources = [name_table(table, name) for name, table in named.items() if table is not None]
@@ -380,7 +381,7 @@ class _Request:
             self._receipt.values.setdefault(kind, []).append(name)
 
     def _find_removal(self, name: str, ds: str) -> str | None:
-        """Returns the day from which a cleanup removes a partition, None if none does: experiments stay, and a calendar may end."""
+        """Returns the day from which a cleanup removes a partition. None: no cleanup does (experiments, or a calendar that ends)."""
         kept = self._workspace.config.storage.keep_days.get(expiring_groups().get(name, ""))
         end = self._workspace.config.calendar.end
         day = None if kept is None else day_before(ds, -kept)
@@ -388,7 +389,7 @@ class _Request:
 
 
 def _list_days(store: PartitionStore, asset: str) -> list[str]:
-    """Returns the days with a folder of an asset, unpublished ones included."""
+    """Returns the days for which an asset has a folder, even if nothing is published in it."""
     try:
         names = [str(path) for path in store.fs.ls(layout.asset_folder(store.root, asset), detail=False)]  # some may be links
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""The users to be forgotten, as salted hashes. Nobody may read their rows (`core/hidden_rows.py`).
+"""The list of forgotten users, as salted hashes. Readers of the store hide their rows (`core/hidden_rows.py`).
 
-A hash is SipHash-2-4 of the id as text, keyed by the salt (16 hexadecimal characters, made once per store). It has 64 bits:
-among a billion users and a thousand forgotten ones, another user is dropped with a chance of 1 in 18 million.
+A hash is SipHash-2-4 of the id as text. Its key is the salt (16 hexadecimal characters, made once per store). It has 64 bits:
+with a billion users and a thousand forgotten ones, the chance that any other user is dropped is 1 in 18 million.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Forgotten(HiddenRows):
         salt: key of the hashes.
         hashes: hashes of the users, hexadecimal, ascending.
         request: the running request, "" if the last one has ended.
-        tried_at: when the request last failed, in unix seconds; 0 before.
-        ids: some users of the list as text. If given, only these are looked for, which is faster than by hashes.
+        tried_at: when the request last failed, in unix seconds. 0: it has not failed.
+        ids: some users of the list, as text. If given, only these are searched for, which is faster than by hashes.
     """
 
     salt: str = ""
@@ -66,7 +66,7 @@ class Forgotten(HiddenRows):
         start = 0
         for chunk in (ids.chunks if isinstance(ids, pa.ChunkedArray) else [ids]) if self.hashes else ():
             encoded = chunk if isinstance(chunk, pa.DictionaryArray) else chunk.dictionary_encode()
-            values = np.append(self._has(self._hash(encoded.dictionary)), False)  # the last one is that of null
+            values = np.append(self._has(self._hash(encoded.dictionary)), False)  # the last entry stands for null
             is_theirs[start : start + len(chunk)] = values[pc.fill_null(encoded.indices, -1).to_numpy()]
             start += len(chunk)
         return is_theirs
@@ -75,7 +75,7 @@ class Forgotten(HiddenRows):
         return bool(self.hashes) and bool(self._has(self._hash_texts(np.array([str(user_id)], object)))[0])
 
     def _has(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        """Returns for each hash whether it is on the list, by a binary search: a request has one."""
+        """Returns a mask of the hashes that are on the list. Uses binary search, because a recall request has one hash."""
         positions = np.searchsorted(self._numbers, hashes)
         return np.asarray(self._numbers[np.minimum(positions, len(self._numbers) - 1)] == hashes)
 
@@ -92,20 +92,20 @@ class Forgotten(HiddenRows):
         return pd.util.hash_array(texts, hash_key=self.salt, categorize=False)
 
     def adding(self, ids: pa.Array) -> tuple[str, ...]:
-        """Returns the hashes, extended by those of further users."""
+        """Returns the hashes of the list and of further users, ascending."""
         return tuple(sorted({*self.hashes, *self.hash_ids(ids)}))
 
 
 def read_list(stored: HiddenList) -> Forgotten:
-    """Returns the list of a store; an empty one if none is stored."""
+    """Returns the list of a store, an empty one if none is stored."""
     hidden = stored.read()
     return hidden if isinstance(hidden, Forgotten) else Forgotten()
 
 
 def change_list(stored: HiddenList, update: Callable[[Forgotten], Forgotten]) -> Forgotten:
-    """Replaces the list of a store by the result of `update`; returns the new list.
+    """Replaces the list of a store by the result of `update` and returns it.
 
-    If its state changes, nothing that began before can be published.
+    If the list's state changes, work that began before the change can no longer be published.
     """
     with folder_lock(stored.serving) if is_local(stored.fs) else nullcontext():
         for _ in range(_TRIES):
@@ -114,4 +114,4 @@ def change_list(stored: HiddenList, update: Callable[[Forgotten], Forgotten]) ->
             after = update(replace(before, salt=before.salt or secrets.token_hex(8)))
             if put_if(stored.fs, stored.path, after.to_json().encode(), condition):
                 return after
-    raise StorageError(str(Fault(stored.path, "a list that one command changes at a time", "others change it", "run it again")))
+    raise StorageError(str(Fault(stored.path, "a list that one command changes at a time", "another change", "run it again")))

@@ -1,18 +1,18 @@
 """Finds and removes files that nobody needs: expired partitions, leftovers of killed runs, replaced files.
 
-    expired partitions  older than `storage.keep_days` of their group
-    temporary folders   in ours of the system's and of scratch (`find_own_folder`), <root>/_staging/*, <root>/serving/_staging/*
-    partition files     in the folder of a partition, but not in its manifest, or replaced; shared files that no day lists
-    bundles             folders that current.json does not list: of a publisher that was killed
+    expired partitions  older than their group's `storage.keep_days`
+    temporary folders   our folders in the system's temporary folder and in scratch, <root>/_staging/*, <root>/serving/_staging/*
+    partition files     files in a partition's folder that its manifest does not list, or lists as replaced; shared files no day lists
+    bundles             folders that current.json does not list, left by a killed publisher
 
 Only files unchanged during the grace period are listed, because a run may still read its own or replaced files. On a local
-disk a temporary folder stays as long as its process lives. Remove a leftover before asking for the next: until then locks
-keep its writers out. Parts of unfinished uploads to S3 need a lifecycle rule of the bucket (AbortIncompleteMultipartUpload).
+disk a temporary folder stays as long as its process lives. Remove each leftover before you ask for the next one: until then a
+lock keeps writers out. Parts of unfinished uploads to S3 need a lifecycle rule of the bucket (AbortIncompleteMultipartUpload).
 
-Days count back from the latest stored day, not from today, and not from a few days of wrong dates (`find_first_kept`).
-However old, these stay: logs from which histories are read across all days (`AssetRow.is_log`), inputs of a stored serving
-bundle or of an experiment, and files that other extras still need (`Extra.cleaned`). Other inputs of a remaining partition
-may go before it: it can be read, and `materialize --with-upstream` makes its inputs again.
+Age counts back from the latest stored day, not from today. A few days with wrong dates do not count (`find_first_kept`). Some
+partitions stay however old they are: logs whose histories span all days (`AssetRow.is_log`), inputs of a stored serving
+bundle or of an experiment, and files that other extras still need (`Extra.cleaned`). Other partitions may be removed before
+the ones made from them, which stay readable. `materialize --with-upstream` makes the removed ones again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from dssm_assets.storage.overlay import experiment_names
 from dssm_assets.storage.partitions import PartitionStore
 
 _DAILY = "behavior"
-"""The latest day of this log is the store's."""
+"""The asset whose days, with those of the expiring assets, give the store's latest day."""
 _DUE_SECONDS: Final = 24 * 3600.0
 
 
@@ -56,9 +56,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something to remove: its kind, its path, its size in bytes, and a function that removes it.
+    """A file, folder or partition to remove: its kind, path, size in bytes, and a function that removes it.
 
-    The function returns False if it finds that the file is needed by now.
+    The function returns False, and removes nothing, if the leftover is needed again.
     """
 
     kind: Kind
@@ -68,12 +68,12 @@ class Leftover:
 
     @property
     def asset(self) -> str:
-        """Returns the asset of an expired partition; "" for another kind."""
+        """Returns the asset of an expired partition, "" for a leftover of another kind."""
         return self.path.partition("/")[0] if self.kind is Kind.EXPIRED else ""
 
 
 def clean(workspace: Workspace, grace_hours: float | None = None, *, removes: bool = True) -> Iterator[Leftover]:
-    """Removes and yields expired partitions, leftovers of a scene, and temporary folders of ended processes."""
+    """Removes and yields a scene's expired partitions and leftovers, and temporary folders of ended processes."""
     hours = workspace.config.storage.grace_hours if grace_hours is None else grace_hours
     for leftover in _find(workspace, time.time() - hours * 3600, removes=removes):
         if not removes or leftover.remove() is not False:
@@ -84,21 +84,21 @@ def _find(workspace: Workspace, before: float, *, removes: bool) -> Iterator[Lef
     loaded, store, expired = workspace.loaded, workspace.tables.partitions, set[str]()
     for leftover in find_expired(workspace, before):
         yield leftover
-        if not removes:  # else its manifest has gone, or has been written again
+        if not removes:  # otherwise its manifest is gone or new
             expired.add(leftover.path)
     kept, faults = clean_extras(workspace, before, removes=removes)
     for fault in faults:
         workspace.log(f"not cleaned: {fault}")
     yield from find_temporary([loaded.scratch], workspace.artifacts.cache, before)
-    if not (faults and store.leaves_files):  # else who lists files besides the manifests has not told which
+    if not (faults and store.leaves_files):  # an extra that failed has not told which files it lists
         yield from find_in_store(store, before, kept, expired)
     yield from find_bundles(open_bundles(loaded), before)
 
 
 def clean_extras(workspace: Workspace, before: float, *, removes: bool = True) -> tuple[frozenset[str], list[str]]:
-    """Asks the extras to remove everything unneeded since a unix time.
+    """Lets the extras remove their data that nobody has needed since a unix time.
 
-    Returns the paths of files still needed, and the faults of extras that could not tell.
+    Returns the paths of files that extras still need, and the errors of extras that failed.
     """
     kept, faults = set[str](), list[str]()
     for extra in load_all("cleaned"):
@@ -110,7 +110,7 @@ def clean_extras(workspace: Workspace, before: float, *, removes: bool = True) -
 
 
 def clean_when_due(workspace: Workspace) -> None:
-    """Cleans if the last cleaning was over 24 hours ago, and logs it. It never raises: a run goes on without."""
+    """Cleans the store if the last cleaning was over 24 hours ago. Never raises: the run goes on without a cleaning."""
     store = workspace.tables.partitions
     path = layout.cleaned_path(store.root)
     try:
@@ -125,7 +125,7 @@ def clean_when_due(workspace: Workspace) -> None:
 
 
 def find_expired(workspace: Workspace, before: float) -> Iterator[Leftover]:
-    """Yields partitions that are too old and unchanged since a unix time. Removing one checks again."""
+    """Yields partitions older than `storage.keep_days` and unchanged since a unix time. Their removal checks both again."""
     groups, keep_days, store = expiring_groups(), workspace.config.storage.keep_days, workspace.tables.partitions
     stored = {asset: store.days(asset) for asset, group in groups.items() if group in keep_days}
     if not any(stored.values()):
@@ -143,10 +143,10 @@ def find_expired(workspace: Workspace, before: float) -> Iterator[Leftover]:
 
 
 def find_first_kept(days: Sequence[str], keep: int) -> str:
-    """Returns the first of the `keep` days that end with the latest day; "" if the latest cannot be told. `days` descend.
+    """Returns the oldest day to keep, so that `keep` days remain up to the latest one. "": no day is certain to be the latest.
 
-    A day counts as the latest only if more than half (at least two) of the `keep` days that it ends exist. Otherwise a few
-    days from events with wrong dates would make all others old.
+    `days` descend. A day counts as the latest only if more than half (at least two) of the `keep` days up to it are stored.
+    Otherwise a few days from events with wrong dates would make all other days look old.
     """
     span = max(keep, 2)
     for latest, middle in zip(days, days[span // 2 :], strict=False):
@@ -156,7 +156,7 @@ def find_first_kept(days: Sequence[str], keep: int) -> str:
 
 
 def _is_old(store: PartitionStore, before: float, seen: Manifest, now: Manifest) -> bool:
-    """Returns whether a partition is as it was seen, and was written before a unix time."""
+    """Returns whether a partition has not changed since it was seen, and was written before a unix time."""
     path = layout.manifest_path(store.root, now.asset, now.ds)
     with contextlib.suppress(FileNotFoundError):
         return now.to_json() == seen.to_json() and bool(store.fs.modified(path).timestamp() < before)
@@ -179,7 +179,7 @@ def _find_needed(workspace: Workspace, store: PartitionStore) -> set[str]:
 
 
 def find_temporary(folders: Iterable[Path], cache: Path, before: float) -> Iterator[Leftover]:
-    """Yields temporary folders of ended processes in some folders and in the system's, and parts of fetched files."""
+    """Yields temporary folders of ended processes (in some folders and in the system's), and partly downloaded files."""
     for parent in {path.resolve() for path in (Path(tempfile.gettempdir()), *folders)}:
         if (own := find_own_folder(parent)) is not None:
             yield from _list_abandoned(own, before)
@@ -193,7 +193,7 @@ def find_temporary(folders: Iterable[Path], cache: Path, before: float) -> Itera
 def find_in_store(
     store: PartitionStore, before: float, kept: Collection[str] = (), expired: Collection[str] = ()
 ) -> Iterator[Leftover]:
-    """Yields staged files and partition files in a store, except paths to keep and files of partitions about to expire."""
+    """Yields a store's staged files and unneeded partition files, without the `kept` paths and the `expired` partitions."""
     stores = [store, *open_experiments(store).values()]
     for root in (*(one.root for one in stores), layout.serving_root(store.root)):
         yield from _find_staged(store, layout.staging_folder(root), before)
@@ -203,7 +203,7 @@ def find_in_store(
 
 
 def open_experiments(store: PartitionStore) -> dict[str, PartitionStore]:
-    """Returns "name/" -> the store with an experiment's own partitions."""
+    """Returns "<experiment>/" -> the store with that experiment's own partitions."""
     roots = {name: store.fs.unstrip_protocol(layout.experiment_root(store.root, name)) for name in experiment_names(store)}
     return {f"{name}/": PartitionStore(root, store.options) for name, root in roots.items()}
 
@@ -244,7 +244,7 @@ def _list_abandoned(parent: Path, before: float) -> Iterator[Leftover]:
 def find_in_asset(
     store: PartitionStore, asset: str, before: float, kept: Collection[str], expired: Collection[str] = ()
 ) -> Iterator[Leftover]:
-    """Yields files in the folders of an asset that no manifest needs."""
+    """Yields the files in an asset's folders that no manifest needs."""
     folder = layout.asset_folder(store.root, asset)
     by_day: dict[str, dict[str, Any]] = defaultdict(dict)
     shared: dict[str, Any] = {}
@@ -254,29 +254,29 @@ def find_in_asset(
             shared[path] = info
         elif (ds := layout.ds_of_folder(parent)) is not None and parent.rpartition("/")[0] == folder:
             by_day[ds][path] = info
-    # Manifests after the listing: a file that a newer manifest lists is younger than the listing, so it is not in it.
+    # Manifests are read after the listing, so that every listed file is judged by the newest manifest.
     manifests = store.find_days(asset, sorted(by_day))
     for ds, files in sorted(by_day.items()):
-        # The replaced files of a partition that will expire go with it.
+        # An expiring partition takes its replaced files with it.
         since = float("-inf") if f"{asset}/{ds}" in expired else before
         if not _list_unneeded(files, [manifests.get(ds)], before, since):
             continue
         with contextlib.suppress(FileNotFoundError), store.locked(asset, ds):  # a folder may vanish
             manifest, now = manifests.get(ds), files
-            if store.is_local:  # under the lock: a file may have been stored again
+            if store.is_local:  # listed again under the lock: a file may have been stored again
                 manifest = store.find(asset, ds)
                 now = _files(store.fs, layout.partition_folder(store.root, asset, ds))
             for path in _list_unneeded(now, [manifest], before, since):
                 if path not in kept:
                     yield _describe_file(store.fs, path, now[path], before)
-    if shared:  # a day that was published meanwhile may list them
+    if shared:  # a day published meanwhile may list the shared files
         listing = [day for day in store.find_days(asset, store.days(asset)).values() if day.key not in expired]
         for path in _list_unneeded(shared, listing, before, before):
             yield _describe_file(store.fs, path, shared[path], before)
 
 
 def _list_unneeded(files: Mapping[str, Any], manifests: Iterable[Manifest | None], before: float, since: float) -> list[str]:
-    """Returns the old ones of some files that no manifest lists, or lists as replaced before `since`."""
+    """Returns the files older than `before` that no manifest lists, or that it lists as replaced before `since`."""
     needed = {layout.MANIFEST, LOCK}
     for manifest in filter(None, manifests):
         listed = {file.path for file in manifest.files}
@@ -290,7 +290,7 @@ def _describe_file(fs: Any, path: str, info: Mapping[str, Any], before: float) -
 
 
 def _remove_file(fs: Any, path: str, before: float) -> bool:
-    """Removes a file unless it was stored again after a unix time; returns whether it did."""
+    """Removes a file, unless it was stored again after a unix time. Returns whether it was removed."""
     with contextlib.suppress(FileNotFoundError):
         if fs.modified(path).timestamp() < before:
             fs.rm_file(path)
@@ -311,10 +311,10 @@ def _files(fs: Any, folder: str) -> dict[str, Any]:
     """Returns path -> information about every file below a folder."""
     fs.invalidate_cache(folder)
     listed = fs.find(folder, detail=True)
-    return {str(path): info for path, info in listed.items() if info["type"] == "file"}  # s3fs lists an empty folder, too
+    return {str(path): info for path, info in listed.items() if info["type"] == "file"}  # s3fs also lists an empty folder
 
 
 def _changed_at(info: Mapping[str, Any]) -> float:
-    """Returns when a file was last changed, in unix seconds, as its filesystem tells it."""
+    """Returns when a file was last changed, in unix seconds by the clock of its filesystem."""
     changed = info.get("mtime", info.get("LastModified", info.get("created")))
     return changed.timestamp() if isinstance(changed, dt.datetime) else float(changed)

@@ -1,6 +1,6 @@
-"""Finds the partitions made from rows of a request's users, by the input digests in manifests.
+"""Finds partitions, such as models, that were made from the users' rows but hold no rows themselves.
 
-It is needed for partitions without rows of users, such as models. Rows of users are removed from all others.
+It follows the digests of inputs that each manifest stores. Partitions that hold rows of users are rewritten instead.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import PartitionStore
 
 _LOOKED_UP: Final = frozenset({"user_table", "user_features_fg", "user_vectors"})
-"""Tables whose rows are looked up for the events of their users, or copied: without events nothing is made from them."""
+"""Tables that are only looked up for a user's events, or copied. A user without events leaves nothing behind by them."""
 
 
 class Trace(IntEnum):
-    """Whether something was made from rows of the users. UNKNOWN: it was made from a content that is no longer stored."""
+    """Whether a partition was made from the users' rows. UNKNOWN: one of its inputs is no longer stored as it was."""
 
     NONE = 0
     UNKNOWN = 1
@@ -26,7 +26,7 @@ class Trace(IntEnum):
 
 
 class Lineage:
-    """The partitions of some stores, as they are after the erasures of a request."""
+    """The partitions of some stores after the erasures of a request, and the data that each was made from."""
 
     def __init__(
         self, stores: Mapping[str, PartitionStore], erased: Mapping[str, Manifest], request: str, first_day: str
@@ -34,9 +34,10 @@ class Lineage:
         """Reads all manifests.
 
         Args:
-            stores: prefix of the keys of a store -> the store; "" is the regular one's.
-            erased: the rewritten partitions, done or planned.
-            first_day: earlier days are forgotten; "" for none.
+            stores: prefix of a store's keys -> the store. "" is the prefix of the regular store.
+            erased: key -> manifest of each partition that is rewritten, or would be.
+            request: the id of the request.
+            first_day: earlier days are forgotten. "": no day is.
         """
         self._request, self._first_day = request, first_day
         stored = {
@@ -57,21 +58,21 @@ class Lineage:
             self._reaches_back[key] = self.reach_back(manifest.inputs, prefix)
 
     def list_made_from_them(self) -> dict[str, Trace]:
-        """Returns key -> partitions made, or possibly made, from the users' rows."""
+        """Returns key -> trace of the partitions without user rows that were, or may have been, made from the users' rows."""
         nobody = {key for key, manifest in self._manifests.items() if manifest.user_column is None}
         return {key: trace for key, trace in self._traces.items() if trace and key in nobody}
 
     def list_reaching_back(self) -> list[str]:
-        """Returns the keys of assets whose partitions were also made from forgotten days."""
+        """Returns the assets (with a store's prefix) that have partitions made from forgotten days."""
         return sorted({key.rpartition("/")[0] for key, reaches in self._reaches_back.items() if reaches})
 
     def trace_inputs(self, inputs: Mapping[str, str], prefix: str = "") -> Trace:
-        """Returns whether some inputs, "asset/ds" -> digest, had rows of the users."""
+        """Returns whether any of some inputs ("asset/ds" -> digest) had rows of the users."""
         counted = {key: digest for key, digest in inputs.items() if key.partition("/")[0] not in _LOOKED_UP}
         return max((self._trace(key, digest, prefix) for key, digest in counted.items()), default=Trace.NONE)
 
     def reach_back(self, inputs: Mapping[str, str], prefix: str = "") -> bool:
-        """Returns whether some inputs are forgotten days, or were made from such."""
+        """Returns whether any of some inputs is of a forgotten day, or was made from one."""
         found = ((key, self._resolve(key, digest, prefix)) for key, digest in inputs.items())
         return any(
             key.rpartition("/")[2] < self._first_day or self._reaches_back.get(place or "", False) for key, place in found
@@ -91,7 +92,7 @@ class Lineage:
         return Trace.CERTAIN if any(one.request == self._request for one in later[0]) else Trace.NONE
 
     def _resolve(self, key: str, digest: str, prefix: str) -> str | None:
-        """Returns where an input is stored: an experiment reads the regular partitions where it has none of its own."""
+        """Returns the key of a stored input. An experiment reads the regular partition if it has none of its own."""
         found = [place for place in dict.fromkeys((f"{prefix}{key}", key)) if place in self._manifests]
         return next((place for place in found if self._manifests[place].has_had(digest)), found[0] if found else None)
 

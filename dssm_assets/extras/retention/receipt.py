@@ -1,4 +1,4 @@
-"""The receipt of a request to forget users: what is removed, what stays, and why. It has counts of users, no ids and no hashes."""
+"""The receipt of a request to forget users: which data are removed, which stay, and why. It counts users and holds no ids or hashes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Learned:
     """A model, weights or a bundle fitted on the users' rows.
 
     Attributes:
-        is_certain: False if its inputs are no longer stored as they were.
-        removed_from: the day from which `storage.keep_days` removes it; None: it stays until it is made again.
+        is_certain: False: an input has changed since, so the users' rows may not have been in it.
+        removed_from: the day from which `storage.keep_days` removes it. None: it stays until it is made again.
     """
 
     is_certain: bool
@@ -29,29 +29,29 @@ class Learned:
 
 @dataclass
 class Receipt:
-    """The result of a request: removed rows (with `is_planned`: to be removed), and what stays.
+    """The result of a request: the data that are removed (with `is_planned`: would be removed), and the data that stay.
 
     Attributes:
-        users: number of users in the request; if it finishes an earlier one, in the whole list.
-        ids: number of given ids.
-        already_listed: ids already on the list.
-        without_rows: how many of the others have no row in any table or bundle; 0 if some were removed unread (`expired`).
-        first_day: earlier days are forgotten; "" for none.
+        users: number of users in the request. If it finishes an earlier request, the number in the whole list.
+        ids: number of ids that the caller gave.
+        already_listed: number of these ids that were on the list before.
+        without_rows: number of the other ids without a row in any table or bundle. 0 if some data were not read (`expired`, faults).
+        first_day: earlier days are forgotten. "": no day is.
         partitions: "asset/ds" -> rows removed, bytes before and after, names of the files that are stored now.
         expired: partitions and bundles removed whole because of their age.
         damaged: bundles removed because they are unreadable or not signed by this key.
         bundles: id before -> id now.
         removed_files, removed_bytes: replaced files, caches, and leftovers of killed runs.
-        sources: source tables that may still have the users' rows; every reading drops them.
+        sources: source tables that may still have the users' rows. We drop these at every reading.
         learned: models fitted on the users' rows.
-        features: kind -> the features of users of that kind.
-        values: kind -> tables and bundles with counts of the features' values over all users: numbers, or unsalted hashes of
-            categories.
-        counts: other tables made from the users' rows that name nobody.
+        features: kind of feature -> the user features of that kind.
+        values: kind of feature -> the tables and bundles that count the values of these features over all users. The values are
+            numbers, or unsalted hashes of categories.
+        counts: other tables made from the users' rows. They name no user.
         reaching_back: assets and bundles also made from days before `first_day`.
-        elsewhere: stores and catalogs with the users' rows that the configuration no longer reaches.
-        has_reports: reports of runs show people (`evaluation.show_people`).
-        faults: parts that failed; the request has then not ended.
+        elsewhere: stores and catalogs that may hold the users' rows, but are not in the configuration any more.
+        has_reports: whether reports of runs show people (`evaluation.show_people`).
+        faults: the parts that failed. If there are any, the request has not ended.
     """
 
     users: int
@@ -105,13 +105,13 @@ class Receipt:
         return lines + self._describe_rest()
 
     def _describe_rest(self) -> list[str]:
-        """Returns the lines about what stays after the request, and about its faults."""
+        """Returns the lines about the data that stay after the request, and about its faults."""
         lines = [f"source {uri} may still have their rows, which are dropped at every reading" for uri in self.sources]
         for name, learned in self.learned.items():
             has = (
                 "has learned"
                 if learned.is_certain
-                else "may have learned (what it was fitted on is no longer stored as it was)"
+                else "may have learned (the data of its fit are no longer stored as they were)"
             )
             lines.append(f"{name} {has} from them, {_describe_end(name, learned.removed_from)}")
         for kind, names in self.values.items():
@@ -121,9 +121,9 @@ class Receipt:
                 f"{what} of their features {features}, counted over all users, stay until made again in {', '.join(names)}"
             )
         if self.counts:
-            lines.append(f"made from rows of theirs among others', naming nobody: {', '.join(self.counts)}")
+            lines.append(f"made from all users' rows, also theirs, without naming a user: {', '.join(self.counts)}")
         if self.reaching_back:
-            from_days = f"made from days before {self.first_day}, too, and may hold events of these until they are made again"
+            from_days = f"also made from days before {self.first_day}, and may hold their events until made again"
             lines.append(f"{from_days}: {', '.join(self.reaching_back)}")
         lines += [
             f"{place} may still have their rows, but this configuration does not reach it: remove them there"
@@ -145,7 +145,7 @@ def _describe_end(name: str, removed_from: str | None) -> str:
 
 
 def write_receipt(workspace: Workspace, receipt: Receipt) -> Path:
-    """Writes a receipt into the home; returns its path."""
+    """Writes a receipt into the folder `receipts` of the home and returns its path."""
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     path = workspace.loaded.home / "receipts" / f"forget-{moment}-{secrets.token_hex(3)}.json"
     write_atomic(path, [(json.dumps(asdict(receipt), indent=1) + "\n").encode()])

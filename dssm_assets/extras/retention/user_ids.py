@@ -17,19 +17,19 @@ _SHOWN_LINES: Final = 50
 
 
 def read_user_ids(path: Path, workspace: Workspace) -> pa.Array:
-    """Returns the ids in a file with one per line, as text, ascending. They are parsed like the ids of recall requests.
+    """Returns the user ids of a file with one id per line, as text, ascending. They are parsed like the ids of recall requests.
 
     Blanks and quotes around an id, and empty lines, are ignored.
 
     Raises:
-        InputError: the file cannot be read, has no id, or has lines with anything else. Errors name lines, not ids, because
-            they are stored with their runs.
+        InputError: the file cannot be read, has no id, or has a line that is not an id. The error gives line numbers, not
+            ids, because Dagster stores it.
     """
     where = f"user ids {path}"
     try:
         texts = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        got = getattr(error, "strerror", None) or "bytes that are no UTF-8"
+        got = getattr(error, "strerror", None) or "bytes that are not UTF-8"
         raise InputError(Fault(where, "a file of text", got, "write one id per line, in UTF-8")) from error
     is_integer, headers = _has_integer_ids(workspace.tables.partitions), _list_headers(workspace)
     ids, wrong = set[str](), list[int]()
@@ -43,9 +43,9 @@ def read_user_ids(path: Path, workspace: Workspace) -> pa.Array:
                 wrong.append(number)
     if wrong:
         lines = ", ".join(map(str, wrong[:_SHOWN_LINES])) + (", ..." if len(wrong) > _SHOWN_LINES else "")
-        expected = f"one {'integer' if is_integer else 'text'} id per line, as the ids of this home"
-        got = f"{len(wrong)} line{'s' if len(wrong) > 1 else ''} with something else: {lines}"
-        remedy = "correct them: no header, no other columns, no decimal point. Nobody was forgotten"
+        expected = f"one {'integer' if is_integer else 'text'} id per line, like the ids of this home"
+        got = f"{len(wrong)} line{'s' if len(wrong) > 1 else ''} with other text: {lines}"
+        remedy = "correct them: no header, no other columns, no decimal point. No user was forgotten"
         raise InputError(Fault(where, expected, got, remedy))
     if not ids:
         raise InputError(Fault(where, "at least one id", "none", "write one id per line, in UTF-8"))
@@ -58,13 +58,13 @@ def _strip(line: str) -> str:
 
 
 def _list_headers(workspace: Workspace) -> set[str]:
-    """Returns the possible names of the user id column: our own, and its names in the source tables."""
+    """Returns the names that the user id column may have: our own name, and its names in the source tables."""
     tables = (workspace.config.tables.user, workspace.config.tables.behavior)
     return {USER_ID, *(table.columns.get(USER_ID, USER_ID) for table in tables if table is not None)}
 
 
 def _has_integer_ids(store: PartitionStore) -> bool:
-    """Returns whether the users of a store have integer ids, by the first table of users that it has."""
+    """Returns whether user ids are integers, judged by the first stored table with user ids."""
     for asset in store.assets():
         days = store.days(asset)
         found = store.find(asset, days[-1]) if days else None

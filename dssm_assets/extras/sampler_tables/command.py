@@ -1,4 +1,4 @@
-"""`dssm-assets sampler-tables`: writes and reads the negative samplers' text tables of EasyRec and graph-learn."""
+"""The command `dssm-assets sampler-tables`: writes and reads the text tables of EasyRec's and graph-learn's negative samplers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dssm_assets.commands.day_argument import day_argument
 from dssm_assets.core.days import DAY_FORMS
 
 KINDS = ("items", "users", "positive_edges", "hard_edges")
-"""`items` and the keys of `sampler_tables.SPECS`; importing that would slow down every command."""
+"""`items` and the keys of `sampler_tables.SPECS`, which is not imported: that would slow down every command."""
 
 
 def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "sampler-tables",
         group=Group.EXCHANGE,
-        help="text tables of negative samplers, in the format of EasyRec and graph-learn",
+        help="write or read text tables for the negative samplers of EasyRec and graph-learn",
     )
     actions = parser.add_subparsers(required=True, metavar="action")
     write = actions.add_parser("write", help="write the items, users and edges of an evaluation day's window")
@@ -27,12 +27,12 @@ def add_command(commands: Commands) -> None:
         required=True,
         type=day_argument,
         metavar="DAY",
-        help=f"the evaluation day, {DAY_FORMS} of those with negative_items",
+        help=f"the evaluation day, {DAY_FORMS} of the days with negative_items",
     )
     write.add_argument("--into", required=True, type=Path, metavar="DIR", help="folder of the text files")
     add_config_arguments(write)
     write.set_defaults(command=_write)
-    read = actions.add_parser("read", help="check a text table, naming every faulty line, and write it as parquet or csv")
+    read = actions.add_parser("read", help="check a text table, name the faulty lines, and write it as parquet or csv")
     read.add_argument("file", type=Path, help="the text table")
     read.add_argument("--kind", required=True, choices=KINDS, help="kind of table")
     read.add_argument("--into", required=True, metavar="OUT", help="file to write, any fsspec URL (.parquet or .csv)")

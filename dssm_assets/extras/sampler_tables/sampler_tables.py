@@ -1,13 +1,13 @@
-"""Text tables for the negative samplers of EasyRec and graph-learn: tab-separated, with a header of names and types.
+"""Text tables for the negative samplers of EasyRec and graph-learn: tab-separated, with a header that names columns and types.
 
     item table    id:int64  weight:float  attrs:string      attrs: the item's features joined by a delimiter
     user table    id:int64  weight:float
-    edge tables   userid:int64  itemid:int64  weight:float  positive edges and hard negative edges alike
+    edge tables   userid:int64  itemid:int64  weight:float  for positive edges and for hard negative edges
 
-Ids may also be text (`id:string`). A written table reads back equal: weights have all their digits, and values that the
-format cannot hold are refused.
+Ids may also be text (`id:string`). A written table reads back equal, because weights are written with all digits, and values
+that the format cannot hold are refused.
 
-pyarrow.csv refuses to write a quotation mark without quoting, so the lines are joined here.
+The lines are joined here, because pyarrow.csv cannot write a quotation mark without quoting the cell.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ EDGE_KEYS: Final = (col.USER_ID, col.ITEM_ID)
 
 @dataclass(frozen=True)
 class TsvSpec:
-    """One kind of text table: title, name of each id column in the header, and the fields joined in `attrs`, if any."""
+    """One kind of text table: its title, id column -> its name in the header, and the fields that `attrs` joins, if any."""
 
     title: str
     ids: dict[str, str]
@@ -59,7 +59,7 @@ class TsvSpec:
 
 
 def item_spec(attr_fields: Sequence[str], delimiter: str = ":") -> TsvSpec:
-    """Returns the spec of the item table: item_id, weight and the given fields."""
+    """Returns the specification of an item table with the columns item_id, weight and the given fields."""
     if len(delimiter) != 1 or delimiter in "\t\n\r":
         expected = "one character that is neither a tab nor a line break"
         raise SchemaError(Fault("item table, attr_delimiter", expected, repr(delimiter), "choose another, such as \\x02"))
@@ -77,7 +77,7 @@ SPECS: Final = {"users": USER_SPEC, "positive_edges": POSITIVE_EDGE_SPEC, "hard_
 def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter: str = ":") -> tuple[dict[str, int], list[str]]:
     """Writes items.txt, users.txt and positive_edges.txt of a day's window, and hard_edges.txt if there are exposure events.
 
-    Returns the rows of each file, and the features in attrs, in their order.
+    Returns file name -> number of rows, and the names of the features in the column attrs, in order.
     """
     days = window_days(ds, workspace.config.window.days)
 
@@ -95,7 +95,7 @@ def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter:
         exposures = (read_exposures(workspace, day) for day in workspace.need_all("sample_fg", days))
         shown = count_keys((select_exposures(day, events) for day in exposures), EDGE_KEYS)
         tables["hard_edges"] = drop_positives(shown, positives), HARD_EDGE_SPEC
-    else:  # a file of an earlier call would look like one of this window
+    else:  # a file left by an earlier call would look like part of this window
         (folder / "hard_edges.txt").unlink(missing_ok=True)
     for name, (table, spec) in tables.items():
         write_atomic(folder / f"{name}.txt", [write_tsv(table, spec)])
@@ -103,7 +103,7 @@ def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter:
 
 
 def read_sampler_table(path: Path, kind: str, attrs: Sequence[str], into: str, delimiter: str = ":") -> int:
-    """Reads a text table and writes it to a parquet or csv file; returns its number of rows."""
+    """Converts a text table to a parquet or csv file and returns its number of rows."""
     spec: TsvSpec = item_spec(attrs, delimiter) if kind == "items" else SPECS[kind]
     try:
         data = path.read_bytes()
@@ -116,9 +116,9 @@ def read_sampler_table(path: Path, kind: str, attrs: Sequence[str], into: str, d
 
 
 def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
-    """Returns item_id, weight and every feature of `negative_items` as text, and the features' names.
+    """Returns a table with item_id, weight and each feature of `negative_items` as text, and the features' names.
 
-    A missing value becomes an empty text, also within a list; fg.json's separator joins the values of a list.
+    A missing value becomes an empty text, also within a list. The values of a list are joined by fg.json's separator.
     """
     fields = [name for name in negatives.column_names if name not in {col.ITEM_ID, col.WEIGHT, col.COUNT}]
     columns = {name: negatives.column(name) for name in (col.ITEM_ID, col.WEIGHT)}
@@ -126,7 +126,7 @@ def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
 
 
 def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
-    """Returns the distinct keys, sorted, with their number of rows as weight; one day is in memory at a time."""
+    """Returns the distinct keys, sorted, with their number of rows as the weight. One day is in memory at a time."""
     total: list[pa.Table] = []
     for day in days:
         require_columns("table of samples", day.column_names, keys)
@@ -138,7 +138,7 @@ def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
 
 
 def drop_positives(shown: pa.Table, positives: pa.Table) -> pa.Table:
-    """Removes positive edges from the shown edges; returns the rest, sorted."""
+    """Returns the shown edges that are not positive edges, sorted."""
     left = shown.join(positives.select(list(EDGE_KEYS)), list(EDGE_KEYS), join_type="left anti")
     return left.select([*EDGE_KEYS, col.WEIGHT]).sort_by([(key, "ascending") for key in EDGE_KEYS])
 
@@ -146,17 +146,17 @@ def drop_positives(shown: pa.Table, positives: pa.Table) -> pa.Table:
 _ID_TYPES: Final = {"int64": pa.int64(), "string": pa.string()}
 _NUMBER: Final = r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _SHOWN: Final = 10
-"""Lines that a fault names."""
+"""At most so many lines are named in a fault."""
 
 
 def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
-    """Writes a table as UTF-8 text, rows in their order.
+    """Writes a table as UTF-8 text, in the order of its rows.
 
     Args:
-        table: the columns of the spec: ids (integers or text), weight (floats), fields of attrs (text without nulls).
+        table: has the columns of the specification: ids (integers or text), weight (floats), fields of attrs (text without nulls).
 
     Raises:
-        SchemaError: a column or value that the format cannot hold. One fault per column, with its lines.
+        SchemaError: the format cannot hold a column or value. The error has one fault per column, with its lines.
     """
     ids = [combine_chunks(comparable_ids(table.column(name), f"{spec.title}, column {name}")) for name in spec.ids]
     weights = combine_chunks(table.column(col.WEIGHT))
@@ -182,12 +182,12 @@ def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
 
 
 def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
-    r"""Parses a text to a table: ids int64 or string by the header, weight float64, fields of attrs string.
+    r"""Parses a text table. Ids become int64 or string (by the header), weights float64, and the fields of attrs string.
 
-    Lines end with \n or \r\n; the last one may lack its end. A carriage return cannot be part of a cell.
+    Lines end with \n or \r\n. The last line may lack it. A carriage return cannot be part of a cell.
 
     Raises:
-        SchemaError: the text is not UTF-8, has another header, or lines that do not have the format. One fault per column.
+        SchemaError: the text is not UTF-8, or has a wrong header or wrong lines. The error has one fault per column.
     """
     try:
         text = data.decode()
@@ -228,7 +228,7 @@ def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
 
 
 def _is_int64(texts: pa.Array) -> pa.Array:
-    """Whether each text is an integer in decimal digits that int64 holds."""
+    """Returns a mask of the texts that are decimal integers in the range of int64."""
     digits = pc.utf8_ltrim(texts, "-0")
     length = pc.utf8_length(digits)
     largest = pc.if_else(pc.starts_with(texts, "-"), "9223372036854775808", "9223372036854775807")
@@ -239,10 +239,10 @@ def _is_int64(texts: pa.Array) -> pa.Array:
 def _find_faults(
     column: pa.Array, is_good: pa.Array, where: str, expected: str, numbers: npt.NDArray[np.int64] | None = None
 ) -> list[Fault]:
-    """Returns a fault that names the first bad value and its first lines, if any value is bad.
+    """Returns one fault with the first bad value and the first bad lines, or none if all values are good.
 
     Args:
-        numbers: line number of each value; the rows of a table follow its header, line 1.
+        numbers: line number of each value. None: the values are rows of a table whose header is line 1.
     """
     bad = np.flatnonzero(~is_good.to_numpy(zero_copy_only=False))
     if not len(bad):

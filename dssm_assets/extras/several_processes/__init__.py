@@ -1,4 +1,4 @@
-"""Fits towers with several processes, on one machine or several: exchange of tensors, sharded tables, the command `fit`.
+"""Fits towers with several processes, on one machine or several: exchanges tensors, shards tables, has the command `fit`.
 
-The processes share every batch through `Ranks` (`core/training/compute.py`). Evaluation has its own processes (`steps/parallel.py`).
+The processes share every batch through `Ranks` (`core/training/compute.py`). Evaluation uses other processes (`steps/parallel.py`).
 """

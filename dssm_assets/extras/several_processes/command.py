@@ -1,4 +1,4 @@
-"""`dssm-assets fit`: one of several processes, started by torchrun, that fit a day's towers together."""
+"""The command `dssm-assets fit`. torchrun starts it in several processes, which fit a day's towers together."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def add_command(commands: Commands) -> None:
         required=True,
         type=day_argument,
         metavar="DAY",
-        help=f"the evaluation day, {DAY_FORMS} of those with train_samples",
+        help=f"the evaluation day, {DAY_FORMS} of the days with train_samples",
     )
-    parser.add_argument("--experiment", help="its name: fits with its settings, which a run of dssm_model has stored")
+    parser.add_argument("--experiment", help="name of an experiment; the fit uses its settings, stored by a run of dssm_model")
     add_config_arguments(parser)
     parser.set_defaults(command=_fit)
 
@@ -71,9 +71,9 @@ def _fit(parsed: argparse.Namespace) -> int:
 
 
 def _fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, local_rank: int) -> Manifest | None:
-    """Fits the towers as one of several processes that call this together; the first publishes them, the others return None.
+    """Fits the towers together with the other processes. The first one publishes the model, the others return None.
 
-    Rank 0 of each machine downloads the files, and all its processes then map them.
+    The first process of each machine downloads the files, and all processes of the machine map them.
     """
     from dssm_assets.steps.dssm_model import prepare_fit, progress_log, publish_fit
     from dssm_assets.steps.fit_job import run_job
@@ -90,7 +90,7 @@ def _fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, local_rank: int) 
 
 
 def find_published(workspace: Workspace, plan: FitPlan) -> Manifest:
-    """Returns the model that processes started elsewhere (`training.launcher: external`) published for these settings and inputs."""
+    """Returns the model that external processes (`training.launcher: external`) have published for these settings and inputs."""
     from dssm_assets.core.errors import Fault, ProvenanceError
     from dssm_assets.steps.dssm_model import experiment_name
 

@@ -1,7 +1,7 @@
-"""Data-parallel training on one machine: starts the processes, does the work of each, chooses the error to report.
+"""Data-parallel training on one machine: starts the processes, runs in each of them, and finds the error to report.
 
-`python -m torch.distributed.run --nproc-per-node N -m dssm_assets.extras.several_processes.fit_process JOB OUT` runs a job
-file by hand.
+To run a job file by hand:
+`python -m torch.distributed.run --nproc-per-node N -m dssm_assets.extras.several_processes.fit_process JOB OUT`.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ _FULL_REPORT: Final = "full_report.json"
 def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[Progress], None]) -> FitOutcome:
     """Trains in `count` data-parallel processes.
 
-    They exchange files in an empty folder; `progress` is called about once a second.
+    They exchange files in `folder`, which must be empty. `progress` is called about once a second.
 
     Raises:
-        DssmError: a process failed. The message holds its error, or the last lines of the output.
+        DssmError: a process failed. The message holds its error, or the last lines of its output.
     """
     job_file, out = folder / "job.json", folder / "out"
     job_file.write_text(job.to_json())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     command += ["-m", "dssm_assets.extras.several_processes.fit_process", str(job_file), str(out)]
     last: deque[str] = deque(maxlen=_LAST_LINES)
-    # Modules are found as this process finds them, as multiprocessing does, too: plug-ins may be among them.
+    # The processes search modules, such as plug-ins, in the same folders as this one. multiprocessing does so, too.
     searched = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *sys.path]))
     environment = {**os.environ, "PYTHONPATH": searched}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
@@ -62,7 +62,7 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
                 else:
                     last.append(line)
         except BaseException:
-            running.terminate()  # the launcher ends its processes, which would otherwise go on training
+            running.terminate()  # the launcher then ends its processes, which would go on training
             raise
     if running.returncode:
         cause = find_cause(folder) or "".join([*last, "To fix: see the last lines above"])
@@ -72,7 +72,7 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
 
 
 def main(arguments: list[str]) -> None:
-    """Runs this process's part of a job. The launcher says which process it is; an error is written to the job's folder."""
+    """Runs this process's part of a job. Its rank comes from the launcher. An error is written to the job's folder."""
     job_file, out = map(Path, arguments)
     is_due = keep_interval(time.perf_counter(), _PROGRESS_SECONDS)
 
@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> None:
 
 @contextmanager
 def process_group(device: Device) -> Iterator[ProcessGroup]:
-    """Yields this process's rank. Inside the block, the launcher's processes can exchange tensors."""
+    """Yields this process as a member of the group. Inside the block, the launcher's processes can exchange tensors."""
     is_cuda = device_of(device).type == "cuda"
     if is_cuda:
         torch.cuda.set_device(gpu_of(dist.get_node_local_rank(0), torch.cuda.device_count()))
@@ -108,7 +108,7 @@ def process_group(device: Device) -> Iterator[ProcessGroup]:
 
 
 def gpu_of(local_rank: int, gpu_count: int) -> int:
-    """Returns the GPU for a process from its number on the machine: one GPU per process.
+    """Returns the number of a process's GPU: each process of a machine has its own.
 
     Raises:
         ConfigError: there are fewer GPUs than processes, which NCCL does not support.
@@ -127,7 +127,7 @@ def write_error(folder: Path, rank: int, error: DssmError) -> None:
 
 
 def find_cause(folder: Path) -> str | None:
-    """Returns the first error written by a process, or None."""
+    """Returns the first error that a process has written, or None."""
     written = sorted(folder.glob("error-*.txt"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     return written[0].read_text() if written else None
 

@@ -1,9 +1,9 @@
-"""Shares every batch among several processes: their number changes the speed, not the result.
+"""Shares every batch among several processes. Their number changes the speed, not the result.
 
 Every process draws the same batch, reads its own part of the features and histories (`core/training/batches.py`) and runs
-both towers over it. Item vectors are exchanged, so that every sample meets all columns of the batch. Gradients, and the sums
-of batch norms, are added up. All processes make the same updates and stay equal, bit for bit. Only dropout is drawn by each
-process for its own rows.
+both towers over this part. The item vectors are exchanged, so that every sample is scored against all items of the batch.
+Gradients and the sums of batch norms are added up. So all processes make the same updates and stay equal, bit for bit. Only
+dropout is drawn by each process for its own rows.
 
 Tables too large for one process are sharded (`ShardedTables`).
 
@@ -30,11 +30,11 @@ from dssm_assets.core.training.optimisers import RowGradients
 
 BLOCK_ROWS = 1 << 16
 _DRAWN_TOGETHER = 16
-"""torch draws this many values at a time: parts of a table in multiples of it get the same values as the whole table."""
+"""torch draws so many values at a time. Parts of a table whose sizes are multiples of it get the values of the whole table."""
 
 
 class ProcessGroup(Ranks):
-    """This process as one of W that share every batch, over torch's default process group."""
+    """One of W processes that share every batch. They communicate through torch's default process group."""
 
     def __init__(self, rank: int, count: int) -> None:
         self.rank, self.count = rank, count
@@ -47,7 +47,7 @@ class ProcessGroup(Ranks):
         return towers
 
     def seed_dropout(self, generator: torch.Generator, seed: int, step: int) -> None:
-        """Seeds this step's dropout by seed, rank and step alone, so that a stored state need not hold W generators."""
+        """Seeds a step's dropout from seed, rank and step, so that a stored state does not have to hold W generators."""
         words = np.random.SeedSequence([seed, self.rank, step]).generate_state(1)
         generator.manual_seed(int(words[0]))
 
@@ -56,7 +56,7 @@ class ProcessGroup(Ranks):
         return whole
 
     def gather_items(self, items: Tensor, num_shared: int) -> Tensor:
-        """Returns the vectors of the M shared items, then of this process's hard negatives."""
+        """Returns the vectors of the M shared items, followed by those of this process's own hard negatives."""
         own = len(self.rows(num_shared))
         return torch.cat([self.gather(items[:own], num_shared), items[own:]])
 
@@ -69,9 +69,9 @@ class ProcessGroup(Ranks):
             parameter.grad = part.view_as(parameter)
 
     def sum_row_gradients(self, found: Sequence[RowGradients], tables: EmbeddingTables) -> list[RowGradients]:
-        """Returns the rows read by any process and their gradients, summed in the order of the processes.
+        """Returns all rows that any process has read, and their gradients, summed in the order of the processes.
 
-        For sharded tables, only rows owned by this process are returned.
+        If the tables are sharded, it returns only the rows that this process owns.
         """
         by_dim = {gradients.dim: gradients for gradients in found}
         summed = []
@@ -104,7 +104,7 @@ class ProcessGroup(Ranks):
         dist.barrier()
 
     def _concatenate(self, part: Tensor) -> Tensor:
-        """Returns every process's rows, one process after another. Their numbers may differ."""
+        """Returns the rows of all processes, one process after another. Each may have another number of rows."""
         counts = [torch.zeros(1, dtype=torch.int64, device=part.device) for _ in range(self.count)]
         dist.all_gather(counts, torch.tensor([len(part)], device=part.device))
         longest = max(int(count) for count in counts)
@@ -116,13 +116,13 @@ class ProcessGroup(Ranks):
 
 
 def sum_tensor(tensor: Tensor) -> Tensor:
-    """Sums a tensor over the processes; gradients are summed too."""
+    """Sums a tensor over the processes. In the backward pass its gradients are summed, too."""
     total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
     return total
 
 
 def _sum_by_row(dim: int, rows: Tensor, gradients: Tensor) -> RowGradients:
-    """Returns the distinct rows of all processes, and each row's gradients summed in their order."""
+    """Returns the distinct rows of all processes, and each row's gradient, summed in the order of the processes."""
     read = rows.cpu().numpy()
     order = np.argsort(read, kind="stable")
     starts = np.flatnonzero(np.diff(read[order], prepend=-1))
@@ -137,7 +137,7 @@ def _summed(tensor: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the processes. Every process's loss depends on it, so its gradients are summed as well."""
+    """The sum over the processes. The loss of every process depends on the sum, so the gradients are summed as well."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _Gather(torch.autograd.Function):
-    """Row k of process r is row k * W + r of all."""
+    """Gathers the rows of all processes: row k of process r becomes row k * W + r."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, count: int, ranks: Ranks) -> Tensor:
@@ -162,41 +162,41 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        whole = _summed(gradients[0])  # every process's loss depends on all rows
+        whole = _summed(gradients[0])  # the loss of every process depends on all rows
         return whole[ctx.ranks.rank :: ctx.ranks.count], None, None
 
 
 class ShardedTables(EmbeddingTables):
-    """The fused tables; this process holds every W-th row. All processes must call each method together.
+    """The fused tables, of which this process holds every W-th row. All processes must call each method together.
 
-    Row r is in process r mod W, at position r div W, with its optimiser moments and its average. A look-up fetches its distinct rows
-    from their owners (one exchange of row numbers, one of vectors). After backward the gradients go back to the owner, which sums
-    them in the order of the processes and updates the row. So the result equals that of whole tables in every process, bit for bit,
-    with 1 / W of the memory.
+    Process r mod W owns row r, at position r div W of its shard, with its optimiser moments and its average. A look-up fetches its
+    distinct rows from their owners: it exchanges row numbers, then vectors. After the backward pass each gradient goes to the owner,
+    which sums the gradients in the order of the processes and updates the row. So the result is the same, bit for bit, as with
+    whole tables in every process. It needs 1 / W of the memory.
 
-    All exchanges are `torch.distributed`, on gloo and NCCL alike. On a cluster of GPUs, torchrec's sharded collections could replace
-    this class: they would implement the methods of `EmbeddingTables` from `locate_rows` to `mean_length`, and `send_to_owners`.
+    All exchanges use `torch.distributed`, with gloo or NCCL. On a cluster of GPUs, torchrec's sharded collections could replace
+    this class. They would have to implement the methods of `EmbeddingTables` from `locate_rows` to `mean_length`, and `send_to_owners`.
     """
 
     def __init__(self, spec: TowerSpec, generator: torch.Generator, ranks: Ranks) -> None:
-        """Draws the same values as whole tables, part by part, and keeps this process's rows."""
+        """Draws the values of the whole tables, part by part, and keeps only the rows of this process."""
         self._ranks = ranks
         super().__init__(spec, generator)
 
     def locate_rows(self, dim: int, rows: IntArray) -> tuple[Tensor, IntArray]:
-        """Fetches the distinct rows [U, d] from their owners; also returns each row's position among them [n]."""
+        """Fetches the distinct ones of some rows from their owners [U, d], and returns each row's position among these [n]."""
         distinct, places = np.unique(rows, return_inverse=True)
         route = _Route(distinct, self._ranks, self.table(dim).device)
         vectors = route.send_back(self.table(dim)[route.send(route.places)])
         return vectors, places.reshape(-1)
 
     def send_to_owners(self, read: RowGradients) -> tuple[Tensor, Tensor]:
-        """Sends row gradients to the owners; returns, by process, positions and gradients of this shard's rows."""
+        """Sends row gradients to the owners. Returns the positions and gradients received for this shard, by sending process."""
         route = _Route(read.rows.cpu().numpy(), self._ranks, read.rows.device)
         return route.send(route.places), route.send(read.gradient[route.order])
 
     def write_rows(self, dim: int, rows: IntArray, source: Tensor, source_rows: IntArray) -> None:
-        """Overwrites these rows by rows of another table; each process writes the rows that it owns."""
+        """Overwrites some rows by rows of another table. Each process writes the rows that it owns."""
         is_own = rows % self._ranks.count == self._ranks.rank
         super().write_rows(dim, rows[is_own] // self._ranks.count, source, source_rows[is_own])
 
@@ -228,22 +228,22 @@ class ShardedTables(EmbeddingTables):
 
 
 class _Route:
-    """Which process owns each of some rows, and the exchange with the owners."""
+    """Finds the owner of each of some rows, and exchanges values with the owners."""
 
     def __init__(self, rows: IntArray, ranks: Ranks, device: torch.device) -> None:
         owner = rows % ranks.count
         order = np.argsort(owner, kind="stable")
         self.order = torch.from_numpy(order).to(device)
-        """The rows by owner."""
+        """The positions of the rows, sorted by owner."""
         self.places = torch.from_numpy((rows // ranks.count)[order]).to(device)
-        """Position of each in its owner's shard."""
+        """The position of each sorted row in its owner's shard."""
         sent = torch.from_numpy(np.bincount(owner, minlength=ranks.count)).to(device)
         received = torch.empty_like(sent)
         dist.all_to_all_single(received, sent)
         self._sent, self._received = sent.tolist(), received.tolist()
 
     def send(self, values: Tensor) -> Tensor:
-        """Sends values, which are by owner, to the owners; returns the values sent here, by process."""
+        """Sends values, sorted by owner, to the owners. Returns the values received here, sorted by sending process."""
         return _exchange(values, self._sent, self._received)
 
     def send_back(self, values: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ class _Route:
 
 
 def exchange_device() -> torch.device:
-    """Returns the device on which tensors can be exchanged."""
+    """Returns the device on which the process group exchanges tensors: the GPU with NCCL, else the CPU."""
     return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
 
@@ -263,10 +263,10 @@ def _exchange(values: Tensor, sent: list[int], received: list[int]) -> Tensor:
 
 
 def _parts(size: int, dim: int) -> Iterator[tuple[int, int]]:
-    """Yields begin and end of parts that are drawn as the whole table would be."""
+    """Yields the first and last + 1 row of parts of a table. Drawn one by one, they get the values of the whole table."""
     begin = 0
     while begin < size:
-        # The rest behind a part must not be so short that torch would draw it value by value.
+        # The last part must not be so short that torch would draw it value by value.
         end = begin + BLOCK_ROWS if (size - begin - BLOCK_ROWS) * dim >= _DRAWN_TOGETHER else size
         yield begin, end
         begin = end

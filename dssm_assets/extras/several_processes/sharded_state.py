@@ -1,4 +1,4 @@
-"""Stores the state of a fit with sharded tables: each process stores its part."""
+"""Stores the state of a fit with sharded tables. Each process stores its own part."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SLOTS: Final = (b"a", b"b")
 
 
 class ShardedState:
-    """The parts of a state, written to two slots in turn, and a small file that names the complete slot.
+    """The parts of a state. They are written to two slots in turn, and a small file names the complete slot.
 
-    If a fit is killed while it writes, it resumes from the other slot.
+    If a fit is killed while it writes one slot, it resumes from the other.
     """
 
     def __init__(self, path: Path, ranks: Ranks) -> None:
@@ -25,7 +25,7 @@ class ShardedState:
         self._slot: bytes | None = None
 
     def read(self) -> bytes | None:
-        """Returns this process's part; None unless every process has one."""
+        """Returns this process's part. None: not every process has its part."""
         slot = self._path.read_bytes() if self._path.exists() else b""
         part = self._part_path(slot) if slot in _SLOTS else None
         state = part.read_bytes() if part is not None and part.exists() else b""
@@ -36,10 +36,10 @@ class ShardedState:
         return state
 
     def write(self, chunks: Iterable[bytes]) -> None:
-        """Stores this process's part, given piece by piece. All processes must call it together."""
+        """Stores this process's part, given in chunks. All processes must call it together."""
         if self._slot is None:
             if self._ranks.is_first:
-                self._path.unlink(missing_ok=True)  # it may name parts that are about to be overwritten
+                self._path.unlink(missing_ok=True)  # it may name the slot that is about to be overwritten
             self._ranks.wait()
         slot = _SLOTS[0] if self._slot != _SLOTS[0] else _SLOTS[1]
         write_atomic(self._part_path(slot), chunks)

@@ -1,1 +1,1 @@
-"""Signs bundles, so that services accept only bundles made by owners of the key."""
+"""Signs bundles. A service with the public key accepts only bundles signed by an owner of the private key."""

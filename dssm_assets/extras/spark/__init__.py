@@ -1,1 +1,1 @@
-"""Makes daily tables on a Spark cluster."""
+"""Computes daily tables on a Spark cluster."""

@@ -1,10 +1,10 @@
-"""The table engine on a Spark cluster: the same expressions as Spark SQL, the same kernels through mapInArrow.
+"""The table engine on a Spark cluster. It compiles expressions to Spark SQL and runs kernels through mapInArrow.
 
 Each task writes its rows to a file in the partition's folder and returns the file's manifest entry. If a task fails or runs twice,
-no manifest lists its extra file: it is a leftover.
+no manifest lists its extra file, and a cleanup removes it.
 
-Rows never pass through the driver. Workers read and write partitions with the store's own code (pyarrow, fsspec), so each worker
-needs the package, its dependencies and access to the store; a store in a local folder must be the same folder on every machine.
+Rows never pass through the driver. Workers read and write partitions with the store's own code (pyarrow, fsspec). So each worker
+needs the package, its dependencies and access to the store. A local store must be in the same shared folder on every machine.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore, stored_schema
 
 PIECE_GROUPS: Final = 4
-"""Row groups that a task reads."""
+"""A task reads so many row groups."""
 RETURNED: Final = pa.schema([("result", pa.binary())])
-"""A task's result: its position among the tasks, the file that it wrote or None, and its reports; pickled, because it is sent and never stored."""
+"""A task's result: its position among the tasks, its file or None, and its reports. It is pickled: it is sent and never stored."""
 _UNSIGNED: Final = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.decimal128(20)}
 
 Batches = Iterator[pa.RecordBatch]
@@ -38,17 +38,17 @@ Batches = Iterator[pa.RecordBatch]
 
 @dataclass(frozen=True)
 class SparkEngine:
-    """Runs expressions and kernels on a Spark cluster. The caller stops the session, a `pyspark.sql.SparkSession`.
+    """Runs expressions and kernels in a `pyspark.sql.SparkSession`, which the caller stops.
 
-    A partition has one file per task with rows. Equal inputs give equal rows, but Spark may cut them into other files, which
-    changes the digest.
+    A partition has one file per task that has rows. Equal inputs give equal rows, but Spark may split them into other files, and
+    then the digest changes.
     """
 
     store: TableStore
     session: Any
 
     def __post_init__(self) -> None:
-        self.session.conf.set("spark.sql.session.timeZone", "UTC")  # as every engine compares and casts timestamps
+        self.session.conf.set("spark.sql.session.timeZone", "UTC")  # every engine compares and casts timestamps in UTC
 
     def write_query(
         self,
@@ -58,7 +58,7 @@ class SparkEngine:
         arguments: Mapping[str, Any],
         kernel: engine.BatchKernel | None = None,
     ) -> Manifest:
-        """Writes the result of an expression on the cluster's workers; see `engine.Engine`."""
+        """Computes an expression on the cluster's workers and stores its rows as a partition. See `engine.Engine`."""
         schemas = {name: self._schema(value) for name, value in inputs.items()}
         unbound = {name: ibis.table(ibis.Schema.from_pyarrow(schema), name=name) for name, schema in schemas.items()}
         result = expression(**unbound, **arguments)
@@ -90,7 +90,7 @@ class SparkEngine:
         as_dictionaries: Sequence[str] = (),
         accepts: engine.Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
-        """Maps the rows of a partition on the cluster's workers; see `engine.Engine`."""
+        """Maps the rows of a partition on the cluster's workers and stores the result. See `engine.Engine`."""
         store, schema = self.store.partitions, stored_schema(kernel(self.store.open(source).schema.empty_table(), 0)[0].schema)
         pieces = list_pieces([source])
 
@@ -109,7 +109,7 @@ class SparkEngine:
             return self._publish(target, schema, self._run_tasks(len(pieces), work, RETURNED), accepts)
 
     def reports(self, source: Manifest, kernel: engine.ReportKernel, columns: Sequence[str]) -> list[Any]:
-        """Calls the kernel on the cluster's workers; see `engine.Engine`."""
+        """Calls a kernel on the rows of a partition, on the cluster's workers, and returns its reports. See `engine.Engine`."""
         store = self.store.partitions
         pieces = list_pieces([source])
 
@@ -123,12 +123,12 @@ class SparkEngine:
     def _publish(
         self, target: engine.Target, schema: pa.Schema, written: Any, accepts: engine.Acceptance | None = None
     ) -> tuple[Manifest, list[Any]]:
-        """Publishes the files that the tasks of a data frame write; returns the manifest and the tasks' reports."""
+        """Runs the tasks of a data frame and publishes their files. Returns the manifest and the tasks' reports."""
         check_schema(target.spec, schema)
         files, reports = read_results(written.collect())
         if (stored := engine.partition_to_keep(self.store, target, accepts, reports)) is not None:
             return stored, reports
-        if not files:  # every partition has a file, which tells its columns
+        if not files:  # every partition has at least one file, because the file holds the schema
             files = [self.store.put_part(target.spec, target.ds, 0, schema, [], is_shared=target.is_shared)]
         manifest = self.store.publish_parts(
             target.spec, target.ds, files, schema=schema, inputs=target.inputs, facts=target.facts
@@ -136,7 +136,7 @@ class SparkEngine:
         return manifest, reports
 
     def _run_tasks(self, count: int, work: Callable[[int], Batches], schema: pa.Schema) -> Any:
-        """Returns the data frame with the results of the tasks 0 to count - 1."""
+        """Returns a data frame with the results of the tasks 0 to count - 1, which run when it is collected."""
 
         def run(batches: Batches) -> Batches:
             for batch in batches:
@@ -152,7 +152,7 @@ class SparkEngine:
         return schema.append(pa.field(engine.DAY, pa.string())) if isinstance(value, engine.ByDay) else schema
 
     def _frame(self, value: engine.Bindable, schema: pa.Schema) -> Any:
-        """Returns the rows of an input as a data frame of a schema with Spark's types."""
+        """Returns the rows of an input as a data frame. `schema` has Spark's types."""
         if isinstance(value, pa.Table):
             return self.session.createDataFrame(value.cast(schema))
         store, by_day = self.store.partitions, isinstance(value, engine.ByDay)
@@ -174,13 +174,13 @@ def _spark_schema(schema: pa.Schema) -> Any:
 
 
 def write_sql(expression: ibis.Table) -> str:
-    """Compiles an expression over unbound tables to Spark SQL; tables are referred to by name."""
-    _ = ibis.pyspark  # loads the backend: the compiler reads the options that it registers
+    """Compiles an expression over unbound tables to Spark SQL, in which each table appears by its name."""
+    _ = ibis.pyspark  # loads the backend, which registers options that the compiler reads
     return str(ibis.to_sql(expression.op().replace(_sort_list).to_expr(), dialect="pyspark"))
 
 
 def _sort_list(node: Any, changed: Mapping[str, Any] | None) -> Any:
-    """Returns a node of an expression; in place of an ordered `collect`, which Spark lacks, sorted structs of keys and value."""
+    """Replaces an ordered `collect`, which Spark lacks, by a sorted list of structs (keys, value). Returns other nodes as they are."""
     node = node if changed is None else node.copy(**changed)
     if not isinstance(node, ops.ArrayCollect) or not (node.order_by or node.include_null):
         return node
@@ -218,7 +218,7 @@ def list_pieces(manifests: Sequence[Manifest]) -> list[Piece]:
 def read_piece(
     partitions: PartitionStore, piece: Piece, as_dictionaries: Sequence[str] = (), columns: Sequence[str] = ()
 ) -> Iterator[tuple[pa.Table, int]]:
-    """Yields a piece by row group, each with the position of its first row in the partition; by default all columns."""
+    """Yields each row group of a piece with the position of its first row in the partition. No `columns` means all."""
     store, start = TableStore(partitions), piece.start
     names = columns or [column.name for column in piece.manifest.columns]
     for batch in store.rows(piece.manifest, names, piece.start, piece.end, as_dictionaries=as_dictionaries):
@@ -227,7 +227,7 @@ def read_piece(
 
 
 def spark_types(schema: pa.Schema) -> pa.Schema:
-    """Converts a schema to types that Spark has; each holds every value of the original type."""
+    """Replaces types that Spark lacks by ones that hold every value of the original type."""
     return pa.schema([pa.field(field.name, _spark_type(field.type)) for field in schema])
 
 
@@ -240,7 +240,7 @@ def _spark_type(kind: pa.DataType) -> pa.DataType:
 
 
 def read_results(returned: Iterable[Any]) -> tuple[list[StoredFile], list[Any]]:
-    """Returns the files and reports of tasks, both in the order of the rows."""
+    """Unpickles the tasks' results. Returns their files and their reports, both in the order of the rows."""
     results = sorted((pickle.loads(row["result"]) for row in returned), key=lambda result: int(result[0]))
     return [file for _, file, _ in results if file is not None], [report for *_, reports in results for report in reports]
 
@@ -248,7 +248,7 @@ def read_results(returned: Iterable[Any]) -> tuple[list[StoredFile], list[Any]]:
 def _write_rows(
     store: PartitionStore, target: engine.Target, position: int, schema: pa.Schema, batches: Batches
 ) -> StoredFile | None:
-    """Writes the file of a task's rows into the partition's folder; returns None if there are no rows."""
+    """Writes a task's rows to a file in the partition's folder. Returns None if there are no rows."""
     first = next((batch for batch in batches if batch.num_rows), None)
     if first is None:
         return None

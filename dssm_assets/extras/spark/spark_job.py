@@ -2,9 +2,9 @@
 
     spark-submit [options] dssm_assets/extras/spark/spark_job.py
 
-The extras of the Pipes context hold the job (`SparkJob`). The program sends back log lines, a custom message for each
-finished day, and the error if it fails. Pipes' parameters come from the environment, or from the command line with launchers
-such as EMR. They say where messages go: a file, standard output, or an S3 bucket.
+The job (`SparkJob`) arrives in the `extras` of the Pipes context. The program sends back log lines, a custom message for each
+finished day, and the error if it fails. Pipes' parameters tell it where to send messages: to a file, to standard output, or to
+an S3 bucket. They come from the environment, or from the command line with launchers such as EMR.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from dssm_assets.storage.config_file import LoadedConfig, config_from_json, conf
 from dssm_assets.storage.manifest import Manifest
 
 FAULT: Final = "fault"
-"""Key of the message that says why a job failed."""
+"""Key of the message with the error of a failed job."""
 _LIBRARY_ERROR: Final = re.compile(r"dssm_assets\.core\.errors\.\w+: (.*?)(?:\n\n|\n\tat |\n\s*During|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class SparkJob:
-    """The step `step` of the module `dssm_assets.<module>`, to be run over some days of a scene."""
+    """A job: run the function `step` of the module `dssm_assets.<module>` over some days of a scene."""
 
     module: str
     step: str
@@ -49,7 +49,7 @@ class SparkJob:
 
 
 def result_to_message(result: StepResult, seconds: float) -> dict[str, Any]:
-    """Converts a day's result and duration to JSON values, without report and images."""
+    """Converts a day's result and duration to JSON values. Report and images are left out."""
     checks = [asdict(check) for check in result.checks]
     body = {"manifest": result.manifest.to_json(), "facts": dict(result.facts), "checks": checks, "seconds": seconds}
     return dict(json.loads(json.dumps(body)))
@@ -98,7 +98,7 @@ def run_job(pipes: dagster_pipes.PipesContext, session: Any) -> None:
 
 
 def error_message(error: Exception) -> str:
-    """Returns the text of an error; if a worker raised a library error, without Spark's stack trace."""
+    """Returns an error's text. If a worker raised one of our errors, leaves out Spark's stack trace."""
     if isinstance(error, DssmError):
         return str(error)
     found = _LIBRARY_ERROR.findall(str(error))

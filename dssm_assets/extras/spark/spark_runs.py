@@ -1,7 +1,7 @@
-"""Runs steps as jobs on a Spark cluster: submits with spark-submit, reports through Dagster Pipes.
+"""Runs steps as jobs on a Spark cluster: submits them with spark-submit and receives their results through Dagster Pipes.
 
-The results arrive as custom messages, one per day, and are reported like those of a local step. Pipes' own report of a
-materialization cannot name a partition.
+Each day's result arrives as a custom message and is reported like the result of a local step. Pipes' own materialization
+report is not used, because it cannot name a partition.
 """
 
 import os
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("spark_job.py")
 _QUIET = {"spark.log.level": "WARN", "spark.ui.showConsoleProgress": "false"}
-"""Spark prints thousands of lines to the run's stderr otherwise; a scene's spark.conf can ask for them."""
+"""Otherwise Spark prints thousands of lines to the run's stderr. A scene's spark.conf can turn them on again."""
 _END_SECONDS = 20.0
-"""Time that an interrupted job has to end by itself."""
+"""An interrupted job is killed if it has not ended after so many seconds."""
 
 
 def run_step(
     context: dg.AssetExecutionContext, scene: Scene, step: LazyStep, days: Sequence[str]
 ) -> "Iterator[tuple[StepResult, float]]":
-    """Runs a step over days as one job; yields each day's result and its seconds."""
+    """Runs a step over some days as one job. Yields each day's result and the seconds it took."""
     from dssm_assets.extras.spark.spark_job import SparkJob, result_from_message
 
     launch = scene.launch or spark_submit
@@ -47,7 +47,7 @@ def run_step(
 def spark_submit(
     context: dg.AssetExecutionContext, loaded: LoadedConfig, extras: Mapping[str, Any]
 ) -> Sequence[Mapping[str, Any]]:
-    """Runs a job with spark-submit; the driver is a child of this process. Returns the job's messages.
+    """Runs a job with spark-submit, whose driver is a child of this process. Returns the job's custom messages.
 
     Raises:
         ConfigError: the program in spark.submit is not installed.
@@ -63,7 +63,7 @@ def spark_submit(
         job = subprocess.Popen(command, env=variables, start_new_session=True)
         try:
             code = job.wait()
-        except BaseException:  # Dagster would end the first process alone
+        except BaseException:  # Dagster would end only spark-submit, not the driver
             context.log.info("interrupted: ending the job too")
             _end(job)
             raise
@@ -77,9 +77,9 @@ def spark_submit(
 
 
 def _end(job: "subprocess.Popen[bytes]") -> None:
-    """Interrupts the processes of a job, spark-submit and the driver; kills what still runs after some seconds."""
+    """Interrupts the processes of a job (spark-submit and the driver), and kills them if they still run some seconds later."""
     end = time.monotonic() + _END_SECONDS
-    with suppress(ProcessLookupError, PermissionError):  # they have ended
+    with suppress(ProcessLookupError, PermissionError):  # the processes have ended
         os.killpg(job.pid, signal.SIGINT)
         while time.monotonic() < end:
             job.poll()  # until it is polled, an ended child counts as running
@@ -98,7 +98,7 @@ def submit_command(spark: Spark, name: str) -> list[str]:
 
 
 def _environment(spark: Spark) -> dict[str, str]:
-    """Returns the variables that choose each Python: this Python for the driver, and for workers of a local master."""
+    """Returns environment variables that choose this Python for the driver, and for workers if the master is local."""
     is_local = spark.master is not None and spark.master.startswith("local")
     return {"PYSPARK_DRIVER_PYTHON": sys.executable, **({"PYSPARK_PYTHON": sys.executable} if is_local else {})}
 

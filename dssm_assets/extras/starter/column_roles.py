@@ -40,13 +40,12 @@ _ID_NAMES: Final = {
         r"|offer|ad|app|job)s?_?(id|key)?"
     ),
 }
-"""Whole names of ids, which count where no column has a word from above: `artist_id` is an attribute where there is a
-`track_id`."""
+"""Whole names of ids. They count only if no column has a word from above: beside a `track_id`, an `artist_id` is an attribute."""
 _ID: Final = _words(r"id$|_no$|nr$|number$|nummer$|code$|key$|^user$|^item$")
 _TIME: Final = _words(r"time|date|datum|zeit|^ts$|_ts$|_at$|moment|clock")
 _MOMENT: Final = _words(r"join|regist|publish|creat|born|birth|since|seen|start|releas|updat")
 _MEASURE: Final = _words(r"rating|score|stars?$|price|count|quantity|qty|amount|rank|review$")
-"""Names of numbers about users and items, which are no ids: `Book-Rating`."""
+"""Names of numbers about users and items that are not ids: `Book-Rating`."""
 _HOUR: Final = _words(r"hour|stunde")
 _EVENT: Final = _words(r"event|action|behaviou?r|bhv|^type$|activity|operation")
 EVENT_STAGES: Final = tuple(
@@ -65,20 +64,20 @@ EVENT_STAGES: Final = tuple(
 """Names of events, from the widest to the narrowest."""
 _UNNAMED: Final = re.compile(r"column_\d+")
 _FEW_IDS: Final = 10
-"""A column without a name has ratings or flags, not ids, up to so many distinct values."""
+"""A column without a name that has at most so many distinct values holds ratings or flags, not ids."""
 _MAX_EVENTS: Final = 50
 _SEPARATORS: Final = ("\x1d", "|", ";", ", ", ",")
 _LIST_SAMPLE: Final = 5_000
-"""Distinct texts that are split to see whether they are lists."""
+"""So many distinct texts are split to see whether they are lists."""
 _LEAST_LISTS: Final = 0.1
-"""Fraction of the texts that have the separator."""
+"""A column holds lists if at least this fraction of its texts has the separator."""
 _PART_USES: Final = 2
-"""Times that a part occurs on average."""
+"""A column holds lists if each part occurs at least so many times on average."""
 _LONGEST_PART: Final = 60
 _LISTED: Final = 12
-"""Columns that an error names at most."""
+"""An error names at most so many columns."""
 _FEW_TIMES: Final = 20
-"""So many distinct numbers in the range of unix times are times, whatever their name."""
+"""A column with at least so many distinct numbers in the range of unix times holds times, whatever its name."""
 _UNIX_S: Final = (631_152_000, 4_102_444_800)
 """1990 to 2100: other numbers are not read as times."""
 _DAY_NUMBERS: Final = (19900101, 21001231)
@@ -94,7 +93,7 @@ class ValueKind(StrEnum):
     BOOLEAN = "boolean"
     TIMESTAMP = "timestamp"
     LIST = "list"
-    """Lists of texts or integers; the values of a profile are those in the lists."""
+    """Lists of texts or integers. The values of such a column's profile are the entries of its lists."""
     OTHER = "nested"
     """Objects, other lists, bytes."""
 
@@ -131,7 +130,7 @@ class ColumnProfile:
 
     @property
     def time_format(self) -> str | None:
-        """Returns the only format that reads all values as times; None for ISO 8601, or if the order of day and month is unknown."""
+        """Returns the only format that reads all values as times. None: ISO 8601, or the order of day and month is unknown."""
         return self.time_formats[0] if len(self.time_formats) == 1 else None
 
     def reads_times_with(self, time_format: str | None) -> bool:
@@ -163,7 +162,7 @@ class ColumnProfile:
 
 
 def profile_column(name: str, column: Any) -> ColumnProfile:
-    """Profiles a column chunk by chunk; null, "" and NaN are no values."""
+    """Profiles a column chunk by chunk. Null, "" and NaN count as missing values."""
     kind, has_comma = kind_of(column.type), False
     clocks: tuple[str, ...] = ()
     if kind is ValueKind.OTHER:
@@ -223,9 +222,9 @@ def kind_of(kind: pa.DataType) -> ValueKind:
 
 
 def list_separator(column: ColumnProfile) -> str | None:
-    """Returns the separator of a text column of lists (`Comedy|Drama`); None if its texts are single values.
+    """Returns the separator of a text column of lists (`Comedy|Drama`). None: its texts are single values.
 
-    Parts of lists occur in many values, while parts of titles with a comma hardly recur.
+    The parts of lists occur in many values. The parts of a title with a comma hardly occur again.
     """
     if column.kind is not ValueKind.TEXT or column.values is None:
         return None
@@ -254,9 +253,9 @@ class Roles:
     """The role of each column in the three tables, by source names.
 
     Attributes:
-        user_key, item_key: the key of the user or item table; None without such a table.
-        event: the log's event names; None if all rows are of one event.
-        clock: the log's times of day, if its timestamps are dates alone.
+        user_key, item_key: the key of the user or item table. None: there is no such table.
+        event: the log's column of event names. None: all rows are of one event.
+        clock: the log's column of times of day, if its timestamps are dates without a time.
     """
 
     user_key: str | None
@@ -283,7 +282,7 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
         given: role in the log (user_id, item_id, event_time, event) -> column, as the user gave it.
 
     Raises:
-        ConfigError: names every role without a fitting column, and every given column that does not exist; or the log is empty.
+        ConfigError: a role has no fitting column, a given column does not exist (the error lists all of these), or the log is empty.
     """
     if not any(column.rows for column in log):
         got = f"the columns {', '.join(column.name for column in log)} without rows" if log else "no columns"
@@ -315,7 +314,7 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
 
 
 def _as_ids(column: ColumnProfile) -> ColumnProfile:
-    """Returns the profile of whole floats as an integer profile, if their name says that they are ids: 17850.0."""
+    """Returns a profile of whole floats (17850.0) as one of integers, if the column's name says that they are ids."""
     is_named = any(pattern.search(column.name) for pattern in (*_ID_WORDS.values(), _ID)) and not _MEASURE.search(column.name)
     is_whole = all(end is not None and end.is_integer() for end in (column.low, column.high))
     if column.kind is not ValueKind.NUMBER or not is_named or not is_whole:
@@ -326,9 +325,9 @@ def _as_ids(column: ColumnProfile) -> ColumnProfile:
 
 
 def _find_ids(side: str, entities: Profiles | None, log: Profiles, given: str | None) -> tuple[str | None, str]:
-    """Returns the entity table's key, None without such a table, and the log's column of its ids.
+    """Returns the key of the user or item table (None without such a table) and the log's column with its ids.
 
-    Without a table the name decides. With a table, the pair with names and values that fit best.
+    Without a table, the column's name decides. With a table, the pair of columns whose names and values fit best is chosen.
     """
     possible = [column for column in log if column.kind in _ID_KINDS and (not given or column.name == given)]
     if entities is None:
@@ -353,7 +352,7 @@ def _find_ids(side: str, entities: Profiles | None, log: Profiles, given: str | 
             overlap = _overlap(key, column)
             if overlap >= _LEAST_OVERLAP or given:
                 if _UNNAMED.fullmatch(column.name):
-                    overlap *= column.distinct  # codes such as ratings are among the ids by chance
+                    overlap *= column.distinct  # codes such as ratings also occur among the ids by chance
                 is_named = sum(bool(_ID_WORDS[side].search(name)) for name in (column.name, key.name))
                 is_named += key.name == column.name and not _UNNAMED.fullmatch(key.name)
                 scored.append((is_named, overlap, key.name, column.name))
@@ -365,15 +364,15 @@ def _find_ids(side: str, entities: Profiles | None, log: Profiles, given: str | 
 
 
 def _list_some(texts: Sequence[str], separator: str = "; ") -> str:
-    """Joins the first texts, and says how many follow."""
+    """Joins the first texts and adds how many more there are."""
     more = [f"{len(texts) - _LISTED} more"] if len(texts) > _LISTED else []
     return separator.join([*texts[:_LISTED], *more])
 
 
 def _find_by_name(side: str, columns: Profiles) -> Profiles:
-    """Returns the columns with a word of ids, else with a whole name of ids, else the first without a name that may have ids.
+    """Returns the columns whose name has an id's word, else an id's whole name, else the first unnamed one that may hold ids.
 
-    Users come before items in nearly all published logs. A column that numbers its rows has ids of rows.
+    Nearly all published logs have users before items. A column that numbers the rows is left out.
     """
     named = [column for column in columns if _ID_WORDS[side].search(column.name)]
     named = named or [column for column in columns if _ID_NAMES[side].fullmatch(column.name)]
@@ -384,7 +383,7 @@ def _find_by_name(side: str, columns: Profiles) -> Profiles:
 
 
 def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
-    """Returns the fraction of a log column's distinct values that the key has; 1 if both have too many to count."""
+    """Returns the fraction of a log column's distinct values that occur in the key. 1 if both have too many values to count."""
     if (key.kind is ValueKind.INTEGER) != (column.kind is ValueKind.INTEGER):
         return 0.0
     if key.values is None or column.values is None:
@@ -396,7 +395,7 @@ def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
 
 
 def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str:
-    """Returns the column of times; without such a column adds a fault."""
+    """Returns the name of the column of times. Adds a fault if there is none."""
     fitting = [column for column in columns if _reads_as_timestamp(column)]
     if fitting:
         return max(fitting, key=lambda column: (bool(_TIME.search(column.name)), column.distinct)).name
@@ -437,7 +436,7 @@ def _is_date(column: ColumnProfile) -> bool:
 
 
 def _find_event(columns: Profiles) -> str | None:
-    """Returns the first column with a name or values for events, few distinct values and none missing."""
+    """Returns the first column that looks like events by its name or values, with few distinct values and none missing."""
     few = [
         column for column in columns if column.kind in _ID_KINDS and 0 < column.distinct <= _MAX_EVENTS and not column.missing
     ]

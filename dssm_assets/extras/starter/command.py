@@ -1,4 +1,4 @@
-"""`dssm-assets init` writes a commented configuration for your own tables; `validate` checks one against its data before any run."""
+"""The commands `init` (writes a configuration for your own tables) and `validate` (checks one against its data before a run)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
 
 RECIPES: Final = ("retail", "video", "news", "sparse")
-"""As `starter_settings.py` has them, but importing it would slow down every command."""
+"""The recipes of `starter_settings.py`, which is not imported here: that would slow down every command."""
 _print_line: Final = partial(print, flush=True)
 _ROLES: Final = {"user_id": "user ids", "item_id": "item ids", "event_time": "timestamps", "event": "event names"}
 

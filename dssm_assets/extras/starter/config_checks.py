@@ -52,11 +52,11 @@ _TABLES: Final = {
     "context": ("sample", "tables.behavior.context_columns"),
     SEQUENCE: ("user_history", "raw_features.history_columns"),
 }
-"""Side -> the table that its features read, and where a column is added to it."""
+"""Side -> the table that its features read, and the place where a column is added to that table."""
 _SEGMENT_ROWS: Final = 100_000
 
 _PATH: Final = re.compile(r"\S*/[^,]*")
-"""The path of a file, up to the next comma."""
+"""Matches the path of a file up to the next comma."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ def validate(loaded: LoadedConfig, today: dt.date, log: Callable[[str], None] = 
 
 
 class _Checks(Validation):
-    """What the checks share: the tables of users and items, as far as they can be read, the log, and its ids by side."""
+    """The checks and the data they share: user and item tables that could be read, the log, and side -> ids of the log."""
 
     def __init__(self, loaded: LoadedConfig, today: dt.date) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class _Checks(Validation):
             self.add(f"table {name}", "every day of the calendar", f"nothing for {shown}", remedy)
 
     def read_log(self, log: Callable[[str], None]) -> None:
-        """Reads the log once; raises faults of its files and columns, collects faults of its rows."""
+        """Reads the log once. Raises faults of its files and columns, and collects faults of its rows."""
         table, rows = self.config.tables.behavior, self.log
         types: CsvTypes | None = None
         kinds: dict[str, pa.DataType] = {}
@@ -185,7 +185,7 @@ class _Checks(Validation):
             self.add("table behavior_table, column user_id", expected, "no such day in the calendar", remedy)
 
     def check_look_ahead(self, side: str) -> None:
-        """Names the times of a snapshot that are later than the first events of their ids."""
+        """Reports the time columns of a snapshot whose times are often later than their id's first event."""
         rows, table = self.entities.get(side), getattr(self.config.tables, side)
         if rows is None or table.layout is not Layout.SNAPSHOT:
             return
@@ -217,13 +217,13 @@ class _Checks(Validation):
         self.figures[f"{side}s of the log"] = f"{len(log_ids):,}, {known:,} of them with a row in {side}_table"
 
     def _columns(self, side: str) -> set[str] | None:
-        """Returns the columns of the user or item table, the id alone without such a table; None if it cannot be read."""
+        """Returns the columns of the user or item table (without such a table: only the id). None: the table cannot be read."""
         if getattr(self.config.tables, side) is None:
             return {_KEYS[side]}
         return set(self.entities[side].column_names) if side in self.entities else None
 
     def check_columns(self) -> None:
-        """Checks that configured columns exist and generated names are free, and the values of segments."""
+        """Checks that configured columns exist, that generated names are free, and that segments have valid values."""
         raw, config, log = self.config.raw_features, self.config, self.config.tables.behavior
         segments = [segment for segment in config.evaluation.segments if segment.kind is SegmentKind.USER_COLUMN]
         named: list[tuple[str, str, Iterable[str]]] = [
@@ -251,7 +251,7 @@ class _Checks(Validation):
                 self.run_check(partial(label_column, ids.combine_chunks(), ids, column, segment))
 
     def check_features(self) -> None:
-        """Checks the feature definitions and the columns that they read; raises the faults of the definitions."""
+        """Checks the feature definitions and the columns that they read. Raises faults of the definitions, collects others."""
         spec = parse_fg(self.loaded.fg, read_file=self.loaded.read_fg_file)
         contexts = set(self.config.tables.behavior.context_columns)
         for side, own in NON_FEATURE_COLUMNS.items():

@@ -1,6 +1,6 @@
-"""Reads a behavior log once, in blocks, into a temporary database, and measures counts, faults and habits.
+"""Reads a behavior log once, in blocks, into a temporary database. Measures counts, faults and the users' habits.
 
-Habits are measured on the last `RECENT_DAYS` days before a thin tail, because the settings are for the days to evaluate.
+Habits are measured on the last `RECENT_DAYS` days (without a thin tail), because settings are chosen for days to come.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _LEAST_PAIRS: Final = 100
 _FOLLOWS_FROM: Final = 0.5
 _STRAYS: Final = 0.1
 MIN_PAIRS: Final = 30
-"""Warm pairs that a day needs for a meaningful figure."""
+"""A day needs so many warm pairs for a meaningful figure."""
 _GATE: Final = Gate()
 _NEIGHBORS: Final = 7
-"""Days before a last day whose pairs tell whether it is over."""
+"""A last day is compared with so many days before it, to see whether it is complete."""
 RECENT_DAYS: Final = 30
 MIN_MEETINGS: Final = 100
-"""Users of an item after its first user, over all items."""
+"""The spread is measured only with so many meetings. Every user of an item after its first user counts as a meeting."""
 _LAST_DAYS: Final = 3
 _USUAL, _THIN = 0.9, 0.1  # see `find_bulk_end`
 
@@ -84,10 +84,10 @@ def plan_log(table: BehaviorTable, days: Iterable[str]) -> Iterator[list[Planned
 
 
 class LogTable:
-    """The rows of a log in the table `log` of a database: user_id, item_id, event as text, time_ms, day (since 1970-01-01),
-    others as text.
+    """The rows of a log, in the table `log` of a temporary database.
 
-    A value that cannot be read is null, and its column has a fault.
+    Its columns are user_id, item_id and event (text), time_ms, day (since 1970-01-01), and further columns as text. A value that
+    cannot be read is stored as null, and adds a fault for its column.
     """
 
     def __init__(self, config: BehaviorTable, timezone: str, others: Sequence[str] = ()) -> None:
@@ -127,9 +127,9 @@ class LogTable:
         self.db.execute("INSERT INTO log SELECT * FROM block")
 
     def drop_strays(self, today: dt.date) -> int:
-        """Removes rows with implausible days, if they are at most a tenth; returns how many.
+        """Removes rows with implausible days, if they are at most a tenth of all rows. Returns how many it removed.
 
-        Implausible are days after today, and first days a year or more before all others: 9999-12-31 or year 1 means a missing time.
+        Days after today, and first days a year or more before all others, are implausible: 9999-12-31 often means a missing time.
         """
         asked = {"ahead": to_number(today) + 2, "most": _STRAYS}
         return int(self.db.execute(_DELETE_STRAYS, asked).fetchall()[0][0])
@@ -183,10 +183,10 @@ class LogTable:
         return float(later or 0.0)
 
     def columns_of_items(self) -> frozenset[str]:
-        """Returns the other columns that follow from the item. As context of a request they would reveal the item to find.
+        """Returns the further columns that the item determines. As context of a request they would reveal the item to find.
 
-        Let s be how often two successive rows of an item share the value, and c how often any two rows do. The column follows from
-        the item if (s - c) / (1 - c) is .5 or more (Cohen's kappa), over at least 100 such pairs of the first rows.
+        Let s be how often two successive rows of an item share a value, and c how often any two rows do. The item determines the
+        column if (s - c) / (1 - c) is at least .5 (Cohen's kappa), over at least 100 pairs of rows of an item.
         """
         following = set()
         for number, name in enumerate(self._others):
@@ -230,12 +230,12 @@ def _where(column: str) -> str:
 
 @dataclass(frozen=True)
 class EvaluationDays:
-    """Days since 1970-01-01 with at least `min_pairs` warm pairs and a whole window of the calendar before them.
+    """The days (since 1970-01-01) that can be evaluated: they have `min_pairs` warm pairs and a whole window before them.
 
     Attributes:
-        judged: the days with enough pairs and users for a verdict of the gate.
-        shown: the day of a first result: the last judged one, or without any the last one. If it has less than half as many
-            pairs as the days before it, as a day that is not over has, it is the one before.
+        judged: the days with enough pairs and users for the gate.
+        shown: the day of a first result, the last judged day (or the last day, if none is judged). If it has less than half as
+            many pairs as the days before it, it is probably incomplete, and the day before it is chosen.
     """
 
     days: tuple[int, ...]
@@ -261,15 +261,15 @@ class EvaluationDays:
 
 @dataclass(frozen=True)
 class WarmPairs:
-    """(user, item) pairs in a span of days, by the shortest window that makes them warm.
+    """Counts of (user, item) pairs in spans of days, by the shortest window that makes the pairs warm.
 
     A pair is warm, as in the evaluation, if its user and its item have a positive event in the window before the first day
     of the span.
 
     Attributes:
-        pairs: rows of the span's first day (since 1970-01-01), days of the shortest window, count [N, 3].
-        users: the same for users, by the shortest window with a warm pair.
-        span: number of days evaluated together; a pair and a user count once in them.
+        pairs: rows (first day of the span since 1970-01-01, days of the shortest window, number of pairs) [N, 3].
+        users: the same rows with the number of users, by the shortest window that makes one of their pairs warm.
+        span: number of days evaluated together. A pair, or a user, counts once per span.
     """
 
     pairs: _Ints
@@ -315,7 +315,7 @@ class PairDays:
     Attributes:
         users, items: numbers from 0 on.
         days: since 1970-01-01.
-        before: the day of the pair's last earlier event; `_NEVER` for none.
+        before: the day of the pair's last earlier event. `_NEVER`: there is none.
     """
 
     users: _Days
@@ -359,14 +359,14 @@ class PairDays:
 
 @dataclass(frozen=True)
 class LogHabits:
-    """Habits in the positive events; fractions are of the recent days' events.
+    """Habits of the users, measured on positive events. Fractions are of the events of the recent days.
 
     Attributes:
         events_per_day: median over the recent days with events.
         history_events: median number of events of recently active users.
         long_history_events: a tenth of these users have more events.
-        known_frac: fraction by users with an event on an earlier day.
-        repeat_frac: fraction on an item that the user met on an earlier day.
+        known_frac: fraction of events by users with an event on an earlier day.
+        repeat_frac: fraction of events on an item that the user met on an earlier day.
         item_spread_days: standard deviation of the times when users first met an item, around the item's mean. It is
             unbiased, so that items with few meetings do not look short-lived. None: fewer than `MIN_MEETINGS`.
         spread_days: the same around the mean of all items, for comparison: equal for items that are always there.
@@ -388,7 +388,7 @@ class LogHabits:
 
 
 def select_positive(db: Any, events: Sequence[str]) -> int:
-    """Makes the table `acts` of a log's positive events: users u, items i, times t in milliseconds, days d; returns its rows."""
+    """Creates the table `acts` of a log's positive events: user u, item i, time t (ms), day d. Returns its number of rows."""
     whole = "user_id IS NOT NULL AND item_id IS NOT NULL AND time_ms IS NOT NULL AND list_contains($events, event)"
     columns = "hash(user_id) AS u, hash(item_id) AS i, time_ms AS t, day AS d"
     db.execute(f"CREATE OR REPLACE TEMP TABLE acts AS SELECT {columns} FROM log WHERE {whole}", {"events": list(events)})
@@ -396,12 +396,12 @@ def select_positive(db: Any, events: Sequence[str]) -> int:
 
 
 def drop_tail(db: Any) -> int:
-    """Removes the days of a thin tail from the non-empty table `acts`; returns how many events they have."""
+    """Removes the days of a thin tail from the table `acts`, which must not be empty. Returns the number of removed events."""
     return int(db.execute("DELETE FROM acts WHERE d > ?", [find_bulk_end(*_count_days(db))]).fetchall()[0][0])
 
 
 def find_bulk_end(days: _Ints, counts: _Ints) -> int:
-    """Returns the last day before a thin tail; without one, the last day.
+    """Returns the last day before a thin tail, or the last day if there is no such tail.
 
     The bulk ends where the fraction of events is furthest ahead of the fraction of days. The rest is a tail if one of its
     days has less than a tenth of a mean day's events. Larger days are cut to the ninth decile, so that an import or a sale

@@ -22,21 +22,21 @@ from dssm_assets.extras.starter.starter_settings import Recipe, StarterSettings,
 from dssm_assets.extras.starter.table_survey import TableSurvey
 
 _LONGEST: Final = [10, 50, 100, 200]
-"""Lengths of lists of a corpus that is large enough."""
+"""Lengths of lists for a corpus that is large enough."""
 _ITEMS_PER_PLACE: Final = 8
-"""Items for each position of the longest list."""
+"""The longest list may have one position per so many items."""
 _SHORTER: Final = (1, 2, 5, 10, 20, 50, 100)
 CONSTANT_EVENT: Final = "act"
 CODE: Final = "item_code"
 """Feature and embedding of the item's closed-form code: the item once more, under another name. The templates name it too."""
 MAX_LOOK_AHEAD: Final = 0.01
-"""From this fraction of ids with a time after their first event on, a column was written later than it says."""
+"""If at least this fraction of ids has a time after its first event, the column holds values from the future."""
 _FEW_VALUES: Final = 20
 """Up to so many distinct integers are categories, whatever the column's name."""
 _FEW_KNOWN: Final = 0.05
-"""Fraction of events by users with an earlier day below which ids hardly ever come back."""
+"""User ids hardly ever come back if a smaller fraction of events is by users with an event on an earlier day."""
 _FEW_CODES: Final = 200
-"""The same, if the integers count on from 0 or 1."""
+"""Up to so many distinct integers are categories if they count up from 0 or 1 without gaps."""
 _MANY: Final = 1000
 """Up to so many distinct texts are categories even if they rarely repeat; beyond it, free text."""
 _RESERVED: Final = {"user_id", "item_id", "ds", "event", "event_time", "event_time_ms", "request_id", "hour", "weekday"}
@@ -67,7 +67,7 @@ class StarterInputs:
         events: event -> rows, the most frequent first.
         first, last: days of the log; `empty_days` between them have no rows.
         strays: rows left out because their days are far from all others.
-        tail: positive events of a thin tail; habits leave them out.
+        tail: number of positive events in a thin tail, which the habits leave out.
         habits: habits in the log's positive events.
         log_items: distinct items of all events.
         item_columns: columns of the log that follow from the item.
@@ -124,7 +124,7 @@ class StarterInputs:
 
     @property
     def incomplete_rows(self) -> str:
-        """Returns how many rows of the log lack a user, item or time, as a text; empty if none."""
+        """Writes how many rows of the log lack a user, item or time. Empty if no row does."""
         ids = (self.roles.user_id, self.roles.item_id)
         needed = [column for column in self.log.columns if column.name in (*ids, self.roles.event_time)]
         lacking = [f"{column.missing:,} of {column.rows:,} rows have no {column.name}" for column in needed if column.missing]
@@ -134,7 +134,7 @@ class StarterInputs:
 
     @property
     def notes(self) -> list[str]:
-        """Returns what to look at first: roles guessed from the order of columns alone, user ids that do not come back."""
+        """Returns points to check first, such as roles guessed from the order of columns, or user ids that do not come back."""
         roles, known_frac, notes = self.roles, self.habits.known_frac, []
         if self.log.table.column_names is not None:
             notes.append(
@@ -186,7 +186,7 @@ class StarterInputs:
         return [column for column in times if survey is not None and column.reads_times_with(survey.table.time_format)]
 
     def has_look_ahead(self, side: str, column: ColumnProfile) -> bool:
-        """Returns whether a time column tells things that happened after an id's first event."""
+        """Returns whether more than a few ids have a time in the column that lies after their first event."""
         return self.look_ahead.get((side, column.name), 0.0) > MAX_LOOK_AHEAD
 
     @property
@@ -195,7 +195,7 @@ class StarterInputs:
 
     @property
     def contexts(self) -> list[str]:
-        """Returns the columns of the log that may be known at request time; columns that follow from the item are not."""
+        """Returns the columns of the log that a request may know. Columns that the item determines are left out."""
         return [name for name in find_contexts(rest_of_log(self.log, self.roles)) if name not in self.item_columns]
 
     @property
@@ -213,7 +213,7 @@ class StarterInputs:
 
 
 def rest_of_log(log: TableSurvey, roles: Roles) -> list[ColumnProfile]:
-    """Returns the columns of a log without a role or a reserved name."""
+    """Returns the columns of a log that have neither a role nor a reserved name."""
     return [column for column in log.columns if column.name not in {*roles.of_log, *_RESERVED}]
 
 

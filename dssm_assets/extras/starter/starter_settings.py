@@ -19,26 +19,26 @@ import numpy as np
 from dssm_assets.extras.starter.log_table import MIN_PAIRS, EvaluationDays, LogHabits, WarmPairs, to_date, to_number
 
 WANTED_EVENTS: Final = 200_000
-"""Positive events that a training window should have."""
+"""A training window should have so many positive events."""
 MIN_WINDOW: Final = 30
 MAX_CALENDAR: Final = 1500
-"""Days of a log beyond which its calendar is the last `SHORT_CALENDAR` of them: a day has 19 partitions, however few its events."""
+"""The calendar of a longer log is its last `SHORT_CALENDAR` days: a day has 19 partitions, however few its events."""
 SHORT_CALENDAR: Final = 730
 REPEATING: Final = 0.1
 """From this fraction of repeated events on, a log counts as one of repeated interactions."""
 SHORT_LIFE_DAYS: Final = 3.5
-"""Up to this spread of their events items live for days, a week at most."""
+"""If the spread of an item's events is at most so many days, items live for days, a week at most."""
 SHORT_LIFE_FRAC: Final = 0.8
-"""The same relative to the spread of all recent events: in a log of five days every item's is short. Catalogues that stay have .95
-and more, of logs of three days as of years; items that halve in a day have .16 in a month, .6 in five days, .72 to .76 in three."""
+"""The same limit as a fraction of the spread of all recent events, because in a log of five days every item has a short spread. A lasting
+catalogue has .95 or more, in logs of any length. Items that halve in a day have .16 in a month, .6 in five days, .72 to .76 in three."""
 HELD_OUT_DAYS: Final = (7, 28)
 """The least and the most days that the weights of channels are fitted on."""
 SPAN_PAIRS: Final = 120
-"""Warm pairs of the days that are evaluated together."""
+"""The days that are evaluated together should have so many warm pairs."""
 FEW_USERS: Final = 20
-"""Users with warm pairs below which a day says little, however many pairs they have: a rate of eight users is off by a tenth."""
+"""A day with fewer users with warm pairs says little, however many pairs they have: a rate of eight users is off by a tenth."""
 SPAN_USERS: Final = 40
-"""Users of the days that are evaluated together."""
+"""The days that are evaluated together should have so many users."""
 
 _MAX_SPAN: Final = 90
 _SPANS_LEFT: Final = 4
@@ -59,9 +59,9 @@ class Recipe(StrEnum):
 
 @dataclass(frozen=True)
 class StarterSettings:
-    """The chosen recipe and the reason, the first day of the calendar, and the evaluation days that calendar and window leave.
+    """The chosen recipe and its reason, the first day of the calendar, and the days that can be evaluated.
 
-    `values` maps names in the recipe's template to values; None leaves the line out.
+    `values` maps names in the recipe's template to values. None leaves the line out.
     """
 
     recipe: Recipe
@@ -72,7 +72,7 @@ class StarterSettings:
 
 
 def choose_settings(habits: LogHabits, first: dt.date, *, items: int, recipe: Recipe | None = None) -> StarterSettings:
-    """Chooses the settings for a log from its first day, items and habits; without a given recipe, the habits choose it."""
+    """Chooses the settings for a log by its first day, items and habits. `recipe` None: the habits also choose the recipe."""
     named, reason = choose_recipe(habits)
     if recipe is not None and recipe is not named:
         reason = f"as asked for; by its habits the log is {named}, because {reason}"
@@ -128,7 +128,7 @@ def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
 
 
 def _day_of_event(habits: LogHabits, wanted: int) -> int:
-    """Returns the latest day with so many events from it on, else the first day."""
+    """Returns the latest day such that the days from it on have `wanted` events, or the first day if all have fewer."""
     from_end = np.cumsum(habits.day_events[::-1])
     place = int(np.searchsorted(from_end, wanted))
     return int(habits.days[::-1][min(place, len(habits.days) - 1)])
@@ -136,7 +136,7 @@ def _day_of_event(habits: LogHabits, wanted: int) -> int:
 
 @dataclass(frozen=True)
 class DaysChoice:
-    """Calendar, window and span of an evaluation. `pairs` and `users` are a single day's warm ones, means of the last weeks."""
+    """Calendar, window and span of an evaluation. `pairs`, `users`: mean number of a day's warm pairs and users in recent weeks."""
 
     start: dt.date
     days: EvaluationDays

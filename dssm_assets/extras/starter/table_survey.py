@@ -29,7 +29,7 @@ _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|\.\d+)(?:[eE][+-]?\d+)?$")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}(?:$|[ T])")
 _ID_NAME: Final = re.compile(r"(?:^|[_\- .])[iI][dD]s?$|[a-z]I[dD]s?$")
 _NO_NAMES: Final = ("", "NULL", "\\N", *NO_IDS)
-"""Fields of a row without a value."""
+"""Fields of a csv row that mean a missing value."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class TableSurvey:
     """The result of a survey.
 
     Attributes:
-        table: location, format, layout, names of columns without a header line, encoding and decimal mark; no columns are mapped.
-        days: its day folders, ascending; empty for other layouts.
+        table: location, format, layout, column names (if there is no header line), encoding and decimal mark. Maps no columns.
+        days: the days of its day folders, ascending. Empty for other layouts.
     """
 
     table: SourceTable
@@ -51,11 +51,11 @@ class TableSurvey:
 
 
 def survey_table(uri: str, name: str, *, is_log: bool, log: Callable[[str], None] = lambda line: None) -> TableSurvey:
-    """Surveys a table: a log is read whole, of day folders the last one. `log` receives lines of progress.
+    """Surveys a table. Reads a log completely, but only the last day folder of another table. `log` receives progress lines.
 
     Raises:
-        SourceMissingError: if there is no file of a known format.
-        SchemaError: if the files have incompatible schemas.
+        SourceMissingError: there is no file of a known format.
+        SchemaError: the files have incompatible schemas.
     """
     table = survey_uri(uri, name) or _find_layout(uri, name)
     days, pieces = _list_pieces(open_source(table, name), is_log)
@@ -78,7 +78,7 @@ def survey_table(uri: str, name: str, *, is_log: bool, log: Callable[[str], None
 
 @contextmanager
 def open_rows(survey: TableSurvey) -> Iterator[pa.Table]:
-    """Yields the rows of a surveyed user or item table; of day folders the last one."""
+    """Yields the rows of a surveyed user or item table. If it has day folders, reads only the last one."""
     _, pieces = _list_pieces(open_source(survey.table, "table"), is_log=False)
     with map_rows(pieces) as rows:
         yield rows
@@ -103,9 +103,9 @@ def _profile(pieces: Sequence[SourcePiece], log: Callable[[str], None]) -> tuple
 
 
 def _find_layout(uri: str, name: str) -> SourceTable:
-    """Returns a table with format and layout, judged by file endings and folders named ds=...; without any ending by the first file.
+    """Finds a table's format and layout by file endings and folders named ds=.... If files have no ending, reads the first one.
 
-    It is JSON lines only without parquet and csv: a `schema.json` next to a table does not belong to it.
+    Files are JSON lines only if there is no parquet or csv file: a `schema.json` beside a table does not belong to it.
     """
     fs, path = open_location(uri, name)
     with location_errors(uri, name):
@@ -129,7 +129,7 @@ def _find_layout(uri: str, name: str) -> SourceTable:
 
 
 def _find_format(fs: Any, path: str, where: str) -> FileFormat | None:
-    """Returns the format of a file with an unknown ending, by its content; None if it is neither parquet nor text."""
+    """Returns the format of a file with an unknown ending, by its content. None: the file is neither parquet nor text."""
     with decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"):
         check_file(fs, path)
         with fs.open(path, "rb") as plain:
@@ -143,13 +143,13 @@ def _find_format(fs: Any, path: str, where: str) -> FileFormat | None:
 
 
 def survey_uri(uri: str, name: str) -> SourceTable | None:
-    """Returns a table of a database or lakehouse with its layout; None for files.
+    """Returns a table of a database or lakehouse with its layout. None: the URI is a path of files.
 
     A table of a database is `env:SHOP_DB#public.clicks`, `sqlite:///shop.db#clicks` or another of its URIs; a Delta table is
     its folder; an Iceberg table is `iceberg:CATALOG#shop.clicks`.
 
     Raises:
-        InputError, ConfigError: as `open_source`; or there is no table, or a password.
+        InputError, ConfigError: as in `open_source`, or the URI has no table, or it has a password.
     """
     scheme, (location, _, part) = uri.partition(":")[0].lower(), uri.rpartition("#")
     if scheme.partition("+")[0] in _DATABASES:  # postgresql+psycopg2 is SQLAlchemy's
@@ -176,7 +176,7 @@ def survey_uri(uri: str, name: str) -> SourceTable | None:
 
 
 def count_unnamed(head: str, shape: CsvShape) -> int:
-    """Returns the number of columns of a csv file without a header line; 0 if the first line is a header.
+    """Returns the number of columns of a csv file without a header line. 0: the first line is a header.
 
     The first line is a row if it has a time, or a number while no other field could name a column of numbers. Names of ids,
     and names given by dataframes (0, 1, 2, ...), belong to a header. By hand: "item,2019,2020" above "17,3,5" is a header,

@@ -47,10 +47,10 @@ KNOWN: Final = (
 
 
 def find_time_formats(text: Any, among: Sequence[str] = KNOWN) -> tuple[str, ...]:
-    """Returns the formats that read all of some texts. Several fit "03.04.2026", whose day and month may be in either order.
+    """Returns the formats that read all of some texts. "03.04.2026" has several, because it does not show which number is the day.
 
     Args:
-        text: texts without nulls; without any, all formats are left.
+        text: texts without nulls. If there are none, all formats are returned.
         among: the formats to try.
     """
     letters = set(text[0].as_py()) if len(text) else set()

@@ -45,9 +45,9 @@ from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets.storage.sources.reader import log_rows
 
 _PARTITION_S, _FIT_S, _EVENT_S = 0.011, 30.0, 3e-4
-"""Seconds of a partition, an evaluation day and a positive event: MovieLens-100K takes 90 s, MovieLens-1M ten minutes, Online Retail four."""
+"""Seconds per partition, evaluation day and positive event. MovieLens-100K takes 90 s, MovieLens-1M ten minutes, Online Retail four."""
 SHOWN_DAYS: Final = 4
-"""Last days that the printed commands evaluate at most; each is a fit."""
+"""The printed commands evaluate at most so many last days. Each of them is a fit."""
 
 
 def write_starter(
@@ -64,17 +64,17 @@ def write_starter(
     is_replacing: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> StarterInputs:
-    """Writes config.yaml and fg.json for a user's tables; returns the facts behind them.
+    """Writes config.yaml and fg.json for a user's tables and returns the facts that they are based on.
 
     Args:
         columns: role in the log (user_id, item_id, event_time, event) -> column, if it cannot be guessed.
-        recipe, time_format: None: by the habits and the values of the log.
-        log: receives lines of progress while the behavior log is read.
+        recipe: None: chosen by the log's habits.
+        time_format: None: found by the values of the log.
+        log: receives progress lines while the behavior log is read.
 
     Raises:
-        SourceMissingError, SchemaError: if a table cannot be read.
-        ConfigError: if a column's role cannot be guessed, the log has fewer than two days, there is no such time zone, or a
-            file exists already.
+        SourceMissingError, SchemaError: a table cannot be read.
+        ConfigError: a column's role cannot be guessed, the log has fewer than two days, the time zone is unknown, or a file exists.
     """
     try:
         check_timezone(timezone)
@@ -119,7 +119,7 @@ def _absolute(uri: str) -> str:
 
 
 def _log_time_format(log: TableSurvey, roles: Roles, given: str | None) -> str | None:
-    """Returns the format of the log's times, None if it is ISO 8601 or they are no text; refuses one with an unknown order of day and month."""
+    """Returns the format of the log's times. None: ISO 8601, or no text. Refuses times whose order of day and month is unknown."""
     profiles = {column.name: column for column in log.columns}
     clock = None if roles.clock is None else profiles[roles.clock].clock_formats[0]
     if given is not None:
@@ -140,7 +140,7 @@ def _log_time_format(log: TableSurvey, roles: Roles, given: str | None) -> str |
 def _find_facts(
     survey: TableSurvey, entities: Mapping[str, TableSurvey | None], roles: Roles, timezone: str, log: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Returns the attributes of `StarterInputs` from events on; the log is read again with the roles of its columns."""
+    """Reads the log again with the roles of its columns. Returns the attributes of `StarterInputs` from `events` on."""
     columns = {USER_ID: roles.user_id, ITEM_ID: roles.item_id, EVENT_TIME: roles.event_time}
     columns |= {} if roles.event is None else {EVENT: roles.event}
     contexts = find_contexts(rest_of_log(survey, roles))
@@ -189,7 +189,7 @@ def _find_facts(
 def _look_ahead(
     log: LogTable, key: str, survey: TableSurvey | None, entity_key: str, timezone: str
 ) -> Iterator[tuple[str, float]]:
-    """Yields the columns of times of users or items, and how many of the ids have a time after their first event."""
+    """Yields each time column of users or items, with the fraction of ids whose time lies after their first event."""
     times = [] if survey is None else [column for column in survey.columns if is_time(column) and column.name != entity_key]
     if survey is None or not times:
         return
@@ -213,9 +213,9 @@ def describe_starter(
     project: Path | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[str, bool]:
-    """Returns a description of the written files and whether they match the tables as of a day.
+    """Describes the written files, and returns the text and whether they match the tables as of the day `today`.
 
-    It says what was written and why, any mismatches, and the next commands if there are none.
+    The text lists the choices and their reasons, and then either the mismatches or the next commands.
 
     Args:
         project: for a component, the folder of the project. Dagster then makes the runs, under the names of the project's UI.

@@ -1,1 +1,1 @@
-"""`dssm_assets.StoredTables`: passes stored tables to assets of other projects by parameter."""
+"""The IO manager `dssm_assets.StoredTables`: passes stored tables to the parameters of other projects' assets."""

@@ -1,4 +1,4 @@
-"""The IO manager `dssm_assets.StoredTables`, and its binding to our assets. It finds the days that an input means."""
+"""The IO manager `dssm_assets.StoredTables`: finds the days of an input, reads them, and is bound to our assets."""
 
 from functools import cached_property
 from pathlib import Path
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 def asset_attributes(scene: Scene) -> dict[str, Any]:
-    """Returns the arguments that bind a scene's assets to one IO manager, so that other projects need not name it."""
+    """Returns asset arguments that bind a scene's assets to one IO manager, so that other projects do not have to name it."""
     key = scene.name("stored_tables")
     manager = dg.IOManagerDefinition.hardcoded_io_manager(StoredTables(scene.loaded))
     return {"io_manager_key": key, "resource_defs": {key: manager}}
 
 
 class StoredTables(dg.IOManager):
-    """Passes the stored days of an asset to a parameter of another asset, in the annotated type; it only reads.
+    """Passes the stored days of one of our assets to a parameter of another asset, in the annotated type. It only reads.
 
-    A table comes as one table of all its days, in order, with the day as the column `ds`. The input's metadata `{"columns":
-    [...]}` name the columns to read, `ds` among them if it is wanted. Types: `stored_input.py`.
+    The days of a table come as one table, in order, with the day in the column `ds`. The input's metadata `{"columns": [...]}`
+    choose the columns to read. Add `ds` to the list to keep it. `stored_input.py` has the types.
 
     The partition mapping selects the days, and all of them must be stored. An asset or check without partitions gets every
-    stored day of the calendar, and logs how many. Experiments do not count.
+    stored day of the calendar, and logs how many there are. Tables of experiments are not read.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class StoredTables(dg.IOManager):
 
         Raises:
             ConfigError: no configuration is found, or it is wrong.
-            WindowIncompleteError: days are not stored; gives the reason for each skipped day, and the command for the others.
-            InputError: no day is meant; otherwise as `StoredInput.convert`.
+            WindowIncompleteError: days are not stored. The error gives the reason for each skipped day, and a command for the others.
+            InputError: the input has no day, or as in `StoredInput.convert`.
         """
         from dssm_assets.extras.stored_tables.stored_input import StoredInput
         from dssm_assets.storage.partitions import PartitionStore
@@ -73,7 +73,7 @@ class StoredTables(dg.IOManager):
                 raise
         workspace, stored = open_workspace(self._loaded), partitions.find_days(name, days)
         reasons = {ds: reason for ds in days if ds not in stored and (reason := reason_to_skip(workspace, ds)) is not None}
-        remedy = "leave the day out of this asset's runs, or take the input as `deps` and read the days that dssm_assets.open_table has"
+        remedy = "leave the day out of this asset's runs, or declare the input as `deps` and read the stored days with dssm_assets.open_table"
         faults = [
             Fault(where, "days with a table", f"{ds}, which is skipped: {reason}", remedy) for ds, reason in reasons.items()
         ]
@@ -93,7 +93,7 @@ def _find_days(context: dg.InputContext, where: str, partitions: "PartitionStore
     if not days:
         remedy = "give its AssetSpec the partitions_def of its days, or correct the partition mapping"
         raise InputError(Fault(where, "at least one day", "an asset without partitions, or a mapping to none", remedy))
-    # A notebook names its days. An asset or check without partitions may be in the run of a day.
+    # A notebook names its days. An asset or check without partitions may run together with assets of one day.
     names_days = not context.has_input_name or getattr(context.step_context.assets_def, "partitions_def", None) is not None
     if not names_days and days == context.asset_partitions_def.get_partition_keys():
         stored = sorted(set(days).intersection(partitions.days(name)))

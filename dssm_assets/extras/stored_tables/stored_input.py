@@ -1,4 +1,4 @@
-"""Converts the stored days of one input to its annotated type, without Dagster."""
+"""Converts the stored days of one input to the type that its parameter is annotated with. Does not need Dagster."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DAY: Final = "ds"
 
 @dataclass(frozen=True)
 class StoredInput:
-    """One or more days of one asset, ascending. With columns None it has all columns and the day. `where` names it in errors."""
+    """One or more days of one asset, ascending. `columns` None: all columns and the day. `where` names the input in errors."""
 
     where: str
     loaded: LoadedConfig
@@ -37,12 +37,12 @@ class StoredInput:
     columns: Sequence[str] | None
 
     def convert(self, annotation: Any) -> Any:
-        """Converts the days to an annotated type; `Any` means the first type that fits.
+        """Converts the days to an annotated type. `Any` means the first type that the asset can be converted to.
 
         Raises:
-            InputError: the asset has no such type, the type holds one day but there are several, or a column is unknown.
-            SchemaError: a column has another type on other days.
-            PartitionReplacedError: a day was written again meanwhile, and its former files are gone.
+            InputError: the asset cannot be converted to this type, the type takes only one day, or a column is unknown.
+            SchemaError: a column has different types on different days.
+            PartitionReplacedError: a day has been stored again meanwhile, and its old files are gone.
         """
         first = self.manifests[0]
         kinds = _TABLES if first.is_table else _ARTIFACTS.get(first.asset, {}) | {"builtins.dict": _open_files}
@@ -69,15 +69,15 @@ class StoredInput:
             return self.open_dataset().to_table()
 
     def need_one_day(self) -> Manifest:
-        """Returns the only day; raises an InputError if there are several, or columns are named."""
+        """Returns the manifest of the only day. InputError: there are several days, or columns are chosen."""
         if len(self.manifests) > 1 or self.columns is not None:
             got = f"days {', '.join(one.ds for one in self.manifests)}, columns {self.columns or 'all'}"
-            remedy = "annotate a table type such as pandas.DataFrame, or ask for one day without columns"
+            remedy = "annotate the parameter with a table type such as pandas.DataFrame, or choose one day and no columns"
             raise InputError(Fault(self.where, "one whole day for this annotation", got, remedy))
         return self.manifests[0]
 
     def _find_schema(self) -> pa.Schema:
-        """Returns the schema of the columns to read, over all days."""
+        """Returns one schema of the columns to read that holds for all days."""
         forms = {tuple((column.name, column.type) for column in one.columns): one for one in self.manifests}
         schemas = [TableStore(self.partitions).read_schema(one).append(pa.field(DAY, pa.string())) for one in forms.values()]
         known = list(dict.fromkeys(name for schema in schemas for name in schema.names))
@@ -89,7 +89,7 @@ class StoredInput:
             found = pa.unify_schemas([pa.schema([one for one in schema if one.name in wanted]) for schema in schemas])
         except pa.ArrowTypeError as error:
             where = f"{self.where}, days {', '.join(one.ds for one in forms.values())}"
-            remedy = "name the columns to read in the input's metadata, or materialize the older days again"
+            remedy = "choose other columns in the input's metadata, or materialize the older days again"
             raise SchemaError(Fault(where, "columns of one type", str(error), remedy)) from error
         return pa.schema([found.field(name) for name in wanted])
 
@@ -114,7 +114,7 @@ def _open_files(days: StoredInput) -> dict[str, Path]:
 
 
 def _ends(name: str) -> tuple[str, str]:
-    """Returns the package and the class: the modules between them differ from release to release."""
+    """Returns package and class of a full class name. The modules between them change from release to release."""
     return name.partition(".")[0], name.rpartition(".")[2]
 
 

@@ -1,1 +1,1 @@
-"""OpenTelemetry spans of requests to the service (`serving.traces`)."""
+"""Exports OpenTelemetry spans of requests to the service (`serving.traces`)."""

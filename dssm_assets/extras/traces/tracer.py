@@ -1,6 +1,6 @@
-"""Makes OpenTelemetry spans after each answer: one for the request, and in it one per stage of its list.
+"""Makes OpenTelemetry spans after each answer: one span for the request, with a child span per stage.
 
-The standard environment configures the exporter (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, ...).
+The standard environment variables configure the exporter (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, ...).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dssm_assets.service.http.telemetry import STAGES, Stage
 
 
 class RequestTracer:
-    """Makes spans of requests; implements the service's `Tracer`."""
+    """Makes spans of requests. Implements the service's `Tracer`."""
 
     def __init__(self, provider: Any) -> None:
-        """Takes a tracer provider, an `opentelemetry.trace.TracerProvider`."""
+        """`provider` is an `opentelemetry.trace.TracerProvider`."""
         self._provider = provider
         self._tracer = provider.get_tracer("dssm_assets.serving")
 
@@ -44,14 +44,14 @@ class RequestTracer:
         span.end(end_ns)
 
     def close(self) -> None:
-        """Exports the remaining spans, as many as the collector takes in 2 seconds."""
+        """Exports the remaining spans. Gives up after 2 seconds."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(2.0)
 
 
 def open_tracer() -> RequestTracer:
-    """Returns a tracer that exports by OTLP over HTTP; raises a ConfigError if the extra is not installed."""
+    """Returns a tracer that exports by OTLP over HTTP. ConfigError: the extra's packages are not installed."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace import TracerProvider
@@ -60,6 +60,6 @@ def open_tracer() -> RequestTracer:
         remedy = "pip install 'dssm-assets[telemetry]', or set serving.traces to false"
         fault = Fault("serving.traces", "the libraries of OpenTelemetry", f"no module {error.name}", remedy)
         raise ConfigError(fault) from error
-    provider = TracerProvider(shutdown_on_exit=False)  # `close` does it
+    provider = TracerProvider(shutdown_on_exit=False)  # `close` shuts it down
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return RequestTracer(provider)

@@ -1,1 +1,1 @@
-"""Vector stores that hold the served bundle's vectors: LanceDB, PostgreSQL with pgvector, Qdrant, Milvus."""
+"""Publishes the served bundle's vectors to a vector store: LanceDB, PostgreSQL with pgvector, Qdrant or Milvus."""

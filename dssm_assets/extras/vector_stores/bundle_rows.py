@@ -31,16 +31,16 @@ class BundleRows:
     """The rows of one table, read from a bundle's files on the local disk."""
 
     def __init__(self, bundle: FetchedBundle, table: VectorTable) -> None:
-        """Maps the files.
+        """Maps the bundle's files into memory.
 
         Raises:
-            ConfigError: a filter column has a name that the store needs.
+            ConfigError: a filter column has a name that the store uses itself.
         """
         manifest, folder = bundle.manifest, bundle.folder
         self.table, self._key = table, KEYS[table][0]
         day = str(manifest["ds"])
         self._constants = {DAY: day, MODEL_DIGEST: str(manifest["inputs"][f"dssm_model/{day}"])}
-        if table is VectorTable.USER:  # a row for each interest of each user
+        if table is VectorTable.USER:  # one row per user and interest
             stored, interests = map_arrow(folder / BundleFile.USER_VECTORS), int(manifest.get("interests", 1))
             ids, vectors = (combine_chunks(stored.column(name)) for name in (col.USER_ID, col.USER_TOWER_EMB))
             columns = {
@@ -61,11 +61,11 @@ class BundleRows:
         self.content = pa.table(columns)
 
     def to_rows(self, log: Callable[[str], None]) -> Rows:
-        """Returns the rows to write; logs the progress of reading to `log`."""
+        """Returns the rows to write. `log` receives progress lines while they are read."""
         return Rows(self.complete(self.content.slice(0, 0)).schema, self.content.num_rows, self._read_batches(log))
 
     def find_changes(self, before: BundleRows) -> Changes:
-        """Returns the changes from another bundle's rows; both must have the same model and columns."""
+        """Returns the changes that turn another bundle's rows into these. Both must have the same model and columns."""
         after, keys = self.content, KEYS[self.table]
         others = (quote_name(name) for name in after.column_names if name not in keys)
         differs = " OR ".join(f"after.{name} IS DISTINCT FROM before.{name}" for name in others)
@@ -79,7 +79,7 @@ class BundleRows:
         return Changes(self.complete(changed.cast(after.schema)), gone)
 
     def complete(self, rows: pa.Table) -> pa.Table:
-        """Adds the missing columns to some rows, as they are written."""
+        """Adds the columns that are the same in all rows, such as the day, to some rows."""
         for name, value in self._constants.items():
             rows = rows.append_column(name, pa.repeat(pa.scalar(value), rows.num_rows))
         return rows
@@ -93,5 +93,5 @@ class BundleRows:
 
 
 def describe_files(manifest: Mapping[str, Any], table: VectorTable) -> list[str | None]:
-    """Returns the digests of the bundle's files for a table's rows."""
+    """Returns the digests of the bundle's files that a table's rows are read from."""
     return [manifest["files"].get(name, {}).get("sha256") for name in _FILES[table]]

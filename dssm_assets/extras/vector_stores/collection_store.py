@@ -1,11 +1,11 @@
-"""Common code of stores that have collections and aliases. Aliases name the tables of each version, and the served tables.
+"""Common code of stores with collections and aliases. Aliases mark the tables of each version, and the served tables.
 
-    <scene>_item_<token>                  a collection: a draft, until an alias of a version names it
-    <scene>_item__<version>               alias for the readers of a version
-    <scene>_item__<version>__<revision>   alias that tells the version's revision; of users if it has no items
+    <scene>_item_<token>                  a collection: a draft, until an alias of a version points to it
+    <scene>_item__<version>               alias through which readers of a version find its collection
+    <scene>_item__<version>__<revision>   alias that records the version's revision (`_user` if the version has no items)
     <scene>_item                          alias for other programs
 
-In names of aliases - is _.
+Alias names have _ in place of -.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Conditi
 
 T = TypeVar("T")
 Hits = list[tuple[Sequence[Any], Sequence[float]]]
-"""Ids and inner products of a list for each vector, best first."""
+"""For each vector: the ids and the inner products of its list, best first."""
 
 TIMEOUT_SECONDS: Final = 10
 INDEX_SECONDS: Final = 3600
 LINKS, LINK_CANDIDATES, SEARCH_CANDIDATES = 32, 256, 2048
-"""Of the index, HNSW: links of a vector, and vectors that are compared to find them, and in a search at least."""
+"""Settings of the HNSW index: links per vector, candidates compared to choose them, and least candidates of a search."""
 _WAIT_SECONDS: Final = 0.5
 _SENT_NUMBERS, _SENT_ROWS = 2**18, 1000
-"""In a request with rows, which is some megabytes long."""
+"""A request with rows has at most so many numbers and so many rows: some megabytes."""
 _FOUND_IDS: Final = 4_000
-"""In an answer to searches."""
+"""An answer to searches has at most so many ids."""
 _EXACT_FLOAT: Final = 2**53
 
 
@@ -53,15 +53,15 @@ class _Version:
 
 
 class CollectionStore(vs.VectorStore):
-    """The versions of a scene. A store adds the calls of its client."""
+    """Base of a store with collections and aliases, for one scene. A subclass adds the calls of its client."""
 
     def __init__(
         self, uri: SplitResult, scene: str, name: str, lock: AbstractContextManager[Any], seconds: float | None
     ) -> None:
-        """Parses the URI. Errors carry the store's `name`; calls hold the `lock`."""
+        """Parses the URI. Errors show the store's `name`. Each call of the client holds `lock`."""
         self.seconds, self.call_seconds = seconds, TIMEOUT_SECONDS if seconds is None else min(seconds, TIMEOUT_SECONDS)
         self._heads = {table: f"{scene}_{table}" for table in (VectorTable.USER, VectorTable.ITEM)}
-        """Table -> served alias; a version is whole once its items are there, which are therefore last."""
+        """Table -> alias of the served collection. Items come last: their alias completes a version."""
         self.user, self.password, self._lock = unquote(uri.username or ""), unquote(uri.password or ""), lock
         self.address = uri.netloc.rpartition("@")[2] + uri.path.rstrip("/")
         self.url = f"http{'s' * uri.scheme.endswith('https')}://{self.address}"
@@ -82,19 +82,19 @@ class CollectionStore(vs.VectorStore):
 
     @abstractmethod
     def change_aliases(self, after: Mapping[str, str], dropped: Sequence[str]) -> None:
-        """Makes or moves aliases -> collections and drops others: in one step, or else in this order."""
+        """Creates or moves the aliases `after` (alias -> collection), then drops others. In one step if the store can."""
 
     @abstractmethod
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
-        """Makes a collection without rows."""
+        """Creates an empty collection."""
 
     @abstractmethod
     def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
-        """Writes some rows; rows with the same key are replaced."""
+        """Writes some rows. They replace rows with the same key."""
 
     @abstractmethod
     def finish(self, collection: str) -> None:
-        """Waits until a collection has all of its rows and its index."""
+        """Waits until a collection has stored all rows and built its index."""
 
     @abstractmethod
     def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
@@ -102,7 +102,7 @@ class CollectionStore(vs.VectorStore):
 
     @abstractmethod
     def drop(self, collection: str) -> None:
-        """Removes a collection that no alias names."""
+        """Removes a collection that no alias points to."""
 
     @abstractmethod
     def open_collection(self, table: VectorTable, collection: str) -> vs.StoredVectors:
@@ -168,7 +168,7 @@ class CollectionStore(vs.VectorStore):
     def remove(self, name: str) -> None:
         aliases = self.find_aliases()
         version = self._parse(aliases).get(name)
-        # A draft may have become a version by now, and a version be served.
+        # By now a draft may have become a version, or a version may be served.
         read = {aliases.get(head) for head in self._heads.values()} if version else self._find_read(aliases)
         removed = set(version.tables.values()) if version else {name} & set(self.list_names())
         if removed and not removed & read:
@@ -198,7 +198,7 @@ class CollectionStore(vs.VectorStore):
             self.send_rows(table, collection, rows.slice(start, step), is_new=is_new)
 
     def _parse(self, aliases: Mapping[str, str]) -> dict[str, _Version]:
-        """Returns the versions; the revision is "" after a publisher was killed before it switched."""
+        """Returns the versions by name. The revision is "" if a publisher was killed before it recorded it."""
         found: dict[str, dict[VectorTable, str]] = {}
         revisions: dict[tuple[str, str], str] = {}
         for table, head in self._heads.items():
@@ -214,14 +214,14 @@ class CollectionStore(vs.VectorStore):
         return {name: one for name, one in versions.items() if one.revision or VectorTable.ITEM in one.tables}
 
     def _find_tables(self, aliases: Mapping[str, str], version: str, *needed: VectorTable) -> Mapping[VectorTable, str]:
-        """Returns the collections of a version that has some tables."""
+        """Returns the collections of a version, which must have the tables `needed`."""
         versions = self._parse(aliases)
         if version not in versions or not versions[version].tables.keys() >= set(needed):
             raise vs.missing_version(self.where, [*needed, VectorTable.ITEM][0], version, versions)
         return versions[version].tables
 
     def _find_read(self, aliases: Mapping[str, str]) -> set[str]:
-        """Returns the collections of versions, and served collections."""
+        """Returns the collections that may be read: those of versions, and the served ones."""
         of_versions = {collection for version in self._parse(aliases).values() for collection in version.tables.values()}
         return of_versions | {aliases[head] for head in self._heads.values() if head in aliases}
 
@@ -233,7 +233,7 @@ class CollectionStore(vs.VectorStore):
 
 
 class CollectionVectors(vs.StoredVectors):
-    """The rows of a collection. A store adds the calls of its client."""
+    """The rows of a collection. A subclass adds the calls of its client."""
 
     def __init__(self, store: CollectionStore, table: VectorTable, width: int, id_type: pa.DataType) -> None:
         self._limits = store.where, store.seconds
@@ -243,15 +243,15 @@ class CollectionVectors(vs.StoredVectors):
 
     @abstractmethod
     def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
-        """Yields the rows of some ids with some columns; the vectors are under the name in `VECTORS`."""
+        """Yields the rows of some ids with some columns. The vector column has its name in `VECTORS`."""
 
     @abstractmethod
     def write_condition(self, condition: Condition) -> Any:
-        """Translates a condition for the store; raises UnsupportedConditionError if it cannot."""
+        """Translates a condition for the store. UnsupportedConditionError: the store cannot compare in this way."""
 
     @abstractmethod
     def find_nearest(self, vectors: Vectors, k: int, wanted: Any, deadline: vs.Deadline, *, is_exact: bool) -> Hits:
-        """Returns up to k rows for each vector; starts no request after the deadline."""
+        """Returns up to k rows for each vector. Starts no request after the deadline."""
 
     def read(self, ids: pa.Array) -> pa.Table:
         rows = [row for part in _split(ids) for row in self.find_rows(part, self._names)]
@@ -277,7 +277,7 @@ def _choose_main(tables: Collection[VectorTable]) -> VectorTable:
 
 
 def make_point_ids(keys: pa.Table) -> list[Any]:
-    """Returns digests of row keys; every store accepts them as ids."""
+    """Returns a digest of each row's key, in a form that every store accepts as an id."""
     return [str(uuid.uuid5(uuid.NAMESPACE_OID, repr(key))) for key in zip(*keys.to_pydict().values(), strict=True)]
 
 
@@ -286,10 +286,10 @@ def _split(ids: pa.Array) -> list[pa.Array]:
 
 
 def _round_bounds(one: ColumnCondition) -> ColumnCondition:
-    """Returns a condition with integer bounds for integers: a server's index may cut fractions off.
+    """Rounds the bounds of an integer column to integers, because a server's index may cut off fractions.
 
     Raises:
-        UnsupportedConditionError: it has a number that requests cannot hold exactly.
+        UnsupportedConditionError: a number of the condition cannot be sent exactly.
     """
     low, high = one.low, one.high
     values = (*(one.any_of or ()), *one.none_of, low, high)

@@ -1,4 +1,4 @@
-"""Filters of a request as conditions for stores. `core/retrieval/item_filter.py` defines and checks the filters."""
+"""Parses the filters of a request to conditions that stores can translate. `core/retrieval/item_filter.py` defines filters."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from dssm_assets.core.retrieval.item_filter import convert_value
 
 
 class UnsupportedConditionError(Exception):
-    """The store cannot make such a comparison."""
+    """The store cannot compare values in the way that a condition asks for."""
 
 
 @dataclass(frozen=True)
 class ColumnCondition:
-    """A condition on a column; all parts must hold. In a column of lists, each entry is one of the item's values.
+    """A condition on one column. An item passes if all parts hold. In a column of lists, an item's values are the entries.
 
     Attributes:
         type: type of a value.
-        any_of: passes items with one of these values; with `or_missing` also items without a value. None: passes all.
-        none_of: passes items without any of these values; unless `not_missing`, also items without a value.
-        low, high: bounds of one value, both included (None: no such bound); items without a value do not pass.
+        any_of: the item must have one of these values. With `or_missing`, items without a value also pass. None: no such part.
+        none_of: the item must have none of these values. Items without a value pass, unless `not_missing` is set.
+        low, high: one value of the item must lie between these bounds, both included. Items without a value do not pass. None: no
+            such bound.
     """
 
     column: str
@@ -39,14 +40,14 @@ class ColumnCondition:
 
 
 Condition = tuple[tuple[ColumnCondition, ...], ...]
-"""Groups of conditions: all of one group must hold. Without groups every item passes."""
+"""Groups of conditions. An item passes if all conditions of one group hold. Without groups every item passes."""
 
 
 def parse_filters(filters: Any, columns: Mapping[str, pa.DataType]) -> Condition:
-    """Parses filters accepted by `mask_items` to a condition; values become Python's, in their column's type.
+    """Parses filters that `mask_items` accepts to a condition. Values are converted to their column's type.
 
     Args:
-        columns: columns of the store, with their types.
+        columns: name -> type of the store's columns.
     """
     if filters is None:
         return ()

@@ -1,10 +1,10 @@
-"""LanceDB: a vector store of Lance tables in a folder or on S3: `lancedb:///folder`, `lancedb+s3://bucket/folder`.
+"""LanceDB as a vector store: Lance tables in a folder or on S3 (`lancedb:///folder`, `lancedb+s3://bucket/folder`).
 
     <scene>_item_<token>, <scene>_user_<token>    a draft, or a table of a version, with an index
     <scene>_versions                              one row per version: its revision, its tables, and whether it is served
 
-The table of versions serves as the alias: one row names the items and the users of a version. A single table with tags would
-not do: one publisher's `create_index` would index another's rows, and files of removed rows could stay.
+The table of versions replaces aliases: one row names the item table and the user table of a version. All versions in one tagged
+table would not work: one publisher's `create_index` would index another's rows, and files with removed rows could stay.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from dssm_assets.storage.locations import rename_s3_options
 
 _S3_NAMES: Final = ("aws_endpoint", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_region")
 _LISTING_LIMITS: Final = {"connect_timeout": "1500ms", "timeout": "1500ms", "client_max_retries": "0"}
-"""A server is asked up to six times, so that a silent one is an error after eleven seconds."""
+"""A server is asked up to six times, so a server that does not answer is an error after eleven seconds."""
 _TABLE_LIMITS: Final = {"timeout": "10s"}
-"""Of a request for rows, which may be large."""
+"""Limits of a request for rows, which may be large."""
 _PARTITION_ROWS: Final = 4096
 """Smaller tables are searched without an index."""
 _PROBED: Final = 0.85
-"""Of the index's partitions: of vectors without any structure fewer than .8 have less than .95 of the nearest 200."""
+"""A search reads this fraction of the index's partitions. Below .8 it finds less than .95 of the nearest 200 of random vectors."""
 _VECTORS_AT_ONCE: Final = 64
 _IS_KEY: Final = {"lance-schema:unenforced-primary-key": "true"}
-"""If two commits insert the same key, Lance then repeats the second as an update."""
+"""Marks a key column. If two commits insert the same key, Lance then repeats the second one as an update."""
 _VERSIONS: Final = pa.schema(
     [
         pa.field("bundle_id", pa.string(), nullable=False, metadata=_IS_KEY),
@@ -53,10 +53,10 @@ _VERSIONS: Final = pa.schema(
 
 
 class LanceDBStore(vs.VectorStore):
-    """The tables of a scene."""
+    """The Lance tables of a scene."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
-        """Opens the folder. For S3, `options` give endpoint, login and region; missing ones come from `AWS_*` variables."""
+        """Opens the folder. For S3, `options` hold endpoint, login and region. Missing ones are read from `AWS_*` variables."""
         is_s3, place = uri.scheme.endswith("+s3"), f"{uri.netloc}{uri.path}"
         given = {name: value for name, value in rename_s3_options(options, _S3_NAMES).items() if name in _S3_NAMES}
         if "aws_endpoint" in given:
@@ -76,7 +76,7 @@ class LanceDBStore(vs.VectorStore):
         return {version: row["revision"] for version, row in self._read_versions().items()}
 
     def find_served(self) -> str | None:
-        # Two that were served at once are both marked until another is.
+        # If two publishers served at once, both versions are marked until the next one is served.
         return max((version for version, row in self._read_versions().items() if row["is_served"]), default=None)
 
     def write(self, table: VectorTable, rows: Rows) -> str:
@@ -104,8 +104,8 @@ class LanceDBStore(vs.VectorStore):
         self._need(version)
         former = [name for name, row in self._read_versions().items() if row["is_served"] and name != version]
         self._mark([version], is_served=True)
-        self._need(version)  # if it was removed in between, the former ones stay served
-        # No others: one that has come meanwhile was served after this one. So of any number of publishers one version stays.
+        self._need(version)  # if it was removed meanwhile, the old versions stay served
+        # Unmarks only versions served before this one: any that came meanwhile is newer. So one version stays in the end.
         self._mark(former, is_served=False)
 
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
@@ -137,17 +137,17 @@ class LanceDBStore(vs.VectorStore):
                 versions = self._open(self._registry)
                 versions.delete(f"bundle_id = {_write(name)} AND is_served IS NOT TRUE")
             tables = {name} if row is None else _find_used({name: row})
-            for table in tables - _find_used(self._read_versions()):  # a version's tables stay
+            for table in tables - _find_used(self._read_versions()):  # the tables of versions stay
                 self._database.drop_table(table, ignore_missing=True)
             if row is not None:
-                with suppress(RuntimeError):  # another publisher commits, who comes here too
+                with suppress(RuntimeError):  # another publisher is removing it, too
                     versions.optimize(cleanup_older_than=dt.timedelta(days=1))
 
     def open_table(self, table: VectorTable, name: str) -> Any:
         """Returns the current table of a version or draft.
 
         Raises:
-            PartitionMissingError: it has none.
+            PartitionMissingError: the version or draft does not have the table.
         """
         versions = self._read_versions()
         stored = versions[name][table] if name in versions else name
@@ -182,7 +182,7 @@ class LanceDBStore(vs.VectorStore):
             raise vs.missing_version(self.where, VectorTable.ITEM, version, versions)
 
     def _open(self, name: str) -> Any:
-        """Returns a table, None if there is none or its writer was killed before the first commit."""
+        """Returns a table. None: it does not exist, or its writer was killed before the first commit."""
         try:
             return self._database.open_table(name, storage_options=self._limits)
         except ValueError as error:
@@ -192,7 +192,7 @@ class LanceDBStore(vs.VectorStore):
 
 
 class _LanceVectors(vs.StoredVectors):
-    """The rows of a version or draft; each answer is of one commit."""
+    """The rows of a version or draft. Each answer is read from one commit."""
 
     def __init__(self, store: LanceDBStore, table: VectorTable, name: str) -> None:
         self._store, self._name, self._key = store, (table, name), KEYS[table][0]
@@ -219,9 +219,9 @@ class _LanceVectors(vs.StoredVectors):
 
     def _search(self, vectors: Vectors, k: int, where: str, is_exact: bool, deadline: vs.Deadline) -> list[Found]:
         deadline.check()
-        # Lance returns 1 - product: of longer vectors the products lose no digits.
+        # Lance returns 1 - product. Vectors are made longer, so that the product keeps its digits.
         scales = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vectors, axis=1))[1])
-        table = self._table  # another thread may open it again
+        table = self._table  # another thread may replace it
         query = table.search(vectors * scales[:, None], vs.find_vectors(table.schema)).distance_type("dot").limit(k)
         query = query.maximum_nprobes(0).minimum_nprobes(self._probes).select([self._key, "_distance"])
         query = query.bypass_vector_index() if is_exact else query
@@ -230,7 +230,7 @@ class _LanceVectors(vs.StoredVectors):
         if not is_exact and not np.isfinite(rows.column("_distance")).all():
             return self._search(
                 vectors, k, where, True, deadline
-            )  # where fewer than k rows pass, Lance adds the last ones unmeasured
+            )  # if fewer than k rows pass, Lance fills up with unmeasured rows
         numbers = rows.column("query_index") if "query_index" in rows.column_names else pa.repeat(0, len(rows))
         rows = rows.append_column("number", numbers).sort_by([("number", "ascending"), ("_distance", "ascending")])
         ids, scores = rows.column(self._key).combine_chunks(), 1 - rows.column("_distance").to_numpy()
@@ -259,7 +259,7 @@ class _DataFusion(SqlDialect):
             moment = value.astimezone(dt.UTC).replace(tzinfo=None).isoformat()
             return f"arrow_cast('{moment}', 'Timestamp(us, \"UTC\")')"
         if isinstance(value, float):
-            return f"CAST('{value!r}' AS DOUBLE)"  # a bare number has to be one of the column's type
+            return f"CAST('{value!r}' AS DOUBLE)"  # a bare number must have the column's type
         if type(value) is not int:
             return super().write_value(value)
         if value >= 2**63:
@@ -277,7 +277,7 @@ _DIALECT: Final = _DataFusion()
 
 
 def _declare_keys(schema: pa.Schema, table: VectorTable) -> pa.Schema:
-    """Returns a schema with its key columns as primary key."""
+    """Marks the key columns of a table in its schema as the primary key."""
     return pa.schema(
         [field.with_nullable(False).with_metadata(_IS_KEY) if field.name in KEYS[table] else field for field in schema]
     )

@@ -1,4 +1,4 @@
-"""Milvus as a vector store: a server, or for tests and laptops a file of Milvus Lite, which only one process can open."""
+"""Milvus as a vector store: a server, or (for tests and laptops) a file of Milvus Lite, which one process at a time can open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Conditi
 from dssm_assets.extras.vector_stores.store import KEYS, StoredVectors, find_vectors
 
 _STRONG: Final = "Strong"
-"""Readers see every row that was written before."""
+"""With this level, readers see every row written before."""
 _METRIC: Final = "IP"
 _POINT: Final = "dssm_point"
 _MAX_TEXT: Final = 65_535
@@ -33,8 +33,8 @@ _LOAD_SECONDS: Final = 60
 
 
 class MilvusStore(cs.CollectionStore):
-    """Collections of a server (`milvus://user:password@host:19530/database`, `milvus+https://:TOKEN@host`) or of
-    `milvus:///file.db`.
+    """Collections of a server (`milvus://user:password@host:19530/database`, `milvus+https://:TOKEN@host`) or of a file
+    (`milvus:///file.db`).
     """
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
@@ -55,7 +55,7 @@ class MilvusStore(cs.CollectionStore):
                 found[alias] = self.call(self.client.describe_alias, alias)["collection_name"]
             except StorageError:
                 if alias in self._list_aliases():
-                    raise  # else it was dropped meanwhile
+                    raise  # otherwise the alias was dropped meanwhile
         return found
 
     def _list_aliases(self) -> list[str]:
@@ -92,11 +92,11 @@ class MilvusStore(cs.CollectionStore):
         self.load(collection, cs.INDEX_SECONDS)
 
     def load(self, collection: str, seconds: float = _LOAD_SECONDS) -> None:
-        """Makes a collection ready to be read."""
+        """Loads a collection into the server's memory, so that it can be read."""
         self.call(self.client.load_collection, collection, timeout=seconds)
 
     def describe(self, collection: str) -> dict[str, Any]:
-        """Returns the fields by name."""
+        """Returns field name -> description of the field."""
         return {field["name"]: field for field in self.call(self.client.describe_collection, collection)["fields"]}
 
     def find_vectors(self, collection: str) -> Any:
@@ -144,7 +144,7 @@ class MilvusVectors(cs.CollectionVectors):
         return [([hit["entity"][self.key] for hit in hits], [hit["distance"] for hit in hits]) for hits in answers]
 
     def _compare(self, vectors: Vectors, k: int, wanted: str, deadline: vs.Deadline) -> cs.Hits:
-        """Returns the exact lists: a server searches by its index alone, so all passing rows are read."""
+        """Returns exact lists. Reads all passing rows and compares them here, because a server only searches by its index."""
         scores, ids = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), object)
         name = self.find_vectors()
         iterator = self._read(self._client.query_iterator, wanted, [self.key, name], batch_size=_COMPARED_ROWS)
@@ -159,7 +159,7 @@ class MilvusVectors(cs.CollectionVectors):
 
 
 def _has_own_key(table: VectorTable, schema: pa.Schema) -> bool:
-    """Says whether ids are the primary key. A digest is it for others: the client does not quote text when it pages by the key."""
+    """Returns whether the ids can be the primary key. Otherwise it is a digest: paging by text keys fails, as they are not quoted."""
     return table is VectorTable.ITEM and pa.types.is_integer(schema.field(KEYS[table][0]).type)
 
 
@@ -184,7 +184,7 @@ def _make_schema(table: VectorTable, schema: pa.Schema) -> CollectionSchema:
 
 
 def _choose_type(kind: pa.DataType) -> DataType:
-    """Returns the type of values; times are integers in the unit of their column."""
+    """Returns Milvus's type for an Arrow type. Times are stored as integers in the unit of their column."""
     if pa.types.is_boolean(kind):
         return DataType.BOOL
     if pa.types.is_floating(kind):

@@ -1,4 +1,4 @@
-"""PostgreSQL with pgvector as a vector store: a table per draft, one table of versions, views as aliases. Each change is a transaction."""
+"""PostgreSQL with pgvector as a vector store: a table per draft, a table of versions, views as aliases. Changes are transactions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Connection: TypeAlias = psycopg.Connection[Any]
 T = TypeVar("T")
 
 _CANDIDATES: Final = 1000
-"""Rows that a search of the index visits: pgvector's maximum."""
+"""A search of the index visits so many rows, pgvector's maximum."""
 _INDEX_OPTIONS: Final = "m = 24, ef_construction = 48"
 _MAX_INDEXED_WIDTH: Final = 2000
 _VECTOR_COLUMNS: Final = """SELECT relname,
@@ -54,12 +54,12 @@ class PgvectorStore(vs.VectorStore):
     """The tables of a scene, in the first schema of the search path."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
-        """Connects to nothing yet.
+        """Does not connect yet.
 
         Raises:
-            ConfigError: the scene's name is too long for names of tables.
+            ConfigError: the scene's name is too long for table names.
         """
-        if len(scene) > 43:  # PostgreSQL cuts names of tables at 63 bytes
+        if len(scene) > 43:  # PostgreSQL cuts table names at 63 bytes
             expected = "at most 43 characters, for tables in PostgreSQL"
             raise ConfigError(Fault("name", expected, f"{len(scene)}", "shorten the name of the scene"))
         self._scene, self._versions, self.seconds = scene, f"{scene}_vector_versions", seconds
@@ -141,7 +141,7 @@ class PgvectorStore(vs.VectorStore):
         return old + [draft for draft in drafts if vs.begun_at(draft) < before]
 
     def remove(self, name: str) -> None:
-        # What a reader has locked, or an alias names, stays until the next cleanup.
+        # A table that a reader has locked, or an alias uses, stays until the next cleanup.
         busy = suppress(pg.LockNotAvailable, pg.DependentObjectsStillExist)
         with self._change() as connection, busy, connection.transaction():
             versions = self._read_versions(connection)
@@ -154,7 +154,7 @@ class PgvectorStore(vs.VectorStore):
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """Lends a connection with autocommit; a lost one is opened again."""
+        """Lends a connection with autocommit. Opens a new one if the old one is lost."""
         with vs.store_errors(self.where, self._passwords):
             connection = None
             with suppress(IndexError):
@@ -171,7 +171,7 @@ class PgvectorStore(vs.VectorStore):
 
     @contextmanager
     def _change(self) -> Iterator[Connection]:
-        """Begins a transaction beside which no other changes the scene's versions. It waits for those, but not long for readers."""
+        """Begins a transaction that changes the scene's versions. It waits for other such transactions, but not long for readers."""
         with self.connect() as connection, connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [self._versions])
             connection.execute(
@@ -182,7 +182,7 @@ class PgvectorStore(vs.VectorStore):
             yield connection
 
     def _read_versions(self, connection: Connection) -> dict[str, Any]:
-        """Returns the rows of the table of versions: revision, tables, is_served."""
+        """Returns version -> its row in the table of versions: revision, tables, is_served."""
         try:
             rows: list[Any] = connection.cursor(row_factory=namedtuple_row).execute(f"TABLE {self._versions}").fetchall()
         except pg.UndefinedTable:  # nothing is published yet
@@ -190,10 +190,10 @@ class PgvectorStore(vs.VectorStore):
         return {row.version: row for row in rows}
 
     def find_table(self, connection: Connection, table: VectorTable, name: str) -> tuple[str, str]:
-        """Returns the current table of a version or draft, and its vector column.
+        """Returns the names of the current table of a version or draft, and of its vector column.
 
         Raises:
-            PartitionMissingError: it has none.
+            PartitionMissingError: the version or draft does not have the table.
         """
         versions = self._read_versions(connection)
         relation = versions[name].tables.get(table) if name in versions else name
@@ -203,7 +203,7 @@ class PgvectorStore(vs.VectorStore):
         return relation, tables[relation]
 
     def _find_tables(self, connection: Connection) -> dict[str, str]:
-        """Returns table -> column of its vectors."""
+        """Returns table -> name of its vector column."""
         names = f"^{self._scene}_({'|'.join(VectorTable)})_[0-9a-f]{{14}}$"
         return dict(connection.execute(_VECTOR_COLUMNS, [names]).fetchall())
 
@@ -213,7 +213,7 @@ class PgvectorStore(vs.VectorStore):
 
 
 class _PgvectorVectors(vs.StoredVectors):
-    """The rows of a version or draft, whose table is looked up for each answer: a version that is published again has another."""
+    """The rows of a version or draft. Its table is looked up for each answer, because publishing again replaces the table."""
 
     def __init__(self, store: PgvectorStore, table: VectorTable, name: str) -> None:
         self._store, self._table, self._name, self._id = store, table, name, KEYS[table][0]
@@ -255,7 +255,7 @@ class _PgvectorVectors(vs.StoredVectors):
                     found, given = list[Any](), {"vector": vector.tolist()}
                     if not is_exact and 2 * k <= _CANDIDATES:
                         found = cursor.execute(f"{sql} LIMIT {2 * k}", given).fetchall()
-                    if len(found) < 2 * k:  # the index may have missed rows: each is compared
+                    if len(found) < 2 * k:  # the index may have missed rows, so all rows are compared
                         deadline.check()
                         found = cursor.execute(f"{sql} + 0 LIMIT {k}", given).fetchall()
                     ids, negatives = zip(*found[:k], strict=True) if found else ((), ())
@@ -266,7 +266,7 @@ class _PgvectorVectors(vs.StoredVectors):
 
     def _ask(self, read: Callable[[Connection, str, str], T]) -> T:
         with self._store.connect() as connection:
-            with suppress(pg.UndefinedTable):  # dropped since, as the version was published again
+            with suppress(pg.UndefinedTable):  # the table was dropped when the version was published again
                 return read(connection, *self._store.find_table(connection, self._table, self._name))
             return read(connection, *self._store.find_table(connection, self._table, self._name))
 
@@ -310,7 +310,7 @@ def _copy(connection: Connection, relation: str, schema: pa.Schema, batches: Ite
 
 
 def _to_values(column: pa.Array) -> list[Any]:
-    """Returns values as psycopg writes them, vectors as the bytes of pgvector's binary format."""
+    """Converts a column to values that psycopg can write. Vectors become bytes in pgvector's binary format."""
     if pat.is_fixed_size_list(column.type):
         vectors = to_matrix(column, "vectors").astype(">f4").view(np.uint8)
         head = np.array([column.type.list_size, 0], ">u2").view(np.uint8)
@@ -320,21 +320,21 @@ def _to_values(column: pa.Array) -> list[Any]:
 
 
 def _delete(connection: Connection, relation: str, keys: Mapping[str, Any]) -> None:
-    """Deletes the rows with some keys, given column by column."""
+    """Deletes the rows with some keys. `keys` maps each key column to its values."""
     arrays = ", ".join(f"%b::{_sql_type(values.type)}[]" for values in keys.values())
     wanted = f"({', '.join(keys)}) IN (SELECT * FROM unnest({arrays}))"
     connection.execute(f"DELETE FROM {relation} WHERE {wanted}", [values.to_pylist() for values in keys.values()])
 
 
 def _create_index(connection: Connection, relation: str, rows: Rows) -> None:
-    # A row of the graph takes some 1,400 bytes beside its vector.
+    # Each row of the graph takes about 1,400 bytes in addition to its vector.
     index = f"CREATE INDEX ON {relation} USING hnsw ({vs.find_vectors(rows.schema)} vector_ip_ops) WITH ({_INDEX_OPTIONS})"
     memory_mb = min(64 + rows.count * (4 * rows.width + 1400) // 2**20, 2048)
     connection.execute(f"SET LOCAL maintenance_work_mem = '{memory_mb}MB'")
     try:
         with connection.transaction():
             connection.execute(index)
-    except pg.DiskFull:  # of the shared memory for parallel workers, of which containers have little
+    except pg.DiskFull:  # no shared memory left for parallel workers: containers have little of it
         connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
         connection.execute(index)
 
@@ -344,13 +344,13 @@ def _replace_view(connection: Connection, view: str, relation: str | None) -> No
     try:
         with connection.transaction():
             connection.execute(f"CREATE OR REPLACE {select_rows}" if relation else f"DROP VIEW IF EXISTS {view}")
-    except pg.InvalidTableDefinition:  # it has other columns
+    except pg.InvalidTableDefinition:  # the old view has other columns
         connection.execute(f"DROP VIEW {view}")
         connection.execute(f"CREATE {select_rows}")
 
 
 def _is_alive(connection: Connection, seconds: float) -> bool:
-    """Returns whether the server answers in time."""
+    """Returns whether the server answers within some seconds."""
     answers = select.poll()
     answers.register(connection, select.POLLIN)
     with suppress(psycopg.OperationalError):
@@ -364,7 +364,7 @@ def _is_alive(connection: Connection, seconds: float) -> bool:
 
 @contextmanager
 def _cut_after(connection: Connection, seconds: float | None) -> Iterator[None]:
-    """Cuts a connection off that is in use for twice as long: a server that is frozen ends no statement by itself."""
+    """Closes a connection if the block takes twice the given seconds: a frozen server does not end a statement itself."""
     if seconds is None:
         yield
         return
@@ -378,7 +378,7 @@ def _cut_after(connection: Connection, seconds: float | None) -> Iterator[None]:
 
 
 def _cut(line: socket.socket) -> None:
-    with suppress(OSError):  # it has just been closed
+    with suppress(OSError):  # the connection has just been closed
         line.shutdown(socket.SHUT_RDWR)
 
 

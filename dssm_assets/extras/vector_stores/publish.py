@@ -1,10 +1,11 @@
-"""The step of `vector_store`. The store also follows the served bundle after deltas, rollbacks and cleanups.
+"""The step of the asset `vector_store`. The store also follows the served bundle after deltas, rollbacks and cleanups.
 
-The store keeps the served whole bundle and the one before it. A version is written aside, compared with the bundle, then served. On
-a local disk one process writes at a time; on object stores each checks at the end whether the same bundle is still served.
+The store keeps a version for the served whole bundle and one for the bundle before it. A version is written as a draft, compared
+with the bundle, then served. On a local disk one process writes at a time. On object stores each process checks at the end
+whether the same bundle is still served.
 
-A version keeps the first id of its bundle. When users are forgotten the bundle gets another id, but its items stay, so a service
-accepts either id. A replaced version stays for some minutes, until services have followed.
+A version keeps the first id of its bundle. If users are forgotten, the bundle gets a new id but keeps its items, so a service
+accepts both ids. A replaced version stays for some minutes, until the services use the new one.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ ASSET: Final = "vector_store"
 CHECK: Final = "stored_vectors"
 MIN_RECALL: Final = 0.95
 COMPARED_ROWS: Final = 100
-"""Vectors to compare, and users to measure the recall with."""
+"""So many vectors are compared, and the recall is measured on so many users."""
 LIST_LENGTH: Final = 200
 _ROUNDING: Final = 1e-5
 FOLLOW_SECONDS: Final = 300.0
-"""Within these services take the served bundle: by default they look every 5 s, and then open it."""
+"""Services have opened a newly served bundle after so many seconds. By default they look for it every 5 s."""
 
 Log = Callable[[str], None]
 
@@ -71,7 +72,7 @@ class _Served:
 
 @each_day
 def vector_store(workspace: Workspace, ds: str) -> StepResult:
-    """Publishes the bundle of a day with its deltas, if it is served."""
+    """Publishes a day's bundle with its deltas, if the bundle is served."""
     source = workspace.need("serving_bundle", ds)
     follower = _Follower(workspace.loaded, workspace.log)
     check = Check(CHECK, True, f"the bundle of {ds} is not served, so nothing was published")
@@ -92,10 +93,10 @@ def vector_store(workspace: Workspace, ds: str) -> StepResult:
 
 
 def on_served(loaded: LoadedConfig, log: Log) -> None:
-    """Makes a configured store follow the served bundle; only the changes are written if the store has a revision of the same bundle.
+    """Publishes the served bundle to the configured store. Writes only the changes if the store has a revision of the same bundle.
 
     Raises:
-        StorageError: it cannot; the bundle stays served, and its vectors are missing.
+        StorageError: the store cannot be updated. The bundle stays served, and the store lacks its vectors.
     """
     if loaded.config.vector_store is None or (pointer := open_bundles(loaded).pointer()) is None:
         return
@@ -111,7 +112,7 @@ def on_served(loaded: LoadedConfig, log: Log) -> None:
 
 
 def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str]:
-    """Removes versions that no bundle needs, and drafts begun before a unix time; returns no files.
+    """Removes versions that no bundle needs, and drafts begun before a unix time. Returns an empty set of files.
 
     Raises:
         StorageError: the store cannot be reached.
@@ -128,11 +129,11 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
 
 
 def list_unreached(workspace: Workspace) -> list[str]:
-    """Returns stores of earlier configurations with vectors of users, and an unused one in the home."""
+    """Returns the stores that hold vectors of users but are not in the configuration any more, also an unused one in the home."""
     store, loaded = workspace.tables.partitions, workspace.loaded
     bundles = open_bundles(loaded)
     places = set(_read_json(bundles.fs, layout.stores_with_users_path(bundles.root), []))
-    for manifest in store.find_days(ASSET, store.days(ASSET)).values():  # of versions that noted no places
+    for manifest in store.find_days(ASSET, store.days(ASSET)).values():  # older versions of the library noted no places
         facts = json.loads(workspace.artifacts.read_bytes(manifest, "store.json"))
         if f"{VectorTable.USER} rows" in facts and not any(place.startswith(facts["store"]) for place in places):
             places.add(facts["store"])
@@ -149,20 +150,20 @@ def _name_place(loaded: LoadedConfig, store: VectorStore) -> str:
 
 
 class _Follower:
-    """Makes the store of a configuration have the vectors of the bundle that is served."""
+    """Keeps a configured store equal to the served bundle."""
 
     def __init__(self, loaded: LoadedConfig, log: Log) -> None:
         self._bundles, self._log, self._folder = open_bundles(loaded), log, layout.asset_folder(loaded.root, ASSET)
         self._replaced_path = layout.replaced_versions_path(self._bundles.root)
         settings = loaded.config.vector_store or VectorStoreSettings()
         self._tables = settings.tables
-        # The store beside the tables, which may move with them, is found there.
+        # The default store lies beside the tables and is found there, so it is not noted.
         self._must_be_noted = settings.uri is not None and VectorTable.USER in settings.tables
         self.store = open_configured(loaded)
         self._place = _name_place(loaded, self.store)
 
     def find_served(self) -> _Served:
-        """Returns the served bundle; raises a PartitionMissingError without one."""
+        """Returns the served bundle. PartitionMissingError: no bundle is served."""
         pointer = self._bundles.pointer()
         if pointer is None:
             remedy = remedy_of_missing("publish", "DAY")
@@ -171,7 +172,7 @@ class _Follower:
         return _Served(pointer.bundle_id, version, self._bundles.manifest(pointer.bundle_id))
 
     def list_names(self, bundle_id: str) -> list[str]:
-        """Returns all ids that a bundle's whole bundle has had, oldest first: it gets another when users are forgotten."""
+        """Returns all ids of a bundle's whole bundle, oldest first: it gets a new id whenever users are forgotten."""
         try:
             base = base_of(self._bundles.manifest(bundle_id)) or bundle_id
             return [*self._bundles.manifest(base).get("was", ()), base]
@@ -179,7 +180,7 @@ class _Follower:
             return [bundle_id]
 
     def follow(self, *, is_whole: bool = False) -> Check:
-        """Writes the served bundle's missing rows, with `is_whole` all, and serves it; again, if another is served by then."""
+        """Writes the missing rows of the served bundle (with `is_whole`: all rows) and serves it. Repeats if the bundle has changed."""
         with folder_lock(self._folder) if self._bundles.is_local else nullcontext():
             if self._must_be_noted:
                 self._note_store()
@@ -199,10 +200,10 @@ class _Follower:
             return check
 
     def find_removable(self, before: float) -> list[str]:
-        """Returns the removable versions: all but the two whole bundles that were served last, and drafts begun before a unix time.
+        """Returns drafts begun before a unix time, and all versions but those of the two whole bundles that were served last.
 
-        What was replaced in the last minutes stays as well. If `before` lies within them, as after users were
-        forgotten, versions with vectors of users go all the same, except the two bundles' current ones.
+        Versions replaced in the last minutes also stay. But if `before` lies in these minutes (after users were forgotten),
+        replaced versions with vectors of users are removable, too.
         """
         pointer = self._bundles.pointer()
         trail, stored = ((), ()) if pointer is None else (pointer.trail, pointer.stored)
@@ -228,24 +229,24 @@ class _Follower:
         put_if(self._bundles.fs, self._replaced_path, json.dumps({**recent, version: now}).encode(), {})
 
     def _read_replaced(self) -> dict[str, float]:
-        """Returns version -> when it was replaced, in unix seconds; complete for the last minutes."""
+        """Returns version -> when it was replaced, in unix seconds. Older entries may be missing."""
         found: dict[str, float] = _read_json(self._bundles.fs, self._replaced_path, {})
         return found
 
     def _note_store(self) -> None:
-        """Notes that the store gets vectors of users: `list_unreached` names it once no configuration does."""
+        """Records that the store gets vectors of users, so that `list_unreached` names it once it is not configured any more."""
         fs, path, is_noted = self._bundles.fs, layout.stores_with_users_path(self._bundles.root), False
         while not is_noted:
             condition, places = unchanged_condition(fs, path), _read_json(fs, path, [])
             is_noted = self._place in places or put_if(fs, path, json.dumps([*places, self._place]).encode(), condition)
 
     def _update(self, served: _Served) -> Check | None:
-        """Writes the difference from the store's revision; returns None where only a whole version will do."""
+        """Writes the difference from the store's revision. Returns None if a whole version must be written instead."""
         before = self.store.find_versions().get(served.version)
         if before is None:
             return None
         is_renamed = before in served.manifest.get("was", ())
-        if is_renamed and self._has_users(served.version):  # rows that are deleted stay in files of a store for a while
+        if is_renamed and self._has_users(served.version):  # deleted rows stay in the store's files for a while
             return None
         try:
             stored = {table: self.store.open(table, served.version) for table in self._tables}
@@ -270,7 +271,7 @@ class _Follower:
         return Check(CHECK, True, f"{served.revision} after {before}") if is_equal else None
 
     def _publish(self, served: _Served) -> Check:
-        """Writes a whole version, and compares it with the bundle before it is added."""
+        """Writes all rows as drafts, compares them with the bundle, and adds them as a version if they are equal."""
         bundle, store = self._bundles.fetch(served.revision), self.store
         self._log(f"{served.revision} is published to the {store.where}")
         drafts: dict[VectorTable, str] = {}
@@ -301,7 +302,7 @@ def _read_json(fs: Any, path: str, missing: Any) -> Any:
 
 
 def _compare(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> tuple[list[str], dict[str, Any]]:
-    """Compares the row count and some rows with the bundle, and lists of items with exact lists; returns problems and figures."""
+    """Compares the row count and some rows with the bundle, and item lists with exact ones. Returns problems and figures."""
     content, keys = rows.content, KEYS[rows.table]
     count, problems = stored.count(), []
     if count != content.num_rows:
@@ -322,7 +323,7 @@ def _compare(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> 
 
 
 def _measure_recall(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> float:
-    """Returns the fraction of some users' exact lists in the store's lists; among equal scores any item is right."""
+    """Returns the fraction of some users' exact lists that the store's lists contain. Items with equal scores are exchangeable."""
     items = to_matrix(rows.content.column(col.ITEM_TOWER_EMB), "item vectors")
     users = map_arrow(bundle.folder / BundleFile.USER_VECTORS).column(col.USER_TOWER_EMB)
     chosen = to_matrix(users.take(pa.array(choose_rows(len(users), COMPARED_ROWS))), "user vectors").reshape(-1, items.shape[1])

@@ -1,4 +1,4 @@
-"""Qdrant as a vector store: a server, or for tests and laptops a folder without index, which only one process can open."""
+"""Qdrant as a vector store: a server, or (for tests and laptops) a folder without an index, which one process at a time can open."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dssm_assets.extras.vector_stores.store import DAY, KEYS, MODEL_DIGEST, Stor
 
 _FOLDERS: Final[WeakValueDictionary[str, QdrantClient]] = WeakValueDictionary()
 _FOLDER_LOCK: Final = threading.RLock()
-"""The client of a folder is for one thread at a time."""
+"""The client of a folder may be used by one thread at a time."""
 
 
 class QdrantStore(cs.CollectionStore):
@@ -67,7 +67,7 @@ class QdrantStore(cs.CollectionStore):
         vectors = models.VectorParams(size=schema.field(name).type.list_size, distance=models.Distance.DOT)
         index = models.HnswConfigDiff(m=cs.LINKS if table is VectorTable.ITEM else 0, ef_construct=cs.LINK_CANDIDATES)
         self.call(self.client.create_collection, collection, vectors, hnsw_config=index)
-        for field in schema:  # before the rows come, so that the index has links for them
+        for field in schema:  # before the rows, so that the index gets links for filtered searches
             if field.name not in (name, DAY, MODEL_DIGEST):
                 self.call(self.client.create_payload_index, collection, _quote(field.name), _choose_index(field.type))
 
@@ -112,7 +112,7 @@ class QdrantVectors(cs.CollectionVectors):
             options = {} if offset is None else {**options, "offset": offset}
 
     def find_vectors(self) -> str:
-        return self.vectors  # points have one vector, without a name
+        return self.vectors  # the single vector of a point has no name
 
     def write_condition(self, condition: Condition) -> models.Filter | None:
         return models.Filter(should=[models.Filter(must=[*map(_write, group)]) for group in condition]) if condition else None
@@ -131,14 +131,14 @@ class QdrantVectors(cs.CollectionVectors):
 
 
 def _make_point_ids(keys: pa.Table) -> list[Any]:
-    """Returns the id of each point: a number is its own, below zero as unsigned; of others a digest."""
+    """Returns the id of each point: an integer key itself (a negative one as unsigned), a digest of any other key."""
     if keys.num_columns == 1 and pa.types.is_integer(keys.column(0).type):
         return list(keys.column(0).cast(pa.int64()).to_numpy().view(np.uint64).tolist())
     return cs.make_point_ids(keys)
 
 
 def _make_payloads(rows: pa.Table) -> list[dict[str, Any]]:
-    """Returns the columns of each row; times as ISO text, in UTC where they have a zone; JSON has no NaN, which becomes null."""
+    """Returns each row's columns as JSON values. Times become ISO text (UTC if they have a zone), and NaN becomes null."""
     for number, field in enumerate(rows.schema):
         column, kind = rows.column(number), field.type.value_type if is_list(field.type) else field.type
         if pa.types.is_floating(field.type):
@@ -183,7 +183,7 @@ def _write(one: ColumnCondition) -> models.Filter:
 
 
 def _match(one: ColumnCondition, values: Sequence[Any]) -> list[models.Condition]:
-    """Returns alternative conditions: one must hold for a row to have one of some values."""
+    """Returns alternative conditions. A row has one of some values if one of the conditions holds."""
     key = _quote(one.column)
     if pa.types.is_boolean(one.type):
         return [models.FieldCondition(key=key, match=models.MatchValue(value=value)) for value in values]
@@ -193,7 +193,7 @@ def _match(one: ColumnCondition, values: Sequence[Any]) -> list[models.Condition
 
 
 def _write_range(low: Any, high: Any) -> models.Range | models.DatetimeRange:
-    """Returns both bounds; one may be None."""
+    """Writes a condition with a lower and an upper bound. One of them may be None."""
     if isinstance(high if low is None else low, dt.date):
         return models.DatetimeRange(gte=_to_utc(low), lte=_to_utc(high))
     return models.Range(gte=low, lte=high)

@@ -16,14 +16,14 @@ ROWS = (
         checks=(
             CheckRow(
                 "stored_vectors",
-                "The store has every row, 100 of its vectors are those of the bundle, and its index finds at least .95 of the exact "
+                "The store has every row, 100 of its vectors equal the bundle's, and its index finds at least .95 of the exact "
                 "lists.",
                 is_blocking=True,
             ),
         ),
         description="The vectors of the served bundle in a vector store: LanceDB, PostgreSQL with pgvector, Qdrant or Milvus. They are "
-        "written aside, compared, and then served in one step; deltas and rollbacks of the bundle follow. Jobs run it with the section "
-        "`vector_store` of the configuration.",
-        reading="One version of the store. If the check fails, the version before keeps serving.",
+        "written as a draft, compared, and then served in one step. The store follows deltas and rollbacks of the bundle. Jobs run it if "
+        "the configuration has the section `vector_store`.",
+        reading="One version of the store. If the check fails, the version before it stays served.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Searches a bundle's items in a vector store instead of the bundle's own index."""
+"""Searches items in a vector store instead of the bundle's own index."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _PAUSE_SECONDS: Final = 5.0
 
 
 def choose_search(uri: str, loaded: LoadedConfig | None) -> Callable[..., StoreSearch]:
-    """Returns a function that opens the search in the store at a URI; "" means the configured store.
+    """Returns a function that opens a search in the store at a URI. "": the store of the configuration.
 
     The function takes the bundle and the time limit of a search in seconds.
 
     Raises:
-        ConfigError: neither is given; see also `open_store`.
+        ConfigError: there is neither a URI nor a configuration, or as in `open_store`.
     """
     if not uri and loaded is None:
         raise ConfigError(Fault("--store", "the URI of a vector store", "none, and no configuration", "write --store URI"))
@@ -43,17 +43,17 @@ def choose_search(uri: str, loaded: LoadedConfig | None) -> Callable[..., StoreS
 
 
 class StoreSearch:
-    """Searches a store's version with the items of a bundle. Safe for any number of threads.
+    """Searches the version of a store that has a bundle's items. Safe for any number of threads.
 
-    After a search that timed out, others are refused at once for some seconds: a hanging store must not hold all threads of
-    the service, because other lists need no store. Then one search tries again.
+    After a search has timed out, all searches fail at once for some seconds. Otherwise a hanging store would hold all threads of
+    the service, which also makes lists that need no store. Then one search tries again.
     """
 
     def __init__(self, store: VectorStore, bundle: Bundle, *, is_exact: bool = False) -> None:
-        """Opens the version.
+        """Opens the bundle's version in the store.
 
         Args:
-            is_exact: compare every item, without the store's index.
+            is_exact: compares every item instead of searching by the store's index.
 
         Raises:
             PartitionMissingError: the store does not have the vectors of this bundle, or not yet.
@@ -62,31 +62,31 @@ class StoreSearch:
         types = ((field.name, field.type) for field in bundle.item_columns.schema)
         self._columns = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in types}
         revisions = store.find_versions()
-        # A bundle without users who were forgotten has the items that it had under its former ids.
+        # If users were forgotten, the bundle has a new id but the same items, so its former ids also match.
         names = {bundle.bundle_id, *bundle.manifest.get("was", ())}
         version = next((name for name, revision in revisions.items() if revision in names), None)
         if version is None:
             raise missing_version(store.where, VectorTable.ITEM, bundle.bundle_id, set(revisions.values()))
         self._vectors = store.open(VectorTable.ITEM, version)
         self._changing, self._fault, self._asks_at = threading.Lock(), "", 0.0
-        """Why the last search ended late, "" if it did not; when the store is asked again."""
+        """The error of a search that timed out, "" after a search in time. The time before which the store is not asked again."""
 
     def find_rows(self, vectors: Vectors, k: int, filters: Any) -> list[IntArray] | None:
-        """Returns the rows of items in the bundle, see `ItemSearch`; items unknown to the bundle are left out.
+        """Returns row numbers of the bundle's items, see `ItemSearch`. Leaves out items that the bundle does not know.
 
         Raises:
-            StorageError: the store does not answer, or did not a moment ago, or has lost the version.
+            StorageError: the store does not answer, did not answer a moment ago, or has lost the version.
         """
         condition, begun = parse_filters(filters, self._columns), time.monotonic()
         with self._changing:
             if self._fault and begun < self._asks_at:
                 raise StorageError(self._fault)
-            self._asks_at = begun + _PAUSE_SECONDS  # if the last one ended late, this one alone asks
+            self._asks_at = begun + _PAUSE_SECONDS  # after a search that timed out, only this one asks the store
         try:
             found = self._vectors.search(vectors, k, condition, is_exact=self._is_exact)
         except UnsupportedConditionError:
             return None
-        except (PartitionMissingError, StorageError) as error:  # the former is not the fault of who asks
+        except (PartitionMissingError, StorageError) as error:  # a missing version is not the caller's fault
             now = time.monotonic()
             if now - begun > _LATE_SECONDS:
                 self._fault, self._asks_at = str(error), now + _PAUSE_SECONDS

@@ -1,4 +1,4 @@
-"""Writes conditions as SQL, as far as dialects agree."""
+"""Writes conditions as SQL. A subclass of `SqlDialect` writes the parts that differ between databases."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from dssm_assets.storage.sources.table_source import quote_name
 
 
 class SqlDialect(ABC):
-    """A database's dialect; lists are written differently in each."""
+    """The SQL dialect of a database. Dialects differ in their literals and lists."""
 
     def write_value(self, value: Any) -> str:
-        """Returns a literal."""
+        """Writes a value as a literal."""
         if isinstance(value, str):
             return "'" + value.replace("'", "''") + "'"
         if isinstance(value, dt.datetime):
@@ -29,15 +29,15 @@ class SqlDialect(ABC):
 
     @abstractmethod
     def write_overlap(self, column: str, condition: ColumnCondition, values: Sequence[Any]) -> str:
-        """Writes "the list has one of these values"; null or false for an empty list."""
+        """Writes the condition "the list has one of these values". It is null or false for an empty list."""
 
     @abstractmethod
     def write_any_entry(self, column: str, bounds: Sequence[str]) -> str:
-        """Writes "the list has an entry within these bounds", such as `>= 1`."""
+        """Writes the condition "the list has an entry within these bounds". A bound is a text such as `>= 1`."""
 
 
 def write_sql(condition: Condition, dialect: SqlDialect) -> str:
-    """Writes a condition as SQL; "" if every row passes.
+    """Writes a condition as SQL, "" if every row passes.
 
     Raises:
         UnsupportedConditionError: the dialect has no such comparison.
@@ -65,7 +65,7 @@ def _write(one: ColumnCondition, dialect: SqlDialect) -> str:
     if one.not_missing:
         parts.append(f"NOT {is_missing}")
     low, high = one.low, one.high
-    if pa.types.is_floating(one.type) and (low, high) != (None, None):  # databases sort NaN above infinity, or below
+    if pa.types.is_floating(one.type) and (low, high) != (None, None):  # some databases sort NaN above infinity, others below
         low, high = -math.inf if low is None else low, math.inf if high is None else high
     bounds = [f"{sign} {dialect.write_value(bound)}" for sign, bound in ((">=", low), ("<=", high)) if bound is not None]
     if bounds and one.is_list:

@@ -1,11 +1,11 @@
 """The interface of a vector store for publishing and search. A store is opened by its URI.
 
-    version    the vectors of one whole bundle, up to a revision: this bundle, or a delta of it. Complete or not there
-    draft      rows being written. Readers see them only once they are a version
-    alias      <scene>_item and <scene>_user for other programs: always one complete version
+    version    the vectors of one whole bundle, either complete or absent. Its revision is this bundle or its latest applied delta
+    draft      rows being written. Readers do not see them before they become a version
+    alias      <scene>_item and <scene>_user, for other programs. Both always point to one complete version
 
-All stores compare by inner product. A cosine model's vectors have unit length. A model's prior is the last entry of its
-vectors. A user with several interests has one row per interest.
+All stores compare by inner product. A cosine model's vectors have unit length. If a model has a prior, it is the last entry of
+each item vector. A user with several interests has one row per interest.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ KEYS: Final[Mapping[VectorTable, tuple[str, ...]]] = {
     VectorTable.ITEM: (col.ITEM_ID,),
     VectorTable.USER: (col.USER_ID, INTEREST),
 }
-"""The columns that tell the rows of a table apart; the first is the id."""
+"""Table -> the columns that identify a row. The first one is the id."""
 VECTORS: Final[Mapping[VectorTable, str]] = {VectorTable.ITEM: col.ITEM_TOWER_EMB, VectorTable.USER: col.USER_TOWER_EMB}
-"""Table -> column of its vectors. Tables of earlier versions name it otherwise: `find_vectors` finds it by its type."""
+"""Table -> name of its vector column. Tables of older releases have other names: `find_vectors` finds the column by its type."""
 RESERVED: Final = frozenset({col.ITEM_ID, col.ITEM_TOWER_EMB, DAY, MODEL_DIGEST})
-"""Names that a column for filters cannot have."""
+"""Names that a filter column cannot have."""
 _HERE: Final = "dssm_assets.extras.vector_stores"
 STORES: Final[dict[str, str]] = {
     "lancedb": f"{_HERE}.lancedb:LanceDBStore",
@@ -57,12 +57,12 @@ STORES: Final[dict[str, str]] = {
     "milvus": f"{_HERE}.milvus:MilvusStore",
     "milvus+https": f"{_HERE}.milvus:MilvusStore",
 }
-"""Scheme of a URI -> module and class, made of the URI's parts, the scene, the options and the seconds of `open_store`.
+"""Scheme of a URI -> "module:class". The class is called with the split URI, and with scene, options and seconds of `open_store`.
 
-A plug-in adds its own: `STORES["mystore"] = "my_project.my_store:MyStore"` (docs/platform.md).
+A plug-in adds its own store: `STORES["mystore"] = "my_project.my_store:MyStore"` (docs/platform.md).
 """
 _LIBRARIES: Final = {"lancedb": "lancedb", "pgvector": "psycopg", "qdrant": "qdrant_client", "milvus": "pymilvus"}
-"""Module here, which is also the pip extra -> what it needs."""
+"""Module in this folder, which is also the name of the pip extra -> the library that it needs."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +80,18 @@ class Rows:
 
 @dataclass(frozen=True)
 class Changes:
-    """The changes of a revision to a table: rows to add or replace by key, and ids to remove."""
+    """The changes that a revision makes to a table: rows to add (or to replace, by key), and ids to remove."""
 
     rows: pa.Table
     gone: pa.Array
 
 
 Found = tuple[pa.Array, npt.NDArray[np.float32]]
-"""Ids and inner products, best first."""
+"""A list of ids and their inner products, best first."""
 
 
 class StoredVectors(ABC):
-    """The rows of a version or a draft. It stays valid after the version is written again. Safe for any number of threads."""
+    """The rows of a version or a draft. Stays valid if the version is written again. Safe for any number of threads."""
 
     @abstractmethod
     def count(self) -> int:
@@ -110,54 +110,54 @@ class StoredVectors(ABC):
         """Returns, for each vector [N, D], the k rows with the highest inner product that meet a condition.
 
         Args:
-            is_exact: compare every row, without the index.
+            is_exact: compares every row instead of searching by the index.
 
         Raises:
-            StorageError: it takes longer than the time limit of the store.
-            UnsupportedConditionError: the store cannot compare by such a condition.
+            StorageError: the search takes longer than the store's time limit.
+            UnsupportedConditionError: the store cannot evaluate the condition.
         """
 
 
 class VectorStore(ABC):
-    """The vector store of a scene. All methods raise StorageError if the store cannot be reached or refuses.
+    """The vector store of a scene. All methods raise a StorageError if the store cannot be reached or refuses the request.
 
     Attributes:
-        where: the store's name in errors, without a login.
+        where: the store's name in errors. It has no login.
     """
 
     where: str
 
     @abstractmethod
     def find_versions(self) -> dict[str, str]:
-        """Returns bundle id -> revision of the stored versions; "" if an update was not finished."""
+        """Returns the bundle id of each stored version -> its revision. "": an update was not finished."""
 
     @abstractmethod
     def find_served(self) -> str | None:
-        """Returns the bundle id of the version behind the aliases."""
+        """Returns the bundle id of the version that the aliases point to, None if they do not exist."""
 
     @abstractmethod
     def write(self, table: VectorTable, rows: Rows) -> str:
-        """Writes a draft, for items with an index; returns its name."""
+        """Writes a draft (with an index if the rows are items) and returns its name."""
 
     @abstractmethod
     def open(self, table: VectorTable, name: str) -> StoredVectors:
         """Returns the rows of a version (by bundle id) or of a draft.
 
         Raises:
-            PartitionMissingError: there is none.
+            PartitionMissingError: there is no such version or draft.
         """
 
     @abstractmethod
     def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
-        """Makes drafts the tables of a version; its former tables become drafts."""
+        """Makes drafts the tables of a version. The former tables of the version become drafts."""
 
     @abstractmethod
     def serve(self, version: str) -> None:
-        """Points the aliases to a stored version, each in one step."""
+        """Points the aliases to a stored version. Each alias changes in one step."""
 
     @abstractmethod
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
-        """Applies a revision to a stored version, and records it last."""
+        """Applies the changes of a revision to a stored version, then records the revision."""
 
     @abstractmethod
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
@@ -165,11 +165,11 @@ class VectorStore(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Removes a version from `find_removable`; if it is gone, nothing happens."""
+        """Removes a version or draft that `find_removable` returned. Does nothing if it is gone."""
 
 
 def open_configured(loaded: LoadedConfig) -> VectorStore:
-    """Returns the configured store, by default a LanceDB beside the tables; errors as `open_store`."""
+    """Opens the configured store, by default a LanceDB beside the tables. Raises the errors of `open_store`."""
     config = loaded.config
     return open_store(find_uri(loaded), config.name, config.storage.options)
 
@@ -186,12 +186,12 @@ def default_uri(loaded: LoadedConfig) -> str:
 
 
 def open_store(uri: str, scene: str, options: Mapping[str, Any], seconds: float | None = None) -> VectorStore:
-    """Returns the store at a URI, which may be `env:NAME`.
+    """Opens the store at a URI. `env:NAME` reads the URI from an environment variable.
 
     Args:
-        scene: prefix of its tables.
+        scene: prefix of the store's table names.
         options: `storage.options`, for a LanceDB on S3.
-        seconds: time limit of each request of a search; the search ends after twice as long. None: no limit.
+        seconds: time limit of each request of a search. The whole search ends after twice as long. None: no limit.
 
     Raises:
         ConfigError: the variable is not set, the scheme is unknown, or the client is not installed. The URI is not shown.
@@ -201,14 +201,14 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any], seconds: float 
     scheme = given.partition("://")[0]
     if scheme not in STORES:
         where = f"vector store{f', environment variable {name}' if name else ''}"
-        got = "another one, not shown as it may be secret" if given else "no value"
-        remedy = f"export {name}=lancedb:///data/vectors, or another" if name else "write such as lancedb:///data/vectors"
+        got = "another URI, not shown because it may be secret" if given else "no value"
+        remedy = f"export {name}=lancedb:///data/vectors, for example" if name else "write a URI, as lancedb:///data/vectors"
         raise ConfigError(Fault(where, f"a URI of {'://, '.join(STORES)}://", got, remedy))
     parts, (module, _, store) = urlsplit(given), STORES[scheme].partition(":")
     extra = module.removeprefix(f"{_HERE}.")
     if extra == "lancedb" and ("@" in parts.netloc or bool(parts.netloc) is (scheme == "lancedb")):
-        remedy = "the login of a bucket is that of storage.options or of AWS_* variables"
-        expected = "lancedb:///folder with a whole path, or lancedb+s3://bucket/folder without a login"
+        remedy = "give the login of a bucket in storage.options or in AWS_* variables"
+        expected = "lancedb:///folder with an absolute path, or lancedb+s3://bucket/folder without a login"
         raise ConfigError(Fault("vector store", expected, "another form", remedy))
     if extra in _LIBRARIES:
         need_library(_LIBRARIES[extra], extra, f"vector store {scheme}://")
@@ -232,7 +232,7 @@ def begun_at(name: str) -> float:
 
 
 def missing_version(where: str, table: VectorTable, name: str, known: Collection[str]) -> PartitionMissingError:
-    """Returns the error for a version that is not stored."""
+    """Returns the error to raise if a version is not stored."""
     remedy = f"materialize vector_store of {name[:10]} with this store in the configuration"
     return PartitionMissingError(
         Fault(f"{where}, table {table}", f"vectors of bundle {name}", f"those of {', '.join(sorted(known)) or 'none'}", remedy)
@@ -240,7 +240,7 @@ def missing_version(where: str, table: VectorTable, name: str, known: Collection
 
 
 class Deadline:
-    """The time limit for starting requests of a search. Each request has the same limit, so a search takes at most twice as long."""
+    """A time limit after which a search may start no request. Each request has the same limit, so a search takes at most twice as long."""
 
     def __init__(self, where: str, seconds: float | None) -> None:
         self._where, self._seconds, self._begun = where, seconds, time.monotonic()
@@ -250,14 +250,14 @@ class Deadline:
         if self._seconds is not None and time.monotonic() - self._begun > self._seconds:
             expected, remedy = (
                 f"a search within {self._seconds:g} seconds",
-                "see why the store is slow, or raise request_seconds",
+                "find out why the store is slow, or raise request_seconds",
             )
             raise StorageError(str(Fault(self._where, expected, "a longer one", remedy)))
 
 
 @contextmanager
 def store_errors(where: str, passwords: Iterable[str] = ()) -> Iterator[None]:
-    """Turns errors of a client into a StorageError without passwords; our own errors pass."""
+    """Turns errors of a client into a StorageError without passwords. Our own errors pass unchanged."""
     try:
         yield
     except DssmError:

@@ -1,4 +1,4 @@
-"""Contract tests of vector stores: a class for the test module of a store to inherit. Needs pytest.
+"""Contract tests of vector stores. The test module of a store inherits the class `VectorStoreContract`. Needs pytest.
 
     from dssm_assets.extras.vector_stores.testing import VectorStoreContract
 
@@ -7,7 +7,7 @@
         def opened(self, tmp_path):
             return lambda: open_store(f"mystore://{tmp_path}", "shop", {})
 
-Every test has a new store. Each call of `opened()` opens it as another process would.
+Every test gets a new store. Each call of `opened()` opens it again, as another process would.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ FILTERS: Final[list[Any]] = [
     {"stock": {"not": [0, 1]}, "brand": {"in": ["ann", "b'ob"], "not": "ann"}},
 ]
 UNSUPPORTED: Final[list[Any]] = [{"sizes": {"min": 2, "max": 3}}]
-"""A store may lack bounds of a list's entries: the engine then compares every item that passes."""
+"""A store may not support bounds on list entries. The engine then compares every item that passes."""
 
 
 def item_rows(count: int, model: str = "model-a", seed: int = 0, width: int = WIDTH, *, is_text: bool = False) -> pa.Table:
-    """Returns rows of items, numbered from 0 or named i0, i1, ...; their norms differ, as with a prior."""
+    """Returns rows of items with the ids 0, 1, ... or i0, i1, .... Their vectors differ in length, as with a prior."""
     drawn = np.random.default_rng(seed)
     vectors = drawn.standard_normal((count, width)).astype(np.float32)
     ids = pa.array([f"i'{number} é" for number in range(count)]) if is_text else pa.array(np.arange(count))
@@ -108,7 +108,7 @@ def to_rows(table: pa.Table, batch_rows: int = 512) -> Rows:
 
 
 def publish(store: VectorStore, version: str, items: pa.Table, users: pa.Table | None = None) -> VectorStore:
-    """Writes and serves a version; returns the store."""
+    """Writes a version, serves it, and returns the store."""
     drafts = {VectorTable.ITEM: store.write(VectorTable.ITEM, to_rows(items))}
     if users is not None:
         drafts[VectorTable.USER] = store.write(VectorTable.USER, to_rows(users))
@@ -136,7 +136,7 @@ def model_digests(stored: StoredVectors, ids: pa.Array) -> set[str]:
 
 
 class VectorStoreContract:
-    """Contract of a vector store for publishing and search."""
+    """Tests that every vector store must pass, for publishing and for search."""
 
     @pytest.mark.parametrize("is_text", [False, True])
     def test_rows_are_read_as_they_were_written(self, opened: Opener, is_text: bool) -> None:
@@ -167,7 +167,7 @@ class VectorStoreContract:
         first, second = item_rows(60, "model-a"), item_rows(80, "model-b", seed=1)
         publish(store, A, first)
         reader = opened().open(ITEM, A)
-        publish(store, B, second.drop(["price"]))  # columns for filters may change
+        publish(store, B, second.drop(["price"]))  # filter columns may change
         assert (opened().find_versions(), opened().find_served()) == ({A: A, B: B}, B)
         ids = second.column("item_id").combine_chunks()
         assert model_digests(opened().open(ITEM, B), ids) == {"model-b"}
@@ -240,7 +240,7 @@ class VectorStoreContract:
         newer = item_rows(103, seed=9)
         changed = newer.take(pa.array([5, 6, 100, 101, 102]))
         nobody = Changes(users.slice(0, 0), pa.array([], pa.string()))
-        for _ in range(2):  # once more after a kill
+        for _ in range(2):  # a killed publisher repeats it
             store.update(A, DELTA, {ITEM: Changes(changed, pa.array([7, 8])), USER: nobody})
         assert (opened().find_versions(), opened().find_served()) == ({A: DELTA}, A)
         stored = opened().open(ITEM, A)

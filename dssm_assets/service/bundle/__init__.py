@@ -1,4 +1,4 @@
-"""The bundle: exported towers and their inputs, packed feature definitions, vectors, the store that publishes them.
+"""The bundle: exported towers and their inputs, packed feature definitions, vectors; and the store that publishes bundles.
 
-Belongs here: the step that writes it, its layout, fetching and verifying it. Does not belong here: lists (`service/engine/`).
+Belongs here: writing, fetching and verifying a bundle, and its layout. Does not belong here: lists (`service/engine/`).
 """

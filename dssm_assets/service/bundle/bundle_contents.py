@@ -1,4 +1,4 @@
-"""Makes small files of a bundle: fg.json with its named files, the popular items, the input of each user's vector."""
+"""Makes small files of a bundle: fg.json and the files that it names, popular items, inputs for users' vectors."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _OWN_ITEMS: Final = pa.schema(
 
 
 def pack_fg(raw: Mapping[str, Any], read_file: ReadFile) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Packs feature definitions with the files that they name.
+    """Packs feature definitions together with the files that they name.
 
-    Returns the definitions with the new paths `fg_files/<digest>-<name>`, and path -> content.
+    Returns the definitions with new paths, `fg_files/<digest>-<name>`, and path -> content.
 
     Raises:
         FeatureSpecError: the definitions are wrong, or a file cannot be read.
@@ -56,9 +56,9 @@ def pack_fg(raw: Mapping[str, Any], read_file: ReadFile) -> tuple[dict[str, Any]
 
 
 def rank_popular_items(positive_counts: pa.Table, item_index: IdIndex) -> pa.Table:
-    """Returns item_id, count of the corpus items with a positive event: by count, descending, then by id.
+    """Returns item_id, count of the corpus items with a positive event, most events first, ties by id.
 
-    Other items of `positive_counts` (item_id, count) cannot be recalled and are left out.
+    Items of `positive_counts` (item_id, count) outside the corpus cannot be recalled, so they are left out.
     """
     rows = item_index.lookup(positive_counts.column(ITEM_ID), where=f"positive counts, column {ITEM_ID}")
     counts = positive_counts.column(COUNT).to_numpy()
@@ -74,7 +74,7 @@ def history_column(feature: str) -> str:
 
 
 def history_reach(spec: TowerSpec) -> int:
-    """Returns how many of a user's latest events the user tower reads."""
+    """Returns the number of a user's latest events that the user tower reads."""
     views = spec.history_views
     return max(
         (view.pooling.length if view.is_sequence else make_pooling(view.pooling).num_events for view in views), default=0
@@ -84,12 +84,12 @@ def history_reach(spec: TowerSpec) -> int:
 def list_user_inputs(
     features: pa.Table, history: HistoryCsr, starts: IntArray, ends: IntArray, spec: TowerSpec
 ) -> pa.RecordBatch:
-    """Returns the rows of user_inputs.arrow, one per user: the features, and the latest events for the tower as lists, oldest first.
+    """Returns the rows of user_inputs.arrow, one per user: the features, and lists of the latest events for the tower, oldest first.
 
     Args:
         features: embedding indices of the user features [U].
-        history: of all users; its item_index is the row of the item in the bundle.
-        starts, ends: bounds of each user's events in it [U].
+        history: histories of all users; item_index is the item's row in the bundle.
+        starts, ends: bounds of each user's events in the history [U].
     """
     lengths = np.minimum(ends - starts, history_reach(spec))
     places, offsets = ranges(ends - lengths, lengths), pa.array(offsets_of(lengths))

@@ -3,19 +3,20 @@
     <root>/bundles/<bundle_id>/...        the files of a bundle, manifest.json among them
     <root>/current.json                   the pointer: the served bundle and the one before it
 
-A bundle is staged and stored whole; then the pointer is replaced in one step (a rename on a local disk, one put on an object store).
-A reader opens the pointer first, so it always finds a whole bundle. A publisher that fails or is killed leaves the served bundle
-unchanged.
+A bundle is first staged and stored completely. Then the pointer is replaced in one step (a rename on a local disk, one put on an
+object store). A reader opens the pointer first, so it always finds a complete bundle. If a publisher fails or is killed, the served
+bundle stays unchanged.
 
-The pointer also lists the bundles in the order of serving (`trail`), for a rollback, and of storing (`stored`), for pruning. Another
-publisher may be about to add an unlisted folder, so only `leftovers.py` removes these, once they are old. Concurrent publishers
-exclude each other by a lock on a local disk; on an object store the pointer is replaced only if it is unchanged since it was read.
+The pointer also lists the bundles in the order of serving (`trail`), for rollbacks, and in the order of storing (`stored`), for
+pruning. A folder that is not listed may belong to a publisher at work, so only `leftovers.py` removes such folders, once they are
+old. On a local disk, publishers exclude each other by a lock. On an object store, the pointer is replaced only if it is unchanged
+since it was read.
 
-A delta reads like any other bundle. Its manifest names the whole bundle that it refreshes (`delta.base`), and its unchanged files
-are hard links to that bundle's on a local disk, copies on an object store. If the served bundle changes while a delta is made, the
-delta is not published.
+A delta is a bundle like any other. Its manifest names the whole bundle that it refreshes (`delta.base`). Its unchanged files are
+hard links to that bundle's files on a local disk, copies on an object store. If the served bundle changes while a delta is made,
+the delta is not published.
 
-With a key, each new manifest gets a signature beside it. Deltas and rollbacks then need a base with a signature by the same key.
+With a key, each new manifest gets a signature beside it. Deltas and rollbacks then need a base that the same key has signed.
 
 Belongs here: bytes, the manifest's file list, the pointer. Does not belong here: the meaning of the files (`bundle_contents.py`).
 """
@@ -55,7 +56,7 @@ class Pointer:
     """The content of current.json.
 
     Attributes:
-        trail: the bundles served so far, the current bundle last, without bundles rolled back.
+        trail: the bundles served so far, the current bundle last. Bundles that were rolled back are left out.
         stored: all bundles in the order of storing.
         ds: evaluation day of the served bundle.
     """
@@ -74,7 +75,7 @@ class Pointer:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Pointer:
-        """Parses a pointer; raises a ValueError, KeyError or TypeError if the text is none."""
+        """Parses a pointer. Raises a ValueError, KeyError or TypeError if the text is no pointer."""
         found = json.loads(text)
         pointer = cls(tuple(map(str, found["trail"])), tuple(map(str, found["stored"])), str(found["ds"]))
         if not pointer.trail or (pointer.bundle_id, pointer.previous) != (found["bundle_id"], found["previous"]):
@@ -86,7 +87,7 @@ class Pointer:
         return json.dumps({**content, "trail": self.trail, "stored": self.stored}, indent=1) + "\n"
 
     def back_to(self, bundle_id: str, ds: str) -> Pointer:
-        """Returns a pointer to a stored bundle; later bundles leave the trail."""
+        """Returns a pointer to a stored bundle. Later bundles are removed from the trail."""
         end = self.trail.index(bundle_id) if bundle_id in self.trail else len(self.trail)
         return Pointer((*self.trail[:end], bundle_id), self.stored, ds)
 
@@ -96,17 +97,17 @@ class Pointer:
         return Pointer(trail, stored, self.ds)
 
     def without(self, removed: Collection[str]) -> Pointer:
-        """Returns the pointer without some bundles; the served one is never among them."""
+        """Returns the pointer without the removed bundles. The served bundle must not be one of them."""
         trail, stored = (tuple(kept for kept in ids if kept not in removed) for ids in (self.trail, self.stored))
         return Pointer(trail, stored, self.ds)
 
     def surplus(self, keep: int, bases: Mapping[str, str]) -> tuple[str, ...]:
-        """Returns the stored bundles to remove so that `keep` whole ones remain, oldest first.
+        """Returns the stored bundles to remove, oldest first, so that `keep` whole bundles remain.
 
-        Of deltas, only the served bundle and the one before it stay. The whole bundles behind these two stay as well.
+        The served bundle and the previous one always stay, with their whole bundles if they are deltas. Other deltas are removed.
 
         Args:
-            bases: delta -> the whole bundle that it refreshes.
+            bases: delta -> whole bundle that it refreshes.
         """
         needed = set(self.trail[-2:])
         needed |= {bases[bundle_id] for bundle_id in needed if bundle_id in bases}
@@ -117,7 +118,7 @@ class Pointer:
 
 
 def after_publish(before: Pointer | None, bundle_id: str, ds: str) -> Pointer:
-    """Returns the pointer after a bundle was stored: it serves that bundle unless the served one is of a later day."""
+    """Returns the pointer after a bundle was stored. It serves this bundle, unless the served bundle is of a later day."""
     if before is None:
         return Pointer((bundle_id,), (bundle_id,), ds)
     trail, stored = ((*(kept for kept in ids if kept != bundle_id), bundle_id) for ids in (before.trail, before.stored))
@@ -127,25 +128,25 @@ def after_publish(before: Pointer | None, bundle_id: str, ds: str) -> Pointer:
 _TRIES: Final = 8
 _WHERE: Final = "serving root"
 FORMAT: Final = 2
-"""Of the bundles that are written: 2 may have channels."""
+"""Format of newly written bundles. Format 2 may have channels."""
 READABLE_FORMATS: Final = (1, 2)
 SIGNING_KEY: Final = "DSSM_SIGNING_KEY"
-"""The environment variable that names the file of the private key of who publishes."""
+"""Environment variable with the name of the file of the publisher's private key."""
 
 
 class BundleKeys(Protocol):
     """The keys for signing and checking bundles (`extras/signatures`)."""
 
     def sign(self, manifest: bytes) -> bytes | None:
-        """Returns the signature of a manifest; None without a signing key."""
+        """Returns the signature of a manifest, None without a signing key."""
 
     def check(self, bundle_id: str, manifest: bytes, signature: bytes | None) -> None:
-        """Raises a SignatureError unless a trusted key has signed the manifest; `signature` may be None."""
+        """Raises a SignatureError unless a trusted key has signed the manifest. `signature`: None if there is none."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """The result of publishing: the bundle's id and manifest, the new pointer, the removed bundles."""
+    """The result of publishing a bundle: its id and manifest, the new pointer, the removed bundles."""
 
     bundle_id: str
     manifest: Mapping[str, Any]
@@ -158,7 +159,7 @@ class Published:
 
 
 class FetchedBundle(NamedTuple):
-    """A bundle on the local disk. A `copy` of remote files is removed with this object."""
+    """A bundle on the local disk. If remote files were copied, the `copy` is removed with this object."""
 
     bundle_id: str
     manifest: dict[str, Any]
@@ -179,7 +180,7 @@ class BundleStore:
         self._pointer_path = layout.pointer_path(self.root)
 
     def check_can_sign(self) -> None:
-        """Raises a SignatureError if stored bundles are signed but no key can sign: services that require signatures would stop."""
+        """Raises a SignatureError if stored bundles are signed but no key can sign now: services that need signatures would stop."""
         pointer = self.pointer() if self._keys is None else None
         stored = () if pointer is None else pointer.stored
         signed = [one for one in stored if self.fs.exists(f"{self.folder(one)}/{layout.BUNDLE_SIGNATURE}")]
@@ -206,20 +207,20 @@ class BundleStore:
     def publish(
         self, folder: Path, body: Mapping[str, Any], keep: int, *, base: str | None = None, served: str | None = None
     ) -> Published:
-        """Makes a bundle of the files in a staging folder and serves it.
+        """Makes a bundle from the files in a staging folder and serves it.
 
-        A bundle of an earlier day than the served one, such as from a backfill, is only stored; `rollback` can serve it.
+        If its day is before the served bundle's day, such as in a backfill, the bundle is only stored. `rollback` can serve it.
 
         Args:
-            folder: from `staging`; its files, at any depth, are the bundle's. It is empty afterwards.
-            body: the manifest without `format`, `files` and `delta.base`; `ds` is its evaluation day.
-            keep: stored whole bundles to keep, at least 2; the served one and the one before it are always kept.
-            base: for a delta, the whole bundle behind it. Files that the folder lacks come from there.
-            served: for a delta, the bundle that was served when it began.
+            folder: result of `staging`. All its files, at any depth, go into the bundle. It is empty afterwards.
+            body: the manifest without `format`, `files` and `delta.base`; `ds` is the evaluation day.
+            keep: number of whole bundles to keep, at least 2. The served bundle and the previous one are always kept.
+            base: for a delta, the whole bundle that it refreshes. Files that the folder lacks are taken from it.
+            served: for a delta, the bundle that was served when the delta began.
 
         Raises:
-            PartitionReplacedError: `served` is not served any more, or the whole bundle is not stored; nothing changes.
-            StorageError: the whole bundle differs from its manifest; nothing changes.
+            PartitionReplacedError: `served` is not served any more, or the whole bundle is not stored. Nothing changes.
+            StorageError: the whole bundle differs from its manifest. Nothing changes.
         """
         own = _describe_files(folder)
         files = own if base is None else self.fetch(base).manifest["files"] | own
@@ -240,16 +241,16 @@ class BundleStore:
             self._store(folder, manifest, own, base or "")
             try:
                 pointer = self.replace_pointer(serve)
-            except PartitionReplacedError:  # a copy of rows that nobody may read is no leftover
+            except PartitionReplacedError:  # removed at once, because nobody may read the forgotten users' rows in it
                 if (now := self.pointer()) is None or bundle_id not in now.stored:
                     self.remove(bundle_id)
                 raise
-            for old in pruned:  # no longer listed: a killed publisher leaves leftovers
+            for old in pruned:  # no longer listed; if this publisher is killed, they are leftovers
                 self.remove(old)
         return Published(bundle_id, manifest, pointer, tuple(pruned))
 
     def store_again(self, fetched: FetchedBundle, folder: Path, changes: Mapping[str, Any]) -> str:
-        """Stores a bundle with the files of a folder instead of its own and with changes to its manifest; returns its id.
+        """Stores a changed bundle: files of `folder` replace its own files, `changes` its manifest's entries. Returns the new id.
 
         No pointer names it yet.
         """
@@ -266,7 +267,7 @@ class BundleStore:
             raise PartitionReplacedError(Fault(where, f"{expected}, as when the delta began", found, remedy))
 
     def _bases(self, stored: Collection[str]) -> dict[str, str]:
-        """Returns delta -> the whole bundle that it refreshes."""
+        """Returns delta -> whole bundle that it refreshes."""
         bases = {}
         for bundle_id in stored:
             with contextlib.suppress(PartitionMissingError, StorageError):  # removed by hand, or damaged
@@ -275,31 +276,31 @@ class BundleStore:
         return bases
 
     def rollback(self, to: str | None = None) -> Pointer:
-        """Serves the previous bundle, or any stored one, after its files are verified; returns the new pointer.
+        """Serves the previous bundle, or the stored bundle `to`, after verifying its files. Returns the new pointer.
 
         Raises:
-            PartitionMissingError: nothing was published yet, there is no previous bundle, or it is not stored.
+            PartitionMissingError: nothing was published yet, there is no previous bundle, or the bundle is not stored.
         """
         with self.locked():
             wanted = self._choose(self.pointer(), to)[1]
             ds = str(self.fetch(wanted).manifest["ds"])
-            # Asked again of each pointer that is replaced: another publisher may have pruned it.
+            # Checked again for each pointer, because another publisher may have pruned the bundle.
             return self.replace_pointer(lambda now: self._choose(now, wanted)[0].back_to(wanted, ds))
 
     def _choose(self, pointer: Pointer | None, to: str | None) -> tuple[Pointer, str]:
-        """Returns the pointer and the bundle to go back to, by default the previous one."""
+        """Returns the pointer, and the bundle to go back to: `to`, or by default the previous bundle."""
         if pointer is None:
             raise PartitionMissingError(_fault(self.root, "a published bundle", "none", remedy_of_missing("publish", "DAY")))
         wanted = to or pointer.previous
         if wanted is None or wanted not in pointer.stored:
             others = ", ".join(kept for kept in pointer.stored if kept != pointer.bundle_id) or "none"
             expected = "a bundle that is stored" if to else f"a bundle that was served before {pointer.bundle_id}"
-            got, remedy = to or "none", f"choose one of those that are stored: {others}"
+            got, remedy = to or "none", f"choose one of the stored bundles: {others}"
             raise PartitionMissingError(_fault(self.root, expected, got, remedy))
         return pointer, wanted
 
     def pointer(self) -> Pointer | None:
-        """Returns the current pointer; None before the first publishing. A file that is no pointer raises a StorageError."""
+        """Returns the current pointer, None before the first publishing. Raises a StorageError if the file is no pointer."""
         path = self._pointer_path
         try:
             with location_errors(path, _WHERE, may_be_missing=True):
@@ -313,7 +314,7 @@ class BundleStore:
             raise StorageError(f"{path}: not a pointer to a bundle ({error}). To fix: correct it by hand") from error
 
     def current_id(self) -> str:
-        """Returns the id of the served bundle; a PartitionMissingError if no bundle was ever published."""
+        """Returns the id of the served bundle. Raises a PartitionMissingError if no bundle was ever published."""
         pointer = self.pointer()
         if pointer is not None:
             return pointer.bundle_id
@@ -326,13 +327,13 @@ class BundleStore:
         return bool(self.fs.exists(f"{self.root}/{layout.BUNDLE_MANIFEST}"))
 
     def replace_pointer(self, change: Callable[[Pointer | None], Pointer]) -> Pointer:
-        """Replaces the pointer by `change(pointer)` and returns it. If another publisher was faster, `change` is called again.
+        """Replaces the pointer by `change(pointer)`. Returns the new pointer. If another publisher was faster, calls `change` again.
 
         Raises:
             StorageError: the file is not a pointer, or others were faster at every attempt.
         """
         for _ in range(_TRIES):
-            # Before the content is read, so that a change in between makes the condition fail.
+            # Made before the content is read, so that a change in between makes the condition fail.
             condition = unchanged_condition(self.fs, self._pointer_path)
             pointer = change(self.pointer())
             if put_if(self.fs, self._pointer_path, pointer.to_json().encode(), condition):
@@ -345,22 +346,22 @@ class BundleStore:
         return layout.bundle_folder(self.root, bundle_id)
 
     def fetch(self, bundle_id: str, *, is_verified: bool = True) -> FetchedBundle:
-        """Returns a bundle in a local folder, after checking its files against the manifest and the manifest against the id.
+        """Returns a bundle in a local folder. First checks its files against the manifest, and the manifest against the id.
 
-        If bundles must be signed, the folder is a copy that nobody else can write.
+        If bundles must be signed, the folder is a copy that no other user can write.
 
         Args:
             is_verified: check signature and sha256, not only sizes.
 
         Raises:
             PartitionMissingError: there is no such bundle.
-            StorageError: names missing and unexpected files; a SignatureError if a required signature is missing.
+            StorageError: files are missing or differ from the manifest. A SignatureError if a required signature is missing.
         """
         remote = self.root if self._is_one_bundle() else self.folder(bundle_id)
         manifest, copy = self.manifest(bundle_id, remote, is_verified=is_verified), None
         wrong, local, files = list[str](), Path(remote), sorted(manifest["files"].items())
         if not self.is_local or (is_verified and self._keys is not None):
-            for name, entry in files:  # before any is copied: a file grown large would fill the disk
+            for name, entry in files:  # before copying, because an oversized file would fill the disk
                 with contextlib.suppress(FileNotFoundError):
                     wrong += _compare_size(name, int(self.fs.info(f"{remote}/{name}")["size"]), entry)
             _raise_if_wrong(bundle_id, wrong)
@@ -383,13 +384,13 @@ class BundleStore:
         return FetchedBundle(bundle_id, manifest, local, copy)
 
     def manifest(self, bundle_id: str, folder: str | None = None, *, is_verified: bool = False) -> dict[str, Any]:
-        """Returns the manifest of a bundle, read from `folder`, by default from the stored bundle.
+        """Returns the manifest of a bundle, read from `folder` (default: the stored bundle's folder).
 
-        With `is_verified`, also checks its id and signature.
+        With `is_verified`, also checks id and signature.
 
         Raises:
             PartitionMissingError: there is no such bundle.
-            StorageError: it cannot be read, another version wrote it, or it is of another bundle; a SignatureError as in `fetch`.
+            StorageError: the manifest cannot be read, has an unknown format or belongs to another bundle. For SignatureError see `fetch`.
         """
         folder = folder or self.folder(bundle_id)
         try:
@@ -420,7 +421,7 @@ class BundleStore:
         return bytes(self.fs.cat_file(path))
 
     def _check_regular(self, bundle_id: str, path: str) -> None:
-        """Raises a StorageError for a pipe, which may never end, and a FileNotFoundError where there is nothing."""
+        """Raises a StorageError for a special file such as a pipe (it may never end), a FileNotFoundError for a missing file."""
         try:
             check_file(self.fs, path)
         except FileNotFoundError:
@@ -431,7 +432,7 @@ class BundleStore:
     def write_manifest(self, folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
         """Writes the manifest of a bundle into its local folder, and a signature if a key can sign.
 
-        Returns their names in the order of storing: the manifest last, because it makes the bundle whole.
+        Returns the names of the written files in the order of storing. The manifest is last, because it completes the bundle.
         """
         content = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
         (folder / layout.BUNDLE_MANIFEST).write_bytes(content)
@@ -442,11 +443,11 @@ class BundleStore:
         return layout.BUNDLE_SIGNATURE, layout.BUNDLE_MANIFEST
 
     def _store(self, folder: Path, manifest: Mapping[str, Any], own: Collection[str], base: str) -> None:
-        """Stores a bundle; files that are not its own come from another stored bundle."""
+        """Stores a bundle. Files not in `own` are linked or copied from the stored bundle `base`."""
         bundle_id = bundle_id_of(manifest)
         with contextlib.suppress(PartitionMissingError, StorageError):
             self.fetch(bundle_id)
-            return  # The same bundle is stored already, and signed if a key signs.
+            return  # the same bundle is stored already, and signed if a key signs
         target, shared = self.folder(bundle_id), [name for name in manifest["files"] if name not in own]
         own = [*own, *self.write_manifest(folder, manifest)]
         if not self.is_local:
@@ -466,7 +467,7 @@ class BundleStore:
                 os.fsync(handle.fileno())
         for inner in {(folder / name).parent for name in manifest["files"]} | {folder}:
             sync_folder(inner)
-        folder.chmod(0o755)  # mkdtemp's folders are readable by their owner alone
+        folder.chmod(0o755)  # only the owner can read folders of mkdtemp
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         folder.rename(target)
@@ -474,17 +475,17 @@ class BundleStore:
 
     @contextlib.contextmanager
     def reading(self, bundle_id: str) -> Iterator[None]:
-        """Raises a PartitionReplacedError if a file is missing inside the block because a stored bundle was removed."""
+        """Inside the block, a file that is missing because its bundle was removed raises a PartitionReplacedError."""
         try:
             yield
         except FileNotFoundError as error:
             if self.fs.exists(f"{self.folder(bundle_id)}/{layout.BUNDLE_MANIFEST}"):
                 raise
-            got, remedy = f"a bundle that was removed meanwhile ({error})", "publish the delta again, of what is served now"
+            got, remedy = f"a bundle that was removed meanwhile ({error})", "publish the delta again, for the served bundle"
             raise PartitionReplacedError(_fault(f"{self.root}, bundle {bundle_id}", "its files", got, remedy)) from error
 
     def remove(self, bundle_id: str) -> None:
-        """Removes a bundle. Its manifest goes first, so that a half-removed bundle does not look whole."""
+        """Removes a bundle. The manifest is removed first, so that a half-removed bundle does not look complete."""
         target = self.folder(bundle_id)
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(f"{target}/{layout.BUNDLE_MANIFEST}")
@@ -497,20 +498,20 @@ class BundleStore:
 
 
 def open_bundles(loaded: LoadedConfig) -> BundleStore:
-    """Returns the store of a configuration's bundles, `<storage.root>/serving`; signs with the key named by DSSM_SIGNING_KEY."""
+    """Returns the store of a configuration's bundles, `<storage.root>/serving`. It signs with the key named by DSSM_SIGNING_KEY."""
     file = os.environ.get(SIGNING_KEY, "").strip()
     keys: BundleKeys | None = load_extra("signatures", "ed25519").read_private_key(file) if file else None
     return BundleStore(layout.serving_root(loaded.root), loaded.config.storage.options, keys)
 
 
 def bundle_id_of(manifest: Mapping[str, Any]) -> str:
-    """Returns the id for a manifest: its day, and a digest of the content. Equal bundles have equal ids."""
+    """Returns the bundle's id: the day, and a digest of the content. Equal bundles have equal ids."""
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     return f"{manifest.get('ds')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def base_of(manifest: Mapping[str, Any]) -> str | None:
-    """Returns the whole bundle behind a delta; None for a whole bundle."""
+    """Returns the whole bundle behind a delta, None for a whole bundle."""
     delta = manifest.get("delta")
     return None if delta is None else str(delta["base"])
 
@@ -534,7 +535,7 @@ def _describe_files(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _link(source: str, target: str) -> None:
-    """Gives a file a second name; copies it where the filesystem has no hard links."""
+    """Gives a file a second name. Copies it if the filesystem has no hard links."""
     try:
         os.link(source, target)
     except FileNotFoundError:

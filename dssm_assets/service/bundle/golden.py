@@ -1,4 +1,4 @@
-"""Golden rows: test inputs on which the exported towers must give the trained towers' vectors.
+"""Golden rows: test inputs for which an exported tower must give the same vectors as the trained tower.
 
 Letters: B rows, D vector dimension.
 """
@@ -29,10 +29,10 @@ RunTower = Callable[[Feed], FloatArray]
 
 @dataclass(frozen=True)
 class TowerDifference:
-    """The difference between an exported tower and the trained one.
+    """The difference between an exported tower's vectors and the trained tower's.
 
     Attributes:
-        row_count: rows compared.
+        row_count: number of compared rows.
         largest: largest absolute difference of an entry.
         longest: length of the longest vector of the trained tower.
     """
@@ -42,12 +42,12 @@ class TowerDifference:
     longest: float
 
     def is_within(self, tolerance: float) -> bool:
-        """Returns whether every entry is within the tolerance (times the longest vector's length, if above 1)."""
+        """Returns whether every difference is within the tolerance, multiplied by the longest vector's length if that is above 1."""
         return self.largest <= tolerance * max(1.0, self.longest)
 
 
 def compare_towers(two_tower: TwoTower, inputs: TowerInput, run: RunTower, *, is_user: bool) -> TowerDifference:
-    """Compares the exported user or item tower with the trained one on these rows."""
+    """Compares the exported user or item tower with the trained tower on these rows."""
     spec = two_tower.spec
     with torch.no_grad():
         trained = (two_tower.user_vectors(inputs) if is_user else two_tower.item_vectors(inputs)).numpy()
@@ -60,7 +60,7 @@ def compare_towers(two_tower: TwoTower, inputs: TowerInput, run: RunTower, *, is
 
 
 def measure_difference(trained: FloatArray, exported: FloatArray) -> TowerDifference:
-    """Measures the difference of two arrays of vectors; infinite if shapes differ or an entry is not finite."""
+    """Measures the difference of two arrays of vectors. It is infinite if shapes differ or an entry is not finite."""
     longest = float(np.sqrt((trained.astype(np.float64) ** 2).sum(axis=-1)).max(initial=0.0))
     if trained.shape != exported.shape or not np.isfinite(exported).all():
         return TowerDifference(len(trained), float("inf"), longest)
@@ -68,7 +68,7 @@ def measure_difference(trained: FloatArray, exported: FloatArray) -> TowerDiffer
 
 
 def golden_contexts(spec: TowerSpec, row_count: int, seed: int) -> dict[str, pa.Array]:
-    """Returns column -> embedding indices or weights of every context feature: missing in even rows, random in odd rows."""
+    """Returns column -> embedding indices, or weights, for every context feature. They are missing in even rows, random in odd rows."""
     rng = np.random.default_rng(seed)
     has_context = np.arange(row_count) % 2 == 1
     columns: dict[str, pa.Array] = {}

@@ -1,7 +1,7 @@
-"""Opens exported towers with ONNX Runtime so that it sends nothing to its vendor. Only this module imports ONNX Runtime.
+"""Opens exported towers with ONNX Runtime, and keeps it from sending usage data. Only this module imports ONNX Runtime.
 
-Official builds send usage data and keep a device id in the user's cache folder, starting at import. An environment variable,
-set before the import, prevents both. The call after the import stops builds that do not know the variable.
+From their import on, official builds send usage data to the vendor and keep a device id in the user's cache folder. An
+environment variable, set before the import, prevents both. The call after the import stops builds without this variable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ NO_TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
 
 
 def open_session(path: str | Path, num_threads: int = 1) -> Any:
-    """Returns an inference session of a model's file on the CPU; raises ONNX Runtime's own errors."""
+    """Opens a model's file for inference on the CPU. Raises ONNX Runtime's own errors."""
     os.environ[NO_TELEMETRY] = "1"
     import onnxruntime
 

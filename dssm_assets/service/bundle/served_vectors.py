@@ -1,6 +1,6 @@
-"""Writes the files of a serving bundle with a row per user or item: vectors, inputs, filter columns, channels.
+"""Writes the bundle's files with a row per user or item: vectors, inputs, filter columns, channels.
 
-The vectors of the evaluation use features as of the day before the evaluation day; a bundle serves the days after it.
+The evaluation uses vectors of the day before the evaluation day. A bundle serves the days after it, so it needs newer vectors.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ from dssm_assets.storage.local_files import ScratchArrays, arrow_writer, map_arr
 from dssm_assets.storage.manifest import Manifest
 
 DAY_TABLES: Final = ("user_features_fg", "item_features_fg", "user_history_fg")
-"""Daily tables that a bundle needs for the evaluation day itself."""
+"""Daily tables of the evaluation day that a bundle needs."""
 GOLDEN_ROWS: Final = 256
-"""Users and items on which an exported tower is compared with the trained one."""
+"""An exported tower is compared with the trained tower on so many users or items."""
 RECALL_USERS: Final = 1000
-"""Users that the recall of an index is measured with."""
+"""The recall of an index is measured with so many users."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,16 @@ class BundleInputs:
 
     Attributes:
         ds: the evaluation day.
-        as_of: the vectors are as of the end of this day: the evaluation day, or the day before it if its tables are missing.
-        model: dssm_model with the towers and their prior; `settings` are those of its fit.
-        config_tables: feature_config and feature_counts, the sources of `bucketizer`.
+        as_of: vectors are as of the end of this day: the evaluation day, or the day before it if its tables are missing.
+        model: dssm_model with the towers and their prior; `settings` are the settings of its fit.
+        config_tables: feature_config and feature_counts, read by `bucketizer`.
         total: total_hit_rate of the model.
         corpus: negative_items, the items of the training.
-        users, items: user_features_fg and item_features_fg of `as_of`.
-        user_table, item_table: of `as_of`. Filter columns come from item_table; a delta compares newer rows with both.
+        users, items: user_features_fg and item_features_fg of the day `as_of`.
+        user_table, item_table: tables of the day `as_of`. Filter columns come from item_table; a delta compares newer rows with both.
         history: user_history_fg of all days up to `as_of`.
         recent: positive_sample of the window that ends on `as_of`.
-        evaluated: other partitions between the model's inputs and its hit rates.
+        evaluated: other partitions computed between the model's inputs and its hit rates.
     """
 
     ds: str
@@ -111,8 +111,8 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
 
     Raises:
         PartitionMissingError: a partition is missing.
-        ProvenanceError: a partition between the model's inputs and its hit rates was made again since, so the bundle would
-            not be the evaluated model.
+        ProvenanceError: a partition computed between the model's inputs and its hit rates was made again since, so the bundle
+            would not be the evaluated model.
     """
     names = ("total_hit_rate", "hit_counts", "item_vectors", "user_vectors", "train_samples", "negative_items")
     total, hit_counts, item_vectors, user_vectors, samples, corpus = (workspace.need(name, ds) for name in names)
@@ -161,7 +161,7 @@ def _last_complete_day(workspace: Workspace, ds: str) -> str:
 
 @dataclass(frozen=True)
 class BundleItems:
-    """The items of a bundle: their ids by row, their stored vectors [I, D], and golden rows as input of the item tower."""
+    """The items of a bundle: ids by row, stored vectors [I, D], and golden rows as input of the item tower."""
 
     index: IdIndex
     vectors: Vectors
@@ -170,7 +170,7 @@ class BundleItems:
 
 @dataclass(frozen=True)
 class BundleUsers:
-    """The users of a bundle: vectors [S, D] of a sample, and golden rows as input of the user tower."""
+    """The users of a bundle: vectors of a sample [S, D], and golden rows as input of the user tower."""
 
     sample: Vectors
     golden: TowerInput
@@ -180,7 +180,7 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
     """Writes item_ids.arrow and item_vectors.arrow, with rows in the order of item_features_fg.
 
     Raises:
-        InputError: there are no items, or their ids or vectors cannot be searched.
+        InputError: there are no items, or their ids or vectors are unusable.
     """
     spec, indexed = inputs.settings.spec, indexed_features(inputs.bucketizer, "item")
     inference = open_item_inference(workspace, inputs.model, inputs.towers)
@@ -206,7 +206,7 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
 
 
 def check_vectors(side: str, ids: pa.Array, vectors: pa.FixedSizeListArray) -> None:
-    """Raises an InputError if there are no vectors of users or items, or if some cannot be searched."""
+    """Raises an InputError if there are no vectors, or some are unusable. `side`: user or item."""
     structure = VectorStructure(width=vectors.type.list_size, expected_row_count=len(ids), is_of_users=side == "user")
     structure.check_rows(ids, vectors)
     _check_structure(side, structure.report())
@@ -242,7 +242,7 @@ def write_filter_columns(workspace: Workspace, inputs: BundleInputs, items: Bund
 def read_filter_columns(
     workspace: Workspace, item_table: Manifest, names: Sequence[str], items: IdIndex
 ) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """Reads filter columns of item_table, prepared for comparison, and each bundle item's row in them (-1 without).
+    """Returns filter columns of item_table, prepared for comparisons, and each bundle item's row in them (-1: no row).
 
     Raises:
         InputError: a column's type cannot be filtered.
@@ -253,13 +253,13 @@ def read_filter_columns(
 
 
 def table_ids(table: pa.Table, side: str, kind: pa.DataType) -> pa.Array:
-    """Returns the column user_id or item_id in the id type of a bundle."""
+    """Returns the column user_id or item_id, cast to the id type of a bundle."""
     where = f"{side}_table, column {side}_id"
     return cast_ids(combine_chunks(comparable_ids(table.column(f"{side}_id"), where)), kind, where)
 
 
 def write_item_columns(folder: Path, columns: pa.Table) -> None:
-    """Writes item_columns.arrow; text is dictionary-encoded."""
+    """Writes item_columns.arrow, with text dictionary-encoded."""
     for number, column in enumerate(columns.itercolumns()):
         if is_text(column.type):
             columns = columns.set_column(number, columns.column_names[number], combine_chunks(column).dictionary_encode())
@@ -267,7 +267,7 @@ def write_item_columns(folder: Path, columns: pa.Table) -> None:
 
 
 class UserRowMaker:
-    """Makes the rows of users for whole bundles and deltas, from encoded features and whole histories."""
+    """Makes the rows of users, for whole bundles and deltas, from encoded features and whole histories."""
 
     def __init__(
         self,
@@ -279,7 +279,7 @@ class UserRowMaker:
         as_of_ms: int,
         channel_items: int | None,
     ) -> None:
-        """Takes the users' `history` and the vectors' moment `as_of_ms`. Without channels, `channel_items` is None."""
+        """`as_of_ms` is the moment of the vectors, `channel_items` the number of the bundle's items (None: it has no channels)."""
         self._history, self._spec, self._channel_items = history, spec, channel_items
         self._inference = UserInference(towers, history.to_tables()[0], as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
         self._indexed = indexed_features(bucketizer, "user")
@@ -289,10 +289,10 @@ class UserRowMaker:
         return [col.USER_ID, *self._indexed.columns]
 
     def make_rows(self, encoded: pa.Table) -> dict[BundleFile, pa.RecordBatch]:
-        """Returns file of the bundle -> rows for the users in some rows of user_features_fg.
+        """Returns file of the bundle -> rows, for the users of some rows of user_features_fg.
 
         Raises:
-            LeakError: a history has events after the moment.
+            LeakError: a history has events at or after `as_of_ms`.
         """
         ids = combine_chunks(encoded.column(col.USER_ID))
         starts, ends = self._history.bounds(self._history.users.lookup(ids, where="table user_features_fg, column user_id"))
@@ -313,7 +313,7 @@ def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr,
     """Writes user_vectors.arrow, user_inputs.arrow and, with channels, own_items.arrow, in the order of user_features_fg.
 
     Raises:
-        InputError: there are no users, or their ids or vectors cannot be searched.
+        InputError: there are no users, or their ids or vectors are unusable.
         LeakError: a history has events after the day.
     """
     spec = inputs.settings.spec
@@ -341,7 +341,7 @@ def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr,
 
 
 def describe_index(shipped: ShippedIndex, recall_users: int) -> dict[str, Any]:
-    """Returns an index's entry for the manifest of a bundle."""
+    """Returns the entry of an index in the manifest of a bundle."""
     return {
         "kind": shipped.kind,
         "parameters": dict(shipped.parameters),
@@ -351,14 +351,14 @@ def describe_index(shipped: ShippedIndex, recall_users: int) -> dict[str, Any]:
 
 
 def sample_users(folder: Path, spec: TowerSpec) -> Vectors:
-    """Returns vectors [S, D] of at most RECALL_USERS users of a bundle. Users with several interests have several vectors."""
+    """Returns vectors [S, D] of at most RECALL_USERS users of a bundle. A user with several interests has several vectors."""
     users = map_arrow(folder / BundleFile.USER_VECTORS)
     chosen = read_rows(users, choose_rows(users.num_rows, RECALL_USERS)).column(col.USER_TOWER_EMB)
     return np.ascontiguousarray(to_matrix(chosen, "user_vectors").reshape(-1, spec.item_vector_width))
 
 
 def _read_golden_users(folder: Path, rows: npt.NDArray[np.int64], spec: TowerSpec, seed: int) -> TowerInput:
-    """Returns inputs of some users for the user tower, every second one with a context."""
+    """Returns some users' inputs of the user tower. Every second user gets a context."""
     stored = read_rows(map_arrow(folder / BundleFile.USER_INPUTS), rows)
     times, offsets = flatten(combine_chunks(stored.column(EVENT_TIMES_MS)))
     events = {feature.name: combine_chunks(stored.column(history_column(feature.name))).flatten() for feature in spec.sequences}
@@ -388,8 +388,8 @@ def write_channels(
     """Writes channels.json (the evaluated weights) and item_channels.arrow (neighbours and counts as of the bundle's day).
 
     Args:
-        history: of all users, up to the end of the bundle's day.
-        items: of the bundle, by row.
+        history: histories of all users, up to the end of the bundle's day.
+        items: items of the bundle, by row.
         scratch: allocates large arrays.
     """
     weights = read_merges(workspace, inputs.ds)

@@ -1,4 +1,4 @@
-"""The step of serving_bundle: checks and publishes everything that recall needs of a day's model.
+"""The step of serving_bundle: writes, checks and publishes everything of a day's model that recall needs.
 
 Belongs here: the files of a bundle, the checks before it is served, its manifest. Does not belong here: vectors
 (`served_vectors.py`), storing a bundle and moving the pointer (`bundle_store.py`).
@@ -35,7 +35,7 @@ from dssm_assets.storage.local_files import ScratchArrays, write_arrow_table
 
 ASSET: Final = "serving_bundle"
 MAX_TOWER_DIFFERENCE: Final = 1e-5
-"""Largest allowed difference between entries of an exported tower's vectors and the trained one's, see `TowerDifference.is_within`."""
+"""Largest allowed difference between an exported tower's vectors and the trained tower's, see `TowerDifference.is_within`."""
 _LIBRARIES: Final = ("dssm-assets", "faiss-cpu", "numpy", "onnx", "onnxruntime", "pyarrow", "torch")
 
 
@@ -77,7 +77,7 @@ def _keep_previous(workspace: Workspace, ds: str, body: Mapping[str, Any], check
 
 @dataclass(frozen=True)
 class _Contents:
-    """The files in a bundle's folder; `towers` has the difference of each exported tower from the trained one."""
+    """The files in a bundle's folder. `towers`: the difference between each exported tower and the trained tower."""
 
     items: served_vectors.BundleItems
     users: served_vectors.BundleUsers
@@ -158,7 +158,7 @@ def _make_check(name: str, is_passed: bool, sentence: str, facts: Mapping[str, A
 
 
 def _manifest_body(workspace: Workspace, inputs: served_vectors.BundleInputs, contents: _Contents) -> dict[str, Any]:
-    """Returns the manifest without format and files. It has no timestamp and no path: equal bundles have equal manifests."""
+    """Returns the manifest without format and files. It has no timestamp and no path, so equal bundles have equal manifests."""
     config, spec = workspace.config, inputs.settings.spec
     kept = ("hit_rate", "ci_low", "ci_high", "users", "truth_count")
     hit_rate = {

@@ -1,10 +1,10 @@
-"""Exports the fitted towers as ONNX models, which run without this package.
+"""Exports the fitted towers as ONNX models. These run without this package.
 
-The graph is written node by node, not traced: this takes milliseconds instead of seconds, and the same towers give the same bytes on
-every machine. It repeats the arithmetic of `models/tower.py` and `models/embedding.py`. Before each publication the check
-`exported_towers` of serving_bundle compares both, so a change on one side alone is never served.
+The graph is written node by node instead of traced. This takes milliseconds instead of seconds, and the same towers give the same
+bytes on every machine. The graph repeats the arithmetic of `models/tower.py` and `models/embedding.py`. Before each publication the
+check `exported_towers` of serving_bundle compares both, so a change on only one side is never served.
 
-A model holds only the embedding tables of its own features. Row 0 of each is the zero vector for "missing", so indices are used
+A model has only the embedding tables of its own features. Row 0 of each is the zero vector for "missing", so indices are used
 unchanged.
 
 Letters: B rows, L width of a padded feature, d width of an embedding, D output width, W width of an event, H heads, K interests.
@@ -40,13 +40,13 @@ from dssm_assets.service.bundle.tower_layout import (
 )
 
 _ABOVE_ROUNDING: Final = 1e-9
-"""Added to a logarithm before it is rounded down: more than its error, less than the distance to the next whole number."""
+"""Added to a logarithm before it is rounded down. It is larger than the logarithm's error, and too small to reach the next whole number."""
 _SHORTEST: Final = 1e-12
-"""As in torch's normalize: a vector shorter than this is divided by it, not by its length."""
+"""A vector shorter than this is divided by this number instead of its length, as in torch's normalize."""
 OPSET: Final = 18
 IR_VERSION: Final = 9
 INLINE_BYTES: Final = 1 << 30
-"""Embedding tables larger than this go to a second file: a protobuf message is limited to 2 GiB."""
+"""Larger embedding tables are stored in a second file, because a protobuf message is limited to 2 GiB."""
 _ALIGNMENT: Final = 4096
 
 Values = npt.NDArray[Any] | Tensor | list[int] | float
@@ -58,7 +58,7 @@ class ExportedTower:
 
     Attributes:
         model: the bytes of the model.
-        data: the bytes of its data file, in pieces; empty if the tables are in the model.
+        data: the bytes of its data file, in pieces. Empty if the tables are in the model.
     """
 
     model: bytes
@@ -66,14 +66,14 @@ class ExportedTower:
 
 
 class _Graph:
-    """A graph under construction. Each node has one output, which has the node's name."""
+    """A graph under construction. Each node has one output with the node's name."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[TensorProto] = []
 
     def add(self, kind: str, *inputs: str | Values, **attributes: Any) -> str:
-        """Adds a node and returns its name; inputs are names or constants: a float is a float32, whole numbers are int64."""
+        """Adds a node. Returns its name. Inputs are names or constants; a float becomes float32, whole numbers int64."""
         name = f"{kind}_{len(self.nodes)}"
         names = [value if isinstance(value, str) else self._add_constant(value) for value in inputs]
         self.nodes.append(helper.make_node(kind, names, [name], name=name, **attributes))
@@ -88,7 +88,7 @@ class _Graph:
 
 
 def export_tower(two_tower: TwoTower, data_file: str, inline_bytes: int = INLINE_BYTES, *, is_user: bool) -> ExportedTower:
-    """Returns the user or the item tower in ONNX format; `data_file` names its data file, if it needs one."""
+    """Exports the user or the item tower to ONNX. `data_file`: name of its data file, if it needs one."""
     graph, spec, layout = _Graph(), two_tower.spec, tower_layout(two_tower.spec, is_user=is_user)
     tower, lookup = (two_tower.user_tower, two_tower.user_lookup) if is_user else (two_tower.item_tower, two_tower.item_lookup)
     interests = spec.num_interests if is_user else 1
@@ -102,7 +102,7 @@ def export_tower(two_tower: TwoTower, data_file: str, inline_bytes: int = INLINE
     history += [graph.add("Unsqueeze", IS_EMPTY_HISTORY, [1])] if layout.has_history else []
     if interests == 1:
         means = [graph.add("Squeeze", mean, [1]) for mean in means]
-    else:  # each value [B, .] as [B, K, .]
+    else:  # repeats each value [B, .] as [B, K, .]
         parts, history = (
             [graph.add("Expand", graph.add("Unsqueeze", value, [1]), [1, interests, 1]) for value in values]
             for values in (parts, history)
@@ -119,7 +119,7 @@ def export_tower(two_tower: TwoTower, data_file: str, inline_bytes: int = INLINE
     width, shape = spec.output_dim, list[str | int](["batch"])
     if interests > 1:
         vectors, shape = graph.add("Reshape", vectors, [-1, interests, width]), ["batch", interests]
-    if is_user and spec.prior:  # a 1 behind each vector, so that the inner product adds an item's prior
+    if is_user and spec.prior:  # appends a 1 to each vector, so that the inner product adds an item's prior
         graph.add("Pad", vectors, [0] * (2 * len(shape) + 1) + [1], 1.0)
         width += 1
     graph.nodes[-1].name = graph.nodes[-1].output[0] = OUTPUT
@@ -215,7 +215,7 @@ def _add_norm(graph: _Graph, values: str, norm: Any) -> str:
 
 
 def _add_events(graph: _Graph, features: Sequence[TowerFeature]) -> str:
-    """Returns the vectors of the events [B, L, W], their sub-features side by side."""
+    """Returns the vectors of the events [B, L, W]: the vectors of their sub-features, joined."""
     found = [graph.add("Gather", _table_name(feature), indices_input(feature.name), axis=0) for feature in features]
     return graph.add("Concat", *found, axis=2)
 
@@ -237,7 +237,7 @@ def _add_encoder(graph: _Graph, encoder: Any, features: Sequence[TowerFeature]) 
     states = graph.add("Mul", _add_events(graph, features), encoder.scale)
     length = graph.add("Squeeze", graph.add("Shape", indices_input(first), start=1, end=2))
     places = graph.add("Range", 0, length, 1)
-    # By how many events the row's event is later than the column's [L, L].
+    # Number of events by which the row's event is later than the column's [L, L].
     distances = graph.add("Sub", graph.add("Unsqueeze", places, [1]), graph.add("Unsqueeze", places, [0]))
     gaps = _add_gap_classes(graph, seconds_input(first))
     for block in encoder.blocks:
@@ -259,7 +259,7 @@ def _add_encoder(graph: _Graph, encoder: Any, features: Sequence[TowerFeature]) 
 
 
 def _add_gap_classes(graph: _Graph, seconds: str) -> str:
-    """Returns `gap_classes` of each two events [B, L, L]."""
+    """Returns the class (`gap_classes`) of the time between any two events [B, L, L]."""
     columns, rows = (graph.add("Unsqueeze", seconds, [axis]) for axis in (1, 2))
     gaps = graph.add("Cast", graph.add("Sub", columns, rows), to=TensorProto.DOUBLE)
     numbers = graph.add("Add", graph.add("Clip", gaps, np.float64(0), np.float64(MAX_SECONDS)), np.float64(1))
@@ -272,7 +272,7 @@ def _add_gap_classes(graph: _Graph, seconds: str) -> str:
 
 
 def _add_attention(graph: _Graph, attention: Any, states: str, distances: str, gaps: str) -> str:
-    """Returns the `CausalAttention` of each event to the others [B, L, W]."""
+    """Returns the output of `CausalAttention` for each event [B, L, W]."""
     heads, width, joint = attention.heads, attention.out.in_features, attention.query_key_value
     by_head = []
     for weight, bias in zip(joint.weight.split(width), joint.bias.split(width), strict=True):

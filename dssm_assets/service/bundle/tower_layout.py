@@ -3,10 +3,10 @@
 Imports no torch, because the recall service uses it.
 
 An exported tower has plain arrays as inputs. Every single-valued feature is a column of `singles`. Every multi-valued feature and
-every sub-feature of the history is a pair of arrays of one shape, `indices/<feature>` and `weights/<feature>`. The pooling's weights
-are inputs, so the tower only sums; padding has index 0 and weight 0. For poolings of kind attention and sequence, the tower computes
-the weights. There, the sub-features of a pooling share one input `weights/<first of them>`: 1 for an item of the history, 0 for
-padding. A pooling of kind sequence also has `seconds/<first of them>`, the time of each item.
+every sub-feature of the history is a pair of arrays with equal shapes, `indices/<feature>` and `weights/<feature>`. Padding has
+index 0 and weight 0. The weights of a pooling are inputs, so the tower only adds up. Poolings of kind attention and sequence compute
+their weights in the tower; their sub-features share the input `weights/<first sub-feature>`: 1 for an item of the history, 0 for
+padding. A pooling of kind sequence also has the input `seconds/<first sub-feature>`, the time of each item.
 
 Letters: B rows, F single-valued features, L width of a padded feature.
 """
@@ -33,7 +33,7 @@ SINGLES: Final = "singles"
 IS_EMPTY_HISTORY: Final = "is_empty_history"
 OUTPUT: Final = "vectors"
 FORMAT: Final = 1
-"""Of towers.json."""
+"""Version of towers.json."""
 
 Feed = dict[str, npt.NDArray[Any]]
 
@@ -55,7 +55,7 @@ class TowerLayout:
     """The inputs of one tower.
 
     Attributes:
-        singles: the single-valued features, by column of `singles`.
+        singles: the single-valued features, in the order of the columns of the input `singles`.
         bags: the multi-valued features, then the sub-features of the history for each pooling with fixed weights.
         attended: the sub-features of the history for each attention pooling.
         encoded: the sub-features of the history for each pooling of kind sequence.
@@ -70,7 +70,7 @@ class TowerLayout:
 
     @property
     def padded(self) -> tuple[TowerFeature, ...]:
-        """Returns the features with an input of indices, in order: the bags of a `TowerInput`, then its sequences."""
+        """Returns the features that have an input of indices, in order: the bags of a `TowerInput`, then its sequences."""
         return (*self.bags, *(feature for features in (*self.attended, *self.encoded) for feature in features))
 
     @property
@@ -78,7 +78,7 @@ class TowerLayout:
         return (*self.bags, *(features[0] for features in (*self.attended, *self.encoded)))
 
     def length_name(self, feature: TowerFeature) -> str:
-        """Returns the name of a padded feature's second dimension. The sub-features of a learned pooling share one."""
+        """Names the second dimension of a padded feature. The sub-features of a learned pooling share a dimension."""
         owner = next((features[0] for features in (*self.attended, *self.encoded) if feature in features), feature)
         return f"length of {owner.name}"
 
@@ -92,11 +92,11 @@ class TowerLayout:
         return tuple([*names, IS_EMPTY_HISTORY] if self.has_history else names)
 
     def feed(self, inputs: TowerInput) -> Feed:
-        """Returns input name -> array for some rows; each padded feature is as wide as its longest row, at least 1."""
+        """Returns input name -> array for some rows. Each padded feature is as wide as its longest row, at least 1."""
         return self._fill(inputs)[0]
 
     def feed_each(self, inputs: TowerInput) -> Iterator[Feed]:
-        """Yields, for each row, the result of `feed` for this row alone."""
+        """Yields the result of `feed` for each single row."""
         feed, bags = self._fill(inputs)
         widths = {name: np.maximum(np.diff(bag.offsets), 1).tolist() for name, bag in bags.items()}
         for row in range(len(inputs)):
@@ -143,7 +143,7 @@ def tower_layout(spec: TowerSpec, *, is_user: bool) -> TowerLayout:
 
 
 def pad_bags(bag: Bags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Returns indices and weights [B, L] of ragged rows, padded with index 0 and weight 0.
+    """Pads ragged rows with index 0 and weight 0. Returns indices and weights, [B, L] each.
 
     Example: rows [3, 4] and [] become [[3, 4], [0, 0]] with weights [[.5, .5], [0, 0]].
     """
@@ -186,9 +186,9 @@ def describe_towers(spec: TowerSpec) -> dict[str, Any]:
     user_dims = spec.user_vector_width // spec.num_interests
     user_shape = [spec.num_interests, user_dims] if spec.num_interests > 1 else [user_dims]
     history: dict[str, Any] = {"features": [feature.name for feature in spec.sequences]}
-    if not spec.poolings:  # the single mean of model.history_length events
+    if not spec.poolings:  # then there is one mean, over model.history_length events
         history |= {"length": spec.history_length, "half_life_days": spec.history_half_life_days}
-    # Poolings from outside the package are described by their classes.
+    # Poolings of plug-ins are described by the docstrings of their classes.
     outside = [view.pooling for view in spec.history_views if view.pooling.kind not in set(PoolingKind)]
     return {
         "format": FORMAT,

@@ -1,6 +1,6 @@
 """`dssm-assets publish` and `rollback` choose the served bundle.
 
-It may be the bundle of a day, a delta of the served one (--delta), the previous one, or any stored one.
+publish serves the bundle of a day, or a delta of the served bundle (--delta). rollback serves the previous or any stored bundle.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ def add_command(commands: Commands) -> None:
     choice.add_argument(
         "--delta",
         action="store_true",
-        help="add to the served bundle all changes since its day: new and changed items, users with new events; its model, "
-        "statistics and popularity stay",
+        help="add all changes since its day to the served bundle: new and changed items, users with new events; the model, the "
+        "statistics and the popularity stay",
     )
     choice.add_argument(
         "--day",
         type=day_argument,
         default=LATEST,
         metavar="DAY",
-        help=f"the day whose model is published, {DAY_FORMS} of those that were evaluated (default: latest)",
+        help=f"publish the model of this day: {DAY_FORMS} of the evaluated days (default: latest)",
     )
     add_config_arguments(parser)
     parser.set_defaults(command=_publish)
     back = commands.add_parser("rollback", group=Group.SERVE, help="serve the previous bundle again")
-    back.add_argument("--to", metavar="BUNDLE_ID", help="a stored bundle (default: the one served before the current one)")
-    back.add_argument("--list", action="store_true", help="only print the stored bundles and which one is served")
+    back.add_argument("--to", metavar="BUNDLE_ID", help="a stored bundle (default: the previously served bundle)")
+    back.add_argument("--list", action="store_true", help="only print the stored bundles, and mark the served one")
     add_config_arguments(back)
     back.set_defaults(command=_rollback)
 

@@ -22,11 +22,11 @@ def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "recall", group=Group.SERVE, help="print the items that the serving bundle recalls for a user or an item"
     )
-    query = parser.add_argument_group("query (the rest of a stored user is as stored)")
+    query = parser.add_argument_group("query (inputs of a stored user that are not given stay as stored)")
     query.add_argument("--user-id", help="a user; without a stored vector or features: the popular items")
     query.add_argument("--features", type=_json_object, help="""a new user as JSON, by input name: '{"age": "25-34"}'""")
     query.add_argument("--history", type=_json_object, help="JSON lists, oldest first: item_ids, event_times_ms, ...")
-    query.add_argument("--events", type=_json_object, help="as --history; added to the stored history, not in its place")
+    query.add_argument("--events", type=_json_object, help="like --history, but added to the stored history")
     query.add_argument("--item-id", help="an item: the most similar items")
     parser.add_argument("-k", type=int, default=200, help="length of the list (default: 200)")
     parser.add_argument("--exclude", nargs="+", default=[], metavar="ITEM", help="items to leave out of the list")
@@ -39,7 +39,7 @@ def add_command(commands: Commands) -> None:
     )
     parser.add_argument("--fields", nargs="+", default=[], metavar="COLUMN", help="columns of serving.filters to print")
     parser.add_argument(
-        "--explain", action="store_true", help="print what makes up each score of a merged list, and what carries it"
+        "--explain", action="store_true", help="print the parts of each score of a merged list, and the items that carry it"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_bundle_arguments(parser)
@@ -47,7 +47,7 @@ def add_command(commands: Commands) -> None:
 
 
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that locate the bundle and tell how to check it."""
+    """Adds the arguments that locate the bundle and say how to check it."""
     parser.add_argument(
         "--bundle", metavar="ROOT", help="folder or URL with current.json, or of one bundle (default: serving/ in the storage)"
     )
@@ -56,7 +56,7 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="URI",
-        help="search in a vector store in place of the bundle's index (default: that of the configuration; env:NAME: its URI is in the "
+        help="search in a vector store in place of the bundle's index (default: the configuration's store; env:NAME: the URI is in the "
         "environment variable NAME)",
     )
     add_config_arguments(parser)
@@ -70,9 +70,9 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class BundleLocation(NamedTuple):
-    """Root and options of the bundles; the section `serving` (None without a configuration); keys of required signatures.
+    """Root and options of the bundles, the section `serving` (None without a configuration), and keys of required signatures.
 
-    `open_search` opens the search in a vector store; its second argument is the time limit of a search in seconds.
+    `open_search` opens the search in a vector store. Its second argument is the time limit of a search in seconds.
     """
 
     root: str
@@ -83,10 +83,10 @@ class BundleLocation(NamedTuple):
 
 
 def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> BundleLocation:
-    """Returns the root of the bundles, its options and the service's settings; first prints their origin.
+    """Prints the origin of the bundles and settings, then returns them.
 
     Raises:
-        ConfigError: the configuration cannot be loaded or is not used, or a plug-in cannot be imported.
+        ConfigError: the configuration cannot be loaded or would not be used, or a plug-in cannot be imported.
         InputError: the file of --require-signature has no keys.
     """
     from dssm_assets.core.errors import ConfigError, Fault
@@ -97,10 +97,8 @@ def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> Bun
     keys: BundleKeys | None = None if file is None else load_extra("signatures", "ed25519").read_public_keys(file)
     if parsed.bundle:
         if parsed.config:
-            remedy = (
-                "name the bundle alone, and lists of the shop by --blocked-items, or the home of the configuration by --home"
-            )
-            raise ConfigError(Fault("--config", "none beside --bundle, which is used without it", str(parsed.config), remedy))
+            remedy = "give only --bundle, and lists of the shop with --blocked-items; or give --home in place of --bundle"
+            raise ConfigError(Fault("--config", "no --config beside --bundle, which needs none", str(parsed.config), remedy))
         print(f"bundle {parsed.bundle} (--bundle), no configuration", file=sys.stderr if is_data else sys.stdout, flush=True)
         ConfigError.raise_if(import_plugins(()))
         return BundleLocation(parsed.bundle, {}, None, _choose_search(parsed.store, None), keys)
@@ -112,7 +110,7 @@ def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> Bun
 
 
 def _choose_search(uri: str | None, loaded: LoadedConfig | None) -> Callable[..., ItemSearch] | None:
-    """Returns the search in the vector store of --store; "" means the configuration's store."""
+    """Returns a function that opens the search in the vector store of --store; "" means the configuration's store."""
     if uri is None:
         return None
     from dssm_assets.installed_extras import load_extra
@@ -152,7 +150,7 @@ def _print_answer(answer: RecallAnswer) -> None:
     if answer.ignored:
         print(f"ignored, because nothing reads them: {', '.join(map(str, answer.ignored))}")
     if answer.replaced:
-        print(f"sent in place of what is stored of the user: {' and '.join(answer.replaced)}")
+        print(f"used in place of the stored inputs: the given {' and '.join(answer.replaced)}")
     print(f"{len(answer.item_ids)} items, source {answer.source.value}, bundle {answer.bundle_id}")
     names = ["item", "score", *([] if answer.sources is None else ["channels"]), *(answer.fields or {})]
     names += [] if answer.reasons is None else ["why"]

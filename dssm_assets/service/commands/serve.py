@@ -32,8 +32,8 @@ def add_command(commands: Commands) -> None:
         help="a key of serving.limits, over the configuration; repeatable",
     )
     parser.add_argument("--api-key-file", metavar="FILE", help="API keys, one on a line: NAME SCOPES LAST-DAY sha256:HEX")
-    parser.add_argument("--tls-certificate", metavar="FILE", help="PEM file of the certificate and its signers: serve https")
-    parser.add_argument("--tls-key", metavar="FILE", help="PEM file of its private key")
+    parser.add_argument("--tls-certificate", metavar="FILE", help="PEM file of the certificate and its issuers: serve https")
+    parser.add_argument("--tls-key", metavar="FILE", help="PEM file of the certificate's private key")
     parser.add_argument("--access-log", action="store_true", help="print a line of JSON for each answer, with its request id")
     parser.add_argument("--blocked-items", metavar="FILE", help="serving.blocked_items, over the configuration")
     parser.add_argument("--stocked-items", metavar="FILE", help="serving.stocked_items, over the configuration")
@@ -44,7 +44,7 @@ def add_command(commands: Commands) -> None:
 def _serve(parsed: argparse.Namespace) -> int:
     import logging
 
-    # Read when the libraries load: one core per search, because the threads together use all.
+    # The libraries read it when they load. One core per search, because the threads together use all cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import uvicorn
 
@@ -58,7 +58,7 @@ def _serve(parsed: argparse.Namespace) -> int:
 
     _check_arguments(parsed)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # else it says how it was loaded
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # else it logs how it was loaded
     location = bundle_location(parsed)
     configured = location.serving or Serving()
     limits = _read_limits(configured.limits, parsed.limit)
@@ -80,7 +80,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     tracer = load_extra("traces", "tracer").open_tracer() if configured.traces else None
     if keys is not None:
         live.watches.add("the API keys", keys.refresh, parsed.check_seconds)
-    sys.setswitchinterval(0.001)  # Else /health waits 5 ms for each thread that computes.
+    sys.setswitchinterval(0.001)  # otherwise /health would wait 5 ms for each computing thread
     config = uvicorn.Config(
         build_app(live, limits, tracer, threads=parsed.threads, keys=keys, log=log),
         host=parsed.host,
@@ -93,7 +93,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         timeout_keep_alive=limits.keep_alive_seconds,
         timeout_graceful_shutdown=limits.shutdown_seconds,
     )
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # As by SIGTERM, the process then ends without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as after SIGTERM, the process then ends without a traceback
     uvicorn.Server(config).run()
     return 0
 

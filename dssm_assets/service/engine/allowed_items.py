@@ -1,4 +1,4 @@
-"""Finds the items that a list may contain, by the request's filters and the shop's lists (blocked, in stock); reads item columns.
+"""Finds the items that a list may contain, by the request's filters and the shop's lists (blocked, in stock). Reads item columns.
 
 Shapes: I items.
 """
@@ -17,7 +17,7 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import AllowedItems, mask_items
 
 _KEPT: Final = 16
-"""Most recent filters that stay in memory: at a million items, about 10 MB each."""
+"""So many of the latest filters' results stay in memory, about 10 MB each for a million items."""
 _FILTER_KEY: Final = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 _REMEDY: Final = "name one of these, or add the column to serving.filters and publish a bundle"
 
@@ -26,22 +26,22 @@ class ItemConditions:
     """Finds the allowed items for requests to one bundle. Safe for any number of threads."""
 
     def __init__(self, columns: pa.Table, shown: Mask | None = None) -> None:
-        """Takes the filter columns, one row per item, and a mask of the items that may be shown (None: all)."""
+        """Takes the filter columns, one row per item, and a mask of the items that may be shown (None: all items)."""
         self._columns = columns
         self._all_shown = None if shown is None else AllowedItems(shown)
         self._find_passing = lru_cache(_KEPT)(partial(_find_passing, columns, shown))
 
     def check_fields(self, fields: Sequence[Any]) -> tuple[tuple[str, ...], list[Fault]]:
-        """Returns the distinct columns to answer with, and a fault for each unknown one."""
+        """Returns the distinct columns to answer with, and a fault for each unknown column."""
         names = tuple(dict.fromkeys(map(str, fields)))
         known = ", ".join(self._columns.column_names) or "there is none"
         unknown = [name for name in names if name not in self._columns.column_names]
         return names, [Fault("fields", f"a column for filters: {known}", repr(name)[:80], _REMEDY) for name in unknown]
 
     def read_fields(self, fields: Sequence[str], rows: IntArray) -> dict[str, list[Any]] | None:
-        """Returns column -> values of the rows as JSON values; None without columns.
+        """Returns column -> JSON values of the rows, None without columns.
 
-        Dates and times are ISO text. Numbers that are not finite, and times outside ISO text, are null.
+        Dates and times are ISO text. Numbers that are not finite, and times that ISO text cannot express, are null.
         """
         if not fields:
             return None
@@ -50,7 +50,7 @@ class ItemConditions:
         return {name: orjson.loads(orjson.dumps(values.to_pylist())) for name, values in zip(fields, texts, strict=True)}
 
     def find(self, filters: Any) -> AllowedItems | None:
-        """Returns the items that pass a request's filters; None: all. Faults of the filters raise an InputError."""
+        """Returns the items that pass a request's filters. None: all items. Raises an InputError with the faults of the filters."""
         if filters is None:
             return self._all_shown
         try:
@@ -66,7 +66,7 @@ def _find_passing(columns: pa.Table, shown: Mask | None, filters: bytes) -> Allo
 
 
 def _times_as_text(values: pa.Array) -> pa.Array:
-    """Writes dates and times as ISO text, to the microsecond; null outside of the years 1 to 9999."""
+    """Writes dates and times as ISO text, to the microsecond. Outside of the years 1 to 9999 the result is null."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if not pa.types.is_temporal(values.type):

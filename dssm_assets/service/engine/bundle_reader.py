@@ -3,7 +3,7 @@
 Belongs here: opening the tables and the index of a bundle. Does not belong here: storing and fetching bundles
 (`service/bundle/bundle_store.py`), recall (`recall_engine.py`).
 
-A `Bundle` never changes. Replacing or removing its files does not affect it: the memory maps keep the old content.
+A `Bundle` never changes. If its files are replaced or removed, the memory maps keep the old content.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Bundle:
     """A read-only bundle. Its tables and index are memory-mapped, so services on one machine share one copy."""
 
     def __init__(self, fetched: FetchedBundle) -> None:
-        """Opens the files; a StorageError names a file that is missing, unreadable, or does not match the others."""
+        """Opens the files. Raises a StorageError if a file is missing, unreadable, or does not match the others."""
         try:
             self._open(fetched)
         except (FileNotFoundError, pa.ArrowInvalid, RuntimeError, KeyError, ValueError, InputError) as error:
@@ -58,16 +58,16 @@ class Bundle:
         self._check_sizes(item_vectors)
 
     def user_vector(self, row: int) -> npt.NDArray[np.float32]:
-        """Returns the stored vector of a user, float32 [D], or [V * D] for V interests."""
+        """Returns the stored vector of a user: float32 [D], or [V * D] for V interests."""
         vector: npt.NDArray[np.float32] = self._user_vectors[row].values.to_numpy()
         return vector
 
     def has_file(self, name: str) -> bool:
-        """Returns whether the bundle has a file; bundles of older versions lack some."""
+        """Returns whether the bundle has a file. Bundles of older versions lack some files."""
         return name in self.manifest["files"]
 
     def path(self, name: str) -> Path:
-        """Returns the local path of a file of the bundle; raises a StorageError if it has no such file."""
+        """Returns the local path of a file of the bundle. Raises a StorageError if there is no such file."""
         if not self.has_file(name):
             raise broken(self.bundle_id, f"no file {name!r}, it has: {', '.join(sorted(self.manifest['files']))}")
         return self._fetched.folder / name
@@ -79,7 +79,7 @@ class Bundle:
         return json.loads(self.read_bytes(name))
 
     def read_arrow(self, name: str) -> pa.Table:
-        """Maps the table of an Arrow file."""
+        """Returns the table of an Arrow file, memory-mapped."""
         return map_arrow(self.path(name))
 
     def read_parquet(self, name: str) -> pa.Table:

@@ -31,9 +31,9 @@ from dssm_assets.service.bundle.bundle_store import broken
 from dssm_assets.service.engine.bundle_reader import Bundle
 
 NO_ITEMS: Final = OwnItems(np.zeros(2, np.int64), *(np.zeros(0, np.int64) for _ in range(3)))
-"""Of a user without events."""
+"""Own items of a user without events."""
 FILLED: Final = "popular"
-"""Source of an item that no channel proposed: the list was filled up with popular items."""
+"""Source of an item that no channel proposed. Lists are filled up with popular items."""
 _OWN_COLUMNS: Final = (OwnItemColumn.ROWS, OwnItemColumn.COUNTS, OwnItemColumn.LAST_TIMES_MS)
 
 
@@ -41,7 +41,7 @@ class BundleChannels:
     """Merges lists. Safe for any number of threads."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Reads the files; raises a StorageError if they do not match the bundle or are of another version."""
+        """Reads the files. Raises a StorageError if they do not match the bundle or have another version."""
         content = bundle.read_json(BundleFile.CHANNELS)
         if content.get("version") != CHANNELS_VERSION:
             got = f"version {content.get('version')!r}, this version reads {CHANNELS_VERSION}"
@@ -53,17 +53,17 @@ class BundleChannels:
         if (items.num_rows, own.num_rows) != (len(bundle.items), len(bundle.users)):
             got = f"{items.num_rows} items and {own.num_rows} users"
             raise broken(bundle.bundle_id, f"its channels have {got} instead of {len(bundle.items)} and {len(bundle.users)}")
-        # Views of the mapped file: starts of each user, and values, of the columns.
+        # Views of the mapped file: for each column, the users' starts and the values.
         self._own = [_read_lists(own, name) for name in _OWN_COLUMNS]
         starts, neighbors = _read_lists(items, ItemChannelColumn.NEIGHBORS)
         self._shared = SharedData(
             **{name: items.column(name).to_numpy() for name in COUNTS},
             neighbors=csr_of(starts, neighbors, _read_lists(items, ItemChannelColumn.SIMILARITIES)[1]),
         )
-        # Computed now rather than by several requests at once.
+        # Computed now, because otherwise several requests would compute them at once.
         _ = self._shared.event_signals, self._shared.repeats
         self.popular_items = self._shared.recent_order, self._shared.recent_events
-        """All rows, the most popular lately first, and the recent events of each item."""
+        """All rows, the most popular of late first, and each item's recent events."""
 
     @property
     def vector_depth(self) -> int:
@@ -87,15 +87,15 @@ class BundleChannels:
     def merge(
         self, own: Sequence[OwnItems], nearest: NearestItems, allowed: AllowedItems | None, depth: int
     ) -> Iterator[tuple[IntArray, Float64Array, list[list[str]]]]:
-        """Yields each user's merged list: item rows, best first, -1 after the last; log-odds; sources.
+        """Yields each user's merged list: item rows (best first, -1 after the last), log-odds, sources.
 
-        Log-odds tell how likely the user interacts with the item. Its sources are the channels that proposed it, or
-        `popular`. Merging many users at once costs less, and each list is the same as for the user alone.
+        Log-odds say how likely the user interacts with the item. The sources of an item are the channels that proposed it, or
+        `popular`. Merging many users at once costs less. Each list is the same as for the user alone.
 
         Args:
             own: each user's own items.
-            nearest: the items nearest to the users' vectors, and the score of any item.
-            allowed: the items that the lists may have; None: all.
+            nearest: finds the items nearest to the users' vectors, and the score of any item.
+            allowed: the items that the lists may have. None: all items.
             depth: length of the lists, if there are enough items.
         """
         mask = None if allowed is None else allowed.mask
@@ -107,7 +107,7 @@ class BundleChannels:
         depth = min(depth, len(self._shared.window_events))
         fill_order = first_allowed(self._shared.recent_order, mask, depth + items.shape[1])
         ranked = rank_candidates(self._merge, items, candidates.signals, fill_order, depth)
-        bits = np.zeros((len(own), items.shape[1] + 1), np.int64)  # which channels proposed each candidate; the last is none
+        bits = np.zeros((len(own), items.shape[1] + 1), np.int64)  # channels that proposed each candidate; the last: none
         bits[:, :-1] = ((candidates.positions >= 0).T @ (1 << np.arange(len(channels)))).T
         names = [str(channel.name) for channel in channels]
         numbers = range(1 << len(names))
@@ -119,14 +119,14 @@ class BundleChannels:
     def explain(
         self, own: OwnItems, nearest: NearestItems, allowed: AllowedItems | None, rows: IntArray
     ) -> Iterator[tuple[dict[str, float], IntArray]]:
-        """Yields why each of some items [n] is in one user's merged list: `split_scores` and `find_similar_own`; arguments as of `merge`."""
+        """Yields each item's reasons in one user's merged list: results of `split_scores` and `find_similar_own`. See `merge`."""
         found = find_candidates(self._make_channels([own], nearest, allowed), np.zeros(1, np.int64))
         return zip(
             split_scores(self._merge, found, rows), find_similar_own(self._shared.neighbors, own.items, rows), strict=True
         )
 
     def neighbors_of(self, row: int) -> tuple[IntArray, Float64Array]:
-        """Returns rows and similarities of an item's neighbors, the most similar first."""
+        """Returns the rows of an item's neighbors, most similar first, and their similarities."""
         similar = self._shared.neighbors[[row]]
         order = np.lexsort((similar.indices, -similar.data))
         return similar.indices[order].astype(np.int64), similar.data[order]

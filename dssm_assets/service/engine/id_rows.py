@@ -1,4 +1,4 @@
-"""Looks up single ids in the memory-mapped tables of a bundle by binary search; takes 8 bytes per id."""
+"""Looks up single ids in the memory-mapped tables of a bundle by binary search. Needs 8 bytes of memory per id."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class UnknownIdError(InputError):
 
 
 def parse_id(value: Any, where: str, *, is_integer: bool) -> Id:
-    """Converts an id to the stored type: if ids are integers, digits become an integer; otherwise it becomes text.
+    """Converts an id to the stored type. If ids are integers, a text of digits becomes an integer. Otherwise ids become text.
 
     Raises:
         InputError: the value is not an id.
@@ -35,7 +35,7 @@ def parse_id(value: Any, where: str, *, is_integer: bool) -> Id:
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ValueError
         if not is_integer:
-            str(value).encode()  # refuses half a surrogate pair, which no table can hold
+            str(value).encode()  # refuses half a surrogate pair, because no table can store it
             return str(value)
         if (isinstance(value, str) and len(value) > 20) or (number := int(value)) not in INT64:
             raise ValueError
@@ -46,10 +46,10 @@ def parse_id(value: Any, where: str, *, is_integer: bool) -> Id:
 
 
 class IdRows:
-    """Looks up the row of each id."""
+    """Looks up the rows of ids in a column."""
 
     def __init__(self, ids: pa.Array | pa.ChunkedArray, where: str) -> None:
-        """Indexes a column; raises a SchemaError or DuplicateKeyError for values that are null, repeated or no ids."""
+        """Indexes a column. Raises a SchemaError or DuplicateKeyError if values are null, repeated or no ids."""
         self._ids: pa.Array = combine_chunks(comparable_ids(ids, where))
         check_unique(self._ids, where)
         self._order = pc.sort_indices(self._ids).to_numpy()
@@ -65,7 +65,7 @@ class IdRows:
         return self._ids.type
 
     def find_row(self, wanted: Id) -> int:
-        """Returns the row of an id given in the bundle's type; -1 if unknown."""
+        """Returns the row of an id in the bundle's type; -1 if the id is unknown."""
         position = bisect.bisect_left(self._order, wanted, key=self._id_at)
         if position == len(self._order):
             return -1
@@ -75,22 +75,22 @@ class IdRows:
     def hide(self, hidden: HiddenRows) -> None:
         """Makes hidden users unknown from now on, for all threads.
 
-        Each is checked at its request: checking all would take long.
+        A user is checked when it is requested, because checking all users would take long.
         """
-        hidden.hides("")  # imports take a second: not in a request
+        hidden.hides("")  # called now, because its imports would take a second of a request
         self._hidden = hidden
 
     def _id_at(self, row: np.uint64 | int) -> Any:
         return self._ids[int(row)].as_py()
 
     def ids_at(self, rows: IntArray) -> list[Id]:
-        """Returns the ids of rows from 0."""
-        # Numbers from the array itself: after a search, which empties the core's cache, Arrow takes nine times as long (115 us for 200).
+        """Returns the ids of these rows (0 or above)."""
+        # Numbers are read from the NumPy array. After a search has emptied the core's cache, Arrow takes nine times as long (115 us for 200).
         found: list[Id] = self._ids.take(pa.array(rows)).to_pylist() if self._numbers is None else self._numbers[rows].tolist()
         return found
 
     def rows_of(self, ids: pa.ChunkedArray) -> IntArray:
-        """Returns the rows of a column of ids in the bundle's type; -1 if unknown."""
+        """Returns the rows of a column of ids in the bundle's type; -1 for unknown ids."""
         return find_positions(ids, self._ids)
 
     def is_same_column(self, others: pa.ChunkedArray) -> bool:
@@ -101,7 +101,7 @@ class IdRows:
         return parse_id(value, where, is_integer=self.is_integer)
 
     def parse_ids(self, values: Sequence[Any], where: str) -> list[Id]:
-        """Converts ids to the bundle's type; an InputError names all unusable values."""
+        """Converts ids to the bundle's type. Raises an InputError that names all unusable values."""
         parsed, faults = list[Id](), list[Fault]()
         for number, value in enumerate(values):
             try:

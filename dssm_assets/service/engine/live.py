@@ -23,10 +23,10 @@ from dssm_assets.service.engine.shop_lists import ShopLists
 from dssm_assets.service.engine.watches import Watches
 
 RETRY_SECONDS: Final = 60.0
-"""Then a refused bundle is opened again: its place may have been at fault, not its files."""
+"""A refused bundle is opened again after so many seconds: the store may have been at fault, not the files."""
 
 OPEN_SECONDS: Final = 900.0
-"""For copying, verifying and opening a large bundle; then the watch of bundles hangs."""
+"""Time to copy, verify and open a large bundle. After it, the watch of bundles counts as hanging."""
 
 FORGET_SECONDS: Final = 0.5
 """Interval at which the list of forgotten users is read."""
@@ -99,9 +99,9 @@ class LiveEngine:
         self.list_fault: str | None = None
         self._counts = Counter[str]()
         self._refused: tuple[str, float, str] | None = None
-        """The published bundle that cannot be used, when it is opened again, and why it cannot."""
+        """The published bundle that cannot be used, the time to open it again, and the fault."""
         self._opened: RecallEngine | None = None
-        """The published bundle, open, while the search for its items cannot be opened."""
+        """The engine of the published bundle, kept while the search for its items cannot be opened."""
         self._changing = threading.Lock()
         self.watches = Watches()
         self._bundle_watch = self.watches.add("the bundles", self.refresh, check_seconds)

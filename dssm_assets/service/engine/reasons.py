@@ -1,4 +1,4 @@
-"""Why an item is in a merged list: what its log-odds are the sum of, and which of the user's items and events carry it."""
+"""Explains why an item is in a merged list: by the parts of its log-odds, and by the user's items and events that carry it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from dssm_assets.service.engine.id_rows import Id
 from dssm_assets.service.engine.request_encoder import RequestUser, UserTower
 
 MOST_REMOVED: Final = 10
-"""Items whose events are removed one after the other: each takes a run of the user tower."""
+"""At most so many items are tested by removing their events. Each test runs the user tower once."""
 
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why an item is in a merged list.
+    """The reasons why an item is in a merged list.
 
     Attributes:
-        signals: what its log-odds are the sum of: `intercept`, and what each `channel.signal` adds to it (`contributions` of core/channels/reasons.py).
-        goes_with: the user's items that are most similar to it as neighbors, best first.
-        without: an item of the user's latest events -> how much the similarity of vectors changes if its events had not been; the changes
-            that are largest.
+        signals: the parts of its log-odds: `intercept`, and the part of each `channel.signal` (`contributions` of
+            core/channels/reasons.py).
+        goes_with: the user's items most similar to it as neighbors, best first.
+        without: pairs of an item of the user's latest events, and the change of the similarity of vectors without this item's events.
+            Only the largest changes.
     """
 
     signals: dict[str, float]
@@ -38,7 +39,7 @@ class Reasons:
     without: list[tuple[Id, float]]
 
     def describe(self, names: Callable[[Sequence[Id]], Sequence[Any]] = list) -> str:
-        """Returns what channels add, largest first, and what carries it, as a line of text; `names` turns ids into names."""
+        """Writes a line of text: the channels' parts, largest first, and the items that carry the item. `names` turns ids into names."""
         carried = ", ".join(map(str, names([item for item, change in self.without if change < 0])))
         return describe_reasons(self.signals, names(self.goes_with)) + (f"; near by {carried}" if carried else "")
 
@@ -55,7 +56,7 @@ def find_reasons(
     allowed: AllowedItems | None,
     item_ids: list[Id],
 ) -> list[Reasons]:
-    """Returns why each item [n] is in the merged list of a user."""
+    """Returns the reasons why each item [n] is in a user's merged list."""
     own: OwnItems = user.read_own()
     rows = np.array([bundle.items.find_row(item) for item in item_ids], np.int64)
     sent = [bundle.items.find_row(item) for item in user.lists.get("item_ids", ())]

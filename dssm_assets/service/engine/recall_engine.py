@@ -2,9 +2,9 @@
 
 Does not belong here: opening files (`bundle_reader.py`), the user of a request (`request_users.py`, `request_encoder.py`), HTTP.
 
-Lists are ordered by score, then by the item's row in the index. The search goes deeper by the number of excluded items. With
-filters, the index skips items that do not pass; if few pass or the index finds too few, every passing item is compared. So a list is
-shorter than k only if no more items may be in it, or if an approximate index without filters finds no more.
+Lists are ordered by score, then by the item's row in the index. The search depth grows by the number of excluded items. With filters,
+the index skips items that do not pass. If few pass, or the index finds too few, every passing item is compared. So a list is shorter
+than k only if no more items may be in it, or if an approximate index without filters finds no more.
 
 Shapes: D vector dimension, M candidates, V vectors of a user (interests; an item's score is the best of them).
 """
@@ -49,9 +49,9 @@ DEFAULT_K: Final = 200
 MAX_K: Final = 10_000
 SCANNED_ITEMS: Final = 20_000
 SCANNED_FRAC: Final = 0.01
-"""Up to so many allowed items, or this fraction, every one is compared: an index takes longer to pass the others by."""
+"""If at most so many items, or this fraction, are allowed, all of them are compared: an index would take longer to skip the others."""
 MERGED_AT_ONCE: Final = 16
-"""Lists merged together, at most: more do not fit a core's cache."""
+"""At most so many lists are merged together, because more do not fit a core's cache."""
 
 Vector = npt.NDArray[np.float32]
 Nearest = tuple[IntArray, npt.NDArray[np.float32]]
@@ -66,7 +66,7 @@ class ItemSearch(Protocol):
     """Searches items outside the bundle's own index, such as in a vector store."""
 
     def find_rows(self, vectors: Vector, k: int, filters: Any) -> list[IntArray] | None:
-        """Returns the rows of the k nearest items to each vector [N, D] that pass the filters; None if it cannot compare by them."""
+        """Returns, for each vector [N, D], the rows of the k nearest items that pass the filters. None: the filters are not supported."""
 
 
 OpenSearch = Callable[[Bundle], ItemSearch]
@@ -96,11 +96,11 @@ class ListOptions:
     Attributes:
         k: length of the list. It is shorter only if fewer items may be in it, or if the index is approximate and lacks some.
         exclude: ids of items to leave out.
-        filters: conditions on item columns, see `core/retrieval/item_filter.py`; None: none.
+        filters: conditions on item columns, see `core/retrieval/item_filter.py`; None: no conditions.
         exclude_history: leave out items that the user interacted with before.
         lists: merged or vectors alone; None: merged if the bundle has channels.
         fields: filter columns to include in the answer.
-        explain: answer with the reasons of each item of a merged list, which takes some ms.
+        explain: answer with the reasons for each item of a merged list; takes some ms.
     """
 
     k: int = DEFAULT_K
@@ -117,14 +117,14 @@ ANY_LIST: Final = ListOptions()
 
 @dataclass(frozen=True)
 class UserRequest:
-    """A request for a list. The engine uses its inputs if there are any, else the stored user's, else it lists popular items.
+    """A request for a list. The engine uses the request's inputs if there are any, else the stored user, else it lists popular items.
 
     Attributes:
         user_id: a stored user, or None.
         item_id: asks for the items most similar to this one; None: a user's list.
-        inputs: features, and history or events; anything else stays as stored.
-        is_popular_for_unknown: an unknown user without inputs gets the popular items; if false, an UnknownIdError.
-        request_id: a name for the answer, where answers are kept; "": a new one.
+        inputs: features, and history or events. Inputs that are not sent stay as stored.
+        is_popular_for_unknown: whether an unknown user without inputs gets the popular items; if not, an UnknownIdError.
+        request_id: name for the answer, where answers are kept; "": a new one.
     """
 
     user_id: Any = None
@@ -149,8 +149,8 @@ class RecallAnswer:
             recent positive events (`evaluation.recent`), or without channels positive events of the window.
         sources: for each item the channels that proposed it, or `popular`; None for a list of vectors alone.
         fields: column -> value for each item.
-        reasons: of each item, if asked for; None for a list that is not merged.
-        request_id, variant: see `AnswerHook`; None without one, and for a user in no variant.
+        reasons: reasons for each item, if asked for; None for a list that is not merged.
+        request_id, variant: see `AnswerHook`; None without a hook, and for a user in no variant.
     """
 
     bundle_id: str
@@ -222,7 +222,7 @@ class RecallEngine:
     """Answers from one bundle. Safe for any number of threads."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Loads the user tower of an open bundle; raises a StorageError if its files do not match."""
+        """Loads the user tower of an open bundle. Raises a StorageError if its files do not match."""
         self.bundle = bundle
         self._conditions, self.shown_frac = ItemConditions(bundle.item_columns), 1.0
         self._search: ItemSearch | None = None
@@ -244,17 +244,17 @@ class RecallEngine:
     ) -> RecallEngine:
         """Returns the engine of the current bundle, or of `bundle_id`.
 
-        If the current one is removed meanwhile, it opens the newest.
+        If the current bundle is removed meanwhile, it opens the newest bundle.
 
         Args:
             root: `<storage.root>/serving`, a folder or any fsspec URL, or the folder of one bundle.
-            options: of the fsspec filesystem.
+            options: options of the fsspec filesystem.
             is_verified: compare the sha256 of the manifest and of every file, not only sizes.
             keys: trusted keys; one must have signed the bundle.
 
         Raises:
             PartitionMissingError: there is no bundle.
-            StorageError: a file is missing, wrong or unreadable; a SignatureError if the bundle is not signed.
+            StorageError: a file is missing, wrong or unreadable. A SignatureError if the bundle is not signed.
         """
         store = root if isinstance(root, BundleStore) else BundleStore(root, options, keys)
         wanted = bundle_id or store.current_id()
@@ -272,7 +272,7 @@ class RecallEngine:
                     raise broken(wanted, f"a file is missing ({error})") from error
 
     def showing(self, shown: Mask | None) -> RecallEngine:
-        """Returns an engine of the same bundle that shows only items in a mask, bool [I]; None: all."""
+        """Returns an engine of the same bundle that shows only the items marked in `shown`, bool [I]; None: all items."""
         engine = copy.copy(self)
         engine._conditions = ItemConditions(self.bundle.item_columns, shown)
         engine.shown_frac = 1.0 if shown is None else float(shown.mean())
@@ -291,7 +291,7 @@ class RecallEngine:
         return engine
 
     def recall_for_user(self, user_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the items for a stored user; errors as `recall`."""
+        """Returns the items for a stored user. For errors see `recall`."""
         return self.recall(UserRequest(user_id, options=options, is_popular_for_unknown=False))
 
     def recall(self, request: UserRequest) -> RecallAnswer:
@@ -309,13 +309,13 @@ class RecallEngine:
     def recall_for_users(
         self, requests: Sequence[UserRequest], on_encoded: OnEncoded = lambda: None
     ) -> list[RecallAnswer | DssmError]:
-        """Returns, for each request, its list or its error; `on_encoded` is called before the search."""
+        """Returns the list or the error of each request. `on_encoded` is called before the search."""
         return self.compute_lists(requests, on_encoded) if self._hook is None else self._hook.answer(self, requests, on_encoded)
 
     def compute_lists(self, requests: Sequence[UserRequest], on_encoded: OnEncoded) -> list[RecallAnswer | DssmError]:
-        """As `recall_for_users`, without a hook.
+        """Does what `recall_for_users` does without a hook.
 
-        Encoding and merging many users at once costs less, and each list is the same as for the request alone.
+        Encoding and merging many users at once costs less. Each list is the same as for the request alone.
         """
         answers: dict[int, RecallAnswer | DssmError] = {}
         users: dict[int, RequestUser | None] = {}
@@ -338,16 +338,16 @@ class RecallEngine:
         for plans in alike.values():
             try:
                 answers |= zip(plans, self._list_items(list(plans.values())), strict=True)
-            except StorageError as error:  # of a search elsewhere: lists of other kinds may need none
+            except StorageError as error:  # the search elsewhere failed; other kinds of lists may not need it
                 answers |= dict.fromkeys(plans, error)
         return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the items most similar to an item, without the item itself; errors as `recall`."""
+        """Returns the items most similar to an item, without the item itself. For errors see `recall`."""
         return self.recall(UserRequest(item_id=item_id, options=options))
 
     def _plan(self, request: UserRequest, user: RequestUser | None, vector: Vector | DssmError | None) -> _Plan:
-        """Plans the search of a request; `vector` is computed from the inputs, or says why it cannot be."""
+        """Plans the search of a request. `vector`: the vector computed from the inputs, or the error of computing it."""
         options, bundle = request.options, self.bundle
         if isinstance(vector, DssmError):
             raise vector
@@ -394,7 +394,7 @@ class RecallEngine:
         return _Plan(AnswerSource.ITEM, selection, selection.depth, vector)
 
     def _select(self, options: ListOptions, left_out: IntArray = _NO_ROWS) -> _Selection:
-        """Checks the options; returns the items that a list may have. Ids outside the corpus have no row."""
+        """Checks the options. Returns the items that a list may have. Ids outside the corpus have no row."""
         k, faults = options.k, []
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
             faults.append(Fault("k", f"a number from 1 to {MAX_K}", repr(k), "ask for a list of that length"))
@@ -443,7 +443,7 @@ class RecallEngine:
     def _make_answer(
         self, plan: _Plan, rows: IntArray, scores: npt.NDArray[Any], sources: Sequence[list[str]] | None = None
     ) -> RecallAnswer:
-        """Lists the first k of these rows, best first, without excluded items; -1 is no item."""
+        """Lists the first k of these rows (best first), without excluded items. Row -1 is no item."""
         selection = plan.selection
         is_wanted = rows >= 0
         if len(selection.excluded):
@@ -462,7 +462,7 @@ class RecallEngine:
     def find_nearest(
         self, vectors: Sequence[Vector], depth: int, allowed: AllowedItems | None, filters: Any = None
     ) -> list[Nearest]:
-        """Returns at most `depth` allowed items nearest to each user's vector, by score, then by row; `filters` are the request's."""
+        """Returns at most `depth` allowed items nearest to each user's vector, ordered by score, then by row."""
         bundle = self.bundle
         users = np.stack([vector.reshape(-1, bundle.dims) for vector in vectors])  # [B, V, D]
         depth = max(min(depth, len(bundle.items) if allowed is None else allowed.count), 1)
@@ -493,7 +493,7 @@ class RecallEngine:
     def _search_elsewhere(
         self, search: ItemSearch, users: Vector, depth: int, allowed: AllowedItems | None, filters: Any
     ) -> list[Nearest]:
-        """Asks another search, and ranks its items by the bundle's vectors; finds nothing if it cannot compare by the filters."""
+        """Asks another search, and ranks its items by the bundle's vectors. Returns no items if it does not support the filters."""
         deeper = min(math.ceil(depth / max(self.shown_frac, 1e-9)), MAX_K)
         rows = search.find_rows(users.reshape(-1, self.bundle.dims), deeper, filters)
         if rows is None:
@@ -505,7 +505,7 @@ class RecallEngine:
         return [self._scan(user, depth, found) for user, found in zip(users, of_users, strict=True)]
 
     def _scan(self, vectors: Vector, depth: int, rows: IntArray | None) -> Nearest:
-        """As `find_nearest` for one user [V, D], by comparing all of these items, ascending; None: every item."""
+        """Does the work of `find_nearest` for one user [V, D] by comparing all items in `rows` (ascending); None: every item."""
         rows = np.arange(len(self.bundle.items)) if rows is None else rows
         scores = (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1)
         best = top_k(scores[None], min(depth, len(rows)))[0]
@@ -514,7 +514,7 @@ class RecallEngine:
 
 @dataclass(frozen=True)
 class _Selection:
-    """The items of a list: the first k of the allowed items (None: all), excluded rows left out; and its columns."""
+    """The items that a list may have: the k best of the allowed items (None: all) without excluded rows. Also its columns."""
 
     options: ListOptions
     excluded: IntArray
@@ -523,13 +523,13 @@ class _Selection:
 
     @property
     def depth(self) -> int:
-        """Items to search for, so that k are left without excluded items."""
+        """Number of items to search for, so that k remain without the excluded items."""
         return self.options.k + len(self.excluded)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The search for one list, `depth` items deep; `own` are the user's items, None for a list of the vectors alone."""
+    """The search for one list, `depth` items deep. `own`: the user's items; None for a list of the vectors alone."""
 
     source: AnswerSource
     selection: _Selection
@@ -540,7 +540,7 @@ class _Plan:
 
     @property
     def kind(self) -> tuple[int, int, int, int]:
-        """Plans of one kind are computed together; their merged lists are about as long. Popular items have depth 0."""
+        """Plans of the same kind are computed together. Their merged lists are about equally long. Popular items have depth 0."""
         merged_depth = 0 if self.own is None else self.selection.depth.bit_length()
         return self.depth, id(self.selection.allowed), merged_depth, np.size(self.vector)
 
@@ -554,7 +554,7 @@ def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
 
 @dataclass(frozen=True)
 class _NearestItems:
-    """`NearestItems` of several users, found already."""
+    """`NearestItems` of several users, already found."""
 
     bundle: Bundle
     vectors: Vector
@@ -568,7 +568,7 @@ class _NearestItems:
         return lists
 
     def score_items(self, _: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
-        """Returns the scores of rows, float64 [B, C]; any for -1."""
+        """Returns the scores of rows, float64 [B, C]. The score of row -1 is arbitrary."""
         vectors = self.vectors.reshape(len(items), -1, self.bundle.dims)
         return score_interests(vectors, self.bundle.item_vectors, items, Metric.IP)
 
@@ -598,13 +598,13 @@ def recall_once(
     """Returns a list of the current bundle for a user, or the items most similar to an item.
 
     Args:
-        root, root_options, is_verified, keys: as of `RecallEngine.open`.
-        serving: its lists of the shop apply; None: all items are shown.
+        root, root_options, is_verified, keys: see `RecallEngine.open`.
+        serving: the section with the lists of the shop; None: all items are shown.
         open_search: opens another search for nearest items; None: the bundle's index.
         hook: is asked for the answer; None: no answers are kept, and there are no variants.
 
     Raises:
-        InputError: both a user and an item are asked for, or neither; or as the engine's methods.
+        InputError: both a user and an item are asked for, or neither; or see `RecallEngine.recall`.
     """
     is_user = bool(user_id is not None or not inputs.is_empty)
     if is_user == (item_id is not None):

@@ -1,7 +1,7 @@
-"""Runs the user tower of a bundle on requests. The code that computed the training rows also computes their input.
+"""Runs the user tower of a bundle on requests. Requests are encoded by the same code as the rows of the training.
 
-An input that a request lacks is missing, like a null in a table. A context feature without any input is missing, as in the stored
-vectors. A stored user keeps the stored features if the request sends no user feature, and the stored history if it sends none.
+An input that a request lacks counts as missing, like a null in a table. A context feature without any input is missing, as in the
+stored vectors. A request without user features uses the user's stored features, one without history the stored history.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class UserInputs:
 
     Attributes:
         features: input name -> value, `{"age": "25-34"}` for `user:age`.
-        history: input name -> list, oldest item first, all of one length: item_ids, event_times_ms, and other inputs of
-            fg.json's sequence features. A name here wins over the same name in `features`.
-        events: like `history`, but added to the stored one. Without a stored history, they are the history.
+        history: input name -> list, oldest item first: item_ids, event_times_ms, and other inputs of fg.json's sequence features.
+            All lists have the same length. A name given here wins over the same name in `features`.
+        events: like `history`, but added to the stored history. Without a stored history, they are the history.
     """
 
     features: Mapping[str, Any] = field(default_factory=dict)
@@ -69,13 +69,13 @@ class RequestUser(NamedTuple):
     """The user of a request, from `RequestUsers.look_up`.
 
     Attributes:
-        row: the user's row in the bundle; -1 if not stored.
+        row: the user's row in the bundle; -1 if the user is not stored.
         read_own: returns the user's items.
-        features: as in `UserInputs`.
+        features: see `UserInputs`.
         lists: the sent history, or the new events.
-        replaced: which of `features` and `history` the request replaced.
-        ignored: names in the request without any use.
-        needs_tower: whether the stored vector does not apply.
+        replaced: `features` and `history`, if the request replaced the stored ones.
+        ignored: names in the request that nothing reads.
+        needs_tower: whether the vector must be computed, because the stored vector does not apply.
     """
 
     row: int
@@ -91,7 +91,7 @@ class StoredUsers:
     """The stored inputs of a bundle's users, read from a memory-mapped file."""
 
     def __init__(self, bundle: Bundle, spec: TowerSpec) -> None:
-        """Maps the file; raises a StorageError if it does not match the bundle's users and tower."""
+        """Maps the file. Raises a StorageError if it does not match the bundle's users and tower."""
         self._table = bundle.read_arrow(BundleFile.USER_INPUTS)
         self._features = list(feature_columns(spec.features_of(TowerSide.USER)))
         self._history = [history_column(feature.name) for feature in spec.sequences]
@@ -112,12 +112,12 @@ class StoredUsers:
         return times.to_numpy(), [values for values, _ in features], offsets
 
     def item_rows(self, row: int) -> list[int]:
-        """Returns the item rows of a user's latest events, as `history` orders them; -1 outside the bundle."""
+        """Returns the item rows of a user's latest events, in the order of `history`; -1 for items outside the bundle."""
         rows: list[int] = self._table.column(ITEM_ROWS)[row].as_py()
         return rows
 
     def events(self, row: int) -> set[tuple[int, int]]:
-        """Returns item row and unix milliseconds of a user's latest events; items outside the bundle are left out."""
+        """Returns pairs of item row and unix milliseconds for a user's latest events. Items outside the bundle are left out."""
         table = self._table.select([ITEM_ROWS, EVENT_TIMES_MS]).slice(row, 1)
         items, times = (column[0].values.to_pylist() for column in table.columns)
         return {(item, time_ms) for item, time_ms in zip(items, times, strict=True) if item >= 0}
@@ -128,11 +128,11 @@ class RequestEncoder:
 
     Attributes:
         inputs: names that a request may send.
-        user_inputs: names of inputs of user features.
-        history_inputs: names of lists with a value per event. In `features`, user and context features come first for such a name.
+        user_inputs: names of the inputs of user features.
+        history_inputs: names of lists with a value per event. If `features` has such a name, user and context features get it first.
         item_names: other names for item_ids.
         has_history: whether the tower reads the history.
-        stored: inputs of stored users; None if the bundle has none.
+        stored: inputs of stored users, None if the bundle has none.
     """
 
     def __init__(
@@ -162,9 +162,9 @@ class RequestEncoder:
         self.history_inputs = frozenset(plain) - self._shared_inputs
 
     def encode(self, users: Sequence[RequestUser]) -> Iterator[tuple[list[int], TowerInput | DssmError]]:
-        """Yields numbers of users, with the tower's input (a row for each), or with the reason why theirs cannot be used.
+        """Yields positions of users, with the tower's input for them (a row each) or the error of their inputs.
 
-        Users with the same input names share one table: 16 rows take little longer than one.
+        Users with the same input names are encoded together, because 16 rows take little longer than one.
         """
         alike: dict[Any, list[int]] = {}
         for number, user in enumerate(users):
@@ -182,11 +182,13 @@ class RequestEncoder:
                     groups += [[number] for number in numbers]
 
     def encode_without(self, user: RequestUser, sent_rows: Sequence[int], most: int) -> tuple[IntArray, TowerInput]:
-        """Returns the items of a user's latest events [n], and the tower's input with all events, then without those of each item [1 + n].
+        """Returns the items of a user's latest events [n], and rows of the tower's input [1 + n].
+
+        The first row has all events. Row 1 + i lacks the events of item i.
 
         Args:
-            sent_rows: rows of the items of `user.lists`.
-            most: items at most, the latest.
+            sent_rows: rows of the items in `user.lists`.
+            most: at most so many items, the latest.
         """
         inputs = self._encode_features([user.features], self._known_features([user]))
         if not self.has_history:
@@ -202,7 +204,7 @@ class RequestEncoder:
         return latest, select_rows(inputs, np.zeros(len(kept), np.int64)).with_history(history)
 
     def _encode_rows(self, users: Sequence[RequestUser]) -> TowerInput:
-        """Returns a row per user. All send and replace the same names, and all are stored or none is."""
+        """Returns a row per user. All users must send and replace the same names. Either all users are stored or none is."""
         faults: list[Fault] = []
         inputs = TowerInput(np.zeros((len(users), 0), np.int64))
         try:
@@ -229,7 +231,7 @@ class RequestEncoder:
         return self.stored.history([user.row for user in users])
 
     def _encode_features(self, requests: Sequence[Mapping[str, Any]], known: Mapping[str, pa.Array]) -> TowerInput:
-        """Returns a row per request; `known` are columns of user features that are indices already."""
+        """Returns a row per request. `known`: columns of user features that are embedding indices already."""
         user, context = (self._generator.spec.features_of_side(side) for side in ("user", "context"))
         names = list(requests[0])
         has_inputs = {feature.name: any(name in names for name in feature.inputs) for feature in context}
@@ -247,9 +249,10 @@ class RequestEncoder:
     def _read_events(
         self, users: Sequence[RequestUser], known: tuple[IntArray, list[pa.Array], IntArray] | None
     ) -> tuple[pa.Table, IntArray, IntArray]:
-        """Returns the events of all users, user by user and oldest first, and where each user's begin [B + 1].
+        """Merges the stored events (`known`, from `StoredUsers.history`) and the sent events of all users.
 
-        Between these stands the place of each event among the `known` ones, as of `StoredUsers.history`, followed by those sent.
+        Returns the events (user by user, oldest first), each event's position among the stored and then the sent events, and the
+        start of each user's events [B + 1].
         """
         requests = [
             {**{name: user.features[name] for name in user.features if name not in self._shared_inputs}, **user.lists}
@@ -266,12 +269,12 @@ class RequestEncoder:
         for row, request in enumerate(requests):
             given, end = request.get(col.EVENT_TIMES_MS), stored_bounds[row + 1]
             own = self._timestamps(given, _common_length({name: counts[row] for name, counts in lengths.items()}, given))
-            # Without times they are newer than all that is stored.
+            # Without times, sent events count as newer than all stored events.
             sent_times.append(own + before[end - 1] if given is None and end > stored_bounds[row] else own)
         rows, sent_counts = np.arange(len(requests)), [len(own) for own in sent_times]
         owner = np.concatenate([np.repeat(rows, np.diff(stored_bounds)), np.repeat(rows, sent_counts)])
         times = np.concatenate([before, *sent_times])
-        order = np.lexsort((times, owner))  # at one time the stored events come first
+        order = np.lexsort((times, owner))  # for equal times, stored events come first
         columns = {name: values.flatten() for name, values in lists.items()}
         sent = self._indexed_history.to_indices(pa.table(columns), "request, history")
         if stored_values:
@@ -293,7 +296,7 @@ class RequestEncoder:
             return np.zeros(length, np.int64)
         try:
             if not isinstance(times, list | tuple | np.ndarray) or any(isinstance(one, float | np.floating) for one in times):
-                raise TypeError  # Arrow would cut fractions off.
+                raise TypeError  # Arrow would cut off fractions
             return np.array(pa.array(times, pa.int64()).to_numpy(zero_copy_only=True), np.int64)
         except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
             raise InputError(Fault(where, "a list of unix milliseconds", repr(times)[:80], "send integers")) from error
@@ -307,7 +310,7 @@ class UserTower:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> UserTower:
-        """Opens the user tower; raises a StorageError if its files cannot be read or do not match."""
+        """Opens the user tower. Raises a StorageError if its files cannot be read or do not match."""
         try:
             spec = TowerSpec.model_validate(bundle.read_json(BundleFile.TOWERS)["spec"])
             function = HashFunction(bundle.manifest.get("hash_function") or HashFunction.MURMUR)
@@ -316,10 +319,10 @@ class UserTower:
             bucketizer = Bucketizer(
                 bundle.read_parquet(BundleFile.FEATURE_CONFIG), bundle.read_parquet(BundleFile.FEATURE_COUNTS)
             )
-            session = open_session(bundle.path(BundleFile.USER_TOWER), num_threads=1)  # One row is too little work to split.
+            session = open_session(bundle.path(BundleFile.USER_TOWER), num_threads=1)  # one row is too little to split
         except StorageError:
             raise
-        except Exception as error:  # Each library raises its own errors; any of them means an unusable tower.
+        except Exception as error:  # each library has its own errors, and all mean an unusable tower
             raise broken(bundle.bundle_id, f"the user tower cannot be loaded ({error})") from error
         layout = tower_layout(spec, is_user=True)
         wrong = {model_input.name for model_input in session.get_inputs()} ^ set(layout.input_names)
@@ -330,18 +333,18 @@ class UserTower:
         return cls(RequestEncoder(generator, bucketizer, spec, stored), layout, session)
 
     def compute_without(self, user: RequestUser, sent_rows: Sequence[int], most: int) -> tuple[IntArray, Vector]:
-        """Returns the items of a user's latest events [n] and the vectors with all events, then without those of each item [1 + n, ...]."""
+        """Returns the items of a user's latest events [n], and vectors [1 + n, ...]: with all events, then without each item's events."""
         items, encoded = self.encoder.encode_without(user, sent_rows, most)
         return items, np.stack([self._session.run([OUTPUT], feed)[0][0] for feed in self._layout.feed_each(encoded)])
 
     def compute_vectors(self, users: Sequence[RequestUser]) -> list[Vector | DssmError]:
-        """Returns each user's vector, float32 [D] ([K, D] for K interests), or an error that names the unusable inputs."""
+        """Returns each user's vector, float32 [D] ([K, D] for K interests), or an error with the unusable inputs."""
         computed: dict[int, Vector | DssmError] = {}
         for numbers, encoded in self.encoder.encode(users):
             if isinstance(encoded, DssmError):
                 computed |= dict.fromkeys(numbers, encoded)
                 continue
-            # Row by row: a matrix product would round one row differently from the same row among others.
+            # Computed row by row, because a matrix product rounds a row differently alone and among others.
             for number, feed in zip(numbers, self._layout.feed_each(encoded), strict=True):
                 (vectors,) = self._session.run([OUTPUT], feed)
                 remedy = "look for extreme values among the inputs"
@@ -360,14 +363,14 @@ def _columns(features: Sequence[Feature], names: Sequence[str]) -> list[str]:
 
 
 def _sequence_inputs(features: Sequence[Feature]) -> Iterator[tuple[SequenceFeature, Expression]]:
-    """Yields the inputs with a value per event. A request may send the plain name or the sequence's; the longer name counts."""
+    """Yields the inputs with a value per event. A request may name an input with or without its sequence. The name with the sequence wins."""
     for feature in features:
         assert feature.sequence is not None and feature.sub_feature is not None
         yield from ((feature.sequence, expression) for expression in feature.sub_feature.sequence_inputs)
 
 
 def _fill_history(request: Mapping[str, Any], features: Sequence[Feature]) -> dict[str, Any]:
-    """Fills absent inputs of the history with a null per item."""
+    """Fills missing inputs of the history with a null per item."""
     names = list(request)
     delimiters = {sequence.column(one, names): sequence.sequence_delim for sequence, one in _sequence_inputs(features)}
     lengths = [_list_length(request.get(name), delimiter) for name, delimiter in delimiters.items()]

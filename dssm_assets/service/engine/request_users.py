@@ -1,8 +1,8 @@
 """Looks up the user of a request: checks the sent inputs, and reads the stored inputs and items.
 
-Events with the same item and time are the same event. Times must lie between two years before the start of the bundle's
-calendar and the end of tomorrow (UTC; or the day after the bundle's, if later), so that seconds are not taken for
-milliseconds. Bundles of earlier versions do not tell their calendar's start, so they accept any earlier time.
+Two events with the same item and time count as the same event. Times must lie between two years before the start of the bundle's
+calendar and the end of tomorrow in UTC (or of the day after the bundle's day, if later). So seconds are not taken for
+milliseconds. Bundles of earlier versions do not have their calendar's start; they accept any earlier time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EPOCH: Final = dt.datetime(1970, 1, 1)
 
 
 class ItemEvents(NamedTuple):
-    """Events of a request: item ids, their rows (-1 if unknown), and times (None if not sent)."""
+    """Events of a request: item ids, the items' rows (-1 if unknown), and times (None if not sent)."""
 
     ids: list[Id]
     rows: list[int]
@@ -48,11 +48,11 @@ class RequestUsers:
         self._first = None if start is None else dt.date.fromisoformat(start) - _DAYS_BEFORE
 
     def look_up(self, user_id: Any, inputs: UserInputs) -> RequestUser | None:
-        """Returns the user of a request; None for an unknown user without inputs.
+        """Returns the user of a request. None for an unknown user without inputs.
 
         Raises:
-            InputError: the id, the events or their times are invalid, both a history and events are sent, no sent input is
-                used, or the bundle stores no histories.
+            InputError: the id, the events or their times are invalid; or both a history and events are sent; or nothing reads the
+                sent inputs; or the bundle stores no histories.
         """
         encoder, row = self._encoder, -1
         if user_id is not None:
@@ -83,7 +83,7 @@ class RequestUsers:
         return RequestUser(row, read_own, inputs.features, lists, replaced, ignored, needs_tower)
 
     def _find_ignored(self, inputs: UserInputs) -> tuple[str, ...]:
-        """Returns the names that nothing reads; an InputError if nothing but times is left."""
+        """Returns the names that nothing reads. Raises an InputError if only times remain."""
         encoder = self._encoder
         more = () if self._channels is None else (col.ITEM_IDS, col.EVENT_TIMES_MS)
         of_features = dict.fromkeys(encoder.inputs)
@@ -103,12 +103,12 @@ class RequestUsers:
         return ignored
 
     def _name_items(self, lists: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Adds item_ids to lists of events that name the ids otherwise."""
+        """Adds item_ids to lists of events that have the ids under another name."""
         sent = next((name for name in self._encoder.item_names if name in lists), None)
         return lists if sent is None else {**lists, col.ITEM_IDS: lists[sent]}
 
     def _keep_new(self, row: int, lists: Mapping[str, Any]) -> tuple[Mapping[str, Any], ItemEvents]:
-        """Drops events that are stored or were sent before; without times all are new. Raises an InputError for wrong lists."""
+        """Drops events that are already stored or repeated. Without times, all events are new. Raises an InputError for wrong lists."""
         stored, items = self._encoder.stored, self._bundle.items
         if row >= 0 and stored is None and self._encoder.has_history:
             expected, remedy = "a bundle with users' histories", "publish a bundle, or send the whole history as history"
@@ -134,7 +134,7 @@ class RequestUsers:
         return {name: [values[at] for at in kept] for name, values in lists.items()}, new
 
     def _read_own(self, row: int, history: Mapping[str, Any] = NO_INPUTS.history, more: ItemEvents = NO_EVENTS) -> OwnItems:
-        """Returns a user's items: from the history sent, else the stored items, and further events. Empty without channels."""
+        """Returns a user's items: from the sent history, or else the stored items, and from further events. Empty without channels."""
         if self._channels is None:
             return NO_ITEMS
         own = NO_ITEMS if row < 0 or history else self._channels.own_items(row)
@@ -143,13 +143,13 @@ class RequestUsers:
 
 
 def _find_wrong_times(parts: Mapping[str, Mapping[str, Any]], first: dt.date | None, ds: str) -> Iterator[Fault]:
-    """Yields a fault for each part of a request with times before the first day (None: any) or after the last."""
+    """Yields a fault for each part of a request with times before the first day (None: no limit) or after the last day."""
     last = max(dt.date.fromisoformat(ds), dt.datetime.now(dt.UTC).date()) + dt.timedelta(days=1)
     low = float("-inf") if first is None else _to_ms(first)
     high = _to_ms(last) + _DAY_MS
     for part, lists in parts.items():
         times = lists.get(col.EVENT_TIMES_MS)
-        # Other values than integers are told by whoever reads the list.
+        # Values that are no integers are reported when the list is read.
         given = times if isinstance(times, list | tuple | np.ndarray) else ()
         wrong = [
             int(one)
@@ -178,7 +178,7 @@ def _show(time_ms: int) -> str:
 
 
 def _describe_unread(part: str, names: Sequence[Any], known: Sequence[str]) -> Fault:
-    """Names the unread names of a part of a request, and the known name nearest to the first."""
+    """Returns a fault with the names of a request's part that nothing reads, and the known name nearest to the first."""
     remedy = "use the names of fg.json without their side: age for user:age"
     nearest = get_close_matches(str(names[0])[:80], known, 1, 0)
     remedy = f"write {nearest[0]} if you mean it; {remedy}" if nearest else remedy
@@ -187,7 +187,7 @@ def _describe_unread(part: str, names: Sequence[Any], known: Sequence[str]) -> F
 
 
 def _read_item_events(lists: Mapping[str, Any], items: IdRows, where: str) -> ItemEvents:
-    """Returns the events in the history or the events of a request; an InputError names wrong ids, times or lengths."""
+    """Reads the events in a request's `history` or `events`. Raises an InputError for wrong ids, times or lengths."""
     ids = items.parse_ids(_read_list(lists, "item_ids", where), f"{where}, item_ids")
     times = _read_list(lists, col.EVENT_TIMES_MS, where)
     if not all(type(time_ms) is int and time_ms in INT64 for time_ms in times):

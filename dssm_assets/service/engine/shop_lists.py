@@ -1,8 +1,8 @@
-"""Lists of the shop that apply without a new bundle: blocked items are never shown; with a stock list, only its items are.
+"""Lists of the shop, which apply without a new bundle. Blocked items are never shown. With a stock list, only its items are shown.
 
-A list is a text file, one item id per line, at a path or fsspec URL; in the bundles' bucket it is read with their
+A list is a text file with one item id per line, at a path or fsspec URL. In the bundles' bucket it is read with the bundles'
 credentials. It is read again when it changes. Write it under another name and rename it, so that nobody reads half a file.
-If a list cannot be used or read in time, the former one stays in force.
+If a list cannot be used or read in time, the former list stays in force.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from dssm_assets.storage.local_files import is_local
 from dssm_assets.storage.locations import location_errors, open_location
 
 READ_SECONDS: Final = 10.0
-"""Time in which a list is read; its host may be silent."""
+"""Time limit for reading a list, because its host may be silent."""
 MAX_LIST_BYTES: Final = 1 << 26
-"""Of a list, which is in memory as a whole; its host may send without end."""
+"""Most bytes of a list. A list is in memory as a whole, and its host might send without end."""
 _BLOCKED, _STOCKED = "blocked items", "stocked items"
 
 
 class _Content(NamedTuple):
-    """Ids, and the mark that changes with the file; None where the filesystem has no marks."""
+    """The ids of a list, and a mark that changes with the file (None if the filesystem has no marks)."""
 
     ids: pa.Array
     mark: str | None
 
 
 class ShopLists:
-    """The blocked and the stock list; either may be absent."""
+    """The list of blocked items and the stock list. Either may be absent."""
 
     def __init__(
         self,
@@ -47,11 +47,11 @@ class ShopLists:
         root: str = "",
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Reads the lists; an InputError has the faults of both.
+        """Reads the lists. Raises an InputError with the faults of both.
 
         Args:
-            blocked, stocked: path or URL of each.
-            root: root of the bundles. A list in its bucket is read with `options`, another one as the environment says.
+            blocked, stocked: path or URL of each list.
+            root: root of the bundles. A list in the same bucket is read with `options`, other lists with the environment's settings.
         """
         self._uris = {name: uri for name, uri in ((_STOCKED, stocked), (_BLOCKED, blocked)) if uri is not None}
         self._files = {
@@ -62,7 +62,7 @@ class ShopLists:
         self._contents = self._read()
 
     def refresh(self, items: IdRows) -> bool:
-        """Reads changed lists again; returns whether any has changed. After an error all stay as they were.
+        """Reads changed lists again. Returns whether any list has changed. After an error, all lists stay as they were.
 
         Raises:
             InputError: a list cannot be used for a bundle with these items.
@@ -75,7 +75,7 @@ class ShopLists:
         return has_changed
 
     def find_shown(self, items: IdRows, contents: Mapping[str, _Content] | None = None) -> Mask | None:
-        """Returns a mask of the items that may be shown, bool [I]; None: all. A line without an id raises an InputError."""
+        """Returns a mask of the items that may be shown, bool [I]. None: all items. Raises an InputError for a line without an id."""
         contents = self._contents if contents is None else contents
         if not contents:
             return None
@@ -131,9 +131,9 @@ class ShopLists:
 
 
 def _read_start(fs: Any, path: str) -> Any:
-    """Returns the bytes of a list, at most one more than it may have."""
+    """Returns the first bytes of a list, at most one more than are allowed."""
     if fs.async_impl:
-        with suppress(NotImplementedError):  # without streams they ask their store for the range
+        with suppress(NotImplementedError):  # filesystems without streams ask their store for the range
             return fsspec.asyn.sync(fs.loop, _stream_start, fs, path)
     return fs.cat_file(path, start=0, end=MAX_LIST_BYTES + 1, **_limit_time(fs))
 
@@ -143,10 +143,10 @@ def _limit_time(fs: Any) -> dict[str, float]:
 
 
 async def _stream_start(fs: Any, path: str) -> bytearray:
-    """As `_read_start`; the host may send without end."""
+    """Does the work of `_read_start` for a host that may send without end."""
     content = bytearray()
     async with asyncio.timeout(READ_SECONDS):
-        file = await fs.open_async(path, "rb", size=0)  # the size is not asked for
+        file = await fs.open_async(path, "rb", size=0)  # size=0, so that the size is not requested
         try:
             while len(content) <= MAX_LIST_BYTES and (part := await file.read(MAX_LIST_BYTES + 1 - len(content))):
                 content += part

@@ -1,6 +1,6 @@
-"""Watches of a service: each looks at one location at intervals, in a thread of its own, and remembers its last success.
+"""Watches of a service. Each looks at one location at intervals, in its own thread, and remembers its last successful look.
 
-So a hanging disk or host delays its own watch alone. A failed look does not count.
+So a hanging disk or host delays only its own watch.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Final
 
 SILENT_LOOKS: Final = 3
 LEAST_SILENT_SECONDS: Final = 10.0
-"""A slow disk or object store needs some seconds for a look."""
+"""A watch counts as silent only after so many seconds, because a slow disk or object store may need some."""
 _SHOWN: Final = 400
 
 _log = logging.getLogger(__name__)
 
 
 class Watches:
-    """The watches of one process; `find_fault` is safe for any thread."""
+    """The watches of one process. Any thread may call `find_fault`."""
 
     def __init__(self) -> None:
         self._watches: list[Watch] = []
         self._stopped = threading.Event()
 
     def add(self, name: str, look: Callable[[], object], seconds: float) -> Watch:
-        """Adds a watch: after `start`, `look` is called at this interval in seconds; it raises if it fails."""
+        """Adds a watch. After `start`, `look` is called at this interval in seconds. `look` must raise an error if it fails."""
         watch = Watch(name, look, seconds)
         self._watches.append(watch)
         return watch
@@ -40,17 +40,17 @@ class Watches:
         self._stopped.set()
 
     def find_fault(self) -> str | None:
-        """Names the watches without a successful look for three intervals, since when and why; None if all succeed."""
+        """Names the watches without a successful look for three intervals, and says since when and why. None if there are none."""
         return "; ".join(fault for watch in self._watches if (fault := watch.find_fault())) or None
 
 
 class Watch:
-    """Looks at one location at intervals; an error is logged unless the look before had the same."""
+    """Looks at one location at intervals. Logs an error, unless the previous look had the same error."""
 
     def __init__(self, name: str, look: Callable[[], object], seconds: float) -> None:
         self.name, self._look, self._seconds = name, look, seconds
         self._looked_at, self._late_at = (0.0, 0.0), float("inf")
-        """When the last look ended, by the clocks of time.monotonic and time.time; from when on, by the first, the next one is late."""
+        """End of the last successful look, by time.monotonic and by time.time; then the time (monotonic) when the next one is late."""
         self._error = ""
 
     def run(self, stopped: threading.Event) -> None:
@@ -61,7 +61,7 @@ class Watch:
     def look(self) -> None:
         try:
             self._look()
-        except Exception as error:  # A place that is away for a moment, or damaged, must not end the watch.
+        except Exception as error:  # a location that is damaged, or away for a moment, must not end the watch
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_SHOWN]
             if said != self._error:
                 _log.error("%s cannot be read and stay as they were: %s", self.name, said)
@@ -80,7 +80,7 @@ class Watch:
             return None
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
         said = f"{self.name} were read last at {since}, {now - looked_at:.0f} seconds ago, not every {self._seconds:g}"
-        remedy = "see why their place is slow or silent; restart the service if it is not"
+        remedy = "see why their location is slow or silent; if it is not, restart the service"
         return f"{said}: {error}" if error else f"{said}. To fix: {remedy}"
 
     def _note_look(self) -> None:

@@ -1,9 +1,9 @@
 """Checks the API key of each request, and records the request: its id, metrics, spans, one line of JSON per answer.
 
-The id is the client's `X-Request-Id`, or a new one; the answer carries it. /health, /ready and /metrics need no key and are
-not logged. /docs and its scripts need no key, because a browser sends a key only after the user gives it to the page. A line
-names the key, and the user by a hash (for a batch the number of users), never by an id. The secret of the hashes is
-DSSM_LOG_SECRET, or a new one at each start. Does not belong here: the file of the keys (`api_keys.py`).
+The id is the client's `X-Request-Id`, or a new id; the answer has it, too. /health, /ready and /metrics need no key and are not
+logged. /docs and its scripts need no key, because a browser sends a key only after the user gives it to the page. A line names
+the key, and the user by a hash (for a batch the number of users), never by an id. The secret of the hashes is DSSM_LOG_SECRET,
+or a new secret at each start. Does not belong here: the file of the keys (`api_keys.py`).
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ SCOPES: Final = {
     "/similar": KeyScope.SIMILAR,
     SHOWN: KeyScope.RECALL,
 }
-"""What a key needs to ask a route."""
+"""Route -> scope that a key needs for it."""
 ROUTES: Final = (*SCOPES, *OPEN_ROUTES)
 DOCS: Final = "/docs"
 _PAGES: Final = ("/", "/openapi.json", DOCS)
 REQUEST_ID: Final = b"x-request-id"
 CLIENT_LEFT: Final = 499
-"""Logged status of a request of a client that left before its answer began."""
+"""Logged as status if the client left before its answer began."""
 _SAFE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _REMEDY: Final = "send the header Authorization: Bearer KEY, or X-API-Key: KEY"
 
 _KEY, _USERS, _ID = "dssm_assets.key", "dssm_assets.users", "dssm_assets.request_id"
-"""Keys of a request's scope: its API key, the users whom it asks for, as text, and its id, where answers are kept."""
+"""Keys of a request's scope: its API key, the requested users as text, and its id where answers are kept."""
 
 _log = logging.getLogger(__name__)
 
 
 def check_requests(scope: Scope, requests: Requests) -> Requests:
-    """Replaces each request that the key may not send by an error; notes the users for the log."""
+    """Replaces each request that the key may not send by an error. Notes the users for the log."""
     key, users = scope.get(_KEY), (one.user_id for one in requests if isinstance(one, UserRequest))
     scope[_USERS] = {str(user) for user in users if user is not None}
     if key is None or key.allows(KeyScope.EVENTS):
@@ -76,7 +76,7 @@ def name_requests(scope: Scope, requests: Requests) -> Requests:
 
 
 class RequestGate:
-    """Wraps the application: checks keys, and counts, times, traces and logs each request; its answer gets an id.
+    """Wraps the application: checks keys; counts, times, traces and logs each request; adds the id to the answer.
 
     Paths without a route share the label `other`, so that labels stay few.
     """
@@ -143,7 +143,7 @@ class RequestGate:
                 self._log(self._line(scope, request_id, status, size, seconds))
 
     def _check_key(self, scope: Scope, headers: Mapping[bytes, bytes]) -> JSONResponse | None:
-        """Notes the key of a request; returns a refusal if the key is unknown, has ended, or lacks the route's scope."""
+        """Notes the key of a request. Returns a refusal if the key is unknown, has ended, or lacks the route's scope."""
         if self._keys is None:
             return None
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")

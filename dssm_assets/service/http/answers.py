@@ -68,7 +68,7 @@ class Reply(NamedTuple):
 
 
 def render(engine: RecallEngine, answers: Sequence[RecallAnswer | DssmError], *, is_batch: bool, is_arrow: bool) -> Reply:
-    """Returns the bytes of an answer: lists, and in a batch errors."""
+    """Returns the bytes of an answer. A batch has lists and errors."""
     sources = Counter(one.source.value for one in answers if isinstance(one, RecallAnswer))
     if is_arrow:
         return Reply(_arrow_bytes(engine, answers), sources)
@@ -126,11 +126,12 @@ class ItemReasons(_Answer):
     """Why an item is in a merged list."""
 
     signals: dict[str, float] = Field(
-        description="What the score is the sum of: intercept, and what each signal of a channel adds to it."
+        description="The parts of the score: intercept, and the part of each signal of a channel."
     )
-    goes_with: list[int | str] = Field(description="The user's items that it is most similar to as a neighbor, best first.")
+    goes_with: list[int | str] = Field(description="The user's items most similar to it as neighbors, best first.")
     without: list[tuple[int | str, float]] = Field(
-        description="Items of the user's last ten, and how the similarity of vectors would change without their events; largest first."
+        description="Pairs of one of the user's last ten items and the change of the similarity of vectors without its events; "
+        "largest change first."
     )
 
 
@@ -145,12 +146,12 @@ class ItemList(_Answer):
     ignored: list[str] | None = Field(default=None, description="Inputs of the request that were not used.")
     replaced: list[Literal["features", "history"]] | None = Field(
         default=None,
-        description="Inputs of a stored user that were not the stored ones: the request sent them, or the bundle has none.",
+        description="Inputs of a stored user that were not read from the bundle: the request sent them, or the bundle has none.",
     )
     item_ids: list[int | str] = Field(description="Best first.")
     scores: list[float] = Field(
-        description="Of each item. In a merged list: log-odds that the user interacts with it. In a list of vectors alone: similarity. Of "
-        "popular items: recent positive events; without channels, those in the window."
+        description="Score of each item. In a merged list: log-odds that the user interacts with it. In a list of vectors alone: "
+        "similarity. Of popular items: recent positive events; without channels, positive events of the window."
     )
     sources: list[list[str]] | None = Field(
         default=None, description="The channels that proposed each item, or popular; absent in a list of vectors alone."
@@ -195,8 +196,8 @@ class Health(_Answer):
     )
     list_fault: str | None = Field(description="Why the lists of the shop cannot be used; null if they can.")
     watch_fault: str | None = Field(
-        description="What could not be read for three intervals, since when and why: bundles, users to be forgotten, API keys, or lists "
-        "whose place hangs."
+        description="Names what could not be read for three intervals, since when and why: bundles, users to be forgotten, API keys, or "
+        "lists of the shop."
     )
     shown: HookState | None = Field(
         description="The log of answers and the bundles of variants; null without serving.shown and variants."
@@ -222,7 +223,7 @@ SECURITY: Final = (
     Security(HTTPBearer(description="An API key of --api-key-file, if there is one.")),
     Security(APIKeyHeader(name="X-API-Key", description="The same key.")),
 )
-"""Either will do; `access.py` checks them."""
+"""Either header suffices. `access.py` checks them."""
 _REASONS: Final[dict[int | str, str]] = {
     400: "The request is wrong: every fault is named.",
     401: "It has no API key of this service, or the key's last day is over.",

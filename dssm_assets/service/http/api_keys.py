@@ -3,8 +3,8 @@
     # name    scopes          last day    key
     shop-web  recall,similar  2027-03-31  sha256:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8
 
-A line has four columns; text after # is a comment. The file holds only the sha256 of each key, so it is not secret. The last
-day is in UTC.
+A line has four columns. Text after # is a comment. The file has only the sha256 of each key, so it is not secret. The last day
+is in UTC.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from dssm_assets.core.config.section import Section, describe_expected, repeated
 from dssm_assets.core.errors import Fault, InputError
 
 MIN_KEY_LENGTH: Final = 16
-"""Characters of a key; a shorter one can be guessed and is never valid."""
+"""Fewest characters of a key. A shorter key could be guessed and is never valid."""
 MAX_FILE_BYTES: Final = 2**16
 
 
 class KeyScope(StrEnum):
-    """The permissions of a key: lists of users; items near an item; lists of users after `events` of the request; admin: everything."""
+    """Permissions of a key. recall: lists for users. similar: items like an item. events: lists after the request's `events`. admin: all."""
 
     RECALL = "recall"
     SIMILAR = "similar"
@@ -37,7 +37,7 @@ class KeyScope(StrEnum):
 
 
 class ApiKey(Section):
-    """A line of the file, by columns."""
+    """A line of the file: its four columns."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     scopes: Annotated[frozenset[KeyScope], BeforeValidator(lambda text: text.split(","))]
@@ -59,8 +59,8 @@ def read_keys(path: str) -> list[ApiKey]:
     """Returns the keys of a file.
 
     Raises:
-        InputError: the file cannot be read, has no key, wrong lines, or a repeated name or key. The error shows no part of a
-            wrong line.
+        InputError: the file cannot be read, has no key, has wrong lines, or repeats a name or key. The error shows no part of a
+            wrong line, because it may be secret.
     """
     where = f"--api-key-file {path}"
     remedy = "write lines of four columns: NAME SCOPE,SCOPE YYYY-MM-DD sha256:HEX (docs/serving.md)"
@@ -91,9 +91,9 @@ class LiveKeys:
         """Why the file cannot be used; None if it can."""
 
     def find(self, given: Sequence[bytes]) -> ApiKey | None:
-        """Returns a known key among the given texts, even an expired one, or None."""
+        """Returns the known key among the given texts, also if it has expired. None if there is none."""
         digests = [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in given if len(one) >= MIN_KEY_LENGTH]
-        # All are compared, so that the time tells nothing.
+        # All keys are compared, so that the time reveals nothing.
         found = [key for digest in digests for key in self._keys if hmac.compare_digest(key.sha256, digest)]
         return found[0] if found else None
 

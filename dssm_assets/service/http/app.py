@@ -2,8 +2,8 @@
 
 One process answers. Its event loop receives, parses small bodies and sends; a pool of threads computes lists. So /health
 does not wait for lists. Belongs here: routes, receiving bodies. Does not belong here: which lists are computed together
-(`list_queue.py`), which bundle they come from (`live.py`), queries and bodies (`request_body.py`), the form of answers
-(`answers.py`), who may ask (`access.py`).
+(`list_queue.py`), the current bundle (`live.py`), queries and bodies (`request_body.py`), the form of answers (`answers.py`),
+permissions (`access.py`).
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ from dssm_assets.service.http.request_body import (
 from dssm_assets.service.http.telemetry import CONTENT_TYPE, STAGES, ServiceMetrics, StageClock, Tracer
 
 SMALL_BODY_BYTES: Final = 1 << 16
-"""A larger body is parsed while no other one is."""
+"""Bodies larger than this are parsed one at a time."""
 MAX_WAITING_BYTES: Final = 1 << 26
-"""Of all bodies that arrive, wait or are computed."""
+"""Most bytes of all bodies that are arriving, waiting or being computed."""
 _log = logging.getLogger(__name__)
 
 
@@ -97,7 +97,7 @@ class Service:
 
         Raises:
             DssmError: `parse` raised it, or there is no single list.
-            BusyError: too much waits or is computed, or this one has lasted request_seconds.
+            BusyError: too many requests wait or are computed, or this request has lasted request_seconds.
         """
         self._check_room()
         clock = StageClock()
@@ -116,7 +116,7 @@ class Service:
         return Response(reply.body, media_type=ARROW if is_arrow else JSON)
 
     async def _parse_alone(self, parse: Callable[[], Requests]) -> Requests:
-        """Parses in a thread while no other large body is parsed; then the event loop gets as much time for all else.
+        """Parses in a thread, one large body at a time. Afterwards the event loop gets as much time for everything else.
 
         Raises:
             BusyError: other bodies have been parsed for request_seconds.
@@ -142,8 +142,8 @@ class Service:
 
         Raises:
             InputError: the query has a parameter.
-            BodyTooLargeError: it has more than max_body_bytes.
-            BusyError: it has not arrived in request_seconds, or other bodies take the memory.
+            BodyTooLargeError: the body has more than max_body_bytes.
+            BusyError: the body has not arrived in request_seconds, or other bodies take the memory.
         """
         await refuse_parameters(request)
         most, body = self.limits.max_body_bytes, bytearray()
@@ -172,12 +172,12 @@ class Service:
 
 
 async def refuse_parameters(request: Request) -> None:
-    """Raises an InputError that names all parameters of a query; for routes without any."""
+    """Raises an InputError that names all parameters of a query. For routes without parameters."""
     read_query(NoQuery, request.scope["query_string"])
 
 
 def _parse_without_collecting(parse: Callable[[], Requests]) -> Requests:
-    """Parses a body of many lists, during which the collector would look at all objects of the process over and over."""
+    """Parses a body of many lists without garbage collection, which would visit all objects of the process again and again."""
     gc.disable()
     try:
         return parse()
@@ -197,10 +197,11 @@ def build_app(
     """Returns the application over an engine.
 
     Args:
-        limits: default: those of an empty configuration. keep_alive_seconds and shutdown_seconds are options of uvicorn.
+        limits: limits of the service (default: the defaults of the configuration). keep_alive_seconds and shutdown_seconds are
+            options of uvicorn.
         tracer: makes spans of requests; None: no spans.
         threads: number of threads that compute lists.
-        keys: None: everybody may ask.
+        keys: API keys; None: requests need no key.
         log: called with a line of JSON for each answer; None: no log.
     """
     service = Service(live, limits or ServiceLimits(), threads)
@@ -210,7 +211,7 @@ def build_app(
         live.watches.start()
         yield
         live.watches.stop()
-        await asyncio.sleep(0.1)  # Requests that shutdown_seconds has cancelled are answered meanwhile.
+        await asyncio.sleep(0.1)  # time to answer requests that were cancelled after shutdown_seconds
         service.queue.close()
         if tracer is not None:
             tracer.close()
@@ -225,7 +226,7 @@ def build_app(
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
         openapi_tags=[{"name": name.value, "description": text} for name, text in SECTIONS.items()],
-        dependencies=[Depends(refuse_parameters)],  # of all routes but _ListRoute, which read their queries
+        dependencies=[Depends(refuse_parameters)],  # for all routes except _ListRoute, which read their queries
     )
     app.add_middleware(RequestGate, metrics=service.metrics, tracer=tracer, keys=keys, log=log, hook=live.hook)
     router = _list_routes(service)
@@ -239,9 +240,9 @@ def build_app(
 
 
 class _ListRoute(APIRoute):
-    """A route whose function reads the query or the body by itself; its signature tells /docs about them.
+    """A route with a function that reads the query or the body itself. Its signature only describes them in /docs.
 
-    FastAPI's reading of them takes as long as all other work of the event loop on a request.
+    If FastAPI read them, this would take as long as all other work of the event loop on a request.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -257,18 +258,18 @@ def _list_routes(service: Service) -> APIRouter:
 
     @router.get("/recall", summary="Items for a user", **describe_lists(404))
     async def recall(request: Request, _: Annotated[RecallQuery, Query()]) -> Response:
-        """Items for a stored user, merged from all channels, or of the vectors alone."""
+        """Items for a stored user, merged from all channels or from the vectors alone."""
         return await service.answer(request, partial(parse_query, RecallQuery, request.scope["query_string"]))
 
     @router.post("/recall", summary="Items for a user, by a body", **describe_lists(404, 413))
     async def recall_by_body(request: Request, _: Annotated[RecallRequest, Body(openapi_examples=RECALL_EXAMPLES)]) -> Response:
-        """Items for a stored user, for one given by features and history, or for a stored user after further events."""
+        """Items for a stored user, for a user given by features and history, or for a stored user after further events."""
         async with service.receive_body(request) as body:
             return await service.answer(request, partial(parse_recall_body, body), is_large=len(body) > SMALL_BODY_BYTES)
 
     @router.post("/recall/batch", summary="Items for many users", **describe_lists(413, answer=BatchAnswer))
     async def recall_batch(request: Request, _: Annotated[BatchRequest, Body(openapi_examples=BATCH_EXAMPLES)]) -> Response:
-        """Items for many users: `answers` has for each request, in their order, what POST /recall answers, or its error."""
+        """Items for many users. `answers` has, for each request in order, the answer of POST /recall or its error."""
         async with service.receive_body(request) as body:
             return await service.answer(request, partial(parse_batch_body, body), is_batch=True, is_large=True)
 
@@ -324,7 +325,7 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
 
 
 def _add_docs(app: FastAPI) -> None:
-    """Adds / and /docs. Its scripts come from a package, not from the internet; addresses are relative, for a proxy with a prefix."""
+    """Adds / and /docs. Scripts come from a package, not from the internet. Addresses are relative, for a proxy with a prefix."""
     app.mount(f"{DOCS}/ui", StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
     @app.get("/", include_in_schema=False)
@@ -339,5 +340,5 @@ def _add_docs(app: FastAPI) -> None:
             swagger_js_url="docs/ui/swagger-ui-bundle.js",
             swagger_css_url="docs/ui/swagger-ui.css",
             swagger_favicon_url="docs/ui/favicon-32x32.png",
-            swagger_ui_parameters={"validatorUrl": None},  # which would send the address of the service to its makers
+            swagger_ui_parameters={"validatorUrl": None},  # the validator would send the service's address to its makers
         )

@@ -1,6 +1,6 @@
 """Queues requests for lists and computes them in threads, several at once if they are cheap, each within its time limit.
 
-An event loop puts requests in and gets all answers of a group at once; between single answers it would wait for the thread.
+An event loop puts requests in and gets all answers of a group at once, because it would wait for the thread between answers.
 Does not belong here: making lists (`recall_engine.py`), the bytes of answers (`answers.py`).
 """
 
@@ -26,15 +26,15 @@ from dssm_assets.service.http.request_body import MAX_ITEMS, Requests, count_ite
 from dssm_assets.service.http.telemetry import Stage, StageClock
 
 ANSWERED_TOGETHER: Final = 16
-"""Single lists that a thread takes together, at most."""
+"""A thread takes at most so many single lists together."""
 GATHER_SECONDS: Final = 0.003
-"""Encoding the features of one user takes longer."""
+"""Lists with inputs wait so long for others. Encoding the features of one user takes longer."""
 COMPUTED_TOGETHER: Final = 100
-"""Requests of a batch that are computed at once, at most: FAISS needs memory for each."""
+"""At most so many requests of a batch are computed at once, because FAISS needs memory for each."""
 ITEMS_TOGETHER: Final = COMPUTED_TOGETHER * DEFAULT_K
-"""Items that they ask for, at most, unless it is one request."""
+"""Requests computed at once ask for at most so many items; a single request may ask for more."""
 COMPARED_TOGETHER: Final = 10_000_000
-"""Comparisons of an item with a condition that they need, at most, unless it is one request: about .1 s."""
+"""Requests computed at once compare items with conditions at most so many times (about .1 s); a single request may need more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class _Call:
     is_batch: bool
     is_arrow: bool
     ends_at: float
-    """When its client has given up, by the clock of time.monotonic."""
+    """Time when its client gives up, by time.monotonic."""
     parsed: Stage
     reply: asyncio.Future[Reply]
 
@@ -53,31 +53,31 @@ class _Call:
 
 
 class ListQueue:
-    """Computes lists in threads. All methods belong to one event loop."""
+    """Computes lists in threads. All methods must be called in the same event loop."""
 
     def __init__(self, live: LiveEngine, threads: int, seconds: float) -> None:
         self._live, self._seconds = live, seconds
-        # Each searches on one core: together they use all.
+        # Each thread searches on one core; together they use all cores.
         self._threads = ThreadPoolExecutor(threads, "recall", faiss.omp_set_num_threads, (1,))
         self._max_items = threads * MAX_ITEMS
         self._idle = threads
-        """Threads that have not been called for single lists."""
+        """Number of threads not yet called for single lists."""
         self._waiting: deque[_Call] = deque()
-        """Single lists that no thread has taken."""
+        """Single lists that no thread has taken yet."""
         self._encoded_together = 0
-        """Lists with inputs that were last taken at once."""
+        """Number of lists with inputs that a thread last took at once."""
         self._computing: dict[_Call, int] = {}
-        """Items that the batches among the calls ask for, of each call that waits or is computed; 0 for single lists."""
+        """Call that waits or is computed -> number of items that it asks for if it is a batch; 0 for a single list."""
 
     def __len__(self) -> int:
         return len(self._computing)
 
     async def compute(self, requests: Requests, parsed: Stage, *, is_batch: bool, is_arrow: bool) -> Reply:
-        """Computes one request or a batch from one bundle; `parsed` becomes the first stage of the answer.
+        """Computes one request or a batch from one bundle. `parsed` becomes the first stage of the answer.
 
         Raises:
-            DssmError: there is no single list.
-            BusyError: too many items of batches wait or are computed, or this one takes too long.
+            DssmError: no list can be computed.
+            BusyError: too many items of batches wait or are computed, or this request takes too long.
         """
         items, loop = count_items(requests) if is_batch else 0, asyncio.get_running_loop()
         if items and (total := sum(self._computing.values()) + items) > self._max_items:
@@ -99,9 +99,9 @@ class ListQueue:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _call_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Calls an idle thread after this turn of the loop, which may bring further lists.
+        """Calls an idle thread after this turn of the loop, because the turn may bring further lists.
 
-        While several clients send inputs, their lists wait a moment: the features of 16 users are encoded in the time of one user's.
+        If several clients send inputs, their lists wait a moment for each other: 16 users' features are encoded as fast as one user's.
         """
         gathers = self._encoded_together > 1 and self._waiting and self._waiting[0].has_inputs
         loop.call_later(GATHER_SECONDS if gathers else 0, self._call_thread, loop)
@@ -122,7 +122,7 @@ class ListQueue:
         self._call_soon(loop)
 
     def _answer_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answers single lists together, which costs less: this thread's share of them, or all that have inputs."""
+        """Answers single lists together, because this costs less: this thread's share of them, or all lists with inputs."""
         calls, most = list[_Call](), -(-len(self._waiting) // (self._idle + 1))
         with suppress(IndexError):
             while len(calls) < (ANSWERED_TOGETHER if calls and calls[0].has_inputs else min(most, ANSWERED_TOGETHER)):
@@ -144,7 +144,7 @@ class ListQueue:
     def _send(self, calls: Sequence[_Call], replies: Mapping[_Call, Reply | Exception]) -> None:
         for call in calls:
             del self._computing[call]
-            if call.reply.done():  # Its client has given up.
+            if call.reply.done():  # its client has given up
                 continue
             if isinstance(reply := replies[call], Exception):
                 call.reply.set_exception(reply)
@@ -154,7 +154,7 @@ class ListQueue:
     def _compute(
         self, loop: asyncio.AbstractEventLoop, engine: RecallEngine, calls: Sequence[_Call]
     ) -> list[Reply | Exception]:
-        """Returns each call's reply. A batch answers waiting single lists first, and a long one also in between."""
+        """Returns each call's reply. Waiting single lists are answered before a batch, and also in the middle of a long batch."""
         clock, found = StageClock(), list[RecallAnswer | DssmError]()
         requests = [one for call in calls for one in call.requests if isinstance(one, UserRequest)]
         for part in split_by_cost(requests, len(engine.bundle.items)):
@@ -167,7 +167,7 @@ class ListQueue:
         lists, shared, replies = iter(found), tuple(clock.stages), list[Reply | Exception]()
         for call in calls:
             answers = [next(lists) if isinstance(one, UserRequest) else one for one in call.requests]
-            # A batch has errors of requests beside lists; errors of the service are raised.
+            # In a batch, errors of requests are answers beside the lists. Errors of the service are raised.
             is_fatal = StorageError if call.is_batch else DssmError
             if (failed := next((one for one in answers if isinstance(one, is_fatal)), None)) is not None:
                 replies.append(failed)
@@ -179,9 +179,9 @@ class ListQueue:
 
 
 def split_by_cost(requests: Sequence[UserRequest], item_count: int) -> Iterator[Sequence[UserRequest]]:
-    """Splits requests into groups of about .1 s of work, in their order; a larger request is alone.
+    """Splits requests into groups of about .1 s of work, in their order. A larger request is a group by itself.
 
-    A list costs its number of items, and its filter's conditions times all items, unless the request before had the same filter.
+    A list costs its number of items. A filter that differs from the previous request's adds its conditions times all items.
     """
     start, items, compared, before = 0, 0, 0, ""
     for position, request in enumerate(requests):

@@ -1,7 +1,7 @@
 """Models of parameters and bodies: they check clients' requests and describe them in /docs.
 
-Pydantic parses the bytes of a body itself, so it refuses endlessly nested lists. Up to MAX_DESCRIBED faults are described;
-of further ones only the number is given.
+Pydantic parses the bytes of a body itself, so it refuses endlessly nested lists. Up to MAX_DESCRIBED faults are described.
+Further faults are only counted.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from dssm_assets.service.engine.request_encoder import UserInputs
 from dssm_assets.service.http.answers import MAX_FAULTS
 
 MAX_LENGTH: Final = 10_000
-"""Entries of a list, and characters of a text."""
+"""Most entries of a list, and most characters of a text."""
 MAX_NAMES: Final = 1000
 MAX_BATCH: Final = 1000
 MAX_ITEMS: Final = 250_000
-"""Items that a batch asks for, over all of its lists; each column of `fields` counts as much again."""
+"""Most items in all lists of a batch. Each column of `fields` counts as much again."""
 MAX_DESCRIBED: Final = MAX_BATCH * MAX_FAULTS
-"""Faults of a body that are described one by one: as many as the answer of a batch shows."""
+"""So many faults of a body are described one by one, as many as the answer of a batch shows."""
 
 Requests = Sequence[UserRequest | InputError]
-"""The lists that are asked for, or why one cannot be."""
+"""The requests of a body. A wrong request is replaced by its error."""
 UnknownUser = Literal["popular", "404"]
 SEE_DOCS: Final = "see /docs for the parameters of each route"
 
@@ -42,7 +42,7 @@ def _check_length(value: Any) -> Any:
 
 
 def _keep_error(value: Any, check: Any) -> Any:
-    """Returns a checked request, or why it is wrong: the rest of the batch is answered."""
+    """Returns a checked request, or the error of a wrong request, so that the rest of the batch is answered."""
     try:
         return check(value)
     except (ValidationError, InputError) as error:
@@ -51,20 +51,20 @@ def _keep_error(value: Any, check: Any) -> Any:
 
 _Inputs = Annotated[dict[str, Annotated[Any, AfterValidator(_check_length)]], Field(max_length=MAX_NAMES)]
 _ExcludedId = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]})]
-"""Checked by the engine, which knows the type of the bundle's ids."""
-_K: Final = f"Length of the list, 1 to {MAX_K}. It is shorter where fewer items may be in it."
+"""The engine checks ids, because it knows the type of the bundle's ids."""
+_K: Final = f"Length of the list, 1 to {MAX_K}. The list is shorter if fewer items may be in it."
 _EXCLUDE: Final = "Items to leave out of the list"
 _EXCLUDE_HISTORY: Final = "Leave out items that the user interacted with before."
-_UNKNOWN: Final = "For a user who is not stored and sends no inputs: popular items, or status 404."
-_CHANNELS: Final = "merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
-_EXPLAIN: Final = "Answer with the reasons of each item of a merged list: takes some ms; JSON, and not in a batch."
+_UNKNOWN: Final = "Answer for a user who is not stored and sends no inputs: popular items, or status 404."
+_CHANNELS: Final = "merged: from all channels (default if the bundle has them); vectors: from the vectors alone."
+_EXPLAIN: Final = "Answer with the reasons for each item of a merged list. Takes some ms. Only for JSON, not in a batch."
 _FIELDS: Final = "Item columns to answer with, such as titles, from serving.filters"
 
 
 class RecallRequest(Section):
-    """Body of POST /recall. What it does not send of a stored user is as stored. An unknown user without inputs gets popular items."""
+    """Body of POST /recall. Inputs of a stored user that it does not send stay as stored. An unknown user without inputs gets popular items."""
 
-    user_id: int | str | None = Field(default=None, description="A stored user, or any other one.")
+    user_id: int | str | None = Field(default=None, description="A stored user, or any other user.")
     features: _Inputs = Field(
         default_factory=dict,
         description="Input name of fg.json -> value. An input of a user feature replaces all stored user features.",
@@ -76,18 +76,18 @@ class RecallRequest(Section):
     )
     events: _Inputs = Field(
         default_factory=dict,
-        description="As `history`, but added to the stored history: the events of a session. Merged with the stored events by "
-        "event_times_ms (unix milliseconds); at one time the stored ones come first. Duplicates (same item and time) are dropped. Without "
-        "times, events count as newer than everything stored. The bundle stores the latest events for the user tower, and the last time of "
-        "each of its items.",
+        description="Like `history`, but added to the stored history: the events of a session. Merged with the stored events by "
+        "event_times_ms (unix milliseconds); for equal times, stored events come first. Duplicates (same item and time) are dropped. "
+        "Without times, events count as newer than everything stored. The bundle stores the latest events for the user tower, and the "
+        "last time of each of the user's items.",
     )
     k: int = Field(default=DEFAULT_K, description=_K)
     exclude: list[_ExcludedId] = Field(default_factory=list, max_length=MAX_LENGTH, description=f"{_EXCLUDE}.")
     exclude_history: bool = Field(default=False, description=_EXCLUDE_HISTORY)
     filters: dict[str, Any] | list[Any] | None = Field(
         default=None,
-        description="Item column -> condition; all must hold. Of a list of such objects, one must hold. A condition is a value, a list "
-        "of values, or an object with in, not, min, max.",
+        description="Item column -> condition. All conditions must hold; in a list of such objects, those of one object. A condition is a "
+        "value, a list of values, or an object with in, not, min, max.",
     )
     unknown: UnknownUser = Field(default="popular", description=_UNKNOWN)
     channels: Lists | None = Field(default=None, description=_CHANNELS)
@@ -135,7 +135,7 @@ class SimilarQuery(_ListQuery):
 class RecallQuery(_ListQuery):
     """Parameters of GET /recall."""
 
-    user_id: str = Field(description="A stored user, or any other one.", examples=["1"])
+    user_id: str = Field(description="A stored user, or any other user.", examples=["1"])
     exclude_history: bool = Field(default=False, description=_EXCLUDE_HISTORY)
     unknown: UnknownUser = Field(default="popular", description=_UNKNOWN)
     channels: Lists | None = Field(default=None, description=_CHANNELS)
@@ -164,7 +164,7 @@ RECALL_EXAMPLES: Final[dict[str, OpenApiExample]] = {
     "new": {"summary": "A new user, by features and history", "value": _NEW_USER},
     "filtered": {"summary": "Only some items, with a column of each", "value": _FILTERED},
 }
-"""Bodies of POST /recall that the demo answers."""
+"""Examples of bodies for POST /recall; the demo can answer them."""
 BATCH_EXAMPLES: Final[dict[str, OpenApiExample]] = {
     "three": {"summary": "Three users", "value": {"requests": [_STORED_USER, _EVENTS, _NEW_USER]}}
 }
@@ -174,12 +174,12 @@ _REPEATABLE: Final = ("exclude", "fields")
 
 
 def parse_query(model: type[RecallQuery | SimilarQuery], query: bytes) -> list[UserRequest]:
-    """Returns the single request of a query; errors as `read_query`."""
+    """Returns the single request of a query. For errors see `read_query`."""
     return [read_query(model, query).to_request()]
 
 
 def read_query(model: type[_Query], query: bytes) -> _Query:
-    """Returns the parameters of a query; an InputError names missing, unknown, repeated and wrong ones."""
+    """Returns the parameters of a query. Raises an InputError with all missing, unknown, repeated and wrong parameters."""
     sent = parse_qs(query.decode("latin-1"), keep_blank_values=True)
     faults = [
         Fault(f"query.{name}", "one value", f"{len(values)}: {', '.join(values)[:80]}", "send it once")
@@ -195,12 +195,12 @@ def read_query(model: type[_Query], query: bytes) -> _Query:
 
 
 def parse_recall_body(body: bytes | bytearray) -> list[UserRequest]:
-    """Returns the single request of POST /recall; errors as `parse_body`."""
+    """Returns the single request of POST /recall. For errors see `parse_body`."""
     return [parse_body(RecallRequest, body).to_request()]
 
 
 def parse_body(model: type[_Body], body: bytes | bytearray) -> _Body:
-    """Returns a body; an InputError if it is not JSON in UTF-8 of this form."""
+    """Returns a body. Raises an InputError if it is not JSON in UTF-8 of this form."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
@@ -208,10 +208,10 @@ def parse_body(model: type[_Body], body: bytes | bytearray) -> _Body:
 
 
 def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
-    """Returns the requests of POST /recall/batch in their order; a wrong one is replaced by its error.
+    """Returns the requests of POST /recall/batch, in their order. A wrong request is replaced by its error.
 
     Raises:
-        InputError: the body has no list of requests, a longer one than is allowed, or they ask for more than MAX_ITEMS items.
+        InputError: the body has no list of requests, the list is too long, or it asks for more than MAX_ITEMS items.
     """
     entries: list[Any] = parse_body(BatchRequest, body).requests
     finder = _FaultFinder(RecallRequest)
@@ -231,13 +231,13 @@ def parse_batch_body(body: bytes | bytearray) -> list[UserRequest | InputError]:
 
 
 def count_items(requests: Requests) -> int:
-    """Counts the requested items; each column of `fields` counts as much again."""
+    """Counts the requested items. Each column of `fields` counts as much again."""
     options = [one.options for one in requests if isinstance(one, UserRequest)]
     return sum(min(max(one.k, 0), MAX_K) * (1 + len(set(one.fields))) for one in options)
 
 
 class _FaultFinder:
-    """Describes faults of a query or body: at most MAX_DESCRIBED, with the nearest names to MAX_FAULTS unknown names."""
+    """Describes at most MAX_DESCRIBED faults of a query or body. For MAX_FAULTS unknown names it also gives the nearest known name."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._names, self._left = list(model.model_fields), MAX_DESCRIBED
@@ -257,7 +257,7 @@ class _FaultFinder:
             if item["type"] == "extra_forbidden":
                 faults.append(self._describe_name(place, str(item["loc"][-1])))
             else:
-                got = "nothing" if item["type"] == "missing" else got  # its value lacks it
+                got = "nothing" if item["type"] == "missing" else got  # pydantic gives the value around the missing key
                 faults.append(Fault(place, describe_expected(item), got, SEE_DOCS))
         return InputError(faults)
 

@@ -19,11 +19,11 @@ LATENCY_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 
 
 class ServiceMetrics(Collector):
-    """The metrics of one application, in a registry of its own."""
+    """The metrics of one application, in their own registry."""
 
     def __init__(self, read_state: Callable[[], EngineState]) -> None:
         self._read_state = read_state
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per counter, which is not needed
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it would add an unneeded series per counter
         self.registry = CollectorRegistry()
         counter = partial(Counter, registry=self.registry)
         self.requests = counter("dssm_requests_total", "Requests by route and status.", ("route", "status"))
@@ -69,11 +69,11 @@ class ServiceMetrics(Collector):
 
 
 STAGES: Final = "dssm_assets.stages"
-"""Key of a request's scope with the stages of its list."""
+"""Key, in a request's scope, of the stages of its list."""
 
 
 class Stage(NamedTuple):
-    """A stage of a list, in unix nanoseconds: parse, encode, search or render."""
+    """A stage of a list (parse, encode, search or render) with its times in unix nanoseconds."""
 
     name: str
     start_ns: int
@@ -97,7 +97,7 @@ class Tracer(Protocol):
     """Makes the spans of requests."""
 
     def record(self, scope: Mapping[str, Any], route: str, status: int, start_ns: int, end_ns: int) -> None:
-        """Makes the spans of an answered request in the trace of its header `traceparent`. `route` is its path or `other`."""
+        """Makes the spans of an answered request, in the trace of its header `traceparent`. `route`: its path, or `other`."""
 
     def close(self) -> None:
         """Exports the remaining spans."""

@@ -1,6 +1,6 @@
 """The default engine: embedded DuckDB, and kernels in this process.
 
-DuckDB and Ibis are imported by the first query: a step without a query saves half a second.
+DuckDB and Ibis are imported by the first query, which saves half a second in a step without queries.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     import ibis
 
 RANGE_GROUPS: Final = 8
-"""Row groups per range, of the longest input that is stored in the order of the key."""
+"""A range has so many row groups of the longest input that is sorted by the key."""
 
 
 class DuckDBEngine:
-    """Runs expressions in embedded DuckDB. Each call has tables of its own."""
+    """Runs expressions in embedded DuckDB. A call sees only its own tables."""
 
     def __init__(self, store: TableStore, threads: int = 2, memory: str = "1GB", scratch: Path | None = None) -> None:
-        """Prepares an engine; `scratch` is the local folder for spilling (default: the system's temporary folder)."""
+        """Prepares an engine. `scratch`: local folder for spilled data (default: the system's temporary folder)."""
         self.store = store
         self.threads = threads
         self.memory = memory
@@ -54,7 +54,7 @@ class DuckDBEngine:
         self._database: _Database | None = None
 
     def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any) -> pa.Table:
-        """Returns the rows of `expression(**tables, **arguments)`; for small results."""
+        """Returns the rows of `expression(**tables, **arguments)`. For small results only."""
         with self._connect(inputs) as connection:
             tables = self._read_inputs(connection, inputs)
             query = _prepare(connection, tables, expression, inputs, arguments)
@@ -69,7 +69,7 @@ class DuckDBEngine:
         arguments: Mapping[str, Any],
         kernel: BatchKernel | None = None,
     ) -> Manifest:
-        """Streams the result into the partition, one range of keys at a time if `target.by_key`; see `Engine`."""
+        """Streams the result into the partition, one range of keys at a time if `target.by_key`. See `Engine`."""
         key = target.by_key
         cuts = [] if key is None else find_cuts(self.store, key, stored_inputs(inputs))
         with self._connect(inputs) as connection:
@@ -125,7 +125,7 @@ class DuckDBEngine:
             if self._database is None or not partitions.is_local:
                 self._database = _Database(self.threads, self.memory, self.scratch)
             database = self._database
-            if not partitions.is_local:  # a filesystem that knows the files of this call only
+            if not partitions.is_local:  # a filesystem with only the files of this call
                 database.connection.register_filesystem(partitions.filesystem_for(stored))
             with closing(database.connection.cursor()) as connection:
                 yield connection
@@ -133,7 +133,7 @@ class DuckDBEngine:
     def _read_inputs(
         self, connection: Any, inputs: Mapping[str, Bindable], key: str | None = None, first: Any = None, end: Any = None
     ) -> str:
-        """Returns SQL that names each input's rows; with a key, from `first` on and before `end` (None: all)."""
+        """Returns SQL that names each input's rows. With a key, only rows from `first` on and before `end` (None: no limit)."""
         prefix = "" if self.store.partitions.is_local else f"{SizedFileSystem.protocol}://"
         bounds = [f'"{key}" {sign} {_sql_literal(value)}' for sign, value in ((">=", first), ("<", end)) if value is not None]
         named = []
@@ -159,7 +159,7 @@ def _map_batches(batches: Iterator[pa.RecordBatch], kernel: Callable[[pa.Table, 
 
 
 class _Database:
-    """An empty database in memory, and the folder that it spills to."""
+    """An empty database in memory, and the folder for its spilled data."""
 
     def __init__(self, threads: int, memory: str, scratch: Path) -> None:
         import duckdb
@@ -177,13 +177,13 @@ class _Database:
 
 
 def find_cuts(store: TableStore, key: str, inputs: Sequence[Manifest]) -> list[Any]:
-    """Returns the keys at which to cut the inputs into ranges, ascending; none if the inputs are short."""
+    """Returns the keys at which to cut the inputs into ranges, ascending. Empty if the inputs are short."""
     longest = max((_first_keys(store, key, manifest) for manifest in inputs), key=len, default=[])
     return sorted(set(longest[RANGE_GROUPS::RANGE_GROUPS]))
 
 
 def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
-    """Returns the smallest key of each row group; nothing if they are few, unknown or not ascending."""
+    """Returns the smallest key of each row group. Empty if the table is short or its keys are unknown or not ascending."""
     if manifest.rows <= RANGE_GROUPS * ROW_GROUP_ROWS or key not in [column.name for column in manifest.columns]:
         return []
     reader = store.partitions.filesystem_for([manifest])
@@ -199,7 +199,7 @@ def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
 
 
 class _NotAccepted(Exception):  # noqa: N818
-    """Leaves `TableStore.write` before it publishes; its argument is the manifest of the existing partition."""
+    """Raised inside `TableStore.write` to end it before it publishes. Its argument is the manifest of the existing partition."""
 
 
 class _Query(NamedTuple):
@@ -218,8 +218,8 @@ def _variable(name: str) -> ibis.Value:
 
 
 _QUERIES: Final[dict[Any, _Query]] = {}
-"""Compiled queries of this process. To build and compile an expression takes longer than to run it over a short day, so a query
-serves all days of its inputs' types: its day is a variable."""
+"""Compiled queries of this process. Building and compiling an expression takes longer than running it over a short day, so the day is
+a variable, and a query serves all days with the same types of inputs."""
 
 
 def _prepare(
@@ -229,7 +229,7 @@ def _prepare(
     inputs: Mapping[str, Bindable],
     arguments: Mapping[str, Any],
 ) -> _Query:
-    """Returns the query of an expression over the inputs named by the SQL `tables`; sets the connection's day."""
+    """Returns the query of an expression, and sets its day in the connection. The SQL `tables` names the inputs."""
     import ibis
 
     given = dict(arguments)
@@ -247,13 +247,13 @@ def _prepare(
         schemas = {name: connection.sql(f'{tables} from "{name}" limit 0').to_arrow_table().schema for name in inputs}
         unbound = {name: ibis.table(ibis.Schema.from_pyarrow(schema), name=name) for name, schema in schemas.items()}
         result = expression(**unbound, **given)
-        # Named inputs come before it, and it may begin with named tables of its own.
+        # A subquery, because the SQL that names the inputs comes first, and the expression may begin with named tables, too.
         _QUERIES[key] = _Query(f"select * from ({ibis.to_sql(result, dialect='duckdb')})", contract_of(result))
     return _QUERIES[key]
 
 
 def _batches(connection: Any, tables: str, query: _Query) -> Generator[pa.RecordBatch, None, None]:
-    """Yields the result in the types of its schema. DuckDB widens sums to HUGEINT; one that does not fit raises ArrowInvalid."""
+    """Yields the result in the types of its schema. DuckDB widens sums to HUGEINT; a sum that does not fit raises ArrowInvalid."""
     reader = connection.sql(tables + query.sql).to_arrow_reader(ROW_GROUP_ROWS)
     try:
         for batch in reader:

@@ -1,7 +1,7 @@
-"""The interface of a table engine: runs Ibis expressions over stored partitions, and kernels over the rows of one.
+"""The interface of a table engine. It runs Ibis expressions over stored partitions, and kernels over the rows of a partition.
 
-Belongs here: the interface, and what all engines share. Does not belong here: expressions and kernels, which are written
-once for all engines; the engines (`duckdb.py`, `spark.py`).
+Belongs here: the interface, and code shared by all engines. Does not belong here: the engines (`duckdb.py`, `spark.py`);
+expressions and kernels, because these are written once for all engines.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     import ibis
 
 DAY: Final = "ds"
-"""The column with the day of a row, where several days are read as one table."""
+"""If several days are read as one table, this column has the day of a row."""
 
 
 @dataclass(frozen=True)
 class ByDay:
-    """Several days of one table, read as one table with each row's day in a text column `ds`."""
+    """Several days of a table, read as one table. A text column `ds` has each row's day."""
 
     manifests: tuple[Manifest, ...]
 
 
 Bindable: TypeAlias = Manifest | list[Manifest] | ByDay | pa.Table
-"""A partition, several partitions of one table (read as one table, with or without their day), or a table in memory."""
+"""A partition, several partitions of a table (read as one table, with or without their day), or a table in memory."""
 
 
 BatchKernel: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
-"""A function of record batches, which it gets once each and in order; their sizes do not change its rows."""
+"""A function of record batches. It gets each batch once, in order. The batches' sizes must not change its rows."""
 PartKernel: TypeAlias = Callable[[pa.Table, int], tuple[pa.Table, Any]]
-"""A function of consecutive rows of a partition and the position of the first one; returns a table and a report."""
+"""A function of consecutive rows of a partition and the first row's position. Returns a table and a report."""
 ReportKernel: TypeAlias = Callable[[pa.Table, int], Any]
-"""A function of consecutive rows of a partition and the position of the first one; returns a report."""
+"""A function of consecutive rows of a partition and the first row's position. Returns a report."""
 Acceptance: TypeAlias = Callable[[Sequence[Any]], bool]
 """Decides by a kernel's reports whether its result is published."""
 
@@ -51,8 +51,8 @@ class Target:
     Attributes:
         inputs: "asset/ds" -> digest of every input.
         is_shared: other days' manifests may list its files too.
-        by_key: the ordering column, if each row depends only on input rows with the same key (and on inputs without that
-            column). The query may then run on one range of keys after the other.
+        by_key: the ordering column, if each row depends only on input rows with the same key and on inputs without this
+            column. The query may then run range by range of keys.
     """
 
     spec: TableSpec
@@ -77,7 +77,7 @@ class Engine(Protocol):
         """Writes the result of `expression(**tables, **arguments)`, with the kernel applied to each batch.
 
         Args:
-            expression: a pure function of tables and arguments; its argument `ds` is a `QueryDay`.
+            expression: a pure function of tables and arguments. An argument `ds` is a `QueryDay`.
             arguments: hashable values.
         """
         ...
@@ -91,22 +91,22 @@ class Engine(Protocol):
         as_dictionaries: Sequence[str] = (),
         accepts: Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
-        """Writes the tables that a kernel returns for the rows of a partition, in order; returns manifest and reports.
+        """Applies a kernel to the rows of a partition, and writes the returned tables in order. Returns manifest and reports.
 
         Args:
             kernel: also called without rows, to learn the types of its columns.
             as_dictionaries: text columns to pass dictionary-encoded, as they are stored.
-            accepts: judges the reports. If it refuses and the partition exists already, the existing one is kept and returned.
+            accepts: judges the reports. If it refuses, and the partition exists already, the existing partition is kept.
         """
         ...
 
     def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
-        """Returns a kernel's reports on some columns of a partition, in row order; writes nothing."""
+        """Returns a kernel's reports on some columns of a partition, in row order. Writes nothing."""
         ...
 
 
 def partition_to_keep(store: TableStore, target: Target, accepts: Acceptance | None, reports: Sequence[Any]) -> Manifest | None:
-    """Returns the existing partition if the new result is refused; None means: publish the result."""
+    """Returns the existing partition if the new result is refused. None: publish the new result."""
     return None if accepts is None or accepts(reports) else store.partitions.find(target.spec.name, target.ds)
 
 
@@ -122,7 +122,7 @@ def stored_inputs(inputs: Mapping[str, Bindable]) -> list[Manifest]:
 
 
 def contract_of(result: ibis.Table) -> pa.Schema:
-    """Returns the types that every engine writes: those of the expression, without `large_` variants and nullability."""
+    """Returns the types that every engine writes: the expression's types, without `large_` variants and nullability."""
     return pa.schema([pa.field(column.name, _plain(column.type)) for column in result.schema().to_pyarrow()])
 
 

@@ -1,1 +1,1 @@
-"""Reads a user's source tables: files, columns, and the division into days."""
+"""Reads a user's source tables: opens files, maps columns, and divides rows into days."""

@@ -1,8 +1,8 @@
 """Reads JSON lines, or a file with one list of objects, as columns. DuckDB reads all files with one type per key.
 
-A missing key is null. Texts stay texts, even times: `core/sources/event_time.py` reads those. Whole numbers are int64; with
-fractions among them the column is float64. Numbers mixed with texts or booleans become text, as in csv. A value in an object
-becomes a column of its own: `{"user": {"id": 1}}` has the column `user.id`. Lists stay lists.
+A missing key is null. Texts stay texts, also times; `core/sources/event_time.py` parses these. Whole numbers are int64. If a
+column also has fractions, it is float64. Numbers mixed with texts or booleans become text, as in csv. A value inside an object
+becomes a separate column: `{"user": {"id": 1}}` has the column `user.id`. Lists stay lists.
 
 Belongs here: lines to columns. Does not belong here: opening files (`source_files.py`).
 """
@@ -26,7 +26,7 @@ BLOCK_ROWS: Final = 65_536
 MOST_COLUMNS: Final = 10_000
 
 Kind = Any
-"""The type of a key as DuckDB's json_structure has it: the name of a plain type, a dictionary of an object's keys, or a list of one type."""
+"""Type of a key, from DuckDB's json_structure: the name of a plain type, a dictionary of an object's keys, or a list with one type."""
 _NOTHING: Final = ("NULL", "JSON")
 """The types of null and of an object without keys."""
 _TYPES: Final = {"BIGINT": "BIGINT", "UBIGINT": "BIGINT", "DOUBLE": "DOUBLE", "BOOLEAN": "BOOLEAN"}
@@ -48,10 +48,11 @@ class JsonColumns:
 
 
 def find_kinds(path: Path, where: str) -> Kind:
-    """Returns key -> type for the objects of a local file; anything else counts as an object without keys.
+    """Returns key -> type for the objects of a local file. Any other value counts as an object without keys.
 
     Raises:
-        SchemaError: no type can hold all values of a key, such as numbers and lists. duckdb.Error: the file is not JSON.
+        SchemaError: no type fits all values of a key, such as numbers and lists.
+        duckdb.Error: the file is not JSON.
     """
     query = "SELECT json_structure(json) AS kind FROM read_json_objects($path) GROUP BY 1 ORDER BY length(kind) DESC, kind"
     with duckdb.connect(config=_CONNECT) as db:
@@ -63,7 +64,7 @@ def merge_kinds(files: Sequence[Kind], where: str) -> JsonColumns:
     """Merges the keys of several files into columns.
 
     Raises:
-        SchemaError: two columns have one name, or no type can hold all values of a key.
+        SchemaError: two columns have the same name, or no type fits all values of a key.
     """
     kinds: dict[str, Kind] = reduce(partial(_merge, where), files, {})
     keys = {name: _name_kind(kind) for name, kind in kinds.items()}
@@ -71,7 +72,7 @@ def merge_kinds(files: Sequence[Kind], where: str) -> JsonColumns:
     check_names([name for name, _ in columns], where)
     if len(columns) > MOST_COLUMNS:
         expected, got = f"at most {MOST_COLUMNS:,} columns to be read", f"{len(columns):,}"
-        raise SchemaError(Fault(where, expected, got, "write those that are needed to a table of their own"))
+        raise SchemaError(Fault(where, expected, got, "write the needed columns to another table"))
     if not columns:
         return JsonColumns({}, {}, pa.schema([]))
     chosen = ", ".join(f"{path} AS {_quote(name)}" for name, path in columns)
@@ -110,7 +111,7 @@ def _name_kind(kind: Kind) -> str:
 
 
 def _flatten(name: str, path: str, kind: Kind) -> Iterator[tuple[str, str]]:
-    """Yields (column, expression) of a key, or of the keys in its objects."""
+    """Yields column and SQL expression of a key. If its values are objects, does so for each key in them."""
     if not isinstance(kind, dict):
         yield name, path
         return

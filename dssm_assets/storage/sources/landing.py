@@ -1,9 +1,9 @@
 """Decides whether a day's rows have landed in a source table, from listings and statistics where possible.
 
-    snapshot      landed once there are data files: it is valid on every day
-    ds_folders    landed once the day's folder holds a data file, or the marker file if one is configured; a day of behavior
-                  that may be empty also once a later folder exists
-    time_column   landed once the table has rows after the day; or rows of the day and a file written after the day ended
+    snapshot      landed once there are data files, because a snapshot is valid on every day
+    ds_folders    landed once the day's folder has a data file, or the marker file if one is configured; if days of behavior
+                  may be empty, also once a later folder exists
+    time_column   landed once the table has rows after the day, or has rows of the day and a file written after the day ended
 
 Does not belong here: reading a day (`reader.py`), starting runs (`defs/automation.py`).
 """
@@ -30,29 +30,29 @@ from dssm_assets.storage.sources.source_files import open_source
 
 @dataclass(frozen=True)
 class Landing:
-    """Whether a day has landed, and the reason as text."""
+    """Says whether a day has landed, and why."""
 
     has_landed: bool
     reason: str
 
 
 class SourceLanding:
-    """A look at one source table at one moment.
+    """The state of one source table at one moment (a look).
 
     Attributes:
         has_versions: whether the table has versions.
-        state: to be passed to the next look; None if that needs none.
-        late_from: the first day whose rows changed since the look before, by the table's versions; None if unknown.
+        state: pass this to the next look, None if the next look needs no state.
+        late_from: the first day with rows that changed since the look before, by the table's versions. None if unknown.
     """
 
     def __init__(
         self, table: SourceTable, *, name: str, timezone: str, marker: str | None = None, before: dict[str, Any] | None = None
     ) -> None:
-        """Lists the table; `before` is the `state` of an earlier look.
+        """Lists the table. `before`: the `state` of an earlier look.
 
         Raises:
-            SourceMissingError: if the file or folder does not exist, or a table without day folders has no data files.
-            SchemaError: if a time column is missing or holds no timestamps.
+            SourceMissingError: the file or folder does not exist, or a table without day folders has no data files.
+            SchemaError: a time column is missing or has no timestamps.
         """
         self.has_versions = table.has_versions
         self._table = table
@@ -107,7 +107,7 @@ class SourceLanding:
         return Landing(False, f"{self._name} has rows up to {newest}, but was not written after {ds} ended")
 
     def _find_change(self, before: str, timezone: str) -> str | None:
-        """Returns the first day with a change since a fingerprint, None if unknown."""
+        """Returns the first day with a change since the fingerprint `before`, None if unknown."""
         is_ours = self.has_versions and before.startswith(f"{self._table.format} ")
         if self.state is None or not is_ours or self.state.fingerprint == before:
             return None
@@ -132,9 +132,9 @@ def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> 
 
 
 def find_newest_ms(source: Source, timezone: str) -> int | None:
-    """Returns the newest timestamp before tomorrow, by statistics, else by reading the column.
+    """Returns the newest timestamp before tomorrow, from statistics, or else by reading the column.
 
-    Later times, such as 9999-12-31 for a missing one, are ignored: otherwise all days would count as landed.
+    Later times, such as 9999-12-31 for a missing time, are ignored. Otherwise all days would count as landed.
     """
     table, ahead_ms, found = source.table, (time.time() + 86_400) * 1000, []
     for plan in plan_pieces(source.pieces()):
@@ -148,7 +148,7 @@ def find_newest_ms(source: Source, timezone: str) -> int | None:
 
 
 def _timestamps(table: SourceTable, plan: PlannedPiece, has_statistics: bool) -> Iterator[Any]:
-    """Yields timestamps of a piece, the newest alone where statistics have it."""
+    """Yields the timestamps of a piece, or only the newest if statistics have it."""
     if EVENT_TIME not in plan.columns:
         return
     if plan.clock is not None:

@@ -1,12 +1,12 @@
 """Reads days of a source table as configured, in one of three layouts.
 
-Belongs here: which rows belong to which day. Does not belong here: opening it (`source.py`, `source_files.py`), the column
+Belongs here: dividing rows into days. Does not belong here: opening a source (`source.py`, `source_files.py`), the column
 mapping (`source_columns.py`), the meaning of values (`core/sources`).
 
 The source is read once, in blocks (262,144 rows, or 16 MiB of text). The wanted rows go to a temporary folder on local disk,
-which is removed with the iterator. From there a snapshot or a day folder is memory-mapped; a log with a time column takes
-the memory of one day. Parquet row groups without wanted days are skipped by their statistics, so one day of a log sorted by
-time costs little. A csv log is read from start to end, JSON lines twice: for their columns and for their rows.
+removed with the iterator. From there a snapshot or a day folder is memory-mapped, and a log with a time column takes the memory
+of one day. Parquet row groups without wanted days are skipped by their statistics, so one day of a log sorted by time costs
+little. A csv log is read from start to end. JSON lines are read twice, for their columns and for their rows.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ def read_days(
 ) -> Iterator[tuple[str, pa.Table]]:
     """Returns an iterator over (day, raw rows of that day), days ascending and distinct, in one pass over the source.
 
-    Columns have our names (`event_time` is the raw time column of a log); values are those of the source. A day of behavior
-    without rows is an empty table if `allow_empty_days` is set.
+    Columns have our names (`event_time` is the raw time column of a log); values are unchanged. A day of behavior without rows
+    is an empty table if `allow_empty_days` is set.
 
     Args:
         timezone: zone of the days of a log with a time column.
         log: called with a line of text if rows are left out.
 
     Raises:
-        SourceMissingError: if there are no data files.
-        PartitionMissingError: if days have no folder; names all of them.
-        EmptyDayError: while iterating, if days of behavior have no rows and may not be empty; names all of them.
-        SchemaError: while iterating, if a mapped column is missing or a file has the wrong format.
+        SourceMissingError: there are no data files.
+        PartitionMissingError: days have no folder. Names all of them.
+        EmptyDayError: while iterating: days of behavior have no rows and may not be empty. Names all of them.
+        SchemaError: while iterating: a mapped column is missing, or a file has the wrong format.
     """
     wanted = sorted({dt.date.fromisoformat(day).isoformat() for day in days})
     if source.table.layout is Layout.SNAPSHOT:
@@ -69,7 +69,7 @@ def _read_snapshot(source: Source, days: list[str]) -> Iterator[tuple[str, pa.Ta
 
 @contextmanager
 def map_rows(pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda line: None) -> Iterator[pa.Table]:
-    """Yields all rows of some pieces, mapped from a file on local disk."""
+    """Yields all rows of some pieces as one table, mapped from a file on local disk."""
     plans = plan_pieces(pieces)
     types = csv_types(plans)
     schema = plans[0].schema
@@ -87,7 +87,7 @@ def map_rows(pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda 
 
 
 def log_rows(blocks: Iterable[pa.Table], log: Callable[[str], None], name: str, rows: int | None = None) -> Iterator[pa.Table]:
-    """Yields the blocks of a table and logs the progress, with an ETA if `rows`, the total, is known."""
+    """Yields the blocks of a table and logs the progress. The log has an ETA if the total, `rows`, is known."""
     count_rows = count_progress(lambda line: log(f"{name}: {line}"), time.monotonic, rows, "rows")
     for block in blocks:
         yield block
@@ -102,7 +102,7 @@ def _log_left_out(plans: Sequence[PlannedPiece], log: Callable[[str], None]) -> 
 
 
 def _check_day_folders(source: Source, days: list[str]) -> dict[str, str]:
-    """Returns day -> its folder; days of behavior that may be empty need none."""
+    """Returns day -> its folder. A day of behavior that may be empty needs no folder."""
     folders = source.days()
     if not folders:
         remedy = f"set {source.key}.layout to snapshot or time_column, or write day folders"
@@ -142,7 +142,7 @@ def _read_folders(
 
 
 def _empty_day(source: Source) -> pa.Table:
-    """Returns the columns of the first day with rows, else of the last: types of csv and JSON are those of values."""
+    """Returns a table without rows, in the types of the first day with rows: types of csv and JSON depend on the values."""
     for paths in source.days().values():
         with map_rows(source.pieces(paths[0])) as rows:
             empty = rows.schema.empty_table()
@@ -178,13 +178,13 @@ class _DayFilter:
         self.days = np.array(days, dtype="datetime64[D]").astype(np.int32)
 
     def dates(self, timestamps: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
-        """Returns days since 1970-01-01, _NO_DATE for a missing timestamp."""
+        """Returns each timestamp's day, in days since 1970-01-01; _NO_DATE for a missing timestamp."""
         event_time_ms = self.source.read_times(timestamps, self.timezone)
         dates = dates_of(event_time_ms, self.timezone).cast(pa.int32()).fill_null(int(_NO_DATE))
         return np.asarray(dates.to_numpy(zero_copy_only=False), dtype=np.int32)
 
     def blocks(self, plan: PlannedPiece) -> Iterator[pa.Table]:
-        """Yields a piece's rows; leaves out other days where it can."""
+        """Yields a piece's rows. Leaves out rows of other days if statistics allow it."""
         kind = plan.schema.field(EVENT_TIME).type
         if EVENT_TIME not in plan.columns or not is_ordered(kind) or self.source.table.time_format is not None:
             return plan.blocks()
@@ -198,7 +198,7 @@ class _DayFilter:
 
 
 def _spill(path: Path, plans: list[PlannedPiece], types: CsvTypes, day_filter: _DayFilter) -> dict[str, list[int]]:
-    """Writes the wanted rows in record batches of one day each; returns day -> numbers of its batches, in order."""
+    """Writes the wanted rows in record batches, each with rows of one day. Returns day -> numbers of its batches, in order."""
     batches: dict[str, list[int]] = {}
     count = missing = 0
     with arrow_writer(path, plans[0].schema) as writer:
@@ -215,6 +215,6 @@ def _spill(path: Path, plans: list[PlannedPiece], types: CsvTypes, day_filter: _
                     batches.setdefault(str(np.datetime64(int(date), "D")), []).append(count)
                     count += 1
     if missing:
-        where, got = f"table {day_filter.source.name}, column {EVENT_TIME}", f"{missing} rows without one"
+        where, got = f"table {day_filter.source.name}, column {EVENT_TIME}", f"{missing} rows without a timestamp"
         raise SchemaError(Fault(where, "a timestamp in every row", got, "drop or fix those rows in the source"))
     return batches

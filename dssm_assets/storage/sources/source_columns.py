@@ -1,4 +1,4 @@
-"""Applies the configured column mapping to source files, checks it, and gives files written over time one schema."""
+"""Applies and checks the configured column mapping, and gives all files of a source one schema."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from dssm_assets.storage.sources.source import DayBounds, SourcePiece
 from dssm_assets.storage.sources.source_files import SourceFile
 
 DS: Final = "ds"
-"""The partition column: never an attribute of a user or item."""
+"""The partition column. It is never an attribute of a user or item."""
 
 _SHOWN: Final = 100
-"""Columns that an error names."""
+"""An error names so many columns."""
 _INTEGER: Final = r"^(?:0|-?[1-9]\d{0,17})$"
 _WHOLE: Final = r"^(?:0|-?[1-9]\d{0,17})(?:\.0+)?$"
-"""An id that a dataframe turned into a float because some are missing: 17850.0."""
+"""Matches whole numbers, also ids such as 17850.0: a dataframe with missing ids turns the others into floats."""
 _NUMBER: Final = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$"
 _COMMA_NUMBER: Final = r"^-?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:\.\d{3})+)(?:,\d+)?$"
-"""Without leading zeros, which zip codes and article numbers have."""
+"""Matches no leading zeros, because these occur in zip codes and article numbers."""
 
 
 @dataclass(frozen=True)
 class PlannedPiece:
     """A piece of a source, its wanted columns (our name -> source name), and the common schema in our names.
 
-    With a clock, `event_time` joins two columns of the file, the date and the time of day, named here. Rows without a user,
-    an item or a time may be left out; `rows` counts the rows read and the rows left out.
+    If `clock` is set, it names two columns, the date and the time of day, and `event_time` joins them. With `needs_all`, rows
+    without a user, an item or a time are left out. `rows` counts the rows read and the rows left out.
     """
 
     piece: SourcePiece
@@ -50,7 +50,7 @@ class PlannedPiece:
     rows: Counter[str] = field(default_factory=Counter, compare=False)
 
     def blocks(self, days: DayBounds | None = None) -> Iterator[pa.Table]:
-        """Yields the rows in blocks with our names and the common types; `days` as in `SourcePiece.blocks`."""
+        """Yields the rows in blocks, with our names and the common types. For `days` see `SourcePiece.blocks`."""
         names = dict.fromkeys([*self.columns.values(), *(self.clock or ())])
         yield from map(self._to_common, self.piece.blocks([*names], days))
 
@@ -72,13 +72,13 @@ class PlannedPiece:
 
 
 def plan_pieces(pieces: Sequence[SourcePiece]) -> list[PlannedPiece]:
-    """Plans how to read all pieces into one common schema: mapped columns first, then the others in the order of the pieces.
+    """Plans to read all pieces into one common schema: mapped columns first, then the others in the order of the pieces.
 
-    A file may lack columns that the configuration does not name (they become null), and may have narrower number types. JSON files
-    have the columns of all of them.
+    A file may lack columns that the configuration does not name (they become null), and may have narrower number types. Every JSON
+    file gets the columns of all JSON files.
 
     Raises:
-        SchemaError: naming every configured column that is missing, every duplicate name, and every column of incompatible types.
+        SchemaError: a configured column is missing, a name is repeated, or a column has incompatible types. Lists all faults.
     """
     source, json = pieces[0].source, None
     table = source.table
@@ -121,13 +121,13 @@ def plan_pieces(pieces: Sequence[SourcePiece]) -> list[PlannedPiece]:
 
 
 def has_value(ids: Any) -> Any:
-    """Returns a mask of ids or times: False for null, NaN and texts that mean "missing"."""
+    """Marks present ids or times: False for null, NaN and texts that mean "missing"."""
     is_there = pc.invert(pc.is_null(ids, nan_is_null=True))
     return pc.and_(is_there, pc.invert(pc.is_in(ids, value_set=pa.array(["", *NO_IDS])))) if is_text(ids.type) else is_there
 
 
 def csv_types(plans: Sequence[PlannedPiece]) -> CsvTypes:
-    """Returns the type inference for csv files. For behavior it covers the ids only, for users and items all columns."""
+    """Returns the type inference for csv files: of behavior only for the ids, of users and items for all columns."""
     table = plans[0].piece.source.table
     if table.format is not FileFormat.CSV:
         return CsvTypes([], [])
@@ -138,9 +138,9 @@ def csv_types(plans: Sequence[PlannedPiece]) -> CsvTypes:
 
 
 class CsvTypes:
-    """Infers the types of CSV columns from all rows: int64, else float64 (not for ids, where 7.0 is 7), else text.
+    """Infers the types of csv columns from all rows: int64, else float64, else text. Ids are never float64: 7.0 becomes 7.
 
-    "007" stays text because a number would lose the zeros.
+    "007" stays text, because a number would lose the zeros.
     """
 
     def __init__(self, ids: Sequence[str], attributes: Sequence[str], decimal_mark: str | None = None) -> None:
@@ -150,7 +150,7 @@ class CsvTypes:
         self.decimal_mark = decimal_mark
 
     def observe(self, table: pa.Table) -> pa.Table:
-        """Removes the candidate types that do not fit these rows, and returns the rows."""
+        """Excludes types that do not fit these rows. Returns the rows."""
         for name, kinds in self.candidates.items():
             column = table.column(name)
             if column.null_count < len(column):
@@ -161,7 +161,7 @@ class CsvTypes:
         return table
 
     def apply(self, table: pa.Table) -> pa.Table:
-        """Returns a table with the inferred types; a column without any value stays text."""
+        """Converts a table to the inferred types. A column without any value stays text."""
         columns = dict(zip(table.column_names, table.columns, strict=True))
         for name, kinds in self.candidates.items():
             if kinds and name in self.has_value:
@@ -173,14 +173,14 @@ class CsvTypes:
 
 
 def cast_text(column: Any, kind: pa.DataType) -> Any:
-    """Returns texts as numbers; whole numbers may end in .0."""
+    """Converts texts to numbers. Whole numbers may end in .0."""
     if kind == pa.int64():
         column = pc.replace_substring_regex(column, r"\.0+$", "")
     return column.cast(kind)
 
 
 def _choose_columns(table: SourceTable, names: Sequence[str], key: str, where: str) -> tuple[dict[str, str], list[Fault]]:
-    """Returns our name -> source name of a file's wanted columns, and the faults of the others."""
+    """Returns our name -> source name for the wanted columns of a file, and a fault for each column that cannot be read."""
     named = dict(table.columns) | {name: name for name in _needed(table) if name not in table.columns}
     if isinstance(table, BehaviorTable) and REQUEST_ID in names:
         named.setdefault(REQUEST_ID, REQUEST_ID)
@@ -200,13 +200,13 @@ def _choose_columns(table: SourceTable, names: Sequence[str], key: str, where: s
         faults.append(Fault(f"{where}, column {name}", "one source column for each of our columns", got, remedy))
     chosen = named | {name: name for name in rest if name not in named}
     if len(chosen) > MOST_COLUMNS:
-        remedy = f"name those that are needed in {key}.keep"
+        remedy = f"name the needed columns in {key}.keep"
         faults.append(Fault(where, f"at most {MOST_COLUMNS:,} columns to be read", f"{len(chosen):,}", remedy))
     return {ours: source for ours, source in chosen.items() if source in present}, faults
 
 
 def _may_lack(table: SourceTable) -> list[str]:
-    """Returns our columns that a day may lack: lines of JSON in a day folder need no value."""
+    """Returns our columns that a day may lack. In day folders of JSON lines, these are the value and context columns."""
     if isinstance(table, BehaviorTable) and table.format is FileFormat.JSON and table.layout is Layout.DS_FOLDERS:
         return [*table.value_columns, *table.context_columns]
     return []

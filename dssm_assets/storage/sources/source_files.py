@@ -1,11 +1,11 @@
-"""Opens a source table: lists files, reads schemas, yields rows in blocks of bounded size. Extras open other tables.
+"""Opens a source table: lists files, reads schemas, yields rows in blocks of limited size. Extras open other tables.
 
-Belongs here: fsspec, parquet and csv. Does not belong here: encodings and separators (`text_files.py`), lines of JSON
-(`json_lines.py`), which columns are wanted (`source_columns.py`) and the day of a row (`reader.py`).
+Belongs here: fsspec, parquet and csv. Does not belong here: encodings and separators (`text_files.py`), JSON lines
+(`json_lines.py`), the choice of columns (`source_columns.py`), and the day of a row (`reader.py`).
 
 Files of a folder are read in the order of their paths. A data file's name has an ending of the format (`ENDINGS`) or no
-ending, and does not start with "_" or "."; a single file may have any name. Every csv column arrives as text, because a type
-inferred from the first block can be wrong for a later one.
+ending, and does not start with "_" or ".". A single file may have any name. Every csv column is read as text, because a type
+inferred from the first block can be wrong for a later block.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ ENDINGS: Final = {
     FileFormat.CSV: tuple(f"{text}{packed}" for text in (".csv", ".tsv") for packed in COMPRESSIONS),
     FileFormat.JSON: tuple(f"{text}{packed}" for text in (".jsonl", ".ndjson", ".json") for packed in COMPRESSIONS),
 }
-"""How names of data files end, by format."""
+"""Format -> endings of the names of data files."""
 READERS: Final = {
     FileFormat.SQL: ("databases", "sql_source"),
     FileFormat.DELTA: ("lakehouses", "delta_source"),
@@ -57,7 +57,7 @@ READERS: Final = {
 }
 """Format -> the extra and its module with `open_source(table, name)`."""
 NULLS: Final = ["", "NULL", "\\N"]
-"""Fields of csv files that say that there is no value, as dumps of databases write it. NA and nan may be texts."""
+"""Fields of csv files that stand for a missing value; dumps of databases write them. NA and nan may be texts."""
 PARQUET_MAGIC: Final = b"PAR1"
 
 
@@ -73,7 +73,7 @@ class SourceFile(SourcePiece):
         return f"table {self.source.name}, file {self.path}"
 
     def schema(self) -> pa.Schema:
-        """Returns the columns of a parquet file, or of a csv file, where all are text; see `SourcePiece.schema`."""
+        """Returns the columns of a file. Columns of a csv file are text. See `SourcePiece.schema`."""
         if self.source.table.format is FileFormat.PARQUET:
             with self._open_parquet() as handle:
                 schema = pq.ParquetFile(handle).schema_arrow.remove_metadata()
@@ -86,7 +86,7 @@ class SourceFile(SourcePiece):
         return schema
 
     def json_kinds(self) -> Kind:
-        """Returns key -> type of a JSON file, after reading all of it."""
+        """Reads a whole JSON file. Returns key -> type."""
         with self._copy_text() as path:
             return find_kinds(path, self.where)
 
@@ -105,7 +105,7 @@ class SourceFile(SourcePiece):
                 yield from _tables(read_json_blocks(path, self.json, columns), columns)
 
     def newest(self, column: str) -> Any:
-        """Returns the largest value of a column from parquet's statistics; None without them."""
+        """Returns the largest value of a column from parquet's statistics, None without statistics."""
         if self.source.table.format is not FileFormat.PARQUET:
             return None
         with self._open_parquet() as handle:
@@ -121,7 +121,7 @@ class SourceFile(SourcePiece):
         return self.path, info.get("size"), None if seconds is None else round(float(seconds) * 1000)
 
     def csv_shape(self) -> CsvShape:
-        """Returns how csv lines are divided, judged by the first lines."""
+        """Returns the separator and quotes of a csv file, judged by its first lines."""
         names = self.source.table.column_names
         return find_csv_shape(self.read_head(), None if names is None else len(names))
 
@@ -159,7 +159,7 @@ class SourceFile(SourcePiece):
 
     @contextmanager
     def _copy_text(self, separator: str | None = None) -> Iterator[Path]:
-        """Yields a local copy in UTF-8, with one character for the separator; removes it afterwards."""
+        """Yields a local copy in UTF-8, with a separator of one character. Removes it afterwards."""
         with ScratchFolder("text") as folder, self._reading():
             path = folder / "text"
             with self._open_text() as handle:
@@ -219,7 +219,7 @@ class SourceFolder(Source):
         return dict(sorted(days.items()))
 
     def pieces(self, folder: str | None = None) -> list[SourceFile]:
-        """Returns the data files of a folder (or of one of its subfolders), or the file itself, in the order of their paths."""
+        """Returns the data files below the source's folder (or below `folder`), in the order of their paths; or the single file."""
         start = self.path if folder is None else folder
         if self.fs.isfile(start):
             return [SourceFile(self, start)]
@@ -235,7 +235,7 @@ class SourceFolder(Source):
         return [SourceFile(self, path) for path in chosen]
 
     def state(self, folder: str | None = None) -> SourceState:
-        """Returns a digest of the paths, sizes and modification times of the files, and the newest of these times."""
+        """Returns a state with a digest of the files' paths, sizes and modification times, and the newest of these times."""
         pieces = self.pieces(folder)
         with location_errors(self.table.uri, f"table {self.name}"):
             files = [file.state() for file in pieces]
@@ -251,8 +251,8 @@ def open_source(table: SourceTable, name: str) -> Source:
 
     Raises:
         InputError: the location cannot be used.
-        SourceMissingError: it does not exist.
-        ConfigError: the installation does not have the extra for its format.
+        SourceMissingError: the table does not exist.
+        ConfigError: the extra for the table's format is not installed.
     """
     if table.format in READERS:
         source: Source = load_extra(*READERS[table.format]).open_source(table, name)
@@ -270,7 +270,7 @@ def open_source(table: SourceTable, name: str) -> Source:
 
 
 def is_hidden(path: str, start: str) -> bool:
-    """Returns whether a file, or a folder between it and `start`, has a name that starts with "_" or "."."""
+    """Returns whether the name of a file, or of a folder between `start` and the file, starts with "_" or "."."""
     return any(part.startswith(("_", ".")) for part in path[len(start) :].strip("/").split("/"))
 
 
@@ -284,9 +284,9 @@ def _may_hold(group: Any, days: DayBounds | None) -> bool:
 
 
 def _column_bounds(group: Any, column: str) -> tuple[Any, Any] | None:
-    """Returns the smallest and the largest value of a column in a parquet row group; None without statistics."""
+    """Returns the smallest and the largest value of a column in a parquet row group, None without statistics."""
     chunks = [group.column(index) for index in range(group.num_columns)]
     statistics = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)
-    with suppress(OverflowError, ValueError):  # times beyond year 9999, which Python does not have
+    with suppress(OverflowError, ValueError):  # Python has no times beyond year 9999
         return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
     return None

@@ -1,4 +1,4 @@
-"""Reads a table of a database or lakehouse as a source: one piece, days by a column `ds`, typed errors without secrets.
+"""Reads a table of a database or lakehouse as a source. The table is one piece; a column `ds` has the day. Errors hide secrets.
 
 Belongs here: code for all such tables. Does not belong here: calls of drivers and libraries (extras, `READERS` of
 `source_files.py`).
@@ -28,12 +28,12 @@ _LOGIN: Final = re.compile(r"(?<=//)[^/@\s]*(?::\S*)?@")
 
 
 class TableError(InputError):
-    """A table cannot be reached or read: its server refuses or is gone, or a file or snapshot is."""
+    """A table cannot be reached or read: its server refuses or is gone, or a file or snapshot is missing."""
 
 
 @dataclass(frozen=True)
 class TableSource(Source):
-    """An open table. Its columns are fixed when it is opened."""
+    """An open table. Its columns do not change after opening."""
 
     @property
     def where(self) -> str:
@@ -45,23 +45,23 @@ class TableSource(Source):
 
     @abstractmethod
     def read(self, columns: Sequence[str], days: DayBounds | None = None, ds: Any = None) -> Iterator[pa.Table]:
-        """Yields columns in blocks: of all rows, of some days and rows without a time, or of one value of `ds`.
+        """Yields columns in blocks. `days`: only rows of these days, and rows without a time. `ds`: only rows with this value.
 
         Raises:
             TableError: the rows cannot be read to the end.
-            SchemaError: values have another type than the column had.
+            SchemaError: values have another type than the column.
         """
 
     @abstractmethod
     def newest(self, column: str) -> Any:
-        """Returns the largest value of a column; None if only reading could tell."""
+        """Returns the largest value of a column, None if it could only be found by reading."""
 
     @abstractmethod
     def find_values(self, column: str) -> Iterable[Any]:
         """Returns the distinct values of a column."""
 
     def days(self) -> dict[str, list[str]]:
-        """Returns day -> values of the column `ds` for that day, ascending; values that are no day are ignored."""
+        """Returns day -> values of the column `ds` for this day, ascending. Values that are no day are ignored."""
         days: dict[str, list[str]] = {}
         for value in sorted(map(str, self.find_values(DS))) if DS in self.schema().names else ():
             if (day := find_day(value)) is not None:
@@ -69,7 +69,7 @@ class TableSource(Source):
         return dict(sorted(days.items()))
 
     def pieces(self, folder: str | None = None) -> list[TablePiece]:
-        self.schema()  # raises what is wrong with the table
+        self.schema()  # raises an error if the table is unusable
         return [TablePiece(self, self.table.table or self.table.uri, folder)]
 
     def convert_day(self, folder: str | None) -> Any:
@@ -79,7 +79,7 @@ class TableSource(Source):
 
 @dataclass(frozen=True)
 class TablePiece(SourcePiece):
-    """All rows of a table, or those with a value of `ds`."""
+    """All rows of a table, or its rows with one value of `ds`."""
 
     source: TableSource
     folder: str | None = None
@@ -105,17 +105,17 @@ def name_table(table: SourceTable, name: str) -> str:
 
 
 def quote_name(name: str, mark: str = '"') -> str:
-    """Returns the name of a column or table for SQL."""
+    """Quotes the name of a column or table for SQL."""
     return mark + name.replace(mark, 2 * mark) + mark
 
 
 def write_condition(days: DayBounds | None, ds: Any, *, mark: str = '"', has_zone: bool = True) -> str:
-    """Writes the SQL condition for the wanted rows, "" for all.
+    """Writes the SQL condition for the wanted rows, "" for all rows.
 
-    Rows without a time are wanted too: they are reported as errors.
+    Rows without a time are included, because they are reported as errors.
 
-    `ds` is a value from `TableSource.days`. Times are ISO 8601, which engines convert to the type of the column. Times with
-    a zone are in UTC, and lose the zone without `has_zone`.
+    `ds` is a value from `TableSource.days`. Times are ISO 8601; engines convert them to the type of the column. Times with a zone
+    are in UTC. If `has_zone` is false, the zone is not written.
     """
 
     def write(value: Any) -> str:
@@ -137,7 +137,7 @@ def need_library(module: str, extra: str, where: str) -> Any:
     """Imports a library.
 
     Raises:
-        ConfigError: it is not installed; names the pip extra.
+        ConfigError: the library is not installed. The error names the pip extra.
     """
     try:
         return importlib.import_module(module)
@@ -150,11 +150,11 @@ def need_library(module: str, extra: str, where: str) -> Any:
 def library_errors(
     where: str, expected: str, remedy: str, secrets: Iterable[str], missing: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Replaces errors of a driver or library by ours, without secrets.
+    """Replaces errors of a driver or library by our errors, without secrets.
 
     Raises:
-        SourceMissingError: in place of `missing`.
-        TableError: in place of any other.
+        SourceMissingError: in place of the errors in `missing`.
+        TableError: in place of any other error.
     """
     try:
         yield
@@ -168,7 +168,7 @@ def library_errors(
 
 
 def hide_secrets(text: str, secrets: Iterable[str]) -> str:
-    """Returns a message on one line without the given secrets, in any encoding used in URIs, and without logins in URIs."""
+    """Puts a message on one line and hides the given secrets, also as encoded in URIs, and logins in URIs."""
     forms = {
         form for secret in secrets for form in (secret, quote(secret, safe=""), quote(secret, safe=" +"), quote_plus(secret))
     }

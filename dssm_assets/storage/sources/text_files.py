@@ -1,8 +1,8 @@
-"""Copies text files of any encoding and compression to local UTF-8, and finds out how csv lines are divided.
+"""Copies text files of any encoding and compression to local UTF-8, and finds the separator and quotes of csv files.
 
 A file is read as UTF-16 if it begins with a UTF-16 byte order mark or has many zeros in its first bytes, else as UTF-8.
-Fields may be in quotes, except in dumps, where a quote is an ordinary character. A file is a dump if `::` separates its
-fields, or if tabs do and no field in its first lines is in quotes.
+Fields may be in quotes, except in dumps: there a quote is an ordinary character. A file is a dump if `::` separates its
+fields, or if tabs separate them and no field in its first lines is in quotes.
 
 Belongs here: bytes to text, separators, quotes. Does not belong here: columns and rows (`source_files.py`, `json_lines.py`).
 """
@@ -23,12 +23,12 @@ from typing import Any, Final
 from dssm_assets.core.errors import Fault, SchemaError
 
 COMPRESSIONS: Final = ("", ".gz", ".bz2", ".xz", ".zip")
-"""Endings that may follow that of a text file."""
+"""Endings that may follow a text file's ending."""
 _LONG: Final = "::"
 _SHORT: Final = "\x1f"
-"""Unit separator: takes the position of `::` and of spaces, because a csv reader wants one character."""
+"""Unit separator. It replaces `::` and spaces, because a csv reader needs a separator of one character."""
 _SPACES: Final = " "
-"""One or several between two fields, as in columns that are aligned."""
+"""One or several spaces between two fields, as in aligned columns."""
 _SEPARATORS: Final = (_LONG, ",", ";", "\t", "|")
 _HEAD_BYTES: Final = 1 << 20
 _SAMPLE_BYTES: Final = 1 << 16
@@ -45,7 +45,7 @@ class EncodingError(SchemaError):
 
 @dataclass(frozen=True)
 class CsvShape:
-    """How csv lines are divided: the separator, and whether fields may be in quotes."""
+    """The separator of csv lines, and whether fields may be in quotes."""
 
     separator: str
     has_quotes: bool
@@ -57,15 +57,15 @@ class CsvShape:
 
 @contextmanager
 def open_bytes(fs: Any, path: str, where: str) -> Iterator[Any]:
-    """Opens a file and decompresses it by its ending; an archive must have a single file.
+    """Opens a file and decompresses it by its ending. An archive must have a single file.
 
     Raises:
-        SchemaError: the archive is broken or has no file or several; the file is compressed, and its ending does not say so.
+        SchemaError: the archive is broken, or has no file or several; or the file is compressed without the ending for it.
     """
     if not path.endswith(".zip"):
         with fs.open(path, "rb", compression="infer") as handle:
             if _peek(handle).startswith(_PACKED):
-                got = "compressed bytes under a name that does not say so"
+                got = "compressed bytes under a name without such an ending"
                 remedy = f"give the file the ending of its compression: {', '.join(COMPRESSIONS[1:])}"
                 raise SchemaError(Fault(where, "text", got, remedy))
             yield handle
@@ -88,9 +88,9 @@ def copy_text(handle: Any, target: Path, encoding: str | None, separator: str | 
     """Writes an open text file to a local file in UTF-8, block by block.
 
     Args:
-        encoding: Python's name; None: UTF-8, or UTF-16 if the first bytes show it.
-        separator: of a csv file, see `CsvShape.delimiter`.
-        where: the file's name in errors.
+        encoding: Python's name of the encoding. None: UTF-8, or UTF-16 if the first bytes show it.
+        separator: separator of a csv file, see `CsvShape.delimiter`.
+        where: name of the file in errors.
         key: the configuration key of the encoding, for errors.
 
     Raises:
@@ -104,7 +104,7 @@ def copy_text(handle: Any, target: Path, encoding: str | None, separator: str | 
             try:
                 text = waiting + decoder.decode(block, final=not block)
                 is_long = separator in (_LONG, _SPACES)
-                whole = text[: text.rfind("\n") + 1] if block and is_long else text  # the rest of a separator may follow
+                whole = text[: text.rfind("\n") + 1] if block and is_long else text  # the next block may continue a separator
                 copy.write(_shorten(whole, separator).encode())
             except UnicodeError as error:
                 got = str(error)
@@ -120,14 +120,14 @@ def copy_text(handle: Any, target: Path, encoding: str | None, separator: str | 
 
 
 def _shorten(text: str, separator: str | None) -> str:
-    """Returns whole lines with one character for each separator of several."""
+    """Replaces each separator of several characters by one character, in whole lines."""
     if separator == _SPACES:
         return re.sub(" +", _SHORT, re.sub(r"^ +| +(?=\r?$)", "", text, flags=re.MULTILINE))
     return text.replace(_LONG, _SHORT) if separator == _LONG else text
 
 
 def read_head(handle: Any, encoding: str | None) -> str:
-    """Returns the first lines of an open text file, the first of them whole."""
+    """Returns the first lines of an open text file. The first line is complete."""
     reader = io.TextIOWrapper(handle, encoding or _find_encoding(handle), errors="replace")
     head = reader.readline(_HEAD_BYTES) + reader.read(_SAMPLE_BYTES)
     reader.detach()
@@ -135,13 +135,13 @@ def read_head(handle: Any, encoding: str | None) -> str:
 
 
 def find_csv_shape(head: str, columns: int | None = None) -> CsvShape:
-    r"""Finds how a csv file is divided: by a separator that occurs equally often in each of its first lines.
+    r"""Finds the separator of a csv file: it occurs equally often in each of the first lines.
 
-    By hand: "1\tRock, Live\n2\tPop" has a comma and a tab in its first line, but a comma only there: tabs separate it.
-    Spaces separate a file only if no other separator does, there are no quotes, and each line has as many fields.
+    By hand: "1\tRock, Live\n2\tPop" has a comma only in its first line, but a tab in each line. So tabs separate the fields.
+    Spaces are the separator only if no other fits, there are no quotes, and all lines have the same number of fields.
 
     Args:
-        columns: number of columns, if names are configured and the first line is a row.
+        columns: number of columns, if their names are configured and the first line is a row.
     """
     first, *others = (_QUOTED.sub("", line) for line in head.split("\n"))
     counts = {separator: first.count(separator) for separator in _SEPARATORS}
@@ -153,16 +153,16 @@ def find_csv_shape(head: str, columns: int | None = None) -> CsvShape:
         one for one in possible if all(line.count(one) == counts[one] for line in others[:-1] if line)
     ]  # the last may be cut off
     usual = "," if "," in possible else max(possible, key=lambda one: counts[one], default=",")
-    preferred = [one for one in (_LONG, "\t", usual) if one in regular]  # texts hardly ever have the first two
+    preferred = [one for one in (_LONG, "\t", usual) if one in regular]  # the first two are rare in texts
     separator = next(iter([*preferred, *regular]), usual)
     return CsvShape(separator, separator != _LONG and (separator != "\t" or _has_quoted_fields(head)))
 
 
 def _has_quoted_fields(head: str) -> bool:
-    """Returns whether fields of lines separated by tabs may be in quotes.
+    """Returns whether quotes around fields, in lines separated by tabs, are csv quotes or part of the text.
 
-    They may if all names in the first line are. They may if each line has as many fields read so, and either has not without, or a quote in a
-    field in quotes is doubled, as writers of csv do. A field such as "Heroes", which needs no quotes, has them in its text.
+    They are csv quotes if all names in the first line have them. Otherwise all lines must have the same number of fields when read
+    with quotes. In addition, the numbers must differ when read without, or a quote inside a quoted field must be doubled.
     """
     begin, *others = head.split("\n")
     if '"' not in head or all(re.fullmatch('".*"', name) for name in begin.split("\t")):
@@ -175,7 +175,7 @@ def _has_quoted_fields(head: str) -> bool:
 
 
 def split_lines(lines: Sequence[str], shape: CsvShape, is_strict: bool = False) -> list[list[str]]:
-    """Splits lines into fields. Returns none if a line is too long for a csv reader or, if strict, has quotes inside fields."""
+    """Splits lines into fields. Returns [] if a line is too long for a csv reader or, if strict, has quotes inside fields."""
     if shape.delimiter == _SHORT:
         return [_shorten(line, shape.separator).split(_SHORT) for line in lines]
     rows = (f"{line}\n" for line in lines)
@@ -188,7 +188,7 @@ def split_lines(lines: Sequence[str], shape: CsvShape, is_strict: bool = False) 
 
 
 def _find_encoding(handle: Any) -> str:
-    """Returns the encoding of an open file by its first bytes; rewinds it."""
+    """Returns the encoding of an open file, judged by its first bytes. Rewinds the file."""
     head = _peek(handle)
     for mark, encoding in _BOMS:
         if head.startswith(mark):

@@ -177,7 +177,7 @@ def test_a_hard_day_is_no_drop() -> None:
     assert report.passed
     assert report.facts["ratio_before"] == pytest.approx(1.5)
     assert report.facts["required_ratio"] == pytest.approx(0.7 * 1.5)
-    assert report.sentence.endswith("; it finds 1.50 times what that baseline finds, 1.50 times on the 1 partition before")
+    assert report.sentence.endswith("; it finds 1.50 times as many items as the baseline, 1.50 times on the 1 partition before")
 
 
 def test_a_lost_lead_is_a_drop_even_on_an_easy_day() -> None:
@@ -185,7 +185,7 @@ def test_a_lost_lead_is_a_drop_even_on_an_easy_day() -> None:
     report = decide(day(model=found(36), popularity=found(36)), before(d06={"model": 30, "popularity": 10}))
     assert not report.passed
     assert report.sentence.endswith(
-        "it finds 1.00 times what that baseline finds, 3.00 times on the 1 partition before: surely a drop of more than 30%"
+        "it finds 1.00 times as many items as the baseline, 3.00 times on the 1 partition before: surely a drop of more than 30%"
     )
     assert report.summary == "failed: 1.00 times the baseline, 3.00 before"
     # 1 time is what a drop of two thirds leaves.

@@ -199,7 +199,7 @@ def test_features_that_share_an_embedding_agree(features: list[dict[str, Any]], 
         ),
         (
             {"feature_type": "lookup_feature", "feature_name": "n", "map": "user:m", "key": "user:k"},
-            "with several inputs, those of the item side",
+            "use an input of the item side, or name the sequences",
         ),
     ],
 )

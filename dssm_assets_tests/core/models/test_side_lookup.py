@@ -112,8 +112,8 @@ def test_the_frozen_embedding_is_pooled_beside_an_encoded_history() -> None:
 @pytest.mark.parametrize(
     ("features", "model", "named"),
     [
-        (FEATURES, {"frozen_embedding": "unknown"}, "unknown: 0 item features"),
-        ([*FEATURES, tower_feature("own", TowerSide.USER, "code")], {}, "1 of the user"),
+        (FEATURES, {"frozen_embedding": "unknown"}, "unknown: 0 item, "),
+        ([*FEATURES, tower_feature("own", TowerSide.USER, "code")], {}, "1 user features"),
         (FEATURES, {"poolings": [{"kind": "attention"}]}, "without attention"),
         (FEATURES, {"poolings": [{"kind": "sequence"}]}, "another pooling and another sub-feature"),
         ([f for f in FEATURES if f.name != "h"], {"poolings": [{"kind": "sequence"}, {}]}, "another sub-feature"),

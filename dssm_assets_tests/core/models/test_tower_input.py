@@ -113,7 +113,7 @@ def test_weights_are_read_with_their_rows(chunks: int) -> None:
     [
         ([[1], [], [1, 1]], "expected as many weights as tags has values, got another number in 1 rows"),
         ([[1, 1], [1], [1]], ".*another number in 2 rows"),
-        ([[1, float("nan")], [], [1, float("inf")]], "expected finite weights, got 2 that are NaN or infinite"),
+        ([[1, float("nan")], [], [1, float("inf")]], "expected finite weights, got 2 weights that are NaN or infinite"),
     ],
 )
 def test_weights_that_do_not_match_their_values_are_refused(rows: list[list[float | None]], text: str) -> None:

@@ -41,7 +41,7 @@ def test_each_fault_names_its_first_ids(parts: int) -> None:
     assert found == {
         "not finite (NaN or infinity)": (3, ("b", "d", "f")),
         "all zeros": (1, ("c",)),
-        "under an id that another row has": (1, ("a",)),
+        "under the id of another row": (1, ("a",)),
     }
     assert bad.sentence.startswith("6 rows where 9 were expected; ")
     assert "3 not finite (NaN or infinity): b, d, f" in bad.sentence
@@ -69,7 +69,7 @@ def test_fault_counts_equal_a_loop(rows: list[tuple[int, list[float]]], parts: i
     expected = {
         "not finite (NaN or infinity)": sum(not all(map(math.isfinite, v)) for v in vectors),
         "all zeros": sum(all(x == 0 for x in v) for v in vectors),
-        "under an id that another row has": len(ids) - len(set(ids)),
+        "under the id of another row": len(ids) - len(set(ids)),
     }
     found = report(ids, vectors, parts=parts)
     assert {offence.what: offence.count for offence in found.offences} == {k: v for k, v in expected.items() if v}

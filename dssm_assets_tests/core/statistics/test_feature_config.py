@@ -250,7 +250,7 @@ def test_features_that_towers_cannot_read_are_dropped_with_a_reason() -> None:
     ]}  # fmt: skip
     found = decide(sequence)
     assert found["past__n"] == "DROP IT: numbers of a sequence are not counted: give them boundaries"
-    assert found["past__m"] == "DROP IT: each element of the sequence holds several values; towers read one per element"
+    assert found["past__m"] == "DROP IT: each element of the sequence has several values, but towers read one value per element"
     assert isinstance(found["past__b"], dict) and found["past__b"]["num_embeddings"] == 4
 
 

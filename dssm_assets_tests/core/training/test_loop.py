@@ -261,7 +261,7 @@ def test_search_ends_after_patience_epochs_without_a_better_one(
     assert (result.report["best_epoch"], result.report["epochs"]) == (best, best)
     assert result.report["validation_hit_rate"] == hit_rates[:num_epochs]
     gain = "0.6000" if patience == 3 else "0.1000"
-    border = f"training.epochs: the last one, 5, still gained {gain} on the validation days (error 0.0200); raise it"
+    border = f"training.epochs: the last epoch, 5, still gained {gain} on the validation days (error 0.0200); raise it"
     assert result.report["search_borders"] == ([border] if best == 5 else [])
     assert _fitted({}, {"epochs": 1}).report["search_borders"] == []  # of one number nothing is chosen
 

@@ -68,7 +68,7 @@ def test_a_delta_that_fails_is_asked_for_again_three_times_in_all(workspace):
     found = run(failure, run(failure, run(failure, tick(workspace.loaded, "another state", instance))))
     assert found.run_requests == []
     assert found.skip_message.startswith(
-        "the last 3 runs failed: correct what their error says, then launch the job publish_delta"
+        "the last 3 runs failed: see their error, correct the cause and launch the job publish_delta"
     )
     instance.add_run(dg.DagsterRun("publish_delta", status=dg.DagsterRunStatus.SUCCESS, tags=instance.get_runs()[0].tags))
     assert tick(workspace.loaded, found.cursor, instance).skip_message == nothing

@@ -122,7 +122,7 @@ def test_names_are_quoted_and_two_columns_of_one_name_are_refused(shop: Shop) ->
     shop.run(f"CREATE SCHEMA IF NOT EXISTS {mark}Odd Shop{mark}", f"DROP TABLE IF EXISTS {table}")
     shop.run(f"CREATE TABLE {table} ({mark}select{mark} int, {mark}a{2 * mark}%b{mark} int)")
     assert read(users(table="Odd Shop.My Users")) == {"select": [], f"a{mark}%b": []}
-    with pytest.raises(InputError, match=r"several named a|Duplicate column name 'a'"):
+    with pytest.raises(InputError, match=r"several columns named a|Duplicate column name 'a'"):
         open_source(users(query="SELECT 1 AS a, 2 AS a"), "user_table").pieces()
 
 
@@ -177,7 +177,7 @@ def test_a_server_that_goes_away_while_a_day_is_read_leaves_what_was_stored(
 
     with monkeypatch.context() as patched:
         patched.setattr(DatabaseSource, "read", ending)
-        with pytest.raises(TableError, match=r"expected all rows that were asked for, got .*(connection|killed)") as caught:
+        with pytest.raises(TableError, match=r"expected all requested rows, got .*(connection|killed)") as caught:
             worlds.run_steps(loaded, ["behavior_table"], worlds.DAYS[:1])
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
     assert worlds.open_workspace(loaded).need("behavior_table", worlds.DAYS[0]) == stored

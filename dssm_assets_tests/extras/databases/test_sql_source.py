@@ -116,7 +116,7 @@ def test_a_day_reads_its_rows_and_the_wanted_columns_alone(
 
 def test_a_row_without_a_time_is_not_passed_over(shop: Shop) -> None:
     put_times(shop, "BIGINT", [*SECONDS, None])
-    with pytest.raises(SchemaError, match="a timestamp in every row, got 1 rows without one"):
+    with pytest.raises(SchemaError, match="a timestamp in every row, got 1 rows without a timestamp"):
         items_of_day(behavior(), "2026-03-02")
 
 

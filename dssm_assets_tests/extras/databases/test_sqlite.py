@@ -117,7 +117,7 @@ def test_the_location_of_a_table_and_faults_of_its_section_show_no_login(tmp_pat
 @pytest.mark.parametrize("given", ["", "oracle://shop:hushhush@db/prod", "shop:hushhush", "mysql://shop:hushhush@db:port/x"])
 def test_a_variable_without_a_uri_is_named_and_its_value_is_not(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_DB", given)
-    got = "another one, not shown" if given else "no value"
+    got = "another URI, not shown" if given else "no value"
     with pytest.raises(ConfigError, match=rf"variable SHOP_DB: postgresql://.* got {got}.*export SHOP_DB=") as caught:
         read_url("env:SHOP_DB", "here")
     assert "hushhush" not in str(caught.value)

@@ -100,7 +100,7 @@ def test_filters_leave_what_may_be_shown(files: dict[str, str], capsys: pytest.C
     [
         ('{"price": "x"}', r"filters\.price: expected double, the column's type, got 'x'"),
         ('{"size": 1}', r"filters\.size: expected a column for filters"),
-        ('{"price": 99}', "none of them passes"),
+        ('{"price": 99}', "no item passes"),
         (None, "give both, or neither"),
     ],
 )
@@ -153,14 +153,12 @@ def test_with_a_day_the_lists_of_the_home_stand_beside(
         run(paths, "--detail", str(detail), *home[:3], DAYS[10], *home[4:])
     assert not detail.exists()
     sampled = world.copy(tmp_path / "sampled", {"evaluation": {"max_users": 6}})
-    with pytest.raises(
-        InputError, match=r"of the users in hit_counts alone, a sample of evaluation\.max_users; or leave out --day"
-    ):
+    with pytest.raises(InputError, match=r"only of users in hit_counts, a sample of evaluation\.max_users; or leave out --day"):
         pq.write_table(truth.slice(0, 1).append_column("item_id", pa.array(["elsewhere"])), paths["truth"])
         run(paths, *home[:5], str(sampled.path), "--home", str(sampled.home))
     pq.write_table(some, paths["truth"])
     assert run(files) == 0
-    assert "With --day, the day of the truth, a home's baselines" in capsys.readouterr().out
+    assert "Give --day, the day of the truth, to see a home's baselines" in capsys.readouterr().out
 
 
 def test_lists_of_truth_are_read_and_must_be_lists(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,7 +196,7 @@ def test_the_printed_table_has_every_figure(
     ):
         assert word in out
     assert out.strip().splitlines()[0].split()[-2:] == ["hits", "truth"]
-    assert "all of whose truth is missed: 1 (v)" in out
+    assert "all their truth is missed: 1 (v)" in out
     assert "Not counted: 1 users without truth; 1 repeated rows of truth." in out
     assert "0 pairs seen before, 0 users without other pairs" in out
 

@@ -91,7 +91,7 @@ def test_a_day_is_that_of_the_calendars_zone_and_a_row_without_a_time_is_an_erro
     lake.append(table)
     assert users_of(configured(lake), "2026-01-03", "Asia/Shanghai") == ["first", "last"]
     lake.append(table.set_column(2, "ts", pa.nulls(4, table.column("ts").type)))
-    with pytest.raises(SchemaError, match="4 rows without one"):
+    with pytest.raises(SchemaError, match="4 rows without a timestamp"):
         users_of(configured(lake), "2026-01-03")
 
 

@@ -201,7 +201,7 @@ def test_run_that_is_refused_removes_no_file_that_is_listed(world):
     rows = tables.read(manifest)
     part = tables.put_part(BEHAVIOR, DAYS[0], 0, rows.schema, rows.to_batches())
     change_list(tables.partitions.hidden, lambda now: Forgotten(salt=now.salt, state="another"))
-    with pytest.raises(PartitionReplacedError, match="users to be forgotten"):
+    with pytest.raises(PartitionReplacedError, match="the forgotten users"):
         tables.publish_parts(BEHAVIOR, DAYS[0], [part], schema=rows.schema)
     assert tables.read(manifest).equals(rows)
 
@@ -271,7 +271,7 @@ def test_list_that_nobody_can_read_stops_no_run_at_its_start(world):
     workspace = open_workspace(world, lines.append)
     Path(workspace.tables.partitions.hidden.path).write_text("{")
     on_run_start(workspace)
-    assert "the request goes on later, and this run begins: StorageError: " in lines[0]
+    assert "the request to forget users goes on later, and this run begins: StorageError: " in lines[0]
 
 
 @needs_extras("signatures")
@@ -434,8 +434,7 @@ def test_integer_ids_are_read_as_a_request_reads_them(numbered, tmp_path, capsys
     assert cli.main(arguments) == 1
     shown = capsys.readouterr().err
     assert (
-        "expected one integer id per line, as the ids of this home, got 4 lines with something else: 1, 2, 5, 6. To fix"
-        in shown
+        "expected one integer id per line, like the ids of this home, got 4 lines with other text: 1, 2, 5, 6. To fix" in shown
     )
     assert "anna" not in shown
     assert not (numbered / "home" / "tables" / "serving" / "forgotten.json").exists()
@@ -465,7 +464,7 @@ def test_file_of_ids_is_checked(workspace, tmp_path: Path):
     assert read_user_ids(tmp_path / "ids", workspace).to_pylist() == ["03.0", "a", "b", "c"]
     (tmp_path / "ids").write_text("user_id\na\n")
     with pytest.raises(
-        InputError, match=r"one text id per line, as the ids of this home, got 1 line with something else: 1\. To"
+        InputError, match=r"one text id per line, like the ids of this home, got 1 line with other text: 1\. To"
     ):
         read_user_ids(tmp_path / "ids", workspace)
     assert np.array_equal(Forgotten().find(pa.array(["a"])), [False])

@@ -193,7 +193,7 @@ def test_store_that_is_away_holds_up_neither_runs_nor_the_rest(world):
     assert any("vector store lancedb" in fault for fault in receipt.faults)
     assert receipt.rows > 1000
     assert {path.split("/")[1] for path in find_marks(world.home)} == {"lancedb.aside"}
-    (fault,) = (line for line in receipt.describe() if "what follows the served bundle" in line)
+    (fault,) = (line for line in receipt.describe() if "stores that follow the served bundle" in line)
     assert fault.endswith(f"To fix: see to the store, then materialize vector_store of {EVALUATION_DAY}")
     before, told = workspace.tables.partitions.hidden.read(), len(lines)
     run_start(workspace)
@@ -201,7 +201,10 @@ def test_store_that_is_away_holds_up_neither_runs_nor_the_rest(world):
     assert [line for line in lines[told:] if "request" in line] == [waits], "no store is asked"
     let_an_hour_pass(workspace)
     run_start(workspace)
-    assert any(line.startswith("the request goes on later, and this run begins: UnfinishedRequestError: ") for line in lines)
+    assert any(
+        line.startswith("the request to forget users goes on later, and this run begins: UnfinishedRequestError: ")
+        for line in lines
+    )
     assert before.request and workspace.tables.partitions.hidden.read().state == before.state, "runs beside it go on"
     folder.unlink()
     folder.with_suffix(".aside").rename(folder)

@@ -132,7 +132,7 @@ def test_recall_takes_a_key(tmp_path: Path, files: Path, capsys: pytest.CaptureF
     sign(bundles.write_bundle(tmp_path), files / "key")
     asked = ["recall", "--bundle", str(tmp_path), "--user-id", "u", "--require-signature"]
     assert [main([*asked, str(files / name)]) for name in ("key.pub", "other.pub")] == [0, 1]
-    assert "one of another manifest or by another key. To fix: publish its day again" in capsys.readouterr().err
+    assert "a signature of another manifest or by another key. To fix: publish its day again" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*asked, str(files / "key.pub"), "--no-verify"])
 

@@ -24,7 +24,7 @@ def test_unusable_place_is_an_input_error(uri: str, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("/", "a place that can be used, got the folder of all files: name the table's own"),
+        ("/", "a place that can be used, got the root folder: name the table's own folder"),
         ("zip://x::clicks.csv", "a place that can be used, got File is not a zip file"),
         ("tar://x::clicks.csv", "a place that can be used, got truncated header"),
         ("pipe", "a text file, got .*pipe is not a regular file"),

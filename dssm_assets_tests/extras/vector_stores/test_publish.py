@@ -295,7 +295,7 @@ def test_an_unknown_uri_is_an_error_that_does_not_show_it(uri: str, monkeypatch:
 
 @pytest.mark.parametrize("uri", ["lancedb://folder/vectors", "lancedb+s3://key:hush@bucket/vectors", "lancedb+s3:///folder"])
 def test_a_folder_has_a_whole_path_and_a_bucket_no_login(uri: str) -> None:
-    with pytest.raises(ConfigError, match="lancedb:///folder with a whole path") as caught:
+    with pytest.raises(ConfigError, match="lancedb:///folder with an absolute path") as caught:
         open_store(uri, "shop", {})
     assert "hush" not in str(caught.value)
 

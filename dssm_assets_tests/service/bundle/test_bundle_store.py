@@ -69,7 +69,7 @@ def test_rollback_serves_the_previous_bundle(store: BundleStore) -> None:
     assert store.rollback().bundle_id == b
     assert store.pointer().bundle_id == b  # type: ignore[union-attr]
     assert store.rollback().bundle_id == a
-    with pytest.raises(PartitionMissingError, match=f"served before {a}, got none.*stored: {b}, {c}"):
+    with pytest.raises(PartitionMissingError, match=f"served before {a}, got none.*stored bundles: {b}, {c}"):
         store.rollback()
     assert store.rollback(c).bundle_id == c
     assert marks(store, c) == {"c"}

@@ -62,7 +62,7 @@ def test_recall_adds_events_and_says_what_is_replaced(tmp_path, capsys):
     assert main([*arguments, "--events", events]) == 0
     assert capsys.readouterr().out.endswith("    1  n2  1.5\n")
     assert main([*arguments, "--history", events]) == 0
-    assert "sent in place of what is stored of the user: history\n" in capsys.readouterr().out
+    assert "used in place of the stored inputs: the given history\n" in capsys.readouterr().out
     assert main([*arguments, "--history", events, "--events", events]) == 1
     assert "expected one of them, got both" in capsys.readouterr().err
 
@@ -98,4 +98,4 @@ def test_recall_imports_neither_torch_nor_dagster(root):
 @pytest.mark.parametrize("command", [("serve",), ("recall", "--user-id", "u")])
 def test_a_configuration_beside_a_bundle_is_refused(capsys, command):
     assert main([*command, "--bundle", "nowhere", "--config", "shop.yaml"]) == 1
-    assert "--config: expected none beside --bundle" in capsys.readouterr().err
+    assert "--config: expected no --config beside --bundle" in capsys.readouterr().err

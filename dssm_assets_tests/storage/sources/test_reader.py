@@ -293,7 +293,7 @@ def test_ids_and_times_may_be_in_objects_of_json_lines(tmp_path: Path) -> None:
     ]
     write_lines(tmp_path / "log.jsonl", lines[:2])
     names = {"user_id": "user.id", "item_id": "item.id", "event_time": "meta.at.utc"}
-    with pytest.raises(SchemaError, match=r"several named item\.price"):
+    with pytest.raises(SchemaError, match=r"several columns named item\.price"):
         read(behavior(tmp_path / "log.jsonl", format="json", columns=names), "2026-01-02")
     lines[1].pop("item.price")
     write_lines(tmp_path / "log.jsonl", lines)
@@ -320,7 +320,7 @@ def test_a_key_that_one_file_of_json_lines_lacks_is_null(tmp_path: Path) -> None
         read(table.model_copy(update={"context_columns": ["store"]}), "2026-01-01")
     assert len(caught.value.faults) == 1
     write_lines(tmp_path / "c.jsonl", [{"user_id": 1, "item_id": 3}])
-    with pytest.raises(SchemaError, match="1 rows without one"):
+    with pytest.raises(SchemaError, match="1 rows without a timestamp"):
         read(table, "2026-01-01")
 
 
@@ -528,7 +528,7 @@ def test_every_empty_day_is_named(tmp_path: Path) -> None:
 
 def test_rows_without_a_time_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "log.parquet", log([0, 0]) | {"event_time": [START_MS, None]})
-    with pytest.raises(SchemaError, match=r"behavior_table, column event_time.*1 rows without one"):
+    with pytest.raises(SchemaError, match=r"behavior_table, column event_time.*1 rows without a timestamp"):
         read(behavior(tmp_path / "log.parquet"), "2026-01-01")
 
 

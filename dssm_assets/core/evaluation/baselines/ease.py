@@ -29,7 +29,7 @@ from dssm_assets.core.evaluation.interactions import Interactions
 
 MODEL_ITEMS: Final = 3000
 RIDGE: Final = 1000.0
-"""The larger, the smaller the weights."""
+"""A larger value makes the weights smaller."""
 
 
 def fit(data: FitData) -> Arrays:

@@ -1,8 +1,8 @@
 """Formulas over columns, such as "a * 2 + log10(b) > 1 ? a : b", and normalizers.
 
-Numbers are float64 and NaN is missing. A result is missing if an operand is, comparisons, && and || included; only
-c ? a : b ignores the branch that c does not choose. A result that is not finite is missing. Row i of a result depends only
-on row i of the columns.
+Numbers are float64 and NaN is missing. A result is missing if an operand is missing; this holds for comparisons, && and ||
+too. Only c ? a : b ignores the branch that c does not choose. A result that is not finite is missing. Row i of a result
+depends only on row i of the columns.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Formula:
         """Returns the result for each row as a new float64 column [R]; NaN is missing.
 
         Args:
-            columns: variable -> float64 numbers, finite or NaN, or `Vectors` for one of `vectors`.
-            row_count: R, because a formula without variables has no column to take it from.
+            columns: variable -> float64 numbers, finite or NaN; `Vectors` for a variable in `vectors`.
+            row_count: R; a formula without variables has no column to tell it.
         """
         stack: list[Any] = []
         with np.errstate(all="ignore"):
@@ -63,15 +63,15 @@ class Formula:
 
 @lru_cache(maxsize=1024)
 def parse_formula(text: str, variables: tuple[str, ...]) -> Formula:
-    """Returns the formula of a text; parsed formulas are cached.
+    """Parses a text into a formula. Parsed formulas are cached.
 
     Args:
         text: see `parser.py`.
         variables: names of the variables; the text must use all.
 
     Raises:
-        ValueError: the text is not a formula, with the position, the expected token and the actual one; or it does not use
-            all variables.
+        ValueError: the text is not a formula (the message has the position, the expected and the actual token), or does not
+            use all variables.
     """
     for name in variables:
         check_variable_name(name)
@@ -90,14 +90,14 @@ _PARAMETERS: Final[Mapping[str, Mapping[str, float | None]]] = {
     "zscore": {"mean": None, "standard_deviation": None},
     "minmax": {"min": None, "max": None},
 }
-"""Parameters of each method except expression with their defaults; None for a required one."""
+"""Parameters of each method except expression, with their defaults. None: the parameter is required."""
 
 # A formula may contain commas and =, so it is the rest of the text.
 _EXPRESSION: Final = re.compile(r"\s*method\s*=\s*expression\s*,\s*expr\s*=(.*)", re.DOTALL)
 
 
 def parse_normalizer(text: str) -> Normalizer:
-    """Returns the function of a text `method=...,name=number,...`; the function keeps NaN.
+    """Parses a text `method=...,name=number,...` into a function of numbers. The function keeps NaN.
 
     - log10: log10(x) where x > threshold (default 1e-10), else `default` (default -10).
     - zscore: (x - mean) / standard_deviation.
@@ -160,7 +160,7 @@ def _read_parameters(method: str, given: Mapping[str, str]) -> dict[str, float]:
 
 
 def normalize(text: str | None, numbers: Numbers) -> Numbers:
-    """Returns the numbers after the normalizer of a text; None changes nothing, and NaN stays NaN."""
+    """Applies the normalizer of a text to numbers. NaN stays NaN. Without a text (None) the numbers stay."""
     return numbers if text is None else parse_normalizer(text)(numbers)
 
 

@@ -1,9 +1,9 @@
-"""The operators and functions of formulas: first those of numbers, then those of vectors.
+"""The operators and functions of formulas: first on numbers, then on vectors.
 
-Columns are float64 [R]; NaN is missing, infinities never occur. A result is a new column. It is missing where an argument is
-missing and where there is no finite result: division by zero, the logarithm of zero or less, the root of a negative
-number, overflow. Truth values are 1 and 0, and every number except zero is true. Angles are radians, except longitudes and
-latitudes.
+Columns are float64 [R]; NaN is missing, infinities never occur. A result is a new column. It is missing in a row if an
+argument is missing, or if there is no finite result: division by zero, the logarithm of zero or less, the root of a negative
+number, overflow. Truth values are 1 and 0, and every number except zero is true. Angles are in radians, but longitudes and
+latitudes in degrees.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EARTH_RADIUS_KM: Final = 6371.0
 """Mean radius of the earth, in whole kilometres as usual for distances on a sphere."""
 
 _MAX_WHOLE: Final = 2.0**53
-"""Below it float64 represents all whole numbers."""
+"""Float64 represents all whole numbers below this limit."""
 
 _MAX_PLACES: Final = 300
 
@@ -71,7 +71,7 @@ def _truth(test: Callable[..., Any]) -> Compute:
 
 def _power(base: Numbers, exponent: Numbers) -> Numbers:
     if len(base) == 1:
-        # For an exponent of one element numpy computes some powers differently, but a batch must equal its rows.
+        # numpy computes some powers differently for an array of one element, but a batch must equal its rows.
         return _power(np.repeat(base, 2), np.repeat(exponent, 2))[:1]
     result: Numbers = np.power(base, exponent)
     # In numpy 1 to the power of NaN and NaN to the power of 0 are 1.
@@ -99,7 +99,7 @@ def _choose(condition: Numbers, if_true: Numbers, if_false: Numbers) -> Numbers:
 
 
 def _round(numbers: Numbers) -> Numbers:
-    # Not floor(x + 0.5): for the largest number below 0.5 the sum is 1.
+    # floor(x + 0.5) would be wrong: for the largest number below 0.5 the sum is 1.
     whole = np.trunc(numbers)
     return whole + np.where(np.abs(numbers - whole) >= 0.5, np.sign(numbers), 0.0)
 
@@ -126,7 +126,7 @@ def _sigmoid(numbers: Numbers) -> Numbers:
 
 
 def _distance_km(lng1: Numbers, lat1: Numbers, lng2: Numbers, lat2: Numbers) -> Numbers:
-    """Returns the great-circle distance in km of two places in degrees; missing where |latitude| > 90.
+    """Returns the great-circle distance in km between two places, given in degrees; missing if a |latitude| is above 90.
 
     Uses the haversine formula (R. W. Sinnott, Virtues of the Haversine, 1984), which is precise for small distances too.
     """
@@ -152,7 +152,7 @@ INFIX: Final[Mapping[str, Function]] = MappingProxyType(
     | _table(2, {"<": _truth(np.less), "<=": _truth(np.less_equal)})
     | _table(2, {">": _truth(np.greater), ">=": _truth(np.greater_equal)})
 )
-"""Binary operators. & and | need whole numbers below 2^53, in two's complement; with others the result is missing."""
+"""Binary operators. & and | need whole numbers below 2^53 and use two's complement; for other numbers the result is missing."""
 
 FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
     _table(1, {"sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan})
@@ -166,15 +166,15 @@ FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
 )
 """Functions of a fixed number of arguments.
 
-log is the natural logarithm, like ln. rint rounds halves to the even number, round away from zero. roundp(x, d) rounds like
-round to d decimal places, d from -300 to 300. sphere_dist and haversine take longitude and latitude of two places in
-degrees and return km.
+log is the natural logarithm, like ln. rint rounds halves to the even number, round rounds them away from zero. roundp(x, d)
+rounds to d decimal places, halves away from zero, for d from -300 to 300. sphere_dist and haversine take longitude and
+latitude of two places in degrees and return km.
 """
 
 FOLDS: Final[Mapping[str, Function]] = MappingProxyType(
     _table(2, {"min": np.minimum, "max": np.maximum, "sum": _finite(np.add), "avg": _finite(np.add)})
 )
-"""Functions of any number of arguments, folded from the left by a binary function; avg divides the sum afterwards."""
+"""Functions of any number of arguments: a binary function is applied from left to right. avg divides the sum afterwards."""
 
 
 class Vectors(NamedTuple):
@@ -200,7 +200,7 @@ class Vectors(NamedTuple):
 
 
 def _reduce(ufunc: Any, vectors: Vectors) -> Numbers:
-    """Returns the reduction of each vector by a ufunc; NaN for an empty one."""
+    """Reduces each vector to a number by a ufunc; an empty vector gives NaN."""
     result = np.full(len(vectors.offsets) - 1, np.nan)
     is_filled = np.diff(vectors.offsets) > 0
     if is_filled.any():
@@ -225,7 +225,7 @@ def _l2_norm(vectors: Vectors) -> Numbers:
 
 
 def _keep_equal_lengths(left: Vectors, right: Vectors) -> tuple[Vectors, Vectors]:
-    """Returns the vectors, both emptied in rows where their lengths differ and there is no result."""
+    """Empties both vectors in rows with different lengths, because such a row has no result."""
     lengths = np.diff(left.offsets)
     lengths = np.where(lengths == np.diff(right.offsets), lengths, 0)
     offsets = ragged.offsets_of(lengths)
@@ -260,6 +260,6 @@ VECTOR_FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
 )
 """Functions of one or two vectors.
 
-As in the reference, and contrary to the usual meaning of "population", std_dev and variance divide by the length n, and
-pop_std_dev and pop_variance by n - 1, so these are missing for a vector of one number.
+As in the reference, and contrary to the usual meaning of "population", std_dev and variance divide by the length n, while
+pop_std_dev and pop_variance divide by n - 1. So the latter two are missing for a vector of one number.
 """

@@ -1,4 +1,4 @@
-"""The grammar of formulas: a text becomes the steps that compute it.
+"""The grammar of formulas. Parsing turns a text into computation steps.
 
 A formula consists of numbers (1, .5, 1e-3), variables, the constants _pi and _e, parentheses, calls f(x, y) and these
 operators, from the loosest to the tightest:
@@ -15,7 +15,7 @@ operators, from the loosest to the tightest:
     ^                     power, right associative: 2^3^2 is 2^9
 
 So -2^2 is -(2^2) = -4, 2^-1 is 0.5, and !a == b is (!a) == b. A name before a parenthesis is a function, any other name a
-variable. The arguments of vector functions are variables, which cannot be numbers elsewhere in the formula.
+variable. A vector function takes only variables as arguments, and these cannot be used as numbers in the same formula.
 
 The text is never executed as code. Its length and nesting are limited.
 """
@@ -32,18 +32,18 @@ from typing import Final, NamedTuple, NoReturn
 from dssm_assets.core.features.formula.functions import CHOICE, FOLDS, FUNCTIONS, INFIX, PREFIX, VECTOR_FUNCTIONS, Function
 
 MAX_LENGTH: Final = 10_000
-"""Limit of the number of characters of a formula."""
+"""Most characters of a formula."""
 
 CONSTANTS: Final[Mapping[str, float]] = MappingProxyType({"_pi": math.pi, "_e": math.e})
 
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
-# 0-9, not \d, which matches digits of other scripts.
+# 0-9, because \d also matches digits of other scripts.
 _TOKEN: Final = re.compile(
     rf"[ \t\r\n]*(?:(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)|(?P<name>{_NAME})"
     r"|(?P<symbol>\|\||&&|[<>=!]=|[-+*/^<>=!?:(),&|])|(?P<end>\Z))"
 )
 _SHOWN: Final = 30
-"""Characters that an error quotes before and after the fault."""
+"""An error quotes so many characters before and after the fault."""
 
 
 class Token(NamedTuple):
@@ -58,7 +58,7 @@ def tokenize(text: str) -> list[Token]:
     """Returns the tokens of a formula, the last one of kind "end".
 
     Raises:
-        ValueError: the text is too long or contains a character that formulas do not have.
+        ValueError: the text is too long or contains a character that no formula has.
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"a formula has at most {MAX_LENGTH} characters, got {len(text)}")
@@ -86,14 +86,14 @@ def check_variable_name(name: str) -> None:
 
 
 def refuse(text: str, position: int, expected: str, got: str) -> NoReturn:
-    """Raises a ValueError that says what was expected and found at a position (from 0). The message counts from 1."""
+    """Raises a ValueError with the expected and the actual token at a position (from 0). The message counts from 1."""
     start = max(position - _SHOWN, 0)
     shown = ("..." if start else "") + text[start : position + _SHOWN] + ("..." if len(text) > position + _SHOWN else "")
     raise ValueError(f"formula {shown!r}, position {position + 1}: expected {expected}, got {got}")
 
 
 MAX_DEPTH: Final = 150
-"""Limit of the nesting of operands by parentheses, calls, branches, signs, powers and tighter operators."""
+"""Most levels of nested operands: parentheses, calls, branches, signs, powers and tighter operators each add a level."""
 
 _PRECEDENCE: Final[Mapping[str, int]] = MappingProxyType(
     {"||": 1, "&&": 2, "|": 3, "&": 4}
@@ -105,15 +105,15 @@ _POWER_PRECEDENCE: Final = 8
 
 
 Step = float | str | Function | tuple[Function, tuple[str, ...]]
-"""A number is pushed for every row, a name pushes the numbers of that variable, a function replaces the last columns, as many as
-it has arguments, by its result. A function with names pushes its result for those vectors."""
+"""A step works on a stack of columns. A number pushes a constant column, a name pushes the variable's column. A function replaces
+its arguments, the last columns, by its result. A function with names reads these vectors and pushes its result."""
 
 
 def parse_steps(text: str, variables: tuple[str, ...]) -> tuple[Step, ...]:
     """Returns the steps that compute a formula, operands before their operators.
 
     Raises:
-        ValueError: names the position (from 1), the expected and the actual token.
+        ValueError: the text is not a formula; the message has the position (from 1), the expected and the actual token.
     """
     return _Parser(text, variables, tokenize(text)).parse()
 
@@ -160,7 +160,7 @@ class _Parser:
         refuse(self.text, self.next.position, expected, f"{got}; equality is written ==" if got == "'='" else got)
 
     def expression(self, precedence: int) -> None:
-        """Reads operands joined by operators of this precedence or a tighter one."""
+        """Reads operands joined by operators of at least this precedence."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             refuse(self.text, self.next.position, f"at most {MAX_DEPTH} nested levels", "one more")
@@ -237,9 +237,9 @@ class _Parser:
             refuse(self.text, name.position, f"{arity} argument{'s'[: arity - 1]} of {name.text}", str(count))
 
     def arguments(self, fold: Function | None) -> int:
-        """Reads the arguments of a call up to its ) and returns their number, at least one.
+        """Reads the arguments of a call up to its ). Returns their number, at least one.
 
-        A fold is applied after each argument, so that few columns are in memory at a time.
+        A fold is applied after each argument, which keeps few columns in memory.
         """
         count = 1
         self.expression(_CHOICE_PRECEDENCE)

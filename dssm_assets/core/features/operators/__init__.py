@@ -1,1 +1,1 @@
-"""The feature operators: one file per feature_type with its keys and its computation, one line each in `registry.py`."""
+"""The feature operators. Each feature_type has a file with its keys and its computation, and a line in `registry.py`."""

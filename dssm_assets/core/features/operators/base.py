@@ -1,9 +1,9 @@
 """Base of all feature operators: the keys that feature types share, and the contract with the generator.
 
-An operator is a pydantic model of its keys in fg.json and one pure function, `compute`. It takes one Arrow array per
-expression, all with R rows, and returns R rows: float32 for a number, dictionary<string> for a category, lists of them
-where a row holds several. Null (or an empty list) is missing. Row i of the result depends only on row i of the inputs, so
-that a request gets the same features as a row of a table.
+An operator is a pydantic model of its keys in fg.json with one pure function, `compute`. This function takes one Arrow array
+per expression, all with R rows, and returns R rows: float32 for a number, dictionary<string> for a category, lists of them
+for a feature with several values. Null (or an empty list) is missing. Row i of the result depends only on row i of the
+inputs, so that a request gets the same features as a row of a table.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NUMBER_TYPES: Final = ("integer", "bigint", "int32", "int64", "float", "double"
 
 
 class Definition(BaseModel):
-    """Base of all entries of fg.json: immutable, unknown keys are refused."""
+    """Base of all entries of fg.json. Immutable; refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -52,7 +52,7 @@ class Operator(Definition, ABC):
         embedding_dim: width of the embedding (default: the policy of the configuration decides).
         value_type: String, Integer, Bigint, Float or Double (default: not given). Has no effect, but must fit the kind.
         stub_type: the feature only feeds others through `feature:` inputs and has no column (default false).
-        need_prefix: only false: feature names never become part of values.
+        need_prefix: must be false, because feature names never become part of values.
         group: feature group in a model of the reference (default: not given). Has no effect: the side of a feature
             decides its tower.
         combiner: pooling of several values in a model of the reference (default: not given). Has no effect: poolings are
@@ -70,9 +70,9 @@ class Operator(Definition, ABC):
     group: str | None = None
     combiner: str | None = Field(default=None, pattern="^(mean|sum|sqrtn|min|max)$")
     input_keys: ClassVar[tuple[str, ...]] = ("expression",)
-    """The keys that hold input expressions, one or several each."""
+    """The keys that hold one or several input expressions."""
     is_sequence: ClassVar[bool] = False
-    """True if the values of a row are elements of a sequence, where a missing element keeps its position."""
+    """True if the values of a row are elements of a sequence. A missing element of a sequence keeps its position."""
 
     @property
     @abstractmethod
@@ -80,7 +80,7 @@ class Operator(Definition, ABC):
 
     @property
     def is_multi(self) -> bool:
-        """True if a row holds any number of values. Follows from the definition alone, never from the data."""
+        """True if a row may hold several values. Depends on the definition alone, never on the data."""
         return False
 
     @property
@@ -90,7 +90,7 @@ class Operator(Definition, ABC):
 
     @property
     def is_weighted(self) -> bool:
-        """True if values carry weights, which `compute_weighted` returns."""
+        """True if values have weights; `compute_weighted` returns them."""
         return False
 
     @property
@@ -108,7 +108,7 @@ class Operator(Definition, ABC):
         """
 
     def compute_weighted(self, inputs: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array]:
-        """Returns lists of values and lists of float32 weights of the same lengths.
+        """Returns lists of values, and lists of float32 weights with the same lengths.
 
         Raises:
             TypeError: the feature is not weighted.
@@ -131,7 +131,7 @@ class Operator(Definition, ABC):
         return self
 
     def where(self, position: int) -> str:
-        """Returns the name of an input of this feature for errors."""
+        """Names an input of this feature for errors."""
         return f"feature {self.feature_name}, input {self.expression_texts[position]}"
 
 
@@ -145,7 +145,7 @@ class CategoryKeys(Definition):
         num_buckets: the values are the integers 0 .. num_buckets - 1.
         vocab_list: the vocabulary, in order.
         vocab_dict: the vocabulary with the bucket of each value.
-        vocab_file: file with one value per line, or with a value, a space and its bucket; needs default_bucketize_value.
+        vocab_file: file with one value per line, or one "value bucket" per line; needs default_bucketize_value.
         default_bucketize_value: bucket of values out of the vocabulary (default: bucket 1). If it is given, no buckets are reserved.
     """
 
@@ -159,7 +159,7 @@ class CategoryKeys(Definition):
 
     @property
     def vocabulary(self) -> Mapping[str, int] | None:
-        """Value -> bucket by vocab_list, vocab_dict or vocab_file; None without any of them."""
+        """Value -> bucket, from vocab_list, vocab_dict or vocab_file; None if none of these is given."""
         if self.vocab_list is not None:
             first = 0 if self.default_bucketize_value is not None else FIRST_BUCKET
             return {word: first + position for position, word in enumerate(self.vocab_list)}
@@ -173,7 +173,7 @@ class CategoryKeys(Definition):
         if self.default_bucketize_value is not None and (not given or given == ["hash_bucket_size"]):
             raise ValueError("default_bucketize_value needs num_buckets, vocab_list, vocab_dict or vocab_file")
         words = self.vocab_list or []
-        # Lists of the reference with default_bucketize_value contain "", the missing value: no value ever gets its bucket.
+        # With default_bucketize_value, lists of the reference contain "". It is the missing value, so its bucket stays unused.
         if len(set(words)) != len(words) or ("" in words and self.default_bucketize_value is None):
             raise ValueError('vocab_list contains "" or repeats a value')
         if self.vocab_file is not None:
@@ -193,8 +193,8 @@ class BagKeys(Definition):
 
     Attributes:
         separator: separates the values of a text (default: the character 0x1d).
-        value_dim: 0 keeps all values (default), 1 makes the feature single-valued (default inside a sequence), n keeps the
-            first n.
+        value_dim: 0 keeps all values (default), n keeps the first n, 1 makes the feature single-valued (default inside a
+            sequence).
     """
 
     separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
@@ -202,7 +202,7 @@ class BagKeys(Definition):
 
 
 class CategoryOperator(Operator, CategoryKeys, BagKeys):
-    """A feature of categories: each row holds a list of them, or a single one with value_dim 1."""
+    """A feature of categories. Each row holds a list of categories, or with value_dim 1 a single category."""
 
     kind: ClassVar[Kind] = Kind.CATEGORICAL
 
@@ -215,7 +215,7 @@ class NumberKeys(Definition):
     """Keys of a feature whose values may be numbers.
 
     Attributes:
-        boundaries: cut points of bins [a, b), strictly ascending as float32 (default: cut by equal frequency over the
+        boundaries: cut points of bins [a, b), strictly ascending as float32 (default: bins of equal frequency over the
             window).
     """
 
@@ -236,7 +236,7 @@ def check_numeric_default(value: str | int | float) -> str | int | float:
     """Returns the default unchanged.
 
     Raises:
-        ValueError: it is neither "" nor a number that fits float32.
+        ValueError: the default is neither "" nor a number that fits float32.
     """
     number = 0.0 if value == "" else parse_number(str(value))
     if number is None or abs(number) > float(np.finfo(np.float32).max):
@@ -251,7 +251,7 @@ class NumericOperator(Operator, NumberKeys):
     """A feature of one number per row. NaN, infinities and numbers beyond float32 are missing.
 
     Attributes:
-        default_value: number of a missing value (default "0"; "" leaves it missing); bypasses the normalizer.
+        default_value: replaces a missing value (default "0"; "" leaves it missing); the normalizer does not change it.
         normalizer: a text for `parse_normalizer` (default: none). A result that is not finite is missing.
     """
 

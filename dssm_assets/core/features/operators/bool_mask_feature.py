@@ -21,8 +21,8 @@ class BoolMaskFeature(CategoryOperator):
     """The categories of a row at the true positions of its mask, in their order.
 
     An element of the mask is true if it is the boolean true, the text "true" in any case, or a number other than zero.
-    Everything else is false, a missing element too. Missing elements count as positions, so "" between two separators is an
-    element; yet a missing value is never in the result. A row is missing if its values and mask differ in length.
+    Everything else is false, also a missing element. A missing element takes up a position, such as "" between two separators,
+    but a missing value is never in the result. A row is missing if its values and its mask differ in length.
 
     Attributes:
         expression: two inputs, the values and the mask.

@@ -1,4 +1,4 @@
-"""combo_feature: the cartesian product of several inputs. Each combination is a category.
+"""combo_feature: combines each value of one input with each value of the others. Each combination is a category.
 
 Values are joined by "_" without escaping, so the combinations ("a_b", "c") and ("a", "b_c") are the same category.
 """
@@ -20,20 +20,20 @@ from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.operators.base import CategoryOperator
 
 _MAX_VALUES: Final = 2**31 - 1
-"""Number of values that one Arrow list column can hold."""
+"""An Arrow list column can hold so many values."""
 
 _MAX_ROW_VALUES: Final = 1 << 20
-"""Number of combinations of one row without value_dim. Beyond that a row is an accident, or a request meant to take all memory."""
+"""Most combinations of one row without value_dim. A row with more is a mistake, or a request meant to use up the memory."""
 
 
 class ComboFeature(CategoryOperator):
     """The combinations of a row: each value of the first input with each value of the second, and so on.
 
-    The first input is outermost: ("ua", "ub") and ("ia", "ib") give ua_ia, ua_ib, ub_ia, ub_ib. If one input of a row has no
-    value, the row has no combination.
+    The first input varies slowest: ("ua", "ub") and ("ia", "ib") give ua_ia, ua_ib, ub_ia, ub_ib. If an input of a row has
+    no value, the row has no combination.
 
     Attributes:
-        expression: two or more inputs, the outermost first.
+        expression: two or more inputs; the first varies slowest.
         value_dim: 0 keeps all combinations (default), 1 makes the feature single-valued, n computes only the first n.
     """
 
@@ -47,7 +47,7 @@ class ComboFeature(CategoryOperator):
         return self
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns a list of combinations per row, or with value_dim 1 a single one.
+        """Returns a list of combinations per row, or with value_dim 1 a single combination.
 
         Raises:
             SchemaError: the values of an input have no text, or a row or a column has too many combinations.

@@ -24,8 +24,8 @@ class ExprFeature(NumericOperator):
 
     Attributes:
         expression: the formula.
-        variables: the inputs. The name of a variable is the part after the colon: u_age for "user:u_age". The formula
-            must use each of them and no others.
+        variables: the inputs. A variable's name is the part after the colon: u_age for "user:u_age". The formula must use
+            all these names and no others.
         separator: separates the numbers of a vector that comes as text (default: the character 0x1d).
         value_dim: 0 (default) or 1, with the same meaning: a formula gives one number per row.
     """

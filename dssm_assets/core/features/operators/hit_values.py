@@ -1,4 +1,4 @@
-"""Base of lookup_feature and match_feature: turns hits (map entries with a requested key) into values."""
+"""Base of lookup_feature and match_feature. A hit is a map entry with a requested key; hits become the feature's values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, CategoryKe
 
 
 class Combiner(StrEnum):
-    """How the numbers of several hits become one number. NONE keeps every number."""
+    """Combines the numbers of several hits into one number. NONE keeps every number."""
 
     SUM = "sum"
     MEAN = "mean"
@@ -34,7 +34,7 @@ class Combiner(StrEnum):
 def find_hits(entries: IntArray, requested: IntArray) -> tuple[IntArray, IntArray]:
     """Pairs each requested number with all entries equal to it.
 
-    Pairs are ordered by requested number, then by entry.
+    Pairs are ordered by position in `requested`, then by position in `entries`.
 
     Returns:
         Positions in `requested`, positions in `entries`.
@@ -48,13 +48,13 @@ def find_hits(entries: IntArray, requested: IntArray) -> tuple[IntArray, IntArra
 class HitOperator(Operator, CategoryKeys, NumberKeys):
     """A feature made from hits: their numbers combined into one, or their texts.
 
-    It is a category if need_discrete is set, a key puts names before values, or a key defines a vocabulary. Otherwise it is
-    a number.
+    The feature is a category if need_discrete is set, a key puts names before values, or a key defines a vocabulary.
+    Otherwise it is a number.
 
     Attributes:
-        default_value: value of a row without hits (default "0"; "" leaves it missing); bypasses the normalizer.
-        combiner: sum (default), mean, min, max or count of the numbers; "" keeps the number of every hit. A category may
-            give "sum" or "", without effect.
+        default_value: value of a row without hits (default "0"; "" leaves it missing); the normalizer does not change it.
+        combiner: sum (default), mean, min, max or count of the numbers; "" keeps the number of every hit. On a category only
+            "sum" and "" are allowed, without effect.
         need_discrete: makes the feature a category, the texts of the hits (default false).
         value_dim: for a category, 0 keeps the value of every hit (default) and 1 only the first; for a number, 1.
         normalizer: applied to the combined number (default: none).
@@ -66,7 +66,7 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
     value_dim: int | None = Field(default=None, ge=0, le=1)
     normalizer: NormalizerText | None = None
     category_keys: ClassVar[tuple[str, ...]] = ("need_discrete",)
-    """The keys that make the feature a category where they are true."""
+    """Each of these keys makes the feature a category if it is true."""
 
     @model_validator(mode="after")
     def _keys_fit_the_kind(self) -> HitOperator:
@@ -74,7 +74,7 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
             stray = {"normalizer", "boundaries"} & self.model_fields_set
             if stray:
                 raise ValueError(
-                    f"{', '.join(sorted(stray))} have no effect on a category, which a key of this feature makes it"
+                    f"{', '.join(sorted(stray))} have no effect, because another key makes this feature a category"
                 )
             if self.combiner not in (Combiner.NONE, Combiner.SUM):
                 raise ValueError(f"combiner {self.combiner} has no effect on a category, because texts are not combined")
@@ -95,7 +95,7 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
         return self.value_dim != 1 if self.kind is Kind.CATEGORICAL else self.combiner is Combiner.NONE
 
     def values_from_numbers(self, rows: IntArray, numbers: Numbers, row_count: int) -> pa.Array:
-        """Returns the values of a numeric feature, given the row (ascending) and number of each hit."""
+        """Returns the values of a numeric feature, from the row (ascending) and the number of each hit."""
         default = column_values.parse_number(self.default_text)
         if self.combiner is not Combiner.NONE:
             combined = normalize(self.normalizer, self._combine(rows, numbers, row_count))
@@ -120,12 +120,12 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
         return np.where(counts > 0, result, np.nan)
 
     def values_from_texts(self, rows: IntArray, texts: pa.DictionaryArray, row_count: int) -> pa.Array:
-        """Returns the values of a categorical feature, given the row (ascending) and text of each hit."""
+        """Returns the values of a categorical feature, from the row (ascending) and the text of each hit."""
         offsets = ragged.offsets_of(np.bincount(rows, minlength=row_count))
         return column_values.finish_texts(texts, offsets, self.value_dim, self.default_text)
 
     def is_usable(self, entries: KeyValues) -> Mask:
-        """Returns whether each distinct entry can be used: it needs a number, or for a category a text."""
+        """Marks the distinct entries that can be used: they have a number, or for a category a text."""
         if self.kind is Kind.NUMERIC:
             return ~np.isnan(entries.numbers)
         return np.asarray(pc.fill_null(pc.not_equal(entries.values, ""), False))

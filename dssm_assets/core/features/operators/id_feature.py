@@ -1,4 +1,4 @@
-"""id_feature: the category, or the categories, of one input."""
+"""id_feature: one or several categories from one input."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class IdFeature(CategoryOperator):
 
     Attributes:
         expression: the input.
-        default_value: value of a row without values (default "": the row stays empty).
+        default_value: given to a row without values (default "": the row stays empty).
         value_dim: 0 keeps all values (default), n keeps the first n. With 1 the feature is single-valued, which is smaller
             and faster: the whole text is the value, separators included, and a list column is refused.
-        weighted: values are written "id:weight" or come as a map (default false). The id is the category. The weight, 1
-            where it is missing or not a number, is the weight of its embedding in the mean of the row.
+        weighted: values are written "id:weight" or come as a map (default false). The id is the category. The weight counts
+            in the mean of the row's embeddings; it is 1 if it is missing or not a number.
     """
 
     feature_type: Literal["id_feature"] = "id_feature"
@@ -37,7 +37,7 @@ class IdFeature(CategoryOperator):
     @model_validator(mode="after")
     def _weighted_is_multi(self) -> IdFeature:
         if self.value_dim == 1 and self.weighted:
-            raise ValueError("value_dim 1 excludes weighted, which splits a text into several values")
+            raise ValueError("weighted splits a text into several values, so value_dim cannot be 1")
         return self
 
     @property
@@ -54,11 +54,11 @@ class IdFeature(CategoryOperator):
         return column_values.finish_texts(texts, offsets, self.value_dim, self.default_text)
 
     def compute_weighted(self, inputs: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array]:
-        """Returns the lists of ids and of their weights; the default has weight 1."""
+        """Returns lists of ids, and lists of their weights. The default has weight 1."""
         (array,) = inputs
         entries = key_values(array, self.separator, self.where(0))
         has_weight = np.isfinite(entries.numbers.astype(np.float32))
-        # A text after the last colon that is not a number is part of the id.
+        # If the text after the last colon is not a number, it is part of the id.
         whole = pc.binary_join_element_wise(entries.keys, entries.values, ":")
         is_id = pa.array(has_weight | ragged.null_mask(entries.values))
         texts = pa.DictionaryArray.from_arrays(pa.array(entries.codes, pa.int32()), pc.if_else(is_id, entries.keys, whole))
@@ -73,7 +73,7 @@ class IdFeature(CategoryOperator):
 
 
 def single_text(array: pa.Array, default: str, where: str) -> pa.DictionaryArray:
-    """Returns the text of each row of a column without lists, with the default in place of missing ones.
+    """Returns the text of each row of a column without lists. Missing texts become the default.
 
     Raises:
         SchemaError: the column holds lists.

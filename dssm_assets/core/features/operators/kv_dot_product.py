@@ -1,4 +1,4 @@
-"""kv_dot_product: the dot product of two sparse vectors that come as key-value inputs."""
+"""kv_dot_product: the dot product of two sparse vectors, given as key-value inputs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOpe
 
 
 class KvDotProduct(NumericOperator):
-    """The sum over the common keys of a row of the product of their weights.
+    """Multiplies the two weights of each key that both sides of a row have, and adds up the products.
 
-    A side is a map, a list of "key:weight" texts, or such texts joined by the separator; the last delimiter of an entry
-    divides it. A key without a weight ("a") has weight 1. An entry without a finite number as its weight ("a:", "a:x", a
-    null in a map) is ignored. A key that occurs several times on a side counts every time.
+    A side is a map, a list of "key:weight" texts, or such texts joined by the separator. An entry is split at its last
+    delimiter. A key without a weight ("a") has weight 1. An entry is ignored if its weight is not a finite number ("a:",
+    "a:x", a null in a map). A key that occurs several times on a side counts every time.
 
-    A row is missing if one of its sides has no entries. If the sides only have no key in common, the product is 0. A
-    product beyond float32 is missing.
+    A row is missing if a side has no entries. If both sides have entries but no common key, the product is 0. A product
+    beyond float32 is missing.
 
     Attributes:
         query: input of one side.
@@ -64,9 +64,9 @@ class KvDotProduct(NumericOperator):
         return self.finish(np.where(has_entry[0] & has_entry[1], products, np.nan))
 
     def _read_side(self, array: pa.Array, position: int) -> tuple[IntArray, pa.Array, Numbers]:
-        """Returns row, key and weight of each entry that is not ignored, in their order."""
+        """Returns row, key and weight of each usable entry, in their order."""
         entries = key_values(array, self.separator, self.where(position), self.kv_delimiter)
-        # In a text "a" has no weight and gets 1; in a map a null weight is not a number.
+        # The text "a" has no weight and gets 1. In a map a null weight is not a number.
         has_no_weight = ragged.null_mask(entries.values) & (not pat.is_map(array.type))
         weights = np.where(has_no_weight, 1.0, entries.numbers)[entries.codes]
         is_used = ~np.isnan(weights)

@@ -20,17 +20,17 @@ from dssm_assets.core.features.operators.hit_values import HitOperator, find_hit
 
 
 class LookupFeature(HitOperator):
-    """The values that the requested keys have in a map: combined to one number, or kept as texts in the order of the keys.
+    """Looks up keys in a map. The values found are combined to one number, or kept as texts in the order of the keys.
 
-    The map is a map column, a list of "key:value" texts, or such texts joined by the separator. The last colon of an entry divides
-    it. Every entry with a requested key is a hit, so a key that is twice in the map hits twice, in the map's order. An entry without
-    a value is ignored. Where numbers are combined, so is an entry without a number.
+    The map is a map column, a list of "key:value" texts, or such texts joined by the separator. An entry is split at its last colon.
+    Every entry with a requested key is a hit, so a key that is twice in the map hits twice, in the map's order. An entry without a
+    value is ignored. If numbers are combined, an entry without a number is ignored too.
 
     Attributes:
         map: the key-value input.
         key: the input with the requested keys.
-        separator: separates entries, and keys, that come as text (default: the character 0x1d).
-        need_key: texts are "key_value", so that equal values of different keys differ; makes the feature a category (default false).
+        separator: separates the entries, and the keys, of a text (default: the character 0x1d).
+        need_key: writes "key_value", a category in which equal values of different keys differ (default false).
     """
 
     feature_type: Literal["lookup_feature"] = "lookup_feature"
@@ -46,7 +46,7 @@ class LookupFeature(HitOperator):
         requested, offsets = column_values.multi_text_values(inputs[1], self.separator, self.where(1))
         names = requested.dictionary
         entry_keys = find_positions(entries.keys, names)
-        # Most entries have keys that no row requests: they are dropped before anything is sorted.
+        # Most entries have a key that no row requests. They are dropped before anything is sorted.
         kept = np.flatnonzero((self.is_usable(entries) & (entry_keys >= 0))[entries.codes])
         codes = entries.codes[kept]
         entry_cells = ragged.row_of_value(entries.offsets)[kept] * len(names) + entry_keys[codes]

@@ -1,4 +1,4 @@
-"""match_feature: looks up outer and inner keys, two inputs, in a map of maps, the third input."""
+"""match_feature: looks up outer and inner keys in a map of maps. The map and the two kinds of keys are three inputs."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def _check_key(text: str) -> str:
 
 
 KeyText = Annotated[str, AfterValidator(_check_key)]
-"""An expression, or "ALL" for every key."""
+"""An input expression, or "ALL" for every key."""
 
 
 class MatchFeature(HitOperator):
-    """The values that the requested keys have in a map of maps: combined to one number, or kept as texts.
+    """Looks up pairs of keys in a map of maps. The values found are combined to one number, or kept as texts.
 
-    `maps.nested_maps` defines how a map of maps is read. An inner entry is a hit if both of its keys are requested. It hits
-    again for every repetition in the map or in the request. Hits are ordered by pkey, then skey, then position in the map.
-    An entry without a value is ignored. Where numbers are combined, so is an entry without a number.
+    `maps.nested_maps` reads the map. An inner entry is a hit if both of its keys are requested. A repetition in the map or
+    in the request hits again. Hits are ordered by pkey, then skey, then position in the map. An entry without a value is
+    ignored. If numbers are combined, an entry without a number is ignored too.
 
     A key defined as "ALL" matches every key of the map. Then a value "ALL" in the column of the other key is a wildcard too.
     If both keys are columns, "ALL" is an ordinary key. These are the reference's rules (match types multihit and hit).
@@ -46,9 +46,9 @@ class MatchFeature(HitOperator):
     Attributes:
         nested_map: the input that holds a map of maps.
         pkey: the input with the requested outer keys; "ALL" or "const:ALL" matches all of them.
-        skey: the input with the requested inner keys; likewise.
-        show_pkey: texts are "pkey_value"; makes the feature a category (default false).
-        show_skey: texts are "skey_value", with show_pkey "pkey_skey_value"; makes the feature a category (default false).
+        skey: the input with the requested inner keys; "ALL" or "const:ALL" matches all of them.
+        show_pkey: writes texts as "pkey_value"; makes the feature a category (default false).
+        show_skey: writes texts as "skey_value", with show_pkey as "pkey_skey_value"; makes the feature a category (default false).
         match_type: hit or multihit, as in files of the reference (default: not given). It must agree with the use of "ALL".
     """
 
@@ -66,12 +66,12 @@ class MatchFeature(HitOperator):
     def _match_type_agrees(self) -> MatchFeature:
         follows = "multihit" if _is_wildcard(self.pkey) or _is_wildcard(self.skey) else "hit"
         if self.match_type not in (None, follows):
-            raise ValueError(f"match_type {self.match_type} contradicts the keys, which make it {follows}")
+            raise ValueError(f"match_type {self.match_type} contradicts the keys: by these it is {follows}")
         return self
 
     @property
     def expression_texts(self) -> Sequence[str]:
-        """The map and the keys that are not wildcards."""
+        """The map, and each key that is not a wildcard."""
         return (self.nested_map, *(key for key in (self.pkey, self.skey) if not _is_wildcard(key)))
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
@@ -82,7 +82,7 @@ class MatchFeature(HitOperator):
         return self.values_from_texts(rows, self._texts(maps, entries), len(inputs[0]))
 
     def _hits(self, maps: NestedMaps, is_kept: Mask, inputs: Sequence[pa.Array]) -> tuple[IntArray, IntArray]:
-        """Returns row (ascending) and inner entry of each hit among the entries that are kept."""
+        """Returns row (ascending) and inner entry of each hit. Only the entries marked in `is_kept` are searched."""
         is_any_pkey, is_any_skey = _is_wildcard(self.pkey), _is_wildcard(self.skey)
         if is_any_pkey and is_any_skey:
             return _select_all(maps, is_kept, np.arange(len(inputs[0])))
@@ -95,7 +95,7 @@ class MatchFeature(HitOperator):
         return _hits_by_both_keys(maps, is_kept, pkey_numbers[maps.pkey_codes], skey_numbers[maps.inner_codes], pkeys, skeys)
 
     def _requested(self, inputs: Sequence[pa.Array], position: int, texts: pa.Array) -> tuple[IntArray, _RequestedKeys]:
-        """Returns the requested keys by number, and the numbers of the texts of entry keys, -1 for one that no row requests."""
+        """Numbers the requested keys. Returns the number of each text in `texts` (-1: no row requests it), and the requests."""
         keys, offsets = column_values.multi_text_values(inputs[position], self.separator, self.where(position))
         names, codes = keys.dictionary, column_values.dictionary_codes(keys)
         is_wildcard = pc.equal(names, WILDCARD).to_numpy(zero_copy_only=False)[codes]
@@ -103,7 +103,7 @@ class MatchFeature(HitOperator):
         return find_positions(texts, names), _RequestedKeys(ragged.row_of_value(offsets), numbers, is_wildcard, len(names))
 
     def _texts(self, maps: NestedMaps, entries: IntArray) -> pa.DictionaryArray:
-        """Returns the text of each hit; the text of each distinct pair of outer key and inner entry is built once."""
+        """Returns the text of each hit. Each distinct pair of outer key and inner entry is written once."""
         inner_count = max(len(maps.inner.keys), 1)
         pairs = maps.inner_codes[entries] + (maps.pkey_codes[entries] * inner_count if self.show_pkey else 0)
         distinct, codes = np.unique(pairs, return_inverse=True)
@@ -117,7 +117,7 @@ class MatchFeature(HitOperator):
 
 @dataclass(frozen=True)
 class _RequestedKeys:
-    """Requested keys: the row of each, its number, which equal keys of entries share, and whether it is "ALL"."""
+    """The requested keys: the row of each, its number (equal keys have equal numbers), and whether it is "ALL"."""
 
     rows: IntArray
     numbers: IntArray
@@ -131,7 +131,7 @@ def _is_wildcard(key: str) -> bool:
 
 
 def _select_all(maps: NestedMaps, is_kept: Mask, rows: IntArray) -> tuple[IntArray, IntArray]:
-    """Returns every kept entry of the maps of the given rows: positions in `rows` (ascending), and entries."""
+    """Returns every kept entry of these rows' maps: the position in `rows` (ascending), and the entry."""
     of_row = maps.map_of_row[rows]
     lengths = np.diff(maps.offsets)[of_row]
     entries = ragged.ranges(maps.offsets[of_row], lengths)
@@ -142,7 +142,7 @@ def _select_all(maps: NestedMaps, is_kept: Mask, rows: IntArray) -> tuple[IntArr
 def _hits_by_one_key(
     maps: NestedMaps, is_kept: Mask, entry_keys: IntArray, requested: _RequestedKeys
 ) -> tuple[IntArray, IntArray]:
-    """Returns row and entry of the hits where one of the two keys matches everything."""
+    """Returns row and entry of each hit, if one of the two keys matches everything."""
     kept = np.flatnonzero(is_kept & (entry_keys >= 0))
     cells = ragged.row_of_value(maps.offsets)[kept] * requested.count + entry_keys[kept]
     exact, wildcards = np.flatnonzero(~requested.is_wildcard), np.flatnonzero(requested.is_wildcard)
@@ -157,14 +157,14 @@ def _hits_by_one_key(
 def _hits_by_both_keys(
     maps: NestedMaps, is_kept: Mask, entry_pkeys: IntArray, entry_skeys: IntArray, pkeys: _RequestedKeys, skeys: _RequestedKeys
 ) -> tuple[IntArray, IntArray]:
-    """Returns row and entry of the hits where both keys are requested by name."""
+    """Returns row and entry of each hit, if both keys are requested by name."""
     kept = np.flatnonzero(is_kept & (entry_pkeys >= 0) & (entry_skeys >= 0))
-    # Inner maps get numbers, so that a cell (inner map, skey) fits an integer however many keys there are.
+    # Inner maps are numbered, so that a pair (inner map, skey) fits an integer, whatever the number of keys.
     outer_cells = ragged.row_of_value(maps.offsets)[kept] * pkeys.count + entry_pkeys[kept]
     inner_maps, inner_map_of_entry = np.unique(outer_cells, return_inverse=True)
     found, inner_map = find_hits(inner_maps, maps.map_of_row[pkeys.rows] * pkeys.count + pkeys.numbers)
     rows = pkeys.rows[found]
-    # Every outer key that was found looks up all inner keys of its row in its inner map.
+    # For each outer key found, all inner keys of its row are looked up in its inner map.
     bounds = np.searchsorted(skeys.rows, np.arange(len(maps.map_of_row) + 1))
     counts = np.diff(bounds)[rows]
     requested_skeys = skeys.numbers[ragged.ranges(bounds[:-1][rows], counts)]

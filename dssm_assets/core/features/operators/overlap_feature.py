@@ -27,11 +27,11 @@ from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOpe
 
 
 class Method(StrEnum):
-    """How the overlap is measured.
+    """Measures of the overlap.
 
-    The ratios count occurrences: a term that a side has twice counts twice. The proximity measures use the distinct terms of
-    the query. A query of one term has no pairs, so its distances are the length of the title + 1, and its cover is 1 if the
-    term occurs.
+    The ratios count occurrences: a term that occurs twice counts twice. The proximity measures use the distinct terms of the
+    query. A query of one term has no pairs, so its distances are the length of the title + 1, and its cover is 1 if the term
+    occurs in the title.
     """
 
     QUERY_COMMON_RATIO = "query_common_ratio"
@@ -45,24 +45,24 @@ class Method(StrEnum):
     INDEX_OF = "index_of"
     """Position in the title, from 0, of the first occurrence of the whole query; -1 if it does not occur."""
     PROXIMITY_MIN_COVER = "proximity_min_cover"
-    """Length of the shortest window of the title that contains all terms of the query; 0 if one does not occur."""
+    """Length of the shortest window of the title with all terms of the query; 0 if the title lacks a term."""
     PROXIMITY_MIN_DIST = "proximity_min_dist"
-    """Smallest distance of a pair of query terms in the title; the length of the title + 1 if no pair occurs."""
+    """Distance of the nearest pair of query terms in the title; the length of the title + 1 if no pair occurs."""
     PROXIMITY_MAX_DIST = "proximity_max_dist"
-    """Largest of the smallest distances of each pair; likewise."""
+    """Takes each pair's smallest distance in the title; the largest of these. Without a pair the length of the title + 1."""
     PROXIMITY_AVG_DIST = "proximity_avg_dist"
-    """Mean of the smallest distances of each pair; likewise."""
+    """Takes each pair's smallest distance in the title; the mean of these. Without a pair the length of the title + 1."""
 
 
 class OverlapFeature(NumericOperator):
-    """One measure of the overlap of two lists of terms. The row is missing if a side has no terms.
+    """Measures the overlap of two lists of terms, by one measure. The row is missing if a side has no terms.
 
     Terms are the elements of a list, or the parts of a text between separators. Missing and empty terms are ignored and take
     no position.
 
     Attributes:
         query: the terms to look for.
-        title: the terms among which to look.
+        title: the terms to search.
         method: the measure, see `Method`.
         separator: separates the terms of a text (default: the character 0x1d).
     """
@@ -90,9 +90,9 @@ class Terms:
     """The terms of one side (query or title) of all rows.
 
     Attributes:
-        codes: number of each term; equal terms of both sides have equal numbers [n].
+        codes: number of each term [n]; equal terms have equal numbers, also across both sides.
         offsets: offsets of the rows [R + 1].
-        width: how many numbers there are, at least 1.
+        width: numbers are below this width, at least 1.
     """
 
     codes: Any
@@ -119,7 +119,7 @@ def _common_ratio(terms: Terms, among: Terms) -> Numbers:
 
 
 def _first_position(query: Terms, title: Terms) -> Numbers:
-    """Compares all positions of all rows with the first query term, the remaining positions with the second, and so on."""
+    """Compares the first query term at all positions of the titles, then the second term at the remaining positions, and so on."""
     found = np.full(len(query.lengths), -1.0)
     counts = np.where(query.lengths > 0, np.maximum(title.lengths - query.lengths + 1, 0), 0)
     rows = ragged.repeat_rows(counts)
@@ -130,7 +130,7 @@ def _first_position(query: Terms, title: Terms) -> Numbers:
         starts, rows = starts[is_same], rows[is_same]
         depth += 1
         is_whole = query.lengths[rows] == depth
-        # Backwards, so that the first position of a row is written last.
+        # Written backwards, so that a row's first position overwrites its later ones.
         whole = np.flatnonzero(is_whole)[::-1]
         found[rows[whole]] = starts[whole] - title.offsets[rows[whole]]
         starts, rows = starts[~is_whole], rows[~is_whole]
@@ -138,7 +138,7 @@ def _first_position(query: Terms, title: Terms) -> Numbers:
 
 
 def _measure_rows(measure: Callable[[set[int], list[int]], float], query: Terms, title: Terms) -> Numbers:
-    """Returns a measure of the distinct query terms among the terms of the title, row by row; 0 where a side has none."""
+    """Applies a measure to each row's distinct query terms and title. A row without terms on a side gets 0."""
     numbers = np.zeros(len(query.lengths))
     for row in np.flatnonzero((query.lengths > 0) & (title.lengths > 0)).tolist():
         terms, among = (side.codes[side.offsets[row] : side.offsets[row + 1]].tolist() for side in (query, title))
@@ -159,7 +159,7 @@ def _shortest_window(terms: set[int], title: list[int]) -> int:
 
 
 def _pair_distances(terms: set[int], title: list[int]) -> list[int]:
-    """Returns the smallest distance of each pair of terms that both occur; the length of the title + 1 if no pair does."""
+    """Returns the smallest distance of each pair of terms in the title. If no pair occurs, returns the length of the title + 1."""
     last: dict[int, int] = {}
     nearest: dict[tuple[int, int], int] = {}
     for position, term in enumerate(title):

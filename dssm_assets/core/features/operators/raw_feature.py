@@ -1,4 +1,4 @@
-"""raw_feature: the number, or the vector of numbers, of one input."""
+"""raw_feature: a number, or a vector of numbers, from one input."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOpe
 class RawFeature(NumericOperator):
     """One number per row, or with value_dim n a vector of n numbers.
 
-    A vector of another length, or with a missing number, is missing as a whole: the default replaces all of it.
+    A vector with another length, or with a missing number, is missing as a whole, and the default replaces all of it.
 
     Attributes:
         expression: the input.
-        default_value: number of a missing value (default "0"; "" leaves it missing); bypasses the normalizer. For a vector
-            one number for all positions, or n numbers joined by the separator.
+        default_value: replaces a missing value (default "0"; "" leaves it missing); the normalizer does not change it. For a
+            vector: one number for all positions, or n numbers joined by the separator.
         normalizer: applied to each number (default: none).
-        separator: separates the numbers of a vector that comes as text (default: the character 0x1d).
+        separator: separates the numbers of a vector given as text (default: the character 0x1d).
         value_dim: numbers per row (default 1).
     """
 
     feature_type: Literal["raw_feature"] = "raw_feature"
     expression: ExpressionText
-    # _default_fits checks it, because that needs the separator and value_dim.
+    # _default_fits checks it, because the check needs the separator and value_dim.
     default_value: Any = "0"
     separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
     value_dim: int = Field(default=1, ge=1, le=65536)

@@ -1,4 +1,4 @@
-"""The feature types that a fg.json may use. To add one, write a class in a file of its own and add a line here.
+"""The feature types of fg.json. To add a type, write a class in a file of its own and add a line here.
 
 `sequence_feature` is a group of features; `core/features/spec.py` parses it.
 """

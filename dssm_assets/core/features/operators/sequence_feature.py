@@ -1,6 +1,6 @@
 """Sequence features: the group sequence_feature, and the types sequence_id_feature and sequence_raw_feature.
 
-The sub-features of a group are ordinary operators; the elements of the sequences are their rows.
+The sub-features of a group are ordinary operators that get one row per element of the sequences.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ SEQUENCE_FEATURE: Final = "sequence_feature"
 """The feature_type of a group."""
 
 DELIMITER: Final = ";"
-"""Default separator of the elements of a sequence that comes as text."""
+"""Default separator of the elements of a sequence given as text."""
 
 
 class SubFeature(Definition):
-    """A sub-feature of a group: an operator whose inputs are partly sequences.
+    """A sub-feature of a group: an operator with at least one sequence among its inputs.
 
     Attributes:
-        sequence_fields: names of the inputs that are sequences. Default: the only input, or else the inputs of the item
-            side, which describe the elements; all other inputs describe the row and are the same for each element.
+        sequence_fields: names of the inputs that are sequences. Default: the only input; with several inputs, all of the
+            item side. The other inputs describe the row and are the same for each element.
     """
 
     operator: SerializeAsAny[Operator]
@@ -40,7 +40,7 @@ class SubFeature(Definition):
 
     @cached_property
     def element_operator(self) -> Operator:
-        """Returns the operator for single elements; for a category, value_dim defaults to 1 there."""
+        """Returns the operator for single elements. For a category, its value_dim defaults to 1."""
         is_open = self.operator.kind is Kind.CATEGORICAL and getattr(self.operator, "value_dim", 1) is None
         return self.operator.model_copy(update={"value_dim": 1}) if is_open else self.operator
 
@@ -59,9 +59,7 @@ class SubFeature(Definition):
         if stray:
             raise ValueError(f"sequence_fields are not inputs: {', '.join(stray)} (inputs: {', '.join(sorted(names))})")
         if not self.sequence_inputs:
-            raise ValueError(
-                "no input is a sequence: with several inputs, those of the item side are, unless sequence_fields names others"
-            )
+            raise ValueError("no input is a sequence: use an input of the item side, or name the sequences in sequence_fields")
         return self
 
 
@@ -69,10 +67,10 @@ class SequenceKeys(Definition):
     """Keys of sequences.
 
     Attributes:
-        sequence_length: number of most recent elements to keep (without the key, 0: all).
-        sequence_delim: separates the elements of a sequence that comes as text (default ";").
-        oldest_first: elements are in ascending order of time, as in the user history of this platform, so the most recent
-            are the last (default false: the most recent are the first, as in the reference).
+        sequence_length: keeps so many of the most recent elements (0, the default: all).
+        sequence_delim: separates the elements of a sequence given as text (default ";").
+        oldest_first: true if a sequence ends with the most recent elements, as in the user history of this platform (default
+            false: it begins with them, as in the reference).
     """
 
     sequence_length: int = Field(default=0, ge=1, le=100_000)
@@ -81,14 +79,14 @@ class SequenceKeys(Definition):
 
 
 class SequenceFeature(SequenceKeys):
-    """A group of sequences with the same length in each row. Each sub-feature is one attribute of the elements.
+    """A group of sequences. Those of one row have the same length. Each sub-feature is one attribute of the elements.
 
     The input `side:x` of a sub-feature reads column `sequence__x` if the table has it, else column x.
 
     Attributes:
-        sequence_name: first part of the names of the sub-features, `sequence__feature`.
-        sequence_pk: input that identifies the elements; every sub-feature must have as many (default: none).
-        group: as in `Operator`, without effect.
+        sequence_name: first part of the sub-features' names, `sequence__feature`.
+        sequence_pk: input that identifies the elements; every sub-feature must be as long (default: none).
+        group: has no effect, see `Operator`.
         features: the sub-features.
     """
 
@@ -109,7 +107,7 @@ class SequenceFeature(SequenceKeys):
 
 
 class ElementKeys(SequenceKeys):
-    """Keys of a feature type whose rows are sequences."""
+    """Keys of a feature type with a sequence in each row."""
 
     is_sequence: ClassVar[bool] = True
     is_multi: ClassVar[bool] = True
@@ -123,11 +121,11 @@ class ElementKeys(SequenceKeys):
 
 
 class SequenceIdFeature(ElementKeys, CategoryOperator):
-    """The categories of the elements of a row. A missing element keeps its position: it is null, or the default.
+    """The categories of a row's elements. A missing element keeps its position and becomes the default or null.
 
     Attributes:
         expression: the input.
-        default_value: value of a missing element (default "": null).
+        default_value: replaces a missing element (default "": null).
         value_dim: 1 gives one category per element (default), 0 a list of all its values, n a list of the first n.
     """
 
@@ -149,7 +147,7 @@ class SequenceIdFeature(ElementKeys, CategoryOperator):
 
 
 class SequenceRawFeature(ElementKeys, RawFeature):
-    """The numbers of the elements of a row. A missing element keeps its position: it is the default, or null.
+    """The numbers of a row's elements. A missing element keeps its position and becomes the default or null.
 
     Attributes:
         value_dim: 1 gives one number per element (default), n a vector of n numbers.

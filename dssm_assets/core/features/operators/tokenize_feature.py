@@ -1,6 +1,6 @@
-"""tokenize_feature: the token ids of one text input, with optional normalization before.
+"""tokenize_feature: the token ids of one text input. The text can be normalized first.
 
-Tokenizers add neither padding nor begin or end marks. A truncation defined in a tokenizer.json applies.
+Tokenizers add no padding and no begin or end marks. A truncation defined in a tokenizer.json applies.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def import_library(name: str, needed_by: str) -> Any:
     """Imports a library of the extra `text`.
 
     Raises:
-        ValueError: it is not installed, so the definition is refused.
+        ValueError: the library is not installed, so the definition is refused.
     """
     try:
         return importlib.import_module(name)
@@ -51,7 +51,7 @@ class NormOption(StrEnum):
     UPPER2LOWER = "TEXT_UPPER2LOWER"
     """Lower case."""
     FILTER = "TEXT_FILTER"
-    """Removes special characters: those of stop_char_file, else punctuation, symbols and control characters of Unicode."""
+    """Removes the characters of stop_char_file, or without this file Unicode punctuation, symbols and control characters."""
     REMOVE_SPACE = "TEXT_REMOVE_SPACE"
     """Removes white space."""
     SPLITCHRS = "TEXT_SPLITCHRS"
@@ -67,11 +67,11 @@ _NEXT_TO_HAN: Final = re.compile(rf"(?<={_HAN})(?=\S)|(?<=\S)(?={_HAN})")
 
 
 class TextNormalizer(Definition):
-    """How a text is normalized.
+    """Normalizes a text.
 
     Attributes:
         norm_options: the options to apply (default: upper case, half-width, simplified Chinese, no special characters).
-        stop_char_file: text file whose characters, except line breaks, TEXT_FILTER removes (default: see `NormOption`).
+        stop_char_file: text file with the characters that TEXT_FILTER removes, except line breaks (default: see `NormOption`).
     """
 
     norm_options: list[NormOption] | None = Field(default=None, min_length=1)
@@ -116,10 +116,10 @@ class TextNormalizer(Definition):
 
 
 class _Special(dict[int, int | None]):
-    """Translation table that removes special characters; it looks up each character once."""
+    """Translation table that removes special characters. It classifies each character once."""
 
     def __missing__(self, code: int) -> int | None:
-        # Tab and line breaks are control characters that separate words.
+        # Tabs and line breaks are control characters, but separate words, so they stay.
         is_special = unicodedata.category(chr(code))[0] in "PSC" and chr(code) not in "\t\n\r"
         return self.setdefault(code, None if is_special else code)
 
@@ -160,7 +160,7 @@ def _load_bpe(content: bytes) -> tuple[int, Encode]:
     try:
         tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
     except Exception as error:  # the library raises plain Exception for every fault
-        raise ValueError(f"tokenizer_type bpe needs a tokenizer.json, which this file is not: {error}") from error
+        raise ValueError(f"tokenizer_type bpe needs a tokenizer.json, but this file is none: {error}") from error
     tokenizer.no_padding()
     ids = tokenizer.get_vocab(with_added_tokens=True).values()
     return max(ids, default=-1) + 1, partial(_encode_bpe, tokenizer)
@@ -173,16 +173,16 @@ def _encode_bpe(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 def _load_sentencepiece(content: bytes) -> tuple[int, Encode]:
     sentencepiece = import_library("sentencepiece", "tokenizer_type sentencepiece")
     try:
-        # From an empty file the library makes a processor that finds nothing, instead of an error.
+        # For an empty file the library raises no error, and its processor would find no tokens.
         processor = sentencepiece.SentencePieceProcessor(model_proto=content or b"none")
     except RuntimeError as error:
-        message = f"tokenizer_type sentencepiece needs a model of that library, which this file is not: {error}"
+        message = f"tokenizer_type sentencepiece needs a model of this library, but this file is none: {error}"
         raise ValueError(message) from error
     return processor.get_piece_size(), partial(processor.encode, out_type=int, add_bos=False, add_eos=False)
 
 
 _TEXTS_AT_ONCE: Final = 10_000
-"""Texts per call of a tokenizer, which bounds the memory of its results."""
+"""Texts per call of a tokenizer: limits the memory of its results."""
 
 
 class TokenizeFeature(Operator):
@@ -195,7 +195,7 @@ class TokenizeFeature(Operator):
         vocab_file: the file of the tokenizer.
         tokenizer_type: "bpe" (default) for a tokenizer.json, "sentencepiece" for a model of that library.
         text_normalizer: normalizes a text before it is tokenized (default: none).
-        default_value: text whose tokens a row without tokens gets; bypasses the normalizer (default "": no tokens).
+        default_value: a row without tokens gets the tokens of this text, not normalized (default "": no tokens).
         output_type: only "word_id".
     """
 
@@ -218,11 +218,11 @@ class TokenizeFeature(Operator):
 
     @property
     def num_buckets(self) -> int:
-        """The number of ids of the tokenizer, because the bucket of a token is its id."""
+        """The size of the tokenizer's vocabulary, because the bucket of a token is its id."""
         return self._tokenizer[0]
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the lists of token ids; each distinct text is tokenized once."""
+        """Returns lists of token ids. Each distinct text is tokenized once."""
         texts = column_values.text_values(inputs[0], self.where(0))
         is_present = ~ragged.null_mask(texts.indices)
         codes, positions = np.unique(column_values.dictionary_codes(texts.filter(pa.array(is_present))), return_inverse=True)
@@ -231,7 +231,7 @@ class TokenizeFeature(Operator):
         text_of_row[is_present] = positions
         ids, offsets = self._tokenize(used)
         lengths = np.diff(offsets)
-        # The default follows the texts; it replaces missing texts and texts without tokens.
+        # The default is the last text; it replaces missing texts and texts without tokens.
         has_tokens = np.append(lengths[:-1] > 0, False)
         text_of_row = np.where(has_tokens[text_of_row], text_of_row, len(used))
         distinct, codes = np.unique(ids, return_inverse=True)
@@ -240,7 +240,7 @@ class TokenizeFeature(Operator):
         return ragged.build_lists(tokens, ragged.offsets_of(lengths[text_of_row]))
 
     def _tokenize(self, texts: list[str]) -> tuple[IntArray, Offsets]:
-        """Returns the token ids of the texts, followed by those of the default, and their offsets."""
+        """Returns the token ids of the texts and then of the default, and their offsets."""
         _, encode = self._tokenizer
         flat, lengths = [], []
         for start in range(0, len(texts), _TEXTS_AT_ONCE):

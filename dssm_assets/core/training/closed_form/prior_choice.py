@@ -27,17 +27,17 @@ from dssm_assets.core.samples.sample_tables import ITEM_INDEX
 from dssm_assets.core.training.data import TrainData
 
 COARSE_HALF_LIVES = (1 / 12, 1.0, 7.0, 30.0)
-"""Those that are tried first; every other is next to one of them."""
+"""Half-lives to try first; later only their neighbours are tried."""
 COARSE_STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0)
-"""Beyond the last one a strength is doubled for as long as that surely finds more."""
+"""Strengths to try. The last one is doubled for as long as that surely finds more."""
 FACTORS = (1.5, 1.2)
-"""By which strengths are then multiplied and divided, one after the other."""
+"""The best strengths are then multiplied and divided by these factors, one after the other."""
 WEAKEST = 0.25
 """The first strength above 0."""
 MAX_SCORES = 4_000_000
-"""Scores that are kept; an even sample of the users that fits is used."""
+"""Scores kept in memory. Only as many users as fit are used, evenly spaced."""
 LIST_FACTOR = 4
-"""Candidates of a user are the best 4 k by its score and the best 4 k by every count: beyond some 10,000 items, not all."""
+"""A user's candidates are the best 4 k by score and the best 4 k by every count. For more than some 10,000 items these are not all."""
 
 _Setting = tuple[float, float, float]
 
@@ -62,7 +62,7 @@ class PriorSearch:
 
     @classmethod
     def from_samples(cls, items: IntArray, age_days: npt.NDArray[np.float64] | IntArray, num_items: int) -> PriorSearch:
-        """Counts samples, given the item of each and its age in days."""
+        """Counts samples, given each sample's item and age in days."""
         recent = {half_life: decayed_counts(items, age_days, half_life, num_items) for half_life in HALF_LIVES}
         return cls(np.bincount(items, minlength=num_items).astype(np.float64), recent)
 
@@ -86,7 +86,7 @@ class PriorSearch:
         k: int,
         excluded: ItemSets | None = None,
     ) -> Prior:
-        """Returns the prior with most hits among the k best; of equal ones the first and weakest.
+        """Returns the prior with most hits among the k best. Ties go to the first and weakest.
 
         Args:
             users: vectors of the users from `choose_users`, [U, D] or [U, K, D].
@@ -121,7 +121,7 @@ class PriorSearch:
         k: int,
         excluded: ItemSets | None = None,
     ) -> CandidateScores:
-        """Returns the scores of the users' candidates and of their truth pairs; arguments as of `choose`."""
+        """Returns the scores of the users' candidates and of their truth pairs. For the arguments see `choose`."""
         interests = users[:, None] if users.ndim == 2 else users  # [U, K, D]
         num_items, popular, depth = len(items), *self._candidates(k)
         left_out = ItemSets.empty(len(users)) if excluded is None else excluded
@@ -131,7 +131,7 @@ class PriorSearch:
         for begin in range(0, len(users), step):
             block = slice(begin, begin + step)
             chosen = interests[block]  # [B, K, D]
-            # One product of two matrices: of three dimensions NumPy would read all items again for each user.
+            # A product of two matrices, because NumPy would read all items again for each user in a three-dimensional product.
             products = chosen.reshape(-1, chosen.shape[2]) @ items.T
             whole = products.reshape(*chosen.shape[:2], num_items).max(1)  # [B, I]
             rows = np.arange(begin, begin + len(whole))
@@ -145,7 +145,7 @@ class PriorSearch:
         return CandidateScores(kept, scores, truth, np.concatenate(truth_scores))
 
     def _candidates(self, k: int) -> tuple[IntArray, int]:
-        """Returns the candidates that all users share, the most counted by any count, and how many more each user has."""
+        """Returns the candidates shared by all users (the most counted by any count), and how many further ones each user has."""
         depth, num_items = LIST_FACTOR * k, len(self.counts)
         if depth >= num_items:
             return np.arange(num_items, dtype=np.int64), 0
@@ -163,7 +163,7 @@ class CandidateScores:
     truth_scores: FloatArray
 
     def find_hits(self, values: FloatArray, k: int) -> Mask:
-        """Adds each item's prior to its scores; returns whether each truth pair is among its user's k best, bool [P]."""
+        """Adds each item's prior to its scores. Marks the truth pairs that are among their user's k best, bool [P]."""
         if k >= self.scores.shape[1]:
             return np.ones(len(self.truth.items), np.bool_)
         totals = self.scores + values[self.items]
@@ -182,7 +182,7 @@ def _coarse() -> Iterator[_Setting]:
 
 
 def _around(best: _Setting, factors: Sequence[float]) -> Iterator[_Setting]:
-    """Yields the settings next to one, whose strengths are its own times each of some factors, weaker ones first."""
+    """Yields settings near the best one: its strengths times each factor, weaker ones first."""
     place = HALF_LIVES.index(best[2])
     strengths = ([strength * factor for factor in factors] if strength else (0.0, WEAKEST) for strength in best[:2])
     yield from product(*strengths, HALF_LIVES[max(0, place - 1) : place + 2])

@@ -6,14 +6,14 @@ by items. Q with orthonormal columns keeps most of X, in squares, when it spans 
 user X Q meets item Q in X Q Q', which is near X: own items first, then those of similar users. Cremonesi et al. 2010
 ("PureSVD") recommend by X Q Q' alone; here training starts from it.
 
-With a ridge the codes are those of a regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without its
-zero diagonal): for items outside the histories, directions that few users share are noise. A popularity exponent keeps the
-leading directions from following the most popular items alone.
+With a ridge the codes come from a ridge regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without its
+zero diagonal), because directions shared by few users are noise for items outside the histories. A popularity exponent keeps
+the leading directions from following only the most popular items.
 
-An item without an event has no code of its own. With `group_by` the histories get one more column per group of items with
-equal attributes: the sum of the group's columns times w = GROUP_WEIGHT. An item's code is then its own plus w times its
-group's. For an item without events it is w times its group's, times GROUP_SCALE. This is one factorisation of histories
-times (I, w C)', where C says which item is in which group (LightFM, Kula 2015, in closed form).
+An item without events has no code of its own. With `group_by` the histories get one more column per group of items with
+equal attributes: the sum of the group's columns times w = GROUP_WEIGHT. An item's code is then its own code plus w times its
+group's code. Without events it is w times its group's code, times GROUP_SCALE. This is one factorisation of histories times
+(I, w C)', where C says which item is in which group (LightFM, Kula 2015, in closed form).
 
 Letters: U users, I items, N rows of the table, d its width, G groups, F features of a group.
 """
@@ -39,24 +39,24 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.data import TrainData
 
 _MAX_EVENTS = 1 << 25
-"""Events in memory, 12 bytes each. Of more events an even sample of the users is used."""
+"""Most events in memory, 12 bytes each. If there are more, an even sample of the users is used."""
 _BLOCK_EVENTS = 1 << 20
 _MAX_PRODUCTS = 4_000_000
 """Products of users and items by which codes are scaled."""
 _MEAN_FRAC = 0.05
-"""Share of the mean that is added to a sum before a negative power of it: the power of 0 would be infinite."""
+"""Share of the mean added to a sum before taking a negative power, because the power of 0 would be infinite."""
 GROUP_WEIGHT = 0.05
 """Weight of a group's events relative to those of an item: the larger, the more items of one group are alike."""
 GROUP_SCALE = 4.0
-"""Factor of the code of an item without an event, of which the towers say little that is reliable."""
+"""Factor of the code of an item without events: the towers say little reliable about such an item."""
 MAX_STRENGTH = 5.0
-"""Most that the code of a group is multiplied by because few of its items have no events."""
+"""Highest factor for the code of a group with few items without events."""
 _SMALLEST = 1e-6
 """Share of the largest singular value below which a singular value is rounding."""
 
 
 def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntArray) -> GroupCodes | None:
-    """Overwrites an embedding of history items by its codes times the scale; returns the codes of groups of items.
+    """Overwrites an embedding of history items with its codes times the scale. Returns the codes of groups of items.
 
     The first layers' weights for the codes become 0, so that only the skip connections read them: random weights would add noise.
 
@@ -100,7 +100,7 @@ def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
         got = f"{section.embedding}; shared: {', '.join(shared) or 'none'}"
         faults.append(Fault(f"{where}.embedding", expected, got, "name a shared embedding, or unset training.svd_init"))
     if section.group_by and spec.frozen_embedding is None:
-        expected = "model.frozen_embedding: codes that training changes are not those of the groups any more"
+        expected = "model.frozen_embedding, because codes changed by training no longer match their groups' codes"
         faults.append(Fault(f"{where}.group_by", expected, "none", "set it, or remove group_by"))
     known = [f.name for f in spec.features_of(TowerSide.ITEM) if not f.is_multi and f.embedding_name != section.embedding]
     if unknown := [name for name in section.group_by if name not in known]:
@@ -134,8 +134,8 @@ def strength_of_groups(count: IntArray) -> npt.NDArray[np.float64]:
     """Returns the factor for each group's code on items without events [G].
 
     By hand: one group has 1 such item, another 4. The mean over these items is 17 / 5, so the strengths are the roots of 3.4
-    and .85. They are at most MAX_STRENGTH, since a code that is too strong would outrank items with events. Without any such
-    item all are 1.
+    and .85. They are at most MAX_STRENGTH, since items with a stronger code would outrank items with events. If there is no
+    such item, all are 1.
 
     Args:
         count: items without events of each group [G].
@@ -149,9 +149,9 @@ class ItemGroups:
     """Groups of items with equal attributes.
 
     Attributes:
-        keys: int32 [G, F], as in `GroupCodes`.
-        members: float32 [N, G], the weight of a row's group; 0 for rows of no item or several.
-        rows: int64 [I], the row that belongs to each item alone, or -1.
+        keys: int32 [G, F], see `GroupCodes`.
+        members: float32 [N, G], the weight of a row's group; 0 if the row has no item or several.
+        rows: int64 [I], each item's row if it has one of its own, else -1.
         group: int64 [I], group of each item.
     """
 
@@ -161,7 +161,7 @@ class ItemGroups:
     group: IntArray
 
     def count_without_events(self, totals: npt.NDArray[Any]) -> IntArray:
-        """Returns the number of items in each group without events [G]; `totals` are the events of rows [N]."""
+        """Returns each group's number of items without events [G]. `totals`: events of each row [N]."""
         is_known = (self.rows >= 0) & (totals[self.rows] > 0)
         return np.bincount(self.group[~is_known], minlength=len(self.keys))
 
@@ -181,7 +181,7 @@ def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, s
 
     Args:
         histories: weights of each user's values, float32 [U, N].
-        totals: their sums [N].
+        totals: sums of the histories over users [N].
         section: with ridge 0 and exponent 0 the codes are the leading singular vectors.
     """
     factors = popularity_factors(totals, section.popularity_exponent)
@@ -193,9 +193,9 @@ def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, s
 
 
 def divide_rows(histories: sp.csr_matrix, exponent: float) -> sp.csr_matrix:
-    """Divides each user's weights by a power of their sum [U, N].
+    """Divides each user's weights [U, N] by a power of their sum.
 
-    By hand: weights 1, 1, 1 and 1 with exponent .5: each .5.
+    By hand: weights 1, 1, 1 and 1 become .5 each with exponent .5.
     """
     if not exponent:
         return histories
@@ -205,13 +205,13 @@ def divide_rows(histories: sp.csr_matrix, exponent: float) -> sp.csr_matrix:
 
 
 def scale_to_std(histories: sp.csr_matrix, codes: FloatArray, wanted: float) -> float:
-    """Returns the factor for the codes with which users' products with items get this mean standard deviation.
+    """Returns a factor for the codes, so that the products of a user with all items have the wanted mean standard deviation.
 
-    A user's vector is a row of `pool_histories` over the root of its sum, as in the towers. Only items in some history
+    A user's vector is a row of `pool_histories` divided by the root of its sum, as in the towers. Only items in some history
     count, and an even sample of the users.
 
-    By hand: one user with items 1 and 2 of three in histories, codes (1), (1) and (0): its vector is 2 / root 2, the
-    products are 1.41, 1.41 and 0, their deviation is .667; .06 is wanted: the factor is the root of .09.
+    By hand: three items are in histories, with codes (1), (1) and (0). A user with items 1 and 2 has the vector 2 / root 2. Its
+    products are 1.41, 1.41 and 0, with deviation .667. If .06 is wanted, the factor is the root of .09.
     """
     sums = np.asarray(histories.sum(axis=1)).ravel()
     known = np.flatnonzero(np.asarray(histories.sum(axis=0)).ravel() > 0)
@@ -225,21 +225,21 @@ def scale_to_std(histories: sp.csr_matrix, codes: FloatArray, wanted: float) -> 
 
 
 def popularity_factors(totals: npt.NDArray[Any], exponent: float) -> FloatArray:
-    """Returns (total / mean + .05) ** -exponent, where the mean is over items with a total above 0, float32 [N].
+    """Returns (total / mean + .05) ** -exponent, float32 [N]. The mean is over items with a total above 0.
 
-    By hand, with exponent .5 and 0, 1, 3: the mean is 2, so .05, .55 and 1.55, to the -.5: 4.47, 1.35 and .80.
+    By hand, with exponent .5 and totals 0, 1, 3: the mean is 2. So .05, .55 and 1.55 to the power -.5: 4.47, 1.35 and .80.
     """
     mean = totals.sum() / max(1, np.count_nonzero(totals))
     return np.asarray((totals / max(mean, _SMALLEST) + _MEAN_FRAC) ** -exponent, np.float32)
 
 
 def shrink_codes(histories: sp.csr_matrix, codes: FloatArray, ridge: float) -> FloatArray:
-    """Returns the codes rotated to singular vectors, each times the root of s^2 / (s^2 + ridge), float32 [N, d].
+    """Rotates the codes to singular vectors, and multiplies each by the root of s^2 / (s^2 + ridge), float32 [N, d].
 
     Multiplying histories by these codes and back gives the prediction of a ridge regression of the histories on themselves, within
     the span of the codes: X V diag(s^2 / (s^2 + ridge)) V'.
 
-    By hand: histories (2, 0) and (0, 1), codes of length 1 for both items, ridge 2: s^2 is 4 and 1, so the roots of 2/3 and of 1/3.
+    By hand: histories (2, 0) and (0, 1), codes of length 1, ridge 2. s^2 is 4 and 1, so the factors are the roots of 2/3 and 1/3.
     """
     users = (histories @ codes).astype(np.float64)
     squares, rotation = np.linalg.eigh(users.T @ users)
@@ -250,8 +250,8 @@ def shrink_codes(histories: sp.csr_matrix, codes: FloatArray, ridge: float) -> F
 def leading_codes(histories: sp.csr_matrix, width: int) -> FloatArray:
     """Returns the leading right singular vectors of the histories, float32 [N, d]; columns beyond the rank are 0.
 
-    By hand: two users, one with items 1 and 2 and one with item 3, weights (1, 1, 0) and (0, 0, .5). Codes of width 1 are
-    (.71, .71, 0), up to their sign: a user of item 1 meets 1 and 2 alike, and there is no room for item 3.
+    By hand: one user has items 1 and 2, another item 3, with weights (1, 1, 0) and (0, 0, .5). Codes of width 1 are (.71, .71,
+    0), up to their sign: items 1 and 2 are alike, and there is no room for item 3.
 
     Args:
         histories: weights, float32 [U, N].
@@ -266,15 +266,15 @@ def leading_codes(histories: sp.csr_matrix, width: int) -> FloatArray:
         _, values, rows = svds(histories.astype(np.float64), k=width, v0=start, return_singular_vectors="vh")
     known = np.flatnonzero(values > _SMALLEST * values.max())
     codes[:, : len(known)] = rows[known].T
-    codes[np.asarray(histories.sum(axis=0)).ravel() == 0] = 0.0  # exactly, not by rounding: an item without events has no code
+    codes[np.asarray(histories.sum(axis=0)).ravel() == 0] = 0.0  # exactly 0: an item without events has no code
     return codes
 
 
 def pool_histories(data: TrainData, sequence: TowerFeature, ends: IntArray) -> sp.csr_matrix:
-    """Returns the weight of each value in the first pooling of a sub-feature, float32 [U, N].
+    """Returns the weight of each value in a user's history, as in the first pooling of a sub-feature, float32 [U, N].
 
     A user's weights are multiplied by their sum, because users with long histories also have more future interactions. For a
-    root pooling this undoes the division by the root of the sum; a mean pooling has sum 1.
+    root pooling this undoes the division by the root of the sum. For a mean pooling it changes nothing, because the sum is 1.
     """
     place = data.spec.pooled_features.index(sequence)
     lengths = ends - data.user_starts
@@ -292,7 +292,7 @@ def pool_histories(data: TrainData, sequence: TowerFeature, ends: IntArray) -> s
 
 
 def _is_own_row(data: TrainData, item: TowerFeature) -> npt.NDArray[np.float32]:
-    """Returns 1 for rows of exactly one item of the corpus, 0 for those of unknown values and of hash collisions [N]."""
+    """Returns 1 for rows with exactly one item of the corpus, 0 for unknown values and hash collisions [N]."""
     counts = np.bincount(data.item_keys((item.name,))[:, 0], minlength=item.num_embeddings)
     counts[0] = 0
     return np.asarray(counts == 1, np.float32)
