@@ -7,23 +7,27 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from streamlit import cache_data, cache_resource
 from streamlit.testing.v1 import AppTest
 
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, MERGED, MODEL
+from dssm_assets.core.evaluation.labels import display_name
 from dssm_assets.extras.explore import explored_day
 from dssm_assets.extras.explore.command import PAGE
 from dssm_assets.extras.explore.explored_day import ExploredDay, Miss, order_segments
 from dssm_assets.service.bundle.bundle_store import open_bundles
 from dssm_assets.service.engine.recall_engine import ListOptions, Lists, RecallEngine
 from dssm_assets.steps import people
-from dssm_assets.steps.workspace import open_workspace
-from dssm_assets_tests import worlds
+from dssm_assets.steps.workspace import days_between, open_workspace
+from dssm_assets.storage.config_file import load_config
+from dssm_assets_tests import test_online_retail, worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 forget = pytest.importorskip("dssm_assets.extras.retention.forget").forget
 forgetting = pytest.importorskip("dssm_assets_tests.extras.retention.forgetting")
+TABLES = ("hit_rate_detail", "ground_truth", "hit_counts")
 VIEWS = ["A person", "Two lists", "A session", "An item", "The day"]
 
 
@@ -69,25 +73,72 @@ def texts(page):
     return "\n".join(str(one.value) for kind in kinds for one in kind)
 
 
-def test_ranks_and_hits_of_each_person_are_those_of_the_tables(workspace, day):
-    tables = workspace.tables
-    detail = {row["user_id"]: row for row in tables.read(workspace.need("hit_rate_detail", EVALUATION_DAY)).to_pylist()}
-    truth = {row["user_id"]: row for row in tables.read(workspace.need("ground_truth", EVALUATION_DAY)).to_pylist()}
-    assert set(day.people["user_id"]) == set(truth)
-    for user, row in truth.items():
-        person = day.person(user)
-        assert person.taken["item_id"].tolist() == row["gt_items"]
+def recount(workspace, day, most):
+    """Counts again, from the tables alone, what the page says of the first people; returns how many these are."""
+    read = {name: workspace.tables.read(workspace.need(name, day.ds)).to_pylist() for name in TABLES}
+    detail, truth = ({row["user_id"]: row for row in read[name]} for name in ("hit_rate_detail", "ground_truth"))
+    hits = {}
+    for row in read["hit_counts"]:
+        if (row["scope"], row["population"]) == ("all", "all"):
+            hits.setdefault(row["user_id"], {})[row["scorer"]] = row[f"hits_{day.k}"]
+    assert set(day.people["user_id"]) == set(hits)
+    users = list(hits)[:most]
+    for user in users:
+        person, took = day.person(user), truth[user]["gt_items"]
+        assert person.taken["item_id"].tolist() == took
         assert person.lists[MODEL]["item_id"].tolist()[: day.k] == detail[user]["topk_ids"]
-        assert set(person.hits) == set(person.lists)
+        assert person.hits == hits[user]
         for name, found in person.lists.items():
-            first = found.head(day.k)
-            assert first["is_taken"].sum() == person.hits[name]
-            assert first[first["is_taken"]]["item_id"].isin(row["gt_items"]).all()
-            ranks = dict(zip(found["item_id"], found["rank"], strict=True))
-            assert person.taken[name].tolist() == [ranks.get(item, 0) for item in row["gt_items"]]
-        is_found = person.taken["miss"] == ""
-        assert is_found.sum() == person.hits[day.served]
-        assert person.found.describe().startswith(f"{is_found.sum()} of {len(row['gt_items'])} found")
+            items = found["item_id"].tolist()
+            assert found["is_taken"].tolist() == [item in took for item in items]
+            assert len(set(items[: day.k]) & set(took)) == hits[user][name]
+            assert person.taken[name].tolist() == [items.index(item) + 1 if item in items else 0 for item in took]
+        served, best = (hits[user][name] for name in (day.served, day.baseline))
+        assert (person.taken["miss"] == "").sum() == served
+        words = f"{served} of {len(took)} found by the {display_name(day.served)}; {display_name(day.baseline)} would find {best}."
+        assert person.found.describe() == words
+    return len(users)
+
+
+def test_ranks_and_hits_of_each_person_are_those_of_the_tables(workspace, day):
+    assert recount(workspace, day, 50) == len(worlds.users())
+
+
+@pytest.fixture(scope="module")
+def retail(tmp_path_factory):
+    """Returns a week of real purchases, evaluated and published."""
+    folder = tmp_path_factory.mktemp("retail")
+    (folder / "config.yaml").write_text(yaml.safe_dump(test_online_retail.CONFIG))
+    loaded = load_config(folder / "config.yaml", folder / "home")
+    days = days_between(test_online_retail.FIRST, test_online_retail.EVALUATED)
+    worlds.run_steps(loaded, worlds.DAILY, days)
+    worlds.run_steps(loaded, [*worlds.WINDOWED, *worlds.PUBLISHED], days[-1:])
+    return open_workspace(loaded)
+
+
+@pytest.mark.slow
+def test_fifty_people_of_a_real_log_are_as_in_the_tables_and_as_the_engine_answers(retail, open_page):
+    day = ExploredDay(retail, test_online_retail.EVALUATED)
+    assert recount(retail, day, 50) == 50
+    bundles = open_bundles(retail.loaded)
+    engine, second = RecallEngine.open(bundles), {"second source": f"bundle {bundles.current_id()}", "second list": MERGED}
+    page = open_page(retail.loaded, "Two lists", **second)
+    for user in day.people["user_id"].head(50):
+        page.sidebar.text_input(key="user").set_value(str(user)).run()
+        assert f"{user} took nothing" not in texts(page)
+        answer = engine.recall_for_user(user, ListOptions(200, lists=Lists.MERGED))
+        assert page.dataframe[1].value["item_id"].tolist() == answer.item_ids
+
+
+@pytest.mark.slow
+def test_a_hundred_people_in_a_row(retail, open_page):
+    page = open_page(retail.loaded)
+    people = set()
+    for _ in range(100):
+        page.sidebar.button[0].click().run()
+        assert "found by the merged list" in texts(page)
+        people.add(page.sidebar.text_input(key="user").value)
+    assert len(people) == min(100, len(ExploredDay(retail, test_online_retail.EVALUATED).people))
 
 
 def test_scores_of_the_merged_list_fall_and_history_counts_events_of_the_days_before(day):
