@@ -68,7 +68,8 @@ def _wait_until_shown(page: Page) -> None:
 def test_every_view_is_whole(browser: Browser, url: str, tmp_path: Path, view: str, width: int) -> None:
     asked: list[str] = []
     page = browser.new_page(viewport={"width": width, "height": 1000})
-    page.on("request", lambda request: asked.append(request.url))
+    for event in ("request", "websocket"):
+        page.on(event, lambda one: asked.append(one.url))
     page.goto(f"{url}/?view={view}", timeout=PATIENCE_MS)
     expect(page.locator('[data-testid="stDataFrame"]').first).to_be_visible(timeout=PATIENCE_MS)
     _wait_until_shown(page)

@@ -95,7 +95,9 @@ def recount(workspace, day, most):
             assert person.taken[name].tolist() == [items.index(item) + 1 if item in items else 0 for item in took]
         served, best = (hits[user][name] for name in (day.served, day.baseline))
         assert (person.taken["miss"] == "").sum() == served
-        words = f"{served} of {len(took)} found by the {display_name(day.served)}; {display_name(day.baseline)} would find {best}."
+        words = (
+            f"{served} of {len(took)} found by the {display_name(day.served)}; {display_name(day.baseline)} would find {best}."
+        )
         assert person.found.describe() == words
     return len(users)
 
