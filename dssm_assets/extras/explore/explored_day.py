@@ -1,8 +1,8 @@
 """What people had, got and took on an evaluated day: the tables and lists behind the page.
 
 The lists are ranked by the code that counted the hits (`steps/scoring.py`), so that each rank and hit equals the day's tables. What all
-people share (baselines, neighbours) is fitted at the first person: seconds on the demo, about as long as `hit_counts` takes for few users.
-A long log is not read for one person: then only the stored list of the vectors is shown, and rows of one person are read by row group.
+people share (baselines, neighbors) is fitted once, which reads the whole log. Before that the rows of one person alone are read, by row
+group: history, hits, what was taken, and the stored list of the vectors.
 
 Shapes: K list length, n items of a list, B users, P pairs of user and item to find.
 """
@@ -52,7 +52,7 @@ from dssm_assets.storage.local_files import ScratchArrays, ScratchFolder
 SHOWN_PEOPLE: Final = 200_000
 """People among whom groups are sought: rows of more are not read."""
 LONG_LOG: Final = 5_000_000
-"""Rows of user history from which on lists are ranked only if asked: what all people share is then fitted for minutes."""
+"""Rows of user history from which on nothing is fitted unasked: it takes minutes."""
 DEPTH: Final = 1000
 """Ranks beyond it are not looked for."""
 COUNTED_PEOPLE: Final = 1000
@@ -66,8 +66,8 @@ class Miss(StrEnum):
     NO_ITEM = "not in the corpus: the item table of the day before lacks it"
     FILTERED = "filtered: serving.blocked_items or stocked_items hide it today"
     COLD = "cold: nobody had an event with it before the day"
-    UNPROPOSED = "below the cut in every channel: no channel proposed it"
-    OUTRANKED = "found by a channel and outranked in the merged list"
+    UNPROPOSED = "not proposed: below the cut in every channel"
+    OUTRANKED = "outranked: proposed by a channel, below the cut in the merged list"
     BELOW = "below the cut"
 
 
@@ -118,8 +118,7 @@ class ExploredDay:
         """The baseline with the most hits."""
         self._history = find_event_days(workspace, ds).history
         self.log_rows = sum(manifest.rows for manifest in self._history)
-        self.is_ranked = self.log_rows < LONG_LOG
-        """Whether all lists are ranked, not only that of the vectors read."""
+        self.is_long = self.log_rows >= LONG_LOG
 
     @cached_property
     def people(self) -> pd.DataFrame:
@@ -185,6 +184,15 @@ class ExploredDay:
     def _one(self, user_id: Any) -> pa.Array:
         return pa.array([user_id], self._user_type)
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether people have all lists, not only that of the vectors."""
+        return "_counter" in vars(self)
+
+    def fit(self) -> None:
+        """Fits what all people share, which takes as long as in `hit_counts`."""
+        _ = self._counter
+
     @cached_property
     def _evaluated(self) -> EvaluatedUsers:
         return read_evaluated_users(self.workspace, self._day)
@@ -208,14 +216,11 @@ class ExploredDay:
         return np.zeros(len(self._evaluated.item_ids), np.bool_) if shown is None else ~shown
 
     def person(self, user_id: Any) -> Person:
-        """Returns an evaluated user, with the lists of all scorers if `is_ranked`."""
+        """Returns an evaluated user, with the lists of all scorers if `is_fitted`."""
         users = self._one(user_id)
         (truth,) = read_rows_of_users(self.workspace, self._day.ground_truth, None, users).to_pylist()
         ids, hits = truth[col.GT_ITEMS], self._read_hits(users)
-        if self.is_ranked:
-            lists, ranks, misses = self._rank(users, ids)
-        else:
-            lists, ranks, misses = self._read_stored_list(users, ids)
+        lists, ranks, misses = (self._rank if self.is_fitted else self._read_stored_list)(users, ids)
         taken = pd.DataFrame({col.ITEM_ID: ids, **ranks, "miss": misses})
         shown = dict.fromkeys((self.served, self.baseline))
         found = Found(user_id, len(ids), {name: hits[name] for name in shown if name in hits})

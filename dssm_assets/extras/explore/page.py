@@ -33,11 +33,15 @@ SHOWN: Final = 200
 GREEN: Final = "background-color: rgba(46, 160, 67, 0.28)"
 STYLE: Final = """<style>
 [data-testid="stMainBlockContainer"] {padding: 3rem 2rem 1rem}
+[data-testid="stSidebar"] {width: 14rem !important; min-width: 14rem}
 [data-testid="stHorizontalBlock"] {flex-wrap: wrap}
-[data-testid="stColumn"] {min-width: 15rem}
-</style>"""  # columns stand below one another where they would be too narrow
+[data-testid="stColumn"] {min-width: 17rem}
+@media (max-width: 1100px) {[data-testid="stHorizontalBlock"]:has(> :nth-child(3)) > [data-testid="stColumn"] {min-width: 100%}}
+</style>"""  # three columns stand below one another where they would be too narrow
 ROW_PIXELS: Final = 35
-WIDTHS: Final[Mapping[str, int]] = {"title": 220, "why": 420, "channels": 200, "other lists": 420, "why missed": 220, "day": 90}
+WRAPPED_PIXELS: Final = 56
+"""Height of rows with two lines of text."""
+WIDTHS: Final[Mapping[str, int]] = {"rank": 50, "title": 190, "why": 330, "why missed": 110, "other lists": 300, "day": 90}
 state = st.session_state
 
 
@@ -51,8 +55,8 @@ def open_day(_workspace: Workspace, ds: str, experiment: str | None, version: st
     return ExploredDay(_workspace, ds)
 
 
-@st.cache_resource(max_entries=50, show_spinner="Ranking this person's lists; for the first one, fitting what all people share")
-def read_person(_day: ExploredDay, day_id: int, is_ranked: bool, user_id: Any) -> Person:
+@st.cache_resource(max_entries=50, show_spinner="Reading")
+def read_person(_day: ExploredDay, day_id: int, is_fitted: bool, user_id: Any) -> Person:
     return _day.person(user_id)
 
 
@@ -127,27 +131,34 @@ def choose_person(day: ExploredDay) -> Any | None:
     user = day.find_user(typed)
     if user is None:
         st.info(f"{typed} took nothing on {day.ds}, or is not among the evaluated users. To fix: choose another one.")
-    elif not day.is_ranked:
-        st.info(f"The log is long ({day.log_rows:,} rows of user history): only the stored list of the vectors is shown.")
-        if st.button("Rank all lists: reads the whole log once, as long as hit_counts took to fit"):
-            day.is_ranked = True
-            st.rerun()
     return user
 
 
-def show_rows(shown: pd.DataFrame, green: Sequence[bool] = (), **more: Any) -> Any:
+def fit_day(day: ExploredDay) -> bool:
+    """Fits what all people share, of a long log only if a button is pressed. Returns whether all lists can be ranked."""
+    if not day.is_fitted and day.is_long:
+        st.info(f"The log is long ({day.log_rows:,} rows of user history): only the stored list of the vectors is shown.")
+        if not st.button("Rank all lists: reads the whole log once, as long as hit_counts took to fit"):
+            return False
+    if not day.is_fitted:
+        with st.spinner("Fitting what all people share, once: then all lists follow"):
+            day.fit()
+    return True
+
+
+def show_rows(shown: pd.DataFrame, green: Sequence[bool] = (), row_height: int = ROW_PIXELS, **more: Any) -> Any:
     """Shows a table; rows are marked green. Columns without values are left out."""
     names = [str(name) for name in shown if name == "title" or shown[name].replace("", np.nan).notna().any()]
     shown = shown[names].reset_index(drop=True)
     numbers = shown.select_dtypes("float").columns
     columns: dict[str, Any] = {name: st.column_config.Column(width=WIDTHS.get(name)) for name in names}
     columns |= {name: st.column_config.NumberColumn(format="%.2f") for name in numbers}
-    height = min(640, ROW_PIXELS * (len(shown) + 1) + 3)
+    height = min(640, ROW_PIXELS + row_height * len(shown) + 3)
     marked: Any = shown
     if any(green):
         marks = np.where(np.array(green)[:, None], GREEN, np.full(shown.shape, ""))
         marked = shown.style.format(precision=2, na_rep="").apply(lambda _: pd.DataFrame(marks, columns=names), axis=None)
-    return st.dataframe(marked, hide_index=True, height=height, column_config=columns, **more)
+    return st.dataframe(marked, hide_index=True, height=height, row_height=row_height, column_config=columns, **more)
 
 
 def show_person(workspace: Workspace) -> None:
@@ -155,10 +166,11 @@ def show_person(workspace: Workspace) -> None:
     user = None if day is None else choose_person(day)
     if day is None or user is None:
         return
-    person, titles = read_person(day, id(day), day.is_ranked, user), day.titles
+    person, titles = read_person(day, id(day), day.is_fitted, user), day.titles
     st.subheader(f"{user}, {day.ds}")
     st.markdown(f"**{person.found.describe()}**")
-    left, middle, right = st.columns([3, 5, 5])
+    waiting = st.container()
+    left, middle, right = st.columns([3, 6, 5])
     with left:
         history = person.history
         st.caption(f"Had before: {len(history):,} items on {history['day'].nunique()} days")
@@ -170,19 +182,17 @@ def show_person(workspace: Workspace) -> None:
         name = choose(st.selectbox, "List", names, "list", day.served, format_func=display_name, label_visibility="collapsed")
         found = person.lists[name].head(SHOWN)
         shown = found.assign(title=titles.of(found[col.ITEM_ID].tolist()))
-        show_rows(shown[["rank", "title", "why", "score", "channels", col.ITEM_ID]], found["is_taken"].tolist())
+        is_marked = found["is_taken"].tolist()
+        show_rows(shown[["rank", "title", "why", "score", "channels", col.ITEM_ID]], is_marked, WRAPPED_PIXELS)
     with right:
-        taken = person.taken
-        st.caption(
-            f"Took {len(taken)}; green: in the first {day.k} of the {display_name(day.served if day.is_ranked else MODEL)}"
-        )
-        served = day.served if day.is_ranked else MODEL
+        taken, served = person.taken, day.served if day.served in person.lists else MODEL
+        st.caption(f"Took {len(taken)}; green: in the first {day.k} of the {display_name(served)}")
         ranks = [dict(zip(names, row, strict=True)) for row in taken[names].to_numpy().tolist()]
         shown = pd.DataFrame(
             {
                 "title": titles.of(taken[col.ITEM_ID].tolist()),
                 "rank": taken[served].map(lambda rank: str(rank or "-")),
-                "why missed": taken["miss"],
+                "why missed": taken["miss"].str.partition(":")[0],
                 "other lists": [
                     describe_ranks({name: rank for name, rank in row.items() if name != served and not is_part(name)}, DEPTH)
                     for row in ranks
@@ -190,7 +200,10 @@ def show_person(workspace: Workspace) -> None:
                 col.ITEM_ID: taken[col.ITEM_ID],
             }
         )
-        show_rows(shown, (taken["miss"] == "").tolist())
+        show_rows(shown, (taken["miss"] == "").tolist(), WRAPPED_PIXELS)
+    with waiting:
+        if not day.is_fitted and fit_day(day):
+            st.rerun()
 
 
 def show_two_lists(workspace: Workspace) -> None:
@@ -198,7 +211,8 @@ def show_two_lists(workspace: Workspace) -> None:
     user = None if day is None else choose_person(day)
     if day is None or user is None:
         return
-    taken = read_person(day, id(day), day.is_ranked, user).taken[col.ITEM_ID].tolist()
+    fit_day(day)
+    taken = read_person(day, id(day), day.is_fitted, user).taken[col.ITEM_ID].tolist()
     sources = _find_sources(workspace, day)
     sides: list[pd.DataFrame] = []
     for place, side in zip(st.columns(2), ("first", "second"), strict=True):
@@ -235,7 +249,8 @@ def _find_sources(workspace: Workspace, day: ExploredDay) -> dict[str, Callable[
             raise InputError(
                 Fault("person", f"an evaluated user of {ds}", f"{user}, who took nothing then", "choose another day")
             )
-        lists = read_person(other, id(other), other.is_ranked, same).lists
+        fit_day(other)
+        lists = read_person(other, id(other), other.is_fitted, same).lists
         return {name: found.head(SHOWN) for name, found in sorted(lists.items(), key=lambda one: one[0] != other.served)}
 
     store = workspace.tables.partitions
@@ -330,7 +345,7 @@ def show_item(workspace: Workspace) -> None:
         )
         st.caption("Nearest by vectors")
         show_rows(
-            pd.DataFrame({"title": titles.of(similar.item_ids), "similarity": similar.scores, "item_id": similar.item_ids})
+            pd.DataFrame({"similarity": similar.scores, "title": titles.of(similar.item_ids), "item_id": similar.item_ids})
         )
     with right:
         if total:
@@ -342,8 +357,8 @@ def show_item(workspace: Workspace) -> None:
         if engine.channels is not None:
             ids, scores = engine.channels.neighbors_of(bundle.items.find_row(item))
             names = bundle.items.ids_at(ids[:20])
-            st.caption("Nearest as neighbours: taken by the same people")
-            show_rows(pd.DataFrame({"title": titles.of(names), "similarity": scores[:20], "item_id": names}))
+            st.caption("Nearest as neighbors: taken by the same people")
+            show_rows(pd.DataFrame({"similarity": scores[:20], "title": titles.of(names), "item_id": names}))
 
 
 def count_events(workspace: Workspace, item: Any) -> tuple[pd.DataFrame, int]:
@@ -390,8 +405,7 @@ def show_day(workspace: Workspace) -> None:
             st.caption(f"Fraction found by {segment}")
             st.bar_chart(sums[[*names]].div(sums["to_find"], axis=0).rename(columns=names), sort=False, stack=False, height=250)
             st.pills("See the people of", list(sums.index), key=segment, on_change=partial(_see_people, segment))
-    if not day.is_ranked:
-        st.info("The log is long: misses are counted by reason once all lists are ranked, see a person.")
+    if not fit_day(day):
         return
     counts = count_misses(day, id(day))
     st.caption(

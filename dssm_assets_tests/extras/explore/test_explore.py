@@ -27,6 +27,7 @@ from dssm_assets_tests.worlds import EVALUATION_DAY
 
 forget = pytest.importorskip("dssm_assets.extras.retention.forget").forget
 forgetting = pytest.importorskip("dssm_assets_tests.extras.retention.forgetting")
+CHANGES = {"window": {"days": 13}, "gate": {"baseline_margin": -1}}
 TABLES = ("hit_rate_detail", "ground_truth", "hit_counts")
 VIEWS = ["A person", "Two lists", "A session", "An item", "The day"]
 
@@ -47,7 +48,13 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def day(workspace):
-    return ExploredDay(workspace, EVALUATION_DAY)
+    return open_fitted(workspace)
+
+
+def open_fitted(workspace, ds=EVALUATION_DAY):
+    day = ExploredDay(workspace, ds)
+    day.fit()
+    return day
 
 
 @pytest.fixture
@@ -73,8 +80,8 @@ def texts(page):
     return "\n".join(str(one.value) for kind in kinds for one in kind)
 
 
-def recount(workspace, day, most):
-    """Counts again, from the tables alone, what the page says of the first people; returns how many these are."""
+def recount(workspace, day):
+    """Counts again, from the tables alone, what the page says of all people; returns how many these are."""
     read = {name: workspace.tables.read(workspace.need(name, day.ds)).to_pylist() for name in TABLES}
     detail, truth = ({row["user_id"]: row for row in read[name]} for name in ("hit_rate_detail", "ground_truth"))
     hits = {}
@@ -82,65 +89,66 @@ def recount(workspace, day, most):
         if (row["scope"], row["population"]) == ("all", "all"):
             hits.setdefault(row["user_id"], {})[row["scorer"]] = row[f"hits_{day.k}"]
     assert set(day.people["user_id"]) == set(hits)
-    users = list(hits)[:most]
-    for user in users:
+    for user, counted in hits.items():
         person, took = day.person(user), truth[user]["gt_items"]
         assert person.taken["item_id"].tolist() == took
         assert person.lists[MODEL]["item_id"].tolist()[: day.k] == detail[user]["topk_ids"]
-        assert person.hits == hits[user]
+        assert person.hits == counted
         for name, found in person.lists.items():
             items = found["item_id"].tolist()
             assert found["is_taken"].tolist() == [item in took for item in items]
-            assert len(set(items[: day.k]) & set(took)) == hits[user][name]
+            assert len(set(items[: day.k]) & set(took)) == counted[name]
             assert person.taken[name].tolist() == [items.index(item) + 1 if item in items else 0 for item in took]
-        served, best = (hits[user][name] for name in (day.served, day.baseline))
+        served, best = (counted[name] for name in (day.served, day.baseline))
         assert (person.taken["miss"] == "").sum() == served
         words = (
             f"{served} of {len(took)} found by the {display_name(day.served)}; {display_name(day.baseline)} would find {best}."
         )
         assert person.found.describe() == words
-    return len(users)
+    return len(hits)
 
 
 def test_ranks_and_hits_of_each_person_are_those_of_the_tables(workspace, day):
-    assert recount(workspace, day, 50) == len(worlds.users())
+    assert recount(workspace, day) == len(worlds.users())
 
 
 @pytest.fixture(scope="module")
 def retail(tmp_path_factory):
-    """Returns a week of real purchases, evaluated and published."""
-    folder = tmp_path_factory.mktemp("retail")
-    (folder / "config.yaml").write_text(yaml.safe_dump(test_online_retail.CONFIG))
+    """Returns two weeks of real purchases, the last two days evaluated, the last one published."""
+    folder, config = tmp_path_factory.mktemp("retail"), worlds.merged(test_online_retail.CONFIG, CHANGES)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     loaded = load_config(folder / "config.yaml", folder / "home")
     days = days_between(test_online_retail.FIRST, test_online_retail.EVALUATED)
     worlds.run_steps(loaded, worlds.DAILY, days)
-    worlds.run_steps(loaded, [*worlds.WINDOWED, *worlds.PUBLISHED], days[-1:])
+    worlds.run_steps(loaded, worlds.WINDOWED, days[-2:])
+    worlds.run_steps(loaded, worlds.PUBLISHED, days[-1:])
     return open_workspace(loaded)
 
 
 @pytest.mark.slow
-def test_fifty_people_of_a_real_log_are_as_in_the_tables_and_as_the_engine_answers(retail, open_page):
-    day = ExploredDay(retail, test_online_retail.EVALUATED)
-    assert recount(retail, day, 50) == 50
+def test_people_of_a_real_log_are_as_in_the_tables_and_as_the_engine_answers(retail, open_page):
+    days = [open_fitted(retail, ds) for ds in retail.tables.partitions.days("total_hit_rate")]
+    assert sum(recount(retail, day) for day in days) >= 50
     bundles = open_bundles(retail.loaded)
     engine, second = RecallEngine.open(bundles), {"second source": f"bundle {bundles.current_id()}", "second list": MERGED}
-    page = open_page(retail.loaded, "Two lists", **second)
-    for user in day.people["user_id"].head(50):
-        page.sidebar.text_input(key="user").set_value(str(user)).run()
-        assert f"{user} took nothing" not in texts(page)
-        answer = engine.recall_for_user(user, ListOptions(200, lists=Lists.MERGED))
-        assert page.dataframe[1].value["item_id"].tolist() == answer.item_ids
+    for day in days:
+        page = open_page(retail.loaded, "Two lists", day=day.ds, **second)
+        for user in day.people["user_id"]:
+            page.sidebar.text_input(key="user").set_value(str(user)).run()
+            assert f"{user} took nothing" not in texts(page)
+            answer = engine.recall_for_user(user, ListOptions(200, lists=Lists.MERGED))
+            assert page.dataframe[1].value["item_id"].tolist() == answer.item_ids
 
 
 @pytest.mark.slow
 def test_a_hundred_people_in_a_row(retail, open_page):
-    page = open_page(retail.loaded)
-    people = set()
+    page, people = open_page(retail.loaded), set()
     for _ in range(100):
         page.sidebar.button[0].click().run()
         assert "found by the merged list" in texts(page)
         people.add(page.sidebar.text_input(key="user").value)
-    assert len(people) == min(100, len(ExploredDay(retail, test_online_retail.EVALUATED).people))
+    (last,) = retail.tables.partitions.days("total_hit_rate")[-1:]
+    assert people == set(map(str, ExploredDay(retail, last).people["user_id"]))
 
 
 def test_scores_of_the_merged_list_fall_and_history_counts_events_of_the_days_before(day):
@@ -165,7 +173,7 @@ def test_a_missed_item_that_the_shop_hides_is_filtered(workspace, day, tmp_path)
     person = next(one for user in day.people["user_id"] if (one := day.person(user)).taken["miss"].ne("").any())
     missed = person.taken[person.taken["miss"] != ""]["item_id"].iloc[0]
     (tmp_path / "blocked.txt").write_text(f"{missed}\n")
-    blocking = ExploredDay(worlds.changed(workspace, "serving", blocked_items=str(tmp_path / "blocked.txt")), EVALUATION_DAY)
+    blocking = open_fitted(worlds.changed(workspace, "serving", blocked_items=str(tmp_path / "blocked.txt")))
     taken = blocking.person(person.found.user_id).taken.set_index("item_id")["miss"]
     assert taken[missed] == Miss.FILTERED
     assert taken.drop(missed).tolist() == person.taken.set_index("item_id")["miss"].drop(missed).tolist()
@@ -186,19 +194,24 @@ def test_who_gets_an_item_most_has_it_in_the_stored_list(workspace, day):
     assert (count, people["rank"].tolist()) == (len(ranks), ranks[:3])
 
 
-def test_a_long_log_is_ranked_only_if_asked(workspace, monkeypatch):
-    monkeypatch.setattr(explored_day, "LONG_LOG", 1)
+def test_before_the_fit_a_person_has_the_stored_list(workspace, monkeypatch):
     monkeypatch.setattr(explored_day, "fit_rankers", None)  # whoever calls it fails
-    day = ExploredDay(workspace, EVALUATION_DAY)
-    (row,) = [
-        one
-        for one in workspace.tables.read(workspace.need("hit_rate_detail", EVALUATION_DAY)).to_pylist()
-        if one["user_id"] == "a0"
-    ]
-    person = day.person("a0")
+    rows = workspace.tables.read(workspace.need("hit_rate_detail", EVALUATION_DAY)).to_pylist()
+    (row,) = [one for one in rows if one["user_id"] == "a0"]
+    person = ExploredDay(workspace, EVALUATION_DAY).person("a0")
     assert list(person.lists) == [MODEL]
     assert person.lists[MODEL]["item_id"].tolist() == row["topk_ids"]
     assert person.taken[person.taken["miss"] == ""]["item_id"].tolist() == sorted(row["hit_ids"])
+
+
+def test_a_long_log_is_read_only_if_asked(workspace, monkeypatch, open_page):
+    monkeypatch.setattr(explored_day, "LONG_LOG", 1)
+    page = open_page(workspace.loaded)
+    assert "The log is long" in texts(page)
+    assert page.selectbox(key="list").options == ["two-tower model"]
+    page.main.button[0].click().run()
+    assert "The log is long" not in texts(page)
+    assert page.selectbox(key="list").options[1:], "all lists"
 
 
 @pytest.mark.parametrize("view", VIEWS)
