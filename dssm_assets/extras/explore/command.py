@@ -42,6 +42,7 @@ def _explore(parsed: argparse.Namespace) -> int:
         "server.port": parsed.port,
         "server.headless": "true",
         "server.fileWatcherType": "none",
+        "runner.magicEnabled": "false",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
     }

@@ -77,7 +77,8 @@ class Person:
 
     Attributes:
         history: events before the day, newest day first: user_id, day, item_id, events.
-        lists: name -> the list: rank from 1, item_id, score (nan where the scorer has none), channels, why, is_taken.
+        lists: name -> the list: rank from 1, item_id, score (nan where the scorer has none), is_taken; of the merged list also channels,
+            why, and "goes with", titles of the person's similar items.
         taken: items taken on the day: item_id, rank in each list (0: not among the first DEPTH), miss ("": found).
         hits: scorer -> hits among the first K, as hit_counts has them.
     """
@@ -233,9 +234,8 @@ class ExploredDay:
         ids = row["topk_ids"] or []
         ranks = {item: rank for rank, item in enumerate(ids, 1)}
         found = pd.DataFrame({"rank": range(1, len(ids) + 1), col.ITEM_ID: ids, "score": row["topk_scores"] or []})
-        found = found.assign(channels="", why="", is_taken=found[col.ITEM_ID].isin(taken))
         return (
-            {MODEL: found},
+            {MODEL: found.assign(is_taken=found[col.ITEM_ID].isin(taken))},
             {MODEL: [ranks.get(item, 0) for item in taken]},
             ["" if item in ranks else Miss.BELOW for item in taken],
         )
@@ -252,26 +252,22 @@ class ExploredDay:
         return lists, ranks, self._find_misses(ranked, 1, np.zeros(len(items), np.int64), items).tolist()
 
     def _describe_list(self, scorer: Scorer, ranked: RankedUsers, items: IntArray, taken: IntArray) -> pd.DataFrame:
-        scores, channels, why = np.full(len(items), np.nan), [""] * len(items), [""] * len(items)
-        if scorer.name == MODEL:
-            scores = ranked.model.score_items(np.zeros(1, np.int64), items[None])[0]
-        if isinstance(scorer, MergedScorer) and scorer.name == MERGED:
-            explained = items[: self.k]
-            odds, proposed, reasons = self._explain(scorer, ranked, explained)
-            scores[: self.k], channels[: self.k], why[: self.k] = odds, proposed, reasons
-        return pd.DataFrame(
+        found = pd.DataFrame(
             {
                 "rank": np.arange(1, len(items) + 1),
                 col.ITEM_ID: self._evaluated.item_ids.take(pa.array(items)).to_pylist(),
-                "score": scores,
-                "channels": channels,
-                "why": why,
+                "score": np.nan,
                 "is_taken": np.isin(items, taken),
             }
         )
+        if scorer.name == MODEL:
+            found["score"] = ranked.model.score_items(np.zeros(1, np.int64), items[None])[0]
+        if isinstance(scorer, MergedScorer) and scorer.name == MERGED:
+            found = found.drop(columns="score").join(self._explain(scorer, ranked, items[: self.k]))
+        return found
 
-    def _explain(self, scorer: MergedScorer, ranked: RankedUsers, items: IntArray) -> tuple[list[float], list[str], list[str]]:
-        """Returns the log-odds of items [n], the channels that proposed each, and why."""
+    def _explain(self, scorer: MergedScorer, ranked: RankedUsers, items: IntArray) -> pd.DataFrame:
+        """Returns the log-odds of items [n], the channels that proposed each, why, and the person's items that it goes with."""
         found, merge = scorer.users.read(np.zeros(1, np.int64)), scorer.merge
         if scorer.without_vectors is not None and not found.has_items_of([ChannelName.VECTORS])[0]:
             merge = scorer.without_vectors
@@ -282,10 +278,16 @@ class ExploredDay:
         }
         assert self._counter.shared is not None
         similar = find_similar_own(self._counter.shared.neighbors, ranked.interacted.history.items.astype(np.int64), items)
-        ids = [self._evaluated.item_ids.take(pa.array(mine)).to_pylist() for mine in similar]
-        title_of = dict(zip(every := [item for one in ids for item in one], self.titles.of(every), strict=True))
-        why = [describe_reasons(one, [title_of[item] for item in mine]) for one, mine in zip(parts, ids, strict=True)]
-        return [sum(one.values()) for one in parts], [names.get(int(item), "popular") for item in items], why
+        own = [self._evaluated.item_ids.take(pa.array(mine)).to_pylist() for mine in similar]
+        self.titles.of([item for mine in own for item in mine])  # read at once
+        return pd.DataFrame(
+            {
+                "score": [sum(one.values()) for one in parts],
+                "channels": [names.get(int(item), "popular") for item in items],
+                "why": [describe_reasons(one, []) for one in parts],
+                "goes with": [", ".join(self.titles.of(mine)) for mine in own],
+            }
+        )
 
     def _find_misses(self, ranked: RankedUsers, num_users: int, pair_user: IntArray, pair_item: IntArray) -> Any:
         """Returns why each item to find [P] is not in the served list; "" if it is."""

@@ -35,13 +35,20 @@ STYLE: Final = """<style>
 [data-testid="stMainBlockContainer"] {padding: 3rem 2rem 1rem}
 [data-testid="stSidebar"] {width: 14rem !important; min-width: 14rem}
 [data-testid="stHorizontalBlock"] {flex-wrap: wrap}
-[data-testid="stColumn"] {min-width: 17rem}
+[data-testid="stColumn"] {min-width: 15rem}
 @media (max-width: 1100px) {[data-testid="stHorizontalBlock"]:has(> :nth-child(3)) > [data-testid="stColumn"] {min-width: 100%}}
 </style>"""  # three columns stand below one another where they would be too narrow
 ROW_PIXELS: Final = 35
-WRAPPED_PIXELS: Final = 56
-"""Height of rows with two lines of text."""
-WIDTHS: Final[Mapping[str, int]] = {"rank": 50, "title": 190, "why": 330, "why missed": 110, "other lists": 300, "day": 90}
+WRAPPED_PIXELS: Final = 66  # text wraps in rows of more than 64
+WIDTHS: Final[Mapping[str, int]] = {
+    "rank": 45,
+    "title": 150,
+    "why": 250,
+    "goes with": 250,
+    "why missed": 90,
+    "other lists": 300,
+    "day": 90,
+}
 state = st.session_state
 
 
@@ -170,7 +177,7 @@ def show_person(workspace: Workspace) -> None:
     st.subheader(f"{user}, {day.ds}")
     st.markdown(f"**{person.found.describe()}**")
     waiting = st.container()
-    left, middle, right = st.columns([3, 6, 5])
+    left, middle, right = st.columns([3, 7, 5])
     with left:
         history = person.history
         st.caption(f"Had before: {len(history):,} items on {history['day'].nunique()} days")
@@ -178,12 +185,17 @@ def show_person(workspace: Workspace) -> None:
             history.assign(title=titles.of(history[col.ITEM_ID].tolist()))[["day", "title", "events", col.ITEM_ID]].head(2000)
         )
     with middle:
-        names = [name for name in person.lists if not name.startswith(MERGED_WITHOUT)]
-        name = choose(st.selectbox, "List", names, "list", day.served, format_func=display_name, label_visibility="collapsed")
+        names, name = [name for name in person.lists if not name.startswith(MERGED_WITHOUT)], MODEL
+        if day.is_fitted:
+            name = choose(
+                st.selectbox, "List", names, "list", day.served, format_func=display_name, label_visibility="collapsed"
+            )
+        else:
+            st.caption(f"The list of the {display_name(name)}")
         found = person.lists[name].head(SHOWN)
         shown = found.assign(title=titles.of(found[col.ITEM_ID].tolist()))
-        is_marked = found["is_taken"].tolist()
-        show_rows(shown[["rank", "title", "why", "score", "channels", col.ITEM_ID]], is_marked, WRAPPED_PIXELS)
+        order = [one for one in ("rank", "title", "why", "goes with", "score", "channels", col.ITEM_ID) if one in shown]
+        show_rows(shown[order], found["is_taken"].tolist(), WRAPPED_PIXELS)
     with right:
         taken, served = person.taken, day.served if day.served in person.lists else MODEL
         st.caption(f"Took {len(taken)}; green: in the first {day.k} of the {display_name(served)}")
