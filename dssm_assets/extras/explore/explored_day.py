@@ -53,6 +53,8 @@ SHOWN_PEOPLE: Final = 200_000
 """People among whom groups are sought: rows of more are not read."""
 LONG_LOG: Final = 5_000_000
 """Rows of user history from which on nothing is fitted unasked: it takes minutes."""
+MANY_ITEMS: Final = 500_000
+"""The same for items: it takes half a gigabyte."""
 DEPTH: Final = 1000
 """Ranks beyond it are not looked for."""
 COUNTED_PEOPLE: Final = 1000
@@ -119,7 +121,7 @@ class ExploredDay:
         """The baseline with the most hits."""
         self._history = find_event_days(workspace, ds).history
         self.log_rows = sum(manifest.rows for manifest in self._history)
-        self.is_long = self.log_rows >= LONG_LOG
+        self.is_large = self.log_rows >= LONG_LOG or self._day.item_vectors.rows >= MANY_ITEMS
 
     @cached_property
     def people(self) -> pd.DataFrame:

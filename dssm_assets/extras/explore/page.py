@@ -141,11 +141,11 @@ def choose_person(day: ExploredDay) -> Any | None:
     return user
 
 
-def fit_day(day: ExploredDay) -> bool:
-    """Fits what all people share, of a long log only if a button is pressed. Returns whether all lists can be ranked."""
-    if not day.is_fitted and day.is_long:
-        st.info(f"The log is long ({day.log_rows:,} rows of user history): only the stored list of the vectors is shown.")
-        if not st.button("Rank all lists: reads the whole log once, as long as hit_counts took to fit"):
+def fit_day(day: ExploredDay, key: str = "fit") -> bool:
+    """Fits what all people share, in a large home only if a button is pressed. Returns whether all lists can be ranked."""
+    if not day.is_fitted and day.is_large:
+        st.info(f"{day.log_rows:,} rows of user history are not read for one person: only the stored list of the vectors is shown.")
+        if not st.button("Rank all lists: reads the whole log once, as long as hit_counts took to fit", key=key):
             return False
     if not day.is_fitted:
         with st.spinner("Fitting what all people share, once: then all lists follow"):
@@ -223,7 +223,6 @@ def show_two_lists(workspace: Workspace) -> None:
     user = None if day is None else choose_person(day)
     if day is None or user is None:
         return
-    fit_day(day)
     taken = read_person(day, id(day), day.is_fitted, user).taken[col.ITEM_ID].tolist()
     sources = _find_sources(workspace, day)
     sides: list[pd.DataFrame] = []
@@ -261,7 +260,7 @@ def _find_sources(workspace: Workspace, day: ExploredDay) -> dict[str, Callable[
             raise InputError(
                 Fault("person", f"an evaluated user of {ds}", f"{user}, who took nothing then", "choose another day")
             )
-        fit_day(other)
+        fit_day(other, f"{side} fit")
         lists = read_person(other, id(other), other.is_fitted, same).lists
         return {name: found.head(SHOWN) for name, found in sorted(lists.items(), key=lambda one: one[0] != other.served)}
 

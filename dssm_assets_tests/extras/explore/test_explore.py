@@ -204,14 +204,17 @@ def test_before_the_fit_a_person_has_the_stored_list(workspace, monkeypatch):
     assert person.taken[person.taken["miss"] == ""]["item_id"].tolist() == sorted(row["hit_ids"])
 
 
-def test_a_long_log_is_read_only_if_asked(workspace, monkeypatch, open_page):
-    monkeypatch.setattr(explored_day, "LONG_LOG", 1)
+@pytest.mark.parametrize("bound", ["LONG_LOG", "MANY_ITEMS"])
+def test_a_large_home_is_read_only_if_asked(workspace, monkeypatch, open_page, bound):
+    monkeypatch.setattr(explored_day, bound, 1)
     page = open_page(workspace.loaded)
-    assert "The log is long" in texts(page)
+    assert "are not read for one person" in texts(page)
     assert "The list of the two-tower model" in texts(page)
     page.main.button[0].click().run()
-    assert "The log is long" not in texts(page)
+    assert "are not read for one person" not in texts(page)
     assert page.selectbox(key="list").value == MERGED
+    for view in VIEWS[1:]:
+        assert len(open_page(workspace.loaded, view).dataframe) >= 1
 
 
 @pytest.mark.parametrize("view", VIEWS)
