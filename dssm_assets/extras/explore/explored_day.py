@@ -197,6 +197,11 @@ class ExploredDay:
         _ = self._counter
 
     @cached_property
+    def _events(self) -> pd.DataFrame:
+        """Returns the events of all evaluated users of a small home: a file per day is opened once, not for each person."""
+        return read_events(self.workspace, self._history, self._evaluated.truth.user_ids)
+
+    @cached_property
     def _evaluated(self) -> EvaluatedUsers:
         return read_evaluated_users(self.workspace, self._day)
 
@@ -227,7 +232,10 @@ class ExploredDay:
         taken = pd.DataFrame({col.ITEM_ID: ids, **ranks, "miss": misses})
         shown = dict.fromkeys((self.served, self.baseline))
         found = Found(user_id, len(ids), {name: hits[name] for name in shown if name in hits})
-        history = read_events(self.workspace, self._history, users)
+        if self.is_fitted and not self.is_large:
+            history = self._events[self._events[col.USER_ID] == user_id].reset_index(drop=True)
+        else:
+            history = read_events(self.workspace, self._history, users)
         return Person(history, lists, taken, hits, found)
 
     def _read_stored_list(self, users: pa.Array, taken: list[Any]) -> tuple[dict[str, pd.DataFrame], dict[str, Any], list[str]]:
