@@ -144,7 +144,9 @@ def choose_person(day: ExploredDay) -> Any | None:
 def fit_day(day: ExploredDay, key: str = "fit") -> bool:
     """Fits what all people share, in a large home only if a button is pressed. Returns whether all lists can be ranked."""
     if not day.is_fitted and day.is_large:
-        st.info(f"{day.log_rows:,} rows of user history are not read for one person: only the stored list of the vectors is shown.")
+        st.info(
+            f"{day.log_rows:,} rows of user history are not read for one person: only the stored list of the vectors is shown."
+        )
         if not st.button("Rank all lists: reads the whole log once, as long as hit_counts took to fit", key=key):
             return False
     if not day.is_fitted:
