@@ -26,6 +26,7 @@ from dssm_assets.core.arrays.ragged import IntArray, Mask, row_blocks
 from dssm_assets.core.channels.merge import MergedScorer
 from dssm_assets.core.channels.reasons import describe_reasons, find_similar_own, split_scores
 from dssm_assets.core.config.channels import ChannelName
+from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, MERGED, MODEL, TOTAL_HIT_RATE, hits_column
 from dssm_assets.core.evaluation.hits import hit_ranks
 from dssm_assets.core.evaluation.labels import display_name
@@ -153,9 +154,14 @@ class ExploredDay:
     def segments(self) -> list[str]:
         return [name.removeprefix("segment_") for name in self.people.columns if name.startswith("segment_")]
 
+    @cached_property
     def groups(self) -> dict[str, pd.Series]:
-        """Returns the groups of people to choose from: name -> ids."""
+        """Returns the groups of people to choose from: name -> ids; raises an InputError if nobody is there."""
         people = self.people
+        if people.empty:
+            raise InputError(
+                Fault(f"hit_counts of {self.ds}", "evaluated users", "none who may be shown", "choose another day")
+            )
         some = {
             "everybody": people,
             "hits": people[people["found"] > 0],
@@ -169,8 +175,8 @@ class ExploredDay:
             some |= {f"{name}: {value}": rows[value] for value in order_segments(rows)}
         return {name: rows[col.USER_ID] for name, rows in some.items() if len(rows)}
 
-    def find_user(self, text: str) -> Any | None:
-        """Returns the id of an evaluated user as the tables have it; None if there is none."""
+    def find_user(self, text: str) -> Any:
+        """Returns the id of an evaluated user as the tables have it; raises an InputError if there is none."""
         for one in (text, text.strip()):
             try:
                 user = one if pa.types.is_string(self._user_type) else pa.scalar(int(one), self._user_type).as_py()
@@ -178,7 +184,8 @@ class ExploredDay:
                 continue
             if not self.workspace.tables.partitions.hidden.read().hides(user) and self._read_hits(self._one(user)):
                 return user
-        return None
+        got = f"{text}, who took nothing then or was not evaluated"
+        raise InputError(Fault("person", f"an evaluated user of {self.ds}", got, "choose another person or day"))
 
     @cached_property
     def _user_type(self) -> pa.DataType:

@@ -111,34 +111,28 @@ def open_evaluated(workspace: Workspace, ds: str, experiment: str | None = None)
     return open_day(workspace, ds, experiment, f"{versions} {workspace.tables.partitions.hidden.read().state}")
 
 
-def choose_day(workspace: Workspace) -> ExploredDay | None:
+def choose_day(workspace: Workspace) -> ExploredDay:
     days = workspace.tables.partitions.days("total_hit_rate")[::-1]
     if not days:
-        st.info("No day is evaluated yet. To fix: materialize total_hit_rate, or run dssm-assets demo.")
-        return None
+        remedy = "materialize total_hit_rate, or run dssm-assets demo"
+        raise InputError(Fault("table total_hit_rate", "an evaluated day", "none", remedy))
     return open_evaluated(workspace, choose(st.sidebar.selectbox, "Day", days, "day"))
 
 
-def choose_person(day: ExploredDay) -> Any | None:
+def choose_person(day: ExploredDay) -> Any:
     """Returns the id of the chosen person: typed, or another one of a group."""
-    groups = {name: list(map(str, ids)) for name, ids in day.groups().items()}
-    if not groups:
-        st.info(f"Nobody is evaluated on {day.ds}. To fix: choose another day.")
-        return None
 
     def go_to(number: int) -> None:
-        ids = groups[state["group"]]
-        state["number"], state["user"] = number, ids[number % len(ids)]
+        ids = day.groups[state["group"]]
+        state["number"], state["user"] = number, str(ids.iloc[number % len(ids)])
 
-    group = choose(st.sidebar.selectbox, "Group", list(groups), "group", on_change=partial(go_to, 0))
+    group = choose(st.sidebar.selectbox, "Group", list(day.groups), "group", on_change=partial(go_to, 0))
+    first, count = str(day.groups[group].iloc[0]), len(day.groups[group])
     if "user" not in state:
-        state["user"] = st.query_params.get("user", groups[group][0])
-    st.sidebar.button(f"Another one of {len(groups[group]):,}", on_click=go_to, args=[state.get("number", 0) + 1])
-    typed = st.query_params["user"] = st.sidebar.text_input("Person", key="user") or groups[group][0]
-    user = day.find_user(typed)
-    if user is None:
-        st.info(f"{typed} took nothing on {day.ds}, or is not among the evaluated users. To fix: choose another one.")
-    return user
+        state["user"] = st.query_params.get("user", first)
+    st.sidebar.button(f"Another one of {count:,}", on_click=go_to, args=[state.get("number", 0) + 1])
+    typed = st.query_params["user"] = st.sidebar.text_input("Person", key="user") or first
+    return day.find_user(typed)
 
 
 def fit_day(day: ExploredDay, key: str = "fit") -> bool:
@@ -155,8 +149,13 @@ def fit_day(day: ExploredDay, key: str = "fit") -> bool:
     return True
 
 
-def show_rows(shown: pd.DataFrame, green: Sequence[bool] = (), row_height: int = ROW_PIXELS, **more: Any) -> Any:
-    """Shows a table; rows are marked green. Columns without values are left out."""
+def show_rows(
+    shown: pd.DataFrame, titles: Titles | None = None, green: Sequence[bool] = (), row_height: int = ROW_PIXELS, **more: Any
+) -> Any:
+    """Shows a table; rows are marked green. The second column gets the titles of its items. Columns without values are left out."""
+    if titles is not None:
+        shown = shown.copy()
+        shown.insert(1, "title", titles.of(shown[col.ITEM_ID].tolist()))
     names = [str(name) for name in shown if name == "title" or shown[name].replace("", np.nan).notna().any()]
     shown = shown[names].reset_index(drop=True)
     numbers = shown.select_dtypes("float").columns
@@ -172,10 +171,8 @@ def show_rows(shown: pd.DataFrame, green: Sequence[bool] = (), row_height: int =
 
 def show_person(workspace: Workspace) -> None:
     day = choose_day(workspace)
-    user = None if day is None else choose_person(day)
-    if day is None or user is None:
-        return
-    person, titles = read_person(day, id(day), day.is_fitted, user), day.titles
+    user = choose_person(day)
+    person = read_person(day, id(day), day.is_fitted, user)
     st.subheader(f"{user}, {day.ds}")
     st.markdown(f"**{person.found.describe()}**")
     waiting = st.container()
@@ -183,9 +180,7 @@ def show_person(workspace: Workspace) -> None:
     with left:
         history = person.history
         st.caption(f"Had before: {len(history):,} items on {history['day'].nunique()} days")
-        show_rows(
-            history.assign(title=titles.of(history[col.ITEM_ID].tolist()))[["day", "title", "events", col.ITEM_ID]].head(2000)
-        )
+        show_rows(history[["day", "events", col.ITEM_ID]].head(2000), day.titles)
     with middle:
         names, name = [name for name in person.lists if not name.startswith(MERGED_WITHOUT)], MODEL
         if day.is_fitted:
@@ -195,26 +190,21 @@ def show_person(workspace: Workspace) -> None:
         else:
             st.caption(f"The list of the {display_name(name)}")
         found = person.lists[name].head(SHOWN)
-        shown = found.assign(title=titles.of(found[col.ITEM_ID].tolist()))
-        order = [one for one in ("rank", "title", "why", "goes with", "score", "channels", col.ITEM_ID) if one in shown]
-        show_rows(shown[order], found["is_taken"].tolist(), WRAPPED_PIXELS)
+        order = [one for one in ("rank", "why", "goes with", "score", "channels", col.ITEM_ID) if one in found]
+        show_rows(found[order], day.titles, found["is_taken"].tolist(), WRAPPED_PIXELS)
     with right:
         taken, served = person.taken, day.served if day.served in person.lists else MODEL
         st.caption(f"Took {len(taken)}; green: in the first {day.k} of the {display_name(served)}")
-        ranks = [dict(zip(names, row, strict=True)) for row in taken[names].to_numpy().tolist()]
-        shown = pd.DataFrame(
-            {
-                "title": titles.of(taken[col.ITEM_ID].tolist()),
-                "rank": taken[served].map(lambda rank: str(rank or "-")),
-                "why missed": taken["miss"].str.partition(":")[0],
-                "other lists": [
-                    describe_ranks({name: rank for name, rank in row.items() if name != served and not is_part(name)}, DEPTH)
-                    for row in ranks
-                ],
-                col.ITEM_ID: taken[col.ITEM_ID],
-            }
-        )
-        show_rows(shown, (taken["miss"] == "").tolist(), WRAPPED_PIXELS)
+        others = [name for name in names if name != served and not is_part(name)]
+        shown = {
+            "rank": taken[served].map(lambda rank: str(rank or "-")),
+            "why missed": taken["miss"].str.partition(":")[0],
+            "other lists": [describe_ranks(dict(zip(others, row, strict=True)), DEPTH) for row in taken[others].to_numpy()]
+            if others
+            else "",
+            col.ITEM_ID: taken[col.ITEM_ID],
+        }
+        show_rows(pd.DataFrame(shown), day.titles, (taken["miss"] == "").tolist(), WRAPPED_PIXELS)
     with waiting:
         if not day.is_fitted and fit_day(day):
             st.rerun()
@@ -222,9 +212,7 @@ def show_person(workspace: Workspace) -> None:
 
 def show_two_lists(workspace: Workspace) -> None:
     day = choose_day(workspace)
-    user = None if day is None else choose_person(day)
-    if day is None or user is None:
-        return
+    user = choose_person(day)
     taken = read_person(day, id(day), day.is_fitted, user).taken[col.ITEM_ID].tolist()
     sources = _find_sources(workspace, day)
     sides: list[pd.DataFrame] = []
@@ -248,9 +236,9 @@ def show_two_lists(workspace: Workspace) -> None:
     )
     for place, found, others, alone in zip(st.columns(2), (first, second), ranks[::-1], ("went", "came in"), strict=True):
         ids = found[col.ITEM_ID].tolist()
-        shown = pd.DataFrame({"rank": found["rank"], "in the other": [str(others.get(item, alone)) for item in ids]})
+        shown = {"rank": found["rank"], "in the other": [str(others.get(item, alone)) for item in ids], col.ITEM_ID: ids}
         with place:
-            show_rows(shown.assign(title=day.titles.of(ids), item_id=ids), [item in taken for item in ids])
+            show_rows(pd.DataFrame(shown), day.titles, [item in taken for item in ids])
 
 
 def _find_sources(workspace: Workspace, day: ExploredDay) -> dict[str, Callable[[Any, str], dict[str, pd.DataFrame]]]:
@@ -258,10 +246,7 @@ def _find_sources(workspace: Workspace, day: ExploredDay) -> dict[str, Callable[
 
     def read_day(ds: str, experiment: str | None, user: Any, side: str) -> dict[str, pd.DataFrame]:
         other = open_evaluated(workspace, ds, experiment)
-        if (same := other.find_user(str(user))) is None:
-            raise InputError(
-                Fault("person", f"an evaluated user of {ds}", f"{user}, who took nothing then", "choose another day")
-            )
+        same = other.find_user(str(user))
         fit_day(other, f"{side} fit")
         lists = read_person(other, id(other), other.is_fitted, same).lists
         return {name: found.head(SHOWN) for name, found in sorted(lists.items(), key=lambda one: one[0] != other.served)}
@@ -319,13 +304,14 @@ def show_session(workspace: Workspace) -> None:
     st.caption(f"Bundle {engine.bundle.bundle_id}. Choose rows to add them as events; the list is what /recall would answer.")
     if clicked:
         st.markdown("**Session:** " + ", ".join(titles.of(clicked)).replace("$", "\\$"))
-    shown = pd.DataFrame({"title": titles.of(answer.item_ids)})
+    shown = pd.DataFrame({"rank": range(1, len(answer.item_ids) + 1), "score": answer.scores})
     if answer.reasons:
         shown["why"] = [one.describe(titles.of) for one in answer.reasons]
     if answer.sources:
         shown["channels"] = [", ".join(one) for one in answer.sources]
     chosen = show_rows(
-        shown.assign(score=answer.scores, item_id=answer.item_ids),
+        shown.assign(item_id=answer.item_ids),
+        titles,
         on_select="rerun",
         selection_mode="multi-row",
         key=f"list of {user} after {len(clicked)}",
@@ -338,7 +324,7 @@ def show_session(workspace: Workspace) -> None:
 def show_item(workspace: Workspace) -> None:
     engine = open_engine(workspace)
     bundle, titles = engine.bundle, Titles(workspace, engine.bundle.ds)
-    day = choose_day(workspace)
+    day = choose_day(workspace) if workspace.tables.partitions.days("total_hit_rate") else None
     typed = st.sidebar.text_input("Item", key="item").strip() or str(bundle.items.ids_at(bundle.popular_rows[:1])[0])
     similar = engine.similar_items(typed, ListOptions(20))
     item = bundle.items.parse_id(typed, "item")
@@ -348,18 +334,12 @@ def show_item(workspace: Workspace) -> None:
     st.markdown(f"**{cold}**")
     left, right = st.columns(2)
     with left:
-        rows = (
-            workspace.tables.open(workspace.need("item_table", bundle.ds))
-            .to_table(filter=pc.field(col.ITEM_ID) == item)
-            .to_pylist()
-        )
-        show_rows(
-            pd.DataFrame([(name, str(value)) for row in rows for name, value in row.items()], columns=["column", "value"])
-        )
+        stored = workspace.tables.open(workspace.need("item_table", bundle.ds))
+        rows = stored.to_table(filter=pc.field(col.ITEM_ID) == item).to_pylist()
+        values = [(name, str(value)) for row in rows for name, value in row.items()]
+        show_rows(pd.DataFrame(values, columns=["column", "value"]))
         st.caption("Nearest by vectors")
-        show_rows(
-            pd.DataFrame({"similarity": similar.scores, "title": titles.of(similar.item_ids), "item_id": similar.item_ids})
-        )
+        show_rows(pd.DataFrame({"similarity": similar.scores, col.ITEM_ID: similar.item_ids}), titles)
     with right:
         if total:
             st.bar_chart(events, x="day", y="events", height=250)
@@ -369,9 +349,8 @@ def show_item(workspace: Workspace) -> None:
             show_rows(people)
         if engine.channels is not None:
             ids, scores = engine.channels.neighbors_of(bundle.items.find_row(item))
-            names = bundle.items.ids_at(ids[:20])
             st.caption("Nearest as neighbors: taken by the same people")
-            show_rows(pd.DataFrame({"similarity": scores[:20], "title": titles.of(names), "item_id": names}))
+            show_rows(pd.DataFrame({"similarity": scores[:20], col.ITEM_ID: bundle.items.ids_at(ids[:20])}), titles)
 
 
 def count_events(workspace: Workspace, item: Any) -> tuple[pd.DataFrame, int]:
@@ -389,8 +368,6 @@ def count_events(workspace: Workspace, item: Any) -> tuple[pd.DataFrame, int]:
 
 def show_day(workspace: Workspace) -> None:
     day = choose_day(workspace)
-    if day is None:
-        return
     rates = day.total.to_pandas()
     scope, population = (
         choose(st.sidebar.selectbox, label, sorted(set(rates[label.lower()])), label.lower(), default)

@@ -11,7 +11,7 @@ import yaml
 from streamlit import cache_data, cache_resource
 from streamlit.testing.v1 import AppTest
 
-from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.errors import ConfigError, InputError
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, MERGED, MODEL
 from dssm_assets.core.evaluation.labels import display_name
 from dssm_assets.extras.explore import explored_day
@@ -135,7 +135,7 @@ def test_people_of_a_real_log_are_as_in_the_tables_and_as_the_engine_answers(ret
         page = open_page(retail.loaded, "Two lists", day=day.ds, **second)
         for user in day.people["user_id"]:
             page.sidebar.text_input(key="user").set_value(str(user)).run()
-            assert f"{user} took nothing" not in texts(page)
+            assert f"got {user}, who" not in texts(page)
             answer = engine.recall_for_user(user, ListOptions(200, lists=Lists.MERGED))
             assert page.dataframe[1].value["item_id"].tolist() == answer.item_ids
 
@@ -180,11 +180,14 @@ def test_a_missed_item_that_the_shop_hides_is_filtered(workspace, day, tmp_path)
 
 
 def test_groups_have_the_people_that_they_name(day):
-    groups, people = day.groups(), day.people.set_index("user_id")
+    groups, people = day.groups, day.people.set_index("user_id")
     assert set(groups["everybody"]) == set(people.index)
     assert all(people.loc[user, "found"] < people.loc[user, "to_find"] for user in groups.get("misses", []))
     assert day.find_user(" a0 ") == "a0"
-    assert day.find_user("nobody at all") is None
+    with pytest.raises(
+        InputError, match="person: expected an evaluated user of 2024-01-12, got nobody at all, who took nothing"
+    ):
+        day.find_user("nobody at all")
 
 
 def test_who_gets_an_item_most_has_it_in_the_stored_list(workspace, day):
@@ -241,7 +244,7 @@ def test_a_segment_leads_to_its_people(workspace, day, open_page):
     page.button_group[0].set_value(page.button_group[0].options[0]).run()
     group = page.sidebar.selectbox[1].value
     assert group.startswith(f"{segment}: ")
-    assert page.sidebar.text_input[0].value in set(day.groups()[group])
+    assert page.sidebar.text_input[0].value in set(day.groups[group])
 
 
 def test_segments_are_ordered_by_their_numbers():
@@ -280,6 +283,28 @@ class TestHomesThatLackSomething:
         for view in VIEWS:
             assert "To fix: " in texts(open_page(loaded, view)), view
 
+    @pytest.mark.parametrize("lacking", ["serving", "total_hit_rate", "people"])
+    def test_without_one_of_them_the_views_that_need_it_say_what_to_do(
+        self, workspace, tmp_path, open_page, monkeypatch, lacking
+    ):
+        folder = workspace.loaded.path.parent
+        shutil.copytree(folder, tmp_path / "world", symlinks=True)
+        loaded = load_config(tmp_path / "world" / workspace.loaded.path.name, tmp_path / "world" / "home")
+        if lacking == "people":
+            monkeypatch.setattr(explored_day, "SHOWN_PEOPLE", 0)
+        else:
+            shutil.rmtree(next((tmp_path / "world" / "home").rglob(lacking)))
+        needs = {"serving": {"A session", "An item"}, "total_hit_rate": {"A person", "Two lists", "The day"}}
+        for view in VIEWS:
+            assert ("To fix: " in texts(open_page(loaded, view))) == (view in needs.get(lacking, {"A person", "Two lists"})), (
+                view
+            )
+
+    def test_an_unknown_item_is_named(self, workspace, open_page):
+        page = open_page(workspace.loaded, "An item")
+        page.sidebar.text_input(key="item").set_value("Ж 1").run()
+        assert "Ж 1" in texts(page) and "To fix: " in texts(page)
+
     def test_without_titles_ids_stand_in_their_place(self, workspace, monkeypatch, open_page):
         monkeypatch.setattr(people, "_guess_names", lambda schema: [])
         page = open_page(workspace.loaded, user="a0")
@@ -297,7 +322,7 @@ class TestHomesThatLackSomething:
         assert f"{gone}, {EVALUATION_DAY}" in texts(page)
         forget(workspace, pa.array([gone]))
         page.run()  # the page was open meanwhile
-        assert f"{gone} took nothing on" in texts(page)
+        assert f"got {gone}, who took nothing" in texts(page)
         for view in VIEWS:
             page = open_page(workspace.loaded, view)
             assert gone not in texts(page) + "".join(one.value.to_string() for one in page.dataframe)
