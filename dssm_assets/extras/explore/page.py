@@ -42,11 +42,11 @@ ROW_PIXELS: Final = 35
 WRAPPED_PIXELS: Final = 66  # text wraps in rows of more than 64
 WIDTHS: Final[Mapping[str, int]] = {
     "rank": 45,
-    "title": 150,
+    "title": 170,
     "why": 250,
-    "goes with": 250,
+    "goes with": 360,
     "why missed": 90,
-    "other lists": 300,
+    "other lists": 430,
     "day": 90,
 }
 state = st.session_state
