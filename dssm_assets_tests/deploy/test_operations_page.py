@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -14,9 +13,7 @@ from dssm_assets.core.sources.normalise import empty_day_fault
 from dssm_assets.service.bundle import bundle_store as bundles
 from dssm_assets.service.bundle.bundle_store import BundleStore, after_publish
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.deploy.compose_file import DEPLOY, raw
-from dssm_assets_tests.storage.stores import NOTES, notes
 
 DOCS = DEPLOY.parent / "docs"
 PAGE = (DOCS / "operations.md").read_text(encoding="utf-8")
@@ -28,12 +25,6 @@ def _missing_day(folder: Path) -> None:
     PartitionStore(str(folder)).need_all("sample", ["2026-01-03", "2026-01-04"])
 
 
-def _replaced_partition(folder: Path) -> None:
-    tables = TableStore(PartitionStore(str(folder / "replaced"), grace_seconds=0))
-    former, _ = (tables.write(replace(NOTES, name="sample"), "2026-01-04", notes((user, 1, None))) for user in "ab")
-    tables.read(former)
-
-
 def _moving_pointer(folder: Path) -> None:
     store = BundleStore("memory://unused")
     store._pointer_path = "s3://dssm/serving/current.json"
@@ -43,7 +34,6 @@ def _moving_pointer(folder: Path) -> None:
 
 RAISING = (
     _missing_day,
-    _replaced_partition,
     _moving_pointer,
 )
 

@@ -62,7 +62,7 @@ def open_day(_workspace: Workspace, ds: str, experiment: str | None, version: st
     return ExploredDay(_workspace, ds)
 
 
-@st.cache_resource(max_entries=50, show_spinner="Reading")
+@st.cache_resource(max_entries=10, show_spinner="Reading")
 def read_person(_day: ExploredDay, day_id: int, is_fitted: bool, user_id: Any) -> Person:
     return _day.person(user_id)
 
