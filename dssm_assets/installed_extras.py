@@ -61,7 +61,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "databases": Extra(),
     "easyrec": Extra(command="command"),
     "experiments": Extra(command="command", rows="forms", forms="forms", runs="runs"),
-    "explore": Extra(command="command"),
+    "explore": Extra(command="command", materialized="running"),
     "external_vectors": Extra(command="command"),
     "feature_importance": Extra(rows="rows"),
     "freshness": Extra(definitions="checks"),

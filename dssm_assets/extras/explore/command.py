@@ -28,10 +28,11 @@ def add_command(commands: Commands) -> None:
 
 def _explore(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import ConfigError, Fault
+    from dssm_assets.extras.explore.running import announce_page
     from dssm_assets.stored import load_chosen
 
     announce_config(parsed)
-    load_chosen(parsed.config, parsed.home, parsed.scene)  # says now what the page would say
+    loaded = load_chosen(parsed.config, parsed.home, parsed.scene)  # says now what the page would say
     try:
         import streamlit  # noqa: F401
     except ImportError as error:
@@ -42,9 +43,12 @@ def _explore(parsed: argparse.Namespace) -> int:
         "server.port": parsed.port,
         "server.headless": "true",
         "server.fileWatcherType": "none",
+        "runner.magicEnabled": "false",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
     }
     options = [f"--{name}={value}" for name, value in settings.items()]
-    print(f"http://{parsed.host}:{parsed.port}; end it with Ctrl+C", flush=True)
+    url = f"http://{parsed.host}:{parsed.port}"
+    announce_page(loaded.home, url)
+    print(f"{url}; end it with Ctrl+C", flush=True)
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(PAGE), *options, "--", *chosen])

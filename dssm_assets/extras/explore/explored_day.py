@@ -1,8 +1,8 @@
 """What people had, got and took on an evaluated day: the tables and lists behind the page.
 
 The lists are ranked by the code that counted the hits (`steps/scoring.py`), so that each rank and hit equals the day's tables. What all
-people share (baselines, neighbours) is fitted at the first person: seconds on the demo, about as long as `hit_counts` takes for few users.
-A long log is not read for one person: then only the stored list of the vectors is shown, and rows of one person are read by row group.
+people share (baselines, neighbors) is fitted once, which reads the whole log. Before that the rows of one person alone are read, by row
+group: history, hits, what was taken, and the stored list of the vectors.
 
 Shapes: K list length, n items of a list, B users, P pairs of user and item to find.
 """
@@ -26,6 +26,7 @@ from dssm_assets.core.arrays.ragged import IntArray, Mask, row_blocks
 from dssm_assets.core.channels.merge import MergedScorer
 from dssm_assets.core.channels.reasons import describe_reasons, find_similar_own, split_scores
 from dssm_assets.core.config.channels import ChannelName
+from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, MERGED, MODEL, TOTAL_HIT_RATE, hits_column
 from dssm_assets.core.evaluation.hits import hit_ranks
 from dssm_assets.core.evaluation.labels import display_name
@@ -52,7 +53,9 @@ from dssm_assets.storage.local_files import ScratchArrays, ScratchFolder
 SHOWN_PEOPLE: Final = 200_000
 """People among whom groups are sought: rows of more are not read."""
 LONG_LOG: Final = 5_000_000
-"""Rows of user history from which on lists are ranked only if asked: what all people share is then fitted for minutes."""
+"""Rows of user history from which on nothing is fitted unasked: it takes minutes."""
+MANY_ITEMS: Final = 500_000
+"""The same for items: it takes half a gigabyte."""
 DEPTH: Final = 1000
 """Ranks beyond it are not looked for."""
 COUNTED_PEOPLE: Final = 1000
@@ -66,8 +69,8 @@ class Miss(StrEnum):
     NO_ITEM = "not in the corpus: the item table of the day before lacks it"
     FILTERED = "filtered: serving.blocked_items or stocked_items hide it today"
     COLD = "cold: nobody had an event with it before the day"
-    UNPROPOSED = "below the cut in every channel: no channel proposed it"
-    OUTRANKED = "found by a channel and outranked in the merged list"
+    UNPROPOSED = "not proposed: below the cut in every channel"
+    OUTRANKED = "outranked: proposed by a channel, below the cut in the merged list"
     BELOW = "below the cut"
 
 
@@ -77,7 +80,8 @@ class Person:
 
     Attributes:
         history: events before the day, newest day first: user_id, day, item_id, events.
-        lists: name -> the list: rank from 1, item_id, score (nan where the scorer has none), channels, why, is_taken.
+        lists: name -> the list: rank from 1, item_id, score (nan where the scorer has none), is_taken; of the merged list also channels,
+            why, and "goes with", titles of the person's similar items.
         taken: items taken on the day: item_id, rank in each list (0: not among the first DEPTH), miss ("": found).
         hits: scorer -> hits among the first K, as hit_counts has them.
     """
@@ -118,8 +122,7 @@ class ExploredDay:
         """The baseline with the most hits."""
         self._history = find_event_days(workspace, ds).history
         self.log_rows = sum(manifest.rows for manifest in self._history)
-        self.is_ranked = self.log_rows < LONG_LOG
-        """Whether all lists are ranked, not only that of the vectors read."""
+        self.is_large = self.log_rows >= LONG_LOG or self._day.item_vectors.rows >= MANY_ITEMS
 
     @cached_property
     def people(self) -> pd.DataFrame:
@@ -151,9 +154,14 @@ class ExploredDay:
     def segments(self) -> list[str]:
         return [name.removeprefix("segment_") for name in self.people.columns if name.startswith("segment_")]
 
+    @cached_property
     def groups(self) -> dict[str, pd.Series]:
-        """Returns the groups of people to choose from: name -> ids."""
+        """Returns the groups of people to choose from: name -> ids; raises an InputError if nobody is there."""
         people = self.people
+        if people.empty:
+            raise InputError(
+                Fault(f"hit_counts of {self.ds}", "evaluated users", "none who may be shown", "choose another day")
+            )
         some = {
             "everybody": people,
             "hits": people[people["found"] > 0],
@@ -167,8 +175,8 @@ class ExploredDay:
             some |= {f"{name}: {value}": rows[value] for value in order_segments(rows)}
         return {name: rows[col.USER_ID] for name, rows in some.items() if len(rows)}
 
-    def find_user(self, text: str) -> Any | None:
-        """Returns the id of an evaluated user as the tables have it; None if there is none."""
+    def find_user(self, text: str) -> Any:
+        """Returns the id of an evaluated user as the tables have it; raises an InputError if there is none."""
         for one in (text, text.strip()):
             try:
                 user = one if pa.types.is_string(self._user_type) else pa.scalar(int(one), self._user_type).as_py()
@@ -176,7 +184,8 @@ class ExploredDay:
                 continue
             if not self.workspace.tables.partitions.hidden.read().hides(user) and self._read_hits(self._one(user)):
                 return user
-        return None
+        got = f"{text}, who took nothing then or was not evaluated"
+        raise InputError(Fault("person", f"an evaluated user of {self.ds}", got, "choose another person or day"))
 
     @cached_property
     def _user_type(self) -> pa.DataType:
@@ -184,6 +193,20 @@ class ExploredDay:
 
     def _one(self, user_id: Any) -> pa.Array:
         return pa.array([user_id], self._user_type)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether people have all lists, not only that of the vectors."""
+        return "_counter" in vars(self)
+
+    def fit(self) -> None:
+        """Fits what all people share, which takes as long as in `hit_counts`."""
+        _ = self._counter
+
+    @cached_property
+    def _events(self) -> pd.DataFrame:
+        """Returns the events of all evaluated users of a small home: a file per day is opened once, not for each person."""
+        return read_events(self.workspace, self._history, self._evaluated.truth.user_ids)
 
     @cached_property
     def _evaluated(self) -> EvaluatedUsers:
@@ -208,18 +231,18 @@ class ExploredDay:
         return np.zeros(len(self._evaluated.item_ids), np.bool_) if shown is None else ~shown
 
     def person(self, user_id: Any) -> Person:
-        """Returns an evaluated user, with the lists of all scorers if `is_ranked`."""
+        """Returns an evaluated user, with the lists of all scorers if `is_fitted`."""
         users = self._one(user_id)
         (truth,) = read_rows_of_users(self.workspace, self._day.ground_truth, None, users).to_pylist()
         ids, hits = truth[col.GT_ITEMS], self._read_hits(users)
-        if self.is_ranked:
-            lists, ranks, misses = self._rank(users, ids)
-        else:
-            lists, ranks, misses = self._read_stored_list(users, ids)
+        lists, ranks, misses = (self._rank if self.is_fitted else self._read_stored_list)(users, ids)
         taken = pd.DataFrame({col.ITEM_ID: ids, **ranks, "miss": misses})
         shown = dict.fromkeys((self.served, self.baseline))
         found = Found(user_id, len(ids), {name: hits[name] for name in shown if name in hits})
-        history = read_events(self.workspace, self._history, users)
+        if self.is_fitted and not self.is_large:
+            history = self._events[self._events[col.USER_ID] == user_id].reset_index(drop=True)
+        else:
+            history = read_events(self.workspace, self._history, users)
         return Person(history, lists, taken, hits, found)
 
     def _read_stored_list(self, users: pa.Array, taken: list[Any]) -> tuple[dict[str, pd.DataFrame], dict[str, Any], list[str]]:
@@ -228,9 +251,8 @@ class ExploredDay:
         ids = row["topk_ids"] or []
         ranks = {item: rank for rank, item in enumerate(ids, 1)}
         found = pd.DataFrame({"rank": range(1, len(ids) + 1), col.ITEM_ID: ids, "score": row["topk_scores"] or []})
-        found = found.assign(channels="", why="", is_taken=found[col.ITEM_ID].isin(taken))
         return (
-            {MODEL: found},
+            {MODEL: found.assign(is_taken=found[col.ITEM_ID].isin(taken))},
             {MODEL: [ranks.get(item, 0) for item in taken]},
             ["" if item in ranks else Miss.BELOW for item in taken],
         )
@@ -247,26 +269,22 @@ class ExploredDay:
         return lists, ranks, self._find_misses(ranked, 1, np.zeros(len(items), np.int64), items).tolist()
 
     def _describe_list(self, scorer: Scorer, ranked: RankedUsers, items: IntArray, taken: IntArray) -> pd.DataFrame:
-        scores, channels, why = np.full(len(items), np.nan), [""] * len(items), [""] * len(items)
-        if scorer.name == MODEL:
-            scores = ranked.model.score_items(np.zeros(1, np.int64), items[None])[0]
-        if isinstance(scorer, MergedScorer) and scorer.name == MERGED:
-            explained = items[: self.k]
-            odds, proposed, reasons = self._explain(scorer, ranked, explained)
-            scores[: self.k], channels[: self.k], why[: self.k] = odds, proposed, reasons
-        return pd.DataFrame(
+        found = pd.DataFrame(
             {
                 "rank": np.arange(1, len(items) + 1),
                 col.ITEM_ID: self._evaluated.item_ids.take(pa.array(items)).to_pylist(),
-                "score": scores,
-                "channels": channels,
-                "why": why,
+                "score": np.nan,
                 "is_taken": np.isin(items, taken),
             }
         )
+        if scorer.name == MODEL:
+            found["score"] = ranked.model.score_items(np.zeros(1, np.int64), items[None])[0]
+        if isinstance(scorer, MergedScorer) and scorer.name == MERGED:
+            found = found.drop(columns="score").join(self._explain(scorer, ranked, items[: self.k]))
+        return found
 
-    def _explain(self, scorer: MergedScorer, ranked: RankedUsers, items: IntArray) -> tuple[list[float], list[str], list[str]]:
-        """Returns the log-odds of items [n], the channels that proposed each, and why."""
+    def _explain(self, scorer: MergedScorer, ranked: RankedUsers, items: IntArray) -> pd.DataFrame:
+        """Returns the log-odds of items [n], the channels that proposed each, why, and the person's items that it goes with."""
         found, merge = scorer.users.read(np.zeros(1, np.int64)), scorer.merge
         if scorer.without_vectors is not None and not found.has_items_of([ChannelName.VECTORS])[0]:
             merge = scorer.without_vectors
@@ -277,10 +295,16 @@ class ExploredDay:
         }
         assert self._counter.shared is not None
         similar = find_similar_own(self._counter.shared.neighbors, ranked.interacted.history.items.astype(np.int64), items)
-        ids = [self._evaluated.item_ids.take(pa.array(mine)).to_pylist() for mine in similar]
-        title_of = dict(zip(every := [item for one in ids for item in one], self.titles.of(every), strict=True))
-        why = [describe_reasons(one, [title_of[item] for item in mine]) for one, mine in zip(parts, ids, strict=True)]
-        return [sum(one.values()) for one in parts], [names.get(int(item), "popular") for item in items], why
+        own = [self._evaluated.item_ids.take(pa.array(mine)).to_pylist() for mine in similar]
+        self.titles.of([item for mine in own for item in mine])  # read at once
+        return pd.DataFrame(
+            {
+                "score": [sum(one.values()) for one in parts],
+                "channels": [names.get(int(item), "popular") for item in items],
+                "why": [describe_reasons(one, []) for one in parts],
+                "goes with": [", ".join(self.titles.of(mine)) for mine in own],
+            }
+        )
 
     def _find_misses(self, ranked: RankedUsers, num_users: int, pair_user: IntArray, pair_item: IntArray) -> Any:
         """Returns why each item to find [P] is not in the served list; "" if it is."""

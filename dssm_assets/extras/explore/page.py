@@ -33,11 +33,22 @@ SHOWN: Final = 200
 GREEN: Final = "background-color: rgba(46, 160, 67, 0.28)"
 STYLE: Final = """<style>
 [data-testid="stMainBlockContainer"] {padding: 3rem 2rem 1rem}
+[data-testid="stSidebar"] {width: 14rem !important; min-width: 14rem}
 [data-testid="stHorizontalBlock"] {flex-wrap: wrap}
 [data-testid="stColumn"] {min-width: 15rem}
-</style>"""  # columns stand below one another where they would be too narrow
+@media (max-width: 1100px) {[data-testid="stHorizontalBlock"]:has(> :nth-child(3)) > [data-testid="stColumn"] {min-width: 100%}}
+</style>"""  # three columns stand below one another where they would be too narrow
 ROW_PIXELS: Final = 35
-WIDTHS: Final[Mapping[str, int]] = {"title": 220, "why": 420, "channels": 200, "other lists": 420, "why missed": 220, "day": 90}
+WRAPPED_PIXELS: Final = 66  # text wraps in rows of more than 64
+WIDTHS: Final[Mapping[str, int]] = {
+    "rank": 45,
+    "title": 170,
+    "why": 250,
+    "goes with": 360,
+    "why missed": 90,
+    "other lists": 430,
+    "day": 90,
+}
 state = st.session_state
 
 
@@ -51,8 +62,8 @@ def open_day(_workspace: Workspace, ds: str, experiment: str | None, version: st
     return ExploredDay(_workspace, ds)
 
 
-@st.cache_resource(max_entries=50, show_spinner="Ranking this person's lists; for the first one, fitting what all people share")
-def read_person(_day: ExploredDay, day_id: int, is_ranked: bool, user_id: Any) -> Person:
+@st.cache_resource(max_entries=10, show_spinner="Reading")
+def read_person(_day: ExploredDay, day_id: int, is_fitted: bool, user_id: Any) -> Person:
     return _day.person(user_id)
 
 
@@ -100,105 +111,109 @@ def open_evaluated(workspace: Workspace, ds: str, experiment: str | None = None)
     return open_day(workspace, ds, experiment, f"{versions} {workspace.tables.partitions.hidden.read().state}")
 
 
-def choose_day(workspace: Workspace) -> ExploredDay | None:
+def choose_day(workspace: Workspace) -> ExploredDay:
     days = workspace.tables.partitions.days("total_hit_rate")[::-1]
     if not days:
-        st.info("No day is evaluated yet. To fix: materialize total_hit_rate, or run dssm-assets demo.")
-        return None
+        remedy = "materialize total_hit_rate, or run dssm-assets demo"
+        raise InputError(Fault("table total_hit_rate", "an evaluated day", "none", remedy))
     return open_evaluated(workspace, choose(st.sidebar.selectbox, "Day", days, "day"))
 
 
-def choose_person(day: ExploredDay) -> Any | None:
+def choose_person(day: ExploredDay) -> Any:
     """Returns the id of the chosen person: typed, or another one of a group."""
-    groups = {name: list(map(str, ids)) for name, ids in day.groups().items()}
-    if not groups:
-        st.info(f"Nobody is evaluated on {day.ds}. To fix: choose another day.")
-        return None
 
     def go_to(number: int) -> None:
-        ids = groups[state["group"]]
-        state["number"], state["user"] = number, ids[number % len(ids)]
+        ids = day.groups[state["group"]]
+        state["number"], state["user"] = number, str(ids.iloc[number % len(ids)])
 
-    group = choose(st.sidebar.selectbox, "Group", list(groups), "group", on_change=partial(go_to, 0))
+    group = choose(st.sidebar.selectbox, "Group", list(day.groups), "group", on_change=partial(go_to, 0))
+    first, count = str(day.groups[group].iloc[0]), len(day.groups[group])
     if "user" not in state:
-        state["user"] = st.query_params.get("user", groups[group][0])
-    st.sidebar.button(f"Another one of {len(groups[group]):,}", on_click=go_to, args=[state.get("number", 0) + 1])
-    typed = st.query_params["user"] = st.sidebar.text_input("Person", key="user") or groups[group][0]
-    user = day.find_user(typed)
-    if user is None:
-        st.info(f"{typed} took nothing on {day.ds}, or is not among the evaluated users. To fix: choose another one.")
-    elif not day.is_ranked:
-        st.info(f"The log is long ({day.log_rows:,} rows of user history): only the stored list of the vectors is shown.")
-        if st.button("Rank all lists: reads the whole log once, as long as hit_counts took to fit"):
-            day.is_ranked = True
-            st.rerun()
-    return user
+        state["user"] = st.query_params.get("user", first)
+    st.sidebar.button(f"Another one of {count:,}", on_click=go_to, args=[state.get("number", 0) + 1])
+    typed = st.query_params["user"] = st.sidebar.text_input("Person", key="user") or first
+    return day.find_user(typed)
 
 
-def show_rows(shown: pd.DataFrame, green: Sequence[bool] = (), **more: Any) -> Any:
-    """Shows a table; rows are marked green. Columns without values are left out."""
+def fit_day(day: ExploredDay, key: str = "fit") -> bool:
+    """Fits what all people share, in a large home only if a button is pressed. Returns whether all lists can be ranked."""
+    if not day.is_fitted and day.is_large:
+        st.info(
+            f"{day.log_rows:,} rows of user history are not read for one person: only the stored list of the vectors is shown."
+        )
+        if not st.button("Rank all lists: reads the whole log once, as long as hit_counts took to fit", key=key):
+            return False
+    if not day.is_fitted:
+        with st.spinner("Fitting what all people share, once: then all lists follow"):
+            day.fit()
+    return True
+
+
+def show_rows(
+    shown: pd.DataFrame, titles: Titles | None = None, green: Sequence[bool] = (), row_height: int = ROW_PIXELS, **more: Any
+) -> Any:
+    """Shows a table; rows are marked green. The second column gets the titles of its items. Columns without values are left out."""
+    if titles is not None:
+        shown = shown.copy()
+        shown.insert(1, "title", titles.of(shown[col.ITEM_ID].tolist()))
     names = [str(name) for name in shown if name == "title" or shown[name].replace("", np.nan).notna().any()]
     shown = shown[names].reset_index(drop=True)
     numbers = shown.select_dtypes("float").columns
     columns: dict[str, Any] = {name: st.column_config.Column(width=WIDTHS.get(name)) for name in names}
     columns |= {name: st.column_config.NumberColumn(format="%.2f") for name in numbers}
-    height = min(640, ROW_PIXELS * (len(shown) + 1) + 3)
+    height = min(640, ROW_PIXELS + row_height * len(shown) + 3)
     marked: Any = shown
     if any(green):
         marks = np.where(np.array(green)[:, None], GREEN, np.full(shown.shape, ""))
         marked = shown.style.format(precision=2, na_rep="").apply(lambda _: pd.DataFrame(marks, columns=names), axis=None)
-    return st.dataframe(marked, hide_index=True, height=height, column_config=columns, **more)
+    return st.dataframe(marked, hide_index=True, height=height, row_height=row_height, column_config=columns, **more)
 
 
 def show_person(workspace: Workspace) -> None:
     day = choose_day(workspace)
-    user = None if day is None else choose_person(day)
-    if day is None or user is None:
-        return
-    person, titles = read_person(day, id(day), day.is_ranked, user), day.titles
+    user = choose_person(day)
+    person = read_person(day, id(day), day.is_fitted, user)
     st.subheader(f"{user}, {day.ds}")
     st.markdown(f"**{person.found.describe()}**")
-    left, middle, right = st.columns([3, 5, 5])
+    waiting = st.container()
+    left, middle, right = st.columns([3, 7, 5])
     with left:
         history = person.history
         st.caption(f"Had before: {len(history):,} items on {history['day'].nunique()} days")
-        show_rows(
-            history.assign(title=titles.of(history[col.ITEM_ID].tolist()))[["day", "title", "events", col.ITEM_ID]].head(2000)
-        )
+        show_rows(history[["day", "events", col.ITEM_ID]].head(2000), day.titles)
     with middle:
-        names = [name for name in person.lists if not name.startswith(MERGED_WITHOUT)]
-        name = choose(st.selectbox, "List", names, "list", day.served, format_func=display_name, label_visibility="collapsed")
+        names, name = [name for name in person.lists if not name.startswith(MERGED_WITHOUT)], MODEL
+        if day.is_fitted:
+            name = choose(
+                st.selectbox, "List", names, "list", day.served, format_func=display_name, label_visibility="collapsed"
+            )
+        else:
+            st.caption(f"The list of the {display_name(name)}")
         found = person.lists[name].head(SHOWN)
-        shown = found.assign(title=titles.of(found[col.ITEM_ID].tolist()))
-        show_rows(shown[["rank", "title", "why", "score", "channels", col.ITEM_ID]], found["is_taken"].tolist())
+        order = [one for one in ("rank", "why", "goes with", "score", "channels", col.ITEM_ID) if one in found]
+        show_rows(found[order], day.titles, found["is_taken"].tolist(), WRAPPED_PIXELS)
     with right:
-        taken = person.taken
-        st.caption(
-            f"Took {len(taken)}; green: in the first {day.k} of the {display_name(day.served if day.is_ranked else MODEL)}"
-        )
-        served = day.served if day.is_ranked else MODEL
-        ranks = [dict(zip(names, row, strict=True)) for row in taken[names].to_numpy().tolist()]
-        shown = pd.DataFrame(
-            {
-                "title": titles.of(taken[col.ITEM_ID].tolist()),
-                "rank": taken[served].map(lambda rank: str(rank or "-")),
-                "why missed": taken["miss"],
-                "other lists": [
-                    describe_ranks({name: rank for name, rank in row.items() if name != served and not is_part(name)}, DEPTH)
-                    for row in ranks
-                ],
-                col.ITEM_ID: taken[col.ITEM_ID],
-            }
-        )
-        show_rows(shown, (taken["miss"] == "").tolist())
+        taken, served = person.taken, day.served if day.served in person.lists else MODEL
+        st.caption(f"Took {len(taken)}; green: in the first {day.k} of the {display_name(served)}")
+        others = [name for name in names if name != served and not is_part(name)]
+        shown = {
+            "rank": taken[served].map(lambda rank: str(rank or "-")),
+            "why missed": taken["miss"].str.partition(":")[0],
+            "other lists": [describe_ranks(dict(zip(others, row, strict=True)), DEPTH) for row in taken[others].to_numpy()]
+            if others
+            else "",
+            col.ITEM_ID: taken[col.ITEM_ID],
+        }
+        show_rows(pd.DataFrame(shown), day.titles, (taken["miss"] == "").tolist(), WRAPPED_PIXELS)
+    with waiting:
+        if not day.is_fitted and fit_day(day):
+            st.rerun()
 
 
 def show_two_lists(workspace: Workspace) -> None:
     day = choose_day(workspace)
-    user = None if day is None else choose_person(day)
-    if day is None or user is None:
-        return
-    taken = read_person(day, id(day), day.is_ranked, user).taken[col.ITEM_ID].tolist()
+    user = choose_person(day)
+    taken = read_person(day, id(day), day.is_fitted, user).taken[col.ITEM_ID].tolist()
     sources = _find_sources(workspace, day)
     sides: list[pd.DataFrame] = []
     for place, side in zip(st.columns(2), ("first", "second"), strict=True):
@@ -221,9 +236,9 @@ def show_two_lists(workspace: Workspace) -> None:
     )
     for place, found, others, alone in zip(st.columns(2), (first, second), ranks[::-1], ("went", "came in"), strict=True):
         ids = found[col.ITEM_ID].tolist()
-        shown = pd.DataFrame({"rank": found["rank"], "in the other": [str(others.get(item, alone)) for item in ids]})
+        shown = {"rank": found["rank"], "in the other": [str(others.get(item, alone)) for item in ids], col.ITEM_ID: ids}
         with place:
-            show_rows(shown.assign(title=day.titles.of(ids), item_id=ids), [item in taken for item in ids])
+            show_rows(pd.DataFrame(shown), day.titles, [item in taken for item in ids])
 
 
 def _find_sources(workspace: Workspace, day: ExploredDay) -> dict[str, Callable[[Any, str], dict[str, pd.DataFrame]]]:
@@ -231,11 +246,9 @@ def _find_sources(workspace: Workspace, day: ExploredDay) -> dict[str, Callable[
 
     def read_day(ds: str, experiment: str | None, user: Any, side: str) -> dict[str, pd.DataFrame]:
         other = open_evaluated(workspace, ds, experiment)
-        if (same := other.find_user(str(user))) is None:
-            raise InputError(
-                Fault("person", f"an evaluated user of {ds}", f"{user}, who took nothing then", "choose another day")
-            )
-        lists = read_person(other, id(other), other.is_ranked, same).lists
+        same = other.find_user(str(user))
+        fit_day(other, f"{side} fit")
+        lists = read_person(other, id(other), other.is_fitted, same).lists
         return {name: found.head(SHOWN) for name, found in sorted(lists.items(), key=lambda one: one[0] != other.served)}
 
     store = workspace.tables.partitions
@@ -291,13 +304,14 @@ def show_session(workspace: Workspace) -> None:
     st.caption(f"Bundle {engine.bundle.bundle_id}. Choose rows to add them as events; the list is what /recall would answer.")
     if clicked:
         st.markdown("**Session:** " + ", ".join(titles.of(clicked)).replace("$", "\\$"))
-    shown = pd.DataFrame({"title": titles.of(answer.item_ids)})
+    shown = pd.DataFrame({"rank": range(1, len(answer.item_ids) + 1), "score": answer.scores})
     if answer.reasons:
         shown["why"] = [one.describe(titles.of) for one in answer.reasons]
     if answer.sources:
         shown["channels"] = [", ".join(one) for one in answer.sources]
     chosen = show_rows(
-        shown.assign(score=answer.scores, item_id=answer.item_ids),
+        shown.assign(item_id=answer.item_ids),
+        titles,
         on_select="rerun",
         selection_mode="multi-row",
         key=f"list of {user} after {len(clicked)}",
@@ -310,7 +324,7 @@ def show_session(workspace: Workspace) -> None:
 def show_item(workspace: Workspace) -> None:
     engine = open_engine(workspace)
     bundle, titles = engine.bundle, Titles(workspace, engine.bundle.ds)
-    day = choose_day(workspace)
+    day = choose_day(workspace) if workspace.tables.partitions.days("total_hit_rate") else None
     typed = st.sidebar.text_input("Item", key="item").strip() or str(bundle.items.ids_at(bundle.popular_rows[:1])[0])
     similar = engine.similar_items(typed, ListOptions(20))
     item = bundle.items.parse_id(typed, "item")
@@ -320,18 +334,12 @@ def show_item(workspace: Workspace) -> None:
     st.markdown(f"**{cold}**")
     left, right = st.columns(2)
     with left:
-        rows = (
-            workspace.tables.open(workspace.need("item_table", bundle.ds))
-            .to_table(filter=pc.field(col.ITEM_ID) == item)
-            .to_pylist()
-        )
-        show_rows(
-            pd.DataFrame([(name, str(value)) for row in rows for name, value in row.items()], columns=["column", "value"])
-        )
+        stored = workspace.tables.open(workspace.need("item_table", bundle.ds))
+        rows = stored.to_table(filter=pc.field(col.ITEM_ID) == item).to_pylist()
+        values = [(name, str(value)) for row in rows for name, value in row.items()]
+        show_rows(pd.DataFrame(values, columns=["column", "value"]))
         st.caption("Nearest by vectors")
-        show_rows(
-            pd.DataFrame({"title": titles.of(similar.item_ids), "similarity": similar.scores, "item_id": similar.item_ids})
-        )
+        show_rows(pd.DataFrame({"similarity": similar.scores, col.ITEM_ID: similar.item_ids}), titles)
     with right:
         if total:
             st.bar_chart(events, x="day", y="events", height=250)
@@ -341,9 +349,8 @@ def show_item(workspace: Workspace) -> None:
             show_rows(people)
         if engine.channels is not None:
             ids, scores = engine.channels.neighbors_of(bundle.items.find_row(item))
-            names = bundle.items.ids_at(ids[:20])
-            st.caption("Nearest as neighbours: taken by the same people")
-            show_rows(pd.DataFrame({"title": titles.of(names), "similarity": scores[:20], "item_id": names}))
+            st.caption("Nearest as neighbors: taken by the same people")
+            show_rows(pd.DataFrame({"similarity": scores[:20], col.ITEM_ID: bundle.items.ids_at(ids[:20])}), titles)
 
 
 def count_events(workspace: Workspace, item: Any) -> tuple[pd.DataFrame, int]:
@@ -361,8 +368,6 @@ def count_events(workspace: Workspace, item: Any) -> tuple[pd.DataFrame, int]:
 
 def show_day(workspace: Workspace) -> None:
     day = choose_day(workspace)
-    if day is None:
-        return
     rates = day.total.to_pandas()
     scope, population = (
         choose(st.sidebar.selectbox, label, sorted(set(rates[label.lower()])), label.lower(), default)
@@ -390,8 +395,7 @@ def show_day(workspace: Workspace) -> None:
             st.caption(f"Fraction found by {segment}")
             st.bar_chart(sums[[*names]].div(sums["to_find"], axis=0).rename(columns=names), sort=False, stack=False, height=250)
             st.pills("See the people of", list(sums.index), key=segment, on_change=partial(_see_people, segment))
-    if not day.is_ranked:
-        st.info("The log is long: misses are counted by reason once all lists are ranked, see a person.")
+    if not fit_day(day):
         return
     counts = count_misses(day, id(day))
     st.caption(
