@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dssm_assets.extras.shown.parts import part_schema
+from dssm_assets.service.engine.recall_engine import HookState
 from dssm_assets.storage.locations import open_location, put_if
 
 MAX_ROWS: Final = 1_000_000
@@ -62,17 +63,6 @@ class ShownList(NamedTuple):
     @property
     def ds(self) -> str:
         return dt.datetime.fromtimestamp(self.time_ms / 1000, dt.UTC).date().isoformat()
-
-
-@dataclass(frozen=True)
-class LogState:
-    """Counts of rows since the start, and why they cannot be written; None if they can."""
-
-    written: int = 0
-    waiting: int = 0
-    dropped: int = 0
-    failures: int = 0
-    fault: str | None = None
 
 
 @dataclass
@@ -124,11 +114,12 @@ class ShownLog:
             self._since = min(self._since, self._lists[0][0])
 
     @property
-    def state(self) -> LogState:
+    def state(self) -> HookState:
         fault, late = self._fault, time.monotonic() - self._since
         if not fault and late > self._flush_seconds + LATE_SECONDS:
             fault = f"rows for {self._root} have waited for {late:.0f} seconds. To fix: see why this place is slow or silent"
-        return LogState(self._written, self._waiting, self._dropped, self._failures, fault or None)
+        counts = {"rows_written": self._written, "rows_dropped": self._dropped, "write_failures": self._failures}
+        return HookState(fault or None, self._waiting, counts)
 
     def close(self) -> None:
         """Writes what waits, in CLOSE_SECONDS; rows left after that are lost."""
