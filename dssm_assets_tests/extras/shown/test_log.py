@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.extras.shown import log as module
 from dssm_assets.extras.shown.log import ShownList, ShownLog
+from dssm_assets.storage.locations import open_location
+from dssm_assets_tests.deploy.services import BUCKET
 from dssm_assets_tests.extras.shown.shops import find_parts, read_rows
 
 DAY_MS = 86_400_000
@@ -73,6 +76,17 @@ def test_services_of_one_folder_write_parts_of_their_own(tmp_path: Path) -> None
     for log in logs:
         log.close()
     assert (len(find_parts(tmp_path)), len(read_rows(tmp_path))) == (3, 9)
+
+
+def test_parts_on_an_object_store(options: dict[str, Any]) -> None:
+    root = f"s3://{BUCKET}/shown"
+    log = ShownLog(root, options, 0.1)
+    log.put(make_list(1))
+    wait_for(lambda: written(log) == 3)
+    fs, path = open_location(root, "test", options)
+    (part,) = fs.find(path)
+    assert pq.read_table(fs.open(part), partitioning=None).column("request_id").to_pylist() == ["r1"] * 3
+    log.close()
 
 
 def test_rows_wait_for_a_full_disk_and_are_told(log: ShownLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
