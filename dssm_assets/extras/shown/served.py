@@ -170,7 +170,7 @@ class ShownAnswers:
         self._log.put(kept)
         with self._lock:
             now = time.monotonic()
-            self._answers[request.request_id] = now, kept._replace(item_ids=(), scores=None, channels=None)
+            self._answers[request.request_id] = now, kept._replace(item_ids=(), scores=(), channels=())
             while len(self._answers) > MOST_ANSWERS or next(iter(self._answers.values()))[0] < now - REPLACE_SECONDS:
                 self._answers.popitem(last=False)
         return named
@@ -197,7 +197,8 @@ class ShownAnswers:
                 got = f"repeated: {twice}"[:200] if items else "no item"
                 raise InputError(Fault("item_ids", "the items that were shown, each once", got, "correct them"))
             self._answers[request_id] = answered, kept._replace(kind=SHOWN)
-        self._log.put(kept._replace(kind=SHOWN, item_ids=items))
+        nothing = [None] * len(items)
+        self._log.put(kept._replace(kind=SHOWN, item_ids=items, scores=nothing, channels=nothing))
 
     @property
     def state(self) -> HookState:
