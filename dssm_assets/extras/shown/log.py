@@ -1,9 +1,9 @@
 """Writes the log of shown items: a bounded queue, and one thread that writes a parquet part per `flush_seconds`.
 
-A request only appends a line of JSON to the queue. While the place of the log is slow, full or away, rows wait and are written again; once
-MAX_ROWS wait, further lists are dropped and counted. The thread leaves all work to libraries that release the interpreter; rows made in Python would hold
-it from requests for many ms. A part appears whole (a rename, or one put on an object store), under
-a name that no other process uses.
+A request only appends a line of JSON to the queue. While the place of the log is slow, full or away, rows wait and are written
+again; once MAX_ROWS wait, further lists are dropped and counted. The thread leaves its work to libraries that release the
+interpreter: rows made in Python would hold it from requests for many ms. A part appears whole (a rename, or one put on an object
+store), under a name that no other process uses.
 
 Belongs here: rows and parts. Does not belong here: which lists are kept (`served.py`).
 """
@@ -32,7 +32,7 @@ from dssm_assets.service.engine.recall_engine import HookState
 from dssm_assets.storage.locations import open_location, put_if
 
 MAX_ROWS: Final = 1_000_000
-"""Rows that wait, at most; they take about 100 MB."""
+"""Rows that wait, at most; they take about 60 MB."""
 LOOK_SECONDS: Final = 0.05
 CLOSE_SECONDS: Final = 5.0
 """Time for the last part when a service stops."""
@@ -133,7 +133,7 @@ class ShownLog:
 
     def _run(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
-            # A kill shall lose the rows of flush_seconds at most, those of a part that is being written included.
+            # A kill shall lose the rows of flush_seconds at most, those of a part being written included: the slowest one lately.
             age = self._flush_seconds - min(self._took, self._flush_seconds / 2) - 2 * LOOK_SECONDS
             if time.monotonic() > max(self._since + max(age, 0), self._retry_at):
                 self._flush()
@@ -158,7 +158,7 @@ class ShownLog:
             self._unwritten.popleft()
             with self._lock:
                 self._written, self._waiting = self._written + rows, self._waiting - rows
-        self._fault, self._took = "", time.monotonic() - start
+        self._fault, self._took = "", max(time.monotonic() - start, 0.95 * self._took)
         with self._lock:
             self._since = self._lines[0].came_at if self._lines else math.inf
 
