@@ -1,9 +1,9 @@
 """Writes the log of shown items: a bounded queue, and one thread that writes a parquet part per `flush_seconds`.
 
-A request only appends to the queue. While the place of the log is slow, full or away, rows wait and are written again; once
-MAX_ROWS wait, further lists are dropped and counted. The thread turns lists into columns a few at a time: done at once for a whole
-part, it would hold the interpreter from requests for many ms. A part appears whole (a rename, or one put on an object store), under
-a name that no other process uses.
+A request only appends a line of JSON to the queue. While the place of the log is slow, full or away, rows wait and are written
+again; once MAX_ROWS wait, further lists are dropped and counted. The thread leaves its work to libraries that release the
+interpreter: rows made in Python would hold it from requests for many ms. A part appears whole (a rename, or one put on an object
+store), under a name that no other process uses.
 
 Belongs here: rows and parts. Does not belong here: which lists are kept (`served.py`).
 """
@@ -18,31 +18,36 @@ import time
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from dssm_assets.extras.shown.parts import part_schema
+from dssm_assets.service.engine.recall_engine import HookState
 from dssm_assets.storage.locations import open_location, put_if
 
 MAX_ROWS: Final = 1_000_000
-"""Rows that wait, at most; they take about 100 MB."""
-DRAIN_SECONDS: Final = 0.05
+"""Rows that wait, at most; they take about 60 MB."""
+LOOK_SECONDS: Final = 0.05
 CLOSE_SECONDS: Final = 5.0
 """Time for the last part when a service stops."""
 LATE_SECONDS: Final = 10.0
 """Rows older than this are late: the place hangs."""
 ANSWER, SHOWN = "answer", "shown"
+_OF_ITEMS: Final = ("item_id", "score", "channels")
+_FIELDS: Final = ("kind", "time_ms", "request_id", "user_id", "variant", "bundle_id", *_OF_ITEMS)
+"""Columns that a list says, in the order of `ShownList`."""
 
 _log = logging.getLogger(__name__)
 
 
 class ShownList(NamedTuple):
-    """One list of items: what was answered, or (`kind` "shown", without scores and channels) what was shown in its place.
+    """One list of items: what was answered, or (`kind` "shown", with scores and channels None) what was shown in its place.
 
     `time_ms` is the time of the answer, also for what was shown.
     """
@@ -54,8 +59,8 @@ class ShownList(NamedTuple):
     variant: str | None
     bundle_id: str
     item_ids: Sequence[int | str]
-    scores: Sequence[float] | None
-    channels: Sequence[Sequence[str]] | None
+    scores: Sequence[float | None]
+    channels: Sequence[Sequence[str] | None]
     user_type: pa.DataType
     item_type: pa.DataType
 
@@ -64,23 +69,13 @@ class ShownList(NamedTuple):
         return dt.datetime.fromtimestamp(self.time_ms / 1000, dt.UTC).date().isoformat()
 
 
-@dataclass(frozen=True)
-class LogState:
-    """Counts of rows since the start, and why they cannot be written; None if they can."""
+class _Line(NamedTuple):
+    """A list as JSON, when it came, by the clock of time.monotonic, and what the lists of a part share: day and types of ids."""
 
-    written: int = 0
-    waiting: int = 0
-    dropped: int = 0
-    failures: int = 0
-    fault: str | None = None
-
-
-@dataclass
-class _Part:
-    """Lists of one day and one pair of types, without their items, and the columns of these."""
-
-    lists: list[ShownList] = field(default_factory=list)
-    columns: dict[str, list[pa.Array]] = field(default_factory=lambda: defaultdict(list))
+    came_at: float
+    part: tuple[str, pa.DataType, pa.DataType]
+    rows: int
+    json: bytes
 
 
 class _Unwritten(NamedTuple):
@@ -100,9 +95,7 @@ class ShownLog:
         """
         self._fs, self._root = open_location(uri, "serving.shown.folder", options)
         self._flush_seconds, self._took, self._retry_at = flush_seconds, 0.0, 0.0
-        self._lists: deque[tuple[float, ShownList]] = deque()
-        """Those that have come, each with its moment by the clock of time.monotonic."""
-        self._parts: dict[tuple[str, pa.DataType, pa.DataType], _Part] = defaultdict(_Part)
+        self._lines: deque[_Line] = deque()
         self._unwritten: deque[_Unwritten] = deque()
         self._since, self._fault = math.inf, ""
         """Since when the oldest row waits; why the last part could not be written."""
@@ -115,20 +108,23 @@ class ShownLog:
         """Takes a list to be written, or drops and counts its rows if too many wait."""
         if not (rows := len(shown.item_ids)):
             return
+        part = shown.ds, shown.user_type, shown.item_type
+        line = _Line(time.monotonic(), part, rows, orjson.dumps(dict(zip(_FIELDS, shown, strict=False))))
         with self._lock:
             if self._waiting + rows > MAX_ROWS:
                 self._dropped += rows
                 return
             self._waiting += rows
-            self._lists.append((time.monotonic(), shown))
-            self._since = min(self._since, self._lists[0][0])
+            self._lines.append(line)
+            self._since = min(self._since, line.came_at)
 
     @property
-    def state(self) -> LogState:
+    def state(self) -> HookState:
         fault, late = self._fault, time.monotonic() - self._since
         if not fault and late > self._flush_seconds + LATE_SECONDS:
             fault = f"rows for {self._root} have waited for {late:.0f} seconds. To fix: see why this place is slow or silent"
-        return LogState(self._written, self._waiting, self._dropped, self._failures, fault or None)
+        counts = {"rows_written": self._written, "rows_dropped": self._dropped, "write_failures": self._failures}
+        return HookState(fault or None, self._waiting, counts)
 
     def close(self) -> None:
         """Writes what waits, in CLOSE_SECONDS; rows left after that are lost."""
@@ -136,36 +132,22 @@ class ShownLog:
         self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
-        while not self._stopped.wait(DRAIN_SECONDS):
-            self._drain()
-            # A kill shall lose the rows of flush_seconds at most, those of a part that is being written included.
-            age = self._flush_seconds - min(self._took, self._flush_seconds / 2) - 2 * DRAIN_SECONDS
+        while not self._stopped.wait(LOOK_SECONDS):
+            # A kill shall lose the rows of flush_seconds at most, those of a part being written included: the slowest one lately.
+            age = self._flush_seconds - min(self._took, self._flush_seconds / 2) - 2 * LOOK_SECONDS
             if time.monotonic() > max(self._since + max(age, 0), self._retry_at):
                 self._flush()
-        self._drain()
         self._flush()
 
-    def _drain(self) -> None:
-        """Turns the lists that wait into columns."""
-        for _ in range(len(self._lists)):
-            _, shown = self._lists.popleft()
-            part, count = self._parts[shown.ds, shown.user_type, shown.item_type], len(shown.item_ids)
-            channels = [None] * count if shown.channels is None else list(map(",".join, shown.channels))
-            part.columns["item_id"].append(pa.array(shown.item_ids, shown.item_type))
-            part.columns["score"].append(
-                pa.nulls(count, pa.float64()) if shown.scores is None else pa.array(shown.scores, pa.float64())
-            )
-            part.columns["channels"].append(pa.array(channels, pa.string()))  # 15 times faster than lists of lists
-            part.lists.append(shown._replace(item_ids=range(count), scores=None, channels=None))
-
     def _flush(self) -> None:
-        """Writes what is in columns; a part that cannot be written stays for the next time."""
-        start = time.monotonic()
-        for (ds, *types), part in self._parts.items():
-            path = f"{self._root}/ds={ds}/{part.lists[0].time_ms}-{uuid.uuid4().hex}.parquet"
-            rows = sum(len(shown.item_ids) for shown in part.lists)
-            self._unwritten.append(_Unwritten(path, rows, _to_parquet(part, part_schema(*types))))
-        self._parts.clear()
+        """Writes the lines that have come; a part that cannot be written stays for the next time."""
+        start, parts = time.monotonic(), defaultdict[tuple[str, pa.DataType, pa.DataType], list[_Line]](list)
+        for _ in range(len(self._lines)):
+            parts[(line := self._lines.popleft()).part].append(line)
+        for (ds, *types), lines in parts.items():
+            path = f"{self._root}/ds={ds}/{time.time_ns()}-{uuid.uuid4().hex}.parquet"
+            content = _to_parquet([line.json for line in lines], part_schema(*types))
+            self._unwritten.append(_Unwritten(path, sum(line.rows for line in lines), content))
         while self._unwritten:
             path, rows, content = self._unwritten[0]
             try:
@@ -176,9 +158,9 @@ class ShownLog:
             self._unwritten.popleft()
             with self._lock:
                 self._written, self._waiting = self._written + rows, self._waiting - rows
-        self._fault, self._took = "", time.monotonic() - start
+        self._fault, self._took = "", max(time.monotonic() - start, 0.95 * self._took)
         with self._lock:
-            self._since = self._lists[0][0] if self._lists else math.inf
+            self._since = self._lines[0].came_at if self._lines else math.inf
 
     def _note_failure(self, path: str, error: Exception) -> None:
         fault = f"{path} cannot be written ({type(error).__name__}: {' '.join(str(error).split())[:400]})"
@@ -188,17 +170,20 @@ class ShownLog:
         self._retry_at = time.monotonic() + self._flush_seconds
 
 
-def _to_parquet(part: _Part, schema: pa.Schema) -> bytes:
+def _to_parquet(lines: Sequence[bytes], schema: pa.Schema) -> bytes:
     """Returns the bytes of a part: each list's rows in their order."""
-    counts = np.array([len(shown.item_ids) for shown in part.lists])
-    of_list = pa.array(np.repeat(np.arange(len(counts)), counts))
-    positions = np.arange(len(of_list)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
-    columns: dict[str, pa.Array | pa.ChunkedArray] = {
-        name: pa.array([getattr(shown, name) for shown in part.lists], schema.field(name).type).take(of_list)
-        for name in ("kind", "time_ms", "request_id", "user_id", "variant", "bundle_id")
+    fields = {name: schema.field(name).type for name in _FIELDS}
+    lists = pj.read_json(
+        pa.BufferReader(b"\n".join(lines)),
+        pj.ReadOptions(use_threads=False, block_size=max(1 << 20, 2 * max(map(len, lines)))),
+        pj.ParseOptions(pa.schema({name: pa.list_(kind) if name in _OF_ITEMS else kind for name, kind in fields.items()})),
+    ).combine_chunks()
+    of_list = pc.list_parent_indices(lists.column("item_id").chunk(0))
+    columns = {
+        name: pc.list_flatten(lists.column(name)) if name in _OF_ITEMS else lists.column(name).take(of_list) for name in fields
     }
-    columns |= {name: pa.concat_arrays(arrays) for name, arrays in part.columns.items()}
-    columns |= {"position": pa.array(positions, pa.int32()), "channels": pc.split_pattern(columns["channels"], ",")}
+    starts = np.searchsorted(of_list, of_list)
+    columns["position"] = pa.array(np.arange(1, len(starts) + 1) - starts, pa.int32())
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table([columns[name] for name in schema.names], schema), sink, compression="zstd")
     return bytes(sink.getvalue())

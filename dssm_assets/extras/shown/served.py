@@ -24,7 +24,7 @@ import pyarrow as pa
 from dssm_assets.core.config.evaluation import Serving, Variant
 from dssm_assets.core.config.section import repeated_names
 from dssm_assets.core.errors import DssmError, Fault, InputError
-from dssm_assets.extras.shown.log import ANSWER, SHOWN, LogState, ShownList, ShownLog
+from dssm_assets.extras.shown.log import ANSWER, SHOWN, ShownList, ShownLog
 from dssm_assets.extras.shown.variants import choose_variation, hash_person, ranges_of_shares
 from dssm_assets.service.bundle.bundle_store import Pointer
 from dssm_assets.service.engine.id_rows import IdRows, parse_id
@@ -66,24 +66,15 @@ class _Assigned(NamedTuple):
     variant: str | None
 
 
-class _Choice(NamedTuple):
-    """A variant: its name, the bundle as it names it, and what replaces options of a request."""
-
-    name: str
-    bundle: str | None
-    options: Mapping[str, Any]
-    needs_channels: bool
-
-
 class ShownAnswers:
     """The hook: assigns requests to variants and logs answers. Implements `AnswerHook`."""
 
     def __init__(self, serving: Serving, log: ShownLog | None) -> None:
         """Takes the variants of a configuration, and the log; None: nothing is kept."""
         self._log, self._experiment = log, serving.experiment
-        variants = serving.variants or [Variant(name=EVERYBODY, share=1.0)]
-        self._ranges = ranges_of_shares([variant.share for variant in variants])
-        self._choices = list(map(_read_choice, variants))
+        self._variants = serving.variants or [Variant(name=EVERYBODY, share=1.0)]
+        self._ranges = ranges_of_shares([variant.share for variant in self._variants])
+        self._options = list(map(_read_options, self._variants))
         self._opened: dict[str, RecallEngine] = {}
         """Bundle as a variant names it -> its engine."""
         self._refused: dict[str, tuple[str | None, float, str]] = {}
@@ -99,7 +90,7 @@ class ShownAnswers:
 
     def refresh(self, pointer: Pointer | None, open_bundle: OpenBundle) -> bool:
         has_opened = False
-        for name in {choice.bundle for choice in self._choices if choice.bundle}:
+        for name in {variant.bundle for variant in self._variants if variant.bundle}:
             bundle_id = name if name != PREVIOUS else None if pointer is None else pointer.previous
             opened, (refused_id, retry_at, before) = self._opened.get(name), self._refused.get(name, ("", 0.0, ""))
             if opened is not None and opened.bundle.bundle_id == bundle_id:
@@ -107,9 +98,7 @@ class ShownAnswers:
             elif refused_id != bundle_id or time.monotonic() > retry_at:
                 try:
                     if bundle_id is None:
-                        raise InputError(
-                            Fault("serving.variants", "a bundle that was served before", "none", "publish another")
-                        )
+                        raise InputError(Fault("serving.variants", "a former bundle", "none", "publish another"))
                     self._opened[name], has_opened = open_bundle(bundle_id), True
                     self._refused.pop(name, None)
                 except Exception as error:  # Whatever is wrong with it, the service goes on.
@@ -145,14 +134,14 @@ class ShownAnswers:
         position = choose_variation(number, self._ranges)
         if position < 0:
             return _Assigned(engine, request, None)
-        choice = self._choices[position]
-        other = self._opened.get(choice.bundle) if choice.bundle else engine
-        if other is None or (choice.needs_channels and other.channels is None):
+        variant, options = self._variants[position], self._options[position]
+        other = self._opened.get(variant.bundle) if variant.bundle else engine
+        if other is None or (other.channels is None and (variant.exclude_history or variant.channels == "merged")):
             self._unassigned += 1
             return _Assigned(engine, request, None)
-        if choice.options:
-            request = replace(request, options=replace(request.options, **choice.options))
-        return _Assigned(other, request, choice.name)
+        if options:
+            request = replace(request, options=replace(request.options, **options))
+        return _Assigned(other, request, variant.name)
 
     def _new_id(self, given: str) -> str:
         return given if given and given not in self._answers else f"{given and f'{given}-'}{uuid.uuid4().hex}"
@@ -181,7 +170,7 @@ class ShownAnswers:
         self._log.put(kept)
         with self._lock:
             now = time.monotonic()
-            self._answers[request.request_id] = now, kept._replace(item_ids=(), scores=None, channels=None)
+            self._answers[request.request_id] = now, kept._replace(item_ids=(), scores=(), channels=())
             while len(self._answers) > MOST_ANSWERS or next(iter(self._answers.values()))[0] < now - REPLACE_SECONDS:
                 self._answers.popitem(last=False)
         return named
@@ -208,37 +197,28 @@ class ShownAnswers:
                 got = f"repeated: {twice}"[:200] if items else "no item"
                 raise InputError(Fault("item_ids", "the items that were shown, each once", got, "correct them"))
             self._answers[request_id] = answered, kept._replace(kind=SHOWN)
-        self._log.put(kept._replace(kind=SHOWN, item_ids=items))
+        nothing = [None] * len(items)
+        self._log.put(kept._replace(kind=SHOWN, item_ids=items, scores=nothing, channels=nothing))
 
     @property
     def state(self) -> HookState:
-        log = LogState() if self._log is None else self._log.state
+        log = HookState() if self._log is None else self._log.state
         faults = [*(f"variant's bundle {name}: {fault}" for name, (_, _, fault) in self._refused.items()), log.fault]
-        return HookState(
-            "; ".join(filter(None, faults)) or None,
-            log.waiting,
-            {
-                "rows_written": log.written,
-                "rows_dropped": log.dropped,
-                "write_failures": log.failures,
-                "unassigned_answers": self._unassigned,
-            },
-            {
-                engine.bundle.bundle_id: sum(int(file["bytes"]) for file in engine.bundle.manifest["files"].values())
-                for engine in self.engines
-            },
-        )
+        sizes = {
+            one.bundle.bundle_id: sum(file["bytes"] for file in one.bundle.manifest["files"].values()) for one in self.engines
+        }
+        counts = {**log.counts, "unassigned_answers": self._unassigned}
+        return HookState("; ".join(filter(None, faults)) or None, log.waiting_rows, counts, sizes)
 
     def close(self) -> None:
         if self._log is not None:
             self._log.close()
 
 
-def _read_choice(variant: Variant) -> _Choice:
-    options = variant.model_dump(include={"exclude_history", "k"}, exclude_none=True)
-    if variant.channels is not None:
-        options["lists"] = Lists(variant.channels)
-    return _Choice(variant.name, variant.bundle, options, options.get("lists") is Lists.MERGED or "exclude_history" in options)
+def _read_options(variant: Variant) -> dict[str, Any]:
+    """Returns the options of a list that a variant replaces."""
+    lists = {} if variant.channels is None else {"lists": Lists(variant.channels)}
+    return variant.model_dump(include={"exclude_history", "k"}, exclude_none=True) | lists
 
 
 def _type_of(ids: IdRows) -> pa.DataType:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -187,10 +187,10 @@ class HookState:
         bundle_bytes: further open bundle -> bytes of its files, which are mapped.
     """
 
-    fault: str | None
-    waiting_rows: int
-    counts: Mapping[str, int]
-    bundle_bytes: Mapping[str, int]
+    fault: str | None = None
+    waiting_rows: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    bundle_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 class AnswerHook(Protocol):
