@@ -177,9 +177,7 @@ def test_a_hard_day_is_no_drop() -> None:
     assert report.passed
     assert report.facts["ratio_before"] == pytest.approx(1.5)
     assert report.facts["required_ratio"] == pytest.approx(0.7 * 1.5)
-    assert report.sentence.endswith(
-        "; it finds 1.50 times as many items as the baseline, 1.50 times on the 1 partition before"
-    )
+    assert report.sentence.endswith("; it finds 1.50 times as many items as the baseline, 1.50 times on the 1 partition before")
 
 
 def test_a_lost_lead_is_a_drop_even_on_an_easy_day() -> None:

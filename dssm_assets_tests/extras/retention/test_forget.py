@@ -434,8 +434,7 @@ def test_integer_ids_are_read_as_a_request_reads_them(numbered, tmp_path, capsys
     assert cli.main(arguments) == 1
     shown = capsys.readouterr().err
     assert (
-        "expected one integer id per line, like the ids of this home, got 4 lines with other text: 1, 2, 5, 6. To fix"
-        in shown
+        "expected one integer id per line, like the ids of this home, got 4 lines with other text: 1, 2, 5, 6. To fix" in shown
     )
     assert "anna" not in shown
     assert not (numbered / "home" / "tables" / "serving" / "forgotten.json").exists()

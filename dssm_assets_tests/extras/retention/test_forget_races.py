@@ -201,7 +201,10 @@ def test_store_that_is_away_holds_up_neither_runs_nor_the_rest(world):
     assert [line for line in lines[told:] if "request" in line] == [waits], "no store is asked"
     let_an_hour_pass(workspace)
     run_start(workspace)
-    assert any(line.startswith("the request to forget users goes on later, and this run begins: UnfinishedRequestError: ") for line in lines)
+    assert any(
+        line.startswith("the request to forget users goes on later, and this run begins: UnfinishedRequestError: ")
+        for line in lines
+    )
     assert before.request and workspace.tables.partitions.hidden.read().state == before.state, "runs beside it go on"
     folder.unlink()
     folder.with_suffix(".aside").rename(folder)
