@@ -52,7 +52,7 @@ def contributions(merge: Merge, said: dict[Signal, Float64Array]) -> dict[Signal
 
 
 def find_similar_own(neighbors: Any, own_items: IntArray, rows: IntArray) -> list[IntArray]:
-    """Returns, for each item [n], the user's items [E] to which it is most similar as a neighbor: best first, at most CARRIERS.
+    """Returns, for each item [n], the most similar ones of the user's items [E], by the neighbors. Best first, at most CARRIERS.
 
     Args:
         neighbors: see `SharedData`.

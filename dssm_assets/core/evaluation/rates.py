@@ -182,7 +182,7 @@ def paired_gain(
     """Returns hit_rate(scorer) - times * hit_rate(against), with a bootstrap interval. Both use the same resamples of users.
 
     The default population is the one reported for the scope. Parts of merged lists (`is_part`) may be scored for a sample of the
-    users; then only these users are compared.
+    users only. In this case both scorers are compared for the users of the sample.
 
     By hand: of 100 items to find, one scorer finds 50 and the other 40, so the gain is 0.1. With `times` 1.5 the gain is
     0.5 - 1.5 * 0.4 = -0.1.

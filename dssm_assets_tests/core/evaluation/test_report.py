@@ -219,7 +219,7 @@ def test_list_section_with_and_without_an_earlier_day() -> None:
     assert "| 5 | 6.25% | 50.0% | 9.12 | 75.0% | 0.600 |" in text
     assert "lists for 2,469 evaluated users" in text
     assert (
-        "among the 1 most popular items (1% of the items with events in the window), which have 75.0% of the window's events"
+        "among the 1 most popular items (1% of the items with events in the window); these have 75.0% of the window's events"
         in text
     )
     assert "Kept since 2026-02-27: " in text

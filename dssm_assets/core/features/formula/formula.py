@@ -29,7 +29,7 @@ class Formula:
     """A parsed formula.
 
     Attributes:
-        steps: see `parser.Step`.
+        steps: the steps that compute it, in order (`parser.Step`).
         vectors: names of the variables with a vector per row.
     """
 
