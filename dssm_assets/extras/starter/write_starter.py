@@ -223,7 +223,7 @@ def describe_starter(
     settings = inputs.settings
     loaded = load_config(inputs.path, home, checks_features=False)
     log(f"{inputs.path} is checked against the tables")
-    found = validate(loaded, today, log)
+    found = validate(loaded, today, log, inputs.log.rows)
     lines = [
         f"Wrote {inputs.path} and fg.json next to it. Read config.yaml once: a comment explains each choice.",
         f"Recipe {settings.recipe}: {settings.recipe_reason}.",

@@ -291,6 +291,8 @@ def test_a_thin_tail_is_named_and_days_before_it_are_evaluated(folder, capsys):
     config = written(folder)
     assert (config["window"]["days"], config["training"]["epochs"], str(config["calendar"]["end"])) == (12, 20, "2018-01-06")
     assert "# Note: a thin tail" in text(folder)
+    (of_terminal,) = re.findall("evaluation days: (.*)", out)
+    assert f"# Evaluation days: {of_terminal}.\n" in text(folder)
 
 
 def test_ids_that_do_not_come_back_are_no_users(folder, capsys):
