@@ -152,6 +152,11 @@ class LogTable:
         query = f"SELECT DISTINCT {key} FROM log WHERE {key} IS NOT NULL ORDER BY 1"
         return self.db.sql(query).to_arrow_table().column(0).combine_chunks()
 
+    def first_user(self, start: dt.date) -> str:
+        """Returns the user of the first positive event from a day on, of several the first by text; the table `acts` must have one."""
+        first = f"SELECT u FROM acts WHERE t = (SELECT min(t) FROM acts WHERE d >= {to_number(start)})"
+        return str(self._first(f"SELECT min(user_id) FROM log WHERE hash(user_id) IN ({first})")[0])
+
     def faults(self, events: Events) -> list[Fault]:
         faults = list(self._faults.values())
         rows, counts = self.rows, self.count_events()

@@ -323,7 +323,7 @@ def test_ids_that_some_rows_lack_may_be_floats(folder, capsys):
     user = [f"{17_000 + n % 12}.0" if n % 10 else "" for n in range(600)]
     lines = [f"{user[n]},A{n % 11},2026-01-{1 + n // 30:02d} 10:00" for n in range(600)]
     assert init_log(folder, "log.csv", "CustomerID,StockCode,InvoiceDate", lines)["incomplete_rows"] == "drop"
-    assert "recall --user-id 17001 " in capsys.readouterr().out
+    assert "recall --user-id 17000 " in capsys.readouterr().out
     lines = [f"{user[n] or 'NA'},A{n % 11},2026-01-{1 + n // 30:02d},{n % 24}" for n in range(600)]
     table = init_log(folder, "log.csv", "CustomerID,StockCode,date,hour", lines)
     assert (table["incomplete_rows"], table["clock_column"], table["time_format"]) == ("drop", "hour", "%Y-%m-%d %H")
