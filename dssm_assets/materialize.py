@@ -4,7 +4,7 @@ Does not belong here: planning needs (`defs/run_plan.py`), a single run (`defs/r
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -101,6 +101,20 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
         raise DaysFailedError(failed)
     for error in failed.values():
         raise error
+
+
+def describe_rest(plan: RunPlan, made: Collection[tuple[str, str]], *, is_remaking: bool = True) -> str:
+    """Says how much of a plan is stored after an interruption, and how to go on.
+
+    Args:
+        made: asset and day of what was made.
+        is_remaking: the command makes its evaluation days again, so it should begin with the first that is left.
+    """
+    planned = [(name, ds, run.is_windowed) for run in plan.runs for name in run.names for ds in run.days]
+    left = sorted({ds for name, ds, is_windowed in planned if is_windowed and (name, ds) not in made})
+    evaluated = sorted({ds for _, ds, is_windowed in planned if is_windowed})
+    rest = f" with --from {left[0]}" if is_remaking and left and left[0] > evaluated[0] else ""
+    return f"{len(made):,} of {len(planned):,} partitions are stored; the same command{rest} makes the others"
 
 
 @contextmanager

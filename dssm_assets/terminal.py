@@ -80,6 +80,8 @@ class ProgressTable(Observer):
         self.console = console or Console(stderr=True)
         self.rates: dict[str, DayRates] = {}
         """Hit rates of the days for which rates or a bundle were written."""
+        self.made: set[tuple[str, str]] = set()
+        """Asset and day of the partitions that were written."""
         self._checks: list[tuple[str, str | None]] = []
         columns = (TextColumn("{task.description}"), MofNCompleteColumn(), _PaceColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=self.console, get_time=now)
@@ -106,6 +108,7 @@ class ProgressTable(Observer):
             _print_line(text)
 
     def on_partition(self, name: str, ds: str) -> None:
+        self.made.add((name, ds))
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=1)
         self._progress.advance(self._tasks[name])

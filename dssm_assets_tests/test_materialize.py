@@ -14,12 +14,12 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, find_job, job_assets
-from dssm_assets.defs.run_plan import Wanted, needed_days, plan_upstream
+from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, needed_days, plan_upstream
 from dssm_assets.defs.runs import open_instance
 from dssm_assets.defs.scene import Scene
 from dssm_assets.demo import plan_demo
 from dssm_assets.deployment.run_owner import RunOwner
-from dssm_assets.materialize import plan_runs, run_plan
+from dssm_assets.materialize import describe_rest, plan_runs, run_plan
 from dssm_assets.storage.config_choice import UI_LOCATION
 from dssm_assets.storage.layout import manifest_path
 from dssm_assets.storage.manifest import Manifest
@@ -223,3 +223,16 @@ def test_the_demo_makes_days_in_their_order(late):
     runs = plan_demo(late, [DAYS[7], DAYS[8]]).runs
     assert [run.days for run in runs if "total_hit_rate" in run.names] == [(DAYS[7],), (DAYS[8],)]
     assert runs[-1].names[0] == "total_hit_rate"
+
+
+def test_an_interrupted_command_goes_on_with_the_first_day_that_is_left(late):
+    runs = [
+        PlannedRun(("behavior",), ("d1", "d2"), False),
+        *(PlannedRun(("model", "hits"), (day,), True) for day in ("d3", "d4")),
+    ]
+    plan = RunPlan(Scene(late), tuple(runs))
+    made = {("behavior", "d1"), ("behavior", "d2"), ("model", "d3")}
+    assert describe_rest(plan, made) == "3 of 6 partitions are stored; the same command makes the others"
+    made |= {("hits", "d3"), ("model", "d4")}
+    assert describe_rest(plan, made) == "5 of 6 partitions are stored; the same command with --from d4 makes the others"
+    assert describe_rest(plan, made, is_remaking=False) == "5 of 6 partitions are stored; the same command makes the others"

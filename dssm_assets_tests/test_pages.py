@@ -14,6 +14,7 @@ from dssm_assets_tests.page_runs import PAGES, Piece, pieces_of, running_in
 NOT_RUN = {
     r"(pip|pip-audit|cyclonedx-py|python3 -m venv|\.) ": "they install, or look at what is installed",
     r"(ruff|mypy|lint-imports|pytest)": "the checks themselves",
+    r"dssm-assets \w+ .*(ratings\.dat|films/)": "minutes, and a data set that is downloaded",
     r"dssm-assets demo$": "minutes: test_demo.py runs it",
     r"(\w+=\S+ )+dg dev": "the UI: tests of browser/ start it",
     r"dg (scaffold|check)": "needs a Dagster project: test_component.py has one",

@@ -7,6 +7,7 @@ import datetime as dt
 import functools
 import multiprocessing
 import os
+import sys
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Final
@@ -44,7 +45,7 @@ def _demo(parsed: argparse.Namespace) -> int:
 
     from dssm_assets import demo, terminal
     from dssm_assets.commands import hit_rates
-    from dssm_assets.materialize import run_plan
+    from dssm_assets.materialize import describe_rest, run_plan
     from dssm_assets.steps.workspace import open_workspace
 
     console = Console()
@@ -59,8 +60,12 @@ def _demo(parsed: argparse.Namespace) -> int:
     plan = demo.plan_demo(loaded, days)
     read_day = functools.partial(hit_rates.read_day, workspace)
     if planned := plan.days_by_asset:
-        with terminal.ProgressTable(planned, read_day) as table:
-            run_plan(plan, table, home, DEMO_PROCESSES)
+        try:
+            with terminal.ProgressTable(planned, read_day) as table:
+                run_plan(plan, table, home, DEMO_PROCESSES)
+        except KeyboardInterrupt:
+            print(describe_rest(plan, table.made, is_remaking=False), file=sys.stderr)
+            raise
     else:
         console.print("Everything is materialized already; nothing to run.")
     hit_rates.print_day(workspace, days[-1])

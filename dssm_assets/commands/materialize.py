@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import sys
 
 from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
@@ -77,10 +78,12 @@ def _materialize(parsed: argparse.Namespace) -> int:
     try:
         with table:
             materialize.run_plan(plan, table, choice.instance_home, parsed.processes)
-    except BaseException:  # shows the days evaluated before and after the failed day; they are in memory
+    except BaseException as error:  # shows the days evaluated before and after the failed day; they are in memory
         if table.rates:
             terminal.print_summary(Console(), [table.rates[ds] for ds in sorted(table.rates)])
         table.print_checks()
+        if isinstance(error, KeyboardInterrupt):
+            print(materialize.describe_rest(plan, table.made), file=sys.stderr)
         raise
     if table.rates:
         hit_rates.print_day(workspace, max(table.rates))

@@ -67,6 +67,7 @@ _HERE: Final = "dssm_assets.core.evaluation.baselines"
 BASELINES: Final[dict[str, Baseline]] = {
     "popularity": Baseline("popularity", f"{_HERE}.popularity", is_extra=False),
     "recent_popularity": Baseline("recent popularity", f"{_HERE}.popularity:Recent", is_extra=False),
+    "trend": Baseline("trend, week over week", f"{_HERE}.trend", is_extra=False),
     "item_cooccurrence": Baseline("item co-occurrence", f"{_HERE}.item_cooccurrence", is_extra=False),
     "neighbors_recent": Baseline("neighbors x popularity", f"{_HERE}.neighbors_recent", is_extra=False),
     "ease": Baseline("EASE", f"{_HERE}.ease", is_extra=False),

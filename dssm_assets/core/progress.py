@@ -21,7 +21,7 @@ def keep_interval(begin: float, seconds: float = PROGRESS_SECONDS) -> Callable[[
 
 
 def count_progress(
-    log: Callable[[str], None], now: Callable[[], float], total: int | None, unit: str, *, done: int = 0
+    log: Callable[[str], None], now: Callable[[], float], total: int | None, unit: str, *, done: int = 0, is_about: bool = False
 ) -> Callable[[int], None]:
     """Returns a function to call with the number of units just done. Every few seconds it logs the total, the rate and the ETA.
 
@@ -29,6 +29,7 @@ def count_progress(
         now: a clock, in seconds.
         total: units in all. None: unknown, so there is no ETA.
         done: units done before the start; the rate leaves them out.
+        is_about: whether the total is an estimate.
     """
     begin, before = now(), done
     is_due = keep_interval(begin)
@@ -39,7 +40,11 @@ def count_progress(
         if done == total or not is_due(at):
             return
         rate = max(done - before, 1e-9) / (at - begin)
-        of, eta = ("", "") if total is None else (f"/{total:,}", f", ETA {max(0, total - done) / rate:.0f} s")
+        of, eta = (
+            ("", "")
+            if total is None
+            else (f"{' of about ' if is_about else '/'}{total:,}", f", ETA {max(0, total - done) / rate:.0f} s")
+        )
         log(f"{done:,}{of} {unit}, {rate:,.{0 if rate >= 100 else 2}f} {unit}/s{eta}")
 
     return count

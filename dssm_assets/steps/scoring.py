@@ -282,6 +282,7 @@ def read_fit_data(
         recent_hours=recent.half_life_hours,
         history_events=window_events + count_item_events(workspace, days.older, corpus),
         window_days=window_days,
+        read_item_events=lambda last_days: count_item_events(workspace, days.window[-last_days:], corpus),
         read_user_items=read_user_items,
         read_history=lambda: read_all_interactions(workspace, days.history, user_ids, corpus),
         settings=workspace.config.evaluation,

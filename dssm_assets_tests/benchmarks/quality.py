@@ -1,7 +1,7 @@
 """hit_rate@200 of ours and of peers on MovieLens and on sequences, by one evaluator in one run.
 
     python -m dssm_assets_tests.benchmarks.quality --data DIR --dataset ml-100k --split lastpct-20
-    python -m dssm_assets_tests.benchmarks.quality --sequences FILE
+    python -m dssm_assets_tests.benchmarks.quality --sequences FILE [--attributes FILE]
 
 DIR/DATASET holds users.parquet, items.parquet and behavior.parquet. `quality_data.py` explains the splits, `quality_settings.py`
 lists the settings and where they were chosen. Leave-one-out is also reported as published: HR@k and NDCG@k beside published
@@ -12,7 +12,8 @@ as a request does: how long after the user's last event it is, is a feature of t
 
 FILE is a text file of lines "user item item ...", oldest item first; the last item of each line is held out. The item before it is
 the validation item of published protocols: the first rows of ours neither train on it nor choose by it, but it is the last of the
-history for which items are recalled. A graph is a train and a test file, whose order means nothing. Settings are fixed up to a
+history for which items are recalled. The first row of all is an untrained floor (`quality_floor.py`); with `--attributes FILE`, lines
+"item attribute attribute ...", it also knows these. A graph is a train and a test file, whose order means nothing. Settings are fixed up to a
 choice inside the training part (`quality_choice.py`).
 
 Peers need their libraries (`pip install 'dssm-assets[bench]'`); one that is not installed or too large is reported as missing. `--inner`
@@ -41,6 +42,7 @@ from dssm_assets_tests.benchmarks.quality_data import (
     read_log_split,
     read_sequence_split,
 )
+from dssm_assets_tests.benchmarks.quality_floor import fit_floor, read_attributes
 from dssm_assets_tests.benchmarks.quality_ours import add_neighbours, find_neighbours, fit_chosen, narrow_vectors
 from dssm_assets_tests.benchmarks.quality_peers import PEERS
 from dssm_assets_tests.benchmarks.quality_scores import (
@@ -104,6 +106,11 @@ def list_ours(split: Split, entities: Entities | None, ours: Chosen, fitted: dic
     return fit
 
 
+def list_floor(split: Split, fitted: dict[str, Split], attributes: Any) -> Lister:
+    """Returns the untrained floor of these splits, by the end of the names; what is known of users is `split`."""
+    return lambda seed: ((f"untrained floor{label}", fit_floor(part, split, attributes)) for label, part in fitted.items())
+
+
 def list_peer(name: str, split: Split, settings: dict[str, Any], label: str) -> Lister:
     width = settings.get("factors") or settings.get("n_factors")
     shown = f"{name}, {width} dimensions{label}" if width else name + label
@@ -148,13 +155,13 @@ def _rate(rates: Sequence[tuple[float, float]]) -> str:
     return f"{values.mean():.4f}{spread} ({errors.mean():.4f})"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the requested models and prints the table."""
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=Path, help="folder of the data sets")
     source.add_argument("--sequences", type=Path, metavar="FILE", help="a text file of sequences")
     source.add_argument("--train", type=Path, metavar="FILE", help="a graph: a text file of each user's items")
+    parser.add_argument("--attributes", type=Path, metavar="FILE", help="the items' attributes, with --sequences")
     parser.add_argument("--test", type=Path, metavar="FILE", help="the items to find, with --train")
     parser.add_argument("--dataset", default="ml-100k", help="folder in it (default: ml-100k)")
     parser.add_argument("--split", default="lastpct-20", help="lastpct-P, loo or temporal-D (default: lastpct-20)")
@@ -164,9 +171,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--query-time", action="store_true", help="queries know the time of the held-out item (with --data, --split loo)"
     )
     parser.add_argument("--inner", action="store_true", help="applies the rule twice: the split on which settings are chosen")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the requested models and prints the table."""
+    parser = _make_parser()
     given = parser.parse_args(arguments)
     if (given.train is None) != (given.test is None):
         parser.error("--train and --test belong together")
+    if given.attributes and not given.sequences:
+        parser.error("--attributes needs --sequences")
     if given.query_time and (given.data is None or given.split != "loo"):
         parser.error("--query-time needs --data and --split loo: one held-out item of each user, and its time")
     dataset, rule, label = (given.sequences or given.train or Path(given.dataset)).stem, "loo", ""
@@ -183,8 +198,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         parser.exit(1, f"{error}\n")
     metrics, found = METRICS.get(rule, ()), {}
+    fitted = {NOT_TRAINED: split.without_last(), TRAINED: split} if label else {"": split}
+    if given.sequences:
+        attributes = given.attributes and read_attributes(given.attributes, given.sequences, split)
+        found |= measure(split, list_floor(split, fitted, attributes), range(1), metrics)
     if "ours" in given.models:
-        fitted = {NOT_TRAINED: split.without_last(), TRAINED: split} if label else {"": split}
         first = next(iter(fitted.values()))
         ours = chosen(dataset, rule) if given.data else choose_parts(first, text_candidates(first), ADDED_CODES)
         ours = ours.with_gap() if given.query_time else ours

@@ -128,15 +128,19 @@ def read_graph_split(train: Path, test: Path, *, inner: bool) -> Split:
     return replace(_time_by_place(split), is_ordered=False)
 
 
+def read_cells(*paths: Path) -> list[tuple[int, str, str, int]]:
+    """Returns the number of the file, the first word of the line, another one, and its place, for each other word of some text files."""
+    return [
+        (file, first, word, place)
+        for file, path in enumerate(paths)
+        for first, *words in filter(None, map(str.split, path.read_text(encoding="utf-8-sig").splitlines()))
+        for place, word in enumerate(words)
+    ]
+
+
 def _read_lines(*paths: Path) -> tuple[Ints, Ints]:
     """Returns user, item and place in the line of each event, numbered by text over all files [3, E], and the number of its file [E]."""
-    cells = [
-        (file, user, item, place)
-        for file, path in enumerate(paths)
-        for user, *items in filter(None, map(str.split, path.read_text(encoding="utf-8-sig").splitlines()))
-        for place, item in enumerate(items)
-    ]
-    files, users, items, places = zip(*cells, strict=True)
+    files, users, items, places = zip(*read_cells(*paths), strict=True)
     numbers = [np.unique(column, return_inverse=True)[1] for column in (users, items)]
     return np.stack([*numbers, np.array(places)]), np.array(files)
 

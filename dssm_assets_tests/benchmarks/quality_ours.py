@@ -75,6 +75,9 @@ WINDOW: Final = 20
 SHRINK: Final = 3.0
 _SAMPLE: Final = 400
 
+Weigh = Callable[[Ints], npt.NDArray[np.float64]]
+"""Events between two -> their weights."""
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -297,7 +300,7 @@ def find_neighbours(split: Split, score_std: float, known: Split) -> ByScores:
         score_std: deviation of a user's scores over all items, mean over users.
     """
     if split.is_ordered:
-        counts, users = _count_following(split), _weigh_last(known)
+        counts, users = count_following(split, WINDOW, _decay), weigh_last(known, WINDOW, _decay)
         sizes = [np.asarray(counts.sum(axis=axis)).ravel() for axis in (1, 0)]
     else:
         matrix, users, sizes = interactions(split), interactions(known), [popularity(split)] * 2
@@ -311,12 +314,12 @@ def find_neighbours(split: Split, score_std: float, known: Split) -> ByScores:
     return ByScores(lambda rows: np.asarray((users[rows] @ weights).toarray(), np.float32))
 
 
-def _weigh_last(split: Split) -> sp.csr_matrix:
-    """Returns the weights of each user's last items, csr [U, I]."""
+def weigh_last(split: Split, count: int, weigh: Weigh) -> sp.csr_matrix:
+    """Returns the weights of each user's last items, by the events after them, csr [U, I]."""
     order, bounds = split.by_user()
     from_end = np.repeat(bounds[1:], np.diff(bounds)) - 1 - np.arange(len(order))
-    last = order[from_end < WINDOW]
-    cells = np.exp(-from_end[from_end < WINDOW] / DECAY), (split.user[last], split.item[last])
+    last = order[from_end < count]
+    cells = weigh(from_end[from_end < count]), (split.user[last], split.item[last])
     return sp.csr_matrix(cells, (len(split.user_ids), len(split.item_ids)))
 
 
@@ -325,14 +328,18 @@ def add_neighbours(vectors: ByVectors, neighbours: ByScores) -> ByScores:
     return ByScores(lambda users: vectors.users[users] @ vectors.items.T + neighbours.score(users))
 
 
-def _count_following(split: Split) -> sp.csr_matrix:
-    """Returns c of users with an order, csr [I, I]."""
+def count_following(split: Split, steps: int, weigh: Weigh) -> sp.csr_matrix:
+    """Returns how often each item comes after each other one, by the events between them, csr [I, I]."""
     order, bounds = split.by_user()
     lengths, items = np.diff(bounds), split.item[order]
-    before = np.minimum(ranges(np.zeros(len(lengths), np.int64), lengths), WINDOW)
+    before = np.minimum(ranges(np.zeros(len(lengths), np.int64), lengths), steps)
     gaps = ranges(np.zeros(len(before), np.int64), before)  # 0: the event just before
     later = np.repeat(np.arange(len(items)), before)
     first, second = items[later - 1 - gaps], items[later]
     differs = first != second
-    cells = np.exp(-gaps[differs] / DECAY), (first[differs], second[differs])
+    cells = weigh(gaps[differs]), (first[differs], second[differs])
     return sp.csr_matrix(cells, (len(split.item_ids), len(split.item_ids)))
+
+
+def _decay(gaps: Ints) -> npt.NDArray[np.float64]:
+    return np.asarray(np.exp(-gaps / DECAY))

@@ -11,6 +11,7 @@ import pytest
 from dssm_assets_tests.benchmarks import quality
 from dssm_assets_tests.benchmarks.quality_choice import LENGTH, Lists, choose_strengths, sample_last_events
 from dssm_assets_tests.benchmarks.quality_data import cut, gap_columns, read_graph_split, read_sequence_split
+from dssm_assets_tests.benchmarks.quality_floor import fit_floor, read_attributes
 from dssm_assets_tests.benchmarks.quality_ours import find_neighbours, fit_chosen, narrow_vectors
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors, mean_metrics
 from dssm_assets_tests.benchmarks.quality_settings import ADDED_CODES, Chosen, chosen, text_candidates
@@ -32,8 +33,9 @@ def test_command_names_widths_and_shows_the_fair_row_first(tmp_path: Path, capsy
     quality.main(["--sequences", str(file), "--seeds", "1", "--models", "ours", "popularity"])
     table = capsys.readouterr().out.rpartition("| seen items left out |")[2].splitlines()[2:]
     names, rates = zip(*[line.strip("| ").split(" | ")[:2] for line in table], strict=True)
-    assert int(names[0].split()[1]) <= 128
-    assert names[0].endswith("not trained on")
+    assert names[:2] == tuple(f"untrained floor, validation item {end}" for end in ("not trained on", "trained on"))
+    assert int(names[2].split()[1]) <= 128
+    assert names[2].endswith("not trained on")
     assert dict(zip(names, rates, strict=True))["neighbours alone, validation item not trained on"] == "1.0000"
     assert names[-1] == "popularity, validation item trained on"
 
@@ -114,3 +116,18 @@ def test_graph_by_hand(tmp_path: Path) -> None:
     # Ranks 0 and 30 of two items; the user whose items are unknown counts as missed.
     found = mean_metrics(np.array([0, 30]), split, ("Recall@20", "NDCG@20"))
     assert found == {"Recall@20": 0.25, "NDCG@20": pytest.approx(0.5 / (1 + 1 / np.log2(3)))}
+
+
+def test_floor_by_hand(tmp_path: Path) -> None:
+    file = _write(tmp_path / "lines", [[0, 1, 2, 3], [1, 2, 0, 3]])
+    split = read_sequence_split(file, inner=False)
+    # Two users took each item of the training part. t(0, 1) = 1 / 2, t(0, 2) = 1/2 / 2, t(1, 2) = 2 / 2, t(1, 0) = 1/2 / 2,
+    # t(2, 0) = 1 / 2; each two items have two common users: s = 2 / 7. User 0 took 2 last, 1 before it and 0 before that.
+    scores = fit_floor(split, split).score(np.array([0]))[0]
+    assert scores == pytest.approx(
+        [(1 / 2 + 2 / 7) + (1 / 4 + 2 / 7) / 2, 2 / 7 + (1 / 2 + 2 / 7) / 3, (1 + 2 / 7) / 2 + (1 / 4 + 2 / 7) / 3]
+    )
+    # Items 0 and 1 have one attribute and it alone, item 2 another one; item 9 is unknown.
+    (tmp_path / "attributes").write_text("i0 red\ni1 red red\ni2 blue\ni9 red\n")
+    more = fit_floor(split, split, read_attributes(tmp_path / "attributes", file, split)).score(np.array([0]))[0]
+    assert more - scores == pytest.approx([1 / 2, 1 / 3, 0])

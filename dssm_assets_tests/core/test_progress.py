@@ -3,10 +3,10 @@
 from dssm_assets.core.progress import count_progress, keep_interval
 
 
-def _tell(seconds: list[float], counts: list[int], total: int | None, done: int = 0) -> list[str]:
+def _tell(seconds: list[float], counts: list[int], total: int | None, done: int = 0, *, is_about: bool = False) -> list[str]:
     """Returns the lines if the clock begins at the first of some seconds, and shows the next one at each count."""
     lines: list[str] = []
-    count = count_progress(lines.append, iter(seconds).__next__, total, "rows", done=done)
+    count = count_progress(lines.append, iter(seconds).__next__, total, "rows", done=done, is_about=is_about)
     for units in counts:
         count(units)
     return lines
@@ -25,6 +25,7 @@ def test_the_rate_leaves_out_what_was_done_before() -> None:
 
 def test_without_a_total_there_is_no_eta_and_rows_beyond_it_take_no_time() -> None:
     assert _tell([0, 5], [1000], None) == ["1,000 rows, 200 rows/s"]
+    assert _tell([0, 5], [1000], 2000, is_about=True) == ["1,000 of about 2,000 rows, 200 rows/s, ETA 5 s"]
     assert _tell([0, 5], [1000], 900) == ["1,000/900 rows, 200 rows/s, ETA 0 s"]
 
 

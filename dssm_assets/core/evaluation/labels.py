@@ -12,7 +12,7 @@ from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, CHANNEL, MERGED, MERGED_WITHOUT, MODEL, is_part
 from dssm_assets.core.names import BASELINES, Scope
 
-BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#ee7733", "#999999", "#8822dd", "#553311")
+BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#993377", "#ddaa33", "#ee7733", "#999999", "#8822dd", "#553311")
 """Colours of baselines, by position in the registry. All can be told apart, also with each of the three kinds of colour blindness."""
 
 

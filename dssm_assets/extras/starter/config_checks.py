@@ -32,7 +32,7 @@ from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS, refuse_c
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
 from dssm_assets.core.sources.normalise import convert_times, normalise_entities
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.extras.starter.log_table import LogTable, PairDays, drop_tail, plan_log, select_positive
+from dssm_assets.extras.starter.log_table import LogTable, PairDays, drop_tail, last_day, plan_log, select_positive
 from dssm_assets.extras.starter.starter_config import MAX_LOOK_AHEAD
 from dssm_assets.steps.feature_config import check_towers
 from dssm_assets.steps.workspace import days_between
@@ -74,8 +74,14 @@ class Validation:
         self.faults.append(Fault(where, expected, got, remedy))
 
 
-def validate(loaded: LoadedConfig, today: dt.date, log: Callable[[str], None] = lambda line: None) -> Validation:
-    """Returns all mismatches between a configuration and its data. An open calendar ends on the day before `today`."""
+def validate(
+    loaded: LoadedConfig, today: dt.date, log: Callable[[str], None] = lambda line: None, rows: int | None = None
+) -> Validation:
+    """Returns all mismatches between a configuration and its data. An open calendar ends on the day before `today`.
+
+    Args:
+        rows: those of the log, for an ETA; None: unknown.
+    """
     checks, config = _Checks(loaded, today), loaded.config
     checks.check_calendar()
     first = config.calendar.start.isoformat()
@@ -84,7 +90,7 @@ def validate(loaded: LoadedConfig, today: dt.date, log: Callable[[str], None] = 
     checks.run_check(all_rows)  # checks of plug-ins
     for side in _KEYS:
         checks.run_check(partial(checks.read_entities, side))
-    checks.run_check(lambda: checks.read_log(log))
+    checks.run_check(lambda: checks.read_log(log, rows))
     checks.check_evaluation_days()
     for side in _KEYS:
         checks.check_look_ahead(side)
@@ -100,7 +106,7 @@ class _Checks(Validation):
     def __init__(self, loaded: LoadedConfig, today: dt.date) -> None:
         super().__init__()
         self.loaded, self.config = loaded, loaded.config
-        calendar = self.config.calendar
+        calendar, self.today = self.config.calendar, today
         self.last = calendar.end or today - dt.timedelta(days=1)
         self.days = days_between(calendar.start.isoformat(), self.last.isoformat())
         self.log = LogTable(self.config.tables.behavior, calendar.timezone)
@@ -142,7 +148,7 @@ class _Checks(Validation):
         if missing and not (isinstance(table, BehaviorTable) and table.allow_empty_days):
             self.add(f"table {name}", "every day of the calendar", f"nothing for {shown}", remedy)
 
-    def read_log(self, log: Callable[[str], None]) -> None:
+    def read_log(self, log: Callable[[str], None], total: int | None) -> None:
         """Reads the log once. Raises faults of its files and columns, and collects faults of its rows."""
         table, rows = self.config.tables.behavior, self.log
         types: CsvTypes | None = None
@@ -152,7 +158,7 @@ class _Checks(Validation):
             types = types or csv_types(plans)
             seen.update(name for plan in plans for name in plan.columns)
             kinds |= {field.name: field.type for field in plans[0].schema}
-            for block in log_rows((block for plan in plans for block in plan.blocks()), log, "behavior_table"):
+            for block in log_rows((block for plan in plans for block in plan.blocks()), log, "behavior_table", total):
                 rows.observe(types.observe(block))
         self.faults.extend(rows.faults(self.config.events))
         for name in (*table.value_columns, *table.context_columns):
@@ -172,14 +178,17 @@ class _Checks(Validation):
             self.log_ids[side] = cast_text(rows.distinct_ids(key), pa.int64()) if is_integer else rows.distinct_ids(key)
 
     def check_evaluation_days(self) -> None:
-        if not select_positive(self.log.db, self.config.events.positive):
+        """Counts days as `init` does, so that both name the same ones: without strays and a thin tail."""
+        self.log.drop_strays(self.today)
+        if not select_positive(self.log.db, self.config.events.positive, self.last):
             return
         drop_tail(self.log.db)
+        last = last_day(self.log.db)
         pairs = PairDays.read(self.log.db).count_warm(self.config.evaluation.span_days)
         start, window = self.config.calendar.start, self.config.window.days
-        days = pairs.evaluation_days(window, start, self.last, self.config.gate)
+        days = pairs.evaluation_days(window, start, last, self.config.gate)
         self.figures["evaluation days"] = days.sentence
-        if days.calendar_days and not pairs.evaluation_days(window, start, self.last, min_pairs=1).days:
+        if days.calendar_days and not pairs.evaluation_days(window, start, last, min_pairs=1).days:
             expected = f"a day with a user and an item that the {window} days before it know"
             remedy = "map user_id to ids that come back on other days, unlike orders and sessions, or change window.days"
             self.add("table behavior_table, column user_id", expected, "no such day in the calendar", remedy)

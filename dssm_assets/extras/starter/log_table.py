@@ -152,6 +152,11 @@ class LogTable:
         query = f"SELECT DISTINCT {key} FROM log WHERE {key} IS NOT NULL ORDER BY 1"
         return self.db.sql(query).to_arrow_table().column(0).combine_chunks()
 
+    def first_user(self, start: dt.date) -> str:
+        """Returns the user of the first positive event from a day on, of several the first by text; the table `acts` must have one."""
+        first = f"SELECT u FROM acts WHERE t = (SELECT min(t) FROM acts WHERE d >= {to_number(start)})"
+        return str(self._first(f"SELECT min(user_id) FROM log WHERE hash(user_id) IN ({first})")[0])
+
     def faults(self, events: Events) -> list[Fault]:
         faults = list(self._faults.values())
         rows, counts = self.rows, self.count_events()
@@ -256,7 +261,9 @@ class EvaluationDays:
         verdict = f"no day has the {enough} that a verdict of the gate needs, so every bundle would be published"
         if self.judged:
             verdict = f"the gate can judge {len(self.judged):,}, the last is {to_date(self.judged[-1])} ({enough})"
-        return f"{len(self.days):,} {of_all} have {self.min_pairs} warm pairs or more, {ends}; {verdict}"
+        last = to_date((self.judged or self.days)[-1])
+        part = "" if self.shown == last else f"; {last} has less than half of their pairs, so a first result is of {self.shown}"
+        return f"{len(self.days):,} {of_all} have {self.min_pairs} warm pairs or more, {ends}; {verdict}{part}"
 
 
 @dataclass(frozen=True)
@@ -387,17 +394,25 @@ class LogHabits:
     pairs: PairDays
 
 
-def select_positive(db: Any, events: Sequence[str]) -> int:
-    """Creates the table `acts` of a log's positive events: user u, item i, time t (ms), day d. Returns its number of rows."""
-    whole = "user_id IS NOT NULL AND item_id IS NOT NULL AND time_ms IS NOT NULL AND list_contains($events, event)"
+def select_positive(db: Any, events: Sequence[str], last: dt.date = dt.date.max) -> int:
+    """Creates the table `acts` of a log's positive events up to a day: user u, item i, time t (ms), day d. Returns its number of rows."""
+    whole = (
+        "user_id IS NOT NULL AND item_id IS NOT NULL AND time_ms IS NOT NULL AND list_contains($events, event) AND day <= $last"
+    )
     columns = "hash(user_id) AS u, hash(item_id) AS i, time_ms AS t, day AS d"
-    db.execute(f"CREATE OR REPLACE TEMP TABLE acts AS SELECT {columns} FROM log WHERE {whole}", {"events": list(events)})
+    asked = {"events": list(events), "last": to_number(last)}
+    db.execute(f"CREATE OR REPLACE TEMP TABLE acts AS SELECT {columns} FROM log WHERE {whole}", asked)
     return int(db.execute("SELECT count(*) FROM acts").fetchall()[0][0])
 
 
 def drop_tail(db: Any) -> int:
     """Removes the days of a thin tail from the table `acts`, which must not be empty. Returns the number of removed events."""
     return int(db.execute("DELETE FROM acts WHERE d > ?", [find_bulk_end(*_count_days(db))]).fetchall()[0][0])
+
+
+def last_day(db: Any) -> dt.date:
+    """Returns the last day of the non-empty table `acts`."""
+    return to_date(db.execute("SELECT max(d) FROM acts").fetchall()[0][0])
 
 
 def find_bulk_end(days: _Ints, counts: _Ints) -> int:

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from dssm_assets.core.features_raw import plan
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS
-from dssm_assets.core.sources.convert import NO_IDS
 from dssm_assets.extras.starter.column_roles import EVENT_STAGES, ColumnProfile, Roles, ValueKind, is_time, list_separator
 from dssm_assets.extras.starter.log_table import LogHabits, to_date
 from dssm_assets.extras.starter.starter_settings import Recipe, StarterSettings, choose_settings
@@ -71,6 +70,7 @@ class StarterInputs:
         habits: habits in the log's positive events.
         log_items: distinct items of all events.
         item_columns: columns of the log that follow from the item.
+        example_user: a user with a history on every later day.
         look_ahead: (side, column) -> fraction of ids whose time lies after their first event.
         recipe: the requested recipe.
     """
@@ -92,6 +92,7 @@ class StarterInputs:
     log_items: int
     item_columns: frozenset[str]
     look_ahead: Mapping[tuple[str, str], float]
+    example_user: str
     recipe: Recipe | None = None
 
     def side(self, side: str) -> tuple[TableSurvey | None, str | None]:
@@ -113,14 +114,6 @@ class StarterInputs:
     def items(self) -> int:
         """Returns the number of items: rows of the item table, or distinct ids in the log."""
         return self.log_items if self.item is None else self.item.rows
-
-    @property
-    def example_user(self) -> str:
-        """Returns the first user of the log, who has a history on any later day; `USER_ID` if there are too many users."""
-        (column,) = (column for column in self.log.columns if column.name == self.roles.user_id)
-        values = [] if column.values is None else column.values.slice(0, len(NO_IDS) + 1).to_pylist()
-        first = next((value for value in values if value not in NO_IDS), "USER_ID")
-        return str(int(first) if isinstance(first, float) else first)
 
     @property
     def incomplete_rows(self) -> str:

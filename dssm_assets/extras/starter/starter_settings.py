@@ -145,11 +145,14 @@ class DaysChoice:
     users: float
 
 
+def calendar_start(first: dt.date, last: dt.date) -> dt.date:
+    return last - dt.timedelta(days=SHORT_CALENDAR - 1) if (last - first).days >= MAX_CALENDAR else first
+
+
 def choose_days(habits: LogHabits, recipe: Recipe, first: dt.date) -> DaysChoice:
     """Chooses the first day of the calendar, the window, and the number of days evaluated together."""
     last = to_date(habits.days[-1])
-    is_long = (last - first).days >= MAX_CALENDAR
-    start = last - dt.timedelta(days=SHORT_CALENDAR - 1) if is_long else first
+    start = calendar_start(first, last)
     count_warm = cache(habits.pairs.count_warm)
     window, span = window_days(habits, count_warm(1), recipe, start, last), 1
 

@@ -98,7 +98,8 @@ def _change(pieces: Sequence[SourcePiece], **settings: Any) -> list[SourcePiece]
 
 
 def _profile(pieces: Sequence[SourcePiece], log: Callable[[str], None]) -> tuple[ColumnProfile, ...]:
-    with map_rows(pieces, log) as rows:
+    counts = [piece.estimate_rows() for piece in pieces]
+    with map_rows(pieces, log, None if None in counts else sum(filter(None, counts))) as rows:
         return tuple(profile_column(name, rows.column(name)) for name in rows.column_names)
 
 

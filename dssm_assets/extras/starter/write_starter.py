@@ -24,7 +24,7 @@ from dssm_assets.core.sources.event_time import to_event_time_ms
 from dssm_assets.core.sources.time_format import has_clock
 from dssm_assets.defs.automation import TRAIN_AND_EVALUATE
 from dssm_assets.defs.scene import Scene
-from dssm_assets.extras.starter.column_roles import Roles, find_roles, is_time
+from dssm_assets.extras.starter.column_roles import Roles, ValueKind, find_roles, is_time
 from dssm_assets.extras.starter.config_checks import describe_validation, validate
 from dssm_assets.extras.starter.log_table import LogTable, drop_tail, find_habits, plan_log, select_positive, to_date, to_number
 from dssm_assets.extras.starter.starter_config import (
@@ -37,7 +37,7 @@ from dssm_assets.extras.starter.starter_config import (
     rest_of_log,
     starter_fg,
 )
-from dssm_assets.extras.starter.starter_settings import Recipe
+from dssm_assets.extras.starter.starter_settings import Recipe, calendar_start
 from dssm_assets.extras.starter.table_survey import TableSurvey, open_rows, survey_table
 from dssm_assets.materialize import plan_runs
 from dssm_assets.storage.config_choice import CONFIG_FILE, UI_COMMAND
@@ -166,6 +166,9 @@ def _find_facts(
         where = f"log {survey.table.uri}, column {roles.event_time}"
         raise ConfigError(Fault(where, "rows of at least two days: one to learn from and one to score", got, "give more days"))
     first, last = (dt.date.fromisoformat(day) for day in (min(days), max(days)))
+    user = rows.first_user(calendar_start(first, to_date(habits.days[-1])))
+    if any(column.name == roles.user_id and column.kind is ValueKind.NUMBER for column in survey.columns):
+        user = str(int(float(user)))  # ids that some rows lack may be floats: 17000.0
     keys = (("user", USER_ID, roles.user_key), ("item", ITEM_ID, roles.item_key))
     return {
         "events": events,
@@ -177,6 +180,7 @@ def _find_facts(
         "habits": habits,
         "log_items": len(rows.distinct_ids(ITEM_ID)),
         "item_columns": rows.columns_of_items(),
+        "example_user": user,
         "look_ahead": {
             (side, name): later
             for side, key, entity_key in keys
@@ -223,7 +227,7 @@ def describe_starter(
     settings = inputs.settings
     loaded = load_config(inputs.path, home, checks_features=False)
     log(f"{inputs.path} is checked against the tables")
-    found = validate(loaded, today, log)
+    found = validate(loaded, today, log, inputs.log.rows)
     lines = [
         f"Wrote {inputs.path} and fg.json next to it. Read config.yaml once: a comment explains each choice.",
         f"Recipe {settings.recipe}: {settings.recipe_reason}.",

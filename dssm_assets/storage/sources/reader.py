@@ -68,14 +68,17 @@ def _read_snapshot(source: Source, days: list[str]) -> Iterator[tuple[str, pa.Ta
 
 
 @contextmanager
-def map_rows(pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda line: None) -> Iterator[pa.Table]:
-    """Yields all rows of some pieces as one table, mapped from a file on local disk."""
+def map_rows(
+    pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda line: None, rows_about: int | None = None
+) -> Iterator[pa.Table]:
+    """Yields all rows of some pieces as one table, mapped from a file on local disk. An estimate of their number gives the progress an ETA."""
     plans = plan_pieces(pieces)
     types = csv_types(plans)
     schema = plans[0].schema
     with ScratchFolder("source") as scratch:
         read, typed = scratch / "read.arrow", scratch / "typed.arrow"
-        blocks = log_rows((block for plan in plans for block in plan.blocks()), log, pieces[0].source.name)
+        unlogged = (block for plan in plans for block in plan.blocks())
+        blocks = log_rows(unlogged, log, pieces[0].source.name, rows_about, is_about=True)
         write_arrow(read, schema, (batch for block in blocks for batch in types.observe(block).to_batches()))
         _log_left_out(plans, log)
         rows, found = map_arrow(read), types.apply(schema.empty_table()).schema
@@ -86,12 +89,18 @@ def map_rows(pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda 
         yield rows
 
 
-def log_rows(blocks: Iterable[pa.Table], log: Callable[[str], None], name: str, rows: int | None = None) -> Iterator[pa.Table]:
-    """Yields the blocks of a table and logs the progress. The log has an ETA if the total, `rows`, is known."""
-    count_rows = count_progress(lambda line: log(f"{name}: {line}"), time.monotonic, rows, "rows")
+def log_rows(
+    blocks: Iterable[pa.Table], log: Callable[[str], None], name: str, rows: int | None = None, *, is_about: bool = False
+) -> Iterator[pa.Table]:
+    """Yields the blocks of a table and logs the progress, with an ETA if `rows`, the total or an estimate of it, is known."""
+    count_rows: Callable[[int], None] | None = None
     for block in blocks:
         yield block
-        count_rows(block.num_rows)
+        if count_rows is None:  # files are planned and copied before the first block, so it says nothing of the rate
+            log_line = lambda line: log(f"{name}: {line}")  # noqa: E731
+            count_rows = count_progress(log_line, time.monotonic, rows, "rows", done=block.num_rows, is_about=is_about)
+        else:
+            count_rows(block.num_rows)
 
 
 def _log_left_out(plans: Sequence[PlannedPiece], log: Callable[[str], None]) -> None:

@@ -132,6 +132,10 @@ class SourcePiece(ABC):
     def blocks(self, columns: list[str], days: DayBounds | None = None) -> Iterator[pa.Table]:
         """Yields some columns, in blocks of limited size."""
 
+    def estimate_rows(self) -> int | None:
+        """Returns about how many rows there are; None if only reading could tell."""
+        return None
+
     @abstractmethod
     def newest(self, column: str) -> Any:
         """Returns the largest value of a column, None if it could only be found by reading."""

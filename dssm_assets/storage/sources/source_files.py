@@ -104,6 +104,16 @@ class SourceFile(SourcePiece):
             with self._copy_text() as path:
                 yield from _tables(read_json_blocks(path, self.json, columns), columns)
 
+    def estimate_rows(self) -> int | None:
+        """Returns the rows of a parquet file, or as many as fit by the first lines of a text; None if it is compressed."""
+        if self.source.table.format is FileFormat.PARQUET:
+            with self._open_parquet() as handle:
+                return int(pq.ParquetFile(handle).metadata.num_rows)
+        if self.path.endswith(COMPRESSIONS[1:]):
+            return None
+        head, size = self.read_head(), self.source.fs.info(self.path)["size"] or 0
+        return round(size * head.count("\n") / max(1, len(head.encode(self.source.table.encoding or "utf-8", "replace"))))
+
     def newest(self, column: str) -> Any:
         """Returns the largest value of a column from parquet's statistics, None without statistics."""
         if self.source.table.format is not FileFormat.PARQUET:

@@ -131,7 +131,7 @@ def test_detail_and_totals_agree(run: Run) -> None:
 def test_report_has_every_number_and_one_small_picture(run: Run) -> None:
     text = report(run)
     rows = [row for row in run[4].to_pylist() if row["population"] == "warm"]
-    assert len(rows) == 8 * 5 * 4
+    assert len(rows) == 9 * 5 * 4
     for row in rows:
         assert f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]" in text
         if row["k"] == 200:

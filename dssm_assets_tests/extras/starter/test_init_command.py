@@ -291,6 +291,8 @@ def test_a_thin_tail_is_named_and_days_before_it_are_evaluated(folder, capsys):
     config = written(folder)
     assert (config["window"]["days"], config["training"]["epochs"], str(config["calendar"]["end"])) == (12, 20, "2018-01-06")
     assert "# Note: a thin tail" in text(folder)
+    (of_terminal,) = re.findall("evaluation days: (.*)", out)
+    assert f"# Evaluation days: {of_terminal}.\n" in text(folder)
 
 
 def test_ids_that_do_not_come_back_are_no_users(folder, capsys):
@@ -321,7 +323,7 @@ def test_ids_that_some_rows_lack_may_be_floats(folder, capsys):
     user = [f"{17_000 + n % 12}.0" if n % 10 else "" for n in range(600)]
     lines = [f"{user[n]},A{n % 11},2026-01-{1 + n // 30:02d} 10:00" for n in range(600)]
     assert init_log(folder, "log.csv", "CustomerID,StockCode,InvoiceDate", lines)["incomplete_rows"] == "drop"
-    assert "recall --user-id 17001 " in capsys.readouterr().out
+    assert "recall --user-id 17000 " in capsys.readouterr().out
     lines = [f"{user[n] or 'NA'},A{n % 11},2026-01-{1 + n // 30:02d},{n % 24}" for n in range(600)]
     table = init_log(folder, "log.csv", "CustomerID,StockCode,date,hour", lines)
     assert (table["incomplete_rows"], table["clock_column"], table["time_format"]) == ("drop", "hour", "%Y-%m-%d %H")

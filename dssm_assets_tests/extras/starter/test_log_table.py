@@ -245,6 +245,7 @@ def test_a_day_that_is_not_over_is_no_first_result() -> None:
     ]
     found = _pairs(rows).evaluation_days(1, FIRST, to_date(4), Gate(min_pairs=100))
     assert (found.judged, found.shown) == ((1, 2, 3, 4), to_date(3))
+    assert found.sentence.endswith("; 1970-01-05 has less than half of their pairs, so a first result is of 1970-01-04")
 
 
 @pytest.mark.parametrize("span", [1, 2, 9])

@@ -689,3 +689,17 @@ def test_times_beyond_the_calendar_are_refused(tmp_path: Path, time: int, kind: 
     write(tmp_path / "log.parquet", {"user_id": [1, 2], "item_id": [1, 2], "event_time": times})
     with pytest.raises(SchemaError, match=r"column event_time: expected times of the years 1 to 9999"):
         read(behavior(tmp_path / "log.parquet"), "2026-01-01")
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("log.parquet", 3), ("log.csv", 4), ("log.csv.gz", None)], ids=["parquet", "a header counts", "unknown"]
+)
+def test_rows_are_estimated_before_a_file_is_read(tmp_path: Path, name: str, rows: int | None) -> None:
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table({"item_id": ["a", "b", "c"]}), path)
+    else:
+        path.write_bytes(gzip.compress(b"item_id\na\n") if name.endswith(".gz") else b"item_id\na\nb\nc\n")
+    file_format = "parquet" if name.endswith(".parquet") else "csv"
+    table = SourceTable(uri=str(path), format=file_format, columns={"item_id": "item_id"})
+    assert [piece.estimate_rows() for piece in open_source(table, "item_table").pieces()] == [rows]

@@ -51,6 +51,7 @@ class FitData:
         recent_events: float64 [I], the same, but an event counts half after each half-life (`evaluation.recent`).
         history_events: int64 [I], the same of all stored days.
         window_days: days of the window.
+        read_item_events: returns the positive events of each item in the window's last n days, int64 [I].
         read_user_items: returns the interactions of the window's last n days.
         read_history: yields all stored interactions, a few users at a time; each user comes once.
         settings: section `evaluation` of the configuration.
@@ -64,6 +65,7 @@ class FitData:
     recent_events: NDArray[np.float64]
     history_events: IntArray
     window_days: int
+    read_item_events: Callable[[int], IntArray]
     read_user_items: Callable[[int], ItemSets]
     read_history: Callable[[], Iterator[Interactions]]
     settings: Evaluation
