@@ -158,12 +158,6 @@ def test_command_prints_sources_and_takes_the_switch(workspace, capsys):
     assert "sources" not in json.loads(capsys.readouterr().out)
 
 
-def test_service_does_not_import_torch():
-    code = "import sys, dssm_assets.service.http.app, dssm_assets.service.engine.channels; print('torch' in sys.modules, 'dagster' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "False"]
-
-
 @given(bodies)
 @example({"features": {"age": 1}, "history": {"item_ids": "i1;i2"}})
 @example({"features": {"age": 1}, "history": {"item_ids": [], "event_times_ms": 5}})
