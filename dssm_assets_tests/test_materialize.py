@@ -24,13 +24,16 @@ from dssm_assets.storage.config_choice import UI_LOCATION
 from dssm_assets.storage.layout import manifest_path
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
-from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS, days_between
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, days_between
+
+WINDOW_DAYS = 3
+SHORT = {"window": {"days": WINDOW_DAYS}, "training": {"epochs": 1}}
 
 
 @pytest.fixture(scope="module")
 def late(tmp_path_factory):
     """An empty home in which the hit rate of one day, not the last one, was made with all that it needs."""
-    loaded = worlds.write_world(tmp_path_factory.mktemp("late"))
+    loaded = worlds.write_world(tmp_path_factory.mktemp("late"), SHORT)
     arguments = ["--from", DAYS[8], "--with-upstream", "--config", str(loaded.path), "--home", str(loaded.home)]
     assert main(["materialize", "total_hit_rate", *arguments]) == 0
     return loaded
@@ -99,7 +102,7 @@ def test_other_settings_of_a_windowed_asset_make_it_and_what_follows_again(tmp_p
 
 
 def test_other_settings_of_a_daily_table_make_its_days_and_what_follows_again(tmp_path_factory, tmp_path):
-    loaded, plan = plan_again(tmp_path_factory, tmp_path, {"raw_features": {"preference_days": 2}})
+    loaded, plan = plan_again(tmp_path_factory, tmp_path, SHORT | {"raw_features": {"preference_days": 2}})
     needed = needed_days(all_rows(), ["total_hit_rate"], EVALUATION_DAY, DAYS[0], WINDOW_DAYS).daily
     *daily, windowed = plan.runs
     made = {name: run.days for run in daily for name in run.names}
@@ -115,7 +118,7 @@ def test_other_settings_of_a_daily_table_make_its_days_and_what_follows_again(tm
 
 def test_states_of_another_first_day_of_the_calendar_are_made_again(tmp_path_factory, tmp_path):
     _, plan = plan_again(tmp_path_factory, tmp_path, {"calendar": {"start": DAYS[1]}})
-    needed = needed_days(all_rows(), ["total_hit_rate"], EVALUATION_DAY, DAYS[1], WINDOW_DAYS).daily
+    needed = needed_days(all_rows(), ["total_hit_rate"], EVALUATION_DAY, DAYS[1], worlds.WINDOW_DAYS).daily
     made = {name: run.days for run in plan.runs if not run.is_windowed for name in run.names}
     states = {"user_activity", "item_activity", "pair_activity", "user_preferences"}
     assert {name: made[name] for name in states} == {name: tuple(days_between(*needed[name])) for name in states}
@@ -134,8 +137,8 @@ def test_partitions_that_record_no_settings_are_taken_as_they_are(tmp_path_facto
 
 
 def test_day_whose_window_begins_before_the_calendar_is_refused(late):
-    with pytest.raises(ConfigError, match=rf"the first evaluation day: {DAYS[WINDOW_DAYS]} or later, got {DAYS[5]}"):
-        plan_runs(Scene(late), "total_hit_rate", DAYS[5], DAYS[5], with_upstream=True)
+    with pytest.raises(ConfigError, match=rf"the first evaluation day: {DAYS[WINDOW_DAYS]} or later, got {DAYS[2]}"):
+        plan_runs(Scene(late), "total_hit_rate", DAYS[2], DAYS[2], with_upstream=True)
 
 
 def test_a_day_that_is_evaluated_and_published_is_evaluated_once(tmp_path):

@@ -67,7 +67,7 @@ FAULTS = {
     "a day that is not evaluated": (remove(), ["hit-rates", DAYS[10]]),
 }
 """What is done to a built world, and the command that then fails."""
-SLOW = ("a window with missing days", "a model that is missing", "a day that is not evaluated")
+SLOW = ("a window with missing days", "a table without the day", "a model that is missing", "a day that is not evaluated")
 
 
 @pytest.mark.parametrize("fault", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FAULTS])

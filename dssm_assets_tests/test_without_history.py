@@ -18,10 +18,10 @@ from dssm_assets_tests.worlds import EVALUATION_DAY
 def workspace(tmp_path_factory):
     features = [feature for feature in worlds.FG["features"] if feature["feature_type"] != "sequence_feature"]
     changes = {"features": {"fg": {"features": features}}, "model": {"user_positive_mask": False}}
-    folder = tmp_path_factory.mktemp("no_history")
-    worlds.write_sources(folder)
-    loaded = worlds.write_config(folder, changes)
-    worlds.build_all(loaded)
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path_factory.mktemp("no_history") / "world", changes)
+    days = worlds.DAYS[-worlds.WINDOW_DAYS - 2 :]
+    worlds.run_steps(loaded, worlds.DAILY[worlds.DAILY.index("item_features_fg") :], days)
+    worlds.run_steps(loaded, worlds.WINDOWED, [EVALUATION_DAY])
     workspace = open_workspace(loaded)
     publish_bundle(workspace)
     return workspace

@@ -48,7 +48,7 @@ def test_training_waits_while_another_scene_trains(tmp_path, instance):
     assert storage.claim_concurrency_slot("trainer", "training-of-another-scene", "dssm_model").is_claimed
     thread = threading.Thread(target=lambda: job.execute_in_process(instance=instance, partition_key="2024-01-07"))
     thread.start()
-    assert not begun.wait(timeout=10.0)
+    assert not begun.wait(timeout=3.0)
     storage.free_concurrency_slots_for_run("training-of-another-scene")
     thread.join(timeout=60.0)
     assert begun.is_set()

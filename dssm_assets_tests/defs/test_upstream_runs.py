@@ -19,9 +19,12 @@ from dssm_assets.defs.runs import open_instance
 from dssm_assets.defs.scene import MADE_FOR_TAG, Scene
 from dssm_assets.storage.local_files import folder_lock
 from dssm_assets_tests import worlds
-from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS, days_between
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, days_between
 
-DAY = DAYS[8]
+WINDOW_DAYS = 2
+SHORT = {"window": {"days": WINDOW_DAYS}, "training": {"epochs": 1}}
+DAY, NEXT, CHAINED = DAYS[4:7]
+"""The day that is evaluated first; one day of the log is before its window and its features."""
 
 
 def launch(loaded, instance, job, ds, assets=None, prefix="", tags=None):
@@ -54,11 +57,11 @@ def stored_days(loaded):
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
     """Returns a home of sources alone in which one click evaluated a day and then the next one, and what the clicks made."""
-    loaded = worlds.write_world(tmp_path_factory.mktemp("fresh"))
+    loaded = worlds.write_world(tmp_path_factory.mktemp("fresh"), SHORT)
     with open_instance(tmp_path_factory.mktemp("events")) as instance:
         first = launch(loaded, instance, "train_and_evaluate", DAY)
         after_first = stored_days(loaded)
-        second = launch(loaded, instance, "", DAYS[9], ["training_window", "ground_truth"])
+        second = launch(loaded, instance, "", NEXT, ["training_window", "ground_truth"])
         yield loaded, instance, (first, after_first), second
 
 
@@ -73,7 +76,7 @@ def test_a_day_on_a_home_of_sources_alone_is_evaluated_by_one_run_of_the_job(fre
 
 @pytest.mark.slow
 def test_the_hit_rate_alone_makes_what_leads_to_it_under_the_names_of_its_scene(tmp_path):
-    loaded = worlds.write_world(tmp_path)
+    loaded = worlds.write_world(tmp_path, SHORT)
     with open_instance(tmp_path / "home") as instance:
         run = launch(loaded, instance, "", DAY, ["total_hit_rate"], "shop")
         assert instance.get_materialized_partitions(dg.AssetKey(["shop", "dssm_model"])) == {DAY}
@@ -86,13 +89,13 @@ def test_the_hit_rate_alone_makes_what_leads_to_it_under_the_names_of_its_scene(
 def test_daily_tables_of_late_days_make_the_log_and_the_features_before_them(tmp_path):
     loaded = worlds.write_world(tmp_path)
     with open_instance(tmp_path / "home") as instance:
-        run = launch(loaded, instance, "daily_tables", DAYS[4])
+        run = launch(loaded, instance, "daily_tables", DAYS[2])
         found = made_for(instance, run)
     assert run.success
     logs = ["behavior", "behavior_table", "item_table", "user_table"]
     made = {name: (first, last) for names, first, last in found for name in names}
-    assert {name: made[name] for name in logs} == dict.fromkeys(logs, (DAYS[0], DAYS[3]))
-    assert made["user_features_fg"] == (DAYS[3], DAYS[3])
+    assert {name: made[name] for name in logs} == dict.fromkeys(logs, (DAYS[0], DAYS[1]))
+    assert made["user_features_fg"] == (DAYS[1], DAYS[1])
     assert "sample" not in made
 
 
@@ -133,10 +136,10 @@ def test_an_old_day_that_the_source_lacks_stays_a_gap(tmp_path_factory, tmp_path
 
 
 def test_what_fails_on_the_way_is_the_error_of_the_run_and_of_its_own(tmp_path):
-    loaded = worlds.write_world(tmp_path)
-    worlds.write_rows(tmp_path / "source" / "behavior.parquet", worlds.log_rows([day for day in range(12) if day != 5]))
+    loaded = worlds.write_world(tmp_path, SHORT)
+    worlds.write_rows(tmp_path / "source" / "behavior.parquet", worlds.log_rows([day for day in range(12) if day != 3]))
     with open_instance(tmp_path / "home") as instance:
-        with pytest.raises(DssmError, match=DAYS[5]) as caught:
+        with pytest.raises(DssmError, match=DAYS[3]) as caught:
             launch(loaded, instance, "train_and_evaluate", DAY)
         runs = instance.get_runs()
     assert isinstance(caught.value, EmptyDayError) or "has_rows" in str(caught.value)
@@ -187,16 +190,16 @@ def test_a_day_that_can_never_be_evaluated_is_refused_before_anything_is_recorde
 
 def test_the_chain_makes_the_tables_of_its_day_and_evaluates_and_publishes_it(fresh):
     loaded, instance, _, _ = fresh
-    run = launch(loaded, instance, "daily_chain", DAYS[10])
+    run = launch(loaded, instance, "daily_chain", CHAINED)
     assert run.success
     made = instance.get_runs(dg.RunsFilter(tags={MADE_FOR_TAG: run.run_id[:8]}))
     of_day = {key.path[-1] for one in made if one.job_name == "daily_tables" for key in one.asset_selection}
     assert of_day == set(worlds.DAILY), "those that only the next day reads are among them"
     assert {one.job_name for one in made} == {"daily_tables", "train_and_evaluate", "publish"}
     stored = stored_days(loaded)
-    assert {name for name, days in stored.items() if DAYS[10] in days} == {*worlds.DAILY, *worlds.WINDOWED, *worlds.PUBLISHED}
+    assert {name for name, days in stored.items() if CHAINED in days} == {*worlds.DAILY, *worlds.WINDOWED, *worlds.PUBLISHED}
     # A retry goes on where the first try has stopped: everything is made.
-    assert launch(loaded, instance, "daily_chain", DAYS[10], tags={"dagster/is_resume_retry": "true"}).success
+    assert launch(loaded, instance, "daily_chain", CHAINED, tags={"dagster/is_resume_retry": "true"}).success
     assert len(instance.get_runs(dg.RunsFilter(job_name="publish"))) == 1
 
 

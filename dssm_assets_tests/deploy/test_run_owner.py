@@ -92,20 +92,19 @@ def test_command_is_left_alone_while_it_works_and_its_run_ends_once_it_is_killed
     assert end_dead_runs(instance) == []
 
 
-def test_run_monitoring_ends_the_run_of_a_killed_command(home: Path, instance: dg.DagsterInstance) -> None:
-    process = _start_command(home)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    (run,) = instance.get_runs()
-    assert _monitor(instance, run.run_id) is dg.DagsterRunStatus.FAILURE
-
-
 def _run_of(instance: dg.DagsterInstance, owner: RunOwner) -> dg.DagsterRun:
     run = instance.create_run_for_job(dg.job(name="empty")(lambda: None))
     instance.add_run_tags(run.run_id, owner.to_tags(run.run_id))
     found = instance.get_run_by_id(run.run_id)
     assert found is not None
     return found
+
+
+def test_run_monitoring_ends_the_run_of_a_killed_command(instance: dg.DagsterInstance) -> None:
+    here = RunOwner.from_this_process()
+    run = _run_of(instance, RunOwner(here.host, here.pid, "1", here.machine))
+    instance.report_dagster_event(dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, "empty"), run.run_id)
+    assert _monitor(instance, run.run_id) is dg.DagsterRunStatus.FAILURE
 
 
 def _elsewhere(started: str = "17") -> RunOwner:

@@ -180,7 +180,7 @@ SEGMENTS = [  # segment, value, users, hits, items to find; by hand: u finds a o
 ]
 
 
-def test_segments_are_those_of_the_previous_day(workspace):
+def test_segments_are_those_of_the_previous_day(undrawn, workspace):
     result = run(evaluation.hit_rate_detail, workspace)
     rows = workspace.tables.read(result.manifest).to_pylist()
     assert [(row["user_id"], row["topk_ids"]) for row in rows] == [("u", ["a", "b"]), ("v", ["c", "d"]), ("w", ["a", "c"])]
@@ -214,7 +214,7 @@ def merged_hits(workspace, k):
     return {row["user_id"]: row[f"hits_{k}"] for row in counts if (row["scorer"], row["scope"], row["population"]) == cell}
 
 
-def test_segments_of_the_merged_list_add_up_to_its_hits(workspace):
+def test_segments_of_the_merged_list_add_up_to_its_hits(undrawn, workspace):
     """The merged list is what is served. u takes a and c, v takes d and zz, which is in no list, w takes b."""
     _, total = evaluate(workspace)
     of_user = merged_hits(workspace, 2)
@@ -282,7 +282,7 @@ def test_list_quality_and_overlap_are_reported(undrawn, workspace):
     assert "| 1 | 50.00% | 66.7% |" in result.report_markdown  # a, c, a
 
 
-def test_trend_ends_on_the_day_and_has_a_limited_length(workspace, monkeypatch):
+def test_trend_ends_on_the_day_and_has_a_limited_length(undrawn, workspace, monkeypatch):
     _, first = evaluate(workspace, FIRST)
     _, result = evaluate(workspace)
     assert [row["day"] for row in first.facts["trend"]] == [FIRST]
@@ -327,7 +327,7 @@ def test_segments_changed_since_the_detail_are_refused(undrawn, workspace, tmp_p
         run(evaluation.total_hit_rate, changed)
 
 
-def test_only_tables_of_the_configured_segments_are_read(workspace, tmp_path):
+def test_only_tables_of_the_configured_segments_are_read(undrawn, workspace, tmp_path):
     root = workspace.tables.partitions.root
     for table in ("user_table", "user_activity", "negative_items"):
         workspace.tables.partitions.fs.rm(f"{root}/{table}", recursive=True)

@@ -72,7 +72,7 @@ def digest(workspace, state, ds):
 
 
 # Without shrinking: an example takes a second, and a failing log of six days is readable.
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
 @given(log=logs)
 def test_rolled_state_equals_rebuilt_state_byte_for_byte(tmp_path_factory, log):
     rolled = workspace_with(tmp_path_factory.mktemp("rolled"), log)

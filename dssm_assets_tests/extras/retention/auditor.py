@@ -10,10 +10,11 @@ LanceDB        besides: the rows of all versions of its tables
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 
 _CODECS = {"ZSTD": "zstd", "LZ4": "lz4_raw", "LZ4_RAW": "lz4_raw", "SNAPPY": "snappy", "GZIP": "gzip"}
 _DATA_PAGE_V2 = 3
+_SQLITE = b"SQLite format 3"
 
 
 def find_marks(folder: Path, texts: Sequence[str] = (), numbers: Sequence[int] = ()) -> dict[str, set[str | int]]:
@@ -30,12 +32,8 @@ def find_marks(folder: Path, texts: Sequence[str] = (), numbers: Sequence[int] =
     needles = {text.encode(): text for text in texts}
     found: dict[str, set[str | int]] = {}
     for path in sorted(one for one in folder.rglob("*") if one.is_file() and not one.is_symlink()):
-        marks: set[str | int] = set()
-        for part in _read_parts(path):
-            marks |= {mark for needle, mark in needles.items() if needle in part}
-            marks |= {one for one in numbers if one.to_bytes(8, "little", signed=True) in part or str(one).encode() in part}
-        if marks:
-            found[str(path.relative_to(folder))] = marks
+        if marks := _find_in_file(path, path.read_bytes(), tuple(texts), tuple(numbers)):
+            found[str(path.relative_to(folder))] = set(marks)
     for place in sorted({path.parent for path in folder.rglob("*.lance")}):
         marks = {mark for text in _read_lancedb(place) for needle, mark in needles.items() if needle in text}
         if marks:
@@ -43,9 +41,28 @@ def find_marks(folder: Path, texts: Sequence[str] = (), numbers: Sequence[int] =
     return found
 
 
-def _read_parts(path: Path) -> Iterator[bytes]:
+def _find_in_file(path: Path, content: bytes, texts: tuple[str, ...], numbers: tuple[int, ...]) -> frozenset[str | int]:
+    if content.startswith(_SQLITE):
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return _find_in([content, "\n".join(database.iterdump()).encode()], texts, numbers)
+    return _find_in_content(content, texts, numbers)
+
+
+@functools.cache  # most files of a world are the same in all its copies
+def _find_in_content(content: bytes, texts: tuple[str, ...], numbers: tuple[int, ...]) -> frozenset[str | int]:
+    return _find_in(_read_parts(content), texts, numbers)
+
+
+def _find_in(parts: Iterable[bytes], texts: tuple[str, ...], numbers: tuple[int, ...]) -> frozenset[str | int]:
+    marks: set[str | int] = set()
+    for part in parts:
+        marks |= {text for text in texts if text.encode() in part}
+        marks |= {one for one in numbers if one.to_bytes(8, "little", signed=True) in part or str(one).encode() in part}
+    return frozenset(marks)
+
+
+def _read_parts(content: bytes) -> Iterator[bytes]:
     """Yields the bytes of a file, and what they mean."""
-    content = path.read_bytes()
     yield content
     if content.startswith(b"PAR1") and content.endswith(b"PAR1"):
         yield _show(pq.read_table(pa.BufferReader(content)))
@@ -54,9 +71,6 @@ def _read_parts(path: Path) -> Iterator[bytes]:
         table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
         yield _show(table)
         yield from (_show(pa.table({"values": one})) for one in _find_dictionaries(table))
-    elif content.startswith(b"SQLite format 3"):
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            yield "\n".join(database.iterdump()).encode()
     elif content.startswith(b"Obj\x01"):
         yield from _inflate(content)
     else:

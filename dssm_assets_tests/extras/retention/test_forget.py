@@ -120,29 +120,6 @@ def test_auditor_finds_nothing_that_the_receipt_does_not_name(world, workspace):
     assert forget(workspace, IDS[:1], dry_run=True).values == {}
 
 
-def test_lineage_of_what_was_written_again_holds(workspace):
-    forget(workspace, IDS)
-    assert all(is_current(workspace, manifest) for manifest in manifests(workspace).values())
-
-
-def test_samples_of_others_still_point_to_their_own_features(workspace):
-    counts = {ds: workspace.tables.read(workspace.need("numeric_value_counts", ds)) for ds in DAYS[1:3]}
-    forget(workspace, IDS)
-    for ds in DAYS[1:]:
-        positive = workspace.need("positive_sample", ds)
-        pointed = find_features_of_positives(workspace, "user", positive)
-        rows = workspace.tables.read(positive, ["user_id", "user_row"])
-        owners = workspace.tables.read(pointed.manifest, ["user_id"]).column(0)
-        found = pointed.locate(rows.column("user_row"))
-        assert found.null_count == 0
-        assert owners.take(found).to_pylist() == rows.column("user_id").to_pylist()
-    list(statistics.numeric_value_counts(workspace, DAYS[1:3]))
-    for ds, former in counts.items():
-        now = workspace.tables.read(workspace.need("numeric_value_counts", ds))
-        found = [sum(row["count"] for row in one.to_pylist() if row["feature"] == "user_buy_count_3d") for one in (former, now)]
-        assert found == [3 * 12, 3 * 10], "three buys of each user"
-
-
 def read_samples(workspace):
     """Returns each training sample as (user, item, time, its history, the indices of its user)."""
     manifest = workspace.need("train_samples", EVALUATION_DAY)
@@ -159,22 +136,37 @@ def read_samples(workspace):
     return found
 
 
-def test_training_samples_of_others_are_the_same(workspace):
+def test_samples_and_lineage_of_others_hold(workspace):
+    counts = {ds: workspace.tables.read(workspace.need("numeric_value_counts", ds)) for ds in DAYS[1:3]}
     before = read_samples(workspace)
     forget(workspace, IDS)
+    assert all(is_current(workspace, manifest) for manifest in manifests(workspace).values())
     assert read_samples(workspace) == [sample for sample in before if sample[0] not in GONE.values()]
     assert len(before) == 12 * 3 * worlds.WINDOW_DAYS
+    for ds in DAYS[1:]:
+        positive = workspace.need("positive_sample", ds)
+        pointed = find_features_of_positives(workspace, "user", positive)
+        rows = workspace.tables.read(positive, ["user_id", "user_row"])
+        owners = workspace.tables.read(pointed.manifest, ["user_id"]).column(0)
+        found = pointed.locate(rows.column("user_row"))
+        assert found.null_count == 0
+        assert owners.take(found).to_pylist() == rows.column("user_id").to_pylist()
+    list(statistics.numeric_value_counts(workspace, DAYS[1:3]))
+    for ds, former in counts.items():
+        now = workspace.tables.read(workspace.need("numeric_value_counts", ds))
+        found = [sum(row["count"] for row in one.to_pylist() if row["feature"] == "user_buy_count_3d") for one in (former, now)]
+        assert found == [3 * 12, 3 * 10], "three buys of each user"
+    check_late_rows_are_dropped_and_states_of_items_are_rebuilt(workspace)
 
 
-def test_late_rows_are_dropped_and_states_of_items_are_rebuilt(world, workspace):
-    forget(workspace, IDS)
+def check_late_rows_are_dropped_and_states_of_items_are_rebuilt(workspace):
     days = DAYS[-2:]
     for step in (source.behavior_table, source.user_table, source.item_table, features_raw.behavior):
         list(step(workspace, days))
     (of_users, _), (of_items, _) = (step(workspace, days) for step in (features_raw.user_activity, features_raw.item_activity))
     methods = [of_users.facts["state"], of_items.facts["state"]]
     assert methods == ["rolled", f"rebuilt from {len(DAYS) - 1} days"]
-    assert find_marks(world.home) == []
+    assert find_marks(workspace.loaded.home) == []
     buys = [
         row
         for row in workspace.tables.read(workspace.need("item_activity", EVALUATION_DAY)).to_pylist()

@@ -53,18 +53,13 @@ def compare(*cases: Case, executors: int = EXECUTORS) -> str:
 
 
 def test_tables_of_the_tiny_world_and_its_states_are_equal(tmp_path: Path) -> None:
-    """One program, whose start is half of the time. Samples have one day, and see the features of the day before."""
+    """Samples have one day, and see the features of the day before. Of the states one is rolled and rebuilt; they share their code."""
     find_program("java")
-
-    def write(name: str) -> tuple[LoadedConfig, LoadedConfig]:
-        here, there = tmp_path / name / "here", tmp_path / name / "there"
-        return worlds.write_world(here), worlds.write_world(there, settings_of("local[2]"))
-
     first, second, missing, fourth = days = worlds.DAYS[:4]
-    states = {"behavior": days, "user_activity": [first, second, fourth]}
-    tables = days_of_steps(days[:2])
-    tables = {name: [second] if name in SAMPLED or name == "sample" else list(own) for name, own in tables.items()}
-    printed = compare((*write("tables"), tables), (*write("states"), states), executors=0)
+    plan = {name: [second] if name in SAMPLED or name == "sample" else [first] for name in days_of_steps(days)}
+    plan |= {"behavior": days, "user_activity": [first, second, fourth], "user_history": [first, second]}
+    here, there = worlds.write_world(tmp_path / "here"), worlds.write_world(tmp_path / "there", settings_of("local[1]"))
+    printed = compare((here, there, plan), executors=0)
     assert f"{fourth}: rebuilt from {len(days)} days" in printed
     assert f"{second}: rebuilt" not in printed, f"rolled: the first day leaves the window of one; {missing} has no state"
 

@@ -30,14 +30,14 @@ def test_a_run_has_the_log_lines_metadata_and_checks_of_its_job(tmp_path: Path) 
     find_program("java")
     here = land_sources(worlds.write_world(tmp_path / "here"), DAYS)
     run_steps(here, dict.fromkeys(("behavior", "user_history", "user_history_fg"), DAYS))
-    loaded = worlds.write_world(tmp_path / "there", settings_of("local[2]"))
+    loaded = worlds.write_world(tmp_path / "there", settings_of("local[1]"))
     run_steps(land_sources(loaded, DAYS), dict.fromkeys(("behavior", "user_history"), DAYS))
     instance, asset = dg.DagsterInstance.ephemeral(), dg.AssetKey("user_history_fg")
     worlds.materialize(loaded, ["user_history_fg"], DAYS, instance)
 
     (run,) = instance.get_runs()
     lines = [record.user_message for record in instance.all_logs(run.run_id)]
-    assert any("user_history_fg on Spark" in line and "local[2]" in line for line in lines)
+    assert any("user_history_fg on Spark" in line and "local[1]" in line for line in lines)
     assert len([line for line in lines if line.startswith("user_history_fg/") and "12 rows in" in line]) == len(DAYS)
 
     wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=DAYS)

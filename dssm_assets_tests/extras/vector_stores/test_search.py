@@ -75,14 +75,9 @@ def fill(store: VectorStore, root: str) -> str:
     return bundle.bundle_id
 
 
-@pytest.fixture
-def filled(opened: Opener, root: str) -> VectorStore:
+def test_lists_equal_those_of_the_bundle_and_those_of_the_index_have_most_of_them(opened: Opener, root: str) -> None:
     fill(opened(), root)
-    return opened()
-
-
-def test_exact_lists_equal_those_of_the_bundle(filled: VectorStore, root: str) -> None:
-    engine = RecallEngine.open(root)
+    filled, engine = opened(), RecallEngine.open(root)
     by_store = engine.searching(StoreSearch(filled, engine.bundle, is_exact=True))
     shown = np.arange(ITEM_COUNT) % 4 > 0
     for own, other in ((engine, by_store), (engine.showing(shown), by_store.showing(shown))):
@@ -93,13 +88,9 @@ def test_exact_lists_equal_those_of_the_bundle(filled: VectorStore, root: str) -
                 assert found.item_ids == expected.item_ids, filters
                 assert found.scores == pytest.approx(expected.scores, rel=1e-5)
         assert other.similar_items("p3", ListOptions(5)).item_ids == own.similar_items("p3", ListOptions(5)).item_ids
-
-
-def test_lists_of_the_index_have_most_of_the_exact_ones(filled: VectorStore, root: str) -> None:
-    engine = RecallEngine.open(root)
-    by_store = engine.searching(StoreSearch(filled, engine.bundle))
+    by_index = engine.searching(StoreSearch(filled, engine.bundle))
     for filters in FILTERS:
-        exact, found = (one.recall_for_user("u", ListOptions(200, filters=filters)).item_ids for one in (engine, by_store))
+        exact, found = (one.recall_for_user("u", ListOptions(200, filters=filters)).item_ids for one in (engine, by_index))
         assert len(found) == len(exact)
         assert len(set(found) & set(exact)) >= 0.95 * len(exact)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -156,12 +154,6 @@ def test_command_prints_sources_and_takes_the_switch(workspace, capsys):
     assert "own_history" in capsys.readouterr().out
     assert main([*arguments, "--channels", "vectors", "--json"]) == 0
     assert "sources" not in json.loads(capsys.readouterr().out)
-
-
-def test_service_does_not_import_torch():
-    code = "import sys, dssm_assets.service.http.app, dssm_assets.service.engine.channels; print('torch' in sys.modules, 'dagster' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "False"]
 
 
 @given(bodies)

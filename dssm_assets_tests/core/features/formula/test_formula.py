@@ -74,7 +74,7 @@ def test_powers_equal_plain_python(tree: Tree, rows: list[Row]) -> None:
 
 
 @pytest.mark.parametrize("text", EVERY_FUNCTION)
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(rows=st.lists(st.tuples(reals, reals, reals, reals), min_size=1, max_size=20))
 def test_batch_equals_its_rows_and_holds_no_infinity(text: str, rows: list[tuple[float | None, ...]]) -> None:
     formula = formula_of(text)
@@ -86,7 +86,7 @@ def test_batch_equals_its_rows_and_holds_no_infinity(text: str, rows: list[tuple
 
 
 @pytest.mark.parametrize("text", EVERY_VECTOR_FUNCTION)
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_batch_of_vectors_equals_its_rows_and_holds_no_infinity(text: str, data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.tuples(st.integers(0, 20), st.sampled_from([0, 0, 1])), max_size=8))
