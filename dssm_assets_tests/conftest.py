@@ -56,6 +56,8 @@ LONGEST: Final = (
 """Started first, so that no process is left alone with one of them at the end."""
 LOOKING_AT_CHARTS: Final = ("core/evaluation", "steps/test_evaluation.py")
 """Tests of charts."""
+WHOLE: Final = ("not slow and not heavy", "not slow")
+"""What the default suite selects, and CI."""
 MEMORY: Final = Path("/dev/shm")
 """A folder in memory: many small files take a third of the time there."""
 ROOM_BYTES: Final = 4 << 30
@@ -161,7 +163,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Reads the option of CI. Has the default suite's folders in memory: a copy of a world is 770 files and folders."""
     programs.configure(config)
-    if config.option.markexpr == "not slow" and _has_room(MEMORY):
+    if config.option.markexpr in WHOLE and _has_room(MEMORY):
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
@@ -178,7 +180,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     Slow tests measure seconds and memory and need the machine alone; for a few files, starting workers costs more than it saves.
     """
     is_selected = config.args_source is not pytest.Config.ArgsSource.TESTPATHS or bool(config.option.keyword)
-    return 0 if is_selected or config.option.markexpr != "not slow" else (os.cpu_count() or 1) + 1
+    return 0 if is_selected or config.option.markexpr not in WHOLE else (os.cpu_count() or 1) + 1
 
 
 def pytest_collectstart() -> None:

@@ -80,6 +80,7 @@ def test_serve(place):
     check(place, sys.executable, "-c", SERVE_ONE_REQUEST, str(port), "--bundle", str(root), status=-signal.SIGINT)
 
 
+@pytest.mark.heavy
 def test_materialize(place):
     folder, environment = place
     worlds.write_world(folder)

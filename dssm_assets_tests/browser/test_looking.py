@@ -58,6 +58,7 @@ def test_graph_shows_groups_from_left_to_right(ui: Ui) -> None:
     assert _colours(ui.picture("asset_graph", from_heading="Global asset lineage")) > 3
 
 
+@pytest.mark.heavy
 def test_partition_shows_the_rate_and_the_report_with_chart_and_table_first(ui: Ui, last_day: str, top_k: int) -> None:
     ui.open_partition("total_hit_rate", last_day)
     expect(ui.page.get_by_text("Materialized", exact=True)).to_be_visible()

@@ -18,6 +18,7 @@ FEW_DAYS, FEW_TABLES = worlds.DAYS[:2], ["user_table", "item_table", "behavior_t
 EVALUATION_DAYS = worlds.DAYS[-2:]
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(420)
 def test_backfill_on_the_services_gives_the_digests_of_a_local_disk(site: Site, tmp_path: Path) -> None:
     site.start("code-server", "webserver")

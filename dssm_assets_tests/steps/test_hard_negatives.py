@@ -6,7 +6,7 @@ n + d mod 10 for user n on day d. On day 9 it is also shown item n of its own gr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +54,25 @@ def log_rows() -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["ts"])
 
 
-def write_shown_world(root: Path, windowed: Sequence[str]) -> Path:
-    """Writes the world in which users are shown items, its daily tables and some windowed ones; returns its folder."""
+def _write_shown_world(root: Path) -> None:
     worlds.write_sources(root)
     worlds.write_rows(root / "source" / "behavior.parquet", log_rows())
     loaded = worlds.write_config(root, CHANGES)
     worlds.run_steps(loaded, worlds.DAILY, DAYS)
-    worlds.run_steps(loaded, windowed, [EVALUATION_DAY])
-    return root
+    worlds.run_steps(loaded, [*UPSTREAM, "negative_items"], [EVALUATION_DAY])
+
+
+def shown_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of the world in which users are shown items, made up to the negatives once a session; tests change copies."""
+    return worlds.built_once(tmp_path_factory, "shown_world", _write_shown_world)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shown_world(tmp_path_factory.mktemp("shown"), [*UPSTREAM, "negative_items", "train_samples"])
+    """A copy of the shown world with its training samples."""
+    folder = shutil.copytree(shown_world(tmp_path_factory), tmp_path_factory.mktemp("shown") / "world")
+    worlds.run_steps(worlds.write_config(folder, CHANGES), ["train_samples"], [EVALUATION_DAY])
+    return folder
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ class VectorStoreContract:
         assert sorted(ids.to_pylist()) == list(range(300))
 
     def test_the_index_finds_the_nearest_rows(self, opened: Opener) -> None:
-        items = item_rows(5000, width=16)
+        items = item_rows(2000, width=16)
         store = publish(opened(), A, items)
         users = np.random.default_rng(6).standard_normal((20, 16)).astype(np.float32)
         lists = store.open(ITEM, A).search(users, 200)
@@ -227,7 +227,7 @@ class VectorStoreContract:
         assert wrong == []
 
     def test_a_condition_that_few_rows_pass_gives_a_full_list(self, opened: Opener) -> None:
-        items = item_rows(5000)
+        items = item_rows(2000)
         store = publish(opened(), A, items)
         filters = {"price": {"min": 1, "max": 8}}
         condition = parse_filters(filters, {"price": pa.float64()})

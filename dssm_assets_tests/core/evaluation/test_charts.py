@@ -45,7 +45,7 @@ def trend_of(days: int, scorers: tuple[str, ...] = tuple(SCORERS), scopes: tuple
     return trend_table(totals, 10)
 
 
-@pytest.mark.parametrize("days", [1, 2, 30, 366])
+@pytest.mark.parametrize("days", [1, 366])
 def test_trend_charts_of_any_length_are_small_and_of_one_size(days: int) -> None:
     png = trend_png(trend_of(days), 10)
     assert png == trend_png(trend_of(days), 10)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
@@ -62,6 +62,7 @@ def rows(table: pa.Table) -> list[dict[str, Any]]:
             for i in range(table.num_rows)]  # fmt: skip
 
 
+@settings(max_examples=10)
 @given(tables())
 def test_batch_equals_its_requests(table: pa.Table) -> None:
     requests = rows(table)
@@ -69,6 +70,7 @@ def test_batch_equals_its_requests(table: pa.Table) -> None:
     assert rows(GENERATOR.bucketize(table)) == [GENERATOR.bucketize_one(request) for request in requests]
 
 
+@settings(max_examples=10)
 @given(tables())
 def test_every_bucket_is_an_integer_in_its_range(table: pa.Table) -> None:
     found = GENERATOR.bucketize(table)

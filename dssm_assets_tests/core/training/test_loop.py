@@ -212,7 +212,7 @@ def test_loss_falls_and_the_missing_row_stays_zero() -> None:
 @pytest.mark.parametrize("model", [{}, {"in_batch": False}, {"num_sample": 0}, {"similarity": Similarity.INNER_PRODUCT}])
 def test_every_user_gets_the_items_of_its_group_first(model: dict[str, Any]) -> None:
     # Many events, so that every user has most items of its group: with few, items without interactions rightly rank low.
-    events = 60
+    events = 40
     user, item = _vectors(fitted(model, {"epochs": 10, "learning_rate": 0.01}, events=events), events)
     best = np.argsort(-(user @ item.T), axis=1)[:, : ITEMS // 2]
     for index in range(USERS):

@@ -12,8 +12,9 @@ from dssm_assets.cli import main
 from dssm_assets.extras.sampler_tables.command import KINDS
 from dssm_assets.extras.sampler_tables.sampler_tables import HARD_EDGE_SPEC, SPECS, read_tsv, write_sampler_tables
 from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
-from dssm_assets_tests.steps.test_hard_negatives import CHANGES, UPSTREAM, shown_items, write_shown_world
+from dssm_assets_tests.steps.test_hard_negatives import shown_items, shown_world
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
 
 EXPOSURE = {"events": {"funnel": ["click", "buy"], "positive": ["buy"], "exposure": ["click"]}}
@@ -66,9 +67,9 @@ def test_a_fault_of_a_text_is_told_by_its_line(tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_hard_edges_text_has_the_number_of_exposures(tmp_path: Path) -> None:
-    root = write_shown_world(tmp_path / "world", [*UPSTREAM, "negative_items"])
-    workspace = open_workspace(worlds.write_config(root, CHANGES))
+def test_hard_edges_text_has_the_number_of_exposures(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    root = shown_world(tmp_path_factory)
+    workspace = open_workspace(load_config(root / "config.yaml", root / "home"))
     rows, _ = write_sampler_tables(workspace, EVALUATION_DAY, tmp_path)
     window = range(len(DAYS) - 1 - WINDOW_DAYS, len(DAYS) - 1)
     bought = {(user, item) for day in window for user in worlds.users() for item in worlds.bought(user, day)}

@@ -35,6 +35,7 @@ def _losses(workspace: Workspace) -> list[float]:
     return list(json.loads(workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), ModelFile.LOSSES)))
 
 
+@pytest.mark.heavy
 def test_asset_uses_the_model_fitted_under_torchrun(world: worlds.BuiltWorld, tmp_path: Path) -> None:
     loaded = world.copy(tmp_path / "world", EXTERNAL)
     workspace = open_workspace(loaded)

@@ -52,6 +52,7 @@ def compare(*cases: Case, executors: int = EXECUTORS) -> str:
     return printed
 
 
+@pytest.mark.heavy
 def test_tables_of_the_tiny_world_and_its_states_are_equal(tmp_path: Path) -> None:
     """Samples have one day, and see the features of the day before. Of the states one is rolled and rebuilt; they share their code."""
     find_program("java")
