@@ -27,7 +27,7 @@ from dssm_assets_tests.worlds import EVALUATION_DAY
 
 forget = pytest.importorskip("dssm_assets.extras.retention.forget").forget
 forgetting = pytest.importorskip("dssm_assets_tests.extras.retention.forgetting")
-CHANGES = {"window": {"days": 13}, "gate": {"baseline_margin": -1}}
+CHANGES = {"window": {"days": test_online_retail.WINDOW - 1}, "gate": {"baseline_margin": -1}}
 TABLES = ("hit_rate_detail", "ground_truth", "hit_counts")
 VIEWS = ["A person", "Two lists", "A session", "An item", "The day"]
 
@@ -111,7 +111,7 @@ def test_ranks_and_hits_of_each_person_are_those_of_the_tables(workspace, day):
 
 @pytest.fixture(scope="module")
 def retail(tmp_path_factory):
-    """Returns two weeks of real purchases, the last two days evaluated, the last one published."""
+    """Returns eight days of real purchases, the last two evaluated, the last one published."""
     folder, config = tmp_path_factory.mktemp("retail"), worlds.merged(test_online_retail.CONFIG, CHANGES)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     loaded = load_config(folder / "config.yaml", folder / "home")
