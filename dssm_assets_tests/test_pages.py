@@ -17,6 +17,7 @@ NOT_RUN = {
     r"dssm-assets \w+ .*(ratings\.dat|films/)": "minutes, and a data set that is downloaded",
     r"dssm-assets demo$": "minutes: test_demo.py runs it",
     r"(\w+=\S+ )+dg dev": "the UI: tests of browser/ start it",
+    r"dssm-assets explore ": "a page that stays: browser/test_exploring.py opens it",
     r"dg (scaffold|check)": "needs a Dagster project: test_component.py has one",
     r"python -m dssm_assets_tests\.benchmarks\.": "minutes to hours: benchmarks",
     r"dssm-assets init --behavior ('env:SHOP_DB|s3://)": "needs servers: tests of extras/databases and extras/lakehouses have them",
