@@ -272,7 +272,7 @@ class Serving(Section):
         default="variants",
         pattern=r"^[A-Za-z0-9_.-]{1,100}$",
         description="Name of the experiment. `<scene>:<experiment>` is the seed of GrowthBook's hash (version 2) of the user id, or "
-        "else of the request id; another name deals people anew.",
+        "else of the request id; another name draws other groups.",
     )
     limits: ServiceLimits = Field(default=ServiceLimits(), description="Limits of `dssm-assets serve`.")
 

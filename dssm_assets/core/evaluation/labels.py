@@ -13,7 +13,7 @@ from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, C
 from dssm_assets.core.names import BASELINES, Scope
 
 BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#993377", "#ddaa33", "#ee7733", "#999999", "#8822dd", "#553311")
-"""Colours of baselines, by position in the registry. All can be told apart, also with each of the three kinds of colour blindness."""
+"""Colours of baselines, by position in the registry. Any two are distinguishable, also with each of the three kinds of colour blindness."""
 
 
 class ScorerLabel(NamedTuple):

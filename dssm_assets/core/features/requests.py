@@ -79,7 +79,7 @@ def _join(parts: Sequence[pa.Array]) -> pa.Array | None:
     wanted = (with_values or sorted(types, key=pa.types.is_null))[0]
     if len(with_values) > 1 or (_NO_VALUES in types and not pa.types.is_list(wanted)):
         return None
-    # Built anew instead of cast, because Arrow cannot cast lists of nulls.
+    # Built from its parts, because Arrow cannot cast lists of nulls.
     return pa.concat_arrays([part if part.type == wanted else pa.array(part.to_pylist(), wanted) for part in parts])
 
 

@@ -237,7 +237,7 @@ def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntAr
     """Groups samples into sessions. Returns the first sample of each session [V], and the session of each sample [B].
 
     A session is all samples of one user with the same history (`SESSION_KEYS`). Users without an index have no history and
-    are told apart only by their feature rows.
+    differ only in their feature rows.
     """
     columns = [keys[name] for name in SESSION_KEYS]
     order = np.lexsort(columns)  # stable: a session's first sample comes first

@@ -224,7 +224,7 @@ class _FitRun:
         if self._saved:
             self._best_weights = {n.removeprefix(_BEST): tensor for n, tensor in self._saved.items() if n.startswith(_BEST)}
             trainer.load(self._saved)
-            self._saved = {}  # the next phase starts anew
+            self._saved = {}  # the next phase starts with an empty state
         return trainer
 
     def _write_first_weights(self, towers: TwoTower, before_day: int) -> None:

@@ -1,1 +1,1 @@
-"""What was answered and shown: its log, variants that share the traffic, and the rates of what people took."""
+"""The log of answers and shown items, variants of the service, and the rates of taken items."""

@@ -1,4 +1,4 @@
-"""The hook of the service: which variant answers a request, what is kept of answers, and what was shown in their place.
+"""The hook of the service: chooses a request's variant, logs answers, and replaces them by the shown items.
 
 A list for a user gets a request id (of HTTP the header's; of a batch with its number; a new one if it is in use) and a variant.
 Lists of items like an item have neither, and are not kept. Requests of people in no variant, and of those whose variant's bundle

@@ -1,4 +1,4 @@
-"""Joins what was shown with what people did, in DuckDB, which spills what memory does not hold.
+"""Joins shown items with the events of people, in DuckDB, which spills to disk.
 
 An event that names a request of the log takes its item from that answer, even before it, by a clock that jumped. Any other event
 takes it from the latest answer that showed the item to the person. Both have some hours after the answer. Ids are compared as texts.

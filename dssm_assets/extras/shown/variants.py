@@ -1,4 +1,4 @@
-"""Assigns people to variants by GrowthBook's published rule, so that a shop which uses that system gets the same groups.
+"""Assigns people to variants by GrowthBook's published rule; a shop with GrowthBook gets the same groups.
 
 Source: GrowthBook's SDK specification, https://docs.growthbook.io/lib/build-your-own: `hash`, `getBucketRanges`, `chooseVariation`.
 """

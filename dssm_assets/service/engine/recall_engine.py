@@ -206,7 +206,7 @@ class AnswerHook(Protocol):
         """Returns what `RecallEngine.compute_lists` does; lists for users also have their request_id and variant."""
 
     def refresh(self, pointer: Pointer | None, open_bundle: OpenBundle) -> bool:
-        """Opens the bundles that variants name now; returns whether one was opened. Notes those that cannot be."""
+        """Opens the bundles that variants name now; returns whether one was opened. Failures are noted."""
 
     def show(self, show: Callable[[RecallEngine], RecallEngine]) -> None:
         """Applies the lists of the shop to `engines`, after they have changed."""

@@ -6,12 +6,9 @@ Belongs here: what several tests of the extra need. Does not belong here: expect
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from dssm_assets.extras.shown.served import ShownAnswers, open_hook
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.layout import serving_root
 from dssm_assets_tests.service.bundles import write_bundle
+from dssm_assets_tests.service.http.servers import running_server
 from dssm_assets_tests.worlds import CONFIG, merged
 
 VARIANTS = [{"name": "control", "share": 0.5}, {"name": "vectors_only", "share": 0.5, "channels": "vectors"}]
@@ -49,24 +47,9 @@ def write_shop(folder: Path, serving: dict[str, Any]) -> Path:
     return root
 
 
-@contextmanager
-def served_by_process(folder: Path, *before: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def served_by_process(folder: Path, *before: str) -> AbstractContextManager[tuple[subprocess.Popen[str], int]]:
     """Runs `dssm-assets serve` of a shop, after the words `before`; yields the process and its port."""
     run = "import sys; from dssm_assets.cli import main; sys.exit(main(['serve', '--port', '0', *sys.argv[1:]]))"
-    command = [*before, sys.executable, "-c", run]
     options = ["--config", str(folder / "config.yaml"), "--home", str(folder / "home")]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        [*command, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
-    ) as process:
-        assert process.stderr is not None
-        try:
-            output = ""
-            while not (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", output)):
-                line = process.stderr.readline()
-                assert line, f"the server ended: {output}"
-                output += line
-            threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the server
-            yield process, int(found.group(1))
-        finally:
-            process.kill()
+    return running_server([*before, sys.executable, "-c", run, *options], stdout=subprocess.DEVNULL, env=environment)

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,9 @@ sys.exit(parsed.command(parsed))
 
 
 @contextlib.contextmanager
-def served_by_process(root: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Runs `dssm-assets serve` over a bundle; yields the process and its port. The list of SLOW_USER takes 4 seconds."""
-    command = [sys.executable, "-c", _SLOW_SERVE, "--bundle", root, *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+def running_server(command: list[str], **options: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Runs a command that serves, until the block ends; yields the process and its port."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options) as process:
         assert process.stderr is not None
         try:
             output = ""
@@ -108,6 +108,11 @@ def served_by_process(root: str, *arguments: str) -> Iterator[tuple[subprocess.P
             yield process, int(found.group(1))
         finally:
             process.kill()
+
+
+def served_by_process(root: str, *arguments: str) -> AbstractContextManager[tuple[subprocess.Popen[str], int]]:
+    """Runs `dssm-assets serve` over a bundle; see `running_server`. The list of SLOW_USER takes 4 seconds."""
+    return running_server([sys.executable, "-c", _SLOW_SERVE, "--bundle", root, *arguments])
 
 
 class Client:
