@@ -128,13 +128,23 @@ def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRu
     """Splits runs into pieces that can run in parallel.
 
     A rolling state is not split. Other daily tables are cut into ranges of days. Samples are cut separately, because they read
-    features of the previous day. The runs of an evaluation day are cut before its report.
+    features of the previous day. The runs of an evaluation day are cut before its report, which follows the days that start
+    meanwhile, so that no process makes reports while days are left.
     """
     rows = {row.name: row for row in declare_rows()}
+    reports: list[PlannedRun] = []
     for run in runs:
+        if _is_report(run):
+            report = run.names.index(TOTAL_HIT_RATE.name)
+            yield from (replace(run, names=names) for names in (run.names[:report],) if names)
+            reports.append(replace(run, names=run.names[report:]))
+            if len(reports) > processes:
+                yield reports.pop(0)
+            continue
+        yield from reports
+        reports.clear()
         if run.is_windowed:
-            report = run.names.index(TOTAL_HIT_RATE.name) if _is_report(run) else 0
-            yield from (replace(run, names=names) for names in (run.names[:report], run.names[report:]) if names)
+            yield run
             continue
         group = lambda name: (rows[name].is_rolling, rows[name].group in SAMPLE_GROUPS)  # noqa: E731
         for (is_rolling, _), names in itertools.groupby(run.names, key=group):
@@ -142,6 +152,7 @@ def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRu
                 yield from (replace(run, names=(name,)) for name in names)
             else:
                 yield from _split_days(replace(run, names=tuple(names)), processes)
+    yield from reports
 
 
 def _split_days(run: PlannedRun, pieces: int) -> Iterator[PlannedRun]:

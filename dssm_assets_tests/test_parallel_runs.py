@@ -138,8 +138,11 @@ def test_two_processes_write_the_partitions_of_one(world, tmp_path):
 def test_reports_are_made_in_the_order_of_the_days_and_fits_are_not():
     names = ("dssm_model", "hit_counts", "total_hit_rate")
     runs = list(split_runs([PlannedRun(names, (ds,), is_windowed=True) for ds in DAYS[-3:]], processes=2))
-    assert [run.names for run in runs] == [names[:2], names[2:]] * 3
-    assert needed_runs(runs, is_warm=False) == [frozenset(needed) for needed in ((), {0}, (), {1, 2}, (), {1, 3, 4})]
+    first, second, third = ((ds,) for ds in DAYS[-3:])
+    days, reports = [(names[:2], ds) for ds in (first, second, third)], [(names[2:], ds) for ds in (first, second, third)]
+    assert [(run.names, run.days) for run in runs] == [*days, *reports]  # the third day starts while the first two are made
+    needed = (), (), (), {0}, {1, 3}, {2, 3, 4}
+    assert needed_runs(runs, is_warm=False) == [frozenset(places) for places in needed]
     assert needed_runs(runs, is_warm=True) == [frozenset(range(place)) for place in range(6)]
 
 

@@ -217,20 +217,19 @@ def choose_probes(
 ) -> tuple[int, int]:
     """Returns the number of cells to search in an IVF index, and its rescore factor: the fastest sufficient pair.
 
-    While all cells with the highest factor are not enough, the factor is doubled. Bisection then finds the fewest cells that
-    are enough with the highest factor. More cells may need less rescoring, so nearby pairs are tried, the fastest first.
+    Bisection finds the fewest cells that are enough with the highest factor. While not even all cells are, the factor is
+    doubled. More cells may need less rescoring, so nearby pairs are tried, the fastest first.
     """
     fewest = max(1.0, cells / IVF_FEWEST_CELLS_FRAC)
     steps = [number for number in range(2 * cells.bit_length()) if round(fewest * 2 ** (number / 2)) < cells]
     grid = [*(round(fewest * 2 ** (number / 2)) for number in steps), cells]
     factors, lacking = list(RESCORE_FACTORS), list[tuple[int, int]]()
-    while not is_enough((cells, factors[-1])):
+    # Fewer cells are tried before all cells, whose search takes longest.
+    while (at := bisect_left(grid, True, key=lambda number: is_enough((number, factors[-1])))) == len(grid):
         lacking.append((cells, factors[-1]))
         if factors[-1] * ks[0] >= item_count:
             return cells, factors[-1]
         factors.append(2 * factors[-1])
-    most = factors[-1]
-    at = bisect_left(grid[:-1], True, key=lambda number: is_enough((number, most)))
 
     def cost(depth: tuple[int, int]) -> float:
         return depth[0] * (_CELL_COST + item_count / cells) + _RESCORED_COST * depth[1] * (ks[-1] + RESCORED_MORE)
@@ -242,7 +241,7 @@ def choose_probes(
         if is_enough(depth):
             return depth
         lacking.append(depth)
-    return grid[at], most
+    return grid[at], factors[-1]
 
 
 def _set_depth(index: Any, kind: IndexKind, parameters: Mapping[str, int], depth: tuple[int, int]) -> dict[str, int]:
