@@ -96,6 +96,15 @@ def report(run: Run, **options: Any) -> str:
     )
 
 
+@pytest.mark.parametrize(
+    ("bounds", "verdict"), [((0.001, 0.02), "yes"), ((0.0, 0.02), "not shown"), ((-0.02, -0.001), "no, it costs")]
+)
+def test_channels_say_whether_each_is_surely_worth_its_place(bounds: tuple[float, float], verdict: str) -> None:
+    rows = [total_row(name, k=200) for name in ("merged", "merged_without_vectors", "model")]
+    gain = Gain("merged", "merged_without_vectors", Scope.ALL, 200, sum(bounds) / 2, *bounds)
+    assert f"] | {verdict} |" in channel_section(pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA), [gain])
+
+
 @pytest.mark.parametrize(("users", "sentence"), [(900, "a sample of 900 of these 2,000 users"), (2000, None)])
 def test_channels_say_of_how_many_users_they_are(users: int, sentence: str | None) -> None:
     named = {"merged": 2000, "merged_without_vectors": users, "model": 2000}
