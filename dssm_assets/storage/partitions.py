@@ -370,8 +370,12 @@ class PartitionStore:
             raise
 
     def _missing_files(self, manifest: Manifest) -> Fault | None:
-        """Returns the fault of a partition with missing files, None if all files exist."""
-        for _ in range(_LOOKS):  # between the two looks, the same content may be published again
+        """Returns the fault of a partition that was rewritten or removed while it was read. None if all its files exist.
+
+        Raises:
+            StorageError: files are missing, and the manifest still lists them.
+        """
+        for _ in range(_LOOKS):  # between two looks, the same content may be published again
             missing = [file.name for file in manifest.files if not self.fs.exists(self.file_path(manifest, file))]
             if not missing:
                 return None

@@ -71,7 +71,7 @@ def _find_text_type(values: Sequence[Any]) -> pa.DataType | None:
 
 
 def _join(parts: Sequence[pa.Array]) -> pa.Array | None:
-    """Joins the values to one array. None if they have several types; nulls and empty lists fit any type."""
+    """Joins arrays to one. A null fits any type, an empty list any list type. None if types differ otherwise, or without arrays."""
     types = list(dict.fromkeys(part.type for part in parts))
     if len(types) <= 1:
         return pa.concat_arrays(parts) if parts else None

@@ -20,7 +20,7 @@ BEHAVIOR_KEY = (EVENT_TIME_MS, USER_ID, ITEM_ID, EVENT)
 
 
 def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_columns: Sequence[str]) -> ibis.Table:
-    """Adds the attributes of its item, as text, to every row of the log; null if the item is unknown.
+    """Adds to every row of the log the attributes of the row's item, as text. They are null if the item is unknown.
 
     The rows are ordered by the key (event_time_ms, user_id, item_id, event), and for equal keys by the other columns of the
     log. Item ids are unique in item_table, so the number of rows does not change.

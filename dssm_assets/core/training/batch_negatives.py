@@ -146,7 +146,7 @@ def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> Masked
 
 
 def merge_pairs(*pairs: MaskedPairs) -> MaskedPairs:
-    """Merges several sets of cells, sorted by row."""
+    """Joins several sets of masked cells and sorts the result by row."""
     rows = np.concatenate([pair.rows for pair in pairs])
     order = np.argsort(rows, kind="stable")
     return MaskedPairs(rows[order], np.concatenate([pair.columns for pair in pairs])[order])

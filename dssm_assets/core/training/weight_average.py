@@ -26,7 +26,7 @@ class WeightAverage:
         self._clock = torch.zeros(2, dtype=torch.float64)  # number of steps done; sum of the logs of their decays
 
     def before_update(self, rows: Sequence[RowGradients]) -> None:
-        """Updates the averages of rows that are about to change, for the earlier steps that did not read these rows."""
+        """Brings the averages of these rows up to date before the step changes them. Steps that do not read a row skip its average."""
         for found in rows:
             self._catch_up_rows(found.dim, found.rows)
 

@@ -100,7 +100,7 @@ class Adoption:
 
     @property
     def remade(self) -> list[str]:
-        """Returns the assets to make again: the whole job, or only the assets after the towers."""
+        """Returns the assets to make again: the whole job if a setting changes the towers, else the assets that the settings reach."""
         if experiments.needs_fit(self.changed):
             return [TRAIN_AND_EVALUATE]
         return [row.name for row in all_rows() if row.name in (*experiments.reached_assets(self.changed), *COUNTED)]

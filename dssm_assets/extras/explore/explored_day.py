@@ -196,7 +196,7 @@ class ExploredDay:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether people have all lists, not only that of the vectors."""
+        """Whether `fit` has run. Until then `person` returns only the stored list of the vectors."""
         return "_counter" in vars(self)
 
     def fit(self) -> None:
@@ -222,7 +222,7 @@ class ExploredDay:
 
     @cached_property
     def _is_hidden_item(self) -> Mask:
-        """Items of the corpus that lists of the shop hide."""
+        """Mask of the corpus: true for items that serving.blocked_items or serving.stocked_items hide."""
         serving, loaded = self.workspace.config.serving, self.workspace.loaded
         root, options = layout.serving_root(loaded.root), loaded.config.storage.options
         shown = ShopLists(serving.blocked_items, serving.stocked_items, root, options).find_shown(

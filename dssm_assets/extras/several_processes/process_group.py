@@ -196,7 +196,7 @@ class ShardedTables(EmbeddingTables):
         return route.send(route.places), route.send(read.gradient[route.order])
 
     def write_rows(self, dim: int, rows: IntArray, source: Tensor, source_rows: IntArray) -> None:
-        """Overwrites some rows by rows of another table. Each process writes the rows that it owns."""
+        """Overwrites some rows with rows of another table. Each process writes the rows that it owns."""
         is_own = rows % self._ranks.count == self._ranks.rank
         super().write_rows(dim, rows[is_own] // self._ranks.count, source, source_rows[is_own])
 

@@ -127,7 +127,7 @@ class ShownLog:
         return HookState(fault or None, self._waiting, counts)
 
     def close(self) -> None:
-        """Writes what waits, in CLOSE_SECONDS; rows left after that are lost."""
+        """Writes the waiting rows for at most CLOSE_SECONDS; the rest is lost."""
         self._stopped.set()
         self._thread.join(CLOSE_SECONDS)
 

@@ -75,7 +75,7 @@ def shown(workspace: Workspace, ds: str) -> StepResult:
 
 
 def find_log_days(workspace: Workspace, ds: str) -> list[str]:
-    """Returns the UTC days of the log with parts of a day of the home's time zone."""
+    """Returns the UTC days that overlap a day of calendar.timezone."""
     first_ms, end_ms = _find_bounds(workspace, ds)
     ends = (dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC).date().isoformat() for time_ms in (first_ms, end_ms - 1))
     return days_between(*ends)

@@ -79,7 +79,7 @@ class BundleRows:
         return Changes(self.complete(changed.cast(after.schema)), gone)
 
     def complete(self, rows: pa.Table) -> pa.Table:
-        """Adds the columns that are the same in all rows, such as the day, to some rows."""
+        """Appends the constant columns, such as the day, to `rows`."""
         for name, value in self._constants.items():
             rows = rows.append_column(name, pa.repeat(pa.scalar(value), rows.num_rows))
         return rows

@@ -122,7 +122,7 @@ class VectorStore(ABC):
     """The vector store of a scene. All methods raise a StorageError if the store cannot be reached or refuses the request.
 
     Attributes:
-        where: the store's name in errors. It has no login.
+        where: the name and address of the store for errors, without user and password.
     """
 
     where: str

@@ -178,13 +178,13 @@ OpenBundle = Callable[[str], "RecallEngine"]
 
 @dataclass(frozen=True)
 class HookState:
-    """What a hook has kept since the start.
+    """Faults and counters of a hook.
 
     Attributes:
-        fault: why rows of answers cannot be written, or a variant's bundle cannot be used; None if all can.
+        fault: why rows cannot be written or a variant's bundle cannot be used. None: there is no fault.
         waiting_rows: rows of answers that are not written yet.
         counts: written and dropped rows, failed writes, and answers of people whose variant could not be used.
-        bundle_bytes: further open bundle -> bytes of its files, which are mapped.
+        bundle_bytes: further open bundle -> size of its memory-mapped files.
     """
 
     fault: str | None = None
@@ -215,7 +215,7 @@ class AnswerHook(Protocol):
     def state(self) -> HookState: ...
 
     def close(self) -> None:
-        """Writes what waits."""
+        """Writes the waiting rows and stops."""
 
 
 class RecallEngine:
