@@ -30,6 +30,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
@@ -108,7 +109,7 @@ def expect_takes(visits: pd.DataFrame, bought: pd.DataFrame, lists: pd.DataFrame
 
 def serve(engine: RecallEngine, visits: pd.DataFrame) -> Iterator[tuple[int, RecallAnswer]]:
     """Yields the number and the answer of each visit. The clock of the log shows the times of visits."""
-    clock = mock.Mock(time_ns=map(1_000_000 .__mul__, visits.time.tolist()).__next__, monotonic=time.monotonic)
+    clock = mock.Mock(time_ns=map((1_000_000).__mul__, visits.time.tolist()).__next__, monotonic=time.monotonic)
     with mock.patch.object(served, "time", clock):
         for start in range(0, len(visits), BLOCK):
             block = visits.iloc[start : start + BLOCK]
@@ -116,11 +117,12 @@ def serve(engine: RecallEngine, visits: pd.DataFrame) -> Iterator[tuple[int, Rec
             yield from zip(block.number.tolist(), map(read, engine.recall_for_users(asked)), strict=True)
 
 
-def write_source(home: Path, folder: Path, purchases: pd.DataFrame, takes: pd.DataFrame) -> None:
-    """Writes the demo's log with the purchases and takes of the days after it."""
+def write_source(home: Path, folder: Path, last: str, later: pd.DataFrame) -> None:
+    """Writes the demo's log up to its last day, whose last events are of the next one by UTC, and what is bought later."""
     log = pq.read_table(home / "source" / "behavior.parquet")
+    log = log.filter(pc.less(log.column("event_time"), pa.scalar(dt.datetime.fromisoformat(day_before(last, -1)))))
     log = log.set_column(log.schema.get_field_index("basket_id"), "basket_id", log.column("basket_id").cast(pa.string()))
-    later = pd.concat([purchases, takes]).rename(columns={"request_id": "basket_id"})
+    later = later.rename(columns={"request_id": "basket_id"})
     columns = {name: pa.array(later[name], log.schema.field(name).type) for name in ("user_id", "item_id", "basket_id")}
     columns["event_time"] = pa.array(later.time, pa.timestamp("ms")).cast(log.schema.field("event_time").type)
     rows = [columns.get(field.name, pa.nulls(len(later), field.type)) for field in log.schema]
@@ -173,14 +175,14 @@ def run_shop(home: Path, folder: Path, seed: int, lift: float) -> None:
     takes = shown_rows[rng.random(len(shown_rows)) < chance].copy()
     takes["time"] += rng.integers(1_000, 600_000, len(takes))
     takes.loc[rng.random(len(takes)) < 1 / 3, "request_id"] = None
-    write_source(home, folder, purchases, takes)
+    write_source(home, folder, last, pd.concat([purchases, takes]))
     workspace = open_workspace(loaded)
     list(source.behavior_table(workspace, [*days, day_before(days[-1], -1)]))
     list(shown(workspace, days))
     results = list(online_rates(workspace, days))
     for result in (results[0], results[2], results[6]):
         span, sentence = list(result.headline.items())[-1]
-        print(f"{span}: {sentence} {({name: result.facts[name] for name in ('events', 'by_request', 'by_person')})}")
+        print(f"{span}: {sentence} { ({name: result.facts[name] for name in ('events', 'by_request', 'by_person')}) }")
     truth = (kept + base) / len(visits)
     print(f"by the rule: {truth * (1 + lift):.4f} for {truth:.4f}, {lift * truth:+.4f}; a is multiplied by {factor:.3f}")
     group = shown_rows.drop_duplicates("user_id").set_index("user_id").variant

@@ -71,7 +71,7 @@ def online_rates(workspace: Workspace, ds: str) -> StepResult:
         common = {"span_days": days, "ratio_p": one.ratio_p}
         rows += [row | common | _find_promise(workspace, row) for row in one.rows]
     table = pa.Table.from_pylist(rows, ONLINE_RATES.schema).sort_by([(name, "ascending") for name in ONLINE_RATES.key])
-    manifest = workspace.write_table(ONLINE_RATES, ds, table, inputs.values(), settings=describe_settings(workspace))
+    manifest = workspace.write_table(ONLINE_RATES, ds, table, inputs.values())
     sentences = {span: one.sentence for span, one in found.items()}
     off = [f"{span}: {one.sentence}" for span, one in found.items() if one.is_off]
     check = Check("sample_ratio", not off, "; ".join(off) or one.sentence, {span: one.ratio_p for span, one in found.items()})
@@ -90,12 +90,6 @@ def find_inputs(workspace: Workspace, ds: str) -> dict[str, list[Manifest]]:
     workspace.need_all(SHOWN.name, [ds])
     workspace.need_all(_BEHAVIOR, [ds])
     return {name: [*store.find_days(name, days).values()] for name in (SHOWN.name, _BEHAVIOR)}
-
-
-def describe_settings(workspace: Workspace) -> dict[str, Any]:
-    """Returns the settings that the rates follow from."""
-    shares = {variant.name: variant.share for variant in workspace.config.serving.variants}
-    return {"shown": _read_settings(workspace).model_dump(), "shares": shares}
 
 
 def _read_settings(workspace: Workspace) -> TakeSettings:
