@@ -69,8 +69,13 @@ READS: Final[Mapping[str, tuple[str, ...]]] = {
     "hit_counts": (START, *_SCORES, "events", FG),
     "hit_rate_detail": (START, "evaluation", "model", "window", "seed"),
     "total_hit_rate": (START, "evaluation", "explore.item_columns", "gate", "window", "seed"),
+    "shown": ("calendar.timezone",),
+    "online_rates": ("evaluation.shown", "evaluation.k", "serving.variants", "calendar.timezone"),
 }
 """Asset -> the sections and keys that its step reads. Assets that are not listed are only made on request."""
+
+OWN: Final = frozenset({"evaluation.shown"})
+"""Settings that count only for the assets that name them, not for readers of their section."""
 
 HOW: Final = frozenset(
     {
@@ -85,7 +90,6 @@ HOW: Final = frozenset(
         "training.shard_tables",
         "evaluation.num_processes",
         "evaluation.show_people",
-        "evaluation.shown",
         "explore.item_columns",
     }
 )
@@ -129,4 +133,4 @@ def _find(given: Any, path: list[str]) -> Iterator[Any]:
 def _without(value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         return value
-    return {name: _without(inner, f"{where}.{name}") for name, inner in value.items() if f"{where}.{name}" not in HOW}
+    return {name: _without(inner, f"{where}.{name}") for name, inner in value.items() if f"{where}.{name}" not in HOW | OWN}

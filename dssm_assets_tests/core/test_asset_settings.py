@@ -7,7 +7,7 @@ import typing
 import pydantic
 import pytest
 
-from dssm_assets.core.asset_settings import FG, HOW, READS, START, digest_settings
+from dssm_assets.core.asset_settings import FG, HOW, OWN, READS, START, digest_settings
 from dssm_assets.core.config.evaluation import Takes
 from dssm_assets.core.config.pipeline import Calendar, NegativeItems, PipelineConfig
 from dssm_assets.defs.asset_table import all_rows
@@ -75,7 +75,7 @@ def test_steps_read_what_their_assets_declare(tmp_path_factory, tmp_path):
     assert undeclared == {}
 
 
-@pytest.mark.parametrize("place", sorted(HOW | NOT_READ | {key for keys in READS.values() for key in keys}))
+@pytest.mark.parametrize("place", sorted(HOW | OWN | NOT_READ | {key for keys in READS.values() for key in keys}))
 def test_every_named_setting_exists(place):
     model = PipelineConfig
     for name in place.split("."):
@@ -89,7 +89,7 @@ def test_every_asset_of_a_day_declares_its_settings():
     """The others are made when they are asked for, never because something else was."""
     undeclared = {row.name for row in all_rows()} - set(READS)
     assert undeclared - {"experiments", "feature_importance", "vector_store"} == {"serving_bundle"}
-    assert set(READS) <= {row.name for row in all_rows()}
+    assert set(READS) - {"shown", "online_rates"} <= {row.name for row in all_rows()}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_every_asset_of_a_day_declares_its_settings():
         ({"training.num_threads": 3}, set()),
         ({"evaluation.num_processes": 2}, set()),
         ({"evaluation.show_people": False, "explore.item_columns": ["category"]}, set()),
-        ({"evaluation.shown": Takes(events=["buy"])}, set()),
+        ({"evaluation.shown": Takes(events=["buy"])}, {"online_rates"}),
         ({"storage.grace_hours": 3.0}, set()),
         ({"serving.keep_bundles": 9}, set()),
     ],

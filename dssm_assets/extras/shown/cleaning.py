@@ -1,4 +1,4 @@
-"""What a cleanup and a request to forget users do to the log: old days go, and so do rows of forgotten users."""
+"""What a cleanup and a request to forget users do to the log."""
 
 from __future__ import annotations
 

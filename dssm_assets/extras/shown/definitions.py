@@ -46,9 +46,9 @@ def build(scene: Scene) -> dg.Definitions:
 def _find_due(scene: Scene) -> Iterator[tuple[str, str]]:
     """Yields the days to make, ascending, each with a text that changes with what they are made from."""
     from dssm_assets.extras.shown.log_folder import open_log
-    from dssm_assets.extras.shown.rates_step import describe_settings, find_inputs
+    from dssm_assets.extras.shown.rates_step import find_inputs
     from dssm_assets.extras.shown.shown_day import find_log_days
-    from dssm_assets.steps.workspace import digests
+    from dssm_assets.steps.workspace import digests, has_other_settings
 
     workspace = scene.open_workspace(lambda _: None)
     log, hidden, today = open_log(scene.loaded), workspace.tables.partitions.hidden.read(), today_in("UTC").isoformat()
@@ -58,11 +58,12 @@ def _find_due(scene: Scene) -> Iterator[tuple[str, str]]:
         is_there = logged.intersection(days) and days[-1] < today and ds >= hidden.first_day
         if not is_there or (has_rates and workspace.find("behavior_table", ds) is None):
             continue
-        parts, stored = log.fingerprint(days), workspace.find("shown", ds)
-        if stored is None or stored.facts["parts"] != parts:
-            yield ds, parts
-        elif has_rates:
-            inputs, settings = digests(find_inputs(workspace, ds).values()), describe_settings(workspace)
-            rates = workspace.find("online_rates", ds)
-            if rates is None or dict(rates.inputs) != inputs or rates.facts["settings"] != settings:
-                yield ds, hashlib.sha256(repr((inputs, settings)).encode()).hexdigest()[:16]
+        parts, stored, inputs = log.fingerprint(days), workspace.find("shown", ds), dict[str, str]()
+        is_due = stored is None or stored.facts["parts"] != parts or has_other_settings(workspace, stored)
+        if has_rates and not is_due:
+            inputs, rates = digests(find_inputs(workspace, ds).values()), workspace.find("online_rates", ds)
+            is_due = rates is None or dict(rates.inputs) != inputs or has_other_settings(workspace, rates)
+        if is_due:
+            settings = workspace.tables.partitions.settings
+            made_from = parts, inputs, settings["shown"], settings["online_rates"]
+            yield ds, hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]

@@ -1,11 +1,9 @@
 """Writes the log of shown items: a bounded queue, and one thread that writes a parquet part per `flush_seconds`.
 
-A request only appends a line of JSON to the queue. While the place of the log is slow, full or away, rows wait and are written
-again; once MAX_ROWS wait, further lists are dropped and counted. The thread leaves its work to libraries that release the
-interpreter: rows made in Python would hold it from requests for many ms. A part appears whole (a rename, or one put on an object
-store), under a name that no other process uses.
-
-Belongs here: rows and parts. Does not belong here: which lists are kept (`served.py`).
+A request only appends a line of JSON to the queue. While the place of the log is slow, full or away, rows wait; once MAX_ROWS
+wait, further lists are dropped and counted. Rows made in Python would hold the interpreter from requests for many ms, so the
+thread leaves them to Arrow. A part appears whole, under a name that no other process uses, in the folder `ds=YYYY-MM-DD` of the
+UTC day of its answers.
 """
 
 from __future__ import annotations
@@ -27,30 +25,48 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 
-from dssm_assets.extras.shown.parts import part_schema
 from dssm_assets.service.engine.recall_engine import HookState
 from dssm_assets.storage.locations import open_location, put_if
 
 MAX_ROWS: Final = 1_000_000
-"""Rows that wait, at most; they take about 60 MB."""
+"""Rows that wait, at most: about 60 MB."""
 LOOK_SECONDS: Final = 0.05
 CLOSE_SECONDS: Final = 5.0
-"""Time for the last part when a service stops."""
 LATE_SECONDS: Final = 10.0
-"""Rows older than this are late: the place hangs."""
+"""After flush_seconds and so many more, the place of the log hangs."""
 ANSWER, SHOWN = "answer", "shown"
 _OF_ITEMS: Final = ("item_id", "score", "channels")
 _FIELDS: Final = ("kind", "time_ms", "request_id", "user_id", "variant", "bundle_id", *_OF_ITEMS)
-"""Columns that a list says, in the order of `ShownList`."""
+"""Columns in the order of `ShownList`."""
 
 _log = logging.getLogger(__name__)
 
 
-class ShownList(NamedTuple):
-    """One list of items: what was answered, or (`kind` "shown", with scores and channels None) what was shown in its place.
+def part_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa.Schema:
+    """Returns the columns of a part, one row per item of a list; `position` counts from 1."""
+    return pa.schema(
+        {
+            "kind": pa.string(),
+            "time_ms": pa.int64(),
+            "request_id": pa.string(),
+            "user_id": user_type,
+            "variant": pa.string(),
+            "bundle_id": pa.string(),
+            "position": pa.int32(),
+            "item_id": item_type,
+            "score": pa.float64(),
+            "channels": pa.list_(pa.string()),
+        }
+    )
 
-    `time_ms` is the time of the answer, also for what was shown.
-    """
+
+def shown_location(folder: str, root: str) -> str:
+    """Returns the path or URL of the log; a relative folder is in the root of the bundles."""
+    return folder if "://" in folder or folder.startswith("/") else f"{root.rstrip('/')}/{folder}"
+
+
+class ShownList(NamedTuple):
+    """What was answered, or (`kind` "shown", scores and channels None) what a caller showed in its place; `time_ms`: of the answer."""
 
     kind: str
     time_ms: int
@@ -70,18 +86,10 @@ class ShownList(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """A list as JSON, when it came, by the clock of time.monotonic, and what the lists of a part share: day and types of ids."""
-
-    came_at: float
-    part: tuple[str, pa.DataType, pa.DataType]
+    came_at: float  # by time.monotonic
+    part: tuple[str, pa.DataType, pa.DataType]  # day and types of ids, which the lists of a part share
     rows: int
     json: bytes
-
-
-class _Unwritten(NamedTuple):
-    path: str
-    rows: int
-    content: bytes
 
 
 class ShownLog:
@@ -96,16 +104,16 @@ class ShownLog:
         self._fs, self._root = open_location(uri, "serving.shown.folder", options)
         self._flush_seconds, self._took, self._retry_at = flush_seconds, 0.0, 0.0
         self._lines: deque[_Line] = deque()
-        self._unwritten: deque[_Unwritten] = deque()
-        self._since, self._fault = math.inf, ""
-        """Since when the oldest row waits; why the last part could not be written."""
+        self._unwritten: deque[tuple[str, int, bytes]] = deque()
+        """Path, rows and bytes of parts."""
+        self._since, self._fault = math.inf, ""  # since when the oldest row waits
         self._waiting = self._dropped = self._written = self._failures = 0
         self._lock, self._stopped = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="log of shown items", daemon=True)
         self._thread.start()
 
     def put(self, shown: ShownList) -> None:
-        """Takes a list to be written, or drops and counts its rows if too many wait."""
+        """Queues a list, or drops and counts its rows if too many wait."""
         if not (rows := len(shown.item_ids)):
             return
         part = shown.ds, shown.user_type, shown.item_type
@@ -140,14 +148,13 @@ class ShownLog:
         self._flush()
 
     def _flush(self) -> None:
-        """Writes the lines that have come; a part that cannot be written stays for the next time."""
         start, parts = time.monotonic(), defaultdict[tuple[str, pa.DataType, pa.DataType], list[_Line]](list)
         for _ in range(len(self._lines)):
             parts[(line := self._lines.popleft()).part].append(line)
         for (ds, *types), lines in parts.items():
             path = f"{self._root}/ds={ds}/{time.time_ns()}-{uuid.uuid4().hex}.parquet"
             content = _to_parquet([line.json for line in lines], part_schema(*types))
-            self._unwritten.append(_Unwritten(path, sum(line.rows for line in lines), content))
+            self._unwritten.append((path, sum(line.rows for line in lines), content))
         while self._unwritten:
             path, rows, content = self._unwritten[0]
             try:
@@ -171,7 +178,6 @@ class ShownLog:
 
 
 def _to_parquet(lines: Sequence[bytes], schema: pa.Schema) -> bytes:
-    """Returns the bytes of a part: each list's rows in their order."""
     fields = {name: schema.field(name).type for name in _FIELDS}
     lists = pj.read_json(
         pa.BufferReader(b"\n".join(lines)),

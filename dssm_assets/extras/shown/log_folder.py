@@ -1,7 +1,6 @@
-"""The folder of the log: lists and reads the parts of its days, and cleans it.
+"""The folder of the log: lists, reads and cleans the parts of its days.
 
-A day that has ended becomes one part in place of tens of thousands, and users who are to be forgotten go from any day. The new
-part is there before the old ones go, so a reader may find a row twice, but never misses one.
+In a cleanup the new part is there before the old ones go, so a reader may find a row twice, but never misses one.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ import pyarrow.parquet as pq
 from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.errors import ConfigError, Fault, PartitionReplacedError
 from dssm_assets.core.hidden_rows import HiddenRows
-from dssm_assets.extras.shown.parts import part_schema
-from dssm_assets.extras.shown.served import shown_location
+from dssm_assets.extras.shown.log import part_schema, shown_location
 from dssm_assets.storage import layout
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.files import decoding_errors
@@ -31,7 +29,7 @@ from dssm_assets.storage.local_files import folder_lock, is_local
 from dssm_assets.storage.locations import open_location
 
 TEXT_PARTS: Final = part_schema(pa.string(), pa.string())
-"""Parts of bundles with other types of ids have these columns in common."""
+"""What parts with other types of ids are read as."""
 _READERS, _TOGETHER = 8, 64
 """Threads, and parts in memory at once."""
 
@@ -74,7 +72,7 @@ class LogFolder:
                 yield hidden.drop_rows(pa.concat_tables(table.cast(TEXT_PARTS) for table in tables))
 
     def clean_day(self, ds: str, hidden: HiddenRows, *, has_ended: bool) -> None:
-        """Writes a UTC day again without hidden users, and as one part per type of ids once it has ended, unless it is so already."""
+        """Writes a UTC day again without hidden users, and as one part per type of ids once it has ended (of tens of thousands)."""
         with folder_lock(self.folder(ds)) if is_local(self.fs) else nullcontext():
             old, kept, has_theirs = list(self.parts([ds])), defaultdict[pa.Schema, list[str]](list), False
             for path in old:

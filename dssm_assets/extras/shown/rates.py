@@ -20,23 +20,16 @@ class Comparison:
     Attributes:
         rows: one per variant, the control first, with the columns of `online_rates` but those of days and offline rates.
         ratio_p: p of the people of each variant under the configured shares; None with fewer than two variants.
-        sentence: what a reader needs.
     """
 
     rows: list[dict[str, Any]]
     ratio_p: float | None
+    is_off: bool
     sentence: str
-
-    @property
-    def is_off(self) -> bool:
-        return self.ratio_p is not None and self.ratio_p < OFF_RATIO
 
 
 def compare_variants(takes: Takes, shares: Mapping[str, float]) -> Comparison:
-    """Returns the rates of each variant, compared with the first of `shares` (variant -> configured share of people).
-
-    If the sample ratio is off, no variant is compared: the groups differ by more than their lists.
-    """
+    """Returns the rates of each variant, compared with the first of `shares` (variant -> configured share of people)."""
     logged = {row["variant"]: row for row in takes.variants.to_pylist()}
     names = [*(shares if shares.keys() & logged.keys() else ()), *sorted(logged.keys() - shares.keys())]
     rows, ratios = dict[str, dict[str, Any]](), dict[str, Ratio]()
@@ -47,13 +40,19 @@ def compare_variants(takes: Takes, shares: Mapping[str, float]) -> Comparison:
         rows[name] = _sum_up(columns, people.num_rows) | logged.get(name, {"variant": name})
     sizes = [rows[name]["people"] for name in shares if name in rows]
     ratio_p = sample_ratio_p(sizes, list(shares.values())) if len(sizes) > 1 else None
-    found = Comparison(list(rows.values()), ratio_p, "")
+    is_off = ratio_p is not None and ratio_p < OFF_RATIO
     compared = [name for name in names if name in shares] or [name for name in names if name]
-    for name in compared[1:] if not found.is_off else ():
+    for name in () if is_off else compared[1:]:
         one = compare(ratios[compared[0]], ratios[name])
         if np.isfinite(one.value):
             rows[name] |= {"difference": one.value, "ci_low": one.low, "ci_high": one.high, "p": one.p}
-    return Comparison(found.rows, ratio_p, _describe([rows[name] for name in compared or names], sizes, found))
+    parts = _describe_rates([rows[name] for name in compared or names])
+    if ratio_p is not None:
+        groups = " / ".join(f"{100 * size / sum(sizes):.1f}" for size in sizes)
+        parts.append(f"groups {groups}, {'not as configured' if is_off else 'as expected'} (p {_write_p(ratio_p)})")
+    if is_off:
+        parts.append("no variant is compared")
+    return Comparison(list(rows.values()), ratio_p, is_off, "; ".join(parts))
 
 
 def _sum_up(columns: Mapping[str, Any], people: int) -> dict[str, Any]:
@@ -69,10 +68,9 @@ def _sum_up(columns: Mapping[str, Any], people: int) -> dict[str, Any]:
     }
 
 
-def _describe(rows: Sequence[Mapping[str, Any]], sizes: Sequence[int], found: Comparison) -> str:
-    """Writes "b takes .0121 for .0149 of a, -.0028 [-.0041, -.0015]; groups 50.2 / 49.8, as expected (p .41)"."""
+def _describe_rates(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not rows:
-        return "nothing was shown"
+        return ["nothing was shown"]
     control, whose = _write(rows[0]["rate_per_list"]), f" of {rows[0]['variant']}" if rows[0]["variant"] else ""
     parts = [
         f"{row['variant']} takes {_write(row['rate_per_list'])} for {control}{whose}, "
@@ -80,17 +78,10 @@ def _describe(rows: Sequence[Mapping[str, Any]], sizes: Sequence[int], found: Co
         for row in rows
         if "difference" in row
     ]
-    if len(rows) == 1:
-        parts.append(f"{control} is taken of a list")
-    if found.ratio_p is not None:
-        groups = " / ".join(f"{100 * size / sum(sizes):.1f}" for size in sizes)
-        verdict = "not as configured" if found.is_off else "as expected"
-        parts.append(f"groups {groups}, {verdict} (p {_write_p(found.ratio_p)})")
-    return "; ".join([*parts, "no variant is compared"] if found.is_off else parts)
+    return parts if len(rows) > 1 else [f"{control} is taken of a list"]
 
 
 def _write(value: float | None, sign: str = "-") -> str:
-    """Writes a rate with four digits and without the zero before the point."""
     if value is None:
         return "none"
     rounded = round(value, 4) + 0.0  # no -.0000

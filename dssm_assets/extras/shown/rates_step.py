@@ -1,7 +1,4 @@
-"""The step of the asset `online_rates`: what people took of the lists of a day, and of the days up to it, by variant.
-
-Several days are one comparison only as long as they have the same variants: a span ends where these change.
-"""
+"""The step of the asset `online_rates`: what people took of the lists of a day, and of the days up to it, by variant."""
 
 from __future__ import annotations
 
@@ -71,15 +68,14 @@ def online_rates(workspace: Workspace, ds: str) -> StepResult:
         common = {"span_days": days, "ratio_p": one.ratio_p}
         rows += [row | common | _find_promise(workspace, row) for row in one.rows]
     table = pa.Table.from_pylist(rows, ONLINE_RATES.schema).sort_by([(name, "ascending") for name in ONLINE_RATES.key])
-    manifest = workspace.write_table(ONLINE_RATES, ds, table, inputs.values(), settings=describe_settings(workspace))
+    manifest = workspace.write_table(ONLINE_RATES, ds, table, inputs.values())
     sentences = {span: one.sentence for span, one in found.items()}
     off = [f"{span}: {one.sentence}" for span, one in found.items() if one.is_off]
     check = Check("sample_ratio", not off, "; ".join(off) or one.sentence, {span: one.ratio_p for span, one in found.items()})
-    plotted = [
-        (name, row) for row in found["1 day"].rows for name in ("rate_per_list", "difference") if row.get(name) is not None
-    ]
-    facts = {f"{name} {row['variant']}".strip(): row[name] for name, row in plotted} | dict(takes.joined)
-    facts["last_day_of_events"] = inputs[_BEHAVIOR][-1].ds
+    facts: dict[str, Any] = {**takes.joined, "last_day_of_events": inputs[_BEHAVIOR][-1].ds}
+    for row in found["1 day"].rows:
+        plotted = {f"{name} {row['variant']}".strip(): row.get(name) for name in ("rate_per_list", "difference")}
+        facts |= {name: value for name, value in plotted.items() if value is not None}
     return StepResult(manifest, facts, (check,), _write_report(sentences, table, takes.joined), headline=sentences)
 
 
@@ -92,12 +88,6 @@ def find_inputs(workspace: Workspace, ds: str) -> dict[str, list[Manifest]]:
     return {name: [*store.find_days(name, days).values()] for name in (SHOWN.name, _BEHAVIOR)}
 
 
-def describe_settings(workspace: Workspace) -> dict[str, Any]:
-    """Returns the settings that the rates follow from."""
-    shares = {variant.name: variant.share for variant in workspace.config.serving.variants}
-    return {"shown": _read_settings(workspace).model_dump(), "shares": shares}
-
-
 def _read_settings(workspace: Workspace) -> TakeSettings:
     if workspace.config.evaluation.shown is None:
         raise ConfigError(Fault("key evaluation.shown", "events that take an item", "none", "set it"))
@@ -105,12 +95,12 @@ def _read_settings(workspace: Workspace) -> TakeSettings:
 
 
 def _count_near_days(workspace: Workspace) -> int:
-    """Returns for how many days after its own a list may be taken; lists of as many days before compete for the events."""
+    """Returns for how many days after its own a list may be taken."""
     return math.ceil(_read_settings(workspace).hours / 24)
 
 
 def _count_days(shown: Sequence[Manifest], ds: str, most: int) -> int:
-    """Returns how many stored days up to a day, at most so many, have its variants without a gap."""
+    """Returns how many stored days up to a day have its variants without a gap: others are no part of its comparison."""
     variants = {manifest.ds: manifest.facts["variants"] for manifest in shown}
     before = (day_before(ds, number) for number in range(most))
     return len(list(takewhile(lambda day: variants.get(day) == variants[ds], before)))
@@ -130,7 +120,6 @@ def _join(workspace: Workspace, inputs: Mapping[str, Sequence[Manifest]], ds: st
 
 
 def _find_promise(workspace: Workspace, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns offline_k and the hit rate at it of a variant's bundle on its evaluation day; nothing if it was not evaluated."""
     day = (row.get("bundle_id") or "")[:10]
     evaluated = workspace.find(TOTAL_HIT_RATE.name, day) if day else None
     if evaluated is None:
@@ -143,7 +132,6 @@ def _find_promise(workspace: Workspace, row: Mapping[str, Any]) -> dict[str, Any
 
 
 def _write_report(sentences: Mapping[str, str], rates: pa.Table, joined: Mapping[str, int]) -> str:
-    """Writes the sentences, the rates and how events were joined, as markdown."""
     rows = [
         [f"{value:.4f}" if isinstance(value, float) else str(value or "") for value in row.values()]
         for row in rates.to_pylist()

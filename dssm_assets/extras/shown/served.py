@@ -1,10 +1,7 @@
 """The hook of the service: chooses a request's variant, logs answers, and replaces them by the shown items.
 
-A list for a user gets a request id (of HTTP the header's; of a batch with its number; a new one if it is in use) and a variant.
-Lists of items like an item have neither, and are not kept. Requests of people in no variant, and of those whose variant's bundle
-cannot be used, are answered as without variants; the latter are counted.
-
-An answer can be replaced once by what was shown: of the last MOST_ANSWERS, for REPLACE_SECONDS, in the process that answered.
+Lists of items like an item have neither request id nor variant, and are not kept. People in no variant, and those whose variant's
+bundle cannot be used, are answered as without variants; the latter are counted.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ import pyarrow as pa
 from dssm_assets.core.config.evaluation import Serving, Variant
 from dssm_assets.core.config.section import repeated_names
 from dssm_assets.core.errors import DssmError, Fault, InputError
-from dssm_assets.extras.shown.log import ANSWER, SHOWN, ShownList, ShownLog
+from dssm_assets.extras.shown.log import ANSWER, SHOWN, ShownList, ShownLog, shown_location
 from dssm_assets.extras.shown.variants import choose_variation, hash_person, ranges_of_shares
 from dssm_assets.service.bundle.bundle_store import Pointer
 from dssm_assets.service.engine.id_rows import IdRows, parse_id
@@ -41,22 +38,15 @@ from dssm_assets.service.engine.recall_engine import (
 
 REPLACE_SECONDS: Final = 600.0
 MOST_ANSWERS: Final = 100_000
-PREVIOUS: Final = "previous"
-EVERYBODY: Final = "all"
-"""The variant where none is configured."""
 
 _log = logging.getLogger(__name__)
 
 
 class UnknownAnswerError(InputError):
-    """No such answer is remembered."""
-
     status: ClassVar[int] = 404
 
 
 class ReplacedAnswerError(InputError):
-    """What was shown in place of the answer is known already."""
-
     status: ClassVar[int] = 409
 
 
@@ -72,16 +62,15 @@ class ShownAnswers:
     def __init__(self, serving: Serving, log: ShownLog | None) -> None:
         """Takes the variants of a configuration, and the log; None: nothing is kept."""
         self._log, self._experiment = log, serving.experiment
-        self._variants = serving.variants or [Variant(name=EVERYBODY, share=1.0)]
+        self._variants = serving.variants or [Variant(name="all", share=1.0)]
         self._ranges = ranges_of_shares([variant.share for variant in self._variants])
-        self._options = list(map(_read_options, self._variants))
         self._opened: dict[str, RecallEngine] = {}
         """Bundle as a variant names it -> its engine."""
         self._refused: dict[str, tuple[str | None, float, str]] = {}
-        """Bundle as a variant names it -> its id, when it is tried again, and why it cannot be used."""
+        """The same -> its id, when it is tried again, and why it cannot be used."""
         self._unassigned = 0
         self._answers: OrderedDict[str, tuple[float, ShownList]] = OrderedDict()
-        """Request id -> when it was answered, by the clock of time.monotonic, and the list without its items; the oldest first."""
+        """Request id -> when it was answered (time.monotonic), and the list without its items; the oldest first."""
         self._lock = threading.Lock()
 
     @property
@@ -91,7 +80,7 @@ class ShownAnswers:
     def refresh(self, pointer: Pointer | None, open_bundle: OpenBundle) -> bool:
         has_opened = False
         for name in {variant.bundle for variant in self._variants if variant.bundle}:
-            bundle_id = name if name != PREVIOUS else None if pointer is None else pointer.previous
+            bundle_id = name if name != "previous" else None if pointer is None else pointer.previous
             opened, (refused_id, retry_at, before) = self._opened.get(name), self._refused.get(name, ("", 0.0, ""))
             if opened is not None and opened.bundle.bundle_id == bundle_id:
                 self._refused.pop(name, None)
@@ -118,8 +107,8 @@ class ShownAnswers:
         found: dict[int, RecallAnswer | DssmError] = {}
         for one in {id(one.engine): one.engine for one in assigned}.values():
             numbers = [number for number, other in enumerate(assigned) if other.engine is one]
-            found |= zip(numbers, one.compute_lists([assigned[number].request for number in numbers], on_encoded), strict=True)
-            on_encoded = _ignore
+            asked = [assigned[number].request for number in numbers]
+            found |= zip(numbers, one.compute_lists(asked, (lambda: None) if found else on_encoded), strict=True)
         return [self._keep(one, found[number]) for number, one in enumerate(assigned)]
 
     def _assign(self, engine: RecallEngine, request: UserRequest) -> _Assigned:
@@ -134,13 +123,15 @@ class ShownAnswers:
         position = choose_variation(number, self._ranges)
         if position < 0:
             return _Assigned(engine, request, None)
-        variant, options = self._variants[position], self._options[position]
+        variant = self._variants[position]
         other = self._opened.get(variant.bundle) if variant.bundle else engine
         if other is None or (other.channels is None and (variant.exclude_history or variant.channels == "merged")):
             self._unassigned += 1
             return _Assigned(engine, request, None)
-        if options:
-            request = replace(request, options=replace(request.options, **options))
+        options = variant.model_dump(include={"exclude_history", "k"}, exclude_none=True)
+        if variant.channels is not None:
+            options["lists"] = Lists(variant.channels)
+        request = replace(request, options=replace(request.options, **options))
         return _Assigned(other, request, variant.name)
 
     def _new_id(self, given: str) -> str:
@@ -177,6 +168,8 @@ class ShownAnswers:
 
     def replace_answer(self, request_id: str, item_ids: Sequence[Any]) -> None:
         """Logs the items that were shown in place of an answer, in their order.
+
+        Answers can be replaced once: of the last MOST_ANSWERS, for REPLACE_SECONDS.
 
         Raises:
             UnknownAnswerError: the answer was not given by this process, or too long ago.
@@ -215,34 +208,15 @@ class ShownAnswers:
             self._log.close()
 
 
-def _read_options(variant: Variant) -> dict[str, Any]:
-    """Returns the options of a list that a variant replaces."""
-    lists = {} if variant.channels is None else {"lists": Lists(variant.channels)}
-    return variant.model_dump(include={"exclude_history", "k"}, exclude_none=True) | lists
-
-
 def _type_of(ids: IdRows) -> pa.DataType:
-    """Returns the type of a column of ids in the log, the widest of its kind: an unknown user's may not fit the bundle's."""
+    # The widest of its kind: an unknown user's id may not fit the bundle's type.
     return pa.int64() if ids.is_integer else pa.string()
 
 
-def _ignore() -> None:
-    """Does nothing."""
-
-
 def open_hook(serving: Serving, root: str, options: Mapping[str, Any]) -> ShownAnswers:
-    """Returns the hook of a configuration.
-
-    Args:
-        root: of the bundles; a relative folder of the log is in it, and `options` are those of its filesystem.
-    """
+    """Returns the hook of a configuration; `root` is that of the bundles, `options` are those of its filesystem."""
     shown = serving.shown
     if shown is None:
         return ShownAnswers(serving, None)
     uri = shown_location(shown.folder, root)
     return ShownAnswers(serving, ShownLog(uri, options if uri != shown.folder else {}, shown.flush_seconds))
-
-
-def shown_location(folder: str, root: str) -> str:
-    """Returns the path or URL of the log; a relative folder is in the root of the bundles."""
-    return folder if "://" in folder or folder.startswith("/") else f"{root.rstrip('/')}/{folder}"

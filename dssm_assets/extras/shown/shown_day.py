@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.schema import ColumnSpec, TableSpec
+from dssm_assets.extras.shown.log import part_schema
 from dssm_assets.extras.shown.log_folder import TEXT_PARTS, open_log
-from dssm_assets.extras.shown.parts import POSITION, REQUEST_ID, VARIANT, part_schema
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, each_day, start_of_day_ms
 from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.tables import ROW_GROUP_ROWS
@@ -21,14 +21,14 @@ from dssm_assets.storage.tables import ROW_GROUP_ROWS
 SHOWN: Final = TableSpec(
     name="shown",
     grain="one row per item of a list that was answered on the day; if a caller said what it showed, per item of that",
-    key=("time_ms", REQUEST_ID, POSITION),
+    key=("time_ms", "request_id", "position"),
     columns=(
         ColumnSpec("time_ms", pa.int64(), "When it was answered, unix milliseconds."),
-        ColumnSpec(REQUEST_ID, pa.string(), "The answer."),
+        ColumnSpec("request_id", pa.string(), "The answer."),
         ColumnSpec(USER_ID, None, "Who got it; null: the request named no user, or an id of another type.", True),
-        ColumnSpec(VARIANT, pa.string(), "The variant; null: none.", True),
+        ColumnSpec("variant", pa.string(), "The variant; null: none.", True),
         ColumnSpec("bundle_id", pa.string(), "The bundle that answered.", True),
-        ColumnSpec(POSITION, pa.int32(), "The item's place in the list, from 1."),
+        ColumnSpec("position", pa.int32(), "The item's place in the list, from 1."),
         ColumnSpec(ITEM_ID, None, "What was shown."),
         ColumnSpec("score", pa.float64(), "Its score in the answer.", True),
         ColumnSpec("channels", pa.list_(pa.string()), "The channels that proposed it.", True),
@@ -87,7 +87,7 @@ def _find_bounds(workspace: Workspace, ds: str) -> tuple[int, int]:
 
 
 def _find_id_types(workspace: Workspace) -> dict[str, pa.DataType]:
-    """Returns the types of user_id and item_id in the newest stored day of behavior_table; texts before the first."""
+    """Returns the types of ids in the newest stored day of behavior_table; texts before the first."""
     days = workspace.tables.partitions.days("behavior_table")
     stored = {one.name: one.type for one in workspace.need("behavior_table", days[-1]).columns} if days else {}
     return {name: pa.int64() if stored.get(name) == "int64" else pa.string() for name in (USER_ID, ITEM_ID)}

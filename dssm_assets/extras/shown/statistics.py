@@ -59,9 +59,6 @@ def compare(control: Ratio, other: Ratio) -> Difference:
 
 
 def sample_ratio_p(people: Sequence[int], shares: Sequence[float]) -> float:
-    """Returns the p of Pearson's chi-square test that groups of these sizes were drawn with these shares.
-
-    Shares are positive, with any sum. By hand: 5,300 and 4,700 of equal shares have chi-square 2 * 300**2 / 5000 = 36.
-    """
+    """Returns the p of Pearson's chi-square test that groups of these sizes were drawn with these shares, of any sum."""
     expected = np.asarray(shares, np.float64) / sum(shares) * sum(people)
     return float(chdtrc(len(people) - 1, (np.square(people - expected) / expected).sum()))

@@ -1,7 +1,7 @@
 """Joins shown items with the events of people, in DuckDB, which spills to disk.
 
-An event that names a request of the log takes its item from that answer, even before it, by a clock that jumped. Any other event
-takes it from the latest answer that showed the item to the person. Both have some hours after the answer. Ids are compared as texts.
+An event that names a request takes its item from that answer, even before it, by a clock that jumped; any other from the latest
+answer that showed the item to the person. Ids are compared as texts.
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ class Takes:
     Attributes:
         people: one row per variant and person: lists, items, taken, hits (lists of which something was taken), rank_sum (of what
             was taken). Who has no user id is a person for one request.
-        variants: one row per variant: bundle_id, that of most of its rows; served_hit_rate, the fraction that lists had shown of
-            the pairs of user and item that their users took within the hours.
+        variants: one row per variant: bundle_id (of most of its rows), served_hit_rate.
         joined: the number of `events` in the span, and of those joined `by_request` and `by_person`.
     """
 
@@ -83,8 +82,8 @@ def join_takes(
 
     Args:
         database: an empty one.
-        shown: tables or datasets like `shown`, at least one; of days nearby too, whose lists compete for the events.
-        events: tables or datasets like behavior_table, at least one.
+        shown: tables or datasets like `shown`, also of days nearby, whose lists compete for the events.
+        events: tables or datasets like behavior_table.
         names: events that take an item.
         span_ms: the span's first and last millisecond, unix time.
     """

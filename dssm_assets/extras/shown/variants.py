@@ -25,10 +25,7 @@ def fnv1a(text: str) -> int:
 
 
 def hash_person(seed: str, value: str, version: int = 2) -> float | None:
-    """Returns a number from 0 to 1, without 1, for an id; None for an unknown version of the rule.
-
-    Version 2 hashes twice, so that experiments with other seeds are independent; version 1 is the former rule.
-    """
+    """Returns a number from 0 to 1, without 1, for an id; None for an unknown version of the rule (1: the former one)."""
     if version == 2:
         return fnv1a(str(fnv1a(seed + value))) % 10_000 / 10_000
     return fnv1a(value + seed) % 1000 / 1000 if version == 1 else None
@@ -37,13 +34,11 @@ def hash_person(seed: str, value: str, version: int = 2) -> float | None:
 def bucket_ranges(count: int, coverage: float = 1.0, weights: Sequence[float] | None = None) -> list[Range]:
     """Returns the range of each variant.
 
-    A range begins where it would under full coverage: when coverage rises, people join, and nobody changes variant.
+    It begins where it would under full coverage: when coverage rises, people join, and nobody changes variant.
 
     Args:
-        count: number of variants.
         coverage: fraction of the people in the experiment, clipped to 0 to 1.
-        weights: share of each variant under full coverage. Equal ones replace None, another number of weights, and those whose sum
-            is not 1 within .01.
+        weights: share of each variant under full coverage; equal ones replace those that are too few, too many or off 1 by .01.
     """
     coverage = min(max(coverage, 0.0), 1.0)
     if weights is None or len(weights) != count or not 0.99 <= sum(weights) <= 1.01:

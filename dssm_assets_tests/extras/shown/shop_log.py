@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dssm_assets.extras.shown.log import part_schema
 from dssm_assets.extras.shown.log_folder import open_log
-from dssm_assets.extras.shown.parts import part_schema
 from dssm_assets.steps import source
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig

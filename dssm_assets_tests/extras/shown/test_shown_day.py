@@ -12,6 +12,7 @@ import pytest
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
+from dssm_assets.defs.run_plan import Wanted, plan_upstream
 from dssm_assets.defs.scene import Scene
 from dssm_assets.extras.shown import shown_day
 from dssm_assets.extras.shown.log_folder import open_log
@@ -146,7 +147,11 @@ def test_other_settings_make_the_rates_again(tmp_path: Path) -> None:
     make(workspace)
     list(online_rates(workspace, [DAYS[0]]))
     hours = {"shown": workspace.config.evaluation.shown.model_copy(update={"hours": 1.0})}
-    assert requested(worlds.changed(workspace, "evaluation", **hours)) == [DAYS[0]]
+    other = worlds.changed(workspace, "evaluation", **hours)
+    assert requested(other) == [DAYS[0]]
+    for one, expected in ((workspace, []), (other, ["2024-01-01: online_rates"])):
+        plan = plan_upstream(Scene(one.loaded), [Wanted(("online_rates",), (DAYS[0],))], is_remaking=False)
+        assert [str(run) for run in plan.runs] == expected
 
 
 def test_equal_rows_have_equal_bytes(workspace: Workspace) -> None:
