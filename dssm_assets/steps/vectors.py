@@ -21,7 +21,7 @@ from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.group_codes import GroupCodes
-from dssm_assets.core.models.prior import Prior, ages_in_days, append_prior, decayed_counts
+from dssm_assets.core.models.prior import Prior, ages_in_days, append_prior, decayed_counts, weekly_growth
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.drift import DriftReport, compute_drift, find_common_ids
 from dssm_assets.core.retrieval.structure import VectorStructure
@@ -255,8 +255,10 @@ def read_recent_priors(workspace: Workspace, model: Manifest, recent: Sequence[M
 
 def _compute_priors(workspace: Workspace, model: Manifest, items: Any, times_ms: Any, item_count: int) -> VectorArray:
     prior = Prior.model_validate_json(workspace.artifacts.read_bytes(model, ModelFile.PRIOR))
-    recent = decayed_counts(items, ages_in_days(times_ms), prior.half_life_days, item_count)
-    return prior.values_for(np.bincount(items, minlength=item_count).astype(np.float64), recent)
+    ages = ages_in_days(times_ms)
+    recent = decayed_counts(items, ages, prior.half_life_days, item_count)
+    counts = np.bincount(items, minlength=item_count).astype(np.float64)
+    return prior.values_for(counts, recent, weekly_growth(items, ages, item_count))
 
 
 def open_towers(workspace: Workspace, ds: str) -> tuple[Manifest, TwoTower]:

@@ -157,7 +157,8 @@ class Model(Section):
     learn_scale: bool = Field(default=False, description="sigmoid, l2: learns |w| and b of |w| * similarity + b.")
     num_interests: int = Field(default=1, ge=1, le=16, description="Vectors per user; above 1 needs an attention pooling.")
     prior: bool = Field(
-        default=False, description="Adds the items' popularity as one more dimension; training.validation_days choose how much."
+        default=False,
+        description="Adds the items' popularity and growth as one more dimension; training.validation_days choose how much.",
     )
     history: History = Field(default=History.EVENT, description="Which events of its user a training sample sees.")
     targets: Targets = Field(

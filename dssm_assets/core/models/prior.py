@@ -19,6 +19,7 @@ from dssm_assets.core.models.poolings import MS_PER_DAY
 
 HALF_LIVES: Final = (1 / 48, 1 / 12, 0.25, 0.5, 1.0, 3.0, 7.0, 30.0, 90.0)
 """Half-lives to try, in days: from half an hour to a quarter of a year."""
+DAYS_OF_WEEK: Final = 7
 _SMOOTHING: Final = 0.3
 """Added to a decayed count before its logarithm, so that an item without interactions has a finite value."""
 
@@ -29,8 +30,16 @@ class Prior(Section):
     popularity: float = Field(description="Weight of ln(count + 1), the count of an item's positive samples.")
     recent: float = Field(description="Weight of ln(decayed count + 0.3).")
     half_life_days: float = Field(description="Half-life in days of a positive sample in the decayed count; may be below 1.")
+    growth: float = Field(
+        default=0.0, description="Weight of ln((n + 1) / (m + 1)): n samples of the last week, m of the week before."
+    )
 
-    def values_for(self, counts: npt.NDArray[np.float64], recent_counts: npt.NDArray[np.float64]) -> FloatArray:
+    def values_for(
+        self,
+        counts: npt.NDArray[np.float64],
+        recent_counts: npt.NDArray[np.float64],
+        growth: npt.NDArray[np.float64] | float = 0.0,
+    ) -> FloatArray:
         """Returns the prior of every item, centred to mean 0, float32 [I].
 
         Example: with weights 1 and 0 and counts 0 and 1, ln 1 = 0 and ln 2 = .693 give -.347 and +.347.
@@ -38,8 +47,9 @@ class Prior(Section):
         Args:
             counts: positive samples of each item [I].
             recent_counts: from `decayed_counts` with this half-life [I].
+            growth: from `weekly_growth` [I].
         """
-        values = self.popularity * np.log1p(counts) + self.recent * np.log(recent_counts + _SMOOTHING)
+        values = self.popularity * np.log1p(counts) + self.recent * np.log(recent_counts + _SMOOTHING) + self.growth * growth
         return np.asarray(values - (values.mean() if len(values) else 0.0), np.float32)
 
 
@@ -61,6 +71,16 @@ def decayed_counts(
     """Returns each item's sum of 2 ** (-age / half-life) over its positive samples [I]. `items` and `age_days` are per sample [n]."""
     weights = np.exp2(-np.asarray(age_days, np.float64) / half_life_days)
     return np.bincount(items, weights=weights, minlength=item_count).astype(np.float64)
+
+
+def weekly_growth(items: IntArray, age_days: npt.NDArray[np.float64] | IntArray, item_count: int) -> npt.NDArray[np.float64]:
+    """Returns ln((n + 1) / (m + 1)) of each item's n positive samples younger than 7 days and m of the 7 days before [I].
+
+    By hand: 3 samples in the last week after 1 have ln 2; none after 1 has -ln 2.
+    """
+    weeks = np.floor(np.asarray(age_days, np.float64) / DAYS_OF_WEEK)
+    last, before = (np.bincount(items, weights=weeks == week, minlength=item_count) for week in (0, 1))
+    return np.log1p(last) - np.log1p(before)
 
 
 def append_prior(vectors: FloatArray, values: FloatArray) -> FloatArray:

@@ -26,14 +26,14 @@ class EpochScore:
         epoch: number of epochs done, from 1.
         hit_rate: hit rate with the prior, or of the towers alone if there is no prior.
         plain_hit_rate: hit rate of the towers alone.
-        prior: popularity, recent, half-life in days. None without a prior.
+        prior: popularity, recent, half-life in days, growth. None without a prior.
         error: standard error of the hit rate, as if pairs were independent.
     """
 
     epoch: int
     hit_rate: float
     plain_hit_rate: float
-    prior: tuple[float, float, float] | None = None
+    prior: tuple[float, float, float, float] | None = None
     error: float = 0.0
 
 

@@ -189,12 +189,12 @@ class EpochEvaluator:
         items = item_vectors(towers, self._set, self._ranks)
         numbers = self._search(towers, items) if self._ranks.is_first else self._assist_search(towers)
         found = self._ranks.from_first(numbers)
-        prior = (found[2], found[3], found[4]) if self._has_prior else None
+        prior = (found[2], found[3], found[4], found[5]) if self._has_prior else None
         error = math.sqrt(found[0] * (1 - found[0]) / len(self._set.truth.items))
         return EpochScore(epoch, found[0], found[1], prior, error)
 
     def _search(self, towers: TwoTower, items: FloatArray) -> list[float]:
-        """Returns the hit rate, the hit rate without prior, and the prior's three numbers if there is a prior."""
+        """Returns the hit rate, the hit rate without prior, and the prior's four numbers if there is a prior."""
         truth, every = self._set.truth, self._set.excluded
         if self._prior_search is None:
             plain = hit_rate(user_blocks(towers, self._set, ranks=self._ranks), items, truth, self._k, every)
@@ -211,13 +211,13 @@ class EpochEvaluator:
         # User vectors are computed a second time, because all of them might not fit into memory.
         widened = (append_one(block) for block in user_blocks(towers, self._set, ranks=self._ranks))
         found = hit_rate(widened, append_prior(items, self._prior_search.item_values(prior)), truth, self._k, every)
-        return [found, plain, prior.popularity, prior.recent, prior.half_life_days]
+        return [found, plain, prior.popularity, prior.recent, prior.half_life_days, prior.growth]
 
     def _assist_search(self, towers: TwoTower) -> list[float]:
         """Computes this process's part of the vectors for the first process. Returns as many numbers as `_search`."""
         for _ in range(2 if self._has_prior else 1):
             deque(user_blocks(towers, self._set, ranks=self._ranks), maxlen=0)
-        return [0.0] * (5 if self._has_prior else 2)
+        return [0.0] * (6 if self._has_prior else 2)
 
 
 def _keep_rows(blocks: Iterable[FloatArray], chosen: IntArray, kept: list[FloatArray]) -> Iterator[FloatArray]:

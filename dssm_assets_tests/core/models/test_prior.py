@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from dssm_assets.core.models.prior import Prior, ages_in_days, append_one, append_prior, decayed_counts
+from dssm_assets.core.models.prior import Prior, ages_in_days, append_one, append_prior, decayed_counts, weekly_growth
 
 
 def test_decayed_counts_halve_per_half_life() -> None:
@@ -30,6 +30,10 @@ def test_prior_weighs_both_logarithms_and_has_mean_zero() -> None:
     assert values.tolist() == pytest.approx([-half, half], rel=1e-6)
     assert values.dtype == np.float32
     assert prior.values_for(np.zeros(0), np.zeros(0)).tolist() == []
+    grown = weekly_growth(np.array([0, 0, 0, 0, 1]), np.array([0.0, 3, 6.9, 7, 13.9]), 2)
+    assert grown.tolist() == pytest.approx([math.log(4 / 2), math.log(1 / 2)])
+    more = prior.model_copy(update={"growth": 3.0}).values_for(np.array([0.0, 3.0]), np.array([0.0, 0.7]), grown)
+    assert (more - values).tolist() == pytest.approx([3 * math.log(2), -3 * math.log(2)], rel=1e-5)
     assert Prior.model_validate_json(prior.model_dump_json()) == prior
 
 

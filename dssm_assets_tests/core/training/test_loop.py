@@ -315,7 +315,7 @@ def test_prior_of_the_best_epoch_is_kept() -> None:
     assert all(0 <= score.plain_hit_rate <= score.hit_rate <= 1 for score in result.scores)
     best = result.scores[result.report["best_epoch"] - 1]
     assert result.prior is not None
-    assert best.prior == (result.prior.popularity, result.prior.recent, result.prior.half_life_days)
+    assert best.prior == (result.prior.popularity, result.prior.recent, result.prior.half_life_days, result.prior.growth)
     assert _fitted({}, {"epochs": 4}).prior is None
 
 

@@ -1,7 +1,8 @@
 """Chooses the popularity prior with the best recall on the validation days.
 
-A prior is tried in units of the loss's logits: score = u . v / temperature + a ln(count + 1) + w ln(recent + .3). The chosen
-a and w, times the temperature, are stored: they are then in units of the inner product that a search uses.
+A prior is tried in units of the loss's logits: score = u . v / temperature + a ln(count + 1) + w ln(recent + .3) + g growth. The
+chosen a, w and g, times the temperature, are stored: they are then in units of the inner product that a search uses. Growth, this
+week over last, is chosen after the others, if it surely finds more: in a shop before Christmas it does.
 
 Counts are of the samples before the validation days. Ages run to the last of these samples, to the millisecond: in news,
 where the last hour matters more than the month, a half-life of minutes is chosen. Strengths up to 4 are compared by hits;
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray, ItemSets, Mask
 from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.evaluation.rates import is_sure_gain
-from dssm_assets.core.models.prior import HALF_LIVES, Prior, ages_in_days, decayed_counts
+from dssm_assets.core.models.prior import HALF_LIVES, Prior, ages_in_days, decayed_counts, weekly_growth
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX
 from dssm_assets.core.training.data import TrainData
 
@@ -32,6 +33,8 @@ COARSE_STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0)
 """Strengths to try. The last one is doubled for as long as that surely finds more."""
 FACTORS = (1.5, 1.2)
 """The best strengths are then multiplied and divided by these factors, one after the other."""
+GROWTHS = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""Strengths of growth to try."""
 WEAKEST = 0.25
 """The first strength above 0."""
 MAX_SCORES = 4_000_000
@@ -49,10 +52,12 @@ class PriorSearch:
     Attributes:
         counts: samples of each item [I].
         recent: half-life -> time-decayed counts [I].
+        growth: from `weekly_growth` [I].
     """
 
     counts: npt.NDArray[np.float64]
     recent: dict[float, npt.NDArray[np.float64]]
+    growth: npt.NDArray[np.float64]
 
     @classmethod
     def from_days_before(cls, data: TrainData, first_day: int) -> PriorSearch:
@@ -64,11 +69,12 @@ class PriorSearch:
     def from_samples(cls, items: IntArray, age_days: npt.NDArray[np.float64] | IntArray, num_items: int) -> PriorSearch:
         """Counts samples, given each sample's item and age in days."""
         recent = {half_life: decayed_counts(items, age_days, half_life, num_items) for half_life in HALF_LIVES}
-        return cls(np.bincount(items, minlength=num_items).astype(np.float64), recent)
+        counts = np.bincount(items, minlength=num_items).astype(np.float64)
+        return cls(counts, recent, weekly_growth(items, age_days, num_items))
 
     def item_values(self, prior: Prior) -> FloatArray:
         """Returns the prior of every item [I]."""
-        return prior.values_for(self.counts, self.recent[prior.half_life_days])
+        return prior.values_for(self.counts, self.recent[prior.half_life_days], self.growth)
 
     def choose_users(self, num_users: int, k: int) -> IntArray:
         """Returns as many users as fit into memory, evenly spaced, ascending; their scores decide."""
@@ -110,8 +116,13 @@ class PriorSearch:
             best = stronger
         for factor in FACTORS:
             best = find_best(_around(best, (1 / factor, 1.0, factor)))
+        values = self.item_values(_prior(best))
+        growth_of_items = self.growth.astype(np.float32)
+        found = [scores.find_hits(values + np.float32(one) * growth_of_items, k).astype(np.int64) for one in GROWTHS]
+        most = max(range(len(GROWTHS)), key=lambda place: int(found[place].sum()))
+        growth = GROWTHS[most] if is_sure_gain(found[most] - found[0]) else 0.0
         popularity, recent, half_life = best
-        return _prior((popularity / scale, recent / scale, half_life))
+        return _prior((popularity / scale, recent / scale, half_life)).model_copy(update={"growth": growth / scale})
 
     def score_candidates(
         self,
@@ -149,7 +160,7 @@ class PriorSearch:
         depth, num_items = LIST_FACTOR * k, len(self.counts)
         if depth >= num_items:
             return np.arange(num_items, dtype=np.int64), 0
-        lists = [np.argsort(-values, kind="stable")[:depth] for values in (self.counts, *self.recent.values())]
+        lists = [np.argsort(-values, kind="stable")[:depth] for values in (self.counts, *self.recent.values(), self.growth)]
         return np.unique(np.concatenate(lists)), depth
 
 

@@ -91,6 +91,18 @@ def test_truth_of_the_last_hours_gets_a_half_life_of_hours() -> None:
     assert _hits(users, items, truth, search.item_values(prior) * 10, 10.0, 10) > 180
 
 
+def test_truth_that_grows_gets_growth() -> None:
+    # Items 0-9 sold 5 times this week and never before, items 10-19 sold 5 times now and 50 times the week before.
+    _, users, items = _world(40, 300)
+    sold = np.repeat(np.arange(20), np.repeat([5, 55], 10))
+    ages = np.concatenate([np.full(50, 3.0), np.tile(np.repeat([3.0, 10.0], [5, 50]), 10)])
+    search = PriorSearch.from_samples(sold, ages, 300)
+    truth = _truth(5, np.tile(np.arange(10), 20))
+    prior = search.choose(users, items, truth, scale=10.0, k=10)
+    assert prior.growth > 0
+    assert _hits(users, items, truth, search.item_values(prior) * 10, 10.0, 10) > 180
+
+
 def test_prior_is_in_units_of_the_product_at_any_temperature() -> None:
     search, users, items, truth = _popular_world()
     once, twice = (search.choose(users, items * size, truth, scale=10.0 / size, k=10) for size in (1, 2))
