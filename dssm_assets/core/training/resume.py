@@ -24,7 +24,7 @@ from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.fit_report import FitHistory
 from dssm_assets.core.training.model_format import header_bytes, read_arrays, read_header
 
-_MAGIC: Final = b"DSSMFS01"
+_MAGIC: Final = b"DSSMFS02"
 _WHAT, _REMEDY = "state of a training", "remove the state, and the training starts again"
 
 

@@ -19,7 +19,7 @@ TENSORS = {
 
 
 def _history() -> FitHistory:
-    scores = [EpochScore(1, 0.25, 0.2, (0.1, 0.0, 7.0)), EpochScore(2, 0.5, 0.4, None)]
+    scores = [EpochScore(1, 0.25, 0.2, (0.1, 0.0, 7.0, 0.5)), EpochScore(2, 0.5, 0.4, None)]
     return FitHistory(True, 2, 5, [0.1, 0.2], [1.5], scores)
 
 
