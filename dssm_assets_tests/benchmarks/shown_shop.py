@@ -56,7 +56,7 @@ SECTIONS: Final[dict[str, Any]] = {
 }
 
 
-def copy_home(home: Path, folder: Path) -> tuple[LoadedConfig, str]:
+def copy_home(home: Path, folder: Path, seed: int) -> tuple[LoadedConfig, str]:
     """Copies what is read of a home; returns its configuration with `SECTIONS` and the last evaluation day."""
     config = yaml.safe_load((home / "config.yaml").read_text())
     last: dt.date = config["calendar"]["end"]
@@ -66,6 +66,7 @@ def copy_home(home: Path, folder: Path) -> tuple[LoadedConfig, str]:
     config["calendar"]["end"] = last + dt.timedelta(DAYS + 1)
     for name, section in SECTIONS.items():
         config[name] |= section
+    config["serving"]["experiment"] = f"seed_{seed}"  # each seed draws other groups
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return load_config(folder / "config.yaml", folder), last.isoformat()
 
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_shop(home: Path, folder: Path, seed: int, lift: float) -> None:
-    loaded, last = copy_home(home, folder)
+    loaded, last = copy_home(home, folder, seed)
     days, rng = days_between(day_before(last, -1), day_before(last, -DAYS)), np.random.default_rng(seed)
     start = start_of_day_ms(days[0], loaded.config.calendar.timezone)
     users = pq.read_table(home / "source" / "users.parquet").column("user_id").to_numpy()
