@@ -53,7 +53,7 @@ def test_search_and_prior_are_stored(searched: tuple[Workspace, StepResult]) -> 
     assert len(rates) == 3
     best = max(range(3), key=lambda epoch: rates[epoch])
     prior = Prior.model_validate_json(read["prior.json"])
-    assert stored["scores"][best]["prior"] == [prior.popularity, prior.recent, prior.half_life_days]
+    assert stored["scores"][best]["prior"] == [prior.popularity, prior.recent, prior.half_life_days, prior.growth]
     # 12 users have 3 events on each of 6 days: 216 samples are 7 batches of 32, the first 4 days' 144 are 5.
     assert len(json.loads(read[ModelFile.LOSSES])) == 7 * (best + 1)
     assert len(stored["loss_by_step"]) == 5 * 3
