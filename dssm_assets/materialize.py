@@ -136,7 +136,8 @@ def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRu
     for run in runs:
         if _is_report(run):
             report = run.names.index(TOTAL_HIT_RATE.name)
-            yield from (replace(run, names=names) for names in (run.names[:report],) if names)
+            if report:
+                yield replace(run, names=run.names[:report])
             reports.append(replace(run, names=run.names[report:]))
             if len(reports) > processes:
                 yield reports.pop(0)

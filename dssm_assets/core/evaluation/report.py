@@ -264,7 +264,7 @@ def channel_section(total: pa.Table, channels: Sequence[Gain]) -> str:
     note = (
         f"The merged list at k = {k} over all items: {with_interval(rates[MERGED])}. A channel is worth the hit rate that the "
         "merged list loses without it; its weights are then fitted without it. A channel that is not surely worth its place stays: "
-        "a rule that left such channels out gained .029 by one of them on a day of ijcai15 and lost .020 by another."
+        "on one day of a public log, a rule that left such channels out gained .029 by one of them and lost .020 by another."
     )
     users, sampled = (rates[name]["users"] for name in (MERGED, channels[0].against))
     if sampled < users:

@@ -43,10 +43,14 @@ _log = logging.getLogger(__name__)
 
 
 class UnknownAnswerError(InputError):
+    """No such answer is remembered."""
+
     status: ClassVar[int] = 404
 
 
 class ReplacedAnswerError(InputError):
+    """The shown items of this answer were sent before."""
+
     status: ClassVar[int] = 409
 
 
@@ -64,6 +68,7 @@ class ShownAnswers:
         self._log, self._experiment = log, serving.experiment
         self._variants = serving.variants or [Variant(name="all", share=1.0)]
         self._ranges = ranges_of_shares([variant.share for variant in self._variants])
+        self._options = list(map(_read_options, self._variants))
         self._opened: dict[str, RecallEngine] = {}
         """Bundle as a variant names it -> its engine."""
         self._refused: dict[str, tuple[str | None, float, str]] = {}
@@ -123,15 +128,13 @@ class ShownAnswers:
         position = choose_variation(number, self._ranges)
         if position < 0:
             return _Assigned(engine, request, None)
-        variant = self._variants[position]
+        variant, options = self._variants[position], self._options[position]
         other = self._opened.get(variant.bundle) if variant.bundle else engine
         if other is None or (other.channels is None and (variant.exclude_history or variant.channels == "merged")):
             self._unassigned += 1
             return _Assigned(engine, request, None)
-        options = variant.model_dump(include={"exclude_history", "k"}, exclude_none=True)
-        if variant.channels is not None:
-            options["lists"] = Lists(variant.channels)
-        request = replace(request, options=replace(request.options, **options))
+        if options:
+            request = replace(request, options=replace(request.options, **options))
         return _Assigned(other, request, variant.name)
 
     def _new_id(self, given: str) -> str:
@@ -206,6 +209,11 @@ class ShownAnswers:
     def close(self) -> None:
         if self._log is not None:
             self._log.close()
+
+
+def _read_options(variant: Variant) -> dict[str, Any]:
+    lists = {} if variant.channels is None else {"lists": Lists(variant.channels)}
+    return variant.model_dump(include={"exclude_history", "k"}, exclude_none=True) | lists
 
 
 def _type_of(ids: IdRows) -> pa.DataType:
