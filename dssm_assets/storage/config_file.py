@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ import yaml
 
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.features.fg_files import parse_json
 from dssm_assets.storage.plugins import import_plugins
 
 
@@ -180,8 +180,8 @@ def _read_fg(path: Path) -> Mapping[str, Any]:
     try:
         if not path.is_file():  # opening a pipe would wait
             raise FileNotFoundError("no such file")
-        parsed = parse_json(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
-    except (OSError, ValueError) as error:
+        parsed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+    except (OSError, ValueError, RecursionError) as error:
         where, expected = "configuration, key features.fg_path", f"a JSON file at {path.name}"
         raise ConfigError(
             Fault(where, expected, str(error), "correct the path or file; long vocabularies have a vocab_file")

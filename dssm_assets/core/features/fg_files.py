@@ -1,13 +1,11 @@
-"""Reads fg.json and the files named in it: vocabularies, tokenizers, stop characters.
+"""Reads the files named in fg.json: vocabularies, tokenizers, stop characters.
 
-Operators read a named file through the `ReadFile` in the validation context, so definitions can come from a folder, a bundle
-or a test.
+Operators read them through the `ReadFile` in the validation context: definitions may come from a folder, a bundle or a test.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -16,37 +14,10 @@ ReadFile = Callable[[str], bytes]
 
 FG_FILE: Final = "fg.json"
 """Name of the file of feature definitions next to a configuration."""
-MOST_LEVELS: Final = 100
-"""Most levels of nested lists and mappings. Python's own parsers, copies and messages fail somewhere beyond."""
-_MAY_BE_SURROGATE: Final = re.compile(r"\\u[dD]|[\ud800-\udfff]")
 FILE_KEY_SUFFIX: Final = "_file"
 """A key with this suffix has the name of a file as its value."""
 CONTEXT_KEY: Final = "read_file"
 """Key of the `ReadFile` in the validation context."""
-
-
-def parse_json(text: str, **options: Any) -> Any:
-    """Returns the value of a JSON text; options are passed to `json.loads`.
-
-    Raises:
-        ValueError: the text is not JSON, is nested deeper than MOST_LEVELS, or has half a surrogate pair (no table can store it).
-    """
-    try:
-        value = json.loads(text, **options)
-    except RecursionError as error:
-        raise ValueError(f"more than {MOST_LEVELS} levels") from error
-    level = [value]
-    for _ in range(MOST_LEVELS):
-        lists = [outer.values() if isinstance(outer, dict) else outer for outer in level if isinstance(outer, dict | list)]
-        level = [inner for outer in lists for inner in outer]
-    if level:
-        raise ValueError(f"more than {MOST_LEVELS} levels")
-    if _MAY_BE_SURROGATE.search(text):
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{error.object[error.start]!a} is half of a character; the other half is missing") from error
-    return value
 
 
 def read_named_file(context: Any, name: str) -> bytes:

@@ -13,7 +13,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.expressions import Kind, Side
-from dssm_assets.core.features.fg_files import FG_FILE, ReadFile, fg_json, parse_json
+from dssm_assets.core.features.fg_files import FG_FILE, ReadFile, fg_json
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.extras.easyrec import import_settings
 from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
@@ -79,7 +79,7 @@ def import_files(
         named[name] = found.read_bytes()
         return named[name]
 
-    parsed = None if fg is None else _read_mapping(parse_json, fg)
+    parsed = None if fg is None else _read_mapping(json.loads, fg)
     sections = None if base is None else _read_mapping(partial(parse_yaml, where=f"file {base}"), base)
     if base is not None and sections is not None:
         parse_config(sections, f"configuration {base.name}")

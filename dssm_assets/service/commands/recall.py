@@ -163,10 +163,8 @@ def _print_answer(answer: RecallAnswer) -> None:
 
 
 def parse_json(text: str) -> Any:
-    from dssm_assets.core.features import fg_files
-
     try:
-        return fg_files.parse_json(text)
+        return json.loads(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
 

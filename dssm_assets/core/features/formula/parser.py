@@ -17,7 +17,7 @@ operators, from the loosest to the tightest:
 So -2^2 is -(2^2) = -4, 2^-1 is 0.5, and !a == b is (!a) == b. A name before a parenthesis is a function, any other name a
 variable. A vector function takes only variables as arguments, and these cannot be used as numbers in the same formula.
 
-The text is never executed as code. Its length and nesting are limited.
+The text is never executed as code.
 """
 
 from __future__ import annotations
@@ -30,9 +30,6 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, NoReturn
 
 from dssm_assets.core.features.formula.functions import CHOICE, FOLDS, FUNCTIONS, INFIX, PREFIX, VECTOR_FUNCTIONS, Function
-
-MAX_LENGTH: Final = 10_000
-"""Most characters of a formula."""
 
 CONSTANTS: Final[Mapping[str, float]] = MappingProxyType({"_pi": math.pi, "_e": math.e})
 
@@ -58,10 +55,8 @@ def tokenize(text: str) -> list[Token]:
     """Returns the tokens of a formula, the last one of kind "end".
 
     Raises:
-        ValueError: the text is too long or contains a character that no formula has.
+        ValueError: the text contains a character that no formula has.
     """
-    if len(text) > MAX_LENGTH:
-        raise ValueError(f"a formula has at most {MAX_LENGTH} characters, got {len(text)}")
     tokens: list[Token] = []
     position = 0
     while not tokens or tokens[-1].kind != "end":
@@ -91,9 +86,6 @@ def refuse(text: str, position: int, expected: str, got: str) -> NoReturn:
     shown = ("..." if start else "") + text[start : position + _SHOWN] + ("..." if len(text) > position + _SHOWN else "")
     raise ValueError(f"formula {shown!r}, position {position + 1}: expected {expected}, got {got}")
 
-
-MAX_DEPTH: Final = 150
-"""Most levels of nested operands: parentheses, calls, branches, signs, powers and tighter operators each add a level."""
 
 _PRECEDENCE: Final[Mapping[str, int]] = MappingProxyType(
     {"||": 1, "&&": 2, "|": 3, "&": 4}
@@ -126,7 +118,6 @@ class _Parser:
     variables: tuple[str, ...]
     tokens: list[Token]
     at: int = 0
-    depth: int = 0
     steps: list[Step] = field(default_factory=list)
     number_positions: dict[str, int] = field(default_factory=dict)
     """Variable -> position where it is first used as a number."""
@@ -161,9 +152,6 @@ class _Parser:
 
     def expression(self, precedence: int) -> None:
         """Reads operands joined by operators of at least this precedence."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            refuse(self.text, self.next.position, f"at most {MAX_DEPTH} nested levels", "one more")
         self.operand()
         while (own := _PRECEDENCE.get(self.next.text, _CHOICE_PRECEDENCE)) > _CHOICE_PRECEDENCE and own >= precedence:
             operator = self.advance().text
@@ -175,7 +163,6 @@ class _Parser:
             self.expect(":", "an operator, or the : of c ? a : b")
             self.expression(_CHOICE_PRECEDENCE)
             self.steps.append(CHOICE)
-        self.depth -= 1
 
     def operand(self) -> None:
         if self.next.kind == "number":

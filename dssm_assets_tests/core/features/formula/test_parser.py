@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.features.formula.parser import MAX_DEPTH, MAX_LENGTH, Step, check_variable_name, parse_steps
+from dssm_assets.core.features.formula.parser import Step, check_variable_name, parse_steps
 from dssm_assets_tests.core.features import formula_trees
 from dssm_assets_tests.core.features.formula_trees import Tree
 
@@ -94,20 +94,8 @@ def test_malformed_formulas_are_refused_with_their_position(text: str, words: st
         steps(text)
 
 
-@pytest.mark.parametrize(
-    ("left", "right"), [("(", ")"), ("sin(", ")"), ("max(a,", ")"), ("-", ""), ("2^", ""), ("a?1:", ""), ("1+a*(", ")")]
-)
-def test_nesting_is_limited(left: str, right: str) -> None:
-    levels = MAX_DEPTH // 3 - 1
-    assert steps(left * levels + "a" + right * levels)
-    with pytest.raises(ValueError, match=f"expected at most {MAX_DEPTH} nested levels"):
-        steps(left * (MAX_DEPTH + 1) + "a" + right * (MAX_DEPTH + 1))
-
-
-def test_length_is_limited_but_a_long_sum_is_not_too_deep() -> None:
+def test_a_long_sum_is_not_too_deep() -> None:
     assert len(steps("a" + "+b" * 4000)) == 8001
-    with pytest.raises(ValueError, match=f"at most {MAX_LENGTH} characters, got {MAX_LENGTH + 1}"):
-        steps("a" * (MAX_LENGTH + 1))
 
 
 @given(st.lists(st.sampled_from([*"abc+-*/^?:(),!&|<>=. 12é", "min", "dot", "len", "==", "e5", "_pi", "rnd"]), max_size=30))
