@@ -21,7 +21,7 @@ from dssm_assets.core.config.engines import DuckDB, Platform, Spark
 from dssm_assets.core.config.evaluation import Evaluation, Explore, Gate, Serving
 from dssm_assets.core.config.features import HashFunction, RawFeatures, Statistics
 from dssm_assets.core.config.model import Model, Sampler
-from dssm_assets.core.config.section import UNREGISTERED, Names, Section, check_distinct, repeated_names
+from dssm_assets.core.config.section import UNREGISTERED, Names, Section, check_distinct, describe_fault, repeated_names
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.names import check_time_format, extra_baselines
@@ -508,17 +508,11 @@ _MAY_BE_SECRET: Final = re.compile(
 def _fault(where: str, item: Any) -> Fault:
     place = ".".join(str(part) for part in item["loc"]) or "(root)"
     location = f"{where}, key {place}"
-    if item["type"] == "extra_forbidden":
-        known = ", ".join(_known_keys(item["loc"][:-1])) or "no keys"
-        return Fault(location, f"one of: {known}", f"unknown key {item['loc'][-1]!r}", "remove it or correct its spelling")
-    if item["type"] == "missing":
-        return Fault(location, "a value", "nothing", "add the key")
-    message, got = item["msg"].removeprefix("Value error, "), repr(item.get("input"))[:200]
-    if _MAY_BE_SECRET.match(place):
-        got = "one that is not shown, as it may be secret"
+    shown = "one that is not shown, as it may be secret" if _MAY_BE_SECRET.match(place) else repr(item.get("input"))[:200]
     if item["type"] == UNREGISTERED:
-        return Fault(location, message, got, "correct the value, or name the module that registers it in the key plugins")
-    return Fault(location, "a valid value", f"{got}: {message}", "correct the value")
+        remedy = "correct the value, or name the module that registers it in the key plugins"
+        return Fault(location, item["msg"], shown, remedy)
+    return describe_fault(item, location, _known_keys(item["loc"][:-1]), shown)
 
 
 def _known_keys(path: Sequence[Any]) -> list[str]:
@@ -528,4 +522,4 @@ def _known_keys(path: Sequence[Any]) -> list[str]:
         declared = section.model_fields.get(part)
         inner = () if declared is None else (declared.annotation, *get_args(declared.annotation))
         section = next((each for each in inner if isinstance(each, type) and issubclass(each, Section)), section)
-    return sorted(section.model_fields)
+    return list(section.model_fields)

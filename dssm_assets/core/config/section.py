@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
+from dssm_assets.core.errors import Fault
 from dssm_assets.core.names import REGISTRIES
 
 UNREGISTERED: Final = "unregistered"
@@ -42,6 +43,22 @@ def describe_expected(fault: Mapping[str, Any]) -> str:
     for pattern, words in _WORDINGS:
         text = re.sub(pattern, words, text)
     return text
+
+
+def describe_fault(item: Mapping[str, Any], where: str, known: Iterable[str], shown: str | None = None) -> Fault:
+    """Turns an error of pydantic into a fault.
+
+    Args:
+        known: the keys that exist there.
+        shown: replaces the value in the text.
+    """
+    if item["type"] == "extra_forbidden":
+        expected, got = f"one of: {', '.join(sorted(known)) or 'no keys'}", f"unknown key {item['loc'][-1]!r}"
+        return Fault(where, expected, got, "remove it or correct its spelling")
+    if item["type"] == "missing":
+        return Fault(where, "a value", "nothing", "add the key")
+    got = f"{shown or repr(item.get('input'))[:200]}: {item['msg'].removeprefix('Value error, ')}"
+    return Fault(where, "a valid value", got, "correct the value")
 
 
 def check_distinct(names: list[str]) -> list[str]:

@@ -72,9 +72,9 @@ def test_every_feature_type_accepts_group_and_combiner(kind: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"multi_val_sep": ""}, "key multi_val_sep: expected a non-empty text, got ''"),
-        ({"multi_val_sep": 3}, "key multi_val_sep: expected a non-empty text, got 3"),
-        ({"kv_sep": ":"}, "key kv_sep: expected one of: features, reserves, multi_val_sep"),
+        ({"multi_val_sep": ""}, "key multi_val_sep: expected a valid value, got ''"),
+        ({"multi_val_sep": 3}, "key multi_val_sep: expected a valid value, got 3"),
+        ({"kv_sep": ":"}, "key kv_sep: expected one of: features, multi_val_sep, reserves"),
     ],
 )
 def test_invalid_file_keys_are_refused(change: dict[str, Any], words: str) -> None:

@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import ClassVar, Final, Literal
 
 import pyarrow as pa
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.ragged import Mask, Offsets
 from dssm_assets.core.features import column_values
-from dssm_assets.core.features.expressions import Expression, ExpressionText, Kind, Source
+from dssm_assets.core.features.expressions import Expression, ExpressionText, Kind, Source, parse_expression
 from dssm_assets.core.features.operators.base import CategoryOperator, Definition, Operator
 from dssm_assets.core.features.operators.id_feature import single_text
 from dssm_assets.core.features.operators.raw_feature import RawFeature
@@ -55,6 +55,14 @@ class SubFeature(Definition):
     @model_validator(mode="after")
     def _fields_are_inputs(self) -> SubFeature:
         names = {expression.name for expression in self.operator.expressions if expression.is_column}
+        if any(expression.source is Source.FEATURE for expression in self.operator.expressions):
+            raise ValueError("a feature inside a sequence reads columns and constants, no other feature")
+        if self.operator.is_weighted:
+            raise ValueError("weighted is for features outside a sequence")
+        if self.operator.depth > 1 or self.operator.is_sequence:
+            raise ValueError(
+                f"{self.operator.feature_type} is a sequence itself: use id_feature or raw_feature, the group makes lists"
+            )
         stray = sorted(set(self.sequence_fields or []) - names)
         if stray:
             raise ValueError(f"sequence_fields are not inputs: {', '.join(stray)} (inputs: {', '.join(sorted(names))})")
@@ -95,6 +103,13 @@ class SequenceFeature(SequenceKeys):
     sequence_pk: ExpressionText | None = None
     group: str | None = None
     features: tuple[SubFeature, ...] = Field(min_length=1)
+
+    @field_validator("sequence_pk")
+    @classmethod
+    def _is_column(cls, value: str | None) -> str | None:
+        if value is not None and not parse_expression(value).is_column:
+            raise ValueError("sequence_pk is an input column, not a feature or a constant")
+        return value
 
     def output_name(self, operator: Operator) -> str:
         """Returns the name of the column of a sub-feature."""
