@@ -93,7 +93,7 @@ LOG_WITHOUT_VALUES = [
             [*worlds.user_rows(), {"user_id": "a3", "city": "elsewhere"}],
             "user_table",
             DuplicateKeyError,
-            r"1 ids with more than one row\. To fix: keep one row",
+            r"1 ids more than once\. To fix: keep one row",
         ),
     ],
 )

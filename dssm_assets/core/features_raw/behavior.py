@@ -106,15 +106,10 @@ def check_columns(
 
 def check_log_names(log_columns: Sequence[str], item_columns: Sequence[str]) -> None:
     """Raises a SchemaError if the log, the generated columns and the item columns share a name. Lists all such names."""
-    expected, remedy = "a name that behavior does not have", "rename one of them in tables.*.columns"
-    clashing = [name for name in dict.fromkeys(item_columns) if name in {*log_columns, HOUR, WEEKDAY}]
-    faults = [
-        Fault(f"table item_table, column {name}", expected, "a column of that name in behavior", remedy) for name in clashing
-    ]
-    expected, remedy = "a name that is not generated", "rename it in tables.behavior.columns"
-    generated = [name for name in (HOUR, WEEKDAY) if name in log_columns]
-    faults += [Fault(f"table behavior_table, column {name}", expected, f"source column {name}", remedy) for name in generated]
-    SchemaError.raise_if(faults)
+    clashing = [("item_table", name) for name in dict.fromkeys(item_columns) if name in {*log_columns, HOUR, WEEKDAY}]
+    clashing += [("behavior_table", name) for name in (HOUR, WEEKDAY) if name in log_columns]
+    expected, got, remedy = "a name of its own in behavior", "the name of another column", "rename it in tables.*.columns"
+    SchemaError.raise_if(Fault(f"table {table}, column {name}", expected, got, remedy) for table, name in clashing)
 
 
 def collect_user_history(behavior: ibis.Table, *, positive_events: Sequence[str], history_columns: Sequence[str]) -> ibis.Table:

@@ -19,20 +19,18 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ids import find_repeated, name_ids
+from dssm_assets.core.arrays.ids import IdIndex, sorted_unique
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, Events, SourceTable
-from dssm_assets.core.errors import DuplicateKeyError, EmptyDayError, Fault, SchemaError
+from dssm_assets.core.errors import EmptyDayError, Fault, SchemaError
 from dssm_assets.core.hidden_rows import NOBODY, HiddenRows
-from dssm_assets.core.schema import TableSpec, has_repeated
+from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME
 from dssm_assets.core.sources.convert import check_text, decode_column, to_ids, to_text, to_values
 from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
 
 ROWS: Final = 1 << 16
 """Rows per batch."""
-SHOWN: Final = 5
-"""An error shows so many of the bad values."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +114,7 @@ def normalise_entities(raw: pa.Table, spec: TableSpec, hidden: HiddenRows = NOBO
     SchemaError.raise_if(read.faults + _missing_faults({key: ids}, spec))
     if not raw.num_rows:
         raise EmptyDayError(Fault(f"table {spec.name}", "at least one row", "no rows", "load the table into the source"))
-    ids = decode_column(ids)
-    if has_repeated(ids):
-        repeated = find_repeated(ids)
-        where, remedy = f"table {spec.name}, column {key}", "keep one row per id in the source, e.g. the newest"
-        got = f"{len(repeated)} ids with more than one row{name_ids(repeated, where)}"
-        raise DuplicateKeyError(Fault(where, spec.grain, got, remedy))
+    ids = IdIndex(decode_column(ids), where=f"table {spec.name}, column {key}").ids
     if key == USER_ID and (is_hidden := hidden.find(ids)).any():
         is_kept = pa.array(~is_hidden)
         ids, raw = ids.filter(is_kept), raw.filter(is_kept)
@@ -134,8 +127,7 @@ def distinct_ids(raw: pa.Table, key: str) -> pa.Table:
     Raises:
         SchemaError: the column cannot be ids.
     """
-    ids = pc.unique(to_ids(raw.column(key), f"table {BEHAVIOR_TABLE.name}, column {key}")).drop_null()
-    return pa.table({key: ids.take(pc.sort_indices(ids))})
+    return pa.table({key: sorted_unique(to_ids(raw.column(key), f"table {BEHAVIOR_TABLE.name}, column {key}").drop_null())})
 
 
 def convert_times(raw: pa.Table, config: SourceTable, *, name: str, timezone: str) -> pa.Table:
@@ -144,23 +136,11 @@ def convert_times(raw: pa.Table, config: SourceTable, *, name: str, timezone: st
     Raises:
         SchemaError: a column does not exist or has no times. All such columns are named.
     """
-    faults: list[Fault] = []
-    for column in config.time_columns:
-        where, place = f"table {name}, column {column}", raw.schema.get_field_index(column)
-        if place < 0:
-            remedy = f"correct tables.{name.removesuffix('_table')}.time_columns"
-            faults.append(Fault(where, "the column to exist", f"columns {', '.join(raw.column_names)}", remedy))
-            continue
-        try:
-            times = to_event_time_ms(
-                raw.column(place), unit="auto", timezone=timezone, where=where, time_format=config.time_format
-            )
-        except SchemaError as error:
-            faults.extend(error.faults)
-        else:
-            raw = raw.set_column(place, column, times)
-    SchemaError.raise_if(faults)
-    return raw
+    read = _Reader(raw, name)
+    to_time = partial(to_event_time_ms, unit="auto", timezone=timezone, time_format=config.time_format)
+    times = {column: read(column, to_time) for column in config.time_columns}
+    SchemaError.raise_if(read.faults)
+    return pa.table(dict(zip(raw.column_names, raw.columns, strict=True)) | times)
 
 
 def normalise_behavior(
@@ -181,7 +161,9 @@ def normalise_behavior(
     if not raw.num_rows and not config.allow_empty_days:
         raise EmptyDayError(empty_day_fault(day))
     table = hidden.drop_rows(_convert_behavior(raw, config, events, timezone))
-    ordered = [column.name for column in table.schema if _has_order(column.type)]
+    ordered = [
+        field.name for field in table.schema if not (pat.is_nested(field.type) or isinstance(field.type, pa.BaseExtensionType))
+    ]
     by = dict.fromkeys([*BEHAVIOR_TABLE.key, *ordered], "ascending")
     table = table.take(pc.sort_indices(table, sort_keys=list(by.items())))
     dates = dates_of(table.column(EVENT_TIME_MS), timezone)
@@ -195,11 +177,6 @@ def normalise_behavior(
     return table, counts | {f"{event}_rows": tally.get(event, 0) for event in events.funnel}
 
 
-def _has_order(kind: pa.DataType) -> bool:
-    """Returns whether Arrow can sort a column of a type."""
-    return not (pat.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
-
-
 def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, timezone: str) -> pa.Table:
     read = _Reader(raw, BEHAVIOR_TABLE.name)
     event = pa.repeat(pa.scalar(config.constant_event), raw.num_rows) if config.constant_event else read(EVENT, to_text)
@@ -209,7 +186,7 @@ def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, time
         USER_ID: read(USER_ID, to_ids),
         ITEM_ID: read(ITEM_ID, to_ids),
         EVENT: event,
-        EVENT_TIME_MS: read(EVENT_TIME, lambda values, where: to_time(values, where=where)),
+        EVENT_TIME_MS: read(EVENT_TIME, to_time),
     }
     read_values = partial(to_values, decimal_mark=config.decimal_mark)
     columns |= {name: read(name, read_values) for name in config.value_columns}
@@ -235,15 +212,15 @@ class _Reader:
         self.table = table
         self.faults: list[Fault] = []
 
-    def __call__(self, name: str, convert: Callable[[Any, str], pa.Array]) -> pa.Array | None:
+    def __call__(self, name: str, convert: Callable[..., pa.Array]) -> pa.Array | None:
         where = f"table {self.table}, column {name}"
         if name not in self.raw.column_names:
-            present = ", ".join(self.raw.column_names) or "no columns"
-            key = self.table.removesuffix("_table")
-            self.faults.append(Fault(where, "the column to exist", f"columns {present}", f"map it in tables.{key}.columns"))
+            present, key = ", ".join(self.raw.column_names) or "no columns", self.table.removesuffix("_table")
+            remedy = f"map it in tables.{key}.columns, or correct its name"
+            self.faults.append(Fault(where, "the column to exist", f"columns {present}", remedy))
             return None
         try:
-            return convert(self.raw.column(name), where)
+            return convert(self.raw.column(name), where=where)
         except SchemaError as error:
             self.faults.extend(error.faults)
             return None

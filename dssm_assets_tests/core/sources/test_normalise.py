@@ -61,7 +61,7 @@ def test_items_with_text_ids() -> None:
 
 def test_an_item_listed_twice_is_refused_by_name() -> None:
     raw = pa.table({"item_id": [4, 3, 4, 3, 3, 9]})
-    with pytest.raises(DuplicateKeyError, match=r"table item_table, column item_id.*2 ids with more than one row: 3, 4\."):
+    with pytest.raises(DuplicateKeyError, match=r"table item_table, column item_id.*2 ids more than once: 3, 4\."):
         normalise_entities(ITEM_TABLE, raw)
 
 

@@ -108,7 +108,7 @@ SVD = {"training": {"svd_init": {"embedding": "item"}}}
             {"model": {"num_interests": 2, "poolings": [{"kind": "attention"}], "history_length": 0}},
             "poolings need a history_length",
         ),
-        ({"tables": {"behavior": {"keep": ["hour"]}}}, "column hour: expected a name that is not generated"),
+        ({"tables": {"behavior": {"keep": ["hour"]}}}, "column hour: expected a name of its own in behavior"),
     ],
 )
 def test_what_needs_no_fitted_data_is_refused_before_any_run(tmp_path, changes, said):
@@ -236,7 +236,7 @@ def test_calendars_that_end_before_or_after_the_log(tmp_path):
     [
         ([1, 2], "column user_id: expected one type of id, got string and int64. To fix: store the ids with one type"),
         (["x", "y"], "got none of 12 ids of the log, such as 'a0', in user_table, such as 'x'"),
-        (["a0", "a0"], "1 ids with more than one row"),
+        (["a0", "a0"], "1 ids more than once"),
     ],
 )
 def test_ids_of_users_that_do_not_fit_the_log_are_refused(tmp_path, ids, said):
