@@ -21,7 +21,7 @@ from dssm_assets.core.config.engines import DuckDB, Platform, Spark
 from dssm_assets.core.config.evaluation import Evaluation, Explore, Gate, Serving
 from dssm_assets.core.config.features import HashFunction, RawFeatures, Statistics
 from dssm_assets.core.config.model import Model, Sampler
-from dssm_assets.core.config.section import UNREGISTERED, Names, Section, check_distinct, describe_fault, repeated_names
+from dssm_assets.core.config.section import UNREGISTERED, Names, Section, check_distinct, describe_fault
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.names import check_time_format, extra_baselines
@@ -146,7 +146,7 @@ class BehaviorTable(SourceTable):
     time_unit: Literal["auto", "s", "ms"] = Field(
         default="auto", description="Unit of an integer time column; `auto` decides by the size of the numbers."
     )
-    value_columns: list[str] = Field(
+    value_columns: Names = Field(
         default_factory=list, description="Numeric columns (price, quantity, play time) that are summed per user and per item."
     )
     incomplete_rows: Literal["drop"] | None = Field(
@@ -157,7 +157,7 @@ class BehaviorTable(SourceTable):
     clock_column: str | None = Field(
         default=None, description="Column with the time of day, read with a date in event_time as one text, a space in between."
     )
-    context_columns: list[str] = Field(
+    context_columns: Names = Field(
         default_factory=list, description="Columns known at request time (page, network, store), for context features."
     )
     allow_empty_days: bool = Field(default=False, description="Accept a day without rows (a closed shop).")
@@ -173,10 +173,6 @@ class BehaviorTable(SourceTable):
     def _columns_have_one_meaning(self) -> BehaviorTable:
         faults = []
         for key, names in (("value_columns", self.value_columns), ("context_columns", self.context_columns)):
-            try:
-                check_distinct(names)
-            except ValueError as error:
-                faults.append(f"{key}: {error}")
             reserved = _RESERVED | ({col.REQUEST_ID} if key == "value_columns" else set())
             if clashing := sorted(set(names) & reserved):
                 faults.append(f"{key}: {', '.join(clashing)} has a meaning of its own; map the source's column to another name")
@@ -209,7 +205,7 @@ SHOWN_EVENT: Final = "shown"
 class Events(Section):
     """The kinds of events, in funnel order, and their roles."""
 
-    funnel: list[str] = Field(min_length=1, description="Events from the most to the least frequent, e.g. expr, click, buy.")
+    funnel: Names = Field(min_length=1, description="Events from the most to the least frequent, e.g. expr, click, buy.")
     positive: Names = Field(min_length=1, description="Events that the model is trained and scored on.")
     exposure: Names = Field(
         default_factory=list,
@@ -227,8 +223,6 @@ class Events(Section):
         unknown = sorted((set(self.positive) | set(self.exposure) - {SHOWN_EVENT}) - set(self.funnel))
         if unknown:
             raise ValueError(f"events {unknown} are not in funnel {self.funnel}")
-        if repeated_names(self.funnel):
-            raise ValueError(f"funnel names an event twice: {self.funnel}")
         return self
 
 
