@@ -32,7 +32,7 @@ def _count_positives(
     uses = {}
     for side, pointed in tables.items():
         rows = table.column(ROW_COLUMNS[side])
-        uses[side] = count_uses(rows, 0) if pointed is None else count_uses(pointed.locate(rows), pointed.manifest.rows)
+        uses[side] = count_uses(rows if pointed is None else pointed.locate(rows))
     return count_values(kind, table, context), uses
 
 

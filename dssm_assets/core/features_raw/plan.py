@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Final
 
-from dssm_assets.core.columns import FEATURE_DATE, ITEM_ID, USER_ID
+from dssm_assets.core.columns import FEATURE_DATE, USER_ID
 from dssm_assets.core.config.pipeline import PipelineConfig
 
 
@@ -77,44 +77,22 @@ DAYS_SINCE_LAST_EVENT: Final = "days_since_last_event"
 FIXED_POINT: Final = 10_000
 """Value sums are stored as integers in units of 1/10,000, so that adding and subtracting a day is exact."""
 
-_COUNTERPARTS: Final = {USER_ID: "items", ITEM_ID: "users"}
-
-
-def window_count(days: int) -> str:
-    """Names the state column with the number of events in a window."""
-    return f"count_{days}d"
-
-
-def window_sum(value: str, days: int) -> str:
-    """Names the state column with the sum of a value in a window, in units of 1/10,000."""
-    return f"{value}_sum_{days}d_e4"
-
-
-def event_count(event: str, days: int) -> str:
-    """Names the wide column with the number of one event in a window."""
-    return f"{event}_count_{days}d"
-
-
-def event_sum(event: str, value: str, days: int) -> str:
-    """Names the wide column with the sum of a value over one kind of event in a window."""
-    return f"{event}_{value}_sum_{days}d"
-
-
-def event_ratio(wide: str, narrow: str, days: int) -> str:
-    """Names the wide column with the count of `narrow` / the count of `wide`, two neighbouring events of the funnel."""
-    return f"{wide}_to_{narrow}_ratio_{days}d"
+window_count: Final = "count_{}d".format
+"""Names the state column with the number of events in a window of some days."""
+window_sum: Final = "{}_sum_{}d_e4".format
+"""Names the state column with the sum of a value in a window, in units of 1/10,000."""
+event_count: Final = "{}_count_{}d".format
+"""Names the wide column with the number of one event in a window."""
+event_sum: Final = "{}_{}_sum_{}d".format
+"""Names the wide column with the sum of a value over one kind of event: event, value, days."""
+event_ratio: Final = "{}_to_{}_ratio_{}d".format
+"""Names the wide column with the count of the second event / the count of the first, its neighbour in the funnel."""
+days_since_time: Final = "days_since_{}".format
+"""Names the wide column with the days since a time of the source table."""
+preference: Final = "{}_preference".format
+"""Names the wide column with a user's preferred values of an item attribute."""
 
 
 def event_distinct(entity: str, event: str, days: int) -> str:
     """Names the wide column with the number of a user's distinct items (or an item's users) with one event in a window."""
-    return f"{event}_distinct_{_COUNTERPARTS[entity]}_{days}d"
-
-
-def days_since_time(column: str) -> str:
-    """Names the wide column with the days since a time of the source table."""
-    return f"days_since_{column}"
-
-
-def preference(attribute: str) -> str:
-    """Names the wide column with a user's preferred values of an item attribute."""
-    return f"{attribute}_preference"
+    return f"{event}_distinct_{'items' if entity == USER_ID else 'users'}_{days}d"

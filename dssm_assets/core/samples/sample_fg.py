@@ -22,7 +22,6 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks
-from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features_raw.local_time import shift_day
 from dssm_assets.core.samples.sample_tables import refuse_collisions
 
@@ -75,18 +74,9 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
     return pa.table(columns | dict(zip(context.column_names, context.columns, strict=True)))
 
 
-def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
-    """Returns the used rows of a feature table, ascending, the number of samples of each, and the number of samples without row.
-
-    Memory depends on the number of samples, not on the length of the table.
-
-    Raises:
-        SchemaError: a sample's row is outside the table.
-    """
+def count_uses(rows: pa.ChunkedArray) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
+    """Returns the used rows of a feature table, ascending, the number of samples of each, and the number of samples without row."""
     used, counts = np.unique(combine_chunks(rows).drop_null().to_numpy(), return_counts=True)
-    if len(used) and (used[0] < 0 or used[-1] >= row_count):
-        got = f"{used[0]} .. {used[-1]}"
-        raise SchemaError(Fault("table sample_fg, feature rows", f"0 .. {row_count - 1}", got, "materialize sample_fg again"))
     return used, counts, rows.null_count
 
 

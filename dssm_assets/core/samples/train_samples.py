@@ -26,7 +26,6 @@ from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, history_end
 from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.samples.sample import SampleWeights
-from dssm_assets.core.samples.sample_fg import count_uses
 from dssm_assets.core.samples.sample_tables import file_schema
 
 _TABLE = "table positive_sample"
@@ -128,13 +127,8 @@ class KeptRows:
         return [table for table, is_kept in self._is_kept.items() if is_kept.any()]
 
     def mark(self, table: str, row_count: int, rows: Column) -> None:
-        """Marks rows of a table as used by samples.
-
-        Args:
-            rows: the row of each sample, null for an unknown id.
-        """
-        used, _, _ = count_uses(rows, row_count)
-        self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[used] = True
+        """Marks rows of a table as used by samples: the row of each sample, null for an unknown id."""
+        self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[combine_chunks(rows).drop_null().to_numpy()] = True
 
     def find(self, table: str | None, rows: Column) -> npt.NDArray[np.int32]:
         """Returns each sample's row number among the marked rows. 0: the sample has no row, or the table no marked rows.

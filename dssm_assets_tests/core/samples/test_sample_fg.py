@@ -123,7 +123,5 @@ def test_leak_report_equals_a_loop_for_every_column_type(
 
 
 def test_count_uses_by_hand():
-    used, counts, without = count_uses(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 1_000_000_000)
+    used, counts, without = count_uses(pa.chunked_array([[2, None], [0, 2]], pa.int32()))
     assert (used.tolist(), counts.tolist(), without) == ([0, 2], [1, 2], 1)
-    with pytest.raises(SchemaError, match=r"expected 0 \.\. 1, got 0 \.\. 2"):
-        count_uses(pa.chunked_array([[2, 0]], pa.int32()), 2)

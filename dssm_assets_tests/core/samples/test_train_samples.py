@@ -187,11 +187,6 @@ def select(kept: KeptRows, table: str, *parts: list[int]) -> list[int]:
     return [value for batch in kept.select(table, batches) for value in batch.column("x").to_pylist()]
 
 
-def test_mark_refuses_rows_outside_the_table() -> None:
-    with pytest.raises(SchemaError, match=r"feature rows: expected 0 \.\. 2, got 0 \.\. 3"):
-        KeptRows().mark("t", 3, rows(0, 3))
-
-
 @given(
     sizes=st.lists(st.integers(0, 20), min_size=1, max_size=3),
     days=st.lists(st.tuples(st.integers(0, 2), st.lists(st.none() | st.integers(0, 19), max_size=6)), max_size=6),
