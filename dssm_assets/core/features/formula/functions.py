@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -141,11 +140,11 @@ def _table(arity: int, computes: Mapping[str, Callable[..., Any]]) -> dict[str, 
     return {name: Function(name, arity, compute) for name, compute in computes.items()}
 
 
-PREFIX: Final[Mapping[str, Function]] = MappingProxyType(_table(1, {"-": np.negative, "!": _truth(np.logical_not)}))
+PREFIX: Final = _table(1, {"-": np.negative, "!": _truth(np.logical_not)})
 
 CHOICE: Final = Function("?:", 3, _choose)
 
-INFIX: Final[Mapping[str, Function]] = MappingProxyType(
+INFIX: Final = (
     _table(2, {"+": _finite(np.add), "-": _finite(np.subtract), "*": _finite(np.multiply), "/": _finite(np.divide)})
     | _table(2, {"^": _power, "&": _bitwise(np.bitwise_and), "|": _bitwise(np.bitwise_or)})
     | _table(2, {"&&": _truth(np.logical_and), "||": _truth(np.logical_or), "==": _truth(np.equal), "!=": _truth(np.not_equal)})
@@ -154,7 +153,7 @@ INFIX: Final[Mapping[str, Function]] = MappingProxyType(
 )
 """Binary operators. & and | need whole numbers below 2^53 and use two's complement; for other numbers the result is missing."""
 
-FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
+FUNCTIONS: Final = (
     _table(1, {"sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan})
     | _table(1, {"sinh": _finite(np.sinh), "cosh": _finite(np.cosh), "tanh": np.tanh})
     | _table(1, {"asinh": np.arcsinh, "acosh": np.arccosh, "atanh": _finite(np.arctanh)})
@@ -171,9 +170,7 @@ rounds to d decimal places, halves away from zero, for d from -300 to 300. spher
 latitude of two places in degrees and return km.
 """
 
-FOLDS: Final[Mapping[str, Function]] = MappingProxyType(
-    _table(2, {"min": np.minimum, "max": np.maximum, "sum": _finite(np.add), "avg": _finite(np.add)})
-)
+FOLDS: Final = _table(2, {"min": np.minimum, "max": np.maximum, "sum": _finite(np.add), "avg": _finite(np.add)})
 """Functions of any number of arguments: a binary function is applied from left to right. avg divides the sum afterwards."""
 
 
@@ -249,7 +246,7 @@ def _variance(vectors: Vectors, without: int = 0) -> Numbers:
     return without_infinities(squares / (vectors.lengths - without))
 
 
-VECTOR_FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
+VECTOR_FUNCTIONS: Final = (
     _table(1, {"len": lambda vectors: vectors.lengths, "l2_norm": _l2_norm, "squared_norm": _squared_norm})
     | _table(2, {"dot": _dot, "euclid_dist": _euclid_dist})
     | _table(1, {"variance": _variance, "pop_variance": partial(_variance, without=1)})

@@ -24,14 +24,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final, NamedTuple, NoReturn
 
 from dssm_assets.core.features.formula.functions import CHOICE, FOLDS, FUNCTIONS, INFIX, PREFIX, VECTOR_FUNCTIONS, Function
 
-CONSTANTS: Final[Mapping[str, float]] = MappingProxyType({"_pi": math.pi, "_e": math.e})
+CONSTANTS: Final = {"_pi": math.pi, "_e": math.e}
 
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 # 0-9, because \d also matches digits of other scripts.
@@ -87,7 +85,7 @@ def refuse(text: str, position: int, expected: str, got: str) -> NoReturn:
     raise ValueError(f"formula {shown!r}, position {position + 1}: expected {expected}, got {got}")
 
 
-_PRECEDENCE: Final[Mapping[str, int]] = MappingProxyType(
+_PRECEDENCE: Final = (
     {"||": 1, "&&": 2, "|": 3, "&": 4}
     | dict.fromkeys(("<", "<=", ">", ">=", "==", "!="), 5)
     | {"+": 6, "-": 6, "*": 7, "/": 7, "^": 8}

@@ -19,9 +19,6 @@ from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.operators.base import CategoryOperator
 
-_MAX_VALUES: Final = 2**31 - 1
-"""An Arrow list column can hold so many values."""
-
 _MAX_ROW_VALUES: Final = 1 << 20
 """Most combinations of one row without value_dim. A row with more is a mistake, or a request meant to use up the memory."""
 
@@ -50,21 +47,18 @@ class ComboFeature(CategoryOperator):
         """Returns a list of combinations per row, or with value_dim 1 a single combination.
 
         Raises:
-            SchemaError: the values of an input have no text, or a row or a column has too many combinations.
+            SchemaError: the values of an input have no text, or a row has too many combinations.
         """
         sides = [
             column_values.multi_text_values(array, self.separator, self.where(place)) for place, array in enumerate(inputs)
         ]
         counts = np.ones(len(inputs[0]), np.int64)
         for _, bounds in sides:
-            counts = np.minimum(counts * np.diff(bounds), self.value_dim or _MAX_VALUES + 1)
+            counts = np.minimum(counts * np.diff(bounds), self.value_dim or _MAX_ROW_VALUES + 1)
+        if counts.max(initial=0) > _MAX_ROW_VALUES:
+            expected, remedy = f"at most {_MAX_ROW_VALUES} combinations of a row", "set value_dim, or send shorter lists"
+            raise SchemaError(Fault(f"feature {self.feature_name}", expected, "more", remedy))
         offsets = ragged.offsets_of(counts)
-        for most, got, of in ((_MAX_ROW_VALUES, counts.max(initial=0), "of a row"), (_MAX_VALUES, offsets[-1], "at once")):
-            if got > most and (not self.value_dim or of == "at once"):
-                remedy = "set value_dim, send shorter lists, or generate fewer rows at once"
-                raise SchemaError(
-                    Fault(f"feature {self.feature_name}", f"at most {most} combinations {of}", f"{got} or more", remedy)
-                )
         rows = ragged.row_of_value(offsets)
         rest = np.arange(len(rows)) - offsets[rows]
         parts = []

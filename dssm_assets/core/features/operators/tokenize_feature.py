@@ -181,10 +181,6 @@ def _load_sentencepiece(content: bytes) -> tuple[int, Encode]:
     return processor.get_piece_size(), partial(processor.encode, out_type=int, add_bos=False, add_eos=False)
 
 
-_TEXTS_AT_ONCE: Final = 10_000
-"""Texts per call of a tokenizer: limits the memory of its results."""
-
-
 class TokenizeFeature(Operator):
     """The tokens of a row in their order. Each category is the id of a token, as text.
 
@@ -241,14 +237,9 @@ class TokenizeFeature(Operator):
 
     def _tokenize(self, texts: list[str]) -> tuple[IntArray, Offsets]:
         """Returns the token ids of the texts and then of the default, and their offsets."""
-        _, encode = self._tokenizer
-        flat, lengths = [], []
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            part = texts[start : start + _TEXTS_AT_ONCE]
-            ids = encode(part if self.text_normalizer is None else self.text_normalizer.normalize(part))
-            lengths.append(np.fromiter(map(len, ids), np.int64, len(ids)))
-            flat.append(np.fromiter(chain.from_iterable(ids), np.int64, int(lengths[-1].sum())))
-        default = encode([self.default_text])[0] if self.default_text else []
-        flat.append(np.array(default, dtype=np.int64))
-        lengths.append(np.array([len(default)]))
-        return np.concatenate(flat), ragged.offsets_of(np.concatenate(lengths))
+        normalized = texts if self.text_normalizer is None else self.text_normalizer.normalize(texts)
+        ids = self._tokenizer[1]([*normalized, self.default_text])
+        if not self.default_text:
+            ids[-1] = []
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        return np.fromiter(chain.from_iterable(ids), np.int64, int(lengths.sum())), ragged.offsets_of(lengths)

@@ -17,7 +17,6 @@ from pydantic import ValidationError
 import dssm_assets_tests.fixtures.tokenizers as fixtures
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.features.buckets import bucket_rule
-from dssm_assets.core.features.operators import tokenize_feature
 from dssm_assets.core.features.operators.tokenize_feature import TokenizeFeature
 from dssm_assets.testing import check_rows
 from dssm_assets_tests.core.features import strategies as cases
@@ -95,16 +94,6 @@ def test_batch_equals_its_rows(rows: list[str | None], operator: TokenizeFeature
     texts = pa.array(rows, pa.string())
     check_rows(operator, texts)
     assert operator.compute([texts.dictionary_encode()]).to_pylist() == operator.compute([texts]).to_pylist()
-
-
-@unhurried
-@given(st.lists(st.sampled_from(["red wine", "red", "wine", "", None]), max_size=10), st.integers(1, 4))
-def test_texts_are_tokenized_in_parts_of_bounded_size(rows: list[str | None], size: int) -> None:
-    texts = pa.array(rows, pa.string())
-    whole = feature(**BPE, default_value="bread").compute([texts])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenize_feature, "_TEXTS_AT_ONCE", size)
-        assert feature(**BPE, default_value="bread").compute([texts]).to_pylist() == whole.to_pylist()
 
 
 def test_tokens_of_a_byte_level_bpe() -> None:
