@@ -7,7 +7,7 @@ has its own module of contracts (`canonical_tables`, `raw_feature_tables`, `fg_t
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -69,16 +69,20 @@ def is_id_type(arrow_type: pa.DataType) -> bool:
     return bool(pat.is_integer(arrow_type) or pat.is_string(arrow_type) or pat.is_large_string(arrow_type))
 
 
+def missing_columns(where: str, present: Iterable[str], required: Iterable[str], remedy: str) -> list[Fault]:
+    """Returns a fault for each required column that is missing."""
+    existing = list(present)
+    got = f"columns {', '.join(existing) or '(none)'}"
+    missing = [name for name in dict.fromkeys(required) if name not in existing]
+    return [Fault(f"{where}, column {name}", "the column to exist", got, remedy) for name in missing]
+
+
 def check_schema(spec: TableSpec, schema: pa.Schema) -> None:
     """Raises a SchemaError with one fault per column of the contract that is missing or has the wrong type."""
-    faults: list[Fault] = []
-    for column in spec.columns:
-        where = f"table {spec.name}, column {column.name}"
-        if column.name not in schema.names:
-            got = ", ".join(schema.names) or "no columns"
-            faults.append(Fault(where, "the column to exist", f"columns {got}", "add it or map it in the configuration"))
-            continue
-        actual = schema.field(column.name).type
+    names = [column.name for column in spec.columns]
+    faults = missing_columns(f"table {spec.name}", schema.names, names, "add it or map it in the configuration")
+    for column in (column for column in spec.columns if column.name in schema.names):
+        where, actual = f"table {spec.name}, column {column.name}", schema.field(column.name).type
         if column.type is None:
             if column.name.endswith("_id") and not is_id_type(actual):
                 faults.append(Fault(where, ID_KINDS, str(actual), "cast the column before it is read"))

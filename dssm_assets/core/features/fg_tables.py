@@ -65,25 +65,20 @@ def _describe(feature: Feature) -> str:
     return f"{operator.feature_type}{f' {formula}' if has_formula else ''} of {inputs}: {each}. Null: missing."
 
 
-NUMERIC_VALUE_COUNTS: Final = TableSpec(
-    "numeric_value_counts",
-    "one row per numeric feature and distinct value among the day's positive samples",
-    (col.FEATURE, col.VALUE),
-    (
-        _FEATURE,
-        ColumnSpec(col.VALUE, pa.float32(), "The value; the null row counts samples without one.", is_nullable=True),
-        ColumnSpec(col.COUNT, pa.int64(), "Number of samples with that value."),
-    ),
+def _value_counts(name: str, kind: Kind, value: ColumnSpec) -> TableSpec:
+    grain = f"one row per {kind} feature and distinct value among the day's positive samples"
+    columns = (_FEATURE, value, ColumnSpec(col.COUNT, pa.int64(), "Number of samples with that value."))
+    return TableSpec(name, grain, (col.FEATURE, value.name), columns)
+
+
+_NO_VALUE = "the null row counts samples without one."
+NUMERIC_VALUE_COUNTS: Final = _value_counts(
+    "numeric_value_counts", Kind.NUMERIC, ColumnSpec(col.VALUE, pa.float32(), f"The value; {_NO_VALUE}", is_nullable=True)
 )
-CATEGORY_VALUE_COUNTS: Final = TableSpec(
+CATEGORY_VALUE_COUNTS: Final = _value_counts(
     "category_value_counts",
-    "one row per categorical feature and distinct value among the day's positive samples",
-    (col.FEATURE, col.VALUE_HASH),
-    (
-        _FEATURE,
-        ColumnSpec(col.VALUE_HASH, pa.int64(), "Hash of the value; the null row counts samples without one.", is_nullable=True),
-        ColumnSpec(col.COUNT, pa.int64(), "Number of samples with that value."),
-    ),
+    Kind.CATEGORICAL,
+    ColumnSpec(col.VALUE_HASH, pa.int64(), f"Hash of the value; {_NO_VALUE}", is_nullable=True),
 )
 FEATURE_BINNING: Final = TableSpec(
     "feature_binning",

@@ -17,6 +17,7 @@ from dssm_assets.core.arrays.ragged import combine_chunks, mask_numbers
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, EVENT_TIMES_MS, HOUR, ITEM_ID, ITEM_IDS, USER_ID, WEEKDAY
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.column_values import text_values
+from dssm_assets.core.schema import missing_columns
 
 BEHAVIOR_KEY = (EVENT_TIME_MS, USER_ID, ITEM_ID, EVENT)
 
@@ -88,9 +89,8 @@ def check_columns(
     Raises:
         SchemaError: an item column is missing, names clash (`check_log_names`), or ids are numbers in one table and text in another.
     """
-    got, remedy = f"columns {', '.join(items)}", "correct preference_columns or history_columns"
-    missing = [name for name in item_columns if name not in items]
-    SchemaError.raise_if(Fault(f"table item_table, column {name}", "the column to exist", got, remedy) for name in missing)
+    remedy = "correct preference_columns or history_columns"
+    SchemaError.raise_if(missing_columns("table item_table", items, item_columns, remedy))
     check_log_names(list(log), item_columns)
     SchemaError.raise_if(
         Fault(

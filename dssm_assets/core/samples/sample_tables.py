@@ -17,7 +17,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.file_names import TrainSamplesFile
-from dssm_assets.core.schema import ColumnSpec, TableSpec
+from dssm_assets.core.schema import ColumnSpec, TableSpec, missing_columns
 
 ITEM_INDEX: Final = "item_index"
 """Row of an item in negative_items and items.arrow."""
@@ -47,6 +47,7 @@ _FEATURE_ROWS = tuple(
     ColumnSpec(name, pa.int32(), f"Row of {side}_features_fg of the previous day; null: {side} unknown by then.", True)
     for name, side in ((col.USER_ROW, "user"), (col.ITEM_ROW, "item"))
 )
+_OF_WEIGHTS = {f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature before it; null where its list is."}
 ROW_ORDER: Final = (col.EVENT_TIME_MS, col.USER_ID, col.ITEM_ID, col.EVENT)
 """The first sort keys of sample tables; the other columns break ties."""
 
@@ -62,10 +63,7 @@ SAMPLE_FG: Final = TableSpec(
     grain="one row per row of sample, with the rows of its features as of the previous day",
     key=ROW_ORDER,
     columns=BASE_COLUMNS + _DATE_COLUMNS + _FEATURE_ROWS,
-    extra={
-        "*": "Encoded context feature, or a context column.",
-        f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature before it; null where its list is.",
-    },
+    extra={"*": "Encoded context feature, or a context column.", **_OF_WEIGHTS},
     is_hot=True,
 )
 NON_FEATURE_COLUMNS: Final = {
@@ -85,10 +83,7 @@ NEGATIVE_ITEMS: Final = TableSpec(
         ColumnSpec(col.WEIGHT, pa.float64(), "(count + 1) ** alpha: how often it is drawn as a negative, unnormalised."),
         ColumnSpec(col.COUNT, pa.int64(), "Positive events on the item in the window."),
     ),
-    extra={
-        "*": "Encoded item feature as of the day before the evaluation day.",
-        f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature before it; null where its list is.",
-    },
+    extra={"*": "Encoded item feature as of the day before the evaluation day.", **_OF_WEIGHTS},
 )
 TRAINING_WINDOW: Final = TableSpec(
     "training_window",
@@ -176,13 +171,7 @@ def require_types(where: str, schema: pa.Schema, expected: pa.Schema) -> None:
 
 def require_columns(where: str, present: Iterable[str], required: Iterable[str]) -> None:
     """Raises a SchemaError with one fault per required column that is missing."""
-    existing = list(present)
-    got = f"columns {', '.join(existing)}" if existing else "no columns"
-    SchemaError.raise_if(
-        Fault(f"{where}, column {name}", "the column to exist", got, "write it, or give an existing column this name")
-        for name in dict.fromkeys(required)
-        if name not in existing
-    )
+    SchemaError.raise_if(missing_columns(where, present, required, "write it, or give an existing column this name"))
 
 
 def refuse_collisions(where: str, sources: Mapping[str, Sequence[str]]) -> None:

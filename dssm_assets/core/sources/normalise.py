@@ -24,7 +24,7 @@ from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, 
 from dssm_assets.core.config.pipeline import BehaviorTable, Events, SourceTable
 from dssm_assets.core.errors import EmptyDayError, Fault, SchemaError
 from dssm_assets.core.hidden_rows import NOBODY, HiddenRows
-from dssm_assets.core.schema import TableSpec
+from dssm_assets.core.schema import TableSpec, missing_columns
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME
 from dssm_assets.core.sources.convert import check_text, decode_column, to_ids, to_text, to_values
 from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
@@ -214,10 +214,9 @@ class _Reader:
 
     def __call__(self, name: str, convert: Callable[..., pa.Array]) -> pa.Array | None:
         where = f"table {self.table}, column {name}"
-        if name not in self.raw.column_names:
-            present, key = ", ".join(self.raw.column_names) or "no columns", self.table.removesuffix("_table")
-            remedy = f"map it in tables.{key}.columns, or correct its name"
-            self.faults.append(Fault(where, "the column to exist", f"columns {present}", remedy))
+        remedy = f"map it in tables.{self.table.removesuffix('_table')}.columns, or correct its name"
+        if missing := missing_columns(f"table {self.table}", self.raw.column_names, [name], remedy):
+            self.faults += missing
             return None
         try:
             return convert(self.raw.column(name), where=where)
