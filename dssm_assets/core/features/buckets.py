@@ -25,13 +25,13 @@ from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.operators.base import Operator
 
 HashRule = Callable[[Any], IntArray]
-"""Returns the bucket of each int64 hash."""
+"""Returns the bucket or embedding index of each encoded value."""
 
 NO_BUCKET: Final = -1
 DEFAULT_BUCKET: Final = 0
 OUTSIDE_BUCKET: Final = 1
 MANY_HASHES: Final = 1_024
-"""Of more, only the distinct ones are looked up, in a third of the time; of fewer, to find these takes longer."""
+"""From so many hashes on, it takes a third of the time to look up each distinct hash once."""
 
 
 def bin_of(boundaries: Any, numbers: Any) -> IntArray:

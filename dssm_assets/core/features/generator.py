@@ -174,7 +174,7 @@ def check_inputs(table: pa.Table, features: Iterable[Feature]) -> None:
 
 
 def input_columns(feature: Feature, columns: Sequence[str]) -> list[str]:
-    """Returns the columns that a feature reads from a table, sorted. An input that the table lacks keeps its plain name."""
+    """Returns the columns that a feature reads, sorted. A sequence input x reads `sequence__x` if the table has it, else `x`."""
     if feature.sequence is None or feature.sub_feature is None:
         return list(feature.inputs)
     sequence_inputs = feature.sub_feature.sequence_inputs

@@ -1,15 +1,14 @@
-"""Converts encoded values to embedding indices by the feature configuration, and matches the embedding rows of two days.
+"""Turns encoded values into row numbers of embedding tables, and pairs the rows that mean the same on two days.
 
-- Index 0 is always the missing value.
-- A number x gets 1 + the number of boundaries at or below x.
-- A category with a vocabulary gets 2 + its position; index 1 is out of vocabulary.
-- A category in hash buckets gets 1 + unsigned hash modulo the size.
-- A category with default_bucketize_value in its vocabulary gets 1 + its bucket.
+Row 0 is the missing value. The rule for other values is in feature_config:
+- boundaries: 1 + the number of boundaries at or below the number;
+- a vocabulary: 2 + the position of the category; 1 for a category that it lacks;
+- hash buckets: 1 + the hash modulo their number;
+- buckets with default_bucketize_value: 1 + the bucket.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,15 +20,13 @@ from dssm_assets.core.arrays import ragged
 from dssm_assets.core.columns import FEATURE, FEATURE_INFO
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.features.buckets import Vocabulary, bin_of, given_vocabulary, hash_bucket, integers_below
+from dssm_assets.core.features.buckets import HashRule, Vocabulary, bin_of, given_vocabulary, hash_bucket, integers_below
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.operators.base import FIRST_BUCKET
 from dssm_assets.core.statistics.feature_rules import FeatureCounts, FeatureInfo
 
 MISSING: Final = 0
 OUT_OF_VOCABULARY: Final = 1
-
-Indices = np.ndarray[Any, np.dtype[np.int32]]
 
 
 class BucketFeature(FeatureInfo):
@@ -52,8 +49,8 @@ class Bucketizer:
         SchemaError.raise_if(fault for feature in self.features for fault in _count_faults(feature, self.counts))
         self._kinds = {feature.name: feature.kind for feature in self.features}
         self.feature_by_embedding: dict[str, BucketFeature] = {}
-        shared: dict[str, Callable[[Any], Indices]] = {}
-        self._rules: dict[str, Callable[[Any], Indices]] = {}
+        shared: dict[str, HashRule] = {}
+        self._rules: dict[str, HashRule] = {}
         for feature in self.features:
             # Features of one embedding share a rule, so that its vocabulary is sorted and stored only once.
             name, embedding = feature.name, feature.embedding_name
@@ -97,30 +94,26 @@ class Bucketizer:
         return pa.array(indices)
 
 
-def _build_rule(info: FeatureInfo, counts: FeatureCounts) -> Callable[[Any], Indices]:
+def _build_rule(info: FeatureInfo, counts: FeatureCounts) -> HashRule:
     """Returns the function from encoded values to embedding indices. It never returns 0, the index of missing values."""
     if info.boundary is not None:
         boundaries = info.boundary
-        return lambda values: (1 + bin_of(boundaries, values)).astype(np.int32)
+        return lambda values: 1 + bin_of(boundaries, values)
     if info.hash_bucket_size is not None:
         size = info.hash_bucket_size
-        return lambda values: (1 + hash_bucket(values, size)).astype(np.int32)
+        return lambda values: 1 + hash_bucket(values, size)
+    default_bucket, function = info.default_bucketize_value, info.hash_function or HashFunction.MURMUR
+    first, offset = (FIRST_BUCKET, 0) if default_bucket is None else (0, 1)
     if info.vocab_size is not None:
         hashes = counts.vocabulary(info.counted_features or [], info.min_count or 1)
-        return _index_by_vocabulary(Vocabulary.from_hashes(hashes, np.arange(len(hashes)) + FIRST_BUCKET, OUT_OF_VOCABULARY), 0)
-    default_bucket, function = info.default_bucketize_value, info.hash_function or HashFunction.MURMUR
-    if info.num_buckets is not None:
-        integers = integers_below(info.num_buckets, default_bucket, function)
-        return _index_by_vocabulary(integers, FIRST_BUCKET if default_bucket is None else 1)
-    first = FIRST_BUCKET if default_bucket is None else 0
-    words = info.vocab_dict or {word: first + position for position, word in enumerate(info.vocab_list or [])}
-    given = given_vocabulary(words, info.default_value or "", default_bucket, function)
-    return _index_by_vocabulary(given, 0 if default_bucket is None else 1)
-
-
-def _index_by_vocabulary(vocabulary: Vocabulary, offset: int) -> Callable[[Any], Indices]:
-    # Offset 2 turns NO_BUCKET into OUT_OF_VOCABULARY.
-    return lambda hashes: (vocabulary(hashes) + offset).astype(np.int32)
+        vocabulary = Vocabulary.from_hashes(hashes, np.arange(len(hashes)) + FIRST_BUCKET, OUT_OF_VOCABULARY)
+    elif info.num_buckets is not None:
+        # Without default_bucketize_value an integer outside has NO_BUCKET, which becomes OUT_OF_VOCABULARY.
+        vocabulary, offset = integers_below(info.num_buckets, default_bucket, function), first + offset
+    else:
+        words = info.vocab_dict or {word: first + position for position, word in enumerate(info.vocab_list or [])}
+        vocabulary = given_vocabulary(words, info.default_value or "", default_bucket, function)
+    return lambda hashes: vocabulary(hashes) + offset
 
 
 def _count_faults(info: BucketFeature, counts: FeatureCounts) -> list[Fault]:

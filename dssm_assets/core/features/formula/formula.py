@@ -7,7 +7,6 @@ depends only on row i of the columns.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Annotated, Any, Final
 import numpy as np
 from pydantic import AfterValidator
 
-from dssm_assets.core.features.column_values import Numbers
+from dssm_assets.core.features.column_values import Numbers, parse_number
 from dssm_assets.core.features.formula.functions import Function, Vectors
 from dssm_assets.core.features.formula.parser import Step, check_variable_name, parse_steps
 
@@ -150,12 +149,10 @@ def _read_parameters(method: str, given: Mapping[str, str]) -> dict[str, float]:
         )
     numbers = {name: default for name, default in declared.items() if default is not None}
     for name, value in given.items():
-        try:
-            numbers[name] = float(value)
-        except ValueError as error:
-            raise ValueError(f"parameter {name} of normalizer {method} is not a number: {value!r}") from error
-    if not all(math.isfinite(number) for number in numbers.values()):
-        raise ValueError(f"the parameters of normalizer {method} must be finite")
+        number = parse_number(value)
+        if number is None:
+            raise ValueError(f"parameter {name} of normalizer {method} is no finite number: {value!r}")
+        numbers[name] = number
     return numbers
 
 

@@ -215,7 +215,7 @@ def test_formula_of_a_normalizer_is_the_rest_of_the_text() -> None:
         ("log10", "unknown normalizer method ''"),
         ("method=zscore,mean=1", r"unknown: \[\], missing: \['standard_deviation'\]"),
         ("method=log10,base=2", r"unknown: \['base'\]"),
-        ("method=log10,default=x", "not a number"),
+        ("method=log10,default=x", "no finite number"),
         ("method=log10,default=inf", "finite"),
         ("method=log10,threshold=-1", "negative"),
         ("method=log10,default=1,default=2", "repeats a parameter"),
