@@ -19,8 +19,6 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.column_values import text_values
 from dssm_assets.core.schema import missing_columns
 
-BEHAVIOR_KEY = (EVENT_TIME_MS, USER_ID, ITEM_ID, EVENT)
-
 
 class ItemTexts:
     """The attributes of items as text, by item id. Numbers become the texts that item features hash: 7.0 is "7"."""

@@ -7,9 +7,9 @@ import pyarrow as pa
 from dssm_assets.core import columns as c
 from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw.activity import PAIR_KEY
-from dssm_assets.core.features_raw.behavior import BEHAVIOR_KEY
 from dssm_assets.core.features_raw.preferences import PREFERENCE_KEY
 from dssm_assets.core.schema import ColumnSpec, TableSpec
+from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE
 
 _USER = ColumnSpec(c.USER_ID, None, "User of the source tables.")
 _ITEM = ColumnSpec(c.ITEM_ID, None, "Item of the source tables.")
@@ -18,13 +18,9 @@ _EVENT = ColumnSpec(c.EVENT, pa.string(), "Kind of behavior, as in events.funnel
 BEHAVIOR = TableSpec(
     name="behavior",
     grain="one row per event of the day",
-    key=BEHAVIOR_KEY,
+    key=BEHAVIOR_TABLE.key,
     columns=(
-        ColumnSpec(c.REQUEST_ID, pa.string(), "Request that showed the item; null without one.", is_nullable=True),
-        _USER,
-        _ITEM,
-        _EVENT,
-        ColumnSpec(c.EVENT_TIME_MS, pa.int64(), "When it happened, unix milliseconds."),
+        *BEHAVIOR_TABLE.columns,
         ColumnSpec(c.HOUR, pa.int32(), "Hour of the event in calendar.timezone, 0 to 23."),
         ColumnSpec(c.WEEKDAY, pa.int32(), "Weekday of the event in calendar.timezone, Monday = 0."),
     ),

@@ -18,6 +18,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.schema import ColumnSpec, TableSpec, missing_columns
+from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE
 
 ITEM_INDEX: Final = "item_index"
 """Row of an item in negative_items and items.arrow."""
@@ -28,13 +29,7 @@ HISTORY_END: Final = "history_end"
 DAY: Final = "day"
 
 BASE_COLUMNS: Final = (
-    ColumnSpec(
-        col.REQUEST_ID, pa.string(), "Request that the event answers; null where the log has no requests.", is_nullable=True
-    ),
-    ColumnSpec(col.USER_ID, None, "The user who acted."),
-    ColumnSpec(col.ITEM_ID, None, "The item that was acted on."),
-    ColumnSpec(col.EVENT, pa.string(), "Kind of behavior, one of events.funnel."),
-    ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When, in milliseconds since 1970-01-01 UTC."),
+    *BEHAVIOR_TABLE.columns,
     ColumnSpec(col.LABEL, pa.int8(), "1 where the event is one of events.positive, else 0."),
     ColumnSpec(col.HOUR, pa.int32(), "Hour of the day (0-23) in calendar.timezone."),
     ColumnSpec(col.WEEKDAY, pa.int32(), "Day of the week (Monday is 0) in calendar.timezone."),
@@ -48,7 +43,7 @@ _FEATURE_ROWS = tuple(
     for name, side in ((col.USER_ROW, "user"), (col.ITEM_ROW, "item"))
 )
 _OF_WEIGHTS = {f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature before it; null where its list is."}
-ROW_ORDER: Final = (col.EVENT_TIME_MS, col.USER_ID, col.ITEM_ID, col.EVENT)
+ROW_ORDER: Final = BEHAVIOR_TABLE.key
 """The first sort keys of sample tables; the other columns break ties."""
 
 SAMPLE: Final = TableSpec(

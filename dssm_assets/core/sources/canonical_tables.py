@@ -33,13 +33,11 @@ BEHAVIOR_TABLE: Final = TableSpec(
     grain="one row per thing a user did to an item",
     key=(EVENT_TIME_MS, USER_ID, ITEM_ID, EVENT),
     columns=(
-        ColumnSpec(
-            REQUEST_ID, pa.string(), "the request that showed the item (null: the source does not say)", is_nullable=True
-        ),
-        ColumnSpec(USER_ID, None, "who acted"),
-        ColumnSpec(ITEM_ID, None, "on which item"),
-        ColumnSpec(EVENT, pa.string(), "what was done: one of the configured events"),
-        ColumnSpec(EVENT_TIME_MS, pa.int64(), "when, in milliseconds since 1970-01-01 UTC"),
+        ColumnSpec(REQUEST_ID, pa.string(), "Request that showed the item; null where the log has none.", is_nullable=True),
+        ColumnSpec(USER_ID, None, "The user who acted."),
+        ColumnSpec(ITEM_ID, None, "The item that was acted on."),
+        ColumnSpec(EVENT, pa.string(), "Kind of behavior, one of events.funnel."),
+        ColumnSpec(EVENT_TIME_MS, pa.int64(), "When, in milliseconds since 1970-01-01 UTC."),
     ),
     extra={"*": "value or context column of the log, as the source states it"},
 )
