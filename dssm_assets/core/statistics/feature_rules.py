@@ -117,15 +117,6 @@ class FeatureInfo(BaseModel):
         return self.model_dump_json(exclude_none=True)
 
 
-def collision_frac(hashes: Any, bucket_count: int) -> float:
-    """Returns the fraction of distinct values that share a bucket with another value, 0 without values.
-
-    Example: four values are in the buckets 0, 1, 1, 2. Two of them share a bucket: 0.5.
-    """
-    _, counts = np.unique(hash_bucket(np.asarray(hashes), bucket_count), return_counts=True)
-    return float(counts[counts > 1].sum() / max(1, counts.sum()))
-
-
 @dataclass(frozen=True)
 class Rule:
     """Converts the values of an embedding to indices: keys of FeatureInfo, rows of the table, distinct values, an explanation."""
@@ -216,12 +207,16 @@ class FeatureRules:
         )
 
     def collision_frac_of(self, feature: Feature) -> float | None:
-        """Returns the fraction of the window's distinct values that share a hash bucket, None if the feature has none."""
+        """Returns the fraction of the window's distinct values that share a hash bucket. None: the feature has no hash buckets.
+
+        Example: four values are in the buckets 0, 1, 1, 2. Two of them share a bucket: 0.5.
+        """
         size = self.rule_for(feature).keys.get("hash_bucket_size") if feature.kind is Kind.CATEGORICAL else None
         if not size:
             return None
         hashes, _ = self._counts.by_frequency(self._counted_members(feature))
-        return collision_frac(hashes, size) if len(hashes) else None
+        _, counts = np.unique(hash_bucket(hashes, size), return_counts=True)
+        return float(counts[counts > 1].sum() / counts.sum()) if len(hashes) else None
 
     def _totals(self, feature: Feature) -> tuple[int, int, int] | None:
         """Returns a feature's rows, rows without a value and distinct values. None if it was not counted."""

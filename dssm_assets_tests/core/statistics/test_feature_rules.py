@@ -1,14 +1,13 @@
-"""Vocabularies of features that share an embedding, and shares of values in shared buckets."""
+"""Vocabularies of features that share an embedding, and buckets of hashes."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
-from hypothesis import strategies as st
 
+from dssm_assets.core.features.buckets import hash_bucket
 from dssm_assets.core.features.fg_tables import CATEGORY_VALUE_COUNTS
-from dssm_assets.core.statistics.feature_rules import FeatureCounts, collision_frac
+from dssm_assets.core.statistics.feature_rules import FeatureCounts
 
 COUNTS = FeatureCounts(
     pa.table([["a", "b", "a", "b", "a"], [5, 5, -5, None, None], [2, 3, 5, 4, 1]], schema=CATEGORY_VALUE_COUNTS.schema)
@@ -30,11 +29,4 @@ def test_min_count_applies_to_the_sum() -> None:
 
 def test_signed_hashes_have_the_buckets_of_the_unsigned() -> None:
     # 2^64 - 1 and 5 are both 0 modulo 5; as an integer of its own, -1 would be 4 with 9.
-    assert collision_frac(np.array([-1, 5, 9]), 5) == 2 / 3
-
-
-@given(st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=50), st.integers(1, 60))
-def test_collision_frac_counts_every_value_with_a_neighbour(hashes: list[int], bucket_count: int) -> None:
-    buckets = [value % bucket_count for value in hashes]
-    shared = sum(buckets.count(bucket) > 1 for bucket in buckets)
-    assert collision_frac(np.array(hashes, np.uint64), bucket_count) == (shared / len(hashes) if hashes else 0.0)
+    assert hash_bucket(np.array([-1, 5, 9]), 5).tolist() == [0, 0, 4]
