@@ -75,7 +75,7 @@ READS: Final[Mapping[str, tuple[str, ...]]] = {
 """Asset -> the sections and keys that its step reads. Assets that are not listed are only made on request."""
 
 OWN: Final = frozenset({"evaluation.shown"})
-"""Settings that count only for the assets that name them, not for readers of their section."""
+"""Settings that count only where `READS` names them, not for readers of their section."""
 
 HOW: Final = frozenset(
     {

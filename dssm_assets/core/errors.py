@@ -1,4 +1,4 @@
-"""Typed errors: each says where the fault is, what was expected, what was found and how to fix it."""
+"""Typed errors: each has the place, the expectation, the finding and the remedy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class DssmError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: where it is, what was expected, what was found, and the remedy (an imperative after "To fix:")."""
+    """One fault: its place, the expectation, the finding, and the remedy (an imperative after "To fix:")."""
 
     where: str
     expected: str

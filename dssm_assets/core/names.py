@@ -14,7 +14,7 @@ from typing import Any, Final
 
 
 class Scope(StrEnum):
-    """A scope says which items of a user are to be found, and which items may be in the list (candidates). Events are positive."""
+    """A scope has the items of a user that are to be found, and the candidates: items that may be in the list. Events are positive."""
 
     ALL = "all"
     """To find: all items of the day. Candidates: all items."""

@@ -96,8 +96,8 @@ class Evaluation(Section):
         default=1,
         ge=1,
         le=366,
-        description="Days whose interactions are to be found: the evaluation day and later days; above 1 for a log with few "
-        "events a day. Until the last of them is stored, the evaluation day is skipped.",
+        description="Days with the interactions to be found: the evaluation day and later days; above 1 for a log with few "
+        "events a day. Until the last day is stored, the evaluation day is skipped.",
     )
     bootstrap_samples: int = Field(default=1000, ge=100, le=100_000, description="Resamples of users for the 95% intervals.")
     recent: Annotated[list[Annotated[float, Field(gt=0, le=100_000)]], Ascending] = Field(
@@ -153,7 +153,7 @@ class GatedScorer(StrEnum):
     """What the gate judges."""
 
     SERVED = "served"
-    """The list that is served: the merged list where channels are enabled, else that of the vectors alone."""
+    """The list that is served: the merged list where channels are enabled, else the list of the vectors alone."""
     MODEL = "model"
     """The list of the vectors alone, for an application that asks for no channels."""
 

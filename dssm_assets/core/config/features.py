@@ -71,7 +71,7 @@ class Statistics(Section):
     )
 
     def own_values(self, names: Iterable[str], key: str) -> dict[str, Any]:
-        """Returns the features and embeddings that set `key` in `features` or `width`, each with its value."""
+        """Returns name -> value of a key, for the named features and embeddings that set it."""
         if key == "embedding_dim":
             return {name: self.embedding_dim[name] for name in names if name in self.embedding_dim}
         found = {name: getattr(self.features[name], key) for name in names if name in self.features}

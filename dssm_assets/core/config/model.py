@@ -52,7 +52,7 @@ class Pooling(Section):
     ] = Field(default=PoolingKind.MEAN, description="A built-in kind, or one that a plug-in registers.")
     length: int = Field(default=50, ge=1, le=5000, description="Latest events that are pooled.")
     half_life_days: float | None = Field(
-        default=None, gt=0, le=36_600, description="mean, root: days before the newest event in which an event's weight halves."
+        default=None, gt=0, le=36_600, description="mean, root: days before the newest event that halve an event's weight."
     )
     sqrt_repeats: bool = Field(default=False, description="Not for attention, sequence: n equal values weigh as sqrt(n).")
     scale: float = Field(default=10.0, gt=0, le=1_000_000, description="recency: events after which a weight falls to 1 / e.")
@@ -67,7 +67,7 @@ class History(StrEnum):
     EVENT = "event"
     """Those before the sample's event."""
     DAY = "day"
-    """Those before its day, as user vectors that are computed once a day."""
+    """Those before its day, as for the daily user vectors."""
     LEAVE_ONE_OUT = "leave_one_out"
     """Those before the evaluation day, except events with the sample's own item."""
 
@@ -77,7 +77,7 @@ class Targets(StrEnum):
 
     ALL = "all"
     NEW = "new"
-    """Those of items that are not in the history that the sample sees."""
+    """Those of items outside the history of the sample."""
 
 
 class ItemSnapshot(StrEnum):
@@ -192,7 +192,7 @@ class Model(Section):
         default=0,
         ge=0,
         le=10_000,
-        description="Number of previous batches whose items, with their vectors then, are negatives too.",
+        description="Previous batches that lend their items, with their vectors then, as negatives.",
     )
     user_positive_mask: bool = Field(
         default=False, description="Whether a user's known items are left out of the negatives of that user's rows."
@@ -201,7 +201,7 @@ class Model(Section):
         default={}, description="Positive event -> weight of its samples in the loss; 1 for others."
     )
     recency_half_life_days: float | None = Field(
-        default=None, gt=0, le=36_600, description="Days before the evaluation day in which a sample's weight halves."
+        default=None, gt=0, le=36_600, description="Days before the evaluation day that halve a sample's weight."
     )
 
     @property

@@ -57,7 +57,7 @@ _PASSWORD: Final = re.compile(
     r"^(?:postgres|mysql|mariadb).*(?:://[^/@]*:[^@]*@|[?&]\w*passw\w*=)|^(?:lancedb|qdrant|milvus).*(?:://[^/?]*@|[?&]\w+=)",
     re.IGNORECASE,
 )
-"""In the URI of a vector store any login or option may be one."""
+"""Any login or option in the URI of a vector store may be a password."""
 _STORE_OPTIONS: Final = "Options of the fsspec filesystem. Put no secrets here: use environment variables."
 
 
@@ -383,7 +383,7 @@ class PipelineConfig(Section):
     ] = Field(
         default=[],
         description="Modules that register losses, samplers, poolings, baselines and feature operators of your own, e.g. "
-        "`[my_project.losses]`; installed, or in the folder in which a command runs.",
+        "`[my_project.losses]`; installed, or in a command's working folder.",
     )
     seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of everything random. The same seed gives the same bytes.")
     calendar: Calendar
@@ -475,7 +475,7 @@ def _find_untrainable(config: PipelineConfig) -> Iterator[_Parts]:
 
 
 def _find_short_retention(config: PipelineConfig) -> Iterator[_Parts]:
-    """Yields the groups, and the log, whose days would be removed before they are last read."""
+    """Yields a fault where days of a group, or of the log, would be removed before they are last read."""
     held_out = max(config.channels.held_out_days, config.training.validation_days) + 1
     window = config.window.days + config.evaluation.span_days + held_out
     log = config.serving.shown
@@ -502,7 +502,7 @@ _MAY_BE_SECRET: Final = re.compile(
 def _fault(where: str, item: Any) -> Fault:
     place = ".".join(str(part) for part in item["loc"]) or "(root)"
     location = f"{where}, key {place}"
-    shown = "one that is not shown, as it may be secret" if _MAY_BE_SECRET.match(place) else repr(item.get("input"))[:200]
+    shown = "a value that may be secret and is not shown" if _MAY_BE_SECRET.match(place) else repr(item.get("input"))[:200]
     if item["type"] == UNREGISTERED:
         remedy = "correct the value, or name the module that registers it in the key plugins"
         return Fault(location, item["msg"], shown, remedy)

@@ -55,7 +55,7 @@ class SvdInit(Section):
     """Initialises embeddings of history items with leading singular vectors of the interaction matrix."""
 
     embedding: str = Field(description="The embedding_name that history and item tower share.")
-    scale: float = Field(default=10.0, gt=0, le=1_000_000, description="Factor of the codes, whose columns have length 1.")
+    scale: float = Field(default=10.0, gt=0, le=1_000_000, description="Factor of the codes; their columns have length 1.")
     score_std: float | None = Field(
         default=None, gt=0, le=1000, description="In place of scale: mean std of a user's products; of cosines it is about 0.2."
     )

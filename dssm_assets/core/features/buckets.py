@@ -37,7 +37,7 @@ MANY_HASHES: Final = 1_024
 def bin_of(boundaries: Any, numbers: Any) -> IntArray:
     """Returns the bin [a, b) of each float32 number: the number of boundaries at or below it.
 
-    Boundaries are rounded to float32 like the numbers, so that 0.7 is in the bin that starts at 0.7.
+    Boundaries are rounded to float32 like the numbers, so 0.7 is in the bin from 0.7 on.
     """
     return np.searchsorted(np.asarray(boundaries, np.float32), np.asarray(numbers, np.float32), side="right")
 

@@ -77,7 +77,7 @@ def _float_to_text(values: pa.Array) -> pa.Array:
 
 
 def _no_text(arrow_type: pa.DataType, where: str) -> Fault:
-    return Fault(where, "a column whose values have a text", str(arrow_type), _CAST)
+    return Fault(where, "a column of texts, numbers, booleans or times", str(arrow_type), _CAST)
 
 
 def dictionary_codes(texts: pa.DictionaryArray) -> IntArray:
@@ -124,7 +124,7 @@ def parse_number(text: str) -> float | None:
 
 
 def to_float32(numbers: Numbers, default: float | None) -> pa.Array:
-    """Returns numbers as a float32 column. Missing ones get the default, or null for None.
+    """Returns numbers as a float32 column. Missing numbers get the default; null if it is None.
 
     Negative zero becomes zero, so that equal numbers have the same bytes.
     """
@@ -167,7 +167,7 @@ def split_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.Array, 
 
 
 def element_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:
-    """Returns the text of every element [n], null for a missing one, and the offsets of the rows [R + 1].
+    """Returns the text of every element [n] and the offsets of the rows [R + 1]. A missing element has no text.
 
     A column without lists holds elements joined by the separator; a missing or empty text holds none.
     """

@@ -1,9 +1,9 @@
 """Feature generation: the same computation for a table of ten million rows and for one request.
 
 A row's features depend on this row alone, so every batch size gives the same values. Three methods return three forms:
-- `generate`: float32 numbers, texts of categories, and lists of them;
+- `generate`: float32 numbers, texts of categories, lists;
 - `encode`: the form that tables store: a category is the 64-bit hash of its text;
-- `bucketize`: lists of bucket ids, for features whose definition suffices to compute them.
+- `bucketize`: lists of bucket ids, where the definition alone determines them.
 Null is missing. A multi-valued feature without values is an empty list.
 
 Does not belong here: the computation of one feature type (`operators/`), and embedding indices, because these need the
@@ -92,8 +92,8 @@ class FeatureGenerator:
     def bucketize(self, batch: pa.Table | pa.RecordBatch, side: str | None = None) -> pa.Table:
         """Returns lists of bucket ids, computed from the definitions alone (`buckets.py`). A missing value is an empty list.
 
-        A sequence has one bucket id per element, null for a missing element. A feature whose definition has no keys for
-        buckets keeps its values, in lists.
+        A sequence has one bucket id per element, null for a missing element. A feature without keys for buckets
+        keeps its values, in lists.
         """
         return self._compute(batch, self._features(side), self._bucketize_values)
 

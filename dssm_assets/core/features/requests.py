@@ -27,7 +27,7 @@ def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) 
     """Returns a table with one row per request and the given columns. A missing value is null.
 
     Args:
-        requests: input name -> text, number, boolean, None, a list (or tuple, array) of them, or a mapping.
+        requests: input name -> text, number, boolean, None, a list, tuple or array, or a mapping.
 
     Raises:
         SchemaError: an input has values of several types, or of a type that no column has, such as an object. All are named.
@@ -43,7 +43,7 @@ def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) 
             except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
                 got = f"{type(value).__name__} {value!r}"[:120]
                 remedy = f"give plain values of one type ({str(error)[:120]})"
-                faults.append(Fault(f"request, input {name}", "text, a number, a list or a mapping of them", got, remedy))
+                faults.append(Fault(f"request, input {name}", "text, a number, or a list or mapping", got, remedy))
         joined = _join(parts)
         if joined is not None:
             arrays[name] = joined
@@ -61,7 +61,7 @@ def _one_row(value: Any) -> pa.Array:
 
 
 def _find_text_type(values: Sequence[Any]) -> pa.DataType | None:
-    """Returns the column type of texts, or of lists of them. None for other values."""
+    """Returns the column type of texts or of lists of texts. None: other values."""
     if {type(value) for value in values} <= {str, type(None)}:
         return pa.string()
     lists = [value for value in values if value is not None]
@@ -71,7 +71,7 @@ def _find_text_type(values: Sequence[Any]) -> pa.DataType | None:
 
 
 def _join(parts: Sequence[pa.Array]) -> pa.Array | None:
-    """Joins arrays to one. A null fits any type, an empty list any list type. None if types differ otherwise, or without arrays."""
+    """Joins arrays. A null fits any type, an empty list any list type. None: there are no arrays, or their types differ."""
     types = list(dict.fromkeys(part.type for part in parts))
     if len(types) <= 1:
         return pa.concat_arrays(parts) if parts else None
@@ -135,7 +135,7 @@ def _with_digits(value: Any) -> Any:
 
 
 def _type(value: Any) -> pa.DataType | None:
-    """Returns the column type of a mapping, None for a value whose type Arrow infers."""
+    """Returns the column type of a mapping. None: Arrow infers the type of other values."""
     if not isinstance(value, _Pairs):
         return None
     keys = pa.array([key for key, _ in value]).type if value else pa.string()

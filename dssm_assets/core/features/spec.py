@@ -38,7 +38,7 @@ _TYPE_SPELLINGS: Final = {"bool_mask": "bool_mask_feature"}
 """Spellings of feature types in files of the reference -> our feature_type."""
 
 _TABLE_KEYS = ("embedding_dim", *VOCABULARY_KEYS, "default_bucketize_value", "boundaries")
-"""Keys that shape an embedding table: features that share one must agree on them."""
+"""Keys that shape an embedding table; features of one table must agree."""
 
 D = TypeVar("D", bound=Definition)
 
@@ -58,7 +58,7 @@ class Feature:
     Attributes:
         name: column of its values; `sequence__feature` for a sub-feature.
         side: the tower that reads it.
-        inputs: the table columns that it needs, sorted, also through other features that it reads.
+        inputs: the table columns that it needs, sorted, also through `feature:` inputs.
         operator: its definition; a sub-feature's definition for single elements.
         sequence: the sequence that contains it, None for a feature of the row.
         sub_feature: its entry in this sequence.

@@ -50,7 +50,7 @@ def join_item_features(
     """Returns one row per item of item_table or with any activity up to `ds`, ordered by item_id.
 
     Columns: feature_date (= ds), item_id, the columns of item_table (null for an item that it lacks), then
-    `plan.generated(ITEM_ID)`. `join_user_features` says which of these are 0 and which are null without events.
+    `plan.generated(ITEM_ID)`. Without events, columns are 0 or null as in `join_user_features`.
     """
     return _with_profile(item_table, _statistics(ITEM_ID, item_activity, pair_activity, ds, plan), ITEM_ID, ds, plan)
 

@@ -41,7 +41,7 @@ class ItemTexts:
 
 
 class UnknownIds(NamedTuple):
-    """The ids of rows whose user or item its table lacks, one per row. Such ids are accepted; they have no features."""
+    """The users and items that their table lacks, one id per row of the log. They are accepted and have no features."""
 
     users: pa.Array
     items: pa.Array

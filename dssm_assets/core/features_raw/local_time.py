@@ -44,7 +44,7 @@ def shift_day(ds: str, days: int) -> str:
 def days_since(event_time_ms: Any, *, ds: QueryDay, timezone: str, first_day: str, last_day: str) -> Any:
     """Returns an Ibis float64 column: calendar days from an instant's local date to `ds`; null stays null.
 
-    An instant before `first_day` gets the offset from UTC of this day; an instant after `last_day` that of the last day.
+    Instants before `first_day` get this day's offset from UTC, instants after `last_day` that day's.
     """
     first_ms, last_ms = (
         ((dt.date.fromisoformat(day) - _EPOCH).days + shift) * DAY_MS for day, shift in ((first_day, -1), (last_day, 2))

@@ -1,4 +1,4 @@
-"""The columns of the raw feature tables: which of them the configuration asks for, and their names."""
+"""The columns of the raw feature tables: their names, and the choice that the configuration makes."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ _COLUMNS: Final = {
         ColumnSpec(
             HISTORY_END,
             pa.int64(),
-            "Row of history.arrow at which the history that this sample may see ends (0 where user_index is -1).",
+            "End of the history that the sample sees: a row of history.arrow (0 where user_index is -1).",
         ),
         ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When the positive event happened."),
         ColumnSpec(col.WEIGHT, pa.float32(), "Weight of the sample in the loss."),
@@ -170,7 +170,7 @@ def require_columns(where: str, present: Iterable[str], required: Iterable[str])
 
 
 def refuse_collisions(where: str, sources: Mapping[str, Sequence[str]]) -> None:
-    """Raises a SchemaError with one fault per column that occurs in two of the `sources`, or twice in one."""
+    """Raises a SchemaError with one fault per column name that occurs twice in the `sources`."""
     origins: dict[str, list[str]] = {}
     for source, columns in sources.items():
         for name in columns:

@@ -110,7 +110,7 @@ def join_clock(dates: pa.ChunkedArray | pa.Array, clocks: pa.ChunkedArray | pa.A
 
 
 def time_text_format(kind: pa.DataType) -> str:
-    """Returns the format in which `join_clock` writes a typed time of day. Units below a second add digits: 09:58:00.000."""
+    """Returns the format of the text that `join_clock` writes for a typed time of day. Units below a second add digits: 09:58:00.000."""
     return "%H:%M:%S" if kind.unit == "s" else "%H:%M:%S.%f"
 
 

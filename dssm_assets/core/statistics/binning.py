@@ -51,7 +51,7 @@ def equal_frequency_boundaries(values: Any, counts: Any, num_bins: int) -> list[
     """Returns strictly ascending cut points b of the bins (-inf, b0), [b0, b1), ..., each with at least one row.
 
     With at most num_bins distinct values, each value has its own bin. Otherwise, of n rows, k n / num_bins should be below the k-th
-    cut. The cut is made at the nearest gap between two distinct values (the lower of two equally near). Equal cuts become one.
+    cut. The cut is made at the nearest gap between two distinct values (the lower of two equally near). Equal cuts are merged.
 
     Example: values 1, 2, 3, 4 have counts 5, 1, 1, 5. For two bins, 6 of 12 rows should be below the cut. 6 rows are below 3, so
     the boundary is 3.

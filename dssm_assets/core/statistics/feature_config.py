@@ -39,7 +39,7 @@ def decide_feature_config(
     `DROP IT: reason`. A feature is dropped if it is excluded, is constant (one value, never missing), is missing in more than
     99.9% of the rows, or has no value with at least min_count occurrences. Keys of fg.json override the statistics: boundaries,
     hash_bucket_size, num_buckets, vocab_list, embedding_dim. Features with one embedding_name share a width and a vocabulary,
-    counted over all of them, also over dropped features. A sub-feature of a sequence uses the counts of its embedding.
+    which counts dropped features, too. A sub-feature of a sequence uses the counts of its embedding.
 
     Args:
         binning: result of `bin_features` for the window.

@@ -86,7 +86,7 @@ def count_values(kind: Kind, table: pa.Table, features: Sequence[Feature], uses:
 
 
 def count_missing(kind: Kind, features: Sequence[Feature], count: int) -> pa.Table:
-    """Returns counts for `count` samples in which every feature of one kind is missing."""
+    """Returns the counts of `count` samples without any feature of this kind."""
     names = [feature.name for feature in features if feature.kind is kind] if count else []
     schema = _SCHEMAS[kind]
     return pa.table([names, pa.nulls(len(names), schema.types[1]), [count] * len(names)], schema=schema)

@@ -20,7 +20,7 @@ from dssm_assets_tests.worlds import CONFIG, merged
     ],
 )
 def test_address_is_not_shown(key: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=rf"key platform\.{key}: .*got one that is not shown") as caught:
+    with pytest.raises(ConfigError, match=rf"key platform\.{key}: .*got a value that may be secret") as caught:
         parse_config(merged(CONFIG, {"platform": {key: value}}))
     assert "token" not in str(caught.value)
 

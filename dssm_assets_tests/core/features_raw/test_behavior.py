@@ -74,7 +74,7 @@ def test_columns_that_do_not_fit_together_are_named() -> None:
         SchemaError, match=r"(?s)2 faults.*item_table, column item_id.*int64 and string.*user_table, column user_id"
     ):
         check_columns(log, {**items, "item_id": "string"}, {"user_id": "string"}, [])
-    with pytest.raises(SchemaError, match=r"item_table, column tags.*whose values have a text"):
+    with pytest.raises(SchemaError, match=r"item_table, column tags.*column of texts, numbers, booleans or times"):
         ItemTexts(ITEMS.append_column("tags", pa.array([["a"], []])), ["tags"])
 
 

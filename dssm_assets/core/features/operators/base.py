@@ -1,8 +1,8 @@
 """Base of all feature operators: the keys that feature types share, and the contract with the generator.
 
 An operator is a pydantic model of its keys in fg.json with one pure function, `compute`. This function takes one Arrow array
-per expression, all with R rows, and returns R rows: float32 for a number, dictionary<string> for a category, lists of them
-for a feature with several values. Null (or an empty list) is missing. Row i of the result depends only on row i of the
+per expression, all with R rows, and returns R rows: float32 for a number, dictionary<string> for a category, lists for
+a feature with several values. Null (or an empty list) is missing. Row i of the result depends only on row i of the
 inputs, so that a request gets the same features as a row of a table.
 """
 
@@ -29,7 +29,7 @@ FIRST_BUCKET: Final = 2
 """First free bucket of a vocabulary without default_bucketize_value: 0 is the default value, 1 is out of vocabulary."""
 
 VOCABULARY_KEYS: Final = ("hash_bucket_size", "num_buckets", "vocab_list", "vocab_dict", "vocab_file")
-"""Keys that define a vocabulary; a feature has at most one of them."""
+"""Keys that define a vocabulary; a feature has at most one."""
 
 _TEXT_TYPES: Final = ("string", "integer", "bigint", "int32", "int64")
 _NUMBER_TYPES: Final = ("integer", "bigint", "int32", "int64", "float", "double")

@@ -46,7 +46,7 @@ class KvDotProduct(NumericOperator):
     @model_validator(mode="after")
     def _separators_differ(self) -> KvDotProduct:
         if self.kv_delimiter == self.separator:
-            raise ValueError("separator and kv_delimiter must differ: one separates entries, the other divides an entry")
+            raise ValueError("separator separates entries and kv_delimiter divides an entry, so they must differ")
         return self
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:

@@ -30,7 +30,7 @@ class LookupFeature(HitOperator):
         map: the key-value input.
         key: the input with the requested keys.
         separator: separates the entries, and the keys, of a text (default: the character 0x1d).
-        need_key: writes "key_value", a category in which equal values of different keys differ (default false).
+        need_key: writes "key_value": equal values of different keys are different categories (default false).
     """
 
     feature_type: Literal["lookup_feature"] = "lookup_feature"

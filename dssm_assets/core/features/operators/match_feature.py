@@ -45,8 +45,8 @@ class MatchFeature(HitOperator):
 
     Attributes:
         nested_map: the input that holds a map of maps.
-        pkey: the input with the requested outer keys; "ALL" or "const:ALL" matches all of them.
-        skey: the input with the requested inner keys; "ALL" or "const:ALL" matches all of them.
+        pkey: the input with the requested outer keys; "ALL" or "const:ALL" matches every key.
+        skey: the input with the requested inner keys; "ALL" or "const:ALL" matches every key.
         show_pkey: writes texts as "pkey_value"; makes the feature a category (default false).
         show_skey: writes texts as "skey_value", with show_pkey as "pkey_skey_value"; makes the feature a category (default false).
         match_type: hit or multihit, as in files of the reference (default: not given). It must agree with the use of "ALL".

@@ -87,7 +87,7 @@ class SequenceKeys(Definition):
 
 
 class SequenceFeature(SequenceKeys):
-    """A group of sequences. Those of one row have the same length. Each sub-feature is one attribute of the elements.
+    """A group of sequences, equally long in each row. Each sub-feature is one attribute of the elements.
 
     The input `side:x` of a sub-feature reads column `sequence__x` if the table has it, else column x.
 

@@ -40,7 +40,7 @@ def import_library(name: str, needed_by: str) -> Any:
 
 
 class NormOption(StrEnum):
-    """The steps of normalization, in the order in which they apply."""
+    """The steps of normalization, in the order of their application."""
 
     SBC2DBC = "TEXT_SBC2DBC"
     """Full-width characters become half-width: U+FF01 .. U+FF5E and the ideographic space."""
