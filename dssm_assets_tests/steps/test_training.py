@@ -98,14 +98,6 @@ def test_a_table_rewritten_with_equal_content_is_accepted(workspace):
     window_rows(workspace)
 
 
-def test_rows_outside_their_table_are_refused(workspace):
-    short = features("user_id", [1], DAYS[0], age=pa.array([10], pa.int64()))
-    workspace.tables.write(USER_FEATURES_FG, DAYS[0], short)
-    write_samples(workspace, DAYS[1])
-    with pytest.raises(SchemaError, match=r"feature rows: expected 0 \.\. 0, got 0 \.\. 2"):
-        window_rows(workspace)
-
-
 def test_positives_that_do_not_point_to_rows_are_refused_with_their_day(workspace):
     old = workspace.need("positive_sample", DAYS[2])
     table = workspace.tables.read(old).drop_columns(["user_row", "hour_bucket"])
