@@ -71,7 +71,7 @@ def test_an_error_of_a_worker_is_the_error_of_the_run(world: BuiltWorld, cluster
     table = table.set_column(table.schema.get_field_index("city"), "city", nested)
     workspace.tables.write(USER_ALL_FEATURE, DAYS[0], table, inputs=before.inputs, facts=before.facts)
     with pytest.raises(
-        SubmittedJobError, match=r"^feature city, input user:city: expected a column column of texts, numbers, booleans or times, got"
+        SubmittedJobError, match=r"^feature city, input user:city: expected a column of texts, numbers, booleans or times, got"
     ):
         worlds.materialize(loaded, ["user_features_fg"], DAYS[:1])
     assert workspace.need("user_features_fg", DAYS[0]) == existing
