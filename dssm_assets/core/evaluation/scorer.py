@@ -19,10 +19,11 @@ from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, combine_chunks
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.config.model import Similarity
+from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.names import Scope
 from dssm_assets.core.retrieval.exact import Corpus, Scores, flatten_interests, score_interests, search_interests
-from dssm_assets.core.retrieval.vectors import Vectors, check_vectors, to_matrix
+from dssm_assets.core.retrieval.vectors import Vectors, to_matrix, vector_faults
 
 MAX_ENTRIES: Final = 1 << 21
 """List entries ranked at once; longer lists are ranked for fewer users at a time."""
@@ -138,7 +139,6 @@ class ModelScorer:
         scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
         known, vectors = self._vectors(user_rows)
         flat, bounds = flatten_interests(vectors)
-        check_vectors("user", flat, None, self.corpus.vectors.shape[1])
         index[known], scores[known] = search_interests(self.corpus, flat, bounds, k)
         return index, scores
 
@@ -155,12 +155,11 @@ class ModelScorer:
         return scores
 
     def _vectors(self, user_rows: IntArray) -> tuple[IntArray, Vectors]:
-        """Returns positions of the users with vectors, and their vectors [., M, D]. The search refuses a width that is no multiple of D."""
+        """Returns positions of the users with vectors, and their vectors [., M, D]."""
         known = np.flatnonzero(self.vector_row[user_rows] >= 0)
         found = self.user_vectors[self.vector_row[user_rows[known]]]
         width = self.corpus.vectors.shape[1]
-        each = found.shape[1] // width if found.shape[1] % width == 0 else 1
-        return known, found.reshape(len(known), each, found.shape[1] // each)
+        return known, found.reshape(len(known), found.shape[1] // width, width)
 
 
 class ColdModelScorer:
@@ -212,7 +211,7 @@ def read_corpus(item_vectors: pa.Table, similarity: Similarity) -> tuple[pa.Arra
     items = combine_chunks(item_vectors.column(ITEM_ID))
     check_unique(items, "item_vectors, column item_id")
     vectors = to_matrix(item_vectors.column(ITEM_TOWER_EMB), "item_vectors, column item_tower_emb")
-    check_vectors("item", vectors, items)
+    InputError.raise_if(vector_faults("item", vectors, items))
     return items, Corpus(vectors, similarity)
 
 

@@ -48,7 +48,7 @@ class Corpus:
     """Items prepared for any number of searches. For cosine they have unit length."""
 
     def __init__(self, item_vectors: NDArray[np.floating[Any]], metric: Similarity | Metric) -> None:
-        """Prepares at least one item. Unusable vectors must have been refused by `check_vectors` before."""
+        """Prepares at least one item. They must be finite, and not all zeros for cosine."""
         self.metric = Metric.from_similarity(metric)
         self.vectors = prepare_vectors(item_vectors, self.metric)
 
@@ -88,7 +88,7 @@ def search(
     """Returns each user's k best items: score descending, then item_index ascending, also across the cut at k.
 
     Args:
-        user_vectors: [U, D], checked by `check_vectors`.
+        user_vectors: finite [U, D]; not all zeros for cosine.
         excluded: items that must not be in a user's list.
         block_size: users searched at once. It changes memory and speed, never the result.
 
