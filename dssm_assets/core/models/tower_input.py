@@ -60,7 +60,6 @@ class SideReader:
     def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature]) -> None:
         self._view = TableView(table, name, feature_columns(features))
         check_indices(self._view, features)
-        _check_weights(self._view, name, features)
         self._singles = [feature.name for feature in features if not feature.is_multi]
         self._multis = [feature for feature in features if feature.is_multi]
 
@@ -116,7 +115,6 @@ class HistoryReader:
         self._needs_times = any(pooling.needs_times for pooling in self._poolings)
         columns = {EVENT_TIME_MS: pa.int64(), **feature_columns(self._features)} if self._features else {}
         self._view = TableView(table, "history", columns)
-        self.num_rows: int = table.num_rows
         check_indices(self._view, self._features)
 
     def read(self, starts: IntArray, ends: IntArray, windows: SharedWindows | None = None) -> TowerInput:
@@ -157,15 +155,6 @@ class HistoryReader:
         values = tuple(read(feature.name).astype(np.int64, copy=False) for feature in self._encoded)
         return EventSequences(values, read(EVENT_TIME_MS) // MS_PER_SECOND, offsets, last).without_empty_events()
 
-    def check_bounds(self, starts: IntArray, ends: IntArray, where: str) -> None:
-        """Raises a SchemaError if a history starts after its end or leaves the table."""
-        wrong = (starts < 0) | (ends < starts) | (ends > self.num_rows)
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            got = f"{int(wrong.sum())} rows outside, first row {row}: {int(starts[row])} .. {int(ends[row])}"
-            expected = f"0 <= start <= end <= {self.num_rows}"
-            raise SchemaError(Fault(where, expected, got, "build bounds and history from the same events"))
-
     def check_causal(self, starts: IntArray, ends: IntArray, as_of_ms: IntArray, *, where: str, remedy: str) -> None:
         """Raises a LeakError if a history contains an event at or after its row's timestamp [B]."""
         if not self._features:
@@ -194,26 +183,12 @@ def feature_columns(features: Sequence[TowerFeature]) -> dict[str, pa.DataType]:
 
 def check_indices(view: TableView, features: Sequence[TowerFeature]) -> None:
     """Raises a SchemaError with one fault per feature that has an index outside its embedding table."""
-    remedy = "build the table with the feature configuration of this model"
-    SchemaError.raise_if(
-        fault for feature in features for fault in view.range_faults(feature.name, 0, feature.num_embeddings, remedy)
-    )
-
-
-def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]) -> None:
-    """Raises a SchemaError with a fault per weighted feature with infinite weights, or with more or fewer weights than values."""
-    faults = []
-    for feature in (feature for feature in features if feature.is_weighted):
-        column = feature_weights(feature.name)
-        where, remedy = f"table {table}, column {column}", "build the feature and its weights from the same values"
-        pairs = zip(view.lengths(feature.name), view.lengths(column), strict=True)
-        differing = sum(int(np.count_nonzero(values != weights)) for values, weights in pairs)
-        num_not_finite = sum(int(np.count_nonzero(~np.isfinite(block))) for block in view.blocks(column))
-        if differing:
-            expected, got = f"as many weights as {feature.name} has values", f"another number in {differing} rows"
-            faults.append(Fault(where, expected, got, remedy))
-        elif num_not_finite:
-            faults.append(Fault(where, "finite weights", f"{num_not_finite} weights that are NaN or infinite", remedy))
+    faults, remedy = [], "build the table with the feature configuration of this model"
+    for feature in features:
+        least, most = view.bounds(feature.name)
+        if least < 0 or most >= feature.num_embeddings:
+            where, expected = f"table {view.name}, column {feature.name}", f"0 .. {feature.num_embeddings - 1}"
+            faults.append(Fault(where, expected, f"{least} .. {most}", remedy))
     SchemaError.raise_if(faults)
 
 

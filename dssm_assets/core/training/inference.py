@@ -75,13 +75,12 @@ class UserInference:
             history_end: end of each user's events in the history [U].
 
         Raises:
-            SchemaError: a column is missing, has another type or an index out of range; or bounds lie outside the history.
+            SchemaError: a column is missing, has another type or an index out of range.
             LeakError: a history has an event at or after `as_of_ms`.
         """
         starts, ends = np.asarray(history_start, np.int64), np.asarray(history_end, np.int64)
         spec = self._towers.spec
         reader = SideReader(users, "users", spec.features_of(TowerSide.USER))
-        self._history.check_bounds(starts, ends, "history bounds of users")
         as_of_ms, remedy = np.full(len(ends), self._as_of_ms, np.int64), "leave out events from the timestamp of the vectors on"
         self._history.check_causal(starts, ends, as_of_ms, where="history of users", remedy=remedy)
         vectors = np.empty((users.num_rows, spec.user_vector_width), np.float32)

@@ -233,8 +233,7 @@ def _keep_rows(blocks: Iterable[FloatArray], chosen: IntArray, kept: list[FloatA
 def _last_item_rows(data: TrainData, first_day: int) -> IntArray:
     """Returns the feature row of each item's last sample before a day [I]; -1 if no row is known."""
     found = np.full(data.num_items, -1, np.int64)
-    columns = (data.keys.blocks(name) for name in (DAY, ITEM_INDEX, ITEM_ROW))
-    for days, items, rows in zip(*columns, strict=True):
+    for days, items, rows in data.keys.blocks(DAY, ITEM_INDEX, ITEM_ROW):
         is_early = (days < first_day) & (rows > 0)
         # Reversed, because np.unique finds the first position of each item.
         last, at = np.unique(items[is_early][::-1], return_index=True)
