@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.bags import Bags, mean_bags, weighted_bags
 from dssm_assets.core.arrays.event_sequences import EventSequences, SharedWindows, shared_passes
-from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
+from dssm_assets.core.arrays.ragged import IntArray, number_values, offsets_of, ranges
 from dssm_assets.core.arrays.table_view import TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, feature_weights
 from dssm_assets.core.errors import Fault, LeakError, SchemaError
@@ -80,27 +80,22 @@ class SideReader:
         return TowerInput(singles, tuple(bags))
 
 
-def digest_rows(rows: TowerInput) -> npt.NDArray[np.uint64]:
-    """Hashes the features of each row, without the history, to 64 bits [B]."""
-    digest = np.zeros(len(rows), np.uint64)
-    for column in rows.singles.T:
-        digest = mix_bits(digest + column.astype(np.uint64))
-    for bag in rows.bags:
-        lengths = np.diff(bag.offsets)
-        positions = np.arange(len(bag.values)) - np.repeat(bag.offsets[:-1], lengths)
-        weights = np.ascontiguousarray(bag.weights).view(np.uint32).astype(np.uint64)
-        values = mix_bits(mix_bits(mix_bits(bag.values.astype(np.uint64)) + weights) + positions.astype(np.uint64))
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
-        digest = mix_bits(digest + sums[bag.offsets[1:]] - sums[bag.offsets[:-1]] + lengths.astype(np.uint64))
-    return digest
+def find_equal_rows(inputs: TowerInput) -> tuple[IntArray, IntArray]:
+    """Groups rows with equal values. Returns the first row of each group, ascending [M], and the group of each row [n]."""
+    columns = [inputs.singles, *(_number_bags(bag)[:, None] for bag in inputs.bags)]
+    rows = np.ascontiguousarray(np.concatenate(columns, axis=1), np.int64)
+    return number_values(_as_texts(rows, np.arange(len(rows) + 1) * rows.shape[1]))
 
 
-def mix_bits(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Mixes each number, so that every bit of the result depends on all of its bits (splitmix64, Steele et al. 2014)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return values ^ values >> np.uint64(31)
+def _number_bags(bag: Bags) -> IntArray:
+    values, weights = (number_values(_as_texts(numbers, bag.offsets))[1] for numbers in (bag.values, bag.weights))
+    return values * (1 + int(weights.max(initial=0))) + weights
+
+
+def _as_texts(numbers: npt.NDArray[Any], offsets: IntArray) -> pa.Array:
+    data = np.ascontiguousarray(numbers)
+    buffers = [None, pa.py_buffer(offsets.astype(np.int64) * data.itemsize), pa.py_buffer(data)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
 
 
 class HistoryReader:

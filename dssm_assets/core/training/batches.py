@@ -19,7 +19,7 @@ learning from a batch (`trainer`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from dssm_assets.core.config.model import History, ItemSnapshot, Loss, Model, No
 from dssm_assets.core.config.training import Training, batches_per_epoch
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.losses import LossTerms
-from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, digest_rows, mix_bits
+from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, find_equal_rows
 from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.batch_negatives import NegativeRule, merge_columns
@@ -164,12 +164,11 @@ class Epoch:
 
     def _find_equal_items(self, items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
         """Groups positions with the same item and features. Returns each group's first position, ascending [M], and each one's group [n]."""
-        first, group = find_equal_pairs(items, source)
+        first, group = number_values(pa.array(items * (int(source.max(initial=0)) + 2) + source + 1))
         if (source < 0).all():
             return first, group
-        # Features are compared by 64-bit hashes, because most are equal. In 1 of 10**11 batches two different ones look equal.
-        features = digest_rows(self._read_items(items[first], source[first], items[:0]))
-        same, of_pair = number_values(pa.array(mix_bits(features + items[first].astype(np.uint64))))
+        features = self._read_items(items[first], source[first], items[:0])
+        same, of_pair = find_equal_rows(replace(features, singles=np.column_stack([items[first], features.singles])))
         return first[same], of_pair[group]
 
     def _read_items(self, items: IntArray, source: IntArray, hard: IntArray) -> TowerInput:
@@ -225,12 +224,6 @@ def can_merge_items(model: Model) -> bool:
     ... + exp(-c_k)), since every mask depends only on the item. One thing differs: dropout is drawn once for all of them.
     """
     return model.loss is Loss.SOFTMAX and model.norm is not Norm.BATCH
-
-
-def find_equal_pairs(items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
-    """Groups equal pairs (item, source). Returns each group's first position, ascending [M], and the group of each position [n]."""
-    keys = items * (int(source.max(initial=0)) + 2) + source + 1
-    return number_values(pa.array(keys))
 
 
 def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
