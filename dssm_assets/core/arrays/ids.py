@@ -189,4 +189,4 @@ def _duplicate_ids(ids: pa.Array, where: str) -> DuplicateKeyError:
 
 def name_ids(ids: pa.Array, where: str) -> str:
     """Returns the first ids as text for an error. Returns no user ids, because Dagster stores errors."""
-    return "" if "user" in where else ": " + ", ".join(map(str, ids[:_SHOWN_IDS].to_pylist()))
+    return "" if "user" in where else f": {format_ids(ids, range(len(ids)))}"

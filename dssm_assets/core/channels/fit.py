@@ -8,7 +8,7 @@ Shapes: U users, B users of a block, C candidates, N rows, S signals, F terms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, row_blocks
+from dssm_assets.core.arrays.ragged import ItemSets, Mask, row_blocks
 from dssm_assets.core.channels.channel import Channel, Float64Array
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
@@ -77,25 +77,16 @@ def fit_merges(
     known = [channel.name for channel in days[0].channels]
     rows: list[list[_Rows]] = [[] for _ in start]
     for day in days:
-        for users in _user_blocks(day.truth):
+        with_truth = np.flatnonzero(day.truth.lengths)
+        for block in row_blocks(len(with_truth), _BLOCK_USERS):
+            users = with_truth[block]
             candidates = find_candidates(day.channels, users)
-            is_positive = _is_found(day.truth, users, candidates.items)  # [B, C]
+            is_positive = day.truth.select_users(users).contains(np.arange(len(users))[:, None], candidates.items)  # [B, C]
             for merge, found in zip(start, rows, strict=True):
                 found.append(_choose_rows(merge, candidates, is_positive))
             on_read(len(users))
     with threadpool_limits(1, user_api="blas"):  # more gain nothing, and beside other processes take 20 times as long
         return [_fit_merge(merge, known, found) for merge, found in zip(start, rows, strict=True)]
-
-
-def _is_found(truth: ItemSets, users: IntArray, items: IntArray) -> Mask:
-    """Returns a mask of the items [B, C] that their users took; looks through the sets of these users alone."""
-    return truth.select_users(users).contains(np.arange(len(users))[:, None], items)
-
-
-def _user_blocks(truth: ItemSets) -> Iterator[IntArray]:
-    with_truth = np.flatnonzero(truth.lengths)
-    for rows in row_blocks(len(with_truth), _BLOCK_USERS):
-        yield with_truth[rows]
 
 
 def _choose_rows(merge: Merge, candidates: Candidates, is_positive: Mask) -> _Rows:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions
+from dssm_assets.core.arrays.ids import cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, combine_chunks
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.config.model import Similarity
@@ -205,11 +205,9 @@ def read_corpus(item_vectors: pa.Table, similarity: Similarity) -> tuple[pa.Arra
     """Returns the item ids of a table of vectors, and the vectors ready for search. An item's row number is its item_index.
 
     Raises:
-        DuplicateKeyError: an item has two vectors.
         InputError: a vector is null, not finite or zero.
     """
     items = combine_chunks(item_vectors.column(ITEM_ID))
-    check_unique(items, "item_vectors, column item_id")
     vectors = to_matrix(item_vectors.column(ITEM_TOWER_EMB), "item_vectors, column item_tower_emb")
     InputError.raise_if(vector_faults("item", vectors, items))
     return items, Corpus(vectors, similarity)
@@ -223,11 +221,9 @@ def model_scorer(item_ids: pa.Array, corpus: Corpus, user_vectors: pa.Table, use
         user_ids: the users to score [U].
 
     Raises:
-        DuplicateKeyError: a user has two rows.
         InputError: id types differ, or a vector is null.
     """
     users = combine_chunks(user_vectors.column(USER_ID))
-    check_unique(users, "user_vectors, column user_id")
     rows = find_positions(user_ids, cast_ids(users, user_ids.type, "user_vectors, column user_id"))
     vectors = to_matrix(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb")
     return ModelScorer(corpus, item_ids, rows, vectors)

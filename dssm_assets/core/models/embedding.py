@@ -55,7 +55,7 @@ class WidthGroup:
 class EmbeddingTables(nn.Module):
     """The fused tables of all features of both towers.
 
-    A subclass that stores the rows elsewhere overrides the methods from `locate_rows` to `mean_length`.
+    A subclass that stores the rows elsewhere overrides the methods from `locate_rows` to `blocks`.
 
     Attributes:
         sizes: width -> number of rows of its fused table.
@@ -84,11 +84,6 @@ class EmbeddingTables(nn.Module):
     def blocks(self, dim: int) -> Iterator[Tensor]:
         """Yields the fused table of a width in blocks of rows, first to last."""
         yield self.table(dim)
-
-    def mean_length(self, dim: int, first: int, end: int) -> float:
-        """Returns the mean length of the vectors in rows first .. end - 1 of a table, 0 if there are none."""
-        rows = self.table(dim)[first:end]
-        return float(rows.norm(dim=1).mean()) if len(rows) else 0.0
 
     def groups(
         self, features: Sequence[TowerFeature], bag_features: Sequence[TowerFeature], without: str | None = None

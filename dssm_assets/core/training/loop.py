@@ -158,7 +158,7 @@ class _FitRun:
         prior = None
         if best is not None and best.prior is not None:
             prior = Prior(**dict(zip(Prior.model_fields, best.prior, strict=True)))
-        report = fit_report(history, towers, self._clock, self._model, self._training) | {
+        report = fit_report(history, self._clock, self._model, self._training) | {
             "samples": self._data.num_samples,
             "device": self._compute.device.type,
             "is_bfloat16": self._compute.bfloat16,

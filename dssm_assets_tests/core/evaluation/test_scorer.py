@@ -15,7 +15,7 @@ from dssm_assets.core.channels.merge import channel_scorers, default_merges
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
-from dssm_assets.core.errors import DuplicateKeyError, InputError
+from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.hits import rank_truth
 from dssm_assets.core.evaluation.interactions import Interactions, sum_interactions
 from dssm_assets.core.evaluation.item_neighbors import fit_neighbors
@@ -55,9 +55,7 @@ def test_users_are_matched_by_id_and_unknown_users_get_an_empty_list() -> None:
     assert scorer.top_items(np.array([1, 2]), 4).tolist() == [[-1] * 4, [1, 2, 0, -1]]
 
 
-def test_repeated_ids_and_unusable_vectors_are_refused_by_name() -> None:
-    with pytest.raises(DuplicateKeyError, match=r"1 ids more than once\. To fix"):
-        scorer_of(ITEMS, vectors(["x", "x"], [[0, 1], [1, 0]], "user"), pa.array(["x"]), Similarity.COSINE)
+def test_unusable_vectors_are_refused_by_name() -> None:
     with pytest.raises(InputError, match="1 of 2 all zeros: b"):
         read_corpus(vectors(["a", "b"], [[1, 0], [0, 0]], "item"), Similarity.COSINE)
 

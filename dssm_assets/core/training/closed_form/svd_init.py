@@ -20,7 +20,6 @@ Letters: U users, I items, N rows of the table, d its width, G groups, F feature
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,14 +66,16 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
     sequence, item = find_coded_features(towers.spec, section)
     histories = pool_histories(data, sequence, ends).multiply(_is_own_row(data, item)).tocsr()
     width = item.embedding_dim
-    groups = read_groups(data, item, section) if section.group_by else None
     weighed = divide_rows(histories, section.user_exponent)
-    joint = weighed if groups is None else sp.hstack([weighed, weighed @ groups.members]).tocsr()
+    joint = weighed
+    if section.group_by:
+        keys, members, row, group = read_groups(data, item, section)
+        joint = sp.hstack([weighed, weighed @ members]).tocsr()
     totals = np.asarray(joint.sum(axis=0)).ravel()
     found = item_codes(joint, totals, width, section)
     rows, group_codes = found[: item.num_embeddings], found[item.num_embeddings :]
-    if groups is not None:
-        rows = np.asarray(rows + groups.members @ group_codes, np.float32)
+    if section.group_by:
+        rows = np.asarray(rows + members @ group_codes, np.float32)
     factor = section.scale if section.score_std is None else np.float32(scale_to_std(histories, rows, section.score_std))
     rows *= factor
     is_frozen = item.embedding_name == towers.spec.frozen_embedding
@@ -85,10 +86,10 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
         for tower in () if is_frozen else (towers.user_tower, towers.item_tower):
             first: nn.Linear = tower.linears[0]  # type: ignore[assignment]
             first.weight[:, tower.shared_columns] = 0.0
-    if groups is None:
+    if not section.group_by:
         return None
-    strength = GROUP_SCALE * GROUP_WEIGHT * factor * strength_of_groups(groups.count_without_events(totals))
-    return GroupCodes(tuple(section.group_by), groups.keys, np.asarray(group_codes * strength[:, None], np.float32))
+    strength = GROUP_SCALE * GROUP_WEIGHT * factor * strength_of_groups(count_without_events(row, group, totals))
+    return GroupCodes(tuple(section.group_by), keys, np.asarray(group_codes * strength[:, None], np.float32))
 
 
 def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
@@ -144,36 +145,26 @@ def strength_of_groups(count: IntArray) -> npt.NDArray[np.float64]:
     return np.minimum(np.sqrt(mean / np.maximum(count, 1)), MAX_STRENGTH)
 
 
-@dataclass(frozen=True)
-class ItemGroups:
-    """Groups of items with equal attributes.
+def read_groups(
+    data: TrainData, item: TowerFeature, section: SvdInit
+) -> tuple[npt.NDArray[np.int32], sp.csr_matrix, IntArray, IntArray]:
+    """Groups the items of the corpus by `section.group_by`.
 
-    Attributes:
-        keys: int32 [G, F], see `GroupCodes`.
-        members: float32 [N, G], the weight of a row's group; 0 if the row has no item or several.
-        rows: int64 [I], each item's row if it has one of its own, else -1.
-        group: int64 [I], group of each item.
+    Returns:
+        The keys of each group (`GroupCodes`), int32 [G, F]. The weight of a row's group, float32 [N, G]; 0 if the row has no item or
+        several. Each item's row, int64 [I]; -1 if it has no row of its own. Each item's group, int64 [I].
     """
-
-    keys: npt.NDArray[np.int32]
-    members: sp.csr_matrix
-    rows: IntArray
-    group: IntArray
-
-    def count_without_events(self, totals: npt.NDArray[Any]) -> IntArray:
-        """Returns each group's number of items without events [G]. `totals`: events of each row [N]."""
-        is_known = (self.rows >= 0) & (totals[self.rows] > 0)
-        return np.bincount(self.group[~is_known], minlength=len(self.keys))
-
-
-def read_groups(data: TrainData, item: TowerFeature, section: SvdInit) -> ItemGroups:
-    """Groups the items of the corpus by `section.group_by`."""
     found = data.item_keys((item.name, *section.group_by))
     row, (keys, group) = found[:, 0], distinct_keys(found[:, 1:].astype(np.int32))
     is_own = _is_own_row(data, item)[row] > 0
     cells = np.full(int(is_own.sum()), GROUP_WEIGHT, np.float32), (row[is_own], group[is_own])
-    members = sp.csr_matrix(cells, (item.num_embeddings, len(keys)))
-    return ItemGroups(keys, members, np.where(is_own, row, -1), group)
+    return keys, sp.csr_matrix(cells, (item.num_embeddings, len(keys))), np.where(is_own, row, -1), group
+
+
+def count_without_events(row: IntArray, group: IntArray, totals: npt.NDArray[Any]) -> IntArray:
+    """Counts each group's items without events [G]. For `row` and `group` see `read_groups`. `totals`: events of each row [N]."""
+    is_known = (row >= 0) & (totals[row] > 0)
+    return np.bincount(group[~is_known], minlength=1 + int(group.max(initial=-1)))
 
 
 def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, section: SvdInit) -> FloatArray:
