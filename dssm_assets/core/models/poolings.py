@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.bags import Bags, mean_bags, root_bags
+from dssm_assets.core.arrays.bags import Bags, mean_bags
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, row_of_value
 from dssm_assets.core.config.model import Pooling, PoolingKind
 from dssm_assets.core.names import REGISTRIES
@@ -119,7 +119,7 @@ class RootPooling(MeanPooling):
     """Pools to sum(w * e) / sqrt(sum(w)), so that long histories have longer vectors. For the weights w see `MeanPooling`."""
 
     def make_bags(self, values: IntArray, offsets: IntArray, weights: npt.NDArray[np.float64] | None) -> Bags:
-        return root_bags(values, offsets, weights)
+        return mean_bags(values, offsets, weights, np.sqrt)
 
 
 class RecencyPooling(HistoryPooling):

@@ -160,7 +160,7 @@ class Epoch:
         shifts = self._history_rule.window_shifts
         if shifts is None:
             return self._ranks.rows(len(keys[USER_INDEX]))
-        return np.flatnonzero(find_windows(self._data, keys, shifts) % self._ranks.count == self._ranks.rank)
+        return np.flatnonzero(self._data.window_numbers(keys, shifts) % self._ranks.count == self._ranks.rank)
 
     def _find_equal_items(self, items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
         """Groups positions with the same item and features. Returns each group's first position, ascending [M], and each one's group [n]."""
@@ -251,12 +251,6 @@ def shuffle_sessions(session: IntArray, rng: np.random.Generator) -> IntArray:
     return np.argsort(rank[session], kind="stable")
 
 
-def find_windows(data: TrainData, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray) -> IntArray:
-    """Returns the number of each sample's window, from 0 [B]. A sample without history gets its own window."""
-    length = max(view.pooling.length for view in data.spec.sequence_views)
-    return np.unique(data.window_starts(keys, shifts, length), return_inverse=True)[1].astype(np.int64).reshape(-1)
-
-
 def _window_shifts(data: TrainData, model: Model, training: Training, rng: np.random.Generator) -> IntArray | None:
     """Draws the shift of each user's windows in this epoch [U]. None if samples do not share passes of the encoder."""
     if not training.group_users or not data.spec.sequence_views or model.history is History.LEAVE_ONE_OUT:
@@ -270,7 +264,7 @@ def _shuffle(
     if shifts is None and not training.group_sessions:
         return rng.permutation(rows)
     keys = {name: data.read_key(name, rows) for name in SESSION_KEYS}
-    groups = find_sessions(keys)[1] if shifts is None else find_windows(data, keys, shifts)
+    groups = find_sessions(keys)[1] if shifts is None else data.window_numbers(keys, shifts)
     return rows[shuffle_sessions(groups, rng)]
 
 

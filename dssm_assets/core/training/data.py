@@ -253,12 +253,14 @@ class TrainData:
         user = np.maximum(keys[USER_INDEX], 0)
         return SharedWindows(self._user_ends[user], shifts[user])
 
-    def window_starts(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray, length: int) -> IntArray:
-        """Returns the first event of each sample's window [B]. A sample without history gets a distinct negative number."""
+    def window_numbers(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray) -> IntArray:
+        """Returns the number of each sample's window, from 0 [B]. A sample without history gets its own window."""
+        length = max(view.pooling.length for view in self.spec.sequence_views)
         starts, ends = self._history_bounds(keys)
         windows = self.windows(keys, shifts)
         firsts = starts if windows is None else windows.first_events(starts, ends, length)
-        return np.where(ends > starts, firsts, -1 - np.arange(len(ends)))
+        distinct = np.where(ends > starts, firsts, -1 - np.arange(len(ends)))
+        return np.unique(distinct, return_inverse=True)[1].astype(np.int64).reshape(-1)
 
     def _items_at(self, positions: IntArray) -> npt.NDArray[np.int32]:
         return self._interactions.read_column(ITEM_INDEX, self._interactions.select(positions))

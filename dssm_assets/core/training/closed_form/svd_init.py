@@ -32,7 +32,7 @@ from torch import nn
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.errors import Fault
-from dssm_assets.core.models.group_codes import GroupCodes, distinct_keys
+from dssm_assets.core.models.group_codes import GroupCodes
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.data import TrainData
@@ -155,7 +155,8 @@ def read_groups(
         several. Each item's row, int64 [I]; -1 if it has no row of its own. Each item's group, int64 [I].
     """
     found = data.item_keys((item.name, *section.group_by))
-    row, (keys, group) = found[:, 0], distinct_keys(found[:, 1:].astype(np.int32))
+    row, (keys, group) = found[:, 0], np.unique(found[:, 1:].astype(np.int32), axis=0, return_inverse=True)
+    group = group.reshape(-1)
     is_own = _is_own_row(data, item)[row] > 0
     cells = np.full(int(is_own.sum()), GROUP_WEIGHT, np.float32), (row[is_own], group[is_own])
     return keys, sp.csr_matrix(cells, (item.num_embeddings, len(keys))), np.where(is_own, row, -1), group
