@@ -67,7 +67,7 @@ def fit_merges(
     """Fits the merge of all channels, and the merges without each channel.
 
     A merge is fitted on the candidates of its own channels, because it ranks no others. If the days have no vectors, their
-    weight follows from that of `item_to_item` (`_stand_in`).
+    weight follows from the weight of `item_to_item` (`_stand_in`).
 
     Args:
         days: one or more, with the same channels each; `vectors` may be missing.
@@ -104,7 +104,7 @@ def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]
         return merge
     by_name = dict(zip(signals_of([name for name in merge.channels if name in known]), signals, strict=True))
     lacks_vectors = ChannelName.VECTORS in merge.channels and ChannelName.VECTORS not in known
-    # Of two signals of neighbors that say nearly the same, the vectors take over the one of `_stand_in`.
+    # Two signals of neighbours say nearly the same. The vectors take over the signal of `_stand_in`.
     terms = [
         term for term in merge.weights if _is_known(term, known) and not (lacks_vectors and SIMILARITY_OF_NEIGHBORS in term)
     ]

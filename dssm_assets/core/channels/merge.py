@@ -322,7 +322,7 @@ CHANNEL_WEIGHTS: Final = TableSpec(
         ColumnSpec(
             "weight",
             pa.float64(),
-            "What one unit of the signal, or of the product, adds to the log-odds that the user interacts with the item.",
+            "Added to the log-odds of an interaction per unit of the signal or product.",
         ),
         ColumnSpec("default_weight", pa.float64(), "The weight if there is no held-out day to fit on."),
     ),

@@ -189,7 +189,7 @@ def user_ndcg(pair_user: IntArray, ranks: IntArray, truth_count: IntArray, k: in
     DCG = sum of 1 / log2(rank + 2) over the user's items among the first k, ranks from 0. NDCG = DCG / ideal DCG. The ideal
     list begins with min(k, truth count) of the user's items.
 
-    By hand: k = 3, two items to find. The list has one of them, at its second position: DCG = 1 / log2(3) = .631, ideal DCG
+    By hand: k = 3, two items to find. The list has one, at its second position: DCG = 1 / log2(3) = .631, ideal DCG
     = 1 + .631 = 1.631, NDCG = .387. If it is at the first position, NDCG = 1 / 1.631 = .613.
 
     Args:

@@ -66,7 +66,7 @@ class RankedLists(NamedTuple):
     """Without any item that the user interacted with before."""
 
     def in_scope(self, scope: Scope) -> IntArray:
-        """Returns the lists, or ranks, for a scope."""
+        """Returns the lists for a scope; if these are ranks, the ranks."""
         others = {Scope.DISCOVERY: self.without_window, Scope.UNSEEN: self.without_history}
         return others.get(scope, self.everything)
 
@@ -93,7 +93,7 @@ def rank_items(scorer: Scorer, users: IntArray, own: InteractedItems, k: int) ->
 
 
 def _mark_own(own: InteractedItems, ranked: IntArray) -> tuple[Mask, Mask]:
-    """Marks the ranked items that are in the user's window, and those in the user's history, bool [B, L] each."""
+    """Marks the ranked items in the user's window, and the ranked items in the user's history, bool [B, L] each."""
     in_history = own.history.contains(np.arange(len(ranked))[:, None], ranked)
     in_window = np.zeros(ranked.shape, np.bool_)
     row, column = np.nonzero(in_history)

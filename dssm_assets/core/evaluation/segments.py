@@ -172,7 +172,7 @@ def edge_labels(edges: Sequence[float]) -> list[str]:
 
 
 def label_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.ChunkedArray, segment: Segment) -> pa.Array:
-    """Returns each user's value in a column as text, or the range of the value; "(missing)" without a value or row.
+    """Returns each user's value in a column as text; with edges, the range of the value. Without a value or row: "(missing)".
 
     Args:
         user_ids: the evaluated users [U].

@@ -62,7 +62,7 @@ class EmbeddingTables(nn.Module):
     """
 
     def __init__(self, spec: TowerSpec, generator: torch.Generator, given: Mapping[int, Tensor] | None = None) -> None:
-        """Initialises the tables at random, or takes the given ones (width -> table)."""
+        """Draws the tables at random, unless they are given (width -> table)."""
         super().__init__()
         self.bases, self.sizes = _layout(spec)
         self.dims = tuple(sorted(self.sizes))

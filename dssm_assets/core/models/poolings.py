@@ -159,7 +159,7 @@ def _damp_repeats(row: IntArray, values: IntArray, weights: npt.NDArray[np.float
 
     In each row, the events with the same value get a total weight of the square root of their former total weight.
 
-    Example: three events have weight 1, and two of them the same value. They get 1 / sqrt(2), 1 / sqrt(2) and 1.
+    Example: three events have weight 1, and two have the same value. They get 1 / sqrt(2), 1 / sqrt(2) and 1.
     """
     keys = row * (int(values.max(initial=0)) + 1) + values
     if keys.max(initial=0) > _CELLS_PER_VALUE * len(keys):

@@ -4,7 +4,7 @@ Rotating or mirroring all vectors changes no score. Two independently trained mo
 cosine between an id's two vectors is near 0 although nothing has changed. So raw cosines only mean something if the later
 model started from the earlier one.
 
-Therefore the vectors are aligned first. An orthogonal matrix R brings the day's vectors closest to the earlier ones: R = U
+Therefore the vectors are aligned first. An orthogonal matrix R brings the day's vectors closest to the earlier vectors: R = U
 V^T, where A^T B = U S V^T is the singular value decomposition and A and B are the unit vectors of the common ids
 (Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966). A rotation fitted to few ids would align
 noise with noise. Hence the ids are split into two halves, and each half is measured with the rotation fitted to the other.
@@ -34,7 +34,7 @@ MIN_COSINE: Final = 0.5
 
 
 def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> tuple[pa.Array, int]:
-    """Returns at most `limit` common ids, int64 or string, ascending, and the number of all of them. The seed draws the sample.
+    """Returns common ids, int64 or string, ascending, and their number. Of more than `limit`, it returns a sample drawn by the seed.
 
     Integer ids and text ids are never common.
 

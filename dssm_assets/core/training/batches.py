@@ -1,19 +1,19 @@
-"""Makes batches: chooses samples and their order, and builds the input of the towers and the loss.
+"""Makes batches: the order of an epoch's samples, and for each step the input of both towers and of the loss.
 
-The batches of an epoch are numbered. Each has its own random generator, so an epoch can be resumed at any batch.
+Batches are numbered, and each has its own random generator. So an epoch can be resumed at any batch.
 
-Several processes draw the same batch, and each computes its part:
+Several processes draw the same batch, and each computes a part of it:
 
-    user tower   every W-th sample, or every W-th session or window with all its samples, so that none is computed twice
-    item tower   every W-th of the distinct items of the batch, and the hard negatives of its own samples
+    user tower   every W-th sample; samples of one session, or of one window, go to the same process
+    item tower   every W-th of the batch's distinct items, and the hard negatives of the process's own samples
 
-A process reads the users, histories and hard negatives of its part. It reads the features of all items, to find equal ones.
+A process reads the users, histories and hard negatives of its part alone. It reads the features of all items, because items
+with equal features are computed once.
 
 Letters: W processes, B samples of a batch, b samples of this process, V sessions, N sampled, Q queued, H hard negatives, M rows
 of the item tower that all processes share, D vector width.
 
-Belongs here: `Batch`, `Epoch`. Does not belong here: reading rows (`data`), the choice of negatives (`batch_negatives`),
-learning from a batch (`trainer`).
+Does not belong here: reading rows (`data`), the choice of negatives (`batch_negatives`), learning from a batch (`trainer`).
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Epoch:
         return np.flatnonzero(self._data.window_numbers(keys, shifts) % self._ranks.count == self._ranks.rank)
 
     def _find_equal_items(self, items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
-        """Groups positions with the same item and features. Returns each group's first position, ascending [M], and each one's group [n]."""
+        """Groups positions with the same item and features. Returns each group's first position, ascending [M], and the group of each position [n]."""
         first, group = number_values(pa.array(items * (int(source.max(initial=0)) + 2) + source + 1))
         if (source < 0).all():
             return first, group
@@ -221,7 +221,7 @@ def can_merge_items(model: Model) -> bool:
     """Returns whether equal columns may be merged. A mean over columns, or a batch norm, forbids it: it depends on their number.
 
     In a softmax, columns with equal vectors and corrections c_1 .. c_k equal one column with the correction -log(exp(-c_1) +
-    ... + exp(-c_k)), since every mask depends only on the item. One thing differs: dropout is drawn once for all of them.
+    ... + exp(-c_k)), since every mask depends only on the item. One thing differs: a merged column draws its dropout once.
     """
     return model.loss is Loss.SOFTMAX and model.norm is not Norm.BATCH
 

@@ -132,7 +132,7 @@ class FitResult:
 
 
 class FitClock:
-    """Measures a fit's seconds, and how many of them it waited for batches."""
+    """Measures the seconds of a fit, and the seconds that it waits for batches."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now, self._begin = now, now()

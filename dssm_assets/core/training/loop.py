@@ -104,8 +104,8 @@ class _FitRun:
     """The phases of one fit over one history.
 
     Attributes:
-        search_rows: the samples that the search trains on, None without a search, and after it.
-        final_rows: the samples that the final phase trains on, None without that phase.
+        search_rows: the samples to train on in the search, None without a search, and after it.
+        final_rows: the samples to train on in the final phase, None without a final phase.
     """
 
     def __init__(self, data: TrainData, model: Model, training: Training, seed: int, context: FitContext) -> None:
@@ -206,7 +206,7 @@ class _FitRun:
         return {**trainer.state(), **{f"{_BEST}{name}": tensor for name, tensor in self._best_weights.items()}}
 
     def _new_trainer(self, rows: IntArray, before_day: int) -> Trainer:
-        """Returns a trainer at the start of its phase, or resumed from the stored state.
+        """Returns the trainer of a phase. It continues from the stored state if there is one.
 
         Args:
             before_day: the first weights depend only on days before this day.

@@ -44,7 +44,7 @@ class RowwiseAdagrad:
         self._squares = {dim: tables.table(dim).new_zeros(len(tables.table(dim))) for dim in tables.dims}
 
     def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
-        """Makes one step, which changes only the rows that it has read."""
+        """Makes one step. Only the rows read in this step change."""
         for found in gradients:
             squares = self._squares[found.dim]
             grown = squares.index_select(0, found.rows) + found.gradient.square().mean(1)

@@ -139,7 +139,7 @@ def hit_rate(
 ) -> float:
     """Returns hit_rate@k of these vectors by inner product. Only one block of users has its lists in memory.
 
-    By hand: one user has two items to find, and the list has one of them. Another user's only item is found: 2 / 3.
+    By hand: one user has two items to find, and the list has one. Another user's only item is found: 2 / 3.
 
     Args:
         users: vectors of all users, in order, in blocks.
@@ -208,7 +208,7 @@ class EpochEvaluator:
         prior = self._prior_search.choose(
             np.concatenate(kept), items, truth.select_users(chosen), scale=scale, k=self._k, excluded=every.select_users(chosen)
         )
-        # User vectors are computed a second time, because all of them might not fit into memory.
+        # User vectors are computed a second time, because together they might not fit into memory.
         widened = (append_one(block) for block in user_blocks(towers, self._set, ranks=self._ranks))
         found = hit_rate(widened, append_prior(items, self._prior_search.item_values(prior)), truth, self._k, every)
         return [found, plain, prior.popularity, prior.recent, prior.half_life_days, prior.growth]

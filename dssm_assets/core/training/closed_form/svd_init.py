@@ -3,7 +3,7 @@
 A user vector is one short vector for hundreds of own items among tens of thousands. Random codes keep a share of sqrt(width
 / items) of it; the best codes are known in closed form. Let X hold the weights with which users' histories are pooled, users
 by items. Q with orthonormal columns keeps most of X, in squares, when it spans the leading right singular vectors of X. Then
-user X Q meets item Q in X Q Q', which is near X: own items first, then those of similar users. Cremonesi et al. 2010
+user X Q meets item Q in X Q Q', which is near X: own items first, then the items of similar users. Cremonesi et al. 2010
 ("PureSVD") recommend by X Q Q' alone; here training starts from it.
 
 With a ridge the codes come from a ridge regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without its
@@ -13,7 +13,7 @@ the leading directions from following only the most popular items.
 An item without events has no code of its own. With `group_by` the histories get one more column per group of items with
 equal attributes: the sum of the group's columns times w = GROUP_WEIGHT. An item's code is then its own code plus w times its
 group's code. Without events it is w times its group's code, times GROUP_SCALE. This is one factorisation of histories times
-(I, w C)', where C says which item is in which group (LightFM, Kula 2015, in closed form).
+(I, w C)', where C is 1 for an item and its group (LightFM, Kula 2015, in closed form).
 
 Letters: U users, I items, N rows of the table, d its width, G groups, F features of a group.
 """
@@ -45,7 +45,7 @@ _MAX_PRODUCTS = 4_000_000
 _MEAN_FRAC = 0.05
 """Share of the mean added to a sum before taking a negative power, because the power of 0 would be infinite."""
 GROUP_WEIGHT = 0.05
-"""Weight of a group's events relative to those of an item: the larger, the more items of one group are alike."""
+"""Weight of a group's events, if an item's events weigh 1: the larger, the more items of one group are alike."""
 GROUP_SCALE = 4.0
 """Factor of the code of an item without events: the towers say little reliable about such an item."""
 MAX_STRENGTH = 5.0
