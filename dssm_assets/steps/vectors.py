@@ -23,7 +23,7 @@ from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.group_codes import GroupCodes
 from dssm_assets.core.models.prior import Prior, ages_in_days, append_prior, decayed_counts, weekly_growth
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.retrieval.drift import DriftReport, compute_drift, find_common_ids
+from dssm_assets.core.retrieval.drift import compute_drift, find_common_ids, judge_drift
 from dssm_assets.core.retrieval.structure import VectorStructure
 from dssm_assets.core.retrieval.vectors import to_lists, to_matrix
 from dssm_assets.core.samples.sample_tables import HISTORY_END, HISTORY_START
@@ -160,8 +160,8 @@ def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> 
     common, common_count = find_common_ids(ids[0], ids[1], limit=DRIFT_IDS, seed=seed)
     now, then = (_read_vectors(workspace, spec, part, common) for part in (manifest, before[0]))
     drift = compute_drift(now, then, seed=seed)
-    report = DriftReport(before[0].ds, common_count, len(ids[1]), drift, now.shape[1])
-    return Check("vector_drift", report.passed, report.sentence, report.facts())
+    counts = {"common_count": common_count, "before_count": len(ids[1]), "width": now.shape[1]}
+    return Check("vector_drift", *judge_drift(drift, day=before[0].ds, **counts))
 
 
 def _read_vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, ids: pa.Array) -> VectorArray:

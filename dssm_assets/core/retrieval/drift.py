@@ -104,48 +104,30 @@ def fit_rotation(rows: Vectors, targets: Vectors) -> Vectors:
     return np.asarray(left @ right, np.float32)
 
 
-@dataclass(frozen=True)
-class DriftReport:
-    """The drift between a partition and the partition before it, with the verdict."""
+def judge_drift(
+    drift: Drift, *, day: str, common_count: int, before_count: int, width: int
+) -> tuple[bool, str, dict[str, Any]]:
+    """Returns whether the mean cosine after alignment reaches the floor, a sentence, and the figures.
 
-    before: str
-    """Day of the partition before."""
-    common_count: int
-    before_count: int
-    """Number of ids of the partition before."""
-    drift: Drift
-    width: int
-    """Floats per vector in the current partition."""
+    Vectors that cannot be aligned pass only if the earlier partition already had too few ids. They do not pass if ids were
+    replaced or the width has changed, because users of stored vectors must know.
 
-    @property
-    def passed(self) -> bool:
-        """Whether the mean cosine after alignment reaches the floor.
-
-        If the vectors cannot be aligned, the report passes only if the earlier partition already had too few ids. It does not
-        pass if ids were replaced or the width has changed, because users of stored vectors must know.
-        """
-        if self.drift.aligned is not None:
-            return self.drift.aligned >= MIN_COSINE
-        return self.before_count < IDS_PER_DIMENSION * self.width
-
-    @property
-    def sentence(self) -> str:
-        count, raw, aligned = self.drift.compared_count, self.drift.raw, self.drift.aligned
-        if raw is None:
-            return f"nothing to compare with {self.before}: {self.common_count} ids in common, or vectors of another width"
-        if aligned is None:
-            needed = f"at least {IDS_PER_DIMENSION * self.width} are needed to align {self.width} dimensions"
-            return f"{count} ids compared with {self.before}, {needed}; raw mean cosine {raw:.4f}"
-        return (
-            f"against {self.before}: mean cosine {aligned:.4f} after alignment (floor {MIN_COSINE:g}), "
-            f"raw {raw:.4f}, over {count} of {self.common_count} common ids"
-        )
-
-    def facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {
-            "drift_against": self.before,
-            "drift_common_ids": self.common_count,
-            "drift_compared_ids": self.drift.compared_count,
-        }
-        cosines = {"drift_cosine_raw_mean": self.drift.raw, "drift_cosine_aligned_mean": self.drift.aligned}
-        return facts | {name: cosine for name, cosine in cosines.items() if cosine is not None}
+    Args:
+        day: day of the partition before.
+        common_count: number of common ids.
+        before_count: number of ids of the partition before.
+        width: floats per vector in the current partition.
+    """
+    count, raw, aligned, needed = drift.compared_count, drift.raw, drift.aligned, IDS_PER_DIMENSION * width
+    facts: dict[str, Any] = {"drift_against": day, "drift_common_ids": common_count, "drift_compared_ids": count}
+    cosines = {"drift_cosine_raw_mean": raw, "drift_cosine_aligned_mean": aligned}
+    facts |= {name: cosine for name, cosine in cosines.items() if cosine is not None}
+    if raw is None:
+        sentence = f"nothing to compare with {day}: {common_count} ids in common, or vectors of another width"
+    elif aligned is None:
+        lacking = f"at least {needed} are needed to align {width} dimensions"
+        sentence = f"{count} ids compared with {day}, {lacking}; raw mean cosine {raw:.4f}"
+    else:
+        cosine = f"mean cosine {aligned:.4f} after alignment (floor {MIN_COSINE:g}), raw {raw:.4f}"
+        sentence = f"against {day}: {cosine}, over {count} of {common_count} common ids"
+    return before_count < needed if aligned is None else aligned >= MIN_COSINE, sentence, facts
