@@ -34,7 +34,7 @@ from dssm_assets.core.progress import count_progress
 from dssm_assets.core.retrieval.exact import Corpus
 from dssm_assets.core.retrieval.vectors import vector_faults
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
-from dssm_assets.core.training.validation import item_vectors, user_blocks, validation_set
+from dssm_assets.core.training.validation import ValidationSet, item_vectors, user_blocks
 from dssm_assets.steps.dssm_model import open_train_data
 from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.scoring import read_fit_data, stored_similarity
@@ -82,7 +82,7 @@ class ValidationVectors:
             user_ids: distinct ids. Users without an event before the day have no vector.
         """
         try:
-            found = validation_set(self._data, self._day_of[day])
+            found = ValidationSet(self._data, self._day_of[day])
         except SchemaError:
             return None  # no user of the day or of later days has a history
         known = cast_ids(self._user_ids.take(pa.array(found.user_index)), user_ids.type, "train_samples, users.arrow")
