@@ -5,8 +5,6 @@ From top to bottom: the ranks of truth pairs in lists, counts per user, the mode
 A truth pair is a user and an item to find. A cell is one scope in one population, for example discovery x warm. Every rate is
 reported per cell.
 
-Does not belong here: lists (`scorer.py`), rates and intervals (`rates.py`).
-
 Shapes: U evaluated users, B users of a block, P truth pairs, K top-k.
 """
 

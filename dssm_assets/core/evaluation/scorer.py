@@ -1,8 +1,5 @@
 """Scorers rank items for users. The model, every baseline and every merged list is evaluated as a scorer.
 
-Belongs here: the interface of a scorer, lists with and without a user's own items, the model as a scorer. Does not belong
-here: other scorers (`baselines`, `core/channels/merge.py`), counting hits (`hits.py`).
-
 Shapes: U evaluated users, B users of a block, M vectors per user, I items, D vector dimension, K top-k.
 """
 

@@ -1,8 +1,5 @@
 """Segments group users by a property, tiers group items by popularity. Each group gets a hit rate of its own.
 
-Belongs here: labels and bounds of segments, the table per segment. Does not belong here: the rows per user (`hits.py`),
-reading the columns of segments (`steps/user_segments.py`), texts and charts (`report.py`, `charts.py`).
-
 Shapes: U evaluated users, I items.
 """
 

@@ -1,8 +1,5 @@
 """The truth of an evaluation day: each user's items on the day, and whether they occurred in the window before.
 
-Belongs here: building the table ground_truth, reading it as arrays (`Truth`), the pairs of a scope and a population. Does
-not belong here: which scopes and populations there are (`core/names.py`), counting hits (`hits.py`).
-
 Shapes: U evaluated users, P truth pairs.
 """
 

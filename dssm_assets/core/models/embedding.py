@@ -5,9 +5,6 @@ row base + i. The tables are buffers, not parameters: the result of a look-up is
 the rows read. So there is never a gradient of a table's full size.
 
 Letters: B rows, F single-valued features, d width of a table, n values, G bags of a look-up.
-
-Belongs here: the position of a feature's rows, pooled look-ups, and their record for the optimiser. Does not belong here:
-updates (`core/training/optimisers.py`), tables sharded over processes (`extras/several_processes/process_group.py`).
 """
 
 from __future__ import annotations

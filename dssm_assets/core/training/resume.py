@@ -2,9 +2,6 @@
 
 A state has the format of a model (`model_format`). Its header also has the fit's history, and the name, type and shape of each
 tensor. No pickle: reading a state runs no code.
-
-Belongs here: the format of a state, when to store it, weights of an earlier day. Does not belong here: files and paths
-(`steps/fit_job.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 """One step of training: forward, backward, and the update of all weights.
 
-Belongs here: `Trainer`. Does not belong here: the content of batches (`batches`) and their number (`loop`), the rules of
-updates (`optimisers`, `weight_average`).
-
 Letters: B samples of a batch, b samples of this process, M items shared by all processes, H hard negatives, D vector width.
 """
 
