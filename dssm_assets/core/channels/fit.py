@@ -58,7 +58,7 @@ class HeldOutDay:
 class _Rows(NamedTuple):
     signals: Float64Array  # [S, N]
     is_positive: Mask  # [N]
-    weight: Float64Array  # [N], how many candidates each represents
+    weight: Float64Array  # [N], number of candidates that each represents
 
 
 def fit_merges(
@@ -190,7 +190,7 @@ def fit_logistic(
 
 
 def _sample(is_row: Mask) -> tuple[Mask, Float64Array]:
-    """Keeps about ROWS_PER_USER of the marked entries of each row, evenly spaced; returns their mask and how many each represents."""
+    """Keeps about ROWS_PER_USER of the marked entries of each row, evenly spaced. Returns their mask, and the number of entries that each represents."""
     count = is_row.sum(axis=1)
     step = (np.minimum(count, ROWS_PER_USER) / np.maximum(count, 1))[:, None]
     place = np.cumsum(is_row, axis=1) - 1

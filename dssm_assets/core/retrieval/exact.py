@@ -48,7 +48,7 @@ class Corpus:
     """Items prepared for any number of searches. For cosine they have unit length."""
 
     def __init__(self, item_vectors: NDArray[np.floating[Any]], metric: Similarity | Metric) -> None:
-        """Prepares at least one item. They must be finite, and not all zeros for cosine."""
+        """Prepares the vectors of one item or more. They must be finite and, for cosine, not all zeros."""
         self.metric = Metric.from_similarity(metric)
         self.vectors = prepare_vectors(item_vectors, self.metric)
 
@@ -130,7 +130,7 @@ def _split_blocks(counts: IntArray, block_size: int) -> Iterator[slice]:
 def _search_block(
     corpus: Corpus, users: Vectors, k: int, count: int, excluded: ItemSets
 ) -> tuple[IntArray, Scores, NDArray[np.bool_]]:
-    """Returns each user's list from `count` proposals, and whether it is proven. If all items are proposed, every list is."""
+    """Returns each user's list from `count` proposals, and whether it is proven. If all items are proposed, every list is proven."""
     is_whole = count == len(corpus)
     if is_whole:
         items, others = np.tile(np.arange(count), (len(users), 1)), np.full(len(users), -np.inf)

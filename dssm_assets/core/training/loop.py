@@ -242,7 +242,7 @@ class _FitRun:
             self._group_codes = write_codes(towers, data, section, data.user_ends(before_day))
 
     def _samples_left(self) -> tuple[int, int]:
-        """Returns the number of samples left: if the search stops as early as it still can, and at most."""
+        """Returns the number of samples left if the search stops as early as possible, and if it does not stop early."""
         training, history, both = self._training, self._history, (self.search_rows, self.final_rows)
         search, final = (0 if rows is None else samples_per_epoch(len(rows), training) for rows in both)
         best = 1 if history.best is None else history.best.epoch

@@ -38,7 +38,7 @@ class Checkpoints:
         now: Callable[[], float] = lambda: 0.0,
         all_ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
-        """Notes the time as the fit's begin.
+        """Takes this moment as the begin of the fit.
 
         Args:
             key: digest of configuration and inputs; a state with another key is ignored.
