@@ -131,17 +131,6 @@ class LossContract(_NamedContract):
         values = [_compute_loss(name, batch.vectors, terms).item() for terms in (batch.terms, doubled)]
         assert values[0] == pytest.approx(values[1], rel=1e-12)
 
-    def test_half_vectors_get_half_gradients_inside_autocast(self, name: str) -> None:
-        """The value must equal the value in float32, because sums and exponentials need the digits."""
-        batch = random_batch(2, 5, 3, 2, torch.float32)
-        leaves = [tensor.bfloat16().requires_grad_() for tensor in batch.vectors]
-        wide = [tensor.detach().float() for tensor in leaves]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            value = _compute_loss(name, leaves, batch.terms, 2.0)
-        value.backward()  # type: ignore[no-untyped-call]
-        assert value.item() == _compute_loss(name, wide, batch.terms, 2.0).item()
-        assert [leaf.grad.dtype for leaf in leaves if leaf.grad is not None] == [torch.bfloat16] * 4
-
 
 def p_value(drawn: npt.NDArray[Any], distribution: npt.NDArray[np.float64]) -> float:
     """Returns the probability of draws at least as far from a distribution as these (Pearson's chi-square), 0 for an impossible draw."""

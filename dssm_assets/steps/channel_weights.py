@@ -24,7 +24,7 @@ from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channel
 from dssm_assets.core.channels.fit import HeldOutDay, fit_merges
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, default_merges, to_table
 from dssm_assets.core.config.channels import MergeWeights
-from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.errors import InputError, SchemaError
 from dssm_assets.core.evaluation.item_neighbors import DAMPING
 from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
@@ -32,9 +32,9 @@ from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.prior import Prior, append_one, append_prior
 from dssm_assets.core.progress import count_progress
 from dssm_assets.core.retrieval.exact import Corpus
-from dssm_assets.core.retrieval.vectors import check_vectors
+from dssm_assets.core.retrieval.vectors import vector_faults
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
-from dssm_assets.core.training.validation import item_vectors, user_blocks, validation_set
+from dssm_assets.core.training.validation import ValidationSet, item_vectors, user_blocks
 from dssm_assets.steps.dssm_model import open_train_data
 from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.scoring import read_fit_data, stored_similarity
@@ -82,7 +82,7 @@ class ValidationVectors:
             user_ids: distinct ids. Users without an event before the day have no vector.
         """
         try:
-            found = validation_set(self._data, self._day_of[day])
+            found = ValidationSet(self._data, self._day_of[day])
         except SchemaError:
             return None  # no user of the day or of later days has a history
         known = cast_ids(self._user_ids.take(pa.array(found.user_index)), user_ids.type, "train_samples, users.arrow")
@@ -97,7 +97,7 @@ class ValidationVectors:
             users, items = append_one(users), append_prior(items, search.item_values(self._prior))
         rows = np.full(len(user_ids), -1, np.int64)
         rows[with_vector] = np.arange(len(with_vector))
-        check_vectors("item", items, item_ids)
+        InputError.raise_if(vector_faults("item", items, item_ids))
         corpus = Corpus(items, stored_similarity(self._model))
         return ModelScorer(corpus, item_ids, rows, users.reshape(len(users), -1))
 

@@ -23,7 +23,7 @@ from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.group_codes import GroupCodes
 from dssm_assets.core.models.prior import Prior, ages_in_days, append_prior, decayed_counts, weekly_growth
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.retrieval.drift import DriftReport, compute_drift, find_common_ids
+from dssm_assets.core.retrieval.drift import compute_drift, find_common_ids, judge_drift
 from dssm_assets.core.retrieval.structure import VectorStructure
 from dssm_assets.core.retrieval.vectors import to_lists, to_matrix
 from dssm_assets.core.samples.sample_tables import HISTORY_END, HISTORY_START
@@ -141,13 +141,13 @@ def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> St
             staged.append((task[2], written_rows))
             structure.append(checked)
             facts |= {name: facts.get(name, 0) + count for name, count in counts.items()}
-        report, manifest = structure.report(), workspace.find(kind.spec.name, ds)
-        if manifest is None or report.passed:
+        (is_sound, sentence), manifest = structure.report(), workspace.find(kind.spec.name, ds)
+        if manifest is None or is_sound:
             manifest = workspace.tables.publish_parts(kind.spec, ds, staged, schema=source.schema, inputs=source.inputs)
     drift = Check("vector_drift", False, "not compared: the structure of the vectors is broken")
-    if report.passed:
+    if is_sound:
         drift = measure_drift(workspace, kind.spec, manifest)
-    structure_check = Check("structure", report.passed, report.sentence)
+    structure_check = Check("structure", is_sound, sentence)
     return StepResult(manifest, {"dims": source.dims, **facts, **drift.facts}, (structure_check, drift))
 
 
@@ -157,10 +157,11 @@ def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> 
         return Check("vector_drift", True, f"no partition before {manifest.ds} to compare with")
     seed = workspace.config.seed
     ids = [workspace.tables.read(part, [spec.key[0]]).column(0) for part in (manifest, before[0])]
-    common = find_common_ids(ids[0], ids[1], limit=DRIFT_IDS, seed=seed)
-    now, then = (_read_vectors(workspace, spec, part, common.ids) for part in (manifest, before[0]))
-    report = DriftReport(before[0].ds, common, compute_drift(now, then, seed=seed), now.shape[1])
-    return Check("vector_drift", report.passed, report.sentence, report.facts())
+    common, common_count = find_common_ids(ids[0], ids[1], limit=DRIFT_IDS, seed=seed)
+    now, then = (_read_vectors(workspace, spec, part, common) for part in (manifest, before[0]))
+    drift = compute_drift(now, then, seed=seed)
+    counts = {"common_count": common_count, "before_count": len(ids[1]), "width": now.shape[1]}
+    return Check("vector_drift", *judge_drift(drift, day=before[0].ds, **counts))
 
 
 def _read_vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, ids: pa.Array) -> VectorArray:

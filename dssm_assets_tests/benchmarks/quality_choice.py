@@ -23,7 +23,7 @@ from dssm_assets.core.config.model import Targets
 from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.training.loop import FitContext, fit
-from dssm_assets.core.training.validation import ValidationSet, item_vectors, user_blocks, validation_set
+from dssm_assets.core.training.validation import ValidationSet, item_vectors, user_blocks
 from dssm_assets_tests.benchmarks.quality_data import SECONDS_PER_DAY, Split, popularity
 from dssm_assets_tests.benchmarks.quality_ours import code_vectors, find_neighbours, print_progress, split_tables
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors
@@ -196,7 +196,7 @@ def _search(name: str, split: Split, settings: Settings) -> tuple[Settings, ByVe
     )
     best = max(result.scores, key=lambda score: score.hit_rate).epoch
     _print(f"{name}: {best} epochs{', the most that are tried' * (best == settings.training.epochs)}")
-    validation = validation_set(data, data.num_days - 1, Targets.NEW)
+    validation = ValidationSet(data, data.num_days - 1, Targets.NEW)
     users = np.concatenate(list(user_blocks(result.two_tower, validation)))
     return settings.with_training(epochs=best), ByVectors(users, item_vectors(result.two_tower, validation)), validation
 

@@ -26,7 +26,7 @@ class Bags:
         values: embedding indices [n]. 0 (missing) occurs only in bags aligned position by position.
         offsets: start of each row and the end of the last [B + 1].
         weights: factor of each value in its row's sum [n]. In each non-empty row the absolute values sum to 1 for a mean, and to
-            the root of the summed importances for `root_bags`. A value that is not summed has weight 1.
+            the root of the summed importances with the scale `np.sqrt`. A value that is not summed has weight 1.
     """
 
     values: IntArray  # [n]
@@ -34,30 +34,31 @@ class Bags:
     weights: FloatArray  # [n]
 
 
-def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
-    """Weighs each row's present values so that their sum is the mean.
+def mean_bags(
+    values: npt.NDArray[Any],
+    offsets: IntArray,
+    importance: npt.NDArray[np.float64] | None = None,
+    scale: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = np.asarray,
+) -> Bags:
+    """Weighs each row's present values so that their embeddings e pool to sum(w * e) / scale(sum(w)), by default the mean.
 
-    A missing value (index 0) does not count in the mean. A row with only missing values is empty.
+    A missing value (index 0) does not count. A row with only missing values is empty. With the scale `np.sqrt`, four values of
+    importance 1 weigh 1/2 each and sum to 2, while one value alone sums to 1.
 
     Args:
         values: embedding indices [n].
         offsets: start of each row and the end of the last [B + 1].
-        importance: positive weight of each value in the mean [n]; equal weights if None.
+        importance: positive weight w of each value [n]; equal weights if None.
+        scale: applied to the sum of each row's weights.
     """
-    return _divide_by_total(values, offsets, importance, lambda totals: totals)
-
-
-def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
-    """Weighs each row's present values so that their sum is sum(w * e) / sqrt(sum(w)).
-
-    Four values of importance 1 weigh 1/2 each and sum to 2, while one value alone sums to 1. A mean gives 1 for both.
-
-    Args:
-        values: embedding indices [n]; missing values (0) are left out.
-        offsets: start of each row and the end of the last [B + 1].
-        importance: positive w of each value [n]; 1 if None.
-    """
-    return _divide_by_total(values, offsets, importance, np.sqrt)
+    present = values > 0
+    if not present.all():
+        values, offsets = values[present], offsets_of(present)[offsets]
+        importance = None if importance is None else importance[present]
+    lengths = np.diff(offsets)
+    totals = lengths if importance is None else np.bincount(row_of_value(offsets), importance, minlength=len(lengths))
+    weights = (1.0 if importance is None else importance) / scale(np.repeat(totals, lengths))
+    return Bags(values.astype(np.int64, copy=False), offsets, weights.astype(np.float32))
 
 
 def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDArray[Any]) -> Bags:
@@ -76,20 +77,3 @@ def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDAr
     bags = mean_bags(present, offsets, sizes)
     is_negative = weights[present > 0] < 0
     return replace(bags, weights=np.where(is_negative, -bags.weights, bags.weights))
-
-
-def _divide_by_total(
-    values: npt.NDArray[Any],
-    offsets: IntArray,
-    importance: npt.NDArray[np.float64] | None,
-    scale: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
-) -> Bags:
-    """Weighs each present value by its importance over the scaled sum of importances in its row."""
-    present = values > 0
-    if not present.all():
-        values, offsets = values[present], offsets_of(present)[offsets]
-        importance = None if importance is None else importance[present]
-    lengths = np.diff(offsets)
-    totals = lengths if importance is None else np.bincount(row_of_value(offsets), importance, minlength=len(lengths))
-    weights = (1.0 if importance is None else importance) / scale(np.repeat(totals, lengths))
-    return Bags(values.astype(np.int64, copy=False), offsets, weights.astype(np.float32))

@@ -56,7 +56,7 @@ def hash_values(column: pa.Array | pa.ChunkedArray, function: HashFunction = Has
     The column may hold strings, binaries (large or not), views, dictionaries of these, or nulls only, sliced or chunked.
 
     Raises:
-        TypeError: the column has another type.
+        ArrowNotImplementedError: the column has another type.
     """
     if isinstance(column, pa.ChunkedArray):
         chunks = [hash_values(chunk, function) for chunk in column.chunks]
@@ -83,18 +83,11 @@ def hash_texts(texts: list[str], function: HashFunction = HashFunction.MURMUR) -
 
 def _runs(array: pa.Array) -> Iterator[tuple[slice, _Values]]:
     """Yields the values run by run, with the rows of each run. The bytes of a null are arbitrary."""
-    is_small = pat.is_string(array.type) or pat.is_binary(array.type)
-    if pat.is_string_view(array.type) or pat.is_null(array.type):
-        array = array.cast(pa.large_string())
-    elif pat.is_binary_view(array.type) or pat.is_fixed_size_binary(array.type):
-        array = array.cast(pa.large_binary())
-    elif not (is_small or pat.is_large_string(array.type) or pat.is_large_binary(array.type)):
-        raise TypeError(f"only text and binary values can be hashed, not {array.type}")
+    array = array.cast(pa.large_binary())
     if not len(array):
         return
     _, offset_buffer, data = array.buffers()
-    kind = np.dtype(np.int32 if is_small else np.int64)
-    offsets = np.frombuffer(offset_buffer, kind, len(array) + 1, array.offset * kind.itemsize).astype(np.int64)
+    offsets = np.frombuffer(offset_buffer, np.int64, len(array) + 1, array.offset * _WORD)
     for start in range(0, len(array), _RUN_VALUES):
         bounds = offsets[start : start + _RUN_VALUES + 1]
         first, last = int(bounds[0]), int(bounds[-1])

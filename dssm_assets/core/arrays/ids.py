@@ -53,7 +53,7 @@ def cast_ids(ids: pa.Array, wanted: pa.DataType, where: str) -> pa.Array:
 
 
 def refuse_type_change(where: str, before: pa.DataType, now: pa.DataType) -> None:
-    """Raises a SchemaError if the type of the ids differs from that of the days before."""
+    """Raises a SchemaError if the ids have another type than on the days before."""
     if before != now:
         raise SchemaError(Fault(where, f"{before}, as on the days before", str(now), "write the days of the window again"))
 
@@ -73,7 +73,7 @@ def sorted_unique(ids: pa.Array) -> pa.Array:
 
 
 def find_positions(ids: pa.Array, values: pa.Array) -> IntArray:
-    """Returns the position of each id among the values (int64), or -1. For repeated look-ups, `IdIndex` is faster."""
+    """Returns the position of each id among the values (int64); -1 if it is not there. For repeated look-ups, `IdIndex` is faster."""
     return np.asarray(pc.fill_null(pc.index_in(ids, value_set=values), -1), np.int64)
 
 
@@ -189,4 +189,4 @@ def _duplicate_ids(ids: pa.Array, where: str) -> DuplicateKeyError:
 
 def name_ids(ids: pa.Array, where: str) -> str:
     """Returns the first ids as text for an error. Returns no user ids, because Dagster stores errors."""
-    return "" if "user" in where else ": " + ", ".join(map(str, ids[:_SHOWN_IDS].to_pylist()))
+    return "" if "user" in where else f": {format_ids(ids, range(len(ids)))}"

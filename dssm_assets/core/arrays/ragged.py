@@ -48,7 +48,7 @@ def ranges(starts: Any, lengths: Any) -> IntArray:
 
 
 def bisect_ranges(starts: IntArray, ends: IntArray, is_before: Callable[[IntArray, IntArray], Mask]) -> IntArray:
-    """Searches all ranges at once. Returns the first position in each range where `is_before` is false, or the range's end.
+    """Searches all ranges at once. Returns the first position in each range where `is_before` is false; the range's end if it is true everywhere.
 
     Args:
         is_before: called with positions, and with the range number of each. Within a range it must be true first, then false.

@@ -5,7 +5,7 @@ Letters: B selected rows, n values of a list column.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,23 +79,15 @@ class TableView:
         in_order = by_chunk[selection.inverse]
         return flat_values[ranges(offsets_of(by_chunk)[selection.inverse], in_order)], offsets_of(in_order)
 
-    def lengths(self, column: str) -> Iterable[Array]:
-        """Returns the list lengths of a list column, chunk by chunk, in row order."""
-        return [np.diff(offsets) for offsets, _ in self._lists[column]]
+    def blocks(self, *columns: str) -> Iterator[tuple[Array, ...]]:
+        """Yields the chunks of columns of numbers side by side, as views in row order."""
+        return zip(*(self._flat[column] for column in columns), strict=True)
 
-    def blocks(self, column: str) -> Iterable[Array]:
-        """Returns the column's chunks as views, in row order; for a list column, the values of its lists."""
-        if column in self._flat:
-            return list(self._flat[column])
-        return [flat[offsets[0] : offsets[-1]] for offsets, flat in self._lists[column]]
-
-    def range_faults(self, column: str, low: int, end: int, remedy: str) -> list[Fault]:
-        """Returns a fault if a column, of numbers or of lists of numbers, has a value below `low` or not below `end`."""
-        blocks = [block for block in self.blocks(column) if len(block)]
-        least, most = min((int(one.min()) for one in blocks), default=low), max((int(one.max()) for one in blocks), default=low)
-        if least >= low and most < end:
-            return []
-        return [Fault(f"table {self.name}, column {column}", f"{low} .. {end - 1}", f"{least} .. {most}", remedy)]
+    def bounds(self, column: str) -> tuple[int, int]:
+        """Returns the smallest and the largest number in a column or its lists, 0 and 0 if there is none."""
+        blocks = self._flat.get(column) or [flat[offsets[0] : offsets[-1]] for offsets, flat in self._lists.get(column, ())]
+        filled = [block for block in blocks if len(block)]
+        return min((int(block.min()) for block in filled), default=0), max((int(block.max()) for block in filled), default=0)
 
 
 def _in_order(parts: list[Array], selection: Selection) -> Array:

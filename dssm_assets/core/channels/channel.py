@@ -53,7 +53,7 @@ OWN_ORDER: Final = (0.8, -0.3, 0.2)
 """Weights of OWN_EVENTS, OWN_AGE and ITEM_REPEATS. Their weighted sum orders the user's own list."""
 DAY_MS: Final = 86_400_000
 DENSE_SCORES: Final = 1 << 20
-"""Scores of users times items in memory at once, to look up those of the candidates."""
+"""Scores of users times items in memory at once, when the candidates' scores are looked up."""
 
 
 class Channel(Protocol):
@@ -196,7 +196,7 @@ def make_channels(
 
 @dataclass(frozen=True)
 class OwnHistoryChannel:
-    """The channel of a user's own items, ordered by count and age: ten purchases a year ago must not beat nine recent ones."""
+    """The channel of a user's own items, ordered by count and age: ten purchases a year ago must not beat nine of last week."""
 
     own: OwnItems
     repeats: Float64Array
@@ -316,7 +316,7 @@ class PopularityChannel:
 
 
 def first_allowed(order: IntArray, allowed: Mask | None, count: int) -> IntArray:
-    """Returns the first `count` allowed items of an order, or fewer if there are not as many; `allowed` is bool [I], None: all."""
+    """Returns the first allowed items of an order, at most `count`. `allowed` is bool [I], None: all."""
     if allowed is None:
         return order[:count]
     found, total, start, step = [order[:0]], 0, 0, 4 * count

@@ -8,7 +8,7 @@ Shapes: U users, B users of a block, C candidates, N rows, S signals, F terms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, row_blocks
+from dssm_assets.core.arrays.ragged import ItemSets, Mask, row_blocks
 from dssm_assets.core.channels.channel import Channel, Float64Array
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
@@ -58,7 +58,7 @@ class HeldOutDay:
 class _Rows(NamedTuple):
     signals: Float64Array  # [S, N]
     is_positive: Mask  # [N]
-    weight: Float64Array  # [N], how many candidates each represents
+    weight: Float64Array  # [N], number of candidates that each represents
 
 
 def fit_merges(
@@ -67,7 +67,7 @@ def fit_merges(
     """Fits the merge of all channels, and the merges without each channel.
 
     A merge is fitted on the candidates of its own channels, because it ranks no others. If the days have no vectors, their
-    weight follows from that of `item_to_item` (`_stand_in`).
+    weight follows from the weight of `item_to_item` (`_stand_in`).
 
     Args:
         days: one or more, with the same channels each; `vectors` may be missing.
@@ -77,25 +77,16 @@ def fit_merges(
     known = [channel.name for channel in days[0].channels]
     rows: list[list[_Rows]] = [[] for _ in start]
     for day in days:
-        for users in _user_blocks(day.truth):
+        with_truth = np.flatnonzero(day.truth.lengths)
+        for block in row_blocks(len(with_truth), _BLOCK_USERS):
+            users = with_truth[block]
             candidates = find_candidates(day.channels, users)
-            is_positive = _is_found(day.truth, users, candidates.items)  # [B, C]
+            is_positive = day.truth.select_users(users).contains(np.arange(len(users))[:, None], candidates.items)  # [B, C]
             for merge, found in zip(start, rows, strict=True):
                 found.append(_choose_rows(merge, candidates, is_positive))
             on_read(len(users))
     with threadpool_limits(1, user_api="blas"):  # more gain nothing, and beside other processes take 20 times as long
         return [_fit_merge(merge, known, found) for merge, found in zip(start, rows, strict=True)]
-
-
-def _is_found(truth: ItemSets, users: IntArray, items: IntArray) -> Mask:
-    """Returns a mask of the items [B, C] that their users took; looks through the sets of these users alone."""
-    return truth.select_users(users).contains(np.arange(len(users))[:, None], items)
-
-
-def _user_blocks(truth: ItemSets) -> Iterator[IntArray]:
-    with_truth = np.flatnonzero(truth.lengths)
-    for rows in row_blocks(len(with_truth), _BLOCK_USERS):
-        yield with_truth[rows]
 
 
 def _choose_rows(merge: Merge, candidates: Candidates, is_positive: Mask) -> _Rows:
@@ -113,7 +104,7 @@ def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]
         return merge
     by_name = dict(zip(signals_of([name for name in merge.channels if name in known]), signals, strict=True))
     lacks_vectors = ChannelName.VECTORS in merge.channels and ChannelName.VECTORS not in known
-    # Of two signals of neighbors that say nearly the same, the vectors take over the one of `_stand_in`.
+    # Two signals of neighbours say nearly the same. The vectors take over the signal of `_stand_in`.
     terms = [
         term for term in merge.weights if _is_known(term, known) and not (lacks_vectors and SIMILARITY_OF_NEIGHBORS in term)
     ]
@@ -199,7 +190,7 @@ def fit_logistic(
 
 
 def _sample(is_row: Mask) -> tuple[Mask, Float64Array]:
-    """Keeps about ROWS_PER_USER of the marked entries of each row, evenly spaced; returns their mask and how many each represents."""
+    """Keeps about ROWS_PER_USER of the marked entries of each row, evenly spaced. Returns their mask, and the number of entries that each represents."""
     count = is_row.sum(axis=1)
     step = (np.minimum(count, ROWS_PER_USER) / np.maximum(count, 1))[:, None]
     place = np.cumsum(is_row, axis=1) - 1

@@ -21,8 +21,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ordering import sort_with_positions, take_top, top_k
-from dssm_assets.core.arrays.ragged import IntArray, Mask, ranges, repeat_rows
+from dssm_assets.core.arrays.ordering import pad_rows, take_top, top_k
+from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, repeat_rows
 from dssm_assets.core.channels.channel import (
     EVENT_SIGNALS,
     IS_OWN,
@@ -83,7 +83,7 @@ DEFAULT_WEIGHTS: Final[Mapping[Term, float]] = {
 }
 """Default weights of terms. A fit draws its weights towards these. Any other term has the default 0."""
 DEFAULT_INTERCEPT: Final = -7.0
-_NO_ITEM: Final = 1 << 40
+_MOST_ITEMS: Final = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -171,24 +171,14 @@ def unite_lists(proposed: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
 
     By hand: [[7, 3, -1]] and [[3, 5]] have the items [[3, 5, 7]], at the positions [[1, -1, 0]] and [[0, 1, -1]].
     """
-    lists = np.concatenate(proposed, axis=1)  # [B, N]
-    found, proposed_at = sort_with_positions(np.where(lists >= 0, lists, _NO_ITEM))
-    is_item = found < _NO_ITEM
-    is_first = is_item.copy()
-    is_first[:, 1:] &= found[:, 1:] != found[:, :-1]
-    column = np.cumsum(is_first, axis=1) - 1
-    count = int(column.max(initial=-1)) + 1
-    cell = (column + np.arange(len(lists))[:, None] * count)[is_item]
-    items = np.full((len(lists), count), -1, np.int64)
-    np.put(items, cell, found[is_item])
-    source = proposed_at[is_item]
-    lengths = [one.shape[1] for one in proposed]
+    lists, widths = np.concatenate(proposed, axis=1), [one.shape[1] for one in proposed]  # [B, N]
+    row, place = np.nonzero(lists >= 0)
+    pairs, pair = np.unique(row * _MOST_ITEMS + lists[row, place], return_inverse=True)
+    lengths = np.bincount(pairs // _MOST_ITEMS, minlength=len(lists))
+    items = pad_rows(lengths, pairs % _MOST_ITEMS, -1)
     positions = np.full((len(proposed), *items.shape), -1, np.int64)
-    np.put(
-        positions,
-        np.take(repeat_rows(lengths) * items.size, source) + cell,
-        np.take(ranges(np.zeros(len(lengths), np.int64), lengths), source),
-    )
+    channel = repeat_rows(widths)[place]
+    positions[channel, row, pair - offsets_of(lengths)[row]] = place - offsets_of(widths)[channel]
     return items, positions
 
 
@@ -332,7 +322,7 @@ CHANNEL_WEIGHTS: Final = TableSpec(
         ColumnSpec(
             "weight",
             pa.float64(),
-            "What one unit of the signal, or of the product, adds to the log-odds that the user interacts with the item.",
+            "Added to the log-odds of an interaction per unit of the signal or product.",
         ),
         ColumnSpec("default_weight", pa.float64(), "The weight if there is no held-out day to fit on."),
     ),

@@ -1,4 +1,4 @@
-"""Explains why an item is in a merged list: the parts that sum to its log-odds, and the user's items that it is similar to.
+"""Explains why an item is in a merged list: the parts of its log-odds, and the user's items most similar to it.
 
 Shapes: n explained items, E items of the user.
 """
@@ -39,7 +39,7 @@ def split_scores(merge: Merge, found: Candidates, rows: IntArray) -> list[dict[s
 def contributions(merge: Merge, said: dict[Signal, Float64Array]) -> dict[Signal, Float64Array]:
     """Returns signal -> its part of the candidates' log-odds. The parts and the intercept sum to `merge.log_odds`.
 
-    A product of two signals counts half for each of them. This is the signal's Shapley value (Shapley, A value for n-person games,
+    A product of two signals counts half for each. This is the signal's Shapley value (Shapley, A value for n-person games,
     1953), compared with an item whose signals are all 0.
     """
     added = {signal: np.zeros(said[signal].shape) for signal in signals_of(merge.channels)}
@@ -52,7 +52,7 @@ def contributions(merge: Merge, said: dict[Signal, Float64Array]) -> dict[Signal
 
 
 def find_similar_own(neighbors: Any, own_items: IntArray, rows: IntArray) -> list[IntArray]:
-    """Returns, for each item [n], the most similar ones of the user's items [E], by the neighbors. Best first, at most CARRIERS.
+    """Returns, for each item [n], at most CARRIERS of the user's items [E], the most similar first.
 
     Args:
         neighbors: see `SharedData`.

@@ -174,7 +174,7 @@ def _draw_hit_rates(axis: Any, rows: list[dict[str, Any]], names: Sequence[str],
 
 
 MAX_ROWS = 60
-"""At most so many values are drawn. The table next to the chart has all of them."""
+"""At most so many values are drawn. The table next to the chart has all values."""
 LABEL_CHARS = 28
 ROW_INCHES = 0.25
 _STEP = 0.36

@@ -124,7 +124,7 @@ HIT_COUNTS: Final = TableSpec(
     ),
     extra={
         "hits_*": "Of the items to find, those among the first k of the list.",
-        "ndcg_*": "NDCG of the first k: 1 if the list begins with the items to find, 0 if it has none of them.",
+        "ndcg_*": "NDCG of the first k: 1 if the list begins with the items to find, 0 without any hit.",
     },
 )
 
@@ -147,8 +147,8 @@ HIT_RATE_DETAIL: Final = TableSpec(
     ),
     extra={
         "segment_*": "The user's value in the configured segment of this name, for example 10-29 positive events.",
-        "hits_*": "Of hits, those on items of this tier of popularity in the window: head, next, rest, unseen.",
-        col.TRUTH_COUNT + "_*": "Of the items to find, those of this tier of popularity in the window.",
+        "hits_*": "Hits on items of this tier of popularity in the window: head, next, rest, unseen.",
+        col.TRUTH_COUNT + "_*": "Items to find of this tier of popularity in the window.",
     },
 )
 

@@ -9,8 +9,8 @@ all users and items as well. Both compare on the same day and the same users, so
 - **drop**: the list's hits divided by the hits of the day's best baseline, compared with this ratio on the last evaluated days.
   Fails if the whole interval is below (1 - `max_drop_frac`) times the earlier ratio.
 
-A scope with few pairs or users is "not enough evidence". So is an interval that leaves open who is ahead and is wider than the
-baseline's own rate. Both pass, with a note.
+A scope with few pairs or users is "not enough evidence". So is an interval around the margin if it is wider than the baseline's
+own rate. Both pass, with a note.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class _Question:
 
 
 def _best(rows: Rows, gate: Gate, *, must_have_all: bool = False) -> str | None:
-    """Returns the best of the gate's baselines, or the best of all if the gate names none. None if there is no baseline."""
+    """Returns the best of the gate's baselines, by default of all baselines. None if there is no baseline."""
     missing = [name for name in gate.baselines or () if name not in rows]
     if missing and must_have_all:
         expected = f"baselines of the day: {', '.join(baselines_of(rows))}"

@@ -5,8 +5,6 @@ From top to bottom: the ranks of truth pairs in lists, counts per user, the mode
 A truth pair is a user and an item to find. A cell is one scope in one population, for example discovery x warm. Every rate is
 reported per cell.
 
-Does not belong here: lists (`scorer.py`), rates and intervals (`rates.py`).
-
 Shapes: U evaluated users, B users of a block, P truth pairs, K top-k.
 """
 
@@ -189,7 +187,7 @@ def user_ndcg(pair_user: IntArray, ranks: IntArray, truth_count: IntArray, k: in
     DCG = sum of 1 / log2(rank + 2) over the user's items among the first k, ranks from 0. NDCG = DCG / ideal DCG. The ideal
     list begins with min(k, truth count) of the user's items.
 
-    By hand: k = 3, two items to find. The list has one of them, at its second position: DCG = 1 / log2(3) = .631, ideal DCG
+    By hand: k = 3, two items to find. The list has one, at its second position: DCG = 1 / log2(3) = .631, ideal DCG
     = 1 + .631 = 1.631, NDCG = .387. If it is at the first position, NDCG = 1 / 1.631 = .613.
 
     Args:

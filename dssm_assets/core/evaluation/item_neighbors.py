@@ -154,7 +154,7 @@ PLACE_WEIGHT: Final = 0.8
 def last_item_weights(indptr: IntArray, last_time_ms: IntArray) -> NDArray[np.float32]:
     """Weighs each user's last 10 items by .8 ** position, float32 [E]. The newest has position 0. Older items weigh 0.
 
-    Items with the same time share the lowest of their positions, so either all of them count or none.
+    Items with the same time share their lowest position, so all count or none.
 
     By hand: items with times 5, 9, 9 and 7 weigh .8 ** 3, 1, 1 and .8 ** 2.
     """

@@ -134,7 +134,7 @@ def color_of(scorer: str) -> str:
 
 
 def scorers_in_order(names: Iterable[str]) -> list[str]:
-    """Returns distinct scorers: known ones in the order of display, then unknown ones by name.
+    """Returns distinct scorers: known scorers in the order of display, then others by name.
 
     Single channels and merged lists without a channel are left out; the report has a separate table for them.
     """

@@ -135,7 +135,7 @@ Rows: TypeAlias = Mapping[str, Mapping[str, Any]]
 def rows_of_cell(
     total: pa.Table, scope: Scope | str, k: int, population: Population | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Returns scorer -> its row of total_hit_rate for one scope and k. The default population is the one reported for the scope."""
+    """Returns scorer -> its row of total_hit_rate for one scope and k. Without a population, it takes the population reported for the scope."""
     counted = str(population or counted_population(Scope(scope)))
     cell = (pc.field(SCOPE) == str(scope)) & (pc.field(POPULATION) == counted) & (pc.field("k") == k)
     return {row[SCORER]: row for row in total.filter(cell).to_pylist()}
@@ -163,7 +163,7 @@ class Gain:
 
     @property
     def position(self) -> str:
-        """Returns who is ahead, in words: the scorer is ahead of, behind, or not distinguishable from the other."""
+        """Returns the position of the scorer in words: ahead of, behind, or not distinguishable from the other."""
         return "ahead of" if self.ci_low > 0 else "behind" if self.ci_high < 0 else "not distinguishable from"
 
 
@@ -181,7 +181,7 @@ def paired_gain(
 ) -> Gain:
     """Returns hit_rate(scorer) - times * hit_rate(against), with a bootstrap interval. Both use the same resamples of users.
 
-    The default population is the one reported for the scope. Parts of merged lists (`is_part`) may be scored for a sample of the
+    Without a population, it takes the population reported for the scope. Parts of merged lists (`is_part`) may be scored for a sample of the
     users only. In this case both scorers are compared for the users of the sample.
 
     By hand: of 100 items to find, one scorer finds 50 and the other 40, so the gain is 0.1. With `times` 1.5 the gain is

@@ -43,13 +43,13 @@ class ReportFacts:
     """Counts of evaluated and left-out users, items and pairs.
 
     Attributes:
-        evaluated_users: users with a positive event on the day, or the sample of them that was scored.
+        evaluated_users: users with a positive event on the day; if only a sample was scored, the sample.
         users_without_truth: "scope/population" -> evaluated users without an item to find there.
         users_without_vector: evaluated users without a vector; their lists are empty.
         truth_pairs: distinct (user, item) pairs of evaluated users on the day.
         pairs_outside_corpus: truth pairs with an item that has no vector; they count as missed.
         corpus_items: candidates.
-        day_users: users with a positive event on the day, 0 if all of them were evaluated.
+        day_users: users with a positive event on the day, 0 if all were evaluated.
         cold_items: candidates without any event before the day.
         category_column: column of item_table used as category to rank cold items. None: no column is a category.
         recent_hours: half-life of recent popularity. None: not known.
@@ -152,7 +152,7 @@ def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
 
 
 def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[str, pa.Table]) -> str:
-    """Returns the day's figures as a table, most important first, and sentences on the worst ones.
+    """Returns the day's figures as a table, most important first, and sentences on the worst.
 
     The first rows are the served merged list over all items: for known users and items, then for everyone. Rows of the vectors
     alone follow: on items new to a user (their purpose), over all items (the reference solution's figure), on items without events.
@@ -311,7 +311,7 @@ def list_section(facts: ListFacts) -> str:
         note += " There is no earlier evaluation day to compare the lists with."
     else:
         note += (
-            f" Kept since {facts.previous_day}: mean percentage of a user's list that was in the list of that day. Jaccard: items "
+            f" Kept since {facts.previous_day}: mean percentage of a user's list already in the list of that day. Jaccard: items "
             f"in both lists / items in either. Both over {facts.overlap.column('users')[0].as_py():,} users with a list on both days."
         )
     overlap = {row["k"]: [f"{row['kept']:.1%}", f"{row['jaccard']:.3f}"] for row in facts.overlap.to_pylist()}

@@ -1,8 +1,5 @@
 """Scorers rank items for users. The model, every baseline and every merged list is evaluated as a scorer.
 
-Belongs here: the interface of a scorer, lists with and without a user's own items, the model as a scorer. Does not belong
-here: other scorers (`baselines`, `core/channels/merge.py`), counting hits (`hits.py`).
-
 Shapes: U evaluated users, B users of a block, M vectors per user, I items, D vector dimension, K top-k.
 """
 
@@ -15,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions
+from dssm_assets.core.arrays.ids import cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, combine_chunks
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.config.model import Similarity
+from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.names import Scope
 from dssm_assets.core.retrieval.exact import Corpus, Scores, flatten_interests, score_interests, search_interests
-from dssm_assets.core.retrieval.vectors import Vectors, check_vectors, to_matrix
+from dssm_assets.core.retrieval.vectors import Vectors, to_matrix, vector_faults
 
 MAX_ENTRIES: Final = 1 << 21
 """List entries ranked at once; longer lists are ranked for fewer users at a time."""
@@ -65,7 +63,7 @@ class RankedLists(NamedTuple):
     """Without any item that the user interacted with before."""
 
     def in_scope(self, scope: Scope) -> IntArray:
-        """Returns the lists, or ranks, for a scope."""
+        """Returns the lists for a scope; if these are ranks, the ranks."""
         others = {Scope.DISCOVERY: self.without_window, Scope.UNSEEN: self.without_history}
         return others.get(scope, self.everything)
 
@@ -92,7 +90,7 @@ def rank_items(scorer: Scorer, users: IntArray, own: InteractedItems, k: int) ->
 
 
 def _mark_own(own: InteractedItems, ranked: IntArray) -> tuple[Mask, Mask]:
-    """Marks the ranked items that are in the user's window, and those in the user's history, bool [B, L] each."""
+    """Marks the ranked items in the user's window, and the ranked items in the user's history, bool [B, L] each."""
     in_history = own.history.contains(np.arange(len(ranked))[:, None], ranked)
     in_window = np.zeros(ranked.shape, np.bool_)
     row, column = np.nonzero(in_history)
@@ -138,7 +136,6 @@ class ModelScorer:
         scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
         known, vectors = self._vectors(user_rows)
         flat, bounds = flatten_interests(vectors)
-        check_vectors("user", flat, None, self.corpus.vectors.shape[1])
         index[known], scores[known] = search_interests(self.corpus, flat, bounds, k)
         return index, scores
 
@@ -155,12 +152,11 @@ class ModelScorer:
         return scores
 
     def _vectors(self, user_rows: IntArray) -> tuple[IntArray, Vectors]:
-        """Returns positions of the users with vectors, and their vectors [., M, D]. The search refuses a width that is no multiple of D."""
+        """Returns positions of the users with vectors, and their vectors [., M, D]."""
         known = np.flatnonzero(self.vector_row[user_rows] >= 0)
         found = self.user_vectors[self.vector_row[user_rows[known]]]
         width = self.corpus.vectors.shape[1]
-        each = found.shape[1] // width if found.shape[1] % width == 0 else 1
-        return known, found.reshape(len(known), each, found.shape[1] // each)
+        return known, found.reshape(len(known), found.shape[1] // width, width)
 
 
 class ColdModelScorer:
@@ -206,13 +202,11 @@ def read_corpus(item_vectors: pa.Table, similarity: Similarity) -> tuple[pa.Arra
     """Returns the item ids of a table of vectors, and the vectors ready for search. An item's row number is its item_index.
 
     Raises:
-        DuplicateKeyError: an item has two vectors.
         InputError: a vector is null, not finite or zero.
     """
     items = combine_chunks(item_vectors.column(ITEM_ID))
-    check_unique(items, "item_vectors, column item_id")
     vectors = to_matrix(item_vectors.column(ITEM_TOWER_EMB), "item_vectors, column item_tower_emb")
-    check_vectors("item", vectors, items)
+    InputError.raise_if(vector_faults("item", vectors, items))
     return items, Corpus(vectors, similarity)
 
 
@@ -224,11 +218,9 @@ def model_scorer(item_ids: pa.Array, corpus: Corpus, user_vectors: pa.Table, use
         user_ids: the users to score [U].
 
     Raises:
-        DuplicateKeyError: a user has two rows.
         InputError: id types differ, or a vector is null.
     """
     users = combine_chunks(user_vectors.column(USER_ID))
-    check_unique(users, "user_vectors, column user_id")
     rows = find_positions(user_ids, cast_ids(users, user_ids.type, "user_vectors, column user_id"))
     vectors = to_matrix(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb")
     return ModelScorer(corpus, item_ids, rows, vectors)

@@ -1,8 +1,5 @@
 """Segments group users by a property, tiers group items by popularity. Each group gets a hit rate of its own.
 
-Belongs here: labels and bounds of segments, the table per segment. Does not belong here: the rows per user (`hits.py`),
-reading the columns of segments (`steps/user_segments.py`), texts and charts (`report.py`, `charts.py`).
-
 Shapes: U evaluated users, I items.
 """
 
@@ -172,7 +169,7 @@ def edge_labels(edges: Sequence[float]) -> list[str]:
 
 
 def label_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.ChunkedArray, segment: Segment) -> pa.Array:
-    """Returns each user's value in a column as text, or the range of the value; "(missing)" without a value or row.
+    """Returns each user's value in a column as text; with edges, the range of the value. Without a value or row: "(missing)".
 
     Args:
         user_ids: the evaluated users [U].

@@ -1,8 +1,5 @@
 """The truth of an evaluation day: each user's items on the day, and whether they occurred in the window before.
 
-Belongs here: building the table ground_truth, reading it as arrays (`Truth`), the pairs of a scope and a population. Does
-not belong here: which scopes and populations there are (`core/names.py`), counting hits (`hits.py`).
-
 Shapes: U evaluated users, P truth pairs.
 """
 
@@ -17,7 +14,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.hashing import hash_values
-from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions, sorted_unique
+from dssm_assets.core.arrays.ids import cast_ids, find_positions, sorted_unique
 from dssm_assets.core.columns import GT_IS_REPEAT, GT_IS_WARM, GT_ITEMS, IS_WARM_USER, ITEM_ID, USER_ID
 from dssm_assets.core.names import Population, Scope
 
@@ -76,17 +73,14 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
     """Returns the truth of a ground_truth table over a corpus.
 
     Args:
-        ground_truth: rows from `ground_truth`, in any order.
+        ground_truth: rows from `ground_truth`, in any order; one per user.
         item_ids: the corpus, distinct; its order defines item_index.
 
     Raises:
-        DuplicateKeyError: a user has two rows, or an item occurs twice in the corpus.
         InputError: item ids of ground_truth and of the corpus have different types.
     """
-    users, corpus = ragged.combine_chunks(ground_truth.column(USER_ID)), ragged.combine_chunks(item_ids)
-    check_unique(users, "ground_truth, column user_id")
-    check_unique(corpus, "corpus, column item_id")
-    table = ground_truth.take(pc.sort_indices(users))
+    corpus = ragged.combine_chunks(item_ids)
+    table = ground_truth.sort_by(USER_ID)
     lists = ragged.combine_chunks(table.column(GT_ITEMS))
     owner = ragged.repeat_rows(ragged.list_lengths(lists))
     items = cast_ids(pc.list_flatten(lists), corpus.type, "ground_truth, column gt_items")

@@ -5,9 +5,6 @@ row base + i. The tables are buffers, not parameters: the result of a look-up is
 the rows read. So there is never a gradient of a table's full size.
 
 Letters: B rows, F single-valued features, d width of a table, n values, G bags of a look-up.
-
-Belongs here: the position of a feature's rows, pooled look-ups, and their record for the optimiser. Does not belong here:
-updates (`core/training/optimisers.py`), tables sharded over processes (`extras/several_processes/process_group.py`).
 """
 
 from __future__ import annotations
@@ -55,14 +52,14 @@ class WidthGroup:
 class EmbeddingTables(nn.Module):
     """The fused tables of all features of both towers.
 
-    A subclass that stores the rows elsewhere overrides the methods from `locate_rows` to `mean_length`.
+    A subclass that stores the rows elsewhere overrides the methods from `locate_rows` to `blocks`.
 
     Attributes:
         sizes: width -> number of rows of its fused table.
     """
 
     def __init__(self, spec: TowerSpec, generator: torch.Generator, given: Mapping[int, Tensor] | None = None) -> None:
-        """Initialises the tables at random, or takes the given ones (width -> table)."""
+        """Draws the tables at random, unless they are given (width -> table)."""
         super().__init__()
         self.bases, self.sizes = _layout(spec)
         self.dims = tuple(sorted(self.sizes))
@@ -84,11 +81,6 @@ class EmbeddingTables(nn.Module):
     def blocks(self, dim: int) -> Iterator[Tensor]:
         """Yields the fused table of a width in blocks of rows, first to last."""
         yield self.table(dim)
-
-    def mean_length(self, dim: int, first: int, end: int) -> float:
-        """Returns the mean length of the vectors in rows first .. end - 1 of a table, 0 if there are none."""
-        rows = self.table(dim)[first:end]
-        return float(rows.norm(dim=1).mean()) if len(rows) else 0.0
 
     def groups(
         self, features: Sequence[TowerFeature], bag_features: Sequence[TowerFeature], without: str | None = None

@@ -3,7 +3,7 @@
 **Attention pooling** computes one weighted mean of the events per interest. An interest weighs the event vectors h of a row by
 softmax(w2 tanh(W1 h)), after Lin et al. 2017, section 2.1, as in ComiRec-SA (Cen et al. 2020, section 3.2).
 
-**The encoder** is causal self-attention: the state at an event depends only on this event and earlier ones. Blocks are built as in
+**The encoder** is causal self-attention: the state at an event depends only on the events up to it. Blocks are built as in
 SASRec (Kang and McAuley 2018), with the normalisation before each layer, and a last norm:
 
     x = x + attention(norm(x))

@@ -37,12 +37,10 @@ class GroupCodes:
 
     def find_groups(self, keys: npt.NDArray[Any]) -> IntArray:
         """Returns the group of each item [I] from its keys (`read_keys`, [I, F]); -1 if no group has these keys."""
-        wanted = _as_bytes(keys)
-        if not len(self.keys):
-            return np.full(len(wanted), -1, np.int64)
-        known = _as_bytes(self.keys)
-        place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        return np.where(known[place] == wanted, place, -1)
+        number = np.unique(np.concatenate([self.keys, keys]), axis=0, return_inverse=True)[1].reshape(-1)
+        group = np.full(len(number), -1, np.int64)
+        group[number[: len(self.keys)]] = np.arange(len(self.keys))
+        return group[number[len(self.keys) :]]
 
     def fill_in(self, vectors: FloatArray, keys: npt.NDArray[Any]) -> FloatArray:
         """Writes the group's code into the last d columns of each item, if these are all 0. Returns the vectors [I, D].
@@ -78,15 +76,3 @@ class GroupCodes:
 def read_keys(items: pa.Table, features: Sequence[str]) -> npt.NDArray[np.int32]:
     """Returns the embedding indices of these features, int32 [I, F]."""
     return np.stack([items.column(name).to_numpy().astype(np.int32) for name in features], axis=1)
-
-
-def distinct_keys(keys: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], IntArray]:
-    """Groups items with equal keys. Returns the keys of each group [G, F], ascending, and the group number of each item [I]."""
-    _, first, group = np.unique(_as_bytes(keys), return_index=True, return_inverse=True)
-    return keys[first], group.reshape(-1).astype(np.int64)
-
-
-def _as_bytes(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Returns each row as one value. Values sort as the rows do, first column first."""
-    ordered = np.ascontiguousarray(keys, ">u4")
-    return ordered.view(f"V{4 * keys.shape[1]}").reshape(-1)

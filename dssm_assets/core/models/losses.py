@@ -92,17 +92,15 @@ def softmax_loss(
         affine: |w| and b of the similarity |w| * (u . v) + b, None unless `model.learn_scale` is on. This loss ignores it: the scale
             is such a factor already, and an offset cancels in a softmax.
     """
-    with torch.autocast(user.device.type, enabled=False):
-        user, positive, columns, hard = _at_least_float32(user, positive, columns, hard)
-        scaled, hard_rows = user * scale, torch.from_numpy(terms.hard_rows).to(user.device)
-        own = (scaled * positive).sum(1) - terms.positive_correction  # [B]
-        own_hard = (scaled[hard_rows] * hard).sum(1) - terms.hard_correction  # [H]
-        largest = own.detach().scatter_reduce(0, hard_rows, own_hard.detach(), "amax")
-        sums = (own - largest).exp().index_add(0, hard_rows, (own_hard - largest[hard_rows]).exp())
-        weight = terms.weight / terms.weight.sum()
-        by_hard = largest + sums.log()  # log(exp own + sum of exp own_hard) [B]
-        by_columns = _sum_rows(_add_columns, scaled, columns, -terms.column_correction, by_hard, weight, terms.masked)
-        return by_columns + (weight * (by_hard - own)).sum()
+    scaled, hard_rows = user * scale, torch.from_numpy(terms.hard_rows).to(user.device)
+    own = (scaled * positive).sum(1) - terms.positive_correction  # [B]
+    own_hard = (scaled[hard_rows] * hard).sum(1) - terms.hard_correction  # [H]
+    largest = own.detach().scatter_reduce(0, hard_rows, own_hard.detach(), "amax")
+    sums = (own - largest).exp().index_add(0, hard_rows, (own_hard - largest[hard_rows]).exp())
+    weight = terms.weight / terms.weight.sum()
+    by_hard = largest + sums.log()  # log(exp own + sum of exp own_hard) [B]
+    by_columns = _sum_rows(_add_columns, scaled, columns, -terms.column_correction, by_hard, weight, terms.masked)
+    return by_columns + (weight * (by_hard - own)).sum()
 
 
 @dataclass(frozen=True)
@@ -140,17 +138,15 @@ class PairLoss:
     ) -> Tensor:
         factor, logq = (scale, 1.0) if self.is_of_logits else (1.0, 0.0)
         slope, offset = (factor, 0.0) if affine is None else (affine[0] * factor, affine[1] * factor)
-        with torch.autocast(user.device.type, enabled=False):
-            user, positive, columns, hard = _at_least_float32(user, positive, columns, hard)
-            scaled, hard_rows = user * slope, torch.from_numpy(terms.hard_rows).to(user.device)
-            own = self.positive_loss((scaled * positive).sum(1) + offset - logq * terms.positive_correction)
-            of_hard = self.negative_loss((scaled[hard_rows] * hard).sum(1) + offset - logq * terms.hard_correction)
-            sums = torch.zeros_like(own).index_add(0, hard_rows, of_hard)
-            counts = count_negatives(terms, len(columns)).clamp(min=1).to(user.device)
-            weight, shift = terms.weight / terms.weight.sum(), offset - logq * terms.column_correction
-            each = weight / counts
-            negatives = _sum_rows(self._sum_losses, scaled, columns, shift, sums, each, terms.masked, self.masked)
-            return (weight * own).sum() + negatives
+        scaled, hard_rows = user * slope, torch.from_numpy(terms.hard_rows).to(user.device)
+        own = self.positive_loss((scaled * positive).sum(1) + offset - logq * terms.positive_correction)
+        of_hard = self.negative_loss((scaled[hard_rows] * hard).sum(1) + offset - logq * terms.hard_correction)
+        sums = torch.zeros_like(own).index_add(0, hard_rows, of_hard)
+        counts = count_negatives(terms, len(columns)).clamp(min=1).to(user.device)
+        weight, shift = terms.weight / terms.weight.sum(), offset - logq * terms.column_correction
+        each = weight / counts
+        negatives = _sum_rows(self._sum_losses, scaled, columns, shift, sums, each, terms.masked, self.masked)
+        return (weight * own).sum() + negatives
 
     def _sum_losses(self, x: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
         losses = sums + self.negative_loss(x).sum(1)
@@ -266,8 +262,3 @@ class _SumOfRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         return None, *(grad * grad_outputs[0] for grad in ctx.saved_tensors), None, None, None
-
-
-def _at_least_float32(*vectors: Tensor) -> tuple[Tensor, ...]:
-    """Converts half-precision vectors to float32, because sums and exponentials need the digits. Others stay."""
-    return tuple(v.float() if v.dtype in (torch.bfloat16, torch.float16) else v for v in vectors)

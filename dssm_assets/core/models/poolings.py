@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.bags import Bags, mean_bags, root_bags
+from dssm_assets.core.arrays.bags import Bags, mean_bags
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, row_of_value
 from dssm_assets.core.config.model import Pooling, PoolingKind
 from dssm_assets.core.names import REGISTRIES
@@ -119,7 +119,7 @@ class RootPooling(MeanPooling):
     """Pools to sum(w * e) / sqrt(sum(w)), so that long histories have longer vectors. For the weights w see `MeanPooling`."""
 
     def make_bags(self, values: IntArray, offsets: IntArray, weights: npt.NDArray[np.float64] | None) -> Bags:
-        return root_bags(values, offsets, weights)
+        return mean_bags(values, offsets, weights, np.sqrt)
 
 
 class RecencyPooling(HistoryPooling):
@@ -159,7 +159,7 @@ def _damp_repeats(row: IntArray, values: IntArray, weights: npt.NDArray[np.float
 
     In each row, the events with the same value get a total weight of the square root of their former total weight.
 
-    Example: three events have weight 1, and two of them the same value. They get 1 / sqrt(2), 1 / sqrt(2) and 1.
+    Example: three events have weight 1, and two have the same value. They get 1 / sqrt(2), 1 / sqrt(2) and 1.
     """
     keys = row * (int(values.max(initial=0)) + 1) + values
     if keys.max(initial=0) > _CELLS_PER_VALUE * len(keys):

@@ -168,7 +168,7 @@ class HardEdges:
 
         Args:
             user_index: user of each row, -1 for an unknown user [B].
-            rng: decides which rows get the remainder, and which edges each row gets.
+            rng: draws the rows that get the remainder, and the edges of each row.
         """
         is_known = (user_index >= 0) & (user_index < len(self.offsets) - 1)
         users = np.where(is_known, user_index, 0)

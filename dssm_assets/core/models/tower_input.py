@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.bags import Bags, mean_bags, weighted_bags
 from dssm_assets.core.arrays.event_sequences import EventSequences, SharedWindows, shared_passes
-from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
+from dssm_assets.core.arrays.ragged import IntArray, number_values, offsets_of, ranges
 from dssm_assets.core.arrays.table_view import TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, feature_weights
 from dssm_assets.core.errors import Fault, LeakError, SchemaError
@@ -60,7 +60,6 @@ class SideReader:
     def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature]) -> None:
         self._view = TableView(table, name, feature_columns(features))
         check_indices(self._view, features)
-        _check_weights(self._view, name, features)
         self._singles = [feature.name for feature in features if not feature.is_multi]
         self._multis = [feature for feature in features if feature.is_multi]
 
@@ -81,27 +80,22 @@ class SideReader:
         return TowerInput(singles, tuple(bags))
 
 
-def digest_rows(rows: TowerInput) -> npt.NDArray[np.uint64]:
-    """Hashes the features of each row, without the history, to 64 bits [B]."""
-    digest = np.zeros(len(rows), np.uint64)
-    for column in rows.singles.T:
-        digest = mix_bits(digest + column.astype(np.uint64))
-    for bag in rows.bags:
-        lengths = np.diff(bag.offsets)
-        positions = np.arange(len(bag.values)) - np.repeat(bag.offsets[:-1], lengths)
-        weights = np.ascontiguousarray(bag.weights).view(np.uint32).astype(np.uint64)
-        values = mix_bits(mix_bits(mix_bits(bag.values.astype(np.uint64)) + weights) + positions.astype(np.uint64))
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
-        digest = mix_bits(digest + sums[bag.offsets[1:]] - sums[bag.offsets[:-1]] + lengths.astype(np.uint64))
-    return digest
+def find_equal_rows(inputs: TowerInput) -> tuple[IntArray, IntArray]:
+    """Groups rows with equal values. Returns the first row of each group, ascending [M], and the group of each row [n]."""
+    columns = [inputs.singles, *(_number_bags(bag)[:, None] for bag in inputs.bags)]
+    rows = np.ascontiguousarray(np.concatenate(columns, axis=1), np.int64)
+    return number_values(_as_texts(rows, np.arange(len(rows) + 1) * rows.shape[1]))
 
 
-def mix_bits(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Mixes each number, so that every bit of the result depends on all of its bits (splitmix64, Steele et al. 2014)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return values ^ values >> np.uint64(31)
+def _number_bags(bag: Bags) -> IntArray:
+    values, weights = (number_values(_as_texts(numbers, bag.offsets))[1] for numbers in (bag.values, bag.weights))
+    return values * (1 + int(weights.max(initial=0))) + weights
+
+
+def _as_texts(numbers: npt.NDArray[Any], offsets: IntArray) -> pa.Array:
+    data = np.ascontiguousarray(numbers)
+    buffers = [None, pa.py_buffer(offsets.astype(np.int64) * data.itemsize), pa.py_buffer(data)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
 
 
 class HistoryReader:
@@ -116,7 +110,6 @@ class HistoryReader:
         self._needs_times = any(pooling.needs_times for pooling in self._poolings)
         columns = {EVENT_TIME_MS: pa.int64(), **feature_columns(self._features)} if self._features else {}
         self._view = TableView(table, "history", columns)
-        self.num_rows: int = table.num_rows
         check_indices(self._view, self._features)
 
     def read(self, starts: IntArray, ends: IntArray, windows: SharedWindows | None = None) -> TowerInput:
@@ -157,15 +150,6 @@ class HistoryReader:
         values = tuple(read(feature.name).astype(np.int64, copy=False) for feature in self._encoded)
         return EventSequences(values, read(EVENT_TIME_MS) // MS_PER_SECOND, offsets, last).without_empty_events()
 
-    def check_bounds(self, starts: IntArray, ends: IntArray, where: str) -> None:
-        """Raises a SchemaError if a history starts after its end or leaves the table."""
-        wrong = (starts < 0) | (ends < starts) | (ends > self.num_rows)
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            got = f"{int(wrong.sum())} rows outside, first row {row}: {int(starts[row])} .. {int(ends[row])}"
-            expected = f"0 <= start <= end <= {self.num_rows}"
-            raise SchemaError(Fault(where, expected, got, "build bounds and history from the same events"))
-
     def check_causal(self, starts: IntArray, ends: IntArray, as_of_ms: IntArray, *, where: str, remedy: str) -> None:
         """Raises a LeakError if a history contains an event at or after its row's timestamp [B]."""
         if not self._features:
@@ -194,26 +178,12 @@ def feature_columns(features: Sequence[TowerFeature]) -> dict[str, pa.DataType]:
 
 def check_indices(view: TableView, features: Sequence[TowerFeature]) -> None:
     """Raises a SchemaError with one fault per feature that has an index outside its embedding table."""
-    remedy = "build the table with the feature configuration of this model"
-    SchemaError.raise_if(
-        fault for feature in features for fault in view.range_faults(feature.name, 0, feature.num_embeddings, remedy)
-    )
-
-
-def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]) -> None:
-    """Raises a SchemaError with a fault per weighted feature with infinite weights, or with more or fewer weights than values."""
-    faults = []
-    for feature in (feature for feature in features if feature.is_weighted):
-        column = feature_weights(feature.name)
-        where, remedy = f"table {table}, column {column}", "build the feature and its weights from the same values"
-        pairs = zip(view.lengths(feature.name), view.lengths(column), strict=True)
-        differing = sum(int(np.count_nonzero(values != weights)) for values, weights in pairs)
-        num_not_finite = sum(int(np.count_nonzero(~np.isfinite(block))) for block in view.blocks(column))
-        if differing:
-            expected, got = f"as many weights as {feature.name} has values", f"another number in {differing} rows"
-            faults.append(Fault(where, expected, got, remedy))
-        elif num_not_finite:
-            faults.append(Fault(where, "finite weights", f"{num_not_finite} weights that are NaN or infinite", remedy))
+    faults, remedy = [], "build the table with the feature configuration of this model"
+    for feature in features:
+        least, most = view.bounds(feature.name)
+        if least < 0 or most >= feature.num_embeddings:
+            where, expected = f"table {view.name}, column {feature.name}", f"0 .. {feature.num_embeddings - 1}"
+            faults.append(Fault(where, expected, f"{least} .. {most}", remedy))
     SchemaError.raise_if(faults)
 
 

@@ -1,8 +1,4 @@
-"""The specification of the two towers: features, embedding tables and layers, as one frozen value with a JSON form.
-
-Belongs here: `TowerSpec`, its derivation from features and the model section, and the comparison of two specifications.
-Does not belong here: the sizes of tables, computed from counts (asset feature_config), and the layers (`tower`).
-"""
+"""The specification of the two towers: features, embedding tables and layers, as one frozen value with a JSON form."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Rotating or mirroring all vectors changes no score. Two independently trained mo
 cosine between an id's two vectors is near 0 although nothing has changed. So raw cosines only mean something if the later
 model started from the earlier one.
 
-Therefore the vectors are aligned first. An orthogonal matrix R brings the day's vectors closest to the earlier ones: R = U
+Therefore the vectors are aligned first. An orthogonal matrix R brings the day's vectors closest to the earlier vectors: R = U
 V^T, where A^T B = U S V^T is the singular value decomposition and A and B are the unit vectors of the common ids
 (Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966). A rotation fitted to few ids would align
 noise with noise. Hence the ids are split into two halves, and each half is measured with the rotation fitted to the other.
@@ -26,31 +26,15 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ids import comparable_ids
 from dssm_assets.core.arrays.ragged import combine_chunks
-from dssm_assets.core.retrieval.vectors import vector_lengths
-
-Floats = NDArray[np.floating[Any]]
-
+from dssm_assets.core.retrieval.vectors import Metric, Vectors, find_unusable, prepare_vectors
 
 IDS_PER_DIMENSION: Final = 2
+"""An alignment needs so many ids per dimension: with fewer ids than dimensions in a half, its rotation is partly arbitrary."""
 MIN_COSINE: Final = 0.5
-"""An alignment needs this many ids per dimension: with fewer ids than dimensions in a half, its rotation is partly arbitrary."""
 
 
-@dataclass(frozen=True)
-class CommonIds:
-    """Ids of two partitions.
-
-    Attributes:
-        ids: the compared common ids, int64 or string, ascending.
-    """
-
-    ids: pa.Array
-    common_count: int
-    before_count: int
-
-
-def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> CommonIds:
-    """Returns at most `limit` common ids. If there are more, a sample is drawn by the seed.
+def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> tuple[pa.Array, int]:
+    """Returns common ids, int64 or string, ascending, and their number. Of more than `limit`, it returns a sample drawn by the seed.
 
     Integer ids and text ids are never common.
 
@@ -68,7 +52,7 @@ def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int
     ids = ids.take(pc.sort_indices(ids))
     if common > limit:
         ids = ids.take(pa.array(np.sort(np.random.default_rng(seed).choice(common, limit, replace=False))))
-    return CommonIds(ids, common, len(previous))
+    return ids, common
 
 
 @dataclass(frozen=True)
@@ -97,81 +81,53 @@ def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[An
     """
     if now.shape[1] != before.shape[1]:
         return Drift(0, None, None)
-    is_usable = _has_direction(now) & _has_direction(before)
-    first, second = _unit(now[is_usable]), _unit(before[is_usable])
+    is_usable = ~np.logical_or.reduce([*find_unusable(now).values(), *find_unusable(before).values()])
+    first, second = (prepare_vectors(vectors[is_usable], Metric.COSINE) for vectors in (now, before))
     count, dims = first.shape
     if not count:
         return Drift(0, None, None)
-    raw = _mean_cosine((first * second).sum(axis=1))
+    raw = float((first * second).sum(axis=1, dtype=np.float64).mean())
     if count < IDS_PER_DIMENSION * dims:
         return Drift(count, raw, None)
     order = np.random.default_rng(seed).permutation(count)
     halves = order[: count // 2], order[count // 2 :]
-    aligned = np.empty(count, np.float32)
+    aligned = 0.0
     for fitted, measured in (halves, halves[::-1]):
         turned = first[measured] @ fit_rotation(first[fitted], second[fitted])
-        aligned[measured] = (turned * second[measured]).sum(axis=1)
-    return Drift(count, raw, _mean_cosine(aligned))
+        aligned += float((turned * second[measured]).sum(dtype=np.float64)) / count
+    return Drift(count, raw, aligned)
 
 
-def fit_rotation(rows: Floats, targets: Floats) -> Floats:
+def fit_rotation(rows: Vectors, targets: Vectors) -> Vectors:
     """Returns the orthogonal matrix R [D, D] that minimises the summed squared distance between rows @ R and targets."""
     left, _, right = np.linalg.svd((rows.T @ targets).astype(np.float64))
-    return np.asarray(left @ right, rows.dtype)
+    return np.asarray(left @ right, np.float32)
 
 
-def _has_direction(vectors: Floats) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
+def judge_drift(
+    drift: Drift, *, day: str, common_count: int, before_count: int, width: int
+) -> tuple[bool, str, dict[str, Any]]:
+    """Returns whether the mean cosine after alignment reaches the floor, a sentence, and the figures.
 
+    Vectors that cannot be aligned pass only if the earlier partition already had too few ids. They do not pass if ids were
+    replaced or the width has changed, because users of stored vectors must know.
 
-def _unit(vectors: Floats) -> Floats:
-    return np.asarray(vectors / vector_lengths(vectors)[:, None], np.float32)
-
-
-def _mean_cosine(values: Floats) -> float:
-    return float(np.clip(values.astype(np.float64), -1, 1).mean())
-
-
-@dataclass(frozen=True)
-class DriftReport:
-    """The drift between a partition and the partition before it, with the verdict."""
-
-    before: str
-    """Day of the partition before."""
-    ids: CommonIds
-    drift: Drift
-    width: int
-    """Floats per vector in the current partition."""
-
-    @property
-    def passed(self) -> bool:
-        """Returns whether the mean cosine after alignment reaches the floor.
-
-        If the vectors cannot be aligned, the report passes only if the earlier partition already had too few ids. It does not
-        pass if ids were replaced or the width has changed, because users of stored vectors must know.
-        """
-        if self.drift.aligned is not None:
-            return self.drift.aligned >= MIN_COSINE
-        return self.ids.before_count < IDS_PER_DIMENSION * self.width
-
-    @property
-    def sentence(self) -> str:
-        count, raw, aligned = self.drift.compared_count, self.drift.raw, self.drift.aligned
-        if raw is None:
-            return f"nothing to compare with {self.before}: {self.ids.common_count} ids in common, or vectors of another width"
-        if aligned is None:
-            needed = f"at least {IDS_PER_DIMENSION * self.width} are needed to align {self.width} dimensions"
-            return f"{count} ids compared with {self.before}, {needed}; raw mean cosine {raw:.4f}"
-        return (
-            f"against {self.before}: mean cosine {aligned:.4f} after alignment (floor {MIN_COSINE:g}), "
-            f"raw {raw:.4f}, over {count} of {self.ids.common_count} common ids"
-        )
-
-    def facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {
-            "drift_against": self.before,
-            "drift_common_ids": self.ids.common_count,
-            "drift_compared_ids": self.drift.compared_count,
-        }
-        cosines = {"drift_cosine_raw_mean": self.drift.raw, "drift_cosine_aligned_mean": self.drift.aligned}
-        return facts | {name: cosine for name, cosine in cosines.items() if cosine is not None}
+    Args:
+        day: day of the partition before.
+        common_count: number of common ids.
+        before_count: number of ids of the partition before.
+        width: floats per vector in the current partition.
+    """
+    count, raw, aligned, needed = drift.compared_count, drift.raw, drift.aligned, IDS_PER_DIMENSION * width
+    facts: dict[str, Any] = {"drift_against": day, "drift_common_ids": common_count, "drift_compared_ids": count}
+    cosines = {"drift_cosine_raw_mean": raw, "drift_cosine_aligned_mean": aligned}
+    facts |= {name: cosine for name, cosine in cosines.items() if cosine is not None}
+    if raw is None:
+        sentence = f"nothing to compare with {day}: {common_count} ids in common, or vectors of another width"
+    elif aligned is None:
+        lacking = f"at least {needed} are needed to align {width} dimensions"
+        sentence = f"{count} ids compared with {day}, {lacking}; raw mean cosine {raw:.4f}"
+    else:
+        cosine = f"mean cosine {aligned:.4f} after alignment (floor {MIN_COSINE:g}), raw {raw:.4f}"
+        sentence = f"against {day}: {cosine}, over {count} of {common_count} common ids"
+    return before_count < needed if aligned is None else aligned >= MIN_COSINE, sentence, facts

@@ -5,7 +5,7 @@ definition (`pair_scores`) and ordered by score descending, then item_index asce
 if no other item can score as much as its last item, rounding included. A user without a proof, for example with hundreds of ties,
 gets more proposals, in the end all items. So the result depends on the input alone, not on processor, threads or block size.
 
-Memory beyond the vectors: about `_BLOCK_CELLS` proposals with their scores. L2 needs a copy of the items.
+Memory beyond the vectors: about `_BLOCK_CELLS` proposals with their scores.
 
 A user may have several vectors (interests). The item's score is then the highest score of any vector.
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import faiss
 import numpy as np
@@ -40,19 +40,15 @@ _MORE = 8
 """A user without a proof gets about so many times as many additional proposals."""
 _BLOCK_CELLS = 2**21
 """Most proposals of a block, so blocks with long lists have fewer users."""
-_HALF_ULP = 2.0**-24
-"""Half the distance from 1 to the next float32: one rounding changes a number by at most this fraction."""
-_SMALLEST = 2.0**-125
-"""Bounds the error of a float32 product or sum that falls below the smallest normal number."""
-_LONGEST = 1e37
-"""If a product of vector lengths exceeds this, float32 may overflow."""
+_ROUNDING = 2.0**-23
+"""Twice the largest rounding of a float32 operation, as a fraction of its result."""
 
 
 class Corpus:
     """Items prepared for any number of searches. For cosine they have unit length."""
 
     def __init__(self, item_vectors: NDArray[np.floating[Any]], metric: Similarity | Metric) -> None:
-        """Prepares at least one item. Unusable vectors must have been refused by `check_vectors` before."""
+        """Prepares the vectors of one item or more. They must be finite and, for cosine, not all zeros."""
         self.metric = Metric.from_similarity(metric)
         self.vectors = prepare_vectors(item_vectors, self.metric)
 
@@ -68,49 +64,16 @@ class Corpus:
     def longest(self) -> float:
         return float(vector_lengths(self.vectors).max())
 
-    @cached_property
-    def quick_items(self) -> Vectors:
-        """Returns vectors of the items [I, D]. Their inner products with `quick_users`, the quick scores, order the items.
+    def propose_items(self, users: Vectors, count: int) -> tuple[IntArray, NDArray[np.float64]]:
+        """Returns the `count` items [B, C] nearest to each user in float32, and the score that no other item exceeds [B].
 
-        For L2 the vectors are [I, D + 1] with the last column -|i|^2 / 2: u.i - |i|^2 / 2 orders like minus the squared distance.
+        The bound includes twice the largest error of a dot product in float32, summed in any order (Higham, Accuracy and Stability
+        of Numerical Algorithms, section 3.1).
         """
-        if self.metric is not Metric.L2:
-            return self.vectors
-        half = vector_lengths(self.vectors) ** 2 / 2
-        with np.errstate(over="ignore"):  # only for vectors too long for quick scores, see `quick_users`
-            return np.concatenate([self.vectors, -half[:, None].astype(np.float32)], axis=1)
-
-    def quick_users(self, users: Vectors) -> QuickUsers:
-        """Returns users [B, D], and a bound on the error of their quick scores.
-
-        The bound is twice the one for a dot product in float32, summed in any order (Higham, Accuracy and Stability of
-        Numerical Algorithms, section 3.1). It is infinite if vectors are so long that products may overflow.
-        """
-        lengths = vector_lengths(users)
-        scale, shift = np.ones(len(users)), np.zeros(len(users))
-        if self.metric is Metric.L2:
-            scale, shift = np.full(len(users), 0.5), lengths**2 / 2
-            users = np.concatenate([users, np.ones((len(users), 1), np.float32)], axis=1)
-            margin = _HALF_ULP * np.sqrt(lengths**2 + 1) * vector_lengths(self.quick_items).max()
-        else:
-            margin = _HALF_ULP * lengths * self.longest
-        margin = 2 * (users.shape[1] + 2) * (margin + _SMALLEST)
-        if self.metric is Metric.L2:
-            margin += 2 * _HALF_ULP * (lengths + self.longest) ** 2  # rounding of the defined score
-        is_too_long = lengths * max(self.longest, 1.0) + self.longest**2 >= _LONGEST
-        return QuickUsers(users, scale, shift, np.where(is_too_long, np.inf, margin))
-
-
-class QuickUsers(NamedTuple):
-    """Users of a block: |quick score - (score * scale + shift)| <= margin for every item."""
-
-    vectors: Vectors
-    scale: NDArray[np.float64]
-    """[B], above 0."""
-    shift: NDArray[np.float64]
-    """[B]"""
-    margin: NDArray[np.float64]
-    """[B]"""
+        is_l2, lengths = self.metric is Metric.L2, vector_lengths(users)
+        quick, items = faiss.knn(users, self.vectors, count, metric=faiss.METRIC_L2 if is_l2 else faiss.METRIC_INNER_PRODUCT)
+        largest = (lengths + self.longest) ** 2 if is_l2 else lengths * self.longest  # size of the summed terms
+        return items, (-quick if is_l2 else quick)[:, -1] + _ROUNDING * (users.shape[1] + 2) * largest
 
 
 def search(
@@ -125,7 +88,7 @@ def search(
     """Returns each user's k best items: score descending, then item_index ascending, also across the cut at k.
 
     Args:
-        user_vectors: [U, D], checked by `check_vectors`.
+        user_vectors: finite [U, D]; not all zeros for cosine.
         excluded: items that must not be in a user's list.
         block_size: users searched at once. It changes memory and speed, never the result.
 
@@ -167,25 +130,20 @@ def _split_blocks(counts: IntArray, block_size: int) -> Iterator[slice]:
 def _search_block(
     corpus: Corpus, users: Vectors, k: int, count: int, excluded: ItemSets
 ) -> tuple[IntArray, Scores, NDArray[np.bool_]]:
-    """Returns each user's list from `count` proposals, and whether it is proven. If all items are proposed, every list is."""
+    """Returns each user's list from `count` proposals, and whether it is proven. If all items are proposed, every list is proven."""
     is_whole = count == len(corpus)
     if is_whole:
-        items = np.tile(np.arange(count), (len(users), 1))
+        items, others = np.tile(np.arange(count), (len(users), 1)), np.full(len(users), -np.inf)
     else:
-        quick = corpus.quick_users(users)
-        with np.errstate(over="ignore", invalid="ignore"):  # if products may overflow, the margin is infinite
-            proposed, items = faiss.knn(quick.vectors, corpus.quick_items, count, metric=faiss.METRIC_INNER_PRODUCT)
+        items, others = corpus.propose_items(users, count)
     items[excluded.contains(np.arange(len(users))[:, None], items)] = -1
     items.sort(axis=1)  # so that ties go to the lower item_index
     rows = np.repeat(np.arange(len(users)), count)
     scores = pair_scores(users, corpus.vectors, rows, items.ravel(), corpus.metric).reshape(items.shape)
     scores[items < 0] = -np.inf
     top = top_k(scores, k)
-    index, best = take_top(items, top), take_top(scores, top, -np.inf)
-    if is_whole:
-        return index, best, np.ones(len(users), np.bool_)
-    # Other items have a quick score of at most the last proposal's. The k-th best item has at least the left side.
-    return index, best, best[:, -1] * quick.scale + quick.shift - quick.margin > proposed[:, -1]
+    best = take_top(scores, top, -np.inf)
+    return take_top(items, top), best, (best[:, -1] > others) | is_whole
 
 
 def flatten_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:

@@ -69,7 +69,7 @@ def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing col
         wanted: the filter, as parsed from JSON.
 
     Raises:
-        InputError: a condition names an unknown column, or has a value that does not fit the column's type. Lists all of them.
+        InputError: a condition names an unknown column, or has a value that does not fit the column's type. It lists every such condition.
     """
     count_conditions(wanted)
     groups = wanted if isinstance(wanted, list) else [wanted]

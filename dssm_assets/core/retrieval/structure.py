@@ -1,72 +1,30 @@
-"""Checks a table of vectors part by part while it is written.
-
-Only the ids stay in memory: they must be unique in the whole table.
-"""
+"""Checks a table of vectors part by part while it is written."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import find_repeated
+from dssm_assets.core.retrieval.vectors import find_unusable
 
 SHOWN = 5
 """A report names so many ids per kind of fault."""
-NOT_FINITE, ZEROS, TWICE = "not finite (NaN or infinity)", "all zeros", "under the id of another row"
-
-
-@dataclass(frozen=True)
-class Offence:
-    """A kind of fault: the number of its rows, and their first ids. User ids are left out, because reports are stored."""
-
-    what: str
-    count: int
-    first_ids: tuple[str, ...]
-
-    def __str__(self) -> str:
-        shown = ", ".join(self.first_ids) + (", ..." if self.count > len(self.first_ids) else "")
-        return f"{self.count} {self.what}: {shown}" if self.first_ids else f"{self.count} {self.what}"
-
-
-@dataclass(frozen=True)
-class StructureReport:
-    """The structure of a table of vectors, compared with the expected structure.
-
-    Attributes:
-        row_count: rows of the table.
-        width: floats per vector.
-        offences: faults of single rows.
-    """
-
-    row_count: int
-    expected_row_count: int
-    width: int
-    offences: tuple[Offence, ...]
-
-    @property
-    def passed(self) -> bool:
-        return not self.offences and self.row_count == self.expected_row_count
-
-    @property
-    def sentence(self) -> str:
-        if self.passed:
-            return f"{self.row_count} vectors of {self.width} floats, ids unique, all finite, none all zeros"
-        faults = []
-        if self.row_count != self.expected_row_count:
-            faults.append(f"{self.row_count} rows where {self.expected_row_count} were expected")
-        return "; ".join([*faults, *map(str, self.offences)])
 
 
 class VectorStructure:
-    """Checks a table in parts of any size, then reports on the whole."""
+    """Checks a table in parts of any size, then reports on the whole. Only the ids stay in memory, because they must be unique.
+
+    User ids are not named, because reports are stored.
+    """
 
     def __init__(self, *, width: int, expected_row_count: int, is_of_users: bool = False) -> None:
         self._width, self._expected, self._shown = width, expected_row_count, 0 if is_of_users else SHOWN
         self._ids: list[pa.Array] = []
-        self._offences: dict[str, Offence] = {}
+        self._wrong: dict[str, list[pa.Array]] = {}  # kind of fault -> ids
+
+    @property
+    def row_count(self) -> int:
+        return sum(map(len, self._ids))
 
     def check_rows(self, ids: pa.Array, vectors: pa.Array) -> None:
         """Checks the next rows.
@@ -78,32 +36,25 @@ class VectorStructure:
         self._ids.append(ids)
         # A null among the floats becomes NaN.
         matrix = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(ids), self._width)
-        is_finite = np.isfinite(matrix).all(axis=1)
-        self._note(NOT_FINITE, ids.filter(pa.array(~is_finite)))
-        self._note(ZEROS, ids.filter(pa.array(is_finite & ~matrix.any(axis=1))))
+        for what, is_wrong in find_unusable(matrix).items():
+            self._wrong.setdefault(what, []).append(ids.filter(pa.array(is_wrong)))
 
     def append(self, following: VectorStructure) -> None:
         """Appends the findings of the next block."""
         self._ids += following._ids
-        for offence in following._offences.values():
-            self._add(offence)
+        for what, ids in following._wrong.items():
+            self._wrong.setdefault(what, []).extend(ids)
 
-    def report(self) -> StructureReport:
-        offences, rows = list(self._offences.values()), sum(map(len, self._ids))
+    def report(self) -> tuple[bool, str]:
+        """Returns whether the table is sound, and a sentence with the number of each fault and its first ids."""
+        rows, faults = self.row_count, list[str]()
+        if rows != self._expected:
+            faults.append(f"{rows} rows where {self._expected} were expected")
+        wrong = {what: pa.chunked_array(parts) for what, parts in self._wrong.items()}
         if rows:
-            ids = pa.chunked_array(self._ids)
-            if extra := rows - pc.count_distinct(ids).as_py():
-                offences.append(Offence(TWICE, extra, self._texts(find_repeated(ids))))
-        return StructureReport(rows, self._expected, self._width, tuple(offences))
-
-    def _note(self, what: str, wrong_ids: pa.Array) -> None:
-        if len(wrong_ids):
-            self._add(Offence(what, len(wrong_ids), self._texts(wrong_ids)))
-
-    def _add(self, more: Offence) -> None:
-        known = self._offences.get(more.what, Offence(more.what, 0, ()))
-        first = (known.first_ids + more.first_ids)[:SHOWN]
-        self._offences[more.what] = Offence(more.what, known.count + more.count, first)
-
-    def _texts(self, ids: pa.Array) -> tuple[str, ...]:
-        return tuple(map(str, ids[: self._shown]))
+            wrong["ids of several rows"] = find_repeated(pa.chunked_array(self._ids))
+        for what, ids in wrong.items():
+            shown = ", ".join([*map(str, ids[: self._shown].to_pylist()), *(["..."] if len(ids) > self._shown else [])])
+            faults += [f"{len(ids)} {what}" + (f": {shown}" if self._shown else "")] if len(ids) else []
+        sound = f"{rows} vectors of {self._width} floats, ids unique, all finite, none all zeros"
+        return not faults, "; ".join(faults) or sound

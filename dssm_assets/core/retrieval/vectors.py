@@ -18,7 +18,7 @@ import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ids import format_ids
-from dssm_assets.core.arrays.ragged import combine_chunks
+from dssm_assets.core.arrays.ragged import Mask, combine_chunks
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import Fault, InputError
 
@@ -69,41 +69,25 @@ def to_lists(vectors: NDArray[Any]) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])
 
 
-def check_vectors(side: str, vectors: NDArray[np.floating[Any]], ids: Any, width: int | None = None) -> None:
-    """Checks every vector of users or items.
+def find_unusable(vectors: NDArray[np.floating[Any]]) -> dict[str, Mask]:
+    """Marks the vectors [N, D] that no search can use: kind of fault -> bool [N].
 
     A vector of zeros gives all items the same score. A NaN or an infinity makes every comparison false. Both are signs of a
-    broken tower, so they are refused.
-
-    Args:
-        side: "user" or "item".
-        vectors: [N, D].
-        ids: id of each vector for errors. None: errors name row numbers.
-        width: width of the items' vectors.
-
-    Raises:
-        InputError: vectors are unusable. The message has their number and first ids.
+    broken tower.
     """
-    if width is not None and vectors.shape[1:] != (width,):
-        got = f"{side}s {vectors.shape} against items of width {width}"
-        raise InputError(Fault("vectors", "two matrices of one width", got, "use vectors of one model"))
-    if side == "item" and not len(vectors):
-        raise InputError(Fault("item vectors", "at least one", "none", "materialise item_vectors of this date"))
-    InputError.raise_if(vector_faults(side, vectors, ids))
+    is_finite = np.isfinite(vectors).all(axis=1)
+    return {"not finite (NaN or infinity)": ~is_finite, "all zeros": is_finite & ~vectors.any(axis=1)}
 
 
-def vector_faults(side: str, vectors: NDArray[np.floating[Any]], ids: Any) -> list[Fault]:
-    """Returns a fault per kind of unusable vector, with their number and first ids."""
-    finite = np.isfinite(vectors).all(axis=1)
-    faults = []
-    for what, is_bad in (("not finite (NaN or infinity)", ~finite), ("all zeros", finite & ~vectors.any(axis=1))):
-        rows = np.flatnonzero(is_bad)
-        if len(rows):
-            names = [f"row {row}" for row in range(len(vectors))] if ids is None else ids
-            got = f"{len(rows)} of {len(is_bad)} {what}: {format_ids(names, rows)}"
-            expected, remedy = "finite vectors that are not all zeros", "train the model again or drop these ids"
-            faults.append(Fault(f"{side} vectors, {what}", expected, got, remedy))
-    return faults
+def vector_faults(side: str, vectors: NDArray[np.floating[Any]], ids: pa.Array) -> list[Fault]:
+    """Returns a fault per kind of unusable vector, with their number and first ids. `side`: user or item."""
+    expected, remedy = "finite vectors that are not all zeros", "train the model again or drop these ids"
+    found = ((what, is_bad.nonzero()[0]) for what, is_bad in find_unusable(vectors).items())
+    return [
+        Fault(f"{side} vectors, {what}", expected, f"{len(rows)} of {len(vectors)} {what}: {format_ids(ids, rows)}", remedy)
+        for what, rows in found
+        if len(rows)
+    ]
 
 
 def prepare_vectors(vectors: NDArray[np.floating[Any]], metric: Metric) -> Vectors:

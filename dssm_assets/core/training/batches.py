@@ -1,25 +1,25 @@
-"""Makes batches: chooses samples and their order, and builds the input of the towers and the loss.
+"""Makes batches: the order of an epoch's samples, and for each step the input of both towers and of the loss.
 
-The batches of an epoch are numbered. Each has its own random generator, so an epoch can be resumed at any batch.
+Batches are numbered, and each has its own random generator. So an epoch can be resumed at any batch.
 
-Several processes draw the same batch, and each computes its part:
+Several processes draw the same batch, and each computes a part of it:
 
-    user tower   every W-th sample, or every W-th session or window with all its samples, so that none is computed twice
-    item tower   every W-th of the distinct items of the batch, and the hard negatives of its own samples
+    user tower   every W-th sample; samples of one session, or of one window, go to the same process
+    item tower   every W-th of the batch's distinct items, and the hard negatives of the process's own samples
 
-A process reads the users, histories and hard negatives of its part. It reads the features of all items, to find equal ones.
+A process reads the users, histories and hard negatives of its part alone. It reads the features of all items, because items
+with equal features are computed once.
 
 Letters: W processes, B samples of a batch, b samples of this process, V sessions, N sampled, Q queued, H hard negatives, M rows
 of the item tower that all processes share, D vector width.
 
-Belongs here: `Batch`, `Epoch`. Does not belong here: reading rows (`data`), the choice of negatives (`batch_negatives`),
-learning from a batch (`trainer`).
+Does not belong here: reading rows (`data`), the choice of negatives (`batch_negatives`), learning from a batch (`trainer`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from dssm_assets.core.config.model import History, ItemSnapshot, Loss, Model, No
 from dssm_assets.core.config.training import Training, batches_per_epoch
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.losses import LossTerms
-from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, digest_rows, mix_bits
+from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, find_equal_rows
 from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.batch_negatives import NegativeRule, merge_columns
@@ -160,16 +160,15 @@ class Epoch:
         shifts = self._history_rule.window_shifts
         if shifts is None:
             return self._ranks.rows(len(keys[USER_INDEX]))
-        return np.flatnonzero(find_windows(self._data, keys, shifts) % self._ranks.count == self._ranks.rank)
+        return np.flatnonzero(self._data.window_numbers(keys, shifts) % self._ranks.count == self._ranks.rank)
 
     def _find_equal_items(self, items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
-        """Groups positions with the same item and features. Returns each group's first position, ascending [M], and each one's group [n]."""
-        first, group = find_equal_pairs(items, source)
+        """Groups positions with the same item and features. Returns each group's first position, ascending [M], and the group of each position [n]."""
+        first, group = number_values(pa.array(items * (int(source.max(initial=0)) + 2) + source + 1))
         if (source < 0).all():
             return first, group
-        # Features are compared by 64-bit hashes, because most are equal. In 1 of 10**11 batches two different ones look equal.
-        features = digest_rows(self._read_items(items[first], source[first], items[:0]))
-        same, of_pair = number_values(pa.array(mix_bits(features + items[first].astype(np.uint64))))
+        features = self._read_items(items[first], source[first], items[:0])
+        same, of_pair = find_equal_rows(replace(features, singles=np.column_stack([items[first], features.singles])))
         return first[same], of_pair[group]
 
     def _read_items(self, items: IntArray, source: IntArray, hard: IntArray) -> TowerInput:
@@ -222,15 +221,9 @@ def can_merge_items(model: Model) -> bool:
     """Returns whether equal columns may be merged. A mean over columns, or a batch norm, forbids it: it depends on their number.
 
     In a softmax, columns with equal vectors and corrections c_1 .. c_k equal one column with the correction -log(exp(-c_1) +
-    ... + exp(-c_k)), since every mask depends only on the item. One thing differs: dropout is drawn once for all of them.
+    ... + exp(-c_k)), since every mask depends only on the item. One thing differs: a merged column draws its dropout once.
     """
     return model.loss is Loss.SOFTMAX and model.norm is not Norm.BATCH
-
-
-def find_equal_pairs(items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
-    """Groups equal pairs (item, source). Returns each group's first position, ascending [M], and the group of each position [n]."""
-    keys = items * (int(source.max(initial=0)) + 2) + source + 1
-    return number_values(pa.array(keys))
 
 
 def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
@@ -258,12 +251,6 @@ def shuffle_sessions(session: IntArray, rng: np.random.Generator) -> IntArray:
     return np.argsort(rank[session], kind="stable")
 
 
-def find_windows(data: TrainData, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray) -> IntArray:
-    """Returns the number of each sample's window, from 0 [B]. A sample without history gets its own window."""
-    length = max(view.pooling.length for view in data.spec.sequence_views)
-    return np.unique(data.window_starts(keys, shifts, length), return_inverse=True)[1].astype(np.int64).reshape(-1)
-
-
 def _window_shifts(data: TrainData, model: Model, training: Training, rng: np.random.Generator) -> IntArray | None:
     """Draws the shift of each user's windows in this epoch [U]. None if samples do not share passes of the encoder."""
     if not training.group_users or not data.spec.sequence_views or model.history is History.LEAVE_ONE_OUT:
@@ -277,7 +264,7 @@ def _shuffle(
     if shifts is None and not training.group_sessions:
         return rng.permutation(rows)
     keys = {name: data.read_key(name, rows) for name in SESSION_KEYS}
-    groups = find_sessions(keys)[1] if shifts is None else find_windows(data, keys, shifts)
+    groups = find_sessions(keys)[1] if shifts is None else data.window_numbers(keys, shifts)
     return rows[shuffle_sessions(groups, rng)]
 
 

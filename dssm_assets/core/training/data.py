@@ -36,9 +36,6 @@ from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_STA
 _BLOCK_ROWS = 1 << 18
 _MAX_EVENTS = 4_000_000
 """Events of histories in memory at once. A single history may be longer."""
-_MAX_DAYS = 1 << 20
-"""Upper bound of day numbers. No window has so many days, so a larger number is a date or invalid."""
-_REMEDY = "materialize train_samples again"
 _KEYS = {
     ITEM_INDEX: pa.int32(),
     USER_INDEX: pa.int32(),
@@ -84,7 +81,7 @@ class TrainData:
         hard_negatives: user_index, item_index and day int32 of items shown to users without interaction. None: not needed.
 
     Raises:
-        SchemaError: a column is missing, has another type or nulls, or has row numbers outside their table.
+        SchemaError: there is no sample, a column is missing, has another type or nulls, or an index has no embedding.
         LeakError: a sample's history contains its own event or a later one.
     """
 
@@ -103,42 +100,34 @@ class TrainData:
         self.spec = spec
         self.num_samples: int = samples.num_rows
         self.num_items: int = items.num_rows
+        if not self.num_samples:
+            raise SchemaError(Fault("table samples", "at least one sample", "0 rows", "choose a window with positive events"))
         self.keys = TableView(samples, "samples", _KEYS)
         self._context = SideReader(samples, "samples", spec.features_of(TowerSide.CONTEXT))
         self.sample_users = SideReader(user_rows, "user_rows", spec.features_of(TowerSide.USER))
         self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(TowerSide.ITEM))
         self.items = SideReader(items, "items", spec.features_of(TowerSide.ITEM))
         self._interactions = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
-        TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})  # checks the columns
         self.user_starts: IntArray = users.column(HISTORY_START).to_numpy()
         self._user_ends: IntArray = users.column(HISTORY_END).to_numpy()
         self.history = HistoryReader(history, spec)
-        self.history.check_bounds(self.user_starts, self._user_ends, "table users")
-        # Without user features nothing is read from user_rows, and every user_row must be 0.
-        row_bounds = {ITEM_INDEX: (0, self.num_items), USER_INDEX: (-1, users.num_rows)}
-        row_bounds |= {
-            USER_ROW: (0, user_rows.num_rows if spec.features_of(TowerSide.USER) else 1),
-            ITEM_ROW: (0, item_rows.num_rows),
-            DAY: (0, _MAX_DAYS),
-        }
-        check_samples(self.keys, row_bounds)
-        self._check_histories()
-        self._edges = None
-        if hard_negatives is not None:
-            self._edges = read_hard_edges(hard_negatives, num_users=users.num_rows, num_items=self.num_items)
-        TableView(items, "items", {WEIGHT: pa.float64()})  # checks the column
+        for rows in row_blocks(self.num_samples, _BLOCK_ROWS):
+            keys = self.read_keys(rows)
+            bounds, where = self._history_bounds(keys), "table samples, column history_end"
+            self.history.check_causal(*bounds, keys[EVENT_TIME_MS], where=where, remedy="materialize train_samples again")
+        self._edges = None if hard_negatives is None else read_hard_edges(hard_negatives, users.num_rows)
         self._item_weights: npt.NDArray[np.float64] = items.column(WEIGHT).to_numpy()
         self._weight_distribution = distribution_of(items.schema)
 
     @cached_property
     def num_days(self) -> int:
         """Returns the number of days from the window's first day to the last day with a sample, both included."""
-        return 1 + max(int(block.max()) for block in self.keys.blocks(DAY))
+        return 1 + self.keys.bounds(DAY)[1]
 
     def item_counts(self, end_day: int) -> IntArray:
         """Counts each item's samples before a day [I]."""
         counts = np.zeros(self.num_items, np.int64)
-        for days, items in zip(self.keys.blocks(DAY), self.keys.blocks(ITEM_INDEX), strict=True):
+        for days, items in self.keys.blocks(DAY, ITEM_INDEX):
             counts += np.bincount(items[days < end_day], minlength=self.num_items)
         return counts
 
@@ -161,8 +150,7 @@ class TrainData:
     def rows_of_days(self, first: int, end: int, *, min_history: int = 0, targets: Targets = Targets.ALL) -> IntArray:
         """Returns the samples of days first .. end - 1 that are targets and have at least `min_history` earlier events, in order."""
         kept, begin = [], 0
-        columns = (self.keys.blocks(name) for name in (DAY, USER_INDEX, HISTORY_END))
-        for day, user_index, ends in zip(*columns, strict=True):
+        for day, user_index, ends in self.keys.blocks(DAY, USER_INDEX, HISTORY_END):
             starts, stops = self._history_bounds({USER_INDEX: user_index, HISTORY_END: ends})
             is_kept = (day >= first) & (day < end) & (stops - starts >= min_history)
             if targets is Targets.NEW:
@@ -175,8 +163,7 @@ class TrainData:
     def _is_new(self) -> Mask:
         """Marks samples with an item that is new to their user, bool [samples]."""
         found = [np.zeros(0, np.bool_)]
-        columns = (self.keys.blocks(name) for name in (USER_INDEX, HISTORY_END, ITEM_INDEX))
-        for user_index, ends, items in zip(*columns, strict=True):
+        for user_index, ends, items in self.keys.blocks(USER_INDEX, HISTORY_END, ITEM_INDEX):
             bounds = self._history_bounds({USER_INDEX: user_index, HISTORY_END: ends})
             found.append(find_new_items(*bounds, items, self._items_at))
         return np.concatenate(found)
@@ -185,8 +172,7 @@ class TrainData:
         """Returns the end of each user's events before the first sample of a day or later days [U]. None: all events count."""
         if before_day is None or before_day >= self.num_days:
             return self._user_ends
-        columns = (self.keys.blocks(name) for name in (DAY, EVENT_TIME_MS))
-        later = (times[days >= before_day] for days, times in zip(*columns, strict=True))
+        later = (times[days >= before_day] for days, times in self.keys.blocks(DAY, EVENT_TIME_MS))
         before_ms = min(int(times.min()) for times in later if len(times))
 
         def is_before(events: IntArray, _: IntArray) -> Mask:
@@ -267,12 +253,14 @@ class TrainData:
         user = np.maximum(keys[USER_INDEX], 0)
         return SharedWindows(self._user_ends[user], shifts[user])
 
-    def window_starts(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray, length: int) -> IntArray:
-        """Returns the first event of each sample's window [B]. A sample without history gets a distinct negative number."""
+    def window_numbers(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray) -> IntArray:
+        """Returns the number of each sample's window, from 0 [B]. A sample without history gets its own window."""
+        length = max(view.pooling.length for view in self.spec.sequence_views)
         starts, ends = self._history_bounds(keys)
         windows = self.windows(keys, shifts)
         firsts = starts if windows is None else windows.first_events(starts, ends, length)
-        return np.where(ends > starts, firsts, -1 - np.arange(len(ends)))
+        distinct = np.where(ends > starts, firsts, -1 - np.arange(len(ends)))
+        return np.unique(distinct, return_inverse=True)[1].astype(np.int64).reshape(-1)
 
     def _items_at(self, positions: IntArray) -> npt.NDArray[np.int32]:
         return self._interactions.read_column(ITEM_INDEX, self._interactions.select(positions))
@@ -282,18 +270,6 @@ class TrainData:
         starts = np.zeros(len(user_index), np.int64)
         starts[known] = self.user_starts[user_index[known]]
         return starts, np.where(known, keys[HISTORY_END], 0)
-
-    def _check_histories(self) -> None:
-        for rows in row_blocks(self.num_samples, _BLOCK_ROWS):
-            keys = self.read_keys(rows)
-            starts, ends = self._history_bounds(keys)
-            where = "table samples, column history_end"
-            self.history.check_bounds(starts, ends, where)
-            known = np.flatnonzero((keys[USER_INDEX] >= 0) & bool(len(self._user_ends)))
-            if num_beyond := int((ends[known] > self._user_ends[keys[USER_INDEX][known]]).sum()):
-                got = f"{num_beyond} histories that reach into the next user's events"
-                raise SchemaError(Fault(where, "histories that end within the user's own events", got, _REMEDY))
-            self.history.check_causal(starts, ends, keys[EVENT_TIME_MS], where=where, remedy=_REMEDY)
 
 
 def find_new_items(
@@ -355,35 +331,7 @@ def without_own_item(
     return positions[is_other], offsets_of(np.bincount(row[is_other], minlength=len(starts)))
 
 
-def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardEdges:
-    """Reads the edges of hard_negatives.arrow. A table in one chunk is not copied.
-
-    Args:
-        table: user_index, item_index and day int32, sorted by user and item, each pair once.
-
-    Raises:
-        SchemaError: a column is missing, has another type or nulls, or has an index out of range.
-    """
-    view = TableView(table, "hard_negatives", dict.fromkeys((USER_INDEX, ITEM_INDEX, DAY), pa.int32()))
-    if not table.num_rows:
-        return HardEdges.empty()
-    ends = {USER_INDEX: num_users, ITEM_INDEX: num_items}
-    SchemaError.raise_if(fault for column, end in ends.items() for fault in view.range_faults(column, 0, end, _REMEDY))
+def read_hard_edges(table: pa.Table, num_users: int) -> HardEdges:
+    """Returns the edges of hard_negatives.arrow: user_index, item_index and day int32, sorted by user and item."""
     users, items, days = (table.column(name).to_numpy() for name in (USER_INDEX, ITEM_INDEX, DAY))
     return HardEdges(offsets_of(np.bincount(users, minlength=num_users)), items, days)
-
-
-def check_samples(keys: TableView, row_bounds: Mapping[str, tuple[int, int]]) -> None:
-    """Checks the key columns of samples.arrow. `row_bounds`: column -> smallest allowed number, and one more than the largest.
-
-    Raises:
-        SchemaError: there is no sample, a number is out of bounds, or a weight is not finite or not above 0.
-    """
-    if not keys.num_rows:
-        raise SchemaError(Fault("table samples", "at least one sample", "0 rows", "choose a window with positive events"))
-    faults = [fault for column, bounds in row_bounds.items() for fault in keys.range_faults(column, *bounds, _REMEDY)]
-    num_wrong = sum(int(np.count_nonzero(~(np.isfinite(block) & (block > 0)))) for block in keys.blocks(WEIGHT))
-    if num_wrong:
-        got = f"{num_wrong} rows with a NaN, infinite, zero or negative weight"
-        faults.append(Fault("table samples, column weight", "finite weights above 0", got, "drop or fix those samples"))
-    SchemaError.raise_if(faults)

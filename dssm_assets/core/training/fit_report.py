@@ -132,7 +132,7 @@ class FitResult:
 
 
 class FitClock:
-    """Measures a fit's seconds, and how many of them it waited for batches."""
+    """Measures the seconds of a fit, and the seconds that it waits for batches."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now, self._begin = now, now()
@@ -174,7 +174,7 @@ class FitClock:
         return self._wait_seconds / self.seconds if self.seconds > 0 else 0.0
 
 
-def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Model, training: Training) -> dict[str, Any]:
+def fit_report(history: FitHistory, clock: FitClock, model: Model, training: Training) -> dict[str, Any]:
     """Returns the figures of a finished fit.
 
     `final_loss` is the mean over the last epoch. `input_wait_frac` is the share of time spent waiting for batches. Hit rates are
@@ -189,7 +189,6 @@ def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Mo
         "steps": len(losses),
         "epochs": best.epoch if best is not None else training.epochs,
         "seconds": clock.seconds,
-        "embedding_norms": embedding_norms(towers),
         "input_wait_frac": clock.wait_frac,
         "best_epoch": None if best is None else best.epoch,
         "search_borders": [] if best is None else _find_borders(history.scores, training),
@@ -209,12 +208,3 @@ def _find_borders(scores: Sequence[EpochScore], training: Training) -> list[str]
     return [
         f"training.epochs: the last epoch, {last.epoch}, still gained {gain:.4f} on the validation days (error {last.error:.4f}); raise it"
     ]
-
-
-def embedding_norms(two_tower: TwoTower) -> dict[str, float]:
-    """Returns the mean vector length of each embedding, without the row of missing values."""
-    tables, norms = two_tower.tables, dict[str, float]()
-    for feature in two_tower.spec.features:
-        base = tables.bases[feature.embedding_name]
-        norms[feature.embedding_name] = tables.mean_length(feature.embedding_dim, base + 1, base + feature.num_embeddings)
-    return norms

@@ -7,18 +7,14 @@ Letters: I items, U users, K interests, D width of the towers' vectors.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from dssm_assets.core.arrays.bags import Bags
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray, number_values, row_blocks
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, row_blocks
 from dssm_assets.core.models.group_codes import GroupCodes, read_keys
 from dssm_assets.core.models.prior import append_one
-from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, add_missing_context, select_rows
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, add_missing_context, find_equal_rows, select_rows
 from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.models.two_tower import TwoTower
 
@@ -75,13 +71,12 @@ class UserInference:
             history_end: end of each user's events in the history [U].
 
         Raises:
-            SchemaError: a column is missing, has another type or an index out of range; or bounds lie outside the history.
+            SchemaError: a column is missing, has another type or an index out of range.
             LeakError: a history has an event at or after `as_of_ms`.
         """
         starts, ends = np.asarray(history_start, np.int64), np.asarray(history_end, np.int64)
         spec = self._towers.spec
         reader = SideReader(users, "users", spec.features_of(TowerSide.USER))
-        self._history.check_bounds(starts, ends, "history bounds of users")
         as_of_ms, remedy = np.full(len(ends), self._as_of_ms, np.int64), "leave out events from the timestamp of the vectors on"
         self._history.check_causal(starts, ends, as_of_ms, where="history of users", remedy=remedy)
         vectors = np.empty((users.num_rows, spec.user_vector_width), np.float32)
@@ -92,21 +87,3 @@ class UserInference:
                 found = self._towers.user_vectors(inputs).cpu().numpy()
                 vectors[rows] = (append_one(found) if spec.prior else found).reshape(len(rows), -1)
         return vectors
-
-
-def find_equal_rows(inputs: TowerInput) -> tuple[IntArray, IntArray]:
-    """Groups rows with equal values. Returns the first row of each group, ascending [M], and the group of each row [n]."""
-    columns = [inputs.singles, *(_number_bags(bag)[:, None] for bag in inputs.bags)]
-    rows = np.ascontiguousarray(np.concatenate(columns, axis=1), np.int64)
-    return number_values(_as_texts(rows, np.arange(len(rows) + 1) * rows.shape[1]))
-
-
-def _number_bags(bag: Bags) -> IntArray:
-    values, weights = (number_values(_as_texts(numbers, bag.offsets))[1] for numbers in (bag.values, bag.weights))
-    return values * (1 + int(weights.max(initial=0))) + weights
-
-
-def _as_texts(numbers: npt.NDArray[Any], offsets: IntArray) -> pa.Array:
-    data = np.ascontiguousarray(numbers)
-    buffers = [None, pa.py_buffer(offsets.astype(np.int64) * data.itemsize), pa.py_buffer(data)]
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)

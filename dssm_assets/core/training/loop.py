@@ -104,8 +104,8 @@ class _FitRun:
     """The phases of one fit over one history.
 
     Attributes:
-        search_rows: the samples that the search trains on, None without a search, and after it.
-        final_rows: the samples that the final phase trains on, None without that phase.
+        search_rows: the samples to train on in the search, None without a search, and after it.
+        final_rows: the samples to train on in the final phase, None without a final phase.
     """
 
     def __init__(self, data: TrainData, model: Model, training: Training, seed: int, context: FitContext) -> None:
@@ -158,7 +158,7 @@ class _FitRun:
         prior = None
         if best is not None and best.prior is not None:
             prior = Prior(**dict(zip(Prior.model_fields, best.prior, strict=True)))
-        report = fit_report(history, towers, self._clock, self._model, self._training) | {
+        report = fit_report(history, self._clock, self._model, self._training) | {
             "samples": self._data.num_samples,
             "device": self._compute.device.type,
             "is_bfloat16": self._compute.bfloat16,
@@ -206,7 +206,7 @@ class _FitRun:
         return {**trainer.state(), **{f"{_BEST}{name}": tensor for name, tensor in self._best_weights.items()}}
 
     def _new_trainer(self, rows: IntArray, before_day: int) -> Trainer:
-        """Returns a trainer at the start of its phase, or resumed from the stored state.
+        """Returns the trainer of a phase. It continues from the stored state if there is one.
 
         Args:
             before_day: the first weights depend only on days before this day.
@@ -242,7 +242,7 @@ class _FitRun:
             self._group_codes = write_codes(towers, data, section, data.user_ends(before_day))
 
     def _samples_left(self) -> tuple[int, int]:
-        """Returns the number of samples left: if the search stops as early as it still can, and at most."""
+        """Returns the number of samples left if the search stops as early as possible, and if it does not stop early."""
         training, history, both = self._training, self._history, (self.search_rows, self.final_rows)
         search, final = (0 if rows is None else samples_per_epoch(len(rows), training) for rows in both)
         best = 1 if history.best is None else history.best.epoch

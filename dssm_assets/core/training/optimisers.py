@@ -5,7 +5,6 @@ Letters: n values read, U distinct rows, G bags, d width of a table.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -32,26 +31,7 @@ class RowGradients:
     gradient: Tensor  # [U, d]
 
 
-class RowOptimiser(ABC):
-    """Updates rows of the tables. A step changes only the rows that it has read."""
-
-    def __init__(self, tables: EmbeddingTables) -> None:
-        self._tables = tables
-
-    @abstractmethod
-    def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
-        """Makes one step: updates the rows with their gradients."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Tensor]:
-        """Returns name -> tensor for everything that the next step needs, except the tables. The tensors are not copied."""
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
-
-
-class RowwiseAdagrad(RowOptimiser):
+class RowwiseAdagrad:
     """Adagrad with one accumulator per table row. It is exact even if a batch reads a row several times.
 
     A row's gradient is the sum over all look-ups that read it. The row's accumulator grows by the mean square of this gradient,
@@ -60,10 +40,11 @@ class RowwiseAdagrad(RowOptimiser):
     """
 
     def __init__(self, tables: EmbeddingTables) -> None:
-        super().__init__(tables)
+        self._tables = tables
         self._squares = {dim: tables.table(dim).new_zeros(len(tables.table(dim))) for dim in tables.dims}
 
     def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
+        """Makes one step. Only the rows read in this step change."""
         for found in gradients:
             squares = self._squares[found.dim]
             grown = squares.index_select(0, found.rows) + found.gradient.square().mean(1)
@@ -72,10 +53,11 @@ class RowwiseAdagrad(RowOptimiser):
             self._tables.table(found.dim).index_add_(0, found.rows, change)
 
     def state(self) -> dict[str, Tensor]:
+        """Returns name -> tensor for everything that the next step needs, except the tables. The tensors are not copied."""
         return {f"squares_{dim}": squares for dim, squares in self._squares.items()}
 
 
-class RowwiseAdam(RowOptimiser):
+class RowwiseAdam:
     """Adam with a first moment per value and a second moment per row. It is exact even if a batch reads a row several times.
 
     t counts all steps, and k the steps since the row was last read (1 if the previous step read it):
@@ -88,7 +70,7 @@ class RowwiseAdam(RowOptimiser):
     """
 
     def __init__(self, tables: EmbeddingTables) -> None:
-        super().__init__(tables)
+        self._tables = tables
         full = {dim: tables.table(dim) for dim in tables.dims}
         self._mean = {dim: torch.zeros_like(table) for dim, table in full.items()}  # [rows, d]
         self._square = {dim: table.new_zeros(len(table)) for dim, table in full.items()}  # [rows]
@@ -117,7 +99,7 @@ class RowwiseAdam(RowOptimiser):
         return {"done": self._done} | {f"{name}_{dim}": rows for name, by_dim in named.items() for dim, rows in by_dim.items()}
 
 
-def row_optimiser(tables: EmbeddingTables, kind: EmbeddingOptimiser) -> RowOptimiser:
+def row_optimiser(tables: EmbeddingTables, kind: EmbeddingOptimiser) -> RowwiseAdagrad | RowwiseAdam:
     return RowwiseAdam(tables) if kind is EmbeddingOptimiser.ADAM else RowwiseAdagrad(tables)
 
 
@@ -179,12 +161,6 @@ class DenseOptimiser:
         """Returns each parameter's moments and number of steps, named by its position. The tensors are not copied."""
         named = ({"step": step, "exp_avg": mean, "exp_avg_sq": square} for step, mean, square in self._moments)
         return {f"{place}.{name}": tensor for place, tensors in enumerate(named) for name, tensor in tensors.items()}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Restores a result of `state`."""
-        own = self.state()
-        for name, tensor in state.items():
-            own[name].copy_(tensor)
 
 
 def learning_rate_frac(step: int, plan: StepPlan, final_frac: float) -> float:

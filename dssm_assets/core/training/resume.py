@@ -2,9 +2,6 @@
 
 A state has the format of a model (`model_format`). Its header also has the fit's history, and the name, type and shape of each
 tensor. No pickle: reading a state runs no code.
-
-Belongs here: the format of a state, when to store it, weights of an earlier day. Does not belong here: files and paths
-(`steps/fit_job.py`).
 """
 
 from __future__ import annotations
@@ -41,7 +38,7 @@ class Checkpoints:
         now: Callable[[], float] = lambda: 0.0,
         all_ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
-        """Notes the time as the fit's begin.
+        """Takes this moment as the begin of the fit.
 
         Args:
             key: digest of configuration and inputs; a state with another key is ignored.
@@ -120,7 +117,15 @@ class WarmStart:
         Returns:
             from, embedding_rows_carried, embedding_rows_new, dense_tensors_carried, dense_tensors_new.
         """
-        carried = sum(self._copy_rows(two_tower, name) for name in two_tower.tables.bases)
+        today, earlier = (
+            {f.embedding_name: f.embedding_dim for f in towers.spec.features} for towers in (two_tower, self.two_tower)
+        )
+        target, source, carried = two_tower.tables, self.two_tower.tables, 0
+        for name, rows in self.rows.items():
+            dim = today.get(name)
+            if dim is not None and dim == earlier.get(name):
+                target.write_rows(dim, rows.today + target.bases[name], source.table(dim), rows.earlier + source.bases[name])
+                carried += len(rows.today)
         total = sum({f.embedding_name: f.num_embeddings - 1 for f in two_tower.spec.features}.values())
         dense = self._copy_layers(two_tower)
         names = [name for name in two_tower.state_dict() if not name.startswith("tables.")]
@@ -131,20 +136,6 @@ class WarmStart:
             "dense_tensors_carried": dense,
             "dense_tensors_new": len(names) - dense,
         }
-
-    def _copy_rows(self, two_tower: TwoTower, embedding: str) -> int:
-        """Copies an embedding's matching rows if its width is the same today. Returns their number."""
-        dim, earlier_dim = (
-            {f.embedding_name: f.embedding_dim for f in towers.spec.features}.get(embedding)
-            for towers in (two_tower, self.two_tower)
-        )
-        rows = self.rows.get(embedding)
-        if rows is None or dim is None or dim != earlier_dim:
-            return 0
-        target, source = two_tower.tables, self.two_tower.tables
-        today, earlier = rows.today + target.bases[embedding], rows.earlier + source.bases[embedding]
-        target.write_rows(dim, today, source.table(dim), earlier)
-        return len(rows.today)
 
     def _copy_layers(self, two_tower: TwoTower) -> int:
         """Copies the dense tensors with the same shape if the towers read the same features. Returns their number."""

@@ -1,8 +1,5 @@
 """One step of training: forward, backward, and the update of all weights.
 
-Belongs here: `Trainer`. Does not belong here: the content of batches (`batches`) and their number (`loop`), the rules of
-updates (`optimisers`, `weight_average`).
-
 Letters: B samples of a batch, b samples of this process, M items shared by all processes, H hard negatives, D vector width.
 """
 
@@ -123,16 +120,9 @@ class Trainer:
         return state | {"dropout": self._dropout.get_state(), "done": torch.tensor(self.steps_done)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        self.two_tower.load_state_dict(_with_prefix(state, "towers."))
-        self._row_optimiser.load(_with_prefix(state, "rows."))
-        self._dense_optimiser.load(_with_prefix(state, "dense."))
-        if self._average is not None:
-            self._average.load(_with_prefix(state, "average."))
-        queued = _with_prefix(state, "queue.")
-        self._queue.extend(queued[str(place)].to(self._compute.device) for place in range(len(queued)))
+        queued = sum(name.startswith("queue.") for name in state)
+        self._queue.extend(state[f"queue.{place}"].to(self._compute.device) for place in range(queued))
         self._dropout.set_state(state["dropout"].cpu())
         self.steps_done = int(state["done"])
-
-
-def _with_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,32 +37,48 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 2048
 
 
-@dataclass(frozen=True)
 class ValidationSet:
-    """The scored users of the validation days.
+    """The users of the validation days to score, for towers fitted to the days before.
 
     Attributes:
         user_index: index of each user, ascending [V].
         truth: each user's items on the validation days, at least one item each.
         excluded: items left out of each user's list.
+        num_items: I, the number of items of the corpus.
     """
 
-    user_index: IntArray
-    truth: ItemSets
-    excluded: ItemSets
-    _data: TrainData
-    _user_row: IntArray  # [V]
-    _ends: IntArray  # end of each user's history [V]
-    _item_row: IntArray  # row in item_rows; -1: features are read from the corpus [I]
+    def __init__(self, data: TrainData, first_day: int, targets: Targets = Targets.ALL) -> None:
+        """Chooses the users with a history before `first_day`, and a target from it on.
+
+        Args:
+            targets: all interactions, or only interactions with items new to the user. In the latter case lists also leave out
+                the user's history.
+
+        Raises:
+            SchemaError: there is no such user.
+        """
+        rows = data.rows_of_days(first_day, data.num_days, targets=targets)
+        keys, ends = data.read_keys(rows), data.user_ends(first_day)
+        known = np.flatnonzero(keys[USER_INDEX] >= 0)
+        scored = known[(ends - data.user_starts)[keys[USER_INDEX][known]] > 0]
+        if not len(scored):
+            where, expected = "training.validation_days", "a user with positive events on those days and before"
+            raise SchemaError(Fault(where, expected, f"none of {len(rows)} samples", "set it lower, or to 0"))
+        users, first = np.unique(keys[USER_INDEX][scored], return_index=True)
+        places = np.searchsorted(users, keys[USER_INDEX][scored])
+        self.user_index, self.num_items = users.astype(np.int64), data.num_items
+        self.truth = ItemSets.of_pairs(places, keys[ITEM_INDEX][scored].astype(np.int64), len(users))
+        self.excluded = ItemSets.empty(len(users))
+        if targets is Targets.NEW:
+            items, lengths = data.known_items(users, ends)
+            self.excluded = ItemSets.of_pairs(repeat_rows(lengths), items, len(users))
+        self._data, self._ends = data, ends[users]
+        self._user_row = keys[USER_ROW][scored][first].astype(np.int64)  # [V]
+        self._item_row = _last_item_rows(data, first_day)  # row in item_rows; -1: features are read from the corpus [I]
 
     @property
     def num_users(self) -> int:
         return len(self.user_index)
-
-    @property
-    def num_items(self) -> int:
-        """Returns I, the number of items of the corpus."""
-        return len(self._item_row)
 
     def read_users(self, places: IntArray) -> TowerInput:
         """Returns the user tower's input for these users, given as positions 0 .. V - 1. Context features are missing."""
@@ -79,42 +94,6 @@ class ValidationSet:
         early, late = self._data.sample_items.read(rows[is_early]), self._data.items.read(item_index[~is_early])
         order = np.argsort(np.concatenate([np.flatnonzero(is_early), np.flatnonzero(~is_early)]), kind="stable")
         return select_rows(concatenate_rows(early, late), order)
-
-
-def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.ALL) -> ValidationSet:
-    """Returns the validation set for towers fitted to the days before `first_day`.
-
-    Args:
-        targets: all interactions, or only interactions with items new to the user. In the latter case lists also leave out
-            the user's history.
-
-    Raises:
-        SchemaError: no user of the validation days has both a history and a target.
-    """
-    rows = data.rows_of_days(first_day, data.num_days, targets=targets)
-    keys = data.read_keys(rows)
-    ends = data.user_ends(first_day)
-    lengths = ends - data.user_starts
-    known = np.flatnonzero(keys[USER_INDEX] >= 0)
-    scored = known[lengths[keys[USER_INDEX][known]] > 0]
-    if not len(scored):
-        where, expected = "training.validation_days", "a user with positive events on those days and before"
-        raise SchemaError(Fault(where, expected, f"none of {len(rows)} samples", "set it lower, or to 0"))
-    users, first = np.unique(keys[USER_INDEX][scored], return_index=True)
-    places = np.searchsorted(users, keys[USER_INDEX][scored])
-    excluded = ItemSets.empty(len(users))
-    if targets is Targets.NEW:
-        items, lengths = data.known_items(users, ends)
-        excluded = ItemSets.of_pairs(repeat_rows(lengths), items, len(users))
-    return ValidationSet(
-        user_index=users.astype(np.int64),
-        truth=ItemSets.of_pairs(places, keys[ITEM_INDEX][scored].astype(np.int64), len(users)),
-        excluded=excluded,
-        _data=data,
-        _user_row=keys[USER_ROW][scored][first].astype(np.int64),
-        _ends=ends[users],
-        _item_row=_last_item_rows(data, first_day),
-    )
 
 
 def user_blocks(
@@ -139,7 +118,7 @@ def hit_rate(
 ) -> float:
     """Returns hit_rate@k of these vectors by inner product. Only one block of users has its lists in memory.
 
-    By hand: one user has two items to find, and the list has one of them. Another user's only item is found: 2 / 3.
+    By hand: one user has two items to find, and the list has one. Another user's only item is found: 2 / 3.
 
     Args:
         users: vectors of all users, in order, in blocks.
@@ -175,8 +154,8 @@ class EpochEvaluator:
     def __init__(
         self, data: TrainData, first_day: int, model: Model, ks: Sequence[int], *, ranks: Ranks = SINGLE_PROCESS
     ) -> None:
-        """Reads the users to score. Raises the errors of `validation_set`. The first process searches and chooses the prior."""
-        self._set = validation_set(data, first_day, model.targets)
+        """Reads the users to score. Raises the errors of `ValidationSet`. The first process searches and chooses the prior."""
+        self._set = ValidationSet(data, first_day, model.targets)
         self._k = scored_k(ks, data.num_items)
         self._ranks, self._has_prior = ranks, model.prior
         self._prior_search: PriorSearch | None = None
@@ -208,7 +187,7 @@ class EpochEvaluator:
         prior = self._prior_search.choose(
             np.concatenate(kept), items, truth.select_users(chosen), scale=scale, k=self._k, excluded=every.select_users(chosen)
         )
-        # User vectors are computed a second time, because all of them might not fit into memory.
+        # User vectors are computed a second time, because together they might not fit into memory.
         widened = (append_one(block) for block in user_blocks(towers, self._set, ranks=self._ranks))
         found = hit_rate(widened, append_prior(items, self._prior_search.item_values(prior)), truth, self._k, every)
         return [found, plain, prior.popularity, prior.recent, prior.half_life_days, prior.growth]
@@ -233,8 +212,7 @@ def _keep_rows(blocks: Iterable[FloatArray], chosen: IntArray, kept: list[FloatA
 def _last_item_rows(data: TrainData, first_day: int) -> IntArray:
     """Returns the feature row of each item's last sample before a day [I]; -1 if no row is known."""
     found = np.full(data.num_items, -1, np.int64)
-    columns = (data.keys.blocks(name) for name in (DAY, ITEM_INDEX, ITEM_ROW))
-    for days, items, rows in zip(*columns, strict=True):
+    for days, items, rows in data.keys.blocks(DAY, ITEM_INDEX, ITEM_ROW):
         is_early = (days < first_day) & (rows > 0)
         # Reversed, because np.unique finds the first position of each item.
         last, at = np.unique(items[is_early][::-1], return_index=True)

@@ -62,10 +62,6 @@ class WeightAverage:
         state |= {f"rows_{dim}": rows for dim, rows in self._rows.items()}
         return state | {f"log_at_{dim}": at for dim, at in self._log_at.items()}
 
-    def load(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
-
     def _catch_up_rows(self, dim: int, rows: Tensor) -> None:
         log_at, average, weight = self._log_at[dim], self._rows[dim], self._towers.tables.table(dim)
         left = (float(self._clock[1]) - log_at.index_select(0, rows)).exp_().float()[:, None]

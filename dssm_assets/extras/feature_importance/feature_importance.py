@@ -23,7 +23,7 @@ from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.loop import FitContext, fit
-from dssm_assets.core.training.validation import ValidationSet, hit_rate, item_vectors, user_blocks, validation_set
+from dssm_assets.core.training.validation import ValidationSet, hit_rate, item_vectors, user_blocks
 
 _USERS: Final = 4096
 """Histories of so many users are in memory at once."""
@@ -78,7 +78,7 @@ def leave_out_groups(
 def _score(
     result: FitResult, data: TrainData, first_day: int, group: str | None, names: tuple[str, ...], k: int
 ) -> FeatureWorth:
-    every = validation_set(data, first_day)
+    every = ValidationSet(data, first_day)
     items, codes, prior = item_vectors(result.two_tower, every), result.group_codes, result.prior
     if codes is not None:  # items without events get the code of their group
         items = codes.fill_in(items, data.item_keys(codes.features))
@@ -90,7 +90,7 @@ def _score(
         return blocks if prior is None else (append_one(block) for block in blocks)
 
     rows = data.rows_of_days(first_day, data.num_days, targets=Targets.NEW)
-    new = validation_set(data, first_day, Targets.NEW) if len(rows) else None
+    new = ValidationSet(data, first_day, Targets.NEW) if len(rows) else None
     is_cold = events_before(data, first_day) == 0
     cold = only_items(every.truth, is_cold)
     return FeatureWorth(

@@ -175,7 +175,7 @@ class ShardedTables(EmbeddingTables):
     whole tables in every process. It needs 1 / W of the memory.
 
     All exchanges use `torch.distributed`, with gloo or NCCL. On a cluster of GPUs, torchrec's sharded collections could replace
-    this class. They would have to implement the methods of `EmbeddingTables` from `locate_rows` to `mean_length`, and `send_to_owners`.
+    this class. They would have to implement the methods of `EmbeddingTables` from `locate_rows` to `blocks`, and `send_to_owners`.
     """
 
     def __init__(self, spec: TowerSpec, generator: torch.Generator, ranks: Ranks) -> None:
@@ -207,12 +207,6 @@ class ShardedTables(EmbeddingTables):
             rows = min(BLOCK_ROWS * count, self.sizes[dim] - begin)
             own = self.table(dim)[begin // count : begin // count + BLOCK_ROWS].to(device)
             yield self._ranks.gather(own, rows).cpu()
-
-    def mean_length(self, dim: int, first: int, end: int) -> float:
-        rank, count = self._ranks.rank, self._ranks.count
-        low, high = (-(-(bound - rank) // count) for bound in (first, end))
-        total = _summed(self.table(dim)[low:high].norm(dim=1).double().sum().to(exchange_device()))
-        return float(total) / (end - first) if end > first else 0.0
 
     def _draw_table(self, dim: int, generator: torch.Generator) -> Tensor:
         rank, count, size = self._ranks.rank, self._ranks.count, self.sizes[dim]

@@ -31,7 +31,7 @@ from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.index import ShippedIndex
 from dssm_assets.core.retrieval.item_filter import comparable_column
-from dssm_assets.core.retrieval.structure import StructureReport, VectorStructure
+from dssm_assets.core.retrieval.structure import VectorStructure
 from dssm_assets.core.retrieval.vectors import Vectors, to_lists, to_matrix
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.statistics.bucketizer import Bucketizer
@@ -209,7 +209,7 @@ def check_vectors(side: str, ids: pa.Array, vectors: pa.FixedSizeListArray) -> N
     """Raises an InputError if there are no vectors, or some are unusable. `side`: user or item."""
     structure = VectorStructure(width=vectors.type.list_size, expected_row_count=len(ids), is_of_users=side == "user")
     structure.check_rows(ids, vectors)
-    _check_structure(side, structure.report())
+    _check_structure(side, structure)
 
 
 def write_item_vectors(folder: Path, item_ids: pa.Array, vectors: Vectors) -> None:
@@ -335,7 +335,7 @@ def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr,
                     writers[name] = stack.enter_context(arrow_writer(folder / name, content.schema))
                 writers[name].write_batch(content)
             structure.check_rows(*rows[BundleFile.USER_VECTORS].columns)
-    _check_structure("user", structure.report())
+    _check_structure("user", structure)
     golden = _read_golden_users(folder, choose_rows(inputs.users.rows, GOLDEN_ROWS), spec, workspace.config.seed)
     return BundleUsers(sample_users(folder, spec), golden)
 
@@ -374,10 +374,11 @@ def _bundle_ids(column: pa.Array, side: str) -> pa.Array:
     return combine_chunks(comparable_ids(column, f"table {side}_features_fg, column {side}_id"))
 
 
-def _check_structure(side: str, report: StructureReport) -> None:
-    if report.passed and report.row_count:
+def _check_structure(side: str, structure: VectorStructure) -> None:
+    is_sound, sentence = structure.report()
+    if is_sound and structure.row_count:
         return
-    got = report.sentence if report.row_count else f"no {side}"
+    got = sentence if structure.row_count else f"no {side}"
     remedy = f"check {side}_features_fg of the day, or train the model again"
     raise InputError(Fault(f"serving bundle, {side} vectors", "one usable vector per id", got, remedy))
 

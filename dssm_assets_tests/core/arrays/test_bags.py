@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.bags import mean_bags, root_bags, weighted_bags
+from dssm_assets.core.arrays.bags import mean_bags, weighted_bags
 from dssm_assets.core.arrays.ragged import offsets_of
 
 ROWS = st.lists(st.lists(st.tuples(st.integers(0, 5), st.floats(width=32, allow_nan=False, allow_infinity=False)), max_size=5))
@@ -36,9 +36,11 @@ def test_weighted_bags_equal_a_loop(rows: list[list[tuple[int, float]]]) -> None
 
 def test_root_bags_weigh_many_values_more_than_one() -> None:
     # [4, 0, 6] has two values: 1 / sqrt(2) each; [0] none; [5] one.
-    bags = root_bags(np.array([4, 0, 6, 0, 5]), offsets_of(np.array([3, 1, 1])))
+    bags = mean_bags(np.array([4, 0, 6, 0, 5]), offsets_of(np.array([3, 1, 1])), scale=np.sqrt)
     assert bags.values.tolist() == [4, 6, 5]
     assert bags.offsets.tolist() == [0, 2, 2, 3]
     assert bags.weights == pytest.approx([0.5**0.5, 0.5**0.5, 1.0])
     # Importances 3 and 1 over the root of 4; the missing value's counts nowhere.
-    assert root_bags(np.array([1, 2, 0]), np.array([0, 3]), np.array([3.0, 1.0, 100.0])).weights == pytest.approx([1.5, 0.5])
+    assert mean_bags(np.array([1, 2, 0]), np.array([0, 3]), np.array([3.0, 1.0, 100.0]), np.sqrt).weights == pytest.approx(
+        [1.5, 0.5]
+    )

@@ -44,7 +44,7 @@ def test_table_view_does_not_copy_a_memory_map(tmp_path: Path) -> None:
     before = pa.total_allocated_bytes()
     with pa.memory_map(path) as source:
         view = TableView(pa.ipc.open_file(source).read_all(), "t", {"a": pa.int32()})
-        blocks = list(view.blocks("a"))
+        blocks = [block for (block,) in view.blocks("a")]
         assert [len(block) for block in blocks] == [300_000, 300_000, 300_000, 100_000]
         assert not any(block.flags.owndata or block.flags.writeable for block in blocks)
         assert pa.total_allocated_bytes() - before < 100_000

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.config.model import Model, Pooling
-from dssm_assets.core.errors import LeakError, SchemaError
+from dssm_assets.core.errors import LeakError
 from dssm_assets.core.models.poolings import MS_PER_DAY
 from dssm_assets.core.models.tower_input import HistoryReader
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec, tower_spec
@@ -74,12 +74,6 @@ def test_history_that_reaches_its_timestamp_is_a_leak() -> None:
     reader.check_causal(starts, ends, np.array([MS_PER_DAY + 1, 0]), where="samples", remedy="end them earlier")
     with pytest.raises(LeakError, match=r"samples.*got 1 with events at or after it; first: row 0,.*end them earlier"):
         reader.check_causal(starts, ends, np.array([MS_PER_DAY, 0]), where="samples", remedy="end them earlier")
-
-
-@pytest.mark.parametrize(("start", "end"), [(-1, 0), (2, 1), (0, 6)])
-def test_histories_outside_the_table_are_refused(start: int, end: int) -> None:
-    with pytest.raises(SchemaError, match="0 <= start <= end <= 5"):
-        HistoryReader(TABLE, _spec(2)).check_bounds(np.array([start]), np.array([end]), "users")
 
 
 def test_each_pooling_reads_as_many_events_as_its_length() -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from dssm_assets.core.arrays.bags import mean_bags, root_bags
+from dssm_assets.core.arrays.bags import mean_bags
 from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import ConfigError
@@ -46,7 +46,7 @@ def test_columns_by_hand() -> None:
 
 def _history(values: list[int]) -> TowerInput:
     array, offsets = np.array(values, np.int64), np.array([0, len(values)])
-    root, mean = root_bags(array, offsets), mean_bags(array, offsets)
+    root, mean = mean_bags(array, offsets, scale=np.sqrt), mean_bags(array, offsets)
     return TowerInput(np.array([[1]]), (root, root, mean, mean), np.array([0.0], np.float32))
 
 

@@ -108,19 +108,6 @@ def test_weights_are_read_with_their_rows(chunks: int) -> None:
     assert bag.weights.tolist() == [1.0, 0.75, 0.25]
 
 
-@pytest.mark.parametrize(
-    ("rows", "text"),
-    [
-        ([[1], [], [1, 1]], "expected as many weights as tags has values, got another number in 1 rows"),
-        ([[1, 1], [1], [1]], ".*another number in 2 rows"),
-        ([[1, float("nan")], [], [1, float("inf")]], "expected finite weights, got 2 weights that are NaN or infinite"),
-    ],
-)
-def test_weights_that_do_not_match_their_values_are_refused(rows: list[list[float | None]], text: str) -> None:
-    with pytest.raises(SchemaError, match=f"table items, column tags__weights: {text}"):
-        SideReader(_with_weights(rows), "items", WEIGHTED)
-
-
 def test_weights_must_be_lists_of_float32() -> None:
     with pytest.raises(SchemaError, match="column tags__weights: expected the column to exist"):
         SideReader(TABLE, "items", WEIGHTED)

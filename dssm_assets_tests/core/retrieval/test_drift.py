@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.retrieval.drift import (
-    CommonIds,
     Drift,
-    DriftReport,
     compute_drift,
     find_common_ids,
+    judge_drift,
 )
 
 
@@ -28,23 +27,22 @@ def random(rows: int, dims: int, seed: int) -> np.ndarray[Any, Any]:
 
 
 def test_common_ids_are_ascending() -> None:
-    common = find_common_ids(ids("d", "b", "a"), ids("a", "b", "c", "e"), limit=10, seed=1)
-    assert common.ids.to_pylist() == ["a", "b"]
-    assert (common.common_count, common.before_count) == (2, 4)
+    common, count = find_common_ids(ids("d", "b", "a"), ids("a", "b", "c", "e"), limit=10, seed=1)
+    assert (common.to_pylist(), count) == (["a", "b"], 2)
 
 
 def test_common_ids_beyond_the_limit_are_sampled_by_seed() -> None:
     many = ids(*range(100))
-    first, again, other = (find_common_ids(many, many, limit=10, seed=seed).ids.to_pylist() for seed in (1, 1, 2))
+    first, again, other = (find_common_ids(many, many, limit=10, seed=seed)[0].to_pylist() for seed in (1, 1, 2))
     assert first == again == sorted(set(first))
     assert len(first) == 10
     assert first != other
-    assert find_common_ids(many, many, limit=10, seed=1).common_count == 100
+    assert find_common_ids(many, many, limit=10, seed=1)[1] == 100
 
 
 def test_text_and_integer_ids_have_no_id_in_common() -> None:
-    assert find_common_ids(ids("1"), ids(1), limit=10, seed=1) == CommonIds(pa.array([], pa.string()), 0, 1)
-    assert find_common_ids(pa.chunked_array([pa.array([1], pa.int32())]), ids(1), limit=10, seed=1).common_count == 1
+    assert find_common_ids(ids("1"), ids(1), limit=10, seed=1) == (pa.array([], pa.string()), 0)
+    assert find_common_ids(pa.chunked_array([pa.array([1], pa.int32())]), ids(1), limit=10, seed=1)[1] == 1
 
 
 def test_drift_cosines_by_hand() -> None:
@@ -85,22 +83,22 @@ def test_drift_of_different_widths_compares_nothing() -> None:
     assert compute_drift(random(9, 3, 1), random(9, 2, 1), seed=1) == Drift(0, None, None)
 
 
-def verdict(found: Drift, *, before_count: int = 100, width: int = 2) -> DriftReport:
-    return DriftReport("2024-01-01", CommonIds(pa.array([1, 2]), 2, before_count), found, width)
+def verdict(found: Drift, *, before_count: int = 100) -> tuple[bool, str, dict[str, Any]]:
+    return judge_drift(found, day="2024-01-01", common_count=2, before_count=before_count, width=2)
 
 
 def test_drift_verdict_uses_the_aligned_cosine() -> None:
     low, high = 0.1, 0.5
-    assert verdict(Drift(40, raw=low, aligned=high)).passed
-    assert not verdict(Drift(40, raw=high, aligned=low)).passed
-    assert not verdict(Drift(40, raw=high, aligned=0.49)).passed
-    assert verdict(Drift(40, raw=low, aligned=high)).sentence == (
-        "against 2024-01-01: mean cosine 0.5000 after alignment (floor 0.5), raw 0.1000, over 40 of 2 common ids"
+    assert verdict(Drift(40, raw=low, aligned=high))[:2] == (
+        True,
+        "against 2024-01-01: mean cosine 0.5000 after alignment (floor 0.5), raw 0.1000, over 40 of 2 common ids",
     )
+    assert not verdict(Drift(40, raw=high, aligned=low))[0]
+    assert not verdict(Drift(40, raw=high, aligned=0.49))[0]
 
 
 def test_replaced_ids_fail_and_a_tiny_table_passes() -> None:
-    assert not verdict(Drift(2, 1.0, None), before_count=4).passed
-    assert verdict(Drift(2, 1.0, None), before_count=3).passed
-    assert "at least 4 are needed to align 2 dimensions" in verdict(Drift(2, 1.0, None)).sentence
-    assert "another width" in verdict(Drift(0, None, None)).sentence
+    assert not verdict(Drift(2, 1.0, None), before_count=4)[0]
+    assert verdict(Drift(2, 1.0, None), before_count=3)[0]
+    assert "at least 4 are needed to align 2 dimensions" in verdict(Drift(2, 1.0, None))[1]
+    assert "another width" in verdict(Drift(0, None, None))[1]

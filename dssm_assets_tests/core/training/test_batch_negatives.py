@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.config.model import Model, Norm
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.losses import LossTerms, MaskedPairs, softmax_loss
-from dssm_assets.core.models.tower_input import TowerInput, digest_rows
+from dssm_assets.core.models.tower_input import TowerInput, find_equal_rows
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batch_negatives import (
@@ -26,7 +27,7 @@ from dssm_assets.core.training.batch_negatives import (
     merge_columns,
     merge_pairs,
 )
-from dssm_assets.core.training.batches import Batch, epoch_batches, find_equal_pairs
+from dssm_assets.core.training.batches import Batch, epoch_batches
 from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, world
 
 
@@ -65,11 +66,6 @@ def test_strength_zero_corrects_nothing_even_for_items_of_probability_zero() -> 
     assert log_expected_counts(np.array([0.0, 0.5]), 8, 0.0).tolist() == [0.0, 0.0]
 
 
-def test_equal_pairs_by_hand() -> None:
-    first, group = find_equal_pairs(np.array([7, 8, 7, 7, 8]), np.array([-1, -1, 4, -1, -1]))
-    assert (first.tolist(), group.tolist()) == ([0, 1, 2], [0, 1, 2, 0, 1])
-
-
 def test_an_item_with_its_features_of_another_day_is_the_same_column() -> None:
     for batch in _batches(Model(**SMALL_MODEL))[1]:
         rows = [
@@ -84,24 +80,22 @@ def _values(bag: Bags, row: int) -> Iterator[tuple[int, float]]:
     return zip(bag.values[at].tolist(), bag.weights[at].tolist(), strict=True)
 
 
-def test_digests_tell_values_features_weights_and_lengths_apart() -> None:
-    def digest(singles: list[int], *bags: list[tuple[int, float]]) -> int:
-        made = tuple(
-            Bags(np.array([v for v, _ in bag], np.int64), np.array([0, len(bag)]), np.array([w for _, w in bag], np.float32))
-            for bag in bags
-        )
-        return int(digest_rows(TowerInput(np.array([singles]), made))[0])
-
-    rows = [
-        digest([1, 2], [(3, 1.0)], []),
-        digest([2, 1], [(3, 1.0)], []),
-        digest([1, 2], [], [(3, 1.0)]),
-        digest([1, 2], [(3, 0.5)], []),
-        digest([1, 2], [(3, 0.5), (4, 0.5)], []),
-        digest([1, 2], [(4, 0.5), (3, 0.5)], []),
+def test_rows_with_other_values_features_weights_or_lengths_are_not_equal() -> None:
+    rows: list[tuple[list[int], list[tuple[int, float]], list[tuple[int, float]]]] = [
+        ([1, 2], [(3, 1.0)], []),
+        ([2, 1], [(3, 1.0)], []),
+        ([1, 2], [], [(3, 1.0)]),
+        ([1, 2], [(3, 0.5)], []),
+        ([1, 2], [(3, 1.0)], []),
+        ([1, 2], [(3, 0.5), (4, 0.5)], []),
+        ([1, 2], [(4, 0.5), (3, 0.5)], []),
     ]
-    assert len(set(rows)) == len(rows)
-    assert rows[0] == digest([1, 2], [(3, 1.0)], [])
+    bags = []
+    for of_rows in ([row[1] for row in rows], [row[2] for row in rows]):
+        values, weights = (np.array([pair[k] for one in of_rows for pair in one]) for k in (0, 1))
+        bags.append(Bags(values.astype(np.int64), offsets_of([len(one) for one in of_rows]), weights.astype(np.float32)))
+    first, group = find_equal_rows(TowerInput(np.array([row[0] for row in rows]), tuple(bags)))
+    assert (first.tolist(), group.tolist()) == ([0, 1, 2, 3, 5, 6], [0, 1, 2, 3, 0, 4, 5])
 
 
 def test_merged_correction_by_hand() -> None:

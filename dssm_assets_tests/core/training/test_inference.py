@@ -94,11 +94,6 @@ def test_history_of_the_evaluation_day_is_refused() -> None:
         _users(as_of_ms=last, **ends)
 
 
-def test_history_bounds_are_inside_the_history() -> None:
-    with pytest.raises(SchemaError, match="0 <= start <= end"):
-        _users(history_end=np.full(80, 81))
-
-
 def test_missing_feature_columns_are_named() -> None:
     with pytest.raises(SchemaError, match="table items, column tags"):
         infer_item_vectors(_towers(), pa.table({"item": pa.array([2], pa.int32())}), 5)

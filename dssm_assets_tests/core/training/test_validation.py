@@ -25,7 +25,6 @@ from dssm_assets.core.training.validation import (
     item_vectors,
     scored_k,
     user_blocks,
-    validation_set,
 )
 from dssm_assets_tests.core.arrays.item_sets import item_sets
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, USERS, World, world
@@ -47,7 +46,7 @@ def sets(found: ItemSets) -> list[list[int]]:
 
 
 def of_day_1(tables: World = TABLES) -> ValidationSet:
-    return validation_set(tables.data(SPEC), 1)
+    return ValidationSet(tables.data(SPEC), 1)
 
 
 def test_truth_is_the_distinct_items_of_the_days() -> None:
@@ -81,7 +80,7 @@ def test_items_have_the_features_of_their_last_earlier_sample_or_of_the_corpus()
     items[7] = 3  # on day 1
     tables = changed("item_index", items, changed("item_row", rows))
     features = tables.item_rows.set_column(0, "item", pa.array(range(13), pa.int32()))
-    found = validation_set(replace(tables, item_rows=features).data(SPEC), 1)
+    found = ValidationSet(replace(tables, item_rows=features).data(SPEC), 1)
     early = DAY_OF == 0
     last = {int(i): int(row) for i, row in zip(items[early], rows[early], strict=True) if row}
     assert (last[5], 3 in last) == (2, False)
@@ -115,7 +114,7 @@ def test_users_without_history_and_unknown_users_are_not_scored() -> None:
 @pytest.mark.parametrize("first_day", [0, 2])
 def test_validation_days_without_a_user_to_score_are_refused(first_day: int) -> None:
     with pytest.raises(SchemaError, match=r"training\.validation_days: expected a user with positive events"):
-        validation_set(TABLES.data(SPEC), first_day)
+        ValidationSet(TABLES.data(SPEC), first_day)
 
 
 def test_hit_rate_of_lists_without_what_is_excluded() -> None:
@@ -136,7 +135,7 @@ def test_item_counts_by_the_best_of_several_interests() -> None:
 
 def test_hit_rate_equals_brute_force() -> None:
     spec = tower_spec(FEATURES, Model(**SMALL_MODEL))
-    validation_users = validation_set(world().data(spec), 1)
+    validation_users = ValidationSet(world().data(spec), 1)
     towers = TwoTower(spec, torch.Generator().manual_seed(0))
     users, items = np.concatenate(list(user_blocks(towers, validation_users))), item_vectors(towers, validation_users)
     assert (len(users), len(items)) == (validation_users.num_users, ITEMS)

@@ -11,7 +11,7 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import TowerSide, tower_spec
-from dssm_assets.core.training.validation import validation_set
+from dssm_assets.core.training.validation import ValidationSet
 from dssm_assets.extras.feature_importance.feature_importance import events_before, only_items
 from dssm_assets.extras.feature_importance.importance_step import ALL_FEATURES, TABLE, feature_groups, feature_importance
 from dssm_assets.steps import feature_config
@@ -95,7 +95,7 @@ def test_events_before_a_day_are_those_of_all_users() -> None:
 
 
 def test_truth_among_some_items_by_hand() -> None:
-    found = validation_set(world().data(SPEC), 1)
+    found = ValidationSet(world().data(SPEC), 1)
     is_kept = np.arange(ITEMS) % 3 != 0
     among = only_items(found.truth, is_kept)
     kept = np.flatnonzero(is_kept)

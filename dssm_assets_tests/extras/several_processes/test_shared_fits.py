@@ -129,8 +129,6 @@ def test_two_processes_learn_what_one_learns(name: str, jobs: dict[str, FitJob],
 def test_sharded_tables_end_with_the_bytes_of_whole_ones(whole: str, sharded: str, shared: dict[str, dict[str, bytes]]) -> None:
     for name in (ModelFile.WEIGHTS, ModelFile.TOWERS, ModelFile.LOSSES, "validation.json"):
         assert shared[whole][name] == shared[sharded][name], name
-    norms = [json.loads(shared[name][REPORT])["embedding_norms"] for name in (whole, sharded)]
-    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
     assert shared["warm"][ModelFile.WEIGHTS] != shared["whole"][ModelFile.WEIGHTS]
 
 

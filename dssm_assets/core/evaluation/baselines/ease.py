@@ -82,8 +82,8 @@ def log_counts(interactions: Interactions, items: IntArray) -> Any:
 def fit_weights(cooccurrences: NDArray[np.float64], weights: NDArray[np.float32], ridge: float) -> None:
     """Computes the items' weights for each other. Changes both matrices in place.
 
-    By hand: X'X = [[2, 1], [1, 1]] with ridge 1. The inverse of [[3, 1], [1, 2]] is [[.4, -.2], [-.2, .6]]. So the weight of item 0
-    for item 1 is .2 / .6 = 1/3, and that of item 1 for item 0 is .2 / .4 = 1/2.
+    By hand: X'X = [[2, 1], [1, 1]] with ridge 1. The inverse of [[3, 1], [1, 2]] is [[.4, -.2], [-.2, .6]]. So item 0 has the
+    weight .2 / .6 = 1/3 for item 1, and item 1 the weight .2 / .4 = 1/2 for item 0.
 
     Args:
         cooccurrences: X'X, float64 [N, N]; overwritten.

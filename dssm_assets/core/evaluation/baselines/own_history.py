@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dssm_assets.core.arrays.ordering import pad_rows
 from dssm_assets.core.arrays.ragged import IntArray, ranges
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
 from dssm_assets.core.evaluation.baselines.popularity import fill_up
@@ -26,9 +27,7 @@ class OwnHistoryScorer:
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         starts = self.indptr[user_rows]
         lengths = np.minimum(self.indptr[user_rows + 1] - starts, k)
-        own = np.full((len(user_rows), int(lengths.max(initial=0))), -1, dtype=np.int64)
-        own[np.arange(own.shape[1]) < lengths[:, None]] = self.items[ranges(starts, lengths)]
-        return fill_up(own, self.order, k)
+        return fill_up(pad_rows(lengths, self.items[ranges(starts, lengths)], -1), self.order, k)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dssm_assets.core.names import BASELINES, Baseline
 
 
 class BaselineModule(Protocol):
-    """The functions in a baseline's file. A file that needs a library also has `check_library()`, which raises a ConfigError."""
+    """The functions in a baseline's file. If it needs a library, `check_library()` raises a ConfigError without it."""
 
     def fit(self, data: FitData) -> Arrays:
         """Fits the arrays that all users share; runs once per evaluation day."""
@@ -51,7 +51,7 @@ def check_extras(names: Sequence[str]) -> None:
 
 
 def fit_baselines(data: FitData, log: Callable[[str], None] = lambda line: None) -> dict[str, Arrays]:
-    """Fits every built-in baseline and the configured extra ones. Returns name -> arrays."""
+    """Fits the built-in baselines and the configured extra baselines. Returns name -> arrays."""
     extras = data.settings.extra_baselines
     check_extras(extras)
     fitted: dict[str, Arrays] = {}

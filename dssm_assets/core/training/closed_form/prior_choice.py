@@ -156,7 +156,7 @@ class PriorSearch:
         return CandidateScores(kept, scores, truth, np.concatenate(truth_scores))
 
     def _candidates(self, k: int) -> tuple[IntArray, int]:
-        """Returns the candidates shared by all users (the most counted by any count), and how many further ones each user has."""
+        """Returns the candidates of all users (the items with the highest counts), and the number of further candidates per user."""
         depth, num_items = LIST_FACTOR * k, len(self.counts)
         if depth >= num_items:
             return np.arange(num_items, dtype=np.int64), 0
@@ -193,7 +193,7 @@ def _coarse() -> Iterator[_Setting]:
 
 
 def _around(best: _Setting, factors: Sequence[float]) -> Iterator[_Setting]:
-    """Yields settings near the best one: its strengths times each factor, weaker ones first."""
+    """Yields settings near the best: its strengths times each factor, weaker strengths first."""
     place = HALF_LIVES.index(best[2])
     strengths = ([strength * factor for factor in factors] if strength else (0.0, WEAKEST) for strength in best[:2])
     yield from product(*strengths, HALF_LIVES[max(0, place - 1) : place + 2])

@@ -3,7 +3,7 @@
 A user vector is one short vector for hundreds of own items among tens of thousands. Random codes keep a share of sqrt(width
 / items) of it; the best codes are known in closed form. Let X hold the weights with which users' histories are pooled, users
 by items. Q with orthonormal columns keeps most of X, in squares, when it spans the leading right singular vectors of X. Then
-user X Q meets item Q in X Q Q', which is near X: own items first, then those of similar users. Cremonesi et al. 2010
+user X Q meets item Q in X Q Q', which is near X: own items first, then the items of similar users. Cremonesi et al. 2010
 ("PureSVD") recommend by X Q Q' alone; here training starts from it.
 
 With a ridge the codes come from a ridge regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without its
@@ -13,14 +13,13 @@ the leading directions from following only the most popular items.
 An item without events has no code of its own. With `group_by` the histories get one more column per group of items with
 equal attributes: the sum of the group's columns times w = GROUP_WEIGHT. An item's code is then its own code plus w times its
 group's code. Without events it is w times its group's code, times GROUP_SCALE. This is one factorisation of histories times
-(I, w C)', where C says which item is in which group (LightFM, Kula 2015, in closed form).
+(I, w C)', where C is 1 for an item and its group (LightFM, Kula 2015, in closed form).
 
 Letters: U users, I items, N rows of the table, d its width, G groups, F features of a group.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from torch import nn
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.errors import Fault
-from dssm_assets.core.models.group_codes import GroupCodes, distinct_keys
+from dssm_assets.core.models.group_codes import GroupCodes
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.data import TrainData
@@ -46,7 +45,7 @@ _MAX_PRODUCTS = 4_000_000
 _MEAN_FRAC = 0.05
 """Share of the mean added to a sum before taking a negative power, because the power of 0 would be infinite."""
 GROUP_WEIGHT = 0.05
-"""Weight of a group's events relative to those of an item: the larger, the more items of one group are alike."""
+"""Weight of a group's events, if an item's events weigh 1: the larger, the more items of one group are alike."""
 GROUP_SCALE = 4.0
 """Factor of the code of an item without events: the towers say little reliable about such an item."""
 MAX_STRENGTH = 5.0
@@ -67,14 +66,16 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
     sequence, item = find_coded_features(towers.spec, section)
     histories = pool_histories(data, sequence, ends).multiply(_is_own_row(data, item)).tocsr()
     width = item.embedding_dim
-    groups = read_groups(data, item, section) if section.group_by else None
     weighed = divide_rows(histories, section.user_exponent)
-    joint = weighed if groups is None else sp.hstack([weighed, weighed @ groups.members]).tocsr()
+    joint = weighed
+    if section.group_by:
+        keys, members, row, group = read_groups(data, item, section)
+        joint = sp.hstack([weighed, weighed @ members]).tocsr()
     totals = np.asarray(joint.sum(axis=0)).ravel()
     found = item_codes(joint, totals, width, section)
     rows, group_codes = found[: item.num_embeddings], found[item.num_embeddings :]
-    if groups is not None:
-        rows = np.asarray(rows + groups.members @ group_codes, np.float32)
+    if section.group_by:
+        rows = np.asarray(rows + members @ group_codes, np.float32)
     factor = section.scale if section.score_std is None else np.float32(scale_to_std(histories, rows, section.score_std))
     rows *= factor
     is_frozen = item.embedding_name == towers.spec.frozen_embedding
@@ -85,10 +86,10 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
         for tower in () if is_frozen else (towers.user_tower, towers.item_tower):
             first: nn.Linear = tower.linears[0]  # type: ignore[assignment]
             first.weight[:, tower.shared_columns] = 0.0
-    if groups is None:
+    if not section.group_by:
         return None
-    strength = GROUP_SCALE * GROUP_WEIGHT * factor * strength_of_groups(groups.count_without_events(totals))
-    return GroupCodes(tuple(section.group_by), groups.keys, np.asarray(group_codes * strength[:, None], np.float32))
+    strength = GROUP_SCALE * GROUP_WEIGHT * factor * strength_of_groups(count_without_events(row, group, totals))
+    return GroupCodes(tuple(section.group_by), keys, np.asarray(group_codes * strength[:, None], np.float32))
 
 
 def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
@@ -144,36 +145,27 @@ def strength_of_groups(count: IntArray) -> npt.NDArray[np.float64]:
     return np.minimum(np.sqrt(mean / np.maximum(count, 1)), MAX_STRENGTH)
 
 
-@dataclass(frozen=True)
-class ItemGroups:
-    """Groups of items with equal attributes.
+def read_groups(
+    data: TrainData, item: TowerFeature, section: SvdInit
+) -> tuple[npt.NDArray[np.int32], sp.csr_matrix, IntArray, IntArray]:
+    """Groups the items of the corpus by `section.group_by`.
 
-    Attributes:
-        keys: int32 [G, F], see `GroupCodes`.
-        members: float32 [N, G], the weight of a row's group; 0 if the row has no item or several.
-        rows: int64 [I], each item's row if it has one of its own, else -1.
-        group: int64 [I], group of each item.
+    Returns:
+        The keys of each group (`GroupCodes`), int32 [G, F]. The weight of a row's group, float32 [N, G]; 0 if the row has no item or
+        several. Each item's row, int64 [I]; -1 if it has no row of its own. Each item's group, int64 [I].
     """
-
-    keys: npt.NDArray[np.int32]
-    members: sp.csr_matrix
-    rows: IntArray
-    group: IntArray
-
-    def count_without_events(self, totals: npt.NDArray[Any]) -> IntArray:
-        """Returns each group's number of items without events [G]. `totals`: events of each row [N]."""
-        is_known = (self.rows >= 0) & (totals[self.rows] > 0)
-        return np.bincount(self.group[~is_known], minlength=len(self.keys))
-
-
-def read_groups(data: TrainData, item: TowerFeature, section: SvdInit) -> ItemGroups:
-    """Groups the items of the corpus by `section.group_by`."""
     found = data.item_keys((item.name, *section.group_by))
-    row, (keys, group) = found[:, 0], distinct_keys(found[:, 1:].astype(np.int32))
+    row, (keys, group) = found[:, 0], np.unique(found[:, 1:].astype(np.int32), axis=0, return_inverse=True)
+    group = group.reshape(-1)
     is_own = _is_own_row(data, item)[row] > 0
     cells = np.full(int(is_own.sum()), GROUP_WEIGHT, np.float32), (row[is_own], group[is_own])
-    members = sp.csr_matrix(cells, (item.num_embeddings, len(keys)))
-    return ItemGroups(keys, members, np.where(is_own, row, -1), group)
+    return keys, sp.csr_matrix(cells, (item.num_embeddings, len(keys))), np.where(is_own, row, -1), group
+
+
+def count_without_events(row: IntArray, group: IntArray, totals: npt.NDArray[Any]) -> IntArray:
+    """Counts each group's items without events [G]. For `row` and `group` see `read_groups`. `totals`: events of each row [N]."""
+    is_known = (row >= 0) & (totals[row] > 0)
+    return np.bincount(group[~is_known], minlength=1 + int(group.max(initial=-1)))
 
 
 def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, section: SvdInit) -> FloatArray:

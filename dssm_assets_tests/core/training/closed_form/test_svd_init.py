@@ -19,6 +19,7 @@ from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.closed_form import svd_init
 from dssm_assets.core.training.closed_form.svd_init import (
+    count_without_events,
     divide_rows,
     item_codes,
     leading_codes,
@@ -321,11 +322,13 @@ def test_codes_of_groups_with_many_items_without_events_are_weaker() -> None:
     assert strength_of_groups(np.array([0, 0])).tolist() == [1.0, 1.0]
     assert strength_of_groups(np.array([3000, 1])).tolist() == pytest.approx([1.0, 5.0], abs=1e-3)
     data, spec, _ = _grouped()
-    groups = read_groups(data, next(one for one in spec.features if one.name == "item"), SvdInit.model_validate(GROUPED))
+    _, _, row, group = read_groups(
+        data, next(one for one in spec.features if one.name == "item"), SvdInit.model_validate(GROUPED)
+    )
     totals = np.ones(ITEMS + 2)
-    assert groups.count_without_events(totals).tolist() == [1, 1]  # the last item of each kind has no row of its own
+    assert count_without_events(row, group, totals).tolist() == [1, 1]  # the last item of each kind has no row of its own
     totals[[2, 3]] = 0  # rows of two items of kind 1
-    assert groups.count_without_events(totals).tolist() == [3, 1]
+    assert count_without_events(row, group, totals).tolist() == [3, 1]
 
 
 def test_groups_need_frozen_codes_and_single_valued_features() -> None:
