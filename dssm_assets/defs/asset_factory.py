@@ -125,7 +125,7 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "kinds": (set(row.kinds) - {"duckdb"}) | {"spark"} if is_on_spark else set(row.kinds),
         "owners": config.platform.owners,
         "code_version": row.code_version,
-        "tags": scene.tags | ({"dssm/component": row.component} if row.component else {}) | {LAYER_TAG: layer},
+        "tags": scene.tags | {LAYER_TAG: layer},
         "metadata": code_references(row.step),
         "pool": row.pool if row.pool == TRAINER else row.pool and scene.name(row.pool),
         "config_schema": next(filter(None, (extra.settings_form(row, scene) for extra in load_all("forms"))), None),

@@ -73,7 +73,6 @@ class AssetRow:
         description: content of the asset, and how it is computed.
         group: group in the asset table.
         reading: the grain, and what to look at first.
-        component: number of the reference component (several joined by `_`), or "".
         is_windowed: whether the asset is computed from a window of days, one day per run. If not, it is a daily table, and a
             run takes a range of days.
         is_log: whether every day since the calendar's start is needed, because histories are read across days. Other daily
@@ -87,7 +86,6 @@ class AssetRow:
         needs: optional key of the configuration, without which the asset does not exist.
         day_deps: daily tables that a windowed asset reads for the day itself instead of its window.
         reads_span: whether the asset reads its day_deps for all days of evaluation.span_days, from the day on.
-        feature_source: for a table of encoded features, the table with their inputs.
         runs_on_engine: whether the step is table algebra or feature generation; with `engine: spark` it is a job on the cluster.
     """
 
@@ -97,7 +95,6 @@ class AssetRow:
     reading: str = ""
     deps: tuple[str, ...] = ()
     kinds: frozenset[str] = frozenset({"parquet"})
-    component: str = ""
     code_version: str = "1"
     is_windowed: bool = False
     is_log: bool = False
@@ -110,7 +107,6 @@ class AssetRow:
     needs: str = ""
     day_deps: tuple[str, ...] = ()
     reads_span: bool = False
-    feature_source: str = ""
     runs_on_engine: bool = False
 
     @property
