@@ -25,7 +25,6 @@ from dssm_assets.core.channels.fit import HeldOutDay, fit_merges
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, default_merges, to_table
 from dssm_assets.core.config.channels import MergeWeights
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.evaluation.item_neighbors import DAMPING
 from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
@@ -176,7 +175,7 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
             users = sum(int(np.count_nonzero(day.truth.lengths)) for day in one.days)
             merges = fit_merges(one.days, merges, count_progress(workspace.log, workspace.now, users, "users"))
     inputs = digests([one.built_from for one in held_out])
-    manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs, facts={"damping": DAMPING})
+    manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs)
     has_vectors = bool(held_out) and held_out[-1].vectors is not None
     facts: dict[str, Any] = {"held_out_days": "none", "has_held_out_vectors": has_vectors}
     if held_out:

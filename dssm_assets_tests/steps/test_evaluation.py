@@ -23,7 +23,6 @@ from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaError
 from dssm_assets.core.evaluation import hits
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
-from dssm_assets.core.evaluation.item_neighbors import DAMPING
 from dssm_assets.core.evaluation.rates import gains_over_best, split_cells, sum_hits
 from dssm_assets.core.evaluation.truth import ground_truth
 from dssm_assets.core.names import Population, Scope
@@ -71,7 +70,7 @@ def put_day(workspace, ds, users, truth_pairs):
 
 
 def put_weights(workspace, ds, merges):
-    workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), facts={"damping": DAMPING})
+    workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges))
 
 
 def configured(folder, changes=None, **sections):
