@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import lzma
 import zipfile
 import zlib
@@ -21,10 +20,7 @@ from dssm_assets.core.sources.convert import check_text
 from dssm_assets.storage.local_files import is_local
 from dssm_assets.storage.locations import location_errors, open_location
 
-MOST_FILES: Final = 500_000
-_ENDINGS = (".parquet", ".pq")
-
-
+_ENDINGS: Final = (".parquet", ".pq")
 Columns = Sequence[str] | Callable[[pa.Schema], Sequence[str]]
 
 
@@ -55,17 +51,11 @@ def list_files(fs: Any, path: str) -> list[str]:
     """Returns a file's path, or the paths of all files below a folder, ascending.
 
     Raises:
-        OSError: the folder is `/` or has more than MOST_FILES files. Stores that list many files in few requests have no limit.
+        OSError: the folder is `/`.
     """
     if is_local(fs) and not path.strip("/"):
         raise OSError("the root folder: name the table's own folder")
-    if fs.async_impl:
-        return sorted(map(str, fs.find(path)))
-    walked = (str(info["name"]) for _, _, files in fs.walk(path, detail=True) for info in files.values())
-    found = list(itertools.islice(walked, MOST_FILES + 1))
-    if len(found) > MOST_FILES:
-        raise OSError(f"more than {MOST_FILES:,} files: name the table's own folder, merge small files, or use folders ds=")
-    return sorted(found)
+    return sorted(map(str, fs.find(path)))
 
 
 def check_file(fs: Any, path: str) -> None:

@@ -143,22 +143,15 @@ class TableStore:
             with self._open_file(manifest, path, as_dictionaries) as file:
                 yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names, use_threads=is_long)
 
-    def rows(
-        self, manifest: Manifest, columns: Sequence[str], first: int, end: int, *, as_dictionaries: Sequence[str] = ()
-    ) -> Iterator[pa.RecordBatch]:
-        """Yields rows first .. end - 1 of a partition in batches. Reads only their row groups. For `as_dictionaries` see `batches`."""
+    def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
+        """Yields rows first .. end - 1 of a partition in batches. Reads only their files."""
         begin = 0
         for stored, path in zip(manifest.files, self.paths([manifest]), strict=True):
-            if begin + stored.rows <= first or end <= begin:
-                begin += stored.rows
-                continue
-            with self._open_file(manifest, path, as_dictionaries) as file:
-                for group in range(file.num_row_groups):
-                    low = max(first - begin, 0)
-                    high = min(end - begin, count := file.metadata.row_group(group).num_rows)
-                    begin += count
-                    if low < high:
-                        yield from file.read_row_group(group, list(columns)).slice(low, high - low).to_batches(ROW_GROUP_ROWS)
+            low, high = max(first - begin, 0), min(end - begin, stored.rows)
+            begin += stored.rows
+            if low < high:
+                with self._open_file(manifest, path) as file:
+                    yield from file.read(list(columns)).slice(low, high - low).to_batches(ROW_GROUP_ROWS)
 
     @contextlib.contextmanager
     def _open_file(self, manifest: Manifest, path: str, encoded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
