@@ -1,19 +1,13 @@
 """The declaration of an asset: one row of the asset table. It names its step and knows no configuration."""
 
 import importlib
-import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import dagster as dg
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import StepResult, Workspace
 
-_PACKAGE = Path(__file__).parent.parent
 TRAINER = "trainer"
 """Pool of the assets that train. All scenes share it, because they may share a machine."""
 
@@ -33,27 +27,6 @@ class LazyStep:
 
     def __call__(self, workspace: "Workspace", days: Sequence[str]) -> "Iterator[StepResult]":
         return getattr(importlib.import_module(f"dssm_assets.{self.module}"), self.name)(workspace, days)
-
-    @property
-    def file(self) -> Path:
-        return _PACKAGE / f"{self.module.replace('.', '/')}.py"
-
-    @property
-    def line(self) -> int | None:
-        text = self.file.read_text(encoding="utf-8") if self.file.is_file() else ""
-        match = re.search(rf"^def {self.name}\(", text, flags=re.MULTILINE)
-        return None if match is None else text.count("\n", 0, match.start()) + 1
-
-
-def code_references(step: LazyStep) -> dict[str, Any]:
-    """Returns the metadata entry for the "code" link in the UI, empty for a step outside the package."""
-    if step.line is None:
-        return {}
-    label = f"{step.module.replace('.', '/')}.py, {step.name}"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
-        reference = dg.LocalFileCodeReference(file_path=str(step.file), line_number=step.line, label=label)
-        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 @dataclass(frozen=True)
