@@ -128,7 +128,7 @@ class TableWriter:
         """
         if self._writer is None:
             with location_errors(self.uri, "output"):
-                self._fs.makedirs(self._fs._parent(self._path), exist_ok=True)
+                self._fs.makedirs(self._path.rpartition("/")[0] or "/", exist_ok=True)
                 self._handle = self._fs.open(self._path, "wb")
             writer_type = pcsv.CSVWriter if self._is_csv else pq.ParquetWriter
             self._writer = writer_type(self._handle, table.schema)

@@ -184,7 +184,7 @@ def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema:
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """Returns the schema to store: without metadata, and with dictionaries decoded, also inside lists.
+    """Returns the schema to store: without metadata, and with dictionaries and lists of dictionaries decoded.
 
     A stored dictionary would keep the values of filtered rows, even those of forgotten users.
     """
@@ -194,13 +194,6 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
 def _decode_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         return _decode_type(kind.value_type)
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_decode_type(field.type)) for field in kind])
-    if pa.types.is_map(kind):
-        fields = (field.with_type(_decode_type(field.type)) for field in (kind.key_field, kind.item_field))
-        return pa.map_(*fields, keys_sorted=kind.keys_sorted)
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(kind.value_field.with_type(_decode_type(kind.value_type)), kind.list_size)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         make = pa.list_ if pa.types.is_list(kind) else pa.large_list
         return make(kind.value_field.with_type(_decode_type(kind.value_type)))
