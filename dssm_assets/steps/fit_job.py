@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,7 +78,7 @@ class FitJob:
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """The files of a model's partition, and the report. Times and memory in the report differ from run to run."""
+    """The files of a model's partition, and the report. Times in the report differ from run to run."""
 
     files: dict[str, Path]
     report: dict[str, Any]
@@ -113,9 +111,6 @@ def run_job(
         ranks=ranks,
     )
     result = fit(data, model=model, training=training, seed=job.seed, context=context)
-    process = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
-    result.report["peak_bytes"] = peak_bytes()
-    result.report["peak_bytes_of"] = f"{process}, its largest resident size since it started, whatever it did before the fit"
     files: dict[str, Path] = {}
     for name, chunks in _model_files(result):
         if not ranks.is_first:
@@ -134,12 +129,6 @@ def map_train_data(tables: Mapping[str, str], spec: TowerSpec) -> TrainData:
 def remove_state(state: Path) -> None:
     for path in (state, *state.parent.glob(f"{state.name}.*-of-*")):
         path.unlink(missing_ok=True)
-
-
-def peak_bytes() -> int:
-    """Returns the largest resident size of this process since its start, in bytes."""
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else largest * 1024
 
 
 def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
