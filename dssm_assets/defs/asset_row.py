@@ -14,7 +14,7 @@ TRAINER = "trainer"
 
 @dataclass(frozen=True)
 class LazyStep:
-    """A step that is imported when first called, so that the code location loads without torch, faiss or an engine.
+    """A step, imported when first called: the code location loads without torch, faiss or an engine.
 
     Example: `LazyStep("steps.evaluation", "ground_truth")` is the function ground_truth in `dssm_assets/steps/evaluation.py`.
 
@@ -45,7 +45,7 @@ class AssetRow:
     Attributes:
         description: content of the asset, and how it is computed.
         group: group in the asset table.
-        reading: the grain, and what to look at first.
+        reading: the grain, then where to look first.
         is_windowed: whether the asset is computed from a window of days, one day per run. If not, it is a daily table, and a
             run takes a range of days.
         is_log: whether every day since the calendar's start is needed, because histories are read across days. Other daily

@@ -208,8 +208,7 @@ _CONFIG = (
     _windowed(
         step=LazyStep("steps.feature_config", "step_config"),
         deps=("training_window",),
-        description="`__NUM_STEPS__`, all training steps, and `__DECAY_STEPS__`, the last ones, in which the learning rate "
-        "decays.",
+        description="`__NUM_STEPS__`: training steps. `__DECAY_STEPS__`: with a falling learning rate, at the end.",
         reading="Two rows. num_steps is epochs x positives x epoch_frac / batch; fewer if positives are left out.",
         code_version="2",
     ),
@@ -353,7 +352,7 @@ _SERVING = (
         reading="One bundle. `dssm-assets rollback` serves the previous one again.",
     ),
 )
-"""The bundle, from which recall answers."""
+"""The bundle: recall answers from it."""
 
 ASSET_TABLE: dict[str, tuple[AssetRow, ...]] = {
     "source": _SOURCE,
@@ -396,7 +395,7 @@ def all_rows(config: PipelineConfig | None = None) -> list[AssetRow]:
 
 
 def declare_rows() -> list[AssetRow]:
-    """Returns every asset in pipeline order, then those of extras, whether a configuration has them or not."""
+    """Returns every asset in pipeline order, then the extras' assets. Assets that a configuration leaves out are included."""
     of_extras = (row for extra in load_all("rows") for row in extra.ROWS)
     return [*(replace(row, group=group) for group, rows in ASSET_TABLE.items() for row in rows), *of_extras]
 

@@ -5,7 +5,7 @@ and vectors of towers that were not fitted to the day. Such vectors exist for th
 days, the other channels are fitted alone, and the vectors take the weight of item_to_item. If the validation days have too few
 pairs, the other channels' weights are first fitted on more days, and serve as the prior of the fit.
 
-If `evaluation.span_days` days are evaluated together, equally many are held out together. All data end before the first of them.
+If `evaluation.span_days` days are evaluated together, equally many are held out together: all data end before the span.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> list[_HeldOut]:
-    """Returns the days on which weights are fitted, in order: the fit's validation days last.
+    """Returns the held-out days of the weights: the fit's validation days last.
 
     Days without vectors come before them, and only if these have too few pairs.
     """

@@ -61,7 +61,7 @@ def _run(name: str, check: AssetCheck, workspace: Workspace, result: StepResult)
 
 
 def check_names(ours: Mapping[str, Collection[str]]) -> None:
-    """Checks that each registered check names an asset, and that its own name is valid and not taken.
+    """Refuses registered checks of unknown assets, and checks with an invalid or taken name.
 
     Args:
         ours: asset -> names of the checks that its step makes.

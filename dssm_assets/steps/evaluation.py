@@ -235,7 +235,7 @@ def _id_types(workspace: Workspace, detail: Manifest) -> list[pa.DataType]:
 
 
 def _trend(workspace: Workspace, ds: str, total: pa.Table) -> pa.Table:
-    """Returns the hit rates of the last evaluation days. `total` has the rates of the last one, which are not stored yet."""
+    """Returns the hit rates of the last evaluation days. `total` has the rates of the day `ds`: they are not stored yet."""
     previous = partitions_before(workspace, TOTAL_HIT_RATE.name, ds, TREND_DAYS - 1)
     columns = ["k", POPULATION, *TREND_COLUMNS]
     stored = ((manifest.ds, workspace.tables.read(manifest, columns)) for manifest in previous)

@@ -137,8 +137,8 @@ def towers_of(workspace: Workspace, ds: str) -> RunSettings:
 def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
     """Checks that the features, model and training sections fit together.
 
-    Configured widths are exact. A width that depends on the data is taken as the least that its policy allows, so a
-    vector is refused only if it is too narrow for any data.
+    Configured widths are exact. Widths that follow from the data count as small as possible: a vector is refused only if it is
+    too narrow for any data.
 
     Raises:
         ConfigError: names all unknown features, missing embeddings and widths that are too small.

@@ -132,13 +132,13 @@ def remove_state(state: Path) -> None:
 
 
 def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
-    """Writes an npz with an array `rows/<embedding>` per embedding: today's row numbers of the carried rows, and their earlier ones."""
+    """Writes an npz with an array `rows/<embedding>` per embedding: the carried rows' numbers today and in the earlier model."""
     arrays: dict[str, Any] = {f"rows/{name}": np.stack([found.today, found.earlier]) for name, found in rows.items()}
     np.savez(path, **arrays)
 
 
 def map_model(path: Path, spec: TowerSpec) -> TwoTower:
-    """Returns towers whose tables are views of the mapped weights file. Raises the errors of `mapped_model`."""
+    """Maps a weights file and returns towers with views of it as tables. Raises the errors of `mapped_model`."""
     # torch needs writable memory; writes to a copy-on-write map never reach the file.
     return mapped_model(np.memmap(path, np.uint8, "c"), spec)
 

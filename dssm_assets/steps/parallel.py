@@ -70,7 +70,7 @@ _START: list[Any] = []
 
 
 def _start_process(*start: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the first one ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the first ends the others
     _START[:] = start
 
 
@@ -149,7 +149,7 @@ def publish_user_ranges(
 
 
 SharedArrays: TypeAlias = Mapping[str, NDArray[Any] | ScratchFile]
-"""Name -> an array, or a handle by which another process of this machine can open it."""
+"""Name -> an array, or a handle: other processes of this machine can open it."""
 
 
 def share_arrays(arrays: Arrays) -> SharedArrays:

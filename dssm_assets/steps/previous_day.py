@@ -38,7 +38,7 @@ def find_previous_day_features(workspace: Workspace, side: str, ds: str) -> Mani
 class PreviousDayRows:
     """Looks up ids in the feature tables of the previous day. If consecutive days share a table, it is read once.
 
-    Unpickling returns the one instance of the receiving process. So each worker reads a table once, and no rows are sent.
+    Unpickling returns the receiving process's instance: each worker reads a table once, and no rows are sent.
     """
 
     def __init__(self, tables: TableStore) -> None:
@@ -76,7 +76,7 @@ def _instance_of_process(url: str, options: Mapping[str, Any]) -> PreviousDayRow
 
 @dataclass(frozen=True)
 class PointedTable:
-    """A feature table to which samples point by row number, and its digest when the samples were written."""
+    """A feature table with rows that samples point to, and its digest when the samples were written."""
 
     manifest: Manifest
     digest: str

@@ -111,7 +111,7 @@ def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:
 
 
 class RankedUsers(NamedTuple):
-    """Everything that ranks items for some users, and the items that these users interacted with before the day."""
+    """The rankers of items for some users, and the items of these users before the day."""
 
     scorers: Sequence[Scorer]
     """The model, the baselines, the merged lists, the channels."""
@@ -192,7 +192,7 @@ class EvaluatedUsers(NamedTuple):
 
 
 def read_evaluated_users(workspace: Workspace, day: ScoredDay) -> EvaluatedUsers:
-    """Returns the evaluated users of a day: all users with truth, or a sample of `evaluation.max_users` of them."""
+    """Returns the evaluated users of a day: all users with truth, at most a sample of `evaluation.max_users`."""
     config = workspace.config
     item_ids = workspace.tables.read(day.item_vectors, [col.ITEM_ID]).column(0).combine_chunks()
     of_day = workspace.tables.read(day.ground_truth)
@@ -210,7 +210,7 @@ class Rankers:
         cold_items: int64 [C], item_index of items without any event before the day, ascending.
         cold_order: the same items, the most popular category first.
         category_column: chosen column of item_table. None: no column looks like a category.
-        part_users: ids of the sampled users whose merged lists are also scored without each channel.
+        part_users: ids of a sample of users; their merged lists are also scored without each channel.
     """
 
     events: EventDays

@@ -105,7 +105,7 @@ def count_recent_events(workspace: Workspace, days: EventDays, corpus: IdIndex) 
     An event's weight halves with each half-life that it is older than the newest. Tries each half-life of `evaluation.recent` on the
     window's last days, and keeps the best.
 
-    A half-life is scored on a day by the events of that day that fall on the top k items before it, with the largest k of
+    A half-life's score on a day is the number of that day's events with one of the top k items before it, with the largest k of
     `evaluation.k`. Of equal half-lives the longest is kept. If several days are evaluated together, the top items are as of the
     first. Memory: a count per half-life and item.
     """

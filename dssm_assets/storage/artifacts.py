@@ -65,7 +65,7 @@ def _make_room(cache: Path) -> None:
 
 @dataclass(frozen=True)
 class Stream:
-    """An Arrow file that is written batch by batch, so that it need not fit into memory.
+    """An Arrow file, written batch by batch: it need not fit into memory.
 
     Attributes:
         schema: schema of the file and of every batch.

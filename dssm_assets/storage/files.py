@@ -25,7 +25,7 @@ Columns = Sequence[str] | Callable[[pa.Schema], Sequence[str]]
 
 
 def read_parquet(uri: str, columns: Columns, where: str) -> pa.Table:
-    """Returns the named columns of a parquet file, or of a folder's files in path order.
+    """Returns the named columns of a parquet file. A folder's files are read in path order.
 
     If a column is missing, the result has all columns of the file and no rows.
 
@@ -48,7 +48,7 @@ def read_parquet(uri: str, columns: Columns, where: str) -> pa.Table:
 
 
 def list_files(fs: Any, path: str) -> list[str]:
-    """Returns a file's path, or the paths of all files below a folder, ascending.
+    """Returns the paths of all files below a folder, ascending. A file is its own list.
 
     Raises:
         OSError: the folder is `/`.

@@ -1,4 +1,4 @@
-"""The stored list of users whose rows nobody may read. Every reader obeys it; only `extras/retention` changes it.
+"""The stored list of hidden users: nobody may read their rows. Every reader obeys it; only `extras/retention` changes it.
 
 If the list changes during a run, the run must not publish (`check_unchanged`), because it has read rows under the old list.
 """

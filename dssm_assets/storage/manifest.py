@@ -126,7 +126,7 @@ class Manifest:
         return content.hexdigest()
 
     def has_had(self, digest: str | None) -> bool:
-        """Returns whether the partition has the content with this digest, or had it before users were forgotten."""
+        """Returns whether this digest is of the content now, or of the content before users were forgotten."""
         return digest in (self.digest, *(erasure.digest for erasure in self.erasures))
 
     def renumber(self, rows: npt.NDArray[np.int64], digest: str) -> npt.NDArray[np.int64]:

@@ -108,7 +108,7 @@ class TableStore:
     def read(
         self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
     ) -> pa.Table:
-        """Returns a partition, or some of its columns, as one table. For `as_dictionaries` see `batches`.
+        """Returns a partition, with all or some of its columns, as one table. For `as_dictionaries` see `batches`.
 
         Raises:
             PartitionReplacedError: files were removed because the partition was written again.
@@ -186,7 +186,7 @@ def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema:
 def stored_schema(schema: pa.Schema) -> pa.Schema:
     """Returns the schema to store: without metadata, and with dictionaries and lists of dictionaries decoded.
 
-    A stored dictionary would keep the values of filtered rows, even those of forgotten users.
+    A stored dictionary would keep values of filtered rows, even of forgotten users.
     """
     return pa.schema([field.with_type(_decode_type(field.type)) for field in schema])
 
