@@ -19,7 +19,7 @@ class HiddenList:
     """The list of hidden users in a store, below its serving root."""
 
     def __init__(self, fs: Any, serving: str) -> None:
-        self.fs, self.serving, self.path = fs, serving, layout.forgotten_path(serving)
+        self.fs, self.serving, self.path = fs, serving, layout.inside(serving, layout.FORGOTTEN)
         self._noted: str | None = None
 
     def read(self) -> HiddenRows:
