@@ -143,14 +143,16 @@ class TableStore:
             with self._open_file(manifest, path, as_dictionaries) as file:
                 yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names, use_threads=is_long)
 
-    def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
-        """Yields rows first .. end - 1 of a partition in batches. Reads only their files."""
+    def rows(
+        self, manifest: Manifest, columns: Sequence[str], first: int, end: int, *, as_dictionaries: Sequence[str] = ()
+    ) -> Iterator[pa.RecordBatch]:
+        """Yields rows first .. end - 1 of a partition in batches. Reads only their files. For `as_dictionaries` see `batches`."""
         begin = 0
         for stored, path in zip(manifest.files, self.paths([manifest]), strict=True):
             low, high = max(first - begin, 0), min(end - begin, stored.rows)
             begin += stored.rows
             if low < high:
-                with self._open_file(manifest, path) as file:
+                with self._open_file(manifest, path, as_dictionaries) as file:
                     yield from file.read(list(columns)).slice(low, high - low).to_batches(ROW_GROUP_ROWS)
 
     @contextlib.contextmanager
