@@ -12,6 +12,7 @@ Letters: B rows, C columns, H hard negatives, P pairs, D vector width, R rows of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -185,6 +186,7 @@ def count_negatives(terms: LossTerms, num_columns: int) -> Tensor:
     return torch.from_numpy(num_columns - counts[0] + counts[1])
 
 
+_LOG2_E: Final = math.log2(math.e)
 _Reduce: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Reduces logits [R, C] and another number per row [R] to one number per row. Returns it and its derivative by the other number [R].
 
@@ -195,7 +197,7 @@ The logits are overwritten by the derivatives with respect to them.
 def _add_columns(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """A `_Reduce` with the result log(exp own + sum of exp logits) - own."""
     largest = torch.maximum(logits.amax(1), own) if logits.shape[1] else own
-    logits.sub_(largest[:, None]).exp_()
+    logits.sub_(largest[:, None]).mul_(_LOG2_E).exp2_()  # torch's exp takes twice as long, and 15 times where it underflows
     own_power = torch.exp(own - largest)
     sums = logits.sum(1) + own_power
     logits.div_(sums[:, None])
