@@ -3,18 +3,16 @@
 import datetime as dt
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.datasets import complete_journey
 from dssm_assets.definitions import PACKAGED_CONFIG
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
-from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, plan_upstream
+from dssm_assets.defs.run_plan import RunPlan, Wanted, plan_upstream
 from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.workspace import day_before, days_between
 from dssm_assets.storage.config_choice import CONFIG_FILE
@@ -76,17 +74,8 @@ def evaluation_days(loaded: LoadedConfig, count: int) -> list[str]:
 
 
 def plan_demo(loaded: LoadedConfig, days: Sequence[str]) -> RunPlan:
-    """Returns the missing runs: all assets of the evaluation days in order, then the bundle of the last day.
-
-    If a run makes an earlier day, the last day's report is made again, because it shows the trend.
-    """
+    """Returns the missing runs: all assets of the evaluation days in order, then the bundle of the last day."""
     rows = all_rows()
     evaluated = Wanted(tuple(job_assets(rows, TRAIN_AND_EVALUATE)), tuple(days))
     published = Wanted(tuple(job_assets(rows, PUBLISH)), (days[-1],))
-    plan = plan_upstream(Scene(loaded), [evaluated, published], is_remaking=False)
-    reports = {run.days[0] for run in plan.runs if TOTAL_HIT_RATE.name in run.names}
-    if not reports or days[-1] in reports:
-        return plan
-    evaluated_after = [row.name for row in rows if TOTAL_HIT_RATE.name in row.deps and row.name in evaluated.names]
-    report = PlannedRun((TOTAL_HIT_RATE.name, *evaluated_after), (days[-1],), is_windowed=True)
-    return replace(plan, runs=(*plan.runs, report))
+    return plan_upstream(Scene(loaded), [evaluated, published], is_remaking=False)

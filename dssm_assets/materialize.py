@@ -107,7 +107,7 @@ def describe_rest(plan: RunPlan, made: Collection[tuple[str, str]], *, is_remaki
     """Says how much of a plan is stored after an interruption, and how to go on.
 
     Args:
-        made: asset and day of what was made.
+        made: asset and day of each stored partition.
         is_remaking: the command makes its evaluation days again, so it should begin with the first that is left.
     """
     planned = [(name, ds, run.is_windowed) for run in plan.runs for name in run.names for ds in run.days]
@@ -127,9 +127,9 @@ def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterato
 def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRun]:
     """Splits runs into pieces that can run in parallel.
 
-    A rolling state is not split. Other daily tables are cut into ranges of days. Samples are cut separately, because they read
-    features of the previous day. The runs of an evaluation day are cut before its report, which follows the days that start
-    meanwhile, so that no process makes reports while days are left.
+    A rolling state is not split. Other daily tables are cut into ranges of days, samples separately, because they read features of
+    the previous day. The report of an evaluation day is cut off and comes after later days: no process makes reports while days
+    are left.
     """
     rows = {row.name: row for row in declare_rows()}
     reports: list[PlannedRun] = []
@@ -166,7 +166,7 @@ def _split_days(run: PlannedRun, pieces: int) -> Iterator[PlannedRun]:
 def needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset[int]]:
     """Returns, for each run, the positions of the runs that must end before it begins.
 
-    Pieces of the same daily tables do not need each other. Evaluation days need earlier ones only if a model starts from an
+    Pieces of the same daily tables do not need each other. Evaluation days need each other only if a model starts from an
     earlier model. Reports need the earlier reports, because the gate and the trend read them.
     """
     deps, needed = {row.name: set(row.deps) for row in declare_rows()}, []

@@ -292,7 +292,7 @@ def load_chosen(config: str | Path | None, home: str | Path | None, scene: str |
     if len(named) != 1:
         known = ", ".join(one.config.name for one in found)
         got = "none" if scene is None else repr(scene)
-        raise ConfigError(Fault("argument scene", f"one of: {known}", got, "name one of them, or only its file as config"))
+        raise ConfigError(Fault("argument scene", f"one of: {known}", got, "name one, or only its file as config"))
     return named[0]
 
 

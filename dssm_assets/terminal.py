@@ -173,7 +173,7 @@ class DayRates:
     """The figures of an evaluation day for printing.
 
     Attributes:
-        gate: the gate's sentence, None if an older version stored the partition without one.
+        gate: the gate's sentence.
         last_day: last day of the truth.
         spans: how far back the baselines read.
         borders: remarks on settings with their best value at an end of the tried values.
@@ -181,7 +181,7 @@ class DayRates:
 
     ds: str
     total: "pa.Table"
-    gate: str | None = None
+    gate: str = ""
     last_day: str | None = None
     spans: Spans | None = None
     borders: tuple[str, ...] = ()
@@ -265,7 +265,7 @@ def _describe_cell(day: DayRates, scope: Scope, population: Population) -> str:
 
 def print_summary(console: Console, days: Sequence[DayRates]) -> None:
     console.print(summary(days))
-    if days[-1].gate is not None and not days[-1].gate.startswith("passed"):
+    if not days[-1].gate.startswith("passed"):
         _print_gate(console, days[-1])
 
 
@@ -280,8 +280,7 @@ def print_hit_rates(console: Console, day: DayRates) -> None:
 
 
 def _print_gate(console: Console, day: DayRates) -> None:
-    if day.gate is not None:
-        console.print(f"{day.label}  Gate: {day.gate}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{day.label}  Gate: {day.gate}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_next_commands(console: Console, home: Path, days: Sequence[str]) -> None:

@@ -222,10 +222,6 @@ def test_the_demo_makes_days_in_their_order(late):
     days = DAYS[8:11]
     reports = [run.days[0] for run in plan_demo(late, days).runs if "total_hit_rate" in run.names]
     assert reports == days[1:], "the first is stored already"
-    # Earlier days that are added: the report of the last day, which is stored, is made again with their trend.
-    runs = plan_demo(late, [DAYS[7], DAYS[8]]).runs
-    assert [run.days for run in runs if "total_hit_rate" in run.names] == [(DAYS[7],), (DAYS[8],)]
-    assert runs[-1].names[0] == "total_hit_rate"
 
 
 def test_an_interrupted_command_goes_on_with_the_first_day_that_is_left(late):

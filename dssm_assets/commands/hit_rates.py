@@ -86,7 +86,7 @@ def read_day(workspace: Workspace, ds: str) -> DayRates:
     from dssm_assets.terminal import DayRates
 
     manifest = workspace.need("total_hit_rate", ds)
-    stated: Any = manifest.facts.get("gate", {})
+    stated: Any = manifest.facts["gate"]
     config = workspace.config
     last_day = truth_days(ds, config.evaluation.span_days)[-1]
     total = workspace.tables.read(manifest)
@@ -95,4 +95,4 @@ def read_day(workspace: Workspace, ds: str) -> DayRates:
     fitted = workspace.find("dssm_model", ds)
     report: Any = {} if fitted is None else fitted.facts.get("report", {})
     borders = [*report.get("search_borders", []), recent_border(workspace, recent_hours)]
-    return DayRates(ds, total, stated.get("sentence"), last_day, spans, tuple(filter(None, borders)))
+    return DayRates(ds, total, stated["sentence"], last_day, spans, tuple(filter(None, borders)))

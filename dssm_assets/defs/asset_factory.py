@@ -14,7 +14,7 @@ import dagster as dg
 
 from dssm_assets.core.errors import PartitionReplacedError
 from dssm_assets.core.progress import count_progress
-from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow, code_references
+from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
 from dssm_assets.defs.asset_run import describe_bytes, open_run, to_metadata_value
 from dssm_assets.defs.scene import PARTITION_TAG, RANGE_TAGS, Scene, name_days
 from dssm_assets.deployment.run_owner import tag_run
@@ -125,8 +125,7 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "kinds": (set(row.kinds) - {"duckdb"}) | {"spark"} if is_on_spark else set(row.kinds),
         "owners": config.platform.owners,
         "code_version": row.code_version,
-        "tags": scene.tags | ({"dssm/component": row.component} if row.component else {}) | {LAYER_TAG: layer},
-        "metadata": code_references(row.step),
+        "tags": scene.tags | {LAYER_TAG: layer},
         "pool": row.pool if row.pool == TRAINER else row.pool and scene.name(row.pool),
         "config_schema": next(filter(None, (extra.settings_form(row, scene) for extra in load_all("forms"))), None),
         "partitions_def": partitions,

@@ -1,26 +1,20 @@
 """The declaration of an asset: one row of the asset table. It names its step and knows no configuration."""
 
 import importlib
-import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import dagster as dg
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import StepResult, Workspace
 
-_PACKAGE = Path(__file__).parent.parent
 TRAINER = "trainer"
 """Pool of the assets that train. All scenes share it, because they may share a machine."""
 
 
 @dataclass(frozen=True)
 class LazyStep:
-    """A step that is imported when first called, so that the code location loads without torch, faiss or an engine.
+    """A step, imported when first called: the code location loads without torch, faiss or an engine.
 
     Example: `LazyStep("steps.evaluation", "ground_truth")` is the function ground_truth in `dssm_assets/steps/evaluation.py`.
 
@@ -33,27 +27,6 @@ class LazyStep:
 
     def __call__(self, workspace: "Workspace", days: Sequence[str]) -> "Iterator[StepResult]":
         return getattr(importlib.import_module(f"dssm_assets.{self.module}"), self.name)(workspace, days)
-
-    @property
-    def file(self) -> Path:
-        return _PACKAGE / f"{self.module.replace('.', '/')}.py"
-
-    @property
-    def line(self) -> int | None:
-        text = self.file.read_text(encoding="utf-8") if self.file.is_file() else ""
-        match = re.search(rf"^def {self.name}\(", text, flags=re.MULTILINE)
-        return None if match is None else text.count("\n", 0, match.start()) + 1
-
-
-def code_references(step: LazyStep) -> dict[str, Any]:
-    """Returns the metadata entry for the "code" link in the UI, empty for a step outside the package."""
-    if step.line is None:
-        return {}
-    label = f"{step.module.replace('.', '/')}.py, {step.name}"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
-        reference = dg.LocalFileCodeReference(file_path=str(step.file), line_number=step.line, label=label)
-        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 @dataclass(frozen=True)
@@ -72,8 +45,7 @@ class AssetRow:
     Attributes:
         description: content of the asset, and how it is computed.
         group: group in the asset table.
-        reading: the grain, and what to look at first.
-        component: number of the reference component (several joined by `_`), or "".
+        reading: the grain, then where to look first.
         is_windowed: whether the asset is computed from a window of days, one day per run. If not, it is a daily table, and a
             run takes a range of days.
         is_log: whether every day since the calendar's start is needed, because histories are read across days. Other daily
@@ -87,7 +59,6 @@ class AssetRow:
         needs: optional key of the configuration, without which the asset does not exist.
         day_deps: daily tables that a windowed asset reads for the day itself instead of its window.
         reads_span: whether the asset reads its day_deps for all days of evaluation.span_days, from the day on.
-        feature_source: for a table of encoded features, the table with their inputs.
         runs_on_engine: whether the step is table algebra or feature generation; with `engine: spark` it is a job on the cluster.
     """
 
@@ -97,7 +68,6 @@ class AssetRow:
     reading: str = ""
     deps: tuple[str, ...] = ()
     kinds: frozenset[str] = frozenset({"parquet"})
-    component: str = ""
     code_version: str = "1"
     is_windowed: bool = False
     is_log: bool = False
@@ -110,7 +80,6 @@ class AssetRow:
     needs: str = ""
     day_deps: tuple[str, ...] = ()
     reads_span: bool = False
-    feature_source: str = ""
     runs_on_engine: bool = False
 
     @property

@@ -1,12 +1,11 @@
 """One run of one asset: its workspace, its checks, and the metadata of its partitions. An extra may replace the regular run.
 
-The metadata are shown in this order: day, figures, report, images, row count, schema, URI, time and column lineage. The UI
+The metadata are shown in this order: day, figures, report, images, row count, schema, URI and time. The UI
 plots every number over the partitions, so only figures to watch are numbers; everything else is text or JSON.
 """
 
 import base64
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,7 +16,6 @@ from dssm_assets.installed_extras import load_all
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import StepResult, Workspace
-    from dssm_assets.storage.manifest import Manifest
 
 
 def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> "AssetRun":
@@ -55,8 +53,6 @@ class AssetRun:
                 metadata["dagster/column_schema"] = dg.TableSchema(columns)
             if manifest.inputs:
                 metadata["inputs"] = dg.MetadataValue.json(dict(manifest.inputs))
-            if (origins := self._trace_columns(manifest)) is not None:
-                metadata["dagster/column_lineage"] = origins
         if self.row.is_windowed:
             window = window_days(manifest.ds, self._workspace.config.window.days)
             metadata["window"] = f"{window[0]} to {window[-1]}"
@@ -64,37 +60,6 @@ class AssetRun:
 
     def label_check(self, result: dg.AssetCheckResult) -> dg.AssetCheckResult:
         return result
-
-    def _trace_columns(self, manifest: "Manifest") -> dg.TableColumnLineage | None:
-        """Returns the lineage of columns: each comes from the first of `row.deps` with a column of its name. None if none is known."""
-        if not manifest.columns:
-            return None
-        tables, source = self._input_columns(manifest), self.row.feature_source
-        known: dict[str, list[dg.TableColumnDep]] = {}
-        for column in (column.name for column in manifest.columns):
-            table, inputs = next(((name, (column,)) for name, columns in tables.items() if column in columns), (source, ()))
-            names = inputs or [name for name in self._feature_inputs.get(column, ()) if name in tables.get(table, ())]
-            if names:
-                known[column] = [dg.TableColumnDep(self.scene.key(table), name) for name in names]
-        return dg.TableColumnLineage(known) if known else None
-
-    @cached_property
-    def _feature_inputs(self) -> Mapping[str, tuple[str, ...]]:
-        """Returns feature (or the column of its weights) -> the columns in its expressions."""
-        if not self.row.feature_source:
-            return {}
-        spec = self._workspace.fg_spec
-        features = [*spec.features, *spec.sequence_features]
-        named = [(name, feature.inputs) for feature in features for name in (feature.name, feature.weights_name)]
-        return {name: inputs for name, inputs in named if name is not None}
-
-    def _input_columns(self, manifest: "Manifest") -> dict[str, frozenset[str]]:
-        """Returns table -> columns for the tables that the partition was computed from, dependencies first."""
-        days = dict(key.rsplit("/", 1) for key in manifest.inputs if key.count("/") == 1)
-        days.setdefault(self.row.feature_source, manifest.ds)
-        names = [name for name in dict.fromkeys([*self.row.deps, *sorted(days)]) if name in days]
-        found = {name: self._workspace.find(name, days[name]) for name in names}
-        return {name: frozenset(column.name for column in one.columns) for name, one in found.items() if one is not None}
 
 
 def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: float) -> dict[str, Any]:

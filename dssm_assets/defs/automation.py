@@ -27,8 +27,8 @@ DAYS_PER_TICK = 3
 
 _JOB_DESCRIPTIONS = {
     DAILY_TABLES: "From the source tables to samples, once per day. Takes a range of days.",
-    TRAIN_AND_EVALUATE: "From the training window to the hit rate, one evaluation day per run. A run first makes the days of the "
-    "daily tables that it needs and that are missing, in runs of their own. The first day is the one after the first whole window.",
+    TRAIN_AND_EVALUATE: "From the training window to the hit rate, one evaluation day per run. A run first makes "
+    "missing days of the daily tables, in runs of their own. The first day comes after the first whole window.",
     PUBLISH: "The serving bundle of a day that has passed the gate; recall answers from it. A day that is not evaluated yet is "
     "evaluated first.",
 }
@@ -68,7 +68,7 @@ def job_assets(rows: Sequence[AssetRow], job: str) -> list[str]:
 
 
 def find_job(rows: Sequence[AssetRow], names: Sequence[str]) -> str | None:
-    """Returns the first job that has all of these assets, or None."""
+    """Returns the first job with all of these assets. None if no job has them."""
     jobs = (DAILY_TABLES, TRAIN_AND_EVALUATE, PUBLISH)
     return next((job for job in jobs if set(names) <= set(job_assets(rows, job))), None)
 
@@ -113,8 +113,8 @@ def landed_sensor(scene: Scene, jobs: Sequence[Any]) -> dg.SensorDefinition:
         minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED,
         description="Starts the daily chain of a day as soon as its user, item and behavior tables have landed, one run per "
-        "day, days in order. The first day is the one after the last stored behavior_table, or yesterday if there is none; "
-        "run earlier days as a backfill. To start elsewhere, set the cursor to the day before, YYYY-MM-DD. If tables have "
+        "day, days in order. The first day follows the last stored behavior_table; without a stored day it is yesterday. "
+        "Run earlier days as a backfill. To start elsewhere, set the cursor to the day before, YYYY-MM-DD. If tables have "
         "versions, and rows of earlier days have changed since the last look, it makes the daily tables again from the first such day.",
         tags=scene.tags,
     )
@@ -218,7 +218,7 @@ def _request_chain(scene: Scene, ds: str) -> dg.RunRequest:
 def _make_again(
     scene: Scene, instance: dg.DagsterInstance, *, found: Sequence[str | None], seen: dict[str, Any], last: str, has_next: bool
 ) -> tuple[list[dg.RunRequest], str]:
-    """Returns the run that makes stored days again, from the first day with late data on; or the reason why it waits.
+    """Returns the run that makes stored days again, from the first day with late data on. If it must wait, returns the reason.
 
     While earlier runs of these days are in progress, `seen` keeps the first day. There is one such run per version of the tables.
     After it the next day goes first, so that a steady stream of late rows does not hold it back.
@@ -253,6 +253,6 @@ def _make_again(
 def _find_run(
     instance: dg.DagsterInstance, scene: Scene, job: str, tags: Mapping[str, str], statuses: Sequence[dg.DagsterRunStatus] = ()
 ) -> str | None:
-    """Returns the id of a run of a job that has these tags, and one of the statuses (none given: any status), or None."""
+    """Returns the id of a run of the job with these tags and one of the statuses (none given: any). None if there is no such run."""
     found = instance.get_runs(dg.RunsFilter(job_name=scene.name(job), tags=tags, statuses=list(statuses)), limit=1)
     return found[0].run_id if found else None

@@ -116,7 +116,7 @@ def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: 
 
 
 def find_fault_of_days(scene: Scene, first: str, last: str, *, is_windowed: bool) -> Fault | None:
-    """Returns a fault if some days of a range can never be made, or not yet. None if all can be made.
+    """Returns a fault if some days of a range cannot be made, at present or ever. None if all can be made.
 
     Args:
         is_windowed: the days are evaluation days.

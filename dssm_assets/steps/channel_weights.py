@@ -5,7 +5,7 @@ and vectors of towers that were not fitted to the day. Such vectors exist for th
 days, the other channels are fitted alone, and the vectors take the weight of item_to_item. If the validation days have too few
 pairs, the other channels' weights are first fitted on more days, and serve as the prior of the fit.
 
-If `evaluation.span_days` days are evaluated together, equally many are held out together. All data end before the first of them.
+If `evaluation.span_days` days are evaluated together, equally many are held out together: all data end before the span.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channel
 from dssm_assets.core.channels.fit import HeldOutDay, fit_merges
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, default_merges, to_table
 from dssm_assets.core.config.channels import MergeWeights
-from dssm_assets.core.errors import InputError, SchemaError
-from dssm_assets.core.evaluation.item_neighbors import DAMPING
+from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
@@ -176,7 +175,7 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
             users = sum(int(np.count_nonzero(day.truth.lengths)) for day in one.days)
             merges = fit_merges(one.days, merges, count_progress(workspace.log, workspace.now, users, "users"))
     inputs = digests([one.built_from for one in held_out])
-    manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs, facts={"damping": DAMPING})
+    manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs)
     has_vectors = bool(held_out) and held_out[-1].vectors is not None
     facts: dict[str, Any] = {"held_out_days": "none", "has_held_out_vectors": has_vectors}
     if held_out:
@@ -185,7 +184,7 @@ def channel_weights(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> list[_HeldOut]:
-    """Returns the days on which weights are fitted, in order: the fit's validation days last.
+    """Returns the held-out days of the weights: the fit's validation days last.
 
     Days without vectors come before them, and only if these have too few pairs.
     """

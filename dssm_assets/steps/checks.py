@@ -51,17 +51,14 @@ def _run(name: str, check: AssetCheck, workspace: Workspace, result: StepResult)
     from dssm_assets.steps.workspace import Check
 
     outcome = check.function(workspace, result)
-    if not isinstance(outcome, Check):
-        remedy = "return Check(name, is_passed, description, facts) of dssm_assets.steps.workspace"
-        raise ConfigError(Fault(f"CHECKS, {name}, its function", "a Check", repr(outcome), remedy))
-    if outcome.name != name:
-        expected, remedy = f"a Check named {name!r}", "give the check one name, as key and in Check(...)"
-        raise ConfigError(Fault(f"CHECKS, {name}, its function", expected, f"one named {outcome.name!r}", remedy))
+    if not isinstance(outcome, Check) or outcome.name != name:
+        expected, remedy = f"a Check named {name!r}", "return Check(name, is_passed, ...) of dssm_assets.steps.workspace"
+        raise ConfigError(Fault(f"CHECKS, {name}, its function", expected, repr(outcome), remedy))
     return outcome
 
 
 def check_names(ours: Mapping[str, Collection[str]]) -> None:
-    """Checks that each registered check names an asset, and that its own name is valid and not taken.
+    """Refuses registered checks of unknown assets, and checks with an invalid or taken name.
 
     Args:
         ours: asset -> names of the checks that its step makes.

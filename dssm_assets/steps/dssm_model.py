@@ -22,7 +22,7 @@ from dssm_assets.core.statistics.bucketizer import Bucketizer, match_rows
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.installed_extras import load_extra
-from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
+from dssm_assets.steps.feature_config import RunSettings, towers_of
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, map_train_data, remove_state, run_job, save_carried_rows
 from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests, each_day
 from dssm_assets.storage.manifest import Manifest
@@ -57,7 +57,6 @@ class FitPlan:
 def prepare_fit(workspace: Workspace, ds: str) -> Iterator[FitPlan]:
     """Yields the plan of a day's fit. Its folder is removed afterwards."""
     settings, samples = towers_of(workspace, ds), workspace.need("train_samples", ds)
-    check_plan(settings)
     with workspace.tables.partitions.staging() as folder:
         warm, earlier = _warm_start(workspace, settings, ds, folder)
         inputs = digests([samples, settings.manifest, *earlier])

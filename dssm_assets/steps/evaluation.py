@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.columns import POPULATION, SCOPE, SCORER
+from dssm_assets.core.columns import POPULATION, SCORER
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation import gate, truth
 from dssm_assets.core.evaluation.charts import segment_png, trend_png
@@ -27,7 +27,6 @@ from dssm_assets.core.evaluation.evaluation_tables import (
     MERGED_WITHOUT,
     MODEL,
     TOTAL_HIT_RATE,
-    is_part,
     tier_scope,
 )
 from dssm_assets.core.evaluation.labels import Spans
@@ -128,9 +127,7 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     facts = _plotted_figures(total, lists, worth, settings.k) | {
         f"rates@{k}": {str(scope): {name: row["hit_rate"] for name, row in of.items()} for scope, of in rates.items() if of},
         f"worth@{k} of channels": worth,
-        f"lists@{k}": [row for table in (lists.quality, lists.overlap) for row in table.to_pylist() if row["k"] == k],
         "segments": _segment_rows(segments),
-        "trend": _trend_rows(trend),
     }
     images = _segment_images(segments, k) | ({"hit_rate_trend": trend_png(trend, k)} if trend.num_rows else {})
     return StepResult(manifest, facts, checks, report, images, headline)
@@ -238,23 +235,11 @@ def _id_types(workspace: Workspace, detail: Manifest) -> list[pa.DataType]:
 
 
 def _trend(workspace: Workspace, ds: str, total: pa.Table) -> pa.Table:
-    """Returns the hit rates of the last evaluation days. `total` has the rates of the last one, which are not stored yet."""
+    """Returns the hit rates of the last evaluation days. `total` has the rates of the day `ds`: they are not stored yet."""
     previous = partitions_before(workspace, TOTAL_HIT_RATE.name, ds, TREND_DAYS - 1)
     columns = ["k", POPULATION, *TREND_COLUMNS]
     stored = ((manifest.ds, workspace.tables.read(manifest, columns)) for manifest in previous)
     return trend_table([*stored, (ds, total)], workspace.config.evaluation.k[-1])
-
-
-def _trend_rows(trend: pa.Table) -> list[dict[str, Any]]:
-    """Returns a row per day, over all items: every scorer's hit rate, and the model's confidence interval."""
-    days: dict[str, dict[str, Any]] = {}
-    for row in trend.to_pylist():
-        if row[SCOPE] == Scope.ALL and not is_part(row[SCORER]):
-            day = days.setdefault(row["day"], {"day": row["day"]})
-            day[row[SCORER]] = row["hit_rate"]
-            if row[SCORER] == MODEL:
-                day |= {"ci_low": row["ci_low"], "ci_high": row["ci_high"]}
-    return list(days.values())
 
 
 def read_cells(workspace: Workspace, hit_counts: Manifest) -> HitCells:

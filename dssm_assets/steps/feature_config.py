@@ -12,8 +12,8 @@ import yaml
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.pipeline import PipelineConfig
-from dssm_assets.core.config.training import StepPlan, Training, planned_warmup
-from dssm_assets.core.errors import ConfigError, Fault, ProvenanceError, remedy_of_missing
+from dssm_assets.core.config.training import StepPlan, Training
+from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.features import fg_tables
 from dssm_assets.core.features.expressions import SEQUENCE
 from dssm_assets.core.features.spec import FgSpec
@@ -36,15 +36,9 @@ def feature_config(workspace: Workspace, ds: str) -> StepResult:
     spec, config = workspace.fg_spec, workspace.config
     excluded, function = config.features.exclude, config.features.hash_function
     table = decide.decide_feature_config(spec, config.statistics, binning, counts, exclude=excluded, hash_function=function)
-    collisions = decide.collision_fracs(spec, config.statistics, counts)
     dropped = [row["feature"] for row in table.to_pylist() if "DROP IT" in (row["message"] or "")]
     manifest = workspace.write_table(fg_tables.FEATURE_CONFIG, ds, table, built_from)
-    facts = {
-        "features_kept": table.num_rows - len(dropped),
-        "features_dropped": dropped,
-        "collision_frac": {name: round(frac, 6) for name, frac in collisions.items()},
-    }
-    return StepResult(manifest, facts)
+    return StepResult(manifest, {"features_kept": table.num_rows - len(dropped), "features_dropped": dropped})
 
 
 @each_day
@@ -125,20 +119,6 @@ class RunSettings:
     first_day: str
 
 
-def check_plan(settings: RunSettings) -> None:
-    """Checks that the steps of a training_config were planned with its own training section.
-
-    Raises:
-        ProvenanceError: they were planned with another section, or by a release with another definition of decay_steps.
-    """
-    plan, where = settings.plan, f"{settings.manifest.key}, steps"
-    warm_up = planned_warmup(plan.num_steps, settings.training)
-    if plan.warmup_steps != warm_up:
-        expected = f"{warm_up} steps of warm-up before the decay, training.warmup_frac of {plan.num_steps}"
-        remedy = f"{remedy_of_missing('step_config', settings.manifest.ds)}; then training_config"
-        raise ProvenanceError(Fault(where, expected, f"{plan.warmup_steps}: decay_steps {plan.decay_steps}", remedy))
-
-
 def towers_of(workspace: Workspace, ds: str) -> RunSettings:
     """Returns the settings of a day's training run from its training_config."""
     manifest = workspace.need("training_config", ds)
@@ -157,8 +137,8 @@ def towers_of(workspace: Workspace, ds: str) -> RunSettings:
 def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
     """Checks that the features, model and training sections fit together.
 
-    Configured widths are exact. A width that depends on the data is taken as the least that its policy allows, so a
-    vector is refused only if it is too narrow for any data.
+    Configured widths are exact. Widths that follow from the data count as small as possible: a vector is refused only if it is
+    too narrow for any data.
 
     Raises:
         ConfigError: names all unknown features, missing embeddings and widths that are too small.

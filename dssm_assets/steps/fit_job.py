@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,7 +78,7 @@ class FitJob:
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """The files of a model's partition, and the report. Times and memory in the report differ from run to run."""
+    """The files of a model's partition, and the report. Times in the report differ from run to run."""
 
     files: dict[str, Path]
     report: dict[str, Any]
@@ -113,9 +111,6 @@ def run_job(
         ranks=ranks,
     )
     result = fit(data, model=model, training=training, seed=job.seed, context=context)
-    process = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
-    result.report["peak_bytes"] = peak_bytes()
-    result.report["peak_bytes_of"] = f"{process}, its largest resident size since it started, whatever it did before the fit"
     files: dict[str, Path] = {}
     for name, chunks in _model_files(result):
         if not ranks.is_first:
@@ -136,20 +131,14 @@ def remove_state(state: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def peak_bytes() -> int:
-    """Returns the largest resident size of this process since its start, in bytes."""
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else largest * 1024
-
-
 def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
-    """Writes an npz with an array `rows/<embedding>` per embedding: today's row numbers of the carried rows, and their earlier ones."""
+    """Writes an npz with an array `rows/<embedding>` per embedding: the carried rows' numbers today and in the earlier model."""
     arrays: dict[str, Any] = {f"rows/{name}": np.stack([found.today, found.earlier]) for name, found in rows.items()}
     np.savez(path, **arrays)
 
 
 def map_model(path: Path, spec: TowerSpec) -> TwoTower:
-    """Returns towers whose tables are views of the mapped weights file. Raises the errors of `mapped_model`."""
+    """Maps a weights file and returns towers with views of it as tables. Raises the errors of `mapped_model`."""
     # torch needs writable memory; writes to a copy-on-write map never reach the file.
     return mapped_model(np.memmap(path, np.uint8, "c"), spec)
 

@@ -12,9 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -33,26 +33,14 @@ from dssm_assets.storage.local_files import ScratchFile
 from dssm_assets.storage.manifest import Manifest
 
 
-class Worker(Protocol):
-    """Processes tasks, and reads partitions of the store for them.
-
-    Attributes:
-        inputs: "asset/ds" -> digest of every partition that the worker itself looks up.
-    """
-
-    inputs: dict[str, str]
-
-    def process(self, task: Any) -> Any:
-        """Returns the result of a task. It must not depend on earlier tasks."""
-
-
 def run_parallel(
-    workspace: Workspace, build: Callable[[Workspace], Worker], tasks: Sequence[Any], inputs: dict[str, str]
+    workspace: Workspace, build: Callable[[Workspace], Any], tasks: Sequence[Any], inputs: dict[str, str]
 ) -> Iterator[Any]:
     """Yields the results in the order of the tasks, from `evaluation.num_processes` processes. A single task runs in this process.
 
     Args:
-        build: makes a worker from a workspace. `build`, tasks and results must be picklable.
+        build: makes a worker: `process(task)` returns the result of a task, whatever the tasks before it; `inputs` has the digest
+            of every partition that the worker itself looks up. `build`, tasks and results must be picklable.
         inputs: the digests that each worker's `inputs` must equal.
 
     Raises:
@@ -65,12 +53,9 @@ def run_parallel(
         return
     import torch  # takes a second and 100 MiB, and a process that only ranks lists does not need it
 
-    make, count_parts = (
-        partial(_build_in_process, workspace, build, inputs),
-        count_progress(workspace.log, workspace.now, len(tasks), "parts"),
-    )
-    spawn, start = multiprocessing.get_context("spawn"), (make, torch.get_num_threads())
-    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker, initargs=start) as pool:
+    count_parts = count_progress(workspace.log, workspace.now, len(tasks), "parts")
+    spawn, start = multiprocessing.get_context("spawn"), (workspace, build, inputs, torch.get_num_threads())
+    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_process, initargs=start) as pool:
         try:
             for result in pool.map(_process, tasks):
                 yield result
@@ -80,7 +65,22 @@ def run_parallel(
             raise
 
 
-def _build_in_process(workspace: Workspace, build: Callable[[Workspace], Any], inputs: dict[str, str]) -> Any:
+_START: list[Any] = []
+"""The arguments of a spawned process."""
+
+
+def _start_process(*start: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the first ends the others
+    _START[:] = start
+
+
+@cache
+def _make_worker() -> Any:
+    """Returns the worker of a spawned process. Its first task makes it, because an error at a process's start has no text."""
+    import torch
+
+    workspace, build, inputs, num_threads = _START
+    torch.set_num_threads(num_threads)  # sums can depend on it
     worker = build(workspace)
     changed = sorted(key for key in inputs.keys() | worker.inputs.keys() if inputs.get(key) != worker.inputs.get(key))
     if changed:
@@ -89,20 +89,8 @@ def _build_in_process(workspace: Workspace, build: Callable[[Workspace], Any], i
     return worker
 
 
-_WORKER: dict[str, Any] = {}
-"""The worker of a spawned process."""
-
-
-def _start_worker(make: Callable[[], Any], num_threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the first one ends the others
-    import torch
-
-    torch.set_num_threads(num_threads)  # sums can depend on it
-    _WORKER["worker"] = make()
-
-
 def _process(task: Any) -> Any:
-    return _WORKER["worker"].process(task)
+    return _make_worker().process(task)
 
 
 RANGE_USERS: Final = 16 * 2048
@@ -161,7 +149,7 @@ def publish_user_ranges(
 
 
 SharedArrays: TypeAlias = Mapping[str, NDArray[Any] | ScratchFile]
-"""Name -> an array, or a handle by which another process of this machine can open it."""
+"""Name -> an array, or a handle: other processes of this machine can open it."""
 
 
 def share_arrays(arrays: Arrays) -> SharedArrays:

@@ -39,7 +39,7 @@ class Titles:
             self.columns = chosen or _guess_names(schema)
 
     def of(self, item_ids: Sequence[Any]) -> list[str]:
-        """Returns the title of each item, or its id if it has no title."""
+        """Returns the title of each item. An item without a title has its id."""
         lacking = [item for item in dict.fromkeys(item_ids) if item not in self._known]
         if lacking and self.columns and self._table is not None:
             stored = self._workspace.tables.open(self._table)

@@ -49,7 +49,7 @@ def no_feature_rows(side: str) -> FeatureRows:
 
 @dataclass(frozen=True)
 class PointedTable:
-    """A feature table to which samples point by row number, and its digest when the samples were written."""
+    """A feature table with rows that samples point to, and its digest when the samples were written."""
 
     manifest: Manifest
     digest: str

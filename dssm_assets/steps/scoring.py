@@ -24,13 +24,11 @@ from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channel
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, channel_scorers, from_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Model, Similarity
-from dssm_assets.core.errors import Fault, ProvenanceError, remedy_of_missing
 from dssm_assets.core.evaluation.baselines.fit_data import FitData, recent_items
 from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer, order_by_category
 from dssm_assets.core.evaluation.baselines.registry import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, HIT_COUNTS, HIT_RATE_DETAIL
 from dssm_assets.core.evaluation.hits import ColdScope, count_hits, hit_rate_detail
-from dssm_assets.core.evaluation.item_neighbors import DAMPING
 from dssm_assets.core.evaluation.labels import describe_border
 from dssm_assets.core.evaluation.report import ReportFacts
 from dssm_assets.core.evaluation.scorer import (
@@ -113,7 +111,7 @@ def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:
 
 
 class RankedUsers(NamedTuple):
-    """Everything that ranks items for some users, and the items that these users interacted with before the day."""
+    """The rankers of items for some users, and the items of these users before the day."""
 
     scorers: Sequence[Scorer]
     """The model, the baselines, the merged lists, the channels."""
@@ -194,7 +192,7 @@ class EvaluatedUsers(NamedTuple):
 
 
 def read_evaluated_users(workspace: Workspace, day: ScoredDay) -> EvaluatedUsers:
-    """Returns the evaluated users of a day: all users with truth, or a sample of `evaluation.max_users` of them."""
+    """Returns the evaluated users of a day: all users with truth, at most a sample of `evaluation.max_users`."""
     config = workspace.config
     item_ids = workspace.tables.read(day.item_vectors, [col.ITEM_ID]).column(0).combine_chunks()
     of_day = workspace.tables.read(day.ground_truth)
@@ -212,7 +210,7 @@ class Rankers:
         cold_items: int64 [C], item_index of items without any event before the day, ascending.
         cold_order: the same items, the most popular category first.
         category_column: chosen column of item_table. None: no column looks like a category.
-        part_users: ids of the sampled users whose merged lists are also scored without each channel.
+        part_users: ids of a sample of users; their merged lists are also scored without each channel.
     """
 
     events: EventDays
@@ -230,7 +228,7 @@ class Rankers:
 
 def fit_rankers(workspace: Workspace, ds: str, users: EvaluatedUsers, scratch: ScratchArrays) -> Rankers:
     """Fits the baselines and the channels on all interactions before the day. Large arrays are files of `scratch`."""
-    weights, events = read_merges(workspace, ds), find_event_days(workspace, ds)
+    (merges, weights), events = read_merges(workspace, ds), find_event_days(workspace, ds)
     item_table = workspace.need("item_table", day_before(ds))
     config, ids = workspace.config, users.truth.user_ids
     categories, category_column = read_categories(workspace, item_table, IdIndex(users.item_ids))
@@ -239,15 +237,15 @@ def fit_rankers(workspace: Workspace, ds: str, users: EvaluatedUsers, scratch: S
     return Rankers(
         events=events,
         baselines={name: parallel.share_arrays(arrays) for name, arrays in fit_baselines(data, workspace.log).items()},
-        merges=weights.merges,
-        shared=parallel.share_arrays(SharedData.fit(data).to_arrays()) if weights.merges else {},
+        merges=merges,
+        shared=parallel.share_arrays(SharedData.fit(data).to_arrays()) if merges else {},
         cold_items=cold,
         cold_order=order_by_category(cold, categories, data.window_events),
         category_column=category_column,
         part_users=combine_chunks(sample_users(pa.table({col.USER_ID: ids}), PART_USERS, config.seed).column(0)),
         recent_hours=data.recent_hours,
         num_users=len(ids),
-        built_from=[*events.history, *weights.built_from, item_table],
+        built_from=[*events.history, *weights, item_table],
     )
 
 
@@ -275,11 +273,12 @@ def read_fit_data(
         items = scratch.concat(read_items(), np.int32)
         return ItemSets(offsets_of(np.concatenate(lengths)), items)
 
-    window_events, recent = count_item_events(workspace, days.window, corpus), count_recent_events(workspace, days, corpus)
+    window_events = count_item_events(workspace, days.window, corpus)
+    recent_events, recent_hours = count_recent_events(workspace, days, corpus)
     return FitData(
         window_events=window_events,
-        recent_events=recent.events,
-        recent_hours=recent.half_life_hours,
+        recent_events=recent_events,
+        recent_hours=recent_hours,
         history_events=window_events + count_item_events(workspace, days.older, corpus),
         window_days=window_days,
         read_item_events=lambda last_days: count_item_events(workspace, days.window[-last_days:], corpus),
@@ -291,23 +290,13 @@ def read_fit_data(
     )
 
 
-class StoredWeights(NamedTuple):
-    """The stored merges of a day, empty if channels are off."""
-
-    merges: list[Merge]
-    built_from: list[Manifest]
-
-
-def read_merges(workspace: Workspace, ds: str) -> StoredWeights:
+def read_merges(workspace: Workspace, ds: str) -> tuple[list[Merge], list[Manifest]]:
+    """Returns the stored merges of a day and the partition that has them, nothing if channels are off."""
     settings = workspace.config.channels
     if not settings.is_enabled:
-        return StoredWeights([], [])
+        return [], []
     stored = workspace.need(CHANNEL_WEIGHTS.name, ds)
-    rows, facts = workspace.tables.read(stored).to_pylist(), stored.facts
-    if facts.get("damping") != DAMPING:
-        got = "weights of an earlier version, with other neighbors"
-        raise ProvenanceError(Fault(stored.key, "weights of this version", got, remedy_of_missing(CHANNEL_WEIGHTS.name, ds)))
-    return StoredWeights(from_rows(rows, [source.name for source in settings.sources]), [stored])
+    return from_rows(workspace.tables.read(stored).to_pylist(), [source.name for source in settings.sources]), [stored]
 
 
 class DayVectors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -99,20 +99,13 @@ def count_item_events(workspace: Workspace, history: Sequence[Manifest], corpus:
     return events[:-1]
 
 
-class RecentEvents(NamedTuple):
-    """Time-decayed counts of positive events per item, float64 [I]. An event's weight halves with each half-life that it is older than the
-    newest.
-    """
+def count_recent_events(workspace: Workspace, days: EventDays, corpus: IdIndex) -> tuple[NDArray[np.float64], float]:
+    """Returns time-decayed counts of each item's positive events in the window, float64 [I], and the chosen half-life in hours.
 
-    events: NDArray[np.float64]
-    half_life_hours: float
+    An event's weight halves with each half-life that it is older than the newest. Tries each half-life of `evaluation.recent` on the
+    window's last days, and keeps the best.
 
-
-def count_recent_events(workspace: Workspace, days: EventDays, corpus: IdIndex) -> RecentEvents:
-    """Returns the time-decayed counts of a window. Tries each half-life of `evaluation.recent` on the window's last days, and keeps the
-    best.
-
-    A half-life is scored on a day by the events of that day that fall on the top k items before it, with the largest k of
+    A half-life's score on a day is the number of that day's events with one of the top k items before it, with the largest k of
     `evaluation.k`. Of equal half-lives the longest is kept. If several days are evaluated together, the top items are as of the
     first. Memory: a count per half-life and item.
     """
@@ -138,7 +131,7 @@ def count_recent_events(workspace: Workspace, days: EventDays, corpus: IdIndex) 
         for place, half_life_ms in enumerate(half_lives_ms):
             counts[place] += np.bincount(rows, np.exp2((times_ms - newest) / half_life_ms), len(corpus.ids))
     chosen = len(hits) - 1 - int(np.argmax(hits[::-1]))
-    return RecentEvents(counts[chosen], settings.recent[chosen])
+    return counts[chosen], settings.recent[chosen]
 
 
 def count_user_events(workspace: Workspace, history: Sequence[Manifest], user_ids: pa.Array) -> IntArray:

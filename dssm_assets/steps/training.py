@@ -115,7 +115,7 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
 
 
 def read_exposures(workspace: Workspace, samples: Manifest) -> pa.Table:
-    """Returns HARD_NEGATIVE_COLUMNS of a day of sample_fg, and of what the log of shown items has for the day if it is an exposure."""
+    """Returns HARD_NEGATIVE_COLUMNS of a day of sample_fg, and of the day's log of shown items if showing is an exposure event."""
     rows = workspace.tables.read(samples, list(HARD_NEGATIVE_COLUMNS))
     if not workspace.config.events.reads_shown:
         return rows
@@ -133,7 +133,7 @@ def _describe_columns(file: str, schema: pa.Schema) -> list[Column]:
 
 
 def find_history_days(workspace: Workspace, ds: str) -> list[Manifest]:
-    """Returns the stored days of user_history_fg before a day, at most window.history_days of them. Logs the number of missing days."""
+    """Returns the stored days of user_history_fg within window.history_days before a day. Logs the number of missing days."""
     first, last = workspace.config.calendar.start.isoformat(), workspace.config.window.history_days
     if last is not None:
         first = max(first, day_before(ds, last))

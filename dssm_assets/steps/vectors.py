@@ -74,7 +74,7 @@ class VectorSource(ABC):
 
     Attributes:
         spec: contract of the vectors' table.
-        table: the table whose rows get vectors, in its order.
+        table: the table of users or items: each row gets a vector.
         dims: width of a vector.
         inputs: "asset/ds" -> digest of every partition that is read.
     """

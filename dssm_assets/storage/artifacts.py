@@ -21,55 +21,51 @@ from dssm_assets.storage.manifest import Column, Manifest
 from dssm_assets.storage.partitions import PartitionStore
 
 LIMIT_BYTES: Final = 20 << 30
+"""Size of the cache of fetched files."""
 IN_USE_SECONDS: Final = 3600
 """A file used within this time is not removed: another process may be about to open it. Files already mapped outlive removal."""
 
 
-class LocalCache:
-    """A folder of fetched files with a size limit."""
+def fetch_cached(cache: Path, name: str, fetch: Callable[[str], None]) -> Path:
+    """Returns the local path of a file. If the folder `cache` lacks it, fetches it, and removes the files that were used longest ago.
 
-    def __init__(self, folder: Path, limit_bytes: int = LIMIT_BYTES) -> None:
-        self.folder, self.limit_bytes = folder, limit_bytes
-
-    def get(self, name: str, fetch: Callable[[str], None]) -> Path:
-        """Returns the local path of a file, fetching it on first use.
-
-        Args:
-            name: path inside the cache. It contains the digest, so files with equal names are equal.
-            fetch: called with the path to write the file to.
-        """
-        path = self.folder / name
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(path)
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
-        try:
-            fetch(temporary)
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-        self._make_room()
+    Args:
+        name: path inside the cache. It contains the digest, so files with equal names are equal.
+        fetch: called with the path to write the file to.
+    """
+    path = cache / name
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(path)
         return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    os.close(handle)
+    try:
+        fetch(temporary)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    _make_room(cache)
+    return path
 
-    def _make_room(self) -> None:
-        files = []
-        for path in self.folder.rglob("*"):
-            with contextlib.suppress(FileNotFoundError):
-                if path.is_file():
-                    files.append((path.stat().st_mtime, path.stat().st_size, path))
-        surplus = sum(size for _, size, _ in files) - self.limit_bytes
-        for used, size, path in sorted(files):
-            if surplus <= 0 or used > time.time() - IN_USE_SECONDS:
-                return
-            path.unlink(missing_ok=True)
-            surplus -= size
+
+def _make_room(cache: Path) -> None:
+    files = []
+    for path in cache.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                files.append((path.stat().st_mtime, path.stat().st_size, path))
+    surplus = sum(size for _, size, _ in files) - LIMIT_BYTES
+    for used, size, path in sorted(files):
+        if surplus <= 0 or used > time.time() - IN_USE_SECONDS:
+            return
+        path.unlink(missing_ok=True)
+        surplus -= size
 
 
 @dataclass(frozen=True)
 class Stream:
-    """An Arrow file that is written batch by batch, so that it need not fit into memory.
+    """An Arrow file, written batch by batch: it need not fit into memory.
 
     Attributes:
         schema: schema of the file and of every batch.
@@ -142,7 +138,7 @@ class ArtifactStore:
                 Path(stored).stat()
                 return Path(stored)
             fetch = partial(self.partitions.fs.get_file, stored)
-            return LocalCache(self.cache).get(f"{manifest.asset}/{file.sha256}/{name}", fetch)
+            return fetch_cached(self.cache, f"{manifest.asset}/{file.sha256}/{name}", fetch)
 
     def read_bytes(self, manifest: Manifest, name: str) -> bytes:
         return self.local_path(manifest, name).read_bytes()

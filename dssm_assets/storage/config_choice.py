@@ -1,22 +1,7 @@
-"""Chooses the configuration and the home folder, by one rule for all commands and code locations.
+"""Chooses the configuration and the home folder, by one rule for all commands and code locations: docs/platform.md has the table.
 
-The configuration is the first of
-
-    1. `--config FILE`, one file or several separated as in PATH
-    2. DSSM_CONFIG, in the same form
-    3. config.yaml in the home folder, if a home is named
-    4. config.yaml in the current folder
-    5. .dssm/config.yaml, written by `dssm-assets demo`
-
-The home has the tables, models and runs. It is the first of
-
-    1. `--home FOLDER`
-    2. DSSM_HOME
-    3. DAGSTER_HOME
-    4. the folder of the (first) configuration file
-
-If there is no such file, a command fails, and a code location loads the packaged demo, with ./.dssm as its home. Dagster
-records runs in DAGSTER_HOME, or in the home if `--home` names it or DAGSTER_HOME is not set.
+A name wins over files, an option over a variable. If no configuration is named or found, a command fails, and a code location loads
+the packaged demo, with ./.dssm as its home.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import lzma
 import zipfile
 import zlib
@@ -21,15 +20,12 @@ from dssm_assets.core.sources.convert import check_text
 from dssm_assets.storage.local_files import is_local
 from dssm_assets.storage.locations import location_errors, open_location
 
-MOST_FILES: Final = 500_000
-_ENDINGS = (".parquet", ".pq")
-
-
+_ENDINGS: Final = (".parquet", ".pq")
 Columns = Sequence[str] | Callable[[pa.Schema], Sequence[str]]
 
 
 def read_parquet(uri: str, columns: Columns, where: str) -> pa.Table:
-    """Returns the named columns of a parquet file, or of a folder's files in path order.
+    """Returns the named columns of a parquet file. A folder's files are read in path order.
 
     If a column is missing, the result has all columns of the file and no rows.
 
@@ -52,20 +48,14 @@ def read_parquet(uri: str, columns: Columns, where: str) -> pa.Table:
 
 
 def list_files(fs: Any, path: str) -> list[str]:
-    """Returns a file's path, or the paths of all files below a folder, ascending.
+    """Returns the paths of all files below a folder, ascending. A file is its own list.
 
     Raises:
-        OSError: the folder is `/` or has more than MOST_FILES files. Stores that list many files in few requests have no limit.
+        OSError: the folder is `/`.
     """
     if is_local(fs) and not path.strip("/"):
         raise OSError("the root folder: name the table's own folder")
-    if fs.async_impl:
-        return sorted(map(str, fs.find(path)))
-    walked = (str(info["name"]) for _, _, files in fs.walk(path, detail=True) for info in files.values())
-    found = list(itertools.islice(walked, MOST_FILES + 1))
-    if len(found) > MOST_FILES:
-        raise OSError(f"more than {MOST_FILES:,} files: name the table's own folder, merge small files, or use folders ds=")
-    return sorted(found)
+    return sorted(map(str, fs.find(path)))
 
 
 def check_file(fs: Any, path: str) -> None:
@@ -138,7 +128,7 @@ class TableWriter:
         """
         if self._writer is None:
             with location_errors(self.uri, "output"):
-                self._fs.makedirs(self._fs._parent(self._path), exist_ok=True)
+                self._fs.makedirs(self._path.rpartition("/")[0] or "/", exist_ok=True)
                 self._handle = self._fs.open(self._path, "wb")
             writer_type = pcsv.CSVWriter if self._is_csv else pq.ParquetWriter
             self._writer = writer_type(self._handle, table.schema)

@@ -1,4 +1,4 @@
-"""The stored list of users whose rows nobody may read. Every reader obeys it; only `extras/retention` changes it.
+"""The stored list of hidden users: nobody may read their rows. Every reader obeys it; only `extras/retention` changes it.
 
 If the list changes during a run, the run must not publish (`check_unchanged`), because it has read rows under the old list.
 """
@@ -19,7 +19,7 @@ class HiddenList:
     """The list of hidden users in a store, below its serving root."""
 
     def __init__(self, fs: Any, serving: str) -> None:
-        self.fs, self.serving, self.path = fs, serving, layout.forgotten_path(serving)
+        self.fs, self.serving, self.path = fs, serving, layout.inside(serving, layout.FORGOTTEN)
         self._noted: str | None = None
 
     def read(self) -> HiddenRows:

@@ -10,7 +10,7 @@ from dssm_assets.storage.local_files import write_atomic
 INSTANCE_FILE: Final = "dagster.yaml"
 INSTANCE_YAML: Final = """\
 # Written by dssm-assets: a local instance, SQLite in this folder.
-run_launcher:  # reports runs whose process was killed
+run_launcher:  # reports runs of killed processes
   module: dssm_assets.deployment.watched_launcher
   class: WatchedRunLauncher
 run_monitoring: {enabled: true, poll_interval_seconds: 30, free_slots_after_run_end_seconds: 60}

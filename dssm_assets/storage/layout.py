@@ -26,7 +26,7 @@ SHARED = "_shared"
 EXPERIMENTS = "experiments"
 ICEBERG = "_iceberg"
 ICEBERG_CATALOG = "iceberg.db"
-"""Name of a folder in the home."""
+"""Name of a file in the home."""
 STAGING = "_staging"
 CLEANED = "_cleaned"
 SERVING = "serving"
@@ -36,35 +36,31 @@ BUNDLE_MANIFEST = "manifest.json"
 BUNDLE_SIGNATURE = "manifest.json.sig"
 CURRENT = "current.json"
 FORGOTTEN = "forgotten.json"
+STORES_WITH_USERS = "stores_with_users.json"
+REPLACED_VERSIONS = "vector_store.json"
+"""Replaced versions of the vector store."""
 NO_ASSETS = frozenset({STAGING, SERVING, EXPERIMENTS, ICEBERG, LANCEDB})
 """Folders of a store that hold no partitions of a regular asset."""
 _EXPERIMENT = re.compile(r"^[a-z][a-z0-9_]*$")
 _DS_FOLDER = re.compile(r"^ds=(\d{4}-\d{2}-\d{2})$")
 
 
+def inside(root: str, *names: str) -> str:
+    """Returns the path of a file or folder inside a root."""
+    return "/".join([root.rstrip("/"), *names])
+
+
 def asset_folder(root: str, asset: str) -> str:
-    return f"{root.rstrip('/')}/{asset}"
+    return inside(root, asset)
 
 
 def staging_folder(root: str) -> str:
-    return f"{root.rstrip('/')}/{STAGING}"
-
-
-def iceberg_folder(root: str) -> str:
-    return f"{root.rstrip('/')}/{ICEBERG}"
-
-
-def lancedb_folder(root: str) -> str:
-    return f"{root.rstrip('/')}/{LANCEDB}"
-
-
-def cleaned_path(root: str) -> str:
-    return f"{root.rstrip('/')}/{CLEANED}"
+    return inside(root, STAGING)
 
 
 def experiments_folder(root: str) -> str:
     """Returns the folder with the roots of all experiments, and with the table `experiments`."""
-    return f"{root.rstrip('/')}/{EXPERIMENTS}"
+    return inside(root, EXPERIMENTS)
 
 
 def experiment_root(root: str, name: str) -> str:
@@ -114,30 +110,8 @@ def ds_of_folder(folder: str) -> str | None:
 
 
 def serving_root(root: str) -> str:
-    return f"{root.rstrip('/')}/{SERVING}"
-
-
-def replaced_versions_path(serving: str) -> str:
-    """Returns the path, below a serving root, of the record of replaced versions of the vector store."""
-    return f"{serving}/vector_store.json"
-
-
-def stores_with_users_path(serving: str) -> str:
-    """Returns the path, below a serving root, of the list of vector stores with vectors of users."""
-    return f"{serving}/stores_with_users.json"
-
-
-def bundle_folder(serving: str, bundle_id: str) -> str:
-    return f"{bundles_folder(serving)}/{bundle_id}"
+    return inside(root, SERVING)
 
 
 def bundles_folder(serving: str) -> str:
     return f"{serving}/{BUNDLES}"
-
-
-def pointer_path(serving: str) -> str:
-    return f"{serving}/{CURRENT}"
-
-
-def forgotten_path(serving: str) -> str:
-    return f"{serving}/{FORGOTTEN}"

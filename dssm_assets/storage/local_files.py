@@ -35,7 +35,7 @@ class ScratchFolder:
     """
 
     def __init__(self, kind: str = "", parent: Path | None = None) -> None:
-        """Makes a folder inside another one.
+        """Makes a folder.
 
         With a `kind`, the folder is made inside our own folder in `parent` (default: the system's temporary folder).
 
@@ -180,7 +180,7 @@ def sync_folder(folder: Path) -> None:
 def write_atomic(path: Path | str, chunks: Iterable[bytes | memoryview]) -> None:
     """Replaces a file in one step, or leaves it unchanged on failure. Creates a missing folder.
 
-    Several processes may write at once; the last one's file remains.
+    If several processes write at once, the last file remains.
     """
     folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
     os.makedirs(folder, exist_ok=True)  # noqa: PTH103
@@ -274,7 +274,7 @@ class ScratchFile:
 
     @classmethod
     def from_array(cls, array: npt.NDArray[Any]) -> ScratchFile:
-        """Returns the handle of an array made by `ScratchArrays`, or of the beginning of such an array."""
+        """Returns the handle of an array of `ScratchArrays`; a slice from its begin will do."""
         if not len(array):
             return cls(Path(), array.dtype.str, 0)
         if not isinstance(array, np.memmap) or array.filename is None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import functools
-import lzma
-import tarfile
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import fsspec
 
-from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.errors import DssmError, Fault, InputError
 from dssm_assets.storage.local_files import is_local, write_atomic
 
 _S3_LIMITS: Final = {"connect_timeout": 10, "read_timeout": 60}
@@ -33,10 +29,6 @@ PYICEBERG_S3_OPTIONS: Final = ("s3.endpoint", "s3.access-key-id", "s3.secret-acc
 _S3_PROTOCOLS: Final = ("s3://", "s3a://")
 _CONFLICTS: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 """Error codes of S3 for a put with a condition that no longer holds."""
-_LIBRARY_ERRORS: Final = ("botocore.", "aiobotocore.", "aiohttp.", "gcsfs.", "adlfs.", "azure.", "google.")
-_SYSTEM_ERRORS: Final = (OSError, ValueError, TypeError, LookupError, ImportError, AssertionError, NotImplementedError)
-_ARCHIVE_ERRORS: Final = (EOFError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
-"""Python's errors for a URL such as `zip://clicks.csv::clicks.zip`, if the file is no archive."""
 _REMEDY: Final = "correct the path or URL, install its package, or set its credentials"
 
 
@@ -96,21 +88,16 @@ def open_s3_session(profile: str | None = None) -> Any:
 
 @contextmanager
 def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missing: bool = False) -> Iterator[None]:
-    """Replaces filesystem errors for an unusable location by an InputError. Our own errors pass unchanged.
+    """Replaces the errors of a filesystem and its package by an InputError. Our own errors pass unchanged.
 
     With `may_be_missing`, FileNotFoundError passes unchanged, too.
-
-    Raises:
-        InputError: in place of errors of the system, of a filesystem's package, and of bad arguments for it.
     """
     try:
         yield
-    except InputError:
+    except DssmError:
         raise
     except Exception as error:
-        is_known = isinstance(error, (*_SYSTEM_ERRORS, *_ARCHIVE_ERRORS))
-        is_of_location = is_known or f"{type(error).__module__}.".startswith(_LIBRARY_ERRORS)
-        if not is_of_location or (may_be_missing and isinstance(error, FileNotFoundError)):
+        if may_be_missing and isinstance(error, FileNotFoundError):
             raise
         text = " ".join(str(error).split()) or type(error).__name__
         shown = uri.encode("utf-8", "replace").decode()

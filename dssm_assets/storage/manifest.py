@@ -126,7 +126,7 @@ class Manifest:
         return content.hexdigest()
 
     def has_had(self, digest: str | None) -> bool:
-        """Returns whether the partition has the content with this digest, or had it before users were forgotten."""
+        """Returns whether this digest is of the content now, or of the content before users were forgotten."""
         return digest in (self.digest, *(erasure.digest for erasure in self.erasures))
 
     def renumber(self, rows: npt.NDArray[np.int64], digest: str) -> npt.NDArray[np.int64]:
@@ -139,22 +139,9 @@ class Manifest:
         return rows
 
     def to_json(self) -> str:
-        body: dict[str, object] = {
-            "asset": self.asset,
-            "ds": self.ds,
-            "digest": self.digest,
-            "rows": self.rows,
-            "files": [vars(file) for file in self.files],
-            "columns": [vars(column) for column in self.columns],
-            "inputs": dict(self.inputs),
-            "facts": dict(self.facts),
-        }
-        if self.settings:
-            body["settings"] = self.settings
-        if self.replaced:
-            body["replaced"] = [vars(file) for file in self.replaced]
-        if self.erasures:
-            body["erasures"] = [vars(erasure) for erasure in self.erasures]
+        plain = {name: getattr(self, name) for name in ("asset", "ds", "digest", "rows", "settings")}
+        lists = {name: [vars(one) for one in getattr(self, name)] for name in ("files", "columns", "replaced", "erasures")}
+        body = {**plain, **lists, "inputs": dict(self.inputs), "facts": dict(self.facts)}
         # One line per entry, because indenting all levels takes a millisecond for each hundred values.
         lines = (f'"{name}": {_ENCODER.encode(body[name])}' for name in sorted(body))
         return "{" + ",\n ".join(lines) + "}\n"

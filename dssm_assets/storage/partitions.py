@@ -1,22 +1,20 @@
 """Publishes partitions atomically, in a local folder or any object store.
 
 Files are staged on local disk, named by their content, and stored next to the files of the existing partition. Replacing a
-small manifest then makes them visible. If a run is killed before this last step, the old partition is unchanged; after the
-step, the new partition is complete.
+small manifest then makes them visible: a run killed before this step changes nothing.
 
-If several runs write one partition at once, the last manifest remains. No writer removes a file that the current manifest
-lists. On a local disk a lock on the partition's folder covers storing, replacing and removing. An object store has no locks:
-each write has its own file names, and the manifest is put only if it is unchanged since it was read. So the writer knows
-exactly which content it has replaced.
+If several runs write one partition at once, the last manifest remains, and nobody removes a file that it lists. On a local disk a
+lock on the partition's folder covers storing, replacing and removing. An object store has no locks: each write has its own file
+names, and the manifest is put only if it is unchanged since it was read.
 
 After a power cut each partition is complete: files and manifests reach the disk before they get their names. Partitions of the
 last seconds may be missing, because writing does not wait for the folders.
 
-Replaced files stay for a grace period, because a reader may still have them open. The manifest lists them; the next write
-after the period, or `leftovers.py`, removes them.
+Replaced files stay for a grace period for their readers. The manifest lists them; the next write after the period, or the cleanup
+of `extras/retention`, removes them.
 
 Belongs here: bytes and manifests. Does not belong here: the content of files (`tables.py`, `artifacts.py`); files that no
-manifest lists (`leftovers.py`).
+manifest lists (`extras/retention/leftovers.py`).
 """
 
 from __future__ import annotations
@@ -145,7 +143,7 @@ class PartitionStore:
     def _refuse_forgotten(self, manifest: Manifest) -> None:
         """Raises a PartitionReplacedError if users were forgotten since their rows were read.
 
-        Before that, it removes the manifest's files that were stored already, unless the existing partition lists them.
+        First removes the manifest's stored files, without files of the existing partition.
         """
         if manifest.user_column is None:
             return

@@ -52,6 +52,7 @@ def import_entry_points() -> tuple[Fault, ...]:
 
 
 def _find_fault(load: Callable[[], object], name: str, where: str, remedy: str) -> list[Fault]:
+    expected = "a module that can be imported"
     try:
         load()
     except KeyboardInterrupt:  # Ctrl-C
@@ -59,10 +60,9 @@ def _find_fault(load: Callable[[], object], name: str, where: str, remedy: str) 
     except BaseException as error:
         module = name.partition(":")[0].strip()
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
-            return [Fault(where, "a module that can be imported", f"{name!r}: no module {error.name}", remedy)]
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-        is_located = frames and not isinstance(error, SyntaxError)  # a syntax error's text has its line already
-        at = f" ({frames[-1].filename}, line {frames[-1].lineno})" if is_located else ""
+            return [Fault(where, expected, f"{name!r}: no module {error.name}", remedy)]
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        at = "" if isinstance(error, SyntaxError) else f" ({frame.filename}, line {frame.lineno})"  # its text has the line
         got = f"{name!r}: {type(error).__name__}: {error}{at}"
-        return [Fault(where, "a module that can be imported", got, "correct the module, or install the modules it imports")]
+        return [Fault(where, expected, got, "correct the module, or install the modules it imports")]
     return []

@@ -1,4 +1,4 @@
-"""A read-only filesystem that knows the sizes of remote files, so that opening one costs no request."""
+"""A read-only filesystem with known sizes of remote files: opening a file costs no request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class SizedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """A read-only filesystem of some stored files, whose sizes are known."""
+    """A read-only filesystem of some stored files of known sizes."""
 
     protocol = "stored"
     cachable = False

@@ -108,7 +108,7 @@ class TableStore:
     def read(
         self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
     ) -> pa.Table:
-        """Returns a partition, or some of its columns, as one table. For `as_dictionaries` see `batches`.
+        """Returns a partition, with all or some of its columns, as one table. For `as_dictionaries` see `batches`.
 
         Raises:
             PartitionReplacedError: files were removed because the partition was written again.
@@ -146,19 +146,14 @@ class TableStore:
     def rows(
         self, manifest: Manifest, columns: Sequence[str], first: int, end: int, *, as_dictionaries: Sequence[str] = ()
     ) -> Iterator[pa.RecordBatch]:
-        """Yields rows first .. end - 1 of a partition in batches. Reads only their row groups. For `as_dictionaries` see `batches`."""
+        """Yields rows first .. end - 1 of a partition in batches. Reads only their files. For `as_dictionaries` see `batches`."""
         begin = 0
         for stored, path in zip(manifest.files, self.paths([manifest]), strict=True):
-            if begin + stored.rows <= first or end <= begin:
-                begin += stored.rows
-                continue
-            with self._open_file(manifest, path, as_dictionaries) as file:
-                for group in range(file.num_row_groups):
-                    low = max(first - begin, 0)
-                    high = min(end - begin, count := file.metadata.row_group(group).num_rows)
-                    begin += count
-                    if low < high:
-                        yield from file.read_row_group(group, list(columns)).slice(low, high - low).to_batches(ROW_GROUP_ROWS)
+            low, high = max(first - begin, 0), min(end - begin, stored.rows)
+            begin += stored.rows
+            if low < high:
+                with self._open_file(manifest, path, as_dictionaries) as file:
+                    yield from file.read(list(columns)).slice(low, high - low).to_batches(ROW_GROUP_ROWS)
 
     @contextlib.contextmanager
     def _open_file(self, manifest: Manifest, path: str, encoded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
@@ -191,9 +186,9 @@ def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema:
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """Returns the schema to store: without metadata, and with dictionaries decoded, also inside lists.
+    """Returns the schema to store: without metadata, and with dictionaries and lists of dictionaries decoded.
 
-    A stored dictionary would keep the values of filtered rows, even those of forgotten users.
+    A stored dictionary would keep values of filtered rows, even of forgotten users.
     """
     return pa.schema([field.with_type(_decode_type(field.type)) for field in schema])
 
@@ -201,13 +196,6 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
 def _decode_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         return _decode_type(kind.value_type)
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_decode_type(field.type)) for field in kind])
-    if pa.types.is_map(kind):
-        fields = (field.with_type(_decode_type(field.type)) for field in (kind.key_field, kind.item_field))
-        return pa.map_(*fields, keys_sorted=kind.keys_sorted)
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(kind.value_field.with_type(_decode_type(kind.value_type)), kind.list_size)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         make = pa.list_ if pa.types.is_list(kind) else pa.large_list
         return make(kind.value_field.with_type(_decode_type(kind.value_type)))

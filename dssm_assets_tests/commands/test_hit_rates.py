@@ -116,7 +116,7 @@ def test_materialize_ends_with_the_table_of_hit_rates_and_the_checks(world, tmp_
     loaded = world.copy(tmp_path / "world")
     workspace = worlds.open_workspace(loaded)
     stored = workspace.need(TOTAL_HIT_RATE.name, EVALUATION_DAY)
-    workspace.write_table(TOTAL_HIT_RATE, DAYS[10], workspace.tables.read(stored), [])
+    workspace.write_table(TOTAL_HIT_RATE, DAYS[10], workspace.tables.read(stored), [], **stored.facts)
     failing = AssetCheck(
         TOTAL_HIT_RATE.name, lambda workspace, result: Check("never", False, "it is never so"), "Never.", is_blocking
     )

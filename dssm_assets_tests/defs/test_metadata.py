@@ -1,4 +1,4 @@
-"""Metadata of partitions: rows, columns and their meaning, URI, seconds; column lineage; values that Dagster can store."""
+"""Metadata of partitions: rows, columns and their meaning, URI, seconds; values that Dagster can store."""
 
 import re
 
@@ -11,7 +11,6 @@ from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.steps.workspace import StepResult, open_workspace
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets_tests import worlds
-from dssm_assets_tests.worlds import EVALUATION_DAY
 
 ARTIFACTS = {"training_config", "train_samples", "dssm_model"}
 ROWS = [row for row in all_rows() if row.name not in worlds.PUBLISHED]
@@ -78,7 +77,7 @@ def test_inputs_are_listed_with_their_digests(world):
 
 def test_columns_and_inputs_are_listed_once_in_a_run_over_several_days(world):
     by_day = materializations(world, "sample_fg")
-    structure = {"dagster/column_schema", "dagster/column_lineage", "inputs"}
+    structure = {"dagster/column_schema", "inputs"}
     assert {ds for ds, metadata in by_day.items() if structure & metadata.keys()} == {worlds.DAYS[-1]}
     assert structure <= by_day[worlds.DAYS[-1]].keys()
 
@@ -129,47 +128,3 @@ def test_facts_report_and_images_of_a_step_are_added(tmp_path):
     assert metadata["report"] == dg.MetadataValue.md("# Report")
     assert metadata["curve"].value == "![curve](data:image/png;base64,iVBORw==)"
     assert "inputs" not in metadata
-
-
-def origins(world, name):
-    """Returns column -> the columns it comes from, as `asset.column`."""
-    (record, *_) = world.instance.fetch_materializations(dg.AssetKey(name), limit=1).records
-    entry = record.asset_materialization.metadata.get("dagster/column_lineage")
-    found = {} if entry is None else entry.column_lineage.deps_by_column
-    return {column: [f"{dep.asset_key.to_user_string()}.{dep.column_name}" for dep in deps] for column, deps in found.items()}
-
-
-def test_lineage_follows_columns_that_keep_their_name(world):
-    found = origins(world, "behavior")
-    assert found["price"] == ["behavior_table.price"]
-    assert found["user_id"] == ["behavior_table.user_id"]
-    assert found["category"] == ["item_table.category"]
-    assert "hour" not in found, "hour is computed from event_time_ms, which lineage cannot know"
-
-
-def test_lineage_of_a_feature_is_the_columns_of_its_expressions(world):
-    # user_takes_a looks a constant up in user:category_preference; city is user:city.
-    found = origins(world, "user_features_fg")
-    assert found["user_takes_a"] == ["user_all_feature.category_preference"]
-    assert found["city"] == ["user_all_feature.city"]
-    assert found["user_id"] == ["user_all_feature.user_id"]
-    assert origins(world, "item_features_fg")["item_buy_count_3d"] == ["item_all_feature.buy_count_3d"]
-    assert origins(world, "sample_fg")["request_hour"] == ["sample.hour"]
-    assert origins(world, "user_history_fg")["history__item"] == ["user_history.item_ids"]
-
-
-def test_lineage_names_only_existing_columns(world):
-    columns = {}
-    for name in [*worlds.DAILY, *worlds.WINDOWED]:
-        columns[name] = {column.name for column in world.workspace.need(name, EVALUATION_DAY).columns}
-    for name, own in columns.items():
-        for column, deps in origins(world, name).items():
-            assert column in own
-            for dep in deps:
-                asset, _, source = dep.partition(".")
-                assert source in columns[asset], (name, column, dep)
-
-
-@pytest.mark.parametrize("name", ["user_table", "dssm_model"])
-def test_sources_and_artifacts_have_no_lineage(world, name):
-    assert origins(world, name) == {}

@@ -87,19 +87,11 @@ def test_checks_that_belong_nowhere_are_refused_together(
     assert "CHECKS, lost: expected an asset" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("outcome", "message"),
-    [
-        (True, r"CHECKS, no_robot, its function: expected a Check, got True\. To fix: return Check\("),
-        (
-            Check("robots", True, "none"),
-            r"expected a Check named 'no_robot', got one named 'robots'\. To fix: give the check one name",
-        ),
-    ],
-)
+@pytest.mark.parametrize("outcome", [True, Check("robots", True, "none")])
 def test_a_function_that_returns_no_check_of_its_name_is_named(
-    own_project: Path, monkeypatch: pytest.MonkeyPatch, outcome: Any, message: str
+    own_project: Path, monkeypatch: pytest.MonkeyPatch, outcome: Any
 ) -> None:
+    message = r"CHECKS, no_robot, its function: expected a Check named 'no_robot', got .*\. To fix: return Check\("
     loaded = write_log(own_project)
     monkeypatch.setitem(CHECKS, "no_robot", replace(CHECKS["no_robot"], function=lambda workspace, result: outcome))
     with pytest.raises(ConfigError, match=message):

@@ -11,7 +11,7 @@ import pytest
 
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ProvenanceError
-from dssm_assets.core.features.fg_tables import FEATURE_CONFIG, FEATURE_COUNTS, STEP_CONFIG
+from dssm_assets.core.features.fg_tables import FEATURE_COUNTS
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.steps import dssm_model, feature_config
@@ -67,14 +67,6 @@ def test_fit_follows_the_steps_of_step_config(world: BuiltWorld, tmp_path: Path)
     # Half of 216 samples are 4 batches of 32.
     assert rows == {"__NUM_STEPS__": {"num_steps": 8}, "__DECAY_STEPS__": {"decay_steps": 7}}
     assert facts["steps"] == facts["planned_steps"] == 8
-    losses = workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), ModelFile.LOSSES)
-    table = workspace.tables.read(planned.manifest).to_pylist()
-    table[1]["feature_info"] = '{"decay_steps": 2}'
-    workspace.write_table(STEP_CONFIG, EVALUATION_DAY, pa.Table.from_pylist(table, schema=FEATURE_CONFIG.schema), [])
-    # An old version wrote the decay_steps of one epoch: they would mean 6 steps of warm-up out of 8.
-    with pytest.raises(ProvenanceError, match=r"steps: expected 1 steps of warm-up .* got 6: decay_steps 2.*step_config"):
-        _fit_towers(workspace)
-    assert workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), ModelFile.LOSSES) == losses
 
 
 def test_metadata_reports_the_fit(searched: tuple[Workspace, StepResult]) -> None:
@@ -86,8 +78,6 @@ def test_metadata_reports_the_fit(searched: tuple[Workspace, StepResult]) -> Non
     assert facts["prior"] is not None
     assert facts["samples_per_s"] > 0
     assert 0 <= facts["input_wait_frac"] < 1
-    assert facts["peak_bytes"] > 1e7
-    assert facts["peak_bytes_of"].startswith("the run's process, its largest resident size since it started")
     assert facts["warm_start"] is None
     assert facts["resumed_at_step"] is None
     assert facts["configuration"]["model"] == workspace.config.model.model_dump(mode="json")

@@ -10,8 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.errors import Fault, ProvenanceError, SchemaError
+from dssm_assets.steps import parallel
 from dssm_assets.steps.parallel import run_parallel
 
 
@@ -54,3 +56,9 @@ def test_run_parallel_raises_the_error_of_a_process(quick: None) -> None:
     with pytest.raises(SchemaError, match=r"task: expected 0 or more, got -1\. To fix: leave it out") as caught:
         list(_run([1, -1, 2], 2))
     assert [fault.got for fault in caught.value.faults] == ["-1"]
+
+
+def test_a_worker_that_finds_other_inputs_ends_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_START", [None, _here, {"items/2024-01-02": "1"}, torch.get_num_threads()])
+    with pytest.raises(ProvenanceError, match=r"inputs items/2024-01-02: expected unchanged content"):
+        parallel._process(1)

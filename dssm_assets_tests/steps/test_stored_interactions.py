@@ -93,11 +93,11 @@ def test_recent_events_take_the_half_life_that_was_best_on_the_last_days(tmp_pat
         columns = {"user_id": ["u"], "item_ids": [[item] * count], "event_times_ms": [[(24 * day + 12) * 3_600_000] * count]}
         table = TableSpec("user_history_fg", "any", (), ())
         window.append(workspace.tables.write(table, f"2024-01-{day + 1:02}", pa.table(columns)))
-    found = stored_interactions.count_recent_events(workspace, stored_interactions.EventDays([], window, 0), CORPUS)
-    assert found.half_life_hours == 24
-    assert found.events.tolist() == pytest.approx([4 / 4, 3 / 2 + 2, 0, 0, 0, 0])
-    nothing = stored_interactions.count_recent_events(workspace, stored_interactions.EventDays([], [], 0), CORPUS)
-    assert (nothing.half_life_hours, nothing.events.tolist()) == (240, [0] * 6)
+    events, hours = stored_interactions.count_recent_events(workspace, stored_interactions.EventDays([], window, 0), CORPUS)
+    assert hours == 24
+    assert events.tolist() == pytest.approx([4 / 4, 3 / 2 + 2, 0, 0, 0, 0])
+    events, hours = stored_interactions.count_recent_events(workspace, stored_interactions.EventDays([], [], 0), CORPUS)
+    assert (hours, events.tolist()) == (240, [0] * 6)
 
 
 def test_interactions_of_users_add_earlier_days(workspace: Workspace) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import StorageError
-from dssm_assets.storage.artifacts import IN_USE_SECONDS, ArtifactStore, LocalCache, Stream
+from dssm_assets.storage.artifacts import IN_USE_SECONDS, ArtifactStore, Stream, fetch_cached
 from dssm_assets_tests.storage.stores import DS, files_of, stores, verify
 
 TABLE = pa.table({"item_index": pa.array([3, 1, 2], pa.int32()), "tags": pa.array([[1], [], [2, 3]], pa.list_(pa.int32()))})
@@ -131,12 +131,12 @@ def _writes(content: bytes, calls: list[str] | None = None) -> Callable[[str], N
     return fetch
 
 
-def _names(cache: LocalCache) -> set[str]:
-    return {path.relative_to(cache.folder).as_posix() for path in cache.folder.rglob("*") if path.is_file()}
+def _names(cache: Path) -> set[str]:
+    return {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()}
 
 
 def test_concurrent_fetches_of_a_file_each_get_it_whole(tmp_path: Path) -> None:
-    cache, both = LocalCache(tmp_path), Barrier(2)
+    both = Barrier(2)
 
     def fetch(path: str) -> None:
         both.wait(10)
@@ -144,18 +144,20 @@ def test_concurrent_fetches_of_a_file_each_get_it_whole(tmp_path: Path) -> None:
         both.wait(10)
 
     with ThreadPoolExecutor(2) as pool:
-        paths = list(pool.map(lambda _: cache.get("model/abc/model.pt", fetch), range(2)))
+        paths = list(pool.map(lambda _: fetch_cached(tmp_path, "model/abc/model.pt", fetch), range(2)))
     assert [path.read_bytes() for path in paths] == [b"weights" * 1000] * 2
-    assert _names(cache) == {"model/abc/model.pt"}
+    assert _names(tmp_path) == {"model/abc/model.pt"}
 
 
-def test_the_least_recently_used_file_is_removed_first_and_no_recent_file(tmp_path: Path) -> None:
-    cache = LocalCache(tmp_path, limit_bytes=25)
+def test_the_least_recently_used_file_is_removed_first_and_no_recent_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dssm_assets.storage.artifacts.LIMIT_BYTES", 25)
     for number, name in enumerate(("first", "second")):
         used = time.time() - (3 - number) * IN_USE_SECONDS
-        os.utime(cache.get(name, _writes(b"0123456789")), (used, used))
-    cache.get("first", _writes(b""))  # used again, so now the younger one
-    cache.get("third", _writes(b"0123456789"))
-    assert _names(cache) == {"first", "third"}
-    cache.get("fourth", _writes(b"0123456789"))
-    assert _names(cache) == {"first", "third", "fourth"}, "all were used recently"
+        os.utime(fetch_cached(tmp_path, name, _writes(b"0123456789")), (used, used))
+    fetch_cached(tmp_path, "first", _writes(b""))  # used again, so now the younger one
+    fetch_cached(tmp_path, "third", _writes(b"0123456789"))
+    assert _names(tmp_path) == {"first", "third"}
+    fetch_cached(tmp_path, "fourth", _writes(b"0123456789"))
+    assert _names(tmp_path) == {"first", "third", "fourth"}, "all were used recently"

@@ -80,14 +80,6 @@ def least_statistics(spec: FgSpec) -> tuple[pa.Table, pa.Table]:
     )
 
 
-def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> dict[str, float]:
-    """Returns hashed feature -> fraction of the window's distinct values that share a bucket with another value."""
-    features = [feature for feature in (*spec.features, *spec.sequence_features) if feature.kind is Kind.CATEGORICAL]
-    rules = FeatureRules(features, statistics, FEATURE_BINNING.schema.empty_table(), FeatureCounts(counts), HashFunction.MURMUR)
-    found = {feature.name: rules.collision_frac_of(feature) for feature in features}
-    return {name: frac for name, frac in found.items() if frac is not None}
-
-
 def decide_step_config(positives: int, training: Training) -> pa.Table:
     """Returns step_config: `__NUM_STEPS__` {"num_steps": n} and `__DECAY_STEPS__` {"decay_steps": n}.
 

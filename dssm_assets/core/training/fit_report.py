@@ -73,7 +73,7 @@ class FitHistory:
         self.search_losses, self.losses = self.losses, []
 
 
-UNSTEADY: Final = frozenset({"seconds", "samples_per_s", "input_wait_frac", "peak_bytes", "peak_bytes_of", "resumed_at_step"})
+UNSTEADY: Final = frozenset({"seconds", "samples_per_s", "input_wait_frac", "resumed_at_step"})
 """Keys of the report with values that differ from run to run."""
 
 _T = TypeVar("_T")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.defs.asset_row import LazyStep, code_references
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP
 from dssm_assets.defs.scene import Scene, today_in
 from dssm_assets.installed_extras import tell_served
@@ -52,7 +51,6 @@ def _build_asset(scene: Scene) -> dg.AssetsDefinition:
         description="Refreshes the served bundle: new and changed items, users with new events, columns for filters. The model, the "
         "statistics, the popularity and the neighbours stay. `dssm-assets rollback` undoes it.",
         kinds={"faiss", "arrow"},
-        metadata=code_references(LazyStep("extras.bundle_delta.delta", "publish_delta")),
         tags=scene.tags,
         owners=scene.loaded.config.platform.owners,
         pool=scene.name("publisher"),

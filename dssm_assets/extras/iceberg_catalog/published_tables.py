@@ -72,7 +72,7 @@ class PublishedTables:
             properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
         if chosen is not None and chosen.catalog is not None:
             return load_catalog(chosen.catalog, **properties)
-        warehouse = self._url(layout.iceberg_folder(self.store.root))
+        warehouse = self._url(layout.inside(self.store.root, layout.ICEBERG))
         self.loaded.home.mkdir(parents=True, exist_ok=True)
         return SqlCatalog(
             "dssm", uri=f"sqlite:///{self.loaded.home}/{layout.ICEBERG_CATALOG}", warehouse=warehouse, **properties

@@ -5,7 +5,6 @@ from typing import Final
 
 import dagster as dg
 
-from dssm_assets.defs.asset_row import LazyStep, code_references
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP
 from dssm_assets.defs.scene import Scene
 
@@ -24,7 +23,6 @@ def build(scene: Scene) -> dg.Definitions:
         description="Removes partitions older than their group's `storage.keep_days`, leftovers of killed runs and replaced files, as the "
         "first run of a day does. Its metadata list the number and bytes of partitions per asset.",
         kinds={"parquet"},
-        metadata=code_references(LazyStep("extras.retention.leftovers", "clean")),
         tags=scene.tags,
         owners=scene.loaded.config.platform.owners,
     )

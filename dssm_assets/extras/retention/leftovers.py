@@ -112,7 +112,7 @@ def clean_extras(workspace: Workspace, before: float, *, removes: bool = True) -
 def clean_when_due(workspace: Workspace) -> None:
     """Cleans the store if the last cleaning was over 24 hours ago. Never raises: the run goes on without a cleaning."""
     store = workspace.tables.partitions
-    path = layout.cleaned_path(store.root)
+    path = layout.inside(store.root, layout.CLEANED)
     try:
         if store.fs.exists(path) and abs(time.time() - store.fs.modified(path).timestamp()) < _DUE_SECONDS:
             return

@@ -132,12 +132,12 @@ def list_unreached(workspace: Workspace) -> list[str]:
     """Returns the stores that hold vectors of users but are not in the configuration any more, also an unused one in the home."""
     store, loaded = workspace.tables.partitions, workspace.loaded
     bundles = open_bundles(loaded)
-    places = set(_read_json(bundles.fs, layout.stores_with_users_path(bundles.root), []))
+    places = set(_read_json(bundles.fs, layout.inside(bundles.root, layout.STORES_WITH_USERS), []))
     for manifest in store.find_days(ASSET, store.days(ASSET)).values():  # older versions of the library noted no places
         facts = json.loads(workspace.artifacts.read_bytes(manifest, "store.json"))
         if f"{VectorTable.USER} rows" in facts and not any(place.startswith(facts["store"]) for place in places):
             places.add(facts["store"])
-    if store.fs.exists(layout.lancedb_folder(store.root)):
+    if store.fs.exists(layout.inside(store.root, layout.LANCEDB)):
         places.add(f"vector store {default_uri(loaded)}")
     if places and loaded.config.vector_store is not None:
         used = open_configured(loaded)
@@ -154,7 +154,7 @@ class _Follower:
 
     def __init__(self, loaded: LoadedConfig, log: Log) -> None:
         self._bundles, self._log, self._folder = open_bundles(loaded), log, layout.asset_folder(loaded.root, ASSET)
-        self._replaced_path = layout.replaced_versions_path(self._bundles.root)
+        self._replaced_path = layout.inside(self._bundles.root, layout.REPLACED_VERSIONS)
         settings = loaded.config.vector_store or VectorStoreSettings()
         self._tables = settings.tables
         # The default store lies beside the tables and is found there, so it is not noted.
@@ -235,7 +235,7 @@ class _Follower:
 
     def _note_store(self) -> None:
         """Records that the store gets vectors of users, so that `list_unreached` names it once it is not configured any more."""
-        fs, path, is_noted = self._bundles.fs, layout.stores_with_users_path(self._bundles.root), False
+        fs, path, is_noted = self._bundles.fs, layout.inside(self._bundles.root, layout.STORES_WITH_USERS), False
         while not is_noted:
             condition, places = unchanged_condition(fs, path), _read_json(fs, path, [])
             is_noted = self._place in places or put_if(fs, path, json.dumps([*places, self._place]).encode(), condition)

@@ -31,7 +31,7 @@ from dssm_assets.core.errors import ConfigError, DssmError, Fault, PartitionMiss
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores.conditions import Condition
 from dssm_assets.storage.config_file import LoadedConfig
-from dssm_assets.storage.layout import lancedb_folder
+from dssm_assets.storage.layout import LANCEDB, inside
 from dssm_assets.storage.sources.table_source import hide_secrets, need_library
 
 INTEREST: Final = "interest"
@@ -181,7 +181,7 @@ def find_uri(loaded: LoadedConfig) -> str:
 
 def default_uri(loaded: LoadedConfig) -> str:
     """Returns the URI of the LanceDB beside the tables."""
-    folder = lancedb_folder(loaded.root)
+    folder = inside(loaded.root, LANCEDB)
     return folder.replace("s3://", "lancedb+s3://", 1) if "://" in folder else f"lancedb://{folder}"
 
 

@@ -177,7 +177,7 @@ class BundleStore:
         self.root, self._keys = path.rstrip("/"), keys
         self.is_local = is_local(self.fs)
         self.hidden = HiddenList(self.fs, self.root)
-        self._pointer_path = layout.pointer_path(self.root)
+        self._pointer_path = layout.inside(self.root, layout.CURRENT)
 
     def check_can_sign(self) -> None:
         """Raises a SignatureError if stored bundles are signed but no key can sign now: services that need signatures would stop."""
@@ -343,7 +343,7 @@ class BundleStore:
         raise StorageError(f"{self._pointer_path}: other publishers replaced it {_TRIES} times meanwhile. To fix: run it again")
 
     def folder(self, bundle_id: str) -> str:
-        return layout.bundle_folder(self.root, bundle_id)
+        return layout.inside(self.root, layout.BUNDLES, bundle_id)
 
     def fetch(self, bundle_id: str, *, is_verified: bool = True) -> FetchedBundle:
         """Returns a bundle in a local folder. First checks its files against the manifest, and the manifest against the id.

@@ -393,12 +393,12 @@ def write_channels(
         items: items of the bundle, by row.
         scratch: allocates large arrays.
     """
-    weights = read_merges(workspace, inputs.ds)
+    merges, _ = read_merges(workspace, inputs.ds)
     content = {
         "version": CHANNELS_VERSION,
         "now_ms": inputs.end_ms(workspace.config.calendar.timezone),
         "depths": {str(name): depth for name, depth in workspace.config.channels.depths.items()},
-        "weights": to_table([merge for merge in weights.merges if merge.name == MERGED]).to_pylist(),
+        "weights": to_table([merge for merge in merges if merge.name == MERGED]).to_pylist(),
     }
     (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     data = read_fit_data(workspace, find_event_days(workspace, inputs.next_day), items.ids, history.users.ids, scratch)

@@ -132,7 +132,7 @@ def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> 
 
 
 def find_newest_ms(source: Source, timezone: str) -> int | None:
-    """Returns the newest timestamp before tomorrow, from statistics, or else by reading the column.
+    """Returns the newest timestamp before tomorrow. Without statistics, reads the column.
 
     Later times, such as 9999-12-31 for a missing time, are ignored. Otherwise all days would count as landed.
     """

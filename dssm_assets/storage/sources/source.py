@@ -98,7 +98,7 @@ class Source(ABC):
 
     @abstractmethod
     def state(self, folder: str | None = None) -> SourceState:
-        """Returns the state of a folder's rows, or of the whole table, without `newest_ms`."""
+        """Returns the state of a folder's rows (None: of the whole table), without `newest_ms`."""
 
     def has_marker(self, folder: str, marker: str) -> bool:
         """Returns whether a day has a marker file. A database table needs none, because it is written as a whole."""

@@ -17,7 +17,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import NO_IDS, decode_column, with_decimal_point
 from dssm_assets.core.sources.event_time import join_clock
-from dssm_assets.storage.sources.json_lines import MOST_COLUMNS, merge_kinds
+from dssm_assets.storage.sources.json_lines import merge_kinds
 from dssm_assets.storage.sources.source import DayBounds, SourcePiece
 from dssm_assets.storage.sources.source_files import SourceFile
 
@@ -199,9 +199,6 @@ def _choose_columns(table: SourceTable, names: Sequence[str], key: str, where: s
         got = f"{named[name]} mapped to it and a column of that name"
         faults.append(Fault(f"{where}, column {name}", "one source column for each of our columns", got, remedy))
     chosen = named | {name: name for name in rest if name not in named}
-    if len(chosen) > MOST_COLUMNS:
-        remedy = f"name the needed columns in {key}.keep"
-        faults.append(Fault(where, f"at most {MOST_COLUMNS:,} columns to be read", f"{len(chosen):,}", remedy))
     return {ours: source for ours, source in chosen.items() if source in present}, faults
 
 

@@ -105,7 +105,7 @@ class SourceFile(SourcePiece):
                 yield from _tables(read_json_blocks(path, self.json, columns), columns)
 
     def estimate_rows(self) -> int | None:
-        """Returns the rows of a parquet file, or as many as fit by the first lines of a text; None if it is compressed."""
+        """Estimates the rows of a text by its first lines. Parquet files tell it; None for a compressed text."""
         if self.source.table.format is FileFormat.PARQUET:
             with self._open_parquet() as handle:
                 return int(pq.ParquetFile(handle).metadata.num_rows)
@@ -245,7 +245,7 @@ class SourceFolder(Source):
         return [SourceFile(self, path) for path in chosen]
 
     def state(self, folder: str | None = None) -> SourceState:
-        """Returns a state with a digest of the files' paths, sizes and modification times, and the newest of these times."""
+        """Returns the digest of the files' paths, sizes and modification times, with the newest modification time."""
         pieces = self.pieces(folder)
         with location_errors(self.table.uri, f"table {self.name}"):
             files = [file.state() for file in pieces]
@@ -280,7 +280,7 @@ def open_source(table: SourceTable, name: str) -> Source:
 
 
 def is_hidden(path: str, start: str) -> bool:
-    """Returns whether the name of a file, or of a folder between `start` and the file, starts with "_" or "."."""
+    """Returns whether a name below `start` on the path of a file starts with "_" or "."."""
     return any(part.startswith(("_", ".")) for part in path[len(start) :].strip("/").split("/"))
 
 

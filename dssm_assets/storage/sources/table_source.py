@@ -1,4 +1,4 @@
-"""Reads a table of a database or lakehouse as a source. The table is one piece; a column `ds` has the day. Errors hide secrets.
+"""A table of a database or lakehouse as a source: one piece of rows. With day folders, its column `ds` has a row's day.
 
 Belongs here: code for all such tables. Does not belong here: calls of drivers and libraries (extras, `READERS` of
 `source_files.py`).
@@ -45,7 +45,7 @@ class TableSource(Source):
 
     @abstractmethod
     def read(self, columns: Sequence[str], days: DayBounds | None = None, ds: Any = None) -> Iterator[pa.Table]:
-        """Yields columns in blocks. `days`: only rows of these days, and rows without a time. `ds`: only rows with this value.
+        """Yields columns in blocks. With `days`, of these days alone, and of rows without a time. With `ds`, of rows with this value.
 
         Raises:
             TableError: the rows cannot be read to the end.
