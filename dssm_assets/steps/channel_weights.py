@@ -24,7 +24,7 @@ from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channel
 from dssm_assets.core.channels.fit import HeldOutDay, fit_merges
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, default_merges, to_table
 from dssm_assets.core.config.channels import MergeWeights
-from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.errors import InputError, SchemaError
 from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
