@@ -117,11 +117,6 @@ def serving_root(root: str) -> str:
     return f"{root.rstrip('/')}/{SERVING}"
 
 
-def replaced_versions_path(serving: str) -> str:
-    """Returns the path, below a serving root, of the record of replaced versions of the vector store."""
-    return f"{serving}/vector_store.json"
-
-
 def stores_with_users_path(serving: str) -> str:
     """Returns the path, below a serving root, of the list of vector stores with vectors of users."""
     return f"{serving}/stores_with_users.json"

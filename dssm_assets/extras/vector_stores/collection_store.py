@@ -93,7 +93,7 @@ class CollectionStore(vs.VectorStore):
         """Writes some rows. They replace rows with the same key."""
 
     @abstractmethod
-    def finish(self, collection: str) -> None:
+    def finish(self, table: VectorTable, collection: str) -> None:
         """Waits until a collection has stored all rows and built its index."""
 
     @abstractmethod
@@ -113,7 +113,7 @@ class CollectionStore(vs.VectorStore):
         self.create(table, name, rows.schema)
         for batch in rows.batches:
             self._send(table, name, pa.Table.from_batches([batch]), is_new=True)
-        self.finish(name)
+        self.finish(table, name)
         return name
 
     def find_versions(self) -> dict[str, str]:
@@ -192,7 +192,7 @@ class CollectionStore(vs.VectorStore):
         return f"{self._heads[table]}__{version}".replace("-", "_")
 
     def _send(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
-        width = rows.schema.field(vs.find_vectors(rows.schema)).type.list_size + rows.num_columns
+        width = rows.schema.field(vs.VECTORS[table]).type.list_size + rows.num_columns
         step = min(max(1, _SENT_NUMBERS // width), _SENT_ROWS)
         for start in range(0, rows.num_rows, step):
             self.send_rows(table, collection, rows.slice(start, step), is_new=is_new)
@@ -243,7 +243,7 @@ class CollectionVectors(vs.StoredVectors):
 
     @abstractmethod
     def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
-        """Yields the rows of some ids with some columns. The vector column has its name in `VECTORS`."""
+        """Yields the rows of some ids: some columns, and the vectors."""
 
     @abstractmethod
     def write_condition(self, condition: Condition) -> Any:

@@ -86,7 +86,7 @@ class LanceDBStore(vs.VectorStore):
             content = pa.RecordBatchReader.from_batches(schema, batches)
             written = self._database.create_table(name, content, schema=schema, storage_options=self._limits)
             if table is VectorTable.ITEM and (partitions := rows.count // _PARTITION_ROWS):
-                written.create_index(vs.find_vectors(schema), config=IvfFlat(distance_type="dot", num_partitions=partitions))
+                written.create_index(VECTORS[table], config=IvfFlat(distance_type="dot", num_partitions=partitions))
         return name
 
     def open(self, table: VectorTable, name: str) -> vs.StoredVectors:
@@ -203,12 +203,7 @@ class _LanceVectors(vs.StoredVectors):
         return count
 
     def read(self, ids: pa.Array) -> pa.Table:
-        rows = self._ask(lambda: self._table.search().where(_is_one_of(self._key, ids)).to_arrow())
-        return rows.rename_columns({vs.find_vectors(rows.schema): VECTORS[self._name[0]]})
-
-    def find_vectors(self) -> str:
-        name: str = self._ask(lambda: vs.find_vectors(self._table.schema))
-        return name
+        return self._ask(lambda: self._table.search().where(_is_one_of(self._key, ids)).to_arrow())
 
     def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
         where = write_sql(condition, _DIALECT)
@@ -221,8 +216,7 @@ class _LanceVectors(vs.StoredVectors):
         deadline.check()
         # Lance returns 1 - product. Vectors are made longer, so that the product keeps its digits.
         scales = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vectors, axis=1))[1])
-        table = self._table  # another thread may replace it
-        query = table.search(vectors * scales[:, None], vs.find_vectors(table.schema)).distance_type("dot").limit(k)
+        query = self._table.search(vectors * scales[:, None], VECTORS[self._name[0]]).distance_type("dot").limit(k)
         query = query.maximum_nprobes(0).minimum_nprobes(self._probes).select([self._key, "_distance"])
         query = query.bypass_vector_index() if is_exact else query
         limit = None if self._store.seconds is None else dt.timedelta(seconds=self._store.seconds)

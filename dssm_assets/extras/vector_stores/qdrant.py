@@ -22,7 +22,7 @@ from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.extras.vector_stores import collection_store as cs
 from dssm_assets.extras.vector_stores import store as vs
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition
-from dssm_assets.extras.vector_stores.store import DAY, KEYS, MODEL_DIGEST, StoredVectors, find_vectors
+from dssm_assets.extras.vector_stores.store import DAY, KEYS, MODEL_DIGEST, VECTORS, StoredVectors
 
 _FOLDERS: Final[WeakValueDictionary[str, QdrantClient]] = WeakValueDictionary()
 _FOLDER_LOCK: Final = threading.RLock()
@@ -63,7 +63,7 @@ class QdrantStore(cs.CollectionStore):
         return QdrantVectors(self, table, collection)
 
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
-        name = find_vectors(schema)
+        name = VECTORS[table]
         vectors = models.VectorParams(size=schema.field(name).type.list_size, distance=models.Distance.DOT)
         index = models.HnswConfigDiff(m=cs.LINKS if table is VectorTable.ITEM else 0, ef_construct=cs.LINK_CANDIDATES)
         self.call(self.client.create_collection, collection, vectors, hnsw_config=index)
@@ -72,7 +72,7 @@ class QdrantStore(cs.CollectionStore):
                 self.call(self.client.create_payload_index, collection, _quote(field.name), _choose_index(field.type))
 
     def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
-        name = find_vectors(rows.schema)
+        name = VECTORS[table]
         points = models.Batch(
             ids=_make_point_ids(rows.select(KEYS[table])),
             vectors=to_matrix(rows.column(name), self.where).tolist(),
@@ -80,7 +80,7 @@ class QdrantStore(cs.CollectionStore):
         )
         self.call(self.client.upsert, collection, points, wait=True)
 
-    def finish(self, collection: str) -> None:
+    def finish(self, table: VectorTable, collection: str) -> None:
         self.wait(collection, lambda: self.call(self._is_indexed, collection))
 
     def _is_indexed(self, collection: str) -> bool:
@@ -110,9 +110,6 @@ class QdrantVectors(cs.CollectionVectors):
             points, offset = self._store.call(self._store.client.scroll, self._collection, _match_ids(self.key, ids), **options)
             yield from ({**(point.payload or {}), self.vectors: point.vector} for point in points)
             options = {} if offset is None else {**options, "offset": offset}
-
-    def find_vectors(self) -> str:
-        return self.vectors  # the single vector of a point has no name
 
     def write_condition(self, condition: Condition) -> models.Filter | None:
         return models.Filter(should=[models.Filter(must=[*map(_write, group)]) for group in condition]) if condition else None

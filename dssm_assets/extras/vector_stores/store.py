@@ -43,7 +43,7 @@ KEYS: Final[Mapping[VectorTable, tuple[str, ...]]] = {
 }
 """Table -> the columns that identify a row. The first one is the id."""
 VECTORS: Final[Mapping[VectorTable, str]] = {VectorTable.ITEM: col.ITEM_TOWER_EMB, VectorTable.USER: col.USER_TOWER_EMB}
-"""Table -> name of its vector column. Tables of older releases have other names: `find_vectors` finds the column by its type."""
+"""Table -> name of its vector column."""
 RESERVED: Final = frozenset({col.ITEM_ID, col.ITEM_TOWER_EMB, DAY, MODEL_DIGEST})
 """Names that a filter column cannot have."""
 _HERE: Final = "dssm_assets.extras.vector_stores"
@@ -73,10 +73,6 @@ class Rows:
     count: int
     batches: Iterable[pa.RecordBatch]
 
-    @property
-    def width(self) -> int:
-        return int(self.schema.field(find_vectors(self.schema)).type.list_size)
-
 
 @dataclass(frozen=True)
 class Changes:
@@ -100,10 +96,6 @@ class StoredVectors(ABC):
     @abstractmethod
     def read(self, ids: pa.Array) -> pa.Table:
         """Returns the rows of some ids: at least the columns of `KEYS`, `VECTORS` and `model_digest`, in the written types."""
-
-    @abstractmethod
-    def find_vectors(self) -> str:
-        """Returns the name of the vector column in the store."""
 
     @abstractmethod
     def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
@@ -214,11 +206,6 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any], seconds: float 
         need_library(_LIBRARIES[extra], extra, f"vector store {scheme}://")
     found: VectorStore = getattr(importlib.import_module(module), store)(parts, scene, options, seconds)
     return found
-
-
-def find_vectors(schema: pa.Schema) -> str:
-    """Returns the name of the vector column: the first column of fixed-size lists."""
-    return next(str(field.name) for field in schema if pa.types.is_fixed_size_list(field.type))
 
 
 def new_token() -> str:

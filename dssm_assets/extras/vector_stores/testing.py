@@ -27,7 +27,7 @@ from dssm_assets.core.errors import PartitionMissingError, StorageError
 from dssm_assets.core.retrieval.item_filter import mask_items
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
-from dssm_assets.extras.vector_stores.store import Changes, Rows, StoredVectors, VectorStore, find_vectors
+from dssm_assets.extras.vector_stores.store import VECTORS, Changes, Rows, StoredVectors, VectorStore
 
 Opener: TypeAlias = Callable[[], VectorStore]
 ITEM, USER = VectorTable.ITEM, VectorTable.USER
@@ -118,7 +118,8 @@ def publish(store: VectorStore, version: str, items: pa.Table, users: pa.Table |
 
 
 def vectors_of(table: pa.Table) -> Vectors:
-    column = table.column(find_vectors(table.schema)).combine_chunks()
+    (name,) = {*VECTORS.values()} & {*table.column_names}
+    column = table.column(name).combine_chunks()
     vectors: Vectors = column.flatten().to_numpy().reshape(len(column), -1)
     return vectors
 

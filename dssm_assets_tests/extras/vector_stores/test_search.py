@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -220,7 +220,8 @@ def hanging(uri: str, *, is_frozen: bool) -> Iterator[Callable[[], None]]:
 
         def end() -> None:
             for pid in stopped:
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):  # it has ended
+                    os.kill(pid, signal.SIGCONT)
             connection.rollback()
 
         try:
