@@ -32,7 +32,7 @@ def add_command(commands: Commands) -> None:
     write.add_argument("--into", required=True, type=Path, metavar="DIR", help="folder of the text files")
     add_config_arguments(write)
     write.set_defaults(command=_write)
-    read = actions.add_parser("read", help="check a text table, name the faulty lines, and write it as parquet or csv")
+    read = actions.add_parser("read", help="check a text table, name the first faulty line, and write it as parquet or csv")
     read.add_argument("file", type=Path, help="the text table")
     read.add_argument("--kind", required=True, choices=KINDS, help="kind of table")
     read.add_argument("--into", required=True, metavar="OUT", help="file to write, any fsspec URL (.parquet or .csv)")
