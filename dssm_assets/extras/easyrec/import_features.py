@@ -125,9 +125,7 @@ def import_features(
     """
     entries: list[dict[str, Any]] = []
     for reader in definitions:
-        own = _easyrec_entries(reader, groups) if record.system == "EasyRec" else _torch_entries(reader, groups)
-        record.features |= {_entry_name(entry): f"feature_configs, line {reader.line}" for entry in own}
-        entries += own
+        entries += _easyrec_entries(reader, groups) if record.system == "EasyRec" else _torch_entries(reader, groups)
     if fg is not None:
         entries = _with_definitions(entries, fg, record)
         if fg.get("reserves"):
@@ -286,7 +284,6 @@ def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], reco
             record.tell(f"{', '.join(differing)} of {record.where} instead of fg.json's", name)
         if own.keys() & set(_BUCKET_KEYS):
             entry = {key: value for key, value in entry.items() if key not in _BUCKET_KEYS}
-        record.features.setdefault(name, "fg.json")
         return {**entry, **own}
 
     completed: list[dict[str, Any]] = []
@@ -331,7 +328,6 @@ def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields,
             entry["feature_name"] = renamed[_entry_name(entry)]
     groups.user, groups.item = ([renamed.get(name, name) for name in names] for names in (groups.user, groups.item))
     groups.keys = {history: renamed.get(key, key) for history, key in groups.keys.items()}
-    record.features = {renamed.get(name, name): origin for name, origin in record.features.items()}
     if renamed:
         names = [f"{old} is {new}" for old, new in renamed.items()]
         record.tell("Features whose names are those of columns of the samples have others", *names)
