@@ -154,7 +154,6 @@ def import_features(
 
 
 def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
-    """Converts a feature of TorchEasyRec to definitions of fg.json, empty if it has no counterpart."""
     kind, inner = reader.only_message()
     name = inner.get("sequence_name" if kind == SEQUENCE_FEATURE else "feature_name", "")
     reader.path = inner.path = f"feature {name}"
@@ -189,7 +188,6 @@ def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str,
 
 
 def _easyrec_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
-    """Converts a feature of EasyRec, and each of its shared_names, to definitions of fg.json. Empty without counterpart."""
     inputs, kind = reader.all("input_names", str), reader.get("feature_type", "IdFeature")
     name = reader.get("feature_name", inputs[0] if inputs else "")
     reader.path = f"feature {name}"
@@ -303,7 +301,6 @@ def _has_names(entry: Any) -> bool:
 
 
 def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields, record: ImportRecord) -> list[dict[str, Any]]:
-    """Renames columns of ids to ours, and features that are named like columns of the samples; in groups, too."""
     reserved = set[str]().union(*NON_FEATURE_COLUMNS.values())
     used = {_entry_name(entry) for entry in entries}
     renamed: dict[str, str] = {}
@@ -411,7 +408,6 @@ def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGrou
 def _make_history(
     sequences: list[dict[str, Any]], columns: Mapping[str, str], groups: FeatureGroups, record: ImportRecord
 ) -> dict[str, Any] | None:
-    """Makes the history that towers read (the user's positive events) from the sequences with known item columns."""
     read = [entry for entry in sequences if _named_features(entry).keys() & groups.names]
     history = next((entry["sequence_name"] for entry in read if "features" in entry), _HISTORY)
     lost = record.without_counterpart

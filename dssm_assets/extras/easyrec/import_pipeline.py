@@ -244,7 +244,6 @@ def _example(ids: IdFields, label: str, record: ImportRecord) -> dict[str, Any]:
 
 
 def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
-    """Records the consequences of the definitions: pooled values, binned numbers, reserved buckets."""
     for feature in (*spec.features, *spec.sequence_features):
         is_number, is_row = feature.kind is Kind.NUMERIC, feature.sequence is None
         is_unbinned = is_number and not getattr(feature.operator, "boundaries", None)

@@ -130,7 +130,6 @@ def _experiments(parsed: argparse.Namespace) -> int:
 
 
 def _print_comparison(workspace: Workspace, ds: str, k: int | None) -> None:
-    """Prints a table per scope at one k, with hit rates of towers and merged list and gains over the regular run; then the settings."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -114,7 +114,6 @@ def _subtract_rates(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _list_rows(name: str, changed: str, total: pa.Table, gains: Mapping[Cell, Gain] | None) -> list[dict[str, Any]]:
-    """Returns the rows of a run from its total_hit_rate. `gains`: None for the regular run."""
     rows = []
     for row in total.to_pylist():
         if row[SCORER] in COMPARED and row[POPULATION] == Population.WARM:

@@ -242,8 +242,6 @@ def show_two_lists(workspace: Workspace) -> None:
 
 
 def _find_sources(workspace: Workspace, day: ExploredDay) -> dict[str, Callable[[Any, str], dict[str, pd.DataFrame]]]:
-    """Returns the places that lists of a person come from: evaluated days, experiments on this day, stored bundles."""
-
     def read_day(ds: str, experiment: str | None, user: Any, side: str) -> dict[str, pd.DataFrame]:
         other = open_evaluated(workspace, ds, experiment)
         same = other.find_user(str(user))

@@ -199,7 +199,6 @@ def _read_truth(uri: str) -> pa.Table:
 
 
 def _find_shown(files: VectorFiles) -> pa.Array | None:
-    """Returns the ids of the items that pass the filters, None without filters."""
     if files.filters is None and files.items is None:
         return None
     if files.filters is None or files.items is None:
@@ -437,6 +436,5 @@ def _row_keys(lists: pa.Array) -> pa.Array:
 
 
 def _list_columns(wanted: Any) -> list[str]:
-    """Returns the columns that a filter names, sorted."""
     groups = wanted if isinstance(wanted, list) else [wanted]
     return sorted({str(name) for group in groups if isinstance(group, Mapping) for name in group})

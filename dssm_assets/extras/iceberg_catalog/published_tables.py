@@ -136,7 +136,6 @@ class PublishedTables:
         return left_out
 
     def _try(self, asset: str, change: Callable[[Catalog, Table | None], _Result]) -> _Result:
-        """Runs a change of a table and returns its result. Runs it again if another writer committed first."""
         attempt = 0
         while True:
             attempt += 1
@@ -194,7 +193,6 @@ class PublishedTables:
             return pq.read_metadata(handle)
 
     def _begin(self, catalog: Catalog, asset: str, table: Table | None, schemas: Sequence[pa.Schema]) -> Transaction:
-        """Returns a transaction in which the table has the columns of some files. Creates a missing table."""
         try:
             change = self._create(catalog, asset, schemas[0]) if table is None else table.transaction()
             for schema in dict.fromkeys(schemas):

@@ -145,8 +145,6 @@ def _find_first_day(workspace: Workspace, days: int) -> str:
 
 
 class _Request:
-    """One request to forget users: erases their data and fills the receipt."""
-
     def __init__(
         self, workspace: Workspace, bundles: BundleStore, known: Forgotten, forgotten: Forgotten, *, writes: bool
     ) -> None:
@@ -296,7 +294,6 @@ class _Request:
                 self._bundles.remove(bundle_id)
 
     def _find_needed(self, bundle_id: str) -> set[str]:
-        """Returns the ids of a bundle and, if it is a delta, of its whole bundle."""
         with contextlib.suppress(PartitionMissingError, StorageError):
             return {bundle_id, base_of(self._bundles.manifest(bundle_id)) or bundle_id}
         return {bundle_id}
@@ -334,7 +331,6 @@ class _Request:
             self._receipt.removed_bytes += leftover.bytes
 
     def _name_rest(self) -> None:
-        """Fills in the data that stay: the sources, and everything made from the users' rows, as far as manifests tell."""
         tables = self._workspace.config.tables
         named: dict[str, SourceTable | None] = {"user_table": tables.user, "behavior_table": tables.behavior}
         self._receipt.sources = [name_table(table, name) for name, table in named.items() if table is not None]
@@ -397,6 +393,5 @@ def _list_days(store: PartitionStore, asset: str) -> list[str]:
 
 
 def _is_of_nobody(store: PartitionStore, asset: str) -> bool:
-    """Returns whether an asset is known to hold no rows of users."""
     days = store.days(asset)
     return bool(days) and (found := store.find(asset, days[-1])) is not None and found.user_column is None

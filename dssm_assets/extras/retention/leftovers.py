@@ -156,7 +156,6 @@ def find_first_kept(days: Sequence[str], keep: int) -> str:
 
 
 def _is_old(store: PartitionStore, before: float, seen: Manifest, now: Manifest) -> bool:
-    """Returns whether a partition has not changed since it was seen, and was written before a unix time."""
     path = layout.manifest_path(store.root, now.asset, now.ds)
     with contextlib.suppress(FileNotFoundError):
         return now.to_json() == seen.to_json() and bool(store.fs.modified(path).timestamp() < before)
@@ -164,7 +163,6 @@ def _is_old(store: PartitionStore, before: float, seen: Manifest, now: Manifest)
 
 
 def _find_needed(workspace: Workspace, store: PartitionStore) -> set[str]:
-    """Returns the keys of the partitions that stored bundles and experiments were built from."""
     bundles = open_bundles(workspace.loaded)
     pointer = bundles.pointer()
     needed: set[str] = set()
@@ -308,7 +306,6 @@ def _list_folders(fs: Any, folder: str) -> list[str]:
 
 
 def _files(fs: Any, folder: str) -> dict[str, Any]:
-    """Returns path -> information about every file below a folder."""
     fs.invalidate_cache(folder)
     listed = fs.find(folder, detail=True)
     return {str(path): info for path, info in listed.items() if info["type"] == "file"}  # s3fs also lists an empty folder

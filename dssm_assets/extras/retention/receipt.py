@@ -93,7 +93,6 @@ class Receipt:
         return lines + self._describe_rest()
 
     def _describe_rest(self) -> list[str]:
-        """Returns the lines about the data that stay after the request, and about its faults."""
         lines = [f"source {uri} may still have their rows, which are dropped at every reading" for uri in self.sources]
         for name, day in self.learned.items():
             end = f"until it is made again{f', or storage.keep_days removes it, from {day} on' if day else ''}"

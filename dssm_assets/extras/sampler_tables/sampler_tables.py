@@ -208,7 +208,6 @@ def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
 
 
 def _refuse(column: pa.Array, is_bad: pa.Array, where: str, expected: str) -> None:
-    """Raises a SchemaError with the first bad value and its line, if there is one."""
     if (row := pc.index(is_bad, True).as_py()) >= 0:
         fault = Fault(f"{where}, line {row + 2}", expected, repr(column[row].as_py()), "correct this line and others like it")
         raise SchemaError(fault)

@@ -95,7 +95,6 @@ def _read_settings(workspace: Workspace) -> TakeSettings:
 
 
 def _count_near_days(workspace: Workspace) -> int:
-    """Returns for how many days after its own a list may be taken."""
     return math.ceil(_read_settings(workspace).hours / 24)
 
 

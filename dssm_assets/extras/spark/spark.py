@@ -123,7 +123,6 @@ class SparkEngine:
     def _publish(
         self, target: engine.Target, schema: pa.Schema, written: Any, accepts: engine.Acceptance | None = None
     ) -> tuple[Manifest, list[Any]]:
-        """Runs the tasks of a data frame and publishes their files. Returns the manifest and the tasks' reports."""
         check_schema(target.spec, schema)
         files, reports = read_results(written.collect())
         if (stored := engine.partition_to_keep(self.store, target, accepts, reports)) is not None:
@@ -248,7 +247,6 @@ def read_results(returned: Iterable[Any]) -> tuple[list[StoredFile], list[Any]]:
 def _write_rows(
     store: PartitionStore, target: engine.Target, position: int, schema: pa.Schema, batches: Batches
 ) -> StoredFile | None:
-    """Writes a task's rows to a file in the partition's folder. Returns None if there are no rows."""
     first = next((batch for batch in batches if batch.num_rows), None)
     if first is None:
         return None

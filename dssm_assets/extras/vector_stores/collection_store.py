@@ -214,14 +214,12 @@ class CollectionStore(vs.VectorStore):
         return {name: one for name, one in versions.items() if one.revision or VectorTable.ITEM in one.tables}
 
     def _find_tables(self, aliases: Mapping[str, str], version: str, *needed: VectorTable) -> Mapping[VectorTable, str]:
-        """Returns the collections of a version, which must have the tables `needed`."""
         versions = self._parse(aliases)
         if version not in versions or not versions[version].tables.keys() >= set(needed):
             raise vs.missing_version(self.where, [*needed, VectorTable.ITEM][0], version, versions)
         return versions[version].tables
 
     def _find_read(self, aliases: Mapping[str, str]) -> set[str]:
-        """Returns the collections that may be read: those of versions, and the served ones."""
         of_versions = {collection for version in self._parse(aliases).values() for collection in version.tables.values()}
         return of_versions | {aliases[head] for head in self._heads.values() if head in aliases}
 

@@ -271,7 +271,6 @@ _DIALECT: Final = _DataFusion()
 
 
 def _declare_keys(schema: pa.Schema, table: VectorTable) -> pa.Schema:
-    """Marks the key columns of a table in its schema as the primary key."""
     return pa.schema(
         [field.with_nullable(False).with_metadata(_IS_KEY) if field.name in KEYS[table] else field for field in schema]
     )

@@ -181,7 +181,6 @@ class PgvectorStore(vs.VectorStore):
             yield connection
 
     def _read_versions(self, connection: Connection) -> dict[str, Any]:
-        """Returns version -> its row in the table of versions: revision, tables, is_served."""
         try:
             rows: list[Any] = connection.cursor(row_factory=namedtuple_row).execute(f"TABLE {self._versions}").fetchall()
         except pg.UndefinedTable:  # nothing is published yet
@@ -313,7 +312,6 @@ def _to_values(column: pa.Array) -> list[Any]:
 
 
 def _delete(connection: Connection, relation: str, keys: Mapping[str, Any]) -> None:
-    """Deletes the rows with some keys. `keys` maps each key column to its values."""
     arrays = ", ".join(f"%b::{_sql_type(values.type)}[]" for values in keys.values())
     wanted = f"({', '.join(keys)}) IN (SELECT * FROM unnest({arrays}))"
     connection.execute(f"DELETE FROM {relation} WHERE {wanted}", [values.to_pylist() for values in keys.values()])

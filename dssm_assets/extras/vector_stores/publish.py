@@ -60,8 +60,6 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Served:
-    """The served bundle: its id, the version of its whole bundle, and its manifest."""
-
     revision: str
     version: str
     manifest: Mapping[str, Any]
@@ -278,7 +276,6 @@ def _read_places(fs: Any, path: str) -> list[str]:
 
 
 def _compare(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> tuple[list[str], dict[str, Any]]:
-    """Compares the row count and some rows with the bundle, and item lists with exact ones. Returns problems and figures."""
     content, keys = rows.content, KEYS[rows.table]
     count, problems = stored.count(), []
     if count != content.num_rows:

@@ -190,7 +190,6 @@ def _match(one: ColumnCondition, values: Sequence[Any]) -> list[models.Condition
 
 
 def _write_range(low: Any, high: Any) -> models.Range | models.DatetimeRange:
-    """Writes a condition with a lower and an upper bound. One of them may be None."""
     if isinstance(high if low is None else low, dt.date):
         return models.DatetimeRange(gte=_to_utc(low), lte=_to_utc(high))
     return models.Range(gte=low, lte=high)
