@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
-from dssm_assets.commands.day_argument import day_argument
+from dssm_assets.commands.day_argument import add_day_argument, day_argument
 from dssm_assets.core.days import DAY_FORMS, LATEST
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ def add_command(commands: Commands) -> None:
     add_config_arguments(parser)
     parser.set_defaults(command=_experiment)
     listed = commands.add_parser("experiments", group=Group.LOOK, help="compare the experiments of a day with the regular run")
-    listed.add_argument(
-        "--day", type=day_argument, default=LATEST, help=f"{DAY_FORMS} of the days with experiments (default: latest)"
-    )
+    add_day_argument(listed, "the days with experiments", LATEST)
     listed.add_argument("-k", type=int, help="length of the lists (default: the longest)")
     add_config_arguments(listed)
     listed.set_defaults(command=_experiments)
@@ -55,9 +53,7 @@ def add_command(commands: Commands) -> None:
         "stopped study goes on when the command is started again; a larger --trials continues it.",
     )
     tuned.add_argument("--trials", type=int, default=20, help="total number of trials of the study (default: 20)")
-    tuned.add_argument(
-        "--day", type=day_argument, default=LATEST, help=f"evaluation day, {DAY_FORMS} of days with a model (default: latest)"
-    )
+    add_day_argument(tuned, "the days with a model", LATEST)
     tuned.add_argument("--study", default="tuned", help="name of the study: small letters, digits and _ (default: tuned)")
     tuned.add_argument("--seed", type=int, default=0, help="seed of the proposals (default: 0)")
     add_config_arguments(tuned)

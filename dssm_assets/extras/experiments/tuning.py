@@ -59,13 +59,11 @@ _POOLINGS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "root, mean and recency": ({"kind": "root"}, {"kind": "mean"}, {"kind": "recency", "scale": 10.0}),
 }
 _SHORT: Final = 50
+"""Number of events read by the poolings after the first."""
 
 
 class PrunedFitError(Exception):
     """Ends the fit of a pruned trial. Nothing is published."""
-
-
-"""Number of events read by the poolings after the first."""
 
 
 class TrialState(StrEnum):
