@@ -115,7 +115,7 @@ class ImportRecord:
 
 
 class FieldReader:
-    """A message that records which of its fields were read.
+    """A message that records reads of its fields.
 
     A value of an unexpected type is a fault of the record and counts as absent. If a single field occurs several times, the
     last value counts, as in protocol buffers.

@@ -144,7 +144,7 @@ def import_features(
     for entry in rows:
         side = Side.ITEM if f"{Side.ITEM}:" in str([entry.get(key) for key in _INPUTS]) else Side.USER
         if _entry_name(entry) in (groups.user if side is Side.ITEM else groups.item):
-            record.tell(f"The {side} tower reads a feature by its inputs, not that of its group", _entry_name(entry))
+            record.tell(f"The {side} tower reads a feature by the side of its inputs, not by its group", _entry_name(entry))
     exclude = [_entry_name(entry) for entry in rows if _entry_name(entry) not in groups.names and not entry.get("stub_type")]
     raw: dict[str, Any] = {"features": [*rows, *([history] if history else [])]}
     if fg is not None and "multi_val_sep" in fg:
@@ -327,7 +327,7 @@ def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields,
     groups.keys = {history: renamed.get(key, key) for history, key in groups.keys.items()}
     if renamed:
         names = [f"{old} is {new}" for old, new in renamed.items()]
-        record.tell("Features whose names are those of columns of the samples have others", *names)
+        record.tell("Features named like columns of the samples have other names", *names)
     return entries
 
 
@@ -392,7 +392,7 @@ def _find_columns(
 def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields) -> str | None:
     """Returns the longest item column contained in the names of a sequence, with or without `_id`: `brand` in `liked_brand_list`.
 
-    None if there is no such column, or two equally long ones.
+    None if no column, or two equally long columns, are contained.
     """
     by_length: dict[int, set[str]] = {}
     for entry in rows:

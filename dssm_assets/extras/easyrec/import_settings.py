@@ -44,7 +44,7 @@ def read_sampler(data: FieldReader, record: ImportRecord, *, has_exposure: bool)
             sampler = Sampler.WEIGHTED if sampler is Sampler.HARD else Sampler.V2
     record.put("model.sampler", str(sampler), message.path)
     message.put("model.num_sample", "num_sample", 0)
-    record.tell("Sampled negatives are drawn with the weights of negative_items, not those of a table.")
+    record.tell("Sampled negatives are drawn with the weights of negative_items, not of a table.")
     return message
 
 
@@ -185,7 +185,7 @@ def _read_in_batch(inner: FieldReader, record: ImportRecord) -> None:
         record.tell("Without a sampler the batch's other items are the negatives (model.in_batch).")
     record.put("model.in_batch", in_batch, origin)
     record.put("model.logq", 1.0, "see import_report.md")
-    record.tell("A negative that is the row's own item is left out, sampled ones too.")
+    record.tell("A row's own item is never its negative, drawn or not.")
 
 
 def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -> None:
@@ -208,7 +208,7 @@ def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -
         sparse.message("constant_learning_rate")
     elif optimisers := train.messages("optimizer_config"):
         if len(optimisers) > 2:
-            reason = "the first is that of embeddings, the last of layers"
+            reason = "the first is for embeddings, the last for layers"
             record.without_counterpart[f"{optimisers[1].path}: {len(optimisers)} optimisers"] = reason
         _read_optimisers(optimisers[0], optimisers[-1], steps, record)
     if train.get("gradient_clipping_by_norm", 0.0) > 0:

@@ -40,7 +40,7 @@ EXPERIMENTS: Final = TableSpec(
         ColumnSpec(
             "gain",
             pa.float64(),
-            "hit_rate minus that of `regular`, over the users that both scored (null: `regular` has no such k).",
+            "hit_rate minus the regular run's, over users scored in both (null: `regular` has no such k).",
             is_nullable=True,
         ),
         ColumnSpec("gain_low", pa.float64(), "Lower end of the gain's 95% interval, paired by user.", is_nullable=True),

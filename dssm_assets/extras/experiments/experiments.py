@@ -93,7 +93,7 @@ def expand_settings(config: PipelineConfig, entered: Mapping[str, Any]) -> dict[
     Example: `statistics.embedding_dim.item` = 64 becomes `statistics.embedding_dim` = the configured widths with item: 64.
 
     Raises:
-        ConfigError: a key does not exist or cannot be changed. Lists all of them, with the nearest valid keys.
+        ConfigError: a key does not exist or cannot be changed. Lists all such keys, with the nearest valid keys.
     """
     known, configured = settable_keys(), config.model_dump(mode="json")
     found: dict[str, Any] = {}

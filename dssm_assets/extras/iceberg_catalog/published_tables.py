@@ -200,7 +200,7 @@ class PublishedTables:
                     columns.union_by_name(schema)
             return change
         except _WRONG_TYPES as error:
-            expected = "columns of types that Iceberg has, which stay the same on all days or become wider"
+            expected = "columns with types of Iceberg, equal on all days or becoming wider"
             remedy = (
                 "cast it in the source, or remove the table from storage.iceberg.tables; if days differ, materialize them again, or drop "
                 "the catalog's table, without purging it, and run dssm-assets catalog"
@@ -228,7 +228,7 @@ def _schema(manifest: Manifest, footer: pq.FileMetaData) -> pa.Schema:
     meanings = {column.name: column.description for column in manifest.columns}
     fields = list(footer.schema.to_arrow_schema().remove_metadata())
     if wrong := [f"{one.name} {one.type}" for one in fields if one.name == DAY or one.type in (pa.uint32(), pa.uint64())]:
-        expected = f"no column {DAY}, which is the day, and no unsigned numbers, which Iceberg does not have"
+        expected = f"no column {DAY}, the catalog's day, and no unsigned numbers, absent in Iceberg"
         remedy = "rename or cast them in the source, or remove the table from storage.iceberg.tables"
         raise SchemaError(Fault(f"table {manifest.key}", expected, ", ".join(wrong), remedy))
     return pa.schema([one.with_metadata({"doc": meanings[one.name]}) for one in fields])

@@ -65,7 +65,7 @@ class Lineage:
         return any(self._had_rows(key, digest, prefix) for key, digest in counted)
 
     def reach_back(self, inputs: Mapping[str, str], prefix: str = "") -> bool:
-        """Returns whether any of some inputs is of a forgotten day, or was made from one."""
+        """Returns whether an input is of a forgotten day, or was made from such a day."""
         found = ((key, self._resolve(key, digest, prefix)) for key, digest in inputs.items())
         return any(
             key.rpartition("/")[2] < self._first_day or self._reaches_back.get(place or "", False) for key, place in found

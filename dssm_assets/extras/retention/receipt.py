@@ -1,4 +1,4 @@
-"""The receipt of a request to forget users: which data are removed, which stay, and why. It counts users and holds no ids or hashes."""
+"""The receipt of a request to forget users: the removed data, and the data that stay, with reasons. It counts users and holds no ids or hashes."""
 
 from __future__ import annotations
 

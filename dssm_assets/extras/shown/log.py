@@ -66,7 +66,7 @@ def shown_location(folder: str, root: str) -> str:
 
 
 class ShownList(NamedTuple):
-    """What was answered, or (`kind` "shown", scores and channels None) what a caller showed in its place; `time_ms`: of the answer."""
+    """An answer, or (`kind` "shown", scores and channels None) the items that a caller showed in its place; `time_ms`: of the answer."""
 
     kind: str
     time_ms: int

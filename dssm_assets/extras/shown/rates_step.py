@@ -29,12 +29,12 @@ _FLOATS: Final = {
     "rate_per_person": "taken / people.",
     "mean_rank": "Mean position of what was taken.",
     "hit_share": "Fraction of the lists of which something was taken.",
-    "difference": "rate_per_list less that of the first variant; null if the sample ratio is off.",
+    "difference": "rate_per_list less the first variant's; null if the sample ratio is off.",
     "ci_low": "Lower bound of its 95% interval: delta method, people as the unit.",
     "ci_high": "Upper bound.",
     "p": "p of no difference, two-sided.",
     "ratio_p": "p of the people of all variants under the configured shares.",
-    "served_hit_rate": "Fraction that lists had shown of the pairs of user and item that their users took within the hours.",
+    "served_hit_rate": "Of the pairs of user and item taken within the hours: the fraction that the user's list had shown.",
     "offline_hit_rate": "hit_rate@offline_k that the bundle's evaluation day promised.",
 }
 ONLINE_RATES: Final = TableSpec(

@@ -174,7 +174,7 @@ def _spark_schema(schema: pa.Schema) -> Any:
 
 def write_sql(expression: ibis.Table) -> str:
     """Compiles an expression over unbound tables to Spark SQL, in which each table appears by its name."""
-    _ = ibis.pyspark  # loads the backend, which registers options that the compiler reads
+    _ = ibis.pyspark  # loads the backend: it registers options for the compiler
     return str(ibis.to_sql(expression.op().replace(_sort_list).to_expr(), dialect="pyspark"))
 
 
@@ -226,7 +226,7 @@ def read_piece(
 
 
 def spark_types(schema: pa.Schema) -> pa.Schema:
-    """Replaces types that Spark lacks by ones that hold every value of the original type."""
+    """Replaces types that Spark lacks by wider types, without loss of values."""
     return pa.schema([pa.field(field.name, _spark_type(field.type)) for field in schema])
 
 

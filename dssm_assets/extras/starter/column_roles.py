@@ -369,7 +369,7 @@ def _list_some(texts: Sequence[str], separator: str = "; ") -> str:
 
 
 def _find_by_name(side: str, columns: Profiles) -> Profiles:
-    """Returns the columns whose name has an id's word, else an id's whole name, else the first unnamed one that may hold ids.
+    """Returns the columns with an id's word in their name, else an id's whole name, else the first unnamed column fit for ids.
 
     Nearly all published logs have users before items. A column that numbers the rows is left out.
     """

@@ -56,7 +56,7 @@ class LanceDBStore(vs.VectorStore):
     """The Lance tables of a scene."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
-        """Opens the folder. For S3, `options` hold endpoint, login and region. Missing ones are read from `AWS_*` variables."""
+        """Opens the folder. For S3, `options` hold endpoint, login and region. The rest is read from `AWS_*` variables."""
         is_s3, place = uri.scheme.endswith("+s3"), f"{uri.netloc}{uri.path}"
         given = {name: value for name, value in rename_s3_options(options, _S3_NAMES).items() if name in _S3_NAMES}
         if "aws_endpoint" in given:

@@ -49,7 +49,7 @@ _ARROW_TYPES: Final = {"bigint": pa.int64(), "integer": pa.int32(), "text": pa.s
 
 
 class PgvectorStore(vs.VectorStore):
-    """The tables of a scene, in the first schema of the search path."""
+    """The tables of a scene, in the current schema of the connection."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
         """Does not connect yet.
@@ -153,7 +153,7 @@ class PgvectorStore(vs.VectorStore):
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """Lends a connection with autocommit. Opens a new one if the old one is lost."""
+        """Lends a connection with autocommit. Opens a new connection if an old one is lost."""
         with vs.store_errors(self.where, self._passwords):
             connection = None
             with suppress(IndexError):

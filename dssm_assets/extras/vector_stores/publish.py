@@ -190,7 +190,7 @@ class _Follower:
             return check
 
     def find_removable(self, before: float) -> list[str]:
-        """Returns drafts begun before a unix time, and all versions but those of the two whole bundles that were served last.
+        """Returns drafts begun before a unix time, and versions other than the two served last.
 
         With `before` above 0, versions with vectors of users are removable, too, if their bundle is not stored any more: it may have
         been written again without forgotten users.
@@ -211,7 +211,7 @@ class _Follower:
         return True
 
     def _note_store(self) -> None:
-        """Records that the store gets vectors of users, so that `list_unreached` names it once it is not configured any more."""
+        """Records that the store gets vectors of users: `list_unreached` names it when the configuration no longer does."""
         fs, path, is_noted = self._bundles.fs, layout.stores_with_users_path(self._bundles.root), False
         while not is_noted:
             condition, places = unchanged_condition(fs, path), _read_places(fs, path)

@@ -46,7 +46,7 @@ class StoreSearch:
     """Searches the version of a store that has a bundle's items. Safe for any number of threads.
 
     After a search has timed out, all searches fail at once for some seconds. Otherwise a hanging store would hold all threads of
-    the service, which also makes lists that need no store. Then one search tries again.
+    the service, also for lists without the store. Then one search tries again.
     """
 
     def __init__(self, store: VectorStore, bundle: Bundle, *, is_exact: bool = False) -> None:

@@ -62,7 +62,7 @@ STORES: Final[dict[str, str]] = {
 A plug-in adds its own store: `STORES["mystore"] = "my_project.my_store:MyStore"` (docs/platform.md).
 """
 _LIBRARIES: Final = {"lancedb": "lancedb", "pgvector": "psycopg", "qdrant": "qdrant_client", "milvus": "pymilvus"}
-"""Module in this folder, which is also the name of the pip extra -> the library that it needs."""
+"""Module in this folder (also the name of the pip extra) -> the library that it needs."""
 
 
 @dataclass(frozen=True)
