@@ -16,10 +16,11 @@ from dssm_assets.core.features_raw import activity, all_features, preferences, r
 from dssm_assets.core.features_raw import behavior as log
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.core.sources.normalise import count_unknown_ids
+from dssm_assets.steps.read_once import ReadOnce
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, each_day
 from dssm_assets.storage.engines.engine import BatchKernel, Bindable, ByDay, Target
 from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.tables import TableStore
 
 SETTINGS = "settings"
 DAYS = "days"
@@ -86,8 +87,12 @@ def _is_current(previous: Manifest, state: RollingState, recent: Mapping[str, Ma
     return all(is_same) and previous.facts.get(SETTINGS) == dict(state.settings)
 
 
+def _types(manifest: Manifest) -> dict[str, str]:
+    return {column.name: column.type for column in manifest.columns}
+
+
 def _refuse_other_ids(workspace: Workspace, spec: TableSpec, previous: Manifest, today: Manifest) -> None:
-    before, now = ({column.name: column.type for column in manifest.columns} for manifest in (previous, today))
+    before, now = _types(previous), _types(today)
     for name in spec.key:
         if name in now and before[name] != now[name]:
             types = [workspace.tables.read_schema(manifest).field(name).type for manifest in (previous, today)]
@@ -97,26 +102,30 @@ def _refuse_other_ids(workspace: Workspace, spec: TableSpec, previous: Manifest,
 def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     raw = workspace.config.raw_features
     item_columns = tuple(sorted({*raw.preference_columns, *raw.history_columns}))
-    timezone = workspace.config.calendar.timezone
-
-    def add_calendar(batch: pa.RecordBatch) -> pa.RecordBatch:
-        hour, weekday = log.calendar_columns(batch.column(col.EVENT_TIME_MS), timezone)
-        return batch.append_column(col.HOUR, hour).append_column(col.WEEKDAY, weekday)
-
-    known: dict[str, tuple[str, IdIndex]] = {}  # table -> digest and ids; days with equal content share them
+    once = ReadOnce(workspace.tables)
     for ds in days:
-        inputs = {name: workspace.need(name, ds) for name in ("behavior_table", "item_table")}
-        for name, column in (("user_table", col.USER_ID), ("item_table", col.ITEM_ID)):
-            table = workspace.need(name, ds)
-            if name not in known or known[name][0] != table.digest:
-                known[name] = table.digest, IdIndex(workspace.tables.read(table, [column]).column(column), where=name)
-        events = workspace.tables.read(inputs["behavior_table"], [col.USER_ID, col.ITEM_ID])
-        counts = count_unknown_ids(events, known["user_table"][1], known["item_table"][1])
-        del events
-        manifest = workspace.write_query(
-            raw_feature_tables.BEHAVIOR, ds, log.enrich_behavior, inputs, add_calendar, None, item_columns=item_columns
-        )
-        yield StepResult(manifest, counts)
+        events, users, items = (workspace.need(name, ds) for name in ("behavior_table", "user_table", "item_table"))
+        log.check_columns(_types(events), _types(items), _types(users), item_columns)
+        enrich = partial(_enrich_rows, once, users, items, item_columns, workspace.config.calendar.timezone)
+        # Each request has its own id, so a dictionary would save nothing.
+        texts = [column.name for column in events.columns if column.type == "string" and column.name != col.REQUEST_ID]
+        target = Target(raw_feature_tables.BEHAVIOR, ds, digests([events, items]))
+        manifest, parts = workspace.engine.write_mapped(target, events, enrich, as_dictionaries=texts)
+        yield StepResult(manifest, log.count_unknown_ids(parts))
+
+
+def _enrich_rows(
+    once: ReadOnce, users: Manifest, items: Manifest, item_columns: Sequence[str], timezone: str, table: pa.Table, start: int
+) -> tuple[pa.Table, log.UnknownIds]:
+    return log.enrich_behavior(table, once.get(users, _read_users), once.get(items, _read_items, item_columns), timezone)
+
+
+def _read_users(tables: TableStore, manifest: Manifest) -> IdIndex:
+    return IdIndex(tables.read(manifest, [col.USER_ID]).column(col.USER_ID), where="user_table")
+
+
+def _read_items(tables: TableStore, manifest: Manifest, columns: Sequence[str]) -> log.ItemTexts:
+    return log.ItemTexts(tables.read(manifest, [col.ITEM_ID, *columns], as_dictionaries=columns), columns)
 
 
 def user_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

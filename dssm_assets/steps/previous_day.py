@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,6 @@ from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.samples.sample_fg import FeatureRows
 from dssm_assets.steps.workspace import Workspace, check_built_from, day_before
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 
 ID_COLUMNS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
@@ -35,43 +33,18 @@ def find_previous_day_features(workspace: Workspace, side: str, ds: str) -> Mani
     return None if is_first else workspace.need(f"{side}_features_fg", day_before(ds))
 
 
-class PreviousDayRows:
-    """Looks up ids in the feature tables of the previous day. If consecutive days share a table, it is read once.
-
-    Unpickling returns the one instance of the receiving process. So each worker reads a table once, and no rows are sent.
-    """
-
-    def __init__(self, tables: TableStore) -> None:
-        self._tables = tables
-        self._rows: dict[str, tuple[str, FeatureRows]] = {}
-
-    def read(self, side: str, manifest: Manifest | None) -> FeatureRows:
-        """Returns the rows of a side's ids in a feature table. Without a table, all ids are unknown."""
-        key, where = ID_COLUMNS[side], f"table {side}_features_fg"
-        if manifest is None:
-            empty = pa.schema([(key, pa.int64()), (col.FEATURE_DATE, pa.string())]).empty_table()
-            return FeatureRows(empty, key, where)
-        digest, rows = self._rows.get(side, ("", None))
-        if rows is None or digest != manifest.digest:
-            self._rows.pop(side, None)  # two tables at once may not fit a worker's memory
-            table = self._tables.read(manifest, [key, col.FEATURE_DATE], as_dictionaries=[col.FEATURE_DATE])
-            rows = FeatureRows(table, key, where)
-            self._rows[side] = (manifest.digest, rows)
-        return rows
-
-    def __reduce__(self) -> tuple[Callable[..., PreviousDayRows], tuple[str, Mapping[str, Any]]]:
-        store = self._tables.partitions
-        return _instance_of_process, (store.fs.unstrip_protocol(store.root), store.options)
+def read_feature_rows(tables: TableStore, manifest: Manifest, side: str) -> FeatureRows:
+    """Reads the ids and dates of a feature table, for look-ups by id."""
+    key = ID_COLUMNS[side]
+    table = tables.read(manifest, [key, col.FEATURE_DATE], as_dictionaries=[col.FEATURE_DATE])
+    return FeatureRows(table, key, f"table {side}_features_fg")
 
 
-_INSTANCES: Final[dict[str, PreviousDayRows]] = {}
-"""The instances of this process by address of the store."""
-
-
-def _instance_of_process(url: str, options: Mapping[str, Any]) -> PreviousDayRows:
-    if url not in _INSTANCES:
-        _INSTANCES[url] = PreviousDayRows(TableStore(PartitionStore(url, options)))
-    return _INSTANCES[url]
+def no_feature_rows(side: str) -> FeatureRows:
+    """Returns a look-up to which all ids are unknown."""
+    key = ID_COLUMNS[side]
+    empty = pa.schema([(key, pa.int64()), (col.FEATURE_DATE, pa.string())]).empty_table()
+    return FeatureRows(empty, key, f"table {side}_features_fg")
 
 
 @dataclass(frozen=True)

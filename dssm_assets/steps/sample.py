@@ -19,7 +19,8 @@ from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.sample import label_events
 from dssm_assets.core.samples.sample_fg import LeakReport, add_feature_rows, check_no_leak, combine_leak_reports
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps.previous_day import ID_COLUMNS, PreviousDayRows, find_previous_day_features
+from dssm_assets.steps.previous_day import ID_COLUMNS, find_previous_day_features, no_feature_rows, read_feature_rows
+from dssm_assets.steps.read_once import ReadOnce
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, each_day, window_days
 from dssm_assets.storage.engines.engine import Target
 from dssm_assets.storage.layout import is_shared
@@ -63,7 +64,7 @@ def sample(workspace: Workspace, ds: str) -> StepResult:
 
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Looks up the features of each day's samples in the previous day's tables. A check reports newer features."""
-    rows = PreviousDayRows(workspace.tables)
+    rows = ReadOnce(workspace.tables)
     for ds in days:
         yield _find_features(workspace, workspace.need("sample", ds), rows)
 
@@ -126,7 +127,7 @@ def _check_parity(parity: ParityReport) -> Check:
     return Check("fg_parity", parity.is_passed, parity.sentence, facts)
 
 
-def _find_features(workspace: Workspace, samples: Manifest, rows: PreviousDayRows) -> StepResult:
+def _find_features(workspace: Workspace, samples: Manifest, rows: ReadOnce) -> StepResult:
     ds = samples.ds
     features = {side: find_previous_day_features(workspace, side, ds) for side in ID_COLUMNS}
     has_context = bool(workspace.fg_spec.features_of_side(Side.CONTEXT))
@@ -160,7 +161,7 @@ def _add_features(
     generator: FeatureGenerator,
     ds: str,
     features: Mapping[str, Manifest | None],
-    rows: PreviousDayRows,
+    rows: ReadOnce,
     golden: Sequence[int],
     table: pa.Table,
     start: int,
@@ -168,7 +169,10 @@ def _add_features(
     context = generator.encode(table, "context")
     parity = replay_rows(generator, table, context, "context", golden, start=start)
     # An engine calls this without samples to learn the types; then no feature table is read.
-    users, items = (rows.read(side, features[side] if table.num_rows else None) for side in ("user", "item"))
+    users, items = (
+        no_feature_rows(side) if manifest is None or not table.num_rows else rows.get(manifest, read_feature_rows, side)
+        for side, manifest in features.items()
+    )
     found = add_feature_rows(table, users, items, context)
     return found, (check_no_leak(found, ds), parity)
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ids import IdIndex, find_repeated, name_ids
+from dssm_assets.core.arrays.ids import find_repeated, name_ids
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, Events, SourceTable
 from dssm_assets.core.errors import DuplicateKeyError, EmptyDayError, Fault, SchemaError
@@ -219,29 +219,6 @@ def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, time
     others = [name for name in raw.column_names if name not in {*columns, EVENT_TIME}]
     columns |= {name: _decode(raw.column(name), f"table {BEHAVIOR_TABLE.name}, column {name}") for name in others}
     return pa.table(columns)
-
-
-def count_unknown_ids(log: pa.Table, users: IdIndex, items: IdIndex) -> dict[str, int]:
-    """Counts the ids of a day's behavior that the user or item table lacks. Such ids are accepted; they have no features.
-
-    The counts: unknown_users, unknown_user_rows, unknown_items and unknown_item_rows.
-
-    Raises:
-        SchemaError: ids are numbers in one table and text in the other, so that no id could match.
-    """
-    faults: list[Fault] = []
-    counts: dict[str, int] = {}
-    for key, kind, known in ((USER_ID, "user", users), (ITEM_ID, "item", items)):
-        ids = log.column(key)
-        if ids.type != known.ids.type:
-            where = f"tables behavior_table and {kind}_table, column {key}"
-            got, remedy = f"{ids.type} and {known.ids.type}", "store the ids with one type in both sources"
-            faults.append(Fault(where, "one type of id", got, remedy))
-            continue
-        unknown = ids.filter(pa.array(known.lookup(ids) < 0))
-        counts |= {f"unknown_{kind}s": pc.count_distinct(unknown).as_py(), f"unknown_{kind}_rows": len(unknown)}
-    SchemaError.raise_if(faults)
-    return counts
 
 
 def empty_day_fault(day: str) -> Fault:
