@@ -10,14 +10,13 @@ Alias names have _ in place of -.
 
 from __future__ import annotations
 
-import math
 import re
 import time
 import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, unquote
 
@@ -28,7 +27,6 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import Fault, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
 
 T = TypeVar("T")
 Hits = list[tuple[Sequence[Any], Sequence[float]]]
@@ -43,7 +41,6 @@ _SENT_NUMBERS, _SENT_ROWS = 2**18, 1000
 """A request with rows has at most so many numbers and so many rows: some megabytes."""
 _FOUND_IDS: Final = 4_000
 """An answer to searches has at most so many ids."""
-_EXACT_FLOAT: Final = 2**53
 
 
 @dataclass(frozen=True)
@@ -244,11 +241,7 @@ class CollectionVectors(vs.StoredVectors):
         """Yields the rows of some ids: some columns, and the vectors."""
 
     @abstractmethod
-    def write_condition(self, condition: Condition) -> Any:
-        """Translates a condition for the store. UnsupportedConditionError: the store cannot compare in this way."""
-
-    @abstractmethod
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, deadline: vs.Deadline, *, is_exact: bool) -> Hits:
+    def find_nearest(self, vectors: Vectors, k: int, deadline: vs.Deadline, *, is_exact: bool) -> Hits:
         """Returns up to k rows for each vector. Starts no request after the deadline."""
 
     def read(self, ids: pa.Array) -> pa.Table:
@@ -257,15 +250,14 @@ class CollectionVectors(vs.StoredVectors):
         vectors = pa.array(np.array([row[self.vectors] for row in rows], np.float32).reshape(-1))
         return pa.table({**columns, self.vectors: pa.FixedSizeListArray.from_arrays(vectors, self._width)})
 
-    def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[vs.Found]:
-        wanted = self.write_condition(tuple(tuple(map(_round_bounds, group)) for group in condition))
+    def search(self, vectors: Vectors, k: int, *, is_exact: bool = False) -> list[vs.Found]:
         lists: Hits = []
         step, deadline = max(1, _FOUND_IDS // k), vs.Deadline(*self._limits)
         for start in range(0, len(vectors), step):
             part = vectors[start : start + step]
-            found = self.find_nearest(part, k, wanted, deadline, is_exact=is_exact)
+            found = self.find_nearest(part, k, deadline, is_exact=is_exact)
             if not is_exact and any(len(ids) < k for ids, _ in found):  # the index may have missed rows
-                found = self.find_nearest(part, k, wanted, deadline, is_exact=True)
+                found = self.find_nearest(part, k, deadline, is_exact=True)
             lists += found
         return [(pa.array(ids, self._types[self.key]), np.array(scores, np.float32)) for ids, scores in lists]
 
@@ -281,19 +273,3 @@ def make_point_ids(keys: pa.Table) -> list[Any]:
 
 def _split(ids: pa.Array) -> list[pa.Array]:
     return [ids[start : start + _SENT_ROWS] for start in range(0, len(ids), _SENT_ROWS)]
-
-
-def _round_bounds(one: ColumnCondition) -> ColumnCondition:
-    """Rounds the bounds of an integer column to integers, because a server's index may cut off fractions.
-
-    Raises:
-        UnsupportedConditionError: a number of the condition cannot be sent exactly.
-    """
-    low, high = one.low, one.high
-    values = (*(one.any_of or ()), *one.none_of, low, high)
-    is_finite = all(math.isfinite(value) for value in values if isinstance(value, float))
-    if is_finite and pa.types.is_integer(one.type):
-        low, high = low if low is None else math.ceil(low), high if high is None else math.floor(high)
-    if not is_finite or any(isinstance(bound, int) and abs(bound) > _EXACT_FLOAT for bound in (low, high)):
-        raise UnsupportedConditionError(f"a number of {one.column}")
-    return replace(one, low=low, high=high)

@@ -26,8 +26,6 @@ from lancedb.index import IvfFlat
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
-from dssm_assets.extras.vector_stores.sql_conditions import SqlDialect, write_sql
 from dssm_assets.extras.vector_stores.store import KEYS, VECTORS, Changes, Found, Rows
 from dssm_assets.storage.locations import rename_s3_options
 
@@ -205,14 +203,13 @@ class _LanceVectors(vs.StoredVectors):
     def read(self, ids: pa.Array) -> pa.Table:
         return self._ask(lambda: self._table.search().where(_is_one_of(self._key, ids)).to_arrow())
 
-    def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
-        where = write_sql(condition, _DIALECT)
+    def search(self, vectors: Vectors, k: int, *, is_exact: bool = False) -> list[Found]:
         lists, deadline = list[Found](), vs.Deadline(self._store.where, self._store.seconds)
         for start in range(0, len(vectors), _VECTORS_AT_ONCE):
-            lists += self._ask(partial(self._search, vectors[start : start + _VECTORS_AT_ONCE], k, where, is_exact, deadline))
+            lists += self._ask(partial(self._search, vectors[start : start + _VECTORS_AT_ONCE], k, is_exact, deadline))
         return lists
 
-    def _search(self, vectors: Vectors, k: int, where: str, is_exact: bool, deadline: vs.Deadline) -> list[Found]:
+    def _search(self, vectors: Vectors, k: int, is_exact: bool, deadline: vs.Deadline) -> list[Found]:
         deadline.check()
         # Lance returns 1 - product. Vectors are made longer, so that the product keeps its digits.
         scales = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vectors, axis=1))[1])
@@ -220,11 +217,7 @@ class _LanceVectors(vs.StoredVectors):
         query = query.maximum_nprobes(0).minimum_nprobes(self._probes).select([self._key, "_distance"])
         query = query.bypass_vector_index() if is_exact else query
         limit = None if self._store.seconds is None else dt.timedelta(seconds=self._store.seconds)
-        rows = (query.where(where) if where else query).to_arrow(timeout=limit)
-        if not is_exact and not np.isfinite(rows.column("_distance")).all():
-            return self._search(
-                vectors, k, where, True, deadline
-            )  # if fewer than k rows pass, Lance fills up with unmeasured rows
+        rows = query.to_arrow(timeout=limit)
         numbers = rows.column("query_index") if "query_index" in rows.column_names else pa.repeat(0, len(rows))
         rows = rows.append_column("number", numbers).sort_by([("number", "ascending"), ("_distance", "ascending")])
         ids, scores = rows.column(self._key).combine_chunks(), 1 - rows.column("_distance").to_numpy()
@@ -247,29 +240,6 @@ class _LanceVectors(vs.StoredVectors):
             return read()
 
 
-class _DataFusion(SqlDialect):
-    def write_value(self, value: Any) -> str:
-        if isinstance(value, dt.datetime) and value.tzinfo is not None:
-            moment = value.astimezone(dt.UTC).replace(tzinfo=None).isoformat()
-            return f"arrow_cast('{moment}', 'Timestamp(us, \"UTC\")')"
-        if isinstance(value, float):
-            return f"CAST('{value!r}' AS DOUBLE)"  # a bare number must have the column's type
-        if type(value) is not int:
-            return super().write_value(value)
-        if value >= 2**63:
-            raise UnsupportedConditionError("Lance reads integers as int64")
-        return f"CAST({value} AS BIGINT)"
-
-    def write_overlap(self, column: str, condition: ColumnCondition, values: Sequence[Any]) -> str:
-        return f"array_has_any({column}, [{', '.join(map(self.write_value, values))}])"
-
-    def write_any_entry(self, column: str, bounds: Sequence[str]) -> str:
-        raise UnsupportedConditionError("Lance has no lambdas")
-
-
-_DIALECT: Final = _DataFusion()
-
-
 def _declare_keys(schema: pa.Schema, table: VectorTable) -> pa.Schema:
     return pa.schema(
         [field.with_nullable(False).with_metadata(_IS_KEY) if field.name in KEYS[table] else field for field in schema]
@@ -284,8 +254,8 @@ def _merge(table: Any, keys: Sequence[str]) -> Any:
     return table.merge_insert(list(keys)).when_matched_update_all().when_not_matched_insert_all()
 
 
-def _write(value: Any) -> str:
-    return _DIALECT.write_value(value)
+def _write(value: int | str) -> str:
+    return f"CAST({value} AS BIGINT)" if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 def _is_one_of(column: str, ids: pa.Array) -> str:

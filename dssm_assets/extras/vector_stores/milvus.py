@@ -18,7 +18,6 @@ from dssm_assets.core.errors import StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import collection_store as cs
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.store import KEYS, VECTORS, StoredVectors
 
 _STRONG: Final = "Strong"
@@ -27,7 +26,6 @@ _METRIC: Final = "IP"
 _POINT: Final = "dssm_point"
 _MAX_TEXT: Final = 65_535
 _MAX_ENTRIES: Final = 4096
-_MAX_LIST: Final = 16_384
 _COMPARED_ROWS: Final = 4096
 _LOAD_SECONDS: Final = 60
 
@@ -119,23 +117,18 @@ class MilvusVectors(cs.CollectionVectors):
         options |= {"filter": condition, "output_fields": names, "consistency_level": _STRONG}
         return self._store.call(method, self._collection, *args, **options)
 
-    def write_condition(self, condition: Condition) -> str:
-        return " or ".join(f"({' and '.join(map(_write, group))})" for group in condition)
-
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, deadline: vs.Deadline, *, is_exact: bool) -> cs.Hits:
+    def find_nearest(self, vectors: Vectors, k: int, deadline: vs.Deadline, *, is_exact: bool) -> cs.Hits:
         deadline.check()
-        if k > _MAX_LIST:
-            raise UnsupportedConditionError(f"a list of more than {_MAX_LIST}")
         if is_exact:
-            return self._compare(vectors, k, wanted, deadline)
+            return self._compare(vectors, k, deadline)
         params = {"metric_type": _METRIC, "params": {"ef": max(cs.SEARCH_CANDIDATES, 2 * k)}}
-        answers = self._read(self._client.search, wanted, [self.key], list(vectors), limit=k, search_params=params)
+        answers = self._read(self._client.search, "", [self.key], list(vectors), limit=k, search_params=params)
         return [([hit["entity"][self.key] for hit in hits], [hit["distance"] for hit in hits]) for hits in answers]
 
-    def _compare(self, vectors: Vectors, k: int, wanted: str, deadline: vs.Deadline) -> cs.Hits:
-        """Returns exact lists. Reads all passing rows and compares them here, because a server only searches by its index."""
+    def _compare(self, vectors: Vectors, k: int, deadline: vs.Deadline) -> cs.Hits:
+        """Returns exact lists. Reads all rows and compares them here, because a server only searches by its index."""
         scores, ids = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), object)
-        iterator = self._read(self._client.query_iterator, wanted, [self.key, self.vectors], batch_size=_COMPARED_ROWS)
+        iterator = self._read(self._client.query_iterator, "", [self.key, self.vectors], batch_size=_COMPARED_ROWS)
         while part := self._store.call(lambda timeout: iterator.next()):
             deadline.check()
             products = vectors @ np.array([row[self.vectors] for row in part], np.float32).T
@@ -192,37 +185,4 @@ def _make_entities(table: VectorTable, rows: pa.Table) -> list[dict[str, Any]]:
 
 
 def _match_ids(key: str, ids: pa.Array) -> str:
-    return f"{key} in [{', '.join(_write_value(ids.type, value) for value in ids.to_pylist())}]"
-
-
-def _write(one: ColumnCondition) -> str:
-    name, parts = one.column, list[str]()
-    missing = f"({name} is null or array_length({name}) == 0)" if one.is_list else f"({name} is null)"
-
-    def write_any(values: Sequence[Any]) -> str:
-        listed = f"[{', '.join(_write_value(one.type, value) for value in values)}]"
-        if not values:
-            return f"({name} is null and {name} is not null)"
-        return f"array_contains_any({name}, {listed})" if one.is_list else f"({name} in {listed})"
-
-    if one.any_of is not None:
-        parts.append(f"({missing} or {write_any(one.any_of)})" if one.or_missing else write_any(one.any_of))
-    if one.none_of:
-        parts.append(f"({missing} or not {write_any(one.none_of)})")
-    if one.not_missing:
-        parts.append(f"({name} is not null and array_length({name}) > 0)" if one.is_list else f"({name} is not null)")
-    bounds = [(sign, bound) for sign, bound in ((">=", one.low), ("<=", one.high)) if bound is not None]
-    if bounds and one.is_list:
-        raise UnsupportedConditionError(f"bounds of the entries of {name}")
-    parts += [f"{name} {sign} {_write_value(one.type, bound)}" for sign, bound in bounds]
-    return " and ".join(parts) or f"({name} is null or {name} is not null)"
-
-
-def _write_value(kind: pa.DataType, value: Any) -> str:
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if pa.types.is_boolean(kind):
-        return str(value).lower()
-    if pa.types.is_temporal(kind):
-        return str(pa.scalar(value, kind).value)
-    return repr(float(value)) if pa.types.is_floating(kind) else str(value)
+    return f"{key} in {json.dumps(ids.to_pylist(), ensure_ascii=False)}"

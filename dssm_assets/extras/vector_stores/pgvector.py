@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import os
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
@@ -27,8 +26,6 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, Fault, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
-from dssm_assets.extras.vector_stores.sql_conditions import SqlDialect, write_sql
 from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTORS, Changes, Found, Rows
 from dssm_assets.storage.sources.table_source import hide_secrets, quote_name
 
@@ -234,13 +231,12 @@ class _PgvectorVectors(vs.StoredVectors):
 
         return pa.Table.from_pylist(self._ask(read_rows), pa.schema(self._types))
 
-    def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
-        where = (write_sql(condition, _PostgresDialect()) or "true").replace("%", "%%")
+    def search(self, vectors: Vectors, k: int, *, is_exact: bool = False) -> list[Found]:
         deadline = vs.Deadline(self._store.where, self._store.seconds)
 
         def find_lists(connection: Connection, relation: str) -> list[Found]:
             negative = f"({VECTORS[self._table]} <#> %(vector)b::float8[]::vector)"
-            lists, sql = list[Found](), f"SELECT {self._id}, {negative} FROM {relation} WHERE {where} ORDER BY {negative}"
+            lists, sql = list[Found](), f"SELECT {self._id}, {negative} FROM {relation} ORDER BY {negative}"
             with connection.cursor(binary=True) as cursor:
                 for vector in vectors:
                     deadline.check()
@@ -261,23 +257,6 @@ class _PgvectorVectors(vs.StoredVectors):
             with suppress(pg.UndefinedTable):  # the table was dropped when the version was published again
                 return read(connection, self._store.find_table(connection, self._table, self._name))
             return read(connection, self._store.find_table(connection, self._table, self._name))
-
-
-class _PostgresDialect(SqlDialect):
-    def write_value(self, value: Any) -> str:
-        if isinstance(value, str) and "\0" in value:
-            raise UnsupportedConditionError("PostgreSQL has no text with a zero byte")
-        if isinstance(value, float):
-            return f"'{value!r}'::float8"
-        if isinstance(value, dt.datetime) and value.tzinfo is not None:
-            return f"TIMESTAMPTZ '{value.isoformat(sep=' ')}'"
-        return super().write_value(value)
-
-    def write_overlap(self, column: str, condition: ColumnCondition, values: Sequence[Any]) -> str:
-        return f"{column} && ARRAY[{', '.join(map(self.write_value, values))}]::{_sql_type(condition.type)}[]"
-
-    def write_any_entry(self, column: str, bounds: Sequence[str]) -> str:
-        return f"EXISTS (SELECT FROM unnest({column}) AS entry WHERE {' AND '.join(f'entry {bound}' for bound in bounds)})"
 
 
 def _sql_type(kind: pa.DataType) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,6 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.extras.vector_stores import collection_store as cs
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition
 from dssm_assets.extras.vector_stores.store import DAY, KEYS, MODEL_DIGEST, VECTORS, StoredVectors
 
 _FOLDERS: Final[WeakValueDictionary[str, QdrantClient]] = WeakValueDictionary()
@@ -111,18 +109,12 @@ class QdrantVectors(cs.CollectionVectors):
             yield from ({**(point.payload or {}), self.vectors: point.vector} for point in points)
             options = {} if offset is None else {**options, "offset": offset}
 
-    def write_condition(self, condition: Condition) -> models.Filter | None:
-        return models.Filter(should=[models.Filter(must=[*map(_write, group)]) for group in condition]) if condition else None
-
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, deadline: vs.Deadline, *, is_exact: bool) -> cs.Hits:
+    def find_nearest(self, vectors: Vectors, k: int, deadline: vs.Deadline, *, is_exact: bool) -> cs.Hits:
         deadline.check()
-        options = {
-            "filter": wanted,
-            "limit": k,
-            "params": models.SearchParams(exact=is_exact, hnsw_ef=max(cs.SEARCH_CANDIDATES, 2 * k)),
-            "with_payload": [self.key],
-        }
-        requests = [models.QueryRequest(query=vector, **options) for vector in vectors.tolist()]
+        params = models.SearchParams(exact=is_exact, hnsw_ef=max(cs.SEARCH_CANDIDATES, 2 * k))
+        requests = [
+            models.QueryRequest(query=vector, limit=k, params=params, with_payload=[self.key]) for vector in vectors.tolist()
+        ]
         answers = [one.points for one in self._store.call(self._store.client.query_batch_points, self._collection, requests)]
         return [([(one.payload or {})[self.key] for one in points], [one.score for one in points]) for points in answers]
 
@@ -165,39 +157,3 @@ def _quote(column: str) -> str:
 
 def _match_ids(key: str, ids: pa.Array) -> models.Filter:
     return models.Filter(must=[models.FieldCondition(key=key, match=models.MatchAny(any=ids.to_pylist()))])
-
-
-def _write(one: ColumnCondition) -> models.Filter:
-    key = _quote(one.column)
-    missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
-    must: list[models.Condition] = []
-    if one.any_of is not None:
-        options = _match(one, one.any_of) + [missing] * one.or_missing
-        must.append(models.Filter(should=options) if options else models.HasIdCondition(has_id=[]))
-    if one.low is not None or one.high is not None:
-        must.append(models.FieldCondition(key=key, range=_write_range(one.low, one.high)))
-    return models.Filter(must=must, must_not=_match(one, one.none_of) + [missing] * one.not_missing)
-
-
-def _match(one: ColumnCondition, values: Sequence[Any]) -> list[models.Condition]:
-    """Returns alternative conditions. A row has one of some values if one of the conditions holds."""
-    key = _quote(one.column)
-    if pa.types.is_boolean(one.type):
-        return [models.FieldCondition(key=key, match=models.MatchValue(value=value)) for value in values]
-    if pa.types.is_floating(one.type) or pa.types.is_temporal(one.type):
-        return [models.FieldCondition(key=key, range=_write_range(value, value)) for value in values]
-    return [models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))] if values else []
-
-
-def _write_range(low: Any, high: Any) -> models.Range | models.DatetimeRange:
-    if isinstance(high if low is None else low, dt.date):
-        return models.DatetimeRange(gte=_to_utc(low), lte=_to_utc(high))
-    return models.Range(gte=low, lte=high)
-
-
-def _to_utc(moment: dt.date | None) -> dt.datetime | None:
-    if moment is None:
-        return None
-    if not isinstance(moment, dt.datetime):
-        moment = dt.datetime.combine(moment, dt.time())
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)

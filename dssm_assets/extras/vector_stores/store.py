@@ -29,7 +29,6 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, DssmError, Fault, PartitionMissingError, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
-from dssm_assets.extras.vector_stores.conditions import Condition
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.layout import lancedb_folder
 from dssm_assets.storage.sources.table_source import hide_secrets, need_library
@@ -98,15 +97,14 @@ class StoredVectors(ABC):
         """Returns the rows of some ids: at least the columns of `KEYS`, `VECTORS` and `model_digest`, in the written types."""
 
     @abstractmethod
-    def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
-        """Returns, for each vector [N, D], the k rows with the highest inner product that meet a condition.
+    def search(self, vectors: Vectors, k: int, *, is_exact: bool = False) -> list[Found]:
+        """Returns, for each vector [N, D], the k rows with the highest inner product.
 
         Args:
             is_exact: compares every row instead of searching by the index.
 
         Raises:
             StorageError: the search takes longer than the store's time limit.
-            UnsupportedConditionError: the store cannot evaluate the condition.
         """
 
 
