@@ -114,13 +114,9 @@ def _adopt(parsed: argparse.Namespace) -> int:
 
 def _experiments(parsed: argparse.Namespace) -> int:
     scene = load_announced_scene(parsed)
-    from dssm_assets.core.errors import ConfigError, Fault
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(scene.loaded)
-    if not workspace.tables.partitions.days("experiments"):
-        remedy = "run dssm-assets experiment NAME --set key=value --from DAY"
-        raise ConfigError(Fault("experiments", "a day that has any", "none", remedy))
     _print_comparison(workspace, workspace.tables.partitions.choose_day("experiments", parsed.day), parsed.k)
     return 0
 
@@ -155,7 +151,7 @@ def _print_comparison(workspace: Workspace, ds: str, k: int | None) -> None:
 
 
 def _tune(parsed: argparse.Namespace) -> int:
-    from dssm_assets.core.errors import ConfigError, Fault, remedy_of_missing
+    from dssm_assets.core.errors import ConfigError, Fault
     from dssm_assets.extras.experiments.experiments import find_name_faults
     from dssm_assets.extras.experiments.tuning import StudyRequest, Trial, best_trial, run_study
     from dssm_assets.steps.workspace import open_workspace
@@ -165,9 +161,6 @@ def _tune(parsed: argparse.Namespace) -> int:
         faults.append(Fault("--trials", "at least 1", str(parsed.trials), "give a larger number"))
     ConfigError.raise_if(faults)
     workspace = open_workspace(load_announced_scene(parsed).loaded, functools.partial(print, flush=True))
-    if not workspace.tables.partitions.days("dssm_model"):
-        remedy = remedy_of_missing("train_and_evaluate", "DAY")
-        raise ConfigError(Fault("dssm_model", "a day with a regular model, on whose samples trials are fitted", "none", remedy))
     day = workspace.tables.partitions.choose_day("dssm_model", parsed.day)
 
     def show(trials: Sequence[Trial]) -> None:

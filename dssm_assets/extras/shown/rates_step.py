@@ -10,7 +10,6 @@ from typing import Any, Final
 import pyarrow as pa
 
 from dssm_assets.core.config.evaluation import Takes as TakeSettings
-from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, TOTAL_HIT_RATE
 from dssm_assets.core.evaluation.rates import rows_of_cell
 from dssm_assets.core.names import Population, Scope
@@ -89,8 +88,7 @@ def find_inputs(workspace: Workspace, ds: str) -> dict[str, list[Manifest]]:
 
 
 def _read_settings(workspace: Workspace) -> TakeSettings:
-    if workspace.config.evaluation.shown is None:
-        raise ConfigError(Fault("key evaluation.shown", "events that take an item", "none", "set it"))
+    assert workspace.config.evaluation.shown is not None  # `needs` of the asset's row
     return workspace.config.evaluation.shown
 
 
