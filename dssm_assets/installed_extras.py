@@ -71,7 +71,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "retention": Extra(command="command", definitions="definitions", run_start="forget"),
     "sampler_tables": Extra(command="command"),
     "several_processes": Extra(command="command"),
-    "shown": Extra(rows="rows", definitions="definitions", cleaned="cleaning", unreached="cleaning"),
+    "shown": Extra(rows="rows", definitions="definitions", cleaned="log_folder", unreached="log_folder"),
     "signatures": Extra(),
     "spark": Extra(),
     "starter": Extra(command="command"),

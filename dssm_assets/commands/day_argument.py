@@ -13,3 +13,9 @@ def day_argument(text: str) -> str:
         return read_day(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{DAY_FORMS} is expected, got {text!r}") from error
+
+
+def add_day_argument(parser: argparse.ArgumentParser, days: str, default: str | None = None) -> None:
+    """Adds `--day`, which chooses one of some evaluation days, such as "the days with a model". It is required without a default."""
+    text = f"the evaluation day, {DAY_FORMS} of {days}" + (f" (default: {default})" if default else "")
+    parser.add_argument("--day", required=default is None, default=default, type=day_argument, metavar="DAY", help=text)

@@ -37,7 +37,6 @@ BUNDLE_SIGNATURE = "manifest.json.sig"
 CURRENT = "current.json"
 FORGOTTEN = "forgotten.json"
 STORES_WITH_USERS = "stores_with_users.json"
-REPLACED_VERSIONS = "vector_store.json"
 """Replaced versions of the vector store."""
 NO_ASSETS = frozenset({STAGING, SERVING, EXPERIMENTS, ICEBERG, LANCEDB})
 """Folders of a store that hold no partitions of a regular asset."""

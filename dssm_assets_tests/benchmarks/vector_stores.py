@@ -3,7 +3,7 @@
     python -m dssm_assets_tests.benchmarks.vector_stores [--items 100000] [--bundle .dssm/tables/serving] [--stores lancedb pgvector]
 
 LanceDB is a folder, PostgreSQL a server of this machine, Qdrant and Milvus their clients' local modes, which say nothing of their servers.
-One thread asks for one list at a time. One item in four passes the filter.
+One thread asks for one list at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import faiss
 import numpy as np
@@ -24,8 +24,6 @@ import pyarrow as pa
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.index import kth_best, search_index, ship_index
-from dssm_assets.core.retrieval.item_filter import AllowedItems
-from dssm_assets.extras.vector_stores.conditions import parse_filters
 from dssm_assets.extras.vector_stores.store import Rows, open_store
 from dssm_assets.service.bundle.bundle_store import BundleStore
 from dssm_assets.service.engine.bundle_reader import Bundle
@@ -33,19 +31,16 @@ from dssm_assets_tests.benchmarks.serving import vectors
 
 K: Final = 200
 USERS: Final = 200
-FILTER: Final = {"shelf": 1}
-Search = Callable[[np.ndarray, bool], np.ndarray]
-"""Returns the rows of the items nearest to one vector, with the filter or without."""
+Search = Callable[[np.ndarray], np.ndarray]
+"""Returns the rows of the items nearest to one vector."""
 
 
 def item_rows(items: np.ndarray, batch_rows: int = 10_000) -> Rows:
-    """Returns the rows of items with a column `shelf` of four values."""
     count = len(items)
     table = pa.table(
         {
             "item_id": np.arange(count),
             "item_tower_emb": pa.FixedSizeListArray.from_arrays(pa.array(items.reshape(-1)), items.shape[1]),
-            "shelf": np.arange(count) % 4,
             "ds": pa.repeat("2026-01-01", count),
             "model_digest": pa.repeat("digest", count),
         }
@@ -77,18 +72,15 @@ def size_mb(folder: Path) -> float:
 
 
 def measure(search: Search, items: np.ndarray, users: np.ndarray, seconds: float) -> list[str]:
-    """Returns the recall, and lists per second without and with the filter."""
+    """Returns the recall, and lists per second."""
     bars = kth_best(items, users, [K])[K]
-    found = [np.unique(search(user, False)) for user in users]
+    found = [np.unique(search(user)) for user in users]
     hits = sum((items[rows] @ user >= bar - 1e-5).sum() for user, bar, rows in zip(users, bars, found, strict=True))
-    figures = [f"{hits / (K * len(users)):.3f}"]
-    for is_filtered in (False, True):
-        count, begun = 0, time.perf_counter()
-        while (passed := time.perf_counter() - begun) < seconds:
-            search(users[count % len(users)], is_filtered)
-            count += 1
-        figures.append(f"{count / passed:,.0f}")
-    return figures
+    count, begun = 0, time.perf_counter()
+    while (passed := time.perf_counter() - begun) < seconds:
+        search(users[count % len(users)])
+        count += 1
+    return [f"{hits / (K * len(users)):.3f}", f"{count / passed:,.0f}"]
 
 
 def measure_faiss(items: np.ndarray, users: np.ndarray, seconds: float, folder: Path) -> list[str]:
@@ -96,11 +88,10 @@ def measure_faiss(items: np.ndarray, users: np.ndarray, seconds: float, folder: 
     shipped = ship_index(items, users, [K], Serving(index=IndexKind.AUTO, min_index_recall=0.95), 17)
     faiss.write_index(shipped.index, str(folder / "index"))
     published = time.perf_counter() - begun
-    shelf = AllowedItems(np.arange(len(items)) % 4 == 1)
     faiss.omp_set_num_threads(1)
 
-    def search(user: np.ndarray, is_filtered: bool) -> np.ndarray:
-        return search_index(shipped.index, user[None], K, shelf if is_filtered else None)[1][0]
+    def search(user: np.ndarray) -> np.ndarray:
+        return search_index(shipped.index, user[None], K, None)[1][0]
 
     size = f"{size_mb(folder):.0f}"
     return [f"FAISS, {shipped.kind}", f"{published:.1f}", size, *measure(search, items, users, seconds)]
@@ -115,11 +106,9 @@ def measure_store(name: str, items: np.ndarray, users: np.ndarray, seconds: floa
         store.serve("2026-01-01-000000000000")
         published = time.perf_counter() - begun
         stored = store.open(VectorTable.ITEM, "2026-01-01-000000000000")
-        condition = parse_filters(FILTER, {"shelf": pa.int64()})
 
-        def search(user: np.ndarray, is_filtered: bool) -> np.ndarray:
-            options: dict[str, Any] = {"condition": condition} if is_filtered else {}
-            ((ids, _),) = stored.search(user[None], K, **options)
+        def search(user: np.ndarray) -> np.ndarray:
+            ((ids, _),) = stored.search(user[None], K)
             return ids.to_numpy()
 
         return [name, f"{published:.1f}", f"{size_mb(folder) - before:.0f}", *measure(search, items, users, seconds)]
@@ -134,7 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     items, users = read_bundle(parsed.bundle) if parsed.bundle else (vectors(parsed.items, 1), vectors(USERS, 2))
     print(f"{len(items):,} items of {items.shape[1]} dimensions, {os.cpu_count()} cores, one thread asks")
-    print("| store | publish s | MB | recall@200 | lists/s | filtered lists/s |\n|---|---|---|---|---|---|")
+    print("| store | publish s | MB | recall@200 | lists/s |\n|---|---|---|---|---|")
     for name in ("faiss", *parsed.stores):
         with tempfile.TemporaryDirectory(prefix="vectors-") as folder:
             measure_one = measure_faiss if name == "faiss" else lambda *given, name=name: measure_store(name, *given)

@@ -95,7 +95,6 @@ def _build_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
 
 
 def _count_failed(instance: dg.DagsterInstance, job: str, tags: dict[str, str]) -> int:
-    """Counts the failed runs for a state of the sources since the last success, up to TRIES."""
     runs = instance.get_runs(dg.RunsFilter(job_name=job, tags=tags), limit=TRIES)  # newest first
     return len(list(takewhile(lambda run: run.status is dg.DagsterRunStatus.FAILURE, runs)))
 

@@ -414,7 +414,6 @@ def _subtract(newest: ibis.Table, before: ibis.Table, *, key: str, names: Sequen
 
 
 def _join(ids: ibis.Table, profiles: ibis.Table, *, key: str, ds: str, plan: FeaturePlan, **stored: ibis.Table) -> ibis.Table:
-    """Returns the raw features of some users or items: newest attributes (null if there is no row), and stored statistics."""
     profiles = ids.left_join(profiles.distinct(), key).select(key, *(name for name in profiles.columns if name != key))
     statistics: Any = {name: table.semi_join(ids, key) for name, table in stored.items()}
     if key == col.ITEM_ID:

@@ -314,7 +314,6 @@ class SqliteSource(DatabaseSource):
 
 
 def _find_kind(types: str) -> pa.DataType:
-    """Returns the type of a column from the SQLite types of its values."""
     found = {*types.split(",")} - {"null", ""}
     if not found:
         return pa.null()

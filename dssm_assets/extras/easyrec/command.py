@@ -8,8 +8,7 @@ from typing import Final
 
 from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
-from dssm_assets.commands.day_argument import day_argument
-from dssm_assets.core.days import DAY_FORMS
+from dssm_assets.commands.day_argument import add_day_argument
 
 SYSTEMS: Final = ("TorchEasyRec", "EasyRec")
 """Repeated from `import_settings.py`, because importing that module would slow down every command."""
@@ -45,13 +44,7 @@ def add_command(commands: Commands) -> None:
     export = commands.add_parser(
         "export-config", group=Group.EXCHANGE, help="write a day's training run for EasyRec or TorchEasyRec"
     )
-    export.add_argument(
-        "--day",
-        required=True,
-        type=day_argument,
-        metavar="DAY",
-        help=f"the evaluation day, {DAY_FORMS} of the days with feature_config",
-    )
+    add_day_argument(export, "the days with feature_config")
     export.add_argument(
         "--system", choices=SYSTEMS, default=SYSTEMS[0], help=f"the system to write for (default: {SYSTEMS[0]})"
     )

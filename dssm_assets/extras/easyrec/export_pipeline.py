@@ -95,7 +95,6 @@ def export_pipeline(source: ExportSource, system: str) -> tuple[str, list[str]]:
 
 
 def _torch(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
-    """Returns the template's values that are not keys as they are."""
     model, sequences = source.model, dict[str, list[Feature]]()
     for feature in features:
         if feature.sequence is not None:
@@ -140,7 +139,6 @@ _LACKED: Final = {
 
 
 def _torch_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
-    """Returns a feature's definition of fg.json, with the day's table, in the form of its feature type."""
     kind, table = feature.operator.feature_type, _table(source, source.infos[feature.name])
     left_out = _NOT_DEFINED | _LACKED.get(kind, set()) | ({"combiner"} if kind != "lookup_feature" else set())
     if isinstance(feature.operator, TokenizeFeature):  # its tokenizer is its vocabulary
@@ -170,7 +168,6 @@ def _table(source: ExportSource, info: FeatureInfo) -> dict[str, Any]:
 
 
 def _easyrec(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
-    """Returns the template's values that are not keys as they are."""
     model = source.model
     layers = [*model.hidden_units, model.output_dim]
     user = [*_names(features, TowerSide.USER), *(feature.name for feature in features if feature.sequence is not None)]
@@ -211,7 +208,6 @@ def _easyrec_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
 
 
 def _sampler(source: ExportSource, item_features: Sequence[str]) -> dict[str, Any]:
-    """Returns the sampler's field with the files of `dssm-assets sampler-tables write`."""
     model = source.model
     if model.sampler is Sampler.ALL or not model.num_sample:
         return {}
@@ -260,7 +256,6 @@ def _feature_notes(source: ExportSource, system: str) -> list[str]:
 
 
 def _setting_notes(source: ExportSource, system: str) -> list[str]:
-    """Returns a line for every key of the sections model and training that is set but not written."""
     model, training, is_torch, notes = source.model, source.training, system == TORCH, []
     reasons = _reasons(model, training, is_torch)
     for section, values in (("model", model), ("training", training)):
@@ -275,7 +270,6 @@ def _setting_notes(source: ExportSource, system: str) -> list[str]:
 
 
 def _reasons(model: Model, training: Training, is_torch: bool) -> dict[str, str]:
-    """Returns key -> reason why it is not written, or is written with another value."""
     constant = "the learning rate is constant there"
     reasons = {"warmup_frac": constant} if training.warmup_frac else {}
     if training.final_learning_rate_frac != 1:

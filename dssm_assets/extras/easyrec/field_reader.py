@@ -89,7 +89,6 @@ class ImportRecord:
     Attributes:
         where: name of the imported file in errors.
         settings: key of config.yaml -> setting.
-        features: feature -> its origin in the imported file.
         ids: field with the name of an id column -> the column's name.
         told: sentence on a difference in behavior -> the features concerned; empty: all.
         without_counterpart: field with its line and value -> reason.
@@ -98,7 +97,6 @@ class ImportRecord:
     where: str
     system: str
     settings: dict[str, Setting] = field(default_factory=dict)
-    features: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     told: dict[str, list[str]] = field(default_factory=dict)
     without_counterpart: dict[str, str] = field(default_factory=dict)
@@ -117,7 +115,7 @@ class ImportRecord:
 
 
 class FieldReader:
-    """A message that records which of its fields were read.
+    """A message that records reads of its fields.
 
     A value of an unexpected type is a fault of the record and counts as absent. If a single field occurs several times, the
     last value counts, as in protocol buffers.

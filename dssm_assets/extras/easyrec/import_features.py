@@ -125,9 +125,7 @@ def import_features(
     """
     entries: list[dict[str, Any]] = []
     for reader in definitions:
-        own = _easyrec_entries(reader, groups) if record.system == "EasyRec" else _torch_entries(reader, groups)
-        record.features |= {_entry_name(entry): f"feature_configs, line {reader.line}" for entry in own}
-        entries += own
+        entries += _easyrec_entries(reader, groups) if record.system == "EasyRec" else _torch_entries(reader, groups)
     if fg is not None:
         entries = _with_definitions(entries, fg, record)
         if fg.get("reserves"):
@@ -146,7 +144,7 @@ def import_features(
     for entry in rows:
         side = Side.ITEM if f"{Side.ITEM}:" in str([entry.get(key) for key in _INPUTS]) else Side.USER
         if _entry_name(entry) in (groups.user if side is Side.ITEM else groups.item):
-            record.tell(f"The {side} tower reads a feature by its inputs, not that of its group", _entry_name(entry))
+            record.tell(f"The {side} tower reads a feature by the side of its inputs, not by its group", _entry_name(entry))
     exclude = [_entry_name(entry) for entry in rows if _entry_name(entry) not in groups.names and not entry.get("stub_type")]
     raw: dict[str, Any] = {"features": [*rows, *([history] if history else [])]}
     if fg is not None and "multi_val_sep" in fg:
@@ -156,7 +154,6 @@ def import_features(
 
 
 def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
-    """Converts a feature of TorchEasyRec to definitions of fg.json, empty if it has no counterpart."""
     kind, inner = reader.only_message()
     name = inner.get("sequence_name" if kind == SEQUENCE_FEATURE else "feature_name", "")
     reader.path = inner.path = f"feature {name}"
@@ -191,7 +188,6 @@ def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str,
 
 
 def _easyrec_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
-    """Converts a feature of EasyRec, and each of its shared_names, to definitions of fg.json. Empty without counterpart."""
     inputs, kind = reader.all("input_names", str), reader.get("feature_type", "IdFeature")
     name = reader.get("feature_name", inputs[0] if inputs else "")
     reader.path = f"feature {name}"
@@ -286,7 +282,6 @@ def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], reco
             record.tell(f"{', '.join(differing)} of {record.where} instead of fg.json's", name)
         if own.keys() & set(_BUCKET_KEYS):
             entry = {key: value for key, value in entry.items() if key not in _BUCKET_KEYS}
-        record.features.setdefault(name, "fg.json")
         return {**entry, **own}
 
     completed: list[dict[str, Any]] = []
@@ -306,7 +301,6 @@ def _has_names(entry: Any) -> bool:
 
 
 def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields, record: ImportRecord) -> list[dict[str, Any]]:
-    """Renames columns of ids to ours, and features that are named like columns of the samples; in groups, too."""
     reserved = set[str]().union(*NON_FEATURE_COLUMNS.values())
     used = {_entry_name(entry) for entry in entries}
     renamed: dict[str, str] = {}
@@ -331,10 +325,9 @@ def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields,
             entry["feature_name"] = renamed[_entry_name(entry)]
     groups.user, groups.item = ([renamed.get(name, name) for name in names] for names in (groups.user, groups.item))
     groups.keys = {history: renamed.get(key, key) for history, key in groups.keys.items()}
-    record.features = {renamed.get(name, name): origin for name, origin in record.features.items()}
     if renamed:
         names = [f"{old} is {new}" for old, new in renamed.items()]
-        record.tell("Features whose names are those of columns of the samples have others", *names)
+        record.tell("Features named like columns of the samples have other names", *names)
     return entries
 
 
@@ -399,7 +392,7 @@ def _find_columns(
 def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields) -> str | None:
     """Returns the longest item column contained in the names of a sequence, with or without `_id`: `brand` in `liked_brand_list`.
 
-    None if there is no such column, or two equally long ones.
+    None if no column, or two equally long columns, are contained.
     """
     by_length: dict[int, set[str]] = {}
     for entry in rows:
@@ -415,7 +408,6 @@ def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGrou
 def _make_history(
     sequences: list[dict[str, Any]], columns: Mapping[str, str], groups: FeatureGroups, record: ImportRecord
 ) -> dict[str, Any] | None:
-    """Makes the history that towers read (the user's positive events) from the sequences with known item columns."""
     read = [entry for entry in sequences if _named_features(entry).keys() & groups.names]
     history = next((entry["sequence_name"] for entry in read if "features" in entry), _HISTORY)
     lost = record.without_counterpart

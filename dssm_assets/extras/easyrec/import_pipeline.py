@@ -52,7 +52,7 @@ def import_files(
 ) -> ImportedPipeline:
     """Writes config.yaml, fg.json and import_report.md for a configuration, and copies the files that its features name.
 
-    These files are searched next to the configuration, next to fg.json, then in the folders above up to the repository's root.
+    These files are searched next to the configuration, next to fg.json, then in the folders above.
 
     Args:
         pipeline: the configuration, in text format.
@@ -70,12 +70,10 @@ def import_files(
 
     def read_named(name: str) -> bytes:
         # Imported paths are relative to the folder where training is started, often a repository's root.
-        folders = _list_folders(pipeline.absolute().parent)
-        places = [parent / name for parent in (folders[0], *([] if fg is None else [fg.parent]), *folders[1:])]
-        found = next((path for path in places if path.exists()), None)
+        folder, *above = pipeline.absolute().parents
+        found = next((path for one in (folder, (fg or pipeline).parent, *above) if (path := one / name).exists()), None)
         if found is None:
-            above = f", nor in the folders above it up to {folders[-1]}" if folders[1:] else ""
-            raise FileNotFoundError(f"it is not in {folders[0]}{above}")
+            raise FileNotFoundError(f"it is neither in {folder} nor in the folders above")
         named[name] = found.read_bytes()
         return named[name]
 
@@ -93,13 +91,6 @@ def import_files(
     for name, content in {**named, **{name: text.encode() for name, text in texts.items()}}.items():
         write_atomic(folder / name, [content])
     return found
-
-
-def _list_folders(folder: Path) -> list[Path]:
-    """Returns a folder and the folders above it, up to the root of its repository or project. Outside of one, only the folder."""
-    folders = [folder, *folder.parents]
-    roots = (number for number, one in enumerate(folders) if (one / ".git").exists() or (one / "pyproject.toml").exists())
-    return folders[: next(roots, 0) + 1]
 
 
 def _read_mapping(parse: Callable[[str], Any], path: Path) -> Mapping[str, Any]:
@@ -175,7 +166,7 @@ def import_pipeline(
     config = parse_config(sections, f"what {where} becomes")
     spec = parse_fg(features.fg, read_file=read_file)
     _tell_values(spec, record)
-    report = _report(record, features, name, has_base=base is not None)
+    report = _report(record, name, has_base=base is not None)
     return ImportedPipeline(_config_yaml(sections, record), fg_json(features.fg), report, config, spec, record)
 
 
@@ -253,7 +244,6 @@ def _example(ids: IdFields, label: str, record: ImportRecord) -> dict[str, Any]:
 
 
 def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
-    """Records the consequences of the definitions: pooled values, binned numbers, reserved buckets."""
     for feature in (*spec.features, *spec.sequence_features):
         is_number, is_row = feature.kind is Kind.NUMERIC, feature.sequence is None
         is_unbinned = is_number and not getattr(feature.operator, "boundaries", None)
@@ -290,7 +280,7 @@ def _inline(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _report(record: ImportRecord, features: ImportedFeatures, model: str, *, has_base: bool) -> str:
+def _report(record: ImportRecord, model: str, *, has_base: bool) -> str:
     lines = [f"# {record.where}: {model} of {record.system}", ""]
     if not has_base:
         lines += [
@@ -300,16 +290,8 @@ def _report(record: ImportRecord, features: ImportedFeatures, model: str, *, has
         ]
     lines += ["## What behaves differently", "", *(f"- {sentence}" for sentence in record.differences), ""]
     lines += ["## What has no counterpart", "", *(_list_lost(record.without_counterpart) or ["Nothing."])]
-    lines += ["", "## Settings", "", "| key | value | from |", "|---|---|---|"]
-    lines += [f"| `{key}` | `{_inline(setting.value)}` | {setting.origin} |" for key, setting in record.settings.items()]
-    lines += ["", "## Features", "", "| feature | from |", "|---|---|"]
-    lines += [f"| `{name}` | {origin} |" for name, origin in record.features.items()]
     if record.ids:
         lines += ["", "Columns of ids: " + ", ".join(f"`{column}` ({place})" for place, column in record.ids.items()) + "."]
-    if features.exclude:
-        lines += ["", f"Features that no tower reads (`features.exclude`): {', '.join(features.exclude)}."]
-    if features.history_columns:
-        lines += ["", f"Item columns of the history (`raw_features.history_columns`): {', '.join(features.history_columns)}."]
     return "\n".join(lines) + "\n"
 
 

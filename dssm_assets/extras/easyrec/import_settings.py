@@ -44,7 +44,7 @@ def read_sampler(data: FieldReader, record: ImportRecord, *, has_exposure: bool)
             sampler = Sampler.WEIGHTED if sampler is Sampler.HARD else Sampler.V2
     record.put("model.sampler", str(sampler), message.path)
     message.put("model.num_sample", "num_sample", 0)
-    record.tell("Sampled negatives are drawn with the weights of negative_items, not those of a table.")
+    record.tell("Sampled negatives are drawn with the weights of negative_items, not of a table.")
     return message
 
 
@@ -95,7 +95,6 @@ def read_history(model: FieldReader, length: int, record: ImportRecord) -> None:
 
 
 def _read_layers(user: FieldReader, item: FieldReader, model: FieldReader, record: ImportRecord) -> None:
-    """Records hidden_units, output_dim, norm and dropout. Here both towers share these."""
     widths, others = user.all("hidden_units", int), item.all("hidden_units", int)
     if record.system == EASYREC:
         if not widths or not others or widths[-1] != others[-1]:
@@ -125,7 +124,6 @@ def _read_layers(user: FieldReader, item: FieldReader, model: FieldReader, recor
 
 
 def _read_similarity(model: FieldReader, inner: FieldReader, record: ImportRecord, default: Similarity) -> None:
-    """Records similarity, temperature, loss and the learned scale."""
     is_easyrec, name = record.system == EASYREC, "simi_func" if record.system == EASYREC else "similarity"
     given = inner.get(name, str(default))
     if given not in set(Similarity):
@@ -173,7 +171,6 @@ def _read_loss(model: FieldReader, record: ImportRecord) -> Loss:
 
 
 def _read_in_batch(inner: FieldReader, record: ImportRecord) -> None:
-    """Records whether the batch's other items are negatives, and which of them are masked."""
     is_torch = record.system == TORCH
     name = "in_batch_negative" if is_torch else "ignore_in_batch_neg_sam"
     origin, in_batch = inner.origin(name), inner.get(name, False) is is_torch
@@ -188,7 +185,7 @@ def _read_in_batch(inner: FieldReader, record: ImportRecord) -> None:
         record.tell("Without a sampler the batch's other items are the negatives (model.in_batch).")
     record.put("model.in_batch", in_batch, origin)
     record.put("model.logq", 1.0, "see import_report.md")
-    record.tell("A negative that is the row's own item is left out, sampled ones too.")
+    record.tell("A row's own item is never its negative, drawn or not.")
 
 
 def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -> None:
@@ -211,7 +208,7 @@ def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -
         sparse.message("constant_learning_rate")
     elif optimisers := train.messages("optimizer_config"):
         if len(optimisers) > 2:
-            reason = "the first is that of embeddings, the last of layers"
+            reason = "the first is for embeddings, the last for layers"
             record.without_counterpart[f"{optimisers[1].path}: {len(optimisers)} optimisers"] = reason
         _read_optimisers(optimisers[0], optimisers[-1], steps, record)
     if train.get("gradient_clipping_by_norm", 0.0) > 0:
@@ -227,7 +224,6 @@ def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -
 
 
 def _read_optimisers(sparse: FieldReader, dense: FieldReader, steps: int, record: ImportRecord) -> None:
-    """Records the optimisers of embeddings and of dense layers. Both may be the same."""
     is_torch = record.system == TORCH
     for key, optimiser in (("embedding_learning_rate", sparse), ("learning_rate", dense)):
         kind, inner = optimiser.only_message("_optimizer")

@@ -82,7 +82,7 @@ def _parse_value(tokens: Any, depth: int) -> Value:
     text = tokens.token
     if text in _CLOSING:
         if depth == MAX_DEPTH:
-            raise tokens.ParseError(f"more than {MAX_DEPTH} messages within one another")
+            raise tokens.ParseError(f"more than {MAX_DEPTH} nested messages")
         tokens.Consume(text)
         inner = _parse_fields(tokens, _CLOSING[text], depth + 1)
         tokens.Consume(_CLOSING[text])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
-from dssm_assets.commands.day_argument import day_argument
+from dssm_assets.commands.day_argument import add_day_argument, day_argument
 from dssm_assets.core.days import DAY_FORMS, LATEST
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ def add_command(commands: Commands) -> None:
     add_config_arguments(parser)
     parser.set_defaults(command=_experiment)
     listed = commands.add_parser("experiments", group=Group.LOOK, help="compare the experiments of a day with the regular run")
-    listed.add_argument(
-        "--day", type=day_argument, default=LATEST, help=f"{DAY_FORMS} of the days with experiments (default: latest)"
-    )
+    add_day_argument(listed, "the days with experiments", LATEST)
     listed.add_argument("-k", type=int, help="length of the lists (default: the longest)")
     add_config_arguments(listed)
     listed.set_defaults(command=_experiments)
@@ -55,9 +53,7 @@ def add_command(commands: Commands) -> None:
         "stopped study goes on when the command is started again; a larger --trials continues it.",
     )
     tuned.add_argument("--trials", type=int, default=20, help="total number of trials of the study (default: 20)")
-    tuned.add_argument(
-        "--day", type=day_argument, default=LATEST, help=f"evaluation day, {DAY_FORMS} of days with a model (default: latest)"
-    )
+    add_day_argument(tuned, "the days with a model", LATEST)
     tuned.add_argument("--study", default="tuned", help="name of the study: small letters, digits and _ (default: tuned)")
     tuned.add_argument("--seed", type=int, default=0, help="seed of the proposals (default: 0)")
     add_config_arguments(tuned)
@@ -118,19 +114,14 @@ def _adopt(parsed: argparse.Namespace) -> int:
 
 def _experiments(parsed: argparse.Namespace) -> int:
     scene = load_announced_scene(parsed)
-    from dssm_assets.core.errors import ConfigError, Fault
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(scene.loaded)
-    if not workspace.tables.partitions.days("experiments"):
-        remedy = "run dssm-assets experiment NAME --set key=value --from DAY"
-        raise ConfigError(Fault("experiments", "a day that has any", "none", remedy))
     _print_comparison(workspace, workspace.tables.partitions.choose_day("experiments", parsed.day), parsed.k)
     return 0
 
 
 def _print_comparison(workspace: Workspace, ds: str, k: int | None) -> None:
-    """Prints a table per scope at one k, with hit rates of towers and merged list and gains over the regular run; then the settings."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -160,7 +151,7 @@ def _print_comparison(workspace: Workspace, ds: str, k: int | None) -> None:
 
 
 def _tune(parsed: argparse.Namespace) -> int:
-    from dssm_assets.core.errors import ConfigError, Fault, remedy_of_missing
+    from dssm_assets.core.errors import ConfigError, Fault
     from dssm_assets.extras.experiments.experiments import find_name_faults
     from dssm_assets.extras.experiments.tuning import StudyRequest, Trial, best_trial, run_study
     from dssm_assets.steps.workspace import open_workspace
@@ -170,9 +161,6 @@ def _tune(parsed: argparse.Namespace) -> int:
         faults.append(Fault("--trials", "at least 1", str(parsed.trials), "give a larger number"))
     ConfigError.raise_if(faults)
     workspace = open_workspace(load_announced_scene(parsed).loaded, functools.partial(print, flush=True))
-    if not workspace.tables.partitions.days("dssm_model"):
-        remedy = remedy_of_missing("train_and_evaluate", "DAY")
-        raise ConfigError(Fault("dssm_model", "a day with a regular model, on whose samples trials are fitted", "none", remedy))
     day = workspace.tables.partitions.choose_day("dssm_model", parsed.day)
 
     def show(trials: Sequence[Trial]) -> None:

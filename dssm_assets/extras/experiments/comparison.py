@@ -40,7 +40,7 @@ EXPERIMENTS: Final = TableSpec(
         ColumnSpec(
             "gain",
             pa.float64(),
-            "hit_rate minus that of `regular`, over the users that both scored (null: `regular` has no such k).",
+            "hit_rate minus the regular run's, over users scored in both (null: `regular` has no such k).",
             is_nullable=True,
         ),
         ColumnSpec("gain_low", pa.float64(), "Lower end of the gain's 95% interval, paired by user.", is_nullable=True),
@@ -114,7 +114,6 @@ def _subtract_rates(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _list_rows(name: str, changed: str, total: pa.Table, gains: Mapping[Cell, Gain] | None) -> list[dict[str, Any]]:
-    """Returns the rows of a run from its total_hit_rate. `gains`: None for the regular run."""
     rows = []
     for row in total.to_pylist():
         if row[SCORER] in COMPARED and row[POPULATION] == Population.WARM:

@@ -126,7 +126,6 @@ def adopt_experiment(scene: Scene, name: str) -> Adoption:
 
 
 def _was_changed(workspace: Workspace, found: experiments.Experiment, ds: str) -> bool:
-    """Returns whether the present settings give other towers than the experiment's last run did."""
     before = experiments.read_settings(workspace, found.name, ds)
     keys = {key for key in {*before, *found.changes} if before.get(key) != found.changes.get(key)}
     return experiments.needs_fit(keys or found.changes) or (

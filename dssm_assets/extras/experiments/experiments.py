@@ -93,7 +93,7 @@ def expand_settings(config: PipelineConfig, entered: Mapping[str, Any]) -> dict[
     Example: `statistics.embedding_dim.item` = 64 becomes `statistics.embedding_dim` = the configured widths with item: 64.
 
     Raises:
-        ConfigError: a key does not exist or cannot be changed. Lists all of them, with the nearest valid keys.
+        ConfigError: a key does not exist or cannot be changed. Lists all such keys, with the nearest valid keys.
     """
     known, configured = settable_keys(), config.model_dump(mode="json")
     found: dict[str, Any] = {}
@@ -250,7 +250,6 @@ def is_fitted(regular: Workspace, name: str, ds: str) -> bool:
 
 
 def _prepare(workspace: Workspace, partitions: OverlayStore, known: Experiment, asset: str, ds: str) -> None:
-    """Makes the tables needed before an asset if the experiment's settings change them, or an earlier run made them with other settings."""
     from dssm_assets.defs.asset_table import all_rows
 
     steps = {row.name: row.step for row in all_rows()}
@@ -264,7 +263,6 @@ def _prepare(workspace: Workspace, partitions: OverlayStore, known: Experiment, 
 
 
 def _overlay(regular: Workspace, partitions: OverlayStore, changes: Mapping[str, Any]) -> Workspace:
-    """Returns a workspace with an experiment's settings. The experiment's partitions hide the regular partitions."""
     return regular.over(replace(regular.loaded, config=apply_changes(regular.config, changes)), partitions)
 
 

@@ -7,7 +7,7 @@ Proposals come from Optuna's TPE sampler, seeded by the study's seed and the num
 same proposals. The study is a SQLite file in the home folder. A killed trial starts again under its name and resumes from its
 checkpoint.
 
-The search space is small: values around the configured ones, of settings that matter on logs of every kind
+The search space is small: settings that matter on logs of every kind, near their configured values
 (`docs/what_was_learned.md`). Features and samples stay the same. The first trial is the unchanged configuration. Epochs are not
 searched, since a trial keeps its best epoch.
 """
@@ -59,13 +59,11 @@ _POOLINGS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "root, mean and recency": ({"kind": "root"}, {"kind": "mean"}, {"kind": "recency", "scale": 10.0}),
 }
 _SHORT: Final = 50
+"""Number of events read by the poolings after the first."""
 
 
 class PrunedFitError(Exception):
     """Ends the fit of a pruned trial. Nothing is published."""
-
-
-"""Number of events read by the poolings after the first."""
 
 
 class TrialState(StrEnum):
@@ -336,7 +334,7 @@ def configured_values(space: Mapping[str, BaseDistribution], config: PipelineCon
 
 
 def changes_of(values: Mapping[str, Any], config: PipelineConfig) -> dict[str, Any]:
-    """Converts parameter values to changed keys of the configuration. Values equal to the configured ones are left out."""
+    """Converts parameter values to changed keys of the configuration. Configured values are left out."""
     settings: dict[str, Any] = {}
     for key, value in values.items():
         if value == CONFIGURED:

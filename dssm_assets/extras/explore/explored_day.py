@@ -1,8 +1,8 @@
 """What people had, got and took on an evaluated day: the tables and lists behind the page.
 
-The lists are ranked by the code that counted the hits (`steps/scoring.py`), so that each rank and hit equals the day's tables. What all
-people share (baselines, neighbors) is fitted once, which reads the whole log. Before that the rows of one person alone are read, by row
-group: history, hits, what was taken, and the stored list of the vectors.
+The code that counts hits (`steps/scoring.py`) also ranks these lists, so each rank and hit equals the day's tables. Baselines and
+neighbors are fitted once for all people: this reads the whole log. Before that only rows of one person are read, by row group:
+history, hits, items taken, and the stored list of the vectors.
 
 Shapes: K list length, n items of a list, B users, P pairs of user and item to find.
 """
@@ -64,7 +64,7 @@ _BLOCK: Final = 128
 
 
 class Miss(StrEnum):
-    """Why an item that was taken is not in the list, in the order in which reasons are looked for."""
+    """Why the list lacks an item that was taken; the first reason that applies counts."""
 
     NO_ITEM = "not in the corpus: the item table of the day before lacks it"
     FILTERED = "filtered: serving.blocked_items or stocked_items hide it today"
@@ -200,7 +200,7 @@ class ExploredDay:
         return "_counter" in vars(self)
 
     def fit(self) -> None:
-        """Fits what all people share, which takes as long as in `hit_counts`."""
+        """Fits baselines and neighbors, which takes as long as in `hit_counts`."""
         _ = self._counter
 
     @cached_property
@@ -284,7 +284,7 @@ class ExploredDay:
         return found
 
     def _explain(self, scorer: MergedScorer, ranked: RankedUsers, items: IntArray) -> pd.DataFrame:
-        """Returns the log-odds of items [n], the channels that proposed each, why, and the person's items that it goes with."""
+        """Returns for each item [n] its log-odds, the channels that proposed it, the reasons, and the person's similar items."""
         found, merge = scorer.users.read(np.zeros(1, np.int64)), scorer.merge
         if scorer.without_vectors is not None and not found.has_items_of([ChannelName.VECTORS])[0]:
             merge = scorer.without_vectors

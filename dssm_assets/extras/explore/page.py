@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def choose(widget: Callable[..., Any], label: str, options: Sequence[str], key: str, default: str = "", **more: Any) -> str:
-    """Returns what is chosen, which the address of the page keeps."""
+    """Returns the chosen option. The page's address keeps it."""
     if state.get(key) not in options:
         wanted = [one for one in (st.query_params.get(key), default, *options) if one in options]
         state[key] = wanted[0]
@@ -242,8 +242,6 @@ def show_two_lists(workspace: Workspace) -> None:
 
 
 def _find_sources(workspace: Workspace, day: ExploredDay) -> dict[str, Callable[[Any, str], dict[str, pd.DataFrame]]]:
-    """Returns the places that lists of a person come from: evaluated days, experiments on this day, stored bundles."""
-
     def read_day(ds: str, experiment: str | None, user: Any, side: str) -> dict[str, pd.DataFrame]:
         other = open_evaluated(workspace, ds, experiment)
         same = other.find_user(str(user))
@@ -280,7 +278,7 @@ def _read_bundle(workspace: Workspace, bundle_id: str, user: Any, side: str) -> 
 
 
 def open_engine(workspace: Workspace, bundle_id: str | None = None) -> RecallEngine:
-    """Returns the engine of a bundle, by default of the published one, that shows what a service would."""
+    """Returns the engine of a bundle, by default the published one. It hides the items that a service would hide."""
     bundles, serving = open_bundles(workspace.loaded), workspace.config.serving
     engine = open_bundle(workspace, bundle_id or bundles.current_id(), bundles.hidden.read().state)
     lists = ShopLists(serving.blocked_items, serving.stocked_items, bundles.root, workspace.config.storage.options)
@@ -354,7 +352,7 @@ def show_item(workspace: Workspace) -> None:
 
 
 def count_events(workspace: Workspace, item: Any) -> tuple[pd.DataFrame, int]:
-    """Returns an item's positive events on the last 60 stored days, and all of them up to the last day."""
+    """Returns an item's positive events on each of the last 60 stored days, and their number since the calendar's start."""
     counted, total, days = [], 0, workspace.tables.partitions.days("item_activity")[-60:]
     wanted = (pc.field(col.ITEM_ID) == item) & pc.field(col.EVENT).isin(workspace.config.events.positive)
     for ds in days:

@@ -123,7 +123,6 @@ def _open_home(scene: Scene, day: str, ks: Sequence[int]) -> tuple[Workspace, st
 
 
 def _read_beside(workspace: Workspace, ds: str, result: VectorEvaluation, settings: ExternalSettings) -> DayRates:
-    """Returns the home's rates of a day for the evaluated users."""
     from dssm_assets.commands.hit_rates import read_day
     from dssm_assets.core.names import Scope
     from dssm_assets.extras.external_vectors.home_rates import read_home_rates

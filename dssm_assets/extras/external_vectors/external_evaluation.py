@@ -199,7 +199,6 @@ def _read_truth(uri: str) -> pa.Table:
 
 
 def _find_shown(files: VectorFiles) -> pa.Array | None:
-    """Returns the ids of the items that pass the filters, None without filters."""
     if files.filters is None and files.items is None:
         return None
     if files.filters is None or files.items is None:
@@ -315,7 +314,7 @@ def _check_fit(users: VectorSet, items: VectorSet, truth: pa.Table, seen: pa.Tab
 
 
 def read_vectors(table: pa.Table, id_column: str, where: str) -> VectorSet:
-    """Returns the vectors of a table: the column `VECTORS`, else the only column with lists of numbers.
+    """Returns a table's vectors. Their column is `user_tower_emb` or `item_tower_emb`, or the only column with lists of numbers.
 
     Args:
         table: one row per id. A vector is a list of numbers. A user may have a list of several vectors.
@@ -334,7 +333,6 @@ def read_vectors(table: pa.Table, id_column: str, where: str) -> VectorSet:
 
 
 def _find_vectors(id_column: str, schema: pa.Schema) -> str:
-    """Returns the column of `VECTORS`, else the only column with lists of numbers."""
     listed = [field.name for field in schema if field.name != id_column and _has_numbers(field.type)]
     wanted = VECTORS[id_column]
     return str(listed[0]) if len(listed) == 1 and wanted not in schema.names else wanted
@@ -437,6 +435,5 @@ def _row_keys(lists: pa.Array) -> pa.Array:
 
 
 def _list_columns(wanted: Any) -> list[str]:
-    """Returns the columns that a filter names, sorted."""
     groups = wanted if isinstance(wanted, list) else [wanted]
     return sorted({str(name) for group in groups if isinstance(group, Mapping) for name in group})

@@ -58,7 +58,7 @@ def common_cutoffs(workspace: Workspace, ds: str, ks: Sequence[int]) -> list[int
     common = [k for k in ks if hits_column(k) in known]
     if not common:
         of_home = ", ".join(map(str, workspace.config.evaluation.k))
-        raise InputError(Fault("-k", f"a cut-off of the home: {of_home}", ", ".join(map(str, ks)), "name one of them"))
+        raise InputError(Fault("-k", f"a cut-off of the home: {of_home}", ", ".join(map(str, ks)), "name one of these"))
     return common
 
 

@@ -1,7 +1,7 @@
 """Measures feature groups: fits the towers without a group and scores them on later days.
 
 For each group, the towers are fitted without it to the days before the validation days. Their hit rates on the validation
-days are compared with those of towers that have all features. A group adds little if other groups carry the same information.
+days are compared with the rates of towers with all features. A group adds little if other groups carry the same information.
 
 Letters: V users, I items, D vector width.
 """

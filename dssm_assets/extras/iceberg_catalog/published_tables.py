@@ -136,7 +136,6 @@ class PublishedTables:
         return left_out
 
     def _try(self, asset: str, change: Callable[[Catalog, Table | None], _Result]) -> _Result:
-        """Runs a change of a table and returns its result. Runs it again if another writer committed first."""
         attempt = 0
         while True:
             attempt += 1
@@ -194,7 +193,6 @@ class PublishedTables:
             return pq.read_metadata(handle)
 
     def _begin(self, catalog: Catalog, asset: str, table: Table | None, schemas: Sequence[pa.Schema]) -> Transaction:
-        """Returns a transaction in which the table has the columns of some files. Creates a missing table."""
         try:
             change = self._create(catalog, asset, schemas[0]) if table is None else table.transaction()
             for schema in dict.fromkeys(schemas):
@@ -202,7 +200,7 @@ class PublishedTables:
                     columns.union_by_name(schema)
             return change
         except _WRONG_TYPES as error:
-            expected = "columns of types that Iceberg has, which stay the same on all days or become wider"
+            expected = "columns with types of Iceberg, equal on all days or becoming wider"
             remedy = (
                 "cast it in the source, or remove the table from storage.iceberg.tables; if days differ, materialize them again, or drop "
                 "the catalog's table, without purging it, and run dssm-assets catalog"
@@ -230,7 +228,7 @@ def _schema(manifest: Manifest, footer: pq.FileMetaData) -> pa.Schema:
     meanings = {column.name: column.description for column in manifest.columns}
     fields = list(footer.schema.to_arrow_schema().remove_metadata())
     if wrong := [f"{one.name} {one.type}" for one in fields if one.name == DAY or one.type in (pa.uint32(), pa.uint64())]:
-        expected = f"no column {DAY}, which is the day, and no unsigned numbers, which Iceberg does not have"
+        expected = f"no column {DAY}, the catalog's day, and no unsigned numbers, absent in Iceberg"
         remedy = "rename or cast them in the source, or remove the table from storage.iceberg.tables"
         raise SchemaError(Fault(f"table {manifest.key}", expected, ", ".join(wrong), remedy))
     return pa.schema([one.with_metadata({"doc": meanings[one.name]}) for one in fields])

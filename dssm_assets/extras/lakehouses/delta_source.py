@@ -86,7 +86,7 @@ class DeltaSource(LakeSource):
         return None
 
     def _read_changed_paths(self, version: int) -> Iterator[str]:
-        """Yields the files that a version added or removed, except those of a compaction."""
+        """Yields the files that a version added or removed, but not by compaction."""
         fs, path = open_location(self.table.uri, self.where, self.table.storage_options)
         for line in fs.cat_file(f"{path}/_delta_log/{version:020d}.json").splitlines():
             action = json.loads(line)

@@ -119,7 +119,7 @@ class IcebergSource(LakeSource):
 
 
 def _to_plain(kind: pa.DataType) -> pa.DataType:
-    """Replaces Arrow's large text, bytes and list types by the plain ones, so that the rows equal those read from parquet."""
+    """Replaces Arrow's large text, bytes and list types by plain types, so that rows equal the rows of a parquet file."""
     if pat.is_large_list(kind) or pat.is_list(kind):
         return pa.list_(pa.field("element", _to_plain(kind.value_type)))
     return {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(kind, kind)

@@ -66,7 +66,6 @@ class Eraser:
         return after
 
     def _erase_table(self, manifest: Manifest, folder: Path) -> tuple[list[tuple[Path, int] | StoredFile], Any]:
-        """Returns a table's files without the users' rows, and the numbers of the removed rows."""
         files: list[tuple[Path, int] | StoredFile] = []
         gone, start = [], 0
         for file in manifest.files:

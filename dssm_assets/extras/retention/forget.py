@@ -31,8 +31,8 @@ from dssm_assets.defs.scene import today_in
 from dssm_assets.extras.retention import leftovers
 from dssm_assets.extras.retention.erasure import Eraser, erase_bundle
 from dssm_assets.extras.retention.forgotten import Forgotten, change_list, read_list
-from dssm_assets.extras.retention.lineage import Lineage, Trace
-from dssm_assets.extras.retention.receipt import Learned, Receipt, write_receipt
+from dssm_assets.extras.retention.lineage import Lineage
+from dssm_assets.extras.retention.receipt import Receipt, write_receipt
 from dssm_assets.installed_extras import load_all, tell_served
 from dssm_assets.service.bundle.bundle_store import BundleStore, base_of, open_bundles
 from dssm_assets.steps.workspace import Workspace, day_before
@@ -145,8 +145,6 @@ def _find_first_day(workspace: Workspace, days: int) -> str:
 
 
 class _Request:
-    """One request to forget users: erases their data and fills the receipt."""
-
     def __init__(
         self, workspace: Workspace, bundles: BundleStore, known: Forgotten, forgotten: Forgotten, *, writes: bool
     ) -> None:
@@ -296,7 +294,6 @@ class _Request:
                 self._bundles.remove(bundle_id)
 
     def _find_needed(self, bundle_id: str) -> set[str]:
-        """Returns the ids of a bundle and, if it is a delta, of its whole bundle."""
         with contextlib.suppress(PartitionMissingError, StorageError):
             return {bundle_id, base_of(self._bundles.manifest(bundle_id)) or bundle_id}
         return {bundle_id}
@@ -334,18 +331,16 @@ class _Request:
             self._receipt.removed_bytes += leftover.bytes
 
     def _name_rest(self) -> None:
-        """Fills in the data that stay: the sources, and everything made from the users' rows, as far as manifests tell."""
         tables = self._workspace.config.tables
         named: dict[str, SourceTable | None] = {"user_table": tables.user, "behavior_table": tables.behavior}
         self._receipt.sources = [name_table(table, name) for name, table in named.items() if table is not None]
         lineage = Lineage(self._stores, self._erased, self._forgotten.request, self._forgotten.first_day)
-        made = lineage.list_made_from_them() if self._had_rows() else {}
         days: dict[str, list[str]] = {}
-        for key, trace in sorted(made.items()):
+        for key in lineage.list_made_from_them() if self._had_rows() else ():
             name, _, ds = key.rpartition("/")
             days.setdefault(name, []).append(ds)
             if name.rpartition("/")[2] in _LEARNED:
-                self._receipt.learned[key] = Learned(trace is Trace.CERTAIN, self._find_removal(name, ds))
+                self._receipt.learned[key] = self._find_removal(name, ds)
         self._name_bundles(lineage)
         for name, of_name in days.items():
             asset = name.rpartition("/")[2]
@@ -366,8 +361,8 @@ class _Request:
     def _name_bundles(self, lineage: Lineage) -> None:
         for bundle_id in () if (pointer := self._bundles.pointer()) is None else pointer.stored:
             inputs = self._bundles.manifest(bundle_id)["inputs"]
-            if self._had_rows() and (trace := lineage.trace_inputs(inputs)):
-                self._receipt.learned[f"bundle {bundle_id}"] = Learned(trace is Trace.CERTAIN)
+            if self._had_rows() and lineage.had_rows(inputs):
+                self._receipt.learned[f"bundle {bundle_id}"] = None
                 for kind in Kind:
                     self._note_values(kind, f"bundle {bundle_id}")
             if self._forgotten.first_day and lineage.reach_back(inputs):
@@ -398,6 +393,5 @@ def _list_days(store: PartitionStore, asset: str) -> list[str]:
 
 
 def _is_of_nobody(store: PartitionStore, asset: str) -> bool:
-    """Returns whether an asset is known to hold no rows of users."""
     days = store.days(asset)
     return bool(days) and (found := store.find(asset, days[-1])) is not None and found.user_column is None

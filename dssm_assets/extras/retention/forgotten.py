@@ -1,7 +1,7 @@
 """The list of forgotten users, as salted hashes. Readers of the store hide their rows (`core/hidden_rows.py`).
 
 A hash is SipHash-2-4 of the id as text. Its key is the salt (16 hexadecimal characters, made once per store). It has 64 bits:
-with a billion users and a thousand forgotten ones, the chance that any other user is dropped is 1 in 18 million.
+with a billion users and a thousand forgotten, another user is dropped with a chance of 1 in 18 million.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Forgotten(HiddenRows):
 
 
 def read_list(stored: HiddenList) -> Forgotten:
-    """Returns the list of a store, an empty one if none is stored."""
+    """Returns the list of a store; it is empty if none is stored."""
     hidden = stored.read()
     return hidden if isinstance(hidden, Forgotten) else Forgotten()
 
@@ -114,4 +114,4 @@ def change_list(stored: HiddenList, update: Callable[[Forgotten], Forgotten]) ->
             after = update(replace(before, salt=before.salt or secrets.token_hex(8)))
             if put_if(stored.fs, stored.path, after.to_json().encode(), condition):
                 return after
-    raise StorageError(str(Fault(stored.path, "a list that one command changes at a time", "another change", "run it again")))
+    raise StorageError(str(Fault(stored.path, "one command that changes the list", "another change", "run it again")))

@@ -11,8 +11,8 @@ lock keeps writers out. Parts of unfinished uploads to S3 need a lifecycle rule 
 
 Age counts back from the latest stored day, not from today. A few days with wrong dates do not count (`find_first_kept`). Some
 partitions stay however old they are: logs whose histories span all days (`AssetRow.is_log`), inputs of a stored serving
-bundle or of an experiment, and files that other extras still need (`Extra.cleaned`). Other partitions may be removed before
-the ones made from them, which stay readable. `materialize --with-upstream` makes the removed ones again.
+bundle or of an experiment, and files that other extras still need (`Extra.cleaned`). Other partitions may be removed while
+partitions made from them stay readable. `materialize --with-upstream` makes removed partitions again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from dssm_assets.storage.overlay import experiment_names
 from dssm_assets.storage.partitions import PartitionStore
 
 _DAILY = "behavior"
-"""The asset whose days, with those of the expiring assets, give the store's latest day."""
+"""Its days and the days of the expiring assets give the store's latest day."""
 _DUE_SECONDS: Final = 24 * 3600.0
 
 
@@ -90,7 +90,7 @@ def _find(workspace: Workspace, before: float, *, removes: bool) -> Iterator[Lef
     for fault in faults:
         workspace.log(f"not cleaned: {fault}")
     yield from find_temporary([loaded.scratch], workspace.artifacts.cache, before)
-    if not (faults and store.leaves_files):  # an extra that failed has not told which files it lists
+    if not (faults and store.leaves_files):  # a failed extra has not told its files
         yield from find_in_store(store, before, kept, expired)
     yield from find_bundles(open_bundles(loaded), before)
 
@@ -143,7 +143,7 @@ def find_expired(workspace: Workspace, before: float) -> Iterator[Leftover]:
 
 
 def find_first_kept(days: Sequence[str], keep: int) -> str:
-    """Returns the oldest day to keep, so that `keep` days remain up to the latest one. "": no day is certain to be the latest.
+    """Returns the oldest day to keep, so that `keep` days remain up to the latest. "": no day is certain to be the latest.
 
     `days` descend. A day counts as the latest only if more than half (at least two) of the `keep` days up to it are stored.
     Otherwise a few days from events with wrong dates would make all other days look old.
@@ -156,7 +156,6 @@ def find_first_kept(days: Sequence[str], keep: int) -> str:
 
 
 def _is_old(store: PartitionStore, before: float, seen: Manifest, now: Manifest) -> bool:
-    """Returns whether a partition has not changed since it was seen, and was written before a unix time."""
     path = layout.manifest_path(store.root, now.asset, now.ds)
     with contextlib.suppress(FileNotFoundError):
         return now.to_json() == seen.to_json() and bool(store.fs.modified(path).timestamp() < before)
@@ -164,7 +163,6 @@ def _is_old(store: PartitionStore, before: float, seen: Manifest, now: Manifest)
 
 
 def _find_needed(workspace: Workspace, store: PartitionStore) -> set[str]:
-    """Returns the keys of the partitions that stored bundles and experiments were built from."""
     bundles = open_bundles(workspace.loaded)
     pointer = bundles.pointer()
     needed: set[str] = set()
@@ -276,7 +274,7 @@ def find_in_asset(
 
 
 def _list_unneeded(files: Mapping[str, Any], manifests: Iterable[Manifest | None], before: float, since: float) -> list[str]:
-    """Returns the files older than `before` that no manifest lists, or that it lists as replaced before `since`."""
+    """Returns the files older than `before`, if no manifest lists them, or lists them as replaced before `since`."""
     needed = {layout.MANIFEST, LOCK}
     for manifest in filter(None, manifests):
         listed = {file.path for file in manifest.files}
@@ -308,7 +306,6 @@ def _list_folders(fs: Any, folder: str) -> list[str]:
 
 
 def _files(fs: Any, folder: str) -> dict[str, Any]:
-    """Returns path -> information about every file below a folder."""
     fs.invalidate_cache(folder)
     listed = fs.find(folder, detail=True)
     return {str(path): info for path, info in listed.items() if info["type"] == "file"}  # s3fs also lists an empty folder

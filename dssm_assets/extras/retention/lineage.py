@@ -6,7 +6,6 @@ It follows the digests of inputs that each manifest stores. Partitions that hold
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import IntEnum
 from graphlib import TopologicalSorter
 from typing import Final
 
@@ -17,16 +16,11 @@ _LOOKED_UP: Final = frozenset({"user_table", "user_features_fg", "user_vectors"}
 """Tables that are only looked up for a user's events, or copied. A user without events leaves nothing behind by them."""
 
 
-class Trace(IntEnum):
-    """Whether a partition was made from the users' rows. UNKNOWN: one of its inputs is no longer stored as it was."""
-
-    NONE = 0
-    UNKNOWN = 1
-    CERTAIN = 2
-
-
 class Lineage:
-    """The partitions of some stores after the erasures of a request, and the data that each was made from."""
+    """The partitions of some stores after the erasures of a request, and the data that each was made from.
+
+    If an input is no longer stored as it was, it counts as one with the users' rows.
+    """
 
     def __init__(
         self, stores: Mapping[str, PartitionStore], erased: Mapping[str, Manifest], request: str, first_day: str
@@ -49,47 +43,46 @@ class Lineage:
         self._manifests = {**stored, **erased}
         of_users = {manifest.asset for manifest in self._manifests.values() if manifest.user_column is not None}
         self._sources = {manifest.asset for manifest in self._manifests.values() if not manifest.inputs} - of_users
-        self._traces, self._reaches_back = dict[str, Trace](), dict[str, bool]()
+        self._of_them, self._reaches_back = dict[str, bool](), dict[str, bool]()
         inputs = {key: self._find_inputs(key) for key in self._manifests}
         for key in TopologicalSorter(inputs).static_order():
             manifest = self._manifests[key]
             prefix = key.removesuffix(manifest.key)
-            self._traces[key] = self.trace_inputs(manifest.inputs, prefix)
+            self._of_them[key] = self.had_rows(manifest.inputs, prefix)
             self._reaches_back[key] = self.reach_back(manifest.inputs, prefix)
 
-    def list_made_from_them(self) -> dict[str, Trace]:
-        """Returns key -> trace of the partitions without user rows that were, or may have been, made from the users' rows."""
-        nobody = {key for key, manifest in self._manifests.items() if manifest.user_column is None}
-        return {key: trace for key, trace in self._traces.items() if trace and key in nobody}
+    def list_made_from_them(self) -> list[str]:
+        """Returns the keys of partitions without user rows that were, or may have been, made from the users' rows, sorted."""
+        return sorted(key for key, is_so in self._of_them.items() if is_so and self._manifests[key].user_column is None)
 
     def list_reaching_back(self) -> list[str]:
         """Returns the assets (with a store's prefix) that have partitions made from forgotten days."""
         return sorted({key.rpartition("/")[0] for key, reaches in self._reaches_back.items() if reaches})
 
-    def trace_inputs(self, inputs: Mapping[str, str], prefix: str = "") -> Trace:
-        """Returns whether any of some inputs ("asset/ds" -> digest) had rows of the users."""
-        counted = {key: digest for key, digest in inputs.items() if key.partition("/")[0] not in _LOOKED_UP}
-        return max((self._trace(key, digest, prefix) for key, digest in counted.items()), default=Trace.NONE)
+    def had_rows(self, inputs: Mapping[str, str], prefix: str = "") -> bool:
+        """Returns whether any of some inputs ("asset/ds" -> digest) had, or may have had, rows of the users."""
+        counted = (one for one in inputs.items() if one[0].partition("/")[0] not in _LOOKED_UP)
+        return any(self._had_rows(key, digest, prefix) for key, digest in counted)
 
     def reach_back(self, inputs: Mapping[str, str], prefix: str = "") -> bool:
-        """Returns whether any of some inputs is of a forgotten day, or was made from one."""
+        """Returns whether an input is of a forgotten day, or was made from such a day."""
         found = ((key, self._resolve(key, digest, prefix)) for key, digest in inputs.items())
         return any(
             key.rpartition("/")[2] < self._first_day or self._reaches_back.get(place or "", False) for key, place in found
         )
 
-    def _trace(self, key: str, digest: str, prefix: str) -> Trace:
+    def _had_rows(self, key: str, digest: str, prefix: str) -> bool:
         asset, place = key.rpartition("/")[0], self._resolve(key, digest, prefix)
         if place is None:
-            return Trace.NONE if asset in self._sources else Trace.UNKNOWN
+            return asset not in self._sources
         manifest = self._manifests[place]
         if manifest.user_column is None:
-            return self._traces[place] if digest == manifest.digest else min(self._traces[place], Trace.UNKNOWN)
-        later = [manifest.erasures[number:] for number, one in enumerate(manifest.erasures) if one.digest == digest]
-        if not later:
-            is_unknown = digest != manifest.digest and any(one.request == self._request for one in manifest.erasures)
-            return Trace.UNKNOWN if is_unknown else Trace.NONE
-        return Trace.CERTAIN if any(one.request == self._request for one in later[0]) else Trace.NONE
+            return self._of_them[place]
+        is_of_request = [one.request == self._request for one in manifest.erasures]
+        known = [one.digest for one in manifest.erasures]
+        if digest in known:
+            return any(is_of_request[known.index(digest) :])
+        return digest != manifest.digest and any(is_of_request)
 
     def _resolve(self, key: str, digest: str, prefix: str) -> str | None:
         """Returns the key of a stored input. An experiment reads the regular partition if it has none of its own."""

@@ -1,4 +1,4 @@
-"""The receipt of a request to forget users: which data are removed, which stay, and why. It counts users and holds no ids or hashes."""
+"""The receipt of a request to forget users: the removed data, and the data that stay, with reasons. It counts users and holds no ids or hashes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,6 @@ from typing import Any
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.local_files import write_atomic
-
-
-@dataclass
-class Learned:
-    """A model, weights or a bundle fitted on the users' rows.
-
-    Attributes:
-        is_certain: False: an input has changed since, so the users' rows may not have been in it.
-        removed_from: the day from which `storage.keep_days` removes it. None: it stays until it is made again.
-    """
-
-    is_certain: bool
-    removed_from: str | None = None
 
 
 @dataclass
@@ -43,7 +30,8 @@ class Receipt:
         bundles: id before -> id now.
         removed_files, removed_bytes: replaced files, caches, and leftovers of killed runs.
         sources: source tables that may still have the users' rows. We drop these at every reading.
-        learned: models fitted on the users' rows.
+        learned: models, weights and bundles that were, or may have been, fitted on the users' rows -> the day from which
+            `storage.keep_days` removes each. None: it stays until it is made again.
         features: kind of feature -> the user features of that kind.
         values: kind of feature -> the tables and bundles that count the values of these features over all users. The values are
             numbers, or unsalted hashes of categories.
@@ -67,7 +55,7 @@ class Receipt:
     removed_files: int = 0
     removed_bytes: int = 0
     sources: list[str] = field(default_factory=list)
-    learned: dict[str, Learned] = field(default_factory=dict)
+    learned: dict[str, str | None] = field(default_factory=dict)
     features: dict[Kind, list[str]] = field(default_factory=dict)
     values: dict[Kind, list[str]] = field(default_factory=dict)
     counts: list[str] = field(default_factory=list)
@@ -82,7 +70,7 @@ class Receipt:
 
     @property
     def model_days(self) -> list[str]:
-        """Returns the days of regular models that have, or may have, learned from the users' rows, ascending."""
+        """Returns the days of the regular models of `learned`, ascending."""
         return sorted(key.rpartition("/")[2] for key in self.learned if key.startswith("dssm_model/"))
 
     def describe(self) -> list[str]:
@@ -105,15 +93,12 @@ class Receipt:
         return lines + self._describe_rest()
 
     def _describe_rest(self) -> list[str]:
-        """Returns the lines about the data that stay after the request, and about its faults."""
         lines = [f"source {uri} may still have their rows, which are dropped at every reading" for uri in self.sources]
-        for name, learned in self.learned.items():
-            has = (
-                "has learned"
-                if learned.is_certain
-                else "may have learned (the data of its fit are no longer stored as they were)"
-            )
-            lines.append(f"{name} {has} from them, {_describe_end(name, learned.removed_from)}")
+        for name, day in self.learned.items():
+            end = f"until it is made again{f', or storage.keep_days removes it, from {day} on' if day else ''}"
+            if name.startswith("bundle "):
+                end = "until later bundles take its place"
+            lines.append(f"{name} has, or may have, learned from them, {end}")
         for kind, names in self.values.items():
             what = "numbers" if kind is Kind.NUMERIC else "unsalted hashes"
             features = ", ".join(self.features[kind])
@@ -136,12 +121,6 @@ class Receipt:
         if self.faults and not self.is_planned:
             lines.append("the request has not ended: dssm-assets forget, or a run an hour later, goes on with it")
         return lines
-
-
-def _describe_end(name: str, removed_from: str | None) -> str:
-    if name.startswith("bundle "):
-        return "until later bundles take its place"
-    return f"until it is made again{f', or storage.keep_days removes it, from {removed_from} on' if removed_from else ''}"
 
 
 def write_receipt(workspace: Workspace, receipt: Receipt) -> Path:

@@ -58,13 +58,11 @@ def _strip(line: str) -> str:
 
 
 def _list_headers(workspace: Workspace) -> set[str]:
-    """Returns the names that the user id column may have: our own name, and its names in the source tables."""
     tables = (workspace.config.tables.user, workspace.config.tables.behavior)
     return {USER_ID, *(table.columns.get(USER_ID, USER_ID) for table in tables if table is not None)}
 
 
 def _has_integer_ids(store: PartitionStore) -> bool:
-    """Returns whether user ids are integers, judged by the first stored table with user ids."""
     for asset in store.assets():
         days = store.days(asset)
         found = store.find(asset, days[-1]) if days else None

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
-from dssm_assets.commands.day_argument import day_argument
-from dssm_assets.core.days import DAY_FORMS
+from dssm_assets.commands.day_argument import add_day_argument
 
 KINDS = ("items", "users", "positive_edges", "hard_edges")
 """`items` and the keys of `sampler_tables.SPECS`, which is not imported: that would slow down every command."""
@@ -22,17 +21,11 @@ def add_command(commands: Commands) -> None:
     )
     actions = parser.add_subparsers(required=True, metavar="action")
     write = actions.add_parser("write", help="write the items, users and edges of an evaluation day's window")
-    write.add_argument(
-        "--day",
-        required=True,
-        type=day_argument,
-        metavar="DAY",
-        help=f"the evaluation day, {DAY_FORMS} of the days with negative_items",
-    )
+    add_day_argument(write, "the days with negative_items")
     write.add_argument("--into", required=True, type=Path, metavar="DIR", help="folder of the text files")
     add_config_arguments(write)
     write.set_defaults(command=_write)
-    read = actions.add_parser("read", help="check a text table, name the faulty lines, and write it as parquet or csv")
+    read = actions.add_parser("read", help="check a text table, name the first faulty line, and write it as parquet or csv")
     read.add_argument("file", type=Path, help="the text table")
     read.add_argument("--kind", required=True, choices=KINDS, help="kind of table")
     read.add_argument("--into", required=True, metavar="OUT", help="file to write, any fsspec URL (.parquet or .csv)")

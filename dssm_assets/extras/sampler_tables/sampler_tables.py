@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import csv
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import comparable_ids
@@ -52,10 +52,6 @@ class TsvSpec:
     @property
     def columns(self) -> list[str]:
         return [*self.ids, col.WEIGHT, *(self.attr_fields or ())]
-
-    @property
-    def width(self) -> int:
-        return len(self.ids) + 1 + (self.attr_fields is not None)
 
 
 def item_spec(attr_fields: Sequence[str], delimiter: str = ":") -> TsvSpec:
@@ -144,9 +140,7 @@ def drop_positives(shown: pa.Table, positives: pa.Table) -> pa.Table:
 
 
 _ID_TYPES: Final = {"int64": pa.int64(), "string": pa.string()}
-_NUMBER: Final = r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-_SHOWN: Final = 10
-"""At most so many lines are named in a fault."""
+_ATTRS: Final = "attrs"
 
 
 def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
@@ -156,21 +150,18 @@ def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
         table: has the columns of the specification: ids (integers or text), weight (floats), fields of attrs (text without nulls).
 
     Raises:
-        SchemaError: the format cannot hold a column or value. The error has one fault per column, with its lines.
+        SchemaError: the format cannot hold a column or value. The error has the first line with such a value.
     """
     ids = [combine_chunks(comparable_ids(table.column(name), f"{spec.title}, column {name}")) for name in spec.ids]
     weights = combine_chunks(table.column(col.WEIGHT))
     fields = [combine_chunks(table.column(name)) for name in spec.attr_fields or ()]
-    faults: list[Fault] = []
     for name, column in zip(spec.ids, ids, strict=True):
         if pa.types.is_string(column.type):
-            is_good = pc.invert(pc.match_substring_regex(column, r"[\t\n\r]"))
-            faults += _find_faults(column, is_good, f"{spec.title}, column {name}", "text without tab or line break")
+            is_bad = pc.match_substring_regex(column, r"[\t\n\r]")
+            _refuse(column, is_bad, f"{spec.title}, column {name}", "text without tab or line break")
     for name, column in zip(spec.attr_fields or (), fields, strict=True):
         is_bad = pc.or_(pc.match_substring_regex(column, r"[\t\n\r]"), pc.match_substring(column, spec.delimiter))
-        expected = "text without tab, line break or delimiter"
-        faults += _find_faults(column, pc.invert(is_bad), f"{spec.title}, column {name}", expected)
-    SchemaError.raise_if(faults)
+        _refuse(column, is_bad, f"{spec.title}, column {name}", "text without tab, line break or delimiter")
     cells = [*ids, weights]  # Arrow writes the fewest digits that read back as the same number.
     if spec.attr_fields is not None:
         cells.append(pc.binary_join_element_wise(*fields, spec.delimiter) if fields else pa.repeat("", table.num_rows))
@@ -182,75 +173,44 @@ def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
 
 
 def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
-    r"""Parses a text table. Ids become int64 or string (by the header), weights float64, and the fields of attrs string.
-
-    Lines end with \n or \r\n. The last line may lack it. A carriage return cannot be part of a cell.
+    """Parses a text table. Ids become int64 or string (by the header), weights float64, and the fields of attrs string.
 
     Raises:
-        SchemaError: the text is not UTF-8, or has a wrong header or wrong lines. The error has one fault per column.
+        SchemaError: the header or a line does not fit the specification. The error has the first such line.
     """
+    types = _id_types(data.partition(b"\n")[0].decode(errors="replace").rstrip("\r"), spec)
+    kinds = {**dict(zip(spec.ids, types, strict=True)), col.WEIGHT: pa.float64()}
+    if spec.attr_fields is not None:
+        kinds[_ATTRS] = pa.string()
     try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        where = f"{spec.title}, line {1 + data.count(10, 0, error.start)}"
-        got = f"the byte 0x{data[error.start]:02x}"
-        raise SchemaError(Fault(where, "text in UTF-8", got, "write the table in UTF-8")) from error
-    header, _, body = text.replace("\r\n", "\n").replace("\r", "\n").partition("\n")
-    types = _id_types(header, spec)
-    lines = pc.split_pattern(pa.array([body.removesuffix("\n")][: len(body)], pa.large_string()), "\n").flatten()
-    cells = pc.split_pattern(lines, "\t")
-    is_whole = pc.equal(pc.list_value_length(cells), spec.width)
-    faults = _find_faults(lines, is_whole, spec.title, f"{spec.width} cells between tabs")
-    numbers, cells = np.flatnonzero(is_whole) + 2, cells.filter(is_whole)
-    columns: dict[str, pa.Array] = {}
-    for place, ((name, title), kind) in enumerate(zip(spec.ids.items(), types, strict=True)):
-        columns[name] = texts = pc.list_element(cells, place)
-        if pa.types.is_integer(kind):
-            is_good = _is_int64(texts)
-            faults += _find_faults(texts, is_good, f"{spec.title}, column {title}", "an int64", numbers)
-            columns[name] = pc.if_else(is_good, texts, "0").cast(kind)
-    texts = pc.list_element(cells, len(types))
-    weights = pc.if_else(pc.match_substring_regex(texts, f"^({_NUMBER})$"), texts, "nan").cast(pa.float64())
+        rows = csv.read_csv(
+            pa.BufferReader(data if data.endswith(b"\n") else data + b"\n"),
+            csv.ReadOptions(column_names=list(kinds), skip_rows=1, use_threads=False),  # with threads, errors name no line
+            csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
+            csv.ConvertOptions(column_types=kinds, null_values=[], strings_can_be_null=False),
+        )
+    except pa.ArrowInvalid as error:
+        expected = f"lines of {len(kinds)} cells between tabs, as the header says"
+        raise SchemaError(Fault(spec.title, expected, str(error), "correct these lines")) from error
+    weights = rows.column(col.WEIGHT)
     is_good = pc.and_(pc.is_finite(weights), pc.greater_equal(weights, 0))
-    faults += _find_faults(texts, is_good, f"{spec.title}, column weight", "a finite number of at least 0", numbers)
-    columns[col.WEIGHT] = weights
-    if (names := spec.attr_fields) is not None:
-        texts = pc.list_element(cells, len(types) + 1)
-        fields = pc.split_pattern(texts, spec.delimiter)
-        is_good = pc.equal(pc.list_value_length(fields), len(names)) if names else pc.equal(texts, "")
-        expected = f"{len(names)} fields between {spec.delimiter!r}"
-        faults += _find_faults(texts, is_good, f"{spec.title}, column attrs", expected, numbers)
-        fields = fields.filter(is_good)
-        columns |= {name: pc.list_element(fields, place) for place, name in enumerate(names)}
-    SchemaError.raise_if(faults)
-    kinds = [*types, pa.float64(), *(pa.string() for _ in spec.attr_fields or ())]
-    return pa.table(columns, pa.schema(zip(spec.columns, kinds, strict=True)))
+    _refuse(weights, pc.invert(is_good), f"{spec.title}, column weight", "a finite number of at least 0")
+    if (names := spec.attr_fields) is None:
+        return rows
+    texts = rows.column(_ATTRS)
+    fields = pc.split_pattern(texts, spec.delimiter)
+    is_bad = pc.not_equal(pc.list_value_length(fields), len(names)) if names else pc.not_equal(texts, "")
+    _refuse(texts, is_bad, f"{spec.title}, column attrs", f"{len(names)} fields between {spec.delimiter!r}")
+    rows = rows.drop_columns([_ATTRS])
+    for place, name in enumerate(names):
+        rows = rows.append_column(name, pc.list_element(fields, place))
+    return rows
 
 
-def _is_int64(texts: pa.Array) -> pa.Array:
-    """Returns a mask of the texts that are decimal integers in the range of int64."""
-    digits = pc.utf8_ltrim(texts, "-0")
-    length = pc.utf8_length(digits)
-    largest = pc.if_else(pc.starts_with(texts, "-"), "9223372036854775808", "9223372036854775807")
-    is_small = pc.or_(pc.less(length, 19), pc.and_(pc.equal(length, 19), pc.less_equal(digits, largest)))
-    return pc.and_(pc.match_substring_regex(texts, "^-?[0-9]+$"), is_small)
-
-
-def _find_faults(
-    column: pa.Array, is_good: pa.Array, where: str, expected: str, numbers: npt.NDArray[np.int64] | None = None
-) -> list[Fault]:
-    """Returns one fault with the first bad value and the first bad lines, or none if all values are good.
-
-    Args:
-        numbers: line number of each value. None: the values are rows of a table whose header is line 1.
-    """
-    bad = np.flatnonzero(~is_good.to_numpy(zero_copy_only=False))
-    if not len(bad):
-        return []
-    got, lines = repr(column[int(bad[0])].as_py()), (bad + 2 if numbers is None else numbers[bad]).tolist()
-    if len(bad) > 1:
-        got += f", and others in {len(bad) - 1} more lines: {', '.join(map(str, lines[1 : _SHOWN + 1]))}"
-    return [Fault(f"{where}, line {lines[0]}", expected, got, "correct these lines")]
+def _refuse(column: pa.Array, is_bad: pa.Array, where: str, expected: str) -> None:
+    if (row := pc.index(is_bad, True).as_py()) >= 0:
+        fault = Fault(f"{where}, line {row + 2}", expected, repr(column[row].as_py()), "correct this line and others like it")
+        raise SchemaError(fault)
 
 
 def _header(spec: TsvSpec, types: Sequence[pa.DataType]) -> str:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from dssm_assets.commands.command_groups import Commands, Group
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
-from dssm_assets.commands.day_argument import day_argument
-from dssm_assets.core.days import DAY_FORMS
+from dssm_assets.commands.day_argument import add_day_argument
 from dssm_assets.storage.config_choice import choose_config
 
 if TYPE_CHECKING:
@@ -29,13 +28,7 @@ def add_command(commands: Commands) -> None:
         "--rdzv-endpoint HOST:29500 --no-python dssm-assets fit --day DAY. The first process publishes the model; a run of "
         "dssm_model with training.launcher external uses it.",
     )
-    parser.add_argument(
-        "--day",
-        required=True,
-        type=day_argument,
-        metavar="DAY",
-        help=f"the evaluation day, {DAY_FORMS} of the days with train_samples",
-    )
+    add_day_argument(parser, "the days with train_samples")
     parser.add_argument("--experiment", help="name of an experiment; the fit uses its settings, stored by a run of dssm_model")
     add_config_arguments(parser)
     parser.set_defaults(command=_fit)

@@ -56,7 +56,7 @@ class ProcessGroup(Ranks):
         return whole
 
     def gather_items(self, items: Tensor, num_shared: int) -> Tensor:
-        """Returns the vectors of the M shared items, followed by those of this process's own hard negatives."""
+        """Returns the vectors of the M shared items, followed by the vectors of this process's own hard negatives."""
         own = len(self.rows(num_shared))
         return torch.cat([self.gather(items[:own], num_shared), items[own:]])
 

@@ -1,4 +1,4 @@
-"""The job of `shown` and `online_rates`, and the sensor that starts it for days of which something is new."""
+"""The job of `shown` and `online_rates`, and the sensor that starts it for changed days."""
 
 import hashlib
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def build(scene: Scene) -> dg.Definitions:
             due = [*_find_due(scene)]
         except InputError as error:
             return dg.SensorResult(skip_reason=dg.SkipReason(f"the log cannot be read: {error}"))
-        today = today_in("UTC")  # in the key, so that a run that failed is asked for again on the next day
+        today = today_in("UTC")  # in the key, so that a failed run is repeated on the next day
         runs = [dg.RunRequest(f"{job.name}:{ds}:{state}:{today}", partition_key=ds, tags=scene.tags) for ds, state in due]
         return dg.SensorResult(run_requests=runs) if runs else dg.SensorResult(skip_reason=dg.SkipReason("no day has changed"))
 
@@ -44,7 +44,7 @@ def build(scene: Scene) -> dg.Definitions:
 
 
 def _find_due(scene: Scene) -> Iterator[tuple[str, str]]:
-    """Yields the days to make, ascending, each with a text that changes with what they are made from."""
+    """Yields the days to make, ascending, each with a text that changes with its inputs."""
     from dssm_assets.extras.shown.log_folder import open_log
     from dssm_assets.extras.shown.rates_step import find_inputs
     from dssm_assets.extras.shown.shown_day import find_log_days

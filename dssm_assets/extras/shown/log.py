@@ -1,4 +1,4 @@
-"""Writes the log of shown items: a bounded queue, and one thread that writes a parquet part per `flush_seconds`.
+"""Writes the log of shown items: a bounded queue, and one thread that writes a parquet part twice in `flush_seconds`.
 
 A request only appends a line of JSON to the queue. While the place of the log is slow, full or away, rows wait; once MAX_ROWS
 wait, further lists are dropped and counted. Rows made in Python would hold the interpreter from requests for many ms, so the
@@ -66,7 +66,7 @@ def shown_location(folder: str, root: str) -> str:
 
 
 class ShownList(NamedTuple):
-    """What was answered, or (`kind` "shown", scores and channels None) what a caller showed in its place; `time_ms`: of the answer."""
+    """An answer, or (`kind` "shown", scores and channels None) the items that a caller showed in its place; `time_ms`: of the answer."""
 
     kind: str
     time_ms: int
@@ -102,7 +102,7 @@ class ShownLog:
             InputError: the place is none.
         """
         self._fs, self._root = open_location(uri, "serving.shown.folder", options)
-        self._flush_seconds, self._took, self._retry_at = flush_seconds, 0.0, 0.0
+        self._flush_seconds, self._retry_at = flush_seconds, 0.0
         self._lines: deque[_Line] = deque()
         self._unwritten: deque[tuple[str, int, bytes]] = deque()
         """Path, rows and bytes of parts."""
@@ -141,14 +141,13 @@ class ShownLog:
 
     def _run(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
-            # A kill shall lose the rows of flush_seconds at most, those of a part being written included: the slowest one lately.
-            age = self._flush_seconds - min(self._took, self._flush_seconds / 2) - 2 * LOOK_SECONDS
-            if time.monotonic() > max(self._since + max(age, 0), self._retry_at):
+            # A kill shall lose the rows of flush_seconds at most: half of them is left to write a part.
+            if time.monotonic() > max(self._since + self._flush_seconds / 2, self._retry_at):
                 self._flush()
         self._flush()
 
     def _flush(self) -> None:
-        start, parts = time.monotonic(), defaultdict[tuple[str, pa.DataType, pa.DataType], list[_Line]](list)
+        parts = defaultdict[tuple[str, pa.DataType, pa.DataType], list[_Line]](list)
         for _ in range(len(self._lines)):
             parts[(line := self._lines.popleft()).part].append(line)
         for (ds, *types), lines in parts.items():
@@ -165,7 +164,7 @@ class ShownLog:
             self._unwritten.popleft()
             with self._lock:
                 self._written, self._waiting = self._written + rows, self._waiting - rows
-        self._fault, self._took = "", max(time.monotonic() - start, 0.95 * self._took)
+        self._fault = ""
         with self._lock:
             self._since = self._lines[0].came_at if self._lines else math.inf
 

@@ -1,4 +1,4 @@
-"""The folder of the log: lists, reads and cleans the parts of its days.
+"""The folder of the log: lists, reads and cleans the parts of its days; the hooks of cleanups and of requests to forget users.
 
 In a cleanup the new part is there before the old ones go, so a reader may find a row twice, but never misses one.
 """
@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.errors import ConfigError, Fault, PartitionReplacedError
 from dssm_assets.core.hidden_rows import HiddenRows
+from dssm_assets.defs.scene import today_in
 from dssm_assets.extras.shown.log import part_schema, shown_location
+from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.files import decoding_errors
@@ -30,6 +32,7 @@ from dssm_assets.storage.locations import open_location
 
 TEXT_PARTS: Final = part_schema(pa.string(), pa.string())
 """What parts with other types of ids are read as."""
+_ASSET: Final = "shown"
 _READERS, _TOGETHER = 8, 64
 """Threads, and parts in memory at once."""
 
@@ -119,3 +122,34 @@ def open_log(loaded: LoadedConfig) -> LogFolder:
     uri = shown_location(shown.folder, layout.serving_root(loaded.root))
     options = {} if uri == shown.folder else loaded.config.storage.options
     return LogFolder(*open_location(uri, "key serving.shown.folder", options), uri)
+
+
+def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str]:
+    """Removes days older than `serving.shown.keep_days` of the log and the asset, and rows of hidden users; returns no files.
+
+    Days count back from the log's newest day, at most today: clocks that jump remove nothing.
+    """
+    settings = workspace.config.serving.shown
+    if settings is None or not removes:
+        return set()
+    log, store, today = open_log(workspace.loaded), workspace.tables.partitions, today_in("UTC").isoformat()
+    hidden, days = store.hidden.read(), log.days()
+    newest = max((ds for ds in days if ds <= today), default=today)
+    first = max(day_before(newest, settings.keep_days - 1), hidden.first_day)
+    for ds in days:
+        if ds < first:
+            log.fs.rm(log.folder(ds), recursive=True)
+        else:
+            log.clean_day(ds, hidden, has_ended=ds < today)
+    for ds in store.days(_ASSET):
+        if ds < first:
+            store.remove(_ASSET, ds)
+    return set()
+
+
+def list_unreached(workspace: Workspace) -> list[str]:
+    """Returns the folders of logs that the configuration no longer names."""
+    store = workspace.tables.partitions
+    noted = {f"log of shown items {one.facts['log']}" for one in store.find_days(_ASSET, store.days(_ASSET)).values()}
+    is_configured = workspace.config.serving.shown is not None
+    return sorted(noted - ({f"log of shown items {open_log(workspace.loaded).uri}"} if is_configured else set()))

@@ -10,7 +10,6 @@ from typing import Any, Final
 import pyarrow as pa
 
 from dssm_assets.core.config.evaluation import Takes as TakeSettings
-from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, TOTAL_HIT_RATE
 from dssm_assets.core.evaluation.rates import rows_of_cell
 from dssm_assets.core.names import Population, Scope
@@ -29,12 +28,12 @@ _FLOATS: Final = {
     "rate_per_person": "taken / people.",
     "mean_rank": "Mean position of what was taken.",
     "hit_share": "Fraction of the lists of which something was taken.",
-    "difference": "rate_per_list less that of the first variant; null if the sample ratio is off.",
+    "difference": "rate_per_list less the first variant's; null if the sample ratio is off.",
     "ci_low": "Lower bound of its 95% interval: delta method, people as the unit.",
     "ci_high": "Upper bound.",
     "p": "p of no difference, two-sided.",
     "ratio_p": "p of the people of all variants under the configured shares.",
-    "served_hit_rate": "Fraction that lists had shown of the pairs of user and item that their users took within the hours.",
+    "served_hit_rate": "Of the pairs of user and item taken within the hours: the fraction that the user's list had shown.",
     "offline_hit_rate": "hit_rate@offline_k that the bundle's evaluation day promised.",
 }
 ONLINE_RATES: Final = TableSpec(
@@ -89,13 +88,11 @@ def find_inputs(workspace: Workspace, ds: str) -> dict[str, list[Manifest]]:
 
 
 def _read_settings(workspace: Workspace) -> TakeSettings:
-    if workspace.config.evaluation.shown is None:
-        raise ConfigError(Fault("key evaluation.shown", "events that take an item", "none", "set it"))
+    assert workspace.config.evaluation.shown is not None  # `needs` of the asset's row
     return workspace.config.evaluation.shown
 
 
 def _count_near_days(workspace: Workspace) -> int:
-    """Returns for how many days after its own a list may be taken."""
     return math.ceil(_read_settings(workspace).hours / 24)
 
 

@@ -9,8 +9,8 @@ ROWS = (
         is_on_request=True,
         never_expires=True,
         needs="serving.shown",
-        description="What was answered and shown on the day, from the log of `serving.shown`. Positions that a caller sent back replace those "
-        "of its answer. The sensor of the log makes a day again when parts of it come late.",
+        description="What was answered and shown on the day, from the log of `serving.shown`. A list that a caller sent back replaces "
+        "the answer's. The sensor of the log makes a day again when parts of it come late.",
         reading="One row per item of a list. As `events.exposure: [shown]` what was shown and not taken trains as hard negatives.",
     ),
     AssetRow(
@@ -25,7 +25,7 @@ ROWS = (
                 "The people of each variant are as many as its share says (p at least .0005): else none is compared.",
             ),
         ),
-        description="What people took of what was shown, by variant, on the day and on up to 7 and 28 days: rates, the difference from the "
+        description="Takes of shown items by variant, on the day and on up to 7 and 28 days: rates, the difference from the "
         "first variant with its 95% interval, and beside it the hit rate that the bundle's evaluation promised.",
         reading="Read the sentence first. A day is made again when events of the next days, in which takes may follow, are stored.",
     ),

@@ -1,7 +1,7 @@
 """The hook of the service: chooses a request's variant, logs answers, and replaces them by the shown items.
 
-Lists of items like an item have neither request id nor variant, and are not kept. People in no variant, and those whose variant's
-bundle cannot be used, are answered as without variants; the latter are counted.
+Lists of items like an item have neither request id nor variant, and are not kept. People in no variant are answered as
+without variants. So are people of a variant with an unusable bundle; these answers are counted.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _type_of(ids: IdRows) -> pa.DataType:
 
 
 def open_hook(serving: Serving, root: str, options: Mapping[str, Any]) -> ShownAnswers:
-    """Returns the hook of a configuration; `root` is that of the bundles, `options` are those of its filesystem."""
+    """Returns the hook of a configuration; `root` is the bundles' root, `options` are its filesystem's."""
     shown = serving.shown
     if shown is None:
         return ShownAnswers(serving, None)

@@ -20,7 +20,7 @@ from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 SHOWN: Final = TableSpec(
     name="shown",
-    grain="one row per item of a list that was answered on the day; if a caller said what it showed, per item of that",
+    grain="one row per item of a list that was answered on the day; if a caller sent back a list, per item of that list",
     key=("time_ms", "request_id", "position"),
     columns=(
         ColumnSpec("time_ms", pa.int64(), "When it was answered, unix milliseconds."),

@@ -1,7 +1,7 @@
 """Joins shown items with the events of people, in DuckDB, which spills to disk.
 
-An event that names a request takes its item from that answer, even before it, by a clock that jumped; any other from the latest
-answer that showed the item to the person. Ids are compared as texts.
+An event with a request id takes its item from that answer, even if a clock jumped and it seems earlier. Any other event takes it
+from the latest answer that showed the item to the person. Ids are compared as texts.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def fnv1a(text: str) -> int:
 
 
 def hash_person(seed: str, value: str, version: int = 2) -> float | None:
-    """Returns a number from 0 to 1, without 1, for an id; None for an unknown version of the rule (1: the former one)."""
+    """Returns a number from 0 to 1, without 1, for an id; None for an unknown version of the rule (1: the earlier rule)."""
     if version == 2:
         return fnv1a(str(fnv1a(seed + value))) % 10_000 / 10_000
     return fnv1a(value + seed) % 1000 / 1000 if version == 1 else None
@@ -38,7 +38,7 @@ def bucket_ranges(count: int, coverage: float = 1.0, weights: Sequence[float] | 
 
     Args:
         coverage: fraction of the people in the experiment, clipped to 0 to 1.
-        weights: share of each variant under full coverage; equal ones replace those that are too few, too many or off 1 by .01.
+        weights: share of each variant under full coverage; replaced by equal weights if their number is wrong or their sum is off 1 by .01.
     """
     coverage = min(max(coverage, 0.0), 1.0)
     if weights is None or len(weights) != count or not 0.99 <= sum(weights) <= 1.01:

@@ -27,7 +27,7 @@ class Ed25519Keys:
     """Keys that sign bundles and check their signatures, a `BundleKeys`.
 
     Attributes:
-        trusted: public keys. A signature by any of them is valid.
+        trusted: public keys. A signature by any trusted key is valid.
         file: the file that the keys were read from.
         own: the signing key. None: bundles are only read.
     """

@@ -123,7 +123,6 @@ class SparkEngine:
     def _publish(
         self, target: engine.Target, schema: pa.Schema, written: Any, accepts: engine.Acceptance | None = None
     ) -> tuple[Manifest, list[Any]]:
-        """Runs the tasks of a data frame and publishes their files. Returns the manifest and the tasks' reports."""
         check_schema(target.spec, schema)
         files, reports = read_results(written.collect())
         if (stored := engine.partition_to_keep(self.store, target, accepts, reports)) is not None:
@@ -175,7 +174,7 @@ def _spark_schema(schema: pa.Schema) -> Any:
 
 def write_sql(expression: ibis.Table) -> str:
     """Compiles an expression over unbound tables to Spark SQL, in which each table appears by its name."""
-    _ = ibis.pyspark  # loads the backend, which registers options that the compiler reads
+    _ = ibis.pyspark  # loads the backend: it registers options for the compiler
     return str(ibis.to_sql(expression.op().replace(_sort_list).to_expr(), dialect="pyspark"))
 
 
@@ -227,7 +226,7 @@ def read_piece(
 
 
 def spark_types(schema: pa.Schema) -> pa.Schema:
-    """Replaces types that Spark lacks by ones that hold every value of the original type."""
+    """Replaces types that Spark lacks by wider types, without loss of values."""
     return pa.schema([pa.field(field.name, _spark_type(field.type)) for field in schema])
 
 
@@ -248,7 +247,6 @@ def read_results(returned: Iterable[Any]) -> tuple[list[StoredFile], list[Any]]:
 def _write_rows(
     store: PartitionStore, target: engine.Target, position: int, schema: pa.Schema, batches: Batches
 ) -> StoredFile | None:
-    """Writes a task's rows to a file in the partition's folder. Returns None if there are no rows."""
     first = next((batch for batch in batches if batch.num_rows), None)
     if first is None:
         return None

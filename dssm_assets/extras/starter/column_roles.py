@@ -364,13 +364,12 @@ def _find_ids(side: str, entities: Profiles | None, log: Profiles, given: str | 
 
 
 def _list_some(texts: Sequence[str], separator: str = "; ") -> str:
-    """Joins the first texts and adds how many more there are."""
     more = [f"{len(texts) - _LISTED} more"] if len(texts) > _LISTED else []
     return separator.join([*texts[:_LISTED], *more])
 
 
 def _find_by_name(side: str, columns: Profiles) -> Profiles:
-    """Returns the columns whose name has an id's word, else an id's whole name, else the first unnamed one that may hold ids.
+    """Returns the columns with an id's word in their name, else an id's whole name, else the first unnamed column fit for ids.
 
     Nearly all published logs have users before items. A column that numbers the rows is left out.
     """
@@ -395,7 +394,6 @@ def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
 
 
 def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str:
-    """Returns the name of the column of times. Adds a fault if there is none."""
     fitting = [column for column in columns if _reads_as_timestamp(column)]
     if fitting:
         return max(fitting, key=lambda column: (bool(_TIME.search(column.name)), column.distinct)).name

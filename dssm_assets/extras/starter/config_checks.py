@@ -52,7 +52,7 @@ _TABLES: Final = {
     "context": ("sample", "tables.behavior.context_columns"),
     SEQUENCE: ("user_history", "raw_features.history_columns"),
 }
-"""Side -> the table that its features read, and the place where a column is added to that table."""
+"""Side -> the table of its features, and the place to add a column to that table."""
 _SEGMENT_ROWS: Final = 100_000
 
 _PATH: Final = re.compile(r"\S*/[^,]*")
@@ -80,7 +80,7 @@ def validate(
     """Returns all mismatches between a configuration and its data. An open calendar ends on the day before `today`.
 
     Args:
-        rows: those of the log, for an ETA; None: unknown.
+        rows: number of rows of the log, for an ETA; None: unknown.
     """
     checks, config = _Checks(loaded, today), loaded.config
     checks.check_calendar()
@@ -178,7 +178,7 @@ class _Checks(Validation):
             self.log_ids[side] = cast_text(rows.distinct_ids(key), pa.int64()) if is_integer else rows.distinct_ids(key)
 
     def check_evaluation_days(self) -> None:
-        """Counts days as `init` does, so that both name the same ones: without strays and a thin tail."""
+        """Counts days as `init` does, so that both name the same days: without strays and a thin tail."""
         self.log.drop_strays(self.today)
         if not select_positive(self.log.db, self.config.events.positive, self.last):
             return

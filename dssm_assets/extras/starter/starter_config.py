@@ -351,7 +351,6 @@ def _inline(value: Any) -> str | None:
 
 
 def _unused_columns(inputs: StarterInputs, side: str) -> Iterator[str]:
-    """Yields the columns of a side that do not become features, each with the reason or a short description."""
     for column in inputs.attributes(side):
         if is_category(column) or is_number(column) or column in inputs.times(side):
             continue

@@ -159,7 +159,7 @@ def choose_days(habits: LogHabits, recipe: Recipe, first: dt.date) -> DaysChoice
     def mean_of_last_days(span: int) -> tuple[float, float]:
         return count_warm(span).mean_of_last_days(window, start, last, at_most=HELD_OUT_DAYS[1])
 
-    for _ in range(2):  # days of a span have fewer pairs than single ones, so that the first guess may be too short
+    for _ in range(2):  # a span's day has fewer pairs than a single day, so the first guess may be too short
         span = max(span, span_days(span, *mean_of_last_days(span), (last - start).days + 1 - window))
     if mean_of_last_days(span)[0] < MIN_PAIRS:
         window = window_days(habits, count_warm(span), recipe, start, last)

@@ -122,7 +122,7 @@ def _find_layout(uri: str, name: str) -> SourceTable:
         chosen = _find_format(fs, unnamed[0], f"{name}, {uri}") if unnamed else None
     if chosen is None:
         others = ", ".join(file.rpartition("/")[2] for file in names[:5]) or "nothing"
-        remedy = "give a .parquet, .csv or .jsonl file, or a folder of them"
+        remedy = "give a .parquet, .csv or .jsonl file, or a folder of such files"
         raise SourceMissingError(Fault(f"{name}, {uri}", "parquet, csv or JSON lines files", others, remedy))
     plain = SourceTable(uri=uri, format=chosen)
     is_daily = not fs.isfile(path) and bool(open_source(plain, name).days())

@@ -43,7 +43,7 @@ KNOWN: Final = (
     "%a %b %d %H:%M:%S %z %Y",
     "%a, %d %b %Y %H:%M:%S %z",
 )
-"""The formats that are recognised by their values; none of them reads ISO 8601."""
+"""The formats that are recognised by their values; none reads ISO 8601."""
 
 
 def find_time_formats(text: Any, among: Sequence[str] = KNOWN) -> tuple[str, ...]:

@@ -262,7 +262,6 @@ def _describe_cost(inputs: StarterInputs, loaded: LoadedConfig, days: tuple[str,
 
 
 def _next_commands(inputs: StarterInputs, home: Path, project: Path | None) -> list[str]:
-    """Returns the commands that lead to the first hit rates and lists, ready to be pasted in any folder."""
     (first, last), name = _first_days(inputs, project), inputs.name
     config, folder = shlex.quote(str(inputs.path)), shlex.quote(str(home))
     if project is None:

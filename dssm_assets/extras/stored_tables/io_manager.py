@@ -29,7 +29,7 @@ class StoredTables(dg.IOManager):
     The days of a table come as one table, in order, with the day in the column `ds`. The input's metadata `{"columns": [...]}`
     choose the columns to read. Add `ds` to the list to keep it. `stored_input.py` has the types.
 
-    The partition mapping selects the days, and all of them must be stored. An asset or check without partitions gets every
+    The partition mapping selects the days; all must be stored. An asset or check without partitions gets every
     stored day of the calendar, and logs how many there are. Tables of experiments are not read.
     """
 

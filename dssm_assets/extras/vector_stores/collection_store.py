@@ -10,14 +10,13 @@ Alias names have _ in place of -.
 
 from __future__ import annotations
 
-import math
 import re
 import time
 import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, unquote
 
@@ -28,7 +27,6 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import Fault, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
 
 T = TypeVar("T")
 Hits = list[tuple[Sequence[Any], Sequence[float]]]
@@ -43,7 +41,6 @@ _SENT_NUMBERS, _SENT_ROWS = 2**18, 1000
 """A request with rows has at most so many numbers and so many rows: some megabytes."""
 _FOUND_IDS: Final = 4_000
 """An answer to searches has at most so many ids."""
-_EXACT_FLOAT: Final = 2**53
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class CollectionStore(vs.VectorStore):
         """Writes some rows. They replace rows with the same key."""
 
     @abstractmethod
-    def finish(self, collection: str) -> None:
+    def finish(self, table: VectorTable, collection: str) -> None:
         """Waits until a collection has stored all rows and built its index."""
 
     @abstractmethod
@@ -113,7 +110,7 @@ class CollectionStore(vs.VectorStore):
         self.create(table, name, rows.schema)
         for batch in rows.batches:
             self._send(table, name, pa.Table.from_batches([batch]), is_new=True)
-        self.finish(name)
+        self.finish(table, name)
         return name
 
     def find_versions(self) -> dict[str, str]:
@@ -192,7 +189,7 @@ class CollectionStore(vs.VectorStore):
         return f"{self._heads[table]}__{version}".replace("-", "_")
 
     def _send(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
-        width = rows.schema.field(vs.find_vectors(rows.schema)).type.list_size + rows.num_columns
+        width = rows.schema.field(vs.VECTORS[table]).type.list_size + rows.num_columns
         step = min(max(1, _SENT_NUMBERS // width), _SENT_ROWS)
         for start in range(0, rows.num_rows, step):
             self.send_rows(table, collection, rows.slice(start, step), is_new=is_new)
@@ -214,14 +211,12 @@ class CollectionStore(vs.VectorStore):
         return {name: one for name, one in versions.items() if one.revision or VectorTable.ITEM in one.tables}
 
     def _find_tables(self, aliases: Mapping[str, str], version: str, *needed: VectorTable) -> Mapping[VectorTable, str]:
-        """Returns the collections of a version, which must have the tables `needed`."""
         versions = self._parse(aliases)
         if version not in versions or not versions[version].tables.keys() >= set(needed):
             raise vs.missing_version(self.where, [*needed, VectorTable.ITEM][0], version, versions)
         return versions[version].tables
 
     def _find_read(self, aliases: Mapping[str, str]) -> set[str]:
-        """Returns the collections that may be read: those of versions, and the served ones."""
         of_versions = {collection for version in self._parse(aliases).values() for collection in version.tables.values()}
         return of_versions | {aliases[head] for head in self._heads.values() if head in aliases}
 
@@ -243,14 +238,10 @@ class CollectionVectors(vs.StoredVectors):
 
     @abstractmethod
     def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
-        """Yields the rows of some ids with some columns. The vector column has its name in `VECTORS`."""
+        """Yields the rows of some ids: some columns, and the vectors."""
 
     @abstractmethod
-    def write_condition(self, condition: Condition) -> Any:
-        """Translates a condition for the store. UnsupportedConditionError: the store cannot compare in this way."""
-
-    @abstractmethod
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, deadline: vs.Deadline, *, is_exact: bool) -> Hits:
+    def find_nearest(self, vectors: Vectors, k: int, deadline: vs.Deadline, *, is_exact: bool) -> Hits:
         """Returns up to k rows for each vector. Starts no request after the deadline."""
 
     def read(self, ids: pa.Array) -> pa.Table:
@@ -259,15 +250,14 @@ class CollectionVectors(vs.StoredVectors):
         vectors = pa.array(np.array([row[self.vectors] for row in rows], np.float32).reshape(-1))
         return pa.table({**columns, self.vectors: pa.FixedSizeListArray.from_arrays(vectors, self._width)})
 
-    def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[vs.Found]:
-        wanted = self.write_condition(tuple(tuple(map(_round_bounds, group)) for group in condition))
+    def search(self, vectors: Vectors, k: int, *, is_exact: bool = False) -> list[vs.Found]:
         lists: Hits = []
         step, deadline = max(1, _FOUND_IDS // k), vs.Deadline(*self._limits)
         for start in range(0, len(vectors), step):
             part = vectors[start : start + step]
-            found = self.find_nearest(part, k, wanted, deadline, is_exact=is_exact)
+            found = self.find_nearest(part, k, deadline, is_exact=is_exact)
             if not is_exact and any(len(ids) < k for ids, _ in found):  # the index may have missed rows
-                found = self.find_nearest(part, k, wanted, deadline, is_exact=True)
+                found = self.find_nearest(part, k, deadline, is_exact=True)
             lists += found
         return [(pa.array(ids, self._types[self.key]), np.array(scores, np.float32)) for ids, scores in lists]
 
@@ -283,19 +273,3 @@ def make_point_ids(keys: pa.Table) -> list[Any]:
 
 def _split(ids: pa.Array) -> list[pa.Array]:
     return [ids[start : start + _SENT_ROWS] for start in range(0, len(ids), _SENT_ROWS)]
-
-
-def _round_bounds(one: ColumnCondition) -> ColumnCondition:
-    """Rounds the bounds of an integer column to integers, because a server's index may cut off fractions.
-
-    Raises:
-        UnsupportedConditionError: a number of the condition cannot be sent exactly.
-    """
-    low, high = one.low, one.high
-    values = (*(one.any_of or ()), *one.none_of, low, high)
-    is_finite = all(math.isfinite(value) for value in values if isinstance(value, float))
-    if is_finite and pa.types.is_integer(one.type):
-        low, high = low if low is None else math.ceil(low), high if high is None else math.floor(high)
-    if not is_finite or any(isinstance(bound, int) and abs(bound) > _EXACT_FLOAT for bound in (low, high)):
-        raise UnsupportedConditionError(f"a number of {one.column}")
-    return replace(one, low=low, high=high)

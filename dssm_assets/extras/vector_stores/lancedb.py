@@ -26,8 +26,6 @@ from lancedb.index import IvfFlat
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
-from dssm_assets.extras.vector_stores.sql_conditions import SqlDialect, write_sql
 from dssm_assets.extras.vector_stores.store import KEYS, VECTORS, Changes, Found, Rows
 from dssm_assets.storage.locations import rename_s3_options
 
@@ -56,7 +54,7 @@ class LanceDBStore(vs.VectorStore):
     """The Lance tables of a scene."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
-        """Opens the folder. For S3, `options` hold endpoint, login and region. Missing ones are read from `AWS_*` variables."""
+        """Opens the folder. For S3, `options` hold endpoint, login and region. The rest is read from `AWS_*` variables."""
         is_s3, place = uri.scheme.endswith("+s3"), f"{uri.netloc}{uri.path}"
         given = {name: value for name, value in rename_s3_options(options, _S3_NAMES).items() if name in _S3_NAMES}
         if "aws_endpoint" in given:
@@ -86,7 +84,7 @@ class LanceDBStore(vs.VectorStore):
             content = pa.RecordBatchReader.from_batches(schema, batches)
             written = self._database.create_table(name, content, schema=schema, storage_options=self._limits)
             if table is VectorTable.ITEM and (partitions := rows.count // _PARTITION_ROWS):
-                written.create_index(vs.find_vectors(schema), config=IvfFlat(distance_type="dot", num_partitions=partitions))
+                written.create_index(VECTORS[table], config=IvfFlat(distance_type="dot", num_partitions=partitions))
         return name
 
     def open(self, table: VectorTable, name: str) -> vs.StoredVectors:
@@ -203,34 +201,23 @@ class _LanceVectors(vs.StoredVectors):
         return count
 
     def read(self, ids: pa.Array) -> pa.Table:
-        rows = self._ask(lambda: self._table.search().where(_is_one_of(self._key, ids)).to_arrow())
-        return rows.rename_columns({vs.find_vectors(rows.schema): VECTORS[self._name[0]]})
+        return self._ask(lambda: self._table.search().where(_is_one_of(self._key, ids)).to_arrow())
 
-    def find_vectors(self) -> str:
-        name: str = self._ask(lambda: vs.find_vectors(self._table.schema))
-        return name
-
-    def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
-        where = write_sql(condition, _DIALECT)
+    def search(self, vectors: Vectors, k: int, *, is_exact: bool = False) -> list[Found]:
         lists, deadline = list[Found](), vs.Deadline(self._store.where, self._store.seconds)
         for start in range(0, len(vectors), _VECTORS_AT_ONCE):
-            lists += self._ask(partial(self._search, vectors[start : start + _VECTORS_AT_ONCE], k, where, is_exact, deadline))
+            lists += self._ask(partial(self._search, vectors[start : start + _VECTORS_AT_ONCE], k, is_exact, deadline))
         return lists
 
-    def _search(self, vectors: Vectors, k: int, where: str, is_exact: bool, deadline: vs.Deadline) -> list[Found]:
+    def _search(self, vectors: Vectors, k: int, is_exact: bool, deadline: vs.Deadline) -> list[Found]:
         deadline.check()
         # Lance returns 1 - product. Vectors are made longer, so that the product keeps its digits.
         scales = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vectors, axis=1))[1])
-        table = self._table  # another thread may replace it
-        query = table.search(vectors * scales[:, None], vs.find_vectors(table.schema)).distance_type("dot").limit(k)
+        query = self._table.search(vectors * scales[:, None], VECTORS[self._name[0]]).distance_type("dot").limit(k)
         query = query.maximum_nprobes(0).minimum_nprobes(self._probes).select([self._key, "_distance"])
         query = query.bypass_vector_index() if is_exact else query
         limit = None if self._store.seconds is None else dt.timedelta(seconds=self._store.seconds)
-        rows = (query.where(where) if where else query).to_arrow(timeout=limit)
-        if not is_exact and not np.isfinite(rows.column("_distance")).all():
-            return self._search(
-                vectors, k, where, True, deadline
-            )  # if fewer than k rows pass, Lance fills up with unmeasured rows
+        rows = query.to_arrow(timeout=limit)
         numbers = rows.column("query_index") if "query_index" in rows.column_names else pa.repeat(0, len(rows))
         rows = rows.append_column("number", numbers).sort_by([("number", "ascending"), ("_distance", "ascending")])
         ids, scores = rows.column(self._key).combine_chunks(), 1 - rows.column("_distance").to_numpy()
@@ -253,31 +240,7 @@ class _LanceVectors(vs.StoredVectors):
             return read()
 
 
-class _DataFusion(SqlDialect):
-    def write_value(self, value: Any) -> str:
-        if isinstance(value, dt.datetime) and value.tzinfo is not None:
-            moment = value.astimezone(dt.UTC).replace(tzinfo=None).isoformat()
-            return f"arrow_cast('{moment}', 'Timestamp(us, \"UTC\")')"
-        if isinstance(value, float):
-            return f"CAST('{value!r}' AS DOUBLE)"  # a bare number must have the column's type
-        if type(value) is not int:
-            return super().write_value(value)
-        if value >= 2**63:
-            raise UnsupportedConditionError("Lance reads integers as int64")
-        return f"CAST({value} AS BIGINT)"
-
-    def write_overlap(self, column: str, condition: ColumnCondition, values: Sequence[Any]) -> str:
-        return f"array_has_any({column}, [{', '.join(map(self.write_value, values))}])"
-
-    def write_any_entry(self, column: str, bounds: Sequence[str]) -> str:
-        raise UnsupportedConditionError("Lance has no lambdas")
-
-
-_DIALECT: Final = _DataFusion()
-
-
 def _declare_keys(schema: pa.Schema, table: VectorTable) -> pa.Schema:
-    """Marks the key columns of a table in its schema as the primary key."""
     return pa.schema(
         [field.with_nullable(False).with_metadata(_IS_KEY) if field.name in KEYS[table] else field for field in schema]
     )
@@ -291,8 +254,8 @@ def _merge(table: Any, keys: Sequence[str]) -> Any:
     return table.merge_insert(list(keys)).when_matched_update_all().when_not_matched_insert_all()
 
 
-def _write(value: Any) -> str:
-    return _DIALECT.write_value(value)
+def _write(value: int | str) -> str:
+    return f"CAST({value} AS BIGINT)" if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 def _is_one_of(column: str, ids: pa.Array) -> str:

@@ -18,8 +18,7 @@ from dssm_assets.core.errors import StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import collection_store as cs
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
-from dssm_assets.extras.vector_stores.store import KEYS, StoredVectors, find_vectors
+from dssm_assets.extras.vector_stores.store import KEYS, VECTORS, StoredVectors
 
 _STRONG: Final = "Strong"
 """With this level, readers see every row written before."""
@@ -27,7 +26,6 @@ _METRIC: Final = "IP"
 _POINT: Final = "dssm_point"
 _MAX_TEXT: Final = 65_535
 _MAX_ENTRIES: Final = 4096
-_MAX_LIST: Final = 16_384
 _COMPARED_ROWS: Final = 4096
 _LOAD_SECONDS: Final = 60
 
@@ -79,28 +77,21 @@ class MilvusStore(cs.CollectionStore):
         self.call(self.client.create_collection, collection, schema=_make_schema(table, schema), consistency_level=_STRONG)
         params = {"M": cs.LINKS, "efConstruction": cs.LINK_CANDIDATES}
         kind: dict[str, Any] = {"index_type": "HNSW", "params": params} if table is VectorTable.ITEM else {"index_type": "FLAT"}
-        index = self.client.prepare_index_params(find_vectors(schema), metric_type=_METRIC, **kind)
+        index = self.client.prepare_index_params(VECTORS[table], metric_type=_METRIC, **kind)
         self.call(self.client.create_index, collection, index)
 
     def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
         self.call(self.client.insert if is_new else self.client.upsert, collection, _make_entities(table, rows))
 
-    def finish(self, collection: str) -> None:
+    def finish(self, table: VectorTable, collection: str) -> None:
         self.call(self.client.flush, collection, timeout=cs.INDEX_SECONDS)
-        index = str(self.find_vectors(collection)["name"])
+        index = VECTORS[table]
         self.wait(collection, lambda: not self.call(self.client.describe_index, collection, index)["pending_index_rows"])
         self.load(collection, cs.INDEX_SECONDS)
 
     def load(self, collection: str, seconds: float = _LOAD_SECONDS) -> None:
         """Loads a collection into the server's memory, so that it can be read."""
         self.call(self.client.load_collection, collection, timeout=seconds)
-
-    def describe(self, collection: str) -> dict[str, Any]:
-        """Returns field name -> description of the field."""
-        return {field["name"]: field for field in self.call(self.client.describe_collection, collection)["fields"]}
-
-    def find_vectors(self, collection: str) -> Any:
-        return next(field for field in self.describe(collection).values() if field["type"] == DataType.FLOAT_VECTOR)
 
     def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
         self.load(collection)
@@ -111,46 +102,36 @@ class MilvusVectors(cs.CollectionVectors):
     def __init__(self, store: MilvusStore, table: VectorTable, collection: str) -> None:
         self._store, self._client, self._collection = store, store.client, collection
         store.load(collection)
-        is_number = store.describe(collection)[KEYS[table][0]]["type"] == DataType.INT64
-        width = int(store.find_vectors(collection)["params"]["dim"])
+        fields = {field["name"]: field for field in store.call(store.client.describe_collection, collection)["fields"]}
+        is_number = fields[KEYS[table][0]]["type"] == DataType.INT64
+        width = int(fields[VECTORS[table]]["params"]["dim"])
         super().__init__(store, table, width, pa.int64() if is_number else pa.string())
 
     def count(self) -> int:
         return int(self._read(self._client.query, "", ["count(*)"])[0]["count(*)"])
 
     def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
-        name = self.find_vectors()
-        found = self._read(self._client.query, _match_ids(self.key, ids), [*names, name])
-        yield from ({**row, self.vectors: row[name]} for row in found)
-
-    def find_vectors(self) -> str:
-        return str(self._store.find_vectors(self._collection)["name"])
+        yield from self._read(self._client.query, _match_ids(self.key, ids), [*names, self.vectors])
 
     def _read(self, method: Callable[..., Any], condition: str, names: list[str], *args: Any, **options: Any) -> Any:
         options |= {"filter": condition, "output_fields": names, "consistency_level": _STRONG}
         return self._store.call(method, self._collection, *args, **options)
 
-    def write_condition(self, condition: Condition) -> str:
-        return " or ".join(f"({' and '.join(map(_write, group))})" for group in condition)
-
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, deadline: vs.Deadline, *, is_exact: bool) -> cs.Hits:
+    def find_nearest(self, vectors: Vectors, k: int, deadline: vs.Deadline, *, is_exact: bool) -> cs.Hits:
         deadline.check()
-        if k > _MAX_LIST:
-            raise UnsupportedConditionError(f"a list of more than {_MAX_LIST}")
         if is_exact:
-            return self._compare(vectors, k, wanted, deadline)
+            return self._compare(vectors, k, deadline)
         params = {"metric_type": _METRIC, "params": {"ef": max(cs.SEARCH_CANDIDATES, 2 * k)}}
-        answers = self._read(self._client.search, wanted, [self.key], list(vectors), limit=k, search_params=params)
+        answers = self._read(self._client.search, "", [self.key], list(vectors), limit=k, search_params=params)
         return [([hit["entity"][self.key] for hit in hits], [hit["distance"] for hit in hits]) for hits in answers]
 
-    def _compare(self, vectors: Vectors, k: int, wanted: str, deadline: vs.Deadline) -> cs.Hits:
-        """Returns exact lists. Reads all passing rows and compares them here, because a server only searches by its index."""
+    def _compare(self, vectors: Vectors, k: int, deadline: vs.Deadline) -> cs.Hits:
+        """Returns exact lists. Reads all rows and compares them here, because a server only searches by its index."""
         scores, ids = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), object)
-        name = self.find_vectors()
-        iterator = self._read(self._client.query_iterator, wanted, [self.key, name], batch_size=_COMPARED_ROWS)
+        iterator = self._read(self._client.query_iterator, "", [self.key, self.vectors], batch_size=_COMPARED_ROWS)
         while part := self._store.call(lambda timeout: iterator.next()):
             deadline.check()
-            products = vectors @ np.array([row[name] for row in part], np.float32).T
+            products = vectors @ np.array([row[self.vectors] for row in part], np.float32).T
             found = np.broadcast_to(np.array([row[self.key] for row in part], object), products.shape)
             scores, ids = np.hstack([scores, products]), np.hstack([ids, found])
             best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -168,11 +149,10 @@ def _make_schema(table: VectorTable, schema: pa.Schema) -> CollectionSchema:
     is_key = _has_own_key(table, schema)
     if not is_key:
         made.add_field(_POINT, DataType.VARCHAR, is_primary=True, max_length=_MAX_TEXT)
-    vectors = find_vectors(schema)
     for name, kind in zip(schema.names, schema.types, strict=True):
         value = _choose_type(kind.value_type if is_list(kind) else kind)
         limits = {"max_length": _MAX_TEXT} if value is DataType.VARCHAR else {}
-        if name == vectors:
+        if name == VECTORS[table]:
             made.add_field(name, DataType.FLOAT_VECTOR, dim=kind.list_size)
         elif is_list(kind):
             made.add_field(name, DataType.ARRAY, element_type=value, max_capacity=_MAX_ENTRIES, nullable=True, **limits)
@@ -205,37 +185,4 @@ def _make_entities(table: VectorTable, rows: pa.Table) -> list[dict[str, Any]]:
 
 
 def _match_ids(key: str, ids: pa.Array) -> str:
-    return f"{key} in [{', '.join(_write_value(ids.type, value) for value in ids.to_pylist())}]"
-
-
-def _write(one: ColumnCondition) -> str:
-    name, parts = one.column, list[str]()
-    missing = f"({name} is null or array_length({name}) == 0)" if one.is_list else f"({name} is null)"
-
-    def write_any(values: Sequence[Any]) -> str:
-        listed = f"[{', '.join(_write_value(one.type, value) for value in values)}]"
-        if not values:
-            return f"({name} is null and {name} is not null)"
-        return f"array_contains_any({name}, {listed})" if one.is_list else f"({name} in {listed})"
-
-    if one.any_of is not None:
-        parts.append(f"({missing} or {write_any(one.any_of)})" if one.or_missing else write_any(one.any_of))
-    if one.none_of:
-        parts.append(f"({missing} or not {write_any(one.none_of)})")
-    if one.not_missing:
-        parts.append(f"({name} is not null and array_length({name}) > 0)" if one.is_list else f"({name} is not null)")
-    bounds = [(sign, bound) for sign, bound in ((">=", one.low), ("<=", one.high)) if bound is not None]
-    if bounds and one.is_list:
-        raise UnsupportedConditionError(f"bounds of the entries of {name}")
-    parts += [f"{name} {sign} {_write_value(one.type, bound)}" for sign, bound in bounds]
-    return " and ".join(parts) or f"({name} is null or {name} is not null)"
-
-
-def _write_value(kind: pa.DataType, value: Any) -> str:
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if pa.types.is_boolean(kind):
-        return str(value).lower()
-    if pa.types.is_temporal(kind):
-        return str(pa.scalar(value, kind).value)
-    return repr(float(value)) if pa.types.is_floating(kind) else str(value)
+    return f"{key} in {json.dumps(ids.to_pylist(), ensure_ascii=False)}"

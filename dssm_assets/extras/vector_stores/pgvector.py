@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import os
-import select
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
@@ -28,8 +26,6 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, Fault, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
-from dssm_assets.extras.vector_stores.sql_conditions import SqlDialect, write_sql
 from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTORS, Changes, Found, Rows
 from dssm_assets.storage.sources.table_source import hide_secrets, quote_name
 
@@ -40,8 +36,7 @@ _CANDIDATES: Final = 1000
 """A search of the index visits so many rows, pgvector's maximum."""
 _INDEX_OPTIONS: Final = "m = 24, ef_construction = 48"
 _MAX_INDEXED_WIDTH: Final = 2000
-_VECTOR_COLUMNS: Final = """SELECT relname,
-(SELECT attname FROM pg_attribute WHERE attrelid = pg_class.oid AND atttypid = to_regtype('vector')) FROM pg_class
+_TABLES: Final = """SELECT relname FROM pg_class
 WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relkind = 'r' AND relname ~ %s"""
 _SESSION: Final = f"""SET timezone = 'UTC'; SET standard_conforming_strings = on; SET client_min_messages = warning;
 SET jit = off; SET hnsw.ef_search = {_CANDIDATES}; SET lock_timeout = '10s'"""
@@ -51,7 +46,7 @@ _ARROW_TYPES: Final = {"bigint": pa.int64(), "integer": pa.int32(), "text": pa.s
 
 
 class PgvectorStore(vs.VectorStore):
-    """The tables of a scene, in the first schema of the search path."""
+    """The tables of a scene, in the current schema of the connection."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any], seconds: float | None) -> None:
         """Does not connect yet.
@@ -85,7 +80,8 @@ class PgvectorStore(vs.VectorStore):
 
     def write(self, table: VectorTable, rows: Rows) -> str:
         draft = f"{self._scene}_{table}_{vs.new_token()}"
-        vectors = vs.find_vectors(rows.schema)
+        vectors = VECTORS[table]
+        width = rows.schema.field(vectors).type.list_size
         columns = [f"{quote_name(field.name)} {_sql_type(field.type)}" for field in rows.schema if field.name != vectors]
         with self._change() as connection:
             try:
@@ -95,11 +91,11 @@ class PgvectorStore(vs.VectorStore):
                 fault = Fault(self.where, "the extension vector", hide_secrets(str(error), self._passwords), remedy)
                 raise StorageError(str(fault)) from None
         with self.connect() as connection, connection.transaction():
-            connection.execute(f"CREATE TABLE {draft} ({', '.join(columns)}, {vectors} vector({rows.width}) NOT NULL)")
+            connection.execute(f"CREATE TABLE {draft} ({', '.join(columns)}, {vectors} vector({width}) NOT NULL)")
             _copy(connection, draft, rows.schema, rows.batches, "FORMAT BINARY, FREEZE")
             connection.execute(f"ALTER TABLE {draft} ADD PRIMARY KEY ({', '.join(KEYS[table])})")
-            if table is VectorTable.ITEM and rows.width <= _MAX_INDEXED_WIDTH:
-                _create_index(connection, draft, rows)
+            if table is VectorTable.ITEM and width <= _MAX_INDEXED_WIDTH:
+                _create_index(connection, draft, rows.count, width)
             connection.execute(f"ANALYZE {draft}")
         return draft
 
@@ -128,7 +124,7 @@ class PgvectorStore(vs.VectorStore):
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
         with self._change() as connection:
             for table, change in changes.items():
-                rows, keys, (relation, _) = change.rows, KEYS[table], self.find_table(connection, table, version)
+                rows, keys, relation = change.rows, KEYS[table], self.find_table(connection, table, version)
                 _delete(connection, relation, {keys[0]: change.gone})
                 _delete(connection, relation, {key: rows.column(key) for key in keys})
                 _copy(connection, relation, rows.schema, rows.to_batches(), "FORMAT BINARY")
@@ -154,7 +150,7 @@ class PgvectorStore(vs.VectorStore):
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """Lends a connection with autocommit. Opens a new one if the old one is lost."""
+        """Lends a connection with autocommit. Opens a new connection if an old one is lost."""
         with vs.store_errors(self.where, self._passwords):
             connection = None
             with suppress(IndexError):
@@ -182,30 +178,27 @@ class PgvectorStore(vs.VectorStore):
             yield connection
 
     def _read_versions(self, connection: Connection) -> dict[str, Any]:
-        """Returns version -> its row in the table of versions: revision, tables, is_served."""
         try:
             rows: list[Any] = connection.cursor(row_factory=namedtuple_row).execute(f"TABLE {self._versions}").fetchall()
         except pg.UndefinedTable:  # nothing is published yet
             return {}
         return {row.version: row for row in rows}
 
-    def find_table(self, connection: Connection, table: VectorTable, name: str) -> tuple[str, str]:
-        """Returns the names of the current table of a version or draft, and of its vector column.
+    def find_table(self, connection: Connection, table: VectorTable, name: str) -> str:
+        """Returns the name of the current table of a version or draft.
 
         Raises:
             PartitionMissingError: the version or draft does not have the table.
         """
         versions = self._read_versions(connection)
         relation = versions[name].tables.get(table) if name in versions else name
-        tables = self._find_tables(connection)
-        if relation not in tables:
+        if relation not in self._find_tables(connection):
             raise vs.missing_version(self.where, table, name, versions)
-        return relation, tables[relation]
+        return str(relation)
 
-    def _find_tables(self, connection: Connection) -> dict[str, str]:
-        """Returns table -> name of its vector column."""
+    def _find_tables(self, connection: Connection) -> list[str]:
         names = f"^{self._scene}_({'|'.join(VectorTable)})_[0-9a-f]{{14}}$"
-        return dict(connection.execute(_VECTOR_COLUMNS, [names]).fetchall())
+        return [name for (name,) in connection.execute(_TABLES, [names])]
 
     def _find_drafts(self, connection: Connection) -> list[str]:
         used = {relation for row in self._read_versions(connection).values() for relation in row.tables.values()}
@@ -218,37 +211,32 @@ class _PgvectorVectors(vs.StoredVectors):
     def __init__(self, store: PgvectorStore, table: VectorTable, name: str) -> None:
         self._store, self._table, self._name, self._id = store, table, name, KEYS[table][0]
         columns = "SELECT attname, atttypid::regtype::text, atttypmod FROM pg_attribute WHERE attrelid = %s::regclass"
-        found = self._ask(lambda connection, relation, _: connection.execute(columns, [relation]).fetchall())
+        found = self._ask(lambda connection, relation: connection.execute(columns, [relation]).fetchall())
         types = {column: (kind, size) for column, kind, size in found}
         self._types = {key: _ARROW_TYPES[types[key][0]] for key in (*KEYS[table], MODEL_DIGEST)}
         self._types[VECTORS[table]] = pa.list_(pa.float32(), next(size for kind, size in types.values() if kind == "vector"))
 
     def count(self) -> int:
-        sql = "SELECT count(*) FROM"
-        ((count,),) = self._ask(lambda connection, relation, _: connection.execute(f"{sql} {relation}").fetchall())
+        ((count,),) = self._ask(lambda connection, table: connection.execute(f"SELECT count(*) FROM {table}").fetchall())
         return int(count)
 
     def read(self, ids: pa.Array) -> pa.Table:
-        *names, own_name = self._types
+        *names, vectors = self._types
         wanted = f"{self._id} = ANY(%b::{_sql_type(self._types[self._id])}[])"
 
-        def read_rows(connection: Connection, relation: str, vectors: str) -> list[Any]:
-            selected = f"SELECT {', '.join(names)}, {vectors}::float4[] AS {own_name} FROM {relation}"
+        def read_rows(connection: Connection, relation: str) -> list[Any]:
+            selected = f"SELECT {', '.join(names)}, {vectors}::float4[] FROM {relation}"
             with connection.cursor(binary=True, row_factory=dict_row) as cursor:
                 return cursor.execute(f"{selected} WHERE {wanted}", [ids.to_pylist()]).fetchall()
 
         return pa.Table.from_pylist(self._ask(read_rows), pa.schema(self._types))
 
-    def find_vectors(self) -> str:
-        return self._ask(lambda connection, relation, vectors: vectors)
-
-    def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
-        where = (write_sql(condition, _PostgresDialect()) or "true").replace("%", "%%")
+    def search(self, vectors: Vectors, k: int, *, is_exact: bool = False) -> list[Found]:
         deadline = vs.Deadline(self._store.where, self._store.seconds)
 
-        def find_lists(connection: Connection, relation: str, column: str) -> list[Found]:
-            negative = f"({column} <#> %(vector)b::float8[]::vector)"
-            lists, sql = list[Found](), f"SELECT {self._id}, {negative} FROM {relation} WHERE {where} ORDER BY {negative}"
+        def find_lists(connection: Connection, relation: str) -> list[Found]:
+            negative = f"({VECTORS[self._table]} <#> %(vector)b::float8[]::vector)"
+            lists, sql = list[Found](), f"SELECT {self._id}, {negative} FROM {relation} ORDER BY {negative}"
             with connection.cursor(binary=True) as cursor:
                 for vector in vectors:
                     deadline.check()
@@ -264,28 +252,11 @@ class _PgvectorVectors(vs.StoredVectors):
 
         return self._ask(find_lists)
 
-    def _ask(self, read: Callable[[Connection, str, str], T]) -> T:
+    def _ask(self, read: Callable[[Connection, str], T]) -> T:
         with self._store.connect() as connection:
             with suppress(pg.UndefinedTable):  # the table was dropped when the version was published again
-                return read(connection, *self._store.find_table(connection, self._table, self._name))
-            return read(connection, *self._store.find_table(connection, self._table, self._name))
-
-
-class _PostgresDialect(SqlDialect):
-    def write_value(self, value: Any) -> str:
-        if isinstance(value, str) and "\0" in value:
-            raise UnsupportedConditionError("PostgreSQL has no text with a zero byte")
-        if isinstance(value, float):
-            return f"'{value!r}'::float8"
-        if isinstance(value, dt.datetime) and value.tzinfo is not None:
-            return f"TIMESTAMPTZ '{value.isoformat(sep=' ')}'"
-        return super().write_value(value)
-
-    def write_overlap(self, column: str, condition: ColumnCondition, values: Sequence[Any]) -> str:
-        return f"{column} && ARRAY[{', '.join(map(self.write_value, values))}]::{_sql_type(condition.type)}[]"
-
-    def write_any_entry(self, column: str, bounds: Sequence[str]) -> str:
-        return f"EXISTS (SELECT FROM unnest({column}) AS entry WHERE {' AND '.join(f'entry {bound}' for bound in bounds)})"
+                return read(connection, self._store.find_table(connection, self._table, self._name))
+            return read(connection, self._store.find_table(connection, self._table, self._name))
 
 
 def _sql_type(kind: pa.DataType) -> str:
@@ -320,16 +291,15 @@ def _to_values(column: pa.Array) -> list[Any]:
 
 
 def _delete(connection: Connection, relation: str, keys: Mapping[str, Any]) -> None:
-    """Deletes the rows with some keys. `keys` maps each key column to its values."""
     arrays = ", ".join(f"%b::{_sql_type(values.type)}[]" for values in keys.values())
     wanted = f"({', '.join(keys)}) IN (SELECT * FROM unnest({arrays}))"
     connection.execute(f"DELETE FROM {relation} WHERE {wanted}", [values.to_pylist() for values in keys.values()])
 
 
-def _create_index(connection: Connection, relation: str, rows: Rows) -> None:
+def _create_index(connection: Connection, relation: str, count: int, width: int) -> None:
     # Each row of the graph takes about 1,400 bytes in addition to its vector.
-    index = f"CREATE INDEX ON {relation} USING hnsw ({vs.find_vectors(rows.schema)} vector_ip_ops) WITH ({_INDEX_OPTIONS})"
-    memory_mb = min(64 + rows.count * (4 * rows.width + 1400) // 2**20, 2048)
+    index = f"CREATE INDEX ON {relation} USING hnsw ({VECTORS[VectorTable.ITEM]} vector_ip_ops) WITH ({_INDEX_OPTIONS})"
+    memory_mb = min(64 + count * (4 * width + 1400) // 2**20, 2048)
     connection.execute(f"SET LOCAL maintenance_work_mem = '{memory_mb}MB'")
     try:
         with connection.transaction():
@@ -350,16 +320,9 @@ def _replace_view(connection: Connection, view: str, relation: str | None) -> No
 
 
 def _is_alive(connection: Connection, seconds: float) -> bool:
-    """Returns whether the server answers within some seconds."""
-    answers = select.poll()
-    answers.register(connection, select.POLLIN)
-    with suppress(psycopg.OperationalError):
-        connection.pgconn.send_query(b"")
-        if answers.poll(1000 * seconds):
-            while connection.pgconn.get_result() is not None:
-                pass
-            return not connection.closed
-    return False
+    with _cut_after(connection, seconds / 2), suppress(psycopg.OperationalError):
+        connection.execute("")
+    return not connection.closed
 
 
 @contextmanager

@@ -5,13 +5,12 @@ with the bundle, then served. On a local disk one process writes at a time. On o
 whether the same bundle is still served.
 
 A version keeps the first id of its bundle. If users are forgotten, the bundle gets a new id but keeps its items, so a service
-accepts both ids. A replaced version stays for some minutes, until the services use the new one.
+accepts both ids. The version that was served before stays until the next one, so that services have time to follow.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -55,16 +54,12 @@ COMPARED_ROWS: Final = 100
 """So many vectors are compared, and the recall is measured on so many users."""
 LIST_LENGTH: Final = 200
 _ROUNDING: Final = 1e-5
-FOLLOW_SECONDS: Final = 300.0
-"""Services have opened a newly served bundle after so many seconds. By default they look for it every 5 s."""
 
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class _Served:
-    """The served bundle: its id, the version of its whole bundle, and its manifest."""
-
     revision: str
     version: str
     manifest: Mapping[str, Any]
@@ -132,11 +127,7 @@ def list_unreached(workspace: Workspace) -> list[str]:
     """Returns the stores that hold vectors of users but are not in the configuration any more, also an unused one in the home."""
     store, loaded = workspace.tables.partitions, workspace.loaded
     bundles = open_bundles(loaded)
-    places = set(_read_json(bundles.fs, layout.inside(bundles.root, layout.STORES_WITH_USERS), []))
-    for manifest in store.find_days(ASSET, store.days(ASSET)).values():  # older versions of the library noted no places
-        facts = json.loads(workspace.artifacts.read_bytes(manifest, "store.json"))
-        if f"{VectorTable.USER} rows" in facts and not any(place.startswith(facts["store"]) for place in places):
-            places.add(facts["store"])
+    places = set(_read_places(bundles.fs, layout.inside(bundles.root, layout.STORES_WITH_USERS)))
     if store.fs.exists(layout.inside(store.root, layout.LANCEDB)):
         places.add(f"vector store {default_uri(loaded)}")
     if places and loaded.config.vector_store is not None:
@@ -154,7 +145,6 @@ class _Follower:
 
     def __init__(self, loaded: LoadedConfig, log: Log) -> None:
         self._bundles, self._log, self._folder = open_bundles(loaded), log, layout.asset_folder(loaded.root, ASSET)
-        self._replaced_path = layout.inside(self._bundles.root, layout.REPLACED_VERSIONS)
         settings = loaded.config.vector_store or VectorStoreSettings()
         self._tables = settings.tables
         # The default store lies beside the tables and is found there, so it is not noted.
@@ -192,29 +182,26 @@ class _Follower:
                     break
                 is_whole = False
             if check.is_passed:
-                if (former := self.store.find_served()) not in (None, served.version):
-                    self._note_replaced(str(former))
+                former = self.store.find_served()  # services may not have followed yet
                 self.store.serve(served.version)
                 for name in self.find_removable(before=0):
-                    self.store.remove(name)
+                    if name != former:
+                        self.store.remove(name)
             return check
 
     def find_removable(self, before: float) -> list[str]:
-        """Returns drafts begun before a unix time, and all versions but those of the two whole bundles that were served last.
+        """Returns drafts begun before a unix time, and versions other than the two served last.
 
-        Versions replaced in the last minutes also stay. But if `before` lies in these minutes (after users were forgotten),
-        replaced versions with vectors of users are removable, too.
+        With `before` above 0, versions with vectors of users are removable, too, if their bundle is not stored any more: it may have
+        been written again without forgotten users.
         """
         pointer = self._bundles.pointer()
         trail, stored = ((), ()) if pointer is None else (pointer.trail, pointer.stored)
         last = list(dict.fromkeys(self.list_names(bundle_id)[0] for bundle_id in reversed(trail)))[:2]
-        since = time.time() - FOLLOW_SECONDS
-        kept = [*last, *(name for name, replaced_at in self._read_replaced().items() if replaced_at > since)]
-        if before > since:
+        if before:
             revisions = self.store.find_versions()
-            current = [name for name in last if revisions.get(name) in stored]
-            kept = [name for name in kept if name in current or not self._has_users(name)]
-        return self.store.find_removable(kept, before)
+            last = [name for name in last if revisions.get(name) in stored or not self._has_users(name)]
+        return self.store.find_removable(last, before)
 
     def _has_users(self, version: str) -> bool:
         try:
@@ -223,21 +210,11 @@ class _Follower:
             return False
         return True
 
-    def _note_replaced(self, version: str) -> None:
-        now = time.time()
-        recent = {name: moment for name, moment in self._read_replaced().items() if moment > now - FOLLOW_SECONDS}
-        put_if(self._bundles.fs, self._replaced_path, json.dumps({**recent, version: now}).encode(), {})
-
-    def _read_replaced(self) -> dict[str, float]:
-        """Returns version -> when it was replaced, in unix seconds. Older entries may be missing."""
-        found: dict[str, float] = _read_json(self._bundles.fs, self._replaced_path, {})
-        return found
-
     def _note_store(self) -> None:
-        """Records that the store gets vectors of users, so that `list_unreached` names it once it is not configured any more."""
+        """Records that the store gets vectors of users: `list_unreached` names it when the configuration no longer does."""
         fs, path, is_noted = self._bundles.fs, layout.inside(self._bundles.root, layout.STORES_WITH_USERS), False
         while not is_noted:
-            condition, places = unchanged_condition(fs, path), _read_json(fs, path, [])
+            condition, places = unchanged_condition(fs, path), _read_places(fs, path)
             is_noted = self._place in places or put_if(fs, path, json.dumps([*places, self._place]).encode(), condition)
 
     def _update(self, served: _Served) -> Check | None:
@@ -261,7 +238,7 @@ class _Follower:
             now, then = (self._bundles.fetch(bundle_id, is_verified=False) for bundle_id in (served.revision, before))
             for table in changed:
                 rows, former = BundleRows(now, table), BundleRows(then, table)
-                if rows.content.schema != former.content.schema or stored[table].find_vectors() != VECTORS[table]:
+                if rows.content.schema != former.content.schema:
                     return None
                 changes[table], counts[table] = rows.find_changes(former), rows.content.num_rows
         self.store.update(served.version, served.revision, changes)
@@ -294,15 +271,11 @@ class _Follower:
         return Check(CHECK, True, sentence, facts)
 
 
-def _read_json(fs: Any, path: str, missing: Any) -> Any:
-    try:
-        return json.loads(fs.cat_file(path))
-    except FileNotFoundError:
-        return missing
+def _read_places(fs: Any, path: str) -> list[str]:
+    return list(json.loads(fs.cat_file(path))) if fs.exists(path) else []
 
 
 def _compare(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> tuple[list[str], dict[str, Any]]:
-    """Compares the row count and some rows with the bundle, and item lists with exact ones. Returns problems and figures."""
     content, keys = rows.content, KEYS[rows.table]
     count, problems = stored.count(), []
     if count != content.num_rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +20,7 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.extras.vector_stores import collection_store as cs
 from dssm_assets.extras.vector_stores import store as vs
-from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition
-from dssm_assets.extras.vector_stores.store import DAY, KEYS, MODEL_DIGEST, StoredVectors, find_vectors
+from dssm_assets.extras.vector_stores.store import DAY, KEYS, MODEL_DIGEST, VECTORS, StoredVectors
 
 _FOLDERS: Final[WeakValueDictionary[str, QdrantClient]] = WeakValueDictionary()
 _FOLDER_LOCK: Final = threading.RLock()
@@ -63,7 +61,7 @@ class QdrantStore(cs.CollectionStore):
         return QdrantVectors(self, table, collection)
 
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
-        name = find_vectors(schema)
+        name = VECTORS[table]
         vectors = models.VectorParams(size=schema.field(name).type.list_size, distance=models.Distance.DOT)
         index = models.HnswConfigDiff(m=cs.LINKS if table is VectorTable.ITEM else 0, ef_construct=cs.LINK_CANDIDATES)
         self.call(self.client.create_collection, collection, vectors, hnsw_config=index)
@@ -72,7 +70,7 @@ class QdrantStore(cs.CollectionStore):
                 self.call(self.client.create_payload_index, collection, _quote(field.name), _choose_index(field.type))
 
     def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
-        name = find_vectors(rows.schema)
+        name = VECTORS[table]
         points = models.Batch(
             ids=_make_point_ids(rows.select(KEYS[table])),
             vectors=to_matrix(rows.column(name), self.where).tolist(),
@@ -80,7 +78,7 @@ class QdrantStore(cs.CollectionStore):
         )
         self.call(self.client.upsert, collection, points, wait=True)
 
-    def finish(self, collection: str) -> None:
+    def finish(self, table: VectorTable, collection: str) -> None:
         self.wait(collection, lambda: self.call(self._is_indexed, collection))
 
     def _is_indexed(self, collection: str) -> bool:
@@ -111,21 +109,12 @@ class QdrantVectors(cs.CollectionVectors):
             yield from ({**(point.payload or {}), self.vectors: point.vector} for point in points)
             options = {} if offset is None else {**options, "offset": offset}
 
-    def find_vectors(self) -> str:
-        return self.vectors  # the single vector of a point has no name
-
-    def write_condition(self, condition: Condition) -> models.Filter | None:
-        return models.Filter(should=[models.Filter(must=[*map(_write, group)]) for group in condition]) if condition else None
-
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, deadline: vs.Deadline, *, is_exact: bool) -> cs.Hits:
+    def find_nearest(self, vectors: Vectors, k: int, deadline: vs.Deadline, *, is_exact: bool) -> cs.Hits:
         deadline.check()
-        options = {
-            "filter": wanted,
-            "limit": k,
-            "params": models.SearchParams(exact=is_exact, hnsw_ef=max(cs.SEARCH_CANDIDATES, 2 * k)),
-            "with_payload": [self.key],
-        }
-        requests = [models.QueryRequest(query=vector, **options) for vector in vectors.tolist()]
+        params = models.SearchParams(exact=is_exact, hnsw_ef=max(cs.SEARCH_CANDIDATES, 2 * k))
+        requests = [
+            models.QueryRequest(query=vector, limit=k, params=params, with_payload=[self.key]) for vector in vectors.tolist()
+        ]
         answers = [one.points for one in self._store.call(self._store.client.query_batch_points, self._collection, requests)]
         return [([(one.payload or {})[self.key] for one in points], [one.score for one in points]) for points in answers]
 
@@ -168,40 +157,3 @@ def _quote(column: str) -> str:
 
 def _match_ids(key: str, ids: pa.Array) -> models.Filter:
     return models.Filter(must=[models.FieldCondition(key=key, match=models.MatchAny(any=ids.to_pylist()))])
-
-
-def _write(one: ColumnCondition) -> models.Filter:
-    key = _quote(one.column)
-    missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
-    must: list[models.Condition] = []
-    if one.any_of is not None:
-        options = _match(one, one.any_of) + [missing] * one.or_missing
-        must.append(models.Filter(should=options) if options else models.HasIdCondition(has_id=[]))
-    if one.low is not None or one.high is not None:
-        must.append(models.FieldCondition(key=key, range=_write_range(one.low, one.high)))
-    return models.Filter(must=must, must_not=_match(one, one.none_of) + [missing] * one.not_missing)
-
-
-def _match(one: ColumnCondition, values: Sequence[Any]) -> list[models.Condition]:
-    """Returns alternative conditions. A row has one of some values if one of the conditions holds."""
-    key = _quote(one.column)
-    if pa.types.is_boolean(one.type):
-        return [models.FieldCondition(key=key, match=models.MatchValue(value=value)) for value in values]
-    if pa.types.is_floating(one.type) or pa.types.is_temporal(one.type):
-        return [models.FieldCondition(key=key, range=_write_range(value, value)) for value in values]
-    return [models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))] if values else []
-
-
-def _write_range(low: Any, high: Any) -> models.Range | models.DatetimeRange:
-    """Writes a condition with a lower and an upper bound. One of them may be None."""
-    if isinstance(high if low is None else low, dt.date):
-        return models.DatetimeRange(gte=_to_utc(low), lte=_to_utc(high))
-    return models.Range(gte=low, lte=high)
-
-
-def _to_utc(moment: dt.date | None) -> dt.datetime | None:
-    if moment is None:
-        return None
-    if not isinstance(moment, dt.datetime):
-        moment = dt.datetime.combine(moment, dt.time())
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)

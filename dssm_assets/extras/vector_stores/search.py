@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -14,7 +14,6 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import ConfigError, Fault, PartitionMissingError, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
-from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
 from dssm_assets.extras.vector_stores.store import VectorStore, find_uri, missing_version, open_store
 from dssm_assets.service.engine.bundle_reader import Bundle
 from dssm_assets.storage.config_file import LoadedConfig
@@ -46,7 +45,7 @@ class StoreSearch:
     """Searches the version of a store that has a bundle's items. Safe for any number of threads.
 
     After a search has timed out, all searches fail at once for some seconds. Otherwise a hanging store would hold all threads of
-    the service, which also makes lists that need no store. Then one search tries again.
+    the service, also for lists without the store. Then one search tries again.
     """
 
     def __init__(self, store: VectorStore, bundle: Bundle, *, is_exact: bool = False) -> None:
@@ -59,8 +58,6 @@ class StoreSearch:
             PartitionMissingError: the store does not have the vectors of this bundle, or not yet.
         """
         self._items, self._is_exact = bundle.items, is_exact
-        types = ((field.name, field.type) for field in bundle.item_columns.schema)
-        self._columns = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in types}
         revisions = store.find_versions()
         # If users were forgotten, the bundle has a new id but the same items, so its former ids also match.
         names = {bundle.bundle_id, *bundle.manifest.get("was", ())}
@@ -71,21 +68,19 @@ class StoreSearch:
         self._changing, self._fault, self._asks_at = threading.Lock(), "", 0.0
         """The error of a search that timed out, "" after a search in time. The time before which the store is not asked again."""
 
-    def find_rows(self, vectors: Vectors, k: int, filters: Any) -> list[IntArray] | None:
+    def find_rows(self, vectors: Vectors, k: int) -> list[IntArray]:
         """Returns row numbers of the bundle's items, see `ItemSearch`. Leaves out items that the bundle does not know.
 
         Raises:
             StorageError: the store does not answer, did not answer a moment ago, or has lost the version.
         """
-        condition, begun = parse_filters(filters, self._columns), time.monotonic()
+        begun = time.monotonic()
         with self._changing:
             if self._fault and begun < self._asks_at:
                 raise StorageError(self._fault)
             self._asks_at = begun + _PAUSE_SECONDS  # after a search that timed out, only this one asks the store
         try:
-            found = self._vectors.search(vectors, k, condition, is_exact=self._is_exact)
-        except UnsupportedConditionError:
-            return None
+            found = self._vectors.search(vectors, k, is_exact=self._is_exact)
         except (PartitionMissingError, StorageError) as error:  # a missing version is not the caller's fault
             now = time.monotonic()
             if now - begun > _LATE_SECONDS:

@@ -29,7 +29,6 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import ConfigError, DssmError, Fault, PartitionMissingError, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
-from dssm_assets.extras.vector_stores.conditions import Condition
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.layout import LANCEDB, inside
 from dssm_assets.storage.sources.table_source import hide_secrets, need_library
@@ -43,7 +42,7 @@ KEYS: Final[Mapping[VectorTable, tuple[str, ...]]] = {
 }
 """Table -> the columns that identify a row. The first one is the id."""
 VECTORS: Final[Mapping[VectorTable, str]] = {VectorTable.ITEM: col.ITEM_TOWER_EMB, VectorTable.USER: col.USER_TOWER_EMB}
-"""Table -> name of its vector column. Tables of older releases have other names: `find_vectors` finds the column by its type."""
+"""Table -> name of its vector column."""
 RESERVED: Final = frozenset({col.ITEM_ID, col.ITEM_TOWER_EMB, DAY, MODEL_DIGEST})
 """Names that a filter column cannot have."""
 _HERE: Final = "dssm_assets.extras.vector_stores"
@@ -62,7 +61,7 @@ STORES: Final[dict[str, str]] = {
 A plug-in adds its own store: `STORES["mystore"] = "my_project.my_store:MyStore"` (docs/platform.md).
 """
 _LIBRARIES: Final = {"lancedb": "lancedb", "pgvector": "psycopg", "qdrant": "qdrant_client", "milvus": "pymilvus"}
-"""Module in this folder, which is also the name of the pip extra -> the library that it needs."""
+"""Module in this folder (also the name of the pip extra) -> the library that it needs."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,6 @@ class Rows:
     schema: pa.Schema
     count: int
     batches: Iterable[pa.RecordBatch]
-
-    @property
-    def width(self) -> int:
-        return int(self.schema.field(find_vectors(self.schema)).type.list_size)
 
 
 @dataclass(frozen=True)
@@ -102,19 +97,14 @@ class StoredVectors(ABC):
         """Returns the rows of some ids: at least the columns of `KEYS`, `VECTORS` and `model_digest`, in the written types."""
 
     @abstractmethod
-    def find_vectors(self) -> str:
-        """Returns the name of the vector column in the store."""
-
-    @abstractmethod
-    def search(self, vectors: Vectors, k: int, condition: Condition = (), *, is_exact: bool = False) -> list[Found]:
-        """Returns, for each vector [N, D], the k rows with the highest inner product that meet a condition.
+    def search(self, vectors: Vectors, k: int, *, is_exact: bool = False) -> list[Found]:
+        """Returns, for each vector [N, D], the k rows with the highest inner product.
 
         Args:
             is_exact: compares every row instead of searching by the index.
 
         Raises:
             StorageError: the search takes longer than the store's time limit.
-            UnsupportedConditionError: the store cannot evaluate the condition.
         """
 
 
@@ -214,11 +204,6 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any], seconds: float 
         need_library(_LIBRARIES[extra], extra, f"vector store {scheme}://")
     found: VectorStore = getattr(importlib.import_module(module), store)(parts, scene, options, seconds)
     return found
-
-
-def find_vectors(schema: pa.Schema) -> str:
-    """Returns the name of the vector column: the first column of fixed-size lists."""
-    return next(str(field.name) for field in schema if pa.types.is_fixed_size_list(field.type))
 
 
 def new_token() -> str:

@@ -24,42 +24,14 @@ import pytest
 
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import PartitionMissingError, StorageError
-from dssm_assets.core.retrieval.item_filter import mask_items
 from dssm_assets.core.retrieval.vectors import Vectors
-from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
-from dssm_assets.extras.vector_stores.store import Changes, Rows, StoredVectors, VectorStore, find_vectors
+from dssm_assets.extras.vector_stores.store import VECTORS, Changes, Rows, StoredVectors, VectorStore
 
 Opener: TypeAlias = Callable[[], VectorStore]
 ITEM, USER = VectorTable.ITEM, VectorTable.USER
 A, B, C = "2024-01-12-aaaaaaaaaaaa", "2024-01-13-bbbbbbbbbbbb", "2024-01-14-cccccccccccc"
 DELTA: Final = "2024-01-12-dddddddddddd"
 WIDTH: Final = 8
-FILTERS: Final[list[Any]] = [
-    {"brand": "b'ob"},
-    {"brand": ["ann", None]},
-    {"brand": {"not": "çem"}},
-    {"brand": {"not": ["ann", None]}},
-    {"brand": []},
-    {"brand": None},
-    {"is_new": True},
-    {"is_new": {"not": True}},
-    {"price": {"min": 20, "max": 60.5}},
-    {"price": {"min": 100}, "stock": [1, 3, 5]},
-    [{"brand": "ann", "stock": {"max": 4}}, {"price": {"max": 3}}],
-    {"tags": "y"},
-    {"tags": ["x", None]},
-    {"tags": {"not": ["y"]}},
-    {"tags": {"not": None}},
-    {"sizes": 3},
-    {"sizes": {"not": [0, 41]}},
-    {"sizes": {"min": 2, "max": 3}},
-    {"listed_on": "2024-01-05"},
-    {"listed_on": {"min": "2024-01-05", "max": "2024-01-06"}},
-    {"seen_at": {"min": "2024-01-02T00:00:00", "max": "2024-01-03T12:00:00+02:00"}},
-    {"stock": {"not": [0, 1]}, "brand": {"in": ["ann", "b'ob"], "not": "ann"}},
-]
-UNSUPPORTED: Final[list[Any]] = [{"sizes": {"min": 2, "max": 3}}]
-"""A store may not support bounds on list entries. The engine then compares every item that passes."""
 
 
 def item_rows(count: int, model: str = "model-a", seed: int = 0, width: int = WIDTH, *, is_text: bool = False) -> pa.Table:
@@ -118,17 +90,16 @@ def publish(store: VectorStore, version: str, items: pa.Table, users: pa.Table |
 
 
 def vectors_of(table: pa.Table) -> Vectors:
-    column = table.column(find_vectors(table.schema)).combine_chunks()
+    (name,) = {*VECTORS.values()} & {*table.column_names}
+    column = table.column(name).combine_chunks()
     vectors: Vectors = column.flatten().to_numpy().reshape(len(column), -1)
     return vectors
 
 
-def nearest(table: pa.Table, vector: npt.NDArray[np.float32], k: int, filters: Any = None) -> list[Any]:
-    """Returns the ids of the k rows with the highest inner product that pass the filters, best first."""
-    passes = np.ones(table.num_rows, bool) if filters is None else mask_items(table.drop(["item_tower_emb"]), filters)
-    rows = np.flatnonzero(passes)
-    order = np.argsort(-(vectors_of(table)[rows] @ vector), kind="stable")[:k]
-    return list(table.column("item_id").take(pa.array(rows[order])).to_pylist())
+def nearest(table: pa.Table, vector: npt.NDArray[np.float32], k: int) -> list[Any]:
+    """Returns the ids of the k rows with the highest inner product, best first."""
+    order = np.argsort(-(vectors_of(table) @ vector), kind="stable")[:k]
+    return list(table.column("item_id").take(pa.array(order)).to_pylist())
 
 
 def model_digests(stored: StoredVectors, ids: pa.Array) -> set[str]:
@@ -208,31 +179,6 @@ class VectorStoreContract:
             len(set(ids.to_pylist()) & set(nearest(items, user, 200))) for user, (ids, _) in zip(users, lists, strict=True)
         )
         assert hits / (200 * 20) >= 0.95
-
-    def test_conditions_are_those_of_filters(self, opened: Opener) -> None:
-        items = item_rows(400)
-        store = publish(opened(), A, items)
-        stored, user = store.open(ITEM, A), np.ones((1, 8), np.float32)
-        columns = {field.name: field.type for field in items.schema}
-        wrong = []
-        for filters in FILTERS:
-            condition = parse_filters(filters, columns)
-            try:
-                lists = [stored.search(user, 50, condition, is_exact=is_exact)[0][0].to_pylist() for is_exact in (True, False)]
-            except UnsupportedConditionError:
-                assert filters in UNSUPPORTED
-                continue
-            expected = nearest(items, user[0], 50, filters)
-            wrong += [filters] if lists[0] != expected or sorted(lists[1]) != sorted(expected) else []
-        assert wrong == []
-
-    def test_a_condition_that_few_rows_pass_gives_a_full_list(self, opened: Opener) -> None:
-        items = item_rows(2000)
-        store = publish(opened(), A, items)
-        filters = {"price": {"min": 1, "max": 8}}
-        condition = parse_filters(filters, {"price": pa.float64()})
-        ((ids, _),) = store.open(ITEM, A).search(-np.ones((1, 8), np.float32), 20, condition)
-        assert sorted(ids.to_pylist()) == sorted(nearest(items, -np.ones(8, np.float32), 20, filters))
 
     def test_a_revision_replaces_adds_and_removes_rows(self, opened: Opener) -> None:
         items, users = item_rows(100), user_rows(["u1", "u2", "ü'3"])

@@ -65,8 +65,8 @@ _NO_CHANNELS: Final = "ask for vectors, or publish a bundle with channels.is_ena
 class ItemSearch(Protocol):
     """Searches items outside the bundle's own index, such as in a vector store."""
 
-    def find_rows(self, vectors: Vector, k: int, filters: Any) -> list[IntArray] | None:
-        """Returns, for each vector [N, D], the rows of the k nearest items that pass the filters. None: the filters are not supported."""
+    def find_rows(self, vectors: Vector, k: int) -> list[IntArray]:
+        """Returns, for each vector [N, D], the rows of the k nearest items."""
 
 
 OpenSearch = Callable[[Bundle], ItemSearch]
@@ -466,8 +466,8 @@ class RecallEngine:
         bundle = self.bundle
         users = np.stack([vector.reshape(-1, bundle.dims) for vector in vectors])  # [B, V, D]
         depth = max(min(depth, len(bundle.items) if allowed is None else allowed.count), 1)
-        if self._search is not None:
-            found = self._search_elsewhere(self._search, users, depth, allowed, filters)
+        if self._search is not None and filters is None:  # the bundle's index skips items faster than a store
+            found = self._search_elsewhere(self._search, users, depth, allowed)
         elif allowed is not None and allowed.count <= max(SCANNED_ITEMS, SCANNED_FRAC * len(bundle.items)):
             found = [_NONE_FOUND] * len(users)
         else:
@@ -490,14 +490,10 @@ class RecallEngine:
             found += map(_sort_found, rows, scores)
         return found
 
-    def _search_elsewhere(
-        self, search: ItemSearch, users: Vector, depth: int, allowed: AllowedItems | None, filters: Any
-    ) -> list[Nearest]:
-        """Asks another search, and ranks its items by the bundle's vectors. Returns no items if it does not support the filters."""
+    def _search_elsewhere(self, search: ItemSearch, users: Vector, depth: int, allowed: AllowedItems | None) -> list[Nearest]:
+        """Asks another search, and ranks its items by the bundle's vectors."""
         deeper = min(math.ceil(depth / max(self.shown_frac, 1e-9)), MAX_K)
-        rows = search.find_rows(users.reshape(-1, self.bundle.dims), deeper, filters)
-        if rows is None:
-            return [_NONE_FOUND] * len(users)
+        rows = search.find_rows(users.reshape(-1, self.bundle.dims), deeper)
         interests = users.shape[1]
         of_users = [np.unique(np.concatenate(rows[user * interests :][:interests])) for user in range(len(users))]
         if allowed is not None:

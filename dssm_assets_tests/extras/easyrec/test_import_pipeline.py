@@ -170,7 +170,7 @@ def test_equal_sentences_are_about_several_fields() -> None:
     both = import_pipeline(
         EASYREC_DSSM.replace("feature_names: 'uid'", "feature_names: 'uid' feature_names: 'brand' feature_names: 'maker'")
     )
-    assert "- The item tower reads a feature by its inputs, not that of its group: brand, maker." in both.report
+    assert "- The item tower reads a feature by the side of its inputs, not by its group: brand, maker." in both.report
 
 
 TEXTS = {"easyrec": EASYREC_DSSM, "torch": TORCH_DSSM, "mind": EASYREC_MIND, "torch_mind": TORCH_MIND}

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.core.hidden_rows import NOBODY
-from dssm_assets.extras.shown.cleaning import list_unreached, on_cleaned
-from dssm_assets.extras.shown.log_folder import open_log
+from dssm_assets.extras.shown.log_folder import list_unreached, on_cleaned, open_log
 from dssm_assets.extras.shown.rates_step import online_rates
 from dssm_assets.extras.shown.shown_day import shown
 from dssm_assets.installed_extras import load_extra

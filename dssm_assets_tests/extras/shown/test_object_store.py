@@ -8,9 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from dssm_assets.core.hidden_rows import NOBODY
-from dssm_assets.extras.shown.cleaning import on_cleaned
 from dssm_assets.extras.shown.log import ANSWER, ShownList, ShownLog
-from dssm_assets.extras.shown.log_folder import open_log
+from dssm_assets.extras.shown.log_folder import on_cleaned, open_log
 from dssm_assets.extras.shown.shown_day import shown
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds

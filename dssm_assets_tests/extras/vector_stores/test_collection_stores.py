@@ -17,7 +17,6 @@ import pytest
 
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import StorageError
-from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
 from dssm_assets.extras.vector_stores.store import open_store
 from dssm_assets.extras.vector_stores.testing import (
     item_rows,
@@ -80,20 +79,6 @@ def test_publishers_at_once_leave_whole_versions(place: str) -> None:
         assert kinds == {f"model-{version}"}
 
 
-def test_text_is_quoted_and_numbers_keep_their_size(place: str) -> None:
-    texts = ['say "hi"', "it's", "back\\slash", "日本", "tab\there", "line\nbreak", None, ""]
-    big = [2**62 + number for number in range(8)]
-    items = item_rows(8).append_column("label", pa.array(texts)).append_column("code", pa.array(big))
-    store = publish(open_store(place, "shop", {}), A, items)
-    stored = store.open(ITEM, A)
-    columns = {"label": pa.string(), "code": pa.int64()}
-    for number, text in enumerate(texts):
-        ((ids, _),) = stored.search(np.ones((1, 8), np.float32), 8, parse_filters({"label": text}, columns))
-        assert ids.to_pylist() == [number], text
-    ((ids, _),) = stored.search(np.ones((1, 8), np.float32), 8, parse_filters({"code": big[5]}, columns))
-    assert ids.to_pylist() == [5]
-
-
 def test_negative_and_large_ids_are_ids(place: str) -> None:
     ids = pa.array([-1, -(2**63) + 1, 0, 2**63 - 1])
     items = item_rows(4).set_column(0, "item_id", ids)
@@ -101,21 +86,6 @@ def test_negative_and_large_ids_are_ids(place: str) -> None:
     found = store.open(ITEM, A).read(ids).sort_by("item_id")
     assert found.column("item_id").to_pylist() == sorted(ids.to_pylist())
     assert np.array_equal(vectors_of(found), vectors_of(items.sort_by("item_id")))
-
-
-def test_what_a_store_cannot_compare_is_said(tmp_path: Path) -> None:
-    columns = {"code": pa.int64(), "price": pa.float64()}
-    for kind, filters, k in (
-        ("qdrant", {"code": {"min": 2**53 + 1}}, 5),
-        ("qdrant", {"price": {"max": float("inf")}}, 5),
-        ("milvus", {"code": {"max": -1e30}}, 5),
-        ("milvus", {"price": float("nan")}, 5),
-        ("milvus", None, 16_385),
-    ):
-        store = open_store(f"{kind}://{tmp_path}/{kind}.db", "shop", {})
-        draft = store.write(ITEM, to_rows(item_rows(8).append_column("code", pa.array(range(8)))))
-        with pytest.raises(UnsupportedConditionError):
-            store.open(ITEM, draft).search(np.ones((1, 8), np.float32), k, parse_filters(filters, columns))
 
 
 def test_a_draft_that_became_a_version_is_kept(place: str) -> None:
@@ -183,20 +153,6 @@ def test_text_ids_need_no_quotes_in_requests(place: str) -> None:
     stored = store.open(ITEM, store.write(ITEM, to_rows(items)))
     ((found, _),) = stored.search(np.ones((1, 8), np.float32), 30, is_exact=True)
     assert found.to_pylist() == nearest(items, np.ones(8), 30)
-
-
-def test_bounds_of_integers_are_sent_as_integers(place: str) -> None:
-    """A server with an index of integers cuts fractions off: stock of at least 1.5 would find 1."""
-    store = open_store(place, "shop", {})
-    stored = store.open(ITEM, store.write(ITEM, to_rows(item_rows(20))))
-    sent: list[object] = []
-    write = stored.write_condition
-    stored.write_condition = lambda condition: sent.append(condition) or write(condition)
-    columns = {"stock": pa.int64()}
-    ((ids, _),) = stored.search(np.ones((1, 8), np.float32), 20, parse_filters({"stock": {"min": 1.5, "max": 3.5}}, columns))
-    assert sorted(ids.to_pylist()) == [2, 3, 12, 13]
-    (((condition,),),) = sent
-    assert (condition.low, condition.high) == (2, 3) and isinstance(condition.low, int)
 
 
 @pytest.mark.slow

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import time
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import StorageError
 from dssm_assets.extras.vector_stores.store import STORES, open_store
 from dssm_assets.extras.vector_stores.testing import (
     ITEM,
-    USER,
     A,
     Opener,
     VectorStoreContract,
     item_rows,
-    nearest,
     publish,
-    user_rows,
-    vectors_of,
 )
 
 
@@ -52,26 +46,6 @@ def test_the_index_of_a_hundred_thousand_items_finds_the_nearest(opened: Opener)
     pairs = zip(*(stored.search(users, 200, is_exact=is_exact) for is_exact in (False, True)), strict=True)
     hits = sum(len(set(found.to_pylist()) & set(exact.to_pylist())) for (found, _), (exact, _) in pairs)
     assert hits / (200 * 50) >= 0.95
-
-
-def test_vectors_may_have_another_name(opened: Opener) -> None:
-    """A version that was written before has the column `vector`; it is written again while a reader has it open."""
-    items, target = item_rows(60), np.ones((1, 8), np.float32)
-    users = user_rows(["u"]).rename_columns({"user_tower_emb": "vector"})
-    publish(opened(), A, items.rename_columns({"item_tower_emb": "vector"}), users)
-    reader = opened().open(ITEM, A)
-    before = reader.find_vectors(), opened().open(USER, A).find_vectors()
-    assert before in (("vector", "vector"), ("item_tower_emb", "user_tower_emb")), "points of Qdrant have no names"
-    assert np.array_equal(vectors_of(reader.read(pa.array([3]))), vectors_of(items)[3:4])
-    for newer in (items, item_rows(60, seed=1)):
-        for is_exact in (False, True):
-            ((ids, _),) = reader.search(target, 60, is_exact=is_exact)
-            assert ids.to_pylist() == nearest(items, target[0], 60)
-        publish(opened(), A, newer)
-        items = newer
-        for name in opened().find_removable([A], before=time.time() + 60):
-            opened().remove(name)
-    assert reader.find_vectors() == "item_tower_emb"
 
 
 class Elsewhere:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import PartitionMissingError, StorageError
-from dssm_assets.core.retrieval.item_filter import mask_items
-from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
 from dssm_assets.extras.vector_stores.publish import list_unreached
 from dssm_assets.extras.vector_stores.store import VectorStore, open_configured, open_store
 from dssm_assets.extras.vector_stores.testing import item_rows, nearest, publish, to_rows, user_rows, vectors_of
@@ -24,47 +20,12 @@ from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.services import BUCKET, object_store
 
 ITEM, USER = VectorTable.ITEM, VectorTable.USER
-FILTERS = [
-    *({"small": bounds} for bounds in ({"min": -1}, {"min": 6.5, "max": 200.5}, {"max": -1}, {"min": 256}, {"max": 1e300})),
-    *({"rate": wanted} for wanted in ({"min": 1}, {"max": 2}, 1.100000023841858, {"not": 1})),
-    *({"seen at": wanted} for wanted in ("2024-02-01T01:00:00+01:00", {"min": "2024-02-01T00:00:01"})),
-    *({"Text": wanted} for wanted in (["`é\"'", "x"], {"not": "%_"})),
-    *({"numbers": wanted} for wanted in (3, {"not": 3}, None)),
-    *({"flags": wanted} for wanted in (False, {"not": [True, None]})),
-    {"plain": "2024-02-01"},
-    {"moments": "2024-02-01T00:00:00"},
-]
 OLD, NEW = "2024-01-12-aaaaaaaaaaaa", "2024-01-13-bbbbbbbbbbbb"
 
 
 @pytest.fixture
 def open_folder(tmp_path: Path) -> Callable[[], VectorStore]:
     return lambda: open_store(f"lancedb://{tmp_path}/lance", "shop", {})
-
-
-def test_values_that_sql_writes_differently(open_folder):
-    times = [dt.datetime(2024, 2, 1), None, dt.datetime(2024, 3, 1, 12, 0, 0, 5000)]
-    columns = {
-        "small": pa.array([200, 7, None], pa.uint8()),
-        "rate": pa.array([float("nan"), 1.1, -2], pa.float32()),
-        "seen at": pa.array(times, pa.timestamp("ms", "Europe/Berlin")),
-        "plain": pa.array(times, pa.timestamp("ns")),
-        "Text": pa.array(["`é\"'", None, "%_"], pa.large_string()),
-        "numbers": pa.array([[None, 3], [None], []], pa.list_(pa.int32())),
-        "moments": pa.array([times[:1], None, []], pa.list_(pa.timestamp("us", "UTC"))),
-        "flags": pa.array([[True], [False, None], None]),
-    }
-    items = pa.table({**{name: item_rows(3)[name] for name in ("item_id", "item_tower_emb", "ds", "model_digest")}, **columns})
-    store = open_folder()
-    stored = store.open(ITEM, store.write(ITEM, to_rows(items)))
-    for filters in FILTERS:
-        condition = parse_filters(filters, {name: column.type for name, column in columns.items()})
-        ((ids, _),) = stored.search(np.ones((1, 8), np.float32), 3, condition)
-        passes = mask_items(items.select(list(columns)), filters)
-        assert sorted(ids.to_pylist()) == np.flatnonzero(passes).tolist(), filters
-    for filters, kind in (({"numbers": {"min": 1}}, pa.list_(pa.int32())), ({"numbers": 2**63}, pa.uint64())):
-        with pytest.raises(UnsupportedConditionError):
-            stored.search(np.ones((1, 8), np.float32), 3, parse_filters(filters, {"numbers": kind}))
 
 
 def test_tiny_products_are_told_apart(open_folder):
