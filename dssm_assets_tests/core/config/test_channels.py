@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-from pydantic import ValidationError
-
 from dssm_assets.core.config.channels import ChannelName, Channels
 
 
@@ -22,17 +19,3 @@ def test_all_channels_propose_by_default_and_own_history_twice_as_many() -> None
 def test_a_quota_replaces_the_depth_and_the_order_is_kept() -> None:
     sources: Any = [{"name": "own_history", "quota": 7}, {"name": "vectors"}]
     assert list(Channels(sources=sources).depths.items()) == [(ChannelName.OWN_HISTORY, 7), (ChannelName.VECTORS, 500)]
-
-
-@pytest.mark.parametrize(
-    ("sources", "message"),
-    [
-        ([{"name": "vectors"}, {"name": "vectors"}], "repeated: vectors"),
-        ([{"name": "own_history"}], "must contain vectors"),
-        ([{"name": "vectors", "quota": 0}], "greater than or equal to 1"),
-        ([], "at least 1 item"),
-    ],
-)
-def test_channels_that_cannot_be_merged_are_refused(sources: Any, message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        Channels(sources=sources)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.config.evaluation import Gate
-from dssm_assets.core.errors import ConfigError, InputError
+from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.gate import GateReport, Verdict, hit_rate_gate
 from dssm_assets.core.evaluation.rates import split_cells, sum_hits
 from dssm_assets_tests.core.evaluation.test_rates import counts
@@ -229,21 +229,3 @@ def test_a_day_without_known_users_and_items_is_not_enough_evidence() -> None:
     report = decide(day(popularity=found(3)))
     assert report.verdict is Verdict.NOT_ENOUGH_EVIDENCE
     assert report.sentence == "not enough evidence: no known user has a known item to find"
-
-
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        ({"baselines": ["model"]}, "must be of popularity, .*, got model"),
-        ({"scopes": []}, "at least 1 item"),
-        ({"scopes": ["all", "all"]}, "must be distinct, got all, all"),
-        ({"scopes": ["cold"]}, "cannot include cold"),
-        ({"min_hit_rate": 1}, "unknown key 'min_hit_rate'"),
-    ],
-)
-def test_bad_gate_keys_are_refused(keys: dict[str, Any], said: str) -> None:
-    from dssm_assets.core.config.pipeline import parse_config
-    from dssm_assets_tests.worlds import CONFIG
-
-    with pytest.raises(ConfigError, match=f"key gate.*{said}"):
-        parse_config({**CONFIG, "gate": keys})
