@@ -10,7 +10,9 @@ Items a, b, c, d have 6, 2, 1, 0 events in the window (so a is the head, b and c
 
 from __future__ import annotations
 
+import base64
 import itertools
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +26,10 @@ from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaEr
 from dssm_assets.core.evaluation import hits
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
 from dssm_assets.core.evaluation.item_neighbors import DAMPING
+from dssm_assets.core.evaluation.labels import SCORERS
 from dssm_assets.core.evaluation.rates import gains_over_best, split_cells, sum_hits
 from dssm_assets.core.evaluation.truth import ground_truth
-from dssm_assets.core.names import Population, Scope
+from dssm_assets.core.names import Population, Scope, counted_population
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps import evaluation, scoring
 from dssm_assets.steps.evaluation import read_cells
@@ -125,6 +128,46 @@ def test_scoring_says_what_it_does_and_how_far_it_is(workspace, monkeypatch):
     assert {"reading the interactions of all users, days: 1", "fitting item co-occurrence", "fitting EASE"} <= set(lines)
     assert lines[-3].startswith("scoring 3 of 3 users x 4 items")
     assert lines[-2:] == ["1/3 users, 0.17 users/s, ETA 12 s", "2/3 users, 0.17 users/s, ETA 6 s"]
+
+
+def test_the_report_has_every_number_in_tables_with_a_title_and_one_small_picture(workspace):
+    detail, result = evaluate(workspace)
+    text = result.report_markdown
+    rows = {
+        (row["scorer"], row["scope"], row["population"], row["k"]): row
+        for row in workspace.tables.read(result.manifest).to_pylist()
+    }
+    found = workspace.tables.read(detail.manifest)
+    for hit_column, truth_column, population in (("hits", "truth_count", "all"), ("warm_hits", "warm_truth_count", "warm")):
+        row = rows["model", "all", population, 2]
+        assert (row["hits"], row["truth_count"]) == tuple(sum(found.column(name).to_pylist()) for name in (hit_column, truth_column))
+    for (scorer, scope, population, k), row in rows.items():
+        if scorer in SCORERS and population == counted_population(Scope(scope)):
+            assert f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]" in text
+            if k == 2:
+                ndcg = f"{row['ndcg']:.3f} [{row['ndcg_ci_low']:.3f}, {row['ndcg_ci_high']:.3f}]"
+                assert f" | {ndcg} | {row['user_recall']:.3f} | {row['user_hit_rate']:.3f} |" in text
+    lines = text.splitlines()
+    above = [lines[at - 2 : at] for at, line in enumerate(lines[:-1]) if lines[at + 1].startswith("| --- |") and line[0] == "|"]
+    assert len(above) == 1 + 2 * 6 + 1 + 4 + 1 + 1, (
+        "headline, two of each of six scopes, channels, segments, the lists, the days"
+    )
+    assert [title for title, blank in above if not re.fullmatch(r"\*\*.+\*\*", title) or blank] == []
+    (picture,) = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)\)", text)
+    assert base64.b64decode(picture).startswith(b"\x89PNG") and len(picture) < 100_000
+    for said in (
+        "How to read this",
+        "- Users without a vector: 0;",
+        "not among them: 1;",
+        "- Users with a positive event on the day: 3, with",
+    ):
+        assert said in text
+    assert text.count("on the day") == 3
+    span = run(evaluation.total_hit_rate, worlds.changed(workspace, "evaluation", span_days=7)).report_markdown
+    assert (span.count("on these 7 days"), span.count("on the day")) == (3, 0)
+    _, first = evaluate(workspace, FIRST)
+    nothing = "Items that the user interacted with in the window already: no known user has such a known item to find, so there is no number."
+    assert nothing in first.report_markdown
 
 
 def test_cold_items_are_ranked_among_themselves_and_by_category(undrawn, workspace):
@@ -280,6 +323,8 @@ def test_list_quality_and_overlap_are_reported(undrawn, workspace):
     assert f"Kept since {FIRST}" in result.report_markdown
     assert "over 2 users with a list on both days" in result.report_markdown
     assert "| 1 | 50.00% | 66.7% |" in result.report_markdown  # a, c, a
+    head = "the 1 most popular items (1% of the items with events in the window); these have 66.7% of the window's events"
+    assert head in result.report_markdown
 
 
 def test_trend_ends_on_the_day_and_has_a_limited_length(undrawn, workspace, monkeypatch):
