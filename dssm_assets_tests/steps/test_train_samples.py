@@ -1,4 +1,4 @@
-"""What the towers read of every sample, against the slow way: features joined to each sample by id, row by row.
+"""What the towers read of every sample, and what is counted of each day, against the slow way: features joined to each sample by id, row by row.
 
 A generated world of few rows with numbers, categories, combinations and several values of all three sides. Its users and
 items change every day or never; as of the second day every third user is unknown.
@@ -22,11 +22,14 @@ from dssm_assets.steps.feature_config import open_bucketizer
 from dssm_assets.steps.training import train_samples
 from dssm_assets.steps.workspace import Workspace, day_before, window_days
 from dssm_assets_tests.benchmarks.world import World
+from dssm_assets_tests.core.statistics.counting import count_categories, count_numbers
 from dssm_assets_tests.steps import our_path
 from dssm_assets_tests.steps.train_files import TRAIN_FILES, open_train_data, train_tables
+from dssm_assets_tests.wide_samples import read_wide_sample
 
 WORLD = World(rows=900, users=150, items=60, days=4)
 DAY = WORLD.evaluation_day
+COUNTS = {"numeric_value_counts": count_numbers, "category_value_counts": count_categories}
 Row = dict[str, Any]
 
 
@@ -35,6 +38,13 @@ def workspace(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Workspa
     made = our_path.prepare(WORLD, tmp_path_factory.mktemp("world"), request.param)
     our_path.run(WORLD, made)
     return made
+
+
+@pytest.mark.parametrize("asset", COUNTS)
+def test_counts_equal_those_of_the_wide_samples(workspace: Workspace, asset: str) -> None:
+    for ds in window_days(DAY, WORLD.days):
+        expected = COUNTS[asset](read_wide_sample(workspace, "positive_sample", ds), workspace.fg_spec.features)
+        assert workspace.tables.read(workspace.need(asset, ds)).equals(expected), ds
 
 
 def rows_by_id(workspace: Workspace, side: str, ds: str) -> dict[Any, Row]:

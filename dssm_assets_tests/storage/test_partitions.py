@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dssm_assets.core.errors import PartitionMissingError, WindowIncompleteError
+from dssm_assets import installed_extras
+from dssm_assets.core.errors import ConfigError, PartitionMissingError, WindowIncompleteError
 from dssm_assets.storage import partitions
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.engines.engine import ByDay
@@ -201,3 +203,12 @@ def test_the_days_of_a_remote_table_cost_one_listing() -> None:
     assert tables.partitions.days("notes") == days
     assert counting.calls == ["find"]
     assert tables.partitions.days("never_written") == []
+
+
+def test_a_list_that_no_extra_reads_stops_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installed_extras, "find_extras", dict)
+    assert PartitionStore(str(tmp_path)).find("behavior", "2024-01-01") is None
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "serving" / "forgotten.json").write_text('{"hashes": ["0123456789abcdef"]}')
+    with pytest.raises(ConfigError, match="the extra retention"):
+        PartitionStore(str(tmp_path)).find("behavior", "2024-01-01")

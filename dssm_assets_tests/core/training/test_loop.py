@@ -88,7 +88,7 @@ TESTED_ELSEWHERE = {
     "shard_tables": "test_sharded_tables, test_shared_fits",
     "svd_init": "needs skip: test_svd_init",
     "frozen_embedding": "needs training.svd_init: test_svd_init",
-    "targets": "needs repeated items: test_new_items",
+    "targets": "needs repeated items: test_data",
     "frozen_in_loss": "acts on frozen embeddings: test_svd_init",
     "warm_start": "the step finds the earlier model: test_dssm_model of the steps, test_warm_start",
     "num_hard_sample": "needs hard negatives: test_batches",

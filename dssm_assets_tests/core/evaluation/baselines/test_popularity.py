@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dssm_assets.core.config.evaluation import Evaluation
+from dssm_assets.core.evaluation.baselines import trend
 from dssm_assets.core.evaluation.baselines.popularity import fill_up, order_by_category
 from dssm_assets.core.names import Scope
-from dssm_assets_tests.core.evaluation.baselines.small_world import USERS, lists
+from dssm_assets.testing import fit_data
+from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, lists
+from dssm_assets_tests.core.evaluation.worlds import interactions
 
 
 def test_popularity_by_hand() -> None:
@@ -55,3 +61,12 @@ def test_items_of_the_most_popular_category_come_first() -> None:
     categories, events = np.array([1, 0, 1, 1, -1]), np.array([5, 0, 0, 0, 0])
     assert order_by_category(np.array([1, 2, 3, 4]), categories, events).tolist() == [2, 3, 1, 4]
     assert order_by_category(np.array([2, 0]), np.full(3, -1), np.zeros(3)).tolist() == [2, 0]
+
+
+def test_items_that_grow_come_first_by_hand() -> None:
+    window = interactions(WINDOW, USERS, ITEMS)  # events: a 5, b 2, c 2, d 1
+    weeks = {7: np.array([1, 2, 2, 1, 0, 0]), 14: np.array([5, 3, 2, 1, 0, 0])}
+    data = replace(fit_data(window, window, window, Evaluation()), read_item_events=weeks.__getitem__)
+    # a 1 * 2 / 5, b 2 * 3 / 2, c 2 * 3 / 1, d 1 * 2 / 1; e and f 0, by index
+    scorer = trend.scorer(trend.fit(data), window, window)
+    assert scorer.top_items(np.arange(2), 6).tolist() == [[2, 1, 3, 0, 4, 5]] * 2
