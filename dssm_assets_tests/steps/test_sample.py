@@ -16,7 +16,7 @@ from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw.raw_feature_tables import ITEM_ALL_FEATURE
 from dssm_assets.core.samples.sample_tables import SAMPLE, SAMPLE_FG
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps import previous_day, sample
+from dssm_assets.steps import read_once, sample
 from dssm_assets.steps.sample import FEATURE_TABLES, WINDOW_TABLES, training_window
 from dssm_assets.steps.workspace import (
     StepResult,
@@ -40,7 +40,7 @@ def with_row_groups(world: BuiltWorld, tmp_path: Path, monkeypatch: pytest.Monke
     """A world in which a day's samples are in several row groups."""
     made = open_workspace(world.copy(tmp_path / "copy"))
     monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", ROW_GROUP)
-    monkeypatch.setattr(previous_day, "_INSTANCES", {})
+    monkeypatch.setattr(read_once, "_INSTANCES", {})
     monkeypatch.setattr(sample, "GOLDEN_SPACING", 1)
     for spec in (SAMPLE, SAMPLE_FG):
         before = made.need(spec.name, DS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +19,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.index import ShippedIndex, ship_index
+from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.core.samples.negatives import count_positives
 from dssm_assets.service.bundle import served_vectors
 from dssm_assets.service.bundle.bundle_contents import pack_fg, rank_popular_items
@@ -93,10 +96,12 @@ def _write_files(workspace: Workspace, inputs: served_vectors.BundleInputs, fold
         scratch = ScratchArrays(place)
         history = read_history(workspace, inputs.history, items.index, inputs.bucketizer, scratch)
         users = served_vectors.write_users(workspace, inputs, history, len(items.index), folder)
-        if config.channels.is_enabled:
-            served_vectors.write_channels(workspace, inputs, history, items.index, scratch, folder)
-    towers = _write_towers(workspace, inputs, items, users, folder)
-    shipped = ship_index(items.vectors, users.sample, config.evaluation.k, config.serving, config.seed)
+        with ThreadPoolExecutor(1) as pool:  # FAISS works without Python's lock, meanwhile the other files are written
+            shipping = pool.submit(_ship_index, workspace.config, items.vectors, users.sample)
+            if config.channels.is_enabled:
+                served_vectors.write_channels(workspace, inputs, history, items.index, scratch, folder)
+            towers = _write_towers(workspace, inputs, items, users, folder)
+            shipped = shipping.result()
     faiss.write_index(shipped.index, str(folder / BundleFile.ITEM_INDEX))
     counts = count_positives(workspace.tables.read(day, [col.ITEM_ID]) for day in inputs.recent)
     write_arrow_table(folder / BundleFile.POPULAR_ITEMS, rank_popular_items(counts, items.index))
@@ -107,6 +112,11 @@ def _write_files(workspace: Workspace, inputs: served_vectors.BundleInputs, fold
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(content)
     return _Contents(items, users, shipped, towers)
+
+
+def _ship_index(config: PipelineConfig, items: Vectors, users: Vectors) -> ShippedIndex:
+    faiss.omp_set_num_threads(config.training.num_threads)  # of this thread; the index depends on it
+    return ship_index(items, users, config.evaluation.k, config.serving, config.seed)
 
 
 def _write_towers(

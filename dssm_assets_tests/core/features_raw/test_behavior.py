@@ -1,4 +1,4 @@
-"""The enriched log: join, order, calendar and refused names."""
+"""The enriched log: item texts, unknown ids, calendar and refused columns; the history of a day."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features_raw.behavior import (
+    ItemTexts,
     calendar_columns,
+    check_columns,
     collect_user_history,
+    count_unknown_ids,
     enrich_behavior,
 )
 from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, log, run
@@ -23,39 +27,55 @@ ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Africa/Cas
 
 LOG = pa.table(
     {
-        "request_id": pa.array(["r2", "r1", None, "r3"], pa.string()),
-        "user_id": pa.array([1, 1, 2, 1], pa.int64()),
-        "item_id": pa.array([10, 10, 99, 11], pa.int64()),
-        "event": ["click", "click", "buy", "click"],
-        "event_time_ms": pa.array([5, 5, 1, 5], pa.int64()),
+        "request_id": pa.array([None, "r1", "r2", "r3"], pa.string()),
+        "user_id": pa.array([2, 1, 1, 1], pa.int64()),
+        "item_id": pa.array([99, 10, 10, 11], pa.int64()),
+        "event": ["buy", "click", "click", "click"],
+        "event_time_ms": pa.array([1, 5, 5, 5], pa.int64()),
     }
 )
-ITEMS = pa.table({"item_id": pa.array([10, 11], pa.int64()), "category": pa.array([7, None], pa.int64()), "brand": ["x", "y"]})
+ITEMS = pa.table(
+    {"item_id": pa.array([11, 10], pa.int64()), "category": pa.array([None, 7.0]), "size": [1.5, 2.0], "brand": ["y", ""]}
+)
 
 
+@pytest.mark.parametrize("is_encoded", [False, True])
 @pytest.mark.parametrize("text_ids", [False, True])
-def test_join_keeps_every_row_in_key_order(con, text_ids: bool) -> None:
+def test_rows_get_the_texts_of_their_item(text_ids: bool, is_encoded: bool) -> None:
     log, items = (as_text_ids(LOG), as_text_ids(ITEMS)) if text_ids else (LOG, ITEMS)
-    out = run(con, enrich_behavior(ibis.memtable(log), ibis.memtable(items), item_columns=["category", "brand"]))
-    assert out.schema.names == [*LOG.schema.names, "category", "brand"]
-    assert out.schema.field("category").type == pa.string()
-    assert out.column("request_id").to_pylist() == [None, "r1", "r2", "r3"]
+    if is_encoded and text_ids:
+        log = log.set_column(2, "item_id", log.column("item_id").dictionary_encode())
+    users = IdIndex(pa.array(["1", "3"] if text_ids else [1, 3]))
+    out, unknown = enrich_behavior(log, users, ItemTexts(items, ["brand", "category", "size"]), "UTC")
+    assert out.column_names == [*LOG.column_names, "brand", "category", "size", "hour", "weekday"]
+    assert out.select(LOG.column_names).cast(log.schema).equals(log)
+    # As item features read them: whole floats without ".0", and "" is missing.
     assert out.column("category").to_pylist() == [None, "7", "7", None]
-    assert out.column("brand").to_pylist() == [None, "x", "x", "y"]
+    assert out.column("size").to_pylist() == [None, "2", "2", "1.5"]
+    assert out.column("brand").to_pylist() == [None, None, None, "y"]
+    assert (out.column("hour").to_pylist(), out.column("weekday").to_pylist()) == ([0] * 4, [3] * 4)  # a Thursday
+    again = enrich_behavior(log.slice(1), users, ItemTexts(items, []), "UTC")[1]
+    counts = count_unknown_ids([unknown, again, enrich_behavior(log.slice(0, 1), users, ItemTexts(items, []), "UTC")[1]])
+    assert counts == {"unknown_users": 1, "unknown_user_rows": 2, "unknown_items": 1, "unknown_item_rows": 2}
 
 
-def test_without_item_columns_the_log_is_only_sorted(con) -> None:
-    out = run(con, enrich_behavior(ibis.memtable(LOG), ibis.memtable(ITEMS), item_columns=[]))
-    assert out.schema.names == LOG.schema.names
-    assert out.column("request_id").to_pylist() == [None, "r1", "r2", "r3"]
+def test_a_log_without_rows_has_no_unknown_ids() -> None:
+    assert count_unknown_ids([]) == {"unknown_users": 0, "unknown_user_rows": 0, "unknown_items": 0, "unknown_item_rows": 0}
 
 
-def test_missing_and_clashing_columns_are_named() -> None:
+def test_columns_that_do_not_fit_together_are_named() -> None:
+    log, items, users = ({field.name: str(field.type) for field in table.schema} for table in (LOG, ITEMS, LOG))
+    check_columns(log, items, users, ["brand"])
     with pytest.raises(SchemaError, match=r"(?s)2 faults.*item_table, column colour.*item_table, column shape"):
-        enrich_behavior(ibis.memtable(LOG), ibis.memtable(ITEMS), item_columns=["colour", "shape"])
-    log, items = LOG.append_column("hour", pa.array([1] * 4)), ITEMS.rename_columns(["item_id", "event", "brand"])
+        check_columns(log, items, users, ["colour", "shape"])
     with pytest.raises(SchemaError, match=r"(?s)2 faults.*behavior_table, column hour.*item_table, column event"):
-        enrich_behavior(ibis.memtable(log), ibis.memtable(items), item_columns=["event"])
+        check_columns({**log, "hour": "int32"}, {**items, "event": "string"}, users, ["event"])
+    with pytest.raises(
+        SchemaError, match=r"(?s)2 faults.*item_table, column item_id.*int64 and string.*user_table, column user_id"
+    ):
+        check_columns(log, {**items, "item_id": "string"}, {"user_id": "string"}, [])
+    with pytest.raises(SchemaError, match=r"item_table, column tags.*whose values have a text"):
+        ItemTexts(ITEMS.append_column("tags", pa.array([["a"], []])), ["tags"])
 
 
 @given(st.lists(st.integers(0, 2_000_000_000_000), min_size=1, max_size=5), st.sampled_from(ZONES))

@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
 from dssm_assets.core.errors import DuplicateKeyError, EmptyDayError, SchemaError
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
 from dssm_assets.core.sources import normalise
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, ITEM_TABLE, USER_TABLE
-from dssm_assets.core.sources.normalise import Entities, count_unknown_ids, normalise_behavior
+from dssm_assets.core.sources.normalise import Entities, normalise_behavior
 
 EVENTS = Events(funnel=["expr", "click"], positive=["click"])
 DAY = "2026-01-01"
@@ -183,18 +182,6 @@ def test_a_constant_event_names_every_row() -> None:
     raw = {name: values for name, values in log().items() if name != "event"}
     assert behavior(raw, constant_event="click").table.column("event").to_pylist() == ["click"]
     assert behavior(pa.table(raw).slice(0, 0), constant_event="click", allow_empty_days=True).table.num_rows == 0
-
-
-def test_unknown_ids_are_counted() -> None:
-    acted = pa.table({"user_id": [1, 2, 2, 3], "item_id": ["a", "a", "b", "a"]})
-    counts = count_unknown_ids(acted, IdIndex(pa.array([1, 9])), IdIndex(pa.array(["a"])))
-    assert counts == {"unknown_users": 2, "unknown_user_rows": 3, "unknown_items": 1, "unknown_item_rows": 1}
-
-
-def test_ids_of_two_types_are_refused() -> None:
-    acted = pa.table({"user_id": [1], "item_id": [1]})
-    with pytest.raises(SchemaError, match=r"behavior_table and item_table, column item_id.*int64 and string"):
-        count_unknown_ids(acted, IdIndex(pa.array([1])), IdIndex(pa.array(["1"])))
 
 
 @pytest.mark.parametrize("is_sorted", [True, False])
