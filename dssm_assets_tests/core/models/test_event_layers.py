@@ -60,10 +60,6 @@ def test_a_batch_equals_its_rows_one_by_one() -> None:
     assert not whole[1].any()
 
 
-def test_rows_without_history_pool_to_zero() -> None:
-    assert _pooling(3, 2)(torch.zeros(0, 3), np.zeros(5, np.int64)).tolist() == np.zeros((4, 2, 3)).tolist()
-
-
 def test_gradients_reach_the_rows_of_the_tables_and_equal_finite_differences() -> None:
     views = [tower_feature(f"h__{name}", TowerSide.SEQUENCE, name) for name in ("item", "brand")]
     features = [tower_feature("item"), *views]

@@ -21,7 +21,6 @@ from dssm_assets.core.models.losses import (
     LOSSES,
     LossTerms,
     MaskedPairs,
-    count_negatives,
     l2_loss,
     sigmoid_loss,
     softmax_loss,
@@ -196,12 +195,6 @@ def test_negatives_weigh_as_much_as_the_positive_however_many() -> None:
 
 class TestLosses(LossContract):
     names = tuple(LOSSES)
-
-
-def test_a_cell_masked_twice_counts_once() -> None:
-    cells = MaskedPairs(np.array([0, 2, 2, 2]), np.array([1, 0, 2, 2]))
-    assert count_negatives(plain_terms(3, 3, [1, 1], cells), 3).tolist() == [2, 5, 1]
-    assert count_negatives(plain_terms(2, 0, []), 0).tolist() == [0, 0]
 
 
 def test_terms_move_their_tensors_to_a_device_and_have_no_hard_negatives_by_default() -> None:

@@ -56,13 +56,6 @@ def test_differences_are_reported_one_by_one() -> None:
     assert spec_faults(ours, ours, "model", "retrain") == []
 
 
-def test_weights_are_part_of_the_specification() -> None:
-    likes = tower_feature("likes", TowerSide.USER, is_multi=True, is_weighted=True)
-    spec = tower_spec([likes, ITEM], Model())
-    assert TowerSpec.model_validate_json(spec.to_json()) == spec
-    assert spec != tower_spec([tower_feature("likes", TowerSide.USER, is_multi=True), ITEM], Model())
-
-
 def test_a_stored_specification_without_later_fields_has_their_defaults() -> None:
     features = [USER, ITEM, tower_feature("h", TowerSide.SEQUENCE, "item")]
     spec = tower_spec(features, Model(history_length=7)).model_copy(update={"history_half_life_days": 3})

@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.samples.sample import SampleWeights, label_events
 from dssm_assets.core.samples.sample_tables import SAMPLE
 from dssm_assets.core.schema import check_schema
@@ -61,11 +60,6 @@ def test_a_context_column_that_every_sample_has_occurs_once() -> None:
     assert run(behavior([0]), [], ["hour", "page"]).column_names == [
         *("request_id", "user_id", "item_id", "event", "event_time_ms", "label", "hour", "weekday", "page")
     ]
-
-
-def test_a_context_column_may_not_be_named_label() -> None:
-    with pytest.raises(SchemaError, match="column label: expected one source"):
-        run(behavior([0]), [], ["label"])
 
 
 ROWS = pa.table({"event": ["buy", "click", "like", "buy"]})

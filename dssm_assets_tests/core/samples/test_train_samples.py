@@ -81,14 +81,6 @@ def test_discretise_day_by_hand() -> None:
     ]
 
 
-def test_weights_of_the_kept_rows() -> None:
-    events = pa.array(["buy", "click", "buy", "like", "buy"])
-    weights = SampleWeights({"buy": 4.0}, half_life_days=1.0, window_days=5)
-    # Day 3 of 5 lies two days before the evaluation day; the third row is left out.
-    table = run(ROWS.append_column("event", events), weights=weights)
-    assert table["weight"].to_pylist() == [1.0, 0.25, 0.25, 1.0]
-
-
 def test_an_empty_day_and_a_day_of_unknown_items_keep_the_schema() -> None:
     schema = run(ROWS).schema
     for rows in (ROWS.slice(0, 0), positives([(1, 999, 31)])):
@@ -187,11 +179,6 @@ def select(kept: KeptRows, table: str, *parts: list[int]) -> list[int]:
     return [value for batch in kept.select(table, batches) for value in batch.column("x").to_pylist()]
 
 
-def test_mark_refuses_rows_outside_the_table() -> None:
-    with pytest.raises(SchemaError, match=r"feature rows: expected 0 \.\. 2, got 0 \.\. 3"):
-        KeptRows().mark("t", 3, rows(0, 3))
-
-
 @given(
     sizes=st.lists(st.integers(0, 20), min_size=1, max_size=3),
     days=st.lists(st.tuples(st.integers(0, 2), st.lists(st.none() | st.integers(0, 19), max_size=6)), max_size=6),
@@ -214,32 +201,6 @@ def test_kept_rows_equal_a_loop_over_tables(sizes: list[int], days: list[tuple[i
         ]
         assert select(kept, table, list(range(size))) == [row for row in range(size) if (table, row) in pointed]
     assert all(kept.find(table, rows(*found)).dtype == np.int32 for table, _, found in used)
-
-
-def test_to_indices_of_single_and_multi_valued_columns() -> None:
-    table = pa.table({"a": [4, None], "b": pa.array([[1, None], None], pa.list_(pa.int64()))})
-    found = IndexedFeatures(bucketize, ["b", "a"]).to_indices(table, "table t")
-    assert list(found) == ["b", "a"]
-    assert (found["a"].type, found["a"].to_pylist()) == (pa.int32(), [5, 0])
-    assert (found["b"].type, found["b"].to_pylist()) == (pa.list_(pa.int32()), [[2, 0], []])
-
-
-def test_a_table_without_features_keeps_its_rows() -> None:
-    (batch,) = pa.table({"a": [4, None]}).to_batches()
-    assert IndexedFeatures(bucketize, ["a"]).to_table(batch, "table t").to_pydict() == {"a": [5, 0]}
-    assert IndexedFeatures(bucketize, []).to_table(batch, "table t").shape == (2, 0)
-
-
-def test_types_are_those_of_to_indices() -> None:
-    features = IndexedFeatures(bucketize, ["b", "a"], {"b"})
-    schema = pa.schema({"a": pa.int64(), "b": pa.list_(pa.int64()), "b__weights": pa.list_(pa.float32()), "more": pa.string()})
-    assert features.types(schema, "table t") == {
-        "b": pa.list_(pa.int32()),
-        "b__weights": pa.list_(pa.float32()),
-        "a": pa.int32(),
-    }
-    with pytest.raises(SchemaError, match="table t, column a: expected the column to exist"):
-        features.types(schema.remove(0), "table t")
 
 
 LISTS, WEIGHTS = pa.list_(pa.int64()), pa.list_(pa.float32())

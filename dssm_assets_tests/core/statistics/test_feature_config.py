@@ -22,7 +22,7 @@ from dssm_assets.core.statistics.feature_config import (
     decide_step_config,
     read_step_plan,
 )
-from dssm_assets.core.statistics.feature_rules import FeatureCounts, FeatureInfo, collision_frac, embedding_dim
+from dssm_assets.core.statistics.feature_rules import collision_frac, embedding_dim
 
 NO_BINS = FEATURE_BINNING.schema.empty_table()
 NO_COUNTS = CATEGORY_VALUE_COUNTS.schema.empty_table()
@@ -207,13 +207,6 @@ def test_order_of_the_counts_has_no_effect() -> None:
     assert decide_feature_config(spec, Statistics(), NO_BINS, table.take([4, 2, 0, 3, 1])).equals(first)
 
 
-def test_feature_info_json_round_trip() -> None:
-    info = FeatureInfo(
-        side="user", kind="numeric", is_multi=False, embedding_name="n", embedding_dim=4, num_embeddings=3, boundary=[0.1]
-    )
-    assert FeatureInfo.model_validate_json(info.to_json()) == info
-
-
 def test_steps_by_hand() -> None:
     # 1001 / 200 = 5.005 -> 6 batches an epoch, 18 in 3; .1 of them, 1.8 -> 2, are the warm-up.
     table = decide_step_config(1001, Training(epochs=3, batch_size=200, warmup_frac=0.1))
@@ -266,24 +259,6 @@ def test_messages_report_hash_collisions() -> None:
         "66.67% of them share a bucket"
         in decide_feature_config(spec, Statistics(), NO_BINS, counted).column("message")[0].as_py()
     )
-
-
-COUNTS = FeatureCounts(
-    pa.table([["a", "b", "a", "b", "a"], [5, 5, -5, None, None], [2, 3, 5, 4, 1]], schema=CATEGORY_VALUE_COUNTS.schema)
-)
-
-
-def test_counts_of_features_that_share_an_embedding_add_up() -> None:
-    hashes, counts = COUNTS.by_frequency(["a", "b"])
-    assert (hashes.tolist(), counts.tolist()) == ([-5, 5], [5, 5])
-    assert COUNTS.by_frequency(["a"])[1].tolist() == [5, 2]
-    assert COUNTS.totals(["a", "b"]) == (15, 5)
-
-
-def test_min_count_applies_to_the_sum() -> None:
-    assert COUNTS.vocabulary(["a", "b"], 5).tolist() == [-5, 5]
-    assert COUNTS.vocabulary(["a"], 3).tolist() == [-5]
-    assert COUNTS.vocabulary([], 1).tolist() == []
 
 
 def test_signed_hashes_have_the_buckets_of_the_unsigned() -> None:

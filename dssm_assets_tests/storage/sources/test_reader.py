@@ -485,23 +485,6 @@ def test_a_log_gives_only_the_columns_that_are_named(tmp_path: Path) -> None:
     assert set(more.column_names) - set(rows.column_names) == {"noise"}
 
 
-def test_row_groups_of_other_days_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "log.parquet", log(list(range(6))), row_group_size=2)
-    read_groups: list[int] = []
-    original = pq.ParquetFile.iter_batches
-
-    def counting(self: Any, *args: Any, **options: Any) -> Any:
-        read_groups.extend(options["row_groups"])
-        return original(self, *args, **options)
-
-    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counting)
-    assert items_by_day(read(behavior(tmp_path / "log.parquet"), "2026-01-03", "2026-01-04")) == {
-        "2026-01-03": [2],
-        "2026-01-04": [3],
-    }
-    assert read_groups == [1]
-
-
 @pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])
 def test_row_groups_are_skipped_by_timestamp_statistics(tmp_path: Path, zone: str | None) -> None:
     for unit in ("s", "ms", "us", "ns"):
