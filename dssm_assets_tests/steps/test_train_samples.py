@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
-from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.statistics.bucketizer import Bucketizer
@@ -19,6 +17,7 @@ from dssm_assets.steps.feature_config import open_bucketizer
 from dssm_assets.steps.training import train_samples
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace, window_days
 from dssm_assets_tests import worlds
+from dssm_assets_tests.core.models.features import read_rows
 from dssm_assets_tests.core.statistics.counting import count_categories, count_numbers
 from dssm_assets_tests.steps.train_files import TRAIN_FILES, open_train_data, train_tables
 from dssm_assets_tests.wide_samples import read_wide_sample
@@ -90,16 +89,6 @@ def expected_rows(
             value = pa.array([row.get(feature.name)], kinds[feature.name])
             (index,) = bucketizer.bucketize(feature.name, value).to_pylist()
             at[feature.name] = [one for one in index if one] if feature.is_multi else index
-    return found
-
-
-def read_rows(inputs: TowerInput, features: Sequence[TowerFeature]) -> list[Row]:
-    """Returns what a tower reads, row by row: name -> index or indices."""
-    bags = [[bag.values[low:high].tolist() for low, high in pairwise(bag.offsets.tolist())] for bag in inputs.bags]
-    found = []
-    for row, singles in enumerate(inputs.singles.tolist()):
-        values = iter(singles), iter([bag[row] for bag in bags])
-        found.append({feature.name: next(values[feature.is_multi]) for feature in features})
     return found
 
 

@@ -140,75 +140,68 @@ def test_one_error_names_every_fault() -> None:
     assert len(caught.value.faults) == 16
 
 
-def test_crossing_through_another_feature_is_found() -> None:
-    likes = {"feature_type": "lookup_feature", "feature_name": "likes", "map": "user:m", "key": "const:k"}
-    with pytest.raises(FeatureSpecError, match=r"feature both, inputs.*item:y, user:m"):
-        spec(likes, {"feature_type": "lookup_feature", "feature_name": "both", "map": "item:y", "key": "feature:likes"})
+def sequence(*subs: dict[str, Any], **keys: Any) -> dict[str, Any]:
+    return {"feature_type": "sequence_feature", "sequence_name": "s", "features": list(subs), **keys}
 
 
-@pytest.mark.parametrize("feature", [{**ID, "expression": "feature:s__z"}, {**RAW, "expression": "feature:s__z"},
-                                     {"feature_type": "combo_feature", "expression": ["user:a", "feature:s__z"]}])  # fmt: skip
-def test_feature_of_a_row_cannot_refer_to_a_sub_feature(feature: dict[str, Any]) -> None:
-    sub = {**ID, "feature_name": "z", "expression": "user:z"}
-    with pytest.raises(FeatureSpecError, match=r"feature f: expected a feature of the row, got feature:s__z"):
-        spec({"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]}, {**feature, "feature_name": "f"})
-
-
-def test_cycle_of_features_is_refused() -> None:
-    with pytest.raises(FeatureSpecError, match="break the cycle") as caught:
-        spec({**ID, "feature_name": "a", "expression": "feature:b"}, {**ID, "feature_name": "b", "expression": "feature:a"})
-    assert len(caught.value.faults) == 2
-
-
-@pytest.mark.parametrize(
-    ("features", "words"),
-    [
+LOOKUP = {"feature_type": "lookup_feature", "map": "user:m", "key": "const:k"}
+USER_X = {**ID, "feature_name": "n", "expression": "user:x"}
+OF_SUB_FEATURE = [{**ID, "expression": "feature:s__n"}, {**RAW, "expression": "feature:s__n"},
+                  {"feature_type": "combo_feature", "expression": ["user:a", "feature:s__n"]}]  # fmt: skip
+SHARED = [
+    ({**ID, "embedding_dim": 4}, {**ID, "embedding_dim": 8}, "key embedding_dim"),
+    ({**ID, "num_buckets": 4}, {**ID, "hash_bucket_size": 8}, "one kind of vocab"),
+    (ID, RAW, "features of one kind"),
+    (RAW, RAW, "boundaries in every number"),
+]
+SUB_FEATURES = [
+    ({**USER_X, "expression": "const:x"}, "no input is a sequence"),
+    ({**USER_X, "sequence_fields": ["y"]}, "sequence_fields are not inputs: y"),
+    ({**LOOKUP, "map": "item:m", "key": "feature:f"}, "columns and constants, got feature:f"),
+    ({"feature_type": "id_feature", "expression": "user:x", "weighted": True}, "false inside a sequence"),
+    ({"feature_type": "sequence_id_feature", "expression": "user:x"}, "a type that is not a sequence itself"),
+    ({**LOOKUP, "key": "user:k"}, "use an input of the item side, or name the sequences"),
+]
+REFUSED: list[tuple[list[dict[str, Any]], str]] = [
+    (
+        [{**LOOKUP, "feature_name": "likes"}, {**LOOKUP, "feature_name": "both", "map": "item:y", "key": "feature:likes"}],
+        r"feature both, inputs.*item:y, user:m",
+    ),
+    (
+        [{**ID, "feature_name": name, "expression": f"feature:{other}"} for name, other in ("ab", "ba")],
+        "(?s)2 faults.*break the cycle",
+    ),
+    *(
+        ([sequence(USER_X), {**feature, "feature_name": "f"}], r"feature f: expected a feature of the row, got feature:s__n")
+        for feature in OF_SUB_FEATURE
+    ),
+    *(
         (
-            [{**ID, "expression": "user:a", "embedding_dim": 4}, {**ID, "expression": "item:b", "embedding_dim": 8}],
-            "key embedding_dim",
-        ),
-        (
-            [{**ID, "expression": "user:a", "num_buckets": 4}, {**ID, "expression": "item:b", "hash_bucket_size": 8}],
-            "one kind of vocab",
-        ),
-        ([{**ID, "expression": "user:a"}, {**RAW, "expression": "item:b"}], "features of one kind"),
-        ([{**RAW, "expression": "user:a"}, {**RAW, "expression": "item:b"}], "boundaries in every number"),
-    ],
-)
-def test_features_that_share_an_embedding_agree(features: list[dict[str, Any]], words: str) -> None:
-    with pytest.raises(FeatureSpecError, match=f"embedding e.*{words}"):
-        spec(*({**feature, "feature_name": f"f{i}", "embedding_name": "e"} for i, feature in enumerate(features)))
-
-
-@pytest.mark.parametrize(
-    ("sub", "words"),
-    [
-        ({**ID, "feature_name": "n", "expression": "const:x"}, "no input is a sequence"),
-        ({**ID, "feature_name": "n", "expression": "user:x", "sequence_fields": ["y"]}, "sequence_fields are not inputs: y"),
-        (
-            {"feature_type": "lookup_feature", "feature_name": "n", "map": "item:m", "key": "feature:f"},
-            "columns and constants, got feature:f",
-        ),
-        (
-            {"feature_type": "id_feature", "feature_name": "n", "expression": "user:x", "weighted": True},
-            "false inside a sequence",
-        ),
-        (
-            {"feature_type": "sequence_id_feature", "feature_name": "n", "expression": "user:x"},
-            "a type that is not a sequence itself",
-        ),
-        (
-            {"feature_type": "lookup_feature", "feature_name": "n", "map": "user:m", "key": "user:k"},
-            "use an input of the item side, or name the sequences",
-        ),
-    ],
-)
-def test_sub_features_without_a_sequence_are_refused(sub: dict[str, Any], words: str) -> None:
-    with pytest.raises(FeatureSpecError, match=words):
-        spec(
-            {"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]},
-            {**ID, "feature_name": "f", "expression": "user:f"},
+            [
+                {**first, "feature_name": "f0", "expression": "user:a", "embedding_name": "e"},
+                {**second, "feature_name": "f1", "expression": "item:b", "embedding_name": "e"},
+            ],
+            f"embedding e.*{words}",
         )
+        for first, second, words in SHARED
+    ),
+    *(
+        ([sequence({**sub, "feature_name": "n"}), {**ID, "feature_name": "f", "expression": "user:f"}], words)
+        for sub, words in SUB_FEATURES
+    ),
+    ([sequence(USER_X, sequence_length=0)], r"sequence_length.*greater than or equal to 1"),
+    ([sequence(USER_X, sequence_length=10**6)], r"sequence_length.*less than or equal to 100000"),
+]
+
+
+@pytest.mark.parametrize(("features", "words"), REFUSED)
+def test_features_that_do_not_fit_together_are_refused(features: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(FeatureSpecError, match=words):
+        spec(*features)
+
+
+def test_without_a_length_all_elements_of_a_sequence_are_kept() -> None:
+    assert spec(sequence(USER_X)).sequence_features[0].sequence.sequence_length == 0
 
 
 def test_spellings_of_the_reference_are_read() -> None:
@@ -223,17 +216,6 @@ def test_spellings_of_the_reference_are_read() -> None:
     raw["features"][1]["matchType"] = "hit"
     with pytest.raises(FeatureSpecError, match="match_type hit contradicts the keys"):
         parse_fg(raw)
-
-
-def test_a_sequence_without_elements_is_refused() -> None:
-    # Without the key all elements are kept; a length of 0 would read as none of them.
-    sub = {**ID, "feature_name": "n", "expression": "user:x"}
-    sequence = {"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]}
-    assert parse_fg({"features": [sequence]}).sequence_features[0].sequence.sequence_length == 0
-    with pytest.raises(FeatureSpecError, match=r"sequence_length.*greater than or equal to 1"):
-        parse_fg({"features": [{**sequence, "sequence_length": 0}]})
-    with pytest.raises(FeatureSpecError, match=r"sequence_length.*less than or equal to 100000"):
-        parse_fg({"features": [{**sequence, "sequence_length": 10**6}]})
 
 
 @pytest.mark.parametrize(

@@ -112,17 +112,6 @@ def test_every_look_up_of_the_history_is_on_the_tape() -> None:
     assert all(lookup.pooled.grad is not None and bool(lookup.pooled.grad.any()) for lookup in tape)
 
 
-def test_learned_similarity_parameters_belong_to_the_towers() -> None:
-    towers = _attention_towers(learn_temperature=True, learn_scale=True, temperature=0.5)
-    names = {name for name, _ in towers.named_parameters() if name.startswith("similarity.")}
-    assert names == {"similarity.log_scale", "similarity.weight", "similarity.bias"}
-    scale, affine = towers.similarity.scale(), towers.similarity.affine()
-    assert isinstance(scale, torch.Tensor)
-    assert scale.item() == pytest.approx(2.0)
-    assert affine is not None
-    assert (_attention_towers().similarity.scale(), _attention_towers().similarity.affine()) == (pytest.approx(10.0), None)
-
-
 def _scale(**model: Any) -> SimilarityScale:
     return SimilarityScale(tower_spec(ONE_OF_EACH_SIDE, Model(**model)))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,13 @@ from dssm_assets.core.config.model import HistoryCut, Model, Targets
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import DssmError, LeakError, SchemaError
-from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.training import data as module
 from dssm_assets.core.training.batches import Batch, epoch_batches
 from dssm_assets.core.training.data import TrainData, draw_cuts, find_new_items, read_hard_edges
 from dssm_assets.core.training.validation import validation_set
+from dssm_assets_tests.core.models.features import read_rows
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, World, world
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
@@ -38,40 +36,29 @@ def _with(table: pa.Table, column: str, row: int, value: Any) -> pa.Table:
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "error", "text"),
+    ("table", "column", "value", "error", "text"),
     [
-        ("item_index", -1, SchemaError, r"column item_index: expected 0 \.\. 11, got -1"),
-        ("item_index", ITEMS, SchemaError, r"column item_index.*12"),
-        ("user_index", 10, SchemaError, r"column user_index: expected -1 \.\. 9"),
-        ("weight", 0.0, SchemaError, "column weight: expected finite weights above 0, got 1 rows with a NaN"),
-        ("user_row", 11, SchemaError, r"table samples, column user_row: expected 0 \.\. 10, got 1 \.\. 11"),
-        ("user_row", -1, SchemaError, r"table samples, column user_row: expected 0 \.\. 10, got -1"),
-        ("item_row", ITEMS + 1, SchemaError, r"table samples, column item_row: expected 0 \.\. 12"),
-        ("item_row", -1, SchemaError, r"table samples, column item_row.*-1"),
-        ("hour", 25, SchemaError, "table samples, column hour"),
-        ("history_end", 81, SchemaError, "column history_end: expected 0 <= start"),
-        ("history_end", EVENTS + 1, SchemaError, "reach into the next user's"),
-        ("history_end", 4, LeakError, "strictly before their row's timestamp, got 1 with .*first: row 3"),
+        ("samples", "item_index", -1, SchemaError, r"column item_index: expected 0 \.\. 11, got -1"),
+        ("samples", "item_index", ITEMS, SchemaError, r"column item_index.*12"),
+        ("samples", "user_index", 10, SchemaError, r"column user_index: expected -1 \.\. 9"),
+        ("samples", "weight", 0.0, SchemaError, "column weight: expected finite weights above 0, got 1 rows with a NaN"),
+        ("samples", "user_row", 11, SchemaError, r"table samples, column user_row: expected 0 \.\. 10, got 1 \.\. 11"),
+        ("samples", "user_row", -1, SchemaError, r"table samples, column user_row: expected 0 \.\. 10, got -1"),
+        ("samples", "item_row", ITEMS + 1, SchemaError, r"table samples, column item_row: expected 0 \.\. 12"),
+        ("samples", "item_row", -1, SchemaError, r"table samples, column item_row.*-1"),
+        ("samples", "hour", 25, SchemaError, "table samples, column hour"),
+        ("samples", "history_end", 81, SchemaError, "column history_end: expected 0 <= start"),
+        ("samples", "history_end", EVENTS + 1, SchemaError, "reach into the next user's"),
+        ("samples", "history_end", 4, LeakError, "strictly before their row's timestamp, got 1 with .*first: row 3"),
+        ("user_rows", "user_kind", 4, SchemaError, r"table user_rows, column user_kind: expected 0 \.\. 3"),
+        ("user_rows", "interests", [6], SchemaError, r"table user_rows, column interests: expected 0 \.\. 5"),
+        ("item_rows", "item", ITEMS + 2, SchemaError, "table item_rows, column item:"),
+        ("items", "item", ITEMS + 2, SchemaError, "table items, column item:"),
     ],
 )
-def test_bad_samples_are_refused(column: str, value: Any, error: type[DssmError], text: str) -> None:
+def test_bad_rows_are_refused(table: str, column: str, value: Any, error: type[DssmError], text: str) -> None:
     tables = world()
     with pytest.raises(error, match=text):
-        replace(tables, samples=_with(tables.samples, column, 3, value)).data(SPEC)
-
-
-@pytest.mark.parametrize(
-    ("table", "column", "value", "text"),
-    [
-        ("user_rows", "user_kind", 4, r"table user_rows, column user_kind: expected 0 \.\. 3"),
-        ("user_rows", "interests", [6], r"table user_rows, column interests: expected 0 \.\. 5"),
-        ("item_rows", "item", ITEMS + 2, "table item_rows, column item:"),
-        ("items", "item", ITEMS + 2, "table items, column item:"),
-    ],
-)
-def test_bad_feature_rows_are_refused(table: str, column: str, value: Any, text: str) -> None:
-    tables = world()
-    with pytest.raises(SchemaError, match=text):
         replace(tables, **{table: _with(getattr(tables, table), column, 3, value)}).data(SPEC)
 
 
@@ -86,16 +73,6 @@ def test_missing_columns_of_a_table_are_named_together() -> None:
             replace(tables, **{table: getattr(tables, table).drop_columns(names)}).data(SPEC)
 
 
-def _read(inputs: TowerInput, features: Sequence[TowerFeature]) -> list[dict[str, Any]]:
-    """Returns a tower input row by row: name -> index or list of indices."""
-    bags = [[bag.values[low:high].tolist() for low, high in pairwise(bag.offsets.tolist())] for bag in inputs.bags]
-    rows = []
-    for row, singles in enumerate(inputs.singles.tolist()):
-        values = iter(singles), iter(bag[row] for bag in bags)
-        rows.append({feature.name: next(values[feature.is_multi]) for feature in features})
-    return rows
-
-
 @pytest.mark.parametrize("order", [FEATURES, FEATURES[::-1], FEATURES[2:] + FEATURES[:2]])
 def test_features_are_read_in_the_order_of_the_specification(
     order: tuple[TowerFeature, ...],
@@ -105,9 +82,9 @@ def test_features_are_read_in_the_order_of_the_specification(
     rows, data = np.random.default_rng(0).permutation(80)[:33], tables.data(spec)
     wide = tables.samples.take(pa.array(rows))
     users, items = spec.features_of(TowerSide.USER, TowerSide.CONTEXT), spec.features_of(TowerSide.ITEM)
-    assert _read(data.read_user_side(rows, data.read_keys(rows)), users) == wide.select([f.name for f in users]).to_pylist()
+    assert read_rows(data.read_user_side(rows, data.read_keys(rows)), users) == wide.select([f.name for f in users]).to_pylist()
     assert (
-        _read(data.sample_items.read(data.read_key("item_row", rows)), items)
+        read_rows(data.sample_items.read(data.read_key("item_row", rows)), items)
         == wide.select([f.name for f in items]).to_pylist()
     )
 
@@ -117,10 +94,10 @@ def test_sample_of_unknown_user_and_item_has_context_features_only() -> None:
     for column in ("user_row", "item_row"):
         tables = replace(tables, samples=_with(tables.samples, column, 5, 0))
     data, rows = tables.data(SPEC), np.array([5])
-    (user,) = _read(data.read_user_side(rows, data.read_keys(rows)), SPEC.features_of(TowerSide.USER, TowerSide.CONTEXT))
+    (user,) = read_rows(data.read_user_side(rows, data.read_keys(rows)), SPEC.features_of(TowerSide.USER, TowerSide.CONTEXT))
     request = tables.samples.select(["hour", "pages"]).slice(5, 1).to_pylist()
     assert user == {"user_kind": 0, "interests": [], **request[0]}
-    assert _read(data.sample_items.read(data.read_key("item_row", rows)), SPEC.features_of(TowerSide.ITEM)) == [
+    assert read_rows(data.sample_items.read(data.read_key("item_row", rows)), SPEC.features_of(TowerSide.ITEM)) == [
         {"item": 0, "tags": []}
     ]
 
@@ -133,14 +110,14 @@ def test_towers_without_user_features_need_no_user_rows() -> None:
     data = replace(tables, samples=samples, user_rows=pa.table({})).data(spec)
     rows = np.array([7, 2])
     request = tables.samples.take(pa.array(rows)).select(["hour", "pages"]).to_pylist()
-    assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.features_of(TowerSide.CONTEXT)) == request
+    assert read_rows(data.read_user_side(rows, data.read_keys(rows)), spec.features_of(TowerSide.CONTEXT)) == request
 
 
 def test_towers_without_context_features_read_user_features_only() -> None:
     tables, spec = world(), tower_spec([f for f in FEATURES if f.side is not TowerSide.CONTEXT], Model(**SMALL_MODEL))
     data, rows = tables.data(spec), np.array([7, 2])
     wide = tables.samples.take(pa.array(rows)).select(["user_kind", "interests"]).to_pylist()
-    assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.features_of(TowerSide.USER)) == wide
+    assert read_rows(data.read_user_side(rows, data.read_keys(rows)), spec.features_of(TowerSide.USER)) == wide
 
 
 def test_no_samples_is_refused() -> None:
@@ -226,9 +203,6 @@ def test_hard_edges_by_hand_in_any_chunks() -> None:
 def test_bad_hard_edges_are_refused(pairs: list[tuple[int, int]], text: str) -> None:
     with pytest.raises(SchemaError, match=text):
         read_hard_edges(table(pairs), num_users=5, num_items=5)
-
-
-def test_missing_column_of_hard_negatives_is_named() -> None:
     with pytest.raises(SchemaError, match="table hard_negatives, column day"):
         read_hard_edges(table([(0, 0)]).drop_columns(["day"]), num_users=5, num_items=5)
 

@@ -582,6 +582,10 @@ WRONG_FILES: list[tuple[dict[str, Any], str, str]] = [
     ({"empty.csv": ""}, "csv", r"empty\.csv: expected a readable csv file.*Empty CSV"),
     ({"u.parquet": "user_id\n1\n"}, "parquet", r"u\.parquet: expected a readable parquet file.*tables\.user\.format"),
     ({"u": {"user_id": [1]}}, "csv", r"expected a readable csv file, got a parquet file"),
+    ({"log.csv": gzip.compress(b"user_id,age\nu1,3\n", mtime=10)}, "csv", "log.csv"),  # its newlines make two lines of it
+    ({"log.csv.gz": gzip.compress(b"user_id,age\nu1,3\n" * 999)[:-30]}, "csv", "log.csv.gz"),
+    ({"log.csv.gz": b"user_id,age\nu1,3\n"}, "csv", "log.csv.gz"),
+    ({"log.csv": "user_id,age,age\nu1,3,4\n"}, "csv", "log.csv"),
     ({"u.csv": "user_id,age\n1\n"}, "csv", r"expected a readable csv file.*Expected 2 columns, got 1"),
     (
         {"u.jsonl": '{"user_id": 1}\n{"user_id":'},
