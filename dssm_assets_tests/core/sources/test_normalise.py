@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
-from dssm_assets.core.errors import DuplicateKeyError, EmptyDayError, SchemaError
+from dssm_assets.core.errors import EmptyDayError, SchemaError
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
 from dssm_assets.core.sources import normalise
-from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, ITEM_TABLE, USER_TABLE
+from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, USER_TABLE
 from dssm_assets.core.sources.normalise import Entities, normalise_behavior
 
 EVENTS = Events(funnel=["expr", "click"], positive=["click"])
@@ -51,18 +51,6 @@ def test_users_are_sorted_and_plain() -> None:
     expected = pa.table({"user_id": [2, 9], "city": ["a", "b"], "note": pa.nulls(2, pa.string()), "tags": [None, "x"]})
     assert result.table.equals(expected)
     check_schema(USER_TABLE, result.table.schema)
-
-
-def test_items_with_text_ids() -> None:
-    result = normalise_entities(ITEM_TABLE, pa.table({"item_id": ["b", "a"], "price": [1.0, 2.0]}))
-    assert result.table.to_pydict() == {"item_id": ["a", "b"], "price": [2.0, 1.0]}
-    check_schema(ITEM_TABLE, result.table.schema)
-
-
-def test_an_item_listed_twice_is_refused_by_name() -> None:
-    raw = pa.table({"item_id": [4, 3, 4, 3, 3, 9]})
-    with pytest.raises(DuplicateKeyError, match=r"table item_table, column item_id.*2 ids with more than one row: 3, 4\."):
-        normalise_entities(ITEM_TABLE, raw)
 
 
 def test_users_without_ids_or_rows_are_refused() -> None:
