@@ -1,4 +1,4 @@
-"""The grammar of formulas: precedence by hand, and a sentence for everything that is no formula."""
+"""The grammar of formulas: precedence against trees, and a sentence for everything that is no formula."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.features.formula.parser import MAX_DEPTH, MAX_LENGTH, Step, check_variable_name, parse_steps
+from dssm_assets_tests.core.features import formula_trees
+from dssm_assets_tests.core.features.formula_trees import Tree
+
+TREES = formula_trees.trees(formula_trees.INFIX, ("abs", "min"), st.sampled_from([0, 1, 2.5, 1e-7, 1e22]))
 
 
 def steps(text: str) -> tuple[Step, ...]:
     return parse_steps(text, ("a", "b", "c"))
+
+
+@given(TREES, st.data())
+def test_redundant_parentheses_do_not_change_a_formula(tree: Tree, data: st.DataObject) -> None:
+    everywhere = formula_trees.text_of(tree, lambda: True)
+    assert steps(formula_trees.text_of(tree, lambda: False)) == steps(everywhere)
+    assert steps(formula_trees.text_of(tree, lambda: data.draw(st.booleans()))) == steps(everywhere)
 
 
 @pytest.mark.parametrize(
