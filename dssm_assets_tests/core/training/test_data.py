@@ -371,11 +371,6 @@ def test_new_items_by_hand() -> None:
     assert found.tolist() == [False, False, True, False, True, True]
 
 
-def test_a_sample_without_history_is_of_a_new_item() -> None:
-    found = find_new_items(np.array([0, 5]), np.array([0, 5]), np.array([1, 2]), lambda at: np.zeros(len(at), np.int32))
-    assert found.tolist() == [True, True]
-
-
 @given(
     users=st.lists(st.lists(st.integers(-1, 4), max_size=6), min_size=1, max_size=5),
     samples=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 6)), max_size=12),

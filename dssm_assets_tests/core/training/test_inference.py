@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dssm_assets.core.config.model import Model
-from dssm_assets.core.errors import LeakError, SchemaError
+from dssm_assets.core.errors import LeakError
 from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import epoch_batches
@@ -92,16 +92,6 @@ def test_history_of_the_evaluation_day_is_refused() -> None:
     assert _users(as_of_ms=last + 1, **ends).shape == (80, 8)
     with pytest.raises(LeakError, match="history of users"):
         _users(as_of_ms=last, **ends)
-
-
-def test_history_bounds_are_inside_the_history() -> None:
-    with pytest.raises(SchemaError, match="0 <= start <= end"):
-        _users(history_end=np.full(80, 81))
-
-
-def test_missing_feature_columns_are_named() -> None:
-    with pytest.raises(SchemaError, match="table items, column tags"):
-        infer_item_vectors(_towers(), pa.table({"item": pa.array([2], pa.int32())}), 5)
 
 
 def test_vectors_of_several_interests_end_with_ones_and_do_not_depend_on_the_batch_size() -> None:

@@ -459,12 +459,6 @@ def test_row_groups_are_skipped_by_timestamp_statistics(tmp_path: Path, zone: st
         assert items_by_day(read(behavior(tmp_path / f"{unit}.parquet"), "2026-01-02")) == {"2026-01-02": [1]}
 
 
-def test_csv_id_types_are_inferred_from_the_whole_log(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("user_id,item_id,event_time\n1,5,2026-01-01\n2,x6,2026-01-02\n")
-    result = read(behavior(tmp_path / "a.csv", format="csv"), "2026-01-01")
-    assert result["2026-01-01"] == [{"user_id": 1, "item_id": "5", "event_time": "2026-01-01"}]
-
-
 def test_every_empty_day_is_named(tmp_path: Path) -> None:
     write(tmp_path / "log.parquet", log([1]))
     days = ("2026-01-01", "2026-01-02", "2026-01-03")
