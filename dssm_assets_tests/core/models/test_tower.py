@@ -114,9 +114,12 @@ def test_batch_norm_uses_the_batch_and_averages_a_tenth_of_it() -> None:
     assert (norm.running_mean.item(), norm.running_var.item()) == pytest.approx((0.3, 1.7))
 
 
-def test_a_batch_of_one_row_uses_the_running_averages() -> None:
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_batch_of_one_row_uses_the_running_averages(is_shared: bool) -> None:
     norm = BatchNorm(1)
+    norm.add_up = (lambda sums: sums) if is_shared else None
     assert norm(torch.tensor([[2.0]])).item() == pytest.approx(2.0, rel=1e-4)
+    assert norm(torch.zeros(0, 1)).shape == (0, 1)
     assert norm.running_mean.item() == 0.0
 
 
@@ -129,11 +132,3 @@ def test_a_shared_batch_is_normalised_by_all_rows() -> None:
     assert shared(COLUMN[:1]).item() == pytest.approx(expected[0].item(), abs=1e-6)
     for name, figure in whole.state_dict().items():
         assert shared.state_dict()[name].item() == pytest.approx(figure.item(), rel=1e-6), name
-
-
-def test_a_shared_batch_of_one_row_uses_the_running_averages() -> None:
-    norm = BatchNorm(1)
-    norm.add_up = lambda sums: sums
-    assert norm(torch.tensor([[2.0]])).item() == pytest.approx(2.0, rel=1e-4)
-    assert norm(torch.zeros(0, 1)).shape == (0, 1)
-    assert norm.running_mean.item() == 0.0

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.retrieval.vectors import Metric, check_vectors, prepare_vectors, to_matrix, vector_lengths
+from dssm_assets.core.retrieval.vectors import Metric, check_vectors, prepare_vectors, to_matrix
 
 
 def test_to_matrix_reads_fixed_size_lists_and_slices() -> None:
@@ -53,7 +53,3 @@ def test_check_vectors_refuses_other_widths_and_an_empty_corpus() -> None:
             check_vectors("user", users, None, width=4)
     with pytest.raises(InputError, match="item vectors: expected at least one"):
         check_vectors("item", np.ones((0, 3)), None)
-
-
-def test_vector_lengths_by_hand() -> None:
-    assert vector_lengths(np.array([[3.0, 4.0], [0.0, 2.0]], np.float32)).tolist() == [5, 2]
