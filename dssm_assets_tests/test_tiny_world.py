@@ -108,6 +108,7 @@ def test_a_user_without_a_profile_has_counts_and_no_city(workspace):
     feature = {row["user_id"]: row for row in rows(workspace, "user_all_feature", DAYS[6])}
     assert (feature[worlds.NO_PROFILE]["city"], feature[worlds.NO_PROFILE]["buy_count_3d"]) == (None, 9)
     assert feature["a6"]["city"] == "city0"
+    assert feature["a6"]["days_since_first_event"] == 6.0  # in Shanghai; in UTC it happened on the day before
 
 
 def sample_histories(workspace):

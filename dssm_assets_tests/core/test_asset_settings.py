@@ -55,8 +55,8 @@ def changed(loaded, changes):
     return {asset for asset in before if before[asset] != after[asset]}
 
 
-def test_steps_read_what_their_assets_declare(tmp_path_factory, tmp_path):
-    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
+def test_steps_read_what_their_assets_declare(world, tmp_path):
+    loaded = world.copy(tmp_path / "world")
     config = loaded.config
     sections = {name: getattr(config, name) for name in PipelineConfig.model_fields}
     sections["calendar"] = RecordedCalendar.model_construct(**dict(config.calendar))
@@ -110,12 +110,12 @@ def test_every_asset_of_a_day_declares_its_settings():
         ({"serving.keep_bundles": 9}, set()),
     ],
 )
-def test_a_changed_key_changes_the_digest_of_its_readers(tmp_path_factory, changes, expected):
-    assert changed(worlds.built_world(tmp_path_factory).loaded, changes) == expected
+def test_a_changed_key_changes_the_digest_of_its_readers(world, changes, expected):
+    assert changed(world.loaded, changes) == expected
 
 
-def test_a_source_elsewhere_changes_nothing_and_other_columns_do(tmp_path_factory):
-    loaded = worlds.built_world(tmp_path_factory).loaded
+def test_a_source_elsewhere_changes_nothing_and_other_columns_do(world):
+    loaded = world.loaded
     tables = loaded.config.tables
     moved = tables.model_copy(update={"behavior": tables.behavior.model_copy(update={"uri": "elsewhere"})})
     assert changed(loaded, {"tables": moved}) == set()
@@ -123,8 +123,8 @@ def test_a_source_elsewhere_changes_nothing_and_other_columns_do(tmp_path_factor
     assert changed(loaded, {"tables": other}) >= {"behavior_table"}
 
 
-def test_other_feature_definitions_change_what_is_encoded_with_them(tmp_path_factory):
-    loaded = worlds.built_world(tmp_path_factory).loaded
+def test_other_feature_definitions_change_what_is_encoded_with_them(world):
+    loaded = world.loaded
     fewer = {"features": loaded.fg["features"][1:]}
     before, after = digests(loaded), digest_settings(loaded.config, fewer, loaded.read_fg_file)
     other = {asset for asset in before if before[asset] != after[asset]}
@@ -132,8 +132,8 @@ def test_other_feature_definitions_change_what_is_encoded_with_them(tmp_path_fac
     assert not other & {"behavior", "user_activity", "user_all_feature", "sample", "feature_counts"}
 
 
-def test_content_of_a_named_file_counts_and_its_name_does_not(tmp_path_factory):
-    loaded = worlds.built_world(tmp_path_factory).loaded
+def test_content_of_a_named_file_counts_and_its_name_does_not(world):
+    loaded = world.loaded
     files = {"a.txt": b"red\nblue\n", "same.txt": b"red\nblue\n", "b.txt": b"blue\nred\n"}
 
     def digest(name):
@@ -161,8 +161,8 @@ class AddedItems(NegativeItems):
 @pytest.mark.parametrize(
     ("later", "expected"), [(LaterItems, {"negative_items", "train_samples", "training_config"}), (AddedItems, set())]
 )
-def test_another_default_of_a_later_version_counts_and_a_new_key_that_is_null_does_not(tmp_path_factory, later, expected):
-    loaded = worlds.built_world(tmp_path_factory).loaded
+def test_another_default_of_a_later_version_counts_and_a_new_key_that_is_null_does_not(world, later, expected):
+    loaded = world.loaded
     sections = {name: getattr(loaded.config, name) for name in PipelineConfig.model_fields}
     version = pydantic.create_model("Version", __base__=PipelineConfig, negative_items=(later, later()))
     before = PipelineConfig.model_construct(**{**sections, "negative_items": NegativeItems()})

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from dssm_assets.core.config.training import Training
-from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.steps.feature_config import towers_of
 from dssm_assets.steps.training import train_samples
@@ -144,11 +143,6 @@ def test_without_a_hard_sampler_there_is_no_hard_negatives_file(workspace: Works
     (again,) = train_samples(workspace, [EVALUATION_DAY])
     assert again.manifest.digest == before.digest
     assert again.facts["hard_negatives"] == train_tables(workspace, EVALUATION_DAY)["hard_negatives"].num_rows
-
-
-def test_a_hard_sampler_without_exposure_events_is_refused(folder: Any) -> None:
-    with pytest.raises(ConfigError, match=r"events\.exposure: expected an event"):
-        worlds.write_config(folder, worlds.merged(CHANGES, {"events": {"exposure": []}}))
 
 
 def test_users_have_indices_if_only_training_needs_interactions(folder: Path) -> None:

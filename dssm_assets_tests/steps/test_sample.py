@@ -236,19 +236,6 @@ def test_a_complete_window_passes_and_lists_rows_and_digests(windowed):
     assert set(result.manifest.inputs) == {f"{table}/{day}" for table, day in found}
 
 
-def test_missing_days_are_named_per_table_with_the_command(windowed):
-    windowed.tables.partitions.remove("positive_sample", "2024-01-07")
-    windowed.tables.partitions.remove("item_features_fg", "2024-01-08")
-    (check,) = run(windowed).checks
-    assert not check.is_passed
-    assert check.description == (
-        "missing: item_features_fg: 2024-01-08; positive_sample: 2024-01-07. "
-        "To fix: materialize train_and_evaluate of 2024-01-09 in Dagster, which first makes what it needs, or run dssm-assets "
-        "materialize train_and_evaluate --from 2024-01-09 --with-upstream"
-    )
-    assert check.facts["missing_days"] == {"item_features_fg": ["2024-01-08"], "positive_sample": ["2024-01-07"]}
-
-
 def test_window_days_cross_months_and_leap_days():
     assert window_days("2024-03-01", 2) == ["2024-02-28", "2024-02-29"]
     assert days_between("2024-01-02", "2024-01-01") == []

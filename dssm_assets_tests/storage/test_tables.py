@@ -115,38 +115,6 @@ def coded(table):
     return table
 
 
-def test_rarely_repeating_numbers_are_not_dictionary_encoded(tables):
-    count = 1_000
-    table = pa.table(
-        {
-            "user_id": pa.array([f"u{number}" for number in range(count)]),
-            "at": pa.array(range(count)),
-            "note": pa.nulls(count, pa.string()),
-            "half": pa.array([number // 2 for number in range(count)], pa.int32()),
-            "most": pa.array([number * 4 // 5 for number in range(count)], pa.float32()),
-            "bag": pa.array([[number] for number in range(count)]),
-            "pair": pa.array([{"x": number, "y": [number]} for number in range(count)]),
-            "weights": pa.array([[("w", number)] for number in range(count)], pa.map_(pa.string(), pa.int64())),
-        }
-    )
-    manifest = tables.write(NOTES, DS, table)
-    assert tables.read(manifest).equals(table)
-    # 1000 and 800 different values in 1000 rows are more than three quarters, 500 are not.
-    assert plain_columns(tables, manifest) == ["at", "most"]
-    few = notes(*[("a", number // 2, None) for number in range(10)]).append_column("small", pa.array(range(10), pa.int8()))
-    assert plain_columns(tables, tables.write(NOTES, DS, few)) == []
-
-
-def plain_columns(tables, manifest):
-    """Returns the stored columns that have no dictionary in any row group."""
-    with tables.partitions.fs.open(tables.paths([manifest])[0], "rb") as handle:
-        metadata = pq.ParquetFile(handle).metadata
-        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-        columns = [group.column(place) for group in groups for place in range(metadata.num_columns)]
-    coded = {column.path_in_schema for column in columns if "RLE_DICTIONARY" in column.encodings}
-    return sorted({column.path_in_schema for column in columns} - coded)
-
-
 def test_columns_are_recorded_with_type_and_meaning(tables):
     table = notes(("a", 1, None)).append_column("buy_count", pa.array([2])).append_column("city", pa.array(["x"]))
     manifest = tables.write(NOTES, DS, table)

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from dssm_assets.core.arrays.ragged import ItemSets
-from dssm_assets.core.channels.fit import ROWS_PER_USER, HeldOutDay, _sample, fit_logistic, fit_merges
+from dssm_assets.core.channels.fit import HeldOutDay, fit_logistic, fit_merges
 from dssm_assets.core.channels.merge import (
-    CHANNEL_WEIGHTS,
     DEFAULT_WEIGHTS,
     IS_OWN_ITEM,
     RANK_OF_NEIGHBORS,
@@ -16,11 +15,8 @@ from dssm_assets.core.channels.merge import (
     SIMILARITY_OF_NEIGHBORS,
     Term,
     default_merges,
-    from_rows,
-    to_table,
 )
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.schema import check_schema
 from dssm_assets_tests.core.channels import worlds
 
 NAMES = tuple(ChannelName)
@@ -72,20 +68,3 @@ def test_vectors_take_the_weight_of_neighbors_if_held_out_days_have_none() -> No
     alone = merges["merged_without_item_to_item"].weights
     assert (alone[vectors], alone[own]) == (DEFAULT_WEIGHTS[vectors], -DEFAULT_WEIGHTS[vectors])
     assert merged[Term(IS_OWN_ITEM)] != DEFAULT_WEIGHTS[Term(IS_OWN_ITEM)]
-
-
-def test_sample_is_even_and_stands_for_all() -> None:
-    is_row = np.zeros((3, 1000), bool)
-    is_row[0], is_row[1, :10] = True, True
-    kept, weight = _sample(is_row)
-    assert kept.sum(axis=1).tolist() == [ROWS_PER_USER, 10, 0]
-    assert (kept.sum(axis=1) * weight).tolist() == [1000, 10, 0]
-    gaps = np.diff(np.flatnonzero(kept[0]))
-    assert set(gaps) == {12, 13}
-
-
-def test_fitted_merges_survive_the_table() -> None:
-    merges = fit_merges([held_out([0, 2, 4])] * 3, default_merges(NAMES))
-    table = to_table(merges)
-    check_schema(CHANNEL_WEIGHTS, table.schema)
-    assert sorted(from_rows(table.to_pylist(), NAMES), key=lambda one: one.name) == sorted(merges, key=lambda one: one.name)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.config.evaluation import Gate
-from dssm_assets.core.errors import ConfigError, InputError
+from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.gate import GateReport, Verdict, hit_rate_gate
 from dssm_assets.core.evaluation.rates import split_cells, sum_hits
 from dssm_assets_tests.core.evaluation.test_rates import counts
@@ -59,25 +59,15 @@ def test_a_model_clearly_behind_the_baseline_fails_and_the_sentence_says_by_how_
     assert report.summary == report.facts["verdict"] == f"failed: gain -0.3000 [{low:+.4f}, {high:+.4f}]"
 
 
-def test_a_model_clearly_ahead_passes_and_the_sentence_says_so() -> None:
-    report = decide(day(model=found(20), popularity=found(8)))
-    assert report.verdict is Verdict.PASSED
-    assert "two-tower model (0.5000) is ahead of the best baseline, popularity (0.2000), by +0.3000" in report.sentence
-
-
 def test_an_interval_wider_than_the_rate_it_compares_with_is_no_evidence() -> None:
     # Rates of 0.2 and 0.25; the interval of the difference spans more than 0.25. With equal users it has no width.
     report = decide(day(model=found(8), popularity=[0] * 8 + found(10)))
     assert report.facts["gain_ci_high"] - report.facts["gain_ci_low"] > 0.25
     assert report.verdict is Verdict.NOT_ENOUGH_EVIDENCE
     assert "an interval wider than the baseline's own rate" in report.sentence
-    assert decide(day(model=found(10), popularity=found(10))).verdict is Verdict.PASSED
-
-
-def test_equal_models_pass_at_the_edge() -> None:
     equal = day(model=found(10), popularity=found(10))
-    assert decide(equal).passed
-    assert decide(equal).facts["gain_ci_high"] == 0
+    report = decide(equal)
+    assert (report.verdict, report.facts["gain_ci_high"]) == (Verdict.PASSED, 0)
     assert not decide(equal, baseline_margin=0.001).passed
 
 
@@ -182,16 +172,15 @@ def test_a_hard_day_is_no_drop() -> None:
 
 def test_a_lost_lead_is_a_drop_even_on_an_easy_day() -> None:
     # 36 of 40 are found, more than ever, but the baseline finds as many: 1 time, where 0.7 * 3 = 2.1 times are required.
-    report = decide(day(model=found(36), popularity=found(36)), before(d06={"model": 30, "popularity": 10}))
+    today, past = day(model=found(36), popularity=found(36)), before(d06={"model": 30, "popularity": 10})
+    report = decide(today, past)
     assert not report.passed
     assert report.sentence.endswith(
         "it finds 1.00 times as many items as the baseline, 3.00 times on the 1 partition before: surely a drop of more than 30%"
     )
     assert report.summary == "failed: 1.00 times the baseline, 3.00 before"
     # 1 time is what a drop of two thirds leaves.
-    assert decide(
-        day(model=found(36), popularity=found(36)), before(d06={"model": 30, "popularity": 10}), max_drop_frac=0.67
-    ).passed
+    assert decide(today, past, max_drop_frac=0.67).passed
 
 
 def test_the_last_partitions_count_together_each_against_its_own_best_baseline() -> None:
@@ -229,21 +218,3 @@ def test_a_day_without_known_users_and_items_is_not_enough_evidence() -> None:
     report = decide(day(popularity=found(3)))
     assert report.verdict is Verdict.NOT_ENOUGH_EVIDENCE
     assert report.sentence == "not enough evidence: no known user has a known item to find"
-
-
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        ({"baselines": ["model"]}, "must be of popularity, .*, got model"),
-        ({"scopes": []}, "at least 1 item"),
-        ({"scopes": ["all", "all"]}, "must be distinct, got all, all"),
-        ({"scopes": ["cold"]}, "cannot include cold"),
-        ({"min_hit_rate": 1}, "unknown key 'min_hit_rate'"),
-    ],
-)
-def test_bad_gate_keys_are_refused(keys: dict[str, Any], said: str) -> None:
-    from dssm_assets.core.config.pipeline import parse_config
-    from dssm_assets_tests.worlds import CONFIG
-
-    with pytest.raises(ConfigError, match=f"key gate.*{said}"):
-        parse_config({**CONFIG, "gate": keys})

@@ -10,16 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, HIT_RATE_DETAIL
 from dssm_assets.core.evaluation.hits import count_hits, hit_ranks, hit_rate_detail, user_ndcg
-from dssm_assets.core.evaluation.scorer import InteractedItems, model_scorer, read_corpus
-from dssm_assets.core.evaluation.segments import TIERS, Cuts, Tier, label_activity, tier_columns
-from dssm_assets.core.names import Scope
+from dssm_assets.core.evaluation.scorer import InteractedItems
+from dssm_assets.core.evaluation.segments import TIERS, Cuts, Tier, tier_columns
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.evaluation.worlds import (
     FixedScorer,
-    define_hits,
     events_table,
     read_interactions,
     slow_hits,
@@ -32,11 +29,6 @@ def test_hit_ranks_by_hand() -> None:
     #                      5 first   7   absent  outside  second user's 5  and 0
     ranks = hit_ranks(lists, np.array([0, 0, 0, 0, 1, 1]), np.array([5, 7, 0, -1, 5, 0]))
     assert ranks.tolist() == [0, 2, 4, 4, 3, 2]
-
-
-def test_definition_by_hand() -> None:
-    found = {scope: define_hits("adcb", {*"abd"}, {"a"}, {*"ad"}, scope, 2) for scope in Scope if scope is not Scope.COLD}
-    assert found == {"all": (2, 3), "discovery": (1, 2), "repeat": (1, 1), "new": (0, 1), "unseen": (1, 1)}
 
 
 def test_count_hits_by_hand_in_every_scope() -> None:
@@ -194,19 +186,3 @@ def test_detail_equals_sets_and_loops(data: st.DataObject) -> None:
             inside = {item for item in wanted if (tier[LETTERS.index(item)] if item in LETTERS else 3) == place}
             hits, truth_count = (row[column] for column in tier_columns(name))
             assert (hits, truth_count) == (len(set(kept) & inside), len(inside))
-
-
-def test_detail_has_every_user_and_an_empty_list_without_a_vector() -> None:
-    rng = np.random.default_rng(2)
-    users = [f"u{i}" for i in range(9)]
-    truth = truth_of([(user, LETTERS[i % 4]) for i, user in enumerate(users)], [("u1", "b")], LETTERS)
-
-    def vectors(ids: list[str], side: str) -> pa.Table:
-        values = pa.array(rng.normal(size=len(ids) * 3).astype(np.float32))
-        return pa.table({f"{side}_id": ids, f"{side}_tower_emb": pa.FixedSizeListArray.from_arrays(values, 3)})
-
-    scorer = model_scorer(*read_corpus(vectors(LETTERS, "item"), Similarity.COSINE), vectors(users[:7], "user"), truth.user_ids)
-    cuts = Cuts({"activity": label_activity(np.arange(9), [2, 5])}, np.array([0, 1, 2, 3]))
-    whole = hit_rate_detail(*scorer.top_k(np.arange(9), 3), truth, cuts, item_ids=scorer.item_ids)
-    assert whole.column("segment_activity").to_pylist() == ["0", "1", "2-4", "2-4", "2-4", "5+", "5+", "5+", "5+"]
-    assert whole.column("topk_ids").to_pylist()[7:] == [[], []]

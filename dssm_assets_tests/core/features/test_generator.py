@@ -130,15 +130,3 @@ def test_wrong_types_are_all_named() -> None:
     with pytest.raises(SchemaError) as caught:
         GENERATOR.encode(table, side="user")
     assert [fault.where for fault in caught.value.faults] == ["feature age, input user:age", "feature city, input user:city"]
-
-
-def test_sub_features_must_be_as_long_as_their_primary_key() -> None:
-    raw = {"features": [{"feature_type": "sequence_feature", "sequence_name": "s", "sequence_pk": "user:ids",
-                         "features": [{**ID, "feature_name": "k", "expression": "user:kinds"}]}]}  # fmt: skip
-    generator = FeatureGenerator.from_fg_json(raw)
-    with pytest.raises(SchemaError, match="1 rows where they differ"):
-        generator.encode(pa.table({"ids": [[1, 2], [3]], "kinds": [["a"], ["b"]]}), side="sequence")
-    with pytest.raises(SchemaError, match="input column ids"):
-        generator.encode(pa.table({"kinds": [["a"]]}), side="sequence")
-    with pytest.raises(SchemaError, match="lists or text, got int64"):
-        generator.encode(pa.table({"ids": [[1]], "kinds": [1]}), side="sequence")

@@ -61,10 +61,6 @@ def entries_of(maps: NestedMaps, index: int) -> list[tuple[str, str, str | None]
     return [(pkeys[pkey], keys[inner], values[inner]) for pkey, inner in codes]
 
 
-def test_nested_map_is_split_at_its_four_separators() -> None:
-    assert rows_of(pa.array(["p^s:1,t:2|q^s:3"])) == [[("p", "s", "1"), ("p", "t", "2"), ("q", "s", "3")]]
-
-
 def test_first_circumflex_and_the_last_colon_divide() -> None:
     assert rows_of(pa.array(["p^q^http://s:1"])) == [[("p", "q^http://s", "1")]]
 
@@ -72,14 +68,6 @@ def test_first_circumflex_and_the_last_colon_divide() -> None:
 @pytest.mark.parametrize("text", ["", "p", "p^", "^s:1", "p^:1", "|", "p|^|", None])
 def test_entry_without_keys_is_left_out(text: str | None) -> None:
     assert rows_of(pa.array([text, "p^s:1"], pa.string())) == [[], [("p", "s", "1")]]
-
-
-def test_element_of_a_list_is_one_outer_entry() -> None:
-    assert rows_of(pa.array([["p^s:1,t:2", None, "q^s:a|b"], [], None])) == [
-        [("p", "s", "1"), ("p", "t", "2"), ("q", "s", "a|b")],
-        [],
-        [],
-    ]
 
 
 def test_maps_of_maps_also_sliced() -> None:

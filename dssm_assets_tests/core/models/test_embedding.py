@@ -51,16 +51,6 @@ def test_lookup_orders_features_by_width_and_missing_is_zero() -> None:
     assert [lookup.dim for lookup in tape] == [2, 3]
 
 
-def test_gradient_goes_to_the_look_ups_and_not_to_the_tables() -> None:
-    tables = _tables()
-    inputs = TowerInput(np.array([[2, 3, 1]]), (mean_bags(np.array([1]), np.array([0, 1])),))
-    tape: list[Lookup] = []
-    tables.lookup(tables.groups([A, B, C], [H]), inputs, tape).sum().backward()
-    assert all(lookup.pooled.grad is not None and bool((lookup.pooled.grad == 1).all()) for lookup in tape)
-    assert not any(tables.table(dim).requires_grad for dim in tables.dims)
-    assert list(tables.parameters()) == []
-
-
 @pytest.mark.parametrize("start", [0, 1])
 def test_rows_are_read_at_any_address_without_a_copy_of_the_table(start: int) -> None:
     data = np.zeros(start + 4 * 400_000, np.uint8)

@@ -40,19 +40,6 @@ def test_reader_returns_the_latest_events_and_flags_empty_histories() -> None:
     assert is_empty.tolist() == [0, 1, 1, 0]
 
 
-def test_weights_halve_per_half_life() -> None:
-    # Ages from the newest: 3, 2, 0 days; with a half-life of one day 1/8, 1/4, 1, whose sum is 11/8.
-    bags = HistoryReader(TABLE, _spec(9, 1.0)).read(np.array([0]), np.array([3])).bags
-    assert bags[0].weights == pytest.approx([1 / 11, 2 / 11, 8 / 11])
-
-
-def test_ancient_events_still_have_weights() -> None:
-    table = _table([0, 30_000, 60_000], [5, 6, 0])
-    bags = HistoryReader(table, _spec(9, 0.001)).read(np.array([0]), np.array([3])).bags
-    assert bags[0].values.tolist() == [5, 6]
-    assert bags[0].weights.sum() == pytest.approx(1.0)
-
-
 @given(st.data())
 def test_ages_from_the_newest_event_and_from_the_sample_give_the_same_weights(data: st.DataObject) -> None:
     days = sorted(data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=6)))

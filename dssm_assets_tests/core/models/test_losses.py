@@ -21,14 +21,11 @@ from dssm_assets.core.models.losses import (
     LOSSES,
     LossTerms,
     MaskedPairs,
-    count_negatives,
     l2_loss,
     sigmoid_loss,
     softmax_loss,
 )
 from dssm_assets.testing import LossContract, random_batch
-
-_PAIRS = pytest.mark.parametrize("loss", [sigmoid_loss, l2_loss])
 
 
 def _diagonal(count: int) -> MaskedPairs:
@@ -180,28 +177,8 @@ def test_l2_by_hand_ignores_scale_and_correction() -> None:
     assert l2_loss(*vectors, terms, 99.0).item() == pytest.approx((3 * first + second) / 4)
 
 
-@_PAIRS
-def test_a_row_without_negatives_has_the_loss_of_its_positive(loss: Callable[..., Tensor]) -> None:
-    item = torch.tensor([[1.0]]).double()
-    value = loss(item, item * 0.5, item, torch.zeros(0, 1).double(), plain_terms(1, 1, [], _diagonal(1)), 1.0).item()
-    assert value == pytest.approx(math.log(1 + math.exp(-0.5)) if loss is sigmoid_loss else 0.25)
-
-
-def test_negatives_weigh_as_much_as_the_positive_however_many() -> None:
-    one = torch.tensor([[1.0]]).double()
-    few, many = (l2_loss(one, one, one.repeat(n, 1), one[:0], plain_terms(1, n, []), 1.0).item() for n in (1, 7))
-    assert few == pytest.approx(1.0)
-    assert many == pytest.approx(1.0)
-
-
 class TestLosses(LossContract):
     names = tuple(LOSSES)
-
-
-def test_a_cell_masked_twice_counts_once() -> None:
-    cells = MaskedPairs(np.array([0, 2, 2, 2]), np.array([1, 0, 2, 2]))
-    assert count_negatives(plain_terms(3, 3, [1, 1], cells), 3).tolist() == [2, 5, 1]
-    assert count_negatives(plain_terms(2, 0, []), 0).tolist() == [0, 0]
 
 
 def test_terms_move_their_tensors_to_a_device_and_have_no_hard_negatives_by_default() -> None:

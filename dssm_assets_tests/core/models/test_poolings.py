@@ -10,7 +10,7 @@ import pytest
 
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import offsets_of
-from dssm_assets.core.config.model import Pooling, PoolingKind
+from dssm_assets.core.config.model import Pooling
 from dssm_assets.core.models.poolings import MS_PER_DAY, POOLINGS, HistoryEvents, make_pooling
 from dssm_assets.testing import PoolingContract
 
@@ -79,12 +79,6 @@ def test_sqrt_repeats_gives_n_equal_events_the_weight_of_sqrt_n() -> None:
 )
 def test_poolings_read_no_more_events_than_have_weight(settings: dict[str, Any], num_events: int) -> None:
     assert make_pooling(Pooling(**settings)).num_events == num_events
-
-
-def test_half_lives_of_mean_and_root_and_encoders_need_times() -> None:
-    needing = [kind for kind in PoolingKind if make_pooling(Pooling(kind=kind, half_life_days=3)).needs_times]
-    assert needing == [PoolingKind.MEAN, PoolingKind.ROOT, PoolingKind.SEQUENCE]
-    assert not make_pooling(Pooling()).needs_times
 
 
 def test_attention_keeps_the_sub_features_of_an_event_together() -> None:

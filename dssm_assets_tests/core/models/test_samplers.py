@@ -18,7 +18,6 @@ from dssm_assets.core.models.samplers import (
     WeightedSampler,
     alias_table,
     divide_evenly,
-    mix_with_uniform,
 )
 from dssm_assets.core.training.batch_negatives import log_expected_counts, matching_pairs
 from dssm_assets.testing import LEAST_P, SamplerContract, p_value
@@ -80,25 +79,6 @@ def test_equal_weights_whose_shares_all_round_below_one_are_uniform() -> None:
     assert set(drawn.tolist()) == {0, 1, 2, 3, 4}
 
 
-def test_draws_follow_the_distribution_by_chi_square() -> None:
-    weights = 1.0 / np.arange(1, 201) ** 1.1
-    drawn, _ = WeightedSampler(weights).draw(400_000, np.random.default_rng(3))
-    assert p_value(drawn, weights / weights.sum()) > 0.01
-    # The test detects ignored weights, and one forgotten weight.
-    assert p_value(drawn, np.full(200, 1 / 200)) < LEAST_P
-    assert p_value(drawn, np.append(weights[:-1], 0.0) / weights[:-1].sum()) < LEAST_P
-
-
-def test_draws_return_their_probability_and_repeat_with_the_seed() -> None:
-    sampler = WeightedSampler(np.array([1.0, 3.0, 0.0]))
-    items, probability = sampler.draw(50, np.random.default_rng(1))
-    again, _ = sampler.draw(50, np.random.default_rng(1))
-    other, _ = sampler.draw(50, np.random.default_rng(2))
-    assert items.tolist() == again.tolist() != other.tolist()
-    assert probability.tolist() == [[0.25, 0.75, 0.0][item] for item in items]
-    assert 2 not in items
-
-
 @pytest.mark.parametrize("weights", [[-1.0, 2.0], [np.nan, 1.0], [np.inf], [0.0, 0.0], []])
 def test_bad_weights_are_refused(weights: list[float]) -> None:
     with pytest.raises(SchemaError, match="table items, column weight"):
@@ -125,26 +105,6 @@ def test_unmasked_draws_follow_the_conditional_distribution_by_chi_square() -> N
     uniform = np.where(distribution > 0, 1.0, 0.0)
     assert p_value(drawn, uniform / uniform.sum()) < LEAST_P
     assert p_value(np.append(drawn, 0), distribution) < LEAST_P
-
-
-def test_uniform_draws_by_chi_square() -> None:
-    distribution, sampler = np.full(50, 1 / 50), UniformSampler(50)
-    drawn, probability = sampler.draw(100_000, np.random.default_rng(1))
-    assert p_value(drawn, distribution) > LEAST_P
-    assert probability.tolist() == [0.02] * 100_000
-    # The test detects draws by weight.
-    weighted, _ = WeightedSampler(1.0 + np.arange(50) / 50).draw(100_000, np.random.default_rng(1))
-    assert p_value(weighted, distribution) < LEAST_P
-    assert len(sampler.draw(0, np.random.default_rng(2))[0]) == 0
-
-
-def test_a_mixture_is_half_uniform_and_half_by_weight() -> None:
-    # Uniform .25 each; by weight .6, .2, 0, .2.
-    assert mix_with_uniform(np.array([6.0, 2.0, 0.0, 2.0])).probability == pytest.approx([0.425, 0.225, 0.125, 0.225])
-    weights = 1.0 / np.arange(1, 101)
-    drawn, _ = mix_with_uniform(weights).draw(200_000, np.random.default_rng(4))
-    assert p_value(drawn, 0.5 / 100 + 0.5 * weights / weights.sum()) > LEAST_P
-    assert p_value(drawn, weights / weights.sum()) < LEAST_P
 
 
 @pytest.mark.parametrize("count", [0, 2, 9])

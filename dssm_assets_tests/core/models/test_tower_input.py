@@ -50,13 +50,6 @@ def test_concatenated_inputs_are_the_rows_of_both() -> None:
     assert both.bags[0].weights.tolist() == whole.bags[0].weights.tolist()
 
 
-@pytest.mark.parametrize("cuts", [(0, 3), (0, 1, 3)])
-def test_a_side_without_features_reads_nothing(cuts: tuple[int, ...]) -> None:
-    table = pa.concat_tables([TABLE.slice(low, high - low) for low, high in pairwise(cuts)])
-    inputs = SideReader(table, "items", []).read(np.array([2, 0]))
-    assert (inputs.singles.shape, inputs.bags) == ((2, 0), ())
-
-
 def test_merged_sides_have_the_order_of_the_specification() -> None:
     user, context = {"side": TowerSide.USER}, {"side": TowerSide.CONTEXT}
     tags, pages = tower_feature("tags", is_multi=True, **user), tower_feature("pages", is_multi=True, **context)

@@ -34,14 +34,6 @@ def test_an_empty_history_has_a_learned_vector() -> None:
     assert not torch.allclose(empty, unknown)
 
 
-def test_history_and_item_tower_share_an_embedding_table() -> None:
-    towers = TwoTower(tower_spec(FEATURES, Model()), torch.Generator().manual_seed(0))
-    before = towers.user_vectors(_user([3], 0.0)), towers.item_vectors(TowerInput(np.array([[3]])))
-    towers.tables.table(4)[towers.tables.bases["item"] + 3] += 1.0
-    assert not torch.allclose(before[0], towers.user_vectors(_user([3], 0.0)))
-    assert not torch.allclose(before[1], towers.item_vectors(TowerInput(np.array([[3]]))))
-
-
 def test_a_weighted_feature_reaches_the_output_as_a_weighted_mean() -> None:
     # One feature of width 2 and one linear layer that changes nothing: a vector is what the feature pools to.
     tags, user = tower_feature("tags", is_multi=True, is_weighted=True), tower_feature("u", TowerSide.USER)
@@ -112,17 +104,6 @@ def test_every_look_up_of_the_history_is_on_the_tape() -> None:
     assert all(lookup.pooled.grad is not None and bool(lookup.pooled.grad.any()) for lookup in tape)
 
 
-def test_learned_similarity_parameters_belong_to_the_towers() -> None:
-    towers = _attention_towers(learn_temperature=True, learn_scale=True, temperature=0.5)
-    names = {name for name, _ in towers.named_parameters() if name.startswith("similarity.")}
-    assert names == {"similarity.log_scale", "similarity.weight", "similarity.bias"}
-    scale, affine = towers.similarity.scale(), towers.similarity.affine()
-    assert isinstance(scale, torch.Tensor)
-    assert scale.item() == pytest.approx(2.0)
-    assert affine is not None
-    assert (_attention_towers().similarity.scale(), _attention_towers().similarity.affine()) == (pytest.approx(10.0), None)
-
-
 def _scale(**model: Any) -> SimilarityScale:
     return SimilarityScale(tower_spec(ONE_OF_EACH_SIDE, Model(**model)))
 
@@ -154,9 +135,7 @@ INTERESTS = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]], [[
 def test_the_interest_with_the_largest_product_is_chosen() -> None:
     items = torch.tensor([[0.6, 0.8], [0.8, 0.6], [1.0, 0.0]])
     assert nearest_interests(INTERESTS, items).tolist() == [[0.0, 1.0], [1.0, 0.0], [3.0, 0.0]]
-
-
-def test_only_the_chosen_interest_gets_a_gradient() -> None:
+    # It alone gets a gradient.
     interests, items = INTERESTS.clone().requires_grad_(True), torch.tensor([[0.6, 0.8]] * 3).requires_grad_(True)
     nearest_interests(interests, items).sum().backward()
     assert interests.grad is not None

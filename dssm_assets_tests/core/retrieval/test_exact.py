@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.retrieval import exact
-from dssm_assets.core.retrieval.exact import Corpus, search
+from dssm_assets.core.retrieval.exact import Corpus, score_interests, search, search_interests
 from dssm_assets.core.retrieval.vectors import Metric, pair_scores
 from dssm_assets_tests.core.arrays.item_sets import item_sets
 
@@ -39,12 +39,14 @@ def slow_score(user: list[float], item: list[float], metric: Metric) -> float:
     return float(np.float32(math.fsum(a * b for a, b in zip(user, item, strict=True))))
 
 
+GRID = st.lists(st.integers(-2, 2), min_size=3, max_size=3).filter(any)
+
+
 @st.composite
 def tied_worlds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, list[set[int]]]:
     """Few distinct small vectors, so that most scores tie."""
-    grid = st.lists(st.integers(-2, 2), min_size=3, max_size=3).filter(any)
-    users = draw(st.lists(grid, min_size=1, max_size=5))
-    items = draw(st.lists(grid, min_size=1, max_size=30))
+    users = draw(st.lists(GRID, min_size=1, max_size=5))
+    items = draw(st.lists(GRID, min_size=1, max_size=30))
     banned = [draw(st.sets(st.integers(0, len(items) - 1), max_size=len(items))) for _ in users]
     return np.array(users, np.float32), np.array(items, np.float32), draw(st.integers(1, 12)), banned
 
@@ -109,22 +111,6 @@ def test_users_with_few_and_many_exclusions_equal_brute_force(monkeypatch: pytes
         assert top_k(users, items, 15, similarity=Metric.IP, excluded=item_sets(banned))[0].tolist() == expected
 
 
-@pytest.mark.parametrize("metric", [Metric.IP, Metric.L2])
-def test_the_first_proposals_prove_most_lists(monkeypatch: pytest.MonkeyPatch, metric: Metric) -> None:
-    rng = np.random.default_rng(3)
-    users, items = rng.normal(size=(50, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)
-    searched: list[int] = []
-    original = exact._search_block
-
-    def counting(corpus: Corpus, block: np.ndarray, *rest: Any) -> Any:
-        searched.append(len(block))
-        return original(corpus, block, *rest)
-
-    monkeypatch.setattr(exact, "_search_block", counting)
-    top_k(users, items, 10, similarity=metric)
-    assert (searched[0], sum(searched[1:]) < 5) == (50, True)
-
-
 def clusters(rng: np.random.Generator, count: int, dim: int, spread: float) -> np.ndarray:
     centre = rng.normal(size=(1, dim)) * 3
     return (centre + rng.normal(size=(count, dim)) * spread * rng.lognormal(0, 1, size=(count, 1))).astype(np.float32)
@@ -161,15 +147,6 @@ def test_cosine_ignores_length_and_inner_product_does_not() -> None:
     assert top_k(user, items, 3, similarity=Similarity.INNER_PRODUCT)[0].tolist() == [[1, 0, 2]]
 
 
-def test_corpus_can_be_searched_repeatedly() -> None:
-    rng = np.random.default_rng(2)
-    users, items = rng.normal(size=(9, 4)), rng.normal(size=(50, 4))
-    corpus = Corpus(items, Metric.COSINE)
-    first, again = search(corpus, users[:4], 6), search(corpus, users[4:], 6)
-    whole = top_k(users, items, 6, similarity=Metric.COSINE)
-    assert np.concatenate([first[0], again[0]]).tolist() == whole[0].tolist()
-
-
 def test_short_lists_are_padded_and_no_users_give_no_rows() -> None:
     items = np.array([[1.0], [2.0], [3.0]])
     index, scores = top_k(
@@ -178,3 +155,38 @@ def test_short_lists_are_padded_and_no_users_give_no_rows() -> None:
     assert index.tolist() == [[1, 0, -1, -1, -1], [-1, -1, -1, -1, -1]]
     assert scores.tolist() == [[2, 1, -np.inf, -np.inf, -np.inf], [-np.inf] * 5]
     assert top_k(np.zeros((0, 1)), items, 2, similarity=Similarity.COSINE)[0].shape == (0, 2)
+
+
+@given(
+    st.lists(st.lists(GRID, max_size=4), min_size=1, max_size=5).filter(any),
+    st.lists(GRID, min_size=1, max_size=12),
+    st.integers(1, 15),
+    st.sampled_from([Metric.IP, Metric.L2]),
+    st.integers(1, 4),
+    st.data(),
+)
+def test_users_of_many_vectors_equal_the_maximum_over_them(
+    users: list[list[list[int]]], items: list[list[int]], k: int, metric: Metric, block: int, data: st.DataObject
+) -> None:
+    banned = [data.draw(st.sets(st.integers(0, len(items) - 1))) for _ in users]
+    bounds = np.cumsum([0] + [len(each) for each in users])
+    vectors = np.array([vector for each in users for vector in each], np.float32).reshape(-1, 3)
+    index, scores = search_interests(
+        Corpus(np.array(items), metric), vectors, bounds, k, excluded=item_sets(banned), block_size=block
+    )
+    for user, without, got, values in zip(users, banned, index.tolist(), scores.tolist(), strict=True):
+        best = sorted(
+            (-max(slow_score(v, item, metric) for v in user), i) for i, item in enumerate(items) if user and i not in without
+        )
+        best = best[:k]
+        assert got == [i for _, i in best] + [-1] * (k - len(best))
+        assert values == [-s for s, _ in best] + [-np.inf] * (k - len(best))
+
+
+def test_score_of_an_item_is_that_of_the_best_interest() -> None:
+    items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
+    users = np.array([[[1, 0], [0, 1]], [[2, 0], [-1, 0]]], np.float32)
+    columns = np.array([[0, 2, 1], [2, 1, 0]])
+    found = score_interests(users, items, columns, Metric.IP)
+    assert found == pytest.approx(np.array([[1, 0.8, 1], [1.2, 0, 2]]))
+    assert score_interests(users, items, columns, Metric.COSINE)[1] == pytest.approx([0.6, 0, 1])

@@ -89,17 +89,8 @@ def test_more_cells_are_searched_where_that_spares_rescoring() -> None:
     # Up to twice the cells: 182 with 3: 257,300; more of them are not tried.
     assert least({8: 80, 3: 180}) == (182, 3)
     assert least({8: 80, 3: 190}) == (91, 8)
-    # Where 8 is never enough, twice as many are rescored, and the cells are still as few as suffice; smaller factors are not measured.
-    asked: list[tuple[int, int]] = []
-    is_enough = {16: 100}
-    assert choose_probes(1_000_000, 2048, [200], lambda d: not asked.append(d) and d[0] >= is_enough.get(d[1], 4096)) == (
-        108,
-        16,
-    )
-    whole = asked.index((2048, 8))  # all cells are searched after the others
-    assert {factor for _, factor in asked[: whole + 1]} == {8}
-    assert {factor for _, factor in asked[whole + 1 :]} == {16}
-    assert (2048, 16) not in asked
+    # Where 8 is never enough, twice as many are rescored, and the cells are still as few as suffice.
+    assert least({16: 100}) == (108, 16)
     # Up to all cells; then more are rescored.
     assert least({8: 1000}) == (1024, 8)
     assert least({16: 2048, 32: 2048}) == (2048, 16)

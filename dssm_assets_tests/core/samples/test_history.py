@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
@@ -141,23 +141,3 @@ def test_histories_are_all_events_sorted(days: list[Any], block_rows: int) -> No
     assert rows_of(history) == [(user, time, place.get(item, -1), item + 101) for user, time, item in events]
     assert history.users.ids.to_pylist() == sorted({user for day in days for user, _ in day})
     assert history.starts.tolist() == [0, *history.ends.tolist()][: len(history.starts)]
-
-
-def test_build_history_reads_days_twice_into_allocated_arrays() -> None:
-    """Each pass reads only the columns that it needs, one day after the other."""
-    reads: list[Any] = []
-    made: list[int] = []
-
-    def days(columns: Sequence[str]) -> Iterator[pa.Table]:
-        for number in range(3):
-            reads.append((number, len(columns)))
-            yield table([(number % 2, [(number, 7)])]).select(list(columns))
-
-    def allocate(length: int, kind: Any) -> Any:
-        made.append(length)
-        return np.empty(length, kind)
-
-    history = build_history(days, SHUFFLED_CORPUS, bucketize, features=["seq__brand"], allocate=allocate)
-    assert [columns for _, columns in reads] == [2] * 3 + [4] * 3
-    assert made == [3, 3, 3]
-    assert rows_of(history) == [(0, 0, 1, 108), (0, 2, 1, 108), (1, 1, 1, 108)]

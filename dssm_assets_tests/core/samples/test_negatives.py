@@ -51,11 +51,6 @@ def test_weigh_items_by_hand() -> None:
     check_schema(NEGATIVE_ITEMS, table.schema)
 
 
-@pytest.mark.parametrize(("alpha", "expected"), [(0, [1.0, 1.0]), (1, [3.0, 1.0]), (2, [9.0, 1.0])])
-def test_alpha_changes_the_weights(alpha: float, expected: list[float]) -> None:
-    assert weigh_items(corpus([1, 2]), counts([1, 1]), NegativeItems(alpha=alpha))["weight"].to_pylist() == expected
-
-
 def test_weigh_items_refuses_broken_corpora() -> None:
     with pytest.raises(EmptyDayError, match="at least one item"):
         weigh_items(corpus([1]).slice(0, 0), counts([1]), SQRT)

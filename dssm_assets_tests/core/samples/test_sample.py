@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import ibis
-import numpy as np
 import pyarrow as pa
-import pytest
 
-from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.samples.sample import SampleWeights, label_events
 from dssm_assets.core.samples.sample_tables import SAMPLE
 from dssm_assets.core.schema import check_schema
@@ -63,27 +60,7 @@ def test_a_context_column_that_every_sample_has_occurs_once() -> None:
     ]
 
 
-def test_a_context_column_may_not_be_named_label() -> None:
-    with pytest.raises(SchemaError, match="column label: expected one source"):
-        run(behavior([0]), [], ["label"])
-
-
 ROWS = pa.table({"event": ["buy", "click", "like", "buy"]})
-
-
-def test_weights_by_event() -> None:
-    weights = SampleWeights({"buy": 3.0, "like": 0.5}).weigh(ROWS, 0)
-    assert weights.dtype == np.float32
-    assert weights.tolist() == [3.0, 1.0, 0.5, 3.0]
-    encoded = pa.table({"event": ROWS["event"].dictionary_encode()})
-    assert SampleWeights({"buy": 3.0}).weigh(encoded, 0).tolist() == [3.0, 1.0, 1.0, 3.0]
-
-
-def test_weights_by_age() -> None:
-    # Of a window of 5 days, day 4 is the previous day (age 1) and day 2 lies 3 days before the evaluation day.
-    weights = SampleWeights({"buy": 3.0}, half_life_days=2.0, window_days=5)
-    assert weights.weigh(ROWS, 2).tolist() == pytest.approx([3 * 2**-1.5, 2**-1.5, 2**-1.5, 3 * 2**-1.5])
-    assert weights.weigh(ROWS, 4)[1] / weights.weigh(ROWS, 2)[1] == pytest.approx(2.0)
 
 
 def test_the_weight_of_the_oldest_sample_is_above_0() -> None:

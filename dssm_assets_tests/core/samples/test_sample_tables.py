@@ -6,13 +6,11 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples.sample_tables import (
     NEGATIVE_ITEMS,
     POSITIVE_SAMPLE,
     SAMPLE,
     SAMPLE_FG,
-    file_schema,
     require_types,
 )
 
@@ -26,22 +24,6 @@ def test_every_column_of_every_contract_is_described() -> None:
         assert spec.describe("any_feature__weights").startswith("Weight of each value")
 
 
-def test_arrow_schemas_carry_descriptions_and_feature_types() -> None:
-    schema = file_schema(
-        TrainSamplesFile.SAMPLES, {"age": pa.int32(), "tags": pa.list_(pa.int32()), "tags__weights": pa.list_(pa.float32())}
-    )
-    own = ["item_index", "user_index", "history_end", "event_time_ms", "weight", "day", "user_row", "item_row"]
-    assert schema.names == [*own, "age", "tags", "tags__weights"]
-    assert b"index" in schema.field("tags").metadata[b"description"]
-    assert b"Weight" in schema.field("tags__weights").metadata[b"description"]
-    assert all(field.metadata[b"description"] for field in schema)
-    assert schema.field("tags").type == pa.list_(pa.int32())
-    assert b"user_rows.arrow" in schema.field("user_row").metadata[b"description"]
-    rows = file_schema(TrainSamplesFile.USER_ROWS, {"age": pa.int32(), "item_row": pa.int32()})
-    assert rows.names == ["age", "item_row"]
-    assert all(field.metadata[b"description"] for field in rows)
-
-
 def test_require_types_names_every_column_that_differs() -> None:
     expected = pa.schema({"a": pa.int32(), "b": pa.int32()})
     require_types("table t, day 2", pa.schema({"b": pa.int32(), "a": pa.int32()}), expected)
@@ -52,10 +34,3 @@ def test_require_types_names_every_column_that_differs() -> None:
         ("table t, day 2, column b", "int32, as on the days before", "no such column"),
         ("table t, day 2, column c", "no such column, as on the days before", "int32"),
     ]
-
-
-def test_a_feature_with_the_name_of_a_fixed_column_is_refused() -> None:
-    with pytest.raises(
-        SchemaError, match=r"items\.arrow, column weight: expected one source, got it from columns of its own and from features"
-    ):
-        file_schema(TrainSamplesFile.ITEMS, {"weight": pa.int32()})

@@ -81,14 +81,6 @@ def test_discretise_day_by_hand() -> None:
     ]
 
 
-def test_weights_of_the_kept_rows() -> None:
-    events = pa.array(["buy", "click", "buy", "like", "buy"])
-    weights = SampleWeights({"buy": 4.0}, half_life_days=1.0, window_days=5)
-    # Day 3 of 5 lies two days before the evaluation day; the third row is left out.
-    table = run(ROWS.append_column("event", events), weights=weights)
-    assert table["weight"].to_pylist() == [1.0, 0.25, 0.25, 1.0]
-
-
 def test_an_empty_day_and_a_day_of_unknown_items_keep_the_schema() -> None:
     schema = run(ROWS).schema
     for rows in (ROWS.slice(0, 0), positives([(1, 999, 31)])):
@@ -209,3 +201,24 @@ def test_kept_rows_equal_a_loop_over_tables(sizes: list[int], days: list[tuple[i
         ]
         assert select(kept, table, list(range(size))) == [row for row in range(size) if (table, row) in pointed]
     assert all(kept.find(table, rows(*found)).dtype == np.int32 for table, _, found in used)
+
+
+LISTS, WEIGHTS = pa.list_(pa.int64()), pa.list_(pa.float32())
+WEIGHTED = IndexedFeatures(bucketize, ["b", "a"], {"b"})
+FITTING = [[0.5, 2], None, [-3]]
+
+
+def weighted(weights: object, kind: pa.DataType = WEIGHTS) -> pa.Table:
+    return pa.table({"a": [4, 4, 4], "b": pa.array([[1, None], None, [7]], LISTS), "b__weights": pa.array(weights, kind)})
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_weights_follow_their_feature_and_null_lists_become_empty(first: int) -> None:
+    assert WEIGHTED.columns == ["b", "b__weights", "a"]
+    table = weighted(FITTING).slice(first)
+    found = WEIGHTED.to_indices(pa.concat_tables([table, table]), "table t")
+    assert list(found) == WEIGHTED.columns
+    assert found["b"].to_pylist() == [[2, 0], [], [8]][first:] * 2
+    assert (found["b__weights"].type, found["b__weights"].to_pylist()) == (WEIGHTS, [[0.5, 2.0], [], [-3.0]][first:] * 2)
+    large = WEIGHTED.to_indices(weighted(FITTING, pa.large_list(pa.float32())), "table t")
+    assert large["b__weights"].equals(WEIGHTED.to_indices(weighted(FITTING), "table t")["b__weights"])

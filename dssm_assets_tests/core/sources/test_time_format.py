@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.names import check_time_format
-from dssm_assets.core.sources.time_format import read_times, reads_integers
+from dssm_assets.core.sources.time_format import read_times
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,3 @@ def test_texts_of_a_format_are_read(time_format: str, text: str | None, expected
 def test_a_format_without_a_whole_date_or_with_unknown_directives_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"expected a day, a month and a year, each once, of the directives %Y"):
         check_time_format(wrong)
-
-
-def test_only_a_format_of_digits_reads_integers() -> None:
-    assert reads_integers("%Y%m%d")
-    assert not reads_integers("%d.%m.%Y") and not reads_integers("%d%b%Y")

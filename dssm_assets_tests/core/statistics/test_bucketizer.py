@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.hashing import hash_texts
 from dssm_assets.core.config.features import HashFunction, Statistics
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.fg_tables import CATEGORY_VALUE_COUNTS, FEATURE_BINNING
@@ -82,16 +81,6 @@ def test_shape_follows_the_column() -> None:
     assert found.type == pa.list_(pa.int32())
     assert found.to_pylist() == [[2, 0], [], [], [5]]
     assert BUCKETIZER.bucketize("v", column.combine_chunks()[2:]).to_pylist() == [[], [5]]
-
-
-def test_hash_buckets_are_one_plus_the_golden_bucket() -> None:
-    column = pa.array([*hash_texts(["abc", "1", "xyz"]).tolist(), None], pa.int64())
-    assert BUCKETIZER.bucketize("h", column).to_pylist() == [34, 96, 14, 0]
-
-
-def test_defined_vocabularies_keep_their_order() -> None:
-    assert BUCKETIZER.bucketize("l", pa.array(hash_texts(["a", "b", "c"]))).to_pylist() == [3, 2, 1]
-    assert BUCKETIZER.bucketize("k", pa.array(hash_texts(["0", "4", "5", "x"]))).to_pylist() == [2, 6, 1, 1]
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.sampled_from([30, -7, 4, 8])), max_size=20))

@@ -1,12 +1,15 @@
-"""feature_config: widths, vocabularies, drops and what fg.json overrides; step_config."""
+"""feature_config: widths, vocabularies, drops and what fg.json overrides; step_config; values that share a bucket."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dssm_assets.core.config.features import EmbeddingDimPolicy, Statistics
 from dssm_assets.core.config.training import StepPlan, Training
@@ -18,7 +21,7 @@ from dssm_assets.core.statistics.feature_config import (
     decide_step_config,
     read_step_plan,
 )
-from dssm_assets.core.statistics.feature_rules import FeatureInfo, embedding_dim
+from dssm_assets.core.statistics.feature_rules import collision_frac, embedding_dim
 
 NO_BINS = FEATURE_BINNING.schema.empty_table()
 NO_COUNTS = CATEGORY_VALUE_COUNTS.schema.empty_table()
@@ -203,13 +206,6 @@ def test_order_of_the_counts_has_no_effect() -> None:
     assert decide_feature_config(spec, Statistics(), NO_BINS, table.take([4, 2, 0, 3, 1])).equals(first)
 
 
-def test_feature_info_json_round_trip() -> None:
-    info = FeatureInfo(
-        side="user", kind="numeric", is_multi=False, embedding_name="n", embedding_dim=4, num_embeddings=3, boundary=[0.1]
-    )
-    assert FeatureInfo.model_validate_json(info.to_json()) == info
-
-
 def test_steps_by_hand() -> None:
     # 1001 / 200 = 5.005 -> 6 batches an epoch, 18 in 3; .1 of them, 1.8 -> 2, are the warm-up.
     table = decide_step_config(1001, Training(epochs=3, batch_size=200, warmup_frac=0.1))
@@ -261,3 +257,15 @@ def test_messages_report_hash_collisions() -> None:
         "66.67% of them share a bucket"
         in decide_feature_config(spec, Statistics(), NO_BINS, counted).column("message")[0].as_py()
     )
+
+
+def test_signed_hashes_have_the_buckets_of_the_unsigned() -> None:
+    # 2^64 - 1 and 5 are both 0 modulo 5; as an integer of its own, -1 would be 4 with 9.
+    assert collision_frac(np.array([-1, 5, 9]), 5) == 2 / 3
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=50), st.integers(1, 60))
+def test_collision_frac_counts_every_value_with_a_neighbour(hashes: list[int], bucket_count: int) -> None:
+    buckets = [value % bucket_count for value in hashes]
+    shared = sum(buckets.count(bucket) > 1 for bucket in buckets)
+    assert collision_frac(np.array(hashes, np.uint64), bucket_count) == (shared / len(hashes) if hashes else 0.0)

@@ -30,17 +30,22 @@ UNMERGED: dict[str, Any] = {**SMALL_MODEL, "norm": "batch"}
 """A batch norm over items depends on how often each occurs, so that equal columns stay apart."""
 
 
+TABLES = world()
+ITEM_OF, USER_OF, DAY_OF = (TABLES.samples.column(name).to_numpy() for name in ("item_index", "user_index", "day"))
+ITEM_FRAC = np.bincount(ITEM_OF, minlength=ITEMS) / len(ITEM_OF)
+
+
 def items_of(batch: Batch) -> np.ndarray[Any, Any]:
     """Item index of each row of the item tower: its embedding index less 2."""
     return batch.items.singles[:, 0] - 2
 
 
 def test_epoch_has_every_sample_once_in_an_order_by_seed_and_epoch() -> None:
-    tables, found = world(), batches(context_dropout=0.0)
+    found = batches(context_dropout=0.0)
     assert [len(batch.user) for batch in found] == [32, 32, 16]
     assert batches_per_epoch(80, Training(**SMALL_TRAINING)) == 3
     seen = np.concatenate([items_of(batch)[: len(batch.user)] for batch in found])
-    assert sorted(seen.tolist()) == sorted(tables.samples.column("item_index").to_pylist())
+    assert sorted(seen.tolist()) == sorted(ITEM_OF.tolist())
     order = [seen.tolist()]
     for epoch, seed in ((0, 1), (1, 1), (0, 2)):
         order.append(np.concatenate([items_of(b)[: len(b.user)] for b in batches(epoch=epoch, seed=seed)]).tolist())
@@ -50,14 +55,11 @@ def test_epoch_has_every_sample_once_in_an_order_by_seed_and_epoch() -> None:
 
 
 def test_epochs_of_half_the_samples_differ() -> None:
-    half = Training(**SMALL_TRAINING, epoch_frac=0.5)
-    assert batches_per_epoch(80, half) == 2  # 40 samples, rounded up to whole batches
-    model = Model(**UNMERGED)
-    spec = tower_spec(FEATURES, model)
-    data = world().data(spec)
+    half = {"epoch_frac": 0.5}
+    assert batches_per_epoch(80, Training(**SMALL_TRAINING, **half)) == 2  # 40 samples, rounded up to whole batches
     whole, first, second = (
-        [items_of(b)[:32].tolist() for b in epoch_batches(data, np.arange(80), model=model, training=t, seed=1, epoch=e)]
-        for t, e in ((Training(**SMALL_TRAINING), 0), (half, 0), (half, 1))
+        [items_of(batch)[:32].tolist() for batch in batches(training=training, epoch=epoch)]
+        for training, epoch in (({}, 0), (half, 0), (half, 1))
     )
     assert first == whole[:2]
     assert first != second
@@ -79,14 +81,10 @@ def test_context_dropout_hides_a_share_of_the_samples(frac: float) -> None:
 
 
 def test_own_items_have_the_features_of_the_corpus_with_that_snapshot() -> None:
-    model, tables = Model(**UNMERGED, item_snapshot="corpus"), world()
     # The feature rows of samples all have the tag 3, those of the corpus their own tags.
-    rows = tables.item_rows.num_rows
-    tags = pa.array([[3]] * rows, pa.list_(pa.int32()))
-    place = tables.item_rows.column_names.index("tags")
-    data = replace(tables, item_rows=tables.item_rows.set_column(place, "tags", tags)).data(tower_spec(FEATURES, model))
-    training = Training(**SMALL_TRAINING)
-    for batch in epoch_batches(data, np.arange(80), model=model, training=training, seed=1, epoch=0):
+    tables = replaced(TABLES, "item_rows", "tags", pa.array([[3]] * TABLES.item_rows.num_rows, pa.list_(pa.int32())))
+    data, _ = opened(tables=tables)
+    for batch in batches(tables=tables, item_snapshot="corpus"):
         corpus = data.items.read(items_of(batch))
         assert (batch.items.singles == corpus.singles).all()
         assert batch.items.bags[0].values.tolist() == corpus.bags[0].values.tolist()
@@ -94,27 +92,18 @@ def test_own_items_have_the_features_of_the_corpus_with_that_snapshot() -> None:
 
 
 def test_no_samples_to_train_on_are_refused() -> None:
-    model = Model(**SMALL_MODEL)
-    data, none = world().data(tower_spec(FEATURES, model)), np.zeros(0, np.int64)
     with pytest.raises(SchemaError, match="samples to train on: expected at least one, got none"):
-        next(epoch_batches(data, none, model=model, training=Training(**SMALL_TRAINING), seed=1, epoch=0))
+        batches(rows=np.zeros(0, np.int64))
 
 
 def test_sample_weights_do_not_change_corrections() -> None:
     """How often an item is a negative does not depend on the weights of the samples."""
-    tables, model = world(), Model(**SMALL_MODEL)
-    place = tables.samples.column_names.index("weight")
-    even = replace(tables, samples=tables.samples.set_column(place, "weight", pa.array(np.ones(80), pa.float32())))
-    pair = []
-    for each in (tables, even):
-        data = each.data(tower_spec(FEATURES, model))
-        training = Training(**SMALL_TRAINING)
-        pair.append(next(epoch_batches(data, np.arange(80), model=model, training=training, seed=1, epoch=0)).terms)
-    assert pair[0].column_correction.tolist() == pair[1].column_correction.tolist()
-    assert pair[0].positive_correction.tolist() == pair[1].positive_correction.tolist()
-    order = np.random.default_rng([1, 0, 0]).permutation(80)[:32]
-    assert pair[0].weight.tolist() == tables.samples["weight"].to_numpy()[order].tolist()
-    assert pair[1].weight.tolist() == [1.0] * 32
+    even = replaced(TABLES, "samples", "weight", pa.array(np.ones(80), pa.float32()))
+    of_world, of_even = (batches(tables=tables)[0].terms for tables in (TABLES, even))
+    assert of_world.column_correction.tolist() == of_even.column_correction.tolist()
+    assert of_world.positive_correction.tolist() == of_even.positive_correction.tolist()
+    assert of_world.weight.tolist() == TABLES.samples["weight"].to_numpy()[order_of()[:32]].tolist()
+    assert of_even.weight.tolist() == [1.0] * 32
 
 
 def test_corrections_are_log_expected_counts_by_kind() -> None:
@@ -189,10 +178,7 @@ def test_shuffle_sessions_keeps_sessions_together(values: list[int], seed: int) 
 
 def _in_sessions() -> World:
     """Returns the world with two sessions of four samples for each user."""
-    tables = world()
-    ends = pa.array(np.arange(80, dtype=np.int64) // 4 * 4)
-    place = tables.samples.column_names.index(HISTORY_END)
-    return replace(tables, samples=tables.samples.set_column(place, HISTORY_END, ends))
+    return replaced(TABLES, "samples", HISTORY_END, pa.array(np.arange(80, dtype=np.int64) // 4 * 4))
 
 
 def _fitted(*, group_sessions: bool, **changes: Any) -> FitResult:
@@ -229,11 +215,6 @@ def test_user_tower_runs_once_per_session() -> None:
     assert [(batch.count, len(batch.user)) for batch in found] == [(20, 5)] * 4
 
 
-TABLES = world()
-ITEM_OF, USER_OF, DAY_OF = (TABLES.samples.column(name).to_numpy() for name in ("item_index", "user_index", "day"))
-ITEM_FRAC = np.bincount(ITEM_OF, minlength=ITEMS) / len(ITEM_OF)
-
-
 def order_of(rows: Any = None, seed: int = 1, epoch: int = 0) -> np.ndarray[Any, Any]:
     rows = np.arange(len(ITEM_OF)) if rows is None else rows
     return np.asarray(rows[np.random.default_rng([seed, epoch, 0]).permutation(len(rows))])
@@ -246,26 +227,25 @@ def shown(day: int = 0, own: bool = True) -> pa.Table:
     return pa.table({name: pa.array(values, pa.int32()) for name, values in columns.items()})
 
 
-def opened(hard: pa.Table | None = None, **changes: Any) -> tuple[TrainData, Model]:
+def replaced(tables: World, table: str, column: str, values: pa.Array) -> World:
+    old = getattr(tables, table)
+    return replace(tables, **{table: old.set_column(old.column_names.index(column), column, values)})
+
+
+def opened(hard: pa.Table | None = None, tables: World = TABLES, **changes: Any) -> tuple[TrainData, Model]:
     model = Model(**{**UNMERGED, **changes})
-    names = ("samples", "user_rows", "item_rows", "history", "users", "items")
-    tables = {name: getattr(TABLES, name) for name in names}
-    return TrainData(tower_spec(FEATURES, model), **tables, hard_negatives=hard), model
+    found = {name: getattr(tables, name) for name in ("samples", "user_rows", "item_rows", "history", "users", "items")}
+    return TrainData(tower_spec(FEATURES, model), **found, hard_negatives=hard), model
 
 
 def batches(
-    hard: pa.Table | None = None,
-    rows: Any = None,
-    first: int = 0,
-    epoch: int = 0,
-    size: int = 32,
-    seed: int = 1,
-    **changes: Any,
-) -> list[Batch]:
-    data, model = opened(hard, **changes)
-    training = Training(**{**SMALL_TRAINING, "batch_size": size})
+    hard: pa.Table | None = None, *, tables: World = TABLES, rows: Any = None, first: int = 0, epoch: int = 0, size: int = 32,
+    seed: int = 1, training: dict[str, Any] | None = None, **changes: Any,
+) -> list[Batch]:  # fmt: skip
+    data, model = opened(hard, tables, **changes)
+    section = Training(**{**SMALL_TRAINING, "batch_size": size, **(training or {})})
     chosen = np.arange(data.num_samples) if rows is None else rows
-    return list(epoch_batches(data, chosen, model=model, training=training, seed=seed, epoch=epoch, first=first))
+    return list(epoch_batches(data, chosen, model=model, training=section, seed=seed, epoch=epoch, first=first))
 
 
 def same(a: Batch, b: Batch) -> bool:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dssm_assets.core.config.model import HistoryCut, Model
+from dssm_assets.core.config.model import HistoryCut, Model, Targets
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import DssmError, LeakError, SchemaError
-from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.samples.negatives import with_distribution
+from dssm_assets.core.training import data as module
 from dssm_assets.core.training.batches import Batch, epoch_batches
-from dssm_assets.core.training.data import TrainData, draw_cuts, read_hard_edges
+from dssm_assets.core.training.data import TrainData, draw_cuts, find_new_items, read_hard_edges
+from dssm_assets.core.training.validation import validation_set
+from dssm_assets_tests.core.models.features import read_rows
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, World, world
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
@@ -34,30 +36,15 @@ def _with(table: pa.Table, column: str, row: int, value: Any) -> pa.Table:
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "error", "text"),
+    ("table", "column", "value", "error", "text"),
     [
         ("hour", 25, SchemaError, "table samples, column hour"),
         ("history_end", 4, LeakError, "strictly before their row's timestamp, got 1 with .*first: row 3"),
     ],
 )
-def test_bad_samples_are_refused(column: str, value: Any, error: type[DssmError], text: str) -> None:
+def test_bad_rows_are_refused(table: str, column: str, value: Any, error: type[DssmError], text: str) -> None:
     tables = world()
     with pytest.raises(error, match=text):
-        replace(tables, samples=_with(tables.samples, column, 3, value)).data(SPEC)
-
-
-@pytest.mark.parametrize(
-    ("table", "column", "value", "text"),
-    [
-        ("user_rows", "user_kind", 4, r"table user_rows, column user_kind: expected 0 \.\. 3"),
-        ("user_rows", "interests", [6], r"table user_rows, column interests: expected 0 \.\. 5"),
-        ("item_rows", "item", ITEMS + 2, "table item_rows, column item:"),
-        ("items", "item", ITEMS + 2, "table items, column item:"),
-    ],
-)
-def test_bad_feature_rows_are_refused(table: str, column: str, value: Any, text: str) -> None:
-    tables = world()
-    with pytest.raises(SchemaError, match=text):
         replace(tables, **{table: _with(getattr(tables, table), column, 3, value)}).data(SPEC)
 
 
@@ -72,16 +59,6 @@ def test_missing_columns_of_a_table_are_named_together() -> None:
             replace(tables, **{table: getattr(tables, table).drop_columns(names)}).data(SPEC)
 
 
-def _read(inputs: TowerInput, features: Sequence[TowerFeature]) -> list[dict[str, Any]]:
-    """Returns a tower input row by row: name -> index or list of indices."""
-    bags = [[bag.values[low:high].tolist() for low, high in pairwise(bag.offsets.tolist())] for bag in inputs.bags]
-    rows = []
-    for row, singles in enumerate(inputs.singles.tolist()):
-        values = iter(singles), iter(bag[row] for bag in bags)
-        rows.append({feature.name: next(values[feature.is_multi]) for feature in features})
-    return rows
-
-
 @pytest.mark.parametrize("order", [FEATURES, FEATURES[::-1], FEATURES[2:] + FEATURES[:2]])
 def test_features_are_read_in_the_order_of_the_specification(
     order: tuple[TowerFeature, ...],
@@ -91,9 +68,9 @@ def test_features_are_read_in_the_order_of_the_specification(
     rows, data = np.random.default_rng(0).permutation(80)[:33], tables.data(spec)
     wide = tables.samples.take(pa.array(rows))
     users, items = spec.features_of(TowerSide.USER, TowerSide.CONTEXT), spec.features_of(TowerSide.ITEM)
-    assert _read(data.read_user_side(rows, data.read_keys(rows)), users) == wide.select([f.name for f in users]).to_pylist()
+    assert read_rows(data.read_user_side(rows, data.read_keys(rows)), users) == wide.select([f.name for f in users]).to_pylist()
     assert (
-        _read(data.sample_items.read(data.read_key("item_row", rows)), items)
+        read_rows(data.sample_items.read(data.read_key("item_row", rows)), items)
         == wide.select([f.name for f in items]).to_pylist()
     )
 
@@ -103,10 +80,10 @@ def test_sample_of_unknown_user_and_item_has_context_features_only() -> None:
     for column in ("user_row", "item_row"):
         tables = replace(tables, samples=_with(tables.samples, column, 5, 0))
     data, rows = tables.data(SPEC), np.array([5])
-    (user,) = _read(data.read_user_side(rows, data.read_keys(rows)), SPEC.features_of(TowerSide.USER, TowerSide.CONTEXT))
+    (user,) = read_rows(data.read_user_side(rows, data.read_keys(rows)), SPEC.features_of(TowerSide.USER, TowerSide.CONTEXT))
     request = tables.samples.select(["hour", "pages"]).slice(5, 1).to_pylist()
     assert user == {"user_kind": 0, "interests": [], **request[0]}
-    assert _read(data.sample_items.read(data.read_key("item_row", rows)), SPEC.features_of(TowerSide.ITEM)) == [
+    assert read_rows(data.sample_items.read(data.read_key("item_row", rows)), SPEC.features_of(TowerSide.ITEM)) == [
         {"item": 0, "tags": []}
     ]
 
@@ -119,14 +96,14 @@ def test_towers_without_user_features_need_no_user_rows() -> None:
     data = replace(tables, samples=samples, user_rows=pa.table({})).data(spec)
     rows = np.array([7, 2])
     request = tables.samples.take(pa.array(rows)).select(["hour", "pages"]).to_pylist()
-    assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.features_of(TowerSide.CONTEXT)) == request
+    assert read_rows(data.read_user_side(rows, data.read_keys(rows)), spec.features_of(TowerSide.CONTEXT)) == request
 
 
 def test_towers_without_context_features_read_user_features_only() -> None:
     tables, spec = world(), tower_spec([f for f in FEATURES if f.side is not TowerSide.CONTEXT], Model(**SMALL_MODEL))
     data, rows = tables.data(spec), np.array([7, 2])
     wide = tables.samples.take(pa.array(rows)).select(["user_kind", "interests"]).to_pylist()
-    assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.features_of(TowerSide.USER)) == wide
+    assert read_rows(data.read_user_side(rows, data.read_keys(rows)), spec.features_of(TowerSide.USER)) == wide
 
 
 def test_no_samples_is_refused() -> None:
@@ -354,3 +331,49 @@ def test_rows_of_days_leaves_out_short_histories() -> None:
     assert data.rows_of_days(1, 2, min_history=5).tolist() == [u * EVENTS + k for u in range(10) for k in (5, 6, 7)]
     assert data.rows_of_days(0, 1).tolist() == [u * EVENTS + k for u in range(10) for k in range(4)]
     assert (data.num_days, len(data.rows_of_days(2, 9))) == (2, 0)
+
+
+def test_new_items_by_hand() -> None:
+    events = np.array([7, 8, 7, 9], np.int32)
+    starts, items = np.zeros(6, np.int64), np.array([7, 8, 9, 7, 8, 9])
+    found = find_new_items(starts, np.array([2, 2, 2, 1, 1, 1]), items, lambda at: events[at])
+    assert found.tolist() == [False, False, True, False, True, True]
+
+
+@given(
+    users=st.lists(st.lists(st.integers(-1, 4), max_size=6), min_size=1, max_size=5),
+    samples=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 6)), max_size=12),
+    most=st.integers(1, 9),
+)
+def test_new_items_are_those_of_a_loop(users: list[list[int]], samples: list[Any], most: int) -> None:
+    events = np.array([item for one in users for item in one], np.int32)
+    bounds = np.cumsum([0, *map(len, users)])
+    rows = [(user % len(users), item, min(seen, len(users[user % len(users)]))) for user, item, seen in samples]
+    starts = np.array([bounds[user] for user, _, _ in rows], np.int64)
+    ends = starts + np.array([seen for _, _, seen in rows], np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_MAX_EVENTS", most)
+        found = find_new_items(starts, ends, np.array([item for _, item, _ in rows], np.int64), lambda at: events[at])
+    assert found.tolist() == [item not in users[user][:seen] for user, item, seen in rows]
+
+
+def test_targets_new_are_the_first_of_each_user_and_item() -> None:
+    tables = world()
+    data = tables.data(SPEC)
+    items = tables.samples.column("item_index").to_pylist()
+    first = [k for k, item in enumerate(items) if item not in items[k - k % EVENTS : k]]
+    assert data.rows_of_days(0, 2, targets=Targets.NEW).tolist() == first
+    assert 0 < len(first) < USERS * EVENTS
+
+
+def test_validation_of_new_targets_leaves_out_what_was_seen() -> None:
+    tables = world()
+    data = tables.data(SPEC)
+    items, days = (tables.samples.column(name).to_numpy() for name in ("item_index", "day"))
+    found = validation_set(data, 1, Targets.NEW)
+    for place, user in enumerate(found.user_index.tolist()):
+        truth, excluded = (set(sets.select_users(np.array([place])).items.tolist()) for sets in (found.truth, found.excluded))
+        own = np.arange(user * EVENTS, (user + 1) * EVENTS)
+        seen, of_day = (set(items[own][days[own] == day].tolist()) for day in (0, 1))
+        assert (truth, excluded) == (of_day - seen, seen)
+        assert truth

@@ -134,15 +134,3 @@ def test_without_an_encoder_the_order_is_that_of_single_samples() -> None:
         (batch,) = epoch_batches(_data(model), np.arange(COUNT), model=model, training=section, seed=5, epoch=0)
         orders.append(batch.items.singles[:COUNT].tolist())
     assert orders[0] == orders[1]
-
-
-def test_bfloat16_learns_nearly_the_same() -> None:
-    exact, rounded = (_fitted(_model(3), group_users=True, precision=kind).loss_by_step for kind in ("float32", "bfloat16"))
-    assert rounded.tolist() != exact.tolist()
-    np.testing.assert_allclose(rounded, exact, rtol=0.02)
-
-
-def test_same_seed_same_bytes() -> None:
-    model = _model(3).model_copy(update={"dropout": 0.2})
-    losses = [_fitted(model, group_users=True).loss_by_step.tolist() for _ in range(2)]
-    assert losses[0] == losses[1]

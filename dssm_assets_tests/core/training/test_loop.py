@@ -35,7 +35,6 @@ from dssm_assets_tests.core.training.worlds import (
     world,
 )
 
-ATTENTION = {"poolings": [{"kind": "attention", "length": 5}]}
 CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("output_dim", {"output_dim": 6}, {}),
     ("hidden_units", {"hidden_units": [12]}, {}),
@@ -72,7 +71,7 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]
 TESTED_ELSEWHERE = {
     "learn_scale": "acts on point-wise losses: below",
-    "num_interests": "changes the shape of the vectors: below",
+    "num_interests": "changes the shape of the vectors: test_batches",
     "gradient_clip": "Adam does not depend on the gradient's scale, except for its epsilon: below",
     "num_threads": "below",
     "group_sessions": "changes the order alone: test_batches",
@@ -88,7 +87,7 @@ TESTED_ELSEWHERE = {
     "shard_tables": "test_sharded_tables, test_shared_fits",
     "svd_init": "needs skip: test_svd_init",
     "frozen_embedding": "needs training.svd_init: test_svd_init",
-    "targets": "needs repeated items: test_new_items",
+    "targets": "needs repeated items: test_data",
     "frozen_in_loss": "acts on frozen embeddings: test_svd_init",
     "warm_start": "the step finds the earlier model: test_dssm_model of the steps, test_warm_start",
     "num_hard_sample": "needs hard negatives: test_batches",
@@ -128,12 +127,6 @@ def test_learn_scale_changes_the_vectors_of_point_wise_losses(loss: str) -> None
         _vectors(fitted({"loss": loss, "learn_scale": learns}, {"learning_rate": 0.05})) for learns in (False, True)
     )
     assert not np.allclose(before[1], after[1], atol=1e-4)
-
-
-def test_several_interests_can_be_fitted() -> None:
-    result = fitted({**ATTENTION, "num_interests": 3})
-    assert result.two_tower.spec.num_interests == 3
-    assert result.loss_by_step[-1] < result.loss_by_step[0]
 
 
 def test_gradient_clip_changes_the_dense_layers() -> None:

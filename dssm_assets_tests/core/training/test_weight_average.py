@@ -11,7 +11,7 @@ from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.optimisers import RowGradients
 from dssm_assets.core.training.weight_average import WeightAverage
-from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, fitted
+from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
 DIM = 8
@@ -63,11 +63,3 @@ def test_lazy_average_equals_the_naive_one(steps: list[set[int]], decay: float, 
     average.finish()
     for name, tensor in _weights(towers).items():
         torch.testing.assert_close(tensor, naive[name], rtol=1e-4, atol=1e-5)
-
-
-def test_fit_keeps_the_average() -> None:
-    """A fit with an average ends with other weights than a fit without one."""
-    start = _towers().tables.table(DIM)
-    with_average, without = (fitted({}, {"weight_average": decay}).two_tower.tables.table(DIM) for decay in (0.9, 0.0))
-    assert not torch.equal(with_average, without)
-    assert with_average.shape == start.shape

@@ -26,15 +26,6 @@ def days(tables):
     ]
 
 
-def test_a_sum_of_int64_stays_int64(tables, days):
-    def total(rows):
-        return rows.group_by("user_id").aggregate(total=rows.at.sum(), mean=rows.at.mean()).order_by("user_id")
-
-    result = DuckDBEngine(tables).table(total, {"rows": days})
-    assert result.schema == pa.schema([("user_id", pa.string()), ("total", pa.int64()), ("mean", pa.float64())])
-    assert result.to_pydict() == {"user_id": ["a", "b"], "total": [11, 2], "mean": [5.5, 2.0]}
-
-
 def test_by_day_adds_the_day_of_each_row(tables, days):
     def tagged(rows):
         return rows.select("ds", "at").order_by("at")

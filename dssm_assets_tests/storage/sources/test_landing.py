@@ -12,7 +12,6 @@ import pytest
 
 from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
 from dssm_assets.storage.sources.landing import SourceLanding
-from dssm_assets.storage.sources.source import SourceMissingError
 
 ZONE = "Asia/Shanghai"
 
@@ -46,11 +45,6 @@ def test_a_snapshot_has_landed_on_every_day(tmp_path):
     landing = look(SourceTable(uri=str(tmp_path / "users.parquet"))).landing_of_day("2031-05-05")
     assert landing.has_landed
     assert landing.reason == "behavior_table is one snapshot, valid on every day"
-
-
-def test_a_missing_source_is_an_error(tmp_path):
-    with pytest.raises(SourceMissingError, match="no such file"):
-        look(SourceTable(uri=str(tmp_path / "users.parquet")))
 
 
 @pytest.mark.parametrize("label", ["2024-01-05", "20240105"])

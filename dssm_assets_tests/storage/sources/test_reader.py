@@ -195,12 +195,6 @@ def test_storage_options_reach_the_filesystem(tmp_path: Path) -> None:
     assert read(table, "2026-01-01") == {"2026-01-01": [{"user_id": 3}]}
 
 
-def test_a_csv_file_with_a_header_alone_has_no_rows(tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_text("user_id,item_id,event_time\n")
-    ((_, rows),) = read_all(behavior(tmp_path / "log.csv", format="csv", allow_empty_days=True), "2026-01-01")
-    assert (rows.num_rows, rows.column_names) == (0, ["user_id", "item_id", "event_time"])
-
-
 # JSON lines
 
 
@@ -390,17 +384,6 @@ def test_day_folders_with_and_without_dashes_are_read(tmp_path: Path) -> None:
     assert items_by_day(read(table, "2026-01-02", "2026-01-01")) == {"2026-01-01": [0], "2026-01-02": [0, 1]}
 
 
-def test_every_missing_day_is_named(tmp_path: Path) -> None:
-    write(tmp_path / "ds=2026-01-02" / "a.parquet", log([1]))
-    message = (
-        r"(?s)2 faults.*day 2026-01-01: expected a folder ds=2026-01-01 or ds=20260101.*\(1 from 2026-01-02.*day 2026-01-03"
-    )
-    with pytest.raises(PartitionMissingError, match=message):
-        read_days(
-            open_source(behavior(tmp_path, layout="ds_folders"), "behavior_table"), ["2026-01-01", "2026-01-02", "2026-01-03"]
-        )
-
-
 def test_a_day_that_may_be_empty_needs_no_folder(tmp_path: Path) -> None:
     write(tmp_path / "ds=2026-01-02" / "a.parquet", log([1]))
     table = behavior(tmp_path, layout="ds_folders", allow_empty_days=True)
@@ -422,24 +405,6 @@ def test_a_day_without_rows_has_the_types_of_the_first_day_with_rows(tmp_path: P
     assert [rows.num_rows for _, rows in days] == [0, 0, 1, 0]
     assert {rows.schema for _, rows in days} == {days[2][1].schema}
     assert days[2][1].schema.field("user_id").type == pa.int64()
-
-
-def test_two_folders_for_one_day_are_refused(tmp_path: Path) -> None:
-    write(tmp_path / "ds=2026-01-01" / "a.parquet", log([0]))
-    write(tmp_path / "ds=20260101" / "a.parquet", log([0]))
-    with pytest.raises(
-        PartitionMissingError, match=r"day 2026-01-01: expected one folder, got both .*ds=2026-01-01 and .*ds=20260101"
-    ):
-        read(behavior(tmp_path, layout="ds_folders"), "2026-01-01")
-
-
-def test_a_path_without_day_folders_is_refused(tmp_path: Path) -> None:
-    write(tmp_path / "log.parquet", log([0]))
-    for path in (tmp_path, tmp_path / "log.parquet"):
-        with pytest.raises(
-            PartitionMissingError, match=r"folders ds=YYYY-MM-DD or ds=YYYYMMDD, got none.*tables\.behavior\.layout"
-        ):
-            read(behavior(path, layout="ds_folders"), "2026-01-01")
 
 
 # Logs with a time column
@@ -484,23 +449,6 @@ def test_a_log_gives_only_the_columns_that_are_named(tmp_path: Path) -> None:
     assert set(more.column_names) - set(rows.column_names) == {"noise"}
 
 
-def test_row_groups_of_other_days_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "log.parquet", log(list(range(6))), row_group_size=2)
-    read_groups: list[int] = []
-    original = pq.ParquetFile.iter_batches
-
-    def counting(self: Any, *args: Any, **options: Any) -> Any:
-        read_groups.extend(options["row_groups"])
-        return original(self, *args, **options)
-
-    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counting)
-    assert items_by_day(read(behavior(tmp_path / "log.parquet"), "2026-01-03", "2026-01-04")) == {
-        "2026-01-03": [2],
-        "2026-01-04": [3],
-    }
-    assert read_groups == [1]
-
-
 @pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])
 def test_row_groups_are_skipped_by_timestamp_statistics(tmp_path: Path, zone: str | None) -> None:
     for unit in ("s", "ms", "us", "ns"):
@@ -510,12 +458,6 @@ def test_row_groups_are_skipped_by_timestamp_statistics(tmp_path: Path, zone: st
         assert items_by_day(read(behavior(tmp_path / f"{unit}.parquet"), "2026-01-02")) == {"2026-01-02": [1]}
 
 
-def test_csv_id_types_are_inferred_from_the_whole_log(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("user_id,item_id,event_time\n1,5,2026-01-01\n2,x6,2026-01-02\n")
-    result = read(behavior(tmp_path / "a.csv", format="csv"), "2026-01-01")
-    assert result["2026-01-01"] == [{"user_id": 1, "item_id": "5", "event_time": "2026-01-01"}]
-
-
 def test_every_empty_day_is_named(tmp_path: Path) -> None:
     write(tmp_path / "log.parquet", log([1]))
     days = ("2026-01-01", "2026-01-02", "2026-01-03")
@@ -523,12 +465,6 @@ def test_every_empty_day_is_named(tmp_path: Path) -> None:
         read(behavior(tmp_path / "log.parquet"), *days)
     result = read(behavior(tmp_path / "log.parquet", allow_empty_days=True), *days)
     assert items_by_day(result) == {"2026-01-01": [], "2026-01-02": [0], "2026-01-03": []}
-
-
-def test_rows_without_a_time_are_refused(tmp_path: Path) -> None:
-    write(tmp_path / "log.parquet", log([0, 0]) | {"event_time": [START_MS, None]})
-    with pytest.raises(SchemaError, match=r"behavior_table, column event_time.*1 rows without a timestamp"):
-        read(behavior(tmp_path / "log.parquet"), "2026-01-01")
 
 
 @settings(max_examples=25, deadline=None)
@@ -553,11 +489,44 @@ def test_days_partition_the_log(tmp_path_factory: pytest.TempPathFactory, offset
 # Faults
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        SourceMissingError, match=r"table user_table, .*nothing\.parquet.*no such file or folder.*tables\.user\.uri"
-    ):
-        read_days(open_source(users(tmp_path / "nothing.parquet"), "user_table"), ["2026-01-01"])
+FOLDERS: dict[str, Any] = {"layout": "ds_folders"}
+NO_FOLDERS = r"folders ds=YYYY-MM-DD or ds=YYYYMMDD, got none.*tables\.behavior\.layout"
+WRONG_LOGS: list[tuple[list[str], str, dict[str, Any], type[InputError], str]] = [
+    (
+        ["ds=2026-01-02/a.parquet"],
+        "",
+        FOLDERS,
+        PartitionMissingError,
+        r"(?s)2 faults.*day 2026-01-01: expected a folder ds=2026-01-01 or ds=20260101.*\(1 from 2026-01-02.*day 2026-01-03",
+    ),
+    (
+        ["ds=2026-01-01/a.parquet", "ds=20260101/a.parquet"],
+        "",
+        FOLDERS,
+        PartitionMissingError,
+        r"day 2026-01-01: expected one folder, got both .*ds=2026-01-01 and .*ds=20260101",
+    ),
+    (["log.parquet"], "", FOLDERS, PartitionMissingError, NO_FOLDERS),
+    (["log.parquet"], "log.parquet", FOLDERS, PartitionMissingError, NO_FOLDERS),
+    (["log.parquet"], "", {}, SchemaError, r"behavior_table, column event_time.*1 rows without a timestamp"),
+    (
+        [],
+        "no.parquet",
+        {},
+        SourceMissingError,
+        r"table behavior_table, .*no\.parquet.*no such file or folder.*tables\.behavior\.uri",
+    ),
+]
+
+
+@pytest.mark.parametrize(("names", "place", "config", "error", "message"), WRONG_LOGS)
+def test_logs_that_lack_a_place_a_day_or_a_time_are_refused(
+    tmp_path: Path, names: list[str], place: str, config: dict[str, Any], error: type[InputError], message: str
+) -> None:
+    for name in names:
+        write(tmp_path / name, log([0, 0], event_time=[START_MS, None]))
+    with pytest.raises(error, match=message):
+        read(behavior(tmp_path / place, **config), "2026-01-01", "2026-01-02", "2026-01-03")
 
 
 def test_missing_mapped_columns_are_named_with_those_that_exist(tmp_path: Path) -> None:
@@ -598,6 +567,10 @@ WRONG_FILES: list[tuple[dict[str, Any], str, str]] = [
     ({"empty.csv": ""}, "csv", r"empty\.csv: expected a readable csv file.*Empty CSV"),
     ({"u.parquet": "user_id\n1\n"}, "parquet", r"u\.parquet: expected a readable parquet file.*tables\.user\.format"),
     ({"u": {"user_id": [1]}}, "csv", r"expected a readable csv file, got a parquet file"),
+    ({"log.csv": gzip.compress(b"user_id,age\nu1,3\n", mtime=10)}, "csv", "log.csv"),  # its newlines make two lines of it
+    ({"log.csv.gz": gzip.compress(b"user_id,age\nu1,3\n" * 999)[:-30]}, "csv", "log.csv.gz"),
+    ({"log.csv.gz": b"user_id,age\nu1,3\n"}, "csv", "log.csv.gz"),
+    ({"log.csv": "user_id,age,age\nu1,3,4\n"}, "csv", "log.csv"),
     ({"u.csv": "user_id,age\n1\n"}, "csv", r"expected a readable csv file.*Expected 2 columns, got 1"),
     (
         {"u.jsonl": '{"user_id": 1}\n{"user_id":'},

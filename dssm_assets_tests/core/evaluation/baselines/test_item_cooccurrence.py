@@ -9,17 +9,14 @@ import pytest
 import scipy.sparse as sp
 
 from dssm_assets.core.arrays.ragged import ItemSets
-from dssm_assets.core.channels.channel import SharedData
-from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation import item_neighbors
-from dssm_assets.core.evaluation.baselines import item_cooccurrence
 from dssm_assets.core.evaluation.baselines.fit_data import order_by_events
 from dssm_assets.core.evaluation.baselines.neighbors_recent import NeighborsRecentScorer, score_neighbors
 from dssm_assets.core.evaluation.item_neighbors import LAST_ITEMS, NeighborLists, fit_neighbors, last_item_weights
 from dssm_assets.core.names import Scope
 from dssm_assets.storage.local_files import ScratchArrays
-from dssm_assets.testing import fit_data, user_items
-from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, lists
+from dssm_assets.testing import user_items
+from dssm_assets_tests.core.evaluation.baselines.small_world import lists
 from dssm_assets_tests.core.evaluation.worlds import interactions
 
 
@@ -44,12 +41,6 @@ def test_a_pair_of_one_user_is_less_similar_than_one_of_four() -> None:
     # Items 0 and 1 have the same four users, 2 and 3 the same one: plain cosine is 1 for both pairs.
     whole = fit_neighbors(ItemSets(np.arange(0, 11, 2), np.array([0, 1] * 4 + [2, 3])), 4).toarray()
     assert (whole[0, 1], whole[2, 3]) == (4 / 9, 1 / 6)
-
-
-def test_baseline_and_channel_have_the_same_neighbors() -> None:
-    window = interactions(WINDOW, USERS, ITEMS)
-    data = fit_data(window, window, window, Evaluation())
-    assert item_cooccurrence.fit(data)["similarities"] is SharedData.fit(data).neighbors.data
 
 
 def random_items(seed: int, frequency: np.ndarray) -> tuple[np.ndarray, ItemSets]:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.operators.expr_feature import ExprFeature
 from dssm_assets.testing import check_rows
-from dssm_assets_tests.core.features.hostile_rows import COLUMNS, columns_of
+from dssm_assets_tests.core.features.strategies import COLUMNS, columns_of
 
 SINGLE = {arrow_type: values for arrow_type, values in COLUMNS.items() if not pa.types.is_nested(arrow_type)}
 

@@ -11,7 +11,7 @@ from dssm_assets.core.features.operators.base import Operator
 from dssm_assets.core.features.operators.overlap_feature import Method
 from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.testing import check_rows
-from dssm_assets_tests.core.features.hostile_rows import COLUMNS, MAPS, columns_of
+from dssm_assets_tests.core.features.strategies import COLUMNS, MAPS, columns_of
 
 DEFINITIONS: dict[str, dict[str, object]] = {
     "bool_mask_feature": {"expression": ["user:a", "user:b"]},

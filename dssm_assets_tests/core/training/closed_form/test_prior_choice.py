@@ -33,27 +33,30 @@ def _hits(users: Any, items: Any, truth: ItemSets, values: Any, scale: float, k:
     return int((scores[truth.users, truth.items] >= kth[truth.users]).sum())
 
 
-def _popular_world() -> tuple[PriorSearch, Any, Any, ItemSets]:
-    """Ten items hold all positives before and all truth after; vectors carry no information."""
+def _choose(sold: Any, ages: Any, scale: float = 10.0) -> tuple[Prior, int, int]:
+    """Returns the prior for what was sold, if what users take next is items 0 to 9 and vectors say nothing, and the hits with and without it."""
     _, users, items = _world(40, 300)
-    search = PriorSearch.from_samples(np.repeat(np.arange(10), 50), np.full(500, 10), 300)
-    return search, users, items, _truth(5, np.tile(np.arange(10), 20))
+    truth, search = _truth(5, np.tile(np.arange(10), 20)), PriorSearch.from_samples(sold, ages, 300)
+    prior = search.choose(users, items, truth, scale=scale, k=10)
+    with_prior, without = (_hits(users, items, truth, values, scale, 10) for values in (search.item_values(prior) * scale, 0.0))
+    return prior, with_prior, without
+
+
+POPULAR = np.repeat(np.arange(10), 50), np.full(500, 10)
+"""Ten items hold all positives before."""
 
 
 def test_popular_truth_gets_a_popularity_prior() -> None:
-    # The prior must lift just these ten.
-    search, users, items, truth = _popular_world()
-    prior = search.choose(users, items, truth, scale=10.0, k=10)
+    # The prior must lift just these ten: 200 items are to be found.
+    prior, hits, hits_without = _choose(*POPULAR)
     assert prior.popularity > 0 or prior.recent > 0
-    assert _hits(users, items, truth, search.item_values(prior) * 10, 10.0, 10) == 200
-    assert _hits(users, items, truth, 0.0, 10.0, 10) < 20
+    assert hits == 200 and hits_without < 20
 
 
 def test_strengths_have_no_upper_end() -> None:
     # Vectors of scale 300 hide what sold unless the prior is as loud: each step that finds more is followed by another one.
-    search, users, items, truth = _popular_world()
-    prior = search.choose(users, items, truth, scale=300.0, k=10)
-    assert _hits(users, items, truth, search.item_values(prior) * 300, 300.0, 10) == 200
+    prior, hits, _ = _choose(*POPULAR, scale=300.0)
+    assert hits == 200
     assert 300 * max(prior.popularity, prior.recent) > 5 * max(COARSE_STRENGTHS)
 
 
@@ -67,44 +70,32 @@ def test_perfect_vectors_get_no_prior() -> None:
 
 
 def test_recent_truth_gets_a_short_half_life() -> None:
-    # Items 0-9 sold yesterday alone, items 10-19 ten times as much two months ago; the truth is what sold yesterday.
-    _, users, items = _world(40, 300)
-    sold, ages = np.concatenate([np.arange(10), np.repeat(np.arange(10, 20), 10)]), np.repeat([1, 60], [10, 100])
-    search = PriorSearch.from_samples(sold, ages, 300)
-    truth = _truth(5, np.tile(np.arange(10), 20))
-    prior = search.choose(users, items, truth, scale=10.0, k=10)
+    # Items 0-9 sold yesterday alone, items 10-19 ten times as much two months ago.
+    prior, *_ = _choose(np.concatenate([np.arange(10), np.repeat(np.arange(10, 20), 10)]), np.repeat([1, 60], [10, 100]))
     assert prior.recent > 0
     assert prior.half_life_days < 30
 
 
 def test_truth_of_the_last_hours_gets_a_half_life_of_hours() -> None:
-    # Items 0-9 sold an hour ago, items 10-19 four times as often at noon; the truth is what sold last.
-    _, users, items = _world(40, 300)
-    sold = np.repeat(np.arange(20), np.repeat([20, 80], 10))
-    ages = np.repeat([1 / 24, 12 / 24], [200, 800])
-    search = PriorSearch.from_samples(sold, ages, 300)
-    truth = _truth(5, np.tile(np.arange(10), 20))
-    prior = search.choose(users, items, truth, scale=10.0, k=10)
+    # Items 0-9 sold an hour ago, items 10-19 four times as often at noon.
+    prior, hits, _ = _choose(np.repeat(np.arange(20), np.repeat([20, 80], 10)), np.repeat([1 / 24, 12 / 24], [200, 800]))
     # A half-life h orders them rightly if 2 ** (-1 / 24h) > 4 * 2 ** (-12 / 24h): below 5.5 hours.
     assert prior.recent > 0
     assert prior.half_life_days < 5.5 / 24
-    assert _hits(users, items, truth, search.item_values(prior) * 10, 10.0, 10) > 180
+    assert hits > 180
 
 
 def test_truth_that_grows_gets_growth() -> None:
     # Items 0-9 sold 5 times this week and never before, items 10-19 sold 5 times now and 50 times the week before.
-    _, users, items = _world(40, 300)
-    sold = np.repeat(np.arange(20), np.repeat([5, 55], 10))
     ages = np.concatenate([np.full(50, 3.0), np.tile(np.repeat([3.0, 10.0], [5, 50]), 10)])
-    search = PriorSearch.from_samples(sold, ages, 300)
-    truth = _truth(5, np.tile(np.arange(10), 20))
-    prior = search.choose(users, items, truth, scale=10.0, k=10)
+    prior, hits, _ = _choose(np.repeat(np.arange(20), np.repeat([5, 55], 10)), ages)
     assert prior.growth > 0
-    assert _hits(users, items, truth, search.item_values(prior) * 10, 10.0, 10) > 180
+    assert hits > 180
 
 
 def test_prior_is_in_units_of_the_product_at_any_temperature() -> None:
-    search, users, items, truth = _popular_world()
+    _, users, items = _world(40, 300)
+    search, truth = PriorSearch.from_samples(*POPULAR, 300), _truth(5, np.tile(np.arange(10), 20))
     once, twice = (search.choose(users, items * size, truth, scale=10.0 / size, k=10) for size in (1, 2))
     assert (twice.popularity, twice.recent) == pytest.approx((2 * once.popularity, 2 * once.recent))
 

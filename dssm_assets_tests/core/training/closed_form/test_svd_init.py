@@ -233,6 +233,7 @@ def test_rows_of_several_items_have_no_code() -> None:
         ({"skip": False}, START, "skip is off"),
         ({"output_dim": 7}, START, "output_dim of at least 8"),
         ({"poolings": [{"kind": "attention", "length": 5}]}, START, "without attention"),
+        ({"frozen_embedding": "item", "output_dim": 12}, {**START, "embedding": "tags"}, r"expected item, .*got tags"),
     ],
 )
 def test_unsuitable_towers_are_refused(model: dict[str, Any], start: dict[str, Any], named: str) -> None:
@@ -261,11 +262,6 @@ def test_frozen_in_loss_decides_whether_the_loss_sees_codes() -> None:
     ]
     assert losses[0] != losses[1]
     assert losses[2] == losses[3]
-
-
-def test_unsuitable_frozen_codes_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"expected item, .*got tags"):
-        fitted(FROZEN, {"svd_init": {**START, "embedding": "tags"}})
 
 
 def test_svd_init_changes_the_fit_deterministically() -> None:

@@ -1,4 +1,4 @@
-"""Every number of the configuration has bounds, and names have one meaning: what would go wrong later is refused when it is read."""
+"""Sections of the configuration: bounds and defaults; what would go wrong later is refused when it is read, and no secret is shown."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import annotated_types
 import pytest
 from pydantic.fields import FieldInfo
 
+from dssm_assets.core.config.channels import ChannelName, Channels
+from dssm_assets.core.config.evaluation import Evaluation, Segment, SegmentKind
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.config.section import Section
 from dssm_assets.core.errors import ConfigError
@@ -85,6 +87,7 @@ REFUSED = [
     ({"negative_items": {"alpha": float("inf")}}, "finite number"),
     ({"training": {"weight_decay": float("nan")}}, "finite number"),
     ({"duckdb": {"memory": "1KB"}}, "memory must be from 64MB to 64TB"),
+    ({"duckdb": {"memory": "much"}}, "key duckdb.memory: expected a valid value, got 'much': String should match pattern"),
     ({"duckdb": {"memory": "63MB"}}, "memory must be from 64MB to 64TB"),
     ({"duckdb": {"memory": "65TB"}}, "memory must be from 64MB to 64TB"),
     ({"model": {"hidden_units": [10**9]}}, "less than or equal to 65536"),
@@ -105,6 +108,32 @@ REFUSED = [
     ),
     ({"evaluation": {"shown": {"events": ["buy"]}}}, "evaluation.shown: expected a log of what was shown"),
     ({"evaluation": {"k": [10, 5]}}, "numbers must be ascending and distinct"),
+    *(
+        ({"evaluation": {"segments": [segment]}}, said)
+        for segment, said in [
+            ({"name": "City", "by": "city"}, "should match pattern"),
+            ({"name": "", "by": "city"}, "should match pattern"),
+            ({"name": "x", "by": ""}, "by needs a value"),
+            ({"name": "x", "by": "user:"}, "by needs a value"),
+            ({"name": "x", "by": "tenure", "edges": [1]}, "tenure is not one"),
+            ({"name": "x", "by": "age", "edges": []}, "at least 1 item"),
+            ({"name": "x", "by": "age", "edges": [3, 3]}, "ascending and distinct"),
+            ({"name": "x", "by": "age", "edges": [4, 3]}, "ascending and distinct"),
+            ({"name": "x", "by": "age", "edges": [float("nan")]}, "finite number"),
+            ({"name": "x", "by": "age", "edges": [float("inf")]}, "finite number"),
+        ]
+    ),
+    ({"evaluation": {"segments": [{"name": name, "by": "city"} for name in "abcba"]}}, "must be distinct, repeated: a, b"),
+    ({"evaluation": {"segments": [{"name": name, "by": "city"} for name in "abcdefghi"]}}, "at most 8"),
+    ({"gate": {"baselines": ["model"]}}, "key gate.*must be of popularity, .*, got model"),
+    ({"gate": {"scopes": []}}, "key gate.*at least 1 item"),
+    ({"gate": {"scopes": ["all", "all"]}}, "key gate.*must be distinct, got all, all"),
+    ({"gate": {"scopes": ["cold"]}}, "key gate.*cannot include cold"),
+    ({"gate": {"min_hit_rate": 1}}, "key gate.*unknown key 'min_hit_rate'"),
+    ({"channels": {"sources": [{"name": "vectors"}, {"name": "vectors"}]}}, "repeated: vectors"),
+    ({"channels": {"sources": [{"name": "own_history"}]}}, "must contain vectors"),
+    ({"channels": {"sources": [{"name": "vectors", "quota": 0}]}}, "greater than or equal to 1"),
+    ({"channels": {"sources": []}}, "at least 1 item"),
     ({"platform": {"trigger": "often"}}, "key platform.trigger"),
     ({"platform": {"schedule_at": "24:00"}}, "key platform.schedule_at"),
     ({"platform": {"schedule_at": "3:00"}}, "key platform.schedule_at"),
@@ -133,3 +162,74 @@ def test_what_sections_demand_of_each_other_is_told_at_once() -> None:
         "configuration, key model.frozen_embedding",
         "configuration, key model.prior",
     ]
+
+
+def test_without_a_word_users_are_cut_by_activity() -> None:
+    (segment,) = Evaluation().segments
+    assert (segment.name, segment.kind, segment.edges) == ("activity", SegmentKind.ACTIVITY, None)
+
+
+@pytest.mark.parametrize(
+    ("by", "kind", "column"),
+    [
+        ("activity", SegmentKind.ACTIVITY, "activity"),
+        ("tenure", SegmentKind.TENURE, "tenure"),
+        ("item_popularity", SegmentKind.ITEM_POPULARITY, "item_popularity"),
+        ("city", SegmentKind.USER_COLUMN, "city"),
+        ("user:city", SegmentKind.USER_COLUMN, "city"),
+        ("user:tenure", SegmentKind.USER_COLUMN, "tenure"),
+        ("a column of user_table", SegmentKind.USER_COLUMN, "a column of user_table"),
+    ],
+)
+def test_what_a_segment_cuts_by(by: str, kind: SegmentKind, column: str) -> None:
+    segment = Segment(name="cut", by=by)
+    assert (segment.kind, segment.user_column) == (kind, column)
+
+
+def test_an_unknown_key_inside_an_entry_of_a_list_or_a_mapping_names_the_known_ones() -> None:
+    segments = {"segments": [{"name": "city", "by": "city", "edge": [1]}]}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(merged(CONFIG, {"evaluation": segments, "statistics": {"features": {"brand": {"mincount": 5}}}}))
+    first, second = (str(fault) for fault in caught.value.faults)
+    assert "key evaluation.segments.0.edge: expected one of: by, edges, name, got unknown key 'edge'" in first
+    assert "key statistics.features.brand.mincount: expected one of: hash_bucket_size, " in second
+
+
+def test_all_channels_propose_by_default_and_own_history_twice_as_many() -> None:
+    assert Channels(depth=40).depths == {
+        ChannelName.VECTORS: 40,
+        ChannelName.OWN_HISTORY: 80,
+        ChannelName.ITEM_TO_ITEM: 40,
+        ChannelName.RECENT_POPULARITY: 40,
+    }
+
+
+def test_a_quota_replaces_the_depth_and_the_order_is_kept() -> None:
+    sources: Any = [{"name": "own_history", "quota": 7}, {"name": "vectors"}]
+    assert list(Channels(sources=sources).depths.items()) == [(ChannelName.OWN_HISTORY, 7), (ChannelName.VECTORS, 500)]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("webhook_url", "htps://hooks.example/token"),
+        ("webhook_url", ["https://token"]),
+        ("webhook_url", "https://hooks.example/a token"),
+        ("mlflow_uri", "http://me:token@mlflow.example"),
+        ("mlflow_uri", "postgresql://me:token@db/mlflow"),
+    ],
+)
+def test_address_is_not_shown(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"key platform\.{key}: .*got one that is not shown") as caught:
+        parse_config(merged(CONFIG, {"platform": {key: value}}))
+    assert "token" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["parquet", "json"])
+def test_a_decimal_comma_of_users_is_for_csv_alone(form: str) -> None:
+    users = {"tables": {"user": {"format": form, "decimal_mark": ","}}}
+    with pytest.raises(ConfigError, match=rf"tables\.user.*decimal_mark is for csv: write the numbers of this {form} table"):
+        parse_config(merged(CONFIG, users))
+    allowed = {"user": {"format": "csv"}, "behavior": {"format": form, "decimal_mark": ","}}
+    tables = parse_config(merged(CONFIG, merged(users, {"tables": allowed}))).tables
+    assert [tables.user.decimal_mark, tables.behavior.decimal_mark] == [",", ","]
