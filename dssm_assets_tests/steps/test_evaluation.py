@@ -10,10 +10,9 @@ Items a, b, c, d have 6, 2, 1, 0 events in the window (so a is the head, b and c
 
 from __future__ import annotations
 
-import base64
 import itertools
-import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,7 @@ from dssm_assets.core.evaluation import hits
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
 from dssm_assets.core.evaluation.rates import gains_over_best, split_cells, sum_hits
 from dssm_assets.core.evaluation.truth import ground_truth
-from dssm_assets.core.names import Scope, counted_population
+from dssm_assets.core.names import Population, Scope
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps import evaluation, scoring
 from dssm_assets.steps.evaluation import read_cells
@@ -125,48 +124,6 @@ def test_scoring_says_what_it_does_and_how_far_it_is(workspace, monkeypatch):
     assert {"reading the interactions of all users, days: 1", "fitting item co-occurrence", "fitting EASE"} <= set(lines)
     assert lines[-3].startswith("scoring 3 of 3 users x 4 items")
     assert lines[-2:] == ["1/3 users, 0.17 users/s, ETA 12 s", "2/3 users, 0.17 users/s, ETA 6 s"]
-
-
-def test_the_report_has_every_number_in_tables_with_a_title_and_one_small_picture(workspace):
-    detail, result = evaluate(workspace)
-    text = result.report_markdown
-    rows = {
-        (row["scorer"], row["scope"], row["population"], row["k"]): row
-        for row in workspace.tables.read(result.manifest).to_pylist()
-    }
-    found = workspace.tables.read(detail.manifest)
-    for hit_column, truth_column, population in (("hits", "truth_count", "all"), ("warm_hits", "warm_truth_count", "warm")):
-        row = rows["model", "all", population, 2]
-        assert (row["hits"], row["truth_count"]) == tuple(
-            sum(found.column(name).to_pylist()) for name in (hit_column, truth_column)
-        )
-    for (scorer, scope, population, k), row in rows.items():
-        if scorer in SCORERS and population == counted_population(Scope(scope)):
-            assert f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]" in text
-            if k == 2:
-                ndcg = f"{row['ndcg']:.3f} [{row['ndcg_ci_low']:.3f}, {row['ndcg_ci_high']:.3f}]"
-                assert f" | {ndcg} | {row['user_recall']:.3f} | {row['user_hit_rate']:.3f} |" in text
-    lines = text.splitlines()
-    above = [lines[at - 2 : at] for at, line in enumerate(lines[:-1]) if lines[at + 1].startswith("| --- |") and line[0] == "|"]
-    assert len(above) == 1 + 2 * 6 + 1 + 4 + 1 + 1, (
-        "headline, two of each of six scopes, channels, segments, the lists, the days"
-    )
-    assert [title for title, blank in above if not re.fullmatch(r"\*\*.+\*\*", title) or blank] == []
-    (picture,) = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)\)", text)
-    assert base64.b64decode(picture).startswith(b"\x89PNG") and len(picture) < 100_000
-    for said in (
-        "How to read this",
-        "- Users without a vector: 0;",
-        "not among them: 1;",
-        "- Users with a positive event on the day: 3, with",
-    ):
-        assert said in text
-    assert text.count("on the day") == 3
-    span = run(evaluation.total_hit_rate, worlds.changed(workspace, "evaluation", span_days=7)).report_markdown
-    assert (span.count("on these 7 days"), span.count("on the day")) == (3, 0)
-    _, first = evaluate(workspace, FIRST)
-    nothing = "Items that the user interacted with in the window already: no known user has such a known item to find, so there is no number."
-    assert nothing in first.report_markdown
 
 
 def test_cold_items_are_ranked_among_themselves_and_by_category(undrawn, workspace):
@@ -319,8 +276,6 @@ def test_list_quality_and_overlap_are_reported(undrawn, workspace):
     assert f"Kept since {FIRST}" in result.report_markdown
     assert "over 2 users with a list on both days" in result.report_markdown
     assert "| 1 | 50.00% | 66.7% |" in result.report_markdown  # a, c, a
-    head = "the 1 most popular items (1% of the items with events in the window); these have 66.7% of the window's events"
-    assert head in result.report_markdown
 
 
 def test_trend_ends_on_the_day_and_has_a_limited_length(undrawn, workspace, monkeypatch):
@@ -393,11 +348,7 @@ def test_several_processes_write_the_same_partition_as_one(quick, workspace, mon
     assert found[0].manifest.inputs == found[1].manifest.inputs == whole.manifest.inputs
     assert found[0].facts == found[1].facts == whole.facts
     keys = [(key, "ascending") for key in KEYS[name]]
-    written = workspace.tables.read(found[1].manifest)
-    assert written.sort_by(keys) == expected.sort_by(keys)
-    if name == "hit_counts":  # rates of the cells of all files are those of the table
-        totals = [sum_hits(cells, [1, 2], 100, 5) for cells in (read_cells(workspace, found[1].manifest), split_cells(written))]
-        assert totals[0].equals(totals[1])
+    assert workspace.tables.read(found[1].manifest).sort_by(keys) == expected.sort_by(keys)
 
 
 def test_sampled_users_are_scored_as_among_all_users(undrawn, workspace, tmp_path):
@@ -426,3 +377,37 @@ def test_items_taken_before_the_window_are_discovered_and_not_new(workspace):
     assert {user for scope, user in cells if scope == "new"} == {"v"}
     (unseen,) = (cells[key] for key in cells if key[0] == "unseen")
     assert (unseen["user_id"], unseen["truth_count"], unseen["hits_2"]) == ("v", 2, 1)
+
+
+def counts(first_user: int, users: int) -> pa.Table:
+    """Users in a row of every cell, except discovery/not_warm, which has none; not_warm has even users only."""
+    rng = np.random.Generator(np.random.PCG64(first_user))
+    rows = []
+    for scorer in ("model", "popularity", "recent_popularity"):
+        for scope in sorted(Scope):
+            for population in sorted(Population):
+                for user in range(first_user, first_user + users):
+                    if population is Population.NOT_WARM and (scope is Scope.DISCOVERY or user % 2):
+                        continue
+                    hits = sorted(rng.integers(0, 4, 2).tolist())
+                    ndcg = dict(zip(("ndcg_1", "ndcg_2"), rng.random(2).tolist(), strict=True))
+                    keys = {"scorer": scorer, "scope": str(scope), "population": str(population), "user_id": user}
+                    rows.append({**keys, "truth_count": 3, "hits_1": hits[0], "hits_2": hits[1], **ndcg})
+    return pa.Table.from_pylist(rows)
+
+
+def test_rates_from_stored_cells_equal_those_from_the_table(tmp_path: Path) -> None:
+    workspace = open_workspace(worlds.write_config(tmp_path))
+    parts = [counts(0, 7), counts(7, 4)]
+    staged = []
+    for number, part in enumerate(parts):
+        path = tmp_path / f"{number}.parquet"
+        staged.append((path, workspace.tables.write_part(path, HIT_COUNTS, part.to_batches(), part.schema)))
+    manifest = workspace.tables.publish_parts(HIT_COUNTS, "2024-01-09", staged, schema=parts[0].schema)
+    whole, cells = split_cells(pa.concat_tables(parts)), read_cells(workspace, manifest)
+    assert (Scope.DISCOVERY, Population.NOT_WARM) not in cells
+    assert cells[Scope.ALL, Population.NOT_WARM]["model"].column("user_id").to_pylist() == [0, 2, 4, 6, 8, 10]
+    total = sum_hits(whole, [1, 2], 100, 5)
+    assert sum_hits(cells, [1, 2], 100, 5).equals(total)
+    options = {"k": 2, "samples": 100, "seed": 5}
+    assert gains_over_best(cells, total, **options) == gains_over_best(whole, total, **options)

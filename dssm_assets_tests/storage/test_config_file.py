@@ -8,7 +8,7 @@ import yaml
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.config_file import load_config
-from dssm_assets_tests.worlds import CONFIG, FG, write_config
+from dssm_assets_tests.worlds import CONFIG, FG, merged, write_config
 
 
 def test_placeholders_are_filled_with_data_and_home_folders(tmp_path):
@@ -27,6 +27,10 @@ def test_the_engine_gets_the_limits_of_the_configuration(tmp_path):
     own = {"memory": "512MB", "threads": 3, "scratch": str(tmp_path / "disk")}
     engine = open_workspace(write_config(tmp_path, {"duckdb": own})).engine
     assert (engine.memory, engine.threads, engine.scratch) == ("512MB", 3, tmp_path / "disk")
+    with pytest.raises(
+        ConfigError, match=r"key duckdb.memory: expected a valid value, got 'much': String should match pattern"
+    ):
+        write_config(tmp_path, {"duckdb": {"memory": "much"}})
 
 
 def test_all_unknown_keys_and_bad_values_are_named(tmp_path):
@@ -72,36 +76,6 @@ def test_files_that_are_not_yaml_mappings_are_refused(tmp_path, content, message
         load_config(path, tmp_path)
 
 
-def write_fg(folder, text):
-    """Writes a configuration that names a file of features, which has this text; returns the configuration's path."""
-    (folder / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "features": {"fg_path": "features/fg.json"}}))
-    if text is not None:
-        (folder / "features").mkdir()
-        (folder / "features" / "fg.json").write_text(text)
-    return folder / "config.yaml"
-
-
-HALF = r"got '\\u.* is half of a character; the other half is missing\. To fix: "
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, r"key features.fg_path: expected a JSON file at fg.json"),
-        ("[1]", r"fg.json: expected a mapping, got list"),
-        ('{"features": [], "features": []}', r"the key 'features' is given twice in one mapping"),
-        ('{"features": ' * 100_000, r"features\.fg_path: expected a JSON file at fg\.json"),
-        ('{"features": ' + "[" * 100 + "]" * 100 + "}", r"more than 100 levels"),
-        ('{"features": [{"feature_name": "\\ud800"}]}', HALF),  # it would end as a trace where it is printed
-        ('{"features": [{"feature_name": "a\\uDC00\\ud800"}]}', HALF),
-    ],
-    ids=["missing", "list", "twice", "cut off", "deep", "half", "wrong half"],
-)
-def test_files_that_hold_no_features_are_refused(tmp_path, text, message):
-    with pytest.raises(ConfigError, match=message):
-        load_config(write_fg(tmp_path, text), tmp_path / "home")
-
-
 def test_feature_definitions_are_read_relative_to_the_configuration(tmp_path):
     config = merged(CONFIG, {})
     config["features"] = {"fg_path": "features/fg.json"}
@@ -119,7 +93,7 @@ def test_feature_definitions_are_read_relative_to_the_configuration(tmp_path):
     with pytest.raises(ConfigError, match=r"features\.fg_path: expected a JSON file at fg\.json"):
         load_config(tmp_path / "config.yaml", tmp_path / "home")
     (tmp_path / "features" / "fg.json").write_text(json.dumps(FG))
-    assert load_config(path, tmp_path / "home").fg == FG
+    assert load_config(tmp_path / "config.yaml", tmp_path / "home").fg == FG
 
 
 def test_a_file_outside_the_folder_must_be_allowed_by_name(tmp_path):

@@ -220,7 +220,7 @@ def test_a_quota_replaces_the_depth_and_the_order_is_kept() -> None:
     ],
 )
 def test_address_is_not_shown(key: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=rf"key platform\.{key}: .*got one that is not shown") as caught:
+    with pytest.raises(ConfigError, match=rf"key platform\.{key}: .*got a value that may be secret") as caught:
         parse_config(merged(CONFIG, {"platform": {key: value}}))
     assert "token" not in str(caught.value)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -37,9 +35,8 @@ from dssm_assets_tests.core.arrays.item_sets import item_sets
 from dssm_assets_tests.core.evaluation.worlds import FixedScorer, fitted_scorers
 
 
-def vectors(ids: Any, rows: Any, side: str) -> pa.Table:
-    emb = pa.array(list(rows), pa.list_(pa.float32(), len(rows[0])))
-    return pa.table({f"{side}_id": pa.array(ids), f"{side}_tower_emb": emb})
+def vectors(ids: list[str], rows: list[list[float]], side: str) -> pa.Table:
+    return pa.table({f"{side}_id": pa.array(ids), f"{side}_tower_emb": pa.array(rows, pa.list_(pa.float32(), 2))})
 
 
 ITEMS = vectors(["a", "b", "c"], [[1, 0], [0, 1], [1, 1]], "item")
@@ -64,7 +61,8 @@ def test_unusable_vectors_are_refused_by_name() -> None:
 
 
 def test_a_user_of_several_interests_gets_each_item_once_with_its_best_score() -> None:
-    users = vectors(["x", "y"], [[1, 0, 0, 1], [0, 2, 0, 1]], "user")
+    both = pa.array([[1, 0, 0, 1], [0, 2, 0, 1]], pa.list_(pa.float32(), 4))
+    users = pa.table({"user_id": pa.array(["x", "y"]), "user_tower_emb": both})
     index, scores = scorer_of(ITEMS, users, pa.array(["x", "y"]), Similarity.INNER_PRODUCT).top_k(np.arange(2), 3)
     # x finds a and b with 1 by either interest, and c = (1, 1) with 1 as well; y finds b and c with 2, a with nothing.
     assert index.tolist() == [[0, 1, 2], [1, 2, 0]]
@@ -81,7 +79,8 @@ def test_lists_of_the_same_users_are_searched_once() -> None:
 
     known = KnownLists(Model(np.array([[7, 8, 9], [1, 2, 3]])), 2)
     for users, k in (([0, 1], 1), ([0, 1], 2), ([0, 1], 3), ([1], 1)):
-        assert known.top_items(np.array(users), k).tolist() == lists[users, :k].tolist()
+        assert known.top_items(np.array(users), k).tolist() == [[[7, 8, 9], [1, 2, 3]][user][:k] for user in users]
+    assert searched == [([0, 1], 2), ([0, 1], 3)]
 
 
 ITEMS_OF_A_USER = st.sets(st.integers(0, 11))
@@ -105,11 +104,19 @@ def test_lists_without_own_items_equal_rankings_without_them(data: st.DataObject
 
 def test_lists_are_long_enough_however_many_own_items_are_ranked_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Users 0 to 39 took their first 7 * user items, so that most are ranked again, few at a time."""
+    asked: list[tuple[int, int]] = []
+
+    class Recording(FixedScorer):
+        def top_items(self, user_rows: np.ndarray, k: int) -> np.ndarray:
+            asked.append((len(user_rows), k))
+            return super().top_items(user_rows, k)
+
     monkeypatch.setattr("dssm_assets.core.evaluation.scorer.MAX_ENTRIES", 600)
     past = InteractedItems(ItemSets.empty(40), item_sets([range(7 * user) for user in range(40)]))
-    found = rank_items(FixedScorer(np.tile(np.arange(400), (40, 1))), np.arange(40), past, 5)
+    found = rank_items(Recording(np.tile(np.arange(400), (40, 1))), np.arange(40), past, 5)
     assert found.without_history.tolist() == [list(range(7 * user, 7 * user + 5)) for user in range(40)]
     assert found.everything.tolist() == found.without_window.tolist() == [[0, 1, 2, 3, 4]] * 40
+    assert asked == [(40, 10), *[(2, 278)] * 19, (1, 278)]  # 5 + 39 * 7
 
 
 NUM_USERS, NUM_ITEMS, K = 40, 60, 12
@@ -128,11 +135,14 @@ def random_interactions(rng: np.random.Generator, events: int, earlier: Interact
 
 def random_model(rng: np.random.Generator) -> ModelScorer:
     """Few distinct vectors, none of zeros, so that many scores tie; the last user has no vector."""
-    items, users = (
-        vectors(np.arange(count), rng.integers(-2, 3, (count, 3)) + 0.5, side)
-        for side, count in (("item", NUM_ITEMS), ("user", NUM_USERS - 1))
-    )
-    return scorer_of(items, users, pa.array(np.arange(NUM_USERS)), Similarity.INNER_PRODUCT)
+
+    def vectors_of(side: str, count: int) -> pa.Table:
+        flat = (rng.integers(-2, 3, (count, 3)) + 0.5).astype(np.float32)
+        column = pa.FixedSizeListArray.from_arrays(flat.ravel(), 3)
+        return pa.table({f"{side}_id": np.arange(count), f"{side}_tower_emb": column})
+
+    users = pa.array(np.arange(NUM_USERS))
+    return scorer_of(vectors_of("item", NUM_ITEMS), vectors_of("user", NUM_USERS - 1), users, Similarity.INNER_PRODUCT)
 
 
 def full_ranking(scorer: Scorer, dropped: set[tuple[int, int]]) -> list[list[int]]:
@@ -144,7 +154,11 @@ def merged_scorers(model: ModelScorer, recent: Interactions, window: Interaction
     """Returns merged lists of short channels, of which some users have fewer candidates than K."""
     events = [item_events(one) for one in (window, recent, history)]
     users_per_item = np.bincount(window.item_index, minlength=NUM_ITEMS)
-    shared = SharedData(*events, users_per_item, fit_neighbors(user_items(window), NUM_ITEMS, num_neighbors=7))
+    shared = SharedData(
+        *events,
+        users_per_item,
+        fit_neighbors(user_items(window), NUM_ITEMS, num_neighbors=7),
+    )
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     channels = make_channels(dict.fromkeys(ChannelName, 4), shared, own, model, now_ms=10_000)
     merges = default_merges([channel.name for channel in channels])
@@ -179,6 +193,11 @@ def test_ranks_of_every_scorer_are_those_in_its_full_ranking(seed: int) -> None:
 
 @pytest.mark.parametrize(("cold", "expected"), [([1, 3], [[3, 1, -1]]), ([], [[-1, -1, -1]])])
 def test_the_model_ranks_cold_items_among_themselves(cold: list[int], expected: list[list[int]]) -> None:
-    items = vectors(["a", "b", "c", "d"], [[9, 0], [1, 0], [8, 0], [2, 0]], "item")
-    model = scorer_of(items, vectors(["u"], [[1, 0]], "user"), pa.array(["u"]), Similarity.INNER_PRODUCT)
+    def table(side: str, ids: list[str], vectors: list[list[float]]) -> pa.Table:
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(np.array(vectors, np.float32).ravel()), 2)
+        return pa.table({f"{side}_id": ids, f"{side}_tower_emb": flat})
+
+    items = table("item", ["a", "b", "c", "d"], [[9, 0], [1, 0], [8, 0], [2, 0]])
+    corpus = read_corpus(items, Similarity.INNER_PRODUCT)
+    model = model_scorer(*corpus, table("user", ["u"], [[1, 0]]), pa.array(["u"]))
     assert ColdModelScorer(model, np.array(cold, np.int64)).top_items(np.array([0]), 3).tolist() == expected

@@ -131,8 +131,10 @@ def test_one_error_names_every_fault_between_features() -> None:
     ]
 
 
-def sequence(*subs: dict[str, Any], **keys: Any) -> dict[str, Any]:
-    return {"feature_type": "sequence_feature", "sequence_name": "s", "features": list(subs), **keys}
+def test_crossing_through_another_feature_is_found() -> None:
+    likes = {"feature_type": "lookup_feature", "feature_name": "likes", "map": "user:m", "key": "const:k"}
+    with pytest.raises(FeatureSpecError, match=r"feature both, inputs.*item:y, user:m"):
+        spec(likes, {"feature_type": "lookup_feature", "feature_name": "both", "map": "item:y", "key": "feature:likes"})
 
 
 @pytest.mark.parametrize("feature", [{**ID, "expression": "feature:s__z"}, {**RAW, "expression": "feature:s__z"},
@@ -200,25 +202,6 @@ def test_sub_features_without_a_sequence_are_refused(sub: dict[str, Any], words:
             {"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]},
             {**ID, "feature_name": "f", "expression": "user:f"},
         )
-        for first, second, words in SHARED
-    ),
-    *(
-        ([sequence({**sub, "feature_name": "n"}), {**ID, "feature_name": "f", "expression": "user:f"}], words)
-        for sub, words in SUB_FEATURES
-    ),
-    ([sequence(USER_X, sequence_length=0)], r"sequence_length.*greater than or equal to 1"),
-    ([sequence(USER_X, sequence_length=10**6)], r"sequence_length.*less than or equal to 100000"),
-]
-
-
-@pytest.mark.parametrize(("features", "words"), REFUSED)
-def test_features_that_do_not_fit_together_are_refused(features: list[dict[str, Any]], words: str) -> None:
-    with pytest.raises(FeatureSpecError, match=words):
-        spec(*features)
-
-
-def test_without_a_length_all_elements_of_a_sequence_are_kept() -> None:
-    assert spec(sequence(USER_X)).sequence_features[0].sequence.sequence_length == 0
 
 
 def test_spellings_of_the_reference_are_read() -> None:
@@ -233,6 +216,17 @@ def test_spellings_of_the_reference_are_read() -> None:
     raw["features"][1]["matchType"] = "hit"
     with pytest.raises(FeatureSpecError, match="match_type hit contradicts the keys"):
         parse_fg(raw)
+
+
+def test_a_sequence_without_elements_is_refused() -> None:
+    # Without the key all elements are kept; a length of 0 would read as none of them.
+    sub = {**ID, "feature_name": "n", "expression": "user:x"}
+    sequence = {"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]}
+    assert parse_fg({"features": [sequence]}).sequence_features[0].sequence.sequence_length == 0
+    with pytest.raises(FeatureSpecError, match=r"sequence_length.*greater than or equal to 1"):
+        parse_fg({"features": [{**sequence, "sequence_length": 0}]})
+    with pytest.raises(FeatureSpecError, match=r"sequence_length.*less than or equal to 100000"):
+        parse_fg({"features": [{**sequence, "sequence_length": 10**6}]})
 
 
 @pytest.mark.parametrize(

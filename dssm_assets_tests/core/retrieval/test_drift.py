@@ -68,6 +68,11 @@ def test_alignment_does_not_fit_noise() -> None:
     assert abs(np.mean(means)) < 0.1
 
 
+def test_alignment_needs_enough_ids() -> None:
+    assert compute_drift(random(15, 8, 1), random(15, 8, 2), seed=1).aligned is None
+    assert compute_drift(random(16, 8, 1), random(16, 8, 2), seed=1).aligned is not None
+
+
 def test_drift_skips_vectors_without_direction() -> None:
     before = np.array([[1, 0], [0, 0], [np.nan, 1], [np.inf, 1], [0, 1]])
     found = compute_drift(np.array([[1, 0], [1, 0], [1, 0], [1, 0], [0, 0]]), before, seed=0)

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
-from dssm_assets.core.errors import EmptyDayError, SchemaError
+from dssm_assets.core.errors import DuplicateKeyError, EmptyDayError, SchemaError
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
 from dssm_assets.core.sources import normalise
-from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, USER_TABLE
+from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, ITEM_TABLE, USER_TABLE
 from dssm_assets.core.sources.normalise import Entities, normalise_behavior
 
 EVENTS = Events(funnel=["expr", "click"], positive=["click"])

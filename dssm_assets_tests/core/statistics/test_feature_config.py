@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dssm_assets.core.config.features import EmbeddingDimPolicy, Statistics
 from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.errors import ConfigError, SchemaError
+from dssm_assets.core.features.buckets import hash_bucket
 from dssm_assets.core.features.fg_tables import CATEGORY_VALUE_COUNTS, FEATURE_BINNING
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.statistics.feature_config import (
@@ -21,7 +20,7 @@ from dssm_assets.core.statistics.feature_config import (
     decide_step_config,
     read_step_plan,
 )
-from dssm_assets.core.statistics.feature_rules import collision_frac, embedding_dim
+from dssm_assets.core.statistics.feature_rules import embedding_dim
 
 NO_BINS = FEATURE_BINNING.schema.empty_table()
 NO_COUNTS = CATEGORY_VALUE_COUNTS.schema.empty_table()
@@ -261,11 +260,4 @@ def test_messages_report_hash_collisions() -> None:
 
 def test_signed_hashes_have_the_buckets_of_the_unsigned() -> None:
     # 2^64 - 1 and 5 are both 0 modulo 5; as an integer of its own, -1 would be 4 with 9.
-    assert collision_frac(np.array([-1, 5, 9]), 5) == 2 / 3
-
-
-@given(st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=50), st.integers(1, 60))
-def test_collision_frac_counts_every_value_with_a_neighbour(hashes: list[int], bucket_count: int) -> None:
-    buckets = [value % bucket_count for value in hashes]
-    shared = sum(buckets.count(bucket) > 1 for bucket in buckets)
-    assert collision_frac(np.array(hashes, np.uint64), bucket_count) == (shared / len(hashes) if hashes else 0.0)
+    assert hash_bucket(np.array([-1, 5, 9]), 5).tolist() == [0, 0, 4]

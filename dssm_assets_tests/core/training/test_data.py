@@ -21,7 +21,7 @@ from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.training import data as module
 from dssm_assets.core.training.batches import Batch, epoch_batches
 from dssm_assets.core.training.data import TrainData, draw_cuts, find_new_items, read_hard_edges
-from dssm_assets.core.training.validation import validation_set
+from dssm_assets.core.training.validation import ValidationSet
 from dssm_assets_tests.core.models.features import read_rows
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, World, world
 
@@ -370,7 +370,7 @@ def test_validation_of_new_targets_leaves_out_what_was_seen() -> None:
     tables = world()
     data = tables.data(SPEC)
     items, days = (tables.samples.column(name).to_numpy() for name in ("item_index", "day"))
-    found = validation_set(data, 1, Targets.NEW)
+    found = ValidationSet(data, 1, Targets.NEW)
     for place, user in enumerate(found.user_index.tolist()):
         truth, excluded = (set(sets.select_users(np.array([place])).items.tolist()) for sets in (found.truth, found.excluded))
         own = np.arange(user * EVENTS, (user + 1) * EVENTS)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dssm_assets.core.config.model import Model
-from dssm_assets.core.errors import LeakError
+from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import epoch_batches
