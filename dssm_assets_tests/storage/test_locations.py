@@ -1,5 +1,6 @@
 """Unusable places and broken files give typed errors that name them, for every reader and writer of user files."""
 
+import gzip
 import importlib.util
 
 import pyarrow as pa
@@ -115,6 +116,28 @@ def test_broken_parquet_is_read_or_refused(tmp_path_factory, compression, cuts, 
             read()
         except DssmError as error:
             assert str(path) in str(error)  # it may also be readable
+
+
+BROKEN_CSV = pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("log.csv", gzip.compress(b"user_id,age\nu1,3\n", mtime=10)),  # its newlines make two lines of it
+        ("log.csv.gz", gzip.compress(b"user_id,age\nu1,3\n" * 999)[:-30]),
+        ("log.csv.gz", b"user_id,age\nu1,3\n"),
+        ("log.csv", b"user_id,age,age\nu1,3,4\n"),
+        ("log.csv", b""),
+    ],
+    ids=["compressed without ending", "cut off", "not compressed", "two of a name", "empty"],
+)
+
+
+@BROKEN_CSV
+def test_broken_csv_is_refused(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    table = SourceTable(uri=str(path), format="csv")
+    with pytest.raises(SchemaError, match=name):
+        list(read_days(open_source(table, "user_table"), ["2026-11-22"]))
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path):

@@ -38,8 +38,8 @@ def _with(table: pa.Table, column: str, row: int, value: Any) -> pa.Table:
 @pytest.mark.parametrize(
     ("table", "column", "value", "error", "text"),
     [
-        ("hour", 25, SchemaError, "table samples, column hour"),
-        ("history_end", 4, LeakError, "strictly before their row's timestamp, got 1 with .*first: row 3"),
+        ("samples", "hour", 25, SchemaError, "table samples, column hour"),
+        ("samples", "history_end", 4, LeakError, "strictly before their row's timestamp, got 1 with .*first: row 3"),
     ],
 )
 def test_bad_rows_are_refused(table: str, column: str, value: Any, error: type[DssmError], text: str) -> None:

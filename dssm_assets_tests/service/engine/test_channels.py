@@ -75,7 +75,7 @@ def evaluated_lists(workspace, scratch, merge):
 
 @pytest.mark.parametrize("similarity", [0.0, 3.0, -3.0])
 def test_served_lists_are_those_that_the_evaluation_ranks(workspace, engine, tmp_path, monkeypatch, similarity):
-    merge = next(one for one in read_merges(workspace, EVALUATION_DAY).merges if one.name == "merged")
+    merge = next(one for one in read_merges(workspace, EVALUATION_DAY)[0] if one.name == "merged")
     signal = Signal(ChannelName.VECTORS, SIMILARITY)
     changed = {Term(signal): similarity, Term(signal, IS_OWN_ITEM): similarity / 2}
     merge = replace(merge, weights={**merge.weights, **changed})
