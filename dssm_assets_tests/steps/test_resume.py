@@ -12,8 +12,8 @@ from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.training.resume import read_state
 from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, run, run_and_kill, write_job
 
-ALL: dict[str, Any] = {"dropout": 0.2, "queue_batches": 2, "norm": "batch", "learn_temperature": True, "embedding_dropout": 0.1}
-SEQUENCE: dict[str, Any] = {"poolings": [{"kind": "sequence", "length": 5, "dropout": 0.3}, {}], "queue_batches": 2}
+ALL: dict[str, Any] = {"dropout": 0.2, "norm": "batch", "learn_temperature": True, "embedding_dropout": 0.1}
+SEQUENCE: dict[str, Any] = {"poolings": [{"kind": "sequence", "length": 5, "dropout": 0.3}, {}]}
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, int]] = [
     ("the defaults, inside an epoch", {}, {}, "fit", 7),
     ("every kind of state", ALL, {"embedding_optimiser": "adam", "weight_average": 0.9}, "fit", 8),

@@ -188,12 +188,6 @@ class Model(Section):
         default=1024, ge=0, le=1_000_000, description="Sampled negatives of a batch, for all rows; not for sampler `all`."
     )
     num_hard_sample: int = Field(default=64, ge=0, le=1_000_000, description="hard, hard_v2: most hard negatives per batch.")
-    queue_batches: int = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        description="Previous batches that lend their items, with their vectors then, as negatives.",
-    )
     user_positive_mask: bool = Field(
         default=False, description="Whether a user's known items are left out of the negatives of that user's rows."
     )
@@ -225,8 +219,6 @@ class Model(Section):
             faults.append("num_interests above 1 needs a pooling of kind attention")
         if self.poolings and not self.history_length:
             faults.append("poolings need a history_length above 0")
-        if self.queue_batches and not self.in_batch:
-            faults.append("queue_batches needs in_batch")
         if faults:
             raise ValueError("; ".join(faults))
         return self

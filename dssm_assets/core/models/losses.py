@@ -4,7 +4,7 @@ To add a loss, write one function, one line in `LOSSES`, its meaning in `Loss` (
 (docs/platform.md) sets `LOSSES["my_loss"] = my_loss`. Does not belong here: the choice of negatives (`samplers`,
 `core/training/batch_negatives.py`).
 
-A column of the logits is a negative that all rows of the batch share: an in-batch, a sampled or a queued item. A row is
+A column of the logits is a negative that all rows of the batch share: an in-batch or a sampled item. A row is
 compared with its positive, with every column not masked for this row, and with its own hard negatives.
 
 Letters: B rows, C columns, H hard negatives, P pairs, D vector width, R rows of a chunk.

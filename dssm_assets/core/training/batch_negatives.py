@@ -1,6 +1,6 @@
 """Chooses the negatives of a batch, corrects the logits for the draw, and masks cells of the logits.
 
-Letters: B samples of a batch, b samples of this process, N sampled, Q queued, H hard negatives, C columns, I items, U users.
+Letters: B samples of a batch, b samples of this process, N sampled, H hard negatives, C columns, I items, U users.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ class NegativeRule:
         sampled: Draws,
         *,
         weight: npt.NDArray[np.float32],
-        queued: npt.NDArray[np.int32],
         rng: np.random.Generator,
         rows: IntArray,
     ) -> tuple[IntArray, LossTerms]:
@@ -58,7 +57,6 @@ class NegativeRule:
             user_index: the samples' users [B]; -1 for an unknown user.
             sampled: result of `draw_sampled`.
             weight: weight of each sample in the loss [B].
-            queued: own items of earlier batches [Q].
             rng: draws the hard negatives; the draw does not depend on `rows`.
             rows: this process's samples, ascending [b]. The result is for these samples, renumbered from 0.
         """
@@ -66,9 +64,7 @@ class NegativeRule:
         own = log_expected_counts(self._item_frac[item_index], len(item_index), logq)
         columns, corrections = [items], [log_expected_counts(probability, len(items), logq)]
         if self._model.in_batch:
-            # Samples are in random order, so an item's probability in the queue is its fraction of the samples, too.
-            columns = [item_index, items, queued.astype(np.int64)]
-            corrections = [own, *corrections, log_expected_counts(self._item_frac[queued], len(queued), logq)]
+            columns, corrections = [item_index, items], [own, *corrections]
         else:
             own = log_expected_counts(self._sampler.probability[item_index], len(items), logq)
         hard = self._draw_hard(item_index, user_index, rows, rng)
@@ -96,7 +92,7 @@ class NegativeRule:
         return replace(kept, rows=np.searchsorted(rows, kept.rows))
 
     def _masked_pairs(self, item_index: IntArray, user_index: Users, column_items: IntArray, rows: IntArray) -> MaskedPairs:
-        """Returns the cells of the logits [b, B + N + Q] that are no negatives: the row's own item, and items its user knows."""
+        """Returns the cells of the logits [b, B + N] that are no negatives: the row's own item, and items its user knows."""
         own_rows = np.arange(len(item_index), dtype=np.int64)
         pairs = [matching_pairs(own_rows, item_index, column_items)]
         if self._model.masks_user_positives:
@@ -169,14 +165,12 @@ def merge_columns(terms: LossTerms, group: IntArray, count: int) -> LossTerms:
     """Merges columns with equal items. The returned terms give the same loss.
 
     Args:
-        group: new number, below `count`, of each of the first columns. Queued columns follow in their order.
+        group: new number, below `count`, of each column.
     """
-    merged = terms.column_correction[: len(group)].numpy().astype(np.float64)
+    merged = terms.column_correction.numpy().astype(np.float64)
     correction = -np.log(np.bincount(group, weights=np.exp(-merged), minlength=count))
-    queued = terms.column_correction[len(group) :]
-    column = np.concatenate([group, count + np.arange(len(queued), dtype=np.int64)])
     return replace(
         terms,
-        column_correction=torch.cat([torch.from_numpy(correction.astype(np.float32)), queued]),
-        masked=MaskedPairs(terms.masked.rows, column[terms.masked.columns]),
+        column_correction=torch.from_numpy(correction.astype(np.float32)),
+        masked=MaskedPairs(terms.masked.rows, group[terms.masked.columns]),
     )

@@ -10,7 +10,7 @@ Several processes draw the same batch, and each computes a part of it:
 A process reads the users, histories and hard negatives of its part alone. It reads the features of all items, because items
 with equal features are computed once.
 
-Letters: W processes, B samples of a batch, b samples of this process, V sessions, N sampled, Q queued, H hard negatives, M rows
+Letters: W processes, B samples of a batch, b samples of this process, V sessions, N sampled, H hard negatives, M rows
 of the item tower that all processes share, D vector width.
 
 Does not belong here: reading rows (`data`), the choice of negatives (`batch_negatives`), learning from a batch (`trainer`).
@@ -56,7 +56,7 @@ class Batch:
         items: rows of the item tower: every W-th of the M shared rows, then the hard negatives of these samples [H].
         num_shared: M. The shared rows are the own items of all samples [B] and the sampled negatives [N], equal columns merged.
         own: row of each sample's own item among the M shared rows [B].
-        columns: the shared rows that become columns of the logits. Queued own items of earlier batches follow, oldest first.
+        columns: the shared rows that become columns of the logits.
         terms: corrections, weights and masks of these samples.
     """
 
@@ -105,12 +105,8 @@ class Epoch:
         keys = self._data.read_keys(samples)
         sampled = self._negatives.draw_sampled(rng)
         user, user_of, rows = self._read_users(samples, keys, rng)
-        earlier = self._order[max(0, step - model.queue_batches) * size : step * size]
-        queued = self._data.read_key(ITEM_INDEX, earlier)
         weight, own_items = keys[WEIGHT].astype(np.float32), keys[ITEM_INDEX].astype(np.int64)
-        hard, terms = self._negatives.negatives_for(
-            own_items, keys[USER_INDEX], sampled, weight=weight, queued=queued, rng=rng, rows=rows
-        )
+        hard, terms = self._negatives.negatives_for(own_items, keys[USER_INDEX], sampled, weight=weight, rng=rng, rows=rows)
         count, items = len(samples), np.concatenate([own_items, sampled[0]])
         # An item's features come from its sample's row, or from the corpus (row -1).
         source = np.full(len(items), -1)

@@ -179,8 +179,6 @@ class _FitRun:
         history, training, context = self._history, self._training, self._context
         phase, steps = "search" if history.is_search else "fit", epochs * batches_per_epoch(len(rows), training)
         for epoch in range(history.epoch, epochs):
-            if not history.step:
-                trainer.begin_epoch()
             batches = epoch_batches(
                 self._data,
                 rows,

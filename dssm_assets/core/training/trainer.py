@@ -5,7 +5,6 @@ Letters: B samples of a batch, b samples of this process, M items shared by all 
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -40,31 +39,28 @@ class Trainer:
         self._row_optimiser = row_optimiser(two_tower.tables, training.embedding_optimiser)
         self._dense_optimiser = DenseOptimiser(two_tower, training.weight_decay)
         self._average = WeightAverage(two_tower, training.weight_average) if training.weight_average else None
-        self._queue = deque[Tensor](maxlen=model.queue_batches)
-        """Vectors of own items of the last batches: negatives for the next batches (MoCo's queue, without its momentum)."""
 
     def train_step(self, batch: Batch) -> float:
         """Learns from one batch. Returns the loss before the update."""
         ranks, tape = self._compute.ranks, list[Lookup]()
         ranks.seed_dropout(self._dropout, self._seed, self.steps_done)
-        loss, own_items = self._forward(batch, tape)
+        loss = self._forward(batch, tape)
         self.two_tower.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self._apply_gradients(tape, own_items)
+        self._apply_gradients(tape)
         return ranks.sum_loss(loss)
 
-    def _forward(self, batch: Batch, tape: list[Lookup]) -> tuple[Tensor, Tensor]:
-        """Returns this process's part of the batch's loss, and the vectors of all own items [B, D]."""
+    def _forward(self, batch: Batch, tape: list[Lookup]) -> Tensor:
+        """Returns this process's part of the batch's loss."""
         with self._compute.products():
             items = self.two_tower.item_vectors(batch.items, tape, self._dropout, with_frozen=self._model.frozen_in_loss)
             items = self._compute.ranks.gather_items(items.float(), batch.num_shared)
             shared, hard = items[: batch.num_shared], items[batch.num_shared :]  # [M, D] shared, [H, D] of this process
-            own = shared.index_select(0, torch.from_numpy(batch.own).to(items.device))  # [B, D]: each sample's item
-            positives = own.index_select(0, torch.from_numpy(batch.rows).to(items.device))  # [b, D]: this process's samples
+            own = torch.from_numpy(batch.own[batch.rows]).to(items.device)
+            positives = shared.index_select(0, own)  # [b, D]: the items of this process's samples
             users = self._user_vectors(batch, positives, tape)
-        columns = torch.cat([shared[batch.columns], *self._queue])
-        loss = self._loss_of(users, positives, columns, hard, batch.terms.to(self._compute.device))
-        return loss * batch.weight_frac, own
+        loss = self._loss_of(users, positives, shared[batch.columns], hard, batch.terms.to(self._compute.device))
+        return loss * batch.weight_frac
 
     def _user_vectors(self, batch: Batch, positives: Tensor, tape: list[Lookup]) -> Tensor:
         """Returns the user vector of each sample. With several interests, this is the interest nearest to the sample's item."""
@@ -81,7 +77,7 @@ class Trainer:
         scale, affine = self.two_tower.similarity.scale(), self.two_tower.similarity.affine()
         return LOSSES[self._model.loss](users, positives, columns, hard, terms, scale, affine)
 
-    def _apply_gradients(self, tape: list[Lookup], own_items: Tensor) -> None:
+    def _apply_gradients(self, tape: list[Lookup]) -> None:
         towers, training, ranks = self.two_tower, self._training, self._compute.ranks
         ranks.sum_gradients(towers)
         if training.gradient_clip is not None:
@@ -94,11 +90,7 @@ class Trainer:
         self._row_optimiser.update_rows(rows, training.embedding_learning_rate * frac)
         if self._average is not None:
             self._average.after_update(rows)
-        self._queue.append(own_items.detach())
         self.steps_done += 1
-
-    def begin_epoch(self) -> None:
-        self._queue.clear()
 
     def evaluation_weights(self) -> AbstractContextManager[None]:
         """Inside the block, the towers have the weights for scoring."""
@@ -116,12 +108,9 @@ class Trainer:
         state |= {f"dense.{name}": tensor for name, tensor in self._dense_optimiser.state().items()}
         if self._average is not None:
             state |= {f"average.{name}": tensor for name, tensor in self._average.state().items()}
-        state |= {f"queue.{place}": vectors for place, vectors in enumerate(self._queue)}
         return state | {"dropout": self._dropout.get_state(), "done": torch.tensor(self.steps_done)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        queued = sum(name.startswith("queue.") for name in state)
-        self._queue.extend(state[f"queue.{place}"].to(self._compute.device) for place in range(queued))
         self._dropout.set_state(state["dropout"].cpu())
         self.steps_done = int(state["done"])
         for name, tensor in self.state().items():

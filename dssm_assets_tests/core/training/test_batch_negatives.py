@@ -99,12 +99,12 @@ def test_rows_with_other_values_features_weights_or_lengths_are_not_equal() -> N
 
 
 def test_merged_correction_by_hand() -> None:
-    # Columns 0 and 2 become one: exp(-log 2) + exp(-log 6) = 2/3; the queued one stays behind.
-    correction = torch.tensor(np.log([2.0, 5.0, 6.0, 7.0]))
-    masked = MaskedPairs(np.array([0, 0, 1]), np.array([0, 2, 3]))
+    # Columns 0 and 2 become one: exp(-log 2) + exp(-log 6) = 2/3.
+    correction = torch.tensor(np.log([2.0, 5.0, 6.0]))
+    masked = MaskedPairs(np.array([0, 0, 1]), np.array([0, 2, 1]))
     terms = merge_columns(LossTerms(torch.zeros(2), correction, torch.ones(2), masked), np.array([0, 1, 0]), 2)
-    assert terms.column_correction.tolist() == pytest.approx(np.log([1.5, 5.0, 7.0]), abs=1e-6)
-    assert terms.masked.columns.tolist() == [0, 0, 2]
+    assert terms.column_correction.tolist() == pytest.approx(np.log([1.5, 5.0]), abs=1e-6)
+    assert terms.masked.columns.tolist() == [0, 0, 1]
 
 
 def _batches(model: Model) -> tuple[TwoTower, list[Batch]]:

@@ -260,7 +260,7 @@ def same(a: Batch, b: Batch) -> bool:
     return all(np.array_equal(one, other) for one, other in zip(*arrays, strict=True))
 
 
-@pytest.mark.parametrize("changes", [{}, {"queue_batches": 2}, {"sampler": "hard", "history_cut": {"sample_frac": 0.5}}])
+@pytest.mark.parametrize("changes", [{}, {"sampler": "hard", "history_cut": {"sample_frac": 0.5}}])
 def test_epoch_can_be_resumed_at_any_batch(changes: dict[str, Any]) -> None:
     whole = batches(shown(), size=8, **changes)
     for first in (0, 1, 4, 9, 10):
@@ -268,21 +268,6 @@ def test_epoch_can_be_resumed_at_any_batch(changes: dict[str, Any]) -> None:
         assert len(again) == 10 - first
         assert all(same(a, b) for a, b in zip(again, whole[first:], strict=True))
     assert not any(same(a, b) for a, b in pairwise(whole))
-
-
-def test_queued_columns_are_own_items_of_earlier_batches() -> None:
-    found, order = batches(queue_batches=2, size=20), order_of()
-    for step, batch in enumerate(found):
-        queued = ITEM_OF[order[max(0, step - 2) * 20 : step * 20]]
-        corrections = batch.terms.column_correction.numpy()
-        assert len(corrections) == 20 + 8 + len(queued)
-        assert corrections[28:] == pytest.approx(np.log(max(len(queued), 1) * ITEM_FRAC[queued]), abs=1e-6)
-        own, columns = ITEM_OF[order[step * 20 : step * 20 + 20]], np.concatenate([items_of(batch), queued])
-        assert columns[:20].tolist() == own.tolist()
-        same_item = {(i, j) for i in range(20) for j in range(len(columns)) if columns[j] == own[i]}
-        assert masked_cells(batch) == same_item
-        if step:
-            assert any(column >= 28 for _, column in same_item)
 
 
 def test_hard_negatives_belong_to_their_sample_and_have_its_correction() -> None:
@@ -385,12 +370,3 @@ def test_samples_of_early_days_know_nothing_of_later_days() -> None:
         hard = batches(shown(day, own=False), rows=early, size=40, sampler="hard", num_hard_sample=10)[0]
         assert len(hard.terms.hard_rows) == count
     assert len(batches(shown(1, own=False), size=80, sampler="hard", num_hard_sample=10)[0].terms.hard_rows) == 10
-
-
-def test_queue_of_early_days_has_their_item_shares() -> None:
-    early = np.flatnonzero(DAY_OF == 0)
-    found, order = batches(rows=early, size=25, queue_batches=1), order_of(early)
-    assert [len(batch.user) for batch in found] == [25, 15]
-    share = np.bincount(ITEM_OF[early], minlength=ITEMS) / 40
-    queued = ITEM_OF[order[:25]]
-    assert found[1].terms.column_correction.numpy()[23:] == pytest.approx(np.log(25 * share[queued]), abs=1e-6)

@@ -55,7 +55,6 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("in_batch", {"in_batch": False}, {}),
     ("sampler", {"sampler": "uniform"}, {}),
     ("num_sample", {"num_sample": 16}, {}),
-    ("queue_batches", {"queue_batches": 1}, {}),
     ("user_positive_mask", {"user_positive_mask": True}, {}),
     ("epochs", {}, {"epochs": 3}),
     ("epoch_frac", {}, {"epoch_frac": 0.5}),

@@ -21,7 +21,7 @@ TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "grad
 """160 samples in batches of 27 leave a last one of 25, and 120 one of 12: parts of unequal sizes."""
 
 
-MODEL_SECTION: dict[str, Any] = {"prior": True, "queue_batches": 1, "learn_temperature": True, "user_positive_mask": True}
+MODEL_SECTION: dict[str, Any] = {"prior": True, "learn_temperature": True, "user_positive_mask": True}
 
 
 def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "batch norm": ({"norm": "batch"}, SLOW),
     "batch norm over sessions": ({"norm": "batch", "history": "day"}, {**SLOW, "group_sessions": True}),
     "a cut of histories, hidden context": ({"history_cut": {"sample_frac": 0.5}, "context_dropout": 0.5}, {}),
-    "leave one out, a queue": ({"history": "leave_one_out", "history_cut": {"sample_frac": 0.5}, "queue_batches": 2}, {}),
+    "leave one out": ({"history": "leave_one_out", "history_cut": {"sample_frac": 0.5}}, {}),
     "known positives, no merged columns": ({"user_positive_mask": True, "loss": "sigmoid"}, {}),
     "sampled negatives alone": ({"in_batch": False, "num_sample": 6}, {}),
     "hard negatives": ({"sampler": "hard", "num_hard_sample": 20, "user_positive_mask": True}, {}),
@@ -40,7 +40,6 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 SHARDED: dict[str, Any] = {
     "prior": True,
-    "queue_batches": 1,
     "norm": "batch",
     "dropout": 0.2,
     "poolings": [{"kind": "attention"}, {"kind": "mean"}, {"kind": "sequence", "length": 5}],
